@@ -1,0 +1,37 @@
+"""One embedding space for any number of modalities: learn it, measure it, search it.
+
+Importing this package imports neither torch nor numpy; names below are loaded when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_MODULES = ("data", "diagnostics", "errors", "evaluation", "functional", "losses", "metrics", "train")
+_OBJECTS = {
+    "Space": "unialign.space",
+    "TrainConfig": "unialign.train",
+    "fit": "unialign.train",
+    "evaluate": "unialign.evaluation",
+}
+
+__all__ = ["Space", "TrainConfig", "__version__", "evaluate", "fit", *_MODULES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from unialign import data, diagnostics, errors, evaluation, functional, losses, metrics, train
+    from unialign.evaluation import evaluate
+    from unialign.space import Space
+    from unialign.train import TrainConfig, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"unialign.{name}")
+    if name in _OBJECTS:
+        return getattr(import_module(_OBJECTS[name]), name)
+    raise AttributeError(f"module 'unialign' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,156 @@
+"""The border: a mapping of embeddings becomes a validated `Batch` of unit rows, once.
+
+Shapes: `M` modalities, `B` items, `D` width of the shared space.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+
+__all__ = ["Batch", "make_batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Embeddings that passed the border; everything behind it trusts them.
+
+    Attributes:
+        names: the M modalities, in the order given.
+        z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and no gradient
+            leaves through them.
+        present_MB: True where the item has the modality.
+        ids_B: int64, or None when all items are different. Items with equal ids are never each other's negatives.
+    """
+
+    names: tuple[str, ...]
+    z_MBD: Tensor
+    present_MB: Tensor
+    ids_B: Tensor | None
+
+    def index(self, name: str) -> int:
+        """Position of a modality; `ConfigError` naming the modalities if it is not there."""
+        if name not in self.names:
+            raise ConfigError(f"no modality {name!r} in this batch; it has {', '.join(map(repr, self.names))}")
+        return self.names.index(name)
+
+
+def make_batch(
+    embeddings: Mapping[str, Tensor],
+    *,
+    present: Mapping[str, Tensor] | None = None,
+    ids: Tensor | None = None,
+    minimum: int = 2,
+) -> Batch:
+    """Validate embeddings, presence and ids, and normalise the rows to unit length.
+
+    Args:
+        embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.
+        present: modality name -> (B,) bool tensor; a missing name means that all rows are present. Absent rows may
+            hold anything, NaN included.
+        ids: (B,) integers; equal ids are never each other's negatives.
+        minimum: fewest modalities accepted.
+
+    Raises:
+        ShapeError: too few modalities, not (B, D), unequal B or D, wrong dtype.
+        NonFiniteError: a present row holds NaN or infinity, or has no direction (norm zero).
+        ConfigError: `present` names an unknown modality.
+    """
+    if not isinstance(embeddings, Mapping):
+        raise ShapeError(
+            f"embeddings must be a mapping of modality name to (B, D) tensor, got {type(embeddings).__name__}"
+        )
+    names = tuple(embeddings)
+    if len(names) < minimum:
+        raise ShapeError(f"expected at least {minimum} modalities, got {len(names)}: {list(names)}")
+    _check_shapes(embeddings)
+    first = next(iter(embeddings.values()))
+    items = first.shape[0]
+    dtype = torch.float64 if any(z.dtype == torch.float64 for z in embeddings.values()) else torch.float32
+    present_MB = _presence(names, items, present, first.device)
+    raw_MBD = torch.stack([z.to(dtype) for z in embeddings.values()])
+    return Batch(names, _unit_rows(raw_MBD, present_MB, names), present_MB, _check_ids(ids, items, first.device))
+
+
+def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
+    reference: tuple[str, tuple[int, ...]] | None = None
+    for name, z in embeddings.items():
+        if not isinstance(name, str):
+            raise ShapeError(f"modality names must be strings, got {name!r}")
+        if not isinstance(z, Tensor):
+            raise ShapeError(f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}")
+        if z.ndim != 2:
+            raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")
+        if not z.is_floating_point():
+            raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating dtype")
+        if z.shape[1] == 0:
+            raise ShapeError(f"{name!r} has width 0; expected (B, D) with D of at least 1")
+        if reference is None:
+            reference = (name, tuple(z.shape))
+        elif z.shape[0] != reference[1][0]:
+            raise ShapeError(
+                f"{name!r} has {z.shape[0]} rows, {reference[0]!r} has {reference[1][0]}; every modality needs one row "
+                f"per item (use `present=` for items without {name!r})"
+            )
+        elif z.shape[1] != reference[1][1]:
+            raise ShapeError(
+                f"{name!r} is {z.shape[1]} wide, {reference[0]!r} is {reference[1][1]}; all modalities share one space "
+                f"(use `unialign.Space` to map features of different widths into it)"
+            )
+
+
+def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] | None, device: torch.device) -> Tensor:
+    present_MB = torch.ones(len(names), items, dtype=torch.bool, device=device)
+    for name, mask in (present or {}).items():
+        if name not in names:
+            raise ConfigError(f"`present` names {name!r}, which is no modality here; expected some of {list(names)}")
+        mask = torch.as_tensor(mask)
+        if mask.dtype != torch.bool or tuple(mask.shape) != (items,):
+            raise ShapeError(
+                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({items},)"
+            )
+        present_MB[names.index(name)] = mask.to(device)
+    return present_MB
+
+
+def _check_ids(ids: Tensor | None, items: int, device: torch.device) -> Tensor | None:
+    if ids is None:
+        return None
+    ids = torch.as_tensor(ids)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool or tuple(ids.shape) != (items,):
+        raise ShapeError(f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected integers of shape ({items},)")
+    return ids.to(device=device, dtype=torch.int64)
+
+
+def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> Tensor:
+    # Absent rows become a constant before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
+    filled_MBD = torch.where(present_MB[..., None], raw_MBD, raw_MBD.new_zeros(()))
+    largest_MB = filled_MBD.detach().abs().amax(-1)
+    # One comparison catches NaN, infinity and rows whose direction rounding has destroyed.
+    usable_MB = (largest_MB >= torch.finfo(raw_MBD.dtype).tiny) & (largest_MB < torch.inf)
+    if not bool((usable_MB | ~present_MB).all()):
+        _refuse(raw_MBD, present_MB & ~usable_MB, names)
+    # Dividing by the largest entry first keeps the norm of huge and tiny rows finite; the quotient's direction, and so
+    # the gradient, does not depend on that constant.
+    scaled_MBD = filled_MBD / torch.where(usable_MB, largest_MB, 1.0)[..., None]
+    norm_MB = torch.linalg.vector_norm(scaled_MBD, dim=-1, keepdim=True)
+    return scaled_MBD / torch.where(present_MB[..., None], norm_MB, 1.0)
+
+
+def _refuse(raw_MBD: Tensor, bad_MB: Tensor, names: tuple[str, ...]) -> None:
+    m, row = bad_MB.nonzero()[0].tolist()
+    values_D = raw_MBD[m, row].detach()
+    wrong_D = ~torch.isfinite(values_D)
+    if wrong_D.any():
+        column = int(wrong_D.nonzero()[0])
+        what = f"holds {values_D[column].item()} at column {column}"
+    else:
+        what = "has norm zero, so it has no direction"
+    more = int(bad_MB.sum()) - 1
+    raise NonFiniteError(
+        f"{names[m]!r} row {row} {what}{f' ({more} more such rows)' if more else ''}; "
+        f"mark items without {names[m]!r} as absent with `present=`, or drop them"
+    )

@@ -1,0 +1,80 @@
+"""Alignment of tuples: to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
+
+Shapes: `M` modalities, `B` items, `D` width, `P` pairs.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch, make_batch
+from unialign.errors import ConfigError
+from unialign.functional._centroid import unit_centroids
+from unialign.functional._kernels import arccos_squared
+
+__all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
+
+Distance = Literal["euclidean", "geodesic"]
+StopGradient = Literal["none", "target"]
+
+
+def alignment(
+    embeddings: Mapping[str, Tensor],
+    *,
+    anchor: str,
+    scale: float = 1.0,
+    distance: Distance = "euclidean",
+    stop_gradient: StopGradient = "none",
+    present: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """`scale` times the mean squared distance of true pairs; for one anchor it is 2 - 2 * mean cosine (paper Eq. 10).
+
+    Args:
+        embeddings: modality -> (B, D); rows are normalised here.
+        anchor: a modality (pairs that contain it), `"all"` (all pairs), or `"centroid"` (every present vector against
+            the normalised mean of its item's present vectors, itself included).
+        scale: factor; `1 / (2 tau)` balances the `clip` kernel.
+        distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
+        stop_gradient: `target` holds the anchor (or centroid) still, so that only the others move.
+        present: modality -> (B,) bool. The mean is over the pairs that exist.
+
+    Returns:
+        A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale]; 0 with zero gradient when no pair exists.
+
+    Raises:
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is no modality.
+    """
+    batch = make_batch(embeddings, present=present)
+    value, _ = unit_alignment(batch, anchor=anchor, distance=distance, stop_gradient=stop_gradient)
+    return scale * value
+
+
+def unit_alignment(
+    batch: Batch, *, anchor: str, distance: Distance = "euclidean", stop_gradient: StopGradient = "none"
+) -> tuple[Tensor, Tensor]:
+    """`alignment` without scale of a validated batch; also says whether any pair exists."""
+    z_MBD, present_MB = batch.z_MBD, batch.present_MB
+    if anchor == "all":
+        if stop_gradient != "none":
+            raise ConfigError('stop_gradient="target" needs a target: an anchor modality or "centroid", not "all"')
+        left, right = torch.triu_indices(len(batch.names), len(batch.names), offset=1, device=z_MBD.device)
+        x_PBD, y_PBD, pairs_PB = z_MBD[left], z_MBD[right], present_MB[left] & present_MB[right]
+    elif anchor == "centroid":
+        x_PBD = z_MBD
+        y_PBD = unit_centroids(batch)[None].expand_as(z_MBD)
+        pairs_PB = present_MB & (present_MB.sum(0) >= 2)
+    else:
+        a = batch.index(anchor)
+        others = [m for m in range(len(batch.names)) if m != a]
+        x_PBD, y_PBD = z_MBD[others], z_MBD[a][None].expand(len(others), -1, -1)
+        pairs_PB = present_MB[others] & present_MB[a]
+    if stop_gradient == "target":
+        y_PBD = y_PBD.detach()
+    if distance == "geodesic":
+        square_PB = arccos_squared((x_PBD * y_PBD).sum(-1))
+    else:
+        square_PB = ((x_PBD - y_PBD) ** 2).sum(-1)
+    count = pairs_PB.sum()
+    return torch.where(pairs_PB, square_PB, 0.0).sum() / count.clamp(min=1), count > 0

@@ -1,0 +1,33 @@
+"""Centroids of tuples: one direction per item (paper Eq. 11).
+
+Shapes: `M` modalities, `B` items, `D` width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch, make_batch
+
+__all__ = ["centroids", "unit_centroids"]
+
+
+def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Normalised mean of each item's present modalities, (B, D).
+
+    Rows are unit, or 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no direction).
+
+    Raises:
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+    """
+    return unit_centroids(make_batch(embeddings, present=present, minimum=1))
+
+
+def unit_centroids(batch: Batch) -> Tensor:
+    sum_BD = batch.z_MBD.sum(0)
+    # Not vector_norm(...).clamp: its gradient at an exact 0 would be NaN.
+    square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
+    sound_B1 = square_B1 > 1e-12
+    norm_B1 = torch.sqrt(torch.where(sound_B1, square_B1, 1.0))
+    return torch.where(sound_B1, sum_BD / norm_B1, 0.0)

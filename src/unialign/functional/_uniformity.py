@@ -1,0 +1,109 @@
+"""Uniformity inside one modality (paper Eq. 9; Wang & Isola 2020).
+
+Shapes: `B` rows, `D` width.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import make_batch
+from unialign.errors import ConfigError, ShapeError
+from unialign.functional._kernels import Kernel, check_kernel, check_temperature, log_kernel
+
+__all__ = ["Reduction", "row_log_means", "unit_uniformity", "uniformity"]
+
+Reduction = Literal["mean_log", "outer_log"]
+
+
+def uniformity(
+    z: Tensor,
+    *,
+    kernel: Kernel = "clip",
+    temperature: float = 0.07,
+    reduction: Reduction | None = None,
+    order: int = 1,
+    present: Tensor | None = None,
+    ids: Tensor | None = None,
+) -> Tensor:
+    """U(Z): how crowded the rows are, as a scalar of at most 0; 0 means that all rows coincide. Minimise it.
+
+    `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
+    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains, with
+    order = 1 Wang & Isola's log of the mean over pairs. J_i = the present rows other than i whose id differs from i's;
+    a row with empty J_i leaves the outer mean.
+
+    Args:
+        z: (B, D) rows; normalised here.
+        kernel: `clip`, `gaussian`, `wang_isola` or `geodesic`.
+        temperature: tau > 0; `wang_isola` has none (t = 2).
+        reduction: None means `outer_log` for `wang_isola` and `mean_log` for the others, each as published.
+        order: exponent of `outer_log`, at least 1.
+        present: (B,) bool.
+        ids: (B,) integers; equal ids do not repel.
+
+    Returns:
+        A scalar. 0, with zero gradient, when no row has another one to be compared with.
+
+    Raises:
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+    """
+    check_kernel(kernel)
+    check_temperature(temperature)
+    if order < 1:
+        raise ConfigError(f"order must be at least 1, got {order}")
+    batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
+    value, _ = unit_uniformity(
+        batch.z_MBD[0],
+        kernel=kernel,
+        temperature=temperature,
+        reduction=reduction,
+        order=order,
+        present_B=batch.present_MB[0],
+        ids_B=batch.ids_B,
+    )
+    return value
+
+
+def unit_uniformity(
+    z_BD: Tensor,
+    *,
+    kernel: Kernel,
+    temperature: float,
+    reduction: Reduction | None = None,
+    order: int = 1,
+    present_B: Tensor,
+    ids_B: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`uniformity` of rows that are unit already; also says whether it is defined (some row has a partner)."""
+    if reduction is None:
+        reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
+    log_mean_B, rows_B = row_log_means(z_BD, kernel=kernel, temperature=temperature, present_B=present_B, ids_B=ids_B)
+    count = rows_B.sum()
+    if reduction == "mean_log":
+        return log_mean_B.sum() / count.clamp(min=1), count > 0
+    masked_B = torch.where(rows_B, order * log_mean_B, -torch.inf)
+    # The LSE of nothing is -inf with a NaN gradient: give it one harmless constant when no row is left.
+    masked_B = torch.where(count > 0, masked_B, z_BD.new_zeros(()))
+    value = (torch.logsumexp(masked_B, 0) - torch.log(count.clamp(min=1).to(z_BD.dtype))) / order
+    return torch.where(count > 0, value, z_BD.new_zeros(())), count > 0
+
+
+def row_log_means(
+    z_BD: Tensor, *, kernel: Kernel, temperature: float, present_B: Tensor, ids_B: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """log mean_{j in J_i} kappa(z_i, z_j) for each row, 0 where J_i is empty, and the mask of rows where it is not."""
+    if z_BD.ndim != 2:
+        raise ShapeError(f"expected (B, D), got {tuple(z_BD.shape)}")
+    logk_BB = log_kernel(z_BD @ z_BD.mT, kernel=kernel, temperature=temperature)
+    # Self pairs are masked before the sum, not subtracted after it: at small temperatures they are all of it.
+    pairs_BB = present_B[:, None] & present_B[None, :] & ~torch.eye(len(z_BD), dtype=torch.bool, device=z_BD.device)
+    if ids_B is not None:
+        pairs_BB = pairs_BB & (ids_B[:, None] != ids_B[None, :])
+    counts_B = pairs_BB.sum(1)
+    rows_B = counts_B > 0
+    masked_BB = torch.where(pairs_BB | ~rows_B[:, None], logk_BB, -math.inf)
+    log_mean_B = torch.logsumexp(masked_BB, 1) - torch.log(counts_B.clamp(min=1).to(z_BD.dtype))
+    return torch.where(rows_B, log_mean_B, 0.0), rows_B

@@ -1,0 +1,103 @@
+"""Volumes of the parallelotopes that tuples of unit vectors span (GRAM, Cicchetti et al. 2025; paper Eq. 12).
+
+The squared volume is a determinant, a polynomial of the cosines, and is computed as one: no inverse, no factorisation,
+so that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
+Float64 throughout: in float32 the determinant of nearly equal vectors is rounding noise of either sign.
+
+Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch, make_batch
+
+__all__ = ["cross_volumes", "determinant_and_adjugate", "gram_volume", "safe_sqrt", "unit_volumes", "volume_floor"]
+
+
+def gram_volume(
+    embeddings: Mapping[str, Tensor], *, eps: float = 0.0, present: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
+
+    1 for orthonormal vectors, |sin| of the angle for M = 2, 0 when the vectors are linearly dependent: for M >= 3 that
+    does not mean that they agree (three coplanar or two opposite ones suffice). An absent modality counts as one extra
+    orthonormal axis, so the result is the volume of the present ones (1 for a single one).
+
+    Args:
+        embeddings: modality -> (B, D); rows are normalised here.
+        eps: 0 for a diagnostic (the gradient at volume 0 is then 0); about 1e-8 for training.
+        present: modality -> (B,) bool.
+
+    Raises:
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+    """
+    batch = make_batch(embeddings, present=present)
+    return unit_volumes(batch, eps=eps)
+
+
+def unit_volumes(batch: Batch, *, eps: float) -> Tensor:
+    """`gram_volume` of a validated batch, in the batch's dtype."""
+    gram_BMM = _masked_gram(batch.z_MBD, batch.present_MB)
+    det_B, _ = determinant_and_adjugate(gram_BMM)
+    return safe_sqrt(det_B.clamp(min=0) + eps).to(batch.z_MBD.dtype)
+
+
+def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
+    """Volume of the anchor of item i with the other modalities of item j, (B, B).
+
+    vol_ij^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines of
+    anchor i with its members: M - 1 matrix products instead of B^2 determinants. The diagonal, where this difference
+    cancels as the modalities agree, comes from the full Gram matrix in float64.
+    """
+    z_MBD, present_MB = batch.z_MBD, batch.present_MB
+    others = [m for m in range(len(batch.names)) if m != anchor]
+    det_B, adj_BKK = determinant_and_adjugate(_masked_gram(z_MBD[others], present_MB[others]))
+    # Absent members are zero rows, so their cosines vanish and their axis adds nothing to the quadratic form.
+    cosine_KBB = torch.matmul(z_MBD[anchor], z_MBD[others].mT)
+    adj_KKB = adj_BKK.permute(1, 2, 0).to(z_MBD.dtype)
+    square_BB = det_B.to(z_MBD.dtype)[None, :]
+    for k in range(len(others)):
+        weighted_BB = adj_KKB[k, k] * cosine_KBB[k]
+        for n in range(k + 1, len(others)):
+            weighted_BB = weighted_BB + (2 * adj_KKB[k, n]) * cosine_KBB[n]
+        square_BB = square_BB - weighted_BB * cosine_KBB[k]
+    det_full_B, _ = determinant_and_adjugate(_masked_gram(z_MBD, present_MB))
+    own_BB = torch.eye(len(square_BB), dtype=torch.bool, device=square_BB.device)
+    square_BB = torch.where(own_BB, det_full_B.to(z_MBD.dtype)[:, None], square_BB)
+    return safe_sqrt(square_BB.clamp(min=0) + eps)
+
+
+def determinant_and_adjugate(matrix_BMM: Tensor) -> tuple[Tensor, Tensor]:
+    """det and adj of small matrices by Faddeev-LeVerrier: products and traces only, smooth at singular matrices."""
+    size = matrix_BMM.shape[-1]
+    eye_MM = torch.eye(size, dtype=matrix_BMM.dtype, device=matrix_BMM.device)
+    step_BMM = eye_MM.expand_as(matrix_BMM)
+    sign = 1.0
+    for k in range(1, size):
+        product_BMM = matrix_BMM @ step_BMM
+        coefficient_B = product_BMM.diagonal(dim1=-2, dim2=-1).sum(-1) / k
+        step_BMM = product_BMM - coefficient_B[..., None, None] * eye_MM
+        sign = -sign
+    det_B = (matrix_BMM @ step_BMM).diagonal(dim1=-2, dim2=-1).sum(-1) / size
+    return sign * det_B, sign * step_BMM
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """sqrt with gradient 0, not infinity, at exactly 0."""
+    positive = x > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
+
+
+def volume_floor(dtype: torch.dtype) -> float:
+    """eps of the training volume: the smallest at which the dtype still resolves a determinant."""
+    return 1e-14 if dtype == torch.float64 else 1e-8
+
+
+def _masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
+    # MPS has no float64; its users get the best it has.
+    wide_MBD = z_MBD.double() if z_MBD.device.type != "mps" else z_MBD
+    z_BMD = wide_MBD.transpose(0, 1)
+    return z_BMD @ z_BMD.mT + torch.diag_embed((~present_MB).to(z_BMD.dtype).mT)

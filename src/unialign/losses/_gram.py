@@ -1,0 +1,72 @@
+"""GRAM: contrast of tuple volumes (Cicchetti et al. 2025)."""
+
+from typing import Any, ClassVar
+
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError
+from unialign.functional._contrast import contrast_keys, symmetric_contrast
+from unialign.functional._volume import cross_volumes, volume_floor
+from unialign.losses._infonce import check_label_smoothing
+from unialign.losses._objective import Objective, Term
+from unialign.losses._temperature import Temperature, TemperatureMode
+
+__all__ = ["GRAM"]
+
+
+class GRAM(Objective):
+    """InfoNCE whose logits are -Vol(anchor of i, other modalities of j) / tau, in both directions.
+
+    Rows and columns are the items with the anchor and at least one other modality; an absent one counts as an extra
+    orthonormal axis. The volume is blind to the sign of every vector and is 0 for coplanar ones, so this trains badly
+    from scratch: its authors continue from a contrastively trained model. `unialign.fit` has `warm_start` for that.
+
+    Args:
+        anchor: a modality.
+        temperature: tau > 0, the start if it is learnable. The authors' start is 0.07.
+        temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
+        label_smoothing: 0.1 as published.
+        eps: added under the root of the squared volume; default 1e-8 in float32 and 1e-14 in float64.
+    """
+
+    name: ClassVar[str] = "gram"
+
+    def __init__(
+        self,
+        anchor: str,
+        *,
+        temperature: float = 0.07,
+        temperature_mode: TemperatureMode = "learnable",
+        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        label_smoothing: float = 0.1,
+        eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        if anchor in ("all", "centroid"):
+            raise ConfigError(f"gram contrasts one anchor with tuples of the others; anchor={anchor!r} is no modality")
+        if eps is not None and eps < 0:
+            raise ConfigError(f"eps must be at least 0, got {eps!r}")
+        self.anchor, self.eps = anchor, eps
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        a = batch.index(self.anchor)
+        present_B = batch.present_MB[a] & (batch.present_MB.sum(0) >= 2)
+        if not bool(present_B.any()):
+            return {}
+        eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
+        logits_BB = -cross_volumes(batch, anchor=a, eps=eps) / self.temperature()
+        value = symmetric_contrast(
+            logits_BB, contrast_keys(present_B, batch.ids_B), label_smoothing=self.label_smoothing
+        )
+        return {"volume_contrast": Term(value, 1.0)}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "anchor": self.anchor,
+            "temperature": self.temperature.initial,
+            "temperature_mode": self.temperature.mode,
+            "temperature_bounds": list(self.temperature.bounds),
+            "label_smoothing": self.label_smoothing,
+            "eps": self.eps,
+        }

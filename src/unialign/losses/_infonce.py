@@ -1,0 +1,91 @@
+"""Paired InfoNCE, the objective of ImageBind (anchor pairs) and of most toolkits (all pairs)."""
+
+from typing import Any, ClassVar, Literal, get_args
+
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError
+from unialign.functional._contrast import contrast_keys, symmetric_contrast
+from unialign.losses._objective import Objective, Term
+from unialign.losses._temperature import Temperature, TemperatureMode
+
+__all__ = ["InfoNCE", "check_label_smoothing"]
+
+Pairs = Literal["anchor", "all"]
+
+
+class InfoNCE(Objective):
+    """Symmetric InfoNCE, averaged over pairs of modalities (Oord et al. 2018; Girdhar et al. 2023; paper Eq. 1).
+
+    (1/P) sum over pairs (m, n) of [ CE(Z^m Z^nT / tau) + CE(Z^n Z^mT / tau) ] / 2, the diagonal as target. A pair uses
+    the rows that have both modalities; a pair without such a row leaves the mean.
+
+    Args:
+        anchor: a modality, for `pairs="anchor"`; `"all"` is the same as `pairs="all"`.
+        pairs: `anchor`: the M - 1 pairs that contain it; `all`: the M (M - 1) / 2 pairs. Default: what `anchor` implies.
+        temperature: tau > 0, the start if it is learnable.
+        temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
+        temperature_bounds: CLIP's cap of 100 on 1 / tau is the lower one.
+        label_smoothing: in [0, 1), spread over the keys that a query may see.
+    """
+
+    name: ClassVar[str] = "infonce"
+
+    def __init__(
+        self,
+        anchor: str | None = None,
+        *,
+        pairs: Pairs | None = None,
+        temperature: float = 0.07,
+        temperature_mode: TemperatureMode = "fixed",
+        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if pairs is None:
+            pairs = "all" if anchor in (None, "all") else "anchor"
+        if pairs not in get_args(Pairs):
+            raise ConfigError(f"unknown pairs {pairs!r}; expected one of {', '.join(get_args(Pairs))}")
+        if anchor == "centroid":
+            raise ConfigError(
+                "infonce contrasts pairs of modalities; anchor must be a modality or 'all', not 'centroid'"
+            )
+        if pairs == "anchor" and anchor in (None, "all"):
+            raise ConfigError("pairs='anchor' needs anchor='<a modality>'")
+        self.anchor, self.pairs = anchor, pairs
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        modalities = range(len(batch.names))
+        if self.pairs == "anchor":
+            a = batch.index(str(self.anchor))
+            pairs = [(a, n) for n in modalities if n != a]
+        else:
+            pairs = [(m, n) for m in modalities for n in modalities if m < n]
+        tau = self.temperature()
+        values = {}
+        for m, n in pairs:
+            present_B = batch.present_MB[m] & batch.present_MB[n]
+            if bool(present_B.any()):
+                keys_BB = contrast_keys(present_B, batch.ids_B)
+                logits_BB = batch.z_MBD[m] @ batch.z_MBD[n].mT / tau
+                values[f"contrast/{batch.names[m]}-{batch.names[n]}"] = symmetric_contrast(
+                    logits_BB, keys_BB, label_smoothing=self.label_smoothing
+                )
+        return {name: Term(value, 1 / len(values)) for name, value in values.items()}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "anchor": self.anchor,
+            "pairs": self.pairs,
+            "temperature": self.temperature.initial,
+            "temperature_mode": self.temperature.mode,
+            "temperature_bounds": list(self.temperature.bounds),
+            "label_smoothing": self.label_smoothing,
+        }
+
+
+def check_label_smoothing(value: float) -> float:
+    if not 0 <= value < 1:
+        raise ConfigError(f"label_smoothing must be in [0, 1), got {value!r}")
+    return float(value)

@@ -1,0 +1,91 @@
+"""What every objective is: a module that turns a validated batch into weighted, named terms."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unialign.embeddings import Batch, make_batch
+
+__all__ = ["LossOutput", "Objective", "Term"]
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What a loss returns.
+
+    Attributes:
+        total: scalar, differentiable: the weighted sum of the terms.
+        terms: each term's unweighted value, detached, by name (`"uniformity/image"`, `"alignment"`, ...).
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Term(NamedTuple):
+    """One live summand of an objective: it contributes `weight * value`."""
+
+    value: Tensor
+    weight: Tensor | float
+
+
+class Objective(nn.Module):
+    """A training loss over all modalities; subclasses say what its terms are.
+
+    The call normalises rows itself, accepts missing modalities and equal items, and computes in float32 or better
+    whatever the autocast setting.
+    """
+
+    name: ClassVar[str]
+
+    def forward(
+        self,
+        embeddings: Mapping[str, Tensor],
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        ids: Tensor | None = None,
+    ) -> LossOutput:
+        """Loss of a batch.
+
+        Args:
+            embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
+            present: modality -> (B,) bool; a missing name means all present. Absent rows may hold anything.
+            ids: (B,) integers; items with equal ids are never each other's negatives.
+
+        Raises:
+            ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is not there.
+        """
+        batch, terms = self.compute(embeddings, present=present, ids=ids)
+        # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
+        total = batch.z_MBD.sum() * 0.0
+        for term in terms.values():
+            total = total + term.weight * term.value
+        return LossOutput(total, {name: term.value.detach() for name, term in terms.items()})
+
+    def compute(
+        self,
+        embeddings: Mapping[str, Tensor],
+        *,
+        present: Mapping[str, Tensor] | None = None,
+        ids: Tensor | None = None,
+    ) -> tuple[Batch, dict[str, Term]]:
+        """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
+        device_type = next((z.device.type for z in embeddings.values() if isinstance(z, Tensor)), "cpu")
+        with torch.autocast(device_type, enabled=False):
+            batch = make_batch(embeddings, present=present, ids=ids)
+            return batch, self.terms(batch)
+
+    @abstractmethod
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """The live terms of a validated batch; terms without any row or pair are left out."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """JSON-able arguments with which `unialign.losses.create(self.name, **settings)` rebuilds this objective."""
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())

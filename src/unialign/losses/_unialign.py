@@ -1,0 +1,208 @@
+"""UniAlign: uniformity inside each modality, alignment to one anchor (arXiv 2602.09507).
+
+Shapes: `M` modalities, `B` items.
+"""
+
+from typing import Any, ClassVar, Literal, get_args
+
+from torch import Tensor
+
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError
+from unialign.functional._alignment import Distance, StopGradient, unit_alignment
+from unialign.functional._centroid import unit_centroids
+from unialign.functional._kernels import Kernel, check_kernel, check_temperature, matched_alignment_scale
+from unialign.functional._uniformity import Reduction, unit_uniformity
+from unialign.functional._volume import unit_volumes, volume_floor
+from unialign.losses._objective import Objective, Term
+from unialign.losses._presets import PRESETS
+
+__all__ = ["UniAlign"]
+
+Weighting = Literal["mean", "sum", "infonce_matched", "mean_of_others"]
+
+
+class UniAlign(Objective):
+    """L = uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms (paper Eqs. 9 to 13).
+
+    No cross-modal negatives: each modality spreads by itself, true pairs attract. `preset` fills every option that is
+    not given; see `unialign.losses.PRESETS` for the values and their use.
+
+    Args:
+        anchor: a modality that the others align to, `"all"` (all pairs) or `"centroid"` (the tuple's normalised mean).
+        preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or `geodesic`.
+        kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
+        temperature: tau of the uniformity kernel, and of the `"matched"` alignment scale. It sets hardness; the two
+            weights set balance.
+        reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, what the Hölder divergence contains.
+        weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`: anchor
+            1/2, others 1 / (2 (M - 1)) · `mean_of_others`: the mean without the anchor.
+        uniformity_weight: lambda_uni. Below about 0.1 of `balanced` the space collapses.
+        alignment_weight: lambda_align.
+        alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
+        distance: `euclidean` or `geodesic` distance of true pairs.
+        stop_gradient: `target` holds the anchor (or centroid) still in the alignment.
+        centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
+        centroid_temperature: its temperature; default `temperature`.
+        volume_weight: weight of the mean Gram volume of items with at least two modalities. It is minimised, and is a
+            regulariser against tuples that span space, not an aligner.
+        volume_eps: added under its root; default 1e-8 in float32, 1e-14 in float64.
+    """
+
+    name: ClassVar[str] = "unialign"
+
+    def __init__(
+        self,
+        anchor: str = "all",
+        *,
+        preset: str = "balanced",
+        kernel: Kernel | None = None,
+        temperature: float | None = None,
+        reduction: Reduction | None = None,
+        weighting: Weighting | None = None,
+        uniformity_weight: float = 1.0,
+        alignment_weight: float = 1.0,
+        alignment_scale: float | Literal["matched"] | None = None,
+        distance: Distance | None = None,
+        stop_gradient: StopGradient | None = None,
+        centroid_weight: float | None = None,
+        centroid_temperature: float | None = None,
+        volume_weight: float | None = None,
+        volume_eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        if preset not in PRESETS:
+            raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        defaults = PRESETS[preset]
+
+        def choose(option: str, given: Any) -> Any:
+            return defaults[option] if given is None else given
+
+        self.preset = preset
+        self.anchor: str = defaults.get("anchor", anchor)
+        self.kernel: Kernel = choose("kernel", kernel)
+        self.temperature: float = choose("temperature", temperature)
+        self.reduction = reduction
+        self.weighting: Weighting = choose("weighting", weighting)
+        self.uniformity_weight, self.alignment_weight = uniformity_weight, alignment_weight
+        self.alignment_scale: float | Literal["matched"] = choose("alignment_scale", alignment_scale)
+        self.distance: Distance = choose("distance", distance)
+        self.stop_gradient: StopGradient = choose("stop_gradient", stop_gradient)
+        self.centroid_weight: float = choose("centroid_weight", centroid_weight)
+        self.centroid_temperature = centroid_temperature
+        self.volume_weight: float = choose("volume_weight", volume_weight)
+        self.volume_eps = volume_eps
+        self._check()
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        return self._uniformity_terms(batch) | self._alignment_terms(batch) | self._tuple_terms(batch)
+
+    def _uniformity_terms(self, batch: Batch) -> dict[str, Term]:
+        if self.uniformity_weight == 0:
+            return {}
+        values: dict[str, Tensor] = {}
+        for m, name in enumerate(batch.names):
+            if self.weighting == "mean_of_others" and name == self.anchor:
+                continue
+            value, defined = unit_uniformity(
+                batch.z_MBD[m],
+                kernel=self.kernel,
+                temperature=self.temperature,
+                reduction=self.reduction,
+                order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
+                present_B=batch.present_MB[m],
+                ids_B=batch.ids_B,
+            )
+            if bool(defined):
+                values[name] = value
+        return {
+            f"uniformity/{name}": Term(value, self.uniformity_weight * self._modality_weight(name, batch, len(values)))
+            for name, value in values.items()
+        }
+
+    def _modality_weight(self, name: str, batch: Batch, defined: int) -> float:
+        if self.weighting == "sum":
+            return 1.0
+        if self.weighting == "infonce_matched":
+            return 0.5 if name == self.anchor else 0.5 / (len(batch.names) - 1)
+        return 1 / defined
+
+    def _alignment_terms(self, batch: Batch) -> dict[str, Term]:
+        value, defined = unit_alignment(
+            batch, anchor=self.anchor, distance=self.distance, stop_gradient=self.stop_gradient
+        )
+        scale = self.alignment_scale
+        if scale == "matched":
+            scale = matched_alignment_scale(self.kernel, self.temperature)
+        if self.alignment_weight == 0 or not bool(defined):
+            return {}
+        return {"alignment": Term(value, self.alignment_weight * scale)}
+
+    def _tuple_terms(self, batch: Batch) -> dict[str, Term]:
+        terms: dict[str, Term] = {}
+        tuples_B = batch.present_MB.sum(0) >= 2
+        if self.centroid_weight != 0:
+            value, defined = unit_uniformity(
+                unit_centroids(batch),
+                kernel=self.kernel,
+                temperature=self.temperature if self.centroid_temperature is None else self.centroid_temperature,
+                reduction=self.reduction,
+                order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
+                present_B=tuples_B,
+                ids_B=batch.ids_B,
+            )
+            if bool(defined):
+                terms["centroid"] = Term(value, self.centroid_weight)
+        if self.volume_weight != 0 and bool(tuples_B.any()):
+            eps = volume_floor(batch.z_MBD.dtype) if self.volume_eps is None else self.volume_eps
+            volume_B = unit_volumes(batch, eps=eps)
+            terms["volume"] = Term(volume_B[tuples_B].mean(), self.volume_weight)
+        return terms
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "anchor": self.anchor,
+            "preset": self.preset,
+            "kernel": self.kernel,
+            "temperature": self.temperature,
+            "reduction": self.reduction,
+            "weighting": self.weighting,
+            "uniformity_weight": self.uniformity_weight,
+            "alignment_weight": self.alignment_weight,
+            "alignment_scale": self.alignment_scale,
+            "distance": self.distance,
+            "stop_gradient": self.stop_gradient,
+            "centroid_weight": self.centroid_weight,
+            "centroid_temperature": self.centroid_temperature,
+            "volume_weight": self.volume_weight,
+            "volume_eps": self.volume_eps,
+        }
+
+    def _check(self) -> None:
+        check_kernel(self.kernel)
+        check_temperature(self.temperature)
+        if self.centroid_temperature is not None:
+            check_temperature(self.centroid_temperature, "centroid_temperature")
+        for option, allowed in (
+            ("reduction", (None, *get_args(Reduction))),
+            ("weighting", get_args(Weighting)),
+            ("distance", get_args(Distance)),
+            ("stop_gradient", get_args(StopGradient)),
+        ):
+            if getattr(self, option) not in allowed:
+                expected = ", ".join(repr(value) for value in allowed)
+                raise ConfigError(f"unknown {option} {getattr(self, option)!r}; expected one of {expected}")
+        for option in ("uniformity_weight", "alignment_weight", "centroid_weight", "volume_weight"):
+            value = getattr(self, option)
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"{option} must be at least 0 and finite, got {value!r}")
+        if self.alignment_scale != "matched" and not (
+            isinstance(self.alignment_scale, int | float) and 0 < self.alignment_scale < float("inf")
+        ):
+            raise ConfigError(f"alignment_scale must be 'matched' or a positive number, got {self.alignment_scale!r}")
+        if self.anchor == "all" and self.stop_gradient == "target":
+            raise ConfigError("stop_gradient='target' needs a target: an anchor modality or 'centroid', not 'all'")
+        if self.anchor in ("all", "centroid") and self.weighting in ("infonce_matched", "mean_of_others"):
+            raise ConfigError(
+                f"weighting={self.weighting!r} singles out the anchor, but anchor={self.anchor!r} is no modality"
+            )
