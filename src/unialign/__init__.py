@@ -16,7 +16,21 @@ _OBJECTS = {
     "evaluate": "unialign.evaluation",
 }
 
-__all__ = ["Space", "TrainConfig", "__version__", "evaluate", "fit", *_MODULES]  # noqa: PLE0604
+__all__ = [
+    "Space",
+    "TrainConfig",
+    "__version__",
+    "data",
+    "diagnostics",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "fit",
+    "functional",
+    "losses",
+    "metrics",
+    "train",
+]
 
 if TYPE_CHECKING:
     from unialign import data, diagnostics, errors, evaluation, functional, losses, metrics, train

@@ -110,7 +110,8 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
         mask = torch.as_tensor(mask)
         if mask.dtype != torch.bool or tuple(mask.shape) != (items,):
             raise ShapeError(
-                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({items},)"
+                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; "
+                f"expected torch.bool of shape ({items},)"
             )
         present_MB[names.index(name)] = mask.to(device)
     return present_MB

@@ -13,7 +13,7 @@ from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.functional._kernels import Kernel, check_kernel, check_temperature, log_kernel
 
-__all__ = ["Reduction", "row_log_means", "unit_uniformity", "uniformity"]
+__all__ = ["Reduction", "row_log_means", "uniformity", "unit_uniformity"]
 
 Reduction = Literal["mean_log", "outer_log"]
 
@@ -31,8 +31,8 @@ def uniformity(
     """U(Z): how crowded the rows are, as a scalar of at most 0; 0 means that all rows coincide. Minimise it.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
-    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains, with
-    order = 1 Wang & Isola's log of the mean over pairs. J_i = the present rows other than i whose id differs from i's;
+    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains,
+    with order = 1 Wang & Isola's log of the mean over pairs. J_i = the present rows other than i whose id differs from i's;
     a row with empty J_i leaves the outer mean.
 
     Args:

@@ -48,8 +48,8 @@ def unit_volumes(batch: Batch, *, eps: float) -> Tensor:
 def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
     """Volume of the anchor of item i with the other modalities of item j, (B, B).
 
-    vol_ij^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines of
-    anchor i with its members: M - 1 matrix products instead of B^2 determinants. The diagonal, where this difference
+    vol_ij^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines
+    of anchor i with its members: M - 1 matrix products instead of B^2 determinants. The diagonal, where this difference
     cancels as the modalities agree, comes from the full Gram matrix in float64.
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB

@@ -21,7 +21,7 @@ class InfoNCE(Objective):
 
     Args:
         anchor: a modality, for `pairs="anchor"`; `"all"` is the same as `pairs="all"`.
-        pairs: `anchor`: the M - 1 pairs that contain it; `all`: the M (M - 1) / 2 pairs. Default: what `anchor` implies.
+        pairs: `anchor`: the M - 1 pairs that contain it; `all`: the M (M - 1) / 2 pairs. Default: as `anchor` implies.
         temperature: tau > 0, the start if it is learnable.
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: CLIP's cap of 100 on 1 / tau is the lower one.

@@ -45,7 +45,7 @@ class Temperature(nn.Module):
         if self.mode == "fixed":
             return self.initial
         low, high = (math.log(bound / self.initial) for bound in self.bounds)
-        # In place before it enters the graph: a clamp inside the graph would have no gradient to lead back from a bound.
+        # In place, before it enters the graph: inside the graph a clamp has no gradient to lead back from a bound.
         with torch.no_grad():
             self.shift.clamp_(low, high)
         return self.initial * torch.exp(self.shift)

@@ -30,13 +30,14 @@ class UniAlign(Objective):
 
     Args:
         anchor: a modality that the others align to, `"all"` (all pairs) or `"centroid"` (the tuple's normalised mean).
-        preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or `geodesic`.
+        preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
+            `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
         temperature: tau of the uniformity kernel, and of the `"matched"` alignment scale. It sets hardness; the two
             weights set balance.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, what the Hölder divergence contains.
-        weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`: anchor
-            1/2, others 1 / (2 (M - 1)) · `mean_of_others`: the mean without the anchor.
+        weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
+            anchor 1/2, others 1 / (2 (M - 1)) · `mean_of_others`: the mean without the anchor.
         uniformity_weight: lambda_uni. Below about 0.1 of `balanced` the space collapses.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
