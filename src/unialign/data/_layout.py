@@ -1,0 +1,231 @@
+"""What a store folder holds: file names, the schema of `store.json`, and the fingerprint computed from it.
+
+File names are derived from column names and never read from `store.json`: a description cannot point out of its folder.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from unialign.data._checksum import canonical_json, sha256_of
+from unialign.errors import DataError
+
+__all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", "parse_description", "unsafe_name"]
+
+SCHEMA = 1
+DESCRIPTION_FILE = "store.json"
+NAMES_FILE = "names.json"
+SPLITS = ("train", "val", "test")
+COLUMN_DTYPES = ("float16", "float32", "float64")
+# Per-item integers, each an optional file; a missing one has the default that `EmbeddingStore` documents.
+ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "group": np.int64, "labels": np.int64, "split": np.int8}
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# An address space: anything larger is a hostile or broken description, not data.
+_MAX_BYTES = 1 << 47
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size and checksum that one file of the folder must have."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One named (N, width) array. `present` is None where every item has a row; `provenance` is free JSON."""
+
+    dtype: str
+    width: int
+    array: FileRecord
+    present: FileRecord | None
+    provenance: Any
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything `store.json` says."""
+
+    name: str
+    items: int
+    columns: dict[str, Column]
+    default_modalities: tuple[str, ...]
+    rows: dict[str, FileRecord]
+    names: FileRecord | None
+    assets: dict[str, FileRecord]
+    label_names: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def fingerprint(self) -> str:
+        """sha256 over checksum, presence and provenance of each column, the per-item integers and the provenance."""
+        columns = {
+            name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
+            for name, column in self.columns.items()
+        }
+        rows = {name: record.sha256 for name, record in self.rows.items()}
+        return sha256_of([canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance})])
+
+    def files(self) -> dict[str, FileRecord]:
+        """Every file of the folder but `store.json`, by its name in the folder."""
+        files = {array_file(name): column.array for name, column in self.columns.items()}
+        files |= {
+            present_file(name): column.present for name, column in self.columns.items() if column.present is not None
+        }
+        files |= {rows_file(kind): record for kind, record in self.rows.items()}
+        files |= {asset_file(name): record for name, record in self.assets.items()}
+        return files if self.names is None else {**files, NAMES_FILE: self.names}
+
+    def to_bytes(self) -> bytes:
+        """Return the text of `store.json`, sealed with a checksum of its own."""
+        body = {"schema": SCHEMA, **asdict(self)}
+        body["seal"] = _seal(body)
+        return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def array_file(column: str) -> str:
+    return f"arrays/{column}.npy"
+
+
+def present_file(column: str) -> str:
+    return f"present/{column}.npy"
+
+
+def rows_file(kind: str) -> str:
+    return f"{kind}.npy"
+
+
+def asset_file(name: str) -> str:
+    return f"assets/{name}"
+
+
+def unsafe_name(name: object) -> str | None:
+    """Return why `name` cannot be a file name, or None if it can."""
+    if not isinstance(name, str):
+        return f"it is a {type(name).__name__}, not a string"
+    if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        return "use at most 100 letters, digits and _ . - with no '..' and no leading dot"
+    return None
+
+
+def check_seal(text: bytes, where: Path) -> None:
+    """Raise DataError if `store.json` was changed after it was written."""
+    body = _load_json(text, where)
+    if not isinstance(body, dict) or body.pop("seal", None) != _seal(body):
+        raise DataError(f"{where} was altered after it was written; restore the file or write the store again")
+
+
+def parse_description(text: bytes, where: Path) -> Description:
+    """Read the text of `store.json`; `where` is named in the messages.
+
+    Raises:
+        DataError: not JSON, another schema version, a missing or ill-typed entry, an unsafe name or an absurd size.
+    """
+    body = _load_json(text, where)
+    try:
+        if body["schema"] != SCHEMA:
+            raise DataError(
+                f"{where} has schema {body['schema']!r}, this version of unialign reads {SCHEMA}; "
+                f"update unialign or write the store again"
+            )
+        return _description(body)
+    except _Malformed as error:
+        raise DataError(f"{where} is not a store description: {error}; restore it or write the store again") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{where} is not a store description ({type(error).__name__}: {error}); restore it or write the store again"
+        ) from None
+
+
+class _Malformed(Exception):
+    """What is wrong with an entry; `parse_description` adds the file and the advice."""
+
+
+def _load_json(text: bytes, where: Path) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where} is not readable JSON ({type(error).__name__}: {error}); restore it or write the store again"
+        ) from None
+
+
+def _seal(body: dict[str, Any]) -> str:
+    return sha256_of([canonical_json(body)])
+
+
+def _description(body: dict[str, Any]) -> Description:
+    items = _integer(body["items"], "items", low=1)
+    columns = {_name(name): _column(entry, name, items) for name, entry in body["columns"].items()}
+    if not columns:
+        raise _Malformed("it lists no column")
+    modalities = tuple(body["default_modalities"])
+    if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
+        raise _Malformed(f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}")
+    if not set(body["rows"]) <= set(ROW_DTYPES):
+        raise _Malformed(f"rows {sorted(body['rows'])} must be among {sorted(ROW_DTYPES)}")
+    return Description(
+        name=_string(body["name"], "name"),
+        items=items,
+        columns=columns,
+        default_modalities=modalities,
+        rows={kind: _record(entry, kind) for kind, entry in body["rows"].items()},
+        names=None if body["names"] is None else _record(body["names"], "names"),
+        assets={_name(name): _record(entry, name) for name, entry in body["assets"].items()},
+        label_names=tuple(_string(name, "label_names") for name in body["label_names"]),
+        provenance=dict(body["provenance"]),
+    )
+
+
+def _column(entry: dict[str, Any], name: str, items: int) -> Column:
+    if entry["dtype"] not in COLUMN_DTYPES:
+        raise _Malformed(f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}")
+    width = _integer(entry["width"], f"width of {name!r}", low=1)
+    record = _record(entry["array"], name)
+    needed = items * width * np.dtype(entry["dtype"]).itemsize
+    if not needed < record.bytes <= _MAX_BYTES:
+        raise _Malformed(
+            f"column {name!r} of {items} x {width} {entry['dtype']} needs {needed} bytes "
+            f"and its file is said to have {record.bytes}"
+        )
+    return Column(
+        dtype=entry["dtype"],
+        width=width,
+        array=record,
+        present=None if entry["present"] is None else _record(entry["present"], f"present of {name!r}"),
+        provenance=entry["provenance"],
+    )
+
+
+def _record(entry: dict[str, Any], what: str) -> FileRecord:
+    digest = _string(entry["sha256"], f"sha256 of {what!r}")
+    if not _SHA256.fullmatch(digest):
+        raise _Malformed(f"sha256 of {what!r} is {digest!r}, expected 64 hexadecimal digits")
+    return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=digest)
+
+
+def _name(name: str) -> str:
+    problem = unsafe_name(name)
+    if problem is not None:
+        raise _Malformed(f"name {name!r} is refused: {problem}")
+    return name
+
+
+def _integer(value: object, what: str, *, low: int) -> int:
+    # bool is an int in Python, and `true` rows are nonsense.
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MAX_BYTES:
+        raise _Malformed(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
+    return value
+
+
+def _string(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise _Malformed(f"{what} holds {value!r}, expected a string")
+    return value

@@ -1,0 +1,149 @@
+"""A validated `Content` becomes files and their `Description`; a folder appears whole or not at all."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unialign.data import _layout
+from unialign.data._border import Content
+from unialign.data._checksum import npy_pieces, sha256_of
+from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
+from unialign.errors import DataError
+
+__all__ = ["keep_in_memory", "write_folder"]
+
+Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
+
+
+def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any] | bytes]]:
+    """Describe the content without writing it: the same records, hence the same fingerprint, as `write_folder`."""
+    files: dict[str, NDArray[Any] | bytes] = {}
+
+    def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
+        files[file] = data
+        counter = _Counter()
+        return FileRecord(sha256=sha256_of(counter.count(_pieces(data))), bytes=counter.total)
+
+    return _describe(content, keep), files
+
+
+def write_folder(content: Content, path: Path, *, replace: bool) -> None:
+    """Write to a hidden sibling, sync, then rename: until the last step `path` is untouched, a failure leaves nothing.
+
+    Raises:
+        DataError: `path` exists (or, when replacing, is no store), or the file system refuses.
+    """
+    refuse_existing(path, replace=replace)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        description = _describe(content, lambda file, data: _write_file(partial / file, data))
+        _write_file(partial / DESCRIPTION_FILE, description.to_bytes())
+        for folder in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
+            _sync_folder(folder)
+        _put_in_place(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, replace: bool) -> None:
+    """Raise DataError if writing to `path` would cost the caller something that was not offered."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not path.exists() and not path.is_symlink():
+        return
+    if not replace:
+        raise DataError(f"{path} exists already; choose another path or pass overwrite='replace'")
+    if path.is_symlink() or not (path / DESCRIPTION_FILE).is_file():
+        raise DataError(
+            f"{path} exists and is not a store, so it is not replaced; choose another path or remove it yourself"
+        )
+
+
+def _describe(content: Content, sink: Sink) -> Description:
+    columns = {}
+    for name, array_NW in content.columns.items():
+        mask_N = content.present.get(name)
+        columns[name] = Column(
+            dtype=array_NW.dtype.name,
+            width=array_NW.shape[1],
+            array=sink(_layout.array_file(name), array_NW),
+            present=None if mask_N is None else sink(_layout.present_file(name), mask_N),
+            provenance=content.column_provenance.get(name),
+        )
+    names = None if content.names is None else json.dumps(content.names, indent=0).encode("ascii")
+    return Description(
+        name=content.name,
+        items=content.items,
+        columns=columns,
+        default_modalities=content.default_modalities,
+        rows={kind: sink(_layout.rows_file(kind), values_N) for kind, values_N in content.rows.items()},
+        names=None if names is None else sink(_layout.NAMES_FILE, names),
+        assets={name: sink(_layout.asset_file(name), data) for name, data in content.assets.items()},
+        label_names=content.label_names,
+        provenance=content.provenance,
+    )
+
+
+class _Counter:
+    """Counts bytes that pass through, so that one pass both writes and hashes data larger than memory."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def count(self, pieces: Iterable[bytes], write: Callable[[bytes], object] | None = None) -> Iterable[bytes]:
+        for piece in pieces:
+            self.total += len(piece)
+            if write is not None:
+                write(piece)
+            yield piece
+
+
+def _pieces(data: NDArray[Any] | bytes) -> Iterable[bytes]:
+    return [data] if isinstance(data, bytes) else npy_pieces(data)
+
+
+def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
+    path.parent.mkdir(exist_ok=True)
+    counter = _Counter()
+    with path.open("xb") as file:
+        digest = sha256_of(counter.count(_pieces(data), file.write))
+        file.flush()
+        os.fsync(file.fileno())
+    return FileRecord(sha256=digest, bytes=counter.total)
+
+
+def _sync_folder(path: Path) -> None:
+    # Only POSIX can open a folder; elsewhere the rename is all there is.
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    if not (path / DESCRIPTION_FILE).exists():
+        # Renaming onto an empty folder works; onto anything that appeared meanwhile it fails, as it should.
+        partial.rename(path)
+        return
+    # Two renames cannot be one step portably; the old store keeps a name of its own until the new one stands.
+    old = path.with_name(f".{path.name}.{secrets.token_hex(6)}.old")
+    path.rename(old)
+    try:
+        partial.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
