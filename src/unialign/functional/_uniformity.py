@@ -32,8 +32,8 @@ def uniformity(
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
     (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains,
-    with order = 1 Wang & Isola's log of the mean over pairs. J_i = the present rows other than i whose id differs from i's;
-    a row with empty J_i leaves the outer mean.
+    with order = 1 the log of the mean over pairs (Wang & Isola). J_i = the present rows other than i with another id; a
+    row with empty J_i leaves the outer mean.
 
     Args:
         z: (B, D) rows; normalised here.
