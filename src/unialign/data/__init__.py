@@ -1,5 +1,7 @@
-"""Named arrays of many items: open a store, write one, or load a shipped data set."""
+"""Named arrays of many items: open a store, write one, load a shipped data set, split without leaks."""
 
+from unialign.data._catalog import load, names
+from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 
-__all__ = ["EmbeddingStore"]
+__all__ = ["EmbeddingStore", "load", "names", "random_split"]

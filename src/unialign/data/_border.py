@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Content:
-    """All that a store holds. `present` and `rows` leave out what equals its default: equal data has one fingerprint."""
+    """All that a store holds. Defaults are left out of `present` and `rows`, so that equal data has one fingerprint."""
 
     name: str
     items: int

@@ -93,7 +93,7 @@ class FolderSource:
             if found_dtype != np.dtype(dtype) or found_shape != shape or order != "C" or needed != record.bytes:
                 raise DataError(
                     f"{self.path / file} holds {found_shape} of {found_dtype} in {order} order, {DESCRIPTION_FILE} "
-                    f"says {shape} of {np.dtype(dtype)} in {record.bytes} bytes; restore the file or write the store again"
+                    f"says {shape} of {np.dtype(dtype)} in {record.bytes} bytes; restore the file or write it again"
                 )
             mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from unialign.data import _layout
 from unialign.data._border import admit, check_column, check_rows, chosen_columns, default_rows
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
 from unialign.data._sources import FolderSource, MemorySource, Source, parse_names
-from unialign.data._write import keep_in_memory, refuse_existing, write_folder
+from unialign.data._write import Overwrite, keep_in_memory, refuse_existing, write_folder
 from unialign.errors import ConfigError, DataError
 
 __all__ = ["EmbeddingStore"]
@@ -66,7 +66,7 @@ class EmbeddingStore:
         default_modalities: Sequence[str] | None = None,
         assets: Mapping[str, bytes] | None = None,
         name: str | None = None,
-        overwrite: Literal["never", "replace"] = "never",
+        overwrite: Overwrite = "never",
     ) -> "EmbeddingStore":
         """Write arrays into a new folder and open it. The folder appears complete or not at all.
 
@@ -98,7 +98,7 @@ class EmbeddingStore:
             raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
         target = Path(os.path.abspath(path))
         # Before the arrays are looked at: reading a terabyte to say "exists already" would be unkind.
-        refuse_existing(target, replace=overwrite == "replace")
+        refuse_existing(target, overwrite=overwrite)
         content = admit(
             columns,
             name=target.name if name is None else name,
@@ -113,7 +113,7 @@ class EmbeddingStore:
             default_modalities=default_modalities,
             assets=assets,
         )
-        write_folder(content, target, replace=overwrite == "replace")
+        write_folder(content, target, overwrite=overwrite)
         return cls.open(path)
 
     @classmethod
@@ -222,7 +222,7 @@ class EmbeddingStore:
     # --- what it holds ------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:
-        """Return the read-only (N, W) memory map of a column in its own float dtype; absent rows hold anything, even NaN."""
+        """Return the read-only (N, W) memory map of a column in its own float dtype; absent rows may hold NaN."""
         check_column(name, self._description.columns)
         column = self._description.columns[name]
         file = _layout.array_file(name)

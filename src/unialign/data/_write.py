@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -16,8 +16,9 @@ from unialign.data._checksum import npy_pieces, sha256_of
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
 from unialign.errors import DataError
 
-__all__ = ["keep_in_memory", "write_folder"]
+__all__ = ["Overwrite", "keep_in_memory", "refuse_existing", "write_folder"]
 
+Overwrite = Literal["never", "replace"]
 Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
 
 
@@ -33,13 +34,13 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
     return _describe(content, keep), files
 
 
-def write_folder(content: Content, path: Path, *, replace: bool) -> None:
+def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> None:
     """Write to a hidden sibling, sync, then rename: until the last step `path` is untouched, a failure leaves nothing.
 
     Raises:
         DataError: `path` exists (or, when replacing, is no store), or the file system refuses.
     """
-    refuse_existing(path, replace=replace)
+    refuse_existing(path, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def write_folder(content: Content, path: Path, *, replace: bool) -> None:
         _write_file(partial / DESCRIPTION_FILE, description.to_bytes())
         for folder in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
             _sync_folder(folder)
-        _put_in_place(partial, path)
+        _put_in_place(partial, path, overwrite)
         _sync_folder(path.parent)
     except OSError as error:
         raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
@@ -56,13 +57,13 @@ def write_folder(content: Content, path: Path, *, replace: bool) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def refuse_existing(path: Path, *, replace: bool) -> None:
+def refuse_existing(path: Path, *, overwrite: Overwrite) -> None:
     """Raise DataError if writing to `path` would cost the caller something that was not offered."""
     if path.is_dir() and not any(path.iterdir()):
         return
     if not path.exists() and not path.is_symlink():
         return
-    if not replace:
+    if overwrite == "never":
         raise DataError(f"{path} exists already; choose another path or pass overwrite='replace'")
     if path.is_symlink() or not (path / DESCRIPTION_FILE).is_file():
         raise DataError(
@@ -133,8 +134,8 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
-def _put_in_place(partial: Path, path: Path) -> None:
-    if not (path / DESCRIPTION_FILE).exists():
+def _put_in_place(partial: Path, path: Path, overwrite: Overwrite) -> None:
+    if overwrite == "never" or not (path / DESCRIPTION_FILE).exists():
         # Renaming onto an empty folder works; onto anything that appeared meanwhile it fails, as it should.
         partial.rename(path)
         return

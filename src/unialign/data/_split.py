@@ -1,0 +1,93 @@
+"""Splits that keep groups together.
+
+N items, G groups.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unialign.data._layout import SPLITS
+from unialign.errors import ConfigError, ShapeError
+
+__all__ = ["random_split"]
+
+
+def random_split(
+    items: int,
+    *,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    group: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    seed: int = 0,
+) -> NDArray[np.int8]:
+    """Assign items to train, val and test: a pure function of its arguments, on every platform.
+
+    Groups stay whole. Sizes are met to about one item where groups are single items, else to about the largest group;
+    with `labels` this holds within each label too (a group counts for the label of its first item, -1 is a label here).
+
+    Args:
+        items: N.
+        fractions: shares of train, val and test; they sum to 1.
+        group: (N,) anything that can be sorted; items of one group leak into each other. Default: every item its own.
+        labels: (N,) anything that can be sorted; stratify by these.
+        seed: another seed, another split.
+
+    Returns:
+        (N,) int8 codes for `EmbeddingStore.write(split=...)`: 0 = train, 1 = val, 2 = test.
+
+    Raises:
+        ConfigError: `items`, `fractions` or `seed` out of range.
+        ShapeError: `group` or `labels` are not (N,).
+    """
+    shares = _shares(fractions)
+    if items < 1 or seed < 0:
+        raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
+    # (G,) number of the first item and size of each group; (N,) the group of each item.
+    _, first_G, group_N, size_G = np.unique(
+        _per_item(group, "group", items), return_index=True, return_inverse=True, return_counts=True
+    )
+    if labels is None:
+        stratum_G = np.zeros(len(first_G), dtype=np.int64)
+    else:
+        stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
+    # Raw bits of PCG64 are the part of NumPy's randomness that is promised never to change.
+    random_G = np.random.PCG64(seed).random_raw(len(first_G))
+    # Large groups go first within their label, while there is room to even them out.
+    order_G = np.lexsort((random_G, -size_G, stratum_G))
+    code_G = np.empty(len(first_G), dtype=np.int8)
+    code_G[order_G] = _apportion(size_G[order_G].tolist(), shares)
+    return code_G[group_N]
+
+
+def _apportion(sizes: list[int], shares: tuple[float, ...]) -> list[int]:
+    """Give each size in turn to the part furthest behind its share, so that every stretch comes near the shares."""
+    counts = [0] * len(shares)
+    parts = [part for part, share in enumerate(shares) if share > 0]
+    codes, total = [], 0
+    for size in sizes:
+        total += size
+        # Rounded, so that ties fall to the first part and not to the last bit of a product.
+        chosen = max(parts, key=lambda part: round(shares[part] * total - counts[part], 6))
+        counts[chosen] += size
+        codes.append(chosen)
+    return codes
+
+
+def _shares(fractions: Sequence[float]) -> tuple[float, ...]:
+    shares = tuple(float(share) for share in fractions)
+    if len(shares) != len(SPLITS) or not all(0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
+        raise ConfigError(f"fractions {shares} must be three numbers from 0 to 1 that sum to 1: train, val, test")
+    return shares
+
+
+def _per_item(values: ArrayLike | None, what: str, items: int) -> NDArray[Any]:
+    if values is None:
+        return np.arange(items)
+    values_N = np.asarray(values)
+    if values_N.shape != (items,):
+        raise ShapeError(f"{what} has shape {values_N.shape}, expected ({items},)")
+    return values_N
