@@ -1,0 +1,282 @@
+"""Ranks of the positives, counted tile by tile: a rank is a count of better candidates, so nothing need be sorted.
+
+Shapes: `Q` queries, `G` gallery, `q` queries of one tile, `P` positives of a tile. Ties are blocks of candidates that
+the score cannot tell apart. A metric under `ties="expected"` is its mean over all orders of each block, in closed form
+(McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently in the presence of
+tied scores").
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.errors import NonFiniteError, ShapeError
+
+__all__ = ["TIE_TOLERANCE", "Positives", "RankCounts", "ScoreFunction", "Ties", "cosine_scores", "count_ranks"]
+
+Ties = Literal["expected", "optimistic", "pessimistic"]
+ScoreFunction = Callable[[Tensor], Tensor]
+
+# A matrix product may give two identical gallery rows scores that differ by some 1e-16, depending on where in the tile
+# they lie; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
+TIE_TOLERANCE = 1e-12
+# Most scores in a tile (64 MiB of float64); a tile has fewer than `chunk` queries when the gallery is large.
+_TILE = 2**23
+
+
+@dataclass(frozen=True)
+class Positives:
+    """Which gallery rows answer which query: equal codes. `one_each` says that query i's only positive is row i."""
+
+    query_codes_Q: Tensor
+    gallery_codes_G: Tensor
+    one_each: bool
+
+    def counts(self) -> Tensor:
+        """(Q,) number of positives of each query."""
+        if self.one_each:
+            return torch.ones_like(self.query_codes_Q)
+        highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
+        return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """What the tiles leave behind, each (Q,) and on the CPU.
+
+    Attributes:
+        above: g, candidates strictly above the best positive. int64.
+        tied: T, non-positives tied with it. int64.
+        tied_positives: p, positives tied with it, itself included; at least 1. int64.
+        positives: all positives of the query. int64.
+        average_precision: in (0, 1]; see `count_ranks` for ties.
+        ndcg: in (0, 1], binary gains, discount 1 / log2(1 + rank), whole gallery.
+        gallery: G.
+    """
+
+    above: Tensor
+    tied: Tensor
+    tied_positives: Tensor
+    positives: Tensor
+    average_precision: Tensor
+    ndcg: Tensor
+    gallery: int
+
+    def ranks(self, ties: Ties) -> Tensor:
+        """Rank of the best positive, from 1; expected: 1 + g + T / (p + 1)."""
+        first = 1.0 + self.above.double()
+        if ties == "optimistic":
+            return first
+        tied = self.tied.double()
+        return first + (tied if ties == "pessimistic" else tied / (self.tied_positives.double() + 1.0))
+
+    def reciprocal_ranks(self, ties: Ties) -> Tensor:
+        """1 / rank of the best positive; expected: the mean of 1 / rank (not 1 / mean rank)."""
+        if ties != "expected":
+            return self.ranks(ties).reciprocal()
+        return _expected_reciprocal(self.above, self.tied, self.tied_positives)
+
+    def hits(self, k: int, ties: Ties) -> Tensor:
+        """Probability that at least one positive is among the first k."""
+        if ties != "expected":
+            return (self.ranks(ties) <= k).double()
+        return _hit_probability(self.above, self.tied, self.tied_positives, k)
+
+
+def cosine_scores(queries_QD: Tensor, gallery_GD: Tensor) -> ScoreFunction:
+    """Scores of unit rows."""
+    return lambda rows: queries_QD[rows] @ gallery_GD.mT
+
+
+def count_ranks(
+    score: ScoreFunction, positives: Positives, *, ties: Ties, chunk: int, tolerance: float = TIE_TOLERANCE
+) -> RankCounts:
+    """Walk over tiles of queries and count.
+
+    Args:
+        score: takes int64 query rows (q,), returns (q, G), larger is better. Infinite scores are fine.
+        positives: every query must have one.
+        ties: how candidates that lie within `tolerance` of each other are ordered; `optimistic` puts positives first.
+        chunk: most queries in a tile; the result does not depend on it. Memory is O(chunk * G), bounded.
+        tolerance: absolute.
+
+    Raises:
+        ShapeError: a score tile has the wrong shape.
+        NonFiniteError: a score is NaN.
+    """
+    gallery = len(positives.gallery_codes_G)
+    positives_Q = positives.counts()
+    tables = _Tables(gallery)
+    parts: list[tuple[Tensor, ...]] = []
+    for rows_q in _tiles(len(positives_Q), gallery, chunk):
+        s_qG = _checked(score(rows_q), rows_q, gallery)
+        above_q, tied_q, tied_positives_q, is_positive_qG = _count(s_qG, positives, rows_q, tolerance)
+        ap_q = torch.zeros(len(rows_q), dtype=torch.float64)
+        dcg_q = torch.zeros(len(rows_q), dtype=torch.float64)
+        several_q = positives_Q[rows_q] > 1
+        one_q = ~several_q
+        ap_q[one_q], dcg_q[one_q] = tables.block(
+            above_q[one_q], tied_q[one_q] + 1, torch.zeros_like(above_q[one_q]), torch.ones_like(above_q[one_q]), ties
+        )
+        if is_positive_qG is not None and bool(several_q.any()):
+            pick = several_q.to(s_qG.device)
+            ap_q[several_q], dcg_q[several_q] = _ranked_sums(s_qG[pick], is_positive_qG[pick], tables, ties, tolerance)
+        parts.append((above_q, tied_q, tied_positives_q, ap_q, dcg_q))
+    above_Q, tied_Q, tied_positives_Q, ap_Q, dcg_Q = (torch.cat(column) for column in zip(*parts, strict=True))
+    ideal_Q = tables.discount[positives_Q]
+    return RankCounts(above_Q, tied_Q, tied_positives_Q, positives_Q, ap_Q / positives_Q, dcg_Q / ideal_Q, gallery)
+
+
+def _tiles(queries: int, gallery: int, chunk: int) -> Iterator[Tensor]:
+    step = max(1, min(chunk, _TILE // gallery))
+    for start in range(0, queries, step):
+        yield torch.arange(start, min(start + step, queries))
+
+
+def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
+    if tuple(s_qG.shape) != (len(rows_q), gallery):
+        raise ShapeError(
+            f"score returned {tuple(s_qG.shape)} for {len(rows_q)} queries; expected ({len(rows_q)}, {gallery})"
+        )
+    s_qG = s_qG.detach()
+    # NaN loses every comparison: counted naively, a broken query would rank first.
+    bad_qG = torch.isnan(s_qG)
+    if bool(bad_qG.any()):
+        i, j = bad_qG.nonzero()[0].tolist()
+        raise NonFiniteError(f"the score of query {int(rows_q[i])} with gallery row {j} is nan; expected a number")
+    return (s_qG.cpu() if s_qG.device.type == "mps" else s_qG).double()  # mps has no float64
+
+
+def _count(
+    s_qG: Tensor, positives: Positives, rows_q: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """g, T, p of each query, and the mask of positives where it was needed."""
+    device = s_qG.device
+    if positives.one_each:
+        best_q1 = s_qG.gather(1, rows_q.to(device)[:, None])
+        is_positive_qG = None
+    else:
+        is_positive_qG = positives.query_codes_Q[rows_q].to(device)[:, None] == positives.gallery_codes_G.to(device)
+        best_q1 = torch.where(is_positive_qG, s_qG, -torch.inf).amax(1, keepdim=True)
+    above_q = (s_qG > best_q1 + tolerance).sum(1)
+    level_qG = s_qG >= best_q1 - tolerance
+    block_q = level_qG.sum(1) - above_q
+    if is_positive_qG is None:
+        tied_positives_q = torch.ones_like(block_q)
+    else:
+        # No positive is above the best one, so those at its level are the tied ones.
+        tied_positives_q = (level_qG & is_positive_qG).sum(1)
+    return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
+
+
+class _Tables:
+    """Running sums over ranks, so that the mean over a block of any size costs two look-ups."""
+
+    def __init__(self, gallery: int) -> None:
+        rank_G = torch.arange(1, gallery + 1, dtype=torch.float64)
+        zero = torch.zeros(1, dtype=torch.float64)
+        self.harmonic = torch.cat([zero, (1 / rank_G).cumsum(0)])
+        self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
+
+    def block(self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
+        """Sum of precisions at the positives of a tie block, and their discounted gain.
+
+        Args:
+            before: c, candidates above the block.
+            size: t, candidates in it.
+            found: R, positives above it.
+            relevant: r >= 1, positives in it.
+
+        With positives in a known run of ranks c'+1..c'+r the precision at the i-th is (R + i) / (c' + i); expected over
+        orders, rank c + i holds a positive with probability r / t, and has then (i - 1)(r - 1) / (t - 1) others of the
+        block above it on average (McSherry & Najork 2008, section 3).
+        """
+        if ties == "expected":
+            start, end = before, before + size
+        else:
+            start = before if ties == "optimistic" else before + size - relevant
+            end = start + relevant
+        inverse = self.harmonic[end] - self.harmonic[start]
+        gain = self.discount[end] - self.discount[start]
+        # Dividing integer tensors would give float32.
+        c, t, found_, r = start.double(), (end - start).double(), found.double(), relevant.double()
+        spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
+        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a run of positives alone, t = r and spread = 1.
+        precision = (r / t) * ((found_ + 1) * inverse + spread * (t - (c + 1) * inverse))
+        # Without a tie the look-ups only add rounding.
+        return torch.where(t == 1, (found_ + 1) / (c + 1), precision), (r / t) * gain
+
+
+def _ranked_sums(
+    s_qG: Tensor, is_positive_qG: Tensor, tables: _Tables, ties: Ties, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Sum of precisions and of discounts over all positives of each query: several positives need the whole order."""
+    queries, gallery = s_qG.shape
+    s_qG, order_qG = s_qG.sort(dim=1, descending=True)
+    is_positive_qG = is_positive_qG.gather(1, order_qG)
+    rank_G = torch.arange(gallery, device=s_qG.device)
+    # Infinite neighbours differ by NaN, which is no difference here: right.
+    opens_qG = torch.ones_like(is_positive_qG)
+    opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
+    start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
+    closes_qG = torch.full_like(order_qG, gallery)
+    closes_qG[:, :-1] = torch.where(opens_qG[:, 1:], rank_G[1:], gallery)
+    end_qG = closes_qG.flip(1).cummin(1).values.flip(1)
+    found_qG = torch.nn.functional.pad(is_positive_qG.cumsum(1), (1, 0))
+
+    query_P, rank_P = is_positive_qG.nonzero(as_tuple=True)
+    before_P, end_P = start_qG[query_P, rank_P], end_qG[query_P, rank_P]
+    found_P = found_qG[query_P, before_P]
+    relevant_P = (found_qG[query_P, end_P] - found_P).cpu()
+    query_P = query_P.cpu()
+    before_P, size_P = before_P.cpu(), (end_P - before_P).cpu()
+    precision_P, gain_P = tables.block(before_P, size_P, found_P.cpu(), relevant_P, ties)
+    # Each of a block's r positives carries 1 / r of the block.
+    sums = torch.zeros(2, queries, dtype=torch.float64)
+    sums[0].index_add_(0, query_P, precision_P / relevant_P)
+    sums[1].index_add_(0, query_P, gain_P / relevant_P)
+    return sums[0], sums[1]
+
+
+def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) -> Tensor:
+    """E[1 / (g + F)], F = place of the first of p positives in a random order of p + T candidates.
+
+    P(F = 1) = p / (p + T) and P(F = f + 1) / P(F = f) = (T - f + 1) / (p + T - f).
+    """
+    out = (1 + above).double().reciprocal()
+    blocks = torch.stack([above, tied, tied_positives], 1)[tied > 0]
+    if len(blocks) == 0:
+        return out
+    # Queries share blocks when a space collapses, which is when blocks are large.
+    distinct, which = torch.unique(blocks, dim=0, return_inverse=True)
+    values = torch.empty(len(distinct), dtype=torch.float64)
+    for i, (g, t, p) in enumerate(distinct.tolist()):
+        place = torch.arange(1, t + 1, dtype=torch.float64)
+        first = torch.full((1,), p / (p + t), dtype=torch.float64)
+        chance = torch.cat([first, first * ((t - place + 1) / (p + t - place)).cumprod(0)])
+        values[i] = (chance / (g + torch.arange(1, t + 2, dtype=torch.float64))).sum()
+    out[tied > 0] = values[which]
+    return out
+
+
+def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int) -> Tensor:
+    """1 - C(T, s) / C(T + p, s) with s = k - g places of the block inside the first k (hypergeometric)."""
+    places = k - above
+    out = (places > tied).double()
+    open_ = (places > 0) & (places <= tied)
+    if not bool(open_.any()):
+        return out
+    s, t, p = places[open_].double(), tied[open_].double(), tied_positives[open_].double()
+    miss = torch.ones(len(s), dtype=torch.float64)
+    # The same ratio as a product of s or of p factors; factorials would lose the last digits.
+    if int(s.max()) <= int(p.max()):
+        for j in range(int(s.max())):
+            miss *= torch.where(j < s, (t - j) / (t + p - j), 1.0)
+    else:
+        for j in range(int(p.max())):
+            miss *= torch.where(j < p, (t + p - s - j) / (t + p - j), 1.0)
+    out[open_] = 1.0 - miss
+    return out

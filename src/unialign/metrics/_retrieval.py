@@ -1,0 +1,265 @@
+"""Retrieval metrics with honest ties, kept per query so that any interval can be had afterwards.
+
+Shapes: `Q` queries, `G` gallery, `D` width, `S` scored queries (those with a positive), `R` resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
+from unialign.metrics._ranks import (
+    TIE_TOLERANCE,
+    Positives,
+    RankCounts,
+    ScoreFunction,
+    Ties,
+    cosine_scores,
+    count_ranks,
+)
+from unialign.metrics._rows import codes, matching_codes, unit_rows
+
+__all__ = ["RetrievalResult", "higher_is_better", "retrieval", "retrieval_from_scores"]
+
+_HIGHER = {"mrr": True, "ndcg": True, "map": True, "v_measure": True, "nmi": True, "median_rank": False}
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """What `retrieval` found. Per-query tensors are float64, on the CPU, and have S entries, one per scored query.
+
+    Attributes:
+        k: cut-offs of `recall`.
+        ties: the policy.
+        rows: (S,) int64, the query row of each entry; queries without a positive in the gallery are not scored.
+        queries_without_positive: how many those are.
+        gallery_size: G.
+        ranks: (S,) rank of the best positive, from 1; fractional where the expectation over ties is.
+        reciprocal_ranks: (S,) in (0, 1]; under `expected` the mean of 1 / rank.
+        average_precision: (S,) in (0, 1].
+        ndcg_scores: (S,) in (0, 1].
+    """
+
+    k: tuple[int, ...]
+    ties: Ties
+    rows: Tensor
+    queries_without_positive: int
+    gallery_size: int
+    ranks: Tensor
+    reciprocal_ranks: Tensor
+    average_precision: Tensor
+    ndcg_scores: Tensor
+    _counts: RankCounts
+
+    def hits(self, k: int) -> Tensor:
+        """(S,) probability that a positive is among the first k, for any k of at least 1; 0 or 1 where nothing ties."""
+        _check_k((k,))
+        return self._counts.hits(k, self.ties)
+
+    @property
+    def recall(self) -> dict[int, float]:
+        """Share of queries with *any* positive among the first k (hit rate, what the field calls R@k), in [0, 1]."""
+        return {k: float(self.hits(k).mean()) for k in self.k}
+
+    @property
+    def median_rank(self) -> float:
+        """Median over queries of the rank of the best positive, at least 1."""
+        return float(weighted_median(self.ranks, torch.ones(1, len(self.ranks), dtype=torch.float64)))
+
+    @property
+    def mrr(self) -> float:
+        """Mean reciprocal rank of the best positive, in (0, 1]."""
+        return float(self.reciprocal_ranks.mean())
+
+    @property
+    def map(self) -> float:
+        """Mean average precision over the whole gallery, in (0, 1]."""
+        return float(self.average_precision.mean())
+
+    @property
+    def ndcg(self) -> float:
+        """Mean nDCG over the whole gallery with binary gains and discount 1 / log2(1 + rank), in (0, 1]."""
+        return float(self.ndcg_scores.mean())
+
+    def scores(self, metric: str) -> Tensor:
+        """(S,) per-query values: "recall@K" for any K, "mrr", "map", "ndcg", "median_rank" (the ranks)."""
+        if metric.startswith("recall@") and metric[7:].isdecimal():
+            return self.hits(int(metric[7:]))
+        table = {
+            "mrr": self.reciprocal_ranks,
+            "map": self.average_precision,
+            "ndcg": self.ndcg_scores,
+            "median_rank": self.ranks,
+        }
+        if metric not in table:
+            raise ConfigError(
+                f"unknown metric {metric!r}; expected 'recall@K' with K of at least 1 or one of {list(table)}"
+            )
+        return table[metric]
+
+    def interval(
+        self,
+        metric: str = "recall@1",
+        *,
+        level: float = 0.95,
+        resamples: int = 1000,
+        seed: int = 0,
+        groups: Any = None,
+    ) -> Interval:
+        """Percentile bootstrap interval over queries; see `unialign.metrics.resample_weights`.
+
+        It says how the metric varies with the draw of queries; the gallery stays as it is.
+
+        Args:
+            metric: see `scores`.
+            level: in (0, 1).
+            resamples: R.
+            seed: same seed and groups, same resamples, whatever the metric.
+            groups: (Q,) labels; queries of one group (captions of one image, frames of one film) are drawn together.
+        """
+        scores_S = self.scores(metric)
+        group_S = None
+        if groups is not None:
+            group_S = codes(groups, "groups", rows=len(self.rows) + self.queries_without_positive)[self.rows]
+        statistic = weighted_median if metric == "median_rank" else weighted_mean
+        blocks = weight_blocks(len(scores_S) if group_S is None else group_S, resamples=resamples, seed=seed)
+        values_R = torch.cat([statistic(scores_S, weights_RN) for weights_RN in blocks])
+        whole = statistic(scores_S, torch.ones(1, len(scores_S), dtype=torch.float64))
+        return percentile_interval(values_R, level, estimate=float(whole))
+
+
+def retrieval(
+    queries: Any,
+    gallery: Any,
+    *,
+    query_ids: Any = None,
+    gallery_ids: Any = None,
+    k: Sequence[int] = (1, 5, 10),
+    ties: Ties = "expected",
+    chunk: int = 1024,
+) -> RetrievalResult:
+    """Cosine retrieval of gallery rows by query rows.
+
+    `recall[k]` is the share of queries with any positive among the first k. Candidates whose scores agree to 1e-12 are
+    tied; under `expected` every metric is its mean over random orders of the tied, so a space that collapsed to one
+    point scores chance, whatever the order of its rows. Nothing is thresholded: negative cosines rank like others.
+
+    Args:
+        queries: (Q, D) floating tensor or array; rows are L2-normalised here.
+        gallery: (G, D).
+        query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without them row i answers
+            query i. Queries without a positive are left out and counted.
+        k: cut-offs; one larger than G counts as G.
+        ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
+        chunk: most queries scored at once; memory is O(chunk * G), and bounded. The result does not depend on it.
+
+    Raises:
+        ShapeError: empty or not 2-D, widths differ, or no ids and Q != G.
+        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        DataError: no query has a positive.
+        ConfigError: one kind of ids without the other, or a bad option.
+    """
+    queries_QD, gallery_GD = unit_rows(queries, "queries").detach(), unit_rows(gallery, "gallery").detach()
+    if queries_QD.shape[1] != gallery_GD.shape[1]:
+        raise ShapeError(
+            f"'queries' are {queries_QD.shape[1]} wide, 'gallery' is {gallery_GD.shape[1]}; "
+            "both must be embeddings in one space"
+        )
+    return retrieval_from_scores(
+        cosine_scores(queries_QD, gallery_GD.to(queries_QD.device)),
+        queries=len(queries_QD),
+        gallery=len(gallery_GD),
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        k=k,
+        ties=ties,
+        chunk=chunk,
+    )
+
+
+def retrieval_from_scores(
+    score: ScoreFunction,
+    *,
+    queries: int,
+    gallery: int,
+    query_ids: Any = None,
+    gallery_ids: Any = None,
+    k: Sequence[int] = (1, 5, 10),
+    ties: Ties = "expected",
+    chunk: int = 1024,
+    tolerance: float = TIE_TOLERANCE,
+) -> RetrievalResult:
+    """`retrieval` for any score: negative tuple volume, cosine with a centroid of several modalities, a re-ranker.
+
+    Args:
+        score: takes int64 query rows (q,), returns (q, gallery) scores, larger is better. Best in float64: scores that
+            lie within `tolerance` count as tied.
+        queries, gallery: Q and G.
+        query_ids, gallery_ids, k, ties, chunk: see `retrieval`.
+        tolerance: absolute; raise it to about 1e-6 for scores that were computed in float32.
+
+    Raises:
+        As `retrieval`; NonFiniteError also for a score that is NaN.
+    """
+    cutoffs = _check_k(k)
+    if ties not in ("expected", "optimistic", "pessimistic"):
+        raise ConfigError(f"unknown ties {ties!r}; expected 'expected', 'optimistic' or 'pessimistic'")
+    if chunk < 1:
+        raise ConfigError(f"chunk must be at least 1, got {chunk}")
+    if queries < 1 or gallery < 1:
+        raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
+    positives = _positives(queries, gallery, query_ids, gallery_ids)
+    rows_S = (positives.counts() > 0).nonzero().flatten()
+    if len(rows_S) == 0:
+        raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
+    if len(rows_S) < queries:
+        positives = Positives(positives.query_codes_Q[rows_S], positives.gallery_codes_G, one_each=False)
+    counts = count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, chunk=chunk, tolerance=tolerance)
+    return RetrievalResult(
+        k=cutoffs,
+        ties=ties,
+        rows=rows_S,
+        queries_without_positive=queries - len(rows_S),
+        gallery_size=gallery,
+        ranks=counts.ranks(ties),
+        reciprocal_ranks=counts.reciprocal_ranks(ties),
+        average_precision=counts.average_precision,
+        ndcg_scores=counts.ndcg,
+        _counts=counts,
+    )
+
+
+def higher_is_better(metric: str) -> bool:
+    """Direction of a metric of this package; `ConfigError` for an unknown name."""
+    if metric.startswith("recall@"):
+        return True
+    if metric not in _HIGHER:
+        raise ConfigError(f"unknown metric {metric!r}; expected 'recall@K' or one of {sorted(_HIGHER)}")
+    return _HIGHER[metric]
+
+
+def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> Positives:
+    if (query_ids is None) != (gallery_ids is None):
+        given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
+        raise ConfigError(f"{given} without {missing}: positives are equal ids, so both sides need them")
+    if query_ids is not None:
+        codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
+        return Positives(codes_Q, codes_G, one_each=False)
+    if queries != gallery:
+        raise ShapeError(
+            f"{queries} queries and {gallery} gallery rows; without ids row i answers query i, so the counts must "
+            "agree (or give query_ids and gallery_ids)"
+        )
+    rows = torch.arange(queries)
+    return Positives(rows, rows, one_each=True)
+
+
+def _check_k(k: Sequence[int]) -> tuple[int, ...]:
+    cutoffs = tuple(int(value) for value in k)
+    if not cutoffs or min(cutoffs) < 1:
+        raise ConfigError(f"k must be one or more integers of at least 1, got {k!r}")
+    return cutoffs
