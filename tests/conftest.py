@@ -1,0 +1,40 @@
+"""What every test shares: one thread, no network, deterministic examples, the golden batch."""
+
+import os
+import sys
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.load_profile("deterministic")
+
+
+def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        # A UNIX socket's address is a path; an internet one is (host, port, ...).
+        if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost")):
+            raise RuntimeError(f"tests must not reach the network, but one connects to {address}")
+
+
+sys.addaudithook(_stay_local)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def golden() -> dict[str, Tensor]:
+    """The batch of the golden values: float64, M = 3, B = 4, D = 5, not normalised."""
+    i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (4, 5))
+    rows = [torch.sin(i[:, None] * k) + 0.5 * torch.sin(3 * m + 2 * i[:, None] + 5 * k[None, :] * m) for m in (1, 2, 3)]
+    return {f"z{m}": x for m, x in enumerate(rows)}

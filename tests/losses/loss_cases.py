@@ -1,0 +1,98 @@
+"""Batches and objectives that the loss tests share.
+
+Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.functional import reference
+from unialign.losses import GRAM, InfoNCE, Objective, UniAlign, create
+
+# name, options; the anchor m0 is there in every batch.
+OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "balanced": ("unialign", {"anchor": "m0"}),
+    "paper": ("unialign", {"anchor": "m0", "preset": "paper", "temperature": 0.5}),
+    "infonce_matched": ("unialign", {"anchor": "m0", "preset": "infonce_matched"}),
+    "frozen_anchor": ("unialign", {"anchor": "m0", "preset": "frozen_anchor"}),
+    "symmetric": ("unialign", {"preset": "symmetric"}),
+    "geodesic": ("unialign", {"anchor": "m0", "preset": "geodesic"}),
+    "centroid": ("unialign", {"anchor": "centroid", "centroid_weight": 0.5, "centroid_temperature": 0.2}),
+    "centroid-still": ("unialign", {"anchor": "centroid", "stop_gradient": "target"}),
+    "wang_isola": ("unialign", {"anchor": "m0", "kernel": "wang_isola"}),
+    "outer_log": ("unialign", {"anchor": "m0", "reduction": "outer_log", "centroid_weight": 0.3}),
+    "volume": ("unialign", {"anchor": "all", "volume_weight": 2.0, "volume_eps": 1e-4, "uniformity_weight": 0.5}),
+    "infonce": ("infonce", {"anchor": "m0", "temperature": 0.2}),
+    "infonce-all": ("infonce", {"anchor": "all", "label_smoothing": 0.1}),
+    "infonce-learnable": ("infonce", {"anchor": "m0", "temperature_mode": "learnable"}),
+    "gram": ("gram", {"anchor": "m0", "eps": 1e-4}),
+    "gram-fixed": ("gram", {"anchor": "m0", "temperature": 0.3, "temperature_mode": "fixed", "label_smoothing": 0.0}),
+}
+
+
+def make_objective(case: str, **options: Any) -> Objective:
+    name, settings = OBJECTIVES[case]
+    return create(name, **(settings | options))
+
+
+def draw_batch(
+    seed: int, modalities: int, items: int, width: int, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"m{m}": torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype)
+        for m in range(modalities)
+    }
+
+
+def draw_present(seed: int, modalities: int, items: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {f"m{m}": torch.rand(items, generator=generator) < 0.7 for m in range(modalities)}
+
+
+def draw_ids(seed: int, items: int) -> Tensor:
+    return torch.randint(0, max(1, items - 1), (items,), generator=torch.Generator().manual_seed(seed))
+
+
+def value_and_gradients(
+    objective: Objective,
+    embeddings: Mapping[str, Tensor],
+    *,
+    present: Mapping[str, Tensor] | None = None,
+    ids: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    leaves = {name: z.detach().clone().requires_grad_() for name, z in embeddings.items()}
+    total = objective(leaves, present=present, ids=ids).total
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    return total.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def reference_value_and_gradients(
+    objective: Objective,
+    embeddings: Mapping[str, Tensor],
+    *,
+    present: Mapping[str, Tensor] | None = None,
+    ids: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    leaves = {name: z.detach().clone().requires_grad_() for name, z in embeddings.items()}
+    total = reference_total(objective, reference.unit_rows(leaves, present), None if ids is None else ids.tolist())
+    total = total + sum(z.nan_to_num().sum() for z in leaves.values()) * 0.0
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    return total.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    settings = objective.settings()
+    if isinstance(objective, UniAlign):
+        settings.pop("preset")
+        return reference.unialign(rows, ids=ids, **settings)
+    shared = {"label_smoothing": settings["label_smoothing"], "tau": settings["temperature"], "ids": ids}
+    if isinstance(objective, InfoNCE):
+        anchor = settings["anchor"] if settings["pairs"] == "anchor" else "all"
+        return reference.infonce(rows, anchor=anchor, **shared)
+    assert isinstance(objective, GRAM)
+    eps = 1e-14 if settings["eps"] is None else settings["eps"]
+    return reference.gram(rows, anchor=settings["anchor"], eps=eps, **shared)
