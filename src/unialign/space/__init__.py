@@ -1,0 +1,5 @@
+"""`Space`: one head per modality into one unit sphere, with saving and loading that never runs foreign code."""
+
+from unialign.space._space import Space
+
+__all__ = ["Space"]

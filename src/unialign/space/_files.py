@@ -1,0 +1,146 @@
+"""Files that survive a crash and are trusted only after a check: sealed JSON and safetensors, written durably.
+
+Every reader raises `CheckpointError` that names the file; nothing here can unpickle.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from unialign.errors import CheckpointError
+
+__all__ = [
+    "digest",
+    "read_json",
+    "read_tensors",
+    "refuse_pickles",
+    "sync_folder",
+    "write_durably",
+    "write_json",
+    "write_tensors",
+]
+
+# Ours are kilobytes; the bound keeps a hostile one out of memory.
+_MAX_JSON_BYTES = 1 << 24
+_SEAL = "seal"
+_PICKLE_NAMES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def write_durably(path: Path, data: bytes) -> str:
+    """Write a new file and wait until the disk has it; returns its sha256. OSError is the caller's to explain."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest(data)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has the names in a folder: a rename without it can be undone by a power cut."""
+    # Only POSIX can open a folder; elsewhere the rename is all there is.
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> str:
+    """Write a JSON object with a seal over its content; returns the sha256 of the file."""
+    text = json.dumps({**body, _SEAL: _seal(body)}, indent=2, allow_nan=False) + "\n"
+    return write_durably(path, text.encode("ascii"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote; any change since is refused."""
+    data = _read(path, limit=_MAX_JSON_BYTES)
+    try:
+        body = json.loads(data.decode("utf-8"))
+        if not isinstance(body, dict):
+            raise ValueError(f"expected an object, got {type(body).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); restore the file or save again") from None
+    seal = body.pop(_SEAL, None)
+    if seal != _seal(body):
+        raise CheckpointError(f"{path} was altered after it was written; restore the file or save again")
+    return body
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors; returns the sha256 of the file."""
+    # Copied and contiguous: the writer refuses tensors that share memory.
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    return write_durably(path, safetensors.torch.save(plain))
+
+
+def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, altered, or a pickle or archive under another name.
+    """
+    data = _read(path)
+    _refuse_foreign(path, data)
+    if digest(data) != sha256:
+        raise CheckpointError(
+            f"{path} was altered or truncated: its sha256 is {digest(data)}, expected {sha256}; "
+            f"restore the file or save again"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # hostile input: the parser may raise anything
+        raise CheckpointError(f"{path} is not a safetensors file ({type(error).__name__}: {error})") from None
+
+
+def refuse_pickles(folder: Path, wanted: str) -> None:
+    """Explain a folder that has a pickle where `wanted` should be."""
+    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_NAMES)
+    if found:
+        raise CheckpointError(
+            f"{folder / found[0]} is a pickle, which can run code and is never read; "
+            f"ask for {wanted}, or convert it with safetensors in a place where that is safe"
+        )
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    return digest(json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii"))
+
+
+def _read(path: Path, *, limit: int | None = None) -> bytes:
+    try:
+        # Not blocking: a named pipe in the place of a file would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise CheckpointError(f"{path} is not a regular file")
+            if limit is not None and found.st_size > limit:
+                raise CheckpointError(f"{path} has {found.st_size} bytes; at most {limit} are expected")
+            return file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _refuse_foreign(path: Path, data: bytes) -> None:
+    # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian, then `{`.
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
+        raise CheckpointError(f"{path} is a pickle under another name; pickles can run code and are never read")
+    if data[:4] == b"PK\x03\x04":
+        raise CheckpointError(
+            f"{path} is a zip archive (as `torch.save` makes), not safetensors; such files are never read"
+        )
+    header = int.from_bytes(data[:8], "little")
+    if len(data) < 9 or header > len(data) - 8 or data[8:9] != b"{":
+        raise CheckpointError(f"{path} is not a safetensors file, or it is truncated ({len(data)} bytes)")

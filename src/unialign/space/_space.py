@@ -1,0 +1,290 @@
+"""`Space`: per-modality heads from frozen features into one unit sphere.
+
+Shapes: `B` rows, `W` width of a modality's features, `D` width of the space.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.space._heads import Head, make_head
+from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
+from unialign.space._rows import refuse_non_finite, unit_rows
+
+if TYPE_CHECKING:
+    from unialign.data import EmbeddingStore
+
+__all__ = ["Space"]
+
+# Far above any encoder; a larger number is a mistake or a hostile file.
+_MAX_WIDTH = 1 << 20
+
+
+class Space(nn.Module):
+    """One head per modality into the shared unit sphere.
+
+    Example:
+        >>> space = Space({"image": 512, "text": 384}, dim=64)
+        >>> space.encode({"text": torch.randn(3, 384)})["text"].shape
+        torch.Size([3, 64])
+
+    Args:
+        widths: modality -> width of its features.
+        dim: width D of the space.
+        head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
+        hidden: width between the two layers of `mlp`.
+        dropout: probability in [0, 1), before every linear layer, in training only.
+        inputs: `standardize` (each column by the mean and deviation of the training rows, see `fit_inputs`; before
+            that, nothing), `unit` (rows of length one) or `none`.
+        metadata: JSON object about how the space was made; saved with it.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        dim: int = 128,
+        head: Head = "mlp",
+        hidden: int = 256,
+        dropout: float = 0.0,
+        inputs: Inputs = "standardize",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not widths:
+            raise ConfigError("a space needs at least one modality: widths={'image': 512, ...}")
+        for name, width in widths.items():
+            if not isinstance(name, str):
+                raise ConfigError(f"modality names must be strings, got {name!r}")
+            _check_size(f"width of {name!r}", width)
+        _check_size("dim", dim)
+        _check_size("hidden", hidden)
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {dropout!r}")
+        self.widths = dict(widths)
+        self.dim, self.head, self.hidden = dim, head, hidden
+        self.dropout, self.inputs = float(dropout), inputs
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        # Lists, not nn.ModuleDict: names are data, and "type" or "rna.seq" would be refused as attributes.
+        self.features = nn.ModuleList(make_inputs(inputs, width) for width in widths.values())
+        self.heads = nn.ModuleList(
+            make_head(head, width, dim=dim, hidden=hidden, dropout=self.dropout) for width in widths.values()
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names that `encode` knows."""
+        return tuple(self.widths)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able arguments, but for `metadata`, that rebuild an untrained space of this shape."""
+        return {
+            "widths": dict(self.widths),
+            "dim": self.dim,
+            "head": self.head,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+            "inputs": self.inputs,
+        }
+
+    # --- mapping ------------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        features: Mapping[str, Tensor | NDArray[Any]],
+        *,
+        present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
+        batch_size: int = 4096,
+    ) -> dict[str, Tensor]:
+        """Embed features: no gradient, no dropout, in pieces, so that memory maps need not fit into memory.
+
+        Args:
+            features: any of the space's modalities -> (B, W) array or tensor of real numbers. Each modality is
+                embedded by itself, so B may differ between them.
+            present: modality -> (B,) bool; a missing name means that all rows are present. Absent rows may hold
+                anything.
+            batch_size: rows at a time, at least 1.
+
+        Returns:
+            Modality -> (B, D) unit rows on the device and in the dtype of the space (float32 unless converted). Absent
+            rows are 0.
+
+        Raises:
+            ConfigError: a modality that the space does not have.
+            ShapeError: not (B, W) with the width of the modality, or not numbers.
+            NonFiniteError: a present row holds NaN or infinity, or maps to 0 and so has no direction.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+        if not isinstance(features, Mapping):
+            raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
+        self._check_names(features, "features")
+        self._check_names(present or {}, "present")
+        with self._evaluating(), torch.no_grad():
+            return {
+                name: self._encode_one(name, x, (present or {}).get(name), batch_size) for name, x in features.items()
+            }
+
+    def forward(
+        self, features: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Differentiable `encode` without the last step: rows of any length, as every objective takes them.
+
+        Args:
+            features: any of the space's modalities -> (B, W) floating tensor on the space's device.
+            present: modality -> (B,) bool. Absent rows are replaced before any arithmetic; their output is exactly 0
+                and no gradient passes through them.
+        """
+        self._check_names(features, "features")
+        masks = present or {}
+        self._check_names(masks, "present")
+        prepared = {
+            name: self.prepare(name, self._check_width(name, x), present=masks.get(name))
+            for name, x in features.items()
+        }
+        return self.project(prepared, present=present)
+
+    def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
+        """The input handling alone, which holds nothing trained: training does it once, not once a step."""
+        if present is not None:
+            # Replaced before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
+            x_BW = torch.where(present[:, None], x_BW, 0.0)
+        prepared_BW: Tensor = self.features[self.modalities.index(name)](x_BW)
+        return prepared_BW
+
+    def project(
+        self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The heads alone, on rows from `prepare`; trusts its input."""
+        places = {name: place for place, name in enumerate(self.widths)}
+        raw = {name: self.heads[places[name]](x_BW) for name, x_BW in prepared.items()}
+        for name, mask_B in (present or {}).items():
+            if name in raw:
+                raw[name] = torch.where(mask_B[:, None], raw[name], 0.0)
+        return raw
+
+    @torch.no_grad()
+    def fit_inputs(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
+        """Take the statistics of `inputs="standardize"` from the present ones of these rows (training rows only!).
+
+        Raises:
+            DataError: a modality has no present row among them.
+            ShapeError: a column of the store has another width than the modality.
+        """
+        for place, (name, width) in enumerate(self.widths.items()):
+            module = self.features[place]
+            if not isinstance(module, Standardize):
+                continue
+            if store.width(name) != width:
+                raise ShapeError(f"{name!r} is {store.width(name)} wide in the store, {width} in the space")
+            present_rows = rows[store.present(name)[rows]]
+            if len(present_rows) == 0:
+                raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
+            mean_W, std_W = column_statistics(store.array(name), present_rows)
+            module.mean.copy_(mean_W)
+            module.std.copy_(std_W)
+        return self
+
+    # --- saving -------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `config.json`, `model.safetensors` and, unless there is one, a model card `README.md` into a folder.
+
+        A space saved there before is replaced in one step: a crash leaves the old or the new one. Other files stay.
+
+        Raises:
+            CheckpointError: the file system refuses; what was there before is intact.
+        """
+        from unialign.space._saving import save
+
+        save(self, directory)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> "Space":
+        """Load a space from a folder, or else from the Hugging Face Hub (`owner/name`; needs `unialign[hub]`).
+
+        Only JSON and safetensors are read; nothing in the folder is executed. The space is on the CPU, in eval mode.
+
+        Raises:
+            CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
+            MissingExtra: `source` is no folder and `huggingface_hub` is not installed.
+        """
+        from unialign.space._saving import load
+
+        return load(source, revision=revision)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _encode_one(
+        self, name: str, x: Tensor | NDArray[Any], present: Tensor | NDArray[np.bool_] | None, batch_size: int
+    ) -> Tensor:
+        parameter = next(self.parameters())
+        x = self._check_width(name, x)
+        rows = x.shape[0]
+        mask = None if present is None else torch.as_tensor(present)
+        if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != (rows,)):
+            raise ShapeError(
+                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({rows},)"
+            )
+        out_BD = parameter.new_zeros(rows, self.dim)
+        for start in range(0, rows, batch_size):
+            piece = slice(start, min(start + batch_size, rows))
+            chunk = x[piece]
+            if not isinstance(chunk, Tensor):
+                # A copy of the piece: memory maps are read-only, which torch cannot express.
+                chunk = torch.from_numpy(np.array(chunk))
+            x_BW = chunk.to(parameter.device, parameter.dtype)
+            mask_B = None if mask is None else mask[piece].to(parameter.device)
+            refuse_non_finite(name, x_BW, mask_B, start)
+            raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
+            out_BD[piece] = unit_rows(name, raw_BD, mask_B, start)
+        return out_BD
+
+    def _check_names(self, given: Mapping[str, Any], what: str) -> None:
+        for name in given:
+            if name not in self.widths:
+                raise ConfigError(
+                    f"`{what}` names {name!r}, which this space does not have; it has "
+                    f"{', '.join(map(repr, self.widths))}"
+                )
+
+    def _check_width(self, name: str, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            x = np.asarray(x)
+            numbers = x.dtype.kind in "fiu"
+        else:
+            numbers = not x.is_complex() and x.dtype != torch.bool
+        if not numbers:
+            raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers")
+        if x.ndim != 2 or x.shape[1] != self.widths[name]:
+            raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; this space expects (B, {self.widths[name]}) for it")
+        return x
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        modes = [(module, module.training) for module in self.modules()]
+        for module, _ in modes:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _check_size(what: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_WIDTH:
+        raise ConfigError(f"{what} must be an integer from 1 to {_MAX_WIDTH}, got {value!r}")
