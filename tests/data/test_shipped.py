@@ -1,0 +1,87 @@
+"""The shipped data sets are what was released, byte for byte, and fit to be evaluated on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unialign import data
+from unialign.data import EmbeddingStore
+
+FINGERPRINTS: dict[str, str | None] = {
+    "digits": "e99ef729bc89ef7077d3aaff8e32d4c838ebebd1ec2c82cb933adc31b0d0ae68",
+    "emoji": None,
+}
+MAX_BYTES = {"digits": 3_000_000, "emoji": 20_000_000}
+SHIPPED = Path(data.__file__).parent / "shipped"
+
+
+@pytest.fixture(params=data.names())
+def shipped(request: pytest.FixtureRequest) -> EmbeddingStore:
+    if request.param == "emoji" and not (SHIPPED / "emoji").exists():
+        pytest.skip("the emoji are not built yet")
+    return data.load(request.param)
+
+
+def test_hashes(shipped: EmbeddingStore) -> None:
+    shipped.verify()
+    expected = FINGERPRINTS[shipped.name]
+    assert expected is not None, f"pin the fingerprint of {shipped.name}: {shipped.fingerprint}"
+    shipped.require(expected)
+
+
+def test_size(shipped: EmbeddingStore) -> None:
+    assert shipped.path is not None
+    files = [file for file in shipped.path.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= MAX_BYTES[shipped.name]
+
+
+def test_split(shipped: EmbeddingStore) -> None:
+    for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+        assert abs(len(shipped.rows(split)) / shipped.items - share) < 0.03
+    pairs = np.unique(np.stack([shipped.group, shipped.split]), axis=1)
+    assert len(np.unique(pairs[0])) == pairs.shape[1], "a group crosses splits"
+
+
+def test_present_rows_have_a_direction(shipped: EmbeddingStore) -> None:
+    for column in shipped.columns:
+        rows = shipped.array(column)[shipped.present(column)].astype(np.float64)
+        assert len(rows) > 0
+        assert np.isfinite(rows).all()
+        assert (np.linalg.norm(rows, axis=1) > 0).all()
+
+
+def test_says_where_it_comes_from(shipped: EmbeddingStore) -> None:
+    text = repr(shipped.provenance)
+    assert "licen" in text.lower()
+    assert set(shipped.provenance["columns"]) == set(shipped.columns)
+    for machine_path in ("/root", "/home", "/work", "/tmp"):
+        assert machine_path not in text
+
+
+def test_names_and_labels(shipped: EmbeddingStore) -> None:
+    assert len(set(shipped.item_names)) > 0.95 * shipped.items
+    assert shipped.labels.min() >= -1
+    assert shipped.labels.max() == len(shipped.label_names) - 1
+
+
+def test_digits() -> None:
+    digits = data.load("digits")
+    widths = {name: digits.width(name) for name in digits.modalities}
+    assert widths == {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
+    for split, each in (("train", 140), ("val", 20), ("test", 40)):
+        assert np.bincount(digits.labels[digits.rows(split)]).tolist() == [each] * 10
+    assert digits.item_names[123] == "digit 0 #0123"
+    copies = np.flatnonzero(digits.ids != np.arange(2000))
+    assert len(copies) == 6
+    for column in digits.columns:
+        np.testing.assert_array_equal(digits.array(column)[copies], digits.array(column)[digits.ids[copies]])
+
+
+def test_emoji() -> None:
+    if not (SHIPPED / "emoji").exists():
+        pytest.skip("the emoji are not built yet")
+    emoji = data.load("emoji")
+    assert len(emoji.modalities) == 5
+    assert emoji.items > 1000
+    assert len(emoji.label_names) > 1

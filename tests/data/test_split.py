@@ -1,0 +1,89 @@
+"""Splits keep groups whole, meet their shares and never change."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unialign.data import EmbeddingStore, random_split
+from unialign.errors import ConfigError, ShapeError
+
+
+def sizes(codes: Any) -> list[int]:
+    return np.bincount(codes, minlength=3).tolist()
+
+
+def test_shares_are_exact_for_single_items() -> None:
+    assert sizes(random_split(1000)) == [700, 100, 200]
+    assert sizes(random_split(10)) == [7, 1, 2]
+    assert sizes(random_split(100, fractions=(0.5, 0, 0.5))) == [50, 0, 50]
+    assert random_split(3).dtype == np.int8
+
+
+def test_pure_function_of_the_seed() -> None:
+    np.testing.assert_array_equal(random_split(500, seed=3), random_split(500, seed=3))
+    assert (random_split(500, seed=3) != random_split(500, seed=4)).any()
+
+
+def test_pinned() -> None:
+    """The same on every platform and NumPy: a change here changes everybody's splits."""
+    assert "".join(map(str, random_split(40, seed=0))) == "0200010220002000000021020202100000001000"
+    assert "".join(map(str, random_split(12, seed=1, group=np.arange(12) // 3))) == "000000000222"
+
+
+def test_labels_are_stratified() -> None:
+    labels = np.repeat([-1, 0, 1], [100, 50, 30])
+    codes = random_split(180, labels=labels)
+    assert [sizes(codes[labels == label]) for label in (-1, 0, 1)] == [[70, 10, 20], [35, 5, 10], [21, 3, 6]]
+
+
+def test_small_labels_are_spread_over_all_splits() -> None:
+    labels = np.repeat(np.arange(100), 2)
+    assert sizes(random_split(200, labels=labels)) == [140, 20, 40]
+
+
+@given(
+    group=st.lists(st.integers(0, 12), min_size=1, max_size=60),
+    seed=st.integers(0, 2**32),
+    stratify=st.booleans(),
+)
+def test_groups_stay_whole(group: list[int], seed: int, stratify: bool) -> None:
+    labels = np.arange(len(group)) % 3 if stratify else None
+    codes = random_split(len(group), group=group, labels=labels, seed=seed)
+    for number in set(group):
+        assert len(set(codes[np.array(group) == number])) == 1
+    EmbeddingStore.from_arrays({"x": np.ones((len(group), 1))}, group=group, split=codes)
+
+
+@given(sizes_G=st.lists(st.integers(1, 9), min_size=20, max_size=200), seed=st.integers(0, 99))
+def test_groups_come_near_the_shares(sizes_G: list[int], seed: int) -> None:
+    items = sum(sizes_G)
+    codes = random_split(items, group=np.repeat(np.arange(len(sizes_G)), sizes_G), seed=seed)
+    for found, share in zip(sizes(codes), (0.7, 0.1, 0.2), strict=True):
+        assert abs(found - share * items) <= max(sizes_G)
+
+
+def test_groups_may_be_words() -> None:
+    codes = random_split(4, group=["a", "b", "a", "b"], fractions=(0.5, 0, 0.5))
+    assert codes[0] == codes[2] != codes[1] == codes[3]
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.7, 0.1, 0.1), (1.2, -0.2, 0), (float("nan"), 0.5, 0.5), ()])
+def test_bad_fractions(fractions: Any) -> None:
+    with pytest.raises(ConfigError, match="three numbers from 0 to 1 that sum to 1"):
+        random_split(10, fractions=fractions)
+
+
+@pytest.mark.parametrize("arguments", [{"items": 0}, {"items": -1}, {"items": 3, "seed": -1}])
+def test_bad_numbers(arguments: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="at least one item and a seed of 0 or more"):
+        random_split(**arguments)
+
+
+@pytest.mark.parametrize("what", ["group", "labels"])
+def test_bad_shapes(what: str) -> None:
+    arguments: dict[str, Any] = {what: [1, 2]}
+    with pytest.raises(ShapeError, match=rf"{what} has shape \(2,\), expected \(3,\)"):
+        random_split(3, **arguments)
