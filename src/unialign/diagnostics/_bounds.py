@@ -1,0 +1,71 @@
+"""The two propositions about conflicts, evaluated on measured quantities so that theory and data can be compared.
+
+Shapes: `K` modalities other than the anchor, `B` items, `D` width. K_i of them are present for item i (the paper's
+M - 1). Each bound is taken among items of equal K_i and averaged over them: with all present, the printed formula.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["chi_lower_bound", "residual_correlation", "zeta_lower_bound"]
+
+
+def chi_lower_bound(z_KBD: Tensor, pair_KB: Tensor) -> Tensor:
+    """E[chi] >= 1 - sqrt((1 + (K - 1) mu) / K), mu = mean cosine of two of an item's positives (Proposition 2.3).
+
+    Args:
+        z_KBD: unit rows of the positives; ignored where absent.
+        pair_KB: which are there.
+
+    Returns:
+        A scalar in [0, 1]; NaN without any item. 0 where each item has one positive.
+    """
+    z_KBD = torch.where(pair_KB[..., None], z_KBD, 0.0)
+    # |sum z|^2 = K + K (K - 1) mu, so (1 + (K - 1) mu) / K is its mean over K^2.
+    resultant_B = z_KBD.sum(0).square().sum(-1)
+    parts = [(len(rows), 1 - (resultant_B[rows].mean() / count**2).sqrt()) for count, rows in _by_count(pair_KB.sum(0))]
+    return _average(parts, z_KBD).clamp(min=0.0)
+
+
+def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
+    """E[zeta] >= (1 + C / (K c_0^2))^(-1/2), c_0 = smallest c, C = mean |residual|^2 (Proposition 2.2, finite M).
+
+    It assumes residuals of zero mean that are independent between modalities; compare `residual_correlation`.
+
+    Returns:
+        A scalar in (0, 1]; NaN if a c is not above 0, or there is none.
+    """
+    smallest = torch.where(known_KB, c_KB, torch.inf).min()
+    if not bool(known_KB.any()) or float(smallest) <= 0:
+        return c_KB.new_full((), torch.nan)
+    squared = residual_KBD.square().sum(-1)[known_KB].mean()
+    ratio = squared / smallest.square()
+    return _average([(len(rows), (1 + ratio / n).rsqrt()) for n, rows in _by_count(known_KB.sum(0))], c_KB)
+
+
+def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
+    """mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, a scalar in [-1, 1]; NaN without a pair n, n'."""
+    e_KBD = torch.where(known_KB[..., None], residual_KBD, 0.0)
+    squared_B = e_KBD.square().sum((0, -1))
+    cross_B = e_KBD.sum(0).square().sum(-1) - squared_B
+    count_B = known_KB.sum(0).double()
+    pairs = (count_B * (count_B - 1)).sum()
+    # 0 / 0 is the NaN that is wanted.
+    return (cross_B.sum() / pairs) / (squared_B.sum() / count_B.sum())
+
+
+def _by_count(count_B: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Items grouped by a number above 0."""
+    for count in range(1, int(count_B.max()) + 1 if len(count_B) else 1):
+        rows = (count_B == count).nonzero().flatten()
+        if len(rows):
+            yield count, rows
+
+
+def _average(parts: list[tuple[int, Tensor]], like: Tensor) -> Tensor:
+    if not parts:
+        return like.new_full((), torch.nan)
+    total = sum(items for items, _ in parts)
+    return torch.stack([items / total * value for items, value in parts]).sum()

@@ -1,0 +1,211 @@
+"""Do clusters of a space match the labels? k-means, and entropies of the contingency table.
+
+Shapes: `N` items, `D` width, `K` clusters, `C` classes, `R` resamples, `n` items of a tile. Small on purpose: the core
+install has no scikit-learn; the tests hold these functions against it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.metrics._rows import codes, unit_rows
+
+__all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_nmi", "weighted_v_measure"]
+
+Geometry = Literal["sphere", "euclidean"]
+
+_TILE = 2**22
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What `kmeans` found.
+
+    Attributes:
+        labels: (N,) int64 in [0, K).
+        centers: (K, D) float64; unit rows on the sphere.
+        inertia: sum over items of the squared distance to the own centre.
+    """
+
+    labels: Tensor
+    centers: Tensor
+    inertia: float
+
+
+def kmeans(
+    x: Any,
+    clusters: int,
+    *,
+    seed: int,
+    restarts: int = 10,
+    iterations: int = 300,
+    geometry: Geometry = "sphere",
+) -> Clustering:
+    """k-means: greedy k-means++ starts (Arthur & Vassilvitskii 2007), Lloyd's iterations, the best of `restarts`.
+
+    Deterministic for a seed, on any device up to rounding.
+
+    Args:
+        x: floating (N, D) tensor or array.
+        clusters: K, from 1 to N. Where fewer rows are distinct, some clusters stay empty.
+        seed: of the starts.
+        restarts: at least 1.
+        iterations: most of Lloyd's steps per start; it ends earlier when no label changes.
+        geometry: `sphere` normalises rows and centres (spherical k-means, Dhillon & Modha 2001); `euclidean` takes both
+            as they are.
+
+    Raises:
+        ShapeError: empty or not 2-D.
+        NonFiniteError: a row is not finite, or has norm zero on the sphere.
+        ConfigError: clusters outside [1, N], restarts or iterations below 1, unknown geometry.
+    """
+    if geometry not in get_args(Geometry):
+        raise ConfigError(f"unknown geometry {geometry!r}; expected one of {list(get_args(Geometry))}")
+    x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
+    if not 1 <= clusters <= len(x_ND):
+        raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters}")
+    if restarts < 1 or iterations < 1:
+        raise ConfigError(f"restarts and iterations must be at least 1, got {restarts} and {iterations}")
+    # Draws happen on the CPU, so that a seed means the same on every device.
+    generator = torch.Generator().manual_seed(seed)
+    # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.
+    shift_D = x_ND.mean(0) if geometry == "euclidean" else torch.zeros_like(x_ND[0])
+    best: Clustering | None = None
+    for _ in range(restarts):
+        start_KD = _plus_plus(x_ND - shift_D, clusters, generator)
+        found = _lloyd(x_ND - shift_D, start_KD, iterations, geometry)
+        if best is None or found.inertia < best.inertia:
+            best = found
+    assert best is not None
+    return Clustering(best.labels.cpu(), (best.centers + shift_D).cpu(), best.inertia)
+
+
+def v_measure(labels: Any, clusters: Any) -> float:
+    """Harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1]; 1 = the same partition.
+
+    Args:
+        labels, clusters: (N,) integers or texts.
+
+    Raises:
+        ShapeError: not (N,), or different N.
+    """
+    return float(weighted_v_measure(labels, clusters, _ones(labels)))
+
+
+def nmi(labels: Any, clusters: Any) -> float:
+    """Mutual information over the arithmetic mean of the entropies, in [0, 1]. The same number as `v_measure`."""
+    return v_measure(labels, clusters)
+
+
+def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
+    """(R,) `v_measure` with item i counted as often as each row of weights says; see `resample_weights`.
+
+    V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), which is 2 I / (H(labels) + H(clusters)); 1 where
+    both entropies are 0, as in scikit-learn. NaN where no item has weight.
+    """
+    label_N, cluster_N = codes(labels, "labels"), codes(clusters, "clusters")
+    if len(label_N) != len(cluster_N):
+        raise ShapeError(f"{len(label_N)} labels and {len(cluster_N)} clusters; expected one of each per item")
+    if weights_RN.ndim != 2 or weights_RN.shape[1] != len(label_N):
+        raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {len(label_N)})")
+    weights_RN = weights_RN.double().cpu()
+    # Only cells of the table that occur, at most N of them.
+    cell_N = codes(label_N * (int(cluster_N.max()) + 1) + cluster_N, "cells")
+    h_label, h_cluster, h_both = (_entropy(weights_RN, code_N) for code_N in (label_N, cluster_N, cell_N))
+    mutual = (h_label + h_cluster - h_both).clamp(min=0)
+    total = h_label + h_cluster
+    # One class and one cluster agree perfectly, and 0 / 0 is not that; rounding of H may leave 1e-17.
+    return torch.where(total < 1e-12, 1.0, 2 * mutual / total).clamp(max=1.0)
+
+
+def weighted_nmi(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
+    """(R,) `nmi` under weights."""
+    return weighted_v_measure(labels, clusters, weights_RN)
+
+
+def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
+    mass_RX = weights_RN.new_zeros(len(weights_RN), int(code_N.max()) + 1).index_add_(1, code_N, weights_RN)
+    share_RX = mass_RX / mass_RX.sum(1, keepdim=True)
+    return -torch.special.xlogy(share_RX, share_RX).sum(1)
+
+
+def _ones(labels: Any) -> Tensor:
+    count = len(codes(labels, "labels"))
+    if count == 0:
+        raise ShapeError("clustering metrics need at least one item")
+    return torch.ones(1, count, dtype=torch.float64)
+
+
+def _finite_rows(x: Any) -> Tensor:
+    raw = torch.as_tensor(x)
+    if raw.ndim != 2 or 0 in raw.shape or not raw.is_floating_point():
+        raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, width)")
+    x_ND = (raw.cpu() if raw.device.type == "mps" else raw).detach().double()  # mps has no float64
+    bad_N = ~torch.isfinite(x_ND).all(1)
+    if bool(bad_N.any()):
+        raise NonFiniteError(f"'x' row {int(bad_N.nonzero()[0])} holds NaN or infinity; leave such items out")
+    return x_ND
+
+
+def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Starts drawn in proportion to the squared distance to the nearest one so far; of several draws the best is kept."""
+    trials = 2 + int(math.log(clusters))
+    first = int(torch.randint(len(x_ND), (1,), generator=generator))
+    chosen = [first]
+    nearest_N = _squared(x_ND, x_ND[first : first + 1])[:, 0]
+    for _ in range(1, clusters):
+        running_N = nearest_N.cumsum(0)
+        draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(x_ND.device) * running_N[-1]
+        # Where all rows coincide with a centre already, every draw is row 0 or the last: a harmless copy.
+        candidates = torch.searchsorted(running_N, draws).clamp(max=len(x_ND) - 1)
+        reached = torch.minimum(nearest_N[:, None], _squared(x_ND, x_ND[candidates]))
+        best = int(reached.sum(0).argmin())
+        chosen.append(int(candidates[best]))
+        nearest_N = reached[:, best]
+    return x_ND[chosen]
+
+
+def _lloyd(x_ND: Tensor, centers_KD: Tensor, iterations: int, geometry: Geometry) -> Clustering:
+    labels_N, distance_N = _assign(x_ND, centers_KD)
+    for _ in range(iterations):
+        centers_KD = _means(x_ND, labels_N, distance_N, centers_KD, geometry)
+        previous_N = labels_N
+        labels_N, distance_N = _assign(x_ND, centers_KD)
+        if torch.equal(labels_N, previous_N):
+            break
+    return Clustering(labels_N, centers_KD, float(distance_N.sum()))
+
+
+def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, geometry: Geometry) -> Tensor:
+    clusters = len(old_KD)
+    sums_KD, counts_K = torch.zeros_like(old_KD), torch.zeros_like(old_KD[:, 0])
+    step = max(1, _TILE // clusters)
+    for start in range(0, len(x_ND), step):
+        # A product with the one-hot matrix: atomic additions on an accelerator come in no fixed order.
+        member_nK = torch.nn.functional.one_hot(labels_N[start : start + step], clusters).to(x_ND)
+        sums_KD += member_nK.mT @ x_ND[start : start + step]
+        counts_K += member_nK.sum(0)
+    length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
+    # On the sphere opposite rows may cancel; such a centre stays where it was.
+    centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
+    empty = (counts_K == 0).nonzero().flatten()
+    if len(empty):
+        # An empty cluster moves to the row that is served worst.
+        far = distance_N.topk(min(len(empty), len(x_ND))).indices
+        centers_KD[empty[: len(far)]] = x_ND[far]
+    return centers_KD
+
+
+def _assign(x_ND: Tensor, centers_KD: Tensor) -> tuple[Tensor, Tensor]:
+    step = max(1, _TILE // len(centers_KD))
+    parts = [_squared(x_nD, centers_KD).min(1) for x_nD in torch.split(x_ND, step)]
+    return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
+
+
+def _squared(x_ND: Tensor, y_KD: Tensor) -> Tensor:
+    squares = x_ND.square().sum(1, keepdim=True) + y_KD.square().sum(1)
+    return (squares - 2 * (x_ND @ y_KD.mT)).clamp(min=0)

@@ -1,0 +1,270 @@
+"""Conflict diagnostics against golden values, float64 loops, autograd, and the propositions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import unialign.diagnostics._conflict as module
+from unialign.diagnostics import conflict
+from unialign.embeddings import make_batch
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+
+PER_ITEM = ("zeta", "zeta_neg", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+
+
+def golden():
+    m, i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (3, 4, 5))
+    m, i, k = m[:, None, None], i[None, :, None], k[None, None, :]
+    x = torch.sin(i * k) + 0.5 * torch.sin(3 * m + 2 * i + 5 * k * m)
+    return dict(zip(("z0", "z1", "z2"), x, strict=True))
+
+
+def random_space(modalities, items, width, seed, shared=1.0):
+    g = torch.Generator().manual_seed(seed)
+    common = shared * torch.randn(items, width, generator=g, dtype=torch.float64)
+    return {f"m{m}": common + torch.randn(items, width, generator=g, dtype=torch.float64) for m in range(modalities)}
+
+
+def loops(embeddings, anchor, tau, direction, present):
+    """Section 2 of the method, one number at a time."""
+    z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
+    has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
+    items, width = z[anchor].shape
+    out = {name: np.full(items, np.nan) for name in PER_ITEM}
+    c = {n: np.full(items, np.nan) for n in z if n != anchor}
+    residuals = [{} for _ in range(items)]
+
+    def softmax(query, keys, mask):
+        e = [math.exp(float(query @ key) / tau) if there else 0.0 for key, there in zip(keys, mask, strict=True)]
+        return [v / sum(e) for v in e]
+
+    def cos(u, v):
+        u_norm, v_norm = np.linalg.norm(u), np.linalg.norm(v)
+        return float(u @ v) / (u_norm * v_norm) if min(u_norm, v_norm) > 1e-12 else np.nan
+
+    for i in range(items):
+        pull, push, neg, total = np.zeros(width), {}, np.zeros(width), 0.0
+        za = z[anchor][i]
+        for n in c:
+            if not (has[anchor][i] and has[n][i]):
+                continue
+            w = 2.0 if direction == "symmetric" else 1.0
+            pull, total = pull + w / tau * z[n][i], total + w / tau
+            p = softmax(za, z[n], has[n])
+            push[n] = sum(p[k] * z[n][k] for k in range(items)) / tau
+            neg = neg + sum(p[k] * z[n][k] for k in range(items) if k != i) / tau
+            if direction == "symmetric":
+                for j in range(items):
+                    if has[n][j] and has[anchor][j]:
+                        q = softmax(z[n][j], z[anchor], has[anchor])[i]
+                        push[n] = push[n] + q * z[n][j] / tau
+                        neg = neg + (q * z[n][j] / tau if j != i else 0.0)
+        if not push:
+            continue
+        phi = sum(push.values())
+        tan = lambda x, za=za: x - (x @ za) * za  # noqa: E731
+        out["zeta"][i], out["zeta_neg"][i] = cos(pull, phi), cos(pull, neg)
+        out["zeta_tan"][i], out["zeta_neg_tan"][i] = cos(tan(pull), tan(phi)), cos(tan(pull), tan(neg))
+        out["net_ratio"][i] = np.linalg.norm(pull - phi) / (np.linalg.norm(pull) + np.linalg.norm(phi))
+        out["chi"][i] = 1 - np.linalg.norm(pull) / total
+        unit = pull / np.linalg.norm(pull)
+        for n, value in push.items():
+            c[n][i] = value @ unit
+            residuals[i][n] = value - c[n][i] * unit
+    cross = [e[n] @ e[m] for e in residuals for n in e for m in e if n != m]
+    squares = [v @ v for e in residuals for v in e.values()]
+    rho = np.mean(cross) / np.mean(squares) if cross else np.nan
+    return out, c, rho, squares
+
+
+@pytest.mark.parametrize(
+    ("tau", "values"),
+    [
+        (0.5, (0.9745909950, -0.125133, 0.897341, 0.091627, 0.211269, 0.0588623164)),
+        (0.07, (0.9999645875, 0.205337, 0.999858, 0.264694, 0.002315, 0.0588623164)),
+    ],
+)
+def test_golden_values(tau, values):
+    means = conflict(golden(), anchor="z0", temperature=tau).means()
+    found = [means[name] for name in ("zeta", "zeta_neg", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")]
+    assert found == pytest.approx(values, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    modalities=st.integers(2, 4),
+    items=st.integers(1, 6),
+    seed=st.integers(0, 99),
+    tau=st.sampled_from([0.07, 0.5, 2.0]),
+    direction=st.sampled_from(["forward", "symmetric"]),
+    missing=st.booleans(),
+)
+def test_equals_float64_loops(modalities, items, seed, tau, direction, missing):
+    space = random_space(modalities, items, 5, seed)
+    present = {}
+    if missing:
+        g = torch.Generator().manual_seed(seed)
+        present = {name: torch.rand(items, generator=g) < 0.6 for name in space}
+        for name, x in space.items():
+            x[~present[name]] = torch.nan
+    clean = {name: torch.nan_to_num(x, nan=1.0) for name, x in space.items()}
+    result = conflict(space, anchor="m0", temperature=tau, direction=direction, present=present)
+    fields, c, rho, squares = loops(clean, "m0", tau, direction, present)
+    for name in PER_ITEM:
+        np.testing.assert_allclose(getattr(result, name), fields[name], atol=1e-9, err_msg=name)
+    for name, values in c.items():
+        np.testing.assert_allclose(result.c[name], values, atol=1e-9)
+    np.testing.assert_array_equal(result.defined, ~np.isnan(fields["chi"]))
+    known = np.concatenate(list(c.values()))
+    known = known[~np.isnan(known)]
+    # With one item every residual is rounding, and so is their correlation.
+    if items > 1 and len(squares) and max(squares) > 1e-12:
+        np.testing.assert_allclose(result.residual_correlation, rho, atol=1e-9)
+    if len(known):
+        assert float(result.frac_c_nonpos) == pytest.approx(np.mean(known <= 0))
+        assert float(result.chi.nanmean()) >= float(result.chi_bound) - 1e-12
+    if len(known) and known.min() > 0 and not missing:
+        wanted = (1 + np.mean(squares) / ((modalities - 1) * known.min() ** 2)) ** -0.5
+        assert float(result.zeta_bound) == pytest.approx(wanted)
+    else:
+        assert missing or math.isnan(float(result.zeta_bound))
+
+
+@pytest.mark.parametrize("direction", ["forward", "symmetric"])
+@pytest.mark.parametrize("tau", [0.07, 0.5])
+def test_forces_are_the_gradient_of_infonce(direction, tau):
+    batch = make_batch(random_space(3, 7, 6, 0))
+    f = module.forces(batch, 0, [1, 2], temperature=tau, direction=direction)
+    anchor = batch.z_MBD[0].clone().requires_grad_()
+    target = torch.arange(7)
+    loss = 0.0
+    for n in (1, 2):
+        logits = anchor @ batch.z_MBD[n].T / tau
+        loss = loss + torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+        if direction == "symmetric":
+            loss = loss + torch.nn.functional.cross_entropy(logits.T, target, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, anchor)
+    torch.testing.assert_close(f.push_KBD.sum(0) - f.pull_KBD.sum(0), gradient, rtol=0, atol=1e-12 / tau)
+
+
+def test_tiles_change_nothing(monkeypatch):
+    space = random_space(3, 23, 6, 1)
+    present = {"m1": torch.arange(23) % 3 > 0}
+    whole = conflict(space, anchor="m0", direction="symmetric", present=present)
+    monkeypatch.setattr(module, "_TILE", 23 * 5)
+    tiled = conflict(space, anchor="m0", direction="symmetric", present=present)
+    for name in PER_ITEM:
+        torch.testing.assert_close(getattr(tiled, name), getattr(whole, name), rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_order_of_items_and_modalities_changes_nothing():
+    space = random_space(4, 9, 6, 2)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    whole = conflict(space, anchor="m2")
+    moved = conflict({name: 3 * x[order] for name, x in reversed(space.items())}, anchor="m2")
+    for name in PER_ITEM:
+        torch.testing.assert_close(getattr(moved, name), getattr(whole, name)[order], rtol=1e-9, atol=1e-12)
+    assert moved.means() == pytest.approx(whole.means(), nan_ok=True)
+
+
+def test_chi_depends_on_the_positives_only():
+    space = random_space(3, 5, 6, 3)
+    whole = conflict(space, anchor="m0")
+    other = conflict({**space, "m0": random_space(1, 5, 6, 9)["m0"]}, anchor="m0", temperature=1.0)
+    torch.testing.assert_close(whole.chi, other.chi)
+    assert conflict({k: space[k] for k in ("m0", "m1")}, anchor="m0").chi.abs().max() < 1e-15
+
+
+def test_chi_bound_is_tight_where_resultants_do_not_fluctuate():
+    """Three positives with one mutual cosine for every item; at two modalities the bound is exactly 0."""
+    legs = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.2, 0.2, 1.0]], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
+    space = {f"m{n}": turns @ leg for n, leg in enumerate(legs)}
+    space["a"] = torch.randn(8, 3, generator=g, dtype=torch.float64)
+    result = conflict(space, anchor="a")
+    mu = 0.44 / 1.08
+    assert float(result.chi_bound) == pytest.approx(1 - math.sqrt((1 + 2 * mu) / 3))
+    assert float(result.chi.mean()) == pytest.approx(float(result.chi_bound))
+    assert float(conflict({k: space[k] for k in ("a", "m0")}, anchor="a").chi_bound) == 0.0
+
+
+def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
+    """Hard negatives beside every positive: c stays up, and zeta rises with the number of modalities."""
+    zetas = []
+    for modalities in (2, 4, 10):
+        result = conflict(random_space(modalities, 200, 32, 0, shared=1.5), anchor="m0", temperature=1.0)
+        zetas.append(float(result.zeta.mean()))
+    assert zetas == sorted(zetas)
+
+
+def test_missing_items_are_nan_and_their_content_is_irrelevant():
+    space = random_space(3, 6, 5, 4)
+    present = {"m0": torch.tensor([1, 1, 1, 1, 1, 0]).bool(), "m1": torch.tensor([0, 0, 1, 1, 1, 1]).bool(),
+               "m2": torch.tensor([0, 1, 1, 1, 1, 1]).bool()}  # fmt: skip
+    spoilt = {name: torch.where(present[name][:, None], x, torch.nan) for name, x in space.items()}
+    result, clean = (conflict(s, anchor="m0", present=present) for s in (spoilt, space))
+    assert result.defined.tolist() == [False, True, True, True, True, False]
+    for name in PER_ITEM:
+        values = getattr(result, name)
+        assert (~values.isnan()).tolist() == result.defined.tolist()
+        torch.testing.assert_close(values, getattr(clean, name), equal_nan=True)
+    assert result.c["m1"].isnan().tolist() == [True, True, False, False, False, True]
+
+
+def test_degenerate_spaces():
+    x = torch.tensor([[1.0, 2.0, 2.0]]).repeat(4, 1)
+    collapsed = conflict({"a": x, "b": x, "c": x}, anchor="a")
+    assert collapsed.zeta.tolist() == pytest.approx([1.0] * 4)
+    assert collapsed.zeta_tan.isnan().all()  # nothing tangential is left: no direction, not a random one
+    assert collapsed.defined.all()
+    single = conflict({"a": x[:1], "b": x[:1]}, anchor="a")
+    assert single.zeta_neg.isnan().all()  # no negatives
+    assert math.isnan(single.means()["residual_correlation"])
+    eye = torch.eye(3)
+    opposed = conflict({"a": eye, "b": eye.roll(1, 0), "c": -eye.roll(1, 0)}, anchor="a")
+    assert opposed.chi.tolist() == pytest.approx([1.0] * 3)
+    assert opposed.zeta.isnan().all()
+    empty = conflict({"a": x, "b": x}, anchor="a", present={"b": torch.zeros(4, dtype=torch.bool)})
+    assert not empty.defined.any()
+    assert math.isnan(empty.means()["chi_bound"])
+
+
+def test_precision_of_inputs():
+    space = random_space(3, 12, 8, 5)
+    exact = conflict(space, anchor="m0")
+    for dtype, bound in ((torch.float32, 1e-5), (torch.float16, 2e-2)):
+        half = conflict({name: x.to(dtype).requires_grad_() for name, x in space.items()}, anchor="m0")
+        assert half.zeta.dtype == torch.float64
+        assert (half.zeta - exact.zeta).abs().max() < bound
+
+
+def test_quantiles():
+    result = conflict(random_space(3, 12, 8, 5), anchor="m0", present={"m0": torch.arange(12) > 3})
+    values = result.zeta[result.defined].numpy()
+    assert result.quantiles("zeta", (0.25, 0.5)) == pytest.approx(np.quantile(values, [0.25, 0.5]).tolist())
+    with pytest.raises(ConfigError, match="'c'"):
+        result.quantiles("c")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"anchor": "audio"}, ConfigError, "'audio'"),
+        ({"anchor": "all"}, ConfigError, "one modality"),
+        ({"anchor": "m0", "temperature": 0.0}, ConfigError, "temperature"),
+        ({"anchor": "m0", "temperature": math.nan}, ConfigError, "temperature"),
+        ({"anchor": "m0", "direction": "backward"}, ConfigError, "'backward'"),
+        ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2)}}, ShapeError, "at least 2"),
+        ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.ones(2, 2).long()}}, ShapeError, "'b'"),
+        ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.zeros(2, 2)}}, NonFiniteError, "'b' row 0"),
+    ],
+)
+def test_refusals(options, error, text):
+    embeddings = options.pop("embeddings", random_space(2, 3, 4, 0))
+    with pytest.raises(error, match=text):
+        conflict(embeddings, **options)
