@@ -1,0 +1,31 @@
+# make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
+# make test: the same .venv with the development tools, lint, types, tests
+PY ?= python3
+V := .venv/bin
+# A waiting OpenMP thread that spins starves other processes on a small machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+$(V)/python:
+	$(PY) -m venv .venv
+
+.venv/.core: $(V)/python pyproject.toml constraints.txt
+	$(V)/pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/.dev: .venv/.core
+	$(V)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: .venv/.core
+	$(V)/unialign demo
+
+test: .venv/.dev
+	$(V)/ruff check src tests benchmarks data-builders
+	$(V)/ruff format --check src tests benchmarks data-builders
+	$(V)/mypy
+	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
+
+clean:
+	rm -rf .venv runs dist
+
+.PHONY: demo test clean

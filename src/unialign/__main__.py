@@ -1,0 +1,8 @@
+"""`python -m unialign`."""
+
+import sys
+
+from unialign.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What commands print: a progress bar on a terminal, plain lines elsewhere; parsing of `--set`."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from unialign.errors import ConfigError
+from unialign.experiments import RunRecord
+
+__all__ = ["RunProgress", "default_workers", "parse_settings", "say", "shown", "training_settings"]
+
+
+def say(text: str = "") -> None:
+    # A bar that is being drawn would be torn by a bare print.
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def default_workers(runs: int) -> int:
+    return max(1, min(os.cpu_count() or 1, runs))
+
+
+class RunProgress:
+    """Says each finished run; on a terminal a bar shows how many are left."""
+
+    def __init__(self, total: int, labels: Mapping[str, str]) -> None:
+        self.done, self.total, self.labels = 0, total, labels
+        self.bar = tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False)
+
+    def __call__(self, key: str, seed: int, record: RunRecord) -> None:
+        self.done += 1
+        self.bar.update()
+        recall = 100 * record.evaluation.metrics["recall@1"]
+        say(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {record.seconds:.1f} s, R@1 {recall:.1f} %")
+        for warning in record.warnings:
+            say(f"    health: {warning['message']}")
+
+    def __enter__(self) -> "RunProgress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: {value!r} is not a plain value: {error}") from error
+    return settings
+
+
+def training_settings(options: Namespace) -> dict[str, Any]:
+    """Training settings given on the command line, ready for `TrainConfig`; what was not given is absent."""
+    given = {
+        "modalities": options.modalities and tuple(options.modalities),
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+        "dim": options.dim,
+        "objective_options.anchor": options.anchor,
+    }
+    return {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

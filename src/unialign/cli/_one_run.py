@@ -1,0 +1,23 @@
+"""Results and report of a single run, for `train` and `evaluate`."""
+
+from pathlib import Path
+
+from unialign.cli._console import say, shown
+from unialign.data import EmbeddingStore
+from unialign.experiments import CompareConfig, RunRecord, make_results, write_items, write_json
+from unialign.report import text_table, write_report
+
+__all__ = ["finish"]
+
+
+def finish(folder: Path, config: CompareConfig, store: EmbeddingStore, record: RunRecord) -> None:
+    """Write `results.json`, `items.json` and the report of a folder that is one run itself; print the table."""
+    (key,), (seed,) = config.entries, config.seeds
+    results = make_results(config, store, {(key, seed): record}, folders={(key, seed): "."})
+    write_items(folder, store, config.split)
+    write_json(folder / "results.json", results)
+    report = write_report(folder)
+    say()
+    say(text_table(results))
+    say()
+    say(f"Report: {shown(report)}")

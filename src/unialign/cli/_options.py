@@ -1,0 +1,116 @@
+"""Options of every command. Imports nothing heavy, so that `--help` answers at once."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+__all__ = ["EXAMPLES", "add_options"]
+
+EXAMPLES = {
+    "demo": """example:
+  unialign demo
+  unialign demo --seeds 0 --out runs/quick""",
+    "train": """example:
+  unialign train emoji --objective unialign --anchor text --epochs 60
+  unialign train my-store/ --objective infonce --set weight_decay=0.05 --set objective_options.temperature=0.1
+  unialign train emoji --resume must          continue an interrupted run from its newest checkpoint""",
+    "evaluate": """example:
+  unialign evaluate runs/train/space emoji
+  unialign evaluate runs/train/space my-store/ --split val --out runs/validation""",
+    "compare": """example:
+  unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
+  unialign compare --config runs/demo/config.yaml --out runs/again""",
+}
+
+
+def add_options(command: str, parser: ArgumentParser) -> None:
+    {"demo": _demo, "train": _train, "evaluate": _evaluate, "compare": _compare}[command](parser)
+
+
+def _demo(parser: ArgumentParser) -> None:
+    _output(parser, "demo")
+    _seeds(parser, None)
+    _workers(parser)
+
+
+def _train(parser: ArgumentParser) -> None:
+    _data(parser, required=False)
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier run wrote; options given here win")
+    parser.add_argument("--objective", help="unialign, infonce or gram (default: unialign)")
+    _training(parser)
+    parser.add_argument("--seed", type=int, help="seed of weights and batches (default: 0)")
+    parser.add_argument(
+        "--resume",
+        choices=("never", "auto", "must"),
+        default="auto",
+        help="an unfinished run in --out: continue it if there is one (auto), insist on one (must), refuse it (never)",
+    )
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="rows to evaluate at the end")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    _output(parser, "train")
+
+
+def _evaluate(parser: ArgumentParser) -> None:
+    parser.add_argument("space", help="a folder written by `Space.save_pretrained`, or a hub id")
+    _data(parser, required=True)
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="rows to evaluate")
+    parser.add_argument("--anchor", help="anchor of the conflict diagnostics (default: mean over all modalities)")
+    _resamples(parser)
+    _output(parser, "evaluate")
+
+
+def _compare(parser: ArgumentParser) -> None:
+    _data(parser, required=False)
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
+    parser.add_argument("--objectives", nargs="+", metavar="NAME", help="default: unialign infonce gram")
+    _training(parser)
+    parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
+    _seeds(parser, None)
+    _resamples(parser)
+    _workers(parser)
+    _output(parser, "compare")
+
+
+def _data(parser: ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "data",
+        nargs=None if required else "?",
+        help="a shipped data set (emoji, digits) or the folder of an EmbeddingStore",
+    )
+
+
+def _training(parser: ArgumentParser) -> None:
+    parser.add_argument("--anchor", help="modality that the others align to, or `all` (default: all)")
+    parser.add_argument(
+        "--modalities", nargs="+", metavar="NAME", help="columns to train on (default: the data's own choice)"
+    )
+    parser.add_argument("--epochs", type=int, help="passes over the training split")
+    parser.add_argument("--batch-size", type=int, help="items per batch")
+    parser.add_argument("--lr", type=float, help="peak learning rate")
+    parser.add_argument("--dim", type=int, help="width of the shared space")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="any other training setting, e.g. objective_options.temperature=0.1",
+    )
+
+
+def _seeds(parser: ArgumentParser, default: list[int] | None) -> None:
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=default, metavar="S", help="one run per seed (default: 0 1 2)"
+    )
+
+
+def _resamples(parser: ArgumentParser) -> None:
+    parser.add_argument("--resamples", type=int, default=None, help="bootstrap resamples (default: 1000)")
+
+
+def _workers(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=int, default=None, help="runs trained at the same time, one thread each (default: the cores)"
+    )
+
+
+def _output(parser: ArgumentParser, name: str) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs") / name, help=f"results folder (default: runs/{name})")

@@ -1,0 +1,90 @@
+"""`unialign compare`: several objectives, several seeds, one table."""
+
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from unialign.cli._console import RunProgress, default_workers, say, shown, training_settings
+from unialign.errors import ConfigError
+from unialign.experiments import CompareConfig, Entry, compare, read_yaml, with_settings
+from unialign.report import text_table, verdict_lines, write_report
+from unialign.train import TrainConfig
+
+__all__ = ["run", "run_comparison"]
+
+_LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
+# The volume is blind to sign, so GRAM continues from InfoNCE as its authors do; same number of steps in all.
+_WARM_START = 0.5
+
+
+def run(options: Namespace) -> int:
+    config = _from_file(options) if options.config else _from_options(options)
+    return run_comparison(config, options.out, options.workers)
+
+
+def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int:
+    """Train, evaluate, print table and verdict, write the report."""
+    total = len(config.entries) * len(config.seeds)
+    workers = default_workers(total) if workers is None else workers
+    if workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {workers}")
+    labels = {key: entry.label for key, entry in config.entries.items()}
+    say(
+        f"{config.data}: {', '.join(labels.values())}, seeds {' '.join(map(str, config.seeds))}: {total} runs, "
+        f"{workers} at a time, into {shown(out)}"
+    )
+    started = time.perf_counter()
+    try:
+        with RunProgress(total, labels) as progress:
+            results = compare(config, out, workers=workers, on_run=progress)
+    except KeyboardInterrupt:
+        kept = f"finished runs are kept in {shown(out)}, the same command continues"
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    report = write_report(out)
+    say()
+    say(text_table(results))
+    say()
+    for line in verdict_lines(results):
+        say(line)
+    say()
+    say(f"{time.perf_counter() - started:.0f} s. Report: {shown(report)}")
+    return 0
+
+
+def _from_file(options: Namespace) -> CompareConfig:
+    config = CompareConfig.from_dict(read_yaml(options.config), source=str(options.config))
+    if options.data is not None:
+        config = config.replace(data=options.data, fingerprint=None)
+    if options.objectives:
+        missing = [name for name in options.objectives if name not in config.entries]
+        if missing:
+            raise ConfigError(f"{options.config} has no entry {', '.join(missing)}; it has {', '.join(config.entries)}")
+        config = config.replace(entries={name: config.entries[name] for name in options.objectives})
+    settings = training_settings(options)
+    entries = {
+        key: Entry(label=entry.label, note=entry.note, train=with_settings(entry.train, settings))
+        for key, entry in config.entries.items()
+    }
+    return _common(config.replace(entries=entries), options)
+
+
+def _from_options(options: Namespace) -> CompareConfig:
+    if options.data is None:
+        raise ConfigError("name the data to compare on, `emoji` for one, or give --config")
+    settings = training_settings(options)
+    entries = {}
+    for name in options.objectives or _LABELS:
+        warm = {"warm_start": _WARM_START} if name == "gram" else {}
+        train = with_settings(TrainConfig(objective=name), warm | settings)
+        note = f"warm start: first {train.warm_start:.0%} of the steps with InfoNCE" if train.warm_start else ""
+        entries[name] = Entry(label=_LABELS.get(name, name), train=train, note=note)
+    return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)
+
+
+def _common(config: CompareConfig, options: Namespace) -> CompareConfig:
+    changes = {
+        "seeds": options.seeds and tuple(options.seeds),
+        "split": options.split,
+        "resamples": options.resamples,
+    }
+    return config.replace(**{key: value for key, value in changes.items() if value is not None})

@@ -1,0 +1,72 @@
+"""`unialign train`: one space."""
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from tqdm import tqdm
+
+from unialign.cli._console import say, shown, training_settings
+from unialign.cli._one_run import finish
+from unialign.errors import ConfigError
+from unialign.experiments import CompareConfig, Entry, open_store, read_yaml, with_settings
+from unialign.experiments import run as run_once
+from unialign.train import TrainConfig
+
+__all__ = ["run"]
+
+
+def run(options: Namespace) -> int:
+    data, train = _config(options)
+    store = open_store(data, train.modalities, None)
+    say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
+    bar = tqdm(unit="step", disable=not sys.stderr.isatty(), leave=False)
+
+    def on_step(step: int, steps: int, record: dict[str, Any]) -> None:
+        bar.total = steps
+        bar.update(step - bar.n)
+
+    try:
+        record = run_once(
+            store,
+            train,
+            options.out,
+            split=options.split,
+            resume=options.resume,
+            device=options.device,
+            on_step=on_step,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; a checkpoint is in {shown(options.out)}, the same command continues from it"
+        ) from None
+    finally:
+        bar.close()
+    for warning in record.warnings:
+        say(f"health: {warning['message']}")
+    entry = Entry(label=train.objective, train=train)
+    config = CompareConfig(
+        data=data,
+        entries={train.objective: entry},
+        seeds=(train.seed,),
+        split=options.split,
+        selection="as given, not tuned",
+    )
+    finish(options.out, config, store, record)
+    say(f"Space: {shown(options.out / 'space')}")
+    return 0
+
+
+def _config(options: Namespace) -> tuple[str, TrainConfig]:
+    raw = read_yaml(options.config) if options.config else {}
+    data = options.data or raw.get("data")
+    if data is None:
+        raise ConfigError("name the data to train on, `emoji` for one, or give --config")
+    train = TrainConfig.from_dict(raw["train"]) if "train" in raw else TrainConfig()
+    settings = training_settings(options)
+    if options.objective is not None and options.objective != train.objective:
+        # Another objective has other options; those of the file would not fit it.
+        train = train.replace(objective=options.objective, objective_options={})
+    if options.seed is not None:
+        settings["seed"] = options.seed
+    return str(data), with_settings(train, settings)

@@ -1,0 +1,108 @@
+"""Joint retrieval: all other modalities of an item together find its target, or are found by it.
+
+Scores: `cosine` mean cosine of the target with the other present modalities · `centroid` cosine with their normalised
+mean · `volume` minus the squared volume that the target spans with them (GRAM's score; ascending volume). For a fixed
+joint *query*, cosine and centroid differ by a constant factor, so they rank a gallery alike; as *candidates*, joint
+items have centroids of different length, and they differ.
+
+Shapes: `N` items, `K` other modalities, `Q`, `G` rows of queries and gallery, `q` queries of one tile, `D` width.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError
+from unialign.functional._volume import determinant_and_adjugate
+from unialign.metrics import RetrievalResult, retrieval_from_scores
+
+__all__ = ["JOINT_SCORES", "JointScore", "joint_retrieval"]
+
+JointScore = Literal["cosine", "centroid", "volume"]
+JOINT_SCORES: tuple[JointScore, ...] = ("cosine", "centroid", "volume")
+
+
+@dataclass(frozen=True)
+class _Tuples:
+    """The other modalities of the items that have any: what a joint score needs of them."""
+
+    rows_n: Tensor
+    z_KnD: Tensor
+    sum_nD: Tensor
+    count_n: Tensor
+
+    def score(self, target_tD: Tensor, kind: JointScore) -> Tensor:
+        """(n, t) score of each tuple with each target vector, larger is better."""
+        if kind == "cosine":
+            return (self.sum_nD / self.count_n[:, None]) @ target_tD.mT
+        if kind == "centroid":
+            length_n1 = torch.linalg.vector_norm(self.sum_nD, dim=1, keepdim=True).clamp(min=1e-12)
+            return (self.sum_nD / length_n1) @ target_tD.mT
+        if kind != "volume":
+            raise ConfigError(f"unknown joint score {kind!r}; expected one of {', '.join(JOINT_SCORES)}")
+        det_n, adj_nKK = self._volume_parts()
+        cosine_Knt = self.z_KnD @ target_tD.mT
+        return -(det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt))
+
+    def _volume_parts(self) -> tuple[Tensor, Tensor]:
+        z_nKD = self.z_KnD.transpose(0, 1)
+        absent_nK = (z_nKD == 0).all(-1)
+        return determinant_and_adjugate(z_nKD @ z_nKD.mT + torch.diag_embed(absent_nK.to(z_nKD.dtype)))
+
+    def at(self, index: Tensor) -> "_Tuples":
+        return _Tuples(self.rows_n[index], self.z_KnD[:, index], self.sum_nD[index], self.count_n[index])
+
+
+def joint_retrieval(
+    batch: Batch,
+    target: int,
+    *,
+    query: Literal["others", "target"],
+    score: JointScore,
+    ids_N: Tensor,
+    k: tuple[int, ...],
+) -> tuple[Tensor, RetrievalResult] | None:
+    """Retrieval between one modality and the tuples of all the others.
+
+    Args:
+        batch: validated embeddings.
+        target: position of the one modality.
+        query: `others`: tuples look for the target vector; `target`: the target vector looks for the tuple.
+        score: see the module.
+        ids_N: equal ids answer each other.
+        k: cut-offs.
+
+    Returns:
+        The item row of each scored query, and the result; None where no query has an answer.
+    """
+    tuples = _tuples(batch, target)
+    single_t = batch.present_MB[target].nonzero().flatten()
+    if len(tuples.rows_n) == 0 or not bool(torch.isin(ids_N[single_t], ids_N[tuples.rows_n]).any()):
+        return None
+    z_tD = batch.z_MBD[target, single_t].double()
+    if query == "others":
+        queries, gallery = tuples.rows_n, single_t
+
+        def tile(rows_q: Tensor) -> Tensor:
+            return tuples.at(rows_q).score(z_tD, score)
+    else:
+        queries, gallery = single_t, tuples.rows_n
+
+        def tile(rows_q: Tensor) -> Tensor:
+            return tuples.score(z_tD[rows_q], score).mT
+
+    result = retrieval_from_scores(
+        tile, queries=len(queries), gallery=len(gallery), query_ids=ids_N[queries], gallery_ids=ids_N[gallery], k=k
+    )
+    return queries[result.rows], result
+
+
+def _tuples(batch: Batch, target: int) -> _Tuples:
+    others = [m for m in range(len(batch.names)) if m != target]
+    count_N = batch.present_MB[others].sum(0)
+    rows_n = (count_N > 0).nonzero().flatten()
+    z_KnD = batch.z_MBD[others][:, rows_n].double()
+    return _Tuples(rows_n, z_KnD, z_KnD.sum(0), count_N[rows_n].double())

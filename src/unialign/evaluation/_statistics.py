@@ -1,0 +1,73 @@
+"""Metrics as functions of item weights, so that one bootstrap serves every metric, objective and seed.
+
+A `Statistic` answers for R weightings of the N evaluated items at once; weights of one give the metric itself.
+
+Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` width, `R` resamples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unialign.diagnostics import modality_gap_debiased
+
+__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic"]
+
+
+class Statistic(Protocol):
+    """A metric of one run as a function of item weights."""
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        """The metric under each weighting, (R,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ItemMean:
+    """Mean over items in each of K directions, then the plain mean over directions; NaN: the item has no score."""
+
+    scores_KN: Tensor
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        valid_KN = ~torch.isnan(self.scores_KN)
+        sums_RK = weights_RN @ torch.where(valid_KN, self.scores_KN, 0.0).T
+        totals_RK = weights_RN @ valid_KN.to(weights_RN.dtype).T
+        # A resample may miss every valid item of a rare direction: that direction leaves its mean.
+        return torch.where(totals_RK > 0, sums_RK / totals_RK.clamp(min=1e-12), torch.nan).nanmean(1)
+
+
+@dataclass(frozen=True)
+class DebiasedGap:
+    """Mean over pairs of modalities of the debiased modality gap (contract decision 10)."""
+
+    pairs: Sequence[tuple[Tensor, Tensor, Tensor]]  # for each pair of modalities: item rows (n,), x (n, D), y (n, D)
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        gaps = [modality_gap_debiased(x_nD, y_nD, weights=weights_RN[:, rows_n]) for rows_n, x_nD, y_nD in self.pairs]
+        return torch.stack(gaps).nanmean(0)
+
+
+@dataclass(frozen=True)
+class ClusterAgreement:
+    """V-measure or NMI of clusters against labels over the joint set; the clusters are held fixed under resampling."""
+
+    measure: Callable[..., Tensor]
+    labels_J: Tensor
+    clusters_J: Tensor
+    rows_J: Tensor  # the item that each of the J clustered vectors belongs to
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        return self.measure(self.labels_J, self.clusters_J, weights=weights_RN[:, self.rows_J])
+
+
+@dataclass(frozen=True)
+class Point:
+    """A number without item weights (median rank, spectra): its interval comes from the seeds alone."""
+
+    value: float
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        return torch.full((len(weights_RN),), self.value, dtype=torch.float64)

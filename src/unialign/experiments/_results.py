@@ -1,0 +1,106 @@
+"""`results.json`, schema 1, and the small files beside it. All are written whole or not at all."""
+
+import datetime
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import unialign
+from unialign.data import EmbeddingStore
+from unialign.errors import DataError
+from unialign.evaluation import METRICS
+
+__all__ = ["describe_data", "describe_environment", "describe_metrics", "read_results", "write_json"]
+
+
+def describe_environment() -> dict[str, Any]:
+    return {
+        "unialign": unialign.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
+    made: dict[str, dict[str, Any]] = store.provenance.get("columns", {})
+    columns = {name: made.get(name, {}) for name in store.modalities}
+    return {
+        "name": store.name,
+        "fingerprint": store.fingerprint,
+        "items": store.items,
+        "modalities": list(store.modalities),
+        "split": split,
+        "test_items": test_items,
+        "synthetic": [name for name, provenance in columns.items() if provenance.get("synthetic")],
+        "description": str(store.provenance.get("title", "")),
+        "columns": columns,
+    }
+
+
+def describe_metrics() -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "label": metric.label,
+            "description": metric.description,
+            "better": metric.better,
+            "higher_is_better": {"higher": True, "lower": False}.get(metric.better),
+            "unit": metric.unit,
+            "headline": metric.headline == "yes",
+        }
+        for name, metric in METRICS.items()
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Atomic; NaN and infinity become null, which JSON has no words for."""
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from error
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Parse `results.json` of a folder; `DataError` when it is missing, malformed or of another schema."""
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no results.json in {folder}; `unialign compare` and `unialign evaluate` write one") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if not isinstance(results, dict) or results.get("schema") != 1:
+        raise DataError(f"{path}: schema is not one that this version reads (1)")
+    return results
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

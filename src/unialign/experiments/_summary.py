@@ -1,0 +1,133 @@
+"""From evaluations of (entry x seed) to intervals and verdicts.
+
+Intervals: groups of items are resampled, the same for every run, and the seed variance of the mean is added with its
+S / (S - 1) correction (resampling three seeds would understate it by a third). Differences are paired on items and on
+seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the declared family (headline metrics x rivals).
+
+Shapes: `R` resamples, `S` seeds, `N` items.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.evaluation import METRICS, Evaluation
+from unialign.metrics import holm
+
+__all__ = ["compare_entries", "summarise"]
+
+LEVEL = 0.95
+ALPHA = 1 - LEVEL
+
+
+def summarise(
+    runs: Mapping[str, Sequence[Evaluation]], weights_RN: Tensor, *, seed: int = 0
+) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
+    """Mean and interval of every metric of every entry.
+
+    Args:
+        runs: entry -> its evaluations, one per seed.
+        weights_RN: bootstrap weights, common to all runs.
+        seed: of the seed-variance noise.
+
+    Returns:
+        entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
+    """
+    resampled: dict[str, dict[str, Tensor]] = {}
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for key, evaluations in runs.items():
+        resampled[key], summary[key] = {}, {}
+        for metric in METRICS:
+            if not all(metric in e.statistics for e in evaluations):
+                continue
+            values_SR = torch.stack([e.statistics[metric].evaluate(weights_RN) for e in evaluations])
+            points_S = torch.tensor([e.metrics[metric] for e in evaluations], dtype=torch.float64)
+            low, high = _interval(_with_seed_noise(values_SR, points_S, seed))
+            resampled[key][metric] = values_SR
+            mean = float(points_S.mean())
+            summary[key][metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
+    return summary, resampled
+
+
+def compare_entries(
+    first: str,
+    runs: Mapping[str, Sequence[Evaluation]],
+    resampled: Mapping[str, Mapping[str, Tensor]],
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The first entry against every other one on every metric that both have.
+
+    Returns:
+        Records with `metric`, `objective`, `rival`, `difference` (first minus rival), `low`, `high`, `p`, `p_holm`
+        (headline metrics only), `verdict` (`win`, `tie`, `lose`; None where neither direction is better) and
+        `higher_is_better`.
+    """
+    records: list[dict[str, Any]] = []
+    for rival in runs:
+        if rival == first:
+            continue
+        for metric, description in METRICS.items():
+            if metric not in resampled[first] or metric not in resampled[rival]:
+                continue
+            points_S = torch.tensor(
+                [a.metrics[metric] - b.metrics[metric] for a, b in zip(runs[first], runs[rival], strict=True)],
+                dtype=torch.float64,
+            )
+            differences_SR = resampled[first][metric] - resampled[rival][metric]
+            difference_R = _with_seed_noise(differences_SR, points_S, seed)
+            low, high = _interval(difference_R)
+            records.append(
+                {
+                    "metric": metric,
+                    "objective": first,
+                    "rival": rival,
+                    "difference": float(points_S.mean()),
+                    "low": low,
+                    "high": high,
+                    "p": _two_sided(difference_R),
+                    "higher_is_better": {"higher": True, "lower": False}.get(description.better),
+                }
+            )
+    _judge(records)
+    return records
+
+
+def _judge(records: list[dict[str, Any]]) -> None:
+    family = [record for record in records if METRICS[record["metric"]].headline == "yes"]
+    for record, corrected in zip(family, holm([record["p"] for record in family]) if family else [], strict=True):
+        record["p_holm"] = float(corrected)
+    for record in records:
+        p = record.get("p_holm", record["p"])
+        if record["higher_is_better"] is None:
+            record["verdict"] = None
+        elif math.isnan(p) or p >= ALPHA:
+            record["verdict"] = "tie"
+        else:
+            record["verdict"] = "win" if (record["difference"] > 0) == record["higher_is_better"] else "lose"
+
+
+def _with_seed_noise(values_SR: Tensor, points_S: Tensor, seed: int) -> Tensor:
+    mean_R = values_SR.nanmean(0)
+    if len(points_S) < 2:
+        return mean_R
+    standard_error = float(points_S.std(unbiased=True)) / math.sqrt(len(points_S))
+    noise_R = torch.randn(len(mean_R), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean_R + standard_error * noise_R
+
+
+def _interval(values_R: Tensor) -> tuple[float, float]:
+    low, high = torch.nanquantile(values_R, torch.tensor([ALPHA / 2, 1 - ALPHA / 2], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def _two_sided(difference_R: Tensor) -> float:
+    """Twice the smaller share of resamples on the other side of zero, counting the observed one."""
+    values = difference_R[~torch.isnan(difference_R)]
+    if len(values) == 0:
+        return math.nan
+    below, above = int((values <= 0).sum()), int((values >= 0).sum())
+    return min(1.0, 2 * (min(below, above) + 1) / (len(values) + 1))
