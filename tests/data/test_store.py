@@ -143,7 +143,7 @@ def test_round_trip_of_anything(
     labels = data.draw(hnp.arrays(np.int64, items, elements=st.integers(-1, 2**62)))
     ids = data.draw(hnp.arrays(np.int64, items))
     path = tmp_path_factory.mktemp("any") / "s"
-    options = {"present": {"x": present}, "labels": labels, "ids": ids, "split": splits[:items]}
+    options: dict[str, Any] = {"present": {"x": present}, "labels": labels, "ids": ids, "split": splits[:items]}
     EmbeddingStore.write(path, {"x": array}, **options)
     store = EmbeddingStore.open(path)
     np.testing.assert_array_equal(store.array("x"), array)

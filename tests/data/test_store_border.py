@@ -26,7 +26,7 @@ def with_row(row: int, value: Any, dtype: Any = np.float32) -> Any:
 
 
 ones = np.ones((N, 2), dtype=np.float32)
-bad_columns = {
+bad_columns: dict[str, Any] = {
     "no columns": ({}, ShapeError, "at least one column"),
     "unequal rows": (arrays(audio=ones[:5]), ShapeError, "'audio' has 5 rows, 'image' has 6.*present="),
     "one-dimensional": (arrays(audio=np.ones(N)), ShapeError, r"'audio' has shape \(6,\)"),
@@ -90,7 +90,7 @@ def test_names_that_differ_in_case_only() -> None:
         EmbeddingStore.from_arrays({"Image": ones, "image": ones})
 
 
-bad_options = {
+bad_options: dict[str, Any] = {
     "present of nothing": (
         {"present": {"smell": ones[:, 0] > 0}},
         ConfigError,

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from unialign.data import EmbeddingStore
+from unialign.data._layout import parse_description
 from unialign.errors import DataError
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -159,7 +162,7 @@ def test_the_object_array_is_refused_for_what_it_is(store: EmbeddingStore, plant
         EmbeddingStore.open(store.path).array("image")
 
 
-wrong_arrays = {
+wrong_arrays: dict[str, Any] = {
     "dtype": np.ones((12, 4), dtype=np.float64),
     "byte order": np.ones((12, 4), dtype=">f4"),
     "same-sized integers": np.ones((12, 4), dtype=np.int32),
@@ -308,15 +311,15 @@ def test_other_schema_version(store: EmbeddingStore, edit: Edit) -> None:
         EmbeddingStore.open(store.path)
 
 
-top_level = {
+top_level: dict[str, list[Any]] = {
     "items": [-1, 0, 1.5, True, "12", None, 2**63, 10**40],
     "columns": [{}, [], None, {"image": None}, {"image": {}}],
     "default_modalities": [[], ["smell"], ["text", "text"], None, [["text"]], "text"],
     "rows": [None, [], {"ids": None}, {"hash": {"bytes": 1, "sha256": "0" * 64}}],
     "names": [3, {"bytes": -1, "sha256": "0" * 64}],
     "assets": [None, {"../x": {"bytes": 1, "sha256": "0" * 64}}],
-    "label_names": [None, [1]],
-    "provenance": [None, 3],
+    "label_names": [None, [1], "ab"],
+    "provenance": [None, 3, "ab", [["a", 1]]],
     "name": [None, 3],
 }
 
@@ -337,7 +340,7 @@ def test_missing_entry(store: EmbeddingStore, edit: Edit, key: str) -> None:
         EmbeddingStore.open(store.path)
 
 
-of_column = {
+of_column: dict[str, list[Any]] = {
     "dtype": ["object", "int64", "|O", None, ["float32"], "float128"],
     "width": [0, -4, 2**62, 10**30, 4.0, True, None],
     "array": [None, {}, {"bytes": 300}, {"bytes": 300, "sha256": "xyz"}, {"bytes": 3, "sha256": "0" * 64}, "image.npy"],
@@ -373,6 +376,47 @@ def test_every_prefix_of_a_description_is_refused(store: EmbeddingStore) -> None
         (store.path / "store.json").write_bytes(text[:length])
         with pytest.raises(DataError):
             EmbeddingStore.open(store.path)
+
+
+def test_every_byte_of_a_description_counts(store: EmbeddingStore) -> None:
+    assert store.path is not None
+    text = (store.path / "store.json").read_bytes()
+    for place in range(len(text) - 1):
+        changed = bytearray(text)
+        changed[place] ^= 1
+        (store.path / "store.json").write_bytes(changed)
+        with pytest.raises(DataError):
+            EmbeddingStore.open(store.path).verify()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_other_value_in_a_description_is_refused_or_harmless(store: EmbeddingStore, data: st.DataObject) -> None:
+    """Whatever stands in `store.json`, the only exceptions are ours."""
+    assert store.path is not None
+    body = json.loads(store._description.to_bytes())
+    node: Any = body
+    while True:
+        key = data.draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
+            break
+        node = node[key]
+    node[key] = data.draw(json_values)
+    try:
+        changed = EmbeddingStore(parse_description(json.dumps(body).encode(), store.path), store._source)
+        for column in changed.columns:
+            (changed.array(column), changed.present(column))
+        _ = (changed.ids, changed.group, changed.labels, changed.split, changed.item_names, changed.fingerprint)
+        _ = [changed.asset(name) for name in changed.assets]
+    except DataError:
+        pass
 
 
 def test_moved_and_copied_stores_stay_valid(store: EmbeddingStore, tmp_path: Path) -> None:

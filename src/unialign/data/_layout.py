@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,6 +29,9 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # An address space: anything larger is a hostile or broken description, not data.
 _MAX_BYTES = 1 << 47
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -163,24 +166,27 @@ def _seal(body: dict[str, Any]) -> str:
 
 def _description(body: dict[str, Any]) -> Description:
     items = _integer(body["items"], "items", low=1)
-    columns = {_name(name): _column(entry, name, items) for name, entry in body["columns"].items()}
+    columns = {
+        _name(name): _column(entry, name, items) for name, entry in _typed(body["columns"], dict, "columns").items()
+    }
     if not columns:
         raise _Malformed("it lists no column")
-    modalities = tuple(body["default_modalities"])
+    modalities = _strings(body["default_modalities"], "default_modalities")
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
         raise _Malformed(f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}")
-    if not set(body["rows"]) <= set(ROW_DTYPES):
-        raise _Malformed(f"rows {sorted(body['rows'])} must be among {sorted(ROW_DTYPES)}")
+    rows = _typed(body["rows"], dict, "rows")
+    if not set(rows) <= set(ROW_DTYPES):
+        raise _Malformed(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
     return Description(
-        name=_string(body["name"], "name"),
+        name=_typed(body["name"], str, "name"),
         items=items,
         columns=columns,
         default_modalities=modalities,
-        rows={kind: _record(entry, kind) for kind, entry in body["rows"].items()},
+        rows={kind: _record(entry, kind) for kind, entry in rows.items()},
         names=None if body["names"] is None else _record(body["names"], "names"),
-        assets={_name(name): _record(entry, name) for name, entry in body["assets"].items()},
-        label_names=tuple(_string(name, "label_names") for name in body["label_names"]),
-        provenance=dict(body["provenance"]),
+        assets={_name(name): _record(entry, name) for name, entry in _typed(body["assets"], dict, "assets").items()},
+        label_names=_strings(body["label_names"], "label_names"),
+        provenance=_typed(body["provenance"], dict, "provenance"),
     )
 
 
@@ -205,7 +211,7 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
 
 
 def _record(entry: dict[str, Any], what: str) -> FileRecord:
-    digest = _string(entry["sha256"], f"sha256 of {what!r}")
+    digest = _typed(entry["sha256"], str, f"sha256 of {what!r}")
     if not _SHA256.fullmatch(digest):
         raise _Malformed(f"sha256 of {what!r} is {digest!r}, expected 64 hexadecimal digits")
     return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=digest)
@@ -225,7 +231,11 @@ def _integer(value: object, what: str, *, low: int) -> int:
     return value
 
 
-def _string(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise _Malformed(f"{what} holds {value!r}, expected a string")
+def _typed(value: object, kind: type[T], what: str) -> T:
+    if not isinstance(value, kind):
+        raise _Malformed(f"{what} is {value!r}, expected a {kind.__name__}")
     return value
+
+
+def _strings(value: object, what: str) -> tuple[str, ...]:
+    return tuple(_typed(text, str, f"an entry of {what}") for text in _typed(value, list, what))

@@ -70,7 +70,8 @@ class FolderSource:
     """Files below one folder. Nothing is unpickled, no link out of the folder is followed."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # Absolute, because arrays are opened later, perhaps from another working directory.
+        self.path = Path(os.path.abspath(path))
         self._root = path.resolve()
 
     def description(self) -> bytes:

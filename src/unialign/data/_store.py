@@ -85,7 +85,9 @@ class EmbeddingStore:
             default_modalities: the columns used when nobody chooses. Default: all, in the order given.
             assets: file name -> bytes, for example thumbnails.
             name: name of the data in reports. Default: the folder's name.
-            overwrite: "replace" replaces a store that stands there; anything else there is never touched.
+            overwrite: "replace" replaces a store that stands there; anything else there is never touched. A process
+                killed between the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`,
+                one killed earlier leaves a `.NAME.*.partial` that may be deleted.
 
         Raises:
             ShapeError: not two-dimensional, not float, or numbers of rows that differ.
