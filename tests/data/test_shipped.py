@@ -62,7 +62,7 @@ def test_says_where_it_comes_from(shipped: EmbeddingStore) -> None:
 def test_names_and_labels(shipped: EmbeddingStore) -> None:
     assert len(set(shipped.item_names)) > 0.95 * shipped.items
     assert shipped.labels.min() >= -1
-    assert shipped.labels.max() == len(shipped.label_names) - 1
+    assert shipped.labels.max() < len(shipped.label_names)
 
 
 def test_digits() -> None:
