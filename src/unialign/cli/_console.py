@@ -55,11 +55,19 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {key}: {value!r} is not a plain value: {error}") from error
+        settings[key] = _value(key, value)
     return settings
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {text!r} is not a plain value: {error}") from error
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML takes 1e-3 for text
+    except ValueError:
+        return value
 
 
 def training_settings(options: Namespace) -> dict[str, Any]:

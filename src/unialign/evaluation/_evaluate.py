@@ -19,11 +19,9 @@ from unialign.metrics import (
     Interval,
     RetrievalResult,
     kmeans,
-    nmi,
     percentile_interval,
     resample_weights,
     retrieval,
-    v_measure,
 )
 
 __all__ = ["Evaluation", "evaluate"]
@@ -206,12 +204,9 @@ def _label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, St
     classes = labels_N[item].unique()
     if not rows_KN or len(classes) < 2:
         return {}
-    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed)
-    return {
-        "label_map": ItemMean(torch.stack(rows_KN)),
-        "v_measure": ClusterAgreement(v_measure, labels_N[item], clusters_J, item),
-        "nmi": ClusterAgreement(nmi, labels_N[item], clusters_J, item),
-    }
+    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
+    agreement = ClusterAgreement(labels_N[item], clusters_J, item)
+    return {"label_map": ItemMean(torch.stack(rows_KN)), "v_measure": agreement, "nmi": agreement}
 
 
 def _geometry(batch: Batch) -> dict[str, Statistic]:

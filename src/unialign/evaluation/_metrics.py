@@ -42,7 +42,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "label mAP", "items of the query's class rank first, mean over ordered pairs", headline="yes"
         ),
         "v_measure": Metric("V-measure", "k-means of all modalities' vectors against the classes", headline="yes"),
-        "nmi": Metric("NMI", "of the same clusters"),
+        "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": Metric(
             "debiased gap", "distance of the modality means less its sampling noise", "lower", "number", "yes"
         ),

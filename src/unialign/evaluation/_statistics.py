@@ -5,7 +5,7 @@ A `Statistic` answers for R weightings of the N evaluated items at once; weights
 Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` width, `R` resamples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign.diagnostics import modality_gap_debiased
+from unialign.metrics import weighted_v_measure
 
 __all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic"]
 
@@ -52,15 +53,14 @@ class DebiasedGap:
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """V-measure or NMI of clusters against labels over the joint set; the clusters are held fixed under resampling."""
+    """V-measure of clusters against labels over the joint set; the clusters are held fixed under resampling."""
 
-    measure: Callable[..., Tensor]
     labels_J: Tensor
     clusters_J: Tensor
     rows_J: Tensor  # the item that each of the J clustered vectors belongs to
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
-        return self.measure(self.labels_J, self.clusters_J, weights=weights_RN[:, self.rows_J])
+        return weighted_v_measure(self.labels_J, self.clusters_J, weights_RN[:, self.rows_J])
 
 
 @dataclass(frozen=True)

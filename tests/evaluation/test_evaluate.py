@@ -1,0 +1,156 @@
+"""`evaluate` on spaces whose answers are known."""
+
+import pytest
+import torch
+
+import unialign as ua
+from unialign.embeddings import make_batch
+from unialign.errors import ConfigError, DataError, NonFiniteError
+from unialign.evaluation import METRICS, joint_retrieval
+
+
+def noisy(items=40, width=16, modalities=("a", "b", "c"), noise=0.3, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    shared = torch.randn(items, width, generator=draw, dtype=torch.float64)
+    return {
+        name: shared + noise * torch.randn(items, width, generator=draw, dtype=torch.float64) for name in modalities
+    }
+
+
+def test_a_perfect_space_scores_one_everywhere():
+    shared = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
+    found = ua.evaluate({"a": shared, "b": shared.clone(), "c": shared.clone()}, labels=torch.arange(12) % 3)
+    for metric in (
+        "recall@1",
+        "recall@10",
+        "mrr",
+        "map",
+        "joint_recall@1",
+        "to_joint_recall@1/centroid",
+        "true_pair_cosine",
+    ):
+        assert found.metrics[metric] == pytest.approx(1.0), metric
+    assert found.metrics["median_rank"] == 1
+    assert found.metrics["modality_gap_debiased"] == pytest.approx(0, abs=1e-6)
+    assert found.metrics["chi"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_metric_is_described_and_every_description_measured():
+    found = ua.evaluate(noisy(), labels=torch.arange(40) % 4)
+    assert set(found.metrics) - {"recall@5"} == set(METRICS) - {"recall@5"}
+    assert all(torch.isfinite(torch.tensor(value)) for value in found.metrics.values())
+
+
+def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
+    z = noisy(noise=1.0)
+    found = ua.evaluate(z)
+    single = [values["recall@1"] for name, values in found.directions.items() if "+" not in name]
+    assert len(single) == 6
+    assert found.metrics["recall@1"] == pytest.approx(sum(single) / 6)
+    assert found.directions["a->b"]["recall@1"] == pytest.approx(ua.metrics.retrieval(z["a"], z["b"]).recall[1])
+    gaps = [float(ua.diagnostics.modality_gap(z[m], z[n])) for m, n in (("a", "b"), ("a", "c"), ("b", "c"))]
+    assert found.metrics["modality_gap"] == pytest.approx(sum(gaps) / 3)
+
+
+def test_collapse_scores_chance_not_first_place():
+    """Story: peers that break ties by index give a collapsed model 1 / N by luck, or 100 %."""
+    point = torch.ones(20, 4)
+    found = ua.evaluate({"a": point, "b": point.clone(), "c": point.clone()})
+    assert found.metrics["recall@1"] == pytest.approx(1 / 20)
+    assert found.metrics["joint_recall@1"] == pytest.approx(1 / 20)
+    assert found.metrics["joint_recall@1/volume"] == pytest.approx(1 / 20)
+
+
+def test_missing_modality_removes_no_query_elsewhere_and_its_placeholder_does_not_matter():
+    """Story: a peer dropped clips without audio from the test set, so its numbers were not comparable."""
+    z = noisy(noise=0.8)
+    present = {"c": torch.arange(40) % 2 == 0}
+    poisoned = {**z, "c": torch.where(present["c"][:, None], z["c"], torch.nan)}
+    whole, partial = ua.evaluate(z), ua.evaluate(poisoned, present=present)
+    assert partial.directions["a->b"] == whole.directions["a->b"]
+    assert partial.directions["a->c"]["queries"] == 20
+    assert partial.directions["a->c"]["gallery"] == 20
+    assert partial.directions["c->a"]["gallery"] == 40  # vectors without a partner stay as distractors
+    zeros = ua.evaluate({**z, "c": torch.where(present["c"][:, None], z["c"], 0.0)}, present=present)
+    assert zeros.metrics == partial.metrics
+
+
+def test_equal_ids_answer_each_other():
+    z = noisy(items=10, noise=0.0)
+    twins = {name: torch.cat([rows, rows]) for name, rows in z.items()}
+    assert ua.evaluate(twins).metrics["recall@1"] == pytest.approx(0.5)  # each ties with its twin
+    assert ua.evaluate(twins, ids=torch.arange(20) % 10).metrics["recall@1"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("query", ["others", "target"])
+@pytest.mark.parametrize("score", ["cosine", "centroid", "volume"])
+def test_joint_scores_equal_brute_force(query, score):
+    batch = make_batch(
+        noisy(items=9, width=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
+    )
+    rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
+    table = torch.empty(9, 9, dtype=torch.float64)  # tuple i, target j
+    for i in range(9):
+        others = [batch.z_MBD[m, i] for m in (1, 2, 3) if batch.present_MB[m, i]]
+        for j in range(9):
+            target = batch.z_MBD[0, j]
+            if score == "volume":
+                stack = torch.stack([*others, target])
+                table[i, j] = -torch.linalg.det(stack @ stack.T)
+            elif score == "cosine":
+                table[i, j] = torch.stack([other @ target for other in others]).mean()
+            else:
+                mean = torch.stack(others).sum(0)
+                table[i, j] = mean @ target / mean.norm()
+    if query == "target":
+        table = table.T
+    ranks = 1 + (table > table.diagonal()[:, None]).sum(1)
+    assert rows.tolist() == list(range(9))
+    assert result.ranks.tolist() == ranks.tolist()
+
+
+def test_cosine_and_centroid_rank_alike_for_joint_queries():
+    batch = make_batch(noisy(noise=1.5))
+    ranks = [
+        joint_retrieval(batch, 1, query="others", score=score, ids_N=torch.arange(40), k=(1,))[1].ranks.tolist()
+        for score in ("cosine", "centroid")
+    ]
+    assert ranks[0] == ranks[1]
+
+
+def test_statistics_with_equal_weights_are_the_metrics():
+    found = ua.evaluate(noisy(noise=1.0), labels=torch.arange(40) % 4)
+    weights = torch.ones(2, 40, dtype=torch.float64)
+    for name, statistic in found.statistics.items():
+        assert statistic.evaluate(3 * weights)[1] == pytest.approx(found.metrics[name], abs=1e-9), name
+
+
+def test_interval_holds_the_estimate_and_shrinks_with_items():
+    small, large = (ua.evaluate(noisy(items=n, noise=2.0), labels=torch.arange(n) % 4) for n in (30, 300))
+    for metric in ("recall@10", "v_measure", "true_pair_cosine", "label_map"):
+        narrow, wide = large.interval(metric, resamples=300), small.interval(metric, resamples=300)
+        assert narrow.high - narrow.low < wide.high - wide.low, metric
+    assert small.metrics["mrr"] in small.interval("mrr", resamples=300)
+
+
+def test_uniformity_and_item_order():
+    z = noisy()
+    found = ua.evaluate(z)
+    expected = sum(float(ua.functional.uniformity(rows, kernel="wang_isola")) for rows in z.values()) / 3
+    assert found.metrics["uniformity"] == pytest.approx(expected)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    shuffled = ua.evaluate({name: rows[order] for name, rows in z.items()})
+    for name, value in shuffled.metrics.items():
+        assert value == pytest.approx(found.metrics[name], abs=1e-9), name
+
+
+def test_bad_input_is_refused():
+    z = noisy()
+    with pytest.raises(NonFiniteError, match="'b' row 3"):
+        ua.evaluate({**z, "b": z["b"].index_fill(0, torch.tensor([3]), torch.nan)})
+    with pytest.raises(ConfigError, match="no modality 'z'"):
+        ua.evaluate(z, anchor="z")
+    with pytest.raises(DataError, match="share an item"):
+        ua.evaluate({"a": z["a"], "b": z["b"]}, present={"a": torch.arange(40) < 20, "b": torch.arange(40) >= 20})
+    with pytest.raises(ConfigError, match="unknown metric"):
+        ua.evaluate(z).interval("accuracy")
