@@ -1,0 +1,85 @@
+"""Intervals and verdicts: do they keep what they promise?"""
+
+import pytest
+import torch
+
+from unialign.evaluation import Evaluation
+from unialign.evaluation._statistics import ItemMean
+from unialign.experiments._summary import compare_entries, summarise
+from unialign.metrics import resample_weights
+
+
+def fake(scores_N):
+    statistic = ItemMean(scores_N[None])
+    return Evaluation({"recall@1": float(scores_N.mean())}, {}, {"recall@1": statistic}, len(scores_N))
+
+
+def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
+    """Entries that share item difficulty; each run adds its own seed effect and noise."""
+    item_N = item_noise * torch.randn(items, generator=draw, dtype=torch.float64)
+    return {
+        key: [
+            fake(
+                mean
+                + item_N
+                + seed_noise * torch.randn((), generator=draw, dtype=torch.float64)
+                + 0.3 * torch.randn(items, generator=draw, dtype=torch.float64)
+            )
+            for _ in range(seeds)
+        ]
+        for key, mean in means.items()
+    }
+
+
+def test_summary_interval_covers_the_truth():
+    draw, weights = torch.Generator().manual_seed(0), resample_weights(60, resamples=400, seed=0)
+    hits = 0
+    for _ in range(200):
+        summary, _ = summarise(runs_of(draw, 60, 3, {"a": 0.0}, seed_noise=0.1), weights)
+        hits += summary["a"]["recall@1"]["low"] <= 0 <= summary["a"]["recall@1"]["high"]
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_no_difference_is_called_a_tie_nearly_always():
+    draw, weights = torch.Generator().manual_seed(1), resample_weights(60, resamples=400, seed=0)
+    ties = 0
+    for _ in range(200):
+        runs = runs_of(draw, 60, 3, {"a": 0.0, "b": 0.0})
+        _, resampled = summarise(runs, weights)
+        ties += compare_entries("a", runs, resampled)[0]["verdict"] == "tie"
+    assert ties / 200 >= 0.88
+
+
+def test_a_real_difference_is_found_because_items_are_paired():
+    draw, weights = torch.Generator().manual_seed(2), resample_weights(80, resamples=400, seed=0)
+    runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0}, item_noise=2.0)
+    summary, resampled = summarise(runs, weights)
+    record = compare_entries("a", runs, resampled)[0]
+    assert record["verdict"] == "win"
+    assert record["low"] > 0
+    assert (
+        summary["a"]["recall@1"]["low"] < summary["b"]["recall@1"]["high"]
+    )  # intervals overlap, the difference is clear
+
+
+def test_seed_variance_widens_the_interval_by_its_standard_error():
+    weights = resample_weights(50, resamples=4000, seed=0)
+    constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (0.0, 1.0, 2.0)]}
+    summary, _ = summarise(constant, weights)
+    half = (summary["a"]["recall@1"]["high"] - summary["a"]["recall@1"]["low"]) / 2
+    assert half == pytest.approx(1.96 * 1.0 / 3**0.5, rel=0.06)
+
+
+def test_lower_is_better_and_holm():
+    draw, weights = torch.Generator().manual_seed(3), resample_weights(80, resamples=999, seed=0)
+    runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0, "c": 0.0})
+    for evaluations in runs.values():
+        for evaluation in evaluations:
+            for table in (evaluation.metrics, evaluation.statistics):
+                table["modality_gap_debiased"] = table["recall@1"]
+    _, resampled = summarise(runs, weights)
+    records = compare_entries("a", runs, resampled)
+    verdicts = {(record["rival"], record["metric"]): record["verdict"] for record in records}
+    assert verdicts["b", "recall@1"] == "win"
+    assert verdicts["b", "modality_gap_debiased"] == "lose"
+    assert all(record["p_holm"] >= record["p"] for record in records)
