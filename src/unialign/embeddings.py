@@ -56,7 +56,7 @@ def make_batch(
 
     Raises:
         ShapeError: too few modalities, not (B, D), unequal B or D, wrong dtype.
-        NonFiniteError: a present row holds NaN or infinity, or has no direction (norm zero).
+        NonFiniteError: a present row holds NaN or infinity, or has no direction (norm zero or denormal).
         ConfigError: `present` names an unknown modality.
     """
     if not isinstance(embeddings, Mapping):
@@ -103,6 +103,10 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
 
 
 def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] | None, device: torch.device) -> Tensor:
+    if present is not None and not isinstance(present, Mapping):
+        raise ShapeError(
+            f"`present` must be a mapping of modality name to (B,) bool tensor, got {type(present).__name__}"
+        )
     present_MB = torch.ones(len(names), items, dtype=torch.bool, device=device)
     for name, mask in (present or {}).items():
         if name not in names:
@@ -130,8 +134,10 @@ def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> T
     # Absent rows become a constant before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
     filled_MBD = torch.where(present_MB[..., None], raw_MBD, raw_MBD.new_zeros(()))
     largest_MB = filled_MBD.detach().abs().amax(-1)
-    # One comparison catches NaN, infinity and rows whose direction rounding has destroyed.
-    usable_MB = (largest_MB >= torch.finfo(raw_MBD.dtype).tiny) & (largest_MB < torch.inf)
+    # One comparison catches NaN, infinity and rows so short that denormal numbers have rounded their direction away.
+    # It also keeps the gradient, which grows like 1 / norm, inside the dtype's range.
+    limits = torch.finfo(raw_MBD.dtype)
+    usable_MB = (largest_MB >= limits.tiny / limits.eps) & (largest_MB < torch.inf)
     if not bool((usable_MB | ~present_MB).all()):
         _refuse(raw_MBD, present_MB & ~usable_MB, names)
     # Dividing by the largest entry first keeps the norm of huge and tiny rows finite; the quotient's direction, and so
@@ -149,7 +155,8 @@ def _refuse(raw_MBD: Tensor, bad_MB: Tensor, names: tuple[str, ...]) -> None:
         column = int(wrong_D.nonzero()[0])
         what = f"holds {values_D[column].item()} at column {column}"
     else:
-        what = "has norm zero, so it has no direction"
+        largest = values_D.abs().max().item()
+        what = f"is too short to have a direction: its largest entry is {largest:.3g}" if largest else "has norm zero"
     more = int(bad_MB.sum()) - 1
     raise NonFiniteError(
         f"{names[m]!r} row {row} {what}{f' ({more} more such rows)' if more else ''}; "

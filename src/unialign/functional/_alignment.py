@@ -4,7 +4,7 @@ Shapes: `M` modalities, `B` items, `D` width, `P` pairs.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import arccos_squared
+from unialign.functional._kernels import arccos_squared, check_choice
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 
@@ -44,8 +44,11 @@ def alignment(
         A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale]; 0 with zero gradient when no pair exists.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is no modality.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is no modality; a
+            distance or stop_gradient that does not exist.
     """
+    check_choice("distance", distance, get_args(Distance))
+    check_choice("stop_gradient", stop_gradient, get_args(StopGradient))
     batch = make_batch(embeddings, present=present)
     value, _ = unit_alignment(batch, anchor=anchor, distance=distance, stop_gradient=stop_gradient)
     return scale * value

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from unialign.errors import ConfigError
 
-__all__ = ["Kernel", "arccos_squared", "check_kernel", "check_temperature", "log_kernel", "matched_alignment_scale"]
+__all__ = [
+    "Kernel",
+    "arccos_squared",
+    "check_choice",
+    "check_kernel",
+    "check_temperature",
+    "log_kernel",
+    "matched_alignment_scale",
+]
 
 Kernel = Literal["gaussian", "clip", "wang_isola", "geodesic"]
 WANG_ISOLA_T = 2.0  # Wang & Isola 2020, the value that CUA and ModGap share
@@ -55,8 +63,12 @@ def arccos_squared(cosine: Tensor) -> Tensor:
 
 
 def check_kernel(kernel: str) -> None:
-    if kernel not in get_args(Kernel):
-        raise ConfigError(f"unknown kernel {kernel!r}; expected one of {', '.join(get_args(Kernel))}")
+    check_choice("kernel", kernel, get_args(Kernel))
+
+
+def check_choice(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, allowed))}")
 
 
 def check_temperature(temperature: float, name: str = "temperature") -> None:

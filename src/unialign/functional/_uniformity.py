@@ -4,14 +4,14 @@ Shapes: `B` rows, `D` width.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional._kernels import Kernel, check_kernel, check_temperature, log_kernel
+from unialign.functional._kernels import Kernel, check_choice, check_kernel, check_temperature, log_kernel
 
 __all__ = ["Reduction", "row_log_means", "uniformity", "unit_uniformity"]
 
@@ -52,18 +52,21 @@ def uniformity(
     """
     check_kernel(kernel)
     check_temperature(temperature)
-    if order < 1:
+    check_choice("reduction", reduction, (None, *get_args(Reduction)))
+    if not order >= 1:
         raise ConfigError(f"order must be at least 1, got {order}")
     batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
-    value, _ = unit_uniformity(
-        batch.z_MBD[0],
-        kernel=kernel,
-        temperature=temperature,
-        reduction=reduction,
-        order=order,
-        present_B=batch.present_MB[0],
-        ids_B=batch.ids_B,
-    )
+    # Autocast would take the cosines in half precision, and temperatures multiply their error.
+    with torch.autocast(batch.z_MBD.device.type, enabled=False):
+        value, _ = unit_uniformity(
+            batch.z_MBD[0],
+            kernel=kernel,
+            temperature=temperature,
+            reduction=reduction,
+            order=order,
+            present_B=batch.present_MB[0],
+            ids_B=batch.ids_B,
+        )
     return value
 
 

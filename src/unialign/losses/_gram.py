@@ -7,7 +7,7 @@ from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.functional._volume import cross_volumes, volume_floor
 from unialign.losses._infonce import check_label_smoothing
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import Objective, Term, check_nonnegative
 from unialign.losses._temperature import Temperature, TemperatureMode
 
 __all__ = ["GRAM"]
@@ -43,8 +43,8 @@ class GRAM(Objective):
         super().__init__()
         if anchor in ("all", "centroid"):
             raise ConfigError(f"gram contrasts one anchor with tuples of the others; anchor={anchor!r} is no modality")
-        if eps is not None and eps < 0:
-            raise ConfigError(f"eps must be at least 0, got {eps!r}")
+        if eps is not None:
+            check_nonnegative("eps", eps)
         self.anchor, self.eps = anchor, eps
         self.label_smoothing = check_label_smoothing(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)

@@ -86,6 +86,6 @@ class InfoNCE(Objective):
 
 
 def check_label_smoothing(value: float) -> float:
-    if not 0 <= value < 1:
+    if not (isinstance(value, int | float) and 0 <= value < 1):
         raise ConfigError(f"label_smoothing must be in [0, 1), got {value!r}")
     return float(value)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unialign.embeddings import Batch, make_batch
+from unialign.errors import ConfigError
 
-__all__ = ["LossOutput", "Objective", "Term"]
+__all__ = ["LossOutput", "Objective", "Term", "check_nonnegative"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Objective(nn.Module):
         ids: Tensor | None = None,
     ) -> tuple[Batch, dict[str, Term]]:
         """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
-        device_type = next((z.device.type for z in embeddings.values() if isinstance(z, Tensor)), "cpu")
+        values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch says what is wrong
+        device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
         with torch.autocast(device_type, enabled=False):
             batch = make_batch(embeddings, present=present, ids=ids)
             return batch, self.terms(batch)
@@ -89,3 +91,9 @@ class Objective(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+
+
+def check_nonnegative(option: str, value: float) -> None:
+    # YAML reads 1e-3 as a string, so the type is checked too.
+    if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+        raise ConfigError(f"{option} must be a finite number of at least 0, got {value!r}")

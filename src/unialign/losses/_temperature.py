@@ -34,7 +34,11 @@ class Temperature(nn.Module):
             raise ConfigError(
                 f"unknown temperature_mode {mode!r}; expected one of {', '.join(get_args(TemperatureMode))}"
             )
+        if not (isinstance(bounds, list | tuple) and len(bounds) == 2):
+            raise ConfigError(f"temperature_bounds must be two numbers, lowest and highest, got {bounds!r}")
         low, high = bounds
+        check_temperature(low, "temperature_bounds[0]")
+        check_temperature(high, "temperature_bounds[1]")
         if mode == "learnable" and not 0 < low <= initial <= high:
             raise ConfigError(f"temperature {initial} is outside its bounds ({low}, {high})")
         self.initial, self.mode, self.bounds = float(initial), mode, (float(low), float(high))

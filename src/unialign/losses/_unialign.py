@@ -11,10 +11,10 @@ from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import Kernel, check_kernel, check_temperature, matched_alignment_scale
+from unialign.functional._kernels import Kernel, check_choice, check_kernel, check_temperature, matched_alignment_scale
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import Objective, Term, check_nonnegative
 from unialign.losses._presets import PRESETS
 
 __all__ = ["UniAlign"]
@@ -190,13 +190,11 @@ class UniAlign(Objective):
             ("distance", get_args(Distance)),
             ("stop_gradient", get_args(StopGradient)),
         ):
-            if getattr(self, option) not in allowed:
-                expected = ", ".join(repr(value) for value in allowed)
-                raise ConfigError(f"unknown {option} {getattr(self, option)!r}; expected one of {expected}")
+            check_choice(option, getattr(self, option), allowed)
         for option in ("uniformity_weight", "alignment_weight", "centroid_weight", "volume_weight"):
-            value = getattr(self, option)
-            if not 0 <= value < float("inf"):
-                raise ConfigError(f"{option} must be at least 0 and finite, got {value!r}")
+            check_nonnegative(option, getattr(self, option))
+        if self.volume_eps is not None:
+            check_nonnegative("volume_eps", self.volume_eps)
         if self.alignment_scale != "matched" and not (
             isinstance(self.alignment_scale, int | float) and 0 < self.alignment_scale < float("inf")
         ):
