@@ -1,0 +1,199 @@
+"""The calls that users type, options and their refusals, settings and state."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+import torch
+from loss_cases import OBJECTIVES, draw_batch, make_objective
+
+import unialign as ua
+from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
+
+
+def test_the_calls_of_the_public_page():
+    embeddings = {m: torch.randn(4, 6) for m in ("text", "image", "audio")}
+    present = {"audio": torch.tensor([True, False, True, True])}
+    ids = torch.tensor([0, 1, 2, 2])
+    loss = ua.losses.UniAlign(anchor="text", preset="balanced")
+    out = loss(embeddings, present=present, ids=ids)
+    assert isinstance(loss, torch.nn.Module)
+    assert out.total.shape == ()
+    assert set(out.terms) == {"uniformity/text", "uniformity/image", "uniformity/audio", "alignment"}
+    assert all(isinstance(term, torch.Tensor) and not term.requires_grad for term in out.terms.values())
+
+    gram = ua.losses.create("gram", anchor="text", temperature=0.07)
+    assert isinstance(gram, ua.losses.GRAM)
+    assert ua.losses.names() == ("unialign", "infonce", "gram")
+    assert ua.losses.create("infonce", pairs="all")(embeddings).total.isfinite()
+
+
+@pytest.mark.parametrize("name", ["unialign", "infonce", "gram"])
+def test_names_and_create_agree(name: str):
+    objective = ua.losses.create(name, anchor="text")
+    assert objective.name == name
+    assert isinstance(objective, ua.losses.Objective)
+    assert name in ua.losses.names()
+
+
+PRESET_TABLE: dict[str, dict[str, Any]] = {
+    "paper": {
+        "kernel": "gaussian",
+        "alignment_scale": 1.0,
+        "weighting": "sum",
+        "centroid_weight": 1,
+        "volume_weight": 1,
+    },
+    "balanced": {},
+    "infonce_matched": {"weighting": "infonce_matched"},
+    "frozen_anchor": {"weighting": "mean_of_others", "stop_gradient": "target"},
+    "symmetric": {"anchor": "all"},
+    "geodesic": {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
+}
+BALANCED = {
+    "anchor": "text",
+    "kernel": "clip",
+    "temperature": 0.07,
+    "alignment_scale": "matched",
+    "weighting": "mean",
+    "uniformity_weight": 1,
+    "alignment_weight": 1,
+    "distance": "euclidean",
+    "stop_gradient": "none",
+    "centroid_weight": 0,
+    "volume_weight": 0,
+    "reduction": None,
+}
+
+
+@pytest.mark.parametrize("preset", PRESET_TABLE)
+def test_presets(preset: str):
+    settings = ua.losses.UniAlign(anchor="text", preset=preset).settings()
+    expected = BALANCED | PRESET_TABLE[preset]
+    assert {option: settings[option] for option in expected} == expected
+
+
+def test_every_preset_is_listed():
+    assert set(ua.losses.PRESETS) == set(PRESET_TABLE)
+
+
+def test_balanced_is_the_default():
+    embeddings = draw_batch(1, 3, 4, 5)
+    default = ua.losses.UniAlign("m0")(embeddings).total
+    assert torch.equal(default, ua.losses.UniAlign("m0", preset="balanced")(embeddings).total)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "scale"),
+    [("clip", 1 / (2 * 0.5)), ("gaussian", 1 / (2 * 0.25)), ("geodesic", 1 / (2 * 0.25)), ("wang_isola", 2.0)],
+)
+def test_matched_alignment_scale(kernel: str, scale: float):
+    embeddings = draw_batch(2, 3, 4, 5)
+    matched = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5)
+    by_hand = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5, alignment_scale=scale)
+    torch.testing.assert_close(matched(embeddings).total, by_hand(embeddings).total)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_settings_rebuild_the_objective_through_json(case: str):
+    objective = make_objective(case)
+    settings = json.loads(json.dumps(objective.settings()))
+    rebuilt = ua.losses.create(objective.name, **settings)
+    assert rebuilt.settings() == objective.settings()
+    embeddings = draw_batch(3, 3, 4, 5)
+    assert torch.equal(rebuilt(embeddings).total, objective(embeddings).total)
+    assert set(settings) == set(inspect.signature(type(objective)).parameters)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_repr_tells_the_settings(case: str):
+    assert "temperature=" in repr(make_objective(case))
+
+
+@pytest.mark.parametrize("case", ["infonce-learnable", "gram"])
+def test_state_of_a_learnt_temperature(case: str):
+    objective, fresh = make_objective(case), make_objective(case)
+    with torch.no_grad():
+        objective.temperature.shift.fill_(0.3)
+    fresh.load_state_dict(objective.state_dict())
+    embeddings = draw_batch(4, 3, 4, 5)
+    assert torch.equal(fresh(embeddings).total, objective(embeddings).total)
+    assert fresh.temperature.value() == pytest.approx(0.07 * 2.718281828**0.3, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES if case not in ("infonce-learnable", "gram")])
+def test_fixed_objectives_own_no_state(case: str):
+    assert make_objective(case).state_dict() == {}
+
+
+BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
+    ("sigmoid", {}, "unknown objective 'sigmoid'; expected one of unialign, infonce, gram"),
+    ("unialign", {"anchro": "text"}, "no option 'anchro'"),
+    ("gram", {}, "gram needs anchor="),
+    ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of balanced, paper"),
+    ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),
+    ("unialign", {"reduction": "log"}, "unknown reduction 'log'"),
+    ("unialign", {"weighting": "max"}, "unknown weighting 'max'"),
+    ("unialign", {"distance": "cosine"}, "unknown distance 'cosine'"),
+    ("unialign", {"stop_gradient": "anchor"}, "unknown stop_gradient 'anchor'"),
+    ("unialign", {"temperature": 0.0}, "temperature must be a positive finite number, got 0.0"),
+    ("unialign", {"temperature": float("nan")}, "temperature must be a positive finite number, got nan"),
+    ("unialign", {"temperature": "0.07"}, "temperature must be a positive finite number, got '0.07'"),
+    ("unialign", {"centroid_temperature": -1.0}, "centroid_temperature must be a positive"),
+    ("unialign", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
+    ("unialign", {"alignment_weight": float("inf")}, "alignment_weight must be a finite number of at least 0"),
+    ("unialign", {"centroid_weight": float("nan")}, "centroid_weight must be a finite number of at least 0"),
+    # PyYAML reads 1e-3 as a string; that used to be a TypeError from a comparison.
+    ("unialign", {"volume_weight": "1e-3"}, "volume_weight must be a finite number of at least 0, got '1e-3'"),
+    # A negative eps used to pass silently, and the volume term was 0 with no gradient.
+    ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
+    ("unialign", {"alignment_scale": 0.0}, "alignment_scale must be 'matched' or a positive number"),
+    ("unialign", {"alignment_scale": "auto"}, "alignment_scale must be 'matched' or a positive number"),
+    ("unialign", {"anchor": "all", "stop_gradient": "target"}, "needs a target"),
+    ("unialign", {"preset": "frozen_anchor"}, "needs a target"),
+    ("unialign", {"preset": "infonce_matched"}, "singles out the anchor"),
+    ("unialign", {"anchor": "centroid", "preset": "frozen_anchor"}, "singles out the anchor"),
+    ("infonce", {"anchor": "centroid"}, "not 'centroid'"),
+    ("infonce", {"pairs": "anchor"}, "pairs='anchor' needs anchor="),
+    ("infonce", {"pairs": "some"}, "unknown pairs 'some'"),
+    ("infonce", {"temperature_mode": "free"}, "unknown temperature_mode 'free'"),
+    ("infonce", {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
+    ("infonce", {"label_smoothing": "0.1"}, r"label_smoothing must be in \[0, 1\), got '0.1'"),
+    ("gram", {"anchor": "all"}, "is no modality"),
+    ("gram", {"anchor": "text", "temperature": 2.0}, "temperature 2.0 is outside its bounds"),
+    ("gram", {"anchor": "text", "temperature_bounds": [0.1]}, "temperature_bounds must be two numbers"),
+    ("gram", {"anchor": "text", "temperature_bounds": [0.0, 1.0]}, "must be a positive finite number"),
+    ("gram", {"anchor": "text", "eps": -1e-8}, "eps must be a finite number of at least 0"),
+    ("gram", {"anchor": "text", "eps": float("nan")}, "eps must be a finite number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), BAD_OPTIONS)
+def test_refused_options(name: str, options: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        ua.losses.create(name, **options)
+
+
+@pytest.mark.parametrize("name", ["unialign", "infonce", "gram"])
+def test_unknown_anchor_names_the_modalities(name: str):
+    with pytest.raises(ConfigError, match="no modality 'audio' in this batch; it has 'm0', 'm1'"):
+        ua.losses.create(name, anchor="audio")(draw_batch(5, 2, 3, 4))
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize("wrong", [[torch.ones(2, 2), torch.ones(2, 2)], torch.ones(2, 2), None])
+def test_anything_but_a_mapping_is_refused_with_the_reason(case: str, wrong: Any):
+    # A list used to end in AttributeError: 'list' object has no attribute 'values'.
+    with pytest.raises(ShapeError, match="must be a mapping of modality name"):
+        make_objective(case)(wrong)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_bad_rows_stop_every_objective(case: str):
+    embeddings = draw_batch(6, 3, 4, 5)
+    embeddings["m1"][2, 3] = float("nan")
+    with pytest.raises(NonFiniteError, match="'m1' row 2 holds nan at column 3"):
+        make_objective(case)(embeddings)
+    with pytest.raises(UniAlignError, match="at least 2 modalities"):
+        make_objective(case)({"m0": torch.ones(3, 4)})

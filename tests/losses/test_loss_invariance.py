@@ -1,0 +1,105 @@
+"""What may not matter: order of items, order of modalities, a common rotation, lengths of rows. And two identities."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from loss_cases import OBJECTIVES, draw_batch, draw_present, make_objective, value_and_gradients
+
+from unialign.embeddings import make_batch
+from unialign.losses import InfoNCE, UniAlign
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_order_of_items(case: str):
+    embeddings, present = draw_batch(1, 3, 6, 5), draw_present(1, 3, 6)
+    ids, order = torch.tensor([0, 1, 1, 2, 3, 0]), torch.tensor([3, 5, 0, 2, 4, 1])
+    objective = make_objective(case)
+    value, gradients = value_and_gradients(objective, embeddings, present=present, ids=ids)
+    moved, moved_gradients = value_and_gradients(
+        objective,
+        {m: z[order] for m, z in embeddings.items()},
+        present={m: there[order] for m, there in present.items()},
+        ids=ids[order],
+    )
+    torch.testing.assert_close(moved, value)
+    torch.testing.assert_close(moved_gradients, {m: g[order] for m, g in gradients.items()}, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_common_rotation(case: str):
+    embeddings = draw_batch(2, 3, 6, 5)
+    rotation, _ = torch.linalg.qr(draw_batch(3, 1, 5, 5)["m0"])
+    objective = make_objective(case)
+    expected = objective(embeddings).total
+    torch.testing.assert_close(objective({m: z @ rotation for m, z in embeddings.items()}).total, expected)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_order_of_modalities(case: str):
+    embeddings = draw_batch(4, 4, 5, 6)
+    value, gradients = value_and_gradients(make_objective(case), embeddings)
+    for order in (("m0", "m3", "m1", "m2"), ("m2", "m0", "m3", "m1")):
+        again, again_gradients = value_and_gradients(make_objective(case), {m: embeddings[m] for m in order})
+        torch.testing.assert_close(again, value)
+        torch.testing.assert_close({m: again_gradients[m] for m in embeddings}, gradients, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize(("dtype", "sizes"), [(torch.float32, (1e-30, 1e30)), (torch.float64, (1e-280, 1e280))])
+def test_lengths_of_rows(case: str, dtype: torch.dtype, sizes: tuple[float, float]):
+    # Squaring 1e30 overflows float32, and squaring 1e-30 gives zero: both made norms useless in naive code.
+    embeddings = draw_batch(5, 3, 4, 6, dtype)
+    objective = make_objective(case)
+    expected = objective(embeddings).total
+    tiny, huge = sizes
+    scaled = {"m0": embeddings["m0"] * tiny, "m1": embeddings["m1"] * huge, "m2": embeddings["m2"] * 3}
+    value, gradients = value_and_gradients(objective, scaled)
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES if "gram" not in case and case != "paper"])
+def test_gradients_are_tangential(case: str):
+    # A loss of directions cannot change when a row is stretched.
+    embeddings = draw_batch(6, 3, 4, 6)
+    _, gradients = value_and_gradients(make_objective(case), embeddings)
+    for m, gradient in gradients.items():
+        assert (gradient * embeddings[m]).sum(-1).abs().max() < 1e-10
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), width=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
+)
+def test_two_modalities_are_infonce_with_the_partition_moved(seed: int, items: int, width: int, tau: float):
+    """InfoNCE = |x - y|^2 / (2 tau) + the mean of two cross-modal log partitions; `balanced` takes those inside."""
+    embeddings = draw_batch(seed, 2, items, width)
+    x_BD, y_BD = make_batch(embeddings).z_MBD
+    pull = ((x_BD - y_BD) ** 2).sum(-1).mean() / (2 * tau)
+
+    cross_BB = -(torch.cdist(x_BD, y_BD, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / (2 * tau)
+    cross = (torch.logsumexp(cross_BB, 1).mean() + torch.logsumexp(cross_BB, 0).mean()) / 2
+    torch.testing.assert_close(InfoNCE("m0", temperature=tau)(embeddings).total, pull + cross)
+
+    inside = []
+    for z_BD in (x_BD, y_BD):
+        inside_BB = -(torch.cdist(z_BD, z_BD, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / (2 * tau)
+        inside_BB = inside_BB.masked_fill(torch.eye(items, dtype=torch.bool), -torch.inf)
+        inside.append(torch.logsumexp(inside_BB, 1).mean() - math.log(items - 1))
+    total = UniAlign("m0", preset="balanced", temperature=tau)(embeddings).total
+    torch.testing.assert_close(total, pull + sum(inside) / 2)
+
+
+def test_alignment_term_is_two_minus_twice_the_mean_cosine():
+    embeddings = draw_batch(7, 2, 5, 6)
+    cosine = torch.nn.functional.cosine_similarity(embeddings["m0"], embeddings["m1"]).mean()
+    torch.testing.assert_close(UniAlign("m0")(embeddings).terms["alignment"], 2 - 2 * cosine)
+
+
+def test_all_pairs_infonce_is_the_mean_over_pairs():
+    embeddings = draw_batch(8, 3, 5, 6)
+    pairs = [("m0", "m1"), ("m0", "m2"), ("m1", "m2")]
+    one_by_one = [InfoNCE("all")({m: embeddings[m], n: embeddings[n]}).total for m, n in pairs]
+    torch.testing.assert_close(InfoNCE("all")(embeddings).total, sum(one_by_one) / 3)
