@@ -252,6 +252,12 @@ def test_interval_over_groups_is_wider_when_groups_agree():
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
+def test_result_shows_its_numbers():
+    shown = repr(retrieval(torch.eye(3), torch.eye(3), k=(1,)))
+    assert shown.startswith("RetrievalResult(recall@1=1.0000, median_rank=1, mrr=1.0000")
+    assert shown.endswith("queries=3, gallery=3)")
+
+
 def test_direction_of_metrics():
     assert higher_is_better("recall@50")
     assert not higher_is_better("median_rank")

@@ -34,7 +34,7 @@ _FLOOR = 1e-10
 _TILE = 2**22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConflictResult:
     """What `conflict` measured, float64. Per-item tensors are (B,) and NaN where undefined.
 
@@ -85,7 +85,7 @@ class ConflictResult:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forces:
     """Forces at each anchor row; rows without anchor or without that modality are 0.
 

@@ -21,7 +21,7 @@ Geometry = Literal["sphere", "euclidean"]
 _TILE = 2**22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clustering:
     """What `kmeans` found.
 
@@ -130,7 +130,8 @@ def weighted_nmi(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
 def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
     mass_RX = weights_RN.new_zeros(len(weights_RN), int(code_N.max()) + 1).index_add_(1, code_N, weights_RN)
     share_RX = mass_RX / mass_RX.sum(1, keepdim=True)
-    return -torch.special.xlogy(share_RX, share_RX).sum(1)
+    entropy_R: Tensor = -torch.special.xlogy(share_RX, share_RX).sum(1)
+    return entropy_R
 
 
 def _ones(labels: Any) -> Tensor:
@@ -152,7 +153,7 @@ def _finite_rows(x: Any) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Starts drawn in proportion to the squared distance to the nearest one so far; of several draws the best is kept."""
+    """Starts drawn in proportion to the squared distance to the nearest one so far; the best of several draws stays."""
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]

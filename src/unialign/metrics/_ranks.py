@@ -27,7 +27,7 @@ TIE_TOLERANCE = 1e-12
 _TILE = 2**23
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Positives:
     """Which gallery rows answer which query: equal codes. `one_each` says that query i's only positive is row i."""
 
@@ -43,7 +43,7 @@ class Positives:
         return torch.bincount(self.gallery_codes_G, minlength=highest)[self.query_codes_Q]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RankCounts:
     """What the tiles leave behind, each (Q,) and on the CPU.
 

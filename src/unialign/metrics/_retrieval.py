@@ -28,7 +28,7 @@ __all__ = ["RetrievalResult", "higher_is_better", "retrieval", "retrieval_from_s
 _HIGHER = {"mrr": True, "ndcg": True, "map": True, "v_measure": True, "nmi": True, "median_rank": False}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RetrievalResult:
     """What `retrieval` found. Per-query tensors are float64, on the CPU, and have S entries, one per scored query.
 
@@ -54,6 +54,13 @@ class RetrievalResult:
     average_precision: Tensor
     ndcg_scores: Tensor
     _counts: RankCounts
+
+    def __repr__(self) -> str:
+        recall = ", ".join(f"recall@{k}={value:.4f}" for k, value in self.recall.items())
+        return (
+            f"RetrievalResult({recall}, median_rank={self.median_rank:g}, mrr={self.mrr:.4f}, map={self.map:.4f}, "
+            f"ndcg={self.ndcg:.4f}, queries={len(self.rows)}, gallery={self.gallery_size})"
+        )
 
     def hits(self, k: int) -> Tensor:
         """(S,) probability that a positive is among the first k, for any k of at least 1; 0 or 1 where nothing ties."""

@@ -25,7 +25,7 @@ class Comparison:
     """Mean score of a less mean score of b.
 
     Attributes:
-        difference: estimate and hierarchical bootstrap interval over seeds and groups of items.
+        difference: estimate and bootstrap interval over seeds and groups of items.
         p_value: of the sign-flip test over groups of items, in (0, 1].
         items: how many were compared; items that are NaN in any run are left out.
         groups: how many independent groups they form.
@@ -50,10 +50,11 @@ def compare_paired(
 ) -> Comparison:
     """Compare two objectives by scores of the same items.
 
-    The interval draws seeds and groups of items with replacement, the same groups on both sides (hierarchical bootstrap,
-    Davison & Hinkley 1997, section 3.8), so it says what other seeds and other items would give. With few seeds it
-    knows little about their spread (one seed: none, three: two thirds of the variance). The p-value takes the trained
-    models as given and asks about items only; see `sign_flip_p_value`.
+    The interval draws seeds and, crossed with them, groups of items with replacement, the same groups on both sides
+    (Owen 2007, "The pigeonhole bootstrap"), so it says what other seeds and other items would give. Luck of single
+    items in single runs enters it up to three times, so where that is all there is the interval is too wide, by sqrt(3)
+    at most. With few seeds it knows little about their spread: S seeds show (S - 1) / S of that variance, one shows
+    none. The p-value takes the trained models as given and asks about items only; see `sign_flip_p_value`.
 
     Args:
         a, b: (S, N) scores, or (N,) for one run; column i is item i on both sides. NaN = undefined for that item.
@@ -82,7 +83,7 @@ def compare_paired(
         raise DataError("no item has a score in every run of both sides, so there is nothing to compare")
     a_SN, b_SN, group_N = a_SN[:, defined_N], b_SN[:, defined_N], codes(group_N[defined_N], "groups")
 
-    values_R = _hierarchical(a_SN, b_SN, group_N, seeds == "paired", resamples, seed)
+    values_R = _crossed(a_SN, b_SN, group_N, seeds == "paired", resamples, seed)
     difference_N = a_SN.mean(0) - b_SN.mean(0)
     return Comparison(
         percentile_interval(values_R, level, estimate=float(difference_N.mean())),
@@ -135,7 +136,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _hierarchical(a_SN: Tensor, b_SN: Tensor, group_N: Tensor, paired: bool, resamples: int, seed: int) -> Tensor:
+def _crossed(a_SN: Tensor, b_SN: Tensor, group_N: Tensor, paired: bool, resamples: int, seed: int) -> Tensor:
     """(R,) difference of the means, with seeds and groups drawn again in each resample."""
     # Child seeds: draws of runs must not move in step with those of items.
     seeds_a, seeds_b = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(2))
