@@ -63,9 +63,11 @@ def write_json(path: Path, body: Mapping[str, Any]) -> str:
     return write_durably(path, text.encode("ascii"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote; any change since is refused."""
+def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
+    """Read what `write_json` wrote; any change since is refused, and so is another file than the one with `sha256`."""
     data = _read(path, limit=_MAX_JSON_BYTES)
+    if sha256 is not None and digest(data) != sha256:
+        raise CheckpointError(f"{path} was altered: its sha256 is {digest(data)}, expected {sha256}")
     try:
         body = json.loads(data.decode("utf-8"))
         if not isinstance(body, dict):

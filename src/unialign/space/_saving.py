@@ -179,7 +179,7 @@ def _card(space: "Space") -> str:
     training = space.metadata.get("training", {})
     data = space.metadata.get("data", {})
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
-    source = f" on `{data['name']}` (fingerprint `{data['fingerprint']}`)" if data else ""
+    source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
     first, width = next(iter(space.widths.items()))
     return f"""---
 library_name: unialign

@@ -1,0 +1,170 @@
+"""Every setting of a training run, in one frozen object that becomes YAML and JSON and comes back."""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from unialign.errors import ConfigError
+from unialign.losses import names as objective_names
+
+if TYPE_CHECKING:
+    from unialign.space._heads import Head
+    from unialign.space._inputs import Inputs
+
+__all__ = ["TrainConfig"]
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+# Settings that say how a run is watched and kept, not what is learnt: they may differ between a run and its resumption.
+BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every", "log_to", "monitor_every")
+_LOGS = ("jsonl", "tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of `fit`; checked when made.
+
+    Attributes:
+        objective: a name of `unialign.losses.names()`.
+        objective_options: its options. Without an `anchor`, objectives that allow it take all pairs.
+        modalities: columns of the store, at least two; None means the store's default ones.
+        dim, head, hidden, dropout, inputs: see `unialign.Space`.
+        epochs: passes over the training rows, at least 1.
+        batch_size: items that an objective sees at once, at least 2 (all training rows, if there are fewer). The last
+            batch of an epoch is smaller, and is left out if it would hold a single item.
+        accumulate: batches whose gradients one optimiser step averages, weighted by their items. Each has negatives of
+            its own: 4 batches of 256 are not one batch of 1024 to a contrastive objective.
+        lr: the highest learning rate. weight_decay: AdamW's, on weight matrices only.
+        warmup: fraction of the steps, in [0, 1), in which the rate rises linearly.
+        min_lr: where the cosine ends, in [0, lr].
+        clip: largest norm of the gradient; None leaves it alone.
+        precision: `auto` (bf16 autocast of the heads on CUDA, fp32 elsewhere), `fp32` or `bf16` (CUDA only). Objectives
+            compute in fp32 always.
+        warm_start: fraction of the steps, in [0, 1], that InfoNCE trains first, with the same anchor and temperature.
+        checkpoint_every: steps between checkpoints; None: only when interrupted and at the end.
+        keep_checkpoints: how many of the latest stay, at least 1.
+        log_every: steps between records. monitor_every: steps between looks at the health of the space.
+        log_to: `jsonl` (always, if there is a folder) and optionally `tensorboard`.
+        seed: decides initial weights, order of the items and dropout.
+    """
+
+    objective: str = "unialign"
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    modalities: tuple[str, ...] | None = None
+    dim: int = 128
+    head: "Head" = "mlp"
+    hidden: int = 256
+    dropout: float = 0.0
+    inputs: "Inputs" = "standardize"
+    epochs: int = 100
+    batch_size: int = 256
+    accumulate: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    min_lr: float = 0.0
+    clip: float | None = 1.0
+    precision: Precision = "auto"
+    warm_start: float = 0.0
+    checkpoint_every: int | None = 500
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    monitor_every: int = 50
+    log_to: tuple[str, ...] = ("jsonl",)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("modalities", "log_to"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ConfigError(f"{name} is the string {value!r}; expected a list of names such as [{value!r}]")
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if not isinstance(self.objective_options, Mapping):
+            raise ConfigError(f"objective_options must map option to value, got {self.objective_options!r}")
+        self.validate()
+        # What a file would give back, so that a resumed configuration equals the one in memory; also a private copy.
+        object.__setattr__(self, "objective_options", json.loads(json.dumps(dict(self.objective_options))))
+
+    def validate(self) -> None:
+        """Raise `ConfigError` for the first setting that is out of range."""
+        from unialign.space._heads import Head
+        from unialign.space._inputs import Inputs
+
+        _one_of("objective", self.objective, objective_names())
+        _one_of("head", self.head, get_args(Head))
+        _one_of("inputs", self.inputs, get_args(Inputs))
+        if str(self.precision) == "fp16":
+            raise ConfigError("precision='fp16' would need loss scaling; use 'bf16' on a GPU, or 'fp32'")
+        _one_of("precision", self.precision, get_args(Precision))
+        for name in ("dim", "hidden", "epochs", "accumulate", "keep_checkpoints", "log_every", "monitor_every"):
+            _integer(name, getattr(self, name), low=1)
+        _integer("batch_size", self.batch_size, low=2)
+        if self.checkpoint_every is not None:
+            _integer("checkpoint_every", self.checkpoint_every, low=1)
+        _integer("seed", self.seed, low=0)
+        _number("lr", self.lr, "positive and finite", lambda x: 0 < x < math.inf)
+        _number("weight_decay", self.weight_decay, "at least 0 and finite", lambda x: 0 <= x < math.inf)
+        _number("min_lr", self.min_lr, f"in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)
+        _number("dropout", self.dropout, "in [0, 1)", lambda x: 0 <= x < 1)
+        _number("warmup", self.warmup, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
+        _number("warm_start", self.warm_start, "in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1)
+        if self.clip is not None:
+            _number("clip", self.clip, "positive, or None", lambda x: x > 0)
+        if self.modalities is not None and (
+            len(set(self.modalities)) < max(2, len(self.modalities))
+            or not all(isinstance(name, str) for name in self.modalities)
+        ):
+            raise ConfigError(f"modalities must be at least two different names, got {list(self.modalities)}")
+        for log in self.log_to:
+            _one_of("log_to", log, _LOGS)
+        try:
+            json.dumps(dict(self.objective_options), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"objective_options must hold plain numbers, strings and lists: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of JSON types; `from_dict` gives the same configuration back."""
+        body = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        body["objective_options"] = dict(self.objective_options)
+        for name in ("modalities", "log_to"):
+            body[name] = None if body[name] is None else list(body[name])
+        return body
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """A configuration from a dict, for example a YAML file; missing settings take their defaults.
+
+        Raises:
+            ConfigError: a setting is unknown (the message suggests one) or out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a training configuration must map setting to value, got {type(values).__name__}")
+        known = [entry.name for entry in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+                raise ConfigError(f"unknown training setting {name!r}; {hint}")
+        return cls(**values)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"unknown {name} {value!r}; expected one of {', '.join(allowed)}")
+
+
+def _integer(name: str, value: object, *, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"{name} must be an integer of at least {low}, got {value!r}")
+
+
+def _number(name: str, value: object, expected: str, accept: Callable[[float], bool]) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not accept(value):
+        # YAML reads 1e-3 as a string: it wants 1.0e-3.
+        hint = "; in YAML write 1.0e-3, not 1e-3" if isinstance(value, str) else ""
+        raise ConfigError(f"{name} must be a number, {expected}, got {value!r}{hint}")

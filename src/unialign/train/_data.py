@@ -1,0 +1,101 @@
+"""The training rows of a store, read once, checked once, and prepared for the heads. Shapes: `N` training rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unialign.data import EmbeddingStore
+from unialign.errors import DataError, NonFiniteError
+from unialign.space import Space
+
+__all__ = ["TrainingData", "load_training_data", "training_rows"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Attributes:
+    prepared: modality -> (N, W) float32 after the space's input handling, on the training device.
+    present: modality -> (N,) bool, only for modalities that some training row lacks.
+    ids: (N,) int64, or None when all are different.
+    store, rows: where row i came from.
+    """
+
+    prepared: dict[str, Tensor]
+    present: dict[str, Tensor]
+    ids: Tensor | None
+    store: EmbeddingStore
+    rows: NDArray[np.int64]
+
+    def batch(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
+        """Features, presence and ids of some rows; the last two are None where the answer would be trivial."""
+        features = {name: x_NW.index_select(0, rows) for name, x_NW in self.prepared.items()}
+        present = {name: mask_N.index_select(0, rows) for name, mask_N in self.present.items()}
+        return features, present or None, None if self.ids is None else self.ids.index_select(0, rows)
+
+    def where(self, position: int) -> str:
+        """A training row, in the words of the store."""
+        return describe_row(self.store, int(self.rows[position]))
+
+
+def describe_row(store: EmbeddingStore, row: int) -> str:
+    return f"row {row} of the store ({store.item_names[row]!r})"
+
+
+def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
+    """Rows of the split "train"; DataError if they cannot train these modalities."""
+    rows = store.rows("train")
+    if len(rows) < 2:
+        raise DataError(
+            f"the data {store.name!r} has {len(rows)} training rows; training needs at least 2 (see `split`)"
+        )
+    for name in modalities:
+        if not store.present(name)[rows].any():
+            raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}; leave it out")
+    return rows
+
+
+def load_training_data(
+    store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device
+) -> TrainingData:
+    """Read the columns of a space's modalities into memory as float32, one modality at a time.
+
+    Raises:
+        NonFiniteError: a present row holds NaN or infinity, or nothing but zeros where only its direction counts.
+    """
+    prepared, present = {}, {}
+    for name in space.modalities:
+        x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
+        mask = torch.from_numpy(store.present(name)[rows])
+        _check(x, mask, name, store, rows, zeros="refused" if space.inputs != "standardize" else "welcome")
+        x = torch.where(mask[:, None], x, 0.0).to(device)
+        mask = mask.to(device)
+        with torch.no_grad():
+            prepared[name] = space.prepare(name, x, present=mask)
+        if not bool(mask.all()):
+            present[name] = mask
+    ids_N = store.ids[rows]
+    unique = len(np.unique(ids_N)) == len(ids_N)
+    ids = None if unique else torch.from_numpy(np.array(ids_N)).to(device)
+    return TrainingData(prepared, present, ids, store, rows)
+
+
+def _check(x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, zeros: str) -> None:
+    finite = torch.isfinite(x)
+    bad = ~finite.all(1)
+    if zeros == "refused":
+        bad |= ~x.any(1)
+    bad &= mask
+    if not bool(bad.any()):
+        return
+    row = int(bad.nonzero()[0])
+    column = int((~finite[row]).int().argmax())
+    what = "holds only zeros" if bool(finite[row].all()) else f"holds {x[row, column].item()} at column {column}"
+    more = int(bad.sum()) - 1
+    raise NonFiniteError(
+        f"{name!r}, {describe_row(store, int(rows[row]))}, {what}{f' ({more} more such rows)' if more else ''}; "
+        f"mark items without {name!r} as absent in the store"
+    )

@@ -1,0 +1,193 @@
+"""One optimiser step, and what goes with it: autocast, accumulation, clipping, and random numbers that resume exactly.
+
+Shapes: `B` items of a batch.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unialign.embeddings import Batch
+from unialign.errors import NonFiniteError
+from unialign.losses import Objective, Term, create
+from unialign.losses._temperature import Temperature
+from unialign.space import Space
+from unialign.train._batches import Batches, derived_seed
+from unialign.train._config import TrainConfig
+from unialign.train._data import TrainingData
+from unialign.train._locate import explain
+from unialign.train._schedule import learning_rate
+
+__all__ = ["Engine", "Outcome", "warm_objective"]
+
+# Called with the first batch of a step and its live terms, before the backward pass.
+Look = Callable[[Objective, Batch, dict[str, Term]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step was: numbers, except the terms, which stay tensors until somebody logs them."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    objective: Objective
+    terms: dict[str, Tensor]
+
+
+def warm_objective(objective: Objective, modalities: tuple[str, ...]) -> Objective:
+    """InfoNCE with the anchor and the temperature of an objective; all pairs where its anchor is no modality."""
+    settings = objective.settings()
+    options = {key: value for key, value in settings.items() if key.startswith("temperature")}
+    anchor = settings.get("anchor")
+    return create("infonce", anchor=anchor if anchor in modalities else None, **options)
+
+
+class Engine:
+    """A space, its objectives, and the optimiser over the parameters of all of them."""
+
+    def __init__(
+        self,
+        space: Space,
+        objective: Objective,
+        data: TrainingData,
+        batches: Batches,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        self.space, self.objective = space, objective
+        self.warm_steps = round(config.warm_start * batches.steps)
+        self.warm = warm_objective(objective, space.modalities).to(device) if self.warm_steps else None
+        self.data, self.batches, self.config, self.device = data, batches, config, device
+        self.warmup_steps = round(config.warmup * batches.steps)
+        self.parameters = dict(self._named_parameters())
+        self.optimizer = _adamw(self.parameters, config)
+        self.autocast = config.precision == "bf16" or (
+            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        self._trained = list(self.parameters.values())
+
+    def objective_at(self, step: int) -> Objective:
+        """The objective of a step (from 0)."""
+        return self.warm if self.warm is not None and step < self.warm_steps else self.objective
+
+    def step(self, step: int, look: Look | None = None) -> Outcome:
+        """Take one step (from 0).
+
+        Raises:
+            NonFiniteError: naming modality, row of the store and step; parameters are as they were before it.
+        """
+        objective = self.objective_at(step)
+        pieces = self.batches.rows(step)
+        items = sum(map(len, pieces))
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, terms = [], dict[str, Tensor]()
+        try:
+            for micro, rows_B in enumerate(pieces):
+                batch, live = self.forward(objective, step, micro, rows_B)
+                if look is not None and micro == 0:
+                    look(objective, batch, live)
+                loss = weighted_sum(batch, live)
+                share = len(rows_B) / items
+                torch.autograd.backward(loss if share == 1 else loss * share)
+                losses.append(loss.detach() * share)
+                terms = terms or {name: term.value.detach() for name, term in live.items()}
+        except NonFiniteError as error:
+            raise explain(self, objective, step, pieces, error) from None
+        clip = math.inf if self.config.clip is None else self.config.clip
+        norm = nn.utils.clip_grad_norm_(self._trained, clip, foreach=True)
+        # The only wait for the device in a step.
+        loss_value, norm_value = torch.stack([torch.stack(losses).sum(), norm]).tolist()
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            raise explain(self, objective, step, pieces, None)
+        rate = learning_rate(
+            step, steps=self.batches.steps, warmup=self.warmup_steps, highest=self.config.lr, lowest=self.config.min_lr
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return Outcome(loss_value, norm_value, rate, objective, terms)
+
+    def forward(self, objective: Objective, step: int, micro: int, rows_B: Tensor) -> tuple[Batch, dict[str, Term]]:
+        """Batch and live terms of some training rows, with the dropout that this step has by its number alone."""
+        features, present, ids = self.data.batch(rows_B.to(self.device))
+        return objective.compute(self.embed(step, micro, features, present), present=present, ids=ids)
+
+    def embed(
+        self, step: int, micro: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Raw embeddings of prepared features."""
+        self.seed(derived_seed("step", self.config.seed, step, micro))
+        if not self.autocast:
+            return self.space.project(features, present=present)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            return self.space.project(features, present=present)
+
+    def seed(self, seed: int) -> None:
+        """Seed the generator that dropout draws from; `torch.manual_seed` would visit every kind of device, slowly."""
+        if self.device.type == "cuda":
+            index = torch.cuda.current_device() if self.device.index is None else self.device.index
+            torch.cuda.default_generators[index].manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def objective_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers of both objectives."""
+        state = {f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()}
+        if self.warm is not None:
+            state |= {f"warm.{name}": tensor for name, tensor in self.warm.state_dict().items()}
+        return state
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """AdamW's moments and step counts by parameter name; parameters that had no gradient yet have none."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self.parameters.items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def restore(self, space: dict[str, Tensor], objective: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        """Take over a state; RuntimeError or KeyError if it does not fit."""
+        self.space.load_state_dict(space)
+        for prefix, module in (("objective.", self.objective), ("warm.", self.warm)):
+            part = {name.removeprefix(prefix): value for name, value in objective.items() if name.startswith(prefix)}
+            if module is not None:
+                module.load_state_dict(part)
+        for name, value in optimizer.items():
+            parameter_name, _, key = name.rpartition("/")
+            parameter = self.parameters[parameter_name]
+            # AdamW keeps its step counts on the CPU.
+            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+
+    def temperature(self, objective: Objective) -> float | None:
+        """The temperature of an objective that has one."""
+        value = getattr(objective, "temperature", None)
+        if isinstance(value, Temperature):
+            return value.value()
+        return float(value) if isinstance(value, int | float) else None
+
+    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for prefix, module in (("space", self.space), ("objective", self.objective), ("warm", self.warm)):
+            if module is not None:
+                yield from ((f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters())
+
+
+def weighted_sum(batch: Batch, terms: dict[str, Term]) -> Tensor:
+    """The scalar that `Objective.forward` would return as `total`."""
+    # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
+    total = batch.z_MBD.sum() * 0.0
+    for term in terms.values():
+        total = total + term.weight * term.value
+    return total
+
+
+def _adamw(parameters: dict[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    # Shrinking a bias or a temperature towards 0 has no meaning.
+    matrices = [p for name, p in parameters.items() if name.startswith("space.") and p.ndim >= 2]
+    others = [p for name, p in parameters.items() if not (name.startswith("space.") and p.ndim >= 2)]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, foreach=True)

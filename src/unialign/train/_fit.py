@@ -1,0 +1,185 @@
+"""`fit`: from a store and a configuration to a trained space."""
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError
+from unialign.losses import Objective, create
+from unialign.space import Space
+from unialign.train._batches import Batches, derived_seed
+from unialign.train._checkpoint import Snapshot
+from unialign.train._config import TrainConfig
+from unialign.train._data import load_training_data, training_rows
+from unialign.train._engine import Engine
+from unialign.train._log import RunLog
+from unialign.train._loop import Loop, OnStep, environment
+from unialign.train._monitor import HealthMonitor, HealthWarning
+from unialign.train._progress import ProgressMode
+from unialign.train._run_folder import Resume, RunFolder, check_resume
+
+__all__ = ["FitResult", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training leaves.
+
+    Attributes:
+        space: the trained space, in eval mode, on the training device.
+        objective: the objective with its parameters (a learnt temperature) at the end.
+        history: one dict every `log_every` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
+            `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_every` steps also `health`.
+        warnings: what the health monitor saw, each code once.
+    """
+
+    space: Space
+    objective: Objective
+    history: list[dict[str, Any]]
+    warnings: tuple[HealthWarning, ...]
+
+
+def fit(
+    store: EmbeddingStore,
+    config: TrainConfig,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: Resume = "never",
+    device: str | torch.device = "auto",
+    on_step: OnStep | None = None,
+    progress: ProgressMode = "auto",
+) -> FitResult:
+    """Train a space on the training rows of a store. The columns it uses are held in memory as float32.
+
+    The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
+    whether or not the run was interrupted and resumed. The caller's random numbers are not touched.
+
+    Args:
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing on disk.
+        resume: what to do when `out` holds a run: `never` refuses, `auto` continues it (a finished one is returned as
+            it is) or starts a new one, `must` refuses when there is no checkpoint.
+        device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+        on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`.
+        progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
+
+    Raises:
+        ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never".
+        DataError: no training rows, or a checkpoint of other data.
+        NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
+        CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
+        KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
+    """
+    check_resume(resume, out)
+    target = _device(device, config)
+    config = _resolve(store, config, out)
+    modalities = config.modalities or ()
+    rows = training_rows(store, modalities)
+    data_facts = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
+    facts = {"training": config.to_dict(), "data": data_facts}
+    folder = None if out is None else RunFolder(out)
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+        torch.default_generator.manual_seed(derived_seed("init", config.seed))
+        space = Space(
+            {name: store.width(name) for name in modalities},
+            dim=config.dim,
+            head=config.head,
+            hidden=config.hidden,
+            dropout=config.dropout,
+            inputs=config.inputs,
+            metadata=facts,
+        )
+        objective = create(config.objective, **config.objective_options)
+        terms = _try(objective, modalities)
+        snapshot = None if folder is None else folder.begin(resume, facts)
+        done = 0 if snapshot is None else snapshot.step
+        space.fit_inputs(store, rows).to(target)
+        data = load_training_data(store, space, rows, target)
+        batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
+        engine = Engine(space, objective.to(target), data, batches, config, target)
+        if snapshot is not None:
+            _restore(engine, snapshot)
+        finished = folder is not None and done == batches.steps and folder.has_space
+        if folder is not None and not finished:
+            path = {} if store.path is None else {"path": str(store.path)}
+            folder.prepare({"data": facts["data"] | path, "train": facts["training"]})
+        log = RunLog(None if folder is None else folder.log, keep_steps=done, log_to=config.log_to)
+        monitor = HealthMonitor(log.warnings)
+        try:
+            if snapshot is None:
+                contrastive = engine.warm is not None or any("contrast" in name for name in terms)
+                # What a contrastive loss is worth while embeddings say nothing.
+                baseline = {"ln_batch": math.log(min(config.batch_size, len(rows)))} if contrastive else {}
+                log.write("start", 0, facts | {"steps": batches.steps, **baseline})
+            elif not finished:
+                _announce(snapshot, target, monitor, log)
+            Loop(engine, folder, log, monitor, facts).train(done, on_step, progress)
+        finally:
+            log.close()
+    space.eval()
+    if folder is not None and not finished:
+        space.save_pretrained(folder.space)
+    return FitResult(space, objective, log.history, tuple(monitor.warnings))
+
+
+def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
+    if config.modalities is None:
+        config = dataclasses.replace(config, modalities=store.modalities)
+    for name in config.modalities or ():
+        store.width(name)  # ConfigError that lists the columns
+    if "tensorboard" in config.log_to and out is None:
+        raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
+    return config
+
+
+def _device(device: str | torch.device, config: TrainConfig) -> torch.device:
+    if device == "auto":
+        target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        try:
+            target = torch.device(device)
+        except (RuntimeError, TypeError):
+            target = torch.device("meta")
+        if target.type not in ("cpu", "cuda"):
+            raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
+    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
+        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
+    if target.type == "cpu" and config.precision == "bf16":
+        raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
+    return target
+
+
+def _try(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
+    """Run the objective once, so that a missing anchor or too few modalities is an error before anything is written.
+
+    Returns the names of its terms.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        _, terms = objective.compute({name: torch.randn(4, 8, generator=generator) for name in modalities})
+    return list(terms)
+
+
+def _restore(engine: Engine, snapshot: Snapshot) -> None:
+    try:
+        engine.restore(snapshot.space, snapshot.objective, snapshot.optimizer)
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
+        ) from None
+
+
+def _announce(snapshot: Snapshot, device: torch.device, monitor: HealthMonitor, log: RunLog) -> None:
+    here, there = environment(device), snapshot.facts.get("environment", {})
+    log.write("resume", snapshot.step, {"environment": here})
+    differing = [f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key]]
+    if differing:
+        message = (
+            f"the environment has changed ({', '.join(differing)}); the run will not end bit by bit as it would have"
+        )
+        monitor.warn(message, code="environment", step=snapshot.step)
+        log.write("warning", snapshot.step, {"code": "environment", "message": message})

@@ -1,0 +1,94 @@
+"""After a non-finite number: which modality and which row it came from. Only run when training has failed already."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unialign.errors import NonFiniteError
+from unialign.losses import Objective
+
+if TYPE_CHECKING:
+    from unialign.train._engine import Engine
+
+__all__ = ["explain"]
+
+
+def explain(
+    engine: "Engine", objective: Objective, step: int, pieces: list[Tensor], cause: NonFiniteError | None
+) -> NonFiniteError:
+    """The error that names modality, row of the store and step (counted from 1).
+
+    Looks at the embeddings first, then at the gradient by embedding, then at the gradient of the heads row by row.
+    """
+    engine.optimizer.zero_grad(set_to_none=True)
+    found = None
+    for micro, rows_B in enumerate(pieces):
+        features, present, ids = engine.data.batch(rows_B.to(engine.device))
+        raw = engine.embed(step, micro, features, present)
+        found = _bad_embedding(engine, raw, present, rows_B)
+        found = found or _bad_gradient(engine, objective, raw, present, ids, rows_B)
+        if found is not None:
+            break
+    what = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
+    return NonFiniteError(
+        f"training stopped at step {step + 1}, before its update: {what}. Lower lr (now {engine.config.lr:g}) or set "
+        f"clip, and look at the features of that item; the parameters are those of step {step}"
+    )
+
+
+def _bad_embedding(
+    engine: "Engine", raw: dict[str, Tensor], present: dict[str, Tensor] | None, rows_B: Tensor
+) -> str | None:
+    for name, z_BD in raw.items():
+        largest_B = z_BD.detach().float().abs().amax(1)
+        # The limits of `make_batch`.
+        bad_B = ~(torch.isfinite(largest_B) & (largest_B >= torch.finfo(torch.float32).tiny))
+        if present is not None and name in present:
+            bad_B &= present[name]
+        if bool(bad_B.any()):
+            row = int(bad_B.nonzero()[0])
+            what = f"has an embedding whose largest entry is {largest_B[row].item()}"
+            return _sentence(engine, name, rows_B, row, what, int(bad_B.sum()))
+    return None
+
+
+def _bad_gradient(
+    engine: "Engine",
+    objective: Objective,
+    raw: dict[str, Tensor],
+    present: dict[str, Tensor] | None,
+    ids: Tensor | None,
+    rows_B: Tensor,
+) -> str | None:
+    from unialign.train._engine import weighted_sum
+
+    leaves = {name: z_BD.detach().requires_grad_() for name, z_BD in raw.items()}
+    batch, terms = objective.compute(leaves, present=present, ids=ids)
+    total = weighted_sum(batch, terms)
+    culprits = [name for name, term in terms.items() if not bool(torch.isfinite(term.value.detach()))]
+    where = f" of the term {', '.join(map(repr, culprits))}" if culprits else ""
+    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    for name, g_BD in zip(leaves, gradients, strict=True):
+        bad_B = torch.zeros(len(rows_B), dtype=torch.bool) if g_BD is None else ~torch.isfinite(g_BD).all(1)
+        if bool(bad_B.any()):
+            row = int(bad_B.nonzero()[0])
+            return _sentence(engine, name, rows_B, row, f"has a gradient{where} that is not finite", int(bad_B.sum()))
+    if culprits:
+        return f"the term {', '.join(map(repr, culprits))} is not finite"
+    for name, z_BD, g_BD in zip(raw, raw.values(), gradients, strict=True):
+        if g_BD is None:
+            continue
+        parameters = list(engine.space.heads[engine.space.modalities.index(name)].parameters())
+        for row in range(len(rows_B)):
+            parts = torch.autograd.grad(
+                z_BD[row], parameters, g_BD[row].to(z_BD.dtype), retain_graph=True, allow_unused=True
+            )
+            if not all(part is None or bool(torch.isfinite(part).all()) for part in parts):
+                return _sentence(engine, name, rows_B, row, "gives its head a gradient that is not finite", 1)
+    return None
+
+
+def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, count: int) -> str:
+    more = f" (and {count - 1} more rows of this batch)" if count > 1 else ""
+    return f"{name!r}, {engine.data.where(int(rows_B[row]))}, {what}{more}"

@@ -1,0 +1,142 @@
+"""The log of a run: JSON lines, flushed one by one, cut back to the checkpoint on resumption; optionally TensorBoard.
+
+Each line has a `kind`: `start` (settings, data, baselines), `step`, `warning` or `resume`; and a `step`, the number of
+completed steps.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+from unialign.errors import CheckpointError, MissingExtra
+from unialign.train._monitor import HealthWarning
+
+__all__ = ["RunLog", "read_log"]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log; a last line that a crash cut short, and all after it, is left out."""
+    records: list[dict[str, Any]] = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return records
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record["step"], int):
+                break
+        except (ValueError, KeyError, RecursionError):
+            break
+        records.append(record)
+    return records
+
+
+class RunLog:
+    """Keeps the history of a run in memory and, given a path, appends it to a file.
+
+    Args:
+        path: `log.jsonl`, or None.
+        keep_steps: records of later steps are dropped from the file: they will be made again.
+        log_to: `jsonl`, `tensorboard`.
+    """
+
+    def __init__(self, path: Path | None, *, keep_steps: int, log_to: Sequence[str]) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        self._board: Any = None
+        self.records: list[dict[str, Any]] = []
+        if path is None:
+            return
+        self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
+        try:
+            rewritten = path.with_name(f".{path.name}.partial")
+            rewritten.write_text("".join(map(_line, self.records)), encoding="utf-8")
+            os.replace(rewritten, path)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        if "tensorboard" in log_to:
+            self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The `step` records, without their kind."""
+        return [
+            {key: value for key, value in record.items() if key != "kind"}
+            for record in self.records
+            if record.get("kind") == "step"
+        ]
+
+    @property
+    def warnings(self) -> list[HealthWarning]:
+        """The warnings that the file remembers."""
+        return [
+            HealthWarning(str(record.get("message")), code=str(record.get("code")), step=record["step"])
+            for record in self.records
+            if record.get("kind") == "warning"
+        ]
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Append a record; CheckpointError if the disk refuses."""
+        record = {"kind": kind, "step": step, **{key: _plain(value) for key, value in values.items()}}
+        self.records.append(record)
+        if self._file is not None:
+            try:
+                self._file.write(_line(record))
+                self._file.flush()
+            except OSError as error:
+                raise self._cannot_write(error) from error
+        if self._board is not None and kind == "step":
+            for key, value in _scalars(record):
+                self._board.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        """Let go of the files. A second call does nothing."""
+        for handle in (self._file, self._board):
+            if handle is not None:
+                handle.close()
+        self._file = self._board = None
+
+    def _cannot_write(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"cannot write the log {self.path}: {error.strerror or error}; checkpoints are intact. "
+            f"Make room or choose another folder, then continue with resume='auto'"
+        )
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    # JSON has no NaN; a lone term may be one before training stops.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value
+
+
+def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found += _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and key != "step":
+            found.append((f"{prefix}{key}", float(value)))
+    return found
+
+
+def _summary_writer(folder: Path, keep_steps: int) -> Any:
+    try:
+        module = import_module("torch.utils.tensorboard")
+    except ImportError:
+        raise MissingExtra("log_to='tensorboard' needs: pip install 'unialign[tensorboard]'") from None
+    return module.SummaryWriter(str(folder), purge_step=keep_steps + 1)

@@ -1,0 +1,131 @@
+"""The loop over steps, with its log, health monitor, checkpoints and orderly stop."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+import unialign
+from unialign.embeddings import Batch
+from unialign.losses import Objective, Term
+from unialign.train._checkpoint import Snapshot, save_checkpoint
+from unialign.train._engine import Engine, Outcome
+from unialign.train._interrupt import StopRequest
+from unialign.train._log import RunLog
+from unialign.train._monitor import HealthMonitor
+from unialign.train._progress import Progress
+from unialign.train._run_folder import RunFolder
+
+__all__ = ["Loop", "OnStep", "environment"]
+
+OnStep = Callable[[Mapping[str, Any]], None]
+
+
+class Loop:
+    """The loop over steps, with its log, monitor and checkpoints."""
+
+    def __init__(
+        self, engine: Engine, folder: RunFolder | None, log: RunLog, monitor: HealthMonitor, facts: dict[str, Any]
+    ) -> None:
+        self.engine, self.folder, self.log, self.monitor, self.facts = engine, folder, log, monitor, facts
+        self.config, self.steps = engine.config, engine.batches.steps
+        self.health: dict[str, float] = {}
+        earlier = log.history
+        self.seconds_before = float(earlier[-1]["seconds"]) if earlier else 0.0
+
+    def train(self, done: int, on_step: OnStep | None, progress: str) -> None:
+        """Take the steps after `done`; leave a checkpoint at the end or when asked to stop."""
+        bar = Progress(progress, steps=self.steps, done=done, label=self.config.objective)
+        started = time.perf_counter()
+        self.engine.space.train()
+        try:
+            with StopRequest() as stop:
+                for step in range(done, self.steps):
+                    outcome = self._step(step, self.seconds_before + time.perf_counter() - started)
+                    info = {
+                        "step": step + 1,
+                        "steps": self.steps,
+                        "epoch": self.engine.batches.epoch(step) + 1,
+                        "objective": outcome.objective.name,
+                        "loss": outcome.loss,
+                        "lr": outcome.lr,
+                        "grad_norm": outcome.grad_norm,
+                    }
+                    bar.step(info)
+                    interrupted = False
+                    if on_step is not None:
+                        try:
+                            on_step(info)
+                        except KeyboardInterrupt:
+                            interrupted = True
+                    stopping = interrupted or stop.received is not None
+                    if self._is_due(step + 1) or stopping:
+                        self._checkpoint(step + 1)
+                    if stopping:
+                        stop.leave(self._farewell(step + 1))
+        finally:
+            bar.close()
+
+    def _step(self, step: int, seconds: float) -> Outcome:
+        completed = step + 1
+        watched = completed % self.config.monitor_every == 0 or completed == self.steps
+
+        def look(objective: Objective, batch: Batch, terms: dict[str, Term]) -> None:
+            self.health = self.monitor.look(objective, batch, terms, step=completed)
+
+        known = len(self.monitor.warnings)
+        outcome = self.engine.step(step, look if watched else None)
+        for warning in self.monitor.warnings[known:]:
+            self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
+        if completed % self.config.log_every == 0 or completed in (1, self.steps) or watched:
+            self.log.write(
+                "step",
+                completed,
+                {
+                    "epoch": self.engine.batches.epoch(step) + 1,
+                    "objective": outcome.objective.name,
+                    "loss": outcome.loss,
+                    "terms": {name: float(value) for name, value in outcome.terms.items()},
+                    "lr": outcome.lr,
+                    "grad_norm": outcome.grad_norm,
+                    "temperature": self.engine.temperature(outcome.objective),
+                    "seconds": round(seconds, 3),
+                    **({"health": self.health} if watched else {}),
+                },
+            )
+        return outcome
+
+    def _is_due(self, completed: int) -> bool:
+        every = self.config.checkpoint_every
+        return completed == self.steps or (every is not None and completed % every == 0)
+
+    def _checkpoint(self, completed: int) -> None:
+        if self.folder is None:
+            return
+        snapshot = Snapshot(
+            step=completed,
+            space=self.engine.space.state_dict(),
+            objective=self.engine.objective_state(),
+            optimizer=self.engine.optimizer_state(),
+            facts=self.facts | {"environment": environment(self.engine.device)},
+        )
+        save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.keep_checkpoints)
+
+    def _farewell(self, completed: int) -> str:
+        if self.folder is None:
+            return f"training was interrupted after step {completed} of {self.steps}; without out= nothing was kept"
+        return (
+            f"training was interrupted after step {completed} of {self.steps}; a checkpoint is in "
+            f"{self.folder.checkpoints}: continue with resume='auto'"
+        )
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bit-exactness depends on besides settings and data."""
+    return {
+        "unialign": unialign.__version__,
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+    }

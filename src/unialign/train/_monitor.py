@@ -1,0 +1,144 @@
+"""The health monitor: signs that a run is going wrong while its loss still looks fine.
+
+Shapes: `M` modalities, `B` items, `D` width.
+"""
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from unialign.diagnostics import effective_rank
+from unialign.embeddings import Batch
+from unialign.losses import Objective, Term
+from unialign.losses._temperature import Temperature
+
+__all__ = ["HealthMonitor", "HealthWarning"]
+
+# Mean cosine between different items of one modality above which they are hardly told apart.
+COLLAPSED_COSINE = 0.95
+# Fraction of the available directions below which a modality lives in a corner of the space.
+TINY_RANK = 0.02
+BALANCED = (0.1, 10.0)
+# Eigenvalues of more rows than this cost more than they tell.
+_SAMPLE = 512
+
+
+class HealthWarning(UserWarning):
+    """Something about a training run that deserves a look.
+
+    Attributes:
+        code: what it is, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`, `environment`.
+        step: completed steps when it was seen first. Each code is reported once in a run.
+    """
+
+    def __init__(self, message: str, *, code: str, step: int) -> None:
+        super().__init__(message)
+        self.message, self.code, self.step = message, code, step
+
+
+class HealthMonitor:
+    """Looks at a live batch every now and then; collects and emits `HealthWarning`s, each code once.
+
+    Args:
+        earlier: warnings of the part of the run before a resumption.
+    """
+
+    def __init__(self, earlier: Iterable[HealthWarning] = ()) -> None:
+        self.warnings: list[HealthWarning] = list(earlier)
+
+    def look(self, objective: Objective, batch: Batch, terms: dict[str, Term], *, step: int) -> dict[str, float]:
+        """Measure one batch before its backward pass; returns numbers for the log.
+
+        `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that have
+        both kinds of term, `gradient_ratio`.
+        """
+        numbers = self._look_at_spread(batch, step)
+        self._look_at_temperature(objective, step)
+        ratio = gradient_ratio(batch, terms)
+        if ratio is not None:
+            numbers["gradient_ratio"] = ratio
+            if not BALANCED[0] <= ratio <= BALANCED[1]:
+                advice = (
+                    "items of one modality repel much more than true pairs attract: raise alignment_weight"
+                    if ratio > 1
+                    else "true pairs attract much more than items repel, the way to collapse: lower alignment_weight"
+                )
+                self.warn(
+                    f"the gradient of the uniformity terms is {ratio:.3g} times that of the alignment; {advice}",
+                    code="gradient_ratio",
+                    step=step,
+                )
+        return numbers
+
+    def warn(self, message: str, *, code: str, step: int) -> None:
+        """Report once for each code."""
+        if any(known.code == code for known in self.warnings):
+            return
+        warning = HealthWarning(f"step {step}: {message}", code=code, step=step)
+        self.warnings.append(warning)
+        warnings.warn(warning, stacklevel=2)
+
+    def _look_at_spread(self, batch: Batch, step: int) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        z_MBD = batch.z_MBD.detach()
+        for m, name in enumerate(batch.names):
+            z_BD = z_MBD[m][batch.present_MB[m]][:_SAMPLE]
+            rows = len(z_BD)
+            if rows < 2:
+                continue
+            cosine = (float(z_BD.double().sum(0).square().sum()) - rows) / (rows * (rows - 1))
+            numbers[f"cosine/{name}"] = cosine
+            if cosine > COLLAPSED_COSINE:
+                self.warn(
+                    f"{name!r} is collapsing: different items have a mean cosine of {cosine:.3f}; "
+                    f"check temperature and learning rate, and that items repel each other enough",
+                    code=f"collapse/{name}",
+                    step=step,
+                )
+            rank = float(effective_rank(z_BD))
+            numbers[f"rank/{name}"] = rank
+            available = min(rows - 1, z_BD.shape[1])
+            if available >= 2 and rank < max(1.1, TINY_RANK * available):
+                self.warn(
+                    f"{name!r} uses {rank:.1f} of {available} directions (effective rank); "
+                    f"its items are told apart along next to nothing",
+                    code=f"rank/{name}",
+                    step=step,
+                )
+        return numbers
+
+    def _look_at_temperature(self, objective: Objective, step: int) -> None:
+        for module in objective.modules():
+            if isinstance(module, Temperature) and (bound := module.at_bound()) is not None:
+                self.warn(
+                    f"the learnable temperature sits at its {bound}er bound of "
+                    f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen temperature_bounds",
+                    code=f"temperature/{bound}",
+                    step=step,
+                )
+
+
+def gradient_ratio(batch: Batch, terms: dict[str, Term]) -> float | None:
+    """Norm of the gradient of all uniformity terms over that of the alignment, by embedding; None without both.
+
+    Only the part along the sphere counts: normalisation removes the other.
+    """
+    repel = [term for name, term in terms.items() if name.startswith("uniformity/") or name == "centroid"]
+    attract = [term for name, term in terms.items() if name == "alignment"]
+    if not repel or not attract:
+        return None
+    above, below = (_tangent_norm(batch.z_MBD, group) for group in (repel, attract))
+    if below == 0:
+        return None
+    return above / below
+
+
+def _tangent_norm(z_MBD: Tensor, terms: list[Term]) -> float:
+    total = sum((term.weight * term.value for term in terms), start=z_MBD.new_zeros(()))
+    (gradient_MBD,) = torch.autograd.grad(total, z_MBD, retain_graph=True, allow_unused=True)
+    if gradient_MBD is None:
+        return 0.0
+    radial_MB1 = (gradient_MBD * z_MBD.detach()).sum(-1, keepdim=True)
+    return float(torch.linalg.vector_norm(gradient_MBD - radial_MB1 * z_MBD.detach()))

@@ -1,0 +1,53 @@
+"""What a person sees while training: a bar on a terminal, a line every now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from tqdm import tqdm
+
+from unialign.errors import ConfigError
+
+__all__ = ["Progress", "ProgressMode"]
+
+ProgressMode = Literal["auto", "bar", "lines", "none"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows steps on stderr.
+
+    Args:
+        mode: `auto` is `bar` on a terminal and `lines` elsewhere; short runs print no line at all.
+    """
+
+    def __init__(self, mode: str, *, steps: int, done: int, label: str) -> None:
+        if mode not in get_args(ProgressMode):
+            raise ConfigError(f"unknown progress {mode!r}; expected one of {', '.join(get_args(ProgressMode))}")
+        if mode == "auto":
+            mode = "bar" if sys.stderr.isatty() else "lines"
+        self._lines = mode == "lines"
+        self._steps, self._label = steps, label
+        self._bar: tqdm[Any] | None = None
+        if mode == "bar":
+            self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", leave=False, dynamic_ncols=True)
+        self._spoke = time.monotonic()
+
+    def step(self, info: Mapping[str, Any]) -> None:
+        """Tell of a completed step."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {info['loss']:.3f}", refresh=False)
+            self._bar.update()
+        elif self._lines and time.monotonic() - self._spoke > _SECONDS_BETWEEN_LINES:
+            self._spoke = time.monotonic()
+            print(
+                f"{self._label}: step {info['step']} of {self._steps}, loss {info['loss']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

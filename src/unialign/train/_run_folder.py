@@ -1,0 +1,110 @@
+"""The folder of a run: what stands in it, and whether this run may continue or begin there."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from unialign.errors import CheckpointError, ConfigError, DataError
+from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
+from unialign.train._config import BOOKKEEPING
+from unialign.train._log import read_log
+
+__all__ = ["Resume", "RunFolder"]
+
+Resume = Literal["never", "auto", "must"]
+
+
+class RunFolder:
+    """Paths of a run folder: `config.yaml`, `log.jsonl`, `checkpoints/`, `space/`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"
+        self.checkpoints, self.space = self.path / "checkpoints", self.path / "space"
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the trained space was written, which is the last thing a run does."""
+        return (self.space / "config.json").exists()
+
+    def begin(self, resume: str, facts: dict[str, Any]) -> Snapshot | None:
+        """Decide where to start; returns the checkpoint to continue from, or None for the first step.
+
+        Args:
+            facts: `training` (the configuration as a dict) and `data` (name, fingerprint, items) of the run to come.
+
+        Raises:
+            ConfigError: a run is there and `resume` is "never".
+            CheckpointError: nothing to resume with "must"; another configuration; an altered checkpoint.
+            DataError: other data.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
+        newest = newest_checkpoint(self.checkpoints)
+        started = newest is not None or self.log.exists() or self.space.exists()
+        if resume == "never" and started:
+            state = "a finished run" if self.has_space else "an unfinished run"
+            step = "" if newest is None else f" (newest checkpoint: {newest.name})"
+            raise ConfigError(
+                f"{self.path} holds {state}{step}; nothing was changed. Continue it with resume='auto', "
+                f"or choose another folder"
+            )
+        if newest is None:
+            if resume == "must":
+                raise CheckpointError(
+                    f"{self.path} has no complete checkpoint to resume from; start with resume='auto'"
+                )
+            if started:
+                self._check_same(self._logged_facts(), facts, self.log)
+            return None
+        snapshot = load_checkpoint(newest)
+        self._check_same(snapshot.facts, facts, newest)
+        return snapshot
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        """Make the folder, clear away what a crash left half written, and write `config.yaml`."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            discard_partial(self.checkpoints)
+            text = yaml.safe_dump(settings, sort_keys=False)
+            partial = self.path / f".config.{secrets.token_hex(6)}.partial"
+            try:
+                partial.write_text(text, encoding="utf-8")
+                os.replace(partial, self.config)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
+
+    def _logged_facts(self) -> dict[str, Any]:
+        records = read_log(self.log)
+        return records[0] if records and records[0].get("kind") == "start" else {}
+
+    def _check_same(self, there: dict[str, Any], here: dict[str, Any], source: Path) -> None:
+        data = there.get("data")
+        if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
+            raise DataError(
+                f"{source} was made with the data {data.get('name')!r} of fingerprint {data.get('fingerprint')}, this "
+                f"run has {here['data']['name']!r} of fingerprint {here['data']['fingerprint']}; use the same data, "
+                f"or choose another folder"
+            )
+        settings = there.get("training")
+        if not isinstance(settings, dict):
+            return
+        for name in sorted(settings.keys() | here["training"].keys()):
+            if name not in BOOKKEEPING and settings.get(name) != here["training"].get(name):
+                raise CheckpointError(
+                    f"{source} was made with {name}={settings.get(name)!r}, this run has "
+                    f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"
+                )
+
+
+def check_resume(resume: str, out: object) -> None:
+    """`ConfigError` unless `resume` is known and has a folder to act on."""
+    if resume not in get_args(Resume):
+        raise ConfigError(f"unknown resume {resume!r}; expected one of {', '.join(get_args(Resume))}")
+    if resume == "must" and out is None:
+        raise ConfigError("resume='must' needs out=, the folder of the run to continue")
