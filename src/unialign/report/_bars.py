@@ -1,0 +1,79 @@
+"""Bars with intervals, one panel a metric, and the small strips of paired differences beside the verdict."""
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from unialign.report._model import Contest, Estimate, Metric
+from unialign.report._numbers import Style
+from unialign.report._svg import line, num, shortened, svg, tag, text
+
+WIDTH = 340.0
+_ROW = 30.0
+_LEFT = 92.0
+_RIGHT = 54.0
+
+
+def bars(
+    key: str,
+    metric: Metric,
+    look: Style,
+    rows: Sequence[tuple[str, Estimate]],
+    *,
+    floor: tuple[float, str] | None = None,
+) -> Markup:
+    """`rows` are (objective's label, estimate); `floor` is a value to compare with, and what it is."""
+    ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
+    ends += [floor[0]] if floor else []
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    unit = (WIDTH - _LEFT - _RIGHT) / max(high - low, 1e-12)
+    zero = _LEFT - low * unit
+    height = len(rows) * _ROW + 6 + (16 if floor else 0)
+    parts = [line(zero, 2, zero, len(rows) * _ROW + 2, class_="axis")]
+    for i, (label, estimate) in enumerate(rows):
+        y = i * _ROW + 7
+        parts.append(text(_LEFT - 8, y + 13, shortened(label, 13), text_anchor="end", class_="label"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 13, look.bare(estimate.mean), class_="value"))
+        if not math.isfinite(estimate.mean):
+            continue
+        end = zero + estimate.mean * unit
+        title = tag("title", f"{label}: {_spoken(look, estimate)}")
+        box = {"x": min(zero, end), "width": max(abs(end - zero), 1.0), "y": y, "height": 18.0}
+        parts.append(tag("rect", title, **box, rx=2, class_="bar own" if i == 0 else "bar"))
+        if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+            parts.extend(_whisker(zero + estimate.low * unit, zero + estimate.high * unit, y + 9))
+    if floor:
+        x = zero + floor[0] * unit
+        bottom = len(rows) * _ROW + 2
+        parts.append(line(x, 2, x, bottom, class_="floor"))
+        anchor = "end" if x > (WIDTH + _LEFT) / 2 else "start"
+        parts.append(text(x, bottom + 14, floor[1], text_anchor=anchor, class_="label"))
+    description = "; ".join(f"{label} {_spoken(look, estimate)}" for label, estimate in rows)
+    return svg(key, WIDTH, height, metric.label, description, *parts)
+
+
+def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
+    d = f"M{num(x1)} {num(y)}H{num(x2)}M{num(x1)} {num(y - 4)}v8M{num(x2)} {num(y - 4)}v8"
+    # A rim of the background's colour keeps the part over the bar visible.
+    return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
+
+
+def _spoken(look: Style, estimate: Estimate) -> str:
+    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+        return f"{look.value(estimate.mean)} ({look.bare(estimate.low)} to {look.bare(estimate.high)})"
+    return look.value(estimate.mean)
+
+
+def strip(contest: Contest, metric: Metric, reach: float) -> Markup:
+    """A paired difference and its interval around zero, better to the right; the sentence beside it has the words."""
+    wide, tall, mid = 150.0, 22.0, 11.0
+    sign = -1.0 if metric.higher_is_better is False else 1.0
+    unit = (wide / 2 - 6) / max(reach, 1e-12)
+    parts = [line(wide / 2, 1, wide / 2, tall - 1, class_="zero")]
+    if math.isfinite(contest.low) and math.isfinite(contest.high):
+        ends = sorted(wide / 2 + sign * v * unit for v in (contest.low, contest.high))
+        parts.append(line(ends[0], mid, ends[1], mid, class_="span"))
+    if math.isfinite(contest.difference):
+        parts.append(tag("circle", cx=wide / 2 + sign * contest.difference * unit, cy=mid, r=4.2, class_="dot"))
+    return tag("svg", *parts, viewBox=f"0 0 {num(wide)} {num(tall)}", aria_hidden="true", class_="strip")

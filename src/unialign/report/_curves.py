@@ -1,0 +1,136 @@
+"""Training curves as small multiples: the loss of every seed, then each family of terms of the shown seed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from unialign.report._folder import LogLine
+from unialign.report._numbers import style
+from unialign.report._projection import spread
+from unialign.report._svg import colour, line, polyline, shape, svg, tag, text, ticks
+
+WIDTH, HEIGHT = 260.0, 170.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42.0, 10.0, 10.0, 24.0
+_MOST_STEPS = 240
+
+
+@dataclass(frozen=True)
+class Curve:
+    name: str
+    colour: str  # CSS class
+    mark: int | None  # the modality whose shape ends the line
+    points: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    curves: Sequence[Curve]
+
+
+def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[Panel]:
+    """`logs` is seed -> lines; families are the part of a term's name before the slash."""
+    seeds = sorted(logs)
+    tints = {seed: "own" if seed == seeds[0] else "other" for seed in seeds}
+    loss = [Curve(f"seed {s}", tints[s], None, _series(logs[s], lambda entry: entry.loss)) for s in reversed(seeds)]
+    found = [Panel("total loss", loss)]
+    shown = logs[seeds[0]]
+    families: dict[str, list[str]] = {}
+    for name in dict.fromkeys(term for entry in shown for term in entry.terms):
+        families.setdefault(name.split("/", 1)[0], []).append(name)
+    for family, names in families.items():
+        curves = []
+        for name in names:
+            mark = _modality(name, names, modalities)
+            tint = "own" if len(names) == 1 else "other" if mark is None else colour(mark)
+            curves.append(Curve(_inner(name), tint, mark, _series(shown, _term(name))))
+        found.append(Panel(family.replace("_", " "), curves))
+    return [panel for panel in found if any(curve.points for curve in panel.curves)]
+
+
+def switches(lines: Sequence[LogLine]) -> list[int]:
+    """Steps at which another objective took over: the end of a warm start."""
+    return [after.step for before, after in pairwise(lines) if before.objective != after.objective]
+
+
+def chart(key: str, objective: str, panel: Panel, last: int, switched: Sequence[int]) -> Markup:
+    values = [v for curve in panel.curves for _, v in curve.points]
+    low, high = min(values), max(values)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    span = (high - low) * 0.05
+    low, high = low - span, high + span
+    wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        return _LEFT + wide * step / max(last, 1), _TOP + tall * (high - value) / (high - low)
+
+    parts: list[Markup] = []
+    marks = ticks(low, high, 5)
+    look = style([high - low], unit="number")
+    for value in marks:
+        y = place(0, value)[1]
+        parts.append(line(_LEFT, y, WIDTH - _RIGHT, y, class_="grid"))
+        parts.append(
+            text(
+                _LEFT - 5,
+                y + 3.5,
+                f"{value:.{min(look.decimals, 2)}f}".replace("-", "−"),
+                text_anchor="end",
+                class_="label",
+            )
+        )
+    for step, anchor in ((0, "start"), (last, "end")):
+        parts.append(text(place(step, low)[0], HEIGHT - 7, f"{step:,}", text_anchor=anchor, class_="label"))
+    parts.append(text(_LEFT + wide / 2, HEIGHT - 7, "step", text_anchor="middle", class_="label"))
+    for step in switched:
+        x = place(step, low)[0]
+        parts.append(
+            tag(
+                "line",
+                tag("title", f"warm start ends at step {step}"),
+                x1=x,
+                y1=_TOP,
+                x2=x,
+                y2=_TOP + tall,
+                class_="switch",
+            )
+        )
+    for curve in panel.curves:
+        d = "".join(polyline(place(s, v) for s, v in part) for part in _parts(curve.points, switched))
+        parts.append(tag("path", tag("title", curve.name), d=d, class_=f"curve {curve.colour}"))
+        if curve.mark is not None and curve.points:
+            end = place(*curve.points[-1])
+            parts.append(tag("path", d=shape(curve.mark, *end, 3), class_=f"mark {curve.colour}"))
+    ends = "; ".join(f"{c.name} ends at {c.points[-1][1]:.3g}" for c in panel.curves if c.points)
+    return svg(key, WIDTH, HEIGHT, f"{objective}: {panel.title} by step", ends, *parts)
+
+
+def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[list[tuple[int, float]]]:
+    """Cut at a switch: before and after are different losses, a line between them would mean nothing."""
+    edges = [-math.inf, *cuts, math.inf]
+    return [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
+
+
+def _series(lines: Sequence[LogLine], value: Callable[[LogLine], float]) -> list[tuple[int, float]]:
+    kept = [(entry.step, value(entry)) for entry in lines if math.isfinite(value(entry))]
+    return [kept[i] for i in spread(len(kept), _MOST_STEPS - 2)] if len(kept) > _MOST_STEPS else kept
+
+
+def _term(name: str) -> Callable[[LogLine], float]:
+    return lambda entry: entry.terms.get(name, math.nan)
+
+
+def _inner(name: str) -> str:
+    return name.split("/", 1)[-1]
+
+
+def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
+    """The modality that tells a term from its family; of a pair, the one that not all pairs share."""
+    inner = _inner(name)
+    held = [m for m in modalities if m == inner or m in inner.split("-")]
+    apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]
+    return list(modalities).index(apart[0]) if len(apart) == 1 else None

@@ -1,0 +1,182 @@
+"""Reads a comparison folder, and nothing outside it."""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError
+from unialign.report._model import Results, Run, number
+from unialign.report._parse import clean, parse_results
+
+# Far above any thumbnail: a damaged or hostile archive must not fill the memory.
+_LARGEST_THUMBNAIL = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Items:
+    """The test items, in the order of the embeddings' rows."""
+
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogLine:
+    step: int
+    objective: str
+    loss: float
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Space:
+    """One run's test embeddings; an absent row is zero, `present` says which are not."""
+
+    z: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def present(self) -> dict[str, NDArray[np.bool_]]:
+        return {name: np.any(rows != 0, axis=1) for name, rows in self.z.items()}
+
+    @property
+    def items(self) -> int:
+        return len(next(iter(self.z.values())))
+
+
+class Thumbnails:
+    """Pictures of the test items by (modality, position); none where the archive lacks one."""
+
+    def __init__(self, path: Path) -> None:
+        self._archive: zipfile.ZipFile | None = None
+        self._sizes: dict[str, int] = {}
+        if path.is_file():
+            try:
+                self._archive = zipfile.ZipFile(path)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise DataError(
+                    f"{path} is not a readable zip archive ({error}); remove it or write it again"
+                ) from error
+            self._sizes = {info.filename: info.file_size for info in self._archive.infolist()}
+
+    @property
+    def modalities(self) -> set[str]:
+        return {name.split("/", 1)[0] for name in self._sizes if "/" in name}
+
+    def read(self, modality: str, position: int) -> bytes | None:
+        name = f"{modality}/{position}.webp"
+        if self._archive is None or not 0 < self._sizes.get(name, 0) <= _LARGEST_THUMBNAIL:
+            return None
+        try:
+            return self._archive.read(name)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"the thumbnail {name} is damaged ({error}); write thumbnails.zip again") from error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    folder: Path
+    results: Results
+    items: Items | None
+    thumbnails: Thumbnails
+
+    def shown_run(self, objective: str) -> Run | None:
+        """The run that maps and examples show: the lowest seed, never a chosen one."""
+        return next(iter(self.results.runs_of(objective)), None)
+
+    def space(self, run: Run) -> Space:
+        path = self._inside(run) / "embeddings.safetensors"
+        if not path.is_file():
+            raise DataError(f"{path} is missing; train or evaluate {run.objective} seed {run.seed} again")
+        return _read_space(path, self.results.data.modalities, None if self.items is None else len(self.items.rows))
+
+    def log(self, run: Run) -> list[LogLine]:
+        path = self._inside(run) / "log.jsonl"
+        return _read_log(path, run.objective) if path.is_file() else []
+
+    def _inside(self, run: Run) -> Path:
+        """The run's folder; a results file that points elsewhere is refused."""
+        path = (self.folder / run.folder).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise DataError(f"results.json points to a run outside its folder: {run.folder!r}")
+        return path
+
+
+def read_comparison(folder: Path) -> Comparison:
+    path = folder / "results.json"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
+    results = parse_results(_read_json(path))
+    return Comparison(folder, results, _read_items(folder / "items.json"), Thumbnails(folder / "thumbnails.zip"))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); it may be truncated, write it again") from error
+
+
+def _read_items(path: Path) -> Items | None:
+    if not path.is_file():
+        return None
+    raw = clean(_read_json(path))
+    rows = raw.get("rows") if isinstance(raw, Mapping) else None
+    names = raw.get("names") if isinstance(raw, Mapping) else None
+    if not isinstance(rows, list):
+        raise DataError(f"{path} lacks the list 'rows', the test items' row numbers")
+    names = [f"item {row}" for row in rows] if names is None else names
+    if not isinstance(names, list) or len(names) != len(rows):
+        raise DataError(f"{path} should have one name for each of its {len(rows)} rows")
+    if any(not math.isfinite(number(row)) for row in rows):
+        raise DataError(f"{path} has a row number that is no number")
+    return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names))
+
+
+def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> Space:
+    # Here and not above: text-only callers (the verdict, the table) need no safetensors.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(f"{path} is not a readable safetensors file ({error}); evaluate the run again") from error
+    z: dict[str, NDArray[np.float64]] = {}
+    for name in modalities:
+        if name not in arrays:
+            raise DataError(f"{path} has no {name!r}, it has {', '.join(sorted(arrays)) or 'nothing'}")
+        rows = np.asarray(arrays[name])
+        if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
+            raise DataError(f"{path}: {name!r} should be rows of floats, found {rows.dtype} {rows.shape}")
+        if items is not None and len(rows) != items:
+            raise DataError(f"{path}: {name!r} has {len(rows)} rows, items.json has {items}")
+        if not np.isfinite(rows).all():
+            bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise DataError(f"{path}: {name!r} row {bad} is not finite")
+        z[name] = rows.astype(np.float64)
+    if len({rows.shape for rows in z.values()}) > 1:
+        raise DataError(f"{path}: shapes differ between modalities: { {name: rows.shape for name, rows in z.items()} }")
+    return Space(z)
+
+
+def _read_log(path: Path, objective: str) -> list[LogLine]:
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            continue  # an interrupted run may leave half a line; curves can do without it
+        if not isinstance(raw, Mapping) or not math.isfinite(number(raw.get("step"))) or "loss" not in raw:
+            continue
+        terms = raw.get("terms")
+        values = {clean(str(k)): number(v) for k, v in terms.items()} if isinstance(terms, Mapping) else {}
+        name = clean(str(raw.get("objective", objective)))
+        lines.append(LogLine(int(raw["step"]), name, number(raw["loss"]), values))
+    return sorted(lines, key=lambda line: line.step)

@@ -1,0 +1,106 @@
+"""Real examples, chosen by a rule and not by hand: what each objective answers to the same queries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.report._folder import Comparison, Items, Space
+from unialign.report._projection import spread
+
+QUERIES = 8
+TOP = 5
+RULE = (
+    "The queries are evenly spaced over the test items sorted by row number and take the directions in turn; "
+    "nobody picked them."
+)
+
+
+@dataclass(frozen=True)
+class Direction:
+    queries: tuple[str, ...]  # more than one: asked together
+    answer: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    position: int
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    objective: str
+    rank: str
+    first: bool
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    position: int
+    direction: Direction
+    pool: int
+    rows: tuple[Row, ...]
+
+
+def directions(modalities: Sequence[str], pictured: set[str], anchor: str) -> list[Direction]:
+    """The anchor asks for a picture, a second picture for the anchor, the last and all others for a picture again."""
+    seen = [m for m in modalities if m in pictured]
+    if anchor not in modalities:
+        anchor = next((m for m in modalities if m not in seen), modalities[0])
+    target = next((m for m in [*seen, *modalities] if m != anchor), modalities[0])
+    second = next((m for m in [*seen, *modalities] if m not in (anchor, target)), target)
+    last = next((m for m in reversed(modalities) if m not in (anchor, target, second)), anchor)
+    others = tuple(m for m in modalities if m != target)
+    wanted = [
+        Direction((anchor,), target),
+        Direction((second,), anchor),
+        Direction((last,), target),
+        Direction(others, target),
+    ]
+    return list(dict.fromkeys(wanted))
+
+
+def examples(comparison: Comparison, items: Items, spaces: Mapping[str, Space]) -> list[Example]:
+    results = comparison.results
+    anchor = str(results.protocol.get("anchor", ""))
+    ways = directions(results.data.modalities, comparison.thumbnails.modalities, anchor)
+    complete = [n for n in np.argsort(items.rows, kind="stable") if all(_whole(s, int(n)) for s in spaces.values())]
+    chosen = [int(complete[i]) for i in spread(len(complete), QUERIES)]
+    # In turn, so that a direction's items come from all over the list; shown direction by direction.
+    turns = sorted(range(len(chosen)), key=lambda i: (i % len(ways), i))
+    return [_example(chosen[i], ways[i % len(ways)], spaces) for i in turns]
+
+
+def _whole(space: Space, position: int) -> bool:
+    return all(bool(np.any(z[position] != 0)) for z in space.z.values())
+
+
+def _example(position: int, direction: Direction, spaces: Mapping[str, Space]) -> Example:
+    rows, pool = [], 0
+    for objective, space in spaces.items():
+        scores, present = _scores(space, direction, position)
+        pool = int(present.sum())
+        order = np.argsort(-scores, kind="stable")[: min(TOP, pool)]
+        rank = expected_rank(scores, position)
+        answers = tuple(Answer(int(n), int(n) == position) for n in order)
+        rows.append(Row(objective, f"{rank:g}", rank == 1, answers))
+    return Example(position, direction, pool, tuple(rows))
+
+
+def _scores(space: Space, direction: Direction, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    # Mean cosine over the queries asked together: cosines are linear, so one product with their sum ranks alike.
+    query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
+    present = space.present[direction.answer]
+    scores = space.z[direction.answer] @ query_D / len(direction.queries)
+    scores[~present] = -np.inf
+    return scores, present
+
+
+def expected_rank(scores: NDArray[np.float64], truth: int) -> float:
+    """Mean rank over all orders of ties: 1 + strictly better + tied / 2."""
+    better = int((scores > scores[truth]).sum())
+    tied = int((scores == scores[truth]).sum()) - 1
+    return 1 + better + tied / 2

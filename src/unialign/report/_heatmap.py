@@ -1,0 +1,138 @@
+"""A table of directions as a heat map: rows ask, columns answer. Numbers in the cells, one colour scale for all."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from unialign.report._model import DataInfo, Run
+from unialign.report._numbers import Style
+from unialign.report._svg import group, shortened, svg, tag, text
+
+WIDTH = 380.0
+JOINT = "all others"
+_LETTER = 5.9  # average width of a label's letter
+_LONGEST = 20
+_TURN = -38
+_COS, _SIN = math.cos(math.radians(38)), math.sin(math.radians(38))
+
+
+def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
+    """(query, answer) -> mean over the runs; a query of all other modalities together is named JOINT."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        for name, numbers in run.directions.items():
+            pair = _pair(name, modalities)
+            if pair is not None and math.isfinite(numbers.get(metric, math.nan)):
+                sums.setdefault(pair, []).append(numbers[metric])
+    return {pair: math.fsum(values) / len(values) for pair, values in sums.items()}
+
+
+def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
+    for answer in modalities:
+        query = name.removesuffix(f"->{answer}")
+        if query == name:
+            continue
+        if query in modalities:
+            return query, answer
+        # Every order of the others is the same query; at two modalities it is the plain one.
+        if sorted(query.split("+")) == sorted(m for m in modalities if m != answer):
+            return JOINT, answer
+    return None
+
+
+def heatmap(
+    key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
+) -> Markup:
+    columns = list(data.modalities)
+    rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
+    look = Style(percent=True, decimals=1 if len(columns) <= 6 else 0)
+    left = max(_length(data, row) for row in rows) + 14
+    lean = max(_length(data, column) for column in columns)
+    above = lean * _SIN + 24
+    # The last columns' names lean out over the right edge by what their columns do not cover.
+    out = max(_length(data, c) * _COS - 20 * (len(columns) - 1 - j) for j, c in enumerate(columns))
+    side = (WIDTH - left - max(4.0, out)) / len(columns)
+    tall = min(side, 40.0)
+    gap = 7.0  # sets the joint row apart: it asks with more than the rows above
+    parts = []
+    for j, answer in enumerate(columns):
+        x, y = left + (j + 0.5) * side, above - 7
+        turn = f"rotate({_TURN} {x:.1f} {y:.1f})"
+        parts.append(text(x, y, _named(data, answer, x), transform=turn, class_="label"))
+    for i, query in enumerate(rows):
+        y = above + i * tall + (gap if query == JOINT else 0)
+        middle = y + tall / 2 + (-1 if query in data.synthetic else 3.8)
+        parts.append(text(left - 6, middle, _named(data, query, left - 6), text_anchor="end", class_="label"))
+        for j, answer in enumerate(columns):
+            value = values.get((query, answer), math.nan)
+            parts.append(_cell(left + j * side, y, side, tall, value, top, look, f"{query} → {answer}: {metric}"))
+    height = above + len(rows) * tall + (gap if JOINT in rows else 0) + 2
+    description = f"Rows are the query's modality, columns the answer's; from {look.value(0)} to {look.value(top)}."
+    return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
+
+
+def _length(data: DataInfo, modality: str) -> float:
+    return max(len(shortened(modality, _LONGEST)), 8 if modality in data.synthetic else 0) * _LETTER
+
+
+def _named(data: DataInfo, modality: str, x: float) -> Markup:
+    """The name; under it, smaller, that it is synthetic."""
+    parts = [tag("title", data.shown(modality)), tag("tspan", shortened(modality, _LONGEST))]
+    if modality in data.synthetic:
+        parts.append(tag("tspan", "synthetic", x=x, dy=10, class_="minor"))
+    return Markup("").join(parts)
+
+
+def _cell(x: float, y: float, side: float, tall: float, value: float, top: float, look: Style, name: str) -> Markup:
+    share = value / top if top > 0 and math.isfinite(value) else 0.0
+    if not math.isfinite(value):
+        return tag("rect", x=x + 1, y=y + 1, width=side - 2, height=tall - 2, rx=3, class_="none")
+    return group(
+        tag("title", f"{name} {look.value(value)}"),
+        # Opacity over the page's own background: one hue that works in light and dark.
+        tag(
+            "rect",
+            x=x + 1,
+            y=y + 1,
+            width=side - 2,
+            height=tall - 2,
+            rx=3,
+            class_="heat",
+            fill_opacity=0.06 + 0.94 * share,
+        ),
+        text(
+            x + side / 2,
+            y + tall / 2 + 3.8,
+            look.bare(value),
+            text_anchor="middle",
+            class_="cell strong" if share > 0.5 else "cell",
+        ),
+    )
+
+
+def scale_bar(top: float, metric: str) -> Markup:
+    steps = 40
+    wide = 200.0
+    boxes = [
+        tag(
+            "rect",
+            x=60 + i * wide / steps,
+            y=4,
+            width=wide / steps + 0.4,
+            height=10,
+            class_="heat",
+            fill_opacity=0.06 + 0.94 * i / (steps - 1),
+        )
+        for i in range(steps)
+    ]
+    look = Style(percent=True, decimals=0 if top >= 0.1 else 1)
+    return tag(
+        "svg",
+        text(54, 13, look.value(0), text_anchor="end", class_="label"),
+        *boxes,
+        text(66 + wide, 13, f"{look.value(top)} {metric}", class_="label"),
+        viewBox="0 0 380 20",
+        aria_hidden="true",
+        class_="scale",
+    )

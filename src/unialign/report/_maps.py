@@ -1,0 +1,119 @@
+"""One panel an objective: where the modalities of the test items lie in the joint space."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from unialign.report._model import DataInfo
+from unialign.report._projection import Projection, spread
+from unialign.report._svg import colour, group, line, polyline, shape, svg, tag
+
+Placer = Callable[[Sequence[float]], tuple[float, float]]
+
+SIDE = 340.0
+PAD = 10.0
+LINKED = 25
+# Points over all panels: keeps a page of six objectives and twelve modalities within its size.
+_MOST_POINTS = 40_000
+
+
+def reach(projections: Sequence[Projection]) -> float:
+    """Half the width of every panel: one scale for all, so that a collapsed space looks collapsed."""
+    tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
+    return max([*tops, 1e-6]) * 1.04
+
+
+def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
+    """The items drawn faintly: all, or evenly spaced ones of a large set."""
+    return spread(items, max(50, _MOST_POINTS // max(1, modalities * panels)))
+
+
+def marker_definitions(modalities: Sequence[str]) -> Markup:
+    """The faint marks, defined once and drawn along a path: two numbers a point instead of a shape a point."""
+    marks = [
+        tag(
+            "marker",
+            tag("path", d=shape(i, 4, 4, 1.9), class_=f"mark {colour(i)}"),
+            id=f"mark{i}",
+            markerWidth=8,
+            markerHeight=8,
+            refX=4,
+            refY=4,
+            markerUnits="userSpaceOnUse",
+        )
+        for i in range(len(modalities))
+    ]
+    return tag("svg", tag("defs", *marks), width=0, height=0, aria_hidden="true", class_="defs")
+
+
+def legend_mark(index: int) -> Markup:
+    path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {colour(index)}")
+    return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
+
+
+def space_map(
+    key: str,
+    label: str,
+    data: DataInfo,
+    projection: Projection,
+    half: float,
+    names: Sequence[str],
+    drawn: Sequence[int],
+) -> Markup:
+    def place(xy: Sequence[float]) -> tuple[float, float]:
+        unit = (SIDE / 2 - PAD) / half
+        return SIDE / 2 + unit * float(xy[0]), SIDE / 2 - unit * float(xy[1])
+
+    faint, centres = [], []
+    for i, modality in enumerate(data.modalities):
+        xy_N2 = projection.points[modality]
+        seen = [place(xy_N2[n]) for n in drawn if np.isfinite(xy_N2[n]).all()]
+        if seen:
+            d = "M" + " ".join(f"{x:.1f} {y:.1f}" for x, y in seen)
+            mark = f"url(#mark{i})"
+            faint.append(tag("path", d=d, class_="faint", marker_start=mark, marker_mid=mark, marker_end=mark))
+        if np.isfinite(xy_N2).any():
+            x, y = place(np.nanmean(xy_N2, axis=0))
+            title = tag("title", f"{data.shown(modality)}: mean of all items")
+            centres.append(tag("path", title, d=shape(i, x, y, 6.5), class_=f"centre {colour(i)}"))
+    links, marks = _linked(data, projection.points, names, place)
+    description = (
+        f"Two-dimensional map of {len(data.modalities)} modalities; each point is one test item in one modality, "
+        f"thin lines join the points of one item."
+    )
+    mid = SIDE / 2
+    return svg(
+        key,
+        SIDE,
+        SIDE,
+        f"Map of the space trained with {label}",
+        description,
+        tag("rect", x=0.5, y=0.5, width=SIDE - 1, height=SIDE - 1, rx=6, class_="frame"),
+        line(mid, PAD, mid, SIDE - PAD, class_="grid"),
+        line(PAD, mid, SIDE - PAD, mid, class_="grid"),
+        *faint,
+        tag("path", d="".join(links), class_="links"),
+        group(*marks),
+        group(*centres),
+    )
+
+
+def _linked(
+    data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
+) -> tuple[list[str], list[Markup]]:
+    """Evenly spaced items, drawn strongly, their modalities joined through the item's middle."""
+    links: list[str] = []
+    marks: list[Markup] = []
+    for n in spread(len(names), LINKED):
+        found = [(i, m, place(points[m][n])) for i, m in enumerate(data.modalities) if np.isfinite(points[m][n]).all()]
+        if not found:
+            continue
+        middle = tuple(math.fsum(p[axis] for _, _, p in found) / len(found) for axis in (0, 1))
+        links.extend(polyline([(middle[0], middle[1]), p]) for _, _, p in found)
+        for i, modality, (x, y) in found:
+            title = tag("title", f"{names[n]}: {data.shown(modality)}")
+            marks.append(tag("path", title, d=shape(i, x, y, 3), class_=f"mark {colour(i)}"))
+    return links, marks

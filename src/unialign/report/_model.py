@@ -1,0 +1,119 @@
+"""What `results.json` says, typed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    key: str
+    label: str
+    description: str
+    higher_is_better: bool | None  # None: neither direction is better
+    percent: bool
+    headline: bool
+
+
+@dataclass(frozen=True)
+class ObjectiveInfo:
+    key: str
+    label: str
+    note: str
+    settings: Mapping[str, Any]
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class HealthWarning:
+    code: str
+    message: str
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    objective: str
+    seed: int
+    metrics: Mapping[str, float]
+    directions: Mapping[str, Mapping[str, float]]
+    seconds: float | None
+    warnings: tuple[HealthWarning, ...]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its interval; NaN where the file has no number."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One paired comparison; `difference` is objective minus rival."""
+
+    metric: str
+    objective: str
+    rival: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    name: str
+    fingerprint: str
+    items: int | None
+    modalities: tuple[str, ...]
+    split: str
+    test_items: int | None
+    synthetic: frozenset[str]
+    description: str
+    sources: tuple[str, ...]
+
+    def shown(self, modality: str) -> str:
+        """The modality's name as the page prints it: made-up channels say so everywhere."""
+        return f"{modality} (synthetic)" if modality in self.synthetic else modality
+
+
+@dataclass(frozen=True)
+class Results:
+    environment: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    data: DataInfo
+    objectives: Mapping[str, ObjectiveInfo]
+    metrics: Mapping[str, Metric]
+    runs: tuple[Run, ...]
+    summary: Mapping[str, Mapping[str, Estimate]]
+    contests: tuple[Contest, ...]
+    reproduce: str
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def level(self) -> str:
+        """The intervals' level, as "95 %"."""
+        bootstrap = self.protocol.get("bootstrap")
+        level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
+        return f"{100 * (0.95 if math.isnan(level) else level):g} %"
+
+    def estimate(self, objective: str, metric: str) -> Estimate:
+        return self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
+
+    def runs_of(self, objective: str) -> list[Run]:
+        return sorted((run for run in self.runs if run.objective == objective), key=lambda run: run.seed)
+
+
+def number(value: Any) -> float:
+    """A float, NaN for anything that is not a number (JSON has null, True and strings in odd places)."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,0 +1,62 @@
+"""How numbers are written: one style per metric, so that a row of the table has equal decimals."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Style:
+    percent: bool
+    decimals: int
+
+    def bare(self, value: float) -> str:
+        if not math.isfinite(value):
+            return DASH
+        return _written(value * (100 if self.percent else 1), self.decimals)
+
+    def value(self, value: float) -> str:
+        return self.bare(value) + (" %" if self.percent and math.isfinite(value) else "")
+
+    def distance(self, value: float) -> str:
+        """The size of a difference without its unit; one digit more where rounding would leave nothing."""
+        if not math.isfinite(value):
+            return DASH
+        size = abs(value) * (100 if self.percent else 1)
+        decimals = self.decimals
+        if 0.05 * 10**-decimals <= size < 0.5 * 10**-decimals:
+            decimals += 1
+        return _written(size, decimals)
+
+
+def style(values: Iterable[float], *, unit: str) -> Style:
+    """The decimals that suit the largest of `values`; `unit` is "percent" or "number"."""
+    if unit == "percent":
+        return Style(percent=True, decimals=1)
+    top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    return Style(percent=False, decimals=3 if top < 1 else 2 if top < 10 else 1 if top < 1000 else 0)
+
+
+def _written(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    if text.startswith("-"):  # a true minus sign, and none before a zero
+        text = text[1:] if not text.strip("-0.,") else "−" + text[1:]
+    return text
+
+
+def p_value(p: float) -> str:
+    if not math.isfinite(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(words: Iterable[str], *, last: str = "and") -> str:
+    """ "a, b and c"."""
+    found = list(words)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}" if found else ""

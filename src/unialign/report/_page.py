@@ -1,0 +1,261 @@
+"""Puts the page together: reads the folder, draws the charts, fills the template, writes one file."""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from unialign.errors import DataError
+from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
+from unialign.report._folder import Comparison, Items, Space, read_comparison
+from unialign.report._model import Results
+from unialign.report._numbers import count, listed
+from unialign.report._pictures import Pictures
+from unialign.report._projection import Projection, project
+from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
+from unialign.report._words import metric_style, verdict
+
+# (metric, what it says), in the order of the panels.
+_BARS = {
+    "modality_gap_debiased": "Distance between the modalities' means, less what sampling noise adds. 0: one place.",
+    "modality_gap": "The same distance as the field reports it. On a small test set much of it is sampling noise.",
+    "zeta": "Do alignment and uniformity pull against each other? Near 1 in any well-trained space; harmless itself.",
+    "zeta_neg": "The same without the item's own pair: do the negatives oppose alignment?",
+    "chi": "How much an item's positives disagree about where it should go. 0: they agree.",
+}
+
+
+_UNDER_MAPS = ("recall@1", "modality_gap_debiased")
+
+
+@dataclass(frozen=True)
+class Figure:
+    title: str
+    chart: Markup
+    note: str
+
+
+def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] | None = None) -> Path:
+    """Write the page about the comparison in `folder`, by default to `report.html` in it, and return its path."""
+    target = Path(out) if out is not None else Path(folder) / "report.html"
+    page = render(read_comparison(Path(folder)))
+    try:
+        _replace(target, page.encode("utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot write the report to {target}: {error.strerror or error}") from error
+    return target
+
+
+def render(comparison: Comparison) -> str:
+    results = comparison.results
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["tied"] = _tied
+    package = files("unialign.report")
+    spaces = {}
+    for key in results.objectives:
+        run = comparison.shown_run(key)
+        if run is not None:
+            spaces[key] = comparison.space(run)
+    context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
+    style = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
+    template = environment.from_string(package.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(style=style, **context)
+
+
+def _tied(text: str) -> str:
+    """Keep a number and its sign on one line. On the page only: a terminal shows such spaces badly."""
+    return text.replace(" %", "\u00a0%").replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
+
+
+def _text(results: Results) -> dict[str, Any]:
+    labels = [o.label for o in results.objectives.values()]
+    single = len(results.runs) == 1
+    found = verdict(results)
+    reach: dict[str, float] = {}  # one scale a metric: strips of two rivals can be compared
+    for contest in results.contests:
+        ends = [abs(v) for v in (contest.difference, contest.low, contest.high) if math.isfinite(v)]
+        reach[contest.metric] = max([reach.get(contest.metric, 0.0), *ends])
+    strips = {
+        (s.contest.rival, s.metric.key): _bars.strip(s.contest, s.metric, reach[s.metric.key])
+        for rival in found.rivals
+        for s in rival.sentences
+    }
+    return {
+        "title": f"{listed(labels)} on {results.data.name}",
+        "data": results.data,
+        "facts": _facts(results),
+        "objectives": list(results.objectives.values()),
+        "first": next(iter(results.objectives.values())),
+        "notes": [o for o in results.objectives.values() if o.note],
+        "level": results.level,
+        "seeds": results.seeds,
+        "verdict": found,
+        "strips": strips,
+        "tests": len(results.contests),
+        "rows": metric_rows(results),
+        "settings": settings_rows(results),
+        "protocol": plain_rows(results.protocol),
+        "environment": plain_rows(results.environment),
+        "warnings": warning_rows(results),
+        "reproduce": results.reproduce or f"unialign {'train' if single else 'compare'} --config config.yaml",
+    }
+
+
+def _facts(results: Results) -> list[str]:
+    data = results.data
+    facts = [] if data.items is None else [count(data.items, "item")]
+    facts.append(f"{len(data.modalities)} modalities: {', '.join(data.shown(m) for m in data.modalities)}")
+    if data.test_items is not None:
+        facts.append(f"measured on {count(data.test_items, 'unseen item')}" if data.split == "test" else "")
+        facts[-1] = facts[-1] or f"measured on {count(data.test_items, 'item')} of the split {data.split!r}"
+    facts.append(f"{count(len(results.objectives), 'objective')} × {count(len(results.seeds), 'seed')}")
+    return facts
+
+
+def _figures(comparison: Comparison, spaces: Mapping[str, Space]) -> dict[str, Any]:
+    results = comparison.results
+    return {
+        "maps": _space_maps(comparison, spaces),
+        "markers": _maps.marker_definitions(results.data.modalities),
+        "legend": [(_maps.legend_mark(i), results.data.shown(m)) for i, m in enumerate(results.data.modalities)],
+        "heat": _heat(results),
+        "bars": _bar_panels(results),
+        "curves": _curve_panels(comparison),
+    }
+
+
+def _space_maps(comparison: Comparison, spaces: Mapping[str, Space]) -> list[Figure]:
+    results = comparison.results
+    if not spaces:
+        return []
+    projections: dict[str, Projection] = {}
+    for key, space in spaces.items():
+        projections[key] = project(space, like=next(iter(projections.values()), None))
+    half = _maps.reach(list(projections.values()))
+    items = next(iter(spaces.values())).items
+    names = comparison.items.names if comparison.items else [f"item {n}" for n in range(items)]
+    drawn = _maps.drawn_items(items, len(results.data.modalities), len(spaces))
+    figures = []
+    for i, (key, projection) in enumerate(projections.items()):
+        label = results.objectives[key].label
+        chart = _maps.space_map(f"map{i}", label, results.data, projection, half, names, drawn)
+        first, second = projection.explained
+        known = [results.metrics[m] for m in _UNDER_MAPS if m in results.metrics]
+        said = [f"{m.label} {metric_style(results, m).value(results.estimate(key, m.key).mean)}" for m in known]
+        said.append(f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance")
+        note = "; ".join(said)
+        figures.append(Figure(label, chart, note))
+    return figures
+
+
+def _heat(results: Results) -> dict[str, Any] | None:
+    metric = "recall@1"
+    label = results.metrics[metric].label if metric in results.metrics else "R@1"
+    modalities = results.data.modalities
+    values = {key: _heatmap.mean_directions(results.runs_of(key), metric, modalities) for key in results.objectives}
+    top = max((v for cells in values.values() for v in cells.values()), default=math.nan)
+    if not math.isfinite(top):
+        return None
+    figures = [
+        Figure(o.label, _heatmap.heatmap(f"heat{i}", o.label, label, results.data, values[o.key], top), "")
+        for i, o in enumerate(results.objectives.values())
+        if values[o.key]
+    ]
+    return {"figures": figures, "scale": _heatmap.scale_bar(top, label), "label": label}
+
+
+def _bar_panels(results: Results) -> list[Figure]:
+    figures = []
+    for key, note in _BARS.items():
+        metric = results.metrics.get(key)
+        if metric is None or not any(math.isfinite(results.estimate(o, key).mean) for o in results.objectives):
+            continue
+        rows = [(o.label, results.estimate(o.key, key)) for o in results.objectives.values()]
+        floor = None
+        if key == "modality_gap" and results.data.test_items:
+            floor = (math.sqrt(2 / results.data.test_items), "dashed: unrelated rows")
+        chart = _bars.bars(f"bar-{key}", metric, metric_style(results, metric), rows, floor=floor)
+        figures.append(Figure(metric.label, chart, note))
+    return figures
+
+
+def _curve_panels(comparison: Comparison) -> list[dict[str, Any]]:
+    results = comparison.results
+    found = []
+    for i, objective in enumerate(results.objectives.values()):
+        logs = {run.seed: comparison.log(run) for run in results.runs_of(objective.key)}
+        logs = {seed: lines for seed, lines in logs.items() if lines}
+        if not logs:
+            continue
+        shown = logs[min(logs)]
+        last, switched = max(line.step for lines in logs.values() for line in lines), _curves.switches(shown)
+        charts = [
+            Figure(panel.title, _curves.chart(f"curve{i}-{j}", objective.label, panel, last, switched), "")
+            for j, panel in enumerate(_curves.panels(logs, results.data.modalities))
+        ]
+        before = dict.fromkeys(line.objective for line in shown)
+        names = [results.objectives[name].label if name in results.objectives else name for name in before]
+        note = f"Dashed: {' gives way to '.join(names)} at step {switched[0]:,}." if switched else ""
+        found.append({"label": objective.label, "charts": charts, "note": note, "seed": min(logs)})
+    return found
+
+
+def _examples(comparison: Comparison, spaces: Mapping[str, Space]) -> dict[str, Any]:
+    items, pictures = comparison.items, Pictures(comparison.thumbnails)
+    if items is None or not spaces:
+        return {"examples": [], "example_rule": "", "pictures": pictures.css}
+    found = _gallery.examples(comparison, items, spaces)
+    cards = [_card(comparison.results, items, example, pictures) for example in found]
+    return {"examples": cards, "example_rule": _gallery.RULE, "pictures": pictures.css}
+
+
+def _card(results: Results, items: Items, example: _gallery.Example, pictures: Pictures) -> dict[str, Any]:
+    data, queries, answer = results.data, example.direction.queries, example.direction.answer
+    rows = [
+        {
+            "label": results.objectives[row.objective].label,
+            "rank": row.rank,
+            "first": row.first,
+            "answers": [
+                {"name": items.names[a.position], "picture": pictures.use(answer, a.position), "correct": a.correct}
+                for a in row.answers
+            ],
+        }
+        for row in example.rows
+    ]
+    return {
+        "query": "all others" if len(queries) > 1 else data.shown(queries[0]),
+        "parts": [{"label": data.shown(q), "picture": pictures.use(q, example.position)} for q in queries],
+        "answer": data.shown(answer),
+        "name": items.names[example.position],
+        "pool": example.pool,
+        "rows": rows,
+    }
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write next to the target and rename: a reader sees the old page or the new one, never half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp files are private; the page gets the permissions any new file here would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

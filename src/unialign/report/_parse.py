@@ -1,0 +1,199 @@
+"""Checks `results.json` once; everything behind `parse_results` trusts what it gets.
+
+The contract's bare file (no `objectives`, `metrics`, `comparisons`) is read too: the runs say what is missing.
+"""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unialign.errors import DataError
+from unialign.report._model import (
+    Contest,
+    DataInfo,
+    Estimate,
+    HealthWarning,
+    Metric,
+    ObjectiveInfo,
+    Results,
+    Run,
+    number,
+)
+
+SCHEMA = 1
+VERDICTS = ("win", "tie", "lose")
+
+
+def clean(value: Any) -> Any:
+    """Replace what no UTF-8 page can carry (lone surrogates) or show (control characters), in strings at any depth."""
+    if isinstance(value, str):
+        return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in value)
+    if isinstance(value, Mapping):
+        return {clean(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    return value
+
+
+def parse_results(raw: Mapping[str, Any]) -> Results:
+    raw = clean(raw)
+    if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
+        raise DataError(
+            f"results.json has schema {found!r}, this version reads schema {SCHEMA}; "
+            f"make it again with this version, or read it with the version that wrote it"
+        )
+    runs = tuple(_run(run, i) for i, run in enumerate(_list(raw, "runs", "results.json")))
+    if not runs:
+        raise DataError("results.json has no runs, so there is nothing to report; finish at least one run first")
+    objectives = _objectives(raw, runs)
+    metrics = _metrics(raw, runs)
+    for run in runs:
+        if run.objective not in objectives:
+            raise DataError(f"results.json has a run of {run.objective!r}, which 'objectives' does not list")
+    return Results(
+        environment=_mapping(raw.get("environment", {}), "environment"),
+        protocol=_mapping(raw.get("protocol", {}), "protocol"),
+        data=_data(_mapping(_need(raw, "data", "results.json"), "data")),
+        objectives=objectives,
+        metrics=metrics,
+        runs=runs,
+        summary=_summary(raw, objectives, metrics, runs),
+        contests=tuple(_contests(raw, objectives, metrics)),
+        reproduce=str(raw.get("reproduce", "")),
+    )
+
+
+def _need(mapping: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in mapping:
+        raise DataError(f"{where} lacks {key!r}; it has {', '.join(map(repr, mapping)) or 'nothing'}")
+    return mapping[key]
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DataError(f"'{where}' in results.json should be an object, found {type(value).__name__}")
+    return value
+
+
+def _list(mapping: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
+    value = _need(mapping, key, where)
+    if not isinstance(value, list):
+        raise DataError(f"{key!r} in {where} should be a list, found {type(value).__name__}")
+    return value
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return int(found) if math.isfinite(found) else None
+
+
+def _data(raw: Mapping[str, Any]) -> DataInfo:
+    modalities = tuple(str(m) for m in _list(raw, "modalities", "'data'"))
+    if len(modalities) < 2:
+        raise DataError(f"'data' in results.json needs at least 2 modalities, found {list(modalities)}")
+    return DataInfo(
+        name=str(_need(raw, "name", "'data'")),
+        fingerprint=str(raw.get("fingerprint", "")),
+        items=_whole(raw.get("items")),
+        modalities=modalities,
+        split=str(raw.get("split", "")),
+        test_items=_whole(raw.get("test_items")),
+        synthetic=frozenset(str(m) for m in raw.get("synthetic") or ()),
+        description=str(raw.get("description", "")),
+        sources=tuple(str(s) for s in raw.get("sources") or ()),
+    )
+
+
+def _run(raw: Any, position: int) -> Run:
+    where = f"run {position}"
+    raw = _mapping(raw, where)
+    objective, seed = str(_need(raw, "objective", where)), _whole(_need(raw, "seed", where))
+    if seed is None:
+        raise DataError(f"{where} has seed {raw['seed']!r}, expected a whole number")
+    metrics = _mapping(_need(raw, "metrics", where), f"{where} metrics")
+    directions = _mapping(raw.get("directions", {}), f"{where} directions")
+    return Run(
+        objective=objective,
+        seed=seed,
+        metrics={key: number(value) for key, value in metrics.items()},
+        directions={key: {k: number(v) for k, v in _mapping(d, key).items()} for key, d in directions.items()},
+        seconds=None if math.isnan(number(raw.get("seconds"))) else number(raw.get("seconds")),
+        warnings=tuple(_warning(_mapping(w, f"{where} warnings")) for w in raw.get("warnings") or ()),
+        folder=str(raw.get("folder", f"runs/{objective}-seed{seed}")),
+    )
+
+
+def _warning(raw: Mapping[str, Any]) -> HealthWarning:
+    return HealthWarning(str(raw.get("code", "")), str(raw.get("message", "")), _whole(raw.get("step")))
+
+
+def _objectives(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, ObjectiveInfo]:
+    described = _mapping(raw.get("objectives", {run.objective: {} for run in runs}), "objectives")
+    found = {}
+    for key, value in described.items():
+        entry = _mapping(value, f"objectives.{key}")
+        found[key] = ObjectiveInfo(
+            key=key,
+            label=str(entry.get("label") or key),
+            note=str(entry.get("note") or ""),
+            settings=_mapping(entry.get("settings") or {}, f"objectives.{key}.settings"),
+            parameters=_whole(entry.get("parameters")),
+        )
+    return found
+
+
+def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Metric]:
+    described = _mapping(raw.get("metrics", {key: {} for run in runs for key in run.metrics}), "metrics")
+    found = {}
+    for key, value in described.items():
+        entry = _mapping(value, f"metrics.{key}")
+        higher = entry.get("higher_is_better")
+        found[key] = Metric(
+            key=key,
+            label=str(entry.get("label") or key),
+            description=str(entry.get("description") or ""),
+            higher_is_better=higher if isinstance(higher, bool) else None,
+            percent=entry.get("unit") == "percent",
+            headline=entry.get("headline") is True,
+        )
+    return found
+
+
+def _summary(
+    raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, Metric], runs: Sequence[Run]
+) -> dict[str, dict[str, Estimate]]:
+    given = _mapping(raw.get("summary", {}), "summary")
+    summary: dict[str, dict[str, Estimate]] = {}
+    for objective in objectives:
+        row = _mapping(given.get(objective, {}), f"summary.{objective}")
+        summary[objective] = {}
+        for metric in metrics:
+            entry = row.get(metric)
+            if isinstance(entry, Mapping):
+                summary[objective][metric] = Estimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
+                continue
+            values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
+            if values:  # a single run may come without a summary: its value, no interval
+                summary[objective][metric] = Estimate(math.fsum(values) / len(values), math.nan, math.nan)
+    return summary
+
+
+def _contests(
+    raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, Metric]
+) -> list[Contest]:
+    found = []
+    for i, value in enumerate(raw.get("comparisons") or ()):
+        entry = _mapping(value, f"comparisons.{i}")
+        metric, objective, rival, verdict = (
+            str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "rival", "verdict")
+        )
+        for name, known in ((metric, metrics), (objective, objectives), (rival, objectives)):
+            if name not in known:
+                raise DataError(f"comparison {i} in results.json speaks of {name!r}, known are {', '.join(known)}")
+        if verdict not in VERDICTS:
+            raise DataError(f"comparison {i} in results.json has verdict {verdict!r}, expected win, tie or lose")
+        numbers = {key: number(entry.get(key)) for key in ("difference", "low", "high", "p", "p_holm")}
+        found.append(Contest(metric=metric, objective=objective, rival=rival, verdict=verdict, **numbers))
+    return found

@@ -1,0 +1,136 @@
+"""SVG as escaped strings. Colours come from the page's CSS variables, so that charts follow light and dark."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup, escape
+
+Content = str | Markup
+
+
+def tag(name: str, *children: Content, **attributes: str | float | None) -> Markup:
+    """`<name a-b="1">...</name>`: `a_b` becomes `a-b`, `class_` becomes `class`, None is left out."""
+    text = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else num(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = "".join(str(escape(child)) for child in children)
+    return Markup(f"<{name}{text}>{inner}</{name}>" if inner else f"<{name}{text}/>")
+
+
+def num(value: float) -> str:
+    """At most two decimals: half a pixel is invisible, and the same input gives the same page everywhere."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
+    """A chart with a name and a description for those who do not see it; `key` must be unique on the page."""
+    return tag(
+        "svg",
+        tag("title", title, id=f"{key}-t"),
+        tag("desc", description, id=f"{key}-d"),
+        *children,
+        viewBox=f"0 0 {num(width)} {num(height)}",
+        role="img",
+        aria_labelledby=f"{key}-t {key}-d",
+    )
+
+
+def group(*children: Content, **attributes: str | float | None) -> Markup:
+    return tag("g", *children, **attributes)
+
+
+def text(x: float, y: float, content: Content, **attributes: str | float | None) -> Markup:
+    return tag("text", content, x=x, y=y, **attributes)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float | None) -> Markup:
+    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
+
+
+def polyline(points: Iterable[tuple[float, float]]) -> str:
+    """Path data through `points`; a point that is not finite breaks the line."""
+    parts, pen = [], "M"
+    for x, y in points:
+        if not (math.isfinite(x) and math.isfinite(y)):
+            pen = "M"
+            continue
+        parts.append(f"{pen}{num(x)} {num(y)}")
+        pen = "L"
+    return "".join(parts)
+
+
+def _star(points: int, inner: float) -> list[tuple[float, float]]:
+    radii = [1.0, inner] * points
+    angles = [math.pi * i / points - math.pi / 2 for i in range(2 * points)]
+    return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+
+
+def _polygon(corners: int, turn: float) -> list[tuple[float, float]]:
+    angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
+    return [(math.cos(a), math.sin(a)) for a in angles]
+
+
+_A = 0.34
+_PLUS = [
+    (-_A, -1),
+    (_A, -1),
+    (_A, -_A),
+    (1, -_A),
+    (1, _A),
+    (_A, _A),
+    (_A, 1),
+    (-_A, 1),
+    (-_A, _A),
+    (-1, _A),
+    (-1, -_A),
+    (-_A, -_A),
+]
+_C = math.sqrt(0.5)
+
+# One shape a modality, told apart without colour. Scaled so that they look equally large.
+_SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
+    (1.0, _polygon(24, 0)),
+    (1.22, _polygon(3, 0)),
+    (1.2, _polygon(4, math.pi / 4)),
+    (1.15, _PLUS),
+    (1.25, _polygon(4, 0)),
+    (1.22, _polygon(3, math.pi)),
+    (1.15, [((x - y) * _C, (x + y) * _C) for x, y in _PLUS]),
+    (1.35, _star(5, 0.45)),
+    (1.1, _polygon(5, 0)),
+    (1.2, [(-1, -0.4), (1, -0.4), (1, 0.4), (-1, 0.4)]),
+    (1.2, [(-0.4, -1), (0.4, -1), (0.4, 1), (-0.4, 1)]),
+    (1.35, _star(4, 0.35)),
+)
+SHAPES = len(_SHAPES)
+COLOURS = 8  # as many as the style sheet has; shape and colour together stay unique up to 24 modalities
+
+
+def shape(index: int, x: float, y: float, radius: float) -> str:
+    """Path data of a modality's mark."""
+    scale, corners = _SHAPES[index % SHAPES]
+    points = (f"{num(x + radius * scale * dx)} {num(y + radius * scale * dy)}" for dx, dy in corners)
+    return f"M{'L'.join(points)}Z"
+
+
+def colour(index: int) -> str:
+    """The CSS class that sets a modality's colour."""
+    return f"m{index % COLOURS}"
+
+
+def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """About `wanted` round numbers within [low, high]."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return [low] if math.isfinite(low) else []
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [step * i for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def shortened(label: str, limit: int) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "…"

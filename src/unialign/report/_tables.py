@@ -1,0 +1,118 @@
+"""The page's tables as plain rows: the numbers with their tests, settings, environment, warnings."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unialign.report._model import Metric, Results
+from unialign.report._numbers import DASH, count
+from unialign.report._words import best, metric_style
+
+# Against the first objective, the one under test. A sign beside the colour: it survives print and colour blindness.
+_MARKS = {
+    "win": ("▼", "worse", "worse than {first} by the paired test"),
+    "lose": ("▲", "better", "better than {first} by the paired test"),
+    "tie": ("≈", "same", "no reliable difference from {first}"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    mean: str
+    interval: str
+    best: bool
+    mark: str
+    side: str  # "worse", "better" or "same"
+    meaning: str
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    metric: Metric
+    better: str
+    cells: tuple[Cell, ...]
+
+
+def metric_rows(results: Results) -> list[MetricRow]:
+    rows = []
+    for metric in results.metrics.values():
+        if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives):
+            better = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
+            winner = best(results, metric.key)
+            cells = tuple(_cell(results, metric, key, winner) for key in results.objectives)
+            rows.append(MetricRow(metric, better, cells))
+    return rows
+
+
+def _cell(results: Results, metric: Metric, objective: str, winner: str | None) -> Cell:
+    look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
+    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+    first = next(iter(results.objectives))
+    mark, side, meaning = "", "", ""
+    for contest in results.contests:
+        if (contest.metric, contest.objective, contest.rival) == (metric.key, first, objective):
+            mark, side, meaning = _MARKS[contest.verdict]
+    return Cell(
+        mean=look.value(estimate.mean),
+        interval=f"{look.bare(estimate.low)} to {look.bare(estimate.high)}" if known else "",
+        best=objective == winner,
+        mark=mark,
+        side=side,
+        meaning=meaning.format(first=results.objectives[first].label),
+    )
+
+
+def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
+    """Every setting of any objective; the ones that differ first, since those are what a reader looks for."""
+    flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
+    names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
+    rows = [(name, [flat[key].get(name, DASH) for key in flat]) for name in names]
+    rows.sort(key=lambda row: len(set(row[1])) == 1)
+    if any(o.parameters is not None for o in results.objectives.values()):
+        sizes = [DASH if o.parameters is None else f"{o.parameters:,}" for o in results.objectives.values()]
+        rows.append(("parameters", sizes))
+    seconds = {key: [r.seconds for r in results.runs_of(key) if r.seconds is not None] for key in results.objectives}
+    if any(seconds.values()):
+        rows.append(("seconds a run", [f"{math.fsum(s) / len(s):.1f}" if s else DASH for s in seconds.values()]))
+    return rows
+
+
+def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), value) for name, value in _flattened(mapping).items()]
+
+
+def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """(objective, what, message, where), one row for equal messages of several seeds."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for run in results.runs:
+        label = results.objectives[run.objective].label
+        for warning in run.warnings:
+            where = f"seed {run.seed}" + ("" if warning.step is None else f", step {warning.step:,}")
+            found.setdefault((label, warning.code.replace("_", " "), warning.message), []).append(where)
+    return [(*key, "; ".join(where) if len(where) <= 6 else count(len(where), "time")) for key, where in found.items()]
+
+
+def _flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + str(key)] = _written(value)
+    return flat
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return DASH
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and not any(isinstance(v, list | Mapping) for v in value):
+        return ", ".join(_written(v) for v in value)
+    return json.dumps(value, ensure_ascii=False)
