@@ -13,8 +13,9 @@ WIDTH = 380.0
 JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
 _LONGEST = 20
-_TURN = -38
-_COS, _SIN = math.cos(math.radians(38)), math.sin(math.radians(38))
+_NARROW = 8  # more columns than this
+# Where both ink colours read equally well on the blend of hue and page, in light and in dark.
+_TURNS_LIGHT = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
@@ -47,23 +48,27 @@ def heatmap(
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     look = Style(percent=True, decimals=1 if len(columns) <= 6 else 0)
-    left = max(_length(data, row) for row in rows) + 14
-    lean = max(_length(data, column) for column in columns)
-    above = lean * _SIN + 24
-    # The last columns' names lean out over the right edge by what their columns do not cover.
-    out = max(_length(data, c) * _COS - 20 * (len(columns) - 1 - j) for j, c in enumerate(columns))
+    # Narrow columns need a steeper name, on one line; the last names lean out over the right edge.
+    narrow = len(columns) > _NARROW
+    turn = math.radians(62 if narrow else 38)
+    lengths = [_length(data, c, lines=1 if narrow else 2) for c in columns]
+    left = max(_length(data, row, lines=2) for row in rows) + 14
+    above = max(lengths) * math.sin(turn) + (14 if narrow else 24)
+    covered = (WIDTH - left) / (len(columns) + 1)
+    out = max(n * math.cos(turn) - covered * (len(columns) - 0.5 - j) for j, n in enumerate(lengths))
     side = (WIDTH - left - max(4.0, out)) / len(columns)
     tall = min(side, 40.0)
     gap = 7.0  # sets the joint row apart: it asks with more than the rows above
     parts = []
     for j, answer in enumerate(columns):
         x, y = left + (j + 0.5) * side, above - 7
-        turn = f"rotate({_TURN} {x:.1f} {y:.1f})"
-        parts.append(text(x, y, _named(data, answer, x), transform=turn, class_="label"))
+        name = _named(data, answer, x, lines=1 if narrow else 2)
+        around = f"rotate({-math.degrees(turn):.0f} {x:.1f} {y:.1f})"
+        parts.append(text(x + (3 if narrow else 0), y, name, transform=around, class_="label"))
     for i, query in enumerate(rows):
         y = above + i * tall + (gap if query == JOINT else 0)
         middle = y + tall / 2 + (-1 if query in data.synthetic else 3.8)
-        parts.append(text(left - 6, middle, _named(data, query, left - 6), text_anchor="end", class_="label"))
+        parts.append(text(left - 6, middle, _named(data, query, left - 6, lines=2), text_anchor="end", class_="label"))
         for j, answer in enumerate(columns):
             value = values.get((query, answer), math.nan)
             parts.append(_cell(left + j * side, y, side, tall, value, top, look, f"{query} → {answer}: {metric}"))
@@ -72,13 +77,18 @@ def heatmap(
     return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
 
 
-def _length(data: DataInfo, modality: str) -> float:
+def _length(data: DataInfo, modality: str, *, lines: int) -> float:
+    if lines == 1:
+        return len(shortened(data.shown(modality), _LONGEST)) * _LETTER
     return max(len(shortened(modality, _LONGEST)), 8 if modality in data.synthetic else 0) * _LETTER
 
 
-def _named(data: DataInfo, modality: str, x: float) -> Markup:
-    """The name; under it, smaller, that it is synthetic."""
-    parts = [tag("title", data.shown(modality)), tag("tspan", shortened(modality, _LONGEST))]
+def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
+    """The name, and that it is synthetic: behind it, or under it and smaller."""
+    title = tag("title", data.shown(modality))
+    if lines == 1:
+        return title + tag("tspan", shortened(data.shown(modality), _LONGEST))
+    parts = [title, tag("tspan", shortened(modality, _LONGEST))]
     if modality in data.synthetic:
         parts.append(tag("tspan", "synthetic", x=x, dy=10, class_="minor"))
     return Markup("").join(parts)
@@ -106,7 +116,7 @@ def _cell(x: float, y: float, side: float, tall: float, value: float, top: float
             y + tall / 2 + 3.8,
             look.bare(value),
             text_anchor="middle",
-            class_="cell strong" if share > 0.5 else "cell",
+            class_="cell strong" if share > _TURNS_LIGHT else "cell",
         ),
     )
 

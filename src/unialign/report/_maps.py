@@ -16,8 +16,8 @@ Placer = Callable[[Sequence[float]], tuple[float, float]]
 SIDE = 340.0
 PAD = 10.0
 LINKED = 25
-# Points over all panels: keeps a page of six objectives and twelve modalities within its size.
-_MOST_POINTS = 40_000
+# Points of a panel (more would be a blot) and of all panels (keeps a large comparison within the page's size).
+_MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[Projection]) -> float:
@@ -28,7 +28,7 @@ def reach(projections: Sequence[Projection]) -> float:
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
     """The items drawn faintly: all, or evenly spaced ones of a large set."""
-    return spread(items, max(50, _MOST_POINTS // max(1, modalities * panels)))
+    return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
@@ -91,7 +91,7 @@ def space_map(
         SIDE,
         f"Map of the space trained with {label}",
         description,
-        tag("rect", x=0.5, y=0.5, width=SIDE - 1, height=SIDE - 1, rx=6, class_="frame"),
+        tag("rect", x=1, y=1, width=SIDE - 2, height=SIDE - 2, rx=6, class_="frame"),
         line(mid, PAD, mid, SIDE - PAD, class_="grid"),
         line(PAD, mid, SIDE - PAD, mid, class_="grid"),
         *faint,

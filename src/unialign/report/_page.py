@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,7 +25,7 @@ from unialign.report._words import metric_style, verdict
 _BARS = {
     "modality_gap_debiased": "Distance between the modalities' means, less what sampling noise adds. 0: one place.",
     "modality_gap": "The same distance as the field reports it. On a small test set much of it is sampling noise.",
-    "zeta": "Do alignment and uniformity pull against each other? Near 1 in any well-trained space; harmless itself.",
+    "zeta": "Do alignment and uniformity pull against each other? Near 1 in any good space: no harm by itself.",
     "zeta_neg": "The same without the item's own pair: do the negatives oppose alignment?",
     "chi": "How much an item's positives disagree about where it should go. 0: they agree.",
 }
@@ -245,17 +244,12 @@ def _card(results: Results, items: Items, example: _gallery.Example, pictures: P
 def _replace(target: Path, content: bytes) -> None:
     """Write next to the target and rename: a reader sees the old page or the new one, never half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(draft, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp files are private; the page gets the permissions any new file here would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)

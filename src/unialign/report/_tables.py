@@ -80,7 +80,7 @@ def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), value) for name, value in _flattened(mapping).items()]
+    return [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
 
 
 def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:

@@ -121,10 +121,13 @@ def _lead(results: Results, first: str, contests: Sequence[Contest]) -> str:
         return f"{label} wins nowhere: on no headline metric does the paired test put it ahead of {rivals}. {rest}"
     if sums["win"] == total:
         return f"{label} wins everywhere: on every headline metric the paired test puts it ahead of {rivals}."
-    where = listed(dict.fromkeys(results.metrics[c.metric].label for c in contests if c.verdict == "win"))
+    won, lost = (
+        listed(dict.fromkeys(results.metrics[c.metric].label for c in contests if c.verdict == verdict))
+        for verdict in ("win", "lose")
+    )
+    loses = f"loses {sums['lose']} ({lost})" if lost else "loses none"
     return (
-        f"{label} wins {sums['win']} of {count(total, 'comparison')} ({where}), "
-        f"ties {sums['tie'] or 'none'} and loses {sums['lose'] or 'none'}."
+        f"{label} wins {sums['win']} of {count(total, 'comparison')} ({won}), ties {sums['tie'] or 'none'} and {loses}."
     )
 
 

@@ -1,0 +1,288 @@
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from fake_comparison import EMOJI, PIXEL, make_folder
+from safetensors.numpy import load_file, save_file
+
+from unialign.errors import DataError
+from unialign.report import write_report
+
+SECTIONS = ("verdict", "numbers", "maps", "directions", "gaps", "training", "examples", "methods")
+VOID = {"meta", "br", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest and keeps what the tests ask about."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.attributes = [], [], [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, key, value or "") for key, value in attrs)
+        self.ids.extend(value for key, value in attrs if key == "id")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def written(folder):
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def charts(text):
+    return [ElementTree.fromstring(chart) for chart in re.findall(r"<svg.*?</svg>", text, re.S)]
+
+
+def test_a_comparison_gets_every_section(tmp_path):
+    folder = make_folder(tmp_path / "c")
+    path = write_report(folder)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == folder / "report.html"
+    assert [section for section in SECTIONS if section in page.ids] == list(SECTIONS)
+    assert len(page.ids) == len(set(page.ids))
+    assert "speech (synthetic)" in text
+    assert "warm start" in text
+    assert "InfoNCE gives way to GRAM" in text
+    assert "unialign compare --config config.yaml" in text
+    assert "uniformity outweighs alignment 14 times" in text
+
+
+def test_nothing_is_fetched_and_nothing_runs(tmp_path):
+    text = written(make_folder(tmp_path / "c"))
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "image"} & set(page.tags)
+    assert not re.search(r"https?:|@import|javascript:", text)
+    for _, key, value in page.attributes:
+        assert not key.startswith("on")
+        if key in ("href", "src"):
+            assert value.startswith("#")
+
+
+def test_charts_are_well_formed_and_named(tmp_path):
+    found = charts(written(make_folder(tmp_path / "c")))
+    named = [c for c in found if c.get("role") == "img"]
+    assert len(named) > 12
+    for chart in named:
+        assert chart.find("title").text
+        assert chart.find("desc").text
+        assert not re.search(r"nan|inf", ElementTree.tostring(chart, encoding="unicode"))
+    assert all(c.get("aria-hidden") == "true" for c in found if c not in named)
+
+
+def test_the_same_folder_gives_the_same_page(tmp_path):
+    folder = make_folder(tmp_path / "c")
+    first = written(folder)
+    other = write_report(folder, out=tmp_path / "elsewhere" / "page.html")
+    assert other.read_text(encoding="utf-8") == first
+    assert [p.name for p in other.parent.iterdir()] == ["page.html"]
+
+
+def test_hostile_names_stay_text(tmp_path, edited):
+    evil = "<script>alert('x')</script>"
+    names = [evil, "</style><b>", "\ud800 half", "\x00\x07", "", "a" * 400, "{{ 7*7 }}", "\u202eevil", "日本"]
+    folder = make_folder(tmp_path / "c", modalities=["a", evil], items=9, names=names, pictured=())
+
+    def spoil(results):
+        results["data"]["description"] = "<img src=x onerror=alert(1)>"
+        results["data"]["name"] = evil
+        results["objectives"]["unialign"] |= {"label": evil, "note": evil, "settings": {evil: evil}}
+        results["metrics"]["recall@1"] |= {"label": evil, "description": f'" onmouseover="{evil}'}
+        results["runs"][0]["warnings"] = [{"code": evil, "message": evil, "step": 1}]
+
+    edited(folder, spoil)
+    text = written(folder)
+    page = Page(text)
+    assert not {"script", "img"} & set(page.tags)
+    assert text.count("</style>") == 1
+    assert "{{ 7*7 }}" in text
+    assert not any(key.startswith("on") for _, key, _ in page.attributes)
+    assert charts(text)
+
+
+def test_two_modalities_one_objective_no_extras(tmp_path):
+    folder = make_folder(
+        tmp_path / "c", modalities=["rna", "protein"], objectives=["unialign"], seeds=1, items=7, pictured=()
+    )
+    (folder / "items.json").unlink()
+    (folder / "runs" / "unialign-seed0" / "log.jsonl").unlink()
+    text = written(folder)
+    page = Page(text)
+    assert "examples" not in page.ids
+    assert "training" not in page.ids
+    assert "was not compared with a rival" in text
+    assert "unialign train --config config.yaml" in text
+
+
+def test_many_modalities_stay_under_the_size(tmp_path):
+    many = [f"channel {i}" for i in range(12)]
+    objectives = ["unialign", "infonce", "gram", "triangle", "symile", "pmrl"]
+    path = write_report(
+        make_folder(tmp_path / "c", modalities=many, objectives=objectives, seeds=1, items=400, pictured=())
+    )
+    assert path.stat().st_size < 2_000_000
+
+
+def test_only_used_pictures_are_embedded_each_once_and_within_the_budget(tmp_path):
+    text = written(make_folder(tmp_path / "few", items=200))
+    rules = re.findall(r"\.(p\d+)\{background-image", text)
+    assert 0 < len(rules) <= 8 * (1 + 3 * 5)
+    assert len(rules) == len(set(rules))
+    large = PIXEL + b"\0" * 150_000
+    heavy = make_folder(tmp_path / "heavy", items=200, picture=lambda modality, position: large)
+    assert write_report(heavy).stat().st_size < 5_000_000
+
+
+def test_examples_follow_the_rule_and_mark_the_truth(tmp_path):
+    folder = make_folder(tmp_path / "c", items=40, seeds=1)
+    for path in folder.glob("runs/*/embeddings.safetensors"):
+        same = load_file(path)["text"]
+        save_file(dict.fromkeys(EMOJI, same), path)
+    text = written(folder)
+    for title in ("text", "drawing", "speech (synthetic)", "all others"):
+        assert f"<bdi>{title}</bdi> <span" in text
+    assert text.count("✓ truth at rank 1<") == 8 * 3
+    assert text.count("(the true one)") == 8 * 3
+    assert all(f"“<bdi>item {n}</bdi>”" in text for n in (2, 7, 12, 17, 22, 27, 32, 37))
+
+
+def test_absent_rows_are_left_out(tmp_path):
+    folder = make_folder(tmp_path / "c", items=40)
+    for path in folder.glob("runs/*/embeddings.safetensors"):
+        z = {name: rows.copy() for name, rows in load_file(path).items()}
+        z["speech"][::2] = 0
+        save_file(z, path)
+    text = written(folder)
+    assert "20 candidates" not in text  # nothing asks for speech
+    assert "item 1</bdi>" in text
+    assert "“<bdi>item 2</bdi>”" not in text
+    Page(text)
+
+
+def test_dropped_sections_when_optional_pieces_lack(tmp_path, edited):
+    folder = make_folder(tmp_path / "c")
+
+    def bare(results):
+        for run in results["runs"]:
+            del run["directions"]
+        for key in ("environment", "protocol", "comparisons", "metrics", "summary"):
+            del results[key]
+
+    edited(folder, bare)
+    (folder / "thumbnails.zip").unlink()
+    page = Page(written(folder))
+    assert "directions" not in page.ids
+    assert "examples" in page.ids
+
+
+def test_undefined_numbers_are_dashes(tmp_path, edited):
+    folder = make_folder(tmp_path / "c")
+
+    def lose(results):
+        results["summary"]["gram"]["modality_gap"] = {"mean": None, "low": None, "high": None}
+        results["runs"][0]["directions"]["text->image"]["recall@1"] = float("nan")
+
+    edited(folder, lose)
+    text = written(folder)
+    assert "nan" not in re.sub(r"base64,[^)]*", "", text)
+    assert "–" in text
+
+
+def _corrupt(folder, name, content):
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "results.json").unlink(), "results.json is missing"),
+        (lambda f: _corrupt(f, "results.json", b'{"schema": 1, "runs": ['), "not readable JSON"),
+        (lambda f: _corrupt(f, "results.json", b"[" * 200_000), "not readable JSON"),
+        (lambda f: _corrupt(f, "results.json", b"[]"), "schema"),
+        (lambda f: (f / "runs/gram-seed0/embeddings.safetensors").unlink(), "gram seed 0"),
+        (lambda f: _corrupt(f, "runs/gram-seed0/embeddings.safetensors", b"\x08\0\0"), "safetensors"),
+        (lambda f: _corrupt(f, "items.json", b"{}"), "rows"),
+        (lambda f: _corrupt(f, "items.json", b'{"rows": [1, 2], "names": ["a"]}'), "one name"),
+        (lambda f: _corrupt(f, "items.json", b'{"rows": [1, 2]}'), "items.json has 2"),
+        (lambda f: _corrupt(f, "thumbnails.zip", b"PK no"), "zip"),
+    ],
+)
+def test_damaged_folders_are_refused_and_the_old_page_stays(tmp_path, spoil, said):
+    folder = make_folder(tmp_path / "c", items=12)
+    (folder / "report.html").write_text("old")
+    spoil(folder)
+    with pytest.raises(DataError, match=said):
+        write_report(folder)
+    assert (folder / "report.html").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda z: z.pop("speech"), "no 'speech'"),
+        (lambda z: z.update(speech=z["speech"][:5]), "has 5 rows"),
+        (lambda z: z.update(speech=np.full_like(z["speech"], np.nan)), "'speech' row 0 is not finite"),
+        (lambda z: z.update(speech=z["speech"][:, :4].copy()), "shapes differ"),
+        (lambda z: z.update(speech=np.ones(z["speech"].shape, np.int64)), "int64"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(tmp_path, change, said):
+    folder = make_folder(tmp_path / "c", items=12)
+    path = folder / "runs/unialign-seed0/embeddings.safetensors"
+    z = load_file(path)
+    change(z)
+    save_file(z, path)
+    with pytest.raises(DataError, match=said):
+        write_report(folder)
+
+
+def test_a_run_outside_the_folder_is_refused(tmp_path, edited):
+    folder = make_folder(tmp_path / "c", items=12)
+    edited(folder, lambda results: results["runs"][0].update(folder="../../elsewhere"))
+    with pytest.raises(DataError, match="outside its folder"):
+        write_report(folder)
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    folder = make_folder(tmp_path / "c", items=12, pictured=())
+    with zipfile.ZipFile(folder / "thumbnails.zip", "w") as archive:
+        for i in range(12):
+            archive.writestr(f"image/{i}.webp", b"picture" * 9)
+    content = (folder / "thumbnails.zip").read_bytes()
+    (folder / "thumbnails.zip").write_bytes(content.replace(b"picture", b"pictuRe"))
+    with pytest.raises(DataError, match=r"image/\d+.webp is damaged"):
+        write_report(folder)
+
+
+def test_a_half_written_log_line_is_skipped(tmp_path):
+    folder = make_folder(tmp_path / "c", items=12)
+    with open(folder / "runs/unialign-seed0/log.jsonl", "a") as log:
+        log.write('{"step": 99, "lo\n[]\n{"step": null, "loss": 1}\n')
+    Page(written(folder))
+
+
+def test_torch_is_not_needed(tmp_path):
+    folder = make_folder(tmp_path / "c", items=12)
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from unialign.report import write_report\n"
+        f"write_report({json.dumps(str(folder))})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

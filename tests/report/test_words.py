@@ -1,0 +1,146 @@
+import math
+
+import pytest
+
+from unialign.errors import DataError
+from unialign.report import text_table, verdict_lines
+from unialign.report._numbers import style
+
+
+def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=None):
+    means = {"unialign": 0.312, "infonce": 0.289, "gram": 0.2}
+    labels = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
+    gaps = {"unialign": 0.012, "infonce": 0.03, "gram": 0.03}
+    return {
+        "schema": 1,
+        "data": {"name": "emoji", "modalities": ["image", "text"]},
+        "objectives": {o: {"label": labels[o], "note": "warm start" if o == "gram" else ""} for o in objectives},
+        "metrics": metrics
+        or {
+            "recall@1": {"label": "R@1", "unit": "percent", "higher_is_better": True, "headline": True},
+            "gap": {"label": "gap", "unit": "number", "higher_is_better": False, "headline": True},
+            "other": {"label": "other", "unit": "number"},
+        },
+        "runs": [{"objective": o, "seed": 0, "metrics": {"recall@1": means[o], "gap": gaps[o]}} for o in objectives],
+        "summary": {
+            o: {
+                "recall@1": {"mean": means[o], "low": means[o] - 0.01, "high": means[o] + 0.01},
+                "gap": {"mean": gaps[o], "low": gaps[o] - 0.002, "high": gaps[o] + 0.002},
+            }
+            for o in objectives
+        },
+        "comparisons": list(comparisons),
+    }
+
+
+def contest(verdict, *, metric="recall@1", rival="infonce", difference=0.023, low=0.011, high=0.035, p=0.004):
+    return {
+        "metric": metric,
+        "objective": "unialign",
+        "rival": rival,
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p": p / 4,
+        "p_holm": p,
+        "verdict": verdict,
+        "higher_is_better": metric != "gap",
+    }
+
+
+def test_a_win_is_said_with_difference_and_interval():
+    lines = verdict_lines(results(contest("win")))
+    assert lines == [
+        "UniAlign wins everywhere: on every headline metric the paired test puts it ahead of InfoNCE.",
+        "Against InfoNCE: 1 win, 0 ties, 0 losses.",
+        "  On R@1 UniAlign wins: 31.2 % against 28.9 %, 2.3 points higher (95 % interval 1.1 to 3.5 higher; p = 0.004).",
+    ]
+
+
+def test_a_tie_says_both_sides_of_its_interval():
+    lines = verdict_lines(results(contest("tie", low=-0.006, high=0.052, p=0.3)))
+    assert "from 0.6 lower to 5.2 higher; p = 0.30), no reliable difference." in lines[-1]
+
+
+def test_a_tie_whose_interval_excludes_zero_names_the_correction():
+    assert verdict_lines(results(contest("tie", p=0.08)))[-1].endswith(
+        "not significant once corrected for the number of tests."
+    )
+
+
+def test_a_lower_gap_is_a_win_and_says_that_lower_is_better():
+    line = verdict_lines(results(contest("win", metric="gap", difference=-0.018, low=-0.022, high=-0.014)))[-1]
+    assert "On gap (lower is better) UniAlign wins: 0.012 against 0.030, 0.018 lower" in line
+    assert "0.014 to 0.022 lower" in line
+
+
+def test_no_win_anywhere_is_said_plainly():
+    lines = verdict_lines(
+        results(contest("tie"), contest("lose", rival="gram", difference=-0.02, low=-0.03, high=-0.01))
+    )
+    assert lines[0].startswith("UniAlign wins nowhere: on no headline metric does the paired test put it ahead of")
+    assert "InfoNCE or GRAM. Of 2 comparisons it ties 1 and loses 1." in lines[0]
+
+
+def test_the_lead_names_where_it_wins_and_loses():
+    lines = verdict_lines(results(contest("win"), contest("lose", metric="gap")))
+    assert lines[0] == "UniAlign wins 1 of 2 comparisons (R@1), ties none and loses 1 (gap)."
+
+
+def test_one_objective_gives_numbers_and_no_verdict():
+    (line,) = verdict_lines(results(objectives=("unialign",)))
+    assert "no verdict" in line
+    assert "R@1 31.2 % (95 % interval 30.2 to 32.2)" in line
+
+
+def test_the_table_has_intervals_notes_and_a_star_only_where_the_tests_say_so():
+    both = (contest("win"), contest("win", rival="gram"))
+    lines = text_table(
+        results(*both, contest("win", metric="gap"), contest("tie", metric="gap", rival="gram"))
+    ).splitlines()
+    assert lines[0].split() == ["UniAlign", "InfoNCE", "GRAM", "[1]"]
+    assert "31.2 [30.2, 32.2] *" in lines[2]
+    assert "28.9 [27.9, 29.9]" in lines[2]
+    assert "*" not in lines[3]
+    assert lines[-1] == "[1] GRAM: warm start"
+    assert all(ord(c) < 128 for line in lines for c in line)
+
+
+def test_a_rival_is_starred_when_it_beats_the_first_which_beats_the_rest():
+    chain = (contest("lose"), contest("win", rival="gram"))
+    row = text_table(results(*chain)).splitlines()[2]
+    assert row.count("*") == 1
+    assert "28.9 [27.9, 29.9] *" in row
+
+
+def test_the_contracts_bare_file_is_enough():
+    bare = {key: results()[key] for key in ("schema", "data", "runs")}
+    assert "0.312" in text_table(bare)
+    assert "no paired tests" in verdict_lines(bare)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 2}, "schema 2"),
+        ({"runs": []}, "no runs"),
+        ({"data": {"name": "x", "modalities": ["a"]}}, "at least 2 modalities"),
+        ({"comparisons": [contest("draw")]}, "'draw'"),
+        ({"comparisons": [contest("win", rival="nobody")]}, "'nobody'"),
+        ({"runs": [{"objective": "nobody", "seed": 0, "metrics": {}}]}, "'nobody'"),
+        ({"runs": [{"objective": "gram", "seed": "x", "metrics": {}}]}, "seed 'x'"),
+        ({"metrics": []}, "'metrics'"),
+    ],
+)
+def test_odd_results_are_refused_by_name(change, said):
+    with pytest.raises(DataError, match=said):
+        verdict_lines(results() | change)
+
+
+def test_a_row_of_numbers_shares_its_decimals():
+    assert style([0.03, 0.004], unit="number").bare(0.03) == "0.030"
+    assert style([61.2, 5.0], unit="number").bare(5.0) == "5.0"
+    assert style([0.5], unit="percent").value(0.312) == "31.2 %"
+    assert style([0.5], unit="number").bare(-0.0001) == "0.000"
+    assert style([0.5], unit="number").bare(-0.5) == "−0.500"
+    assert style([], unit="number").value(math.nan) == "–"
