@@ -103,7 +103,7 @@ def _seeds(parser: ArgumentParser, default: list[int] | None) -> None:
 
 
 def _resamples(parser: ArgumentParser) -> None:
-    parser.add_argument("--resamples", type=int, default=None, help="bootstrap resamples (default: 1000)")
+    parser.add_argument("--resamples", type=int, default=None, help="bootstrap resamples (default: 2000)")
 
 
 def _workers(parser: ArgumentParser) -> None:

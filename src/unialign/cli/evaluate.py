@@ -47,7 +47,7 @@ def run(options: Namespace) -> int:
         seeds=(0,),
         split=options.split,
         anchor=options.anchor,
-        resamples=options.resamples or 1000,
+        **({} if options.resamples is None else {"resamples": options.resamples}),
         selection="an existing space, nothing was trained",
     )
     parameters = sum(p.numel() for p in space.parameters())

@@ -1,10 +1,7 @@
 """`unialign train`: one space."""
 
-import sys
+import dataclasses
 from argparse import Namespace
-from typing import Any
-
-from tqdm import tqdm
 
 from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
@@ -20,12 +17,6 @@ def run(options: Namespace) -> int:
     data, train = _config(options)
     store = open_store(data, train.modalities, None)
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
-    bar = tqdm(unit="step", disable=not sys.stderr.isatty(), leave=False)
-
-    def on_step(step: int, steps: int, record: dict[str, Any]) -> None:
-        bar.total = steps
-        bar.update(step - bar.n)
-
     try:
         record = run_once(
             store,
@@ -34,14 +25,12 @@ def run(options: Namespace) -> int:
             split=options.split,
             resume=options.resume,
             device=options.device,
-            on_step=on_step,
+            progress="auto",
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; a checkpoint is in {shown(options.out)}, the same command continues from it"
         ) from None
-    finally:
-        bar.close()
     for warning in record.warnings:
         say(f"health: {warning['message']}")
     entry = Entry(label=train.objective, train=train)
@@ -66,7 +55,7 @@ def _config(options: Namespace) -> tuple[str, TrainConfig]:
     settings = training_settings(options)
     if options.objective is not None and options.objective != train.objective:
         # Another objective has other options; those of the file would not fit it.
-        train = train.replace(objective=options.objective, objective_options={})
+        train = dataclasses.replace(train, objective=options.objective, objective_options={})
     if options.seed is not None:
         settings["seed"] = options.seed
     return str(data), with_settings(train, settings)

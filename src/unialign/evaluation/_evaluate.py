@@ -201,7 +201,7 @@ def _label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, St
                 )
                 rows_KN.append(_scatter(result, queries[result.rows], "map", len(labels_N)))
     vector, item = (batch.present_MB & known_N).nonzero(as_tuple=True)
-    classes = labels_N[item].unique()
+    classes = torch.unique(labels_N[item])
     if not rows_KN or len(classes) < 2:
         return {}
     clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
@@ -237,7 +237,7 @@ def _wang_isola(x_ND: Tensor) -> float:
     """log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles: O(N) memory."""
     x_ND = x_ND.double()
     total = -float(len(x_ND))  # the N self pairs, one each
-    for tile_TD in x_ND.split(1024):
+    for tile_TD in torch.split(x_ND, 1024):
         total += float(log_kernel(tile_TD @ x_ND.mT, kernel="wang_isola", temperature=1.0).exp().sum())
     pairs = len(x_ND) * (len(x_ND) - 1)
     return float(torch.log(torch.tensor(max(total, 0.0) / pairs, dtype=torch.float64)))

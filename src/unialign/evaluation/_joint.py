@@ -37,15 +37,16 @@ class _Tuples:
     def score(self, target_tD: Tensor, kind: JointScore) -> Tensor:
         """(n, t) score of each tuple with each target vector, larger is better."""
         if kind == "cosine":
-            return (self.sum_nD / self.count_n[:, None]) @ target_tD.mT
+            return torch.matmul(self.sum_nD / self.count_n[:, None], target_tD.mT)
         if kind == "centroid":
             length_n1 = torch.linalg.vector_norm(self.sum_nD, dim=1, keepdim=True).clamp(min=1e-12)
-            return (self.sum_nD / length_n1) @ target_tD.mT
+            return torch.matmul(self.sum_nD / length_n1, target_tD.mT)
         if kind != "volume":
             raise ConfigError(f"unknown joint score {kind!r}; expected one of {', '.join(JOINT_SCORES)}")
         det_n, adj_nKK = self._volume_parts()
         cosine_Knt = self.z_KnD @ target_tD.mT
-        return -(det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt))
+        square_nt = det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt)
+        return torch.neg(square_nt)
 
     def _volume_parts(self) -> tuple[Tensor, Tensor]:
         z_nKD = self.z_KnD.transpose(0, 1)

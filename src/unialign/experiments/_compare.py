@@ -1,5 +1,6 @@
 """A comparison: every entry with every seed, in one or several processes, then intervals and verdicts."""
 
+import dataclasses
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,7 @@ def compare(
             data=config.data,
             modalities=config.modalities,
             fingerprint=store.fingerprint,
-            train=entry.train.replace(seed=seed),
+            train=dataclasses.replace(entry.train, seed=seed),
             folder=folder / "runs" / f"{key}-seed{seed}",
             split=config.split,
             anchor=config.anchor,

@@ -9,9 +9,13 @@ from typing import Any
 import yaml
 
 from unialign.errors import ConfigError
+from unialign.evaluation import METRICS
 from unialign.train import TrainConfig
 
 __all__ = ["CompareConfig", "Entry", "read_yaml", "write_yaml"]
+
+
+HEADLINE_METRICS = sum(metric.headline == "yes" for metric in METRICS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     split: str = "test"
     anchor: str | None = None
-    resamples: int = 1000
+    resamples: int = 2000
     selection: str = ""
     fingerprint: str | None = field(default=None)
 
@@ -54,8 +58,13 @@ class CompareConfig:
             raise ConfigError(f"seeds must be one or more different integers, got {list(self.seeds)}")
         if self.split not in ("train", "val", "test"):
             raise ConfigError(f"unknown split {self.split!r}; expected train, val or test")
-        if self.resamples < 100:
-            raise ConfigError(f"resamples must be at least 100 for a 95 % interval, got {self.resamples}")
+        # The smallest p of R resamples is 2 / (R + 1), and Holm multiplies it by the number of tests.
+        least = max(100, 40 * HEADLINE_METRICS * (len(self.entries) - 1))
+        if self.resamples < least:
+            raise ConfigError(
+                f"resamples must be at least {least} for {len(self.entries)} objectives, or no difference could be "
+                f"significant after correction; got {self.resamples}"
+            )
         for key in self.entries:
             if not key or not all(c.isalnum() or c in "-_." for c in key) or key.startswith("."):
                 raise ConfigError(f"entry {key!r} must be a file name of letters, digits, '-', '_' and '.'")

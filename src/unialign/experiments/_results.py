@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Atomic; NaN and infinity become null, which JSON has no words for."""
     text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with open(partial, "w", encoding="utf-8") as file:
                 file.write(text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from error
 

@@ -2,10 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -47,9 +46,9 @@ def run(
     *,
     split: str,
     anchor: str | None = None,
-    resume: str = "auto",
+    resume: Literal["never", "auto", "must"] = "auto",
     device: str = "auto",
-    on_step: Callable[..., None] | None = None,
+    progress: Literal["auto", "none"] = "none",
 ) -> RunRecord:
     """Train (or continue, or just read back) the run of a folder and evaluate its split.
 
@@ -64,7 +63,7 @@ def run(
     record = _read_done(folder, store, split)
     if record is None:
         started = time.perf_counter()
-        result = fit(store, config, out=folder, resume=resume, device=device, on_step=on_step)
+        result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
         record = {
             "schema": 1,
             "fingerprint": store.fingerprint,

@@ -1,5 +1,6 @@
 """Choosing settings on the validation split: the same number of trials, steps and seeds for every objective."""
 
+import dataclasses
 import hashlib
 import itertools
 import random
@@ -57,7 +58,7 @@ def search(
         config = with_settings(base, settings)
         metrics: list[dict[str, float]] = []
         for seed in seeds:
-            result = fit(store, config.replace(seed=seed))
+            result = fit(store, dataclasses.replace(config, seed=seed), progress="none")
             metrics.append(evaluate_split(embed_split(result.space, store, "val"), store, "val").metrics)
         means = {key: float(torch.tensor([m[key] for m in metrics]).mean()) for key in metrics[0]}
         yield {

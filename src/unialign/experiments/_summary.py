@@ -59,19 +59,18 @@ def compare_entries(
     *,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The first entry against every other one on every metric that both have.
+    """The first entry against every other one on every metric that both have and in which one direction is better.
 
     Returns:
         Records with `metric`, `objective`, `rival`, `difference` (first minus rival), `low`, `high`, `p`, `p_holm`
-        (headline metrics only), `verdict` (`win`, `tie`, `lose`; None where neither direction is better) and
-        `higher_is_better`.
+        (headline metrics only), `verdict` (`win`, `tie`, `lose`) and `higher_is_better`.
     """
     records: list[dict[str, Any]] = []
     for rival in runs:
         if rival == first:
             continue
         for metric, description in METRICS.items():
-            if metric not in resampled[first] or metric not in resampled[rival]:
+            if description.better == "neither" or metric not in resampled[first] or metric not in resampled[rival]:
                 continue
             points_S = torch.tensor(
                 [a.metrics[metric] - b.metrics[metric] for a, b in zip(runs[first], runs[rival], strict=True)],
@@ -89,7 +88,7 @@ def compare_entries(
                     "low": low,
                     "high": high,
                     "p": _two_sided(difference_R),
-                    "higher_is_better": {"higher": True, "lower": False}.get(description.better),
+                    "higher_is_better": description.better == "higher",
                 }
             )
     _judge(records)
@@ -102,9 +101,7 @@ def _judge(records: list[dict[str, Any]]) -> None:
         record["p_holm"] = float(corrected)
     for record in records:
         p = record.get("p_holm", record["p"])
-        if record["higher_is_better"] is None:
-            record["verdict"] = None
-        elif math.isnan(p) or p >= ALPHA:
+        if math.isnan(p) or p >= ALPHA:
             record["verdict"] = "tie"
         else:
             record["verdict"] = "win" if (record["difference"] > 0) == record["higher_is_better"] else "lose"
