@@ -272,6 +272,16 @@ def test_determinants_do_not_flip_their_sign():
     torch.testing.assert_close(gram_volume(exact).double(), truth_B, rtol=0, atol=3e-7)
 
 
+@pytest.mark.parametrize("distance", [1e-3, 1e-2])
+def test_true_pairs_keep_their_digits_in_float32(distance: float):
+    # det(H) - g' adj(H) g cancels to a rounding error of 1e-7 here, a volume of 3e-4; true pairs go another way.
+    base = torch.nn.functional.normalize(draw(30, 20, 8), dim=-1)
+    near = {f"m{m}": (base + distance * draw(31 + m, 20, 8)).float() for m in range(3)}
+    truth_B = gram_volume({m: z.double() for m, z in near.items()})
+    own_B = cross_volumes(make_batch(near), anchor=0, eps=0.0).diagonal()
+    torch.testing.assert_close(own_B.double(), truth_B, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", range(1, 7))
 def test_determinant_and_adjugate(size: int):
     matrix = draw(14, 3, size, size)
