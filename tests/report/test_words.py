@@ -53,7 +53,8 @@ def test_a_win_is_said_with_difference_and_interval():
     assert lines == [
         "UniAlign wins everywhere: on every headline metric the paired test puts it ahead of InfoNCE.",
         "Against InfoNCE: 1 win, 0 ties, 0 losses.",
-        "  On R@1 UniAlign wins: 31.2 % against 28.9 %, 2.3 points higher (95 % interval 1.1 to 3.5 higher; p = 0.004).",
+        "  On R@1 UniAlign wins: 31.2 % against 28.9 %, 2.3 points higher "
+        "(95 % interval 1.1 to 3.5 higher; p = 0.004).",
     ]
 
 
@@ -111,6 +112,13 @@ def test_a_rival_is_starred_when_it_beats_the_first_which_beats_the_rest():
     row = text_table(results(*chain)).splitlines()[2]
     assert row.count("*") == 1
     assert "28.9 [27.9, 29.9] *" in row
+
+
+def test_no_star_for_a_metric_outside_the_declared_tests():
+    metrics = results()["metrics"]
+    metrics["gap"]["headline"] = False
+    won = [contest("win", metric="gap"), contest("win", metric="gap", rival="gram"), contest("tie")]
+    assert "*" not in text_table(results(*won, metrics=metrics), metrics=["recall@1", "gap"])
 
 
 def test_the_contracts_bare_file_is_enough():

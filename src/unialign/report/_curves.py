@@ -112,7 +112,8 @@ def chart(key: str, objective: str, panel: Panel, last: int, switched: Sequence[
 def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[list[tuple[int, float]]]:
     """Cut at a switch: before and after are different losses, a line between them would mean nothing."""
     edges = [-math.inf, *cuts, math.inf]
-    return [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
+    parts = [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
+    return [part * 2 if len(part) == 1 else part for part in parts]  # a line of one point would not be drawn
 
 
 def _series(lines: Sequence[LogLine], value: Callable[[LogLine], float]) -> list[tuple[int, float]]:

@@ -65,8 +65,7 @@ def directions(modalities: Sequence[str], pictured: set[str], anchor: str) -> li
 
 def examples(comparison: Comparison, items: Items, spaces: Mapping[str, Space]) -> list[Example]:
     results = comparison.results
-    anchor = str(results.protocol.get("anchor", ""))
-    ways = directions(results.data.modalities, comparison.thumbnails.modalities, anchor)
+    ways = directions(results.data.modalities, comparison.thumbnails.modalities, results.anchor)
     complete = [n for n in np.argsort(items.rows, kind="stable") if all(_whole(s, int(n)) for s in spaces.values())]
     chosen = [int(complete[i]) for i in spread(len(complete), QUERIES)]
     # In turn, so that a direction's items come from all over the list; shown direction by direction.

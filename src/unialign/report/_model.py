@@ -78,6 +78,7 @@ class DataInfo:
     synthetic: frozenset[str]
     description: str
     sources: tuple[str, ...]
+    made: Mapping[str, str]  # modality -> what made its features, where known
 
     def shown(self, modality: str) -> str:
         """The modality's name as the page prints it: made-up channels say so everywhere."""
@@ -109,6 +110,14 @@ class Results:
 
     def estimate(self, objective: str, metric: str) -> Estimate:
         return self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
+
+    @property
+    def anchor(self) -> str:
+        """The modality that the protocol names, or else the first objective's settings; "" where neither does."""
+        settings = next(iter(self.objectives.values())).settings
+        options = settings.get("objective_options")
+        places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
+        return next((str(place["anchor"]) for place in places if place.get("anchor")), "")
 
     def runs_of(self, objective: str) -> list[Run]:
         return sorted((run for run in self.runs if run.objective == objective), key=lambda run: run.seed)

@@ -99,7 +99,7 @@ def _text(results: Results) -> dict[str, Any]:
         "seeds": results.seeds,
         "verdict": found,
         "strips": strips,
-        "tests": len(results.contests),
+        "tests": sum(len(rival.sentences) for rival in found.rivals),
         "rows": metric_rows(results),
         "settings": settings_rows(results),
         "protocol": plain_rows(results.protocol),

@@ -8,7 +8,7 @@ from typing import Any
 
 from unialign.report._model import Metric, Results
 from unialign.report._numbers import DASH, count
-from unialign.report._words import best, metric_style
+from unialign.report._words import best, headline, metric_style
 
 # Against the first objective, the one under test. A sign beside the colour: it survives print and colour blindness.
 _MARKS = {
@@ -51,7 +51,7 @@ def _cell(results: Results, metric: Metric, objective: str, winner: str | None) 
     known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
-    for contest in results.contests:
+    for contest in results.contests if metric in headline(results) else ():
         if (contest.metric, contest.objective, contest.rival) == (metric.key, first, objective):
             mark, side, meaning = _MARKS[contest.verdict]
     return Cell(
@@ -67,6 +67,8 @@ def _cell(results: Results, metric: Metric, objective: str, winner: str | None) 
 def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
     """Every setting of any objective; the ones that differ first, since those are what a reader looks for."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
+    for settings in flat.values():
+        settings.pop("seed", None)  # one of several: the header has them all
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
     rows = [(name, [flat[key].get(name, DASH) for key in flat]) for name in names]
     rows.sort(key=lambda row: len(set(row[1])) == 1)
@@ -80,7 +82,8 @@ def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
+    rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
+    return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:
