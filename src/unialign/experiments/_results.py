@@ -46,8 +46,15 @@ def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict
         "test_items": test_items,
         "synthetic": [name for name, provenance in columns.items() if provenance.get("synthetic")],
         "description": str(store.provenance.get("title", "")),
+        "sources": [_source(source) for source in store.provenance.get("sources", [])],
         "columns": columns,
     }
+
+
+def _source(source: Any) -> str:
+    if not isinstance(source, Mapping):
+        return str(source)
+    return f"{source.get('what', source.get('package', '?'))}: {source.get('licence', 'licence not stated')}"
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:

@@ -66,8 +66,10 @@ def unit_alignment(
         x_PBD, y_PBD, pairs_PB = z_MBD[left], z_MBD[right], present_MB[left] & present_MB[right]
     elif anchor == "centroid":
         x_PBD = z_MBD
-        y_PBD = unit_centroids(batch)[None].expand_as(z_MBD)
-        pairs_PB = present_MB & (present_MB.sum(0) >= 2)
+        centroid_BD, defined_B = unit_centroids(batch)
+        y_PBD = centroid_BD[None].expand_as(z_MBD)
+        # Vectors that cancel have no centroid to align to.
+        pairs_PB = present_MB & (present_MB.sum(0) >= 2) & defined_B
     else:
         a = batch.index(anchor)
         others = [m for m in range(len(batch.names)) if m != a]

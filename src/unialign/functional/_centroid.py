@@ -21,13 +21,14 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
     """
-    return unit_centroids(make_batch(embeddings, present=present, minimum=1))
+    return unit_centroids(make_batch(embeddings, present=present, minimum=1))[0]
 
 
-def unit_centroids(batch: Batch) -> Tensor:
+def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Centroids of a validated batch, and the (B,) mask of items that have a direction."""
     sum_BD = batch.z_MBD.sum(0)
     # Not vector_norm(...).clamp: its gradient at an exact 0 would be NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
     sound_B1 = square_B1 > 1e-12
     norm_B1 = torch.sqrt(torch.where(sound_B1, square_B1, 1.0))
-    return torch.where(sound_B1, sum_BD / norm_B1, 0.0)
+    return torch.where(sound_B1, sum_BD / norm_B1, 0.0), sound_B1[:, 0]

@@ -2,7 +2,7 @@
 
 The squared volume is a determinant, a polynomial of the cosines, and is computed as one: no inverse, no factorisation,
 so that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
-Float64 throughout: in float32 the determinant of nearly equal vectors is rounding noise of either sign.
+Determinants of tuples are taken in float64: in float32 that of nearly equal vectors is rounding noise of either sign.
 
 Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` width.
 """

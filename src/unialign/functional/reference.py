@@ -115,15 +115,12 @@ def _tuple(rows: Rows, i: int) -> list[Tensor]:
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
-    """Normalised mean of each tuple, Eq. 11; 0 if the vectors cancel, None if there are none."""
+    """Normalised mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
         vectors = _tuple(rows, i)
-        if not vectors:
-            result.append(None)
-            continue
-        total = torch.stack(vectors).sum(0)
-        result.append(total / total.norm() if total.norm() > 1e-6 else torch.zeros_like(total))
+        total = torch.stack(vectors).sum(0) if vectors else None
+        result.append(None if total is None or total.norm() <= 1e-6 else total / total.norm())
     return result
 
 

@@ -38,7 +38,8 @@ class Objective(nn.Module):
     """A training loss over all modalities; subclasses say what its terms are.
 
     The call normalises rows itself, accepts missing modalities and equal items, and computes in float32 or better
-    whatever the autocast setting.
+    whatever the autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix
+    products of the gradient are half precision.
     """
 
     name: ClassVar[str]

@@ -143,13 +143,14 @@ class UniAlign(Objective):
         terms: dict[str, Term] = {}
         tuples_B = batch.present_MB.sum(0) >= 2
         if self.centroid_weight != 0:
+            centroid_BD, defined_B = unit_centroids(batch)
             value, defined = unit_uniformity(
-                unit_centroids(batch),
+                centroid_BD,
                 kernel=self.kernel,
                 temperature=self.temperature if self.centroid_temperature is None else self.centroid_temperature,
                 reduction=self.reduction,
                 order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
-                present_B=tuples_B,
+                present_B=tuples_B & defined_B,
                 ids_B=batch.ids_B,
             )
             if bool(defined):
