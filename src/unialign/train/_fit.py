@@ -20,7 +20,7 @@ from unialign.train._engine import Engine
 from unialign.train._log import RunLog
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
-from unialign.train._progress import ProgressMode
+from unialign.train._progress import ProgressMode, check_progress
 from unialign.train._run_folder import Resume, RunFolder, check_resume
 
 __all__ = ["FitResult", "fit"]
@@ -75,6 +75,7 @@ def fit(
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     check_resume(resume, out)
+    check_progress(progress)
     target = _device(device, config)
     config = _resolve(store, config, out)
     modalities = config.modalities or ()

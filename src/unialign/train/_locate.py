@@ -19,7 +19,7 @@ def explain(
 ) -> NonFiniteError:
     """The error that names modality, row of the store and step (counted from 1).
 
-    Looks at the embeddings first, then at the gradient by embedding, then at the gradient of the heads row by row.
+    Looks at the embeddings first, then at the gradient by embedding, last for the row with the largest gradient.
     """
     engine.optimizer.zero_grad(set_to_none=True)
     found = None
@@ -27,7 +27,7 @@ def explain(
         features, present, ids = engine.data.batch(rows_B.to(engine.device))
         raw = engine.embed(step, micro, features, present)
         found = _bad_embedding(engine, raw, present, rows_B)
-        found = found or _bad_gradient(engine, objective, raw, present, ids, rows_B)
+        found = found or _bad_gradient(engine, objective, features, raw, present, ids, rows_B)
         if found is not None:
             break
     what = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
@@ -56,6 +56,7 @@ def _bad_embedding(
 def _bad_gradient(
     engine: "Engine",
     objective: Objective,
+    features: dict[str, Tensor],
     raw: dict[str, Tensor],
     present: dict[str, Tensor] | None,
     ids: Tensor | None,
@@ -76,17 +77,25 @@ def _bad_gradient(
             return _sentence(engine, name, rows_B, row, f"has a gradient{where} that is not finite", int(bad_B.sum()))
     if culprits:
         return f"the term {', '.join(map(repr, culprits))} is not finite"
-    for name, z_BD, g_BD in zip(raw, raw.values(), gradients, strict=True):
+    return _largest_gradient(engine, features, dict(zip(leaves, gradients, strict=True)), rows_B)
+
+
+def _largest_gradient(
+    engine: "Engine", features: dict[str, Tensor], gradients: dict[str, Tensor | None], rows_B: Tensor
+) -> str | None:
+    """The row that contributes most to a gradient that is finite by row and overflows in the sum."""
+    largest, found = -1.0, None
+    for name, g_BD in gradients.items():
         if g_BD is None:
             continue
-        parameters = list(engine.space.heads[engine.space.modalities.index(name)].parameters())
-        for row in range(len(rows_B)):
-            parts = torch.autograd.grad(
-                z_BD[row], parameters, g_BD[row].to(z_BD.dtype), retain_graph=True, allow_unused=True
-            )
-            if not all(part is None or bool(torch.isfinite(part).all()) for part in parts):
-                return _sentence(engine, name, rows_B, row, "gives its head a gradient that is not finite", 1)
-    return None
+        # A row adds (gradient of its embedding) x (its features) to the gradient of the first layer.
+        share_B = g_BD.double().norm(dim=1) * features[name].double().norm(dim=1)
+        row = int(share_B.argmax())
+        if float(share_B[row]) > largest:
+            largest = float(share_B[row])
+            what = f"has the largest share, about {largest:.1e}, in a gradient that overflows"
+            found = _sentence(engine, name, rows_B, row, what, 1)
+    return found
 
 
 def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, count: int) -> str:

@@ -54,6 +54,8 @@ class RunLog:
         self.records: list[dict[str, Any]] = []
         if path is None:
             return
+        if "tensorboard" in log_to:
+            self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
         self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
         try:
             rewritten = path.with_name(f".{path.name}.partial")
@@ -62,8 +64,6 @@ class RunLog:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._cannot_write(error) from error
-        if "tensorboard" in log_to:
-            self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from unialign.train._engine import Engine, Outcome
 from unialign.train._interrupt import StopRequest
 from unialign.train._log import RunLog
 from unialign.train._monitor import HealthMonitor
-from unialign.train._progress import Progress
+from unialign.train._progress import Progress, ProgressMode
 from unialign.train._run_folder import RunFolder
 
 __all__ = ["Loop", "OnStep", "environment"]
@@ -34,7 +34,7 @@ class Loop:
         earlier = log.history
         self.seconds_before = float(earlier[-1]["seconds"]) if earlier else 0.0
 
-    def train(self, done: int, on_step: OnStep | None, progress: str) -> None:
+    def train(self, done: int, on_step: OnStep | None, progress: ProgressMode) -> None:
         """Take the steps after `done`; leave a checkpoint at the end or when asked to stop."""
         bar = Progress(progress, steps=self.steps, done=done, label=self.config.objective)
         started = time.perf_counter()

@@ -100,7 +100,8 @@ class HealthMonitor:
             rank = float(effective_rank(z_BD))
             numbers[f"rank/{name}"] = rank
             available = min(rows - 1, z_BD.shape[1])
-            if available >= 2 and rank < max(1.1, TINY_RANK * available):
+            # A space that is one point has been reported above.
+            if cosine <= COLLAPSED_COSINE and available >= 2 and rank < max(1.1, TINY_RANK * available):
                 self.warn(
                     f"{name!r} uses {rank:.1f} of {available} directions (effective rank); "
                     f"its items are told apart along next to nothing",

@@ -9,11 +9,17 @@ from tqdm import tqdm
 
 from unialign.errors import ConfigError
 
-__all__ = ["Progress", "ProgressMode"]
+__all__ = ["Progress", "ProgressMode", "check_progress"]
 
 ProgressMode = Literal["auto", "bar", "lines", "none"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+def check_progress(mode: str) -> None:
+    """`ConfigError` unless the mode is known."""
+    if mode not in get_args(ProgressMode):
+        raise ConfigError(f"unknown progress {mode!r}; expected one of {', '.join(get_args(ProgressMode))}")
 
 
 class Progress:
@@ -23,9 +29,7 @@ class Progress:
         mode: `auto` is `bar` on a terminal and `lines` elsewhere; short runs print no line at all.
     """
 
-    def __init__(self, mode: str, *, steps: int, done: int, label: str) -> None:
-        if mode not in get_args(ProgressMode):
-            raise ConfigError(f"unknown progress {mode!r}; expected one of {', '.join(get_args(ProgressMode))}")
+    def __init__(self, mode: ProgressMode, *, steps: int, done: int, label: str) -> None:
         if mode == "auto":
             mode = "bar" if sys.stderr.isatty() else "lines"
         self._lines = mode == "lines"

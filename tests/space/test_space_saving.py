@@ -1,0 +1,319 @@
+"""A saved space comes back, or is refused with the name of the file; nothing in it is ever executed."""
+
+import builtins
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.space import Space, _files, _saving
+
+
+class Canary:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (builtins.open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def space() -> Space:
+    torch.manual_seed(0)
+    space = Space(
+        {"type": 6, "rna.seq": 4}, dim=5, hidden=7, dropout=0.25, metadata={"training": {"objective": "gram"}}
+    )
+    space.features[0].mean.fill_(3.0)
+    return space
+
+
+@pytest.fixture
+def saved(space: Space, tmp_path: Path) -> Path:
+    space.save_pretrained(tmp_path / "space")
+    return tmp_path / "space"
+
+
+def weights(space: Space) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in space.state_dict().items()}
+
+
+def reseal(saved: Path, change: dict) -> None:
+    """Change config.json as a forger who knows the seal would."""
+    body = _files.read_json(saved / "config.json") | change
+    (saved / "config.json").unlink()
+    _files.write_json(saved / "config.json", body)
+
+
+def forge_weights(saved: Path, data: bytes) -> None:
+    (saved / "model.safetensors").write_bytes(data)
+    reseal(saved, {"weights": hashlib.sha256(data).hexdigest()})
+
+
+def test_round_trip(space: Space, saved: Path) -> None:
+    before = torch.get_rng_state()
+    loaded = Space.from_pretrained(saved)
+    assert torch.equal(before, torch.get_rng_state())
+    assert weights(loaded) == weights(space)
+    assert loaded.settings() == space.settings()
+    assert loaded.modalities == ("type", "rna.seq")
+    assert loaded.metadata == space.metadata
+    assert not loaded.training
+    x = {"type": torch.randn(3, 6)}
+    assert torch.equal(loaded.encode(x)["type"], space.encode(x)["type"])
+    loaded.train()(x)["type"].sum().backward()
+
+
+def test_what_is_in_the_folder(saved: Path) -> None:
+    assert sorted(entry.name for entry in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert "| rna.seq | 4 |" in (saved / "README.md").read_text()
+
+
+def test_a_converted_space_keeps_its_dtype(space: Space, tmp_path: Path) -> None:
+    space.double().save_pretrained(tmp_path / "double")
+    assert Space.from_pretrained(tmp_path / "double").encode({"type": torch.ones(1, 6)})["type"].dtype == torch.float64
+
+
+def test_saving_again_replaces_and_keeps_other_files(space: Space, saved: Path) -> None:
+    (saved / "README.md").write_text("mine")
+    (saved / "notes.txt").write_text("mine too")
+    with torch.no_grad():
+        space.heads[0][1].weight.zero_()
+    space.save_pretrained(saved)
+    assert weights(Space.from_pretrained(saved)) == weights(space)
+    assert (saved / "README.md").read_text() == "mine"
+    assert (saved / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("crash_at", range(3))
+def test_a_crash_between_the_renames_leaves_one_whole_space(
+    space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    old = weights(space)
+    new = Space({"type": 6}, dim=3)
+    calls = []
+    replace = os.replace
+
+    class Crash(BaseException):
+        pass
+
+    def crashing(source: Path, target: Path) -> None:
+        if len(calls) == crash_at:
+            raise Crash
+        calls.append(target)
+        replace(source, target)
+
+    (saved / "README.md").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crashing)
+        # A killed process cleans up nothing.
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Crash):
+            new.save_pretrained(saved)
+    assert weights(Space.from_pretrained(saved)) == (old if crash_at == 0 else weights(new))
+    space.save_pretrained(saved)
+    assert weights(Space.from_pretrained(saved)) == old
+    assert not (saved / ".saving").exists()
+
+
+@pytest.mark.parametrize("call", range(3))
+def test_a_full_disk_leaves_the_old_space(
+    space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    old, calls = weights(space), []
+    fsync = os.fsync
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            Space({"type": 6}, dim=3).save_pretrained(saved)
+    assert weights(Space.from_pretrained(saved)) == old
+    assert not (saved / ".saving").exists()
+
+
+def test_metadata_must_be_json(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="metadata of a space must be a JSON object"):
+        Space({"type": 2}, metadata={"bad": object()}).save_pretrained(tmp_path / "space")
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_flipped_byte_anywhere(saved: Path, file: str) -> None:
+    data = (saved / file).read_bytes()
+    for place in range(0, len(data), max(1, len(data) // 40)):
+        (saved / file).write_bytes(data[:place] + bytes([data[place] ^ 0x11]) + data[place + 1 :])
+        with pytest.raises(CheckpointError, match=file):
+            Space.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("keep", [0, 5, 0.5, -2])
+def test_truncated(saved: Path, file: str, keep: float) -> None:
+    data = (saved / file).read_bytes()
+    (saved / file).write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    with pytest.raises(CheckpointError, match=file):
+        Space.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_missing_file(saved: Path, file: str) -> None:
+    (saved / file).unlink()
+    with pytest.raises(CheckpointError, match=f"no {file}"):
+        Space.from_pretrained(saved)
+
+
+def test_only_a_pickle_there(saved: Path, tmp_path: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    torch.save({"x": Canary(tmp_path / "canary")}, saved / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
+        Space.from_pretrained(saved)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_pickle_named_safetensors(saved: Path, tmp_path: Path, protocol: int) -> None:
+    forge_weights(saved, pickle.dumps(Canary(tmp_path / "canary"), protocol))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is (a pickle|not a safetensors)"):
+        Space.from_pretrained(saved)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_torch_file_named_safetensors(saved: Path, tmp_path: Path) -> None:
+    torch.save({"x": Canary(tmp_path / "canary")}, tmp_path / "weights.pt")
+    assert zipfile.is_zipfile(tmp_path / "weights.pt")
+    forge_weights(saved, (tmp_path / "weights.pt").read_bytes())
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a zip archive"):
+        Space.from_pretrained(saved)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (10 * 2**30).to_bytes(8, "little") + b'{"a":1}',
+        (2**64 - 1).to_bytes(8, "little") + b"{",
+        (4).to_bytes(8, "little") + b"{]}x",
+        (2).to_bytes(8, "little") + b"{}",
+    ],
+    ids=["10 GB header", "overflowing header", "no JSON", "no tensors"],
+)
+def test_hostile_weights(saved: Path, data: bytes) -> None:
+    forge_weights(saved, data)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        Space.from_pretrained(saved)
+
+
+def test_tensors_that_claim_more_than_the_file_has(saved: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**31, 2**31], "data_offsets": [0, 2**64]}}).encode()
+    forge_weights(saved, len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a safetensors file"):
+        Space.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"schema": "1"},
+        {"library": "other"},
+        {"auto_map": {"AutoModel": "evil.Model"}},
+        {"weights": None},
+        {"metadata": []},
+        {"space": []},
+        {"space": {"widths": []}},
+        {"space": {"widths": {"type": 6}, "dim": 10**12}},
+        {"space": {"widths": {"type": 6}, "dim": 2**20, "hidden": 2**20}},
+        {"space": {"widths": {"type": 6}, "class": "os.system"}},
+        {"space": {"widths": {"type": 6}, "metadata": {}}},
+        {"space": {"widths": {"type": -1}}},
+        {"space": {"widths": {"type": 6}, "dropout": "x"}},
+    ],
+)
+def test_hostile_configuration(saved: Path, change: dict) -> None:
+    reseal(saved, change)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Space.from_pretrained(saved)
+
+
+def test_weights_of_another_space(saved: Path, tmp_path: Path) -> None:
+    Space({"type": 6}, dim=2).save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", saved)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors was altered"):
+        Space.from_pretrained(saved)
+
+
+def test_integer_weights(space: Space, saved: Path) -> None:
+    tensors = {name: tensor.to(torch.int32) for name, tensor in space.state_dict().items()}
+    forge_weights(saved, safetensors.torch.save(tensors))
+    with pytest.raises(CheckpointError, match="not floating"):
+        Space.from_pretrained(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_does_not_hang(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    os.mkfifo(saved / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        Space.from_pretrained(saved)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder with a saved space"):
+        Space.from_pretrained(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="is not a folder with a saved space"):
+        Space.from_pretrained(str(tmp_path / "file"))
+
+
+# --- the hub --------------------------------------------------------------------------------------------------------
+
+
+def test_the_hub_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"unialign\[hub\]"):
+        Space.from_pretrained("someone/space")
+
+
+def test_a_space_from_the_hub(space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def snapshot_download(name: str, **options: object) -> str:
+        asked.update(options, name=name)
+        return str(saved)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    assert weights(Space.from_pretrained("someone/space", revision="v1")) == weights(space)
+    assert asked == {
+        "name": "someone/space",
+        "revision": "v1",
+        "allow_patterns": [_saving.CONFIG, _saving.WEIGHTS],
+    }
+
+
+def test_a_hub_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(name: str, **options: object) -> str:
+        raise OSError("no such repository")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(CheckpointError, match="no such repository"):
+        Space.from_pretrained("someone/space")

@@ -1,0 +1,357 @@
+"""Training: it learns, it repeats itself, it minds presence and ids, and it refuses early."""
+
+import itertools
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from train_cases import TEST, TRAIN, WIDTHS, bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
+
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError, NonFiniteError
+from unialign.space import Space
+from unialign.train import TrainConfig, fit
+
+
+@pytest.mark.parametrize(
+    ("objective", "options"),
+    [
+        ("unialign", {}),
+        ("unialign", {"anchor": "text"}),
+        ("infonce", {}),
+        ("infonce", {"anchor": "image", "temperature_mode": "learnable"}),
+        ("gram", {"anchor": "text"}),
+    ],
+)
+def test_it_learns(objective: str, options: dict[str, Any]) -> None:
+    config = tiny_config(objective=objective, objective_options=options, epochs=40, dropout=0.0, warm_start=0.2)
+    result = run(tiny_store(missing="none"), config)
+    own = [record["loss"] for record in result.history if record["objective"] == objective]
+    assert np.mean(own[-5:]) < np.mean(own[:5])
+    assert not result.space.training
+    columns = {name: tiny_store(missing="none").array(name) for name in WIDTHS}
+    z = result.space.encode(columns)
+    cosine = z["image"] @ z["text"].T
+    found = (cosine[TEST:, TEST:].argmax(1) == torch.arange(TRAIN)).float().mean()
+    # Chance is 1 in 23; GRAM is blind to signs and finds fewer than the others.
+    assert float(found) > (0.25 if objective == "gram" else 0.6)
+
+
+def test_it_repeats_itself_and_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = run(tiny_store(), tiny_config())
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(7)
+    second = run(tiny_store(), tiny_config())
+    assert digest_of(first) == digest_of(second)
+    assert without_time(first.history) == without_time(second.history)
+    assert digest_of(first) != digest_of(run(tiny_store(), tiny_config(seed=1)))
+
+
+def test_watching_changes_nothing() -> None:
+    config = {"objective": "unialign", "objective_options": {"anchor": "text"}}
+    often = run(tiny_store(), tiny_config(**config, monitor_every=1, log_every=1))
+    never = run(tiny_store(), tiny_config(**config, monitor_every=1000, log_every=1000))
+    assert digest_of(often) == digest_of(never)
+
+
+@pytest.mark.parametrize("missing", list(itertools.product([True, False], repeat=3)))
+def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -> None:
+    """Whole groups of items share one of the 8 presence patterns; absent rows hold NaN."""
+    rng = np.random.default_rng(0)
+    patterns = np.array(list(itertools.product([True, False], repeat=3)))
+    # Every pattern occurs; the one under test in half of the items.
+    rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
+    columns = {name: rng.normal(size=(16, width)) for name, width in WIDTHS.items()}
+    present = {name: patterns[rows, m] for m, name in enumerate(WIDTHS)}
+    for name, mask in present.items():
+        columns[name][~mask] = np.nan
+    store = EmbeddingStore.from_arrays(columns, present=present)
+    for objective, options in (("unialign", {"anchor": "text"}), ("infonce", {}), ("gram", {"anchor": "text"})):
+        config = tiny_config(objective=objective, objective_options=options, batch_size=4, accumulate=1, epochs=2)
+        result = run(store, config)
+        assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
+
+
+def test_what_absent_rows_hold_is_irrelevant() -> None:
+    def result(placeholder: float) -> str:
+        store = tiny_store()
+        columns = {name: np.array(store.array(name)) for name in store.modalities}
+        for name in columns:
+            columns[name][~store.present(name)] = placeholder
+        present = {name: store.present(name) for name in columns}
+        return digest_of(run(EmbeddingStore.from_arrays(columns, present=present, split=store.split), tiny_config()))
+
+    assert result(np.nan) == result(1e30)
+
+
+def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unialign.losses import InfoNCE
+
+    calls = []
+    compute = InfoNCE.compute
+
+    def spy(self: InfoNCE, embeddings: Any, *, present: Any = None, ids: Any = None) -> Any:
+        calls.append((present, ids))
+        return compute(self, embeddings, present=present, ids=ids)
+
+    monkeypatch.setattr(InfoNCE, "compute", spy)
+    run(tiny_store(), tiny_config(epochs=1))
+    assert all(set(present) == {"text", "audio"} for present, _ in calls[1:])
+    complete = tiny_store(missing="none")
+    columns = {name: complete.array(name) for name in WIDTHS}
+    calls.clear()
+    run(EmbeddingStore.from_arrays(columns, split=complete.split), tiny_config(epochs=1))
+    assert calls[1:]
+    assert all(call == (None, None) for call in calls[1:])
+
+
+def test_equal_ids_reach_the_objective() -> None:
+    store = tiny_store(missing="none")
+    columns = {name: store.array(name) for name in WIDTHS}
+    twins = np.arange(store.items) // 2
+    a, b = (EmbeddingStore.from_arrays(columns, split=store.split, ids=ids) for ids in (twins, None))
+    assert digest_of(run(a, tiny_config())) != digest_of(run(b, tiny_config()))
+
+
+def test_fewer_rows_than_a_batch() -> None:
+    result = run(tiny_store(), tiny_config(batch_size=1000, accumulate=1, epochs=3))
+    assert result.history[-1]["step"] == 3
+
+
+def test_accumulated_batches_weigh_their_items() -> None:
+    """With an objective that is a mean over items, two halves are one whole."""
+    store = tiny_store(missing="none")
+    options = {"anchor": "text", "uniformity_weight": 0.0}
+    common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "clip": None}
+    whole = run(store, tiny_config(**common, batch_size=23, accumulate=1)).space.state_dict()
+    halves = run(store, tiny_config(**common, batch_size=13, accumulate=2)).space.state_dict()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(halves[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_no_weight_decay_on_biases_and_temperature() -> None:
+    from unialign.losses import create
+    from unialign.train._engine import _adamw
+
+    space = Space(WIDTHS)
+    objective = create("gram", anchor="text")
+    named = {f"space.{name}": p for name, p in space.named_parameters()}
+    named |= {f"objective.{name}": p for name, p in objective.named_parameters()}
+    matrices, others = _adamw(named, TrainConfig(weight_decay=0.5)).param_groups
+    assert matrices["weight_decay"] == 0.5
+    assert all(p.ndim == 2 for p in matrices["params"])
+    assert others["weight_decay"] == 0
+    assert len(matrices["params"]) + len(others["params"]) == len(named)
+
+
+def test_warm_start_switches_objectives() -> None:
+    config = tiny_config(objective="gram", objective_options={"anchor": "text", "temperature": 0.1}, warm_start=0.3)
+    history = run(tiny_store(), config).history
+    assert [record["objective"] for record in history] == ["infonce"] * 6 + ["gram"] * 14
+    assert set(history[0]["terms"]) == {"contrast/text-image", "contrast/text-audio"}
+    assert set(history[6]["terms"]) == {"volume_contrast"}
+    assert history[0]["temperature"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_warm_start_of_all_pairs() -> None:
+    history = run(tiny_store(), tiny_config(objective="unialign", warm_start=1.0)).history
+    assert {record["objective"] for record in history} == {"infonce"}
+    assert len(history[0]["terms"]) == 3
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_of_a_run(tmp_path: Path) -> None:
+    store, config = tiny_store(), tiny_config(checkpoint_every=7)
+    result = run(store, config, out=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml", "log.jsonl", "space"]
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000014", "step-00000020"]
+
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert TrainConfig.from_dict(settings["train"]).modalities == ("image", "text", "audio")
+    assert settings["data"]["fingerprint"] == store.fingerprint
+
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert records[0]["kind"] == "start"
+    assert records[0]["ln_batch"] == pytest.approx(np.log(8))
+    steps = [record for record in records if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == list(range(1, 21))
+    assert [{k: v for k, v in record.items() if k != "kind"} for record in steps] == result.history
+
+    space = Space.from_pretrained(tmp_path / "run" / "space")
+    assert bits(space.state_dict()) == bits(result.space.state_dict())
+    assert space.metadata["training"]["lr"] == 0.01
+    assert space.metadata["data"] == {"name": "tiny", "fingerprint": store.fingerprint, "training_items": TRAIN}
+
+
+def test_history_without_a_folder() -> None:
+    record = run(tiny_store(), tiny_config(log_every=7)).history
+    assert [entry["step"] for entry in record] == [1, 4, 7, 8, 12, 14, 16, 20]
+    assert set(record[-1]) == {
+        "step",
+        "epoch",
+        "objective",
+        "loss",
+        "terms",
+        "lr",
+        "grad_norm",
+        "temperature",
+        "seconds",
+        "health",
+    }
+    assert record[-1]["epoch"] == 10
+
+
+def test_on_step_hears_of_every_step() -> None:
+    heard: list[dict[str, Any]] = []
+    run(tiny_store(), tiny_config(), on_step=lambda info: heard.append(dict(info)))
+    assert [info["step"] for info in heard] == list(range(1, 21))
+    assert heard[0]["steps"] == 20
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tiny_store(), tiny_config(), progress="auto")
+    assert capsys.readouterr().err == ""
+    run(tiny_store(), tiny_config(), progress="bar")
+    assert "infonce" in capsys.readouterr().err
+    monkeypatch.setattr("unialign.train._progress._SECONDS_BETWEEN_LINES", 0.0)
+    run(tiny_store(), tiny_config(), progress="lines")
+    assert "infonce: step 20 of 20, loss " in capsys.readouterr().err
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"objective_options": {"anchor": "smell"}}, {}, "smell"),
+        ({"objective": "gram"}, {}, "gram needs anchor="),
+        ({"objective_options": {"colour": 1}}, {}, "infonce has no option 'colour'"),
+        ({"modalities": ("image", "smell")}, {}, "'smell'"),
+        ({"precision": "bf16"}, {}, "needs a CUDA device"),
+        ({"log_to": ("tensorboard",)}, {}, "needs out="),
+        ({}, {"device": "abacus"}, "unknown device 'abacus'"),
+        ({}, {"device": "cuda:99"}, "is not there"),
+        ({}, {"progress": "dots"}, "unknown progress 'dots'"),
+        ({}, {"resume": "yes"}, "unknown resume 'yes'"),
+        ({}, {"resume": "must"}, "needs out="),
+    ],
+)
+def test_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    out = {} if "out=" in message else {"out": tmp_path / "run"}
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_store(), tiny_config(**changes), **out | options)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_out_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
+        run(tiny_store(), tiny_config(), out=tmp_path / "run")
+
+
+def test_no_training_rows() -> None:
+    columns = {name: np.ones((4, width)) for name, width in WIDTHS.items()}
+    with pytest.raises(DataError, match="has 1 training rows"):
+        run(EmbeddingStore.from_arrays(columns, split=["train", "val", "test", "test"]), tiny_config())
+
+
+def test_a_modality_that_no_training_row_has() -> None:
+    columns = {name: np.random.default_rng(0).normal(size=(6, width)) for name, width in WIDTHS.items()}
+    present = {"audio": np.array([False, False, False, True, True, True])}
+    store = EmbeddingStore.from_arrays(columns, present=present, split=["train"] * 3 + ["test"] * 3)
+    with pytest.raises(DataError, match="'audio' is absent from all 3 training rows"):
+        run(store, tiny_config())
+
+
+class Poisoned:
+    """A store whose numbers changed after its checks, as a damaged file would."""
+
+    def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
+        self._store, self._name, self._row, self._value = store, name, row, value
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._store, attribute)
+
+    def array(self, name: str) -> np.ndarray:
+        values = np.array(self._store.array(name))
+        if name == self._name:
+            values[self._row] = self._value
+        return values
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("inputs", ["standardize", "unit", "none"])
+def test_non_finite_features_are_refused_at_the_start(value: float, inputs: str) -> None:
+    store = Poisoned(tiny_store(), "text", 9, value)
+    with pytest.raises(NonFiniteError, match=rf"'text', row 9 of the store \('item 9'\), holds {value} at column 0"):
+        run(store, tiny_config(inputs=inputs))  # type: ignore[arg-type]
+
+
+def test_rows_of_zeros_are_refused_where_only_the_direction_counts() -> None:
+    store = Poisoned(tiny_store(), "text", 9, 0.0)
+    run(store, tiny_config())  # type: ignore[arg-type]
+    with pytest.raises(NonFiniteError, match=r"'text', row 9 of the store .* holds only zeros"):
+        run(store, tiny_config(inputs="unit"))  # type: ignore[arg-type]
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_stops_after_the_step_with_a_checkpoint(
+    tmp_path: Path, number: int, error: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    config = tiny_config(checkpoint_every=None)
+
+    def send(info: Any) -> None:
+        if info["step"] == 7:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(error) as caught:
+        run(tiny_store(), config, out=tmp_path / "run", on_step=send)
+    message = str(caught.value) if number == signal.SIGINT else capsys.readouterr().err
+    assert "interrupted after step 7 of 20" in message
+    assert "resume='auto'" in message
+    if number == signal.SIGTERM:
+        assert caught.value.code == 143  # type: ignore[attr-defined]
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000007"]
+    assert signal.getsignal(number) is before
+    resumed = run(tiny_store(), config, out=tmp_path / "run", resume="auto")
+    assert digest_of(resumed) == digest_of(run(tiny_store(), config))
+
+
+def test_interrupted_without_a_folder() -> None:
+    with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+        run(tiny_store(), tiny_config(), on_step=stop_at(3))
+
+
+def test_training_in_another_thread() -> None:
+    """Only the main thread may install signal handlers."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(tiny_store(), tiny_config(epochs=1))))
+    thread.start()
+    thread.join()
+    assert results
+
+
+def test_the_call_of_the_readme(tmp_path: Path) -> None:
+    result = fit(tiny_store(), TrainConfig(epochs=2, dim=4, hidden=4), out=tmp_path / "run")
+    assert result.history

@@ -1,0 +1,234 @@
+"""The health monitor: each sign it knows, and stops that name modality, row of the store and step."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from train_cases import WIDTHS, run, tiny_config, tiny_store
+
+from unialign.data import EmbeddingStore
+from unialign.embeddings import Batch, make_batch
+from unialign.errors import NonFiniteError
+from unialign.losses import Objective, Term, create
+from unialign.losses import _registry as registry
+from unialign.space import Space
+from unialign.train import HealthWarning
+from unialign.train._monitor import HealthMonitor, gradient_ratio
+
+
+def batch_of(rows: int = 32, width: int = 16, **changes: Tensor) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    z = {name: torch.randn(rows, width, generator=generator).requires_grad_() for name in ("image", "text")}
+    return make_batch(z | changes)
+
+
+def look(batch: Batch, objective: Objective, monitor: HealthMonitor | None = None) -> HealthMonitor:
+    monitor = HealthMonitor() if monitor is None else monitor
+    with torch.enable_grad():
+        monitor.look(objective, batch, objective.terms(batch), step=5)
+    return monitor
+
+
+def codes(monitor: HealthMonitor) -> list[str]:
+    return [warning.code for warning in monitor.warnings]
+
+
+def test_a_healthy_space_is_left_alone(recwarn: pytest.WarningsRecorder) -> None:
+    for name in ("infonce", "unialign"):
+        assert codes(look(batch_of(), create(name))) == []
+    assert len(recwarn) == 0
+
+
+def test_collapse_to_a_point() -> None:
+    one = torch.ones(32, 16) + 0.01 * torch.randn(32, 16)
+    with pytest.warns(HealthWarning, match=r"step 5: 'text' is collapsing.*mean cosine of (0\.99|1\.0)"):
+        monitor = look(batch_of(text=one), create("infonce"))
+    assert codes(monitor) == ["collapse/text"]
+
+
+def test_collapse_to_a_line() -> None:
+    line = torch.randn(32, 1) * torch.ones(1, 16) + 1e-4 * torch.randn(32, 16)
+    with pytest.warns(HealthWarning, match="'text' uses 1.0 of 16 directions"):
+        assert codes(look(batch_of(text=line), create("infonce"))) == ["rank/text"]
+
+
+def test_two_dimensions_are_not_a_collapse() -> None:
+    assert codes(look(batch_of(width=2), create("infonce"))) == []
+
+
+@pytest.mark.parametrize(("bound", "word"), [(0.01, "low"), (0.3, "high")])
+def test_temperature_at_its_bounds(bound: float, word: str) -> None:
+    objective = create("gram", anchor="text", temperature=0.1, temperature_bounds=(0.01, 0.3))
+    assert codes(look(batch_of(), objective)) == []
+    with torch.no_grad():
+        objective.temperature.shift.fill_(math.log(bound / 0.1))  # type: ignore[union-attr, operator]
+    with pytest.warns(HealthWarning, match=f"sits at its {word}er bound of {bound}"):
+        assert codes(look(batch_of(), objective)) == [f"temperature/{word}"]
+
+
+@pytest.mark.parametrize(("weight", "word"), [(1e-3, "raise alignment_weight"), (1e3, "lower alignment_weight")])
+def test_gradient_ratio(weight: float, word: str) -> None:
+    with pytest.warns(HealthWarning, match=word):
+        monitor = look(batch_of(), create("unialign", alignment_weight=weight))
+    assert codes(monitor) == ["gradient_ratio"]
+
+
+def test_gradient_ratio_is_that_of_the_tangent_gradients() -> None:
+    batch = batch_of()
+    objective = create("unialign", uniformity_weight=2.0)
+    terms = objective.terms(batch)
+    raw = batch.z_MBD.detach().requires_grad_()
+    norms = []
+    for group in ("uniformity", "alignment"):
+        unit = torch.nn.functional.normalize(raw, dim=-1)
+        again = objective.terms(Batch(batch.names, unit, batch.present_MB, None))
+        total = sum(term.weight * term.value for name, term in again.items() if name.startswith(group))
+        norms.append(float(torch.autograd.grad(total, raw)[0].norm()))
+    assert gradient_ratio(batch, terms) == pytest.approx(norms[0] / norms[1], rel=1e-4)
+
+
+def test_no_ratio_without_both_kinds_of_term() -> None:
+    assert gradient_ratio(batch_of(), create("infonce").terms(batch_of())) is None
+    batch = batch_of()
+    assert gradient_ratio(batch, create("unialign", uniformity_weight=0.0).terms(batch)) is None
+    same = batch_of()
+    together = Batch(same.names, same.z_MBD[:1].expand(2, -1, -1), same.present_MB, None)
+    # Perfect alignment has no gradient to compare with.
+    assert gradient_ratio(together, create("unialign").terms(together)) is None
+
+
+def test_each_code_once_also_after_a_resumption() -> None:
+    one = batch_of(text=torch.ones(32, 16))
+    with pytest.warns(HealthWarning, match="collapsing"):
+        monitor = look(one, create("infonce"))
+    assert [(warning.code, warning.step) for warning in monitor.warnings] == [("collapse/text", 5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        look(one, create("infonce"), monitor)
+        look(one, create("infonce"), HealthMonitor(monitor.warnings))
+
+
+def test_absent_rows_do_not_count() -> None:
+    present = {"text": torch.arange(32) < 1}
+    monitor = HealthMonitor()
+    batch = make_batch({name: torch.randn(32, 16) for name in ("image", "text")}, present=present)
+    numbers = monitor.look(create("infonce"), batch, {}, step=1)
+    assert set(numbers) == {"cosine/image", "rank/image"}
+
+
+def test_warnings_reach_the_caller_the_log_and_the_result(tmp_path: Any) -> None:
+    config = tiny_config(objective="unialign", objective_options={"alignment_weight": 1e-4})
+    with pytest.warns(HealthWarning, match="gradient of the uniformity terms"):
+        result = run(tiny_store(), config, out=tmp_path / "run")
+    assert [(warning.code, warning.step) for warning in result.warnings] == [("gradient_ratio", 4)]
+    assert '"kind": "warning", "step": 4, "code": "gradient_ratio"' in (tmp_path / "run" / "log.jsonl").read_text()
+    assert result.history[3]["health"]["gradient_ratio"] > 10
+
+
+# --- non-finite numbers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
+    """InfoNCE with, from the third step on, a term whose value is NaN or whose gradient is NaN or huge for one row."""
+
+    class Explosive(Objective):
+        name: ClassVar[str] = "infonce"
+        calls: ClassVar[int] = 0
+
+        def __init__(self, kind: str = "gradient", anchor: str | None = None) -> None:
+            super().__init__()
+            self.kind = kind
+
+        def terms(self, batch: Batch) -> dict[str, Term]:
+            type(self).calls += 1
+            terms = dict(create("infonce").terms(batch))
+            if type(self).calls > 4:
+                z_BD = batch.z_MBD[batch.index("audio")]
+                row = int(batch.present_MB[batch.index("audio")].nonzero()[-1])
+                zero = (z_BD[row] - z_BD[row].detach()).square().sum()
+                # sqrt at 0: the value is fine, the gradient is infinite times zero.
+                kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
+                terms["odd"] = Term(kinds[self.kind](), 1.0)
+            return terms
+
+        def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
+            return {"kind": self.kind}
+
+    module = "test_monitor_explosive"
+    monkeypatch.setitem(__import__("sys").modules, module, type("M", (), {"Explosive": Explosive}))
+    monkeypatch.setitem(registry._OBJECTIVES, "explosive", (module, "Explosive"))
+    return Explosive
+
+
+def expected_row(step: int, micro: int) -> int:
+    """The row of the store behind the last present audio row of a batch of the tiny run."""
+    from unialign.train._batches import Batches
+
+    store = tiny_store()
+    rows = store.rows("train")[Batches(23, 8, 2, 10, 0).rows(step)[micro].numpy()]
+    return int(rows[store.present("audio")[rows]][-1])
+
+
+@pytest.mark.usefixtures("explosive")
+@pytest.mark.parametrize("kind", ["gradient", "value", "huge"])
+def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
+    config = tiny_config(objective="explosive", objective_options={"kind": kind})
+    with pytest.raises(NonFiniteError) as caught:
+        run(tiny_store(), config)
+    message = str(caught.value)
+    # Calls: one trial, two batches in step 1, one in step 2 (the epoch's last), then step 3.
+    assert "training stopped at step 3, before its update" in message
+    if kind != "value":
+        row = expected_row(2, 0)
+        assert f"'audio', row {row} of the store ('item {row}')" in message
+        assert "gradient" in message
+    else:
+        assert "'odd'" in message
+
+
+def test_diverged_weights_are_named() -> None:
+    config = tiny_config(lr=1e38, warmup=0.0, clip=None)
+    with pytest.raises(NonFiniteError) as caught:
+        run(tiny_store(), config)
+    message = str(caught.value)
+    assert "training stopped at step 2" in message
+    assert "'image', row" in message
+    assert "more rows of this batch" in message
+    assert "Lower lr (now 1e+38)" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3e38, "training stopped at step 1, .*'text', row 15 of the store"),
+        (1e39, "^'text', row 15 .* holds 1e\\+39 at"),
+    ],
+)
+def test_one_row_that_overflows_is_named(value: float, message: str) -> None:
+    store = tiny_store(missing="none")
+    columns = {name: np.array(store.array(name)) for name in WIDTHS}
+    columns["text"][15] = value
+    store = EmbeddingStore.from_arrays(columns, split=store.split)
+    config = tiny_config(inputs="none", hidden=64, dropout=0.0, modalities=("image", "text"), batch_size=23)
+    with pytest.raises(NonFiniteError, match=message):
+        run(store, config)
+
+
+def test_the_last_checkpoint_survives_a_stop(tmp_path: Any, explosive: type[Objective]) -> None:
+    config = tiny_config(objective="explosive", checkpoint_every=1)
+    with pytest.raises(NonFiniteError):
+        run(tiny_store(), config, out=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+    assert not (tmp_path / "run" / "space").exists()
+
+
+def test_a_space_in_one_dimension_still_trains() -> None:
+    with pytest.warns(HealthWarning, match="collapsing"):
+        space = run(tiny_store(missing="none"), tiny_config(dim=1, epochs=1)).space
+    assert isinstance(space, Space)

@@ -1,0 +1,101 @@
+"""The log: one JSON object a line, cut back on resumption, and TensorBoard on request."""
+
+import errno
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from train_cases import run, tiny_config, tiny_store
+
+from unialign.errors import CheckpointError, MissingExtra
+from unialign.train._log import RunLog, read_log
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = RunLog(path, keep_steps=0, log_to=("jsonl",))
+    log.write("start", 0, {"config": {"lr": 1}})
+    log.write("step", 1, {"loss": 0.5, "terms": {"a": float("nan")}})
+    # Flushed: a reader sees it while the run goes on.
+    assert read_log(path) == log.records
+    assert read_log(path)[1]["terms"] == {"a": None}
+    log.write("warning", 1, {"code": "x", "message": "y"})
+    log.close()
+    log.close()
+    assert log.history == [{"step": 1, "loss": 0.5, "terms": {"a": None}}]
+    assert [(w.code, w.message, w.step) for w in log.warnings] == [("x", "y", 1)]
+
+
+def test_cut_back_to_a_step(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps({"kind": "step", "step": step}) + "\n" for step in range(1, 6)) + '{"ki')
+    log = RunLog(path, keep_steps=3, log_to=("jsonl",))
+    log.write("step", 4, {})
+    log.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"step": "1"}\n', "\x00\xff\n", "[" * 5000])
+def test_a_damaged_log_is_an_empty_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text, encoding="latin-1")
+    assert read_log(tmp_path / "log.jsonl") == []
+
+
+def test_no_log() -> None:
+    assert read_log(Path("nowhere.jsonl")) == []
+    log = RunLog(None, keep_steps=0, log_to=("jsonl",))
+    log.write("step", 1, {"loss": 1.0})
+    assert log.history == [{"step": 1, "loss": 1.0}]
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None: ...
+
+    log = RunLog(tmp_path / "log.jsonl", keep_steps=0, log_to=("jsonl",))
+    log._file = Full()  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="No space left on device; checkpoints are intact"):
+        log.write("step", 1, {})
+
+
+class Board:
+    """What the log uses of TensorBoard's writer."""
+
+    made: list["Board"]
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.purge_step, self.scalars = folder, purge_step, dict[tuple[str, int], float]()
+        Board.made.append(self)
+
+    def add_scalar(self, key: str, value: float, step: int) -> None:
+        self.scalars[key, step] = value
+
+    def close(self) -> None: ...
+
+
+def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board.made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Board))
+    run(tiny_store(), tiny_config(log_to=("jsonl", "tensorboard")), out=tmp_path / "run")
+    (board,) = Board.made
+    assert board.folder == str(tmp_path / "run" / "tensorboard")
+    assert board.purge_step == 1
+    assert board.scalars["loss", 20] == pytest.approx(read_log(tmp_path / "run" / "log.jsonl")[-1]["loss"])
+    assert ("terms/contrast/image-text", 3) in board.scalars
+    assert ("health/rank/text", 4) in board.scalars
+
+
+def test_tensorboard_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtra, match=r"unialign\[tensorboard\]"):
+        run(tiny_store(), tiny_config(log_to=("tensorboard",)), out=tmp_path / "run")
+    # Nothing that would make the next attempt look like a second run.
+    monkeypatch.undo()
+    options: dict[str, Any] = {"out": tmp_path / "run"}
+    run(tiny_store(), tiny_config(), **options)

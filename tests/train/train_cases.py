@@ -1,0 +1,94 @@
+"""A store small enough to train on in milliseconds, with all that makes training hard, and a stop at any step."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from unialign.data import EmbeddingStore
+from unialign.train import FitResult, TrainConfig, fit
+from unialign.train._checkpoint import load_checkpoint, newest_checkpoint
+
+WIDTHS = {"image": 6, "text": 5, "audio": 4}
+TRAIN, TEST = 23, 6
+
+
+def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny") -> EmbeddingStore:
+    """29 items of three modalities with one latent; some rows are absent and hold NaN; items 3 and 4 share an id."""
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(size=(TRAIN + TEST, 3))
+    columns = {
+        m: latent @ rng.normal(size=(3, width)) + 0.1 * rng.normal(size=(len(latent), width)) + 4
+        for m, width in WIDTHS.items()
+    }
+    present = {}
+    if missing == "some":
+        for modality, keep in (("text", np.arange(TRAIN + TEST) % 5 != 2), ("audio", np.arange(TRAIN + TEST) % 3 != 0)):
+            columns[modality][~keep] = np.nan
+            present[modality] = keep
+    ids = np.arange(TRAIN + TEST)
+    ids[4] = 3
+    # Test rows first, so that training rows and rows of the store differ.
+    return EmbeddingStore.from_arrays(
+        columns, present=present, ids=ids, split=["test"] * TEST + ["train"] * TRAIN, name=name
+    )
+
+
+def tiny_config(**changes: Any) -> TrainConfig:
+    """20 steps: batches of 8, 8 and 7 rows, two to a step, ten epochs."""
+    settings: dict[str, Any] = {
+        "objective": "infonce",
+        "dim": 8,
+        "hidden": 16,
+        "dropout": 0.3,
+        "epochs": 10,
+        "batch_size": 8,
+        "accumulate": 2,
+        "lr": 0.01,
+        "warmup": 0.2,
+        "log_every": 1,
+        "monitor_every": 4,
+    }
+    return TrainConfig(**settings | changes)
+
+
+def run(store: EmbeddingStore, config: TrainConfig, **options: Any) -> FitResult:
+    return fit(store, config, **{"device": "cpu", "progress": "none"} | options)
+
+
+def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
+    """An `on_step` that presses Ctrl-C after a step."""
+
+    def press(info: Mapping[str, Any]) -> None:
+        if info["step"] == step:
+            raise KeyboardInterrupt
+
+    return press
+
+
+def bits(state: Mapping[str, Tensor]) -> dict[str, bytes]:
+    return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in state.items()}
+
+
+def digest_of(result: FitResult) -> str:
+    """One number for the weights of a space and its objective."""
+    whole = hashlib.sha256()
+    for state in (result.space.state_dict(), result.objective.state_dict()):
+        for name, data in bits(state).items():
+            whole.update(name.encode() + data)
+    return whole.hexdigest()
+
+
+def checkpoint_bits(out: Path) -> dict[str, dict[str, bytes]]:
+    """The newest checkpoint, bit by bit."""
+    newest = newest_checkpoint(out / "checkpoints")
+    assert newest is not None
+    snapshot = load_checkpoint(newest)
+    return {part: bits(getattr(snapshot, part)) for part in ("space", "objective", "optimizer")}
+
+
+def without_time(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
