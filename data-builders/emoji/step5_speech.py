@@ -30,7 +30,8 @@ FRAME = 320  # samples of one encoder frame, 20 ms
 BATCH = 8
 
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-RETRIEVAL, CHARS_UTF8, RATE_PARAMETER = 1, 1, 1
+# Synchronous: with the engine in a thread of its own the noise differed from run to run.
+SYNCHRONOUS, CHARS_UTF8, RATE_PARAMETER = 2, 1, 1
 
 
 class Synthesiser:
@@ -39,7 +40,7 @@ class Synthesiser:
     def __init__(self) -> None:
         self.library = espeakng_loader.load_library()
         data = espeakng_loader.get_data_path().encode()
-        self.rate = self.library.espeak_Initialize(RETRIEVAL, 0, data, 0)
+        self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
         self.chunks: list[np.ndarray] = []
         self.callback = CALLBACK(self.receive)  # kept alive, the library holds a bare pointer
         self.library.espeak_SetSynthCallback(self.callback)
@@ -54,6 +55,8 @@ class Synthesiser:
             raise ValueError(f"no voice {voice}")
         self.library.espeak_SetParameter(RATE_PARAMETER, WORDS_PER_MINUTE, 0)
         self.chunks = []
+        # Breathy voices take their noise from the C library's rand(), which goes on from clip to clip.
+        ctypes.CDLL(None).srand(0)
         encoded = text.encode() + b"\0"
         self.library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, 1, 0, CHARS_UTF8, None, None)
         self.library.espeak_Synchronize()
