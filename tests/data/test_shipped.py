@@ -10,7 +10,7 @@ from unialign.data import EmbeddingStore
 
 FINGERPRINTS: dict[str, str] = {
     "digits": "e99ef729bc89ef7077d3aaff8e32d4c838ebebd1ec2c82cb933adc31b0d0ae68",
-    "emoji": "fb11cfb4dcef950e75cde228dc20800ab922968e50949281990a1f1aefac0ede",
+    "emoji": "7d6a2eb7b87f4b999bf48dbbb70cccaf2d402d83d240c081c2f8b908e2f3232f",
 }
 MAX_BYTES = {"digits": 3_000_000, "emoji": 20_000_000}
 SHIPPED = Path(data.__file__).parent / "shipped"
