@@ -65,7 +65,7 @@ def main() -> None:
             continue
         for kind, picture in (("image", fluent), ("drawing", drawn)):
             pictures[kind].append(on_white(picture, ENCODER_SIZE))
-            files[f"{kind}/{item['key']}.webp"] = thumbnail(picture)
+            files[f"{kind}/{len(kept)}.webp"] = thumbnail(picture)  # named by row, as reports look them up
             item[f"{kind}_sha256"] = hashlib.sha256(pictures[kind][-1].tobytes()).hexdigest()
         kept.append(item)
     write_json("items_with_pictures.json", kept)
