@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # what the first optimiser of a process imports, in a second: here once, not in every child
 from train_cases import digest_of, run, tiny_config, tiny_store
 
 from unialign.train._log import read_log
@@ -23,7 +24,7 @@ from unialign.train._log import read_log
 torch.set_num_threads(1)
 # A checkpoint after every step: much of the time goes into writing, and many of the kills fall there.
 CONFIG = tiny_config(
-    objective="gram", objective_options={"anchor": "text"}, warm_start=0.3, checkpoint_every=1, epochs=12
+    objective="gram", objective_options={"anchor": "text"}, warm_start=0.3, checkpoint_every=1, epochs=8
 )
 
 
@@ -82,7 +83,7 @@ def main(folder: Path, trials: int) -> None:
         trial = one_trial(folder / f"trial-{time.monotonic_ns()}", moment)
         if trial is not None:
             report.append(trial | {"moment": moment})
-    print(json.dumps({"digest": digest, "steps": 24, "duration": duration, "trials": report}))
+    print(json.dumps({"digest": digest, "steps": 16, "duration": duration, "trials": report}))
 
 
 if __name__ == "__main__":
