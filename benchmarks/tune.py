@@ -42,13 +42,14 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 ANCHORS = {"emoji": "text", "digits": "pix"}
 LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
-# Fixed beforehand, the same for all.
+# Fixed beforehand, the same for all: a look at 8 settings of head, dropout and decay with InfoNCE and UniAlign on the
+# validation split showed that linear heads with strong input dropout are as good as larger ones, and faster.
 COMMON: dict[str, Any] = {
-    "epochs": 80,
+    "head": "linear",
+    "dropout": 0.5,
+    "epochs": 100,
     "batch_size": 256,
     "dim": 128,
-    "hidden": 256,
-    "dropout": 0.2,
     "weight_decay": 0.05,
 }
 WARM_START = 0.5

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unialign.evaluation import Evaluation
-from unialign.evaluation._statistics import ItemMean
+from unialign.evaluation._statistics import DebiasedGap, ItemMean
 from unialign.experiments._summary import compare_entries, summarise
 from unialign.metrics import resample_weights
 
@@ -64,7 +64,7 @@ def test_a_real_difference_is_found_because_items_are_paired():
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
     weights = resample_weights(50, resamples=4000, seed=0)
-    constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (0.0, 1.0, 2.0)]}
+    constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (10.0, 11.0, 12.0)]}
     summary, _ = summarise(constant, weights)
     half = (summary["a"]["recall@1"]["high"] - summary["a"]["recall@1"]["low"]) / 2
     assert half == pytest.approx(1.96 * 1.0 / 3**0.5, rel=0.06)
@@ -83,3 +83,31 @@ def test_lower_is_better_and_holm():
     assert verdicts["b", "recall@1"] == "win"
     assert verdicts["b", "modality_gap_debiased"] == "lose"
     assert all(record["p_holm"] >= record["p"] for record in records)
+
+
+def gap_run(draw, items, shift, group_N):
+    """Two modalities whose means differ by `shift` (before normalising), with noise that members of a group share."""
+    groups = int(group_N.max()) + 1
+    noise = torch.randn(groups, 12, generator=draw, dtype=torch.float64)[group_N]
+    x = torch.nn.functional.normalize(noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64), dim=1)
+    y = torch.nn.functional.normalize(
+        noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64) + shift, dim=1
+    )
+    statistic = DebiasedGap([(torch.arange(items), x, y)])
+    point = float(statistic.evaluate(torch.ones(1, items, dtype=torch.float64)))
+    return Evaluation({"modality_gap_debiased": point}, {}, {"modality_gap_debiased": statistic}, items)
+
+
+@pytest.mark.parametrize("shift", [0.1, 0.5])
+def test_gap_interval_is_not_pushed_up_by_resampling(shift):
+    """Story: repeated items and their near-duplicates raise the squared gap of every resample, so that a plain
+    percentile interval began at the estimate itself."""
+    draw, group_N = torch.Generator().manual_seed(4), torch.arange(90) // 3
+    weights = resample_weights(group_N.numpy(), resamples=300, seed=0)
+    truth = gap_run(draw, 30000, shift, torch.arange(30000)).metrics["modality_gap_debiased"]
+    hits = 0
+    for _ in range(100):
+        summary, _ = summarise({"a": [gap_run(draw, 90, shift, group_N)]}, weights)
+        record = summary["a"]["modality_gap_debiased"]
+        hits += record["low"] <= truth <= record["high"]
+    assert hits / 100 >= 0.86

@@ -13,7 +13,14 @@ from unialign.diagnostics import conflict, effective_rank, modality_gap, true_pa
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
-from unialign.evaluation._statistics import ClusterAgreement, DebiasedGap, ItemMean, Point, Statistic
+from unialign.evaluation._statistics import (
+    ClusterAgreement,
+    DebiasedGap,
+    ItemMean,
+    Point,
+    Statistic,
+    resampled_values,
+)
 from unialign.functional._kernels import log_kernel
 from unialign.metrics import (
     Interval,
@@ -57,8 +64,10 @@ class Evaluation:
         if metric not in self.statistics:
             raise ConfigError(f"unknown metric {metric!r}; this evaluation has {', '.join(self.statistics)}")
         weights_RN = resample_weights(self.items if groups is None else groups, resamples=resamples, seed=seed)
-        values_R = self.statistics[metric].evaluate(weights_RN)
-        return percentile_interval(values_R, level, estimate=self.metrics[metric])
+        estimate = self.metrics[metric]
+        return percentile_interval(
+            resampled_values(self.statistics[metric], weights_RN, estimate), level, estimate=estimate
+        )
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from torch import Tensor
 from unialign.diagnostics import modality_gap_debiased
 from unialign.metrics import weighted_v_measure
 
-__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic"]
+__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic", "resampled_values"]
 
 
 class Statistic(Protocol):
@@ -24,6 +24,16 @@ class Statistic(Protocol):
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         """The metric under each weighting, (R,)."""
         ...
+
+
+def resampled_values(statistic: Statistic, weights_RN: Tensor, estimate: float) -> Tensor:
+    """The metric under each resample, moved so that their mean is the estimate, (R,).
+
+    A resample repeats items, and with groups near-duplicates too, so agreement (V-measure, squared gaps) rises by
+    accident in every one of them. That bias is the resampling's own and must not move the interval; for means it is 0.
+    """
+    values_R = statistic.evaluate(weights_RN)
+    return values_R - values_R.nanmean() + estimate
 
 
 @dataclass(frozen=True)

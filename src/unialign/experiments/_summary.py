@@ -1,8 +1,9 @@
 """From evaluations of (entry x seed) to intervals and verdicts.
 
-Intervals: groups of items are resampled, the same for every run, and the seed variance of the mean is added with its
-S / (S - 1) correction (resampling three seeds would understate it by a third). Differences are paired on items and on
-seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the declared family (headline metrics x rivals).
+Intervals: groups of items are resampled, the same for every run (centred on the estimate, see `resampled_values`), and
+the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
+third). Differences are paired on items and on seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the
+declared family (headline metrics x rivals).
 
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.evaluation import METRICS, Evaluation
+from unialign.evaluation import METRICS, Evaluation, resampled_values
 from unialign.metrics import holm
 
 __all__ = ["compare_entries", "summarise"]
@@ -43,9 +44,13 @@ def summarise(
         for metric in METRICS:
             if not all(metric in e.statistics for e in evaluations):
                 continue
-            values_SR = torch.stack([e.statistics[metric].evaluate(weights_RN) for e in evaluations])
+            values_SR = torch.stack(
+                [resampled_values(e.statistics[metric], weights_RN, e.metrics[metric]) for e in evaluations]
+            )
             points_S = torch.tensor([e.metrics[metric] for e in evaluations], dtype=torch.float64)
             low, high = _interval(_with_seed_noise(values_SR, points_S, seed))
+            if METRICS[metric].better != "neither":  # shares, ranks and distances
+                low = max(low, 0.0)
             resampled[key][metric] = values_SR
             mean = float(points_S.mean())
             summary[key][metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
