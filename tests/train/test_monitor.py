@@ -1,6 +1,7 @@
 """The health monitor: each sign it knows, and stops that name modality, row of the store and step."""
 
 import math
+import pickle
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -128,6 +129,11 @@ def test_warnings_reach_the_caller_the_log_and_the_result(tmp_path: Any) -> None
     assert [(warning.code, warning.step) for warning in result.warnings] == [("gradient_ratio", 4)]
     assert '"kind": "warning", "step": 4, "code": "gradient_ratio"' in (tmp_path / "run" / "log.jsonl").read_text()
     assert result.history[3]["health"]["gradient_ratio"] > 10
+
+
+def test_warnings_travel_between_processes() -> None:
+    warning = pickle.loads(pickle.dumps(HealthWarning("low", code="rank/text", step=3)))
+    assert (str(warning), warning.code, warning.step) == ("low", "rank/text", 3)
 
 
 # --- non-finite numbers ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from unialign.train._checkpoint import Snapshot
 from unialign.train._config import TrainConfig
 from unialign.train._data import load_training_data, training_rows
 from unialign.train._engine import Engine
-from unialign.train._log import RunLog
+from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
 from unialign.train._progress import ProgressMode, check_progress
@@ -64,7 +64,8 @@ def fit(
         resume: what to do when `out` holds a run: `never` refuses, `auto` continues it (a finished one is returned as
             it is) or starts a new one, `must` refuses when there is no checkpoint.
         device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
-        on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`.
+        on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`; may
+            raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
 
     Raises:
@@ -108,7 +109,10 @@ def fit(
         if folder is not None and not finished:
             path = {} if store.path is None else {"path": str(store.path)}
             folder.prepare({"data": facts["data"] | path, "train": facts["training"]})
-        log = RunLog(None if folder is None else folder.log, keep_steps=done, log_to=config.log_to)
+        # A finished run is only read: its folder may be read-only by now.
+        log = RunLog(None if folder is None or finished else folder.log, keep_steps=done, log_to=config.log_to)
+        if folder is not None and finished:
+            log.records = read_log(folder.log)
         monitor = HealthMonitor(log.warnings)
         try:
             if snapshot is None:

@@ -31,18 +31,19 @@ class Loop:
         self.engine, self.folder, self.log, self.monitor, self.facts = engine, folder, log, monitor, facts
         self.config, self.steps = engine.config, engine.batches.steps
         self.health: dict[str, float] = {}
+        self.started = time.perf_counter()
         earlier = log.history
         self.seconds_before = float(earlier[-1]["seconds"]) if earlier else 0.0
 
     def train(self, done: int, on_step: OnStep | None, progress: ProgressMode) -> None:
         """Take the steps after `done`; leave a checkpoint at the end or when asked to stop."""
         bar = Progress(progress, steps=self.steps, done=done, label=self.config.objective)
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         self.engine.space.train()
         try:
             with StopRequest() as stop:
                 for step in range(done, self.steps):
-                    outcome = self._step(step, self.seconds_before + time.perf_counter() - started)
+                    outcome = self._step(step)
                     info = {
                         "step": step + 1,
                         "steps": self.steps,
@@ -53,13 +54,7 @@ class Loop:
                         "grad_norm": outcome.grad_norm,
                     }
                     bar.step(info)
-                    interrupted = False
-                    if on_step is not None:
-                        try:
-                            on_step(info)
-                        except KeyboardInterrupt:
-                            interrupted = True
-                    stopping = interrupted or stop.received is not None
+                    stopping = _call(on_step, info) or stop.received is not None
                     if self._is_due(step + 1) or stopping:
                         self._checkpoint(step + 1)
                     if stopping:
@@ -67,7 +62,7 @@ class Loop:
         finally:
             bar.close()
 
-    def _step(self, step: int, seconds: float) -> Outcome:
+    def _step(self, step: int) -> Outcome:
         completed = step + 1
         watched = completed % self.config.monitor_every == 0 or completed == self.steps
 
@@ -90,7 +85,7 @@ class Loop:
                     "lr": outcome.lr,
                     "grad_norm": outcome.grad_norm,
                     "temperature": self.engine.temperature(outcome.objective),
-                    "seconds": round(seconds, 3),
+                    "seconds": round(self.seconds_before + time.perf_counter() - self.started, 3),
                     **({"health": self.health} if watched else {}),
                 },
             )
@@ -119,6 +114,16 @@ class Loop:
             f"training was interrupted after step {completed} of {self.steps}; a checkpoint is in "
             f"{self.folder.checkpoints}: continue with resume='auto'"
         )
+
+
+def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> bool:
+    """Tell the caller of a step; whether it raised KeyboardInterrupt, the polite way to stop a run from inside."""
+    if on_step is not None:
+        try:
+            on_step(info)
+        except KeyboardInterrupt:
+            return True
+    return False
 
 
 def environment(device: torch.device) -> dict[str, Any]:

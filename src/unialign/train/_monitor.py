@@ -33,7 +33,8 @@ class HealthWarning(UserWarning):
         step: completed steps when it was seen first. Each code is reported once in a run.
     """
 
-    def __init__(self, message: str, *, code: str, step: int) -> None:
+    # The defaults are for pickle, which calls with the message alone and then restores the attributes.
+    def __init__(self, message: str, *, code: str = "", step: int = 0) -> None:
         super().__init__(message)
         self.message, self.code, self.step = message, code, step
 
