@@ -2,9 +2,12 @@
 
 import dataclasses
 from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
 from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
+from unialign.data import names
 from unialign.errors import ConfigError
 from unialign.experiments import CompareConfig, Entry, open_store, read_yaml, with_settings
 from unialign.experiments import run as run_once
@@ -14,8 +17,8 @@ __all__ = ["run"]
 
 
 def run(options: Namespace) -> int:
-    data, train = _config(options)
-    store = open_store(data, train.modalities, None)
+    data, fingerprint, train = _config(options)
+    store = open_store(data, train.modalities, fingerprint)
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
     try:
         record = run_once(
@@ -46,16 +49,29 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _config(options: Namespace) -> tuple[str, TrainConfig]:
+def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:
+    """Data, the fingerprint it must have (None: any), and settings; what is given on the command line wins."""
     raw = read_yaml(options.config) if options.config else {}
-    data = options.data or raw.get("data")
+    data, fingerprint = options.data, None
+    if data is None and raw:
+        data, fingerprint = _data_of(raw, options.config)
     if data is None:
         raise ConfigError("name the data to train on, `emoji` for one, or give --config")
-    train = TrainConfig.from_dict(raw["train"]) if "train" in raw else TrainConfig()
+    train = TrainConfig.from_dict(raw["train"]) if raw else TrainConfig()
     settings = training_settings(options)
     if options.objective is not None and options.objective != train.objective:
         # Another objective has other options; those of the file would not fit it.
         train = dataclasses.replace(train, objective=options.objective, objective_options={})
     if options.seed is not None:
         settings["seed"] = options.seed
-    return str(data), with_settings(train, settings)
+    return data, fingerprint, with_settings(train, settings)
+
+
+def _data_of(raw: dict[str, Any], source: Path) -> tuple[str, str]:
+    made = raw.get("data")
+    if not isinstance(made, dict) or "fingerprint" not in made or not isinstance(raw.get("train"), dict):
+        raise ConfigError(f"{source}: expected `data` and `train`, as `unialign train` writes them into its --out")
+    where = made["name"] if made.get("name") in names() else made.get("path")
+    if where is None:
+        raise ConfigError(f"{source}: that run used arrays in memory; name the data on the command line")
+    return str(where), str(made["fingerprint"])

@@ -94,6 +94,8 @@ def evaluate_split(
 ) -> Evaluation:
     """`unialign.evaluate` with the presence, ids and labels that the store has for the split."""
     rows = store.rows(split)
+    # Files sort their names; the order of the modalities decides the start of k-means.
+    embeddings = {name: embeddings[name] for name in store.modalities if name in embeddings}
     labels = torch.from_numpy(store.labels[rows].copy())
     return evaluate(
         embeddings,

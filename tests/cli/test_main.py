@@ -1,0 +1,177 @@
+"""The command line as a user types it, on the shipped digits."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import unialign as ua
+from unialign.cli.main import main
+
+QUICK = ["--epochs", "2", "--modalities", "fou", "zer", "kar", "--dim", "16", "--set", "head=linear"]
+
+
+def check_schema(results):
+    """The contract's schema of results.json, and what a reader may rely on beyond it."""
+    assert results["schema"] == 1
+    assert {"unialign", "torch", "numpy", "python"} <= set(results["environment"])
+    assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])
+    assert {"k", "ties", "pool", "bootstrap", "selection"} <= set(results["protocol"])
+    names = results["data"]["modalities"]
+    for run in results["runs"]:
+        assert {"objective", "seed", "metrics", "directions"} <= set(run)
+        assert {"recall@1", "recall@10", "modality_gap", "modality_gap_debiased", "true_pair_cosine"} <= set(
+            run["metrics"]
+        )
+        pairs = {f"{a}->{b}" for a in names for b in names if a != b}
+        assert pairs <= set(run["directions"])
+        single = [run["directions"][pair]["recall@1"] for pair in pairs]
+        assert run["metrics"]["recall@1"] == pytest.approx(np.mean(single))
+    for key, metrics in results["summary"].items():
+        for metric, record in metrics.items():
+            assert record["low"] <= record["mean"] <= record["high"], (key, metric)
+
+
+def run_python(code):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["demo", "--help"], []])
+def test_help_needs_neither_torch_nor_numpy(words):
+    done = run_python(
+        "import sys\nfrom unialign.cli.main import main\n"
+        f"try: main({words!r})\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'numpy', 'yaml'} & set(sys.modules), 'heavy import'"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "unialign" in done.stdout
+
+
+def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["compare", "digits", "--anchor", "kar", "--seeds", "0", "1", *QUICK, "--workers", "1"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "warm start" in printed
+    assert "[6/6]" in printed
+    results = json.loads((tmp_path / "runs/compare/results.json").read_text())
+    check_schema(results)
+    assert list(results["summary"]) == ["unialign", "infonce", "gram"]
+    assert {record["verdict"] for record in results["comparisons"]} <= {"win", "tie", "lose"}
+    assert {record["rival"] for record in results["comparisons"]} == {"infonce", "gram"}
+    page = (tmp_path / "runs/compare/report.html").read_text("utf-8")
+    assert len(page) < 5_000_000
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+    # The same command reads the finished runs back; metrics do not change.
+    trained = (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns
+    assert main(command) == 0
+    again = json.loads((tmp_path / "runs/compare/results.json").read_text())
+    assert again["summary"] == results["summary"]
+    assert (tmp_path / "runs/compare/runs/unialign-seed0/log.jsonl").stat().st_mtime_ns == trained
+
+    # Its config.yaml re-runs it, in two processes, to the same numbers.
+    capsys.readouterr()
+    assert main(["compare", "--config", "runs/compare/config.yaml", "--out", "runs/again", "--workers", "2"]) == 0
+    moved = json.loads((tmp_path / "runs/again/results.json").read_text())
+    for key, metrics in results["summary"].items():
+        assert moved["summary"][key]["recall@1"]["mean"] == pytest.approx(metrics["recall@1"]["mean"], abs=0.02)
+
+    # Another comparison does not mix into the folder.
+    assert main([*command, "--lr", "0.002"]) == 2
+    assert "another comparison" in capsys.readouterr().err
+
+
+def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "--objective", "infonce", "--anchor", "kar", *QUICK, "--seed", "3"]) == 0
+    results = json.loads((tmp_path / "runs/train/results.json").read_text())
+    check_schema(results)
+    assert results["runs"][0]["seed"] == 3
+    assert (tmp_path / "runs/train/report.html").exists()
+    settings = yaml.safe_load((tmp_path / "runs/train/config.yaml").read_text())
+    assert settings
+
+    assert main(["evaluate", "runs/train/space", "digits"]) == 0
+    again = json.loads((tmp_path / "runs/evaluate/results.json").read_text())
+    check_schema(again)
+    assert again["runs"][0]["metrics"] == results["runs"][0]["metrics"]
+
+    # Re-running from the file that the run wrote gives the same space.
+    assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
+    copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
+    assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
+
+
+def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    shared = draw.normal(size=(60, 6)).astype(np.float32)
+    columns = {
+        name: shared @ draw.normal(size=(6, width)).astype(np.float32) for name, width in (("rna", 9), ("atac", 5))
+    }
+    present = {"atac": draw.random(60) < 0.7}
+    columns["atac"][~present["atac"]] = np.nan
+    split = np.repeat(["train", "val", "test"], [40, 5, 15])
+    ua.data.EmbeddingStore.write(tmp_path / "cells", columns, present=present, split=split)
+    assert main(["train", "cells", "--epochs", "3", "--batch-size", "16", "--dim", "8"]) == 0
+    results = json.loads((tmp_path / "runs/train/results.json").read_text())
+    assert results["data"]["modalities"] == ["rna", "atac"]
+    assert "label_map" not in results["runs"][0]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["train", "nothing-here"], "neither a shipped data set"),
+        (["train"], "name the data"),
+        (["compare"], "name the data"),
+        (["train", "digits", "--objective", "clip"], "clip"),
+        (["train", "digits", "--anchor", "text"], "'text'"),
+        (["train", "digits", "--modalities", "fou", "sound"], "sound"),
+        (["train", "digits", "--set", "learning_rate=1"], "learning_rate"),
+        (["train", "digits", "--set", "lr"], "KEY=VALUE"),
+        (["train", "digits", "--lr", "-1"], "lr"),
+        (["train", "digits", "--resume", "must"], "no complete checkpoint"),
+        (["train", "--config", "missing.yaml"], "missing.yaml"),
+        (["compare", "digits", "--seeds", "1", "1"], "different"),
+        (["compare", "digits", "--workers", "0"], "--workers"),
+        (["compare", "digits", "--resamples", "20"], "resamples"),
+        (["evaluate", "nowhere", "digits"], "nowhere"),
+    ],
+)
+def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, capsys, words, needle):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert needle in said
+    assert "Traceback" not in said
+    assert said.strip().count("\n") <= 2
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/compare").mkdir(parents=True)
+    (tmp_path / "runs/compare/thesis.tex").write_text("mine")
+    assert main(["compare", "digits", *QUICK, "--seeds", "0"]) == 2
+    assert (tmp_path / "runs/compare/thesis.tex").read_text() == "mine"
+
+
+def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--seeds", "0"]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "runs/demo/results.json").read_text())
+    check_schema(results)
+    assert results["data"]["name"] == "emoji"
+    assert results["data"]["synthetic"] == ["speech"]
+    for word in ("R@1", "joint R@1", "label mAP", "V-measure", "debiased gap", "warm start"):
+        assert word in printed, word
+    page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
+    assert "data:image/webp" in page
+    assert len(page) < 5_000_000
