@@ -38,10 +38,10 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "objective_options.alignment_weight": (0.5, 0.75, 1.0, 1.25),
     },
     "infonce": {"objective_options.temperature": TEMPERATURES, "lr": RATES},
-    "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES},
+    # Its authors continue a contrastively trained model; how late is its own second parameter.
+    "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES, "warm_start": (0.5, 0.75, 0.9)},
 }
 ANCHORS = {"emoji": "text", "digits": "pix"}
-LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
 # Fixed beforehand, the same for all: a look at 8 settings of head, dropout and decay with InfoNCE and UniAlign on the
 # validation split showed that linear heads with strong input dropout are as good as larger ones, and faster.
 COMMON: dict[str, Any] = {
@@ -52,13 +52,10 @@ COMMON: dict[str, Any] = {
     "dim": 128,
     "weight_decay": 0.05,
 }
-WARM_START = 0.5
-NOTE = "warm start: first 50 % of the steps with InfoNCE"
 
 
 def base(objective: str, anchor: str) -> TrainConfig:
-    warm = {"warm_start": WARM_START} if objective == "gram" else {}
-    return TrainConfig(objective=objective, objective_options={"anchor": anchor}, **COMMON, **warm)
+    return TrainConfig(objective=objective, objective_options={"anchor": anchor}, **COMMON)
 
 
 def trials_of(objective: str, data: str) -> list[dict[str, Any]]:
@@ -68,7 +65,7 @@ def trials_of(objective: str, data: str) -> list[dict[str, Any]]:
     )
     found = []
     for record in records:
-        found.append(record | {"fingerprint": store.fingerprint})
+        found.append(record | {"fingerprint": store.fingerprint, "environment": describe_environment()})
         print(objective, record["settings"], f"{100 * record['recall@1']:.2f}", flush=True)
     return found
 
@@ -76,29 +73,35 @@ def trials_of(objective: str, data: str) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=sorted(ANCHORS))
-    parser.add_argument("--workers", type=int, default=len(GRIDS))
+    parser.add_argument(
+        "--objectives", nargs="+", choices=sorted(GRIDS), default=list(GRIDS), help="others keep their log"
+    )
     options = parser.parse_args()
     root = Path(__file__).resolve().parent
-    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        logs = dict(zip(GRIDS, pool.map(trials_of, GRIDS, [options.data] * len(GRIDS)), strict=True))
-    environment = describe_environment()
-    with open(root / "tuning" / f"{options.data}.jsonl", "w", encoding="utf-8") as file:
-        for records in logs.values():
-            file.writelines(json.dumps(record | {"environment": environment}) + "\n" for record in records)
+    log = root / "tuning" / f"{options.data}.jsonl"
+    kept = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
+    records = [record for record in kept if record["objective"] not in options.objectives]
+    with ProcessPoolExecutor(len(options.objectives), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for found in pool.map(trials_of, options.objectives, [options.data] * len(options.objectives)):
+            records += found
+    records.sort(key=lambda record: list(GRIDS).index(record["objective"]))
+    log.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    write_recipe(options.data, records, root.parent / "src" / "unialign" / "experiments" / "recipes")
+
+
+def write_recipe(data: str, records: list[dict[str, Any]], folder: Path) -> None:
     entries = {}
-    for objective, records in logs.items():
-        best = max(records, key=lambda record: record["recall@1"])
-        train = with_settings(base(objective, ANCHORS[options.data]), best["settings"])
-        entries[objective] = Entry(label=LABELS[objective], train=train, note=NOTE if objective == "gram" else "")
+    for objective in GRIDS:
+        best = max((r for r in records if r["objective"] == objective), key=lambda record: record["recall@1"])
+        entries[objective] = Entry.of(with_settings(base(objective, ANCHORS[data]), best["settings"]))
     config = CompareConfig(
-        data=options.data,
+        data=data,
         entries=entries,
-        fingerprint=load(options.data).fingerprint,
-        selection="temperature, learning rate and UniAlign's alignment weight chosen by mean R@1 on the validation "
-        f"split, {TRIALS} trials of {len(SEEDS)} seeds for each objective",
+        fingerprint=load(data).fingerprint,
+        selection="temperature, learning rate, UniAlign's alignment weight and GRAM's warm start chosen by mean R@1 on "
+        f"the validation split, {TRIALS} trials of {len(SEEDS)} seeds for each objective",
     )
-    recipes = root.parent / "src" / "unialign" / "experiments" / "recipes"
-    write_yaml(recipes / f"{options.data}.yaml", config.to_dict())
+    write_yaml(folder / f"{data}.yaml", config.to_dict())
 
 
 if __name__ == "__main__":

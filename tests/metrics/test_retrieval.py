@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 
 import unialign.metrics._ranks as ranks_module
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.metrics import Interval, higher_is_better, retrieval, retrieval_from_scores
+from unialign.metrics import Interval, retrieval, retrieval_from_scores
 
 
 def rows(n, d=8, seed=0, dtype=torch.float64):
@@ -256,10 +256,3 @@ def test_result_shows_its_numbers():
     shown = repr(retrieval(torch.eye(3), torch.eye(3), k=(1,)))
     assert shown.startswith("RetrievalResult(recall@1=1.0000, median_rank=1, mrr=1.0000")
     assert shown.endswith("queries=3, gallery=3)")
-
-
-def test_direction_of_metrics():
-    assert higher_is_better("recall@50")
-    assert not higher_is_better("median_rank")
-    with pytest.raises(ConfigError, match="'loss'"):
-        higher_is_better("loss")

@@ -12,7 +12,7 @@ from unialign.train import TrainConfig
 
 __all__ = ["run", "run_comparison"]
 
-_LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
+_OBJECTIVES = ("unialign", "infonce", "gram")
 # The volume is blind to sign, so GRAM continues from InfoNCE as its authors do; same number of steps in all.
 _WARM_START = 0.5
 
@@ -73,11 +73,10 @@ def _from_options(options: Namespace) -> CompareConfig:
         raise ConfigError("name the data to compare on, `emoji` for one, or give --config")
     settings = training_settings(options)
     entries = {}
-    for name in options.objectives or _LABELS:
+    for name in options.objectives or _OBJECTIVES:
         warm = {"warm_start": _WARM_START} if name == "gram" else {}
         train = with_settings(TrainConfig(objective=name), warm | settings)
-        note = f"warm start: first {train.warm_start:.0%} of the steps with InfoNCE" if train.warm_start else ""
-        entries[name] = Entry(label=_LABELS.get(name, name), train=train, note=note)
+        entries[name] = Entry.of(train)
     return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from unialign.train import TrainConfig
 __all__ = ["CompareConfig", "Entry", "read_yaml", "write_yaml"]
 
 
+_LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
 HEADLINE_METRICS = sum(metric.headline == "yes" for metric in METRICS.values())
 
 
@@ -25,6 +26,12 @@ class Entry:
     label: str
     train: TrainConfig
     note: str = ""
+
+    @classmethod
+    def of(cls, train: TrainConfig) -> "Entry":
+        """The usual label of the objective, and a note where it does not train from scratch."""
+        warm = f"warm start: first {100 * train.warm_start:.0f} % of the steps with InfoNCE" if train.warm_start else ""
+        return cls(label=_LABELS.get(train.objective, train.objective), train=train, note=warm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +56,7 @@ class CompareConfig:
     anchor: str | None = None
     resamples: int = 2000
     selection: str = ""
-    fingerprint: str | None = field(default=None)
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if not self.entries:

@@ -8,7 +8,6 @@ declared family (headline metrics x rivals).
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unialign.evaluation import METRICS, Evaluation, resampled_values
-from unialign.metrics import holm
+from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, percentile_interval
 
 __all__ = ["compare_entries", "summarise"]
 
@@ -25,14 +24,13 @@ ALPHA = 1 - LEVEL
 
 
 def summarise(
-    runs: Mapping[str, Sequence[Evaluation]], weights_RN: Tensor, *, seed: int = 0
+    runs: Mapping[str, Sequence[Evaluation]], weights_RN: Tensor
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
     """Mean and interval of every metric of every entry.
 
     Args:
         runs: entry -> its evaluations, one per seed.
         weights_RN: bootstrap weights, common to all runs.
-        seed: of the seed-variance noise.
 
     Returns:
         entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
@@ -48,7 +46,7 @@ def summarise(
                 [resampled_values(e.statistics[metric], weights_RN, e.metrics[metric]) for e in evaluations]
             )
             points_S = torch.tensor([e.metrics[metric] for e in evaluations], dtype=torch.float64)
-            low, high = _interval(_with_seed_noise(values_SR, points_S, seed))
+            low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
             if METRICS[metric].better != "neither":  # shares, ranks and distances
                 low = max(low, 0.0)
             resampled[key][metric] = values_SR
@@ -61,14 +59,12 @@ def compare_entries(
     first: str,
     runs: Mapping[str, Sequence[Evaluation]],
     resampled: Mapping[str, Mapping[str, Tensor]],
-    *,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """The first entry against every other one on every metric that both have and in which one direction is better.
 
     Returns:
-        Records with `metric`, `objective`, `rival`, `difference` (first minus rival), `low`, `high`, `p`, `p_holm`
-        (headline metrics only), `verdict` (`win`, `tie`, `lose`) and `higher_is_better`.
+        Records with `metric`, `objective`, `rival`, `difference` (first minus rival), `low`, `high`, `p`,
+        `higher_is_better`, and for headline metrics `p_holm` and `verdict` (`win`, `tie`, `lose`).
     """
     records: list[dict[str, Any]] = []
     for rival in runs:
@@ -82,8 +78,8 @@ def compare_entries(
                 dtype=torch.float64,
             )
             differences_SR = resampled[first][metric] - resampled[rival][metric]
-            difference_R = _with_seed_noise(differences_SR, points_S, seed)
-            low, high = _interval(difference_R)
+            difference_R = add_seed_variance(differences_SR, points_S)
+            low, high = percentile_interval(difference_R, LEVEL)
             records.append(
                 {
                     "metric": metric,
@@ -92,7 +88,7 @@ def compare_entries(
                     "difference": float(points_S.mean()),
                     "low": low,
                     "high": high,
-                    "p": _two_sided(difference_R),
+                    "p": bootstrap_p_value(difference_R),
                     "higher_is_better": description.better == "higher",
                 }
             )
@@ -101,35 +97,11 @@ def compare_entries(
 
 
 def _judge(records: list[dict[str, Any]]) -> None:
+    """Verdicts of the declared family only: other p-values are not corrected for their number."""
     family = [record for record in records if METRICS[record["metric"]].headline == "yes"]
-    for record, corrected in zip(family, holm([record["p"] for record in family]) if family else [], strict=True):
-        record["p_holm"] = float(corrected)
-    for record in records:
-        p = record.get("p_holm", record["p"])
-        if math.isnan(p) or p >= ALPHA:
+    for record, corrected in zip(family, holm([record["p"] for record in family]), strict=True):
+        record["p_holm"] = corrected
+        if corrected >= ALPHA:
             record["verdict"] = "tie"
         else:
             record["verdict"] = "win" if (record["difference"] > 0) == record["higher_is_better"] else "lose"
-
-
-def _with_seed_noise(values_SR: Tensor, points_S: Tensor, seed: int) -> Tensor:
-    mean_R = values_SR.nanmean(0)
-    if len(points_S) < 2:
-        return mean_R
-    standard_error = float(points_S.std(unbiased=True)) / math.sqrt(len(points_S))
-    noise_R = torch.randn(len(mean_R), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return mean_R + standard_error * noise_R
-
-
-def _interval(values_R: Tensor) -> tuple[float, float]:
-    low, high = torch.nanquantile(values_R, torch.tensor([ALPHA / 2, 1 - ALPHA / 2], dtype=torch.float64)).tolist()
-    return low, high
-
-
-def _two_sided(difference_R: Tensor) -> float:
-    """Twice the smaller share of resamples on the other side of zero, counting the observed one."""
-    values = difference_R[~torch.isnan(difference_R)]
-    if len(values) == 0:
-        return math.nan
-    below, above = int((values <= 0).sum()), int((values >= 0).sum())
-    return min(1.0, 2 * (min(below, above) + 1) / (len(values) + 1))

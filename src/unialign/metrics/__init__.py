@@ -8,17 +8,16 @@ from unialign.metrics._bootstrap import (
     weighted_mean,
     weighted_median,
 )
-from unialign.metrics._clustering import Clustering, kmeans, nmi, v_measure, weighted_nmi, weighted_v_measure
-from unialign.metrics._retrieval import RetrievalResult, higher_is_better, retrieval, retrieval_from_scores
-from unialign.metrics._significance import Comparison, compare_paired, holm, sign_flip_p_value
+from unialign.metrics._clustering import Clustering, kmeans, nmi, v_measure, weighted_v_measure
+from unialign.metrics._retrieval import RetrievalResult, retrieval, retrieval_from_scores
+from unialign.metrics._significance import add_seed_variance, bootstrap_p_value, holm
 
 __all__ = [
     "Clustering",
-    "Comparison",
     "Interval",
     "RetrievalResult",
-    "compare_paired",
-    "higher_is_better",
+    "add_seed_variance",
+    "bootstrap_p_value",
     "holm",
     "kmeans",
     "nmi",
@@ -26,11 +25,9 @@ __all__ = [
     "resample_weights",
     "retrieval",
     "retrieval_from_scores",
-    "sign_flip_p_value",
     "v_measure",
     "weight_blocks",
     "weighted_mean",
     "weighted_median",
-    "weighted_nmi",
     "weighted_v_measure",
 ]

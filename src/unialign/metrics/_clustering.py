@@ -14,7 +14,7 @@ from torch import Tensor
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._rows import codes, unit_rows
 
-__all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_nmi", "weighted_v_measure"]
+__all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
 
 Geometry = Literal["sphere", "euclidean"]
 
@@ -120,11 +120,6 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     total = h_label + h_cluster
     # One class and one cluster agree perfectly, and 0 / 0 is not that; rounding of H may leave 1e-17.
     return torch.where(total < 1e-12, 1.0, 2 * mutual / total).clamp(max=1.0)
-
-
-def weighted_nmi(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
-    """(R,) `nmi` under weights."""
-    return weighted_v_measure(labels, clusters, weights_RN)
 
 
 def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:

@@ -23,9 +23,7 @@ from unialign.metrics._ranks import (
 )
 from unialign.metrics._rows import codes, matching_codes, unit_rows
 
-__all__ = ["RetrievalResult", "higher_is_better", "retrieval", "retrieval_from_scores"]
-
-_HIGHER = {"mrr": True, "ndcg": True, "map": True, "v_measure": True, "nmi": True, "median_rank": False}
+__all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -238,15 +236,6 @@ def retrieval_from_scores(
         ndcg_scores=counts.ndcg,
         _counts=counts,
     )
-
-
-def higher_is_better(metric: str) -> bool:
-    """Direction of a metric of this package; `ConfigError` for an unknown name."""
-    if metric.startswith("recall@"):
-        return True
-    if metric not in _HIGHER:
-        raise ConfigError(f"unknown metric {metric!r}; expected 'recall@K' or one of {sorted(_HIGHER)}")
-    return _HIGHER[metric]
 
 
 def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> Positives:

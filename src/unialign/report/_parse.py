@@ -195,6 +195,8 @@ def _contests(
     found = []
     for i, value in enumerate(raw.get("comparisons") or ()):
         entry = _mapping(value, f"comparisons.{i}")
+        if "verdict" not in entry:
+            continue  # outside the declared family of tests
         metric, objective, rival, verdict = (
             str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "rival", "verdict")
         )

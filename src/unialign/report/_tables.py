@@ -8,7 +8,7 @@ from typing import Any
 
 from unialign.report._model import Metric, Results
 from unialign.report._numbers import DASH, count
-from unialign.report._words import best, headline, metric_style
+from unialign.report._words import best, metric_style
 
 # Against the first objective, the one under test. A sign beside the colour: it survives print and colour blindness.
 _MARKS = {
@@ -51,7 +51,7 @@ def _cell(results: Results, metric: Metric, objective: str, winner: str | None) 
     known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
-    for contest in results.contests if metric in headline(results) else ():
+    for contest in results.contests:
         if (contest.metric, contest.objective, contest.rival) == (metric.key, first, objective):
             mark, side, meaning = _MARKS[contest.verdict]
     return Cell(
