@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unialign.data._checksum import CHUNK_BYTES, canonical_json, file_pieces, npy_pieces, sha256_of
+from unialign._files import digest
+from unialign._json import canonical_json
+from unialign.data._checksum import CHUNK_BYTES, file_pieces, npy_pieces
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (1, 1), (CHUNK_BYTES // 4 + 3, 2)])
@@ -20,7 +22,7 @@ def test_pieces_are_the_file_numpy_writes(shape: tuple[int, ...], dtype: Any) ->
 
 def test_sha256() -> None:
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, "abc"
-    assert sha256_of([b"a", b"", b"bc"]) == sha256_of(file_pieces(io.BytesIO(b"abc"))) == expected
+    assert digest([b"a", b"", b"bc"]) == digest(file_pieces(io.BytesIO(b"abc"))) == expected
 
 
 def test_canonical_json() -> None:

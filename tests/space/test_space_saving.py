@@ -16,8 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from unialign import _sealed
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
-from unialign.space import Space, _files, _saving
+from unialign.space import Space, _saving
 
 
 class Canary:
@@ -52,9 +53,9 @@ def weights(space: Space) -> dict[str, bytes]:
 
 def reseal(saved: Path, change: dict) -> None:
     """Change config.json as a forger who knows the seal would."""
-    body = _files.read_json(saved / "config.json") | change
+    body = _sealed.read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
-    _files.write_json(saved / "config.json", body)
+    _sealed.write_json(saved / "config.json", body)
 
 
 def forge_weights(saved: Path, data: bytes) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unialign.data._checksum import CHUNK_BYTES, canonical_json
+from unialign._json import canonical_json
+from unialign.data._checksum import CHUNK_BYTES
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 

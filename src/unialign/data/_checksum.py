@@ -1,30 +1,15 @@
-"""Bytes that arrays and JSON values become, and their sha256: the same in memory and on disk."""
+"""The bytes that arrays become, in pieces: the same in memory and on disk."""
 
-import hashlib
 import io
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["canonical_json", "file_pieces", "npy_pieces", "sha256_of"]
+__all__ = ["file_pieces", "npy_pieces"]
 
 CHUNK_BYTES = 1 << 22
-
-
-def sha256_of(pieces: Iterable[bytes]) -> str:
-    """Return the hexadecimal sha256 of the joined pieces."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def canonical_json(value: Any) -> bytes:
-    """Return one spelling of a JSON value: sorted keys, no blanks, ASCII. TypeError or ValueError for what is none."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def file_pieces(file: BinaryIO) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from unialign.data._checksum import canonical_json, sha256_of
+from unialign._files import digest
+from unialign._json import SEAL, canonical_json, is_sealed, seal_of
 from unialign.errors import DataError
 
 __all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", "parse_description", "unsafe_name"]
@@ -74,7 +75,7 @@ class Description:
             for name, column in self.columns.items()
         }
         rows = {name: record.sha256 for name, record in self.rows.items()}
-        return sha256_of([canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance})])
+        return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance}))
 
     def files(self) -> dict[str, FileRecord]:
         """Every file of the folder but `store.json`, by its name in the folder."""
@@ -89,7 +90,7 @@ class Description:
     def to_bytes(self) -> bytes:
         """Return the text of `store.json`, sealed with a checksum of its own."""
         body = {"schema": SCHEMA, **asdict(self)}
-        body["seal"] = _seal(body)
+        body[SEAL] = seal_of(body, sort_keys=True)
         return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -121,7 +122,7 @@ def unsafe_name(name: object) -> str | None:
 def check_seal(text: bytes, where: Path) -> None:
     """Raise DataError if `store.json` was changed after it was written."""
     body = _load_json(text, where)
-    if not isinstance(body, dict) or body.pop("seal", None) != _seal(body):
+    if not isinstance(body, dict) or not is_sealed(body, sort_keys=True):
         raise DataError(f"{where} was altered after it was written; restore the file or write the store again")
 
 
@@ -158,10 +159,6 @@ def _load_json(text: bytes, where: Path) -> Any:
         raise DataError(
             f"{where} is not readable JSON ({type(error).__name__}: {error}); restore it or write the store again"
         ) from None
-
-
-def _seal(body: dict[str, Any]) -> str:
-    return sha256_of([canonical_json(body)])
 
 
 def _description(body: dict[str, Any]) -> Description:
@@ -211,10 +208,10 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
 
 
 def _record(entry: dict[str, Any], what: str) -> FileRecord:
-    digest = _typed(entry["sha256"], str, f"sha256 of {what!r}")
-    if not _SHA256.fullmatch(digest):
-        raise _Malformed(f"sha256 of {what!r} is {digest!r}, expected 64 hexadecimal digits")
-    return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=digest)
+    sha256 = _typed(entry["sha256"], str, f"sha256 of {what!r}")
+    if not _SHA256.fullmatch(sha256):
+        raise _Malformed(f"sha256 of {what!r} is {sha256!r}, expected 64 hexadecimal digits")
+    return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=sha256)
 
 
 def _name(name: str) -> str:

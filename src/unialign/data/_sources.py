@@ -3,14 +3,14 @@
 import json
 import mmap
 import os
-import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from unialign.data._checksum import file_pieces, npy_pieces, sha256_of
+from unialign._files import digest, open_regular
+from unialign.data._checksum import file_pieces, npy_pieces
 from unialign.data._layout import DESCRIPTION_FILE, Description, FileRecord, check_seal
 from unialign.errors import DataError
 
@@ -59,7 +59,7 @@ class MemorySource:
     def verify(self, file: str, record: FileRecord) -> None:
         content = self._files[file]
         pieces = [content] if isinstance(content, bytes) else npy_pieces(content)
-        if sha256_of(pieces) != record.sha256:
+        if digest(pieces) != record.sha256:
             raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
 
     def verify_description(self, description: Description) -> None:
@@ -105,7 +105,7 @@ class FolderSource:
 
     def verify(self, file: str, record: FileRecord) -> None:
         with self._open(file, record) as handle:
-            found = sha256_of(file_pieces(handle))
+            found = digest(file_pieces(handle))
         if found != record.sha256:
             raise DataError(
                 f"{self.path / file} was altered: its sha256 is {found}, {DESCRIPTION_FILE} says {record.sha256}; "
@@ -136,22 +136,17 @@ class FolderSource:
         try:
             if not path.resolve().is_relative_to(self._root):
                 raise DataError(f"{path} is a link out of the store, which is refused; copy the file into the folder")
-            # Not blocking: a named pipe in the place of a file would wait for ever.
-            handle = os.fdopen(
-                os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
-            )
+            handle = open_regular(path)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{path} cannot be read ({reason}); restore the file or write the store again") from None
-        found = os.fstat(handle.fileno())
-        problem = None
-        if not stat.S_ISREG(found.st_mode):
-            problem = "is not a regular file"
-        elif record is not None and found.st_size != record.bytes:
-            problem = f"has {found.st_size} bytes, {DESCRIPTION_FILE} says {record.bytes}"
-        if problem is not None:
+        size = os.fstat(handle.fileno()).st_size
+        if record is not None and size != record.bytes:
             handle.close()
-            raise DataError(f"{path} {problem}; restore the file or write the store again")
+            raise DataError(
+                f"{path} has {size} bytes, {DESCRIPTION_FILE} says {record.bytes}; "
+                f"restore the file or write the store again"
+            )
         return handle
 
 

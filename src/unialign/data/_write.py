@@ -1,7 +1,6 @@
 """A validated `Content` becomes files and their `Description`; a folder appears whole or not at all."""
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -10,9 +9,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from unialign._files import digest, sync_folder, write_durably
 from unialign.data import _layout
 from unialign.data._border import Content
-from unialign.data._checksum import npy_pieces, sha256_of
+from unialign.data._checksum import npy_pieces
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
 from unialign.errors import DataError
 
@@ -28,8 +28,7 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
 
     def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
         files[file] = data
-        counter = _Counter()
-        return FileRecord(sha256=sha256_of(counter.count(_pieces(data))), bytes=counter.total)
+        return FileRecord(sha256=digest(_pieces(data)), bytes=sum(map(len, _pieces(data))))
 
     return _describe(content, keep), files
 
@@ -48,9 +47,9 @@ def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> None:
         description = _describe(content, lambda file, data: _write_file(partial / file, data))
         _write_file(partial / DESCRIPTION_FILE, description.to_bytes())
         for folder in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
-            _sync_folder(folder)
+            sync_folder(folder)
         _put_in_place(partial, path, overwrite)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
     finally:
@@ -96,42 +95,15 @@ def _describe(content: Content, sink: Sink) -> Description:
     )
 
 
-class _Counter:
-    """Counts bytes that pass through, so that one pass both writes and hashes data larger than memory."""
-
-    def __init__(self) -> None:
-        self.total = 0
-
-    def count(self, pieces: Iterable[bytes], write: Callable[[bytes], object] | None = None) -> Iterable[bytes]:
-        for piece in pieces:
-            self.total += len(piece)
-            if write is not None:
-                write(piece)
-            yield piece
-
-
 def _pieces(data: NDArray[Any] | bytes) -> Iterable[bytes]:
     return [data] if isinstance(data, bytes) else npy_pieces(data)
 
 
 def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
     path.parent.mkdir(exist_ok=True)
-    counter = _Counter()
-    with path.open("xb") as file:
-        digest = sha256_of(counter.count(_pieces(data), file.write))
-        file.flush()
-        os.fsync(file.fileno())
-    return FileRecord(sha256=digest, bytes=counter.total)
-
-
-def _sync_folder(path: Path) -> None:
-    # Only POSIX can open a folder; elsewhere the rename is all there is.
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    # One pass both writes and hashes data larger than memory.
+    sha256 = write_durably(path, _pieces(data))
+    return FileRecord(sha256=sha256, bytes=path.stat().st_size)
 
 
 def _put_in_place(partial: Path, path: Path, overwrite: Overwrite) -> None:

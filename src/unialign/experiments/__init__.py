@@ -1,14 +1,16 @@
 """Comparisons of objectives: same data, same budget, several seeds, intervals and verdicts."""
 
+from unialign._files import write_yaml
 from unialign.experiments._assets import write_items
 from unialign.experiments._compare import compare, make_results, open_store
-from unialign.experiments._config import CompareConfig, Entry, read_yaml, write_yaml
+from unialign.experiments._config import CompareConfig, Entry, read_yaml
 from unialign.experiments._recipes import recipe
-from unialign.experiments._results import describe_environment, read_results, write_json
-from unialign.experiments._run import RunRecord, embed_split, evaluate_split, run
+from unialign.experiments._results import describe_environment, make_folder, read_results, write_json
+from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
 from unialign.experiments._search import search, with_settings
 
 __all__ = [
+    "EMBEDDINGS_FILE",
     "CompareConfig",
     "Entry",
     "RunRecord",
@@ -16,12 +18,14 @@ __all__ = [
     "describe_environment",
     "embed_split",
     "evaluate_split",
+    "make_folder",
     "make_results",
     "open_store",
     "read_results",
     "read_yaml",
     "recipe",
     "run",
+    "save_embeddings",
     "search",
     "with_settings",
     "write_items",

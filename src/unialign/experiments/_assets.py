@@ -4,6 +4,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from unialign._files import replace_file
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.experiments._results import write_json
@@ -32,15 +33,17 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
     if THUMBNAILS not in store.assets:
         return
     position = {int(row): i for i, row in enumerate(rows)}
+    copy = io.BytesIO()
     try:
         with (
             zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as pictures,
-            zipfile.ZipFile(folder / THUMBNAILS, "w", zipfile.ZIP_STORED) as chosen,
+            zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
         ):
             for name in pictures.namelist():
                 modality, _, file = name.partition("/")
                 stem, _, kind = file.partition(".")
                 if stem.isdecimal() and int(stem) in position and modality.isidentifier():
                     chosen.writestr(f"{modality}/{position[int(stem)]}.{kind}", pictures.read(name))
-    except (zipfile.BadZipFile, OSError) as error:
+    except zipfile.BadZipFile as error:
         raise DataError(f"cannot copy thumbnails to {folder}: {error}") from error
+    replace_file(folder / THUMBNAILS, copy.getvalue())

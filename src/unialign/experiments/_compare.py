@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from unialign._files import write_yaml
 from unialign.data import EmbeddingStore, load
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError
 from unialign.experiments._assets import write_items
-from unialign.experiments._config import CompareConfig, read_yaml, write_yaml
-from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
+from unialign.experiments._config import CompareConfig, read_yaml
+from unialign.experiments._results import describe_data, describe_environment, describe_metrics, make_folder, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
 from unialign.metrics import resample_weights
@@ -107,8 +108,19 @@ def make_results(
     records: Mapping[tuple[str, int], RunRecord],
     *,
     folders: Mapping[tuple[str, int], str],
+    command: Literal["compare", "train", "evaluate"] = "compare",
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of `results.json` from finished runs."""
+    """The content of `results.json` from finished runs.
+
+    Args:
+        config: entries, seeds, split and bootstrap.
+        store: the evaluated data.
+        records: (entry, seed) -> finished run.
+        folders: (entry, seed) -> where it stands, relative to the results.
+        command: that repeats this from the folder's `config.yaml`.
+        settings: how a space was trained that this run only evaluated; None: the entries' settings.
+    """
     rows = store.rows(config.split)
     weights_RN = resample_weights(store.group[rows], resamples=config.resamples, seed=0)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
@@ -142,7 +154,7 @@ def make_results(
             key: {
                 "label": entry.label,
                 "note": entry.note,
-                "settings": entry.train.to_dict(),
+                "settings": entry.train.to_dict() if settings is None else dict(settings),
                 "parameters": records[key, config.seeds[0]].parameters,
             }
             for key, entry in config.entries.items()
@@ -163,6 +175,7 @@ def make_results(
             )
         ],
         "summary": summary,
+        "reproduce": f"unialign {command} --config config.yaml --out again",
         "comparisons": compare_entries(first, evaluations, resampled),
     }
 
@@ -178,11 +191,8 @@ def _claim(folder: Path, config: CompareConfig) -> None:
         return
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and holds no comparison; choose another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(path, config.to_dict())
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    make_folder(folder)
+    write_yaml(path, config.to_dict())
 
 
 def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]:

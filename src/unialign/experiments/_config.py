@@ -12,7 +12,7 @@ from unialign.errors import ConfigError
 from unialign.evaluation import METRICS
 from unialign.train import TrainConfig
 
-__all__ = ["CompareConfig", "Entry", "read_yaml", "write_yaml"]
+__all__ = ["CompareConfig", "Entry", "read_yaml"]
 
 
 _LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
@@ -61,8 +61,9 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ConfigError("a comparison needs at least one objective")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ConfigError(f"seeds must be one or more different integers, got {list(self.seeds)}")
+        whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds must be one or more different integers of at least 0, got {list(self.seeds)}")
         if self.split not in ("train", "val", "test"):
             raise ConfigError(f"unknown split {self.split!r}; expected train, val or test")
         # The smallest p of R resamples is 2 / (R + 1), and Holm multiplies it by the number of tests.
@@ -126,8 +127,11 @@ class CompareConfig:
                 note=str(entry.get("note", "")),
             )
         simple = {key: value for key, value in raw.items() if key not in ("schema", "entries") and value is not None}
+        for key, value in simple.items():
+            if not isinstance(value, {"seeds": list, "resamples": int}.get(key, str)):
+                raise ConfigError(f"{source}: {key} is {value!r}, which is of the wrong kind")
         if "seeds" in simple:
-            simple["seeds"] = tuple(int(seed) for seed in simple["seeds"])
+            simple["seeds"] = tuple(simple["seeds"])
         return cls(entries=entries, **simple)
 
 
@@ -142,7 +146,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
     return raw
-
-
-def write_yaml(path: Path, settings: Mapping[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), "utf-8")

@@ -2,10 +2,8 @@
 
 import datetime
 import json
-import math
 import os
 import platform
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,13 @@ import numpy as np
 import torch
 
 import unialign
+from unialign._files import replace_file
+from unialign._json import finite
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import METRICS
 
-__all__ = ["describe_data", "describe_environment", "describe_metrics", "read_results", "write_json"]
+__all__ = ["describe_data", "describe_environment", "describe_metrics", "make_folder", "read_results", "write_json"]
 
 
 def describe_environment() -> dict[str, Any]:
@@ -71,21 +71,17 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
     }
 
 
+def make_folder(path: Path) -> None:
+    """Make a results folder; DataError if the file system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Atomic; NaN and infinity become null, which JSON has no words for."""
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from error
+    replace_file(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -100,13 +96,3 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not isinstance(results, dict) or results.get("schema") != 1:
         raise DataError(f"{path}: schema is not one that this version reads (1)")
     return results
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

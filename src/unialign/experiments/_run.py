@@ -1,26 +1,23 @@
-"""One run: train one entry with one seed, embed the evaluated split, measure it. A finished run is kept."""
+"""One run: train one entry with one seed, embed the evaluated split, measure it."""
 
-import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from unialign._files import replace_file
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import Evaluation, evaluate
-from unialign.experiments._results import write_json
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
-__all__ = ["EMBEDDINGS_FILE", "RunRecord", "embed_split", "evaluate_split", "run"]
+__all__ = ["EMBEDDINGS_FILE", "RunRecord", "embed_split", "evaluate_split", "run", "save_embeddings"]
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
-_DONE_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def run(
     device: str = "auto",
     progress: Literal["auto", "none"] = "none",
 ) -> RunRecord:
-    """Train (or continue, or just read back) the run of a folder and evaluate its split.
+    """Train (or continue, or just read back) the run of a folder and evaluate a split of its data.
 
     Raises:
         DataError: the split has fewer than two items, or the folder holds a run on other data.
@@ -60,22 +57,15 @@ def run(
         raise DataError(
             f"the {split!r} split of {store.name!r} has {len(store.rows(split))} items; at least 2 are needed"
         )
-    record = _read_done(folder, store, split)
-    if record is None:
-        started = time.perf_counter()
-        result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
-        record = {
-            "schema": 1,
-            "fingerprint": store.fingerprint,
-            "split": split,
-            "seconds": time.perf_counter() - started,
-            "parameters": sum(p.numel() for p in result.space.parameters() if p.requires_grad),
-            "warnings": [warning if isinstance(warning, dict) else vars(warning) for warning in result.warnings],
-        }
-        save_file(embed_split(result.space, store, split), folder / EMBEDDINGS_FILE)
-        write_json(folder / _DONE_FILE, record)
-    evaluation = evaluate_split(load_file(folder / EMBEDDINGS_FILE), store, split, anchor=anchor)
-    return RunRecord(record["seconds"], record["parameters"], record["warnings"], evaluation)
+    result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
+    embeddings = embed_split(result.space, store, split)
+    save_embeddings(folder / EMBEDDINGS_FILE, embeddings)
+    return RunRecord(
+        seconds=float(result.history[-1]["seconds"]),
+        parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),
+        warnings=[vars(warning) for warning in result.warnings],
+        evaluation=evaluate_split(embeddings, store, split, anchor=anchor),
+    )
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
@@ -87,6 +77,11 @@ def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Te
         present={name: torch.from_numpy(store.present(name)[rows].copy()) for name in names},
     )
     return {name: z_ND.float().cpu().contiguous() for name, z_ND in embeddings.items()}
+
+
+def save_embeddings(path: Path, embeddings: dict[str, Tensor]) -> None:
+    """Write what `embed_split` returned as safetensors; DataError if the file system refuses."""
+    replace_file(path, save(embeddings))
 
 
 def evaluate_split(
@@ -104,20 +99,3 @@ def evaluate_split(
         labels=labels if bool((labels >= 0).any()) else None,
         anchor=anchor,
     )
-
-
-def _read_done(folder: Path, store: EmbeddingStore, split: str) -> dict[str, Any] | None:
-    path = folder / _DONE_FILE
-    if not path.exists():
-        return None
-    try:
-        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        done_with = (record["fingerprint"], record["split"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read {path} ({error}); delete the folder to train this run again") from error
-    if done_with != (store.fingerprint, split):
-        raise DataError(
-            f"{folder} holds a finished run on data {done_with[0][:12]}..., split {done_with[1]!r}; this is "
-            f"{store.fingerprint[:12]}..., {split!r}. Choose another --out, or delete that folder"
-        )
-    return record

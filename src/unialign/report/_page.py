@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from unialign.errors import DataError
+from unialign._files import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import Comparison, Items, Space, read_comparison
 from unialign.report._model import Results
@@ -45,10 +45,7 @@ def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] 
     """Write the page about the comparison in `folder`, by default to `report.html` in it, and return its path."""
     target = Path(out) if out is not None else Path(folder) / "report.html"
     page = render(read_comparison(Path(folder)))
-    try:
-        _replace(target, page.encode("utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot write the report to {target}: {error.strerror or error}") from error
+    replace_file(target, page)
     return target
 
 
@@ -239,17 +236,3 @@ def _card(results: Results, items: Items, example: _gallery.Example, pictures: P
         "pool": example.pool,
         "rows": rows,
     }
-
-
-def _replace(target: Path, content: bytes) -> None:
-    """Write next to the target and rename: a reader sees the old page or the new one, never half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -15,17 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import unialign
+from unialign._files import digest, sync_folder, write_durably
+from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
-from unialign.space._files import (
-    digest,
-    read_json,
-    read_tensors,
-    refuse_pickles,
-    sync_folder,
-    write_durably,
-    write_json,
-    write_tensors,
-)
 
 if TYPE_CHECKING:
     from unialign.space._space import Space

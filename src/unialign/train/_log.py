@@ -5,17 +5,19 @@ completed steps.
 """
 
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
+from unialign._files import replace_file
+from unialign._json import finite
 from unialign.errors import CheckpointError, MissingExtra
 from unialign.train._monitor import HealthWarning
 
 __all__ = ["RunLog", "read_log"]
+
+_ADVICE = "Make room or choose another folder, then continue with resume='auto'"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -57,10 +59,8 @@ class RunLog:
         if "tensorboard" in log_to:
             self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
         self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
+        replace_file(path, "".join(map(_line, self.records)), error=CheckpointError, advice=_ADVICE)
         try:
-            rewritten = path.with_name(f".{path.name}.partial")
-            rewritten.write_text("".join(map(_line, self.records)), encoding="utf-8")
-            os.replace(rewritten, path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -85,7 +85,8 @@ class RunLog:
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a record; CheckpointError if the disk refuses."""
-        record = {"kind": kind, "step": step, **{key: _plain(value) for key, value in values.items()}}
+        # A lone term may be NaN before training stops.
+        record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
         if self._file is not None:
             try:
@@ -106,22 +107,12 @@ class RunLog:
 
     def _cannot_write(self, error: OSError) -> CheckpointError:
         return CheckpointError(
-            f"cannot write the log {self.path}: {error.strerror or error}; checkpoints are intact. "
-            f"Make room or choose another folder, then continue with resume='auto'"
+            f"cannot write the log {self.path}: {error.strerror or error}; checkpoints are intact. {_ADVICE}"
         )
 
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    # JSON has no NaN; a lone term may be one before training stops.
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return value
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

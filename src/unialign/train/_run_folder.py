@@ -1,12 +1,10 @@
 """The folder of a run: what stands in it, and whether this run may continue or begin there."""
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
+from unialign._files import write_yaml
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
 from unialign.train._config import BOOKKEEPING
@@ -69,15 +67,9 @@ class RunFolder:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             discard_partial(self.checkpoints)
-            text = yaml.safe_dump(settings, sort_keys=False)
-            partial = self.path / f".config.{secrets.token_hex(6)}.partial"
-            try:
-                partial.write_text(text, encoding="utf-8")
-                os.replace(partial, self.config)
-            finally:
-                partial.unlink(missing_ok=True)
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
+        write_yaml(self.config, settings, error=CheckpointError)
 
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)

@@ -1,12 +1,10 @@
-"""Files that survive a crash and are trusted only after a check: sealed JSON and safetensors, written durably.
+"""Files that are trusted only after a check: JSON with a seal inside, and safetensors of a known sha256.
 
 Every reader raises `CheckpointError` that names the file; nothing here can unpickle.
 """
 
-import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,52 +12,21 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from unialign._files import digest, open_regular, write_durably
+from unialign._json import SEAL, is_sealed, seal_of
 from unialign.errors import CheckpointError
 
-__all__ = [
-    "digest",
-    "read_json",
-    "read_tensors",
-    "refuse_pickles",
-    "sync_folder",
-    "write_durably",
-    "write_json",
-    "write_tensors",
-]
+__all__ = ["read_json", "read_tensors", "refuse_pickles", "write_json", "write_tensors"]
 
 # Ours are kilobytes; the bound keeps a hostile one out of memory.
 _MAX_JSON_BYTES = 1 << 24
-_SEAL = "seal"
 _PICKLE_NAMES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-
-
-def write_durably(path: Path, data: bytes) -> str:
-    """Write a new file and wait until the disk has it; returns its sha256. OSError is the caller's to explain."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest(data)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder: a rename without it can be undone by a power cut."""
-    # Only POSIX can open a folder; elsewhere the rename is all there is.
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
     """Write a JSON object with a seal over its content; returns the sha256 of the file."""
-    text = json.dumps({**body, _SEAL: _seal(body)}, indent=2, allow_nan=False) + "\n"
+    # Not sorted: the order of the modalities says which head is whose.
+    text = json.dumps({**body, SEAL: seal_of(body, sort_keys=False)}, indent=2, allow_nan=False) + "\n"
     return write_durably(path, text.encode("ascii"))
 
 
@@ -74,9 +41,9 @@ def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
             raise ValueError(f"expected an object, got {type(body).__name__}")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}); restore the file or save again") from None
-    seal = body.pop(_SEAL, None)
-    if seal != _seal(body):
+    if not is_sealed(body, sort_keys=False):
         raise CheckpointError(f"{path} was altered after it was written; restore the file or save again")
+    del body[SEAL]
     return body
 
 
@@ -116,21 +83,12 @@ def refuse_pickles(folder: Path, wanted: str) -> None:
         )
 
 
-def _seal(body: Mapping[str, Any]) -> str:
-    # Not sorted: the order of the modalities says which head is whose.
-    return digest(json.dumps(body, separators=(",", ":")).encode("ascii"))
-
-
 def _read(path: Path, *, limit: int | None = None) -> bytes:
     try:
-        # Not blocking: a named pipe in the place of a file would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(f"{path} is not a regular file")
-            if limit is not None and found.st_size > limit:
-                raise CheckpointError(f"{path} has {found.st_size} bytes; at most {limit} are expected")
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if limit is not None and size > limit:
+                raise CheckpointError(f"{path} has {size} bytes; at most {limit} are expected")
             return file.read()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,97 @@
+"""Files that are replaced whole or not at all, and the JSON that goes into them."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from unialign import _files
+from unialign._files import digest, open_regular, replace_file, write_durably, write_yaml
+from unialign._json import SEAL, finite, is_sealed, seal_of
+from unialign.errors import CheckpointError, DataError
+
+
+def test_replacing_makes_the_folder_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / "file.txt"
+    for text in ("old", "new é"):
+        replace_file(target, text)
+        assert target.read_text("utf-8") == text
+    assert [entry.name for entry in target.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_modes_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_refusal_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    target = tmp_path / "file"
+    replace_file(target, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(DataError, match=r"file: No space left on device; what was there before is untouched$"):
+        replace_file(target, "new")
+    with pytest.raises(CheckpointError, match=r"is untouched\. Make room$"):
+        replace_file(target, "new", error=CheckpointError, advice="Make room")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(_files, "sync_folder", refuse)
+    replace_file(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_yaml_keeps_the_order(tmp_path: Path) -> None:
+    write_yaml(tmp_path / "c.yaml", {"z": 1, "a": "é"})
+    assert (tmp_path / "c.yaml").read_text("utf-8") == "z: 1\na: é\n"
+
+
+def test_writing_durably_never_replaces(tmp_path: Path) -> None:
+    assert write_durably(tmp_path / "file", [b"a", b"bc"]) == digest(b"abc")
+    with pytest.raises(FileExistsError):
+        write_durably(tmp_path / "file", b"")
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"x"
+    with pytest.raises(OSError, match="not a regular file"):
+        open_regular(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("sort_keys", [True, False])
+def test_seals(sort_keys: bool) -> None:
+    body = {"b": 1, "a": [2]}
+    sealed = {**body, SEAL: seal_of(body, sort_keys=sort_keys)}
+    assert is_sealed(sealed, sort_keys=sort_keys)
+    assert is_sealed(dict(reversed(sealed.items())), sort_keys=sort_keys) == sort_keys
+    for altered in (body, {**sealed, "b": 2}, {**sealed, "c": 1}, {**sealed, "b": float("nan")}):
+        assert not is_sealed(altered, sort_keys=sort_keys)
+
+
+def test_what_json_has_no_words_for() -> None:
+    assert finite({1: (1.5, float("nan")), "x": [float("inf"), None, "s", True]}) == {
+        "1": [1.5, None],
+        "x": [None, None, "s", True],
+    }
