@@ -25,7 +25,4 @@ test: .venv/.dev
 	$(V)/mypy
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
 
-clean:
-	rm -rf .venv runs dist
-
-.PHONY: demo test clean
+.PHONY: demo test

@@ -102,10 +102,25 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     check_schema(again)
     assert again["runs"][0]["metrics"] == results["runs"][0]["metrics"]
 
+    assert main(["evaluate", "--config", "runs/evaluate/config.yaml", "--out", "runs/evaluated-again"]) == 0
+    assert json.loads((tmp_path / "runs/evaluated-again/results.json").read_text())["summary"] == again["summary"]
+    assert again["objectives"]["space"]["settings"]["objective"] == "infonce"  # how it was trained, not a default
+
     # Re-running from the file that the run wrote gives the same space.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
+
+    # Story: other settings in the same folder once printed the old run's numbers under the new settings.
+    kept = (tmp_path / "runs/train/results.json").read_text()
+    assert main(["train", "digits", "--objective", "unialign", "--anchor", "kar", *QUICK, "--seed", "3"]) == 2
+    assert (
+        main(
+            ["train", "digits", "--objective", "infonce", "--anchor", "kar", *QUICK, "--seed", "3", "--resume", "never"]
+        )
+        == 2
+    )
+    assert (tmp_path / "runs/train/results.json").read_text() == kept
 
 
 def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
@@ -139,6 +154,7 @@ def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
         (["train", "digits", "--lr", "-1"], "lr"),
         (["train", "digits", "--resume", "must"], "no complete checkpoint"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
+        (["evaluate"], "name the space"),
         (["compare", "digits", "--seeds", "1", "1"], "different"),
         (["compare", "digits", "--workers", "0"], "--workers"),
         (["compare", "digits", "--resamples", "20"], "resamples"),
@@ -152,6 +168,34 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
     assert needle in said
     assert "Traceback" not in said
     assert said.strip().count("\n") <= 2
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "needle"),
+    [
+        ("train", "data: emoji\ntrain: {}\n", "`data` and `train`"),
+        ("train", "data: {name: digits, fingerprint: x}\ntrain: {lr: fast}\n", "lr"),
+        ("train", "[1, 2]", "mapping"),
+        ("train", "a: [", "YAML"),
+        ("compare", "data: digits\nentries: []\n", "entries"),
+        ("compare", "data: digits\nseeds: abc\nentries: {a: {train: {}}}\n", "seeds"),
+        ("compare", "data: digits\nseeds: [a]\nentries: {a: {train: {}}}\n", "seeds"),
+        ("compare", "data: digits\nresamples: many\nentries: {a: {train: {}}}\n", "resamples"),
+        ("compare", "data: digits\nentries: {a: {train: {dropout: high}}}\n", "dropout"),
+        ("compare", "data: digits\nentries: {a: {train: [1]}}\n", "train"),
+        ("compare", "data: digits\nentries: {../a: {train: {}}}\n", "file name"),
+        ("compare", "data: digits\nentries: {a: {train: {}}}\nepochs: 3\n", "epochs"),
+        ("evaluate", "space: 3\ncolour: red\n", "colour"),
+    ],
+)
+def test_a_broken_configuration_names_its_flaw(tmp_path, monkeypatch, capsys, command, text, needle):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.yaml").write_text(text)
+    assert main([command, "--config", "broken.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert needle in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Results and report of a single run, for `train` and `evaluate`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from unialign.cli._console import say, shown
 from unialign.data import EmbeddingStore
@@ -10,10 +12,20 @@ from unialign.report import text_table, write_report
 __all__ = ["finish"]
 
 
-def finish(folder: Path, config: CompareConfig, store: EmbeddingStore, record: RunRecord) -> None:
+def finish(
+    folder: Path,
+    config: CompareConfig,
+    store: EmbeddingStore,
+    record: RunRecord,
+    *,
+    command: Literal["train", "evaluate"],
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Write `results.json`, `items.json` and the report of a folder that is one run itself; print the table."""
     (key,), (seed,) = config.entries, config.seeds
-    results = make_results(config, store, {(key, seed): record}, folders={(key, seed): "."})
+    results = make_results(
+        config, store, {(key, seed): record}, folders={(key, seed): "."}, command=command, settings=settings
+    )
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     report = write_report(folder)

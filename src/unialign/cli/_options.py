@@ -28,12 +28,12 @@ def add_options(command: str, parser: ArgumentParser) -> None:
 
 def _demo(parser: ArgumentParser) -> None:
     _output(parser, "demo")
-    _seeds(parser, None)
+    _seeds(parser)
     _workers(parser)
 
 
 def _train(parser: ArgumentParser) -> None:
-    _data(parser, required=False)
+    _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier run wrote; options given here win")
     parser.add_argument("--objective", help="unialign, infonce or gram (default: unialign)")
     _training(parser)
@@ -50,30 +50,31 @@ def _train(parser: ArgumentParser) -> None:
 
 
 def _evaluate(parser: ArgumentParser) -> None:
-    parser.add_argument("space", help="a folder written by `Space.save_pretrained`, or a hub id")
-    _data(parser, required=True)
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="rows to evaluate")
+    parser.add_argument("space", nargs="?", help="a folder written by `Space.save_pretrained`, or a hub id")
+    _data(parser)
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier evaluation wrote; options here win")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
     parser.add_argument("--anchor", help="anchor of the conflict diagnostics (default: mean over all modalities)")
     _resamples(parser)
     _output(parser, "evaluate")
 
 
 def _compare(parser: ArgumentParser) -> None:
-    _data(parser, required=False)
+    _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
     parser.add_argument("--objectives", nargs="+", metavar="NAME", help="default: unialign infonce gram")
     _training(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
-    _seeds(parser, None)
+    _seeds(parser)
     _resamples(parser)
     _workers(parser)
     _output(parser, "compare")
 
 
-def _data(parser: ArgumentParser, *, required: bool) -> None:
+def _data(parser: ArgumentParser) -> None:
     parser.add_argument(
         "data",
-        nargs=None if required else "?",
+        nargs="?",
         help="a shipped data set (emoji, digits) or the folder of an EmbeddingStore",
     )
 
@@ -96,10 +97,8 @@ def _training(parser: ArgumentParser) -> None:
     )
 
 
-def _seeds(parser: ArgumentParser, default: list[int] | None) -> None:
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=default, metavar="S", help="one run per seed (default: 0 1 2)"
-    )
+def _seeds(parser: ArgumentParser) -> None:
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="one run per seed (default: 0 1 2)")
 
 
 def _resamples(parser: ArgumentParser) -> None:

@@ -1,13 +1,25 @@
 """`unialign evaluate`: measure a trained space."""
 
 from argparse import Namespace
-
-from safetensors.torch import save_file
+from pathlib import Path
+from typing import Any
 
 from unialign.cli._console import say, shown
 from unialign.cli._one_run import finish
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import CompareConfig, Entry, RunRecord, embed_split, evaluate_split, open_store, write_yaml
+from unialign.experiments import (
+    EMBEDDINGS_FILE,
+    CompareConfig,
+    Entry,
+    RunRecord,
+    embed_split,
+    evaluate_split,
+    make_folder,
+    open_store,
+    read_yaml,
+    save_embeddings,
+    write_yaml,
+)
 from unialign.space import Space
 from unialign.train import TrainConfig
 
@@ -15,43 +27,57 @@ __all__ = ["run"]
 
 
 def run(options: Namespace) -> int:
-    space = Space.from_pretrained(options.space)
-    store = open_store(options.data, None, None)
+    settings = _settings(options)
+    space = Space.from_pretrained(settings["space"])
+    store = open_store(settings["data"], None, settings["fingerprint"])
     shared = tuple(name for name in space.modalities if name in store.columns)
     if len(shared) < 2:
         raise DataError(
-            f"the space knows {', '.join(space.modalities)}, {options.data} has {', '.join(store.columns)}: "
+            f"the space knows {', '.join(space.modalities)}, {settings['data']} has {', '.join(store.columns)}: "
             "at least two modalities must be in both"
         )
     store = store.select(shared)
-    if options.out.exists() and any(options.out.iterdir()) and not (options.out / "results.json").exists():
-        raise ConfigError(f"{options.out} is not empty and holds no results; choose another --out")
-    say(f"{options.data}, {options.split} split: {', '.join(shared)}, into {shown(options.out)}")
-    embeddings = embed_split(space, store, options.split)
-    evaluation = evaluate_split(embeddings, store, options.split, anchor=options.anchor)
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_file(embeddings, options.out / "embeddings.safetensors")
-    write_yaml(
-        options.out / "config.yaml",
-        {
-            "command": "evaluate",
-            "space": str(options.space),
-            "data": options.data,
-            "split": options.split,
-            "anchor": options.anchor,
-        },
+    out, split, anchor = options.out, settings["split"], settings["anchor"]
+    if out.exists() and any(out.iterdir()) and not (out / "config.yaml").exists():
+        raise ConfigError(f"{out} is not empty and holds no results; choose another --out")
+    say(f"{settings['data']}, {split} split: {', '.join(shared)}, into {shown(out)}")
+    embeddings = embed_split(space, store, split)
+    record = RunRecord(
+        seconds=0.0,
+        parameters=sum(p.numel() for p in space.parameters()),
+        warnings=[],
+        evaluation=evaluate_split(embeddings, store, split, anchor=anchor),
     )
     config = CompareConfig(
-        data=options.data,
-        entries={"space": Entry(label="space", train=TrainConfig(modalities=shared))},
+        data=settings["data"],
+        entries={"space": Entry(label=Path(settings["space"]).name, train=TrainConfig(modalities=shared))},
         seeds=(0,),
-        split=options.split,
-        anchor=options.anchor,
-        **({} if options.resamples is None else {"resamples": options.resamples}),
+        split=split,
+        anchor=anchor,
+        resamples=settings["resamples"],
         selection="an existing space, nothing was trained",
     )
-    parameters = sum(p.numel() for p in space.parameters())
-    finish(
-        options.out, config, store, RunRecord(seconds=0.0, parameters=parameters, warnings=[], evaluation=evaluation)
-    )
+    make_folder(out)
+    save_embeddings(out / EMBEDDINGS_FILE, embeddings)
+    write_yaml(out / "config.yaml", settings | {"fingerprint": store.fingerprint})
+    trained = space.metadata.get("training", {})
+    finish(out, config, store, record, command="evaluate", settings=trained if isinstance(trained, dict) else {})
     return 0
+
+
+def _settings(options: Namespace) -> dict[str, Any]:
+    """What to evaluate: the file's settings, if one is given, and over them those of the command line."""
+    settings: dict[str, Any] = {"space": None, "data": None, "fingerprint": None, "split": "test", "anchor": None}
+    settings["resamples"] = CompareConfig.resamples
+    if options.config:
+        raw = read_yaml(options.config)
+        if unknown := sorted(set(raw) - set(settings)):
+            raise ConfigError(f"{options.config}: unknown setting {', '.join(unknown)}; expected {', '.join(settings)}")
+        settings |= raw
+    given = {key: getattr(options, key) for key in ("space", "data", "split", "anchor", "resamples")}
+    if given["data"] is not None:
+        settings["fingerprint"] = None
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if settings["space"] is None or settings["data"] is None:
+        raise ConfigError("name the space and the data to evaluate, or give --config")
+    return settings

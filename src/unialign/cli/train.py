@@ -3,7 +3,6 @@
 import dataclasses
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
@@ -44,20 +43,20 @@ def run(options: Namespace) -> int:
         split=options.split,
         selection="as given, not tuned",
     )
-    finish(options.out, config, store, record)
+    finish(options.out, config, store, record, command="train")
     say(f"Space: {shown(options.out / 'space')}")
     return 0
 
 
 def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:
     """Data, the fingerprint it must have (None: any), and settings; what is given on the command line wins."""
-    raw = read_yaml(options.config) if options.config else {}
-    data, fingerprint = options.data, None
-    if data is None and raw:
-        data, fingerprint = _data_of(raw, options.config)
+    data, fingerprint, train = options.data, None, TrainConfig()
+    if options.config:
+        written_for, written_on, train = _read(options.config)
+        if data is None:
+            data, fingerprint = written_for, written_on
     if data is None:
         raise ConfigError("name the data to train on, `emoji` for one, or give --config")
-    train = TrainConfig.from_dict(raw["train"]) if raw else TrainConfig()
     settings = training_settings(options)
     if options.objective is not None and options.objective != train.objective:
         # Another objective has other options; those of the file would not fit it.
@@ -67,11 +66,12 @@ def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:
     return data, fingerprint, with_settings(train, settings)
 
 
-def _data_of(raw: dict[str, Any], source: Path) -> tuple[str, str]:
-    made = raw.get("data")
-    if not isinstance(made, dict) or "fingerprint" not in made or not isinstance(raw.get("train"), dict):
+def _read(source: Path) -> tuple[str | None, str, TrainConfig]:
+    """What a run's `config.yaml` says: data, its fingerprint, settings."""
+    raw = read_yaml(source)
+    made, settings = raw.get("data"), raw.get("train")
+    if not (isinstance(made, dict) and isinstance(settings, dict) and isinstance(made.get("fingerprint"), str)):
         raise ConfigError(f"{source}: expected `data` and `train`, as `unialign train` writes them into its --out")
+    # A shipped set is found by its name wherever the package lies; a run on arrays in memory has no path.
     where = made["name"] if made.get("name") in names() else made.get("path")
-    if where is None:
-        raise ConfigError(f"{source}: that run used arrays in memory; name the data on the command line")
-    return str(where), str(made["fingerprint"])
+    return where if isinstance(where, str) else None, made["fingerprint"], TrainConfig.from_dict(settings)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
-from unialign.functional._volume import determinant_and_adjugate
+from unialign.functional._centroid import unit_or_zero
+from unialign.functional._volume import determinant_and_adjugate, masked_gram
 from unialign.metrics import RetrievalResult, retrieval_from_scores
 
 __all__ = ["JOINT_SCORES", "JointScore", "joint_retrieval"]
@@ -31,30 +32,24 @@ class _Tuples:
 
     rows_n: Tensor
     z_KnD: Tensor
+    present_Kn: Tensor
     sum_nD: Tensor
-    count_n: Tensor
 
     def score(self, target_tD: Tensor, kind: JointScore) -> Tensor:
         """(n, t) score of each tuple with each target vector, larger is better."""
         if kind == "cosine":
-            return torch.matmul(self.sum_nD / self.count_n[:, None], target_tD.mT)
+            return torch.matmul(self.sum_nD / self.present_Kn.sum(0)[:, None], target_tD.mT)
         if kind == "centroid":
-            length_n1 = torch.linalg.vector_norm(self.sum_nD, dim=1, keepdim=True).clamp(min=1e-12)
-            return torch.matmul(self.sum_nD / length_n1, target_tD.mT)
+            return torch.matmul(unit_or_zero(self.sum_nD)[0], target_tD.mT)
         if kind != "volume":
             raise ConfigError(f"unknown joint score {kind!r}; expected one of {', '.join(JOINT_SCORES)}")
-        det_n, adj_nKK = self._volume_parts()
+        det_n, adj_nKK = determinant_and_adjugate(masked_gram(self.z_KnD, self.present_Kn))
         cosine_Knt = self.z_KnD @ target_tD.mT
         square_nt = det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt)
         return torch.neg(square_nt)
 
-    def _volume_parts(self) -> tuple[Tensor, Tensor]:
-        z_nKD = self.z_KnD.transpose(0, 1)
-        absent_nK = (z_nKD == 0).all(-1)
-        return determinant_and_adjugate(z_nKD @ z_nKD.mT + torch.diag_embed(absent_nK.to(z_nKD.dtype)))
-
     def at(self, index: Tensor) -> "_Tuples":
-        return _Tuples(self.rows_n[index], self.z_KnD[:, index], self.sum_nD[index], self.count_n[index])
+        return _Tuples(self.rows_n[index], self.z_KnD[:, index], self.present_Kn[:, index], self.sum_nD[index])
 
 
 def joint_retrieval(
@@ -103,7 +98,7 @@ def joint_retrieval(
 
 def _tuples(batch: Batch, target: int) -> _Tuples:
     others = [m for m in range(len(batch.names)) if m != target]
-    count_N = batch.present_MB[others].sum(0)
-    rows_n = (count_N > 0).nonzero().flatten()
+    present_KN = batch.present_MB[others]
+    rows_n = present_KN.any(0).nonzero().flatten()
     z_KnD = batch.z_MBD[others][:, rows_n].double()
-    return _Tuples(rows_n, z_KnD, z_KnD.sum(0), count_N[rows_n].double())
+    return _Tuples(rows_n, z_KnD, present_KN[:, rows_n], z_KnD.sum(0))

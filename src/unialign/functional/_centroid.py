@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unialign.embeddings import Batch, make_batch
 
-__all__ = ["centroids", "unit_centroids"]
+__all__ = ["centroids", "unit_centroids", "unit_or_zero"]
 
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -26,7 +26,11 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
 
 def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
     """Centroids of a validated batch, and the (B,) mask of items that have a direction."""
-    sum_BD = batch.z_MBD.sum(0)
+    return unit_or_zero(batch.z_MBD.sum(0))
+
+
+def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows scaled to unit length, 0 where a row is shorter than 1e-6, and the (B,) mask of the others."""
     # Not vector_norm(...).clamp: its gradient at an exact 0 would be NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
     sound_B1 = square_B1 > 1e-12

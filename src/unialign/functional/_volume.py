@@ -14,7 +14,15 @@ from torch import Tensor
 
 from unialign.embeddings import Batch, make_batch
 
-__all__ = ["cross_volumes", "determinant_and_adjugate", "gram_volume", "safe_sqrt", "unit_volumes", "volume_floor"]
+__all__ = [
+    "cross_volumes",
+    "determinant_and_adjugate",
+    "gram_volume",
+    "masked_gram",
+    "safe_sqrt",
+    "unit_volumes",
+    "volume_floor",
+]
 
 
 def gram_volume(
@@ -40,7 +48,7 @@ def gram_volume(
 
 def unit_volumes(batch: Batch, *, eps: float) -> Tensor:
     """`gram_volume` of a validated batch, in the batch's dtype."""
-    gram_BMM = _masked_gram(batch.z_MBD, batch.present_MB)
+    gram_BMM = masked_gram(batch.z_MBD, batch.present_MB)
     det_B, _ = determinant_and_adjugate(gram_BMM)
     return safe_sqrt(det_B.clamp(min=0) + eps).to(batch.z_MBD.dtype)
 
@@ -54,7 +62,7 @@ def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     others = [m for m in range(len(batch.names)) if m != anchor]
-    det_B, adj_BKK = determinant_and_adjugate(_masked_gram(z_MBD[others], present_MB[others]))
+    det_B, adj_BKK = determinant_and_adjugate(masked_gram(z_MBD[others], present_MB[others]))
     # Absent members are zero rows, so their cosines vanish and their axis adds nothing to the quadratic form.
     cosine_KBB = torch.matmul(z_MBD[anchor], z_MBD[others].mT)
     adj_KKB = adj_BKK.permute(1, 2, 0).to(z_MBD.dtype)
@@ -64,7 +72,7 @@ def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
         for n in range(k + 1, len(others)):
             weighted_BB = weighted_BB + (2 * adj_KKB[k, n]) * cosine_KBB[n]
         square_BB = square_BB - weighted_BB * cosine_KBB[k]
-    det_full_B, _ = determinant_and_adjugate(_masked_gram(z_MBD, present_MB))
+    det_full_B, _ = determinant_and_adjugate(masked_gram(z_MBD, present_MB))
     own_BB = torch.eye(len(square_BB), dtype=torch.bool, device=square_BB.device)
     square_BB = torch.where(own_BB, det_full_B.to(z_MBD.dtype)[:, None], square_BB)
     return safe_sqrt(square_BB.clamp(min=0) + eps)
@@ -96,7 +104,8 @@ def volume_floor(dtype: torch.dtype) -> float:
     return 1e-14 if dtype == torch.float64 else 1e-8
 
 
-def _masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
+def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
+    """(B, M, M) float64 Gram matrices of unit rows; an absent modality is one more orthonormal axis."""
     # MPS has no float64; its users get the best it has.
     wide_MBD = z_MBD.double() if z_MBD.device.type != "mps" else z_MBD
     z_BMD = wide_MBD.transpose(0, 1)
