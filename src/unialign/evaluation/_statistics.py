@@ -52,7 +52,7 @@ class ItemMean:
 
 @dataclass(frozen=True)
 class DebiasedGap:
-    """Mean over pairs of modalities of the debiased modality gap (contract decision 10)."""
+    """Mean over pairs of modalities of the debiased modality gap (docs/architecture.md, choice 9)."""
 
     pairs: Sequence[tuple[Tensor, Tensor, Tensor]]  # for each pair of modalities: item rows (n,), x (n, D), y (n, D)
 

@@ -58,7 +58,7 @@ def compare(
         on_run: called with entry, seed and record as each run ends.
 
     Returns:
-        The content of `results.json` (see the contract; `comparisons` holds the paired differences and verdicts).
+        The content of `results.json`; `comparisons` holds the paired differences and verdicts.
 
     Raises:
         ConfigError: the folder holds another comparison, or a setting does not fit the data.

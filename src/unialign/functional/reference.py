@@ -1,6 +1,6 @@
 """Slow twins of the objectives: loops over modalities, items and pairs in float64, one formula a function.
 
-They are the ground truth of the tests. They share no code with the fast functions, trust their input, and are
+They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the fast functions, trust their input, and are
 differentiable, so that gradients can be compared as well as values.
 
 Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
@@ -125,7 +125,7 @@ def centroids(rows: Rows) -> list[Tensor | None]:
 
 
 def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
-    """sqrt(max(det G, 0) + eps), decision 8."""
+    """sqrt(max(det G, 0) + eps), decision 7."""
     gram_MM = [torch.stack([(x * y).sum() for y in vectors]) for x in vectors]
     det = torch.linalg.det(torch.stack(gram_MM)) if gram_MM else torch.ones((), dtype=torch.float64)
     square = det.clamp(min=0) + eps
@@ -208,7 +208,7 @@ def unialign(
     volume_eps: float | None,
     ids: Ids = None,
 ) -> Tensor:
-    """Eq. 13 with every option spelt out, as `UniAlign.settings()` does (decisions 1, 3, 4, 6 and 8)."""
+    """Eq. 13 with every option spelt out, as `UniAlign.settings()` does (decisions 1, 3, 4, 6 and 7)."""
     order = len(rows) - 1 if reduction == "outer_log" else 1
     total = torch.zeros((), dtype=torch.float64)
 

@@ -36,7 +36,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     "frozen_anchor": _BALANCED | {"weighting": "mean_of_others", "stop_gradient": "target"},
     # No natural anchor: alignment over all pairs, whatever `anchor` says.
     "symmetric": _BALANCED | {"anchor": "all"},
-    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), see the kernels' map of temperatures.
+    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), as its exponent has tau squared.
     "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 
