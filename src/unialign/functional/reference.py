@@ -1,7 +1,7 @@
 """Slow twins of the objectives: loops over modalities, items and pairs in float64, one formula a function.
 
-They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the fast functions, trust their input, and are
-differentiable, so that gradients can be compared as well as values.
+They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the
+fast functions, trust their input, and are differentiable, so that gradients can be compared as well as values.
 
 Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
 `Rows`: per modality the unit rows of the B items, None where an item lacks the modality.

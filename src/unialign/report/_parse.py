@@ -1,6 +1,6 @@
 """Checks `results.json` once; everything behind `parse_results` trusts what it gets.
 
-The contract's bare file (no `objectives`, `metrics`, `comparisons`) is read too: the runs say what is missing.
+A bare file (no `objectives`, `metrics`, `comparisons`) is read too: the runs say what is missing.
 """
 
 import math
