@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.embeddings import make_batch
+from unialign.embeddings import make_batch, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 
 NAN, INF = float("nan"), float("inf")
@@ -105,6 +105,13 @@ def with_row(row: int, values: Any) -> dict[str, Tensor]:
 def test_rows_without_a_direction(values: list[float], what: str):
     with pytest.raises(NonFiniteError, match=what):
         make_batch(with_row(1, values))
+
+
+def test_half_precision_rows_are_judged_as_the_batch_holds_them():
+    for dtype, value in ((torch.float16, 1e-7), (torch.bfloat16, 1e-30)):
+        largest, usable = usable_rows(torch.tensor([[value, 0.0], [0.0, 0.0], [INF, 1.0]], dtype=dtype))
+        assert largest.dtype == dtype
+        assert usable.tolist() == [True, False, False]
 
 
 def test_one_message_counts_the_other_bad_rows():

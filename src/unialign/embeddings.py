@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["Batch", "make_batch"]
+__all__ = ["BadRow", "Batch", "first_bad_row", "make_batch", "usable_rows"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,63 @@ def make_batch(
     return Batch(names, _unit_rows(raw_MBD, present_MB, names), present_MB, _check_ids(ids, items, first.device))
 
 
+def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest absolute entry of each row (..., D), detached, and whether the row has a direction in a batch.
+
+    Denormal float16 and bfloat16 entries are fine: the batch holds them in float32.
+    """
+    largest = x.detach().abs().amax(-1)
+    # One comparison catches NaN, infinity and rows so short that denormal numbers have rounded their direction away.
+    # It also keeps the gradient, which grows like 1 / norm, inside the dtype's range.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    limits = torch.finfo(dtype)
+    return largest, (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """The first row that a check refuses, in words that every refusal shares.
+
+    Attributes:
+        index: its index, one number for each leading dimension.
+        column: its first entry that is NaN or infinite; None where all are finite.
+        what: what it holds or lacks, such as `holds nan at column 3` or `has norm zero`.
+        others: how many more rows are bad.
+    """
+
+    index: tuple[int, ...]
+    column: int | None
+    what: str
+    others: int
+
+    @property
+    def row(self) -> int:
+        """The last number of the index."""
+        return self.index[-1]
+
+    @property
+    def more(self) -> str:
+        """` (2 more such rows)`, or nothing."""
+        return f" ({self.others} more such rows)" if self.others else ""
+
+
+def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
+    """The first of the rows (..., D) that a mask (...) marks as bad; None if it marks none."""
+    if not bool(bad.any()):
+        return None
+    index = tuple(bad.nonzero()[0].tolist())
+    values_D = x.detach()[index]
+    wrong_D = ~torch.isfinite(values_D)
+    column = None
+    if bool(wrong_D.any()):
+        column = int(wrong_D.nonzero()[0])
+        what = f"holds {values_D[column].item()} at column {column}"
+    else:
+        largest = values_D.abs().max().item()
+        what = f"is too short to have a direction: its largest entry is {largest:.3g}" if largest else "has norm zero"
+    return BadRow(index, column, what, int(bad.sum()) - 1)
+
+
 def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
     reference: tuple[str, tuple[int, ...]] | None = None
     for name, z in embeddings.items():
@@ -133,32 +190,16 @@ def _check_ids(ids: Tensor | None, items: int, device: torch.device) -> Tensor |
 def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> Tensor:
     # Absent rows become a constant before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
     filled_MBD = torch.where(present_MB[..., None], raw_MBD, raw_MBD.new_zeros(()))
-    largest_MB = filled_MBD.detach().abs().amax(-1)
-    # One comparison catches NaN, infinity and rows so short that denormal numbers have rounded their direction away.
-    # It also keeps the gradient, which grows like 1 / norm, inside the dtype's range.
-    limits = torch.finfo(raw_MBD.dtype)
-    usable_MB = (largest_MB >= limits.tiny / limits.eps) & (largest_MB < torch.inf)
-    if not bool((usable_MB | ~present_MB).all()):
-        _refuse(raw_MBD, present_MB & ~usable_MB, names)
+    largest_MB, usable_MB = usable_rows(filled_MBD)
+    bad = first_bad_row(raw_MBD, present_MB & ~usable_MB)
+    if bad is not None:
+        name = names[bad.index[0]]
+        raise NonFiniteError(
+            f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
+            f"or drop them"
+        )
     # Dividing by the largest entry first keeps the norm of huge and tiny rows finite; the quotient's direction, and so
     # the gradient, does not depend on that constant.
     scaled_MBD = filled_MBD / torch.where(usable_MB, largest_MB, 1.0)[..., None]
     norm_MB = torch.linalg.vector_norm(scaled_MBD, dim=-1, keepdim=True)
     return scaled_MBD / torch.where(present_MB[..., None], norm_MB, 1.0)
-
-
-def _refuse(raw_MBD: Tensor, bad_MB: Tensor, names: tuple[str, ...]) -> None:
-    m, row = bad_MB.nonzero()[0].tolist()
-    values_D = raw_MBD[m, row].detach()
-    wrong_D = ~torch.isfinite(values_D)
-    if wrong_D.any():
-        column = int(wrong_D.nonzero()[0])
-        what = f"holds {values_D[column].item()} at column {column}"
-    else:
-        largest = values_D.abs().max().item()
-        what = f"is too short to have a direction: its largest entry is {largest:.3g}" if largest else "has norm zero"
-    more = int(bad_MB.sum()) - 1
-    raise NonFiniteError(
-        f"{names[m]!r} row {row} {what}{f' ({more} more such rows)' if more else ''}; "
-        f"mark items without {names[m]!r} as absent with `present=`, or drop them"
-    )

@@ -139,7 +139,7 @@ def test_non_finite_rows_are_named(space: Space, value: float) -> None:
 def test_a_row_without_direction_is_named() -> None:
     x = features()
     x["text"][5] = 0
-    with pytest.raises(NonFiniteError, match="'text' row 5 maps to an embedding whose largest entry is 0"):
+    with pytest.raises(NonFiniteError, match="'text' row 5 maps to an embedding that has norm zero"):
         Space(WIDTHS, head="linear", inputs="unit").encode(x)
 
 

@@ -226,6 +226,18 @@ def test_one_row_that_overflows_is_named(value: float, message: str) -> None:
         run(store, config)
 
 
+@pytest.mark.parametrize("scale", [1e-33, 1e-39])
+def test_an_embedding_too_short_for_the_border_is_named_by_its_row_of_the_store(scale: float) -> None:
+    store = tiny_store(missing="none")
+    columns = {name: np.array(store.array(name)) for name in WIDTHS}
+    columns["text"][15] = scale
+    store = EmbeddingStore.from_arrays(columns, split=store.split)
+    config = tiny_config(inputs="none", head="linear", dropout=0.0, modalities=("image", "text"), batch_size=23)
+    message = "training stopped at step 1, .*'text', row 15 of the store .*, has an embedding that is too short"
+    with pytest.raises(NonFiniteError, match=message):
+        run(store, config)
+
+
 def test_the_last_checkpoint_survives_a_stop(tmp_path: Any, explosive: type[Objective]) -> None:
     config = tiny_config(objective="explosive", checkpoint_every=1)
     with pytest.raises(NonFiniteError):

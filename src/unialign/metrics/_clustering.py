@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from unialign.embeddings import first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._rows import codes, unit_rows
 
@@ -141,9 +142,9 @@ def _finite_rows(x: Any) -> Tensor:
     if raw.ndim != 2 or 0 in raw.shape or not raw.is_floating_point():
         raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, width)")
     x_ND = (raw.cpu() if raw.device.type == "mps" else raw).detach().double()  # mps has no float64
-    bad_N = ~torch.isfinite(x_ND).all(1)
-    if bool(bad_N.any()):
-        raise NonFiniteError(f"'x' row {int(bad_N.nonzero()[0])} holds NaN or infinity; leave such items out")
+    bad = first_bad_row(x_ND, ~torch.isfinite(x_ND).all(1))
+    if bad is not None:
+        raise NonFiniteError(f"'x' row {bad.row} {bad.what}{bad.more}; leave such items out")
     return x_ND
 
 

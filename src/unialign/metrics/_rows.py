@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign.embeddings import first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 
 __all__ = ["codes", "matching_codes", "unit_rows"]
@@ -36,28 +37,16 @@ def unit_rows(x: Any, name: str) -> Tensor:
     largest_N = raw_ND.detach().abs().amax(1)
     # One comparison catches NaN, infinity and zero.
     usable_N = (largest_N > 0) & (largest_N < torch.inf)
-    if not bool(usable_N.all()):
-        _refuse(raw_ND.detach(), usable_N, name)
+    bad = first_bad_row(raw_ND, ~usable_N)
+    if bad is not None:
+        raise NonFiniteError(
+            f"{name!r} row {bad.row} {bad.what}{bad.more}; "
+            "a comparison with such a row is meaningless: leave these items out, or find what produced them"
+        )
     # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
     scaled_ND = raw_ND / largest_N[:, None]
     norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
     return scaled_ND / norm_N1
-
-
-def _refuse(raw_ND: Tensor, usable_N: Tensor, name: str) -> None:
-    bad = (~usable_N).nonzero().flatten()
-    row = int(bad[0])
-    wrong_D = ~torch.isfinite(raw_ND[row])
-    if bool(wrong_D.any()):
-        column = int(wrong_D.nonzero()[0])
-        what = f"holds {raw_ND[row, column].item()} at column {column}"
-    else:
-        what = "has norm zero, so it has no direction"
-    more = len(bad) - 1
-    raise NonFiniteError(
-        f"{name!r} row {row} {what}{f' ({more} more such rows)' if more else ''}; "
-        "a comparison with such a row is meaningless: leave these items out, or find what produced them"
-    )
 
 
 def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:

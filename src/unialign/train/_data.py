@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.data import EmbeddingStore
+from unialign.embeddings import first_bad_row
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
 
@@ -86,22 +87,18 @@ def load_training_data(
 
 
 def _check(x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, zeros: str) -> None:
-    finite = torch.isfinite(x)
-    bad = ~finite.all(1)
+    bad = ~torch.isfinite(x).all(1)
     if zeros == "refused":
         bad |= ~x.any(1)
     bad &= mask
-    if not bool(bad.any()):
+    first = first_bad_row(x, bad)
+    if first is None:
         return
-    row = int(bad.nonzero()[0])
-    column = int((~finite[row]).int().argmax())
-    what = (
-        "holds only zeros"
-        if bool(finite[row].all())
-        else f"holds {store.array(name)[rows[row], column]} at column {column}"
-    )
-    more = int(bad.sum()) - 1
+    row = int(rows[first.row])
+    what = "holds only zeros"
+    if first.column is not None:
+        # The number in the store: float32 may have made it infinite.
+        what = f"holds {store.array(name)[row, first.column]} at column {first.column}"
     raise NonFiniteError(
-        f"{name!r}, {describe_row(store, int(rows[row]))}, {what}{f' ({more} more such rows)' if more else ''}; "
-        f"mark items without {name!r} as absent in the store"
+        f"{name!r}, {describe_row(store, row)}, {what}{first.more}; mark items without {name!r} as absent in the store"
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from unialign.embeddings import first_bad_row, usable_rows
 from unialign.errors import NonFiniteError
 from unialign.losses import Objective
 
@@ -41,15 +42,13 @@ def _bad_embedding(
     engine: "Engine", raw: dict[str, Tensor], present: dict[str, Tensor] | None, rows_B: Tensor
 ) -> str | None:
     for name, z_BD in raw.items():
-        largest_B = z_BD.detach().float().abs().amax(1)
-        # The limits of `make_batch`.
-        bad_B = ~(torch.isfinite(largest_B) & (largest_B >= torch.finfo(torch.float32).tiny))
+        # In float32, as `make_batch` sees it.
+        bad_B = ~usable_rows(z_BD.float())[1]
         if present is not None and name in present:
             bad_B &= present[name]
-        if bool(bad_B.any()):
-            row = int(bad_B.nonzero()[0])
-            what = f"has an embedding whose largest entry is {largest_B[row].item()}"
-            return _sentence(engine, name, rows_B, row, what, int(bad_B.sum()))
+        bad = first_bad_row(z_BD.float(), bad_B)
+        if bad is not None:
+            return _sentence(engine, name, rows_B, bad.row, f"has an embedding that {bad.what}", bad.others)
     return None
 
 
@@ -71,10 +70,10 @@ def _bad_gradient(
     where = f" of the term {', '.join(map(repr, culprits))}" if culprits else ""
     gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     for name, g_BD in zip(leaves, gradients, strict=True):
-        bad_B = torch.zeros(len(rows_B), dtype=torch.bool) if g_BD is None else ~torch.isfinite(g_BD).all(1)
-        if bool(bad_B.any()):
-            row = int(bad_B.nonzero()[0])
-            return _sentence(engine, name, rows_B, row, f"has a gradient{where} that is not finite", int(bad_B.sum()))
+        bad = None if g_BD is None else first_bad_row(g_BD, ~torch.isfinite(g_BD).all(1))
+        if bad is not None:
+            what = f"has a gradient{where} that {bad.what}"
+            return _sentence(engine, name, rows_B, bad.row, what, bad.others)
     if culprits:
         return f"the term {', '.join(map(repr, culprits))} is not finite"
     return _largest_gradient(engine, features, dict(zip(leaves, gradients, strict=True)), rows_B)
@@ -94,10 +93,10 @@ def _largest_gradient(
         if float(share_B[row]) > largest:
             largest = float(share_B[row])
             what = f"has the largest share, about {largest:.1e}, in a gradient that overflows"
-            found = _sentence(engine, name, rows_B, row, what, 1)
+            found = _sentence(engine, name, rows_B, row, what, 0)
     return found
 
 
-def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, count: int) -> str:
-    more = f" (and {count - 1} more rows of this batch)" if count > 1 else ""
+def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, others: int) -> str:
+    more = f" (and {others} more rows of this batch)" if others else ""
     return f"{name!r}, {engine.data.where(int(rows_B[row]))}, {what}{more}"
