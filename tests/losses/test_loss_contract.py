@@ -9,7 +9,9 @@ import torch
 from loss_cases import OBJECTIVES, draw_batch, make_objective
 
 import unialign as ua
+from unialign.embeddings import Batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
+from unialign.losses import Objective, Term
 
 
 def test_the_calls_of_the_public_page():
@@ -197,3 +199,12 @@ def test_bad_rows_stop_every_objective(case: str):
         make_objective(case)(embeddings)
     with pytest.raises(UniAlignError, match="at least 2 modalities"):
         make_objective(case)({"m0": torch.ones(3, 4)})
+
+
+def test_an_objective_without_its_two_methods_is_not_made():
+    class Half(Objective):
+        def terms(self, batch: Batch) -> dict[str, Term]:
+            return {}
+
+    with pytest.raises(TypeError, match="settings"):
+        Half()  # type: ignore[abstract]

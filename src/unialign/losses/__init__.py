@@ -12,10 +12,21 @@ from unialign.losses._registry import create, names
 if TYPE_CHECKING:
     from unialign.losses._gram import GRAM
     from unialign.losses._infonce import InfoNCE
-    from unialign.losses._objective import LossOutput, Objective, Term
+    from unialign.losses._objective import LossOutput, Objective, Term, weighted_sum
     from unialign.losses._unialign import UniAlign
 
-__all__ = ["GRAM", "PRESETS", "InfoNCE", "LossOutput", "Objective", "Term", "UniAlign", "create", "names"]
+__all__ = [
+    "GRAM",
+    "PRESETS",
+    "InfoNCE",
+    "LossOutput",
+    "Objective",
+    "Term",
+    "UniAlign",
+    "create",
+    "names",
+    "weighted_sum",
+]
 
 _HOMES = {
     "GRAM": "_gram",
@@ -24,6 +35,7 @@ _HOMES = {
     "Objective": "_objective",
     "Term": "_objective",
     "UniAlign": "_unialign",
+    "weighted_sum": "_objective",
 }
 
 

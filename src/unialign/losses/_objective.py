@@ -1,6 +1,6 @@
 """What every objective is: a module that turns a validated batch into weighted, named terms."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 
-__all__ = ["LossOutput", "Objective", "Term", "check_nonnegative"]
+__all__ = ["LossOutput", "Objective", "Term", "check_nonnegative", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Term(NamedTuple):
     weight: Tensor | float
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses say what its terms are.
 
     The call normalises rows itself, accepts missing modalities and equal items, and computes in float32 or better
@@ -62,11 +62,7 @@ class Objective(nn.Module):
             ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is not there.
         """
         batch, terms = self.compute(embeddings, present=present, ids=ids)
-        # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
-        total = batch.z_MBD.sum() * 0.0
-        for term in terms.values():
-            total = total + term.weight * term.value
-        return LossOutput(total, {name: term.value.detach() for name, term in terms.items()})
+        return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
 
     def compute(
         self,
@@ -92,6 +88,15 @@ class Objective(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+
+
+def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
+    """The total of terms, as a scalar that is differentiable by the batch even where there is no term."""
+    # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
+    total = batch.z_MBD.sum() * 0.0
+    for term in terms.values():
+        total = total + term.weight * term.value
+    return total
 
 
 def check_nonnegative(option: str, value: float) -> None:

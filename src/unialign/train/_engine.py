@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unialign.embeddings import Batch
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, Term, create
+from unialign.losses import Objective, Term, create, weighted_sum
 from unialign.losses._temperature import Temperature
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
@@ -173,15 +173,6 @@ class Engine:
         for prefix, module in (("space", self.space), ("objective", self.objective), ("warm", self.warm)):
             if module is not None:
                 yield from ((f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters())
-
-
-def weighted_sum(batch: Batch, terms: dict[str, Term]) -> Tensor:
-    """The scalar that `Objective.forward` would return as `total`."""
-    # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
-    total = batch.z_MBD.sum() * 0.0
-    for term in terms.values():
-        total = total + term.weight * term.value
-    return total
 
 
 def _adamw(parameters: dict[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:

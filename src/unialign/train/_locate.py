@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unialign.embeddings import first_bad_row, usable_rows
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective
+from unialign.losses import Objective, weighted_sum
 
 if TYPE_CHECKING:
     from unialign.train._engine import Engine
@@ -61,8 +61,6 @@ def _bad_gradient(
     ids: Tensor | None,
     rows_B: Tensor,
 ) -> str | None:
-    from unialign.train._engine import weighted_sum
-
     leaves = {name: z_BD.detach().requires_grad_() for name, z_BD in raw.items()}
     batch, terms = objective.compute(leaves, present=present, ids=ids)
     total = weighted_sum(batch, terms)

@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from unialign.diagnostics import effective_rank
 from unialign.embeddings import Batch
-from unialign.losses import Objective, Term
+from unialign.losses import Objective, Term, weighted_sum
 from unialign.losses._temperature import Temperature
 
 __all__ = ["HealthMonitor", "HealthWarning"]
@@ -127,20 +126,18 @@ def gradient_ratio(batch: Batch, terms: dict[str, Term]) -> float | None:
 
     Only the part along the sphere counts: normalisation removes the other.
     """
-    repel = [term for name, term in terms.items() if name.startswith("uniformity/") or name == "centroid"]
-    attract = [term for name, term in terms.items() if name == "alignment"]
+    repel = {name: term for name, term in terms.items() if name.startswith("uniformity/") or name == "centroid"}
+    attract = {name: term for name, term in terms.items() if name == "alignment"}
     if not repel or not attract:
         return None
-    above, below = (_tangent_norm(batch.z_MBD, group) for group in (repel, attract))
+    above, below = (_tangent_norm(batch, group) for group in (repel, attract))
     if below == 0:
         return None
     return above / below
 
 
-def _tangent_norm(z_MBD: Tensor, terms: list[Term]) -> float:
-    total = sum((term.weight * term.value for term in terms), start=z_MBD.new_zeros(()))
-    (gradient_MBD,) = torch.autograd.grad(total, z_MBD, retain_graph=True, allow_unused=True)
-    if gradient_MBD is None:
-        return 0.0
+def _tangent_norm(batch: Batch, terms: dict[str, Term]) -> float:
+    z_MBD = batch.z_MBD
+    (gradient_MBD,) = torch.autograd.grad(weighted_sum(batch, terms), z_MBD, retain_graph=True)
     radial_MB1 = (gradient_MBD * z_MBD.detach()).sum(-1, keepdim=True)
     return float(torch.linalg.vector_norm(gradient_MBD - radial_MB1 * z_MBD.detach()))
