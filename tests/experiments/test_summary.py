@@ -6,7 +6,6 @@ import torch
 from unialign.evaluation import Evaluation
 from unialign.evaluation._statistics import DebiasedGap, ItemMean
 from unialign.experiments._summary import compare_entries, summarise
-from unialign.metrics import resample_weights
 
 
 def fake(scores_N):
@@ -32,28 +31,28 @@ def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
 
 
 def test_summary_interval_covers_the_truth():
-    draw, weights = torch.Generator().manual_seed(0), resample_weights(60, resamples=400, seed=0)
+    draw = torch.Generator().manual_seed(0)
     hits = 0
     for _ in range(200):
-        summary, _ = summarise(runs_of(draw, 60, 3, {"a": 0.0}, seed_noise=0.1), weights)
+        summary, _ = summarise(runs_of(draw, 60, 3, {"a": 0.0}, seed_noise=0.1), 60, resamples=400)
         hits += summary["a"]["recall@1"]["low"] <= 0 <= summary["a"]["recall@1"]["high"]
     assert 0.90 <= hits / 200 <= 0.99
 
 
 def test_no_difference_is_called_a_tie_nearly_always():
-    draw, weights = torch.Generator().manual_seed(1), resample_weights(60, resamples=400, seed=0)
+    draw = torch.Generator().manual_seed(1)
     ties = 0
     for _ in range(200):
         runs = runs_of(draw, 60, 3, {"a": 0.0, "b": 0.0})
-        _, resampled = summarise(runs, weights)
+        _, resampled = summarise(runs, 60, resamples=400)
         ties += compare_entries("a", runs, resampled)[0]["verdict"] == "tie"
     assert ties / 200 >= 0.88
 
 
 def test_a_real_difference_is_found_because_items_are_paired():
-    draw, weights = torch.Generator().manual_seed(2), resample_weights(80, resamples=400, seed=0)
+    draw = torch.Generator().manual_seed(2)
     runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0}, item_noise=2.0)
-    summary, resampled = summarise(runs, weights)
+    summary, resampled = summarise(runs, 80, resamples=400)
     record = compare_entries("a", runs, resampled)[0]
     assert record["verdict"] == "win"
     assert record["low"] > 0
@@ -63,21 +62,20 @@ def test_a_real_difference_is_found_because_items_are_paired():
 
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
-    weights = resample_weights(50, resamples=4000, seed=0)
     constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (10.0, 11.0, 12.0)]}
-    summary, _ = summarise(constant, weights)
+    summary, _ = summarise(constant, 50, resamples=4000)
     half = (summary["a"]["recall@1"]["high"] - summary["a"]["recall@1"]["low"]) / 2
     assert half == pytest.approx(1.96 * 1.0 / 3**0.5, rel=0.06)
 
 
 def test_lower_is_better_and_holm():
-    draw, weights = torch.Generator().manual_seed(3), resample_weights(80, resamples=999, seed=0)
+    draw = torch.Generator().manual_seed(3)
     runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0, "c": 0.0})
     for evaluations in runs.values():
         for evaluation in evaluations:
             for table in (evaluation.metrics, evaluation.statistics):
                 table["modality_gap_debiased"] = table["recall@1"]
-    _, resampled = summarise(runs, weights)
+    _, resampled = summarise(runs, 80, resamples=999)
     records = compare_entries("a", runs, resampled)
     verdicts = {(record["rival"], record["metric"]): record["verdict"] for record in records}
     assert verdicts["b", "recall@1"] == "win"
@@ -103,11 +101,10 @@ def test_gap_interval_is_not_pushed_up_by_resampling(shift):
     """Story: repeated items and their near-duplicates raise the squared gap of every resample, so that a plain
     percentile interval began at the estimate itself."""
     draw, group_N = torch.Generator().manual_seed(4), torch.arange(90) // 3
-    weights = resample_weights(group_N.numpy(), resamples=300, seed=0)
     truth = gap_run(draw, 30000, shift, torch.arange(30000)).metrics["modality_gap_debiased"]
     hits = 0
     for _ in range(100):
-        summary, _ = summarise({"a": [gap_run(draw, 90, shift, group_N)]}, weights)
+        summary, _ = summarise({"a": [gap_run(draw, 90, shift, group_N)]}, group_N.numpy(), resamples=300)
         record = summary["a"]["modality_gap_debiased"]
         hits += record["low"] <= truth <= record["high"]
     assert hits / 100 >= 0.86

@@ -3,6 +3,6 @@
 from unialign.evaluation._evaluate import Evaluation, evaluate
 from unialign.evaluation._joint import joint_retrieval
 from unialign.evaluation._metrics import METRICS, Metric
-from unialign.evaluation._statistics import Statistic, resampled_values
+from unialign.evaluation._statistics import Statistic, resample
 
-__all__ = ["METRICS", "Evaluation", "Metric", "Statistic", "evaluate", "joint_retrieval", "resampled_values"]
+__all__ = ["METRICS", "Evaluation", "Metric", "Statistic", "evaluate", "joint_retrieval", "resample"]

@@ -19,7 +19,7 @@ from unialign.evaluation._statistics import (
     ItemMean,
     Point,
     Statistic,
-    resampled_values,
+    resample,
 )
 from unialign.functional._kernels import log_kernel
 from unialign.metrics import (
@@ -27,7 +27,6 @@ from unialign.metrics import (
     RetrievalResult,
     kmeans,
     percentile_interval,
-    resample_weights,
     retrieval,
 )
 
@@ -63,11 +62,10 @@ class Evaluation:
         """
         if metric not in self.statistics:
             raise ConfigError(f"unknown metric {metric!r}; this evaluation has {', '.join(self.statistics)}")
-        weights_RN = resample_weights(self.items if groups is None else groups, resamples=resamples, seed=seed)
         estimate = self.metrics[metric]
-        return percentile_interval(
-            resampled_values(self.statistics[metric], weights_RN, estimate), level, estimate=estimate
-        )
+        drawn = self.items if groups is None else groups
+        values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
+        return percentile_interval(values[metric], level, estimate=estimate)
 
 
 def evaluate(

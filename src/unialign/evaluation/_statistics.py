@@ -5,17 +5,17 @@ A `Statistic` answers for R weightings of the N evaluated items at once; weights
 Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` width, `R` resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from unialign.diagnostics import modality_gap_debiased
-from unialign.metrics import weighted_v_measure
+from unialign.metrics import weight_blocks, weighted_v_measure
 
-__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic", "resampled_values"]
+__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic", "resample"]
 
 
 class Statistic(Protocol):
@@ -26,14 +26,28 @@ class Statistic(Protocol):
         ...
 
 
-def resampled_values(statistic: Statistic, weights_RN: Tensor, estimate: float) -> Tensor:
-    """The metric under each resample, moved so that their mean is the estimate, (R,).
+K = TypeVar("K", bound=Hashable)
+
+
+def resample(
+    statistics: Mapping[K, tuple[Statistic, float]], items_or_groups: Any, *, resamples: int, seed: int = 0
+) -> dict[K, Tensor]:
+    """Each metric under the same R resamples of items, moved so that their mean is the estimate, (R,) each.
 
     A resample repeats items, and with groups near-duplicates too, so agreement (V-measure, squared gaps) rises by
     accident in every one of them. That bias is the resampling's own and must not move the interval; for means it is 0.
+
+    Args:
+        statistics: key -> statistic and its estimate.
+        items_or_groups: N, or (N,) groups that are drawn whole; see `unialign.metrics.resample_weights`.
     """
-    values_R = statistic.evaluate(weights_RN)
-    return values_R - values_R.nanmean() + estimate
+    parts: dict[K, list[Tensor]] = {key: [] for key in statistics}
+    # Blocks of weights bound the memory at any N and R.
+    for weights_RN in weight_blocks(items_or_groups, resamples=resamples, seed=seed):
+        for key, (statistic, _) in statistics.items():
+            parts[key].append(statistic.evaluate(weights_RN))
+    values = {key: torch.cat(part) for key, part in parts.items()}
+    return {key: values[key] - values[key].nanmean() + estimate for key, (_, estimate) in statistics.items()}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import dataclasses
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from unialign.experiments._config import CompareConfig, read_yaml
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, make_folder, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
-from unialign.metrics import resample_weights
 from unialign.train import TrainConfig
 
 __all__ = ["compare", "make_results", "open_store"]
@@ -122,9 +123,8 @@ def make_results(
         settings: how a space was trained that this run only evaluated; None: the entries' settings.
     """
     rows = store.rows(config.split)
-    weights_RN = resample_weights(store.group[rows], resamples=config.resamples, seed=0)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
-    summary, resampled = summarise(evaluations, weights_RN)
+    summary, resampled = summarise(evaluations, store.group[rows], resamples=config.resamples)
     first = next(iter(config.entries))
     any_run = evaluations[first][0]
     return {
@@ -202,7 +202,7 @@ def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]
         return
     # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread, initargs=(workers,)
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers,)
     )
     try:
         pending = {pool.submit(_work, job): job for job in jobs}
@@ -214,8 +214,17 @@ def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread(workers: int) -> None:
+def _start_worker(workers: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    # A worker would wait for ever once the command itself is killed; SIGTERM makes a running fit checkpoint first.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _work(job: _Job) -> RunRecord:

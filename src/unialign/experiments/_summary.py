@@ -1,6 +1,6 @@
 """From evaluations of (entry x seed) to intervals and verdicts.
 
-Intervals: groups of items are resampled, the same for every run (centred on the estimate, see `resampled_values`), and
+Intervals: groups of items are resampled, the same for every run (centred on the estimate, see `resample`), and
 the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
 third). Differences are paired on items and on seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the
 declared family (headline metrics x rivals).
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.evaluation import METRICS, Evaluation, resampled_values
+from unialign.evaluation import METRICS, Evaluation, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, percentile_interval
 
 __all__ = ["compare_entries", "summarise"]
@@ -24,27 +24,37 @@ ALPHA = 1 - LEVEL
 
 
 def summarise(
-    runs: Mapping[str, Sequence[Evaluation]], weights_RN: Tensor
+    runs: Mapping[str, Sequence[Evaluation]], items_or_groups: Any, *, resamples: int
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
     """Mean and interval of every metric of every entry.
 
     Args:
         runs: entry -> its evaluations, one per seed.
-        weights_RN: bootstrap weights, common to all runs.
+        items_or_groups: N, or (N,) groups of near-duplicates; all runs see the same draws.
+        resamples: R.
 
     Returns:
         entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
     """
-    resampled: dict[str, dict[str, Tensor]] = {}
-    summary: dict[str, dict[str, dict[str, float]]] = {}
+    measured = {
+        key: [metric for metric in METRICS if all(metric in e.statistics for e in evaluations)]
+        for key, evaluations in runs.items()
+    }
+    values = resample(
+        {
+            (key, seed, metric): (evaluation.statistics[metric], evaluation.metrics[metric])
+            for key, evaluations in runs.items()
+            for seed, evaluation in enumerate(evaluations)
+            for metric in measured[key]
+        },
+        items_or_groups,
+        resamples=resamples,
+    )
+    resampled: dict[str, dict[str, Tensor]] = {key: {} for key in runs}
+    summary: dict[str, dict[str, dict[str, float]]] = {key: {} for key in runs}
     for key, evaluations in runs.items():
-        resampled[key], summary[key] = {}, {}
-        for metric in METRICS:
-            if not all(metric in e.statistics for e in evaluations):
-                continue
-            values_SR = torch.stack(
-                [resampled_values(e.statistics[metric], weights_RN, e.metrics[metric]) for e in evaluations]
-            )
+        for metric in measured[key]:
+            values_SR = torch.stack([values[key, seed, metric] for seed in range(len(evaluations))])
             points_S = torch.tensor([e.metrics[metric] for e in evaluations], dtype=torch.float64)
             low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
             if METRICS[metric].better != "neither":  # shares, ranks and distances
