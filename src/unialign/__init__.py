@@ -6,7 +6,7 @@ Importing this package imports neither torch nor numpy; names below are loaded w
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from unialign._version import __version__
 
 _MODULES = ("data", "diagnostics", "errors", "evaluation", "functional", "losses", "metrics", "train")
 _OBJECTS = {

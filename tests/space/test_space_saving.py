@@ -318,3 +318,10 @@ def test_a_hub_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
     with pytest.raises(CheckpointError, match="no such repository"):
         Space.from_pretrained("someone/space")
+
+
+def test_a_subclass_loads_as_itself(saved: Path) -> None:
+    class Mine(Space):
+        pass
+
+    assert type(Mine.from_pretrained(saved)) is Mine

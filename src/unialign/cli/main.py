@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from unialign import __version__
+from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
 from unialign.errors import UniAlignError
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-import unialign
 from unialign._files import replace_file
 from unialign._json import finite
+from unialign._version import __version__
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import METRICS
@@ -23,7 +23,7 @@ __all__ = ["describe_data", "describe_environment", "describe_metrics", "make_fo
 
 def describe_environment() -> dict[str, Any]:
     return {
-        "unialign": unialign.__version__,
+        "unialign": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

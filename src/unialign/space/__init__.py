@@ -1,5 +1,7 @@
 """`Space`: one head per modality into one unit sphere, with saving and loading that never runs foreign code."""
 
+from unialign.space._heads import Head
+from unialign.space._inputs import Inputs
 from unialign.space._space import Space
 
-__all__ = ["Space"]
+__all__ = ["Head", "Inputs", "Space"]

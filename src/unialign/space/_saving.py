@@ -10,19 +10,21 @@ import re
 import shutil
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-import unialign
 from unialign._files import digest, sync_folder, write_durably
 from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
+from unialign._version import __version__
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
 __all__ = ["load", "save"]
+
+S = TypeVar("S", bound="Space")
 
 SCHEMA = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -43,7 +45,7 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
         body = {
             "schema": SCHEMA,
             "library": "unialign",
-            "version": unialign.__version__,
+            "version": __version__,
             "space": space.settings(),
             "metadata": space.metadata,
             "weights": weights,
@@ -70,10 +72,8 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
             shutil.rmtree(saving, ignore_errors=True)
 
 
-def load(source: str | os.PathLike[str], *, revision: str | None = None) -> "Space":
+def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None = None) -> S:
     """See `Space.from_pretrained`."""
-    from unialign.space._space import Space
-
     folder = _locate(source, revision)
     config = _pick_config(folder)
     body = read_json(config)
@@ -82,7 +82,7 @@ def load(source: str | os.PathLike[str], *, revision: str | None = None) -> "Spa
     try:
         # On the meta device nothing is allocated and no random number drawn, however large the file says it is.
         with torch.device("meta"):
-            space = Space(**body["space"], metadata=body["metadata"])
+            space = kind(**body["space"], metadata=body["metadata"])
     except (TypeError, ConfigError) as error:
         raise CheckpointError(f"{config} does not describe a space: {error}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in space.state_dict().items()}
@@ -180,7 +180,7 @@ tags: [multimodal, embeddings]
 
 # A shared embedding space
 
-{made}{source}, unialign {unialign.__version__}. {len(space.widths)} modalities, {space.dim} dimensions,
+{made}{source}, unialign {__version__}. {len(space.widths)} modalities, {space.dim} dimensions,
 head `{space.head}`, inputs `{space.inputs}`. It maps features of frozen encoders, not raw media.
 
 | modality | width of its features |

@@ -6,7 +6,7 @@ Shapes: `B` rows, `W` width of a modality's features, `D` width of the space.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.space._heads import Head, make_head
 from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
 from unialign.space._rows import refuse_non_finite, unit_rows
+from unialign.space._saving import load, save
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
@@ -205,12 +206,10 @@ class Space(nn.Module):
         Raises:
             CheckpointError: the file system refuses; what was there before is intact.
         """
-        from unialign.space._saving import save
-
         save(self, directory)
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> "Space":
+    def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> Self:
         """Load a space from a folder, or else from the Hugging Face Hub (`owner/name`; needs `unialign[hub]`).
 
         Only JSON and safetensors are read; nothing in the folder is executed. The space is on the CPU, in eval mode.
@@ -219,9 +218,7 @@ class Space(nn.Module):
             CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
             MissingExtra: `source` is no folder and `huggingface_hub` is not installed.
         """
-        from unialign.space._saving import load
-
-        return load(source, revision=revision)
+        return load(cls, source, revision=revision)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())

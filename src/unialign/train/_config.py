@@ -12,8 +12,7 @@ from unialign.errors import ConfigError
 from unialign.losses import names as objective_names
 
 if TYPE_CHECKING:
-    from unialign.space._heads import Head
-    from unialign.space._inputs import Inputs
+    from unialign.space import Head, Inputs
 
 __all__ = ["TrainConfig"]
 
@@ -92,8 +91,7 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise `ConfigError` for the first setting that is out of range."""
-        from unialign.space._heads import Head
-        from unialign.space._inputs import Inputs
+        from unialign.space import Head, Inputs
 
         _one_of("objective", self.objective, objective_names())
         _one_of("head", self.head, get_args(Head))

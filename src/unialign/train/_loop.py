@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-import unialign
+from unialign._version import __version__
 from unialign.embeddings import Batch
 from unialign.losses import Objective, Term
 from unialign.train._checkpoint import Snapshot, save_checkpoint
@@ -129,7 +129,7 @@ def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> bool:
 def environment(device: torch.device) -> dict[str, Any]:
     """What bit-exactness depends on besides settings and data."""
     return {
-        "unialign": unialign.__version__,
+        "unialign": __version__,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
