@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from unialign.report._model import Contest, Estimate, Metric
+from unialign.report._model import Contest, Estimate, MetricInfo
 from unialign.report._numbers import Style
 from unialign.report._svg import line, num, shortened, svg, tag, text
+
+__all__ = ["bars", "strip"]
 
 WIDTH = 340.0
 _ROW = 30.0
@@ -17,7 +19,7 @@ _RIGHT = 54.0
 
 def bars(
     key: str,
-    metric: Metric,
+    metric: MetricInfo,
     look: Style,
     rows: Sequence[tuple[str, Estimate]],
     *,
@@ -65,7 +67,7 @@ def _spoken(look: Style, estimate: Estimate) -> str:
     return look.value(estimate.mean)
 
 
-def strip(contest: Contest, metric: Metric, reach: float) -> Markup:
+def strip(contest: Contest, metric: MetricInfo, reach: float) -> Markup:
     """A paired difference and its interval around zero, better to the right; the sentence beside it has the words."""
     wide, tall, mid = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0

@@ -12,6 +12,8 @@ from unialign.report._numbers import style
 from unialign.report._projection import spread
 from unialign.report._svg import colour, line, polyline, shape, svg, tag, text, ticks
 
+__all__ = ["chart", "panels", "switches"]
+
 WIDTH, HEIGHT = 260.0, 170.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 24.0
 _MOST_STEPS = 240
@@ -57,6 +59,7 @@ def switches(lines: Sequence[LogLine]) -> list[int]:
 
 
 def chart(key: str, objective: str, panel: Panel, last: int, switched: Sequence[int]) -> Markup:
+    """One panel of training curves up to step `last`, with a line at each switch of the objective."""
     values = [v for curve in panel.curves for _, v in curve.points]
     low, high = min(values), max(values)
     if high - low < 1e-9:

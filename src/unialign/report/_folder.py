@@ -15,6 +15,8 @@ from unialign.errors import DataError
 from unialign.report._model import Results, Run, number
 from unialign.report._parse import clean, parse_results
 
+__all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
+
 # Far above any thumbnail: a damaged or hostile archive must not fill the memory.
 _LARGEST_THUMBNAIL = 256 * 1024
 
@@ -29,6 +31,8 @@ class Items:
 
 @dataclass(frozen=True)
 class LogLine:
+    """A step of the training log."""
+
     step: int
     objective: str
     loss: float
@@ -36,7 +40,7 @@ class LogLine:
 
 
 @dataclass(frozen=True)
-class Space:
+class TestRows:
     """One run's test embeddings; an absent row is zero, `present` says which are not."""
 
     z: Mapping[str, NDArray[np.float64]]
@@ -80,7 +84,9 @@ class Thumbnails:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonFolder:
+    """A folder with `results.json`; what stands beside it is read when asked for."""
+
     folder: Path
     results: Results
     items: Items | None
@@ -90,13 +96,15 @@ class Comparison:
         """The run that maps and examples show: the lowest seed, never a chosen one."""
         return next(iter(self.results.runs_of(objective)), None)
 
-    def space(self, run: Run) -> Space:
+    def space(self, run: Run) -> TestRows:
+        """A run's test embeddings."""
         path = self._inside(run) / "embeddings.safetensors"
         if not path.is_file():
             raise DataError(f"{path} is missing; train or evaluate {run.objective} seed {run.seed} again")
         return _read_space(path, self.results.data.modalities, None if self.items is None else len(self.items.rows))
 
     def log(self, run: Run) -> list[LogLine]:
+        """A run's training log; empty where there is none."""
         path = self._inside(run) / "log.jsonl"
         return _read_log(path, run.objective) if path.is_file() else []
 
@@ -108,12 +116,13 @@ class Comparison:
         return path
 
 
-def read_comparison(folder: Path) -> Comparison:
+def read_comparison(folder: Path) -> ComparisonFolder:
+    """Open a folder; DataError if its results are missing, damaged or of another schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
     results = parse_results(_read_json(path))
-    return Comparison(folder, results, _read_items(folder / "items.json"), Thumbnails(folder / "thumbnails.zip"))
+    return ComparisonFolder(folder, results, _read_items(folder / "items.json"), Thumbnails(folder / "thumbnails.zip"))
 
 
 def _read_json(path: Path) -> Any:
@@ -139,7 +148,7 @@ def _read_items(path: Path) -> Items | None:
     return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names))
 
 
-def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> Space:
+def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> TestRows:
     # Here and not above: text-only callers (the verdict, the table) need no safetensors.
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -163,7 +172,7 @@ def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> S
         z[name] = rows.astype(np.float64)
     if len({rows.shape for rows in z.values()}) > 1:
         raise DataError(f"{path}: shapes differ between modalities: { {name: rows.shape for name, rows in z.items()} }")
-    return Space(z)
+    return TestRows(z)
 
 
 def _read_log(path: Path, objective: str) -> list[LogLine]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.report._folder import Comparison, Items, Space
+from unialign.report._folder import ComparisonFolder, Items, TestRows
 from unialign.report._projection import spread
+
+__all__ = ["RULE", "Example", "directions", "examples", "expected_rank"]
 
 QUERIES = 8
 TOP = 5
@@ -39,6 +41,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
+    """One question, and what each objective answers; `pool` items were searched."""
+
     position: int
     direction: Direction
     pool: int
@@ -63,7 +67,8 @@ def directions(modalities: Sequence[str], pictured: set[str], anchor: str) -> li
     return list(dict.fromkeys(wanted))
 
 
-def examples(comparison: Comparison, items: Items, spaces: Mapping[str, Space]) -> list[Example]:
+def examples(comparison: ComparisonFolder, items: Items, spaces: Mapping[str, TestRows]) -> list[Example]:
+    """Items evenly spread over the list of names, asked in each direction in turn."""
     results = comparison.results
     ways = directions(results.data.modalities, comparison.thumbnails.modalities, results.anchor)
     complete = [n for n in np.argsort(items.rows, kind="stable") if all(_whole(s, int(n)) for s in spaces.values())]
@@ -73,11 +78,11 @@ def examples(comparison: Comparison, items: Items, spaces: Mapping[str, Space]) 
     return [_example(chosen[i], ways[i % len(ways)], spaces) for i in turns]
 
 
-def _whole(space: Space, position: int) -> bool:
+def _whole(space: TestRows, position: int) -> bool:
     return all(bool(np.any(z[position] != 0)) for z in space.z.values())
 
 
-def _example(position: int, direction: Direction, spaces: Mapping[str, Space]) -> Example:
+def _example(position: int, direction: Direction, spaces: Mapping[str, TestRows]) -> Example:
     rows, pool = [], 0
     for objective, space in spaces.items():
         scores, present = _scores(space, direction, position)
@@ -89,7 +94,7 @@ def _example(position: int, direction: Direction, spaces: Mapping[str, Space]) -
     return Example(position, direction, pool, tuple(rows))
 
 
-def _scores(space: Space, direction: Direction, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _scores(space: TestRows, direction: Direction, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     # Mean cosine over the queries asked together: cosines are linear, so one product with their sum ranks alike.
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     present = space.present[direction.answer]

@@ -9,6 +9,8 @@ from unialign.report._model import DataInfo, Run
 from unialign.report._numbers import Style
 from unialign.report._svg import group, shortened, svg, tag, text
 
+__all__ = ["JOINT", "heatmap", "mean_directions", "scale_bar"]
+
 WIDTH = 380.0
 JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
@@ -45,6 +47,7 @@ def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
+    """A metric for each pair of query (row) and answer (column); `top` is the value of full colour."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     look = Style(percent=True, decimals=1 if len(columns) <= 6 else 0)
@@ -122,6 +125,7 @@ def _cell(x: float, y: float, side: float, tall: float, value: float, top: float
 
 
 def scale_bar(top: float, metric: str) -> Markup:
+    """The colours of the heat maps from 0 to `top`."""
     steps = 40
     wide = 200.0
     boxes = [

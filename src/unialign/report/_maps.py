@@ -11,6 +11,8 @@ from unialign.report._model import DataInfo
 from unialign.report._projection import Projection, spread
 from unialign.report._svg import colour, group, line, polyline, shape, svg, tag
 
+__all__ = ["drawn_items", "legend_mark", "marker_definitions", "reach", "space_map"]
+
 Placer = Callable[[Sequence[float]], tuple[float, float]]
 
 SIDE = 340.0
@@ -50,6 +52,7 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
+    """A modality's mark as a picture of its own."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {colour(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
@@ -63,6 +66,8 @@ def space_map(
     names: Sequence[str],
     drawn: Sequence[int],
 ) -> Markup:
+    """The `drawn` items of a projected space, within `half` of the middle on each axis."""
+
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
         return SIDE / 2 + unit * float(xy[0]), SIDE / 2 - unit * float(xy[1])

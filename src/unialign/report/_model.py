@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+__all__ = ["Contest", "DataInfo", "Estimate", "MetricInfo", "ObjectiveInfo", "Results", "Run", "WarningLine", "number"]
+
 
 @dataclass(frozen=True)
-class Metric:
+class MetricInfo:
+    """What a metric is called, and how it is to be read."""
+
     key: str
     label: str
     description: str
@@ -18,6 +22,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
+    """One row of the tables: a label and how it was trained."""
+
     key: str
     label: str
     note: str
@@ -26,7 +32,9 @@ class ObjectiveInfo:
 
 
 @dataclass(frozen=True)
-class HealthWarning:
+class WarningLine:
+    """A warning of the health monitor."""
+
     code: str
     message: str
     step: int | None
@@ -34,12 +42,14 @@ class HealthWarning:
 
 @dataclass(frozen=True)
 class Run:
+    """One objective with one seed."""
+
     objective: str
     seed: int
     metrics: Mapping[str, float]
     directions: Mapping[str, Mapping[str, float]]
     seconds: float | None
-    warnings: tuple[HealthWarning, ...]
+    warnings: tuple[WarningLine, ...]
     folder: str
 
 
@@ -69,6 +79,8 @@ class Contest:
 
 @dataclass(frozen=True)
 class DataInfo:
+    """The data set and its evaluated split."""
+
     name: str
     fingerprint: str
     items: int | None
@@ -87,11 +99,13 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Results:
+    """The whole file."""
+
     environment: Mapping[str, Any]
     protocol: Mapping[str, Any]
     data: DataInfo
     objectives: Mapping[str, ObjectiveInfo]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, MetricInfo]
     runs: tuple[Run, ...]
     summary: Mapping[str, Mapping[str, Estimate]]
     contests: tuple[Contest, ...]

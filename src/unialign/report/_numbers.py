@@ -4,11 +4,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+__all__ = ["DASH", "Style", "count", "listed", "p_value", "style"]
+
 DASH = "–"
 
 
 @dataclass(frozen=True)
 class Style:
+    """How the numbers of a metric are written."""
+
     percent: bool
     decimals: int
 
@@ -47,12 +51,14 @@ def _written(value: float, decimals: int) -> str:
 
 
 def p_value(p: float) -> str:
+    """`p = 0.012`; nothing where there is none."""
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
+    """`3 items`; `many` is the plural where it is not `one` with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

@@ -13,13 +13,15 @@ from markupsafe import Markup
 
 from unialign._files import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
-from unialign.report._folder import Comparison, Items, Space, read_comparison
+from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
 from unialign.report._model import Results
 from unialign.report._numbers import count, listed
 from unialign.report._pictures import Pictures
 from unialign.report._projection import Projection, project
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._words import metric_style, verdict
+
+__all__ = ["write_report"]
 
 # (metric, what it says), in the order of the panels.
 _BARS = {
@@ -49,7 +51,7 @@ def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] 
     return target
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: ComparisonFolder) -> str:
     results = comparison.results
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -117,7 +119,7 @@ def _facts(results: Results) -> list[str]:
     return facts
 
 
-def _figures(comparison: Comparison, spaces: Mapping[str, Space]) -> dict[str, Any]:
+def _figures(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
     results = comparison.results
     return {
         "maps": _space_maps(comparison, spaces),
@@ -129,7 +131,7 @@ def _figures(comparison: Comparison, spaces: Mapping[str, Space]) -> dict[str, A
     }
 
 
-def _space_maps(comparison: Comparison, spaces: Mapping[str, Space]) -> list[Figure]:
+def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> list[Figure]:
     results = comparison.results
     if not spaces:
         return []
@@ -184,7 +186,7 @@ def _bar_panels(results: Results) -> list[Figure]:
     return figures
 
 
-def _curve_panels(comparison: Comparison) -> list[dict[str, Any]]:
+def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
     results = comparison.results
     found = []
     for i, objective in enumerate(results.objectives.values()):
@@ -205,7 +207,7 @@ def _curve_panels(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _examples(comparison: Comparison, spaces: Mapping[str, Space]) -> dict[str, Any]:
+def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
     items, pictures = comparison.items, Pictures(comparison.thumbnails)
     if items is None or not spaces:
         return {"examples": [], "example_rule": "", "pictures": pictures.css}

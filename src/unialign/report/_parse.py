@@ -13,13 +13,15 @@ from unialign.report._model import (
     Contest,
     DataInfo,
     Estimate,
-    HealthWarning,
-    Metric,
+    MetricInfo,
     ObjectiveInfo,
     Results,
     Run,
+    WarningLine,
     number,
 )
+
+__all__ = ["clean", "parse_results"]
 
 SCHEMA = 1
 VERDICTS = ("win", "tie", "lose")
@@ -37,6 +39,7 @@ def clean(value: Any) -> Any:
 
 
 def parse_results(raw: Mapping[str, Any]) -> Results:
+    """The content of `results.json`, typed; DataError says what is missing or of the wrong kind."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
@@ -134,8 +137,8 @@ def _run(raw: Any, position: int) -> Run:
     )
 
 
-def _warning(raw: Mapping[str, Any]) -> HealthWarning:
-    return HealthWarning(str(raw.get("code", "")), str(raw.get("message", "")), _whole(raw.get("step")))
+def _warning(raw: Mapping[str, Any]) -> WarningLine:
+    return WarningLine(str(raw.get("code", "")), str(raw.get("message", "")), _whole(raw.get("step")))
 
 
 def _objectives(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, ObjectiveInfo]:
@@ -153,13 +156,13 @@ def _objectives(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Object
     return found
 
 
-def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Metric]:
+def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, MetricInfo]:
     described = _mapping(raw.get("metrics", {key: {} for run in runs for key in run.metrics}), "metrics")
     found = {}
     for key, value in described.items():
         entry = _mapping(value, f"metrics.{key}")
         higher = entry.get("higher_is_better")
-        found[key] = Metric(
+        found[key] = MetricInfo(
             key=key,
             label=str(entry.get("label") or key),
             description=str(entry.get("description") or ""),
@@ -171,7 +174,10 @@ def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Metric]:
 
 
 def _summary(
-    raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, Metric], runs: Sequence[Run]
+    raw: Mapping[str, Any],
+    objectives: Mapping[str, ObjectiveInfo],
+    metrics: Mapping[str, MetricInfo],
+    runs: Sequence[Run],
 ) -> dict[str, dict[str, Estimate]]:
     given = _mapping(raw.get("summary", {}), "summary")
     summary: dict[str, dict[str, Estimate]] = {}
@@ -190,7 +196,7 @@ def _summary(
 
 
 def _contests(
-    raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, Metric]
+    raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, MetricInfo]
 ) -> list[Contest]:
     found = []
     for i, value in enumerate(raw.get("comparisons") or ()):

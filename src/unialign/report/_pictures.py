@@ -6,11 +6,15 @@ from markupsafe import Markup
 
 from unialign.report._folder import Thumbnails
 
+__all__ = ["Pictures"]
+
 # Leaves room for the charts under the page's limit of 5 MB (base64 adds a third).
 _BUDGET = 2_400_000
 
 
 class Pictures:
+    """Thumbnails inside the page, each once, as CSS classes."""
+
     def __init__(self, thumbnails: Thumbnails) -> None:
         self._thumbnails = thumbnails
         self._known: dict[tuple[str, int], str] = {}

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.report._folder import Space
+from unialign.report._folder import TestRows
+
+__all__ = ["Projection", "project", "spread"]
 
 
 @dataclass(frozen=True)
 class Projection:
+    """A space in two dimensions."""
+
     points: Mapping[str, NDArray[np.float64]]  # modality -> (N, 2), NaN where absent
     explained: tuple[float, float]  # share of the variance on each axis
 
 
-def project(space: Space, *, like: Projection | None = None) -> Projection:
+def project(space: TestRows, *, like: Projection | None = None) -> Projection:
     """PCA of the joint set; mirrored to face as `like` does, else so that each axis' largest loading is positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])

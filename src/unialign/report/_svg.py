@@ -5,6 +5,22 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+__all__ = [
+    "COLOURS",
+    "SHAPES",
+    "colour",
+    "group",
+    "line",
+    "num",
+    "polyline",
+    "shape",
+    "shortened",
+    "svg",
+    "tag",
+    "text",
+    "ticks",
+]
+
 Content = str | Markup
 
 
@@ -39,14 +55,17 @@ def svg(key: str, width: float, height: float, title: str, description: str, *ch
 
 
 def group(*children: Content, **attributes: str | float | None) -> Markup:
+    """Elements that share attributes."""
     return tag("g", *children, **attributes)
 
 
 def text(x: float, y: float, content: Content, **attributes: str | float | None) -> Markup:
+    """A line of text."""
     return tag("text", content, x=x, y=y, **attributes)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float | None) -> Markup:
+    """A straight line."""
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
@@ -133,4 +152,5 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def shortened(label: str, limit: int) -> str:
+    """A label of at most `limit` characters."""
     return label if len(label) <= limit else label[: limit - 1] + "…"

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._model import Metric, Results
+from unialign.report._model import MetricInfo, Results
 from unialign.report._numbers import DASH, count
 from unialign.report._words import best, metric_style
+
+__all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 
 # Against the first objective, the one under test. A sign beside the colour: it survives print and colour blindness.
 _MARKS = {
@@ -30,12 +32,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class MetricRow:
-    metric: Metric
+    metric: MetricInfo
     better: str
     cells: tuple[Cell, ...]
 
 
 def metric_rows(results: Results) -> list[MetricRow]:
+    """One row for each metric that any objective has."""
     rows = []
     for metric in results.metrics.values():
         if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives):
@@ -46,7 +49,7 @@ def metric_rows(results: Results) -> list[MetricRow]:
     return rows
 
 
-def _cell(results: Results, metric: Metric, objective: str, winner: str | None) -> Cell:
+def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
     look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
     first = next(iter(results.objectives))
@@ -82,6 +85,7 @@ def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of a nested mapping, without empty ones."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 

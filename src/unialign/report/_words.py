@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._model import Contest, Estimate, Metric, Results
+from unialign.report._model import Contest, Estimate, MetricInfo, Results
 from unialign.report._numbers import Style, count, listed, p_value, style
 from unialign.report._parse import parse_results
+
+__all__ = ["best", "metric_style", "text_table", "verdict", "verdict_lines"]
 
 VERBS = {"win": "wins", "tie": "ties", "lose": "loses"}
 
@@ -15,7 +17,7 @@ VERBS = {"win": "wins", "tie": "ties", "lose": "loses"}
 @dataclass(frozen=True)
 class Sentence:
     contest: Contest
-    metric: Metric
+    metric: MetricInfo
     text: str
 
 
@@ -68,6 +70,7 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
 
 
 def verdict(results: Results) -> Verdict:
+    """The first objective against each other one, in sentences."""
     first = next(iter(results.objectives))
     shown = [metric.key for metric in headline(results)]
     contests = [c for c in results.contests if c.objective == first and c.metric in shown]
@@ -81,7 +84,7 @@ def verdict(results: Results) -> Verdict:
     return Verdict(_lead(results, first, contests), tuple(rivals))
 
 
-def headline(results: Results) -> list[Metric]:
+def headline(results: Results) -> list[MetricInfo]:
     """The key metrics; all of them where none is marked."""
     return [m for m in results.metrics.values() if m.headline] or list(results.metrics.values())
 
@@ -106,7 +109,8 @@ def best(results: Results, metric: str) -> str | None:
     return winners[0] if winners else None
 
 
-def metric_style(results: Results, metric: Metric) -> Style:
+def metric_style(results: Results, metric: MetricInfo) -> Style:
+    """How a metric is written: its unit, and decimals that suit its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return style(values, unit="percent" if metric.percent else "number")
 
@@ -182,11 +186,11 @@ def _side(difference: float) -> str:
     return "lower" if difference < 0 else "higher"
 
 
-def _hint(metric: Metric) -> str:
+def _hint(metric: MetricInfo) -> str:
     return " (lower is better)" if metric.higher_is_better is False else ""
 
 
-def _cell(results: Results, metric: Metric, objective: str) -> str:
+def _cell(results: Results, metric: MetricInfo, objective: str) -> str:
     look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     text = look.bare(estimate.mean)
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
