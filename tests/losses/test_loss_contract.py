@@ -130,10 +130,10 @@ def test_fixed_objectives_own_no_state(case: str):
 
 
 BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("sigmoid", {}, "unknown objective 'sigmoid'; expected one of unialign, infonce, gram"),
+    ("sigmoid", {}, "unknown objective 'sigmoid'; expected one of 'unialign', 'infonce', 'gram'"),
     ("unialign", {"anchro": "text"}, "no option 'anchro'"),
     ("gram", {}, "gram needs anchor="),
-    ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of balanced, paper"),
+    ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'paper'"),
     ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),
     ("unialign", {"reduction": "log"}, "unknown reduction 'log'"),
     ("unialign", {"weighting": "max"}, "unknown weighting 'max'"),

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice, check_temperature
 from unialign.diagnostics._bounds import chi_lower_bound, residual_correlation, zeta_lower_bound
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
@@ -78,8 +79,7 @@ class ConflictResult:
 
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
         """Quantiles of a per-item field over the items where it is defined; NaN if there are none."""
-        if field not in PER_ITEM:
-            raise ConfigError(f"unknown field {field!r}; expected one of {list(PER_ITEM)}")
+        check_choice("field", field, PER_ITEM)
         values_B: Tensor = getattr(self, field)
         found: list[float] = torch.nanquantile(values_B, values_B.new_tensor(levels)).tolist()
         return found
@@ -131,10 +131,8 @@ def conflict(
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; ConfigError also for an unknown
             anchor or direction, or a temperature that is not above 0.
     """
-    if direction not in get_args(Direction):
-        raise ConfigError(f"unknown direction {direction!r}; expected one of {list(get_args(Direction))}")
-    if not 0 < temperature < float("inf"):
-        raise ConfigError(f"temperature must be a finite number above 0, got {temperature}")
+    check_choice("direction", direction, get_args(Direction))
+    check_temperature(temperature)
     # The net force of a trained space is a small difference of large forces: float64 throughout.
     batch = make_batch({name: _double(z) for name, z in embeddings.items()}, present=present)
     if anchor in ("all", "centroid") and anchor not in batch.names:

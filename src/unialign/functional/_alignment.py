@@ -9,10 +9,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import arccos_squared, check_choice
+from unialign.functional._kernels import arccos_squared
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 

@@ -3,19 +3,14 @@
 Shapes: `B`, `T` rows, `D` width.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unialign.errors import ConfigError
-
 __all__ = [
     "Kernel",
     "arccos_squared",
-    "check_choice",
-    "check_kernel",
-    "check_temperature",
     "log_kernel",
     "matched_alignment_scale",
 ]
@@ -60,17 +55,3 @@ def arccos_squared(cosine: Tensor) -> Tensor:
     series = u * (2 + u * (1 / 3 + u * (4 / 45 + u / 35)))
     angle = torch.acos(torch.where(near, 0.0, cosine).clamp(min=-1 + margin))
     return torch.where(near, series, angle * angle)
-
-
-def check_kernel(kernel: str) -> None:
-    check_choice("kernel", kernel, get_args(Kernel))
-
-
-def check_choice(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, allowed))}")
-
-
-def check_temperature(temperature: float, name: str = "temperature") -> None:
-    if not (isinstance(temperature, int | float) and 0 < temperature < float("inf")):
-        raise ConfigError(f"{name} must be a positive finite number, got {temperature!r}")

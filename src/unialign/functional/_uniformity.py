@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice, check_number, check_temperature
 from unialign.embeddings import make_batch
-from unialign.errors import ConfigError, ShapeError
-from unialign.functional._kernels import Kernel, check_choice, check_kernel, check_temperature, log_kernel
+from unialign.errors import ShapeError
+from unialign.functional._kernels import Kernel, log_kernel
 
 __all__ = ["Reduction", "row_log_means", "uniformity", "unit_uniformity"]
 
@@ -50,11 +51,10 @@ def uniformity(
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
     """
-    check_kernel(kernel)
+    check_choice("kernel", kernel, get_args(Kernel))
     check_temperature(temperature)
     check_choice("reduction", reduction, (None, *get_args(Reduction)))
-    if not order >= 1:
-        raise ConfigError(f"order must be at least 1, got {order}")
+    check_number("order", order, "at least 1", lambda x: x >= 1)
     batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
     # Autocast would take the cosines in half precision, and temperatures multiply their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):

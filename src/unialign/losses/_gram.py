@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
+from unialign._checks import check_nonnegative, check_number
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.functional._volume import cross_volumes, volume_floor
-from unialign.losses._infonce import check_label_smoothing
-from unialign.losses._objective import Objective, Term, check_nonnegative
+from unialign.losses._objective import Objective, Term
 from unialign.losses._temperature import Temperature, TemperatureMode
 
 __all__ = ["GRAM"]
@@ -46,7 +46,8 @@ class GRAM(Objective):
         if eps is not None:
             check_nonnegative("eps", eps)
         self.anchor, self.eps = anchor, eps
-        self.label_smoothing = check_label_smoothing(label_smoothing)
+        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
     def terms(self, batch: Batch) -> dict[str, Term]:

@@ -2,13 +2,14 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
+from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.losses._objective import Objective, Term
 from unialign.losses._temperature import Temperature, TemperatureMode
 
-__all__ = ["InfoNCE", "check_label_smoothing"]
+__all__ = ["InfoNCE"]
 
 Pairs = Literal["anchor", "all"]
 
@@ -43,8 +44,7 @@ class InfoNCE(Objective):
         super().__init__()
         if pairs is None:
             pairs = "all" if anchor in (None, "all") else "anchor"
-        if pairs not in get_args(Pairs):
-            raise ConfigError(f"unknown pairs {pairs!r}; expected one of {', '.join(get_args(Pairs))}")
+        check_choice("pairs", pairs, get_args(Pairs))
         if anchor == "centroid":
             raise ConfigError(
                 "infonce contrasts pairs of modalities; anchor must be a modality or 'all', not 'centroid'"
@@ -52,7 +52,8 @@ class InfoNCE(Objective):
         if pairs == "anchor" and anchor in (None, "all"):
             raise ConfigError("pairs='anchor' needs anchor='<a modality>'")
         self.anchor, self.pairs = anchor, pairs
-        self.label_smoothing = check_label_smoothing(label_smoothing)
+        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -83,9 +84,3 @@ class InfoNCE(Objective):
             "temperature_bounds": list(self.temperature.bounds),
             "label_smoothing": self.label_smoothing,
         }
-
-
-def check_label_smoothing(value: float) -> float:
-    if not (isinstance(value, int | float) and 0 <= value < 1):
-        raise ConfigError(f"label_smoothing must be in [0, 1), got {value!r}")
-    return float(value)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unialign.embeddings import Batch, make_batch
-from unialign.errors import ConfigError
 
-__all__ = ["LossOutput", "Objective", "Term", "check_nonnegative", "weighted_sum"]
+__all__ = ["LossOutput", "Objective", "Term", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,3 @@ def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
     for term in terms.values():
         total = total + term.weight * term.value
     return total
-
-
-def check_nonnegative(option: str, value: float) -> None:
-    # YAML reads 1e-3 as a string, so the type is checked too.
-    if not (isinstance(value, int | float) and 0 <= value < float("inf")):
-        raise ConfigError(f"{option} must be a finite number of at least 0, got {value!r}")

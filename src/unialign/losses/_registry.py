@@ -4,6 +4,7 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unialign._checks import check_choice
 from unialign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def create(name: str, **options: Any) -> "Objective":
     Raises:
         ConfigError: unknown name, unknown option, or an option out of range.
     """
-    if name not in _OBJECTIVES:
-        raise ConfigError(f"unknown objective {name!r}; expected one of {', '.join(_OBJECTIVES)}")
+    check_choice("objective", name, _OBJECTIVES)
     module, attribute = _OBJECTIVES[name]
     objective: type[Objective] = getattr(import_module(module), attribute)
     parameters = inspect.signature(objective).parameters

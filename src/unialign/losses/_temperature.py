@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from unialign._checks import check_choice, check_temperature
 from unialign.errors import ConfigError
-from unialign.functional._kernels import check_temperature
 
 __all__ = ["Temperature", "TemperatureMode"]
 
@@ -30,10 +30,7 @@ class Temperature(nn.Module):
     ) -> None:
         super().__init__()
         check_temperature(initial)
-        if mode not in get_args(TemperatureMode):
-            raise ConfigError(
-                f"unknown temperature_mode {mode!r}; expected one of {', '.join(get_args(TemperatureMode))}"
-            )
+        check_choice("temperature_mode", mode, get_args(TemperatureMode))
         if not (isinstance(bounds, list | tuple) and len(bounds) == 2):
             raise ConfigError(f"temperature_bounds must be two numbers, lowest and highest, got {bounds!r}")
         low, high = bounds

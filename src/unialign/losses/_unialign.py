@@ -3,18 +3,20 @@
 Shapes: `M` modalities, `B` items.
 """
 
+import math
 from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
+from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import Kernel, check_choice, check_kernel, check_temperature, matched_alignment_scale
+from unialign.functional._kernels import Kernel, matched_alignment_scale
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
-from unialign.losses._objective import Objective, Term, check_nonnegative
+from unialign.losses._objective import Objective, Term
 from unialign.losses._presets import PRESETS
 
 __all__ = ["UniAlign"]
@@ -72,8 +74,7 @@ class UniAlign(Objective):
         volume_eps: float | None = None,
     ) -> None:
         super().__init__()
-        if preset not in PRESETS:
-            raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        check_choice("preset", preset, PRESETS)
         defaults = PRESETS[preset]
 
         def choose(option: str, given: Any) -> Any:
@@ -181,11 +182,11 @@ class UniAlign(Objective):
         }
 
     def _check(self) -> None:
-        check_kernel(self.kernel)
         check_temperature(self.temperature)
         if self.centroid_temperature is not None:
             check_temperature(self.centroid_temperature, "centroid_temperature")
         for option, allowed in (
+            ("kernel", get_args(Kernel)),
             ("reduction", (None, *get_args(Reduction))),
             ("weighting", get_args(Weighting)),
             ("distance", get_args(Distance)),
@@ -196,10 +197,10 @@ class UniAlign(Objective):
             check_nonnegative(option, getattr(self, option))
         if self.volume_eps is not None:
             check_nonnegative("volume_eps", self.volume_eps)
-        if self.alignment_scale != "matched" and not (
-            isinstance(self.alignment_scale, int | float) and 0 < self.alignment_scale < float("inf")
-        ):
-            raise ConfigError(f"alignment_scale must be 'matched' or a positive number, got {self.alignment_scale!r}")
+        if self.alignment_scale != "matched":
+            check_number(
+                "alignment_scale", self.alignment_scale, "'matched' or a positive number", lambda x: 0 < x < math.inf
+            )
         if self.anchor == "all" and self.stop_gradient == "target":
             raise ConfigError("stop_gradient='target' needs a target: an anchor modality or 'centroid', not 'all'")
         if self.anchor in ("all", "centroid") and self.weighting in ("infonce_matched", "mean_of_others"):

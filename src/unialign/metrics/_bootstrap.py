@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.errors import ConfigError, ShapeError
+from unialign._checks import check_integer, check_number
+from unialign.errors import ShapeError
 from unialign.metrics._rows import codes
 
 __all__ = ["Interval", "percentile_interval", "resample_weights", "weight_blocks", "weighted_mean", "weighted_median"]
@@ -55,8 +56,7 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
 
 def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterator[Tensor]:
     """The rows of `resample_weights` in blocks of bounded memory; the block size does not change them."""
-    if resamples < 1:
-        raise ConfigError(f"resamples must be at least 1, got {resamples}")
+    check_integer("resamples", resamples, low=1)
     if isinstance(items_or_groups, int):
         items, group_N = items_or_groups, None
     else:
@@ -107,8 +107,7 @@ def percentile_interval(values_R: Tensor, level: float = 0.95, *, estimate: floa
         ConfigError: level outside (0, 1).
         ShapeError: no defined value.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie between 0 and 1, got {level}")
+    check_number("level", level, "between 0 and 1", lambda x: 0 < x < 1)
     values = values_R.detach().double().cpu()
     values = values[~torch.isnan(values)]
     if len(values) == 0:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice, check_integer
 from unialign.embeddings import first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._rows import codes, unit_rows
@@ -64,13 +65,12 @@ def kmeans(
         NonFiniteError: a row is not finite, or has norm zero on the sphere.
         ConfigError: clusters outside [1, N], restarts or iterations below 1, unknown geometry.
     """
-    if geometry not in get_args(Geometry):
-        raise ConfigError(f"unknown geometry {geometry!r}; expected one of {list(get_args(Geometry))}")
+    check_choice("geometry", geometry, get_args(Geometry))
+    check_integer("restarts", restarts, low=1)
+    check_integer("iterations", iterations, low=1)
     x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
     if not 1 <= clusters <= len(x_ND):
         raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters}")
-    if restarts < 1 or iterations < 1:
-        raise ConfigError(f"restarts and iterations must be at least 1, got {restarts} and {iterations}")
     # Draws happen on the CPU, so that a seed means the same on every device.
     generator = torch.Generator().manual_seed(seed)
     # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.

@@ -5,11 +5,12 @@ Shapes: `Q` queries, `G` gallery, `D` width, `S` scored queries (those with a po
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
 from unialign.metrics._ranks import (
@@ -211,10 +212,8 @@ def retrieval_from_scores(
         As `retrieval`; NonFiniteError also for a score that is NaN.
     """
     cutoffs = _check_k(k)
-    if ties not in ("expected", "optimistic", "pessimistic"):
-        raise ConfigError(f"unknown ties {ties!r}; expected 'expected', 'optimistic' or 'pessimistic'")
-    if chunk < 1:
-        raise ConfigError(f"chunk must be at least 1, got {chunk}")
+    check_choice("ties", ties, get_args(Ties))
+    check_integer("chunk", chunk, low=1)
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
     positives = _positives(queries, gallery, query_ids, gallery_ids)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unialign.errors import ConfigError
+from unialign._checks import check_choice
 
 __all__ = ["Inputs", "Standardize", "column_statistics", "make_inputs"]
 
@@ -44,13 +44,10 @@ class UnitRows(nn.Module):
 
 def make_inputs(inputs: str, width: int) -> nn.Module:
     """The module of a kind of input handling."""
+    check_choice("inputs", inputs, get_args(Inputs))
     if inputs == "standardize":
         return Standardize(width)
-    if inputs == "unit":
-        return UnitRows()
-    if inputs == "none":
-        return nn.Identity()
-    raise ConfigError(f"unknown inputs {inputs!r}; expected one of {', '.join(get_args(Inputs))}")
+    return UnitRows() if inputs == "unit" else nn.Identity()
 
 
 def column_statistics(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unialign._checks import check_integer, check_number
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.space._heads import Head, make_head
 from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
@@ -67,11 +68,10 @@ class Space(nn.Module):
         for name, width in widths.items():
             if not isinstance(name, str):
                 raise ConfigError(f"modality names must be strings, got {name!r}")
-            _check_size(f"width of {name!r}", width)
-        _check_size("dim", dim)
-        _check_size("hidden", hidden)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {dropout!r}")
+            check_integer(f"width of {name!r}", width, low=1, high=_MAX_WIDTH)
+        check_integer("dim", dim, low=1, high=_MAX_WIDTH)
+        check_integer("hidden", hidden, low=1, high=_MAX_WIDTH)
+        check_number("dropout", dropout, "in [0, 1)", lambda x: 0 <= x < 1)
         self.widths = dict(widths)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.inputs = float(dropout), inputs
@@ -125,8 +125,7 @@ class Space(nn.Module):
             ShapeError: not (B, W) with the width of the modality, or not numbers.
             NonFiniteError: a present row holds NaN or infinity, or maps to 0 and so has no direction.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+        check_integer("batch_size", batch_size, low=1)
         if not isinstance(features, Mapping):
             raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
         self._check_names(features, "features")
@@ -280,8 +279,3 @@ class Space(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
-
-
-def _check_size(what: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_WIDTH:
-        raise ConfigError(f"{what} must be an integer from 1 to {_MAX_WIDTH}, got {value!r}")

@@ -4,10 +4,11 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
 from unialign.errors import ConfigError
 from unialign.losses import names as objective_names
 
@@ -93,33 +94,35 @@ class TrainConfig:
         """Raise `ConfigError` for the first setting that is out of range."""
         from unialign.space import Head, Inputs
 
-        _one_of("objective", self.objective, objective_names())
-        _one_of("head", self.head, get_args(Head))
-        _one_of("inputs", self.inputs, get_args(Inputs))
+        check_choice("objective", self.objective, objective_names())
+        check_choice("head", self.head, get_args(Head))
+        check_choice("inputs", self.inputs, get_args(Inputs))
         if str(self.precision) == "fp16":
             raise ConfigError("precision='fp16' would need loss scaling; use 'bf16' on a GPU, or 'fp32'")
-        _one_of("precision", self.precision, get_args(Precision))
+        check_choice("precision", self.precision, get_args(Precision))
         for name in ("dim", "hidden", "epochs", "accumulate", "keep_checkpoints", "log_every", "monitor_every"):
-            _integer(name, getattr(self, name), low=1)
-        _integer("batch_size", self.batch_size, low=2)
+            check_integer(name, getattr(self, name), low=1)
+        check_integer("batch_size", self.batch_size, low=2)
         if self.checkpoint_every is not None:
-            _integer("checkpoint_every", self.checkpoint_every, low=1)
-        _integer("seed", self.seed, low=0)
-        _number("lr", self.lr, "positive and finite", lambda x: 0 < x < math.inf)
-        _number("weight_decay", self.weight_decay, "at least 0 and finite", lambda x: 0 <= x < math.inf)
-        _number("min_lr", self.min_lr, f"in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)
-        _number("dropout", self.dropout, "in [0, 1)", lambda x: 0 <= x < 1)
-        _number("warmup", self.warmup, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
-        _number("warm_start", self.warm_start, "in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1)
+            check_integer("checkpoint_every", self.checkpoint_every, low=1)
+        check_integer("seed", self.seed, low=0)
+        check_number("lr", self.lr, "a positive finite number", lambda x: 0 < x < math.inf)
+        check_nonnegative("weight_decay", self.weight_decay)
+        check_number("min_lr", self.min_lr, f"a number in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)
+        check_number("dropout", self.dropout, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        check_number("warmup", self.warmup, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
+        check_number(
+            "warm_start", self.warm_start, "a number in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1
+        )
         if self.clip is not None:
-            _number("clip", self.clip, "positive, or None", lambda x: x > 0)
+            check_number("clip", self.clip, "a positive number, or None", lambda x: x > 0)
         if self.modalities is not None and (
             len(set(self.modalities)) < max(2, len(self.modalities))
             or not all(isinstance(name, str) for name in self.modalities)
         ):
             raise ConfigError(f"modalities must be at least two different names, got {list(self.modalities)}")
         for log in self.log_to:
-            _one_of("log_to", log, _LOGS)
+            check_choice("log_to", log, _LOGS)
         try:
             json.dumps(dict(self.objective_options), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -149,20 +152,3 @@ class TrainConfig:
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
                 raise ConfigError(f"unknown training setting {name!r}; {hint}")
         return cls(**values)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"unknown {name} {value!r}; expected one of {', '.join(allowed)}")
-
-
-def _integer(name: str, value: object, *, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"{name} must be an integer of at least {low}, got {value!r}")
-
-
-def _number(name: str, value: object, expected: str, accept: Callable[[float], bool]) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not accept(value):
-        # YAML reads 1e-3 as a string: it wants 1.0e-3.
-        hint = "; in YAML write 1.0e-3, not 1e-3" if isinstance(value, str) else ""
-        raise ConfigError(f"{name} must be a number, {expected}, got {value!r}{hint}")

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
-from unialign.errors import ConfigError
+from unialign._checks import check_choice
 
 __all__ = ["Progress", "ProgressMode", "check_progress"]
 
@@ -18,8 +18,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 def check_progress(mode: str) -> None:
     """`ConfigError` unless the mode is known."""
-    if mode not in get_args(ProgressMode):
-        raise ConfigError(f"unknown progress {mode!r}; expected one of {', '.join(get_args(ProgressMode))}")
+    check_choice("progress", mode, get_args(ProgressMode))
 
 
 class Progress:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from unialign._checks import check_choice
 from unialign._files import write_yaml
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
@@ -96,7 +97,6 @@ class RunFolder:
 
 def check_resume(resume: str, out: object) -> None:
     """`ConfigError` unless `resume` is known and has a folder to act on."""
-    if resume not in get_args(Resume):
-        raise ConfigError(f"unknown resume {resume!r}; expected one of {', '.join(get_args(Resume))}")
+    check_choice("resume", resume, get_args(Resume))
     if resume == "must" and out is None:
         raise ConfigError("resume='must' needs out=, the folder of the run to continue")
