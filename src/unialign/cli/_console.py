@@ -17,9 +17,14 @@ __all__ = ["RunProgress", "default_workers", "parse_settings", "say", "shown", "
 
 
 def say(text: str = "") -> None:
-    # A bar that is being drawn would be torn by a bare print.
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    """Print a line. When nobody can read it any more (`| head`, a full disk), the work goes on in silence."""
+    try:
+        # A bar that is being drawn would be torn by a bare print.
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except OSError:
+        # The descriptor, not `sys.stdout`: what is still in its buffer is written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def default_workers(runs: int) -> int:

@@ -1,6 +1,6 @@
 """Options of every command. Imports nothing heavy, so that `--help` answers at once."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 __all__ = ["EXAMPLES", "add_options"]
@@ -45,7 +45,7 @@ def _train(parser: ArgumentParser) -> None:
         help="an unfinished run in --out: continue it if there is one (auto), insist on one (must), refuse it (never)",
     )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="rows to evaluate at the end")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     _output(parser, "train")
 
 
@@ -63,7 +63,7 @@ def _compare(parser: ArgumentParser) -> None:
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
     parser.add_argument("--objectives", nargs="+", metavar="NAME", help="default: unialign infonce gram")
-    _training(parser)
+    _training(parser, anchor="the data's first modality")
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
     _seeds(parser)
     _resamples(parser)
@@ -79,8 +79,8 @@ def _data(parser: ArgumentParser) -> None:
     )
 
 
-def _training(parser: ArgumentParser) -> None:
-    parser.add_argument("--anchor", help="modality that the others align to, or `all` (default: all)")
+def _training(parser: ArgumentParser, *, anchor: str = "all") -> None:
+    parser.add_argument("--anchor", help=f"modality that the others align to, or `all` (default: {anchor})")
     parser.add_argument(
         "--modalities", nargs="+", metavar="NAME", help="columns to train on (default: the data's own choice)"
     )
@@ -112,4 +112,12 @@ def _workers(parser: ArgumentParser) -> None:
 
 
 def _output(parser: ArgumentParser, name: str) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs") / name, help=f"results folder (default: runs/{name})")
+    parser.add_argument(
+        "--out", type=_folder, default=Path("runs") / name, help=f"results folder (default: runs/{name})"
+    )
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise ArgumentTypeError("expected a folder, got nothing")
+    return Path(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unialign.cli._console import RunProgress, default_workers, say, shown, training_settings
 from unialign.errors import ConfigError
-from unialign.experiments import CompareConfig, Entry, compare, read_yaml, with_settings
+from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
 from unialign.report import text_table, verdict_lines, write_report
 from unialign.train import TrainConfig
 
@@ -29,10 +29,9 @@ def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int
     if workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {workers}")
     labels = {key: entry.label for key, entry in config.entries.items()}
-    say(
-        f"{config.data}: {', '.join(labels.values())}, seeds {' '.join(map(str, config.seeds))}: {total} runs, "
-        f"{workers} at a time, into {shown(out)}"
-    )
+    anchors = {str(entry.train.objective_options.get("anchor", "all")) for entry in config.entries.values()}
+    say(f"{config.data}: {', '.join(labels.values())}, anchor {' or '.join(sorted(anchors))}, into {shown(out)}")
+    say(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
     started = time.perf_counter()
     try:
         with RunProgress(total, labels) as progress:
@@ -71,9 +70,14 @@ def _from_file(options: Namespace) -> CompareConfig:
 def _from_options(options: Namespace) -> CompareConfig:
     if options.data is None:
         raise ConfigError("name the data to compare on, `emoji` for one, or give --config")
-    settings = training_settings(options)
+    objectives = options.objectives or _OBJECTIVES
+    if len(set(objectives)) < len(objectives):
+        raise ConfigError(f"--objectives names one twice: {' '.join(objectives)}")
+    # One anchor for all: some objectives have no other choice.
+    anchor = (options.modalities or open_store(options.data, None, None).modalities)[0]
+    settings = {"objective_options.anchor": anchor} | training_settings(options)
     entries = {}
-    for name in options.objectives or _OBJECTIVES:
+    for name in objectives:
         warm = {"warm_start": _WARM_START} if name == "gram" else {}
         train = with_settings(TrainConfig(objective=name), warm | settings)
         entries[name] = Entry.of(train)

@@ -12,12 +12,13 @@ from unialign.experiments import (
     CompareConfig,
     Entry,
     RunRecord,
+    claim_folder,
     embed_split,
     evaluate_split,
-    make_folder,
     open_store,
     read_yaml,
     save_embeddings,
+    write_items,
     write_yaml,
 )
 from unialign.space import Space
@@ -38,8 +39,13 @@ def run(options: Namespace) -> int:
         )
     store = store.select(shared)
     out, split, anchor = options.out, settings["split"], settings["anchor"]
-    if out.exists() and any(out.iterdir()) and not (out / "config.yaml").exists():
-        raise ConfigError(f"{out} is not empty and holds no results; choose another --out")
+    settings["fingerprint"] = store.fingerprint
+    if claim_folder(out, "evaluation") not in (None, settings):
+        raise ConfigError(
+            f"{out} holds another evaluation (its config.yaml differs); choose another --out or delete it"
+        )
+    write_yaml(out / "config.yaml", settings)
+    write_items(out, store, split)
     say(f"{settings['data']}, {split} split: {', '.join(shared)}, into {shown(out)}")
     embeddings = embed_split(space, store, split)
     record = RunRecord(
@@ -57,9 +63,7 @@ def run(options: Namespace) -> int:
         resamples=settings["resamples"],
         selection="an existing space, nothing was trained",
     )
-    make_folder(out)
     save_embeddings(out / EMBEDDINGS_FILE, embeddings)
-    write_yaml(out / "config.yaml", settings | {"fingerprint": store.fingerprint})
     trained = space.metadata.get("training", {})
     finish(out, config, store, record, command="evaluate", settings=trained if isinstance(trained, dict) else {})
     return 0

@@ -2,15 +2,20 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
 from unialign.errors import UniAlignError
 
 __all__ = ["main"]
+
+_TERMINATED = 128 + signal.SIGTERM
 
 _COMMANDS = {
     "demo": "train UniAlign and its rivals on the shipped emoji set, compare them, write the report",
@@ -21,26 +26,45 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 an expected error, 130 interrupted."""
+    """Run a command; returns the exit status: 0 done, 2 an expected error, 130 interrupted, 143 terminated."""
     # A waiting OpenMP thread that spins starves every other process; this must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller: the work matters, not what is said about it
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
+    previous = _terminate_as_exit()
     try:
         return int(import_module(f"unialign.cli.{options.command}").run(options))
     except UniAlignError as error:
         print(f"unialign {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"unialign {options.command}: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"unialign {options.command}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe has gone, `unialign ... | head` for one; nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as stop:
+        if stop.code != _TERMINATED:
+            raise
+        print(f"unialign {options.command}: terminated; the same command continues", file=sys.stderr)
+        return _TERMINATED
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate_as_exit() -> Any:
+    """Let SIGTERM unwind the command, so that workers are told; the old handler, or None outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(_TERMINATED)
+
+    return signal.signal(signal.SIGTERM, leave)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,9 +8,17 @@ from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
 from unialign.data import names
 from unialign.errors import ConfigError
-from unialign.experiments import CompareConfig, Entry, open_store, read_yaml, with_settings
+from unialign.experiments import (
+    CompareConfig,
+    Entry,
+    claim_folder,
+    open_store,
+    read_yaml,
+    with_settings,
+    write_items,
+)
 from unialign.experiments import run as run_once
-from unialign.train import TrainConfig
+from unialign.train import TrainConfig, check_fit
 
 __all__ = ["run"]
 
@@ -18,6 +26,9 @@ __all__ = ["run"]
 def run(options: Namespace) -> int:
     data, fingerprint, train = _config(options)
     store = open_store(data, train.modalities, fingerprint)
+    check_fit(store, train)
+    claim_folder(options.out, "run")
+    write_items(options.out, store, options.split)
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
     try:
         record = run_once(

@@ -4,8 +4,9 @@ from unialign._files import write_yaml
 from unialign.experiments._assets import write_items
 from unialign.experiments._compare import compare, make_results, open_store
 from unialign.experiments._config import CompareConfig, Entry, read_yaml
+from unialign.experiments._folder import claim_folder
 from unialign.experiments._recipes import recipe
-from unialign.experiments._results import describe_environment, make_folder, read_results, write_json
+from unialign.experiments._results import describe_environment, read_results, write_json
 from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
 from unialign.experiments._search import search, with_settings
 
@@ -14,11 +15,11 @@ __all__ = [
     "CompareConfig",
     "Entry",
     "RunRecord",
+    "claim_folder",
     "compare",
     "describe_environment",
     "embed_split",
     "evaluate_split",
-    "make_folder",
     "make_results",
     "open_store",
     "read_results",

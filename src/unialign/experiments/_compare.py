@@ -1,5 +1,6 @@
 """A comparison: every entry with every seed, in one or several processes, then intervals and verdicts."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +17,14 @@ import torch
 
 from unialign._files import write_yaml
 from unialign.data import EmbeddingStore, load
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError
 from unialign.experiments._assets import write_items
-from unialign.experiments._config import CompareConfig, read_yaml
-from unialign.experiments._results import describe_data, describe_environment, describe_metrics, make_folder, write_json
+from unialign.experiments._config import CompareConfig
+from unialign.experiments._folder import claim_folder
+from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
-from unialign.train import TrainConfig
+from unialign.train import TrainConfig, check_fit
 
 __all__ = ["compare", "make_results", "open_store"]
 
@@ -68,7 +71,9 @@ def compare(
     folder = Path(out)
     store = open_store(config.data, config.modalities, config.fingerprint)
     config = config.replace(fingerprint=store.fingerprint)
+    _check(config, store)
     _claim(folder, config)
+    write_items(folder, store, config.split)
     jobs = [
         _Job(
             key=key,
@@ -90,7 +95,6 @@ def compare(
         if on_run is not None:
             on_run(job.key, job.seed, record)
     results = make_results(config, store, records, folders={(j.key, j.seed): f"runs/{j.folder.name}" for j in jobs})
-    write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results
 
@@ -181,18 +185,25 @@ def make_results(
 
 
 def _claim(folder: Path, config: CompareConfig) -> None:
-    """Make the folder this comparison's own, or find that it is already; anything else in it is left alone."""
-    path = folder / "config.yaml"
-    if path.exists():
-        if read_yaml(path) != config.to_dict():
-            raise ConfigError(
-                f"{folder} holds another comparison (its config.yaml differs); choose another --out or delete it"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and holds no comparison; choose another --out")
-    make_folder(folder)
-    write_yaml(path, config.to_dict())
+    """Make the folder this comparison's own, or find that it is already."""
+    found = claim_folder(folder, "comparison")
+    if found is None:
+        write_yaml(folder / "config.yaml", config.to_dict())
+    elif found != config.to_dict():
+        raise ConfigError(
+            f"{folder} holds another comparison (its config.yaml differs); choose another --out or delete it"
+        )
+
+
+def _check(config: CompareConfig, store: EmbeddingStore) -> None:
+    """What can be known to be wrong before anything is written or trained."""
+    if config.anchor is not None and config.anchor not in store.modalities:
+        raise ConfigError(f"anchor {config.anchor!r} is no modality; expected one of {', '.join(store.modalities)}")
+    for key, entry in config.entries.items():
+        try:
+            check_fit(store, entry.train)
+        except ConfigError as error:
+            raise ConfigError(f"entry {key!r}: {error}") from None
 
 
 def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]:
@@ -205,18 +216,42 @@ def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers,)
     )
     try:
-        pending = {pool.submit(_work, job): job for job in jobs}
+        with _interrupts_ignored():
+            pending = {pool.submit(_work_in_pool, job): job for job in jobs}
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield pending.pop(future), future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process was killed (out of memory?); finished runs are kept, the same command continues, "
+            "and --workers 1 needs less memory"
+        ) from None
+    except BaseException:
+        # Interrupted or failed: SIGTERM makes the runs under way write a checkpoint and end.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that start inside do not see Ctrl-C, which reaches the whole group: their parent tells them to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def _start_worker(workers: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    # A worker would wait for ever once the command itself is killed; SIGTERM makes a running fit checkpoint first.
+    # A worker would wait for ever once the command itself is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -225,6 +260,14 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work_in_pool(job: _Job) -> RunRecord:
+    try:
+        return _work(job)
+    except SystemExit:
+        # SIGTERM, checkpoint written. A pool would hand this process the next run.
+        os._exit(128 + signal.SIGTERM)
 
 
 def _work(job: _Job) -> RunRecord:

@@ -18,7 +18,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import METRICS
 
-__all__ = ["describe_data", "describe_environment", "describe_metrics", "make_folder", "read_results", "write_json"]
+__all__ = ["describe_data", "describe_environment", "describe_metrics", "read_results", "write_json"]
 
 
 def describe_environment() -> dict[str, Any]:
@@ -35,8 +35,11 @@ def describe_environment() -> dict[str, Any]:
 
 
 def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
-    made: dict[str, dict[str, Any]] = store.provenance.get("columns", {})
-    columns = {name: made.get(name, {}) for name in store.modalities}
+    made = store.provenance.get("columns")
+    # Provenance is free text of whoever made the data; the report shows what it can.
+    columns = {name: made[name] for name in store.modalities if isinstance(made, Mapping) and name in made}
+    columns = {name: dict(text) if isinstance(text, Mapping) else {"made": text} for name, text in columns.items()}
+    sources = store.provenance.get("sources")
     return {
         "name": store.name,
         "fingerprint": store.fingerprint,
@@ -46,7 +49,7 @@ def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict
         "test_items": test_items,
         "synthetic": [name for name, provenance in columns.items() if provenance.get("synthetic")],
         "description": str(store.provenance.get("title", "")),
-        "sources": [_source(source) for source in store.provenance.get("sources", [])],
+        "sources": [_source(source) for source in (sources if isinstance(sources, list) else [])],
         "columns": columns,
     }
 
@@ -69,14 +72,6 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
         }
         for name, metric in METRICS.items()
     }
-
-
-def make_folder(path: Path) -> None:
-    """Make a results folder; DataError if the file system refuses."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from unialign.train._monitor import HealthMonitor, HealthWarning
 from unialign.train._progress import ProgressMode, check_progress
 from unialign.train._run_folder import Resume, RunFolder, check_resume
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "check_fit", "fit"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,12 @@ def fit(
     if folder is not None and not finished:
         space.save_pretrained(folder.space)
     return FitResult(space, objective, log.history, tuple(monitor.warnings))
+
+
+def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
+    """Raise what `fit` would raise about settings that do not fit the store, without training or writing anything."""
+    config = _resolve(store, config, "a folder")
+    _try(create(config.objective, **config.objective_options), config.modalities or ())
 
 
 def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
