@@ -1,0 +1,66 @@
+"""An interrupted comparison ends as a whole, says so in one sentence, and the same command finishes it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+DATA = ["digits", "--modalities", "fou", "zer", "kar", "--anchor", "kar", "--objectives", "unialign", "infonce"]
+RUN = ["--dim", "16", "--set", "head=linear", "--epochs", "150", "--batch-size", "64", "--seeds", "0", "--workers", "2"]
+COMMAND = ["compare", *DATA, *RUN, "--out", "runs/c"]
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "unialign", *COMMAND],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get there in time"
+        time.sleep(0.05)
+
+
+def group_is_gone(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(("number", "to_group", "status"), [(signal.SIGTERM, "no", 143), (signal.SIGINT, "yes", 130)])
+def test_interrupted_comparison_leaves_checkpoints_and_no_process(tmp_path, number, to_group, status):
+    process = start(tmp_path)
+    runs = tmp_path / "runs/c/runs"
+    wait_until(lambda: len([log for log in runs.glob("*/log.jsonl") if log.read_text().count("\n") > 3]) == 2)
+    (os.killpg if to_group == "yes" else os.kill)(process.pid, number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert "the same command continues" in said
+    wait_until(lambda: group_is_gone(process.pid), seconds=20)
+    stopped = {run.name: sorted(step.name for step in (run / "checkpoints").glob("step-*")) for run in runs.iterdir()}
+    assert all(stopped.values()), stopped
+
+    process = start(tmp_path)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    results = json.loads((tmp_path / "runs/c/results.json").read_text())
+    assert {run["objective"] for run in results["runs"]} == {"unialign", "infonce"}
+    for run in runs.iterdir():
+        kinds = [json.loads(line)["kind"] for line in (run / "log.jsonl").read_text().splitlines()]
+        assert "resume" in kinds
