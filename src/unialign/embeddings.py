@@ -5,13 +5,25 @@ Shapes: `M` modalities, `B` items, `D` width of the shared space.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["BadRow", "Batch", "first_bad_row", "make_batch", "usable_rows"]
+__all__ = [
+    "BadRow",
+    "Batch",
+    "as_dense",
+    "check_dense",
+    "first_bad_row",
+    "make_batch",
+    "row_integers",
+    "row_mask",
+    "usable_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Batch:
 
     def index(self, name: str) -> int:
         """Position of a modality; `ConfigError` naming the modalities if it is not there."""
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise ConfigError(f"no modality {name!r} in this batch; it has {', '.join(map(repr, self.names))}")
         return self.names.index(name)
 
@@ -72,7 +84,55 @@ def make_batch(
     dtype = torch.float64 if any(z.dtype == torch.float64 for z in embeddings.values()) else torch.float32
     present_MB = _presence(names, items, present, first.device)
     raw_MBD = torch.stack([z.to(dtype) for z in embeddings.values()])
-    return Batch(names, _unit_rows(raw_MBD, present_MB, names), present_MB, _check_ids(ids, items, first.device))
+    ids_B = None if ids is None else row_integers(ids, "ids", items).to(first.device)
+    return Batch(names, _unit_rows(raw_MBD, present_MB, names), present_MB, ids_B)
+
+
+def as_dense(value: Any, what: str, expected: str) -> Tensor:
+    """A tensor of anything array-like, or ShapeError: "`what` ...; expected `expected`".
+
+    Refused are what torch cannot read (texts, ragged lists, objects, integers beyond 64 bits) and tensors without a
+    plain array of values (sparse, nested, meta). Arrays of foreign byte order become native.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        # Read-only arrays are copied: torch cannot express them.
+        value = np.array(value, dtype=value.dtype.newbyteorder("="), copy=None if value.flags.writeable else True)
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ShapeError(
+            f"{what} of type {type(value).__name__} cannot become a tensor ({error}); expected {expected}"
+        ) from None
+    check_dense(tensor, what, expected)
+    return tensor
+
+
+def check_dense(tensor: Tensor, what: str, expected: str) -> None:
+    """Refuse a tensor that is sparse, nested, or has no values (`meta`)."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
+        kind = "on the meta device, which holds no values" if tensor.device.type == "meta" else "sparse or nested"
+        raise ShapeError(f"{what} is {kind}; expected {expected} as a dense tensor (see `Tensor.to_dense`)")
+
+
+def row_mask(value: Any, what: str, rows: int) -> Tensor:
+    """A (rows,) bool tensor of a tensor, array or list of truth values; ShapeError for anything else."""
+    mask_B = as_dense(value, what, f"bool of shape ({rows},)")
+    if mask_B.dtype != torch.bool or tuple(mask_B.shape) != (rows,):
+        raise ShapeError(
+            f"{what} is {mask_B.dtype} of shape {tuple(mask_B.shape)}; expected torch.bool of shape ({rows},)"
+        )
+    return mask_B
+
+
+def row_integers(value: Any, what: str, rows: int) -> Tensor:
+    """A (rows,) int64 tensor of a tensor, array or list of integers; ShapeError for anything else."""
+    values_B = as_dense(value, what, f"integers of shape ({rows},)")
+    no_integers = values_B.is_floating_point() or values_B.is_complex() or values_B.dtype == torch.bool
+    if no_integers or tuple(values_B.shape) != (rows,):
+        raise ShapeError(
+            f"{what} is {values_B.dtype} of shape {tuple(values_B.shape)}; expected integers of shape ({rows},)"
+        )
+    return values_B.to(torch.int64)
 
 
 def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +199,7 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
             raise ShapeError(f"modality names must be strings, got {name!r}")
         if not isinstance(z, Tensor):
             raise ShapeError(f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}")
+        check_dense(z, repr(name), "a torch tensor of shape (B, D)")
         if z.ndim != 2:
             raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")
         if not z.is_floating_point():
@@ -168,23 +229,8 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
     for name, mask in (present or {}).items():
         if name not in names:
             raise ConfigError(f"`present` names {name!r}, which is no modality here; expected some of {list(names)}")
-        mask = torch.as_tensor(mask)
-        if mask.dtype != torch.bool or tuple(mask.shape) != (items,):
-            raise ShapeError(
-                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; "
-                f"expected torch.bool of shape ({items},)"
-            )
-        present_MB[names.index(name)] = mask.to(device)
+        present_MB[names.index(name)] = row_mask(mask, f"present[{name!r}]", items).to(device)
     return present_MB
-
-
-def _check_ids(ids: Tensor | None, items: int, device: torch.device) -> Tensor | None:
-    if ids is None:
-        return None
-    ids = torch.as_tensor(ids)
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool or tuple(ids.shape) != (items,):
-        raise ShapeError(f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected integers of shape ({items},)")
-    return ids.to(device=device, dtype=torch.int64)
 
 
 def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from unialign._checks import check_choice, check_temperature
 from unialign.diagnostics._bounds import chi_lower_bound, residual_correlation, zeta_lower_bound
 from unialign.embeddings import Batch, make_batch
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, ShapeError
 
 __all__ = ["ConflictResult", "Direction", "Forces", "conflict", "forces"]
 
@@ -134,7 +134,10 @@ def conflict(
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
     # The net force of a trained space is a small difference of large forces: float64 throughout.
-    batch = make_batch({name: _double(z) for name, z in embeddings.items()}, present=present)
+    wide = {name: _double(z) for name, z in embeddings.items()} if isinstance(embeddings, Mapping) else embeddings
+    batch = make_batch(wide, present=present)
+    if batch.z_MBD.shape[1] == 0:
+        raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
     if anchor in ("all", "centroid") and anchor not in batch.names:
         raise ConfigError(
             f"conflict acts at the rows of one modality, got anchor {anchor!r}; call it for each of {batch.names}"

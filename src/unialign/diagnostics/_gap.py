@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unialign.embeddings import as_dense
 from unialign.errors import ShapeError
 from unialign.metrics._rows import unit_rows
 
@@ -53,12 +54,11 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
     items = len(x_ND)
     if items < 2:
         raise ShapeError("the debiased modality gap needs at least two items, got one")
-    if weights is None:
-        weights_RN = x_ND.new_ones(1, items)
-    elif weights.ndim == 2 and weights.shape[1] == items:
-        weights_RN = weights.to(x_ND)
-    else:
-        raise ShapeError(f"weights have shape {tuple(weights.shape)}; expected (resamples, {items})")
+    weights_RN = x_ND.new_ones(1, items)
+    if weights is not None:
+        weights_RN = as_dense(weights, "weights", f"numbers of shape (resamples, {items})").to(x_ND)
+    if weights_RN.ndim != 2 or weights_RN.shape[1] != items:
+        raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {items})")
     d_ND = x_ND - y_ND
     squared_RN = weights_RN.square()
     cross_R = (weights_RN @ d_ND).square().sum(1) - squared_RN @ d_ND.square().sum(1)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unialign._checks import check_cutoffs, check_seed, check_text
 from unialign.diagnostics import conflict, effective_rank, modality_gap, true_pair_cosines
-from unialign.embeddings import Batch, make_batch
+from unialign.embeddings import Batch, make_batch, row_integers
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
 from unialign.evaluation._statistics import (
@@ -29,6 +30,7 @@ from unialign.metrics import (
     percentile_interval,
     retrieval,
 )
+from unialign.metrics._rows import codes
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -60,10 +62,11 @@ class Evaluation:
         Queries are resampled against the fixed gallery. Median rank, raw gap, uniformity and effective rank have no
         item weights: their interval is the point itself.
         """
+        check_text("metric", metric)
         if metric not in self.statistics:
             raise ConfigError(f"unknown metric {metric!r}; this evaluation has {', '.join(self.statistics)}")
         estimate = self.metrics[metric]
-        drawn = self.items if groups is None else groups
+        drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
         values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
         return percentile_interval(values[metric], level, estimate=estimate)
 
@@ -91,14 +94,17 @@ def evaluate(
         seed: of k-means.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; ShapeError also for labels that
+            are not (N,) integers, ConfigError for a bad `k`, `seed` or `anchor`.
         DataError: no two modalities share an item.
     """
+    cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
+    check_seed(seed)
     batch = make_batch(embeddings, present=present, ids=ids)
     items = batch.z_MBD.shape[1]
+    labels_N = None if labels is None else row_integers(labels, "labels", items).cpu()
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B.cpu()
     batch = Batch(batch.names, batch.z_MBD.detach().cpu(), batch.present_MB.cpu(), ids_N)
-    cutoffs = tuple(sorted({1, 10, *k}))
     directions, statistics = _pairwise(batch, ids_N, cutoffs)
     if not directions:
         raise DataError(
@@ -107,8 +113,8 @@ def evaluate(
     joint_directions, joint_statistics = _joint(batch, ids_N, cutoffs)
     directions |= joint_directions
     statistics |= joint_statistics
-    if labels is not None:
-        statistics |= _label_statistics(batch, torch.as_tensor(labels).cpu().long(), seed)
+    if labels_N is not None:
+        statistics |= _label_statistics(batch, labels_N, seed)
     statistics |= _geometry(batch) | _conflicts(batch, anchor)
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     metrics = {name: float(statistic.evaluate(ones_1N)) for name, statistic in statistics.items()}

@@ -3,13 +3,14 @@
 Shapes: `M` modalities, `B` items, `D` width, `P` pairs.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice
+from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
@@ -48,6 +49,7 @@ def alignment(
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is no modality; a
             distance or stop_gradient that does not exist.
     """
+    check_number("scale", scale, "a finite number", math.isfinite)
     check_choice("distance", distance, get_args(Distance))
     check_choice("stop_gradient", stop_gradient, get_args(StopGradient))
     batch = make_batch(embeddings, present=present)

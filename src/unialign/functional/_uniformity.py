@@ -54,7 +54,7 @@ def uniformity(
     check_choice("kernel", kernel, get_args(Kernel))
     check_temperature(temperature)
     check_choice("reduction", reduction, (None, *get_args(Reduction)))
-    check_number("order", order, "at least 1", lambda x: x >= 1)
+    check_number("order", order, "at least 1 and finite", lambda x: 1 <= x < math.inf)
     batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
     # Autocast would take the cosines in half precision, and temperatures multiply their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from unialign._checks import check_nonnegative
 from unialign.embeddings import Batch, make_batch
 
 __all__ = [
@@ -42,6 +43,7 @@ def gram_volume(
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
     """
+    check_nonnegative("eps", eps)
     batch = make_batch(embeddings, present=present)
     return unit_volumes(batch, eps=eps)
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from unialign._checks import check_nonnegative, check_number
+from unialign._checks import check_nonnegative, check_number, check_text
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
@@ -41,6 +41,7 @@ class GRAM(Objective):
         eps: float | None = None,
     ) -> None:
         super().__init__()
+        check_text("anchor", anchor)
         if anchor in ("all", "centroid"):
             raise ConfigError(f"gram contrasts one anchor with tuples of the others; anchor={anchor!r} is no modality")
         if eps is not None:

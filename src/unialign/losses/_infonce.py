@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
-from unialign._checks import check_choice, check_number
+from unialign._checks import check_choice, check_number, check_text
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
@@ -42,6 +42,8 @@ class InfoNCE(Objective):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        if anchor is not None:
+            check_text("anchor", anchor)
         if pairs is None:
             pairs = "all" if anchor in (None, "all") else "anchor"
         check_choice("pairs", pairs, get_args(Pairs))

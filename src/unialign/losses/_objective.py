@@ -73,6 +73,8 @@ class Objective(nn.Module, ABC):
         """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch says what is wrong
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
+        if not torch.amp.is_autocast_available(device_type):  # the meta device: the border refuses its tensors
+            device_type = "cpu"
         with torch.autocast(device_type, enabled=False):
             batch = make_batch(embeddings, present=present, ids=ids)
             return batch, self.terms(batch)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
-from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature
+from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
@@ -182,6 +182,7 @@ class UniAlign(Objective):
         }
 
     def _check(self) -> None:
+        check_text("anchor", self.anchor)
         check_temperature(self.temperature)
         if self.centroid_temperature is not None:
             check_temperature(self.centroid_temperature, "centroid_temperature")
@@ -197,7 +198,7 @@ class UniAlign(Objective):
             check_nonnegative(option, getattr(self, option))
         if self.volume_eps is not None:
             check_nonnegative("volume_eps", self.volume_eps)
-        if self.alignment_scale != "matched":
+        if not isinstance(self.alignment_scale, str) or self.alignment_scale != "matched":
             check_number(
                 "alignment_scale", self.alignment_scale, "'matched' or a positive number", lambda x: 0 < x < math.inf
             )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_integer, check_number
+from unialign._checks import check_integer, check_number, check_seed
 from unialign.errors import ShapeError
 from unialign.metrics._rows import codes
 
@@ -57,6 +57,7 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
 def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterator[Tensor]:
     """The rows of `resample_weights` in blocks of bounded memory; the block size does not change them."""
     check_integer("resamples", resamples, low=1)
+    check_seed(seed)
     if isinstance(items_or_groups, int):
         items, group_N = items_or_groups, None
     else:

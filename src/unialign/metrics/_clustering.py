@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer
-from unialign.embeddings import first_bad_row
+from unialign._checks import check_choice, check_integer, check_seed
+from unialign.embeddings import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._rows import codes, unit_rows
 
@@ -68,9 +68,10 @@ def kmeans(
     check_choice("geometry", geometry, get_args(Geometry))
     check_integer("restarts", restarts, low=1)
     check_integer("iterations", iterations, low=1)
+    check_seed(seed)
     x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
-    if not 1 <= clusters <= len(x_ND):
-        raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters}")
+    if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
+        raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters!r}")
     # Draws happen on the CPU, so that a seed means the same on every device.
     generator = torch.Generator().manual_seed(seed)
     # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.
@@ -138,7 +139,7 @@ def _ones(labels: Any) -> Tensor:
 
 
 def _finite_rows(x: Any) -> Tensor:
-    raw = torch.as_tensor(x)
+    raw = as_dense(x, "'x'", "floating (rows, width)")
     if raw.ndim != 2 or 0 in raw.shape or not raw.is_floating_point():
         raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, width)")
     x_ND = (raw.cpu() if raw.device.type == "mps" else raw).detach().double()  # mps has no float64

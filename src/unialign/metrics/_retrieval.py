@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer
+from unialign._checks import check_choice, check_cutoffs, check_integer, check_nonnegative, check_text
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
 from unialign.metrics._ranks import (
@@ -63,7 +63,7 @@ class RetrievalResult:
 
     def hits(self, k: int) -> Tensor:
         """(S,) probability that a positive is among the first k, for any k of at least 1; 0 or 1 where nothing ties."""
-        _check_k((k,))
+        check_cutoffs((k,))
         return self._counts.hits(k, self.ties)
 
     @property
@@ -93,6 +93,7 @@ class RetrievalResult:
 
     def scores(self, metric: str) -> Tensor:
         """(S,) per-query values: "recall@K" for any K, "mrr", "map", "ndcg", "median_rank" (the ranks)."""
+        check_text("metric", metric)
         if metric.startswith("recall@") and metric[7:].isdecimal():
             return self.hits(int(metric[7:]))
         table = {
@@ -211,9 +212,10 @@ def retrieval_from_scores(
     Raises:
         As `retrieval`; NonFiniteError also for a score that is NaN.
     """
-    cutoffs = _check_k(k)
+    cutoffs = check_cutoffs(k)
     check_choice("ties", ties, get_args(Ties))
     check_integer("chunk", chunk, low=1)
+    check_nonnegative("tolerance", tolerance)
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
     positives = _positives(queries, gallery, query_ids, gallery_ids)
@@ -251,10 +253,3 @@ def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> 
         )
     rows = torch.arange(queries)
     return Positives(rows, rows, one_each=True)
-
-
-def _check_k(k: Sequence[int]) -> tuple[int, ...]:
-    cutoffs = tuple(int(value) for value in k)
-    if not cutoffs or min(cutoffs) < 1:
-        raise ConfigError(f"k must be one or more integers of at least 1, got {k!r}")
-    return cutoffs

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.embeddings import first_bad_row
+from unialign.embeddings import as_dense, check_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 
 __all__ = ["codes", "matching_codes", "unit_rows"]
@@ -26,7 +26,7 @@ def unit_rows(x: Any, name: str) -> Tensor:
         ShapeError: not 2-D, empty, or not floating.
         NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
     """
-    raw = torch.as_tensor(x)
+    raw = as_dense(x, repr(name), "floating (rows, width)")
     if raw.ndim != 2 or 0 in raw.shape:
         raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, width) with at least one of each")
     if not raw.is_floating_point():
@@ -65,10 +65,13 @@ def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[
 
 
 def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    expected = f"integers or text of shape {'(rows,)' if rows is None else f'({rows},)'}"
+    if isinstance(labels, Tensor):
+        check_dense(labels, name, expected)
+    try:
+        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes that NumPy does not have
+        raise ShapeError(f"{name} cannot become an array ({error}); expected {expected}") from None
     if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
-        expected = "(rows,)" if rows is None else f"({rows},)"
-        raise ShapeError(
-            f"{name} is {values.dtype} of shape {values.shape}; expected integers or text of shape {expected}"
-        )
+        raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")
     return values

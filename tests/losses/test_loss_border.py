@@ -1,0 +1,166 @@
+"""What objectives and functionals refuse, and how: options when they are made, tensors when they are called."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from loss_cases import OBJECTIVES, draw_batch, make_objective
+from torch import Tensor
+
+from unialign import functional
+from unialign.errors import ConfigError, ShapeError
+from unialign.losses import create
+
+ITEMS = 6
+BAD_IDS: dict[str, Any] = {
+    "a text": "abcdef",
+    "texts": list("abcdef"),
+    "ragged": [[0], [1, 2], [], [3], [4], [5]],
+    "objects": np.array([None] * ITEMS, dtype=object),
+    "beyond 64 bits": [10**30] * ITEMS,
+    "one beyond 64 bits": 10**30,
+    "sparse": torch.arange(ITEMS).to_sparse(),
+    "meta": torch.arange(ITEMS, device="meta"),
+    "floats": np.arange(6.0),
+}
+BAD_MASKS: dict[str, Any] = {
+    "none": None,
+    "a text": "x",
+    "ragged": [[True], [True, False]],
+    "short": [True],
+    "integers": np.ones(ITEMS, dtype=int),
+    "objects": np.array([None] * ITEMS, dtype=object),
+}
+BAD_ROWS: dict[str, Any] = {
+    "sparse": lambda z: z.to_sparse(),
+    "sparse rows": lambda z: z.to_sparse(1),
+    "meta": lambda z: z.to("meta"),
+    "array": lambda z: z.numpy(),
+    "none": lambda z: None,
+}
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    return draw_batch(0, 3, ITEMS, 5)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize("ids", BAD_IDS)
+def test_ids(case: str, ids: str, batch: dict[str, Tensor]) -> None:
+    with pytest.raises(ShapeError, match=r"ids .*expected integers"):
+        make_objective(case)(batch, ids=BAD_IDS[ids])
+
+
+@pytest.mark.parametrize("mask", BAD_MASKS)
+def test_masks(mask: str, batch: dict[str, Tensor]) -> None:
+    calls = [make_objective("balanced"), functional.gram_volume, functional.centroids]
+    for call in calls:
+        with pytest.raises(ShapeError, match=r"present\['m0'\] .*expected .*bool"):
+            call(batch, present={"m0": BAD_MASKS[mask]})  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("make", [np.array, list, torch.tensor])
+def test_masks_of_any_array_kind(make: Any, batch: dict[str, Tensor]) -> None:
+    mask = [True, False, True, True, False, True]
+    expected = make_objective("balanced")(batch, present={"m1": torch.tensor(mask)}).total
+    assert torch.equal(make_objective("balanced")(batch, present={"m1": make(mask)}).total, expected)
+
+
+def test_a_read_only_mask_is_taken_without_a_warning(batch: dict[str, Tensor], recwarn: Any) -> None:
+    mask = np.ones(ITEMS, dtype=bool)
+    mask.flags.writeable = False
+    make_objective("balanced")(batch, present={"m1": mask})  # type: ignore[dict-item]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize("rows", BAD_ROWS)
+def test_rows(case: str, rows: str, batch: dict[str, Tensor]) -> None:
+    with pytest.raises(ShapeError, match=r"'m0' .*expected|'m0' must be"):
+        make_objective(case)({name: BAD_ROWS[rows](z) for name, z in batch.items()})
+
+
+@pytest.mark.parametrize("rows", BAD_ROWS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda z: functional.uniformity(z["m0"]),
+        lambda z: functional.alignment(z, anchor="m0"),
+        functional.centroids,
+        functional.gram_volume,
+    ],
+)
+def test_rows_of_functionals(call: Any, rows: str, batch: dict[str, Tensor]) -> None:
+    with pytest.raises(ShapeError, match=r"expected|must be"):
+        call({name: BAD_ROWS[rows](z) for name, z in batch.items()})
+
+
+@pytest.mark.parametrize("ids", BAD_IDS)
+def test_ids_of_uniformity(ids: str, batch: dict[str, Tensor]) -> None:
+    with pytest.raises(ShapeError, match=r"ids .*expected integers"):
+        functional.uniformity(batch["m0"], ids=BAD_IDS[ids])
+
+
+ODD: list[Any] = ["x", True, [1], {"a": 1}, 10**400, float("nan"), np.ones(2), 3 + 1j]
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "unialign": (
+        "temperature",
+        "uniformity_weight",
+        "alignment_weight",
+        "alignment_scale",
+        "centroid_weight",
+        "centroid_temperature",
+        "volume_weight",
+        "volume_eps",
+    ),
+    "infonce": ("temperature", "label_smoothing"),
+    "gram": ("temperature", "label_smoothing", "eps"),
+}
+TEXTS: dict[str, tuple[str, ...]] = {
+    "unialign": ("anchor", "preset", "kernel", "reduction", "weighting", "distance", "stop_gradient"),
+    "infonce": ("anchor", "pairs", "temperature_mode"),
+    "gram": ("anchor", "temperature_mode"),
+}
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in NUMBERS for option in NUMBERS[name]])
+def test_options_that_are_numbers(name: str, option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=option):
+        create(name, **({"anchor": "m0"} | {option: value}))
+
+
+@pytest.mark.parametrize("value", [5, True, [1], ["a"], {"a": 1}, np.array(["a", "b"]), 3 + 1j, 1.5], ids=repr)
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in TEXTS for option in TEXTS[name]])
+def test_options_that_are_texts(name: str, option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=option):
+        create(name, **({"anchor": "m0"} | {option: value}))
+
+
+@pytest.mark.parametrize("bounds", [5, "ab", [1], [0.1, "x"], (True, 1.0), None, {"a": 1}, (10**400, 1)])
+def test_temperature_bounds(bounds: Any) -> None:
+    with pytest.raises(ConfigError, match="temperature_bounds"):
+        create("infonce", temperature_bounds=bounds)
+
+
+@pytest.mark.parametrize("name", [["a"], None, 5, {}, "x"])
+def test_names_of_objectives(name: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown objective"):
+        create(name)
+
+
+@pytest.mark.parametrize(
+    ("function", "option", "value"),
+    [("alignment", "scale", value) for value in ("x", None, True, float("inf"), [1])]
+    + [("uniformity", "order", value) for value in ("a", None, True, float("inf"), [1])]
+    + [("gram_volume", "eps", value) for value in ("a", None, True, -1.0, [1])]
+    + [("uniformity", "temperature", value) for value in ("a", None, True, [1])]
+    + [("uniformity", "kernel", value) for value in (5, None, ["clip"])],
+)
+def test_options_of_functionals(function: str, option: str, value: Any, batch: dict[str, Tensor]) -> None:
+    given: dict[str, Any] = {"anchor": "m0"} if function == "alignment" else {}
+    rows = batch["m0"] if function == "uniformity" else batch
+    with pytest.raises(ConfigError, match=option):
+        getattr(functional, function)(rows, **given, **{option: value})
