@@ -17,7 +17,27 @@ import yaml
 
 from unialign.errors import DataError, UniAlignError
 
-__all__ = ["digest", "open_regular", "replace_file", "sync_folder", "write_durably", "write_yaml"]
+__all__ = ["checked_path", "digest", "open_regular", "replace_file", "sync_folder", "write_durably", "write_yaml"]
+
+
+def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
+    """A path that the file system can be asked about; whether something stands there is the caller's question.
+
+    Args:
+        what: what a message calls it.
+        error: what is raised for what is no path, or one that no file can have (a null character, too long a name).
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as refusal:
+        raise error(f"{what} cannot be used, {refusal.strerror}: {_shortened(path)}; choose another path") from None
+    except ValueError as refusal:  # a null character, half a surrogate pair
+        raise error(f"{what} {_shortened(path)} can be no path ({refusal}); choose another one") from None
+    return Path(path)
 
 
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
@@ -97,3 +117,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _pieces(data: bytes | Iterable[bytes]) -> Iterable[bytes]:
     return [data] if isinstance(data, bytes) else data
+
+
+def _shortened(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return repr(text if len(text) <= 200 else f"{text[:200]}...")

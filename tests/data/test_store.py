@@ -187,7 +187,7 @@ def test_unknown_column_lists_the_columns(store: EmbeddingStore, method: str) ->
 
 
 def test_unknown_split_and_asset(store: EmbeddingStore) -> None:
-    with pytest.raises(ConfigError, match="'dev', expected one of 'train', 'val', 'test'"):
+    with pytest.raises(ConfigError, match="'dev'; expected one of 'train', 'val', 'test'"):
         store.rows("dev")
     with pytest.raises(ConfigError, match=r"'sounds\.zip'; the store has 'thumbnails\.zip'"):
         store.asset("sounds.zip")

@@ -133,7 +133,7 @@ bad_options: dict[str, Any] = {
     "split as floats": ({"split": np.zeros(N)}, ShapeError, "split has dtype float64"),
     "split too short": ({"split": ["train"] * 5}, ShapeError, r"split .*\(5,\)"),
     "names too few": ({"names": ["a"] * 5}, ShapeError, "names has 5 entries for 6 items"),
-    "names one string": ({"names": "abcdef"}, DataError, "names: .*sequence of strings"),
+    "names one string": ({"names": "abcdef"}, DataError, "names is 'abcdef'; expected a sequence of strings"),
     "names not strings": ({"names": [1, 2, 3, 4, 5, 6]}, DataError, "names: entry 0 is 1"),
     "label names not strings": ({"label_names": [b"a"]}, DataError, "label_names: entry 0"),
     "provenance not JSON": ({"provenance": {"model": object()}}, DataError, "provenance must be a JSON object"),

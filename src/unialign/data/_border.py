@@ -4,13 +4,14 @@ N items, W width of a column.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unialign._checks import has_surrogate
 from unialign._json import canonical_json
 from unialign.data._checksum import CHUNK_BYTES
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
@@ -19,6 +20,7 @@ from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 __all__ = ["Content", "admit", "check_rows"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,22 @@ def admit(
     assets: Mapping[str, bytes] | None = None,
 ) -> Content:
     """Validate what `EmbeddingStore.write` documents. Arrays are not copied."""
+    if not isinstance(name, str) or has_surrogate(name):
+        raise DataError(f"the name of a store must be a text that UTF-8 can write, got {name!r}; give another `name=`")
+    columns = _mapping(columns, "columns", "name to (items, width) array")
     if not columns:
         raise ShapeError("a store needs at least one column, got none")
     _check_names(columns, "column")
     arrays = {column: _float_matrix(value, column) for column, value in columns.items()}
     items = _common_rows(arrays)
-    masks = _masks(present or {}, arrays, items)
+    masks = _masks(_mapping(present, "present", "column name to (items,) bool array"), arrays, items)
     for column, array_NW in arrays.items():
         _check_values(array_NW, masks.get(column), column)
 
     codes = None if split is None else _split_codes(split)
     given = {"ids": ids, "group": group, "labels": labels, "split": codes}
     rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
-    label_texts = _texts(label_names or (), "label_names")
+    label_texts = () if label_names is None else _texts(label_names, "label_names")
     for kind, values_N in rows.items():
         check_rows(kind, values_N, label_texts, kind)
     if "group" in rows and "split" in rows:
@@ -75,7 +80,7 @@ def admit(
     item_names = None if names is None else _texts(names, "names")
     if item_names is not None and len(item_names) != items:
         raise ShapeError(f"names has {len(item_names)} entries for {items} items; give one for each item")
-    overall, by_column = _provenance(provenance or {}, arrays)
+    overall, by_column = _provenance(_mapping(provenance, "provenance", "JSON names to values"), arrays)
     return Content(
         name=name,
         items=items,
@@ -85,7 +90,7 @@ def admit(
             kind: values_N for kind, values_N in rows.items() if not np.array_equal(values_N, default_rows(kind, items))
         },
         names=item_names,
-        assets=_assets(assets or {}),
+        assets=_assets(_mapping(assets, "assets", "file name to bytes")),
         default_modalities=chosen_columns(arrays if default_modalities is None else default_modalities, arrays),
         label_names=label_texts,
         provenance=overall,
@@ -97,6 +102,8 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
     """Return the chosen columns as a tuple; ConfigError for an unknown, repeated or missing choice."""
     if isinstance(chosen, str):
         raise ConfigError(f"columns is the string {chosen!r}, expected a list of names such as [{chosen!r}]")
+    if not isinstance(chosen, Iterable):
+        raise ConfigError(f"columns is {chosen!r}, expected a list of names out of {list(columns)}")
     names = tuple(chosen)
     for name in names:
         check_column(name, columns)
@@ -107,7 +114,7 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
 
 def check_column(name: str, columns: Mapping[str, object]) -> None:
     """Raise ConfigError, listing the columns, if `name` is not one of them."""
-    if name not in columns:
+    if not isinstance(name, str) or name not in columns:
         raise ConfigError(f"unknown column {name!r}; the store has {', '.join(map(repr, columns))}")
 
 
@@ -135,12 +142,18 @@ def default_rows(kind: str, items: int) -> Array:
 
 def _to_numpy(value: ArrayLike, what: str) -> Array:
     # Tensors are recognised by their methods, so that this layer never imports torch.
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu()
     try:
+        if hasattr(value, "detach") and hasattr(value, "cpu"):
+            value = value.detach().cpu()
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
+
+
+def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping[str, T]:
+    if value is not None and not isinstance(value, Mapping):
+        raise DataError(f"{what} must map {expected}, got {type(value).__name__}")
+    return value or {}
 
 
 def _check_names(names: Mapping[str, object], what: str) -> None:
@@ -261,10 +274,14 @@ def _check_groups(group_N: Array, split_N: Array) -> None:
 
 
 def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise DataError(f"{what} is {values!r}; expected a sequence of strings")
     texts = tuple(values)
     for place, text in enumerate(texts):
-        if not isinstance(text, str) or isinstance(values, str):
+        if not isinstance(text, str):
             raise DataError(f"{what}: entry {place} is {text!r}; expected a sequence of strings")
+        if has_surrogate(text):
+            raise DataError(f"{what}: entry {place} is {text!r}, which UTF-8 cannot write; repair the text")
     return texts
 
 

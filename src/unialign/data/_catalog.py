@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from unialign._files import checked_path
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError
 
@@ -23,9 +24,9 @@ def load(name_or_path: str | os.PathLike[str]) -> EmbeddingStore:
     Raises:
         DataError: neither a name nor a folder, or the folder is no readable store.
     """
-    if name_or_path in _NAMES:
+    if isinstance(name_or_path, str) and name_or_path in _NAMES:
         return EmbeddingStore.open(_SHIPPED / name_or_path)
-    if not Path(name_or_path).is_dir():
+    if not checked_path(name_or_path, "the data", error=DataError).is_dir():
         known = ", ".join(map(repr, _NAMES))
         raise DataError(f"{os.fspath(name_or_path)!r} is neither a shipped data set ({known}) nor a folder; check it")
     return EmbeddingStore.open(name_or_path)

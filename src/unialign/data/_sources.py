@@ -72,7 +72,8 @@ class FolderSource:
     def __init__(self, path: Path) -> None:
         # Absolute, because arrays are opened later, perhaps from another working directory.
         self.path = Path(os.path.abspath(path))
-        self._root = path.resolve()
+        # Not `Path.resolve`, which raises on a link that leads back to itself.
+        self._root = Path(os.path.realpath(path))
 
     def description(self) -> bytes:
         """Return the text of `store.json`."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unialign._checks import check_choice
+from unialign._files import checked_path
 from unialign.data import _layout
 from unialign.data._border import admit, check_column, check_rows, chosen_columns, default_rows
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
@@ -46,7 +48,7 @@ class EmbeddingStore:
         Raises:
             DataError: no such folder, or `store.json` is missing, malformed or of an unknown schema.
         """
-        source = FolderSource(Path(path))
+        source = FolderSource(checked_path(path, "the store", error=DataError))
         return cls(parse_description(source.description(), source.path / DESCRIPTION_FILE), source)
 
     @classmethod
@@ -87,7 +89,8 @@ class EmbeddingStore:
             name: name of the data in reports. Default: the folder's name.
             overwrite: "replace" replaces a store that stands there; anything else there is never touched. A process
                 killed between the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`,
-                one killed earlier leaves a `.NAME.*.partial` that may be deleted.
+                one killed earlier leaves a `.NAME.*.partial` that may be deleted. Of several writers at once, the last
+                one's store stays.
 
         Raises:
             ShapeError: not two-dimensional, not float, or numbers of rows that differ.
@@ -98,7 +101,7 @@ class EmbeddingStore:
         """
         if overwrite not in ("never", "replace"):
             raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
-        target = Path(os.path.abspath(path))
+        target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
         # Before the arrays are looked at: reading a terabyte to say "exists already" would be unkind.
         refuse_existing(target, overwrite=overwrite)
         content = admit(
@@ -115,8 +118,8 @@ class EmbeddingStore:
             default_modalities=default_modalities,
             assets=assets,
         )
-        write_folder(content, target, overwrite=overwrite)
-        return cls.open(path)
+        # Not opened by its path: another writer may be replacing it just now.
+        return cls(write_folder(content, target, overwrite=overwrite), FolderSource(target))
 
     @classmethod
     def from_arrays(
@@ -269,8 +272,7 @@ class EmbeddingStore:
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the ascending row numbers of "train", "val" or "test"; ConfigError for another name."""
-        if split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r}, expected one of {', '.join(map(repr, SPLITS))}")
+        check_choice("split", split, SPLITS)
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
 
     @property
@@ -289,7 +291,7 @@ class EmbeddingStore:
 
     def asset(self, name: str) -> bytes:
         """Return the bytes of an asset; ConfigError lists the assets."""
-        if name not in self._description.assets:
+        if not isinstance(name, str) or name not in self._description.assets:
             known = ", ".join(map(repr, self.assets)) or "none"
             raise ConfigError(f"unknown asset {name!r}; the store has {known}")
         return self._source.content(_layout.asset_file(name), self._description.assets[name])

@@ -1,6 +1,9 @@
 """A validated `Content` becomes files and their `Description`; a folder appears whole or not at all."""
 
+import contextlib
+import errno
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -19,6 +22,8 @@ from unialign.errors import DataError
 __all__ = ["Overwrite", "keep_in_memory", "refuse_existing", "write_folder"]
 
 Overwrite = Literal["never", "replace"]
+# Each one lost means that another writer has succeeded.
+_ATTEMPTS = 1000
 Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
 
 
@@ -33,7 +38,7 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
     return _describe(content, keep), files
 
 
-def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> None:
+def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> Description:
     """Write to a hidden sibling, sync, then rename: until the last step `path` is untouched, a failure leaves nothing.
 
     Raises:
@@ -50,23 +55,35 @@ def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> None:
             sync_folder(folder)
         _put_in_place(partial, path, overwrite)
         sync_folder(path.parent)
+        return description
     except OSError as error:
         raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def refuse_existing(path: Path, *, overwrite: Overwrite) -> None:
-    """Raise DataError if writing to `path` would cost the caller something that was not offered."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not path.exists() and not path.is_symlink():
+def refuse_existing(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
+    """Raise DataError if writing to `path` would cost the caller something that was not offered.
+
+    Args:
+        name: what a message calls it, if not by its path.
+    """
+    try:
+        # One look: another writer may move the folder at any time.
+        entries = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.is_symlink() and (isinstance(error, FileNotFoundError) or not path.exists()):
+            return
+        entries = ["no folder"]
+    except OSError as error:
+        raise DataError(f"cannot look into {path}: {error.strerror or error}; choose another path") from None
+    if not entries:
         return
     if overwrite == "never":
         raise DataError(f"{path} exists already; choose another path or pass overwrite='replace'")
-    if path.is_symlink() or not (path / DESCRIPTION_FILE).is_file():
+    if path.is_symlink() or DESCRIPTION_FILE not in entries:
         raise DataError(
-            f"{path} exists and is not a store, so it is not replaced; choose another path or remove it yourself"
+            f"{name or path} exists and is not a store, so it is not replaced; choose another path, or remove it"
         )
 
 
@@ -107,16 +124,42 @@ def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
 
 
 def _put_in_place(partial: Path, path: Path, overwrite: Overwrite) -> None:
-    if overwrite == "never" or not (path / DESCRIPTION_FILE).exists():
+    if overwrite == "never":
         # Renaming onto an empty folder works; onto anything that appeared meanwhile it fails, as it should.
         partial.rename(path)
         return
-    # Two renames cannot be one step portably; the old store keeps a name of its own until the new one stands.
-    old = path.with_name(f".{path.name}.{secrets.token_hex(6)}.old")
-    path.rename(old)
+    # Two renames cannot be one step portably; an old store keeps a name of its own until a new one stands.
+    aside: list[Path] = []
+    try:
+        for _ in range(_ATTEMPTS):
+            if _exchange(partial, path, aside):
+                return
+        raise DataError(f"cannot replace the store {path}: other writers keep replacing it; let one write at a time")
+    except BaseException:
+        # The newest of the old ones goes back, unless another writer's stands there by now.
+        if aside and not (path / DESCRIPTION_FILE).exists():
+            with contextlib.suppress(OSError):
+                aside[-1].rename(path)
+            aside.pop()
+        raise
+    finally:
+        for old in aside:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(partial: Path, path: Path, aside: list[Path]) -> bool:
+    """Move a store at `path` aside and the new one there; False if another writer was faster."""
+    aside.append(path.with_name(f".{path.name}.{secrets.token_hex(6)}.old"))
+    try:
+        path.rename(aside[-1])
+    except FileNotFoundError:  # nothing there, or another writer has moved it
+        aside.pop()
+    else:
+        refuse_existing(aside[-1], overwrite="replace", name=path)  # what was moved, not what was there before
     try:
         partial.rename(path)
-    except BaseException:
-        old.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    return True
