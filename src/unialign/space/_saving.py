@@ -5,6 +5,7 @@ configuration. If a crash falls between the two, the reader finds the configurat
 `.saving`; at every other moment the folder holds one complete space, the old or the new.
 """
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from unialign._files import digest, sync_folder, write_durably
+from unialign._files import checked_path, digest, sync_folder, write_durably
+from unialign._json import canonical_json
 from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
 from unialign._version import __version__
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
@@ -35,7 +37,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 def save(space: "Space", directory: str | os.PathLike[str]) -> None:
     """See `Space.save_pretrained`."""
-    folder = Path(directory)
+    folder = checked_path(directory, "the folder to save in", error=CheckpointError)
+    metadata = _json_object(space.metadata)
     saving = folder / _SAVING
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,15 +50,12 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
             "library": "unialign",
             "version": __version__,
             "space": space.settings(),
-            "metadata": space.metadata,
+            "metadata": metadata,
             "weights": weights,
         }
-        try:
-            write_json(saving / CONFIG, body)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"metadata of a space must be a JSON object: {error}") from None
+        write_json(saving / CONFIG, body)
         if not (folder / CARD).exists():
-            write_durably(saving / CARD, _card(space).encode("utf-8"))
+            write_durably(saving / CARD, _card(space, metadata).encode("utf-8", errors="replace"))
         sync_folder(saving)
         for name in (WEIGHTS, CONFIG, CARD):
             if (saving / name).exists():
@@ -100,7 +100,7 @@ def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None 
 
 
 def _locate(source: str | os.PathLike[str], revision: str | None) -> Path:
-    folder = Path(source)
+    folder = checked_path(source, "the folder of a saved space", error=CheckpointError)
     if folder.is_dir():
         return folder
     if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
@@ -166,10 +166,21 @@ def _check_body(body: dict[str, Any], config: Path) -> None:
         raise CheckpointError(f"{config} does not describe a space: an entry has the wrong type")
 
 
-def _card(space: "Space") -> str:
+def _json_object(metadata: Any) -> dict[str, Any]:
+    """Metadata as they will be read back; ConfigError for what JSON cannot hold."""
+    if not isinstance(metadata, dict):
+        raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
+    try:
+        found: dict[str, Any] = json.loads(canonical_json(metadata, sort_keys=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"metadata of a space must be a JSON object: {error}") from None
+    return found
+
+
+def _card(space: "Space", metadata: dict[str, Any]) -> str:
     rows = "\n".join(f"| {name} | {width} |" for name, width in space.widths.items())
-    training = space.metadata.get("training", {})
-    data = space.metadata.get("data", {})
+    # Metadata are the user's: what `fit` writes may be there or not, and of any type.
+    training, data = (part if isinstance(part, dict) else {} for part in map(metadata.get, ("training", "data")))
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
     source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
     first, width = next(iter(space.widths.items()))

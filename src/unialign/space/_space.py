@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unialign._checks import check_integer, check_number
+from unialign._checks import check_integer, check_number, has_surrogate
+from unialign.embeddings import as_dense, check_dense, row_mask
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.space._heads import Head, make_head
 from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
@@ -63,15 +64,19 @@ class Space(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not widths:
-            raise ConfigError("a space needs at least one modality: widths={'image': 512, ...}")
+        if not isinstance(widths, Mapping) or not widths:
+            raise ConfigError(f"a space needs at least one modality, widths={{'image': 512, ...}}; got {widths!r}")
         for name, width in widths.items():
             if not isinstance(name, str):
                 raise ConfigError(f"modality names must be strings, got {name!r}")
+            if has_surrogate(name):
+                raise ConfigError(f"modality name {name!r} cannot be written as UTF-8; use another one")
             check_integer(f"width of {name!r}", width, low=1, high=_MAX_WIDTH)
         check_integer("dim", dim, low=1, high=_MAX_WIDTH)
         check_integer("hidden", hidden, low=1, high=_MAX_WIDTH)
         check_number("dropout", dropout, "in [0, 1)", lambda x: 0 <= x < 1)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
         self.widths = dict(widths)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.inputs = float(dropout), inputs
@@ -126,33 +131,33 @@ class Space(nn.Module):
             NonFiniteError: a present row holds NaN or infinity, or maps to 0 and so has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
-        if not isinstance(features, Mapping):
-            raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
-        self._check_names(features, "features")
-        self._check_names(present or {}, "present")
+        masks = self._check_batch(features, present)
         with self._evaluating(), torch.no_grad():
-            return {
-                name: self._encode_one(name, x, (present or {}).get(name), batch_size) for name, x in features.items()
-            }
+            return {name: self._encode_one(name, x, masks.get(name), batch_size) for name, x in features.items()}
 
     def forward(
-        self, features: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
+        self,
+        features: Mapping[str, Tensor | NDArray[Any]],
+        *,
+        present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
         """Differentiable `encode` without the last step: rows of any length, as every objective takes them.
 
         Args:
-            features: any of the space's modalities -> (B, W) floating tensor on the space's device.
+            features: any of the space's modalities -> (B, W) tensor or array; moved to the space's device and dtype.
             present: modality -> (B,) bool. Absent rows are replaced before any arithmetic; their output is exactly 0
                 and no gradient passes through them.
+
+        Raises:
+            ConfigError, ShapeError: as `encode`.
         """
-        self._check_names(features, "features")
-        masks = present or {}
-        self._check_names(masks, "present")
+        parameter = next(self.parameters())
+        masks = {name: mask.to(parameter.device) for name, mask in self._check_batch(features, present).items()}
         prepared = {
-            name: self.prepare(name, self._check_width(name, x), present=masks.get(name))
+            name: self.prepare(name, as_dense(x, repr(name), "(B, W)").to(parameter), present=masks.get(name))
             for name, x in features.items()
         }
-        return self.project(prepared, present=present)
+        return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
         """The input handling alone, which holds nothing trained: training does it once, not once a step."""
@@ -224,24 +229,16 @@ class Space(nn.Module):
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _encode_one(
-        self, name: str, x: Tensor | NDArray[Any], present: Tensor | NDArray[np.bool_] | None, batch_size: int
-    ) -> Tensor:
+    def _encode_one(self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int) -> Tensor:
         parameter = next(self.parameters())
-        x = self._check_width(name, x)
+        x = x if isinstance(x, Tensor) else np.asarray(x)
         rows = x.shape[0]
-        mask = None if present is None else torch.as_tensor(present)
-        if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != (rows,)):
-            raise ShapeError(
-                f"present[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({rows},)"
-            )
         out_BD = parameter.new_zeros(rows, self.dim)
         for start in range(0, rows, batch_size):
             piece = slice(start, min(start + batch_size, rows))
             chunk = x[piece]
             if not isinstance(chunk, Tensor):
-                # A copy of the piece: memory maps are read-only, which torch cannot express.
-                chunk = torch.from_numpy(np.array(chunk))
+                chunk = as_dense(chunk, repr(name), "(B, W)")
             x_BW = chunk.to(parameter.device, parameter.dtype)
             mask_B = None if mask is None else mask[piece].to(parameter.device)
             refuse_non_finite(name, x_BW, mask_B, start)
@@ -257,17 +254,35 @@ class Space(nn.Module):
                     f"{', '.join(map(repr, self.widths))}"
                 )
 
-    def _check_width(self, name: str, x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            x = np.asarray(x)
-            numbers = x.dtype.kind in "fiu"
-        else:
+    def _check_batch(self, features: Any, present: Any) -> dict[str, Tensor]:
+        """The border of `encode` and `forward`; returns the masks of the features that have one."""
+        if not isinstance(features, Mapping):
+            raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
+        if present is not None and not isinstance(present, Mapping):
+            raise ShapeError(f"`present` must map modality to (B,) bool, got {type(present).__name__}")
+        masks = present or {}
+        self._check_names(features, "features")
+        self._check_names(masks, "present")
+        rows = {name: self._check_features(name, x) for name, x in features.items()}
+        return {name: row_mask(masks[name], f"present[{name!r}]", rows[name]) for name in rows if name in masks}
+
+    def _check_features(self, name: str, x: Any) -> int:
+        """Refuse what is no (B, W) of numbers; returns B. Arrays are not copied: a memory map may exceed the memory."""
+        if isinstance(x, Tensor):
+            check_dense(x, repr(name), f"(B, {self.widths[name]})")
             numbers = not x.is_complex() and x.dtype != torch.bool
+        else:
+            try:
+                x = np.asarray(x)
+            except (TypeError, ValueError, RuntimeError) as error:  # ragged lists
+                raise ShapeError(f"{name!r} cannot become an array ({error}); expected (B, W) real numbers") from None
+            # At most 8 bytes: torch has no long doubles.
+            numbers = x.dtype.kind in "fiu" and x.dtype.itemsize <= 8
         if not numbers:
-            raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers")
+            raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers of at most 64 bits")
         if x.ndim != 2 or x.shape[1] != self.widths[name]:
             raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; this space expects (B, {self.widths[name]}) for it")
-        return x
+        return int(x.shape[0])
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
