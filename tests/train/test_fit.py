@@ -280,17 +280,15 @@ def test_a_modality_that_no_training_row_has() -> None:
         run(store, tiny_config())
 
 
-class Poisoned:
+class Poisoned(EmbeddingStore):
     """A store whose numbers changed after its checks, as a damaged file would."""
 
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
-        self._store, self._name, self._row, self._value = store, name, row, value
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._store, attribute)
+        self.__dict__.update(store.__dict__)
+        self._name, self._row, self._value = name, row, value
 
     def array(self, name: str) -> np.ndarray:
-        values = np.array(self._store.array(name))
+        values = np.array(super().array(name))
         if name == self._name:
             values[self._row] = self._value
         return values
@@ -301,14 +299,14 @@ class Poisoned:
 def test_non_finite_features_are_refused_at_the_start(value: float, inputs: str) -> None:
     store = Poisoned(tiny_store(), "text", 9, value)
     with pytest.raises(NonFiniteError, match=rf"'text', row 9 of the store \('item 9'\), holds {value} at column 0"):
-        run(store, tiny_config(inputs=inputs))  # type: ignore[arg-type]
+        run(store, tiny_config(inputs=inputs))
 
 
 def test_rows_of_zeros_are_refused_where_only_the_direction_counts() -> None:
     store = Poisoned(tiny_store(), "text", 9, 0.0)
-    run(store, tiny_config())  # type: ignore[arg-type]
+    run(store, tiny_config())
     with pytest.raises(NonFiniteError, match=r"'text', row 9 of the store .* holds only zeros"):
-        run(store, tiny_config(inputs="unit"))  # type: ignore[arg-type]
+        run(store, tiny_config(inputs="unit"))
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

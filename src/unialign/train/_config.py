@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -82,6 +82,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name} is the string {value!r}; expected a list of names such as [{value!r}]")
+            if not isinstance(value, Iterable) and (value is not None or name == "log_to"):
+                raise ConfigError(f"{name} must be a list of names, got {value!r}")
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         if not isinstance(self.objective_options, Mapping):
@@ -115,17 +117,17 @@ class TrainConfig:
             "warm_start", self.warm_start, "a number in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1
         )
         if self.clip is not None:
-            check_number("clip", self.clip, "a positive number, or None", lambda x: x > 0)
+            check_number("clip", self.clip, "a positive finite number, or None", lambda x: 0 < x < math.inf)
         if self.modalities is not None and (
-            len(set(self.modalities)) < max(2, len(self.modalities))
-            or not all(isinstance(name, str) for name in self.modalities)
+            not all(isinstance(name, str) for name in self.modalities)
+            or len(set(self.modalities)) < max(2, len(self.modalities))
         ):
             raise ConfigError(f"modalities must be at least two different names, got {list(self.modalities)}")
         for log in self.log_to:
             check_choice("log_to", log, _LOGS)
         try:
             json.dumps(dict(self.objective_options), allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"objective_options must hold plain numbers, strings and lists: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from unialign._files import checked_path
 from unialign.data import EmbeddingStore
-from unialign.errors import CheckpointError, ConfigError
+from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.losses import Objective, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
@@ -75,6 +76,11 @@ def fit(
         CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
+    _check_types(store, config)
+    if out is not None:
+        out = checked_path(out, "out", error=ConfigError)
+    if on_step is not None and not callable(on_step):
+        raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
     check_resume(resume, out)
     check_progress(progress)
     target = _device(device, config)
@@ -133,8 +139,16 @@ def fit(
 
 def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
     """Raise what `fit` would raise about settings that do not fit the store, without training or writing anything."""
+    _check_types(store, config)
     config = _resolve(store, config, "a folder")
     _try(create(config.objective, **config.objective_options), config.modalities or ())
+
+
+def _check_types(store: object, config: object) -> None:
+    if not isinstance(store, EmbeddingStore):
+        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
 
 
 def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
