@@ -1,26 +1,19 @@
 """A comparison: every entry with every seed, in one or several processes, then intervals and verdicts."""
 
-import contextlib
 import dataclasses
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from unialign._files import write_yaml
 from unialign.data import EmbeddingStore, load
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError
 from unialign.experiments._assets import write_items
 from unialign.experiments._config import CompareConfig
 from unialign.experiments._folder import claim_folder
+from unialign.experiments._pool import run_jobs
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
@@ -90,7 +83,7 @@ def compare(
         for key, entry in config.entries.items()
     ]
     records: dict[tuple[str, int], RunRecord] = {}
-    for job, record in _execute(jobs, workers):
+    for job, record in run_jobs(_work, jobs, workers):
         records[job.key, job.seed] = record
         if on_run is not None:
             on_run(job.key, job.seed, record)
@@ -204,70 +197,6 @@ def _check(config: CompareConfig, store: EmbeddingStore) -> None:
             check_fit(store, entry.train)
         except ConfigError as error:
             raise ConfigError(f"entry {key!r}: {error}") from None
-
-
-def _execute(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, RunRecord]]:
-    if workers <= 1:
-        for job in jobs:
-            yield job, _work(job)
-        return
-    # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers,)
-    )
-    try:
-        with _interrupts_ignored():
-            pending = {pool.submit(_work_in_pool, job): job for job in jobs}
-        while pending:
-            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield pending.pop(future), future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            "a worker process was killed (out of memory?); finished runs are kept, the same command continues, "
-            "and --workers 1 needs less memory"
-        ) from None
-    except BaseException:
-        # Interrupted or failed: SIGTERM makes the runs under way write a checkpoint and end.
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that start inside do not see Ctrl-C, which reaches the whole group: their parent tells them to end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _start_worker(workers: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    # A worker would wait for ever once the command itself is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _work_in_pool(job: _Job) -> RunRecord:
-    try:
-        return _work(job)
-    except SystemExit:
-        # SIGTERM, checkpoint written. A pool would hand this process the next run.
-        os._exit(128 + signal.SIGTERM)
 
 
 def _work(job: _Job) -> RunRecord:

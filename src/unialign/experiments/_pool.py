@@ -1,0 +1,124 @@
+"""Runs in several processes that end together, lose nothing when they are stopped, and leave no process behind."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import torch
+
+from unialign.errors import DataError
+
+__all__ = ["run_jobs"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+    """Each job with its result, as they finish; in this process if `workers` is 1.
+
+    When the caller is interrupted or terminated, runs under way in other processes write a checkpoint and end.
+
+    Args:
+        work: a function of a module, since processes import it.
+        jobs: plain values, since processes receive copies.
+
+    Raises:
+        DataError: a process was killed. Whatever `work` raises.
+    """
+    if workers <= 1:
+        for job in jobs:
+            yield job, work(job)
+        return
+    # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers,)
+    )
+    try:
+        with _interrupts_ignored():
+            pending = {pool.submit(_call, work, job): job for job in jobs}
+        while pending:
+            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield pending.pop(future), future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process was killed (out of memory?); finished runs are kept, the same command continues, "
+            "and --workers 1 needs less memory"
+        ) from None
+    except BaseException:
+        # Interrupted or failed: SIGTERM makes the runs under way write a checkpoint and end.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that start inside do not see Ctrl-C, which reaches the whole group: their parent tells them to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Worker:
+    """What a worker process knows of itself: SIGTERM ends it at once when idle, else after its checkpoint.
+
+    The pool sends SIGTERM again when it sees a process end, so a second one must not harm a checkpoint being written.
+    """
+
+    STATUS = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.busy = self.ending = False
+
+    def on_sigterm(self, number: int, frame: object) -> None:
+        self.ending = True
+        if not self.busy:
+            os._exit(self.STATUS)
+
+    def call(self, work: Callable[[Job], Result], job: Job) -> Result:
+        self.busy = True
+        try:
+            result = work(job)
+        except SystemExit:
+            self.ending = True  # `fit` heard the signal first, and has written its checkpoint
+        self.busy = False
+        if self.ending:
+            os._exit(self.STATUS)
+        return result
+
+
+# One per process, as signals are.
+_worker = _Worker()
+
+
+def _start_worker(workers: int) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    signal.signal(signal.SIGTERM, _worker.on_sigterm)
+    # A worker would wait for ever once the command itself is killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _call(work: Callable[[Job], Result], job: Job) -> Result:
+    return _worker.call(work, job)
