@@ -177,7 +177,7 @@ def test_wrong_ids(ids: Tensor):
 
 
 def test_unknown_modality_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="no modality 'audio' in this batch; it has 'image', 'text'"):
+    with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'image', 'text'"):
         make_batch(pair()).index("audio")
 
 

@@ -46,7 +46,9 @@ class Batch:
     def index(self, name: str) -> int:
         """Position of a modality; `ConfigError` naming the modalities if it is not there."""
         if not isinstance(name, str) or name not in self.names:
-            raise ConfigError(f"no modality {name!r} in this batch; it has {', '.join(map(repr, self.names))}")
+            raise ConfigError(
+                f"anchor {name!r} is no modality here; expected one of {', '.join(map(repr, self.names))}"
+            )
         return self.names.index(name)
 
 
@@ -242,7 +244,7 @@ def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> T
         name = names[bad.index[0]]
         raise NonFiniteError(
             f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-            f"or drop them"
+            f"or drop them. If they are marked, fill them with 0 before your encoder: NaN inputs make NaN weights"
         )
     # Dividing by the largest entry first keeps the norm of huge and tiny rows finite; the quotient's direction, and so
     # the gradient, does not depend on that constant.

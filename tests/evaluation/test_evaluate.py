@@ -148,7 +148,7 @@ def test_bad_input_is_refused():
     z = noisy()
     with pytest.raises(NonFiniteError, match="'b' row 3"):
         ua.evaluate({**z, "b": z["b"].index_fill(0, torch.tensor([3]), torch.nan)})
-    with pytest.raises(ConfigError, match="no modality 'z'"):
+    with pytest.raises(ConfigError, match="'z' is no modality"):
         ua.evaluate(z, anchor="z")
     with pytest.raises(DataError, match="share an item"):
         ua.evaluate({"a": z["a"], "b": z["b"]}, present={"a": torch.arange(40) < 20, "b": torch.arange(40) >= 20})

@@ -73,7 +73,7 @@ def test_seeds(seed: Any) -> None:
 
 @pytest.mark.parametrize("anchor", [5, ["a"], "c", np.array(["a", "b"])])
 def test_anchors(anchor: Any) -> None:
-    with pytest.raises(ConfigError, match="no modality"):
+    with pytest.raises(ConfigError, match="no modality here"):
         ua.evaluate(Z, anchor=anchor)
 
 
@@ -169,5 +169,5 @@ def test_conflict_of_no_items() -> None:
     ],
 )
 def test_options_of_conflict(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"temperature must|unknown direction|no modality None"):
+    with pytest.raises(ConfigError, match=r"temperature must|unknown direction|None is no modality"):
         ua.diagnostics.conflict(Z, **({"anchor": "a"} | options))

@@ -328,7 +328,7 @@ def test_refused_options():
         with pytest.raises(ConfigError, match=message):
             uniformity(z, **options)
     for options, message in (
-        ({"anchor": "c"}, "no modality 'c'"),
+        ({"anchor": "c"}, "'c' is no modality"),
         ({"anchor": "a", "distance": "cosine"}, "unknown distance 'cosine'; expected one of 'euclidean', 'geodesic'"),
         ({"anchor": "a", "stop_gradient": "anchor"}, "unknown stop_gradient 'anchor'"),
         ({"anchor": "all", "stop_gradient": "target"}, "needs a target"),

@@ -179,7 +179,7 @@ def test_refused_options(name: str, options: dict[str, Any], message: str):
 
 @pytest.mark.parametrize("name", ["unialign", "infonce", "gram"])
 def test_unknown_anchor_names_the_modalities(name: str):
-    with pytest.raises(ConfigError, match="no modality 'audio' in this batch; it has 'm0', 'm1'"):
+    with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'm0', 'm1'"):
         ua.losses.create(name, anchor="audio")(draw_batch(5, 2, 3, 4))
 
 

@@ -62,7 +62,12 @@ def _evaluate(parser: ArgumentParser) -> None:
 def _compare(parser: ArgumentParser) -> None:
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
-    parser.add_argument("--objectives", nargs="+", metavar="NAME", help="default: unialign infonce gram")
+    parser.add_argument(
+        "--objectives",
+        nargs="+",
+        metavar="NAME",
+        help="default: unialign infonce gram (half InfoNCE)",
+    )
     _training(parser, anchor="the data's first modality")
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
     _seeds(parser)

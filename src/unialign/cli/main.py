@@ -70,6 +70,7 @@ def _terminate_as_exit() -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unialign",
+        allow_abbrev=False,
         description="One embedding space for any number of modalities: train it, measure it, compare objectives.",
         epilog="Start with `unialign demo`. `unialign COMMAND --help` explains each command with an example.",
     )
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             epilog=EXAMPLES[name],
+            allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_options(name, command)

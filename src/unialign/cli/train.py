@@ -18,7 +18,7 @@ from unialign.experiments import (
     write_items,
 )
 from unialign.experiments import run as run_once
-from unialign.train import TrainConfig, check_fit
+from unialign.train import TrainConfig, check_fit, newest_checkpoint
 
 __all__ = ["run"]
 
@@ -28,6 +28,10 @@ def run(options: Namespace) -> int:
     store = open_store(data, train.modalities, fingerprint)
     check_fit(store, train)
     claim_folder(options.out, "run")
+    if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
+        say(f"continuing from {newest.name}")
+    if train.objective == "gram" and not train.warm_start:
+        say("note: GRAM is blind to sign and trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
     write_items(options.out, store, options.split)
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
     try:

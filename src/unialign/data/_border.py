@@ -4,6 +4,7 @@ N items, W width of a column.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,8 +75,11 @@ def admit(
     label_texts = () if label_names is None else _texts(label_names, "label_names")
     for kind, values_N in rows.items():
         check_rows(kind, values_N, label_texts, kind)
-    if "group" in rows and "split" in rows:
-        _check_groups(rows["group"], rows["split"])
+    if "group" in rows and "split" in rows and (leak := _crossing("group", rows["group"], rows["split"])):
+        raise DataError(leak)
+    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
+        # Not refused, as an id may stand for a whole class; but a caption that is trained and tested on flatters.
+        warnings.warn(leak, UserWarning, stacklevel=4)
 
     item_names = None if names is None else _texts(names, "names")
     if item_names is not None and len(item_names) != items:
@@ -259,18 +263,20 @@ def _integers(value: ArrayLike, kind: str, items: int) -> Array:
     return narrow_N
 
 
-def _check_groups(group_N: Array, split_N: Array) -> None:
-    order_N = np.lexsort((split_N, group_N))
-    sorted_group_N, sorted_split_N = group_N[order_N], split_N[order_N]
-    crossing = (sorted_group_N[1:] == sorted_group_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
-    if crossing.any():
-        place = int(crossing.argmax())
-        first, second = order_N[place], order_N[place + 1]
-        raise DataError(
-            f"group {group_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
-            f"{SPLITS[split_N[second]]!r}; items of one group leak into each other and need "
-            f"one split (see data.random_split)"
-        )
+def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
+    """Which group or id stands in more than one split, in words; None if none does."""
+    order_N = np.lexsort((split_N, code_N))
+    sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
+    crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
+    if not crossing.any():
+        return None
+    place = int(crossing.argmax())
+    first, second = order_N[place], order_N[place + 1]
+    return (
+        f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
+        f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
+        f"one split (random_split(..., group=...) keeps them together)"
+    )
 
 
 def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Shapes: `M` modalities, `N` items, `D` width, `K` directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     directions: dict[str, dict[str, float]]
-    statistics: dict[str, Statistic]
+    statistics: dict[str, Statistic] = field(repr=False)
     items: int
 
     def interval(

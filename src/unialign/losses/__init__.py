@@ -43,3 +43,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"unialign.losses.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'unialign.losses' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
