@@ -66,7 +66,7 @@ def _compare(parser: ArgumentParser) -> None:
         "--objectives",
         nargs="+",
         metavar="NAME",
-        help="default: unialign infonce gram (half InfoNCE)",
+        help="default: unialign infonce gram; gram begins with InfoNCE, as its authors do",
     )
     _training(parser, anchor="the data's first modality")
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
