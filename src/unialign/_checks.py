@@ -49,8 +49,8 @@ def check_number(option: str, value: Any, expected: str, accept: Callable[[float
 
 
 def check_temperature(value: object, option: str = "temperature") -> None:
-    """Refuse what is no positive finite number."""
-    check_number(option, value, "a positive finite number", lambda x: 0 < x < math.inf)
+    """Refuse what is no positive finite number; below 1e-6 exponents like 1 / tau^2 leave the range of float32."""
+    check_number(option, value, "a positive finite number of at least 1e-6", lambda x: 1e-6 <= x < math.inf)
 
 
 def check_nonnegative(option: str, value: object) -> None:

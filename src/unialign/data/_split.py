@@ -44,7 +44,7 @@ def random_split(
         ShapeError: `group` or `labels` are not (N,).
     """
     shares = _shares(fractions)
-    if items < 1 or seed < 0:
+    if not (isinstance(items, int | np.integer) and isinstance(seed, int | np.integer)) or items < 1 or seed < 0:
         raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
     # (G,) number of the first item and size of each group; (N,) the group of each item.
     _, first_G, group_N, size_G = np.unique(
