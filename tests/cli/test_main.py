@@ -198,6 +198,24 @@ def test_a_broken_configuration_names_its_flaw(tmp_path, monkeypatch, capsys, co
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_refused_start_does_not_block_its_folder(tmp_path, monkeypatch):
+    """Story: files written before the refusal made the corrected command find the folder "not empty"."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", *QUICK, "--resume", "must"]) == 2
+    assert main(["train", "digits", *QUICK]) == 0
+
+
+def test_broken_thumbnails_cost_only_the_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    columns = {name: draw.normal(size=(30, 4)).astype(np.float32) for name in ("a", "b")}
+    split = np.repeat(["train", "test"], [20, 10])
+    ua.data.EmbeddingStore.write(tmp_path / "st", columns, split=split, assets={"thumbnails.zip": b"no zip"})
+    with pytest.warns(UserWarning, match="no pictures"):
+        assert main(["train", "st", "--epochs", "1", "--dim", "4"]) == 0
+    assert (tmp_path / "runs/train/report.html").exists()
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/compare").mkdir(parents=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from unialign.cli._console import say, shown
 from unialign.data import EmbeddingStore
-from unialign.experiments import CompareConfig, RunRecord, make_results, write_json
+from unialign.experiments import CompareConfig, RunRecord, make_results, write_items, write_json
 from unialign.report import text_table, write_report
 
 __all__ = ["finish"]
@@ -21,11 +21,12 @@ def finish(
     command: Literal["train", "evaluate"],
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `results.json` and the report of a folder that is one run itself; print the table."""
+    """Write `results.json`, `items.json` and the report of a folder that is one run itself; print the table."""
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(
         config, store, {(key, seed): record}, folders={(key, seed): "."}, command=command, settings=settings
     )
+    write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     report = write_report(folder)
     say()

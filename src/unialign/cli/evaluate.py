@@ -18,7 +18,6 @@ from unialign.experiments import (
     open_store,
     read_yaml,
     save_embeddings,
-    write_items,
     write_yaml,
 )
 from unialign.space import Space
@@ -45,7 +44,6 @@ def run(options: Namespace) -> int:
             f"{out} holds another evaluation (its config.yaml differs); choose another --out or delete it"
         )
     write_yaml(out / "config.yaml", settings)
-    write_items(out, store, split)
     say(f"{settings['data']}, {split} split: {', '.join(shared)}, into {shown(out)}")
     embeddings = embed_split(space, store, split)
     record = RunRecord(

@@ -15,7 +15,6 @@ from unialign.experiments import (
     open_store,
     read_yaml,
     with_settings,
-    write_items,
 )
 from unialign.experiments import run as run_once
 from unialign.train import TrainConfig, check_fit, newest_checkpoint
@@ -32,7 +31,6 @@ def run(options: Namespace) -> int:
         say(f"continuing from {newest.name}")
     if train.objective == "gram" and not train.warm_start:
         say("note: GRAM is blind to sign and trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
-    write_items(options.out, store, options.split)
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
     try:
         record = run_once(

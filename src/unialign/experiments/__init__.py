@@ -6,7 +6,7 @@ from unialign.experiments._compare import compare, make_results, open_store
 from unialign.experiments._config import CompareConfig, Entry, read_yaml
 from unialign.experiments._folder import claim_folder
 from unialign.experiments._recipes import recipe
-from unialign.experiments._results import describe_environment, read_results, write_json
+from unialign.experiments._results import describe_environment, write_json
 from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
 from unialign.experiments._search import search, with_settings
 
@@ -22,7 +22,6 @@ __all__ = [
     "evaluate_split",
     "make_results",
     "open_store",
-    "read_results",
     "read_yaml",
     "recipe",
     "run",

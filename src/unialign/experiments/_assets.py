@@ -1,12 +1,12 @@
 """What a report shows of the items themselves, copied beside the results so that it outlives the data."""
 
 import io
+import warnings
 import zipfile
 from pathlib import Path
 
 from unialign._files import replace_file
 from unialign.data import EmbeddingStore
-from unialign.errors import DataError
 from unialign.experiments._results import write_json
 
 __all__ = ["write_items"]
@@ -45,5 +45,7 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
                 if stem.isdecimal() and int(stem) in position and modality.isidentifier():
                     chosen.writestr(f"{modality}/{position[int(stem)]}.{kind}", pictures.read(name))
     except zipfile.BadZipFile as error:
-        raise DataError(f"cannot copy thumbnails to {folder}: {error}") from error
+        # Pictures are decoration: a trained run keeps its table and report without them.
+        warnings.warn(f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no pictures", stacklevel=2)
+        return
     replace_file(folder / THUMBNAILS, copy.getvalue())

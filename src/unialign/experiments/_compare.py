@@ -66,7 +66,6 @@ def compare(
     config = config.replace(fingerprint=store.fingerprint)
     _check(config, store)
     _claim(folder, config)
-    write_items(folder, store, config.split)
     jobs = [
         _Job(
             key=key,
@@ -88,6 +87,7 @@ def compare(
         if on_run is not None:
             on_run(job.key, job.seed, record)
     results = make_results(config, store, records, folders={(j.key, j.seed): f"runs/{j.folder.name}" for j in jobs})
+    write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results
 

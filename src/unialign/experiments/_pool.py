@@ -96,9 +96,11 @@ class _Worker:
             result = work(job)
         except SystemExit:
             self.ending = True  # `fit` heard the signal first, and has written its checkpoint
-        self.busy = False
-        if self.ending:
-            os._exit(self.STATUS)
+        finally:
+            # Also after a failed run: a worker that still thinks it is busy would outlive its parent.
+            self.busy = False
+            if self.ending:
+                os._exit(self.STATUS)
         return result
 
 

@@ -15,10 +15,9 @@ from unialign._files import replace_file
 from unialign._json import finite
 from unialign._version import __version__
 from unialign.data import EmbeddingStore
-from unialign.errors import DataError
 from unialign.evaluation import METRICS
 
-__all__ = ["describe_data", "describe_environment", "describe_metrics", "read_results", "write_json"]
+__all__ = ["describe_data", "describe_environment", "describe_metrics", "write_json"]
 
 
 def describe_environment() -> dict[str, Any]:
@@ -77,17 +76,3 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Atomic; NaN and infinity become null, which JSON has no words for."""
     replace_file(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """Parse `results.json` of a folder; `DataError` when it is missing, malformed or of another schema."""
-    path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no results.json in {folder}; `unialign compare` and `unialign evaluate` write one") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    if not isinstance(results, dict) or results.get("schema") != 1:
-        raise DataError(f"{path}: schema is not one that this version reads (1)")
-    return results
