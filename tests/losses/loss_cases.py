@@ -3,14 +3,14 @@
 Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unialign.functional import reference
-from unialign.losses import GRAM, InfoNCE, Objective, UniAlign, create
+from unialign.losses import Objective, create
 
 # name, options; the anchor m0 is there in every batch.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -85,14 +85,31 @@ def reference_value_and_gradients(
 
 
 def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    """The slow twin of an objective with all its settings."""
+    return TWINS[objective.name](objective, rows, ids)
+
+
+def _unialign(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
     settings = objective.settings()
-    if isinstance(objective, UniAlign):
-        settings.pop("preset")
-        return reference.unialign(rows, ids=ids, **settings)
-    shared = {"label_smoothing": settings["label_smoothing"], "tau": settings["temperature"], "ids": ids}
-    if isinstance(objective, InfoNCE):
-        anchor = settings["anchor"] if settings["pairs"] == "anchor" else "all"
-        return reference.infonce(rows, anchor=anchor, **shared)
-    assert isinstance(objective, GRAM)
-    eps = 1e-14 if settings["eps"] is None else settings["eps"]
-    return reference.gram(rows, anchor=settings["anchor"], eps=eps, **shared)
+    settings.pop("preset")
+    return reference.unialign(rows, ids=ids, **settings)
+
+
+def _infonce(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    anchor = s["anchor"] if s["pairs"] == "anchor" else "all"
+    return reference.infonce(rows, anchor=anchor, tau=s["temperature"], label_smoothing=s["label_smoothing"], ids=ids)
+
+
+def _gram(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    eps = 1e-14 if s["eps"] is None else s["eps"]
+    smoothing = s["label_smoothing"]
+    return reference.gram(rows, anchor=s["anchor"], tau=s["temperature"], label_smoothing=smoothing, eps=eps, ids=ids)
+
+
+TWINS: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]] = {
+    "unialign": _unialign,
+    "infonce": _infonce,
+    "gram": _gram,
+}

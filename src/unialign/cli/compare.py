@@ -7,13 +7,14 @@ from pathlib import Path
 from unialign.cli._console import RunProgress, default_workers, say, shown, training_settings
 from unialign.errors import ConfigError
 from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
+from unialign.losses import start
 from unialign.report import text_table, verdict_lines, write_report
 from unialign.train import TrainConfig
 
 __all__ = ["run", "run_comparison"]
 
 _OBJECTIVES = ("unialign", "infonce", "gram")
-# The volume is blind to sign, so GRAM continues from InfoNCE as its authors do; same number of steps in all.
+# Objectives that train badly from random weights continue from InfoNCE, as GRAM's authors do; same steps in all.
 _WARM_START = 0.5
 
 
@@ -78,7 +79,7 @@ def _from_options(options: Namespace) -> CompareConfig:
     settings = {"objective_options.anchor": anchor} | training_settings(options)
     entries = {}
     for name in objectives:
-        warm = {"warm_start": _WARM_START} if name == "gram" else {}
+        warm = {"warm_start": _WARM_START} if start(name) == "contrastive" else {}
         train = with_settings(TrainConfig(objective=name), warm | settings)
         entries[name] = Entry.of(train)
     return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)

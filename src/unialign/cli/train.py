@@ -17,6 +17,7 @@ from unialign.experiments import (
     with_settings,
 )
 from unialign.experiments import run as run_once
+from unialign.losses import label, start
 from unialign.train import TrainConfig, check_fit, newest_checkpoint
 
 __all__ = ["run"]
@@ -29,8 +30,8 @@ def run(options: Namespace) -> int:
     claim_folder(options.out, "run")
     if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
         say(f"continuing from {newest.name}")
-    if train.objective == "gram" and not train.warm_start:
-        say("note: GRAM is blind to sign and trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
+    if start(train.objective) == "contrastive" and not train.warm_start:
+        say(f"note: {label(train.objective)} trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
     say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
     try:
         record = run_once(

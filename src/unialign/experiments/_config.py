@@ -10,12 +10,11 @@ import yaml
 
 from unialign.errors import ConfigError
 from unialign.evaluation import METRICS
+from unialign.losses import label
 from unialign.train import TrainConfig
 
 __all__ = ["CompareConfig", "Entry", "read_yaml"]
 
-
-_LABELS = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
 HEADLINE_METRICS = sum(metric.headline == "yes" for metric in METRICS.values())
 
 
@@ -31,7 +30,7 @@ class Entry:
     def of(cls, train: TrainConfig) -> "Entry":
         """The usual label of the objective, and a note where it does not train from scratch."""
         warm = f"warm start: first {100 * train.warm_start:.0f} % of the steps with InfoNCE" if train.warm_start else ""
-        return cls(label=_LABELS.get(train.objective, train.objective), train=train, note=warm)
+        return cls(label=label(train.objective), train=train, note=warm)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unialign.losses._presets import PRESETS
-from unialign.losses._registry import create, names
+from unialign.losses._registry import create, label, names, start
 
 if TYPE_CHECKING:
     from unialign.losses._gram import GRAM
@@ -24,7 +24,9 @@ __all__ = [
     "Term",
     "UniAlign",
     "create",
+    "label",
     "names",
+    "start",
     "weighted_sum",
 ]
 

@@ -2,11 +2,11 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
-from unialign._checks import check_choice, check_number, check_text
+from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
-from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.losses._objective import Objective, Term
+from unialign.losses._pairs import check_pair_anchor, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature, TemperatureMode
 
 __all__ = ["InfoNCE"]
@@ -43,14 +43,10 @@ class InfoNCE(Objective):
     ) -> None:
         super().__init__()
         if anchor is not None:
-            check_text("anchor", anchor)
+            check_pair_anchor(anchor, self.name)
         if pairs is None:
             pairs = "all" if anchor in (None, "all") else "anchor"
         check_choice("pairs", pairs, get_args(Pairs))
-        if anchor == "centroid":
-            raise ConfigError(
-                "infonce contrasts pairs of modalities; anchor must be a modality or 'all', not 'centroid'"
-            )
         if pairs == "anchor" and anchor in (None, "all"):
             raise ConfigError("pairs='anchor' needs anchor='<a modality>'")
         self.anchor, self.pairs = anchor, pairs
@@ -59,22 +55,8 @@ class InfoNCE(Objective):
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        modalities = range(len(batch.names))
-        if self.pairs == "anchor":
-            a = batch.index(str(self.anchor))
-            pairs = [(a, n) for n in modalities if n != a]
-        else:
-            pairs = [(m, n) for m in modalities for n in modalities if m < n]
-        tau = self.temperature()
-        values = {}
-        for m, n in pairs:
-            present_B = batch.present_MB[m] & batch.present_MB[n]
-            if bool(present_B.any()):
-                keys_BB = contrast_keys(present_B, batch.ids_B)
-                logits_BB = batch.z_MBD[m] @ batch.z_MBD[n].mT / tau
-                values[f"contrast/{batch.names[m]}-{batch.names[n]}"] = symmetric_contrast(
-                    logits_BB, keys_BB, label_smoothing=self.label_smoothing
-                )
+        pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
+        values = pair_contrasts(batch, pairs, temperature=self.temperature(), label_smoothing=self.label_smoothing)
         return {name: Term(value, 1 / len(values)) for name, value in values.items()}
 
     def settings(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from unialign._checks import check_choice
 from unialign.errors import ConfigError
@@ -10,18 +10,41 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "names"]
+__all__ = ["create", "label", "names", "start"]
+
+Start = Literal["scratch", "contrastive"]
+
+
+class _Entry(NamedTuple):
+    """Where an objective lives, how people write its name, and whether it can begin from random weights."""
+
+    home: str
+    attribute: str
+    label: str
+    start: Start = "scratch"
+
 
 _OBJECTIVES = {
-    "unialign": ("unialign.losses._unialign", "UniAlign"),
-    "infonce": ("unialign.losses._infonce", "InfoNCE"),
-    "gram": ("unialign.losses._gram", "GRAM"),
+    "unialign": _Entry("_unialign", "UniAlign", "UniAlign"),
+    "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE"),
+    # Volumes are blind to sign: its authors continue a contrastively trained model.
+    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive"),
 }
 
 
 def names() -> tuple[str, ...]:
     """Names that `create` knows."""
     return tuple(_OBJECTIVES)
+
+
+def label(name: str) -> str:
+    """How people write an objective's name; the name itself for one that is not known here."""
+    return _OBJECTIVES[name].label if name in _OBJECTIVES else name
+
+
+def start(name: str) -> Start:
+    """`contrastive` for an objective that trains badly from random weights and should continue a contrastive model."""
+    return _OBJECTIVES[name].start if name in _OBJECTIVES else "scratch"
 
 
 def create(name: str, **options: Any) -> "Objective":
@@ -35,8 +58,8 @@ def create(name: str, **options: Any) -> "Objective":
         ConfigError: unknown name, unknown option, or an option out of range.
     """
     check_choice("objective", name, _OBJECTIVES)
-    module, attribute = _OBJECTIVES[name]
-    objective: type[Objective] = getattr(import_module(module), attribute)
+    entry = _OBJECTIVES[name]
+    objective: type[Objective] = getattr(import_module(f"unialign.losses.{entry.home}"), entry.attribute)
     parameters = inspect.signature(objective).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown:

@@ -1,37 +1,28 @@
-"""Slow twins of the objectives: loops over modalities, items and pairs in float64, one formula a function.
-
-They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the
-fast functions, trust their input, and are differentiable, so that gradients can be compared as well as values.
+"""UniAlign, InfoNCE and GRAM, and the parts they share.
 
 Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
-`Rows`: per modality the unit rows of the B items, None where an item lacks the modality.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["alignment", "centroids", "cross_volumes", "gram", "gram_volumes", "infonce", "unialign", "uniformity"]
+from unialign.functional.reference._rows import Ids, Rows, mean, tuple_of
 
-Rows = dict[str, list[Tensor | None]]
-Presence = Mapping[str, Tensor] | None
-Ids = Sequence[int] | None
-
-
-def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Rows:
-    rows: Rows = {}
-    for m, z_BD in embeddings.items():
-        mask = [True] * len(z_BD) if present is None or m not in present else present[m].tolist()
-        z_BD = z_BD.double()
-        rows[m] = [z_BD[i] / z_BD[i].norm() if mask[i] else None for i in range(len(z_BD))]
-    return rows
-
-
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean; 0 of nothing."""
-    return torch.stack(list(values)).mean() if values else torch.zeros((), dtype=torch.float64)
+__all__ = [
+    "alignment",
+    "centroids",
+    "cross_volumes",
+    "gram",
+    "gram_volumes",
+    "infonce",
+    "log_kernel",
+    "symmetric_contrast",
+    "unialign",
+    "uniformity",
+]
 
 
 def _log_mean_exp(values: Sequence[Tensor]) -> Tensor:
@@ -86,7 +77,7 @@ def uniformity(
         return None
     if reduction == "outer_log" or (reduction is None and kernel == "wang_isola"):
         return _log_mean_exp([order * value for value in logs]) / order
-    return _mean(logs)
+    return mean(logs)
 
 
 def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_gradient: str = "none") -> Tensor | None:
@@ -97,7 +88,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
         if anchor == "all":
             pairs += [(rows[m][i], rows[n][i]) for m in names for n in names if names.index(m) < names.index(n)]
         elif anchor == "centroid":
-            if len(_tuple(rows, i)) >= 2:
+            if len(tuple_of(rows, i)) >= 2:
                 pairs += [(rows[m][i], middle) for m in names]
         else:
             pairs += [(rows[n][i], rows[anchor][i]) for n in names if n != anchor]
@@ -106,19 +97,14 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
         if x is not None and target is not None:
             target = target.detach() if stop_gradient == "target" else target
             squares.append(_angle_squared(x, target) if distance == "geodesic" else _euclidean_squared(x, target))
-    return _mean(squares) if squares else None
-
-
-def _tuple(rows: Rows, i: int) -> list[Tensor]:
-    """The vectors that item i has."""
-    return [x for x in (rows[m][i] for m in rows) if x is not None]
+    return mean(squares) if squares else None
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
     """Normalised mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
-        vectors = _tuple(rows, i)
+        vectors = tuple_of(rows, i)
         total = torch.stack(vectors).sum(0) if vectors else None
         result.append(None if total is None or total.norm() <= 1e-6 else total / total.norm())
     return result
@@ -134,7 +120,7 @@ def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
 
 def gram_volumes(rows: Rows, *, eps: float = 0.0) -> list[Tensor]:
     """Volume of what each item has, Eq. 12; 1 if it has nothing."""
-    return [_volume(_tuple(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
+    return [_volume(tuple_of(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
 
 
 def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float = 0.0) -> list[list[Tensor]]:
@@ -144,7 +130,7 @@ def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float =
     for i in items:
         x = rows[anchor][i]
         assert x is not None
-        table.append([_volume([x, *_tuple(others, j)], eps) for j in items])
+        table.append([_volume([x, *tuple_of(others, j)], eps) for j in items])
     return table
 
 
@@ -156,9 +142,9 @@ def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, labe
         for i in size:
             keys = [table[i][k] for k in size if k == i or ids is None or ids[k] != ids[i]]
             log_z = torch.logsumexp(torch.stack(keys), 0)
-            spread = _mean([log_z - key for key in keys])
+            spread = mean([log_z - key for key in keys])
             losses.append((1 - label_smoothing) * (log_z - table[i][i]) + label_smoothing * spread)
-    return _mean(losses)
+    return mean(losses)
 
 
 def infonce(
@@ -177,14 +163,14 @@ def infonce(
                 logits = [[(x * y).sum() / tau for _, _, y in pairs] for _, x, _ in pairs]
                 kept = None if ids is None else [ids[i] for i, _, _ in pairs]
                 losses.append(symmetric_contrast(logits, kept, label_smoothing))
-    return _mean(losses)
+    return mean(losses)
 
 
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
     """Contrast of volumes over the items with the anchor and another modality (decision 5)."""
-    items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(_tuple(rows, i)) >= 2]
+    items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
     if not items:
-        return _mean([])
+        return mean([])
     logits = [[-volume / tau for volume in row] for row in cross_volumes(rows, anchor=anchor, items=items, eps=eps)]
     return symmetric_contrast(logits, None if ids is None else [ids[i] for i in items], label_smoothing)
 
@@ -229,7 +215,7 @@ def unialign(
     if distances is not None:
         total = total + alignment_weight * scale * distances
 
-    tuples = [len(_tuple(rows, i)) >= 2 for i in range(len(next(iter(rows.values()))))]
+    tuples = [len(tuple_of(rows, i)) >= 2 for i in range(len(next(iter(rows.values()))))]
     middles = [c if whole else None for c, whole in zip(centroids(rows), tuples, strict=True)]
     tau = temperature if centroid_temperature is None else centroid_temperature
     spread = uniformity(middles, kernel=kernel, tau=tau, reduction=reduction, order=order, ids=ids)
@@ -238,4 +224,4 @@ def unialign(
 
     volumes = gram_volumes(rows, eps=1e-14 if volume_eps is None else volume_eps)
     kept = [volume for volume, whole in zip(volumes, tuples, strict=True) if whole]
-    return total + volume_weight * _mean(kept) if volume_weight > 0 else total
+    return total + volume_weight * mean(kept) if volume_weight > 0 else total

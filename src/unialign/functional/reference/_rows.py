@@ -1,0 +1,32 @@
+"""What every slow twin works on: per modality the unit rows of the items, None where an item lacks the modality."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ids", "Presence", "Rows", "mean", "tuple_of", "unit_rows"]
+
+Rows = dict[str, list[Tensor | None]]
+Presence = Mapping[str, Tensor] | None
+Ids = Sequence[int] | None
+
+
+def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Rows:
+    """Rows of a mapping of (B, D) tensors, scaled to unit length in float64."""
+    rows: Rows = {}
+    for m, z_BD in embeddings.items():
+        mask = [True] * len(z_BD) if present is None or m not in present else present[m].tolist()
+        z_BD = z_BD.double()
+        rows[m] = [z_BD[i] / z_BD[i].norm() if mask[i] else None for i in range(len(z_BD))]
+    return rows
+
+
+def tuple_of(rows: Rows, i: int) -> list[Tensor]:
+    """The vectors that item i has."""
+    return [x for x in (rows[m][i] for m in rows) if x is not None]
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean; 0 of nothing."""
+    return torch.stack(list(values)).mean() if values else torch.zeros((), dtype=torch.float64)
