@@ -1,0 +1,134 @@
+"""Divergences between the kernel densities of modalities: Hölder (paper Eqs. 15, 16), Cauchy-Schwarz, MMD.
+
+Shapes: `M` modalities, `N` present rows of one of them (each has its own N), `P` rows of all, `D` width. p_m is the
+density of `log_densities`; all share one bandwidth tau, so that the kernel's constant cancels. Everything is made of
+log-sum-exp, and differentiable: values and gradients are finite for coinciding and for far rows alike.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch
+from unialign.functional._density import log_densities, log_mean_exp
+
+__all__ = ["Estimator", "exact_numbers", "holder_of_rows", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
+
+Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
+
+
+def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float) -> Tensor:
+    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy, at least 0: the angle of two kernel mean embeddings.
+
+    Args:
+        x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
+        bandwidth: tau > 0.
+    """
+    own_x = log_mean_exp(log_densities(x_ND, x_ND, bandwidth=bandwidth))
+    own_y = log_mean_exp(log_densities(y_ND, y_ND, bandwidth=bandwidth))
+    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth))
+
+
+def unit_mmd2(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False) -> Tensor:
+    """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
+
+    Args:
+        x_ND, y_ND: unit rows, at least one each, two if unbiased.
+        bandwidth: tau > 0.
+        unbiased: leave the pairs of a row with itself out of K_xx and K_yy: 0 on average for equal distributions, and
+            so below 0 at times.
+    """
+
+    def own(z_ND: Tensor) -> Tensor:
+        items = torch.arange(len(z_ND), device=z_ND.device)
+        pair = (items, items) if unbiased else None
+        return log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair)).exp()
+
+    return own(x_ND) + own(y_ND) - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth)).exp()
+
+
+def unit_holder(
+    batch: Batch, *, bandwidth: float, estimator: Estimator = "pooled", reference: str | None = None
+) -> Tensor:
+    """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16), estimated as `holder_of_rows` says.
+
+    Each density uses the rows that its modality has. A modality without rows (`debiased`: with fewer than two) has no
+    density and leaves, so that M counts the others; ids play no part. 0 with zero gradient where fewer than two
+    modalities remain, or the reference is none of them.
+    """
+    least = 2 if estimator == "debiased" else 1
+    kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]
+    centre = None if reference is None else batch.index(reference)
+    if len(kept) < 2 or (centre is not None and centre not in kept):
+        return batch.z_MBD.sum() * 0
+    items = [batch.present_MB[m].nonzero().flatten() for m in kept]
+    rows = [batch.z_MBD[m, index] for m, index in zip(kept, items, strict=True)]
+    return holder_of_rows(
+        rows,
+        items,
+        bandwidth=bandwidth,
+        estimator=estimator,
+        reference=None if centre is None else kept.index(centre),
+    )
+
+
+def holder_of_rows(
+    rows: list[Tensor], items: list[Tensor], *, bandwidth: float, estimator: Estimator, reference: int | None = None
+) -> Tensor:
+    """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
+
+    `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
+    reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` does
+    so with each row's own item left out of every density, or with one reference if that is given. `pooled` evaluates
+    at the P rows x of all: (1/M) sum_m log sum_x p_m(x)^M - log sum_x prod_m p_m(x), never below 0 by Hölder's
+    inequality for sums. `exact` integrates in closed form over all N^M tuples; see `_log_integral`.
+
+    Args:
+        rows: at least one row each; `debiased` needs two.
+        items: (N,) item number of each row, which tells `debiased` whose own row is whose.
+        bandwidth: tau > 0, common to all.
+        reference: position of r; only for `plugin` and `debiased`.
+    """
+    modalities = range(len(rows))
+    if estimator == "exact":
+        own = [_log_integral([z_ND] * len(rows), bandwidth) for z_ND in rows]
+        return torch.stack(own).mean() - _log_integral(rows, bandwidth)
+    if estimator == "pooled":
+        logp_MP = torch.stack([log_densities(torch.cat(rows), z_ND, bandwidth=bandwidth) for z_ND in rows])
+        return torch.logsumexp(len(rows) * logp_MP, 1).mean() - torch.logsumexp(logp_MP.sum(0), 0)
+
+    def logp(r: int, m: int) -> Tensor:
+        own_items = (items[r], items[m]) if estimator == "debiased" else None
+        return log_densities(rows[r], rows[m], bandwidth=bandwidth, items=own_items)
+
+    power = len(rows) - 1
+    own = [log_mean_exp(power * logp(m, m)) for m in modalities]
+    if estimator == "plugin":
+        centres = [0 if reference is None else reference]
+    else:
+        centres = list(modalities) if reference is None else [reference]
+    cross = [log_mean_exp(torch.stack([logp(r, m) for m in modalities if m != r]).sum(0)) for r in centres]
+    return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
+
+
+def exact_numbers(counts: list[int]) -> int:
+    """How many kernel values the `exact` estimator forms for sets of these sizes."""
+    return math.prod(counts) + sum(count ** len(counts) for count in counts)
+
+
+def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
+    """log of the mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
+
+    That is int prod_m p_m over R^D for Gaussian kernels, but for (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which all the
+    integrals of one divergence share.
+    """
+    size = len(rows)
+    exponent = rows[0].new_zeros(())
+    for m in range(size):
+        for n in range(m + 1, size):
+            shape = [len(z_ND) if axis in (m, n) else 1 for axis, z_ND in enumerate(rows)]
+            # |x - y|^2 / 2 = 1 - cos.
+            exponent = exponent + (rows[m] @ rows[n].mT - 1).reshape(shape) / (size * bandwidth**2)
+    return log_mean_exp(exponent.flatten())
