@@ -3,12 +3,14 @@
 Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unialign import losses
 from unialign.functional import reference
 from unialign.losses import Objective, create
 
@@ -32,10 +34,58 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "gram-fixed": ("gram", {"anchor": "m0", "temperature": 0.3, "temperature_mode": "fixed", "label_smoothing": 0.0}),
 }
 
+# Objectives whose formula allows one number of modalities only.
+MODALITIES: dict[str, int] = {}
+# Objectives that use complete items only: an absent modality leaves them nothing.
+COMPLETE_ONLY: set[str] = set()
+# Cases whose negatives are drawn: another order of items or modalities has other negatives.
+DRAWN: set[str] = set()
+# Objectives that compare all M-tuples of items: B^M of them.
+EXPONENTIAL: set[str] = set()
+
 
 def make_objective(case: str, **options: Any) -> Objective:
+    """The objective of a case, in eval mode: what draws its negatives draws the same ones at every call."""
     name, settings = OBJECTIVES[case]
-    return create(name, **(settings | options))
+    return create(name, **(settings | options)).eval()
+
+
+def fit_modalities(case: str, wanted: int) -> int:
+    """The number of modalities nearest to the wanted one that the objective's formula allows."""
+    return MODALITIES.get(OBJECTIVES[case][0], wanted)
+
+
+def fit_items(case: str, modalities: int, wanted: int) -> int:
+    """The wanted number of items, or as many as leave the slow twin of an exponential objective about 1,000 tuples."""
+    if OBJECTIVES[case][0] not in EXPONENTIAL:
+        return wanted
+    return max(n for n in range(wanted + 1) if n <= 1 or n**modalities <= 1100)
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Options of an objective's constructor."""
+    kinds = {getattr(losses, kind).name: kind for kind in losses.__all__ if _is_objective(getattr(losses, kind))}
+    return tuple(inspect.signature(getattr(losses, kinds[name])).parameters)
+
+
+def _is_objective(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Objective) and kind is not Objective
+
+
+def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:
+    """Options that name an anchor, where the objective has one."""
+    return {"anchor": anchor} if "anchor" in options_of(name) else {}
+
+
+def with_temperature(case: str, temperature: float) -> dict[str, Any]:
+    """Options that set every temperature of a case's objective, within wide bounds."""
+    known = options_of(OBJECTIVES[case][0])
+    options: dict[str, Any] = {option: temperature for option in known if option.endswith("temperature")}
+    return options | ({"temperature_bounds": (0.001, 1000.0)} if "temperature_bounds" in known else {})
+
+
+def learns_temperature(case: str) -> bool:
+    return make_objective(case).settings().get("temperature_mode") == "learnable"
 
 
 def draw_batch(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loss_cases import OBJECTIVES, draw_batch, make_objective
+from loss_cases import OBJECTIVES, draw_batch, make_objective, with_anchor
 from torch import Tensor
 
 from unialign import functional
@@ -129,14 +129,14 @@ TEXTS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in NUMBERS for option in NUMBERS[name]])
 def test_options_that_are_numbers(name: str, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=option):
-        create(name, **({"anchor": "m0"} | {option: value}))
+        create(name, **(with_anchor(name) | {option: value}))
 
 
 @pytest.mark.parametrize("value", [5, True, [1], ["a"], {"a": 1}, np.array(["a", "b"]), 3 + 1j, 1.5], ids=repr)
 @pytest.mark.parametrize(("name", "option"), [(name, option) for name in TEXTS for option in TEXTS[name]])
 def test_options_that_are_texts(name: str, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=option):
-        create(name, **({"anchor": "m0"} | {option: value}))
+        create(name, **(with_anchor(name) | {option: value}))
 
 
 @pytest.mark.parametrize("bounds", [5, "ab", [1], [0.1, "x"], (True, 1.0), None, {"a": 1}, (10**400, 1)])

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import OBJECTIVES, draw_batch, draw_present, make_objective, value_and_gradients
+from loss_cases import DRAWN, OBJECTIVES, draw_batch, draw_present, fit_modalities, make_objective, value_and_gradients
 
 from unialign.embeddings import make_batch
 from unialign.losses import InfoNCE, UniAlign
 
 
-@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES if case not in DRAWN])
 def test_order_of_items(case: str):
     embeddings, present = draw_batch(1, 3, 6, 5), draw_present(1, 3, 6)
     ids, order = torch.tensor([0, 1, 1, 2, 3, 0]), torch.tensor([3, 5, 0, 2, 4, 1])
@@ -37,12 +37,14 @@ def test_common_rotation(case: str):
     torch.testing.assert_close(objective({m: z @ rotation for m, z in embeddings.items()}).total, expected)
 
 
-@pytest.mark.parametrize("case", OBJECTIVES)
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES if case not in DRAWN])
 def test_order_of_modalities(case: str):
-    embeddings = draw_batch(4, 4, 5, 6)
+    embeddings = draw_batch(4, fit_modalities(case, 4), 5, 6)
     value, gradients = value_and_gradients(make_objective(case), embeddings)
     for order in (("m0", "m3", "m1", "m2"), ("m2", "m0", "m3", "m1")):
-        again, again_gradients = value_and_gradients(make_objective(case), {m: embeddings[m] for m in order})
+        again, again_gradients = value_and_gradients(
+            make_objective(case), {m: embeddings[m] for m in order if m in embeddings}
+        )
         torch.testing.assert_close(again, value)
         torch.testing.assert_close({m: again_gradients[m] for m in embeddings}, gradients, rtol=1e-6, atol=1e-8)
 
