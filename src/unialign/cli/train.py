@@ -86,6 +86,11 @@ def _read(source: Path) -> tuple[str | None, str, TrainConfig]:
     made, settings = raw.get("data"), raw.get("train")
     if not (isinstance(made, dict) and isinstance(settings, dict) and isinstance(made.get("fingerprint"), str)):
         raise ConfigError(f"{source}: expected `data` and `train`, as `unialign train` writes them into its --out")
+    if "start" in raw:
+        raise ConfigError(
+            f"{source} is of a run that continued from another space (`fit(..., start=...)`); this command begins anew "
+            f"and could not repeat it"
+        )
     # A shipped set is found by its name wherever the package lies; a run on arrays in memory has no path.
     where = made["name"] if made.get("name") in names() else made.get("path")
     return where if isinstance(where, str) else None, made["fingerprint"], TrainConfig.from_dict(settings)

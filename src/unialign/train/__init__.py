@@ -2,7 +2,17 @@
 
 from unialign.train._checkpoint import newest_checkpoint
 from unialign.train._config import TrainConfig
-from unialign.train._fit import FitResult, check_fit, fit
+from unialign.train._fit import FitResult, check_fit, fit, training_steps
 from unialign.train._monitor import HealthWarning
+from unialign.train._probe import Probe
 
-__all__ = ["FitResult", "HealthWarning", "TrainConfig", "check_fit", "fit", "newest_checkpoint"]
+__all__ = [
+    "FitResult",
+    "HealthWarning",
+    "Probe",
+    "TrainConfig",
+    "check_fit",
+    "fit",
+    "newest_checkpoint",
+    "training_steps",
+]

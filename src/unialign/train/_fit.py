@@ -21,10 +21,12 @@ from unialign.train._engine import Engine
 from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
+from unialign.train._probe import Probe, check_probe, check_probe_steps
 from unialign.train._progress import ProgressMode, check_progress
 from unialign.train._run_folder import Resume, RunFolder, check_resume
+from unialign.train._start import check_start, take_over, weights_digest
 
-__all__ = ["FitResult", "check_fit", "fit"]
+__all__ = ["FitResult", "check_fit", "fit", "training_steps"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def fit(
     device: str | torch.device = "auto",
     on_step: OnStep | None = None,
     progress: ProgressMode = "auto",
+    start: Space | None = None,
+    probe: Probe | None = None,
 ) -> FitResult:
     """Train a space on the training rows of a store. The columns it uses are held in memory as float32.
 
@@ -68,9 +72,13 @@ def fit(
         on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`; may
             raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
+        start: a space to continue from, which is left as it is: its weights and its input statistics are taken over.
+            The optimiser and the schedule begin anew.
+        probe: what to measure while training, and when; it changes nothing about the run.
 
     Raises:
-        ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never".
+        ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never"; a
+            start of other modalities, widths or heads; a probe of steps that training does not have.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
         CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
@@ -83,17 +91,25 @@ def fit(
         raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
     check_resume(resume, out)
     check_progress(progress)
+    check_probe(probe)
     target = _device(device, config)
     config = _resolve(store, config, out)
     modalities = config.modalities or ()
+    widths = {name: store.width(name) for name in modalities}
+    check_start(start, widths, config)
     rows = training_rows(store, modalities)
+    batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
+    if probe is not None:
+        check_probe_steps(probe, batches.steps)
     data_facts = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
     facts = {"training": config.to_dict(), "data": data_facts}
+    if start is not None:
+        facts["start"] = {"weights": weights_digest(start)}
     folder = None if out is None else RunFolder(out)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         space = Space(
-            {name: store.width(name) for name in modalities},
+            widths,
             dim=config.dim,
             head=config.head,
             hidden=config.hidden,
@@ -105,16 +121,16 @@ def fit(
         terms = _try(objective, modalities)
         snapshot = None if folder is None else folder.begin(resume, facts)
         done = 0 if snapshot is None else snapshot.step
-        space.fit_inputs(store, rows).to(target)
+        (space.fit_inputs(store, rows) if start is None else take_over(space, start)).to(target)
         data = load_training_data(store, space, rows, target)
-        batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
         engine = Engine(space, objective.to(target), data, batches, config, target)
         if snapshot is not None:
             _restore(engine, snapshot)
         finished = folder is not None and done == batches.steps and folder.has_space
         if folder is not None and not finished:
             path = {} if store.path is None else {"path": str(store.path)}
-            folder.prepare({"data": facts["data"] | path, "train": facts["training"]})
+            begun = {"start": facts["start"]} if "start" in facts else {}
+            folder.prepare({"data": facts["data"] | path, "train": facts["training"], **begun})
         # A finished run is only read: its folder may be read-only by now.
         log = RunLog(None if folder is None or finished else folder.log, keep_steps=done, log_to=config.log_to)
         if folder is not None and finished:
@@ -128,7 +144,7 @@ def fit(
                 log.write("start", 0, facts | {"steps": batches.steps, **baseline})
             elif not finished:
                 _announce(snapshot, target, monitor, log)
-            Loop(engine, folder, log, monitor, facts).train(done, on_step, progress)
+            Loop(engine, folder, log, monitor, facts, probe).train(done, on_step, progress)
         finally:
             log.close()
     space.eval()
@@ -142,6 +158,14 @@ def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
     _check_types(store, config)
     config = _resolve(store, config, "a folder")
     _try(create(config.objective, **config.objective_options), config.modalities or ())
+
+
+def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
+    """How many optimiser steps `fit` takes with these settings."""
+    _check_types(store, config)
+    config = _resolve(store, config, "a folder")
+    items = len(training_rows(store, config.modalities or ()))
+    return Batches(items, config.batch_size, config.accumulate, config.epochs, config.seed).steps
 
 
 def _check_types(store: object, config: object) -> None:

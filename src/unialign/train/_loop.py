@@ -14,6 +14,7 @@ from unialign.train._engine import Engine, Outcome
 from unialign.train._interrupt import StopRequest
 from unialign.train._log import RunLog
 from unialign.train._monitor import HealthMonitor
+from unialign.train._probe import Probe
 from unialign.train._progress import Progress, ProgressMode
 from unialign.train._run_folder import RunFolder
 
@@ -26,9 +27,16 @@ class Loop:
     """The loop over steps, with its log, monitor and checkpoints."""
 
     def __init__(
-        self, engine: Engine, folder: RunFolder | None, log: RunLog, monitor: HealthMonitor, facts: dict[str, Any]
+        self,
+        engine: Engine,
+        folder: RunFolder | None,
+        log: RunLog,
+        monitor: HealthMonitor,
+        facts: dict[str, Any],
+        probe: Probe | None = None,
     ) -> None:
         self.engine, self.folder, self.log, self.monitor, self.facts = engine, folder, log, monitor, facts
+        self.probe = probe
         self.config, self.steps = engine.config, engine.batches.steps
         self.health: dict[str, float] = {}
         self.started = time.perf_counter()
@@ -42,6 +50,8 @@ class Loop:
         self.engine.space.train()
         try:
             with StopRequest() as stop:
+                if done == 0:
+                    self._look(0)
                 for step in range(done, self.steps):
                     outcome = self._step(step)
                     info = {
@@ -54,6 +64,7 @@ class Loop:
                         "grad_norm": outcome.grad_norm,
                     }
                     bar.step(info)
+                    self._look(step + 1)
                     stopping = _call(on_step, info) or stop.received is not None
                     if self._is_due(step + 1) or stopping:
                         self._checkpoint(step + 1)
@@ -90,6 +101,12 @@ class Loop:
                 },
             )
         return outcome
+
+    def _look(self, completed: int) -> None:
+        if self.probe is not None:
+            began = time.perf_counter()
+            self.probe.visit(completed, self.engine.space, self.engine.device)
+            self.started += time.perf_counter() - began
 
     def _is_due(self, completed: int) -> bool:
         every = self.config.checkpoint_every

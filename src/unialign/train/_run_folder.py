@@ -87,12 +87,22 @@ class RunFolder:
         settings = there.get("training")
         if not isinstance(settings, dict):
             return
+        if there.get("start") != here.get("start"):
+            began, begins = (_start_in_words(facts.get("start")) for facts in (there, here))
+            raise CheckpointError(
+                f"{source} was made {began}, this run begins {begins}; use the same start, or choose another folder"
+            )
         for name in sorted(settings.keys() | here["training"].keys()):
             if name not in BOOKKEEPING and settings.get(name) != here["training"].get(name):
                 raise CheckpointError(
                     f"{source} was made with {name}={settings.get(name)!r}, this run has "
                     f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"
                 )
+
+
+def _start_in_words(start: Any) -> str:
+    weights = start.get("weights") if isinstance(start, dict) else None
+    return "from random weights" if weights is None else f"from the space with weights of sha256 {weights}"
 
 
 def check_resume(resume: str, out: object) -> None:

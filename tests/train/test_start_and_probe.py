@@ -1,0 +1,213 @@
+"""Continuing from another space, and looking at a space while it is trained."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from train_cases import bits, checkpoint_bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
+
+from unialign.cli.main import main
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError
+from unialign.space import Space
+from unialign.train import Probe, training_steps
+
+
+def rude(seen: list[int]) -> Probe:
+    """A look that draws random numbers, embeds rows, and would give gradients if it could."""
+    store = tiny_store()
+
+    def look(step: int, space: Space) -> None:
+        seen.append(step)
+        assert not space.training
+        torch.rand(step + 3)
+        z = space(
+            {name: store.array(name) for name in space.modalities},
+            present={name: store.present(name) for name in space.modalities},
+        )
+        assert not z["image"].requires_grad
+
+    return Probe((0, 1, 7, 20), look)
+
+
+@pytest.mark.parametrize("objective", ["infonce", "unialign"])
+def test_a_probe_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None:
+    config = tiny_config(objective=objective, warm_start=0.2)
+    seen: list[int] = []
+    plain = run(tiny_store(), config, out=tmp_path / "plain")
+    torch.manual_seed(3)
+    probed = run(tiny_store(), config, out=tmp_path / "probed", probe=rude(seen))
+    assert seen == [0, 1, 7, 20]
+    assert digest_of(probed) == digest_of(plain)
+    assert checkpoint_bits(tmp_path / "probed") == checkpoint_bits(tmp_path / "plain")
+    assert without_time(probed.history) == without_time(plain.history)
+
+
+def test_a_probe_sees_the_space_of_its_step() -> None:
+    """Step 0 is the untrained space, the last step is what `fit` returns; each module gets its own mode back."""
+    states: dict[int, dict[str, bytes]] = {}
+    after: list[bool] = []
+    held: list[Space] = []
+
+    def look(step: int, space: Space) -> None:
+        states[step] = bits(space.state_dict())
+        held.append(space)
+
+    config = tiny_config()
+    result = run(
+        tiny_store(),
+        config,
+        probe=Probe({0, 5, 20}, look),
+        on_step=lambda info: after.append(held[0].training),
+    )
+    assert states[20] == bits(result.space.state_dict())
+    assert len({s["heads.0.1.weight"] for s in states.values()}) == 3
+    assert all(after)
+
+
+def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock moves a second in each look, and nowhere else."""
+    from unialign.train import _loop
+
+    clock = [0.0]
+
+    class Clock:
+        @staticmethod
+        def perf_counter() -> float:
+            return clock[0]
+
+    monkeypatch.setattr(_loop, "time", Clock)
+
+    def look(step: int, space: Space) -> None:
+        clock[0] += 1.0
+
+    result = run(tiny_store(), tiny_config(), probe=Probe((0, 3, 20), look))
+    assert clock[0] == 3.0
+    assert {record["seconds"] for record in result.history} == {0.0}
+
+
+def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), probe=rude(seen))
+    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must", probe=rude(seen))
+    assert seen == [0, 1, 7, 20]
+    assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))
+    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must", probe=rude(seen))
+    assert seen == [0, 1, 7, 20]
+
+
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        (lambda step, space: None, "must be a Probe"),
+        (Probe((0, 21), lambda step, space: None), "names 21, but training has 20 steps"),
+        (Probe((0, -1), lambda step, space: None), r"probe\.steps must be an integer of at least 0, got -1"),
+        (Probe("12", lambda step, space: None), "collection of numbers"),  # type: ignore[arg-type]
+        (Probe((1,), None), "function that takes step and space"),  # type: ignore[arg-type]
+    ],
+)
+def test_unusable_probes_are_refused_before_anything_is_written(tmp_path: Path, probe: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", probe=probe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_are_known_beforehand() -> None:
+    assert training_steps(tiny_store(), tiny_config()) == 20
+    assert training_steps(tiny_store(), tiny_config(epochs=3, accumulate=1)) == 9
+
+
+# --- start ----------------------------------------------------------------------------------------------------------
+
+
+def shifted(store: EmbeddingStore) -> EmbeddingStore:
+    """The same items with other features, so that their statistics differ."""
+    columns = {name: np.asarray(store.array(name)) * 3 + 5 for name in store.columns}
+    present = {name: store.present(name) for name in store.columns}
+    return EmbeddingStore.from_arrays(columns, present=present, ids=store.ids, split=store.split, name="shifted")
+
+
+def test_a_start_keeps_its_weights_and_input_statistics() -> None:
+    """New statistics under old weights would be another function from the first step on."""
+    first = run(tiny_store(), tiny_config()).space
+    before = bits(first.state_dict())
+    seen: dict[int, dict[str, bytes]] = {}
+    probe = Probe((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
+    result = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"), start=first, probe=probe)
+    assert seen[0] == before
+    assert bits(first.state_dict()) == before
+    assert torch.equal(result.space.features[0].mean, first.features[0].mean)
+    assert bits(result.space.state_dict()) != before
+    anew = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"))
+    assert not torch.equal(anew.space.features[0].mean, first.features[0].mean)
+
+
+def test_modalities_of_a_start_are_found_by_name() -> None:
+    first = run(tiny_store(), tiny_config(modalities=("audio", "image", "text"))).space
+    held: list[dict[str, torch.Tensor]] = []
+    rows = {"text": torch.randn(4, 5, generator=torch.Generator().manual_seed(0))}
+    probe = Probe((0,), lambda step, space: held.append(space.encode(rows)))
+    run(tiny_store(), tiny_config(epochs=1), start=first, probe=probe)
+    assert torch.equal(held[0]["text"], first.encode(rows)["text"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modalities": ("image", "text")}, "start has the modalities image, text, audio, this run trains image, text"),
+        ({"dim": 4}, "made with dim=8, this run has dim=4"),
+        ({"head": "linear"}, "made with head='mlp'"),
+        ({"hidden": 4}, "made with hidden=16"),
+        ({"inputs": "none"}, "made with inputs='standardize'"),
+    ],
+)
+def test_a_start_of_another_shape_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    first = run(tiny_store(), tiny_config(epochs=1)).space
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_store(), tiny_config(**changes), start=first, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_of_other_widths_or_kind_is_refused() -> None:
+    other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
+    with pytest.raises(ConfigError, match="start expects 'text' to be 9 wide, the store's is 5 wide"):
+        run(tiny_store(), tiny_config(), start=other)
+    with pytest.raises(ConfigError, match="start must be a Space"):
+        run(tiny_store(), tiny_config(), start="runs/space")
+
+
+def test_a_run_resumes_from_its_own_start_only(tmp_path: Path) -> None:
+    first, second = (run(tiny_store(), tiny_config(epochs=1, seed=seed)).space for seed in (0, 1))
+    whole = run(tiny_store(), tiny_config(), start=first)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", on_step=stop_at(9))
+    for other in (second, None):
+        with pytest.raises(CheckpointError, match="was made from the space with weights of sha256"):
+            run(tiny_store(), tiny_config(), start=other, out=tmp_path / "run", resume="must")
+    result = run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", resume="must")
+    assert digest_of(result) == digest_of(whole)
+    assert len(result.space.metadata["start"]["weights"]) == 64
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), tiny_config(), out=tmp_path / "plain", on_step=stop_at(9))
+    with pytest.raises(CheckpointError, match="from random weights, this run begins from the space"):
+        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "plain", resume="must")
+
+
+def test_the_command_line_does_not_pretend_to_repeat_a_continued_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    EmbeddingStore.write(
+        tmp_path / "data", {"a": np.random.default_rng(0).normal(size=(9, 3)), "b": np.ones((9, 2))}, split=[0] * 9
+    )
+    store = EmbeddingStore.open(tmp_path / "data")
+    config = tiny_config(epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = run(store, config).space
+        run(store, config, start=first, out=tmp_path / "run")
+    assert main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")]) == 2
+    assert "continued from another space" in capsys.readouterr().err
