@@ -115,7 +115,7 @@ def holder_of_rows(
 
 def exact_numbers(counts: list[int]) -> int:
     """How many kernel values the `exact` estimator forms for sets of these sizes."""
-    return math.prod(counts) + sum(count ** len(counts) for count in counts)
+    return math.prod(counts) + sum(math.prod([count] * len(counts)) for count in counts)
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
