@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unialign.diagnostics._border import unit_pair
 from unialign.embeddings import as_dense
 from unialign.errors import ShapeError
-from unialign.metrics._rows import unit_rows
 
 __all__ = ["modality_gap", "modality_gap_debiased", "true_pair_cosine", "true_pair_cosines"]
 
@@ -27,7 +27,7 @@ def modality_gap(x: Any, y: Any) -> Tensor:
         ShapeError: empty, not 2-D, or widths differ.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
     """
-    x_ND, y_ND = _both(x, y, paired=False)
+    x_ND, y_ND = unit_pair(x, y, paired=False)
     gap: Tensor = torch.linalg.vector_norm(x_ND.mean(0) - y_ND.mean(0))
     return gap
 
@@ -50,7 +50,7 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
     Raises:
         ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N or fewer than two items.
     """
-    x_ND, y_ND = _both(x, y, paired=True)
+    x_ND, y_ND = unit_pair(x, y, paired=True)
     items = len(x_ND)
     if items < 2:
         raise ShapeError("the debiased modality gap needs at least two items, got one")
@@ -77,14 +77,5 @@ def true_pair_cosines(x: Any, y: Any) -> Tensor:
     Raises:
         ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N.
     """
-    x_ND, y_ND = _both(x, y, paired=True)
+    x_ND, y_ND = unit_pair(x, y, paired=True)
     return (x_ND * y_ND).sum(1)
-
-
-def _both(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
-    if x_ND.shape[1] != y_ND.shape[1]:
-        raise ShapeError(f"'x' is {x_ND.shape[1]} wide, 'y' is {y_ND.shape[1]}; both must be embeddings in one space")
-    if paired and len(x_ND) != len(y_ND):
-        raise ShapeError(f"'x' has {len(x_ND)} rows, 'y' has {len(y_ND)}; row i of both must be the same item")
-    return x_ND, y_ND.to(x_ND.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from unialign.embeddings import Batch
 from unialign.functional._density import log_densities, log_mean_exp
 
-__all__ = ["Estimator", "exact_numbers", "holder_of_rows", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
+__all__ = ["Estimator", "exact_sizes", "holder_of_rows", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
 
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
@@ -113,9 +113,9 @@ def holder_of_rows(
     return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
 
 
-def exact_numbers(counts: list[int]) -> int:
-    """How many kernel values the `exact` estimator forms for sets of these sizes."""
-    return math.prod(counts) + sum(math.prod([count] * len(counts)) for count in counts)
+def exact_sizes(counts: list[int]) -> list[int]:
+    """How many kernel values each integral of the `exact` estimator forms, for sets of these sizes."""
+    return [math.prod(counts), *(math.prod([count] * len(counts)) for count in counts)]
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
