@@ -14,7 +14,7 @@ from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import arccos_squared
+from unialign.functional._kernels import arccos_squared, distance_power
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 
@@ -58,9 +58,17 @@ def alignment(
 
 
 def unit_alignment(
-    batch: Batch, *, anchor: str, distance: Distance = "euclidean", stop_gradient: StopGradient = "none"
+    batch: Batch,
+    *,
+    anchor: str,
+    distance: Distance = "euclidean",
+    stop_gradient: StopGradient = "none",
+    alpha: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """`alignment` without scale of a validated batch; also says whether any pair exists."""
+    """`alignment` without scale of a validated batch; also says whether any pair exists.
+
+    `alpha` >= 1 is the exponent of the distance: the mean of |x - y|^alpha (Wang & Isola 2020).
+    """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":
         if stop_gradient != "none":
@@ -84,5 +92,6 @@ def unit_alignment(
         square_PB = arccos_squared((x_PBD * y_PBD).sum(-1))
     else:
         square_PB = ((x_PBD - y_PBD) ** 2).sum(-1)
+    power_PB = distance_power(square_PB, alpha)
     count = pairs_PB.sum()
-    return torch.where(pairs_PB, square_PB, 0.0).sum() / count.clamp(min=1), count > 0
+    return torch.where(pairs_PB, power_PB, 0.0).sum() / count.clamp(min=1), count > 0

@@ -6,7 +6,7 @@ Shapes: `B` items.
 import torch
 from torch import Tensor
 
-__all__ = ["contrast_keys", "symmetric_contrast"]
+__all__ = ["contrast_keys", "row_log_partitions", "symmetric_contrast"]
 
 
 def contrast_keys(present_B: Tensor, ids_B: Tensor | None) -> Tensor:
@@ -16,6 +16,14 @@ def contrast_keys(present_B: Tensor, ids_B: Tensor | None) -> Tensor:
         same_BB = ids_B[:, None] == ids_B[None, :]
         keys_BB = keys_BB & (~same_BB | torch.eye(len(ids_B), dtype=torch.bool, device=ids_B.device))
     return keys_BB
+
+
+def row_log_partitions(logits_BB: Tensor, keys_BB: Tensor) -> tuple[Tensor, Tensor]:
+    """log sum_k exp(logit_ik) over the keys of each row, finite but without meaning in rows that may not see their own
+    key (absent items), and the mask of the other rows."""
+    rows_B = keys_BB.diagonal()
+    # A row without keys keeps all its (finite) logits, so that its unused log-sum-exp has no NaN gradient.
+    return torch.logsumexp(torch.where(keys_BB | ~rows_B[:, None], logits_BB, -torch.inf), 1), rows_B
 
 
 def symmetric_contrast(logits_BB: Tensor, keys_BB: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -35,9 +43,7 @@ def symmetric_contrast(logits_BB: Tensor, keys_BB: Tensor, *, label_smoothing: f
 
 
 def _contrast(logits_BB: Tensor, keys_BB: Tensor, label_smoothing: float) -> Tensor:
-    rows_B = keys_BB.diagonal()
-    # A row without keys keeps all its (finite) logits, so that its unused log-sum-exp has no NaN gradient.
-    logz_B = torch.logsumexp(torch.where(keys_BB | ~rows_B[:, None], logits_BB, -torch.inf), 1)
+    logz_B, rows_B = row_log_partitions(logits_BB, keys_BB)
     loss_B = logz_B - logits_BB.diagonal()
     if label_smoothing > 0:
         keys_per_row_B = keys_BB.sum(1).clamp(min=1)

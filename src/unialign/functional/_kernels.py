@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = [
     "Kernel",
     "arccos_squared",
+    "distance_power",
     "log_kernel",
     "matched_alignment_scale",
 ]
@@ -55,3 +56,11 @@ def arccos_squared(cosine: Tensor) -> Tensor:
     series = u * (2 + u * (1 / 3 + u * (4 / 45 + u / 35)))
     angle = torch.acos(torch.where(near, 0.0, cosine).clamp(min=-1 + margin))
     return torch.where(near, series, angle * angle)
+
+
+def distance_power(square: Tensor, alpha: float) -> Tensor:
+    """|x - y|^alpha from |x - y|^2, with gradient 0, not infinity, where the points coincide; alpha >= 1."""
+    if alpha == 2:
+        return square
+    apart = square > 0
+    return torch.where(apart, torch.where(apart, square, 1.0) ** (alpha / 2), 0.0)

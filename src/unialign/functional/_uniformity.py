@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
-from unialign.embeddings import make_batch
+from unialign.embeddings import Batch, make_batch
 from unialign.errors import ShapeError
 from unialign.functional._kernels import Kernel, log_kernel
 
-__all__ = ["Reduction", "row_log_means", "uniformity", "unit_uniformity"]
+__all__ = [
+    "Reduction",
+    "log_potential",
+    "modality_log_potentials",
+    "row_log_means",
+    "uniformity",
+    "unit_uniformity",
+]
 
 Reduction = Literal["mean_log", "outer_log"]
 
@@ -92,6 +99,26 @@ def unit_uniformity(
     masked_B = torch.where(count > 0, masked_B, z_BD.new_zeros(()))
     value = (torch.logsumexp(masked_B, 0) - torch.log(count.clamp(min=1).to(z_BD.dtype))) / order
     return torch.where(count > 0, value, z_BD.new_zeros(())), count > 0
+
+
+def log_potential(z_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None) -> tuple[Tensor, Tensor]:
+    """log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
+
+    It is the `clip` kernel at tau = 1 / (2 t) with the log outside.
+    """
+    return unit_uniformity(
+        z_BD, kernel="clip", temperature=1 / (2 * t), reduction="outer_log", present_B=present_B, ids_B=ids_B
+    )
+
+
+def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
+    """`log_potential` of each modality where it is defined, by name."""
+    values = {}
+    for m, name in enumerate(batch.names):
+        value, defined = log_potential(batch.z_MBD[m], t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B)
+        if bool(defined):
+            values[name] = value
+    return values
 
 
 def row_log_means(

@@ -66,9 +66,7 @@ class GRAM(Objective):
     def settings(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
-            "temperature": self.temperature.initial,
-            "temperature_mode": self.temperature.mode,
-            "temperature_bounds": list(self.temperature.bounds),
+            **self.temperature.settings(),
             "label_smoothing": self.label_smoothing,
             "eps": self.eps,
         }

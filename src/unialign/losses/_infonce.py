@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import Objective, Term, mean_terms
 from unialign.losses._pairs import check_pair_anchor, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature, TemperatureMode
 
@@ -57,14 +57,12 @@ class InfoNCE(Objective):
     def terms(self, batch: Batch) -> dict[str, Term]:
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
         values = pair_contrasts(batch, pairs, temperature=self.temperature(), label_smoothing=self.label_smoothing)
-        return {name: Term(value, 1 / len(values)) for name, value in values.items()}
+        return mean_terms(values)
 
     def settings(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
             "pairs": self.pairs,
-            "temperature": self.temperature.initial,
-            "temperature_mode": self.temperature.mode,
-            "temperature_bounds": list(self.temperature.bounds),
+            **self.temperature.settings(),
             "label_smoothing": self.label_smoothing,
         }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unialign.embeddings import Batch, make_batch
 
-__all__ = ["LossOutput", "Objective", "Term", "weighted_sum"]
+__all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,8 @@ def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
     for term in terms.values():
         total = total + term.weight * term.value
     return total
+
+
+def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, Term]:
+    """Terms that together contribute `weight` times the mean of the values; none of nothing or at weight 0."""
+    return {name: Term(value, weight / len(values)) for name, value in values.items() if weight != 0}

@@ -3,25 +3,24 @@
 Shapes: `M` modalities, `B` items.
 """
 
-import math
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
+from unialign._checks import check_choice
 from unialign.embeddings import Batch
-from unialign.errors import ConfigError
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
+from unialign.functional._cross import cross_log_partition
 from unialign.functional._kernels import Kernel, matched_alignment_scale
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._pairs import modality_pairs
 from unialign.losses._presets import PRESETS
+from unialign.losses._unialign_checks import Weighting, check_unialign
 
 __all__ = ["UniAlign"]
-
-Weighting = Literal["mean", "sum", "infonce_matched", "mean_of_others"]
 
 
 class UniAlign(Objective):
@@ -40,7 +39,13 @@ class UniAlign(Objective):
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, what the Hölder divergence contains.
         weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
             anchor 1/2, others 1 / (2 (M - 1)) · `mean_of_others`: the mean without the anchor.
-        uniformity_weight: lambda_uni. Below about 0.1 of `balanced` the space collapses.
+        partition_mix: beta in [0, 1], ours. The repulsion is beta times the uniformities inside the modalities plus
+            1 - beta times the mean over the alignment's pairs of InfoNCE's log partition between the two modalities:
+            1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], the own positive included. 1 is
+            UniAlign; 0 with `clip`, `"matched"` and unit weights is InfoNCE exactly, if every modality is present. A
+            pair uses the rows that have both modalities. Below 1 it needs an anchor with pairs, `mean` or
+            `infonce_matched` weights, `mean_log`, no stopped gradient, and one geometry for kernel and distance.
+        uniformity_weight: lambda_uni, of both partitions. Below about 0.1 of `balanced` the space collapses.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
         distance: `euclidean` or `geodesic` distance of true pairs.
@@ -63,6 +68,7 @@ class UniAlign(Objective):
         temperature: float | None = None,
         reduction: Reduction | None = None,
         weighting: Weighting | None = None,
+        partition_mix: float = 1.0,
         uniformity_weight: float = 1.0,
         alignment_weight: float = 1.0,
         alignment_scale: float | Literal["matched"] | None = None,
@@ -86,6 +92,7 @@ class UniAlign(Objective):
         self.temperature: float = choose("temperature", temperature)
         self.reduction = reduction
         self.weighting: Weighting = choose("weighting", weighting)
+        self.partition_mix = partition_mix
         self.uniformity_weight, self.alignment_weight = uniformity_weight, alignment_weight
         self.alignment_scale: float | Literal["matched"] = choose("alignment_scale", alignment_scale)
         self.distance: Distance = choose("distance", distance)
@@ -94,13 +101,15 @@ class UniAlign(Objective):
         self.centroid_temperature = centroid_temperature
         self.volume_weight: float = choose("volume_weight", volume_weight)
         self.volume_eps = volume_eps
-        self._check()
+        check_unialign(self.settings())
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        return self._uniformity_terms(batch) | self._alignment_terms(batch) | self._tuple_terms(batch)
+        repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
+        return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
     def _uniformity_terms(self, batch: Batch) -> dict[str, Term]:
-        if self.uniformity_weight == 0:
+        weight = self.partition_mix * self.uniformity_weight
+        if weight == 0:
             return {}
         values: dict[str, Tensor] = {}
         for m, name in enumerate(batch.names):
@@ -118,7 +127,7 @@ class UniAlign(Objective):
             if bool(defined):
                 values[name] = value
         return {
-            f"uniformity/{name}": Term(value, self.uniformity_weight * self._modality_weight(name, batch, len(values)))
+            f"uniformity/{name}": Term(value, weight * self._modality_weight(name, batch, len(values)))
             for name, value in values.items()
         }
 
@@ -128,6 +137,24 @@ class UniAlign(Objective):
         if self.weighting == "infonce_matched":
             return 0.5 if name == self.anchor else 0.5 / (len(batch.names) - 1)
         return 1 / defined
+
+    def _partition_terms(self, batch: Batch) -> dict[str, Term]:
+        weight = (1 - self.partition_mix) * self.uniformity_weight
+        if weight == 0:
+            return {}
+        values: dict[str, Tensor] = {}
+        for m, n in modality_pairs(batch, self.anchor):
+            value, defined = cross_log_partition(
+                batch.z_MBD[m],
+                batch.z_MBD[n],
+                kernel=self.kernel,
+                temperature=self.temperature,
+                present_B=batch.present_MB[m] & batch.present_MB[n],
+                ids_B=batch.ids_B,
+            )
+            if bool(defined):
+                values[f"partition/{batch.names[m]}-{batch.names[n]}"] = value
+        return mean_terms(values, weight)
 
     def _alignment_terms(self, batch: Batch) -> dict[str, Term]:
         value, defined = unit_alignment(
@@ -170,6 +197,7 @@ class UniAlign(Objective):
             "temperature": self.temperature,
             "reduction": self.reduction,
             "weighting": self.weighting,
+            "partition_mix": self.partition_mix,
             "uniformity_weight": self.uniformity_weight,
             "alignment_weight": self.alignment_weight,
             "alignment_scale": self.alignment_scale,
@@ -180,31 +208,3 @@ class UniAlign(Objective):
             "volume_weight": self.volume_weight,
             "volume_eps": self.volume_eps,
         }
-
-    def _check(self) -> None:
-        check_text("anchor", self.anchor)
-        check_temperature(self.temperature)
-        if self.centroid_temperature is not None:
-            check_temperature(self.centroid_temperature, "centroid_temperature")
-        for option, allowed in (
-            ("kernel", get_args(Kernel)),
-            ("reduction", (None, *get_args(Reduction))),
-            ("weighting", get_args(Weighting)),
-            ("distance", get_args(Distance)),
-            ("stop_gradient", get_args(StopGradient)),
-        ):
-            check_choice(option, getattr(self, option), allowed)
-        for option in ("uniformity_weight", "alignment_weight", "centroid_weight", "volume_weight"):
-            check_nonnegative(option, getattr(self, option))
-        if self.volume_eps is not None:
-            check_nonnegative("volume_eps", self.volume_eps)
-        if not isinstance(self.alignment_scale, str) or self.alignment_scale != "matched":
-            check_number(
-                "alignment_scale", self.alignment_scale, "'matched' or a positive number", lambda x: 0 < x < math.inf
-            )
-        if self.anchor == "all" and self.stop_gradient == "target":
-            raise ConfigError("stop_gradient='target' needs a target: an anchor modality or 'centroid', not 'all'")
-        if self.anchor in ("all", "centroid") and self.weighting in ("infonce_matched", "mean_of_others"):
-            raise ConfigError(
-                f"weighting={self.weighting!r} singles out the anchor, but anchor={self.anchor!r} is no modality"
-            )

@@ -14,6 +14,7 @@ from unialign.functional.reference._rows import Ids, Rows, mean, tuple_of
 __all__ = [
     "alignment",
     "centroids",
+    "cross_partitions",
     "cross_volumes",
     "gram",
     "gram_volumes",
@@ -166,6 +167,24 @@ def infonce(
     return mean(losses)
 
 
+def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
+    """Mean over the anchor's pairs, or over all, of InfoNCE's log partitions in both directions; None without a row."""
+    names, values = list(rows), []
+    for m, n in [(m, n) for m in names for n in names if names.index(m) < names.index(n)]:
+        both = [
+            (i, x, y) for i, (x, y) in enumerate(zip(rows[m], rows[n], strict=True)) if x is not None and y is not None
+        ]
+        if anchor not in ("all", m, n) or not both:
+            continue
+        logs = []
+        for i, x, y in both:
+            keys = [(u, v) for k, u, v in both if k == i or ids is None or ids[k] != ids[i]]
+            logs.append(torch.logsumexp(torch.stack([log_kernel(x, v, kernel, tau) for _, v in keys]), 0))
+            logs.append(torch.logsumexp(torch.stack([log_kernel(y, u, kernel, tau) for u, _ in keys]), 0))
+        values.append(mean(logs))
+    return mean(values) if values else None
+
+
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
     """Contrast of volumes over the items with the anchor and another modality (decision 5)."""
     items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
@@ -183,6 +202,7 @@ def unialign(
     temperature: float,
     reduction: str | None,
     weighting: str,
+    partition_mix: float,
     uniformity_weight: float,
     alignment_weight: float,
     alignment_scale: float | str,
@@ -207,7 +227,11 @@ def unialign(
         weight = 1.0 if weighting == "sum" else 1 / len(spreads)
         if weighting == "infonce_matched":
             weight = 1 / 2 if m == anchor else 1 / (2 * (len(rows) - 1))
-        total = total + uniformity_weight * weight * value
+        total = total + partition_mix * uniformity_weight * weight * value
+
+    partitions = cross_partitions(rows, anchor=anchor, kernel=kernel, tau=temperature, ids=ids)
+    if partition_mix < 1 and partitions is not None:
+        total = total + (1 - partition_mix) * uniformity_weight * partitions
 
     matched = {"clip": 1 / (2 * temperature), "wang_isola": 2.0}.get(kernel, 1 / (2 * temperature**2))
     scale = matched if isinstance(alignment_scale, str) else alignment_scale

@@ -1,0 +1,81 @@
+"""A number, or a parameter that is learnt inside bounds."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from unialign._checks import check_number, check_temperature
+from unialign.errors import ConfigError
+
+__all__ = ["Bounded", "Mode", "Spacing"]
+
+Mode = Literal["fixed", "learnable"]
+Spacing = Literal["log", "linear"]
+
+
+class Bounded(nn.Module):
+    """initial * exp(shift) for `log` spacing, initial + shift for `linear`; the shift is learnt, clamped to the bounds.
+
+    The parameter starts at 0, so the initial value is exact in every dtype.
+
+    Args:
+        option: what messages call it, such as `temperature`; its bounds are `<option>_bounds`.
+        initial: value at the start; positive for `log` spacing.
+        mode: `fixed`, or `learnable`.
+        bounds: lowest and highest value of the learnable mode.
+        spacing: `log` or `linear`.
+    """
+
+    def __init__(
+        self, option: str, initial: float, *, mode: Mode, bounds: tuple[float, float], spacing: Spacing
+    ) -> None:
+        super().__init__()
+        self.spacing: Spacing = spacing
+        self._check_value(initial, option)
+        if not (isinstance(bounds, list | tuple) and len(bounds) == 2):
+            raise ConfigError(f"{option}_bounds must be two numbers, lowest and highest, got {bounds!r}")
+        low, high = bounds
+        self._check_value(low, f"{option}_bounds[0]")
+        self._check_value(high, f"{option}_bounds[1]")
+        if mode == "learnable" and not low <= initial <= high:
+            raise ConfigError(f"{option} {initial} is outside its bounds ({low}, {high})")
+        self.option, self.initial, self.mode = option, float(initial), mode
+        self.bounds = (float(low), float(high))
+        if mode == "learnable":
+            self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self) -> Tensor | float:
+        if self.mode == "fixed":
+            return self.initial
+        # In place, before it enters the graph: inside the graph a clamp has no gradient to lead back from a bound.
+        with torch.no_grad():
+            self.shift.clamp_(*(self._shift_to(bound) for bound in self.bounds))
+        return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """The current value as a number."""
+        return float(self())
+
+    @torch.no_grad()
+    def at_bound(self) -> Literal["low", "high"] | None:
+        """Which bound a learnable value sits at: `low`, `high`, or None."""
+        if self.mode == "fixed":
+            return None
+        self()  # clamps
+        shift, (low, high) = float(self.shift), (self._shift_to(bound) for bound in self.bounds)
+        near = 1e-4 if self.spacing == "log" else 1e-4 * (high - low)
+        if shift <= low + near:
+            return "low"
+        return "high" if shift >= high - near else None
+
+    def _shift_to(self, value: float) -> float:
+        return math.log(value / self.initial) if self.spacing == "log" else value - self.initial
+
+    def _check_value(self, value: float, option: str) -> None:
+        if self.spacing == "log":
+            check_temperature(value, option)
+        else:
+            check_number(option, value, "a finite number", math.isfinite)

@@ -1,0 +1,97 @@
+"""CS-Aligner: InfoNCE for pairs, a divergence for distributions (Yin et al., arXiv 2502.17028)."""
+
+from typing import Any, ClassVar, Literal, get_args
+
+from torch import Tensor
+
+from unialign._checks import check_choice, check_nonnegative, check_temperature
+from unialign.embeddings import Batch
+from unialign.functional._density import median_bandwidth_of
+from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._pairs import Pair, check_pair_anchor, modality_pairs, pair_contrasts
+from unialign.losses._temperature import Temperature, TemperatureMode
+
+__all__ = ["CSAligner"]
+
+Divergence = Literal["cauchy_schwarz", "mmd", "holder"]
+
+
+class CSAligner(Objective):
+    """contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS (arXiv 2502.17028).
+
+    D_CS compares two distributions and needs no pairing: a pair of modalities enters it when each has rows, even if no
+    item has both. The paper has one pair of modalities; the mean over pairs is ours. It gives lambda = 1 but, as far as
+    is known, neither bandwidth nor temperature: the median rule and CLIP's 0.07 are ours.
+
+    Args:
+        anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
+        temperature, temperature_mode, temperature_bounds: of InfoNCE, see `InfoNCE`.
+        contrast_weight: 0 leaves the divergence alone, which any two unpaired models can satisfy.
+        divergence_weight: lambda, 1 as published.
+        divergence: `cauchy_schwarz`, as published · `mmd`: the biased MMD^2 of each pair · `holder`: the pooled Hölder
+            divergence of all modalities at once, whatever the anchor.
+        bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`: the median distance of two
+            rows of the batch, over all modalities, taken as a constant in the gradient.
+    """
+
+    name: ClassVar[str] = "cs_aligner"
+
+    def __init__(
+        self,
+        anchor: str = "all",
+        *,
+        temperature: float = 0.07,
+        temperature_mode: TemperatureMode = "fixed",
+        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        contrast_weight: float = 1.0,
+        divergence_weight: float = 1.0,
+        divergence: Divergence = "cauchy_schwarz",
+        bandwidth: float | Literal["median"] = "median",
+    ) -> None:
+        super().__init__()
+        check_pair_anchor(anchor, self.name)
+        check_nonnegative("contrast_weight", contrast_weight)
+        check_nonnegative("divergence_weight", divergence_weight)
+        check_choice("divergence", divergence, get_args(Divergence))
+        if isinstance(bandwidth, str):
+            check_choice("bandwidth", bandwidth, ("median",))
+        else:
+            check_temperature(bandwidth, "bandwidth")
+        self.anchor, self.divergence = anchor, divergence
+        self.contrast_weight, self.divergence_weight = float(contrast_weight), float(divergence_weight)
+        self.bandwidth: float | Literal["median"] = bandwidth
+        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        pairs = modality_pairs(batch, self.anchor)
+        terms: dict[str, Term] = {}
+        if self.contrast_weight != 0:
+            terms = mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
+        if self.divergence_weight != 0:
+            terms |= mean_terms(self._divergences(batch, pairs), self.divergence_weight)
+        return terms
+
+    def _divergences(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
+        rows = [batch.z_MBD[m, batch.present_MB[m]] for m in range(len(batch.names))]
+        bandwidth = median_bandwidth_of(rows) if self.bandwidth == "median" else self.bandwidth
+        if self.divergence == "holder":
+            if sum(len(z_ND) > 0 for z_ND in rows) < 2:
+                return {}
+            return {"divergence": unit_holder(batch, bandwidth=bandwidth, estimator="pooled", reference=None)}
+        measure = unit_cauchy_schwarz if self.divergence == "cauchy_schwarz" else unit_mmd2
+        return {
+            f"divergence/{batch.names[m]}-{batch.names[n]}": measure(rows[m], rows[n], bandwidth=bandwidth)
+            for m, n in pairs
+            if len(rows[m]) > 0 and len(rows[n]) > 0
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "anchor": self.anchor,
+            **self.temperature.settings(),
+            "contrast_weight": self.contrast_weight,
+            "divergence_weight": self.divergence_weight,
+            "divergence": self.divergence,
+            "bandwidth": self.bandwidth,
+        }

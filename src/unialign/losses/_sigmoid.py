@@ -1,0 +1,137 @@
+"""The pairwise sigmoid loss of SigLIP (Zhai et al. 2023), over pairs of modalities."""
+
+from itertools import combinations
+from typing import Any, ClassVar, Literal, cast, get_args
+
+from torch import Tensor, nn
+
+from unialign._checks import check_choice
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError
+from unialign.functional._contrast import contrast_keys
+from unialign.functional._sigmoid import sigmoid_contrast
+from unialign.losses._bounded import Bounded, Mode
+from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._pairs import check_pair_anchor, modality_pairs
+
+__all__ = ["Sigmoid"]
+
+Sharing = Literal["shared", "per_pair"]
+
+
+class Sigmoid(Objective):
+    """-(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others (SigLIP, Eq. 1).
+
+    The mean over pairs of modalities; SigLIP itself has one. A pair uses the B rows that have both modalities, and
+    leaves the mean without any; items with equal ids are no negatives and leave the sum.
+
+    Args:
+        anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
+        scale: start 10, bias: start -10, as published. At -10 nearly every pair begins as a "no", as in a batch of
+            22,000; for small batches -log(B - 1) is the balanced start.
+        parameters: `learnable`, as published, or `fixed`.
+        scale_bounds, bias_bounds: what they are held within. Published is none; released models end near 112.
+        sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
+        modalities: names of all modalities, for `per_pair`.
+    """
+
+    name: ClassVar[str] = "sigmoid"
+
+    def __init__(
+        self,
+        anchor: str = "all",
+        *,
+        scale: float = 10.0,
+        bias: float = -10.0,
+        parameters: Mode = "learnable",
+        scale_bounds: tuple[float, float] = (1.0, 200.0),
+        bias_bounds: tuple[float, float] = (-50.0, 50.0),
+        sharing: Sharing = "shared",
+        modalities: list[str] | tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        check_pair_anchor(anchor, self.name)
+        check_choice("parameters", parameters, get_args(Mode))
+        check_choice("sharing", sharing, get_args(Sharing))
+        self.anchor, self.parameters_mode, self.sharing = anchor, parameters, sharing
+        self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
+        if sharing == "shared" and modalities is not None:
+            raise ConfigError("modalities is for sharing='per_pair' only; leave it out, or share per pair")
+        self.logits = nn.ModuleList(
+            _Logit(scale, bias, parameters, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
+        )
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        values = {}
+        for m, n in modality_pairs(batch, self.anchor):
+            present_B = batch.present_MB[m] & batch.present_MB[n]
+            logit = self._logit(batch.names[m], batch.names[n])
+            if bool(present_B.any()):
+                scale, bias = logit()
+                values[f"sigmoid/{batch.names[m]}-{batch.names[n]}"] = sigmoid_contrast(
+                    batch.z_MBD[m] @ batch.z_MBD[n].mT * scale + bias, contrast_keys(present_B, batch.ids_B)
+                )
+        return mean_terms(values)
+
+    def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
+        """The current scale and bias; for `per_pair` those of two modalities."""
+        logit = self._logit(first, second)
+        return logit.scale.value(), logit.bias.value()
+
+    def _pairs(self) -> list[frozenset[str]]:
+        pairs = [frozenset(pair) for pair in combinations(self.modalities or (), 2)]
+        return [pair for pair in pairs if self.anchor == "all" or self.anchor in pair]
+
+    def _logit(self, first: str | None = None, second: str | None = None) -> "_Logit":
+        place = 0
+        if self.modalities is not None:
+            pairs = self._pairs()
+            if {first, second} not in pairs:
+                raise ConfigError(
+                    f"sigmoid has no scale and bias for the pair {first!r}, {second!r}; it was made with "
+                    f"modalities={list(self.modalities)} and anchor={self.anchor!r}"
+                )
+            place = pairs.index(frozenset((str(first), str(second))))
+        return cast(_Logit, self.logits[place])
+
+    def settings(self) -> dict[str, Any]:
+        logit = cast(_Logit, self.logits[0])
+        return {
+            "anchor": self.anchor,
+            "scale": logit.scale.initial,
+            "bias": logit.bias.initial,
+            "parameters": self.parameters_mode,
+            "scale_bounds": list(logit.scale.bounds),
+            "bias_bounds": list(logit.bias.bounds),
+            "sharing": self.sharing,
+            "modalities": None if self.modalities is None else list(self.modalities),
+        }
+
+
+class _Logit(nn.Module):
+    """scale and bias of the logits of one pair of modalities."""
+
+    def __init__(
+        self,
+        scale: float,
+        bias: float,
+        mode: Mode,
+        scale_bounds: tuple[float, float],
+        bias_bounds: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        self.scale = Bounded("scale", scale, mode=mode, bounds=scale_bounds, spacing="log")
+        self.bias = Bounded("bias", bias, mode=mode, bounds=bias_bounds, spacing="linear")
+
+    def forward(self) -> tuple[Tensor | float, Tensor | float]:
+        return self.scale(), self.bias()
+
+
+def _check_modalities(modalities: Any, anchor: str) -> tuple[str, ...]:
+    if not (isinstance(modalities, list | tuple) and all(isinstance(name, str) for name in modalities)):
+        raise ConfigError(f"sharing='per_pair' needs modalities=[names of all modalities], got {modalities!r}")
+    if len(set(modalities)) != len(modalities) or len(modalities) < 2:
+        raise ConfigError(f"modalities must be at least 2 different names, got {list(modalities)}")
+    if anchor != "all" and anchor not in modalities:
+        raise ConfigError(f"anchor {anchor!r} is none of modalities={list(modalities)}")
+    return tuple(modalities)
