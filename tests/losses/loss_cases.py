@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unialign import losses
 from unialign.functional import reference
+from unialign.functional._multilinear import draw_permutations
 from unialign.losses import Objective, create
 
 # name, options; the anchor m0 is there in every batch.
@@ -32,16 +33,21 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "infonce-learnable": ("infonce", {"anchor": "m0", "temperature_mode": "learnable"}),
     "gram": ("gram", {"anchor": "m0", "eps": 1e-4}),
     "gram-fixed": ("gram", {"anchor": "m0", "temperature": 0.3, "temperature_mode": "fixed", "label_smoothing": 0.0}),
+    "triangle": ("triangle", {"anchor": "m0", "eps": 1e-4}),
+    "triangle-squared": ("triangle", {"anchor": "m0", "form": "squared", "temperature_mode": "fixed"}),
+    "symile": ("symile", {"negatives": "all", "temperature": 0.05}),
+    "symile-sampled": ("symile", {"temperature": 0.05, "temperature_mode": "fixed"}),
+    "pmrl": ("pmrl", {"intra_temperature": 0.05}),
 }
 
 # Objectives whose formula allows one number of modalities only.
-MODALITIES: dict[str, int] = {}
+MODALITIES: dict[str, int] = {"triangle": 3}
 # Objectives that use complete items only: an absent modality leaves them nothing.
-COMPLETE_ONLY: set[str] = set()
+COMPLETE_ONLY = {"triangle", "symile"}
 # Cases whose negatives are drawn: another order of items or modalities has other negatives.
-DRAWN: set[str] = set()
+DRAWN = {"symile-sampled"}
 # Objectives that compare all M-tuples of items: B^M of them.
-EXPONENTIAL: set[str] = set()
+EXPONENTIAL = {"symile"}
 
 
 def make_objective(case: str, **options: Any) -> Objective:
@@ -158,8 +164,38 @@ def _gram(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> 
     return reference.gram(rows, anchor=s["anchor"], tau=s["temperature"], label_smoothing=smoothing, eps=eps, ids=ids)
 
 
+def _triangle(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    return reference.triangle(
+        rows,
+        anchor=s["anchor"],
+        form=s["form"],
+        tau=s["temperature"],
+        label_smoothing=s["label_smoothing"],
+        eps=1e-14 if s["eps"] is None else s["eps"],
+        ids=ids,
+    )
+
+
+def _symile(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    if s["negatives"] == "all":
+        return reference.symile_all(rows, tau=s["temperature"], ids=ids)
+    complete = sum(all(x is not None for x in item) for item in zip(*rows.values(), strict=True))
+    drawn = draw_permutations(len(rows), complete, seed=s["seed"], draw=0)
+    return reference.symile_sampled(rows, tau=s["temperature"], permutations=drawn.tolist(), ids=ids)
+
+
+def _pmrl(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    return reference.pmrl(rows, intra=s["intra_temperature"], inter=s["inter_temperature"], ids=ids)
+
+
 TWINS: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]] = {
     "unialign": _unialign,
     "infonce": _infonce,
     "gram": _gram,
+    "triangle": _triangle,
+    "symile": _symile,
+    "pmrl": _pmrl,
 }

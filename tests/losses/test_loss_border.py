@@ -117,11 +117,16 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     ),
     "infonce": ("temperature", "label_smoothing"),
     "gram": ("temperature", "label_smoothing", "eps"),
+    "triangle": ("temperature", "label_smoothing", "eps"),
+    "symile": ("temperature", "seed", "max_bytes"),
+    "pmrl": ("intra_temperature", "inter_temperature"),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "unialign": ("anchor", "preset", "kernel", "reduction", "weighting", "distance", "stop_gradient"),
     "infonce": ("anchor", "pairs", "temperature_mode"),
     "gram": ("anchor", "temperature_mode"),
+    "triangle": ("anchor", "form", "temperature_mode"),
+    "symile": ("negatives", "temperature_mode"),
 }
 
 

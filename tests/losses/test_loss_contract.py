@@ -129,7 +129,7 @@ def test_state_of_a_learnt_temperature(case: str):
 
 
 # Objectives that own something beside a temperature.
-OWN_STATE: set[str] = set()
+OWN_STATE = {"symile-sampled"}
 
 
 @pytest.mark.parametrize("case", [c for c in OBJECTIVES if not learns_temperature(c) and c not in OWN_STATE])
@@ -181,6 +181,14 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("gram", {"anchor": "text", "temperature_bounds": [0.0, 1.0]}, "must be a positive finite number"),
     ("gram", {"anchor": "text", "eps": -1e-8}, "eps must be a finite number of at least 0"),
     ("gram", {"anchor": "text", "eps": float("nan")}, "eps must be a finite number of at least 0"),
+    ("triangle", {}, "triangle needs anchor="),
+    ("triangle", {"anchor": "centroid"}, "is no modality"),
+    ("triangle", {"anchor": "text", "form": "heron"}, "unknown form 'heron'; expected one of 'area', 'squared'"),
+    ("symile", {"anchor": "text"}, "symile has no option 'anchor'"),
+    ("symile", {"negatives": "some"}, "unknown negatives 'some'; expected one of 'sampled', 'all'"),
+    ("symile", {"seed": -1}, "seed must be an integer from 0"),
+    ("symile", {"max_bytes": 0}, "max_bytes must be an integer from 1 to"),
+    ("pmrl", {"inter_temperature": 0.0}, "inter_temperature must be a positive finite number"),
 ]
 
 

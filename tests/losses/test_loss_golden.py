@@ -9,12 +9,13 @@ from torch import Tensor
 
 from unialign.embeddings import make_batch
 from unialign.functional import reference
-from unialign.losses import GRAM, InfoNCE, Objective, UniAlign, create
+from unialign.losses import GRAM, PMRL, InfoNCE, Objective, Symile, Triangle, UniAlign, create
 
 PAPER = {"anchor": "z0", "preset": "paper", "temperature": 0.5}
 CORE = {"centroid_weight": 0.0, "volume_weight": 0.0}
 CLIP = {"kernel": "clip", "alignment_scale": 1.0}
 BALANCED = {"anchor": "z0", "preset": "balanced", "temperature": 0.5}
+TRIANGLE = {"anchor": "z0", "temperature": 0.5, "label_smoothing": 0.0}
 
 CASES: list[tuple[str, dict[str, Any], float]] = [
     ("infonce", {"anchor": "z0", "temperature": 0.5}, 0.4034555365),
@@ -25,6 +26,10 @@ CASES: list[tuple[str, dict[str, Any], float]] = [
     ("gram", {"anchor": "z0", "temperature": 0.07, "label_smoothing": 0.0}, 1.5126610799),
     ("gram", {"anchor": "z0", "temperature": 0.5}, 1.2174198476),
     ("gram", {"anchor": "z0", "temperature": 0.07}, 1.6932771104),
+    ("triangle", TRIANGLE, 1.0362587548),
+    ("triangle", TRIANGLE | {"form": "squared"}, 0.9621365203),
+    ("symile", {"negatives": "all", "temperature": 0.5}, 2.5811158019),
+    ("pmrl", {"intra_temperature": 0.1, "inter_temperature": 0.1}, 3.8429041e-05 + 4.0351924e-04),
     ("unialign", PAPER | CORE, -12.1663256044),
     ("unialign", PAPER, -16.2598234946),
     ("unialign", PAPER | CLIP | CORE, -6.3515003859),
@@ -82,6 +87,9 @@ def test_terms_are_unweighted_and_detached(golden: dict[str, Tensor]):
         (InfoNCE("z0"), {"contrast/z0-z1", "contrast/z0-z2"}),
         (InfoNCE(), {"contrast/z0-z1", "contrast/z0-z2", "contrast/z1-z2"}),
         (GRAM("z0"), {"volume_contrast"}),
+        (Triangle("z0"), {"area_contrast"}),
+        (Symile(), {"multilinear_contrast/z0", "multilinear_contrast/z1", "multilinear_contrast/z2"}),
+        (PMRL(), {"rank_one", "direction_contrast"}),
     ],
 )
 def test_term_names(golden: dict[str, Tensor], objective: Objective, expected: set[str]):

@@ -28,7 +28,8 @@ def test_order_of_items(case: str):
     torch.testing.assert_close(moved_gradients, {m: g[order] for m, g in gradients.items()}, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("case", OBJECTIVES)
+# Not of Symile: the product of three or more vectors depends on the basis.
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES if OBJECTIVES[case][0] != "symile"])
 def test_common_rotation(case: str):
     embeddings = draw_batch(2, 3, 6, 5)
     rotation, _ = torch.linalg.qr(draw_batch(3, 1, 5, 5)["m0"])

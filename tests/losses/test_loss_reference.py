@@ -36,6 +36,7 @@ def assert_like_reference(case: str, seed: int, shape: tuple[int, int, int], mas
 
 
 NEEDS_WIDTH = ["paper", "volume", "gram", "gram-fixed", "geodesic", "centroid", "centroid-still", "outer_log"]
+NEEDS_WIDTH += ["triangle", "pmrl"]
 
 
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if case not in NEEDS_WIDTH])

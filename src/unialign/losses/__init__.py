@@ -7,35 +7,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unialign.losses._presets import PRESETS
-from unialign.losses._registry import create, label, names, start
+from unialign.losses._registry import create, label, names, options, start
 
 if TYPE_CHECKING:
+    from unialign.losses._align_uniform import AlignUniform
+    from unialign.losses._cs_aligner import CSAligner
+    from unialign.losses._cua import CUA
     from unialign.losses._gram import GRAM
     from unialign.losses._infonce import InfoNCE
+    from unialign.losses._modgap import ModGap
     from unialign.losses._objective import LossOutput, Objective, Term, weighted_sum
+    from unialign.losses._pmrl import PMRL
+    from unialign.losses._sigmoid import Sigmoid
+    from unialign.losses._symile import Symile
+    from unialign.losses._triangle import Triangle
     from unialign.losses._unialign import UniAlign
 
 __all__ = [
+    "CUA",
     "GRAM",
+    "PMRL",
     "PRESETS",
+    "AlignUniform",
+    "CSAligner",
     "InfoNCE",
     "LossOutput",
+    "ModGap",
     "Objective",
+    "Sigmoid",
+    "Symile",
     "Term",
+    "Triangle",
     "UniAlign",
     "create",
     "label",
     "names",
+    "options",
     "start",
     "weighted_sum",
 ]
 
 _HOMES = {
+    "AlignUniform": "_align_uniform",
+    "CSAligner": "_cs_aligner",
+    "CUA": "_cua",
     "GRAM": "_gram",
     "InfoNCE": "_infonce",
     "LossOutput": "_objective",
+    "ModGap": "_modgap",
     "Objective": "_objective",
+    "PMRL": "_pmrl",
+    "Sigmoid": "_sigmoid",
+    "Symile": "_symile",
     "Term": "_objective",
+    "Triangle": "_triangle",
     "UniAlign": "_unialign",
     "weighted_sum": "_objective",
 }

@@ -10,7 +10,7 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "label", "names", "start"]
+__all__ = ["create", "label", "names", "options", "start"]
 
 Start = Literal["scratch", "contrastive"]
 
@@ -29,6 +29,16 @@ _OBJECTIVES = {
     "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE"),
     # Volumes are blind to sign: its authors continue a contrastively trained model.
     "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive"),
+    # An area is 0 where two corners coincide, wherever the third is: its authors continue a contrastive model as well.
+    "triangle": _Entry("_triangle", "Triangle", "Triangle", start="contrastive"),
+    "symile": _Entry("_symile", "Symile", "Symile"),
+    # Singular values are blind to sign, as volumes are.
+    "pmrl": _Entry("_pmrl", "PMRL", "PMRL", start="contrastive"),
+    "sigmoid": _Entry("_sigmoid", "Sigmoid", "Sigmoid"),
+    "cs_aligner": _Entry("_cs_aligner", "CSAligner", "CS-Aligner"),
+    "modgap": _Entry("_modgap", "ModGap", "ModGap"),
+    "cua": _Entry("_cua", "CUA", "CUA"),
+    "align_uniform": _Entry("_align_uniform", "AlignUniform", "Align+Uniform"),
 }
 
 
@@ -47,6 +57,19 @@ def start(name: str) -> Start:
     return _OBJECTIVES[name].start if name in _OBJECTIVES else "scratch"
 
 
+def options(name: str) -> tuple[str, ...]:
+    """Options of an objective, in the order of its constructor; this imports torch.
+
+    Example:
+        >>> options("infonce")[:2]
+        ('anchor', 'pairs')
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    return tuple(inspect.signature(_class(name)).parameters)
+
+
 def create(name: str, **options: Any) -> "Objective":
     """An objective by name.
 
@@ -57,9 +80,7 @@ def create(name: str, **options: Any) -> "Objective":
     Raises:
         ConfigError: unknown name, unknown option, or an option out of range.
     """
-    check_choice("objective", name, _OBJECTIVES)
-    entry = _OBJECTIVES[name]
-    objective: type[Objective] = getattr(import_module(f"unialign.losses.{entry.home}"), entry.attribute)
+    objective = _class(name)
     parameters = inspect.signature(objective).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown:
@@ -70,3 +91,10 @@ def create(name: str, **options: Any) -> "Objective":
     if isinstance(options.get("temperature_bounds"), list):
         options = options | {"temperature_bounds": tuple(options["temperature_bounds"])}
     return objective(**options)
+
+
+def _class(name: str) -> "type[Objective]":
+    check_choice("objective", name, _OBJECTIVES)
+    entry = _OBJECTIVES[name]
+    objective: type[Objective] = getattr(import_module(f"unialign.losses.{entry.home}"), entry.attribute)
+    return objective

@@ -7,6 +7,7 @@ fast functions, trust their input, and are differentiable, so that gradients can
 from unialign.functional.reference._core import (
     alignment,
     centroids,
+    cross_partitions,
     cross_volumes,
     gram,
     gram_volumes,
@@ -26,6 +27,7 @@ from unialign.functional.reference._densities import (
     median_bandwidth,
     mmd2,
 )
+from unialign.functional.reference._pairs import align_uniform, cs_aligner, cua, modgap, sigmoid
 from unialign.functional.reference._rows import Ids, Presence, Rows, mean, tuple_of, unit_rows
 from unialign.functional.reference._tuples import (
     cross_areas,
@@ -40,11 +42,15 @@ __all__ = [
     "Ids",
     "Presence",
     "Rows",
+    "align_uniform",
     "alignment",
     "cauchy_schwarz",
     "centroids",
     "cross_areas",
+    "cross_partitions",
     "cross_volumes",
+    "cs_aligner",
+    "cua",
     "effective_neighbours",
     "gaussian_mass",
     "gcsd",
@@ -57,7 +63,9 @@ __all__ = [
     "mean",
     "median_bandwidth",
     "mmd2",
+    "modgap",
     "pmrl",
+    "sigmoid",
     "singular_values",
     "symile_all",
     "symile_sampled",

@@ -1,0 +1,60 @@
+"""PMRL: tuples of rank one, and their directions apart (Liu et al. 2025)."""
+
+from typing import Any, ClassVar
+
+import torch
+
+from unialign._checks import check_temperature
+from unialign.embeddings import Batch
+from unialign.functional._contrast import contrast_keys, symmetric_contrast
+from unialign.functional._singular import singular_parts
+from unialign.losses._objective import Objective, Term
+
+__all__ = ["PMRL"]
+
+
+class PMRL(Objective):
+    """Cross-entropy of each tuple's largest singular value among its own, plus InfoNCE of the leading directions.
+
+    With sigma_1 >= sigma_2 >= ... and u_1 the singular values and the leading left vector of an item's D x M matrix:
+    `rank_one` = mean_i [ log sum_k exp(sigma_ik / tau_intra) - sigma_i1 / tau_intra ] makes its modalities collinear,
+    `direction_contrast` = InfoNCE of u_1 with itself across the batch at tau_inter keeps items apart.
+
+    It has no anchor and takes items with at least two modalities. u_1 points to the side of the tuple's mean. Singular
+    values are blind to the sign of every vector (opposite ones are of rank one as well), so this trains badly
+    from scratch: its authors continue a contrastively trained model. `unialign.fit` has `warm_start` for that. Their
+    binary matching term needs an encoder over token pairs and is not part of this loss.
+
+    Args:
+        intra_temperature: tau of the singular values; 0.01 in the authors' pre-training, 0.05 in their fine-tuning.
+        inter_temperature: tau of the directions; 0.1 as published.
+    """
+
+    name: ClassVar[str] = "pmrl"
+
+    def __init__(self, *, intra_temperature: float = 0.01, inter_temperature: float = 0.1) -> None:
+        super().__init__()
+        check_temperature(intra_temperature, "intra_temperature")
+        check_temperature(inter_temperature, "inter_temperature")
+        self.intra_temperature, self.inter_temperature = intra_temperature, inter_temperature
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        tuples_B = batch.present_MB.sum(0) >= 2
+        if not bool(tuples_B.any()):
+            return {}
+        sigma_BK, own_BK, direction_BD = singular_parts(batch)
+        logits_BK = sigma_BK / self.intra_temperature
+        # Items without a value of their own would be the log-sum-exp of nothing; they leave the mean below.
+        kept_BK = own_BK | ~tuples_B[:, None]
+        loss_B = torch.logsumexp(torch.where(kept_BK, logits_BK, -torch.inf), 1) - logits_BK[:, 0]
+        rank_one = torch.where(tuples_B, loss_B, 0.0).sum() / tuples_B.sum()
+        contrast = symmetric_contrast(
+            direction_BD @ direction_BD.mT / self.inter_temperature, contrast_keys(tuples_B, batch.ids_B)
+        )
+        return {
+            "rank_one": Term(rank_one.to(contrast.dtype), 1.0),
+            "direction_contrast": Term(contrast, 1.0),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return {"intra_temperature": self.intra_temperature, "inter_temperature": self.inter_temperature}

@@ -1,0 +1,87 @@
+"""TRIANGLE: contrast of triangle areas (Cicchetti et al. 2025)."""
+
+from typing import Any, ClassVar, get_args
+
+from unialign._checks import check_choice, check_nonnegative, check_number, check_text
+from unialign.embeddings import Batch
+from unialign.errors import ConfigError, ShapeError
+from unialign.functional._contrast import contrast_keys, symmetric_contrast
+from unialign.functional._triangle import TriangleForm, cross_areas
+from unialign.functional._volume import volume_floor
+from unialign.losses._objective import Objective, Term
+from unialign.losses._temperature import Temperature, TemperatureMode
+
+__all__ = ["Triangle"]
+
+
+class Triangle(Objective):
+    """InfoNCE whose logits are -A(anchor of i, the two other modalities of j) / tau, in both directions; M = 3 exactly.
+
+    A is the area of the triangle with the three unit vectors as corners. Rows and columns are the
+    complete items. An area is 0 as soon as two corners coincide, wherever the third is, so this is no aligner by
+    itself: its authors continue a contrastively trained model. `unialign.fit` has `warm_start` for that. Their binary
+    matching term needs an encoder over token pairs and is not part of this loss.
+
+    Args:
+        anchor: a modality; the authors' is the text.
+        form: `area`, as in the paper, or `squared`: twice the squared area, as in the released code.
+        temperature: tau > 0, the start if it is learnable. The authors' start is 0.07.
+        temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
+        label_smoothing: 0.1 as published.
+        eps: added under the root of `area`; default 1e-8 in float32 and 1e-14 in float64.
+    """
+
+    name: ClassVar[str] = "triangle"
+
+    def __init__(
+        self,
+        anchor: str,
+        *,
+        form: TriangleForm = "area",
+        temperature: float = 0.07,
+        temperature_mode: TemperatureMode = "learnable",
+        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        label_smoothing: float = 0.1,
+        eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_text("anchor", anchor)
+        if anchor in ("all", "centroid"):
+            raise ConfigError(
+                f"triangle contrasts one anchor with pairs of the others; anchor={anchor!r} is no modality"
+            )
+        check_choice("form", form, get_args(TriangleForm))
+        if eps is not None:
+            check_nonnegative("eps", eps)
+        self.anchor, self.form, self.eps = anchor, form, eps
+        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        self.label_smoothing = float(label_smoothing)
+        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        if len(batch.names) != 3:
+            raise ShapeError(
+                f"triangle needs exactly 3 modalities, one for each corner, got {len(batch.names)}: "
+                f"{list(batch.names)}; choose 3 of them, or use gram, which takes any number"
+            )
+        a = batch.index(self.anchor)
+        complete_B = batch.present_MB.all(0)
+        if not bool(complete_B.any()):
+            return {}
+        eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
+        logits_BB = -cross_areas(batch, anchor=a, form=self.form, eps=eps) / self.temperature()
+        value = symmetric_contrast(
+            logits_BB, contrast_keys(complete_B, batch.ids_B), label_smoothing=self.label_smoothing
+        )
+        return {"area_contrast": Term(value, 1.0)}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "anchor": self.anchor,
+            "form": self.form,
+            "temperature": self.temperature.initial,
+            "temperature_mode": self.temperature.mode,
+            "temperature_bounds": list(self.temperature.bounds),
+            "label_smoothing": self.label_smoothing,
+            "eps": self.eps,
+        }
