@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -124,7 +125,7 @@ def test_absent_rows_do_not_count() -> None:
 
 def test_warnings_reach_the_caller_the_log_and_the_result(tmp_path: Any) -> None:
     config = tiny_config(objective="unialign", objective_options={"alignment_weight": 1e-4})
-    with pytest.warns(HealthWarning, match="gradient of the uniformity terms"):
+    with pytest.warns(HealthWarning, match="gradient of the repelling terms"):
         result = run(tiny_store(), config, out=tmp_path / "run")
     assert [(warning.code, warning.step) for warning in result.warnings] == [("gradient_ratio", 4)]
     assert '"kind": "warning", "step": 4, "code": "gradient_ratio"' in (tmp_path / "run" / "log.jsonl").read_text()
@@ -166,9 +167,8 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
         def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
             return {"kind": self.kind}
 
-    module = "test_monitor_explosive"
-    monkeypatch.setitem(__import__("sys").modules, module, type("M", (), {"Explosive": Explosive}))
-    monkeypatch.setitem(registry._OBJECTIVES, "explosive", (module, "Explosive"))
+    monkeypatch.setitem(sys.modules, "unialign.losses._explosive", type("M", (), {"Explosive": Explosive}))
+    monkeypatch.setitem(registry._OBJECTIVES, "explosive", registry._Entry("_explosive", "Explosive", "Explosive"))
     return Explosive
 
 

@@ -1,7 +1,10 @@
 """Options of every command. Imports nothing heavy, so that `--help` answers at once."""
 
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
 from pathlib import Path
+
+from unialign.losses import names, start
 
 __all__ = ["EXAMPLES", "add_options"]
 
@@ -35,7 +38,7 @@ def _demo(parser: ArgumentParser) -> None:
 def _train(parser: ArgumentParser) -> None:
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier run wrote; options given here win")
-    parser.add_argument("--objective", help="unialign, infonce or gram (default: unialign)")
+    parser.add_argument("--objective", help=f"{_listed(names(), 'or')} (default: unialign)")
     _training(parser)
     parser.add_argument("--seed", type=int, help="seed of weights and batches (default: 0)")
     parser.add_argument(
@@ -60,13 +63,15 @@ def _evaluate(parser: ArgumentParser) -> None:
 
 
 def _compare(parser: ArgumentParser) -> None:
+    continuing = [name for name in names() if start(name) == "contrastive"]
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
     parser.add_argument(
         "--objectives",
         nargs="+",
         metavar="NAME",
-        help="default: unialign infonce gram; gram begins with InfoNCE, as its authors do",
+        help=f"of {_listed(names(), 'and')}, default: unialign infonce gram; {_listed(continuing, 'and')} begin with "
+        f"InfoNCE, as their authors do",
     )
     _training(parser, anchor="the data's first modality")
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
@@ -126,3 +131,8 @@ def _folder(text: str) -> Path:
     if not text.strip():
         raise ArgumentTypeError("expected a folder, got nothing")
     return Path(text)
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    """`a, b or c`."""
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)

@@ -3,16 +3,19 @@
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from unialign.cli._console import RunProgress, default_workers, say, shown, training_settings
 from unialign.errors import ConfigError
 from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
+from unialign.losses import options as objective_options
 from unialign.losses import start
 from unialign.report import text_table, verdict_lines, write_report
 from unialign.train import TrainConfig
 
 __all__ = ["run", "run_comparison"]
 
+_ANCHOR = "objective_options.anchor"
 _OBJECTIVES = ("unialign", "infonce", "gram")
 # Objectives that train badly from random weights continue from InfoNCE, as GRAM's authors do; same steps in all.
 _WARM_START = 0.5
@@ -30,8 +33,7 @@ def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int
     if workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {workers}")
     labels = {key: entry.label for key, entry in config.entries.items()}
-    anchors = {str(entry.train.objective_options.get("anchor", "all")) for entry in config.entries.values()}
-    say(f"{config.data}: {', '.join(labels.values())}, anchor {' or '.join(sorted(anchors))}, into {shown(out)}")
+    say(f"{config.data}: {', '.join(labels.values())}, {_anchors(config)}, into {shown(out)}")
     say(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
     started = time.perf_counter()
     try:
@@ -62,7 +64,7 @@ def _from_file(options: Namespace) -> CompareConfig:
         config = config.replace(entries={name: config.entries[name] for name in options.objectives})
     settings = training_settings(options)
     entries = {
-        key: Entry(label=entry.label, note=entry.note, train=with_settings(entry.train, settings))
+        key: Entry(label=entry.label, note=entry.note, train=_with_settings(entry.train, settings))
         for key, entry in config.entries.items()
     }
     return _common(config.replace(entries=entries), options)
@@ -74,15 +76,33 @@ def _from_options(options: Namespace) -> CompareConfig:
     objectives = options.objectives or _OBJECTIVES
     if len(set(objectives)) < len(objectives):
         raise ConfigError(f"--objectives names one twice: {' '.join(objectives)}")
-    # One anchor for all: some objectives have no other choice.
+    # One anchor for all that have one: some have no other choice.
     anchor = (options.modalities or open_store(options.data, None, None).modalities)[0]
-    settings = {"objective_options.anchor": anchor} | training_settings(options)
+    settings = {_ANCHOR: anchor} | training_settings(options)
     entries = {}
     for name in objectives:
         warm = {"warm_start": _WARM_START} if start(name) == "contrastive" else {}
-        train = with_settings(TrainConfig(objective=name), warm | settings)
+        train = _with_settings(TrainConfig(objective=name), warm | settings)
         entries[name] = Entry.of(train)
     return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)
+
+
+def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
+    """`with_settings`, without the anchor for an objective that has none."""
+    if "anchor" not in objective_options(train.objective):
+        settings = {key: value for key, value in settings.items() if key != _ANCHOR}
+    return with_settings(train, settings)
+
+
+def _anchors(config: CompareConfig) -> str:
+    """The anchors of the entries that have one, in words."""
+    trained = [entry.train for entry in config.entries.values()]
+    chosen = {
+        str(train.objective_options.get("anchor", "all"))
+        for train in trained
+        if "anchor" in objective_options(train.objective)
+    }
+    return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def _common(config: CompareConfig, options: Namespace) -> CompareConfig:

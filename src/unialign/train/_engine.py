@@ -23,6 +23,10 @@ from unialign.train._schedule import learning_rate
 
 __all__ = ["Engine", "Outcome", "warm_objective"]
 
+# Objectives whose temperature divides cosines, or GRAM's volumes, which its authors give the same scale.
+_COSINE_TEMPERATURE = ("unialign", "infonce", "gram", "cs_aligner", "cua", "modgap")
+_TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
+
 # Called with the first batch of a step and its live terms, before the backward pass.
 Look = Callable[[Objective, Batch, dict[str, Term]], None]
 
@@ -39,9 +43,14 @@ class Outcome:
 
 
 def warm_objective(objective: Objective, modalities: tuple[str, ...]) -> Objective:
-    """InfoNCE with the anchor and the temperature of an objective; all pairs where its anchor is no modality."""
+    """InfoNCE with the anchor of an objective, all pairs where it is no modality or there is none.
+
+    The temperature, its mode and its bounds are the objective's own if it would mean the same in InfoNCE, otherwise
+    InfoNCE's defaults: that of a product of M vectors or of singular values is no temperature of cosines.
+    """
     settings = objective.settings()
-    options = {key: value for key, value in settings.items() if key.startswith("temperature")}
+    kept = _TEMPERATURE_OPTIONS if objective.name in _COSINE_TEMPERATURE else ()
+    options = {key: settings[key] for key in kept if key in settings}
     anchor = settings.get("anchor")
     return create("infonce", anchor=anchor if anchor in modalities else None, **options)
 

@@ -11,7 +11,7 @@ import torch
 from unialign.diagnostics import effective_rank
 from unialign.embeddings import Batch
 from unialign.losses import Objective, Term, weighted_sum
-from unialign.losses._temperature import Temperature
+from unialign.losses._bounded import Bounded
 
 __all__ = ["HealthMonitor", "HealthWarning"]
 
@@ -51,22 +51,23 @@ class HealthMonitor:
     def look(self, objective: Objective, batch: Batch, terms: dict[str, Term], *, step: int) -> dict[str, float]:
         """Measure one batch before its backward pass; returns numbers for the log.
 
-        `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that have
-        both kinds of term, `gradient_ratio`.
+        `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
+        weigh an alignment against terms that repel, `gradient_ratio`.
         """
         numbers = self._look_at_spread(batch, step)
-        self._look_at_temperature(objective, step)
-        ratio = gradient_ratio(batch, terms)
+        self._look_at_bounds(objective, step)
+        # The advice is about a weight: without one there is nothing to turn.
+        ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
         if ratio is not None:
             numbers["gradient_ratio"] = ratio
             if not BALANCED[0] <= ratio <= BALANCED[1]:
                 advice = (
-                    "items of one modality repel much more than true pairs attract: raise alignment_weight"
+                    "items repel much more than true pairs attract: raise alignment_weight"
                     if ratio > 1
                     else "true pairs attract much more than items repel, the way to collapse: lower alignment_weight"
                 )
                 self.warn(
-                    f"the gradient of the uniformity terms is {ratio:.3g} times that of the alignment; {advice}",
+                    f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment; {advice}",
                     code="gradient_ratio",
                     step=step,
                 )
@@ -110,23 +111,24 @@ class HealthMonitor:
                 )
         return numbers
 
-    def _look_at_temperature(self, objective: Objective, step: int) -> None:
+    def _look_at_bounds(self, objective: Objective, step: int) -> None:
         for module in objective.modules():
-            if isinstance(module, Temperature) and (bound := module.at_bound()) is not None:
+            if isinstance(module, Bounded) and (bound := module.at_bound()) is not None:
                 self.warn(
-                    f"the learnable temperature sits at its {bound}er bound of "
-                    f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen temperature_bounds",
-                    code=f"temperature/{bound}",
+                    f"the learnable {module.option} sits at its {bound}er bound of "
+                    f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen {module.option}_bounds",
+                    code=f"{module.option}/{bound}",
                     step=step,
                 )
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, Term]) -> float | None:
-    """Norm of the gradient of all uniformity terms over that of the alignment, by embedding; None without both.
+    """Norm of the gradient of all terms that repel over that of the alignment, by embedding; None without both.
 
     Only the part along the sphere counts: normalisation removes the other.
     """
-    repel = {name: term for name, term in terms.items() if name.startswith("uniformity/") or name == "centroid"}
+    repelling = ("uniformity/", "partition/", "centroid")
+    repel = {name: term for name, term in terms.items() if name.startswith(repelling)}
     attract = {name: term for name, term in terms.items() if name == "alignment"}
     if not repel or not attract:
         return None
