@@ -1,5 +1,6 @@
 # make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
-# make test: the same .venv with the development tools, lint, types, tests
+# make docs: the documentation into site/, warnings as errors
+# make test: the same .venv with the development tools, lint, types, documentation, tests
 PY ?= python3
 V := .venv/bin
 # A waiting OpenMP thread that spins starves other processes on a small machine.
@@ -16,13 +17,20 @@ $(V)/python:
 	$(V)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
+.venv/.docs: .venv/.core
+	$(V)/pip install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
 demo: .venv/.core
 	$(V)/unialign demo
 
-test: .venv/.dev
-	$(V)/ruff check src tests benchmarks data-builders
-	$(V)/ruff format --check src tests benchmarks data-builders
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build --quiet
+
+test: .venv/.dev docs
+	$(V)/ruff check src tests benchmarks data-builders docs/_build.py
+	$(V)/ruff format --check src tests benchmarks data-builders docs/_build.py
 	$(V)/mypy
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test
+.PHONY: demo docs test

@@ -13,26 +13,28 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def blocks(page, language):
-    return [text for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind == language]
+def blocks(page):
+    return [(kind, text) for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind in ("python", "sh")]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python_snippets_run_in_order(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
+def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
+    """Python and commands of a page run one after the other in one folder, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
-    for i, source in enumerate(blocks(page, "python")):
-        exec(compile(source, f"{page.name}, snippet {i}", "exec"), names)
+    for i, (kind, source) in enumerate(blocks(page)):
+        if kind == "python":
+            exec(compile(source, f"{page.name}, snippet {i}", "exec"), names)
+        else:
+            run_commands(source, capsys)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
-def test_commands_run_in_order(page, tmp_path, monkeypatch, capsys):
+def run_commands(source, capsys):
     """`make demo` and `make test` are the demo's own test and the run that this test is part of."""
-    monkeypatch.chdir(tmp_path)
-    for line in "".join(blocks(page, "sh")).splitlines():
+    for line in source.splitlines():
         words = shlex.split(line, comments=True)
         if not words or words[0] == "make":
-            assert words[1:] in ([], ["demo"], ["test"]), line
+            assert words[1:] in ([], ["demo"], ["test"], ["docs"]), line
             continue
         assert words[0] == "unialign", f"{line}: only unialign and make commands are tested"
         assert main(words[1:]) == 0, capsys.readouterr().err
@@ -40,6 +42,6 @@ def test_commands_run_in_order(page, tmp_path, monkeypatch, capsys):
 
 def test_makefile_knows_the_readme_commands():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in ("demo", "test"):
+    for target in ("demo", "test", "docs"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")

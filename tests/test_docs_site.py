@@ -1,0 +1,161 @@
+"""The documentation is whole: every page can be reached, every objective and public function has its place.
+
+`make docs` builds it with warnings as errors; here is what a build does not notice.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unialign import losses
+from unialign.cli.main import _parser
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+NAMESPACES = ("losses", "functional", "diagnostics", "metrics", "data", "space", "train", "evaluation", "errors")
+OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
+
+
+class NavLoader(yaml.SafeLoader):
+    """Reads `mkdocs.yml` without the tags that only mkdocs knows."""
+
+
+NavLoader.add_multi_constructor("tag:", lambda loader, suffix, node: suffix)
+NavLoader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
+
+
+def pages_of(nav):
+    """Every path in a navigation, however deep."""
+    for entry in nav:
+        value = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        yield from pages_of(value) if isinstance(value, list) else [value]
+
+
+@pytest.fixture(scope="module")
+def site():
+    return yaml.load((ROOT / "mkdocs.yml").read_text("utf-8"), Loader=NavLoader)
+
+
+@pytest.fixture(scope="module")
+def build():
+    """`docs/_build.py`, which is no part of the package."""
+    pytest.importorskip("mkdocs", reason="needs the extra `docs`; `make test` has it")
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_is_in_the_navigation_and_every_entry_exists(site):
+    """Pages of findings come and go with the studies; the build lists them by itself."""
+    found = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    listed = list(pages_of(site["nav"]))
+    assert sorted(set(listed)) == sorted(listed), "a page is listed twice"
+    assert {name for name in found - set(listed) if not name.startswith("findings/")} == set()
+    assert set(listed) - found == set()
+
+
+def test_findings_enter_the_navigation_without_an_edit(site, build, tmp_path, monkeypatch):
+    findings = tmp_path / "findings"
+    findings.mkdir()
+    for name in ("index", "zeta", "ablation"):
+        (findings / f"{name}.md").write_text("# Page\n")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    config = type("Config", (), {"nav": site["nav"]})()
+    nav = build.on_config(config).nav
+    chapter = next(entry["Findings"] for entry in nav if "Findings" in entry)
+    assert chapter == ["findings/index.md", "findings/ablation.md", "findings/zeta.md"]
+
+
+def test_the_site_needs_no_network(site):
+    assert site["theme"]["font"] is False
+    assert "extra_javascript" not in site
+    assert all("//" not in path for path in site["extra_css"])
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_objective_has_a_page_that_the_overview_links_to(name):
+    page = (DOCS / "objectives" / f"{name}.md").read_text("utf-8")
+    overview = (DOCS / "objectives" / "index.md").read_text("utf-8")
+    assert f"({name}.md) `{name}` |" in overview
+    for heading in ("When to use it", "Settings", "What it means for ...", "Relations"):
+        assert f"\n## {heading}\n" in page
+    for part in ("**Reference.**", "**Cost.**", "$$", "**an absent modality**", "**equal ids**", "**one item**"):
+        assert part in page, part
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_settings_on_a_page_are_those_of_the_constructor(name):
+    """A table of published hyper-parameters that the code does not have would be worse than none."""
+    rows = OPTION.findall((DOCS / "objectives" / f"{name}.md").read_text("utf-8"))
+    assert rows
+    needed = {"anchor": "text"} if "anchor" in losses.options(name) else {}
+    parameters = inspect.signature(type(losses.create(name, **needed))).parameters
+    for option, default, source in rows:
+        assert parameters[option].default == yaml_like(default), option
+        assert len(source) > 3
+
+
+def yaml_like(text):
+    """A default as it is written in a page: a number, a quoted text, a tuple of numbers."""
+    value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))
+    return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_the_reference_shows_every_public_name(namespace, build):
+    """mkdocstrings shows what `__all__` lists and griffe can see; the lazy namespaces are what it could miss."""
+    import griffe
+
+    name = f"unialign.{namespace}"
+    pages = "\n".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
+    shown = re.search(rf"^::: {re.escape(name)}\n((?: +.*\n)*)", pages, re.MULTILINE)
+    assert shown is not None
+    assert "members:" not in shown[1], "an explicit list of members would go stale"
+    seen = griffe.load(name, search_paths=[ROOT / "src"])
+    for public in importlib.import_module(name).__all__:
+        member = seen.members[public]
+        member = member.final_target if member.is_alias else member
+        assert member.is_attribute or member.docstring is not None, f"{name}.{public} has no docstring"
+
+
+def test_the_command_line_page_has_every_command(build):
+    page = (DOCS / "reference" / "command-line.md").read_text("utf-8")
+    assert build.COMMANDS in page
+    text = build.command_help()
+    commands = next(action for action in _parser()._actions if action.dest == "command").choices
+    for command in commands:
+        assert f"## `unialign {command}`\n" in text
+    assert text.count("usage: ") == 1 + len(commands)
+
+
+def test_formulas_become_mathml(build):
+    class Here:
+        class file:
+            src_uri = "here.md"
+
+    html = r'<p><span class="arithmatex">\(a_i &lt; \log b\)</span></p><div class="arithmatex">\[\sum_i x\]</div>'
+    made = build.on_page_content(html, page=Here, config=None, files=None)
+    assert made.count("<math") == 2
+    assert "arithmatex" not in made
+    assert "<mo>&#x0003C;</mo>" in made
+
+
+def test_a_formula_that_cannot_be_converted_stops_the_build(build):
+    from mkdocs.exceptions import PluginError
+
+    with pytest.raises(PluginError, match=r"here\.md.*nosuchcommand"):
+        build.mathml(r"\nosuchcommand{x}", False, "here.md")
+
+
+def test_docstrings_are_read_as_text(build):
+    """`<e_n, e_m>` in a docstring is a product and no HTML tag, and `x, y:` documents two arguments."""
+    text = "mean <a, b> of `<code>`.\n\nArgs:\n    x, y: rows,\n        of any width.\n    z: one.\n"
+    read = build.one_entry_each(build.escaped(text))
+    assert read.startswith(r"mean \<a, b> of `<code>`.")
+    assert "    x: rows,\n        of any width.\n    y: rows,\n        of any width.\n    z: one.\n" in read
