@@ -28,6 +28,8 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "wang_isola": ("unialign", {"anchor": "m0", "kernel": "wang_isola"}),
     "outer_log": ("unialign", {"anchor": "m0", "reduction": "outer_log", "centroid_weight": 0.3}),
     "volume": ("unialign", {"anchor": "all", "volume_weight": 2.0, "volume_eps": 1e-4, "uniformity_weight": 0.5}),
+    "mix": ("unialign", {"anchor": "m0", "partition_mix": 0.4}),
+    "mix-geodesic": ("unialign", {"anchor": "all", "preset": "geodesic", "partition_mix": 0.0}),
     "infonce": ("infonce", {"anchor": "m0", "temperature": 0.2}),
     "infonce-all": ("infonce", {"anchor": "all", "label_smoothing": 0.1}),
     "infonce-learnable": ("infonce", {"anchor": "m0", "temperature_mode": "learnable"}),
@@ -38,6 +40,19 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "symile": ("symile", {"negatives": "all", "temperature": 0.05}),
     "symile-sampled": ("symile", {"temperature": 0.05, "temperature_mode": "fixed"}),
     "pmrl": ("pmrl", {"intra_temperature": 0.05}),
+    "sigmoid": ("sigmoid", {"anchor": "all"}),
+    "sigmoid-fixed": ("sigmoid", {"anchor": "m0", "scale": 3.0, "bias": -1.0, "parameters": "fixed"}),
+    "sigmoid-pairs": ("sigmoid", {"anchor": "m0", "sharing": "per_pair", "modalities": [f"m{m}" for m in range(6)]}),
+    "cs_aligner": ("cs_aligner", {"anchor": "m0", "bandwidth": 0.7, "divergence_weight": 0.5}),
+    "cs_aligner-median": ("cs_aligner", {"anchor": "all", "contrast_weight": 0.0}),
+    "cs_aligner-mmd": ("cs_aligner", {"anchor": "all", "divergence": "mmd", "bandwidth": 0.4}),
+    "cs_aligner-holder": ("cs_aligner", {"anchor": "m0", "divergence": "holder", "bandwidth": 1.0}),
+    "modgap": ("modgap", {"anchor": "m0"}),
+    "modgap-all": ("modgap", {"anchor": "all", "temperature_mode": "learnable", "contrast_weight": 0.5, "t": 1.0}),
+    "cua": ("cua", {"anchor": "m0", "temperature_mode": "learnable", "temperature_bounds": (0.001, 1.0)}),
+    "cuaxu": ("cua", {"anchor": "all", "cross_term": "xu", "temperature": 0.2, "t": 3.0}),
+    "align_uniform": ("align_uniform", {"anchor": "m0"}),
+    "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),
 }
 
 # Objectives whose formula allows one number of modalities only.
@@ -191,6 +206,22 @@ def _pmrl(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> 
     return reference.pmrl(rows, intra=s["intra_temperature"], inter=s["inter_temperature"], ids=ids)
 
 
+def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+    s = objective.settings()
+    return reference.sigmoid(rows, anchor=s["anchor"], scale=s["scale"], bias=s["bias"], ids=ids)
+
+
+def _with_tau(twin: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
+    """The call of a twin that takes the settings as they are, but for the temperature."""
+
+    def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
+        s = {key: value for key, value in objective.settings().items() if not key.startswith("temperature")}
+        tau = {"tau": objective.settings()["temperature"]} if "temperature" in objective.settings() else {}
+        return twin(rows, ids=ids, **s, **tau)
+
+    return call
+
+
 TWINS: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]] = {
     "unialign": _unialign,
     "infonce": _infonce,
@@ -198,4 +229,9 @@ TWINS: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]
     "triangle": _triangle,
     "symile": _symile,
     "pmrl": _pmrl,
+    "sigmoid": _sigmoid,
+    "cs_aligner": _with_tau(reference.cs_aligner),
+    "modgap": _with_tau(reference.modgap),
+    "cua": _with_tau(reference.cua),
+    "align_uniform": _with_tau(reference.align_uniform),
 }

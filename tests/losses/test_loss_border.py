@@ -110,6 +110,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
         "uniformity_weight",
         "alignment_weight",
         "alignment_scale",
+        "partition_mix",
         "centroid_weight",
         "centroid_temperature",
         "volume_weight",
@@ -120,6 +121,11 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "triangle": ("temperature", "label_smoothing", "eps"),
     "symile": ("temperature", "seed", "max_bytes"),
     "pmrl": ("intra_temperature", "inter_temperature"),
+    "sigmoid": ("scale", "bias", "scale_bounds", "bias_bounds"),
+    "cs_aligner": ("temperature", "contrast_weight", "divergence_weight", "bandwidth"),
+    "modgap": ("temperature", "contrast_weight", "t"),
+    "cua": ("temperature", "contrast_weight", "t"),
+    "align_uniform": ("alpha", "t", "uniformity_weight"),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "unialign": ("anchor", "preset", "kernel", "reduction", "weighting", "distance", "stop_gradient"),
@@ -127,6 +133,11 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "gram": ("anchor", "temperature_mode"),
     "triangle": ("anchor", "form", "temperature_mode"),
     "symile": ("negatives", "temperature_mode"),
+    "sigmoid": ("anchor", "parameters", "sharing"),
+    "cs_aligner": ("anchor", "temperature_mode", "divergence"),
+    "modgap": ("anchor", "temperature_mode"),
+    "cua": ("anchor", "temperature_mode", "cross_term"),
+    "align_uniform": ("anchor",),
 }
 
 

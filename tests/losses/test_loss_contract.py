@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from typing import Any
 
 import pytest
@@ -110,7 +111,8 @@ def test_settings_rebuild_the_objective_through_json(case: str):
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_repr_tells_the_settings(case: str):
-    assert "temperature=" in repr(make_objective(case))
+    objective = make_objective(case)
+    assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.settings().items())
 
 
 def test_every_objective_takes_part_in_the_shared_tests():
@@ -129,7 +131,7 @@ def test_state_of_a_learnt_temperature(case: str):
 
 
 # Objectives that own something beside a temperature.
-OWN_STATE = {"symile-sampled"}
+OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
 @pytest.mark.parametrize("case", [c for c in OBJECTIVES if not learns_temperature(c) and c not in OWN_STATE])
@@ -175,6 +177,40 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("infonce", {"temperature_mode": "free"}, "unknown temperature_mode 'free'"),
     ("infonce", {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
     ("infonce", {"label_smoothing": "0.1"}, r"label_smoothing must be in \[0, 1\), got '0.1'"),
+    ("sigmoid", {"anchor": "centroid"}, "sigmoid works on pairs of modalities; anchor must be a modality or 'all'"),
+    ("sigmoid", {"parameters": "free"}, "unknown parameters 'free'; expected one of 'fixed', 'learnable'"),
+    ("sigmoid", {"scale": 0.0}, "scale must be a positive finite number"),
+    ("sigmoid", {"scale": 300.0}, r"scale 300.0 is outside its bounds \(1.0, 200.0\)"),
+    ("sigmoid", {"bias": -60.0}, r"bias -60.0 is outside its bounds \(-50.0, 50.0\)"),
+    ("sigmoid", {"scale_bounds": [1.0]}, "scale_bounds must be two numbers, lowest and highest"),
+    ("sigmoid", {"scale_bounds": [-1.0, 20.0]}, r"scale_bounds\[0\] must be a positive finite number"),
+    ("sigmoid", {"bias_bounds": [-20.0, math.inf]}, r"bias_bounds\[1\] must be a finite number"),
+    ("sigmoid", {"sharing": "some"}, "unknown sharing 'some'"),
+    ("sigmoid", {"sharing": "per_pair"}, r"per_pair' needs modalities=\[names of all modalities\], got None"),
+    ("sigmoid", {"sharing": "per_pair", "modalities": "ab"}, "needs modalities="),
+    ("sigmoid", {"sharing": "per_pair", "modalities": ["a"]}, "at least 2 different names"),
+    ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "a"]}, "at least 2 different names"),
+    ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"}, "anchor 'c' is none of modalities"),
+    ("sigmoid", {"modalities": ["a", "b"]}, "modalities is for sharing='per_pair' only"),
+    ("cs_aligner", {"anchor": "centroid"}, "cs_aligner works on pairs of modalities"),
+    ("cs_aligner", {"bandwidth": "mean"}, "unknown bandwidth 'mean'; expected one of 'median'"),
+    ("cs_aligner", {"bandwidth": 0.0}, "bandwidth must be a positive finite number"),
+    ("cs_aligner", {"bandwidth": [0.5, 1.0]}, "bandwidth must be a positive finite number"),
+    ("cs_aligner", {"divergence": "kl"}, "unknown divergence 'kl'; expected one of 'cauchy_schwarz', 'mmd', 'holder'"),
+    ("cs_aligner", {"divergence_weight": -1.0}, "divergence_weight must be a finite number of at least 0"),
+    ("cs_aligner", {"contrast_weight": math.nan}, "contrast_weight must be a finite number of at least 0"),
+    ("modgap", {}, "modgap needs anchor="),
+    ("modgap", {"anchor": "centroid"}, "modgap works on pairs of modalities"),
+    ("modgap", {"anchor": "a", "contrast_weight": -0.5}, "contrast_weight must be a finite number of at least 0"),
+    ("modgap", {"anchor": "a", "t": 0.0}, "t must be a positive number of at most 1e5, got 0.0"),
+    ("cua", {"anchor": "centroid"}, "cua works on pairs of modalities"),
+    ("cua", {"cross_term": "yes"}, "unknown cross_term 'yes'; expected one of 'none', 'xu'"),
+    ("cua", {"t": math.inf}, "t must be a positive number of at most 1e5, got inf"),
+    ("cua", {"contrast_weight": "1"}, "contrast_weight must be a finite number of at least 0"),
+    ("align_uniform", {"anchor": "centroid"}, "align_uniform works on pairs of modalities"),
+    ("align_uniform", {"alpha": 0.5}, "alpha must be at least 1 and finite, got 0.5"),
+    ("align_uniform", {"t": -2.0}, "t must be a positive number of at most 1e5"),
+    ("align_uniform", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
     ("gram", {"anchor": "all"}, "is no modality"),
     ("gram", {"anchor": "text", "temperature": 2.0}, "temperature 2.0 is outside its bounds"),
     ("gram", {"anchor": "text", "temperature_bounds": [0.1]}, "temperature_bounds must be two numbers"),

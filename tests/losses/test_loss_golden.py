@@ -9,13 +9,30 @@ from torch import Tensor
 
 from unialign.embeddings import make_batch
 from unialign.functional import reference
-from unialign.losses import GRAM, PMRL, InfoNCE, Objective, Symile, Triangle, UniAlign, create
+from unialign.losses import (
+    CUA,
+    GRAM,
+    PMRL,
+    AlignUniform,
+    CSAligner,
+    InfoNCE,
+    ModGap,
+    Objective,
+    Sigmoid,
+    Symile,
+    Triangle,
+    UniAlign,
+    create,
+)
 
 PAPER = {"anchor": "z0", "preset": "paper", "temperature": 0.5}
 CORE = {"centroid_weight": 0.0, "volume_weight": 0.0}
 CLIP = {"kernel": "clip", "alignment_scale": 1.0}
 BALANCED = {"anchor": "z0", "preset": "balanced", "temperature": 0.5}
 TRIANGLE = {"anchor": "z0", "temperature": 0.5, "label_smoothing": 0.0}
+DIVERGENCE = {"anchor": "z0", "contrast_weight": 0.0}
+HOLDER = DIVERGENCE | {"divergence": "holder"}
+MMD = DIVERGENCE | {"divergence": "mmd"}
 
 CASES: list[tuple[str, dict[str, Any], float]] = [
     ("infonce", {"anchor": "z0", "temperature": 0.5}, 0.4034555365),
@@ -30,6 +47,9 @@ CASES: list[tuple[str, dict[str, Any], float]] = [
     ("triangle", TRIANGLE | {"form": "squared"}, 0.9621365203),
     ("symile", {"negatives": "all", "temperature": 0.5}, 2.5811158019),
     ("pmrl", {"intra_temperature": 0.1, "inter_temperature": 0.1}, 3.8429041e-05 + 4.0351924e-04),
+    ("modgap", {"anchor": "z0", "contrast_weight": 0.0}, -3.7870474164),
+    ("cs_aligner", HOLDER | {"bandwidth": 0.5}, 0.4354055315),
+    ("cs_aligner", HOLDER | {"bandwidth": 1.0}, 0.0153507424),
     ("unialign", PAPER | CORE, -12.1663256044),
     ("unialign", PAPER, -16.2598234946),
     ("unialign", PAPER | CLIP | CORE, -6.3515003859),
@@ -63,6 +83,29 @@ def test_one_pair(golden: dict[str, Tensor], temperature: float, forward: float,
     assert one_way.item() == pytest.approx(forward, abs=1e-9)
 
 
+# Of the modalities z0 and z1 alone.
+ONE_PAIR: list[tuple[str, dict[str, Any], float]] = [
+    ("sigmoid", {"anchor": "z0"}, 1.5442079016),
+    ("cua", {"contrast_weight": 0.0}, -3.7592935025),
+    ("cua", {"contrast_weight": 0.0, "cross_term": "xu"}, -3.7592935025 - 3.7498449662),
+    ("align_uniform", {}, -3.7592935025),
+    ("cs_aligner", DIVERGENCE | {"bandwidth": 0.5}, 0.9180673074),
+    ("cs_aligner", DIVERGENCE | {"bandwidth": 1.0}, 0.0982193941),
+    ("cs_aligner", MMD | {"bandwidth": 0.5}, 0.1943869911),
+    ("cs_aligner", MMD | {"bandwidth": 1.0}, 0.0474559487),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), ONE_PAIR)
+def test_objectives_of_one_pair(golden: dict[str, Tensor], name: str, options: dict[str, Any], expected: float):
+    pair = {"z0": golden["z0"], "z1": golden["z1"]}
+    assert create(name, **options).double()(pair).total.item() == pytest.approx(expected, abs=1e-9)
+    twin = reference_total(create(name, **options), reference.unit_rows(pair), None)
+    assert twin.item() == pytest.approx(expected, abs=1e-9)
+    single = create(name, **options)({m: z.float() for m, z in pair.items()}).total
+    assert single.item() == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize(("name", "options", "expected"), CASES)
 def test_reference_agrees_with_the_golden_values(
     golden: dict[str, Tensor], name: str, options: dict[str, Any], expected: float
@@ -87,6 +130,15 @@ def test_terms_are_unweighted_and_detached(golden: dict[str, Tensor]):
         (InfoNCE("z0"), {"contrast/z0-z1", "contrast/z0-z2"}),
         (InfoNCE(), {"contrast/z0-z1", "contrast/z0-z2", "contrast/z1-z2"}),
         (GRAM("z0"), {"volume_contrast"}),
+        (Sigmoid("z0"), {"sigmoid/z0-z1", "sigmoid/z0-z2"}),
+        (CSAligner("z1"), {"contrast/z1-z0", "contrast/z1-z2", "divergence/z1-z0", "divergence/z1-z2"}),
+        (CSAligner(divergence="holder", contrast_weight=0.0), {"divergence"}),
+        (CSAligner("z0", divergence_weight=0.0), {"contrast/z0-z1", "contrast/z0-z2"}),
+        (ModGap("z0"), {"alignment", "centroid", "contrast/z0-z1", "contrast/z0-z2"}),
+        (ModGap("z0", contrast_weight=0.0), {"alignment", "centroid"}),
+        (CUA("z0", contrast_weight=0.0), {"uniformity/z0", "uniformity/z1", "uniformity/z2", "alignment"}),
+        (AlignUniform(uniformity_weight=0.0), {"alignment"}),
+        (UniAlign("z0", partition_mix=0.0), {"partition/z0-z1", "partition/z0-z2", "alignment"}),
         (Triangle("z0"), {"area_contrast"}),
         (Symile(), {"multilinear_contrast/z0", "multilinear_contrast/z1", "multilinear_contrast/z2"}),
         (PMRL(), {"rank_one", "direction_contrast"}),

@@ -61,7 +61,8 @@ def cs_aligner(
 ) -> Tensor:
     """InfoNCE and the mean divergence of the pairs in which both modalities have rows, paired or not."""
     sets = {m: [x for x in rows[m] if x is not None] for m in rows}
-    width = median_bandwidth(list(sets.values())) if isinstance(bandwidth, str) else bandwidth
+    still = [[x.detach() for x in found] for found in sets.values()]
+    width = median_bandwidth(still) if isinstance(bandwidth, str) else bandwidth
     total = contrast_weight * infonce(rows, anchor=anchor, tau=tau, ids=ids)
     if divergence == "holder":
         return total + divergence_weight * holder(rows, tau=width, estimator="pooled")
