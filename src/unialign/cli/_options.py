@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.losses import names, start
+from unialign.studies import STUDIES
 
 __all__ = ["EXAMPLES", "add_options"]
 
@@ -22,11 +23,18 @@ EXAMPLES = {
     "compare": """example:
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare --config runs/demo/config.yaml --out runs/again""",
+    "study": "studies:\n"
+    + "".join(f"  {name:<14}{summary}\n" for name, summary in STUDIES.items())
+    + """
+example:
+  unialign study ablation --epochs 4 --seeds 0 1 --out runs/quick     a quick look
+  unialign study ablation                                             all of it; interrupted, it continues
+  unialign study --config runs/study/ablation/config.yaml --out runs/again""",
 }
 
 
 def add_options(command: str, parser: ArgumentParser) -> None:
-    {"demo": _demo, "train": _train, "evaluate": _evaluate, "compare": _compare}[command](parser)
+    {"demo": _demo, "train": _train, "evaluate": _evaluate, "compare": _compare, "study": _study}[command](parser)
 
 
 def _demo(parser: ArgumentParser) -> None:
@@ -79,6 +87,15 @@ def _compare(parser: ArgumentParser) -> None:
     _resamples(parser)
     _workers(parser)
     _output(parser, "compare")
+
+
+def _study(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier study wrote; options here win")
+    parser.add_argument("--epochs", type=int, help="of every training (default: the study's own); few for a quick look")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)")
+    _workers(parser)
+    parser.add_argument("--out", type=_folder, help="results folder (default: runs/study/NAME)")
 
 
 def _data(parser: ArgumentParser) -> None:

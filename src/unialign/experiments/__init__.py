@@ -5,26 +5,34 @@ from unialign.experiments._assets import write_items
 from unialign.experiments._compare import compare, make_results, open_store
 from unialign.experiments._config import CompareConfig, Entry, read_yaml
 from unialign.experiments._folder import claim_folder
+from unialign.experiments._pool import run_jobs
 from unialign.experiments._recipes import recipe
-from unialign.experiments._results import describe_environment, write_json
+from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
 from unialign.experiments._search import search, with_settings
+from unialign.experiments._summary import LEVEL, compare_entries, intervals
 
 __all__ = [
     "EMBEDDINGS_FILE",
+    "LEVEL",
     "CompareConfig",
     "Entry",
     "RunRecord",
     "claim_folder",
     "compare",
+    "compare_entries",
+    "describe_data",
     "describe_environment",
+    "describe_metrics",
     "embed_split",
     "evaluate_split",
+    "intervals",
     "make_results",
     "open_store",
     "read_yaml",
     "recipe",
     "run",
+    "run_jobs",
     "save_embeddings",
     "search",
     "with_settings",

@@ -9,7 +9,7 @@ Shapes: `R` resamples, `S` seeds, `N` items.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +17,17 @@ from torch import Tensor
 from unialign.evaluation import METRICS, Evaluation, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, percentile_interval
 
-__all__ = ["compare_entries", "summarise"]
+__all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarise"]
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
+
+
+class Measured(Protocol):
+    """One run's metrics, by name."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
 
 def summarise(
@@ -50,24 +57,32 @@ def summarise(
         items_or_groups,
         resamples=resamples,
     )
-    resampled: dict[str, dict[str, Tensor]] = {key: {} for key in runs}
-    summary: dict[str, dict[str, dict[str, float]]] = {key: {} for key in runs}
-    for key, evaluations in runs.items():
-        for metric in measured[key]:
-            values_SR = torch.stack([values[key, seed, metric] for seed in range(len(evaluations))])
-            points_S = torch.tensor([e.metrics[metric] for e in evaluations], dtype=torch.float64)
-            low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
-            if METRICS[metric].better != "neither":  # shares, ranks and distances
-                low = max(low, 0.0)
-            resampled[key][metric] = values_SR
-            mean = float(points_S.mean())
-            summary[key][metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
-    return summary, resampled
+    resampled = {
+        key: {
+            metric: torch.stack([values[key, seed, metric] for seed in range(len(evaluations))])
+            for metric in measured[key]
+        }
+        for key, evaluations in runs.items()
+    }
+    return {key: intervals(evaluations, resampled[key]) for key, evaluations in runs.items()}, resampled
+
+
+def intervals(runs: Sequence[Measured], resampled: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Mean and interval of one entry's metrics, from the (S, R) resampled values of each."""
+    found = {}
+    for metric, values_SR in resampled.items():
+        points_S = torch.tensor([run.metrics[metric] for run in runs], dtype=torch.float64)
+        low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
+        if metric in METRICS and METRICS[metric].better != "neither":  # shares, ranks and distances
+            low = max(low, 0.0)
+        mean = float(points_S.mean())
+        found[metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
+    return found
 
 
 def compare_entries(
     first: str,
-    runs: Mapping[str, Sequence[Evaluation]],
+    runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
     """The first entry against every other one on every metric that both have and in which one direction is better.

@@ -1,6 +1,20 @@
-"""One self-contained HTML page about a comparison of objectives, and its verdict and table as plain text."""
+"""Self-contained HTML pages about results, and what they say as plain text.
+
+`write_report` is about a comparison of objectives. Studies build their pages of sections, tables and figures.
+"""
 
 from unialign.report._page import write_report
+from unialign.report._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
 from unialign.report._words import text_table, verdict_lines
 
-__all__ = ["text_table", "verdict_lines", "write_report"]
+__all__ = [
+    "Figure",
+    "Section",
+    "Table",
+    "html_page",
+    "markdown_page",
+    "replace_blocks",
+    "text_table",
+    "verdict_lines",
+    "write_report",
+]

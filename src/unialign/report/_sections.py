@@ -1,0 +1,105 @@
+"""A page made of sections with words, tables and figures, as Markdown between markers and as one HTML file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from unialign.errors import DataError
+
+__all__ = ["Figure", "Section", "Table", "html_page", "markdown_page", "replace_blocks"]
+
+_BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a head; the first column names the row. `note` stands below."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A standalone SVG (see `_plot.sheet`); the file is `figures/<name>.svg`, so `name` starts with the study's."""
+
+    name: str
+    title: str
+    drawing: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands between two markers. Words are plain text, a paragraph each."""
+
+    key: str
+    title: str
+    parts: Sequence[str | Table | Figure]
+
+    @property
+    def figures(self) -> list[Figure]:
+        return [part for part in self.parts if isinstance(part, Figure)]
+
+
+def markdown_page(title: str, sections: Sequence[Section]) -> str:
+    """The whole page; each section's content stands between markers, so that it can be made again."""
+    blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
+    return f"# {title}\n\n" + "\n".join(blocks)
+
+
+def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
+    """A page with what stands between its markers made again; the rest, somebody's reading, is left alone.
+
+    Raises:
+        DataError: a marker that no section has, or a section that the page has no marker for.
+    """
+    known = {section.key: section for section in sections}
+    placed = [key for _, key, _ in _BLOCK.findall(page)]
+    for what, odd in (("asks for", set(placed) - set(known)), ("has no place for", set(known) - set(placed))):
+        if odd:
+            raise DataError(f"{name} {what} {', '.join(sorted(odd))}; its sections are {', '.join(known)}")
+    return _BLOCK.sub(lambda found: found[1] + markdown(known[found[2]]) + found[3], page)
+
+
+def markdown(section: Section) -> str:
+    """The content of a section."""
+    return "\n" + "".join(f"{_markdown(part)}\n\n" for part in section.parts)
+
+
+def _markdown(part: str | Table | Figure) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Figure):
+        note = f"\n\n*{part.note}*" if part.note else ""
+        return f"![{part.title}](figures/{part.name}.svg){note}"
+    rows = [part.head, ["---", *["---:"] * (len(part.head) - 1)], *part.rows]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    return table + (f"\n\n*{part.note}*" if part.note else "")
+
+
+def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequence[Section], reproduce: str) -> str:
+    """The same content as one self-contained page."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    package = files("unialign.report")
+    style = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
+    template = environment.from_string(package.joinpath("study.html.j2").read_text(encoding="utf-8"))
+    context: Mapping[str, object] = {
+        "title": title,
+        "kicker": kicker,
+        "facts": facts,
+        "sections": [
+            {"key": s.key, "title": s.title, "parts": [{"kind": type(p).__name__, "it": p} for p in s.parts]}
+            for s in sections
+        ],
+        "reproduce": reproduce,
+        "style": style,
+    }
+    return template.render(**context)

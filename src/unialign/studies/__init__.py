@@ -1,0 +1,47 @@
+"""Studies: questions about objectives that are answered by many trainings, and end as a page with figures.
+
+A study is a file here, a line in `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
+
+    plan(options) -> Plan                   the arms, and which of them are compared
+    analyse(results) -> dict                numbers that need several arms (optional), for results["study"]["analysis"]
+    page(results) -> list[Section]          words, tables and figures, from the content of results.json alone
+
+An `Arm` is one way to train: data, `TrainConfig`, and what tells it from the others (`factors`, plain values that pages
+group by). What an arm may ask for besides:
+
+    trials=({setting: value}, ...)          tuning on the validation split; every tuned arm of a study has as many
+    tuned_as="arm"                          takes the settings that were chosen for another arm
+    per_seed={0: {setting: value}, ...}     settings that a seed has of its own, such as its modalities
+    change=Change("name", {...})            a store made from the data, by a function of `_changes.py`
+    start="arm"                             continues the space of another arm of the same seed
+    look=Look("name", {...}, points=8)      measured while training and at its end, by a function of `_measures.py`
+
+`run_study` does the rest: trials and runs in worker processes, one file for each finished one, so that an interrupted
+study continues; intervals over groups of items and seeds; Holm-corrected verdicts for each `Family` of the plan;
+results.json, figures, page.md, report.html. Arms travel to the workers as plain values: changes and measures are named,
+never passed. `ablation.py` is the example to follow; `_figures.py` and `_page.py` have the usual tables and figures.
+
+Importing this module imports nothing heavy: the command line lists the studies without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from unialign._checks import check_choice
+
+if TYPE_CHECKING:
+    from unialign.studies._plan import Study
+
+__all__ = ["STUDIES", "load_study"]
+
+STUDIES = {
+    "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every rival",
+    "conflict": "zeta and chi against the number of modalities and over training, beside the theory's bounds",
+}
+
+
+def load_study(name: str) -> "Study":
+    """A study by name; `ConfigError` lists the names."""
+    check_choice("study", name, STUDIES)
+    study: Study = import_module(f"unialign.studies.{name}").STUDY
+    return study
