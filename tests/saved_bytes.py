@@ -1,0 +1,30 @@
+"""What autograd keeps for the backward pass: the memory that a loss really costs, counted rather than estimated."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["saved_bytes", "saved_tensors"]
+
+
+def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
+    """Tensors that the graph of `compute()` keeps, those with a storage of their own once, inputs included."""
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        # Tensors stay alive in `kept`, so that no address is given out twice.
+        known = kept.get(tensor.untyped_storage().data_ptr())
+        if known is None or known.numel() < tensor.numel():
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = compute()
+    assert result.requires_grad, "nothing is kept for a result without gradient"
+    return list(kept.values())
+
+
+def saved_bytes(compute: Callable[[], Tensor]) -> int:
+    """Bytes of the storages that the graph of `compute()` keeps."""
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved_tensors(compute))
