@@ -87,6 +87,33 @@ def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
     assert "another comparison" in capsys.readouterr().err
 
 
+def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_path, monkeypatch, capsys):
+    """`--anchor` once went to all of them, and symile has no such option."""
+    monkeypatch.chdir(tmp_path)
+    command = ["compare", "digits", "--objectives", "symile", "cua", "--anchor", "kar", "--seeds", "0", *QUICK]
+    assert main([*command, "--workers", "1"]) == 0
+    assert "Symile, CUA, anchor kar, into" in capsys.readouterr().out
+    entries = yaml.safe_load((tmp_path / "runs/compare/config.yaml").read_text())["entries"]
+    assert entries["cua"]["train"]["objective_options"] == {"anchor": "kar"}
+    assert "anchor" not in entries["symile"]["train"]["objective_options"]
+
+    # Read back with another anchor: again only for the one that has it.
+    again = ["compare", "--config", "runs/compare/config.yaml", "--anchor", "fou", "--out", "runs/again"]
+    assert main([*again, "--workers", "1"]) == 0
+    entries = yaml.safe_load((tmp_path / "runs/again/config.yaml").read_text())["entries"]
+    assert entries["cua"]["train"]["objective_options"] == {"anchor": "fou"}
+    assert "anchor" not in entries["symile"]["train"]["objective_options"]
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_help_names_every_objective(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ua.losses.names())
+
+
 def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--objective", "infonce", "--anchor", "kar", *QUICK, "--seed", "3"]) == 0

@@ -49,7 +49,7 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "cs_aligner-holder": ("cs_aligner", {"anchor": "m0", "divergence": "holder", "bandwidth": 1.0}),
     "modgap": ("modgap", {"anchor": "m0"}),
     "modgap-all": ("modgap", {"anchor": "all", "temperature_mode": "learnable", "contrast_weight": 0.5, "t": 1.0}),
-    "cua": ("cua", {"anchor": "m0", "temperature_mode": "learnable", "temperature_bounds": (0.001, 1.0)}),
+    "cua": ("cua", {"anchor": "m0", "temperature_mode": "learnable"}),
     "cuaxu": ("cua", {"anchor": "all", "cross_term": "xu", "temperature": 0.2, "t": 3.0}),
     "align_uniform": ("align_uniform", {"anchor": "m0"}),
     "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),

@@ -104,6 +104,37 @@ def test_no_ratio_without_both_kinds_of_term() -> None:
     assert gradient_ratio(together, create("unialign").terms(together)) is None
 
 
+def test_scale_of_the_sigmoid_at_its_bound() -> None:
+    objective = create("sigmoid")
+    assert codes(look(batch_of(), objective)) == []
+    with torch.no_grad():
+        objective.get_parameter("logits.0.scale.shift").fill_(1e3)
+    with pytest.warns(HealthWarning, match=r"scale sits at its higher bound of 200; .*widen scale_bounds"):
+        assert codes(look(batch_of(), objective)) == ["scale/high"]
+
+
+def test_partitions_between_modalities_repel_too() -> None:
+    """At `partition_mix` 0 they are all that repels; without them the ratio of such a run would stay unwatched."""
+    for mix in (0.0, 0.5):
+        with pytest.warns(HealthWarning, match="raise alignment_weight"):
+            monitor = look(batch_of(), create("unialign", partition_mix=mix, alignment_weight=1e-3))
+        assert codes(monitor) == ["gradient_ratio"]
+    batch = batch_of()
+    terms = create("unialign", partition_mix=0.0).terms(batch)
+    assert gradient_ratio(batch, terms) is not None
+
+
+@pytest.mark.parametrize("name", ["cua", "modgap", "align_uniform"])
+def test_no_advice_about_a_weight_that_an_objective_has_not(name: str) -> None:
+    options = {"anchor": "text"} if name == "modgap" else {}
+    nearly = batch_of()
+    batch = Batch(nearly.names, nearly.z_MBD + 1e-4 * nearly.z_MBD.flip(0), nearly.present_MB, None)
+    monitor = HealthMonitor()
+    objective = create(name, **options)
+    assert "gradient_ratio" not in monitor.look(objective, batch, objective.terms(batch), step=1)
+    assert codes(monitor) == []
+
+
 def test_each_code_once_also_after_a_resumption() -> None:
     one = batch_of(text=torch.ones(32, 16))
     with pytest.warns(HealthWarning, match="collapsing"):

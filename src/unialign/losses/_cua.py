@@ -29,7 +29,7 @@ class CUA(Objective):
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         temperature: of InfoNCE; 0.01 as published.
-        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`.
+        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`, whose bound is the start here.
         contrast_weight: 1 as published; 0 leaves uniformity and alignment.
         t: 2 as published.
         cross_term: `none` (CUA), or `xu` (CUAXU): adds the mean over pairs of log mean_{i != j} exp(-t |x_i - y_j|^2).
@@ -43,7 +43,7 @@ class CUA(Objective):
         *,
         temperature: float = 0.01,
         temperature_mode: TemperatureMode = "fixed",
-        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        temperature_bounds: tuple[float, float] = (0.001, 1.0),
         contrast_weight: float = 1.0,
         t: float = 2.0,
         cross_term: CrossTerm = "none",

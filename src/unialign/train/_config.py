@@ -44,7 +44,8 @@ class TrainConfig:
         clip: largest norm of the gradient; None leaves it alone.
         precision: `auto` (bf16 autocast of the heads on CUDA, fp32 elsewhere), `fp32` or `bf16` (CUDA only). Objectives
             compute in fp32 always.
-        warm_start: fraction of the steps, in [0, 1], that InfoNCE trains first, with the same anchor and temperature.
+        warm_start: fraction of the steps, in [0, 1], that InfoNCE trains first, with the same anchor, and the same
+            temperature where it is one of cosines.
         checkpoint_every: steps between checkpoints; None: only when interrupted and at the end.
         keep_checkpoints: how many of the latest stay, at least 1.
         log_every: steps between records. monitor_every: steps between looks at the health of the space.

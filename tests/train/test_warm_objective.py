@@ -1,0 +1,74 @@
+"""What a warm start is for each objective, and that all of them train."""
+
+from typing import Any
+
+import pytest
+import torch
+from train_cases import WIDTHS, run, tiny_config, tiny_store
+
+from unialign.losses import InfoNCE, create, names, options
+from unialign.train._engine import warm_objective
+
+MODALITIES = tuple(WIDTHS)
+DEFAULTS = InfoNCE().settings()
+
+
+def anchored(name: str) -> dict[str, Any]:
+    return {"anchor": "text"} if "anchor" in options(name) else {}
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_objective_has_a_warm_start(name: str) -> None:
+    warm = warm_objective(create(name, **anchored(name)), MODALITIES)
+    assert isinstance(warm, InfoNCE)
+    assert warm.anchor == ("text" if "anchor" in options(name) else None)
+
+
+@pytest.mark.parametrize("name", ["gram", "cs_aligner", "cua", "modgap"])
+def test_a_temperature_of_cosines_is_kept(name: str) -> None:
+    kept = {"temperature": 0.2, "temperature_mode": "learnable", "temperature_bounds": [0.02, 0.5]}
+    warm = warm_objective(create(name, anchor="text", **kept), MODALITIES)
+    assert {key: warm.settings()[key] for key in kept} == kept
+
+
+def test_unialigns_temperature_is_kept() -> None:
+    assert warm_objective(create("unialign", temperature=0.2), MODALITIES).settings()["temperature"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("symile", {"temperature": 0.001, "temperature_bounds": (0.0001, 1.0)}), ("triangle", {"temperature": 0.3})],
+)
+def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
+    """Symile's divides products of M vectors, about D^((M-1)/2) times smaller than cosines: InfoNCE would be a max."""
+    warm = warm_objective(create(name, **anchored(name), **own), MODALITIES)
+    for key in ("temperature", "temperature_mode", "temperature_bounds"):
+        assert warm.settings()[key] == DEFAULTS[key]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "align_uniform"])
+def test_no_temperature_is_the_default_one(name: str) -> None:
+    assert warm_objective(create(name, anchor="all"), MODALITIES).settings() == DEFAULTS
+
+
+@pytest.mark.filterwarnings("ignore::unialign.train.HealthWarning")
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("sigmoid", {}),
+        ("sigmoid", {"sharing": "per_pair", "modalities": list(MODALITIES)}),
+        ("cs_aligner", {"anchor": "text", "temperature_mode": "learnable"}),
+        ("modgap", {"anchor": "text"}),
+        ("cua", {"cross_term": "xu"}),
+        ("align_uniform", {}),
+        ("unialign", {"partition_mix": 0.5}),
+    ],
+)
+def test_pair_objectives_train(name: str, own: dict[str, Any]) -> None:
+    """A tiny store with absent rows and shared ids: the loss falls, and what is learnt beside the space moves."""
+    result = run(tiny_store(), tiny_config(objective=name, objective_options=own, epochs=30, dropout=0.0))
+    losses = [record["loss"] for record in result.history]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    learnt = list(result.objective.parameters())
+    assert bool(learnt) == (name == "sigmoid" or own.get("temperature_mode") == "learnable")
+    assert all(torch.isfinite(value) and value != 0 for value in learnt)
