@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import unialign.diagnostics._conflict as module
+import unialign.diagnostics._forces as module
 from unialign.diagnostics import conflict
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError

@@ -1,5 +1,6 @@
 """Numbers about a space: how far its modalities lie apart, how it is spread, and how the forces on it oppose."""
 
+from unialign.diagnostics._anchors import AnchorsResult, conflict_over_anchors
 from unialign.diagnostics._bandwidth import DivergenceWarning
 from unialign.diagnostics._conflict import ConflictResult, conflict
 from unialign.diagnostics._divergence import (
@@ -17,6 +18,7 @@ from unialign.diagnostics._profile import DivergenceProfile, DivergenceRow, dive
 from unialign.diagnostics._spectrum import effective_rank
 
 __all__ = [
+    "AnchorsResult",
     "ConflictResult",
     "DivergenceProfile",
     "DivergenceRow",
@@ -24,6 +26,7 @@ __all__ = [
     "HubnessResult",
     "cauchy_schwarz_divergence",
     "conflict",
+    "conflict_over_anchors",
     "divergence_profile",
     "effective_neighbours",
     "effective_rank",

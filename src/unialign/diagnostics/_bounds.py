@@ -9,24 +9,28 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["chi_lower_bound", "residual_correlation", "zeta_lower_bound"]
+__all__ = ["chi_lower_bound", "expected_zeta", "residual_correlation", "zeta_lower_bound"]
 
 
-def chi_lower_bound(z_KBD: Tensor, pair_KB: Tensor) -> Tensor:
-    """E[chi] >= 1 - sqrt((1 + (K - 1) mu) / K), mu = mean cosine of two of an item's positives (Proposition 2.3).
+def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
+    """E[chi] >= 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn'), mu = mean cosine of two of an item's positives.
+
+    w are the weights of the positives, divided by their sum over those that the item has. With equal ones this is
+    1 - sqrt((1 + (K - 1) mu) / K), Proposition 2.3.
 
     Args:
-        z_KBD: unit rows of the positives; ignored where absent.
+        pull_KBD: positives, each as long as its weight; ignored where absent.
         pair_KB: which are there.
 
     Returns:
         A scalar in [0, 1]; NaN without any item. 0 where each item has one positive.
     """
-    z_KBD = torch.where(pair_KB[..., None], z_KBD, 0.0)
-    # |sum z|^2 = K + K (K - 1) mu, so (1 + (K - 1) mu) / K is its mean over K^2.
-    resultant_B = z_KBD.sum(0).square().sum(-1)
-    parts = [(len(rows), 1 - (resultant_B[rows].mean() / count**2).sqrt()) for count, rows in _by_count(pair_KB.sum(0))]
-    return _average(parts, z_KBD).clamp(min=0.0)
+    pull_KBD = torch.where(pair_KB[..., None], pull_KBD, 0.0)
+    reach_B = torch.linalg.vector_norm(pull_KBD, dim=-1).sum(0)
+    # |sum w z|^2 = sum w^2 + sum w w' mu: the bound needs no pair by itself.
+    resultant_B = (pull_KBD.sum(0) / torch.where(reach_B > 0, reach_B, 1.0)[:, None]).square().sum(-1)
+    parts = [(len(rows), 1 - resultant_B[rows].mean().sqrt()) for _, rows in _by_count(pair_KB.sum(0))]
+    return _average(parts, pull_KBD).clamp(min=0.0)
 
 
 def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
@@ -43,6 +47,26 @@ def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Te
     squared = residual_KBD.square().sum(-1)[known_KB].mean()
     ratio = squared / smallest.square()
     return _average([(len(rows), (1 + ratio / n).rsqrt()) for n, rows in _by_count(known_KB.sum(0))], c_KB)
+
+
+def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
+    """zeta = (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) with the mean c, C = mean |residual|^2 and the measured rho.
+
+    What Proposition 2.2 becomes when the residuals are correlated: |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it
+    tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. No bound: it holds where c and |sum_n e_n| fluctuate little.
+
+    Returns:
+        A scalar in [0, 1]; NaN if the mean c is not above 0, or there is none.
+    """
+    mean_c = c_KB[known_KB].mean()
+    if not bool(known_KB.any()) or float(mean_c) <= 0:
+        return c_KB.new_full((), torch.nan)
+    ratio = residual_KBD.square().sum(-1)[known_KB].mean() / mean_c.square()
+    rho = residual_correlation(residual_KBD, known_KB).nan_to_num(nan=0.0)
+    parts = []
+    for count, rows in _by_count(known_KB.sum(0)):
+        parts.append((len(rows), (1 + ratio * ((1 + (count - 1) * rho) / count).clamp(min=0.0)).rsqrt()))
+    return _average(parts, c_KB)
 
 
 def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:

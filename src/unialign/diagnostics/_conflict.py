@@ -1,38 +1,37 @@
-"""Do the forces of a contrastive loss work against each other? (paper Eq. 3, 4; Propositions 2.2, 2.3.)
+"""Do the forces of a contrastive loss work against each other? (paper Eq. 4; Propositions 2.2, 2.3.)
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` width, `c` items of one tile.
-
-The gradient of sum_n l_{a->n} at an anchor row z_i^a is -V + Phi (constant factors dropped, keys held fixed):
-
-    V   = sum_n z_i^n / tau                       pulls towards the item's other modalities
-    Phi = sum_n (1 / tau) sum_k p_ik^n z_k^n      pushes away from what the softmax p of the batch looks at
+Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` width. V and Phi: see `_forces.py`.
 
 Phi includes the item's own positive. A well-trained space has p_ii near 1, so Phi comes near V and zeta near 1 for
 every good loss: `zeta` alone is no evidence of harm. `zeta_neg` leaves the own positive out, `*_tan` keeps only the
 part of the forces that can move a point on the sphere.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_temperature
-from unialign.diagnostics._bounds import chi_lower_bound, residual_correlation, zeta_lower_bound
-from unialign.embeddings import Batch, make_batch
+from unialign._checks import check_choice, check_number, check_temperature
+from unialign.diagnostics._border import double_batch
+from unialign.diagnostics._bounds import chi_lower_bound, expected_zeta, residual_correlation, zeta_lower_bound
+from unialign.diagnostics._forces import Direction, forces
+from unialign.embeddings import Batch
 from unialign.errors import ConfigError, ShapeError
 
-__all__ = ["ConflictResult", "Direction", "Forces", "conflict", "forces"]
+__all__ = ["PER_ITEM", "ConflictResult", "PairWeights", "conflict"]
 
-Direction = Literal["forward", "symmetric"]
-PER_ITEM = ("zeta", "zeta_neg", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+# (query modality, key modality) -> w; a pair that is not there weighs 1.
+PairWeights = Mapping[tuple[str, str], float]
+
+PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
 
 # A sum of vectors shorter than this share of their lengths has cancelled: what is left is rounding, without direction.
 _FLOOR = 1e-10
-# Most similarities in a tile (32 MiB of float64).
-_TILE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +44,8 @@ class ConflictResult:
             field is NaN also where one of its two forces vanishes.
         zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
         zeta_neg: cos(V, Phi without the own positive): do the negatives oppose alignment?
+        zeta_neg_renormalised: the same with a softmax over the negatives alone, which the share of the own positive
+            does not reach: every modality's negatives count alike, however well it is aligned.
         zeta_tan, zeta_neg_tan: the same between the parts tangent to the sphere.
         net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
         chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 = the positives agree.
@@ -54,12 +55,15 @@ class ConflictResult:
         chi_bound: lower bound of mean chi by Proposition 2.3 from the measured mean cosine of non-anchor positives.
         zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; holds
             if the residuals are uncorrelated. NaN where a c is not above 0: then the assumption fails.
+        zeta_expected: mean zeta expected from the mean c, the mean |e_n|^2 and the measured residual correlation: what
+            the proposition comes to when its residuals are not independent. An estimate, no bound.
     """
 
     anchor: str
     defined: Tensor
     zeta: Tensor
     zeta_neg: Tensor
+    zeta_neg_renormalised: Tensor
     zeta_tan: Tensor
     zeta_neg_tan: Tensor
     net_ratio: Tensor
@@ -69,13 +73,13 @@ class ConflictResult:
     residual_correlation: Tensor
     chi_bound: Tensor
     zeta_bound: Tensor
+    zeta_expected: Tensor
 
     def means(self) -> dict[str, float]:
         """Mean over the items where it is defined of every per-item field, the scalars, and `c/<modality>`."""
         values = {name: float(getattr(self, name).nanmean()) for name in PER_ITEM}
         values |= {f"c/{name}": float(c_B.nanmean()) for name, c_B in self.c.items()}
-        scalars = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound")
-        return values | {name: float(getattr(self, name)) for name in scalars}
+        return values | {name: float(getattr(self, name)) for name in SCALARS}
 
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
         """Quantiles of a per-item field over the items where it is defined; NaN if there are none."""
@@ -83,25 +87,6 @@ class ConflictResult:
         values_B: Tensor = getattr(self, field)
         found: list[float] = torch.nanquantile(values_B, values_B.new_tensor(levels)).tolist()
         return found
-
-
-@dataclass(frozen=True, eq=False)
-class Forces:
-    """Forces at each anchor row; rows without anchor or without that modality are 0.
-
-    Attributes:
-        pull_KBD: (weight / tau) z^n, whose sum over n is V.
-        push_KBD: Phi_n, own positive included.
-        push_neg_KBD: Phi_n without it, the softmax not renormalised.
-        mass_neg_KB: length of `push_neg_KBD` if all negatives pointed one way.
-        pair_KB: whether item i has both anchor and modality n.
-    """
-
-    pull_KBD: Tensor
-    push_KBD: Tensor
-    push_neg_KBD: Tensor
-    mass_neg_KB: Tensor
-    pair_KB: Tensor
 
 
 @torch.no_grad()
@@ -112,6 +97,7 @@ def conflict(
     temperature: float = 0.07,
     direction: Direction = "forward",
     present: Mapping[str, Tensor] | None = None,
+    weights: PairWeights | None = None,
 ) -> ConflictResult:
     """How far the forces of multimodal InfoNCE cancel at the anchor's rows, item by item (paper Eq. 4).
 
@@ -123,19 +109,20 @@ def conflict(
             direction, which the usual symmetric loss has.
         present: modality -> (B,) bool. Sums run over the modalities that an item has, keys over the items that have the
             modality; the M of the bounds is then the item's own.
+        weights: (query, key) -> w > 0 of that pair's loss, 1 where not given. The anchor as query weighs its V and
+            Phi; `symmetric` also uses the anchor as key.
 
     Returns:
         See `ConflictResult`. Memory is O(M * B * D), bounded tiles of similarities apart.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; ConfigError also for an unknown
-            anchor or direction, or a temperature that is not above 0.
+            anchor, direction or modality in `weights`, and for a temperature or weight that is not above 0.
     """
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
     # The net force of a trained space is a small difference of large forces: float64 throughout.
-    wide = {name: _double(z) for name, z in embeddings.items()} if isinstance(embeddings, Mapping) else embeddings
-    batch = make_batch(wide, present=present)
+    batch = double_batch(embeddings, present)
     if batch.z_MBD.shape[1] == 0:
         raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
     if anchor in ("all", "centroid") and anchor not in batch.names:
@@ -144,11 +131,13 @@ def conflict(
         )
     a = batch.index(anchor)
     others = [m for m in range(len(batch.names)) if m != a]
-    f = forces(batch, a, others, temperature=temperature, direction=direction)
+    weights_MM = _weights(weights, batch)
+    f = forces(batch, a, others, temperature=temperature, direction=direction, weights_MM=weights_MM)
 
     z_BD = batch.z_MBD[a]
     length_KB = torch.linalg.vector_norm(f.pull_KBD, dim=-1)
     pull_BD, push_BD, neg_BD = f.pull_KBD.sum(0), f.push_KBD.sum(0), f.push_neg_KBD.sum(0)
+    renorm_BD = f.push_renorm_KBD.sum(0)
     reach_B, mass_neg_B = length_KB.sum(0), f.mass_neg_KB.sum(0)
     pull_B = torch.linalg.vector_norm(pull_BD, dim=-1)
     push_B = torch.linalg.vector_norm(push_BD, dim=-1)
@@ -163,6 +152,7 @@ def conflict(
         defined=defined_B,
         zeta=_cosine(pull_BD, push_BD, reach_B, reach_B),
         zeta_neg=_cosine(pull_BD, neg_BD, reach_B, mass_neg_B),
+        zeta_neg_renormalised=_cosine(pull_BD, renorm_BD, reach_B, f.mass_renorm_KB.sum(0)),
         zeta_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(push_BD, z_BD), reach_B, reach_B),
         zeta_neg_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(neg_BD, z_BD), reach_B, mass_neg_B),
         net_ratio=torch.linalg.vector_norm(pull_BD - push_BD, dim=-1) / _positive(pull_B + push_B),
@@ -170,57 +160,25 @@ def conflict(
         c={batch.names[m]: c_B for m, c_B in zip(others, c_KB, strict=True)},
         frac_c_nonpos=(c_known <= 0).double().mean(),
         residual_correlation=residual_correlation(residual_KBD, known_KB),
-        chi_bound=chi_lower_bound(f.pull_KBD / _positive(length_KB)[..., None], f.pair_KB),
+        chi_bound=chi_lower_bound(f.pull_KBD, f.pair_KB),
         zeta_bound=zeta_lower_bound(c_KB, residual_KBD, known_KB),
+        zeta_expected=expected_zeta(c_KB, residual_KBD, known_KB),
     )
 
 
-def forces(batch: Batch, a: int, others: list[int], *, temperature: float, direction: Direction) -> Forces:
-    """V and Phi per modality at every row of modality `a` (paper Eq. 3; `symmetric` adds the reverse terms)."""
-    anchor_BD, has_B = batch.z_MBD[a], batch.present_MB[a]
-    weight = (2.0 if direction == "symmetric" else 1.0) / temperature
-    pair_KB = batch.present_MB[others] & has_B
-    pull_KBD = torch.where(pair_KB[..., None], weight * batch.z_MBD[others], 0.0)
-    push_neg_KBD, own_KB = torch.zeros_like(pull_KBD), torch.zeros_like(pull_KBD[..., 0])
-    mass_neg_KB = torch.zeros_like(own_KB)
-    step = max(1, _TILE // max(1, len(anchor_BD)))
-    for k, m in enumerate(others):
-        key_BD = batch.z_MBD[m]
-        log_norm_B = None
-        if direction == "symmetric":
-            log_norm_B = _log_partitions(key_BD, anchor_BD, has_B, temperature, step)
-        for start in range(0, len(anchor_BD), step):
-            tile = slice(start, start + step)
-            logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
-            # An item without the modality has no positive there and feels no force from it; its row must stay finite.
-            rows_c1 = pair_KB[k, tile, None]
-            p_cB = torch.where(batch.present_MB[m] & rows_c1, logit_cB, -torch.inf)
-            p_cB = torch.where(rows_c1, torch.softmax(p_cB, 1), 0.0)
-            if log_norm_B is not None:
-                # q_ji: query j of modality m over all keys of the anchor; only pairs (j, j) have such a loss.
-                p_cB += torch.where(pair_KB[k] & rows_c1, torch.exp(logit_cB - log_norm_B), 0.0)
-            diagonal = p_cB.diagonal(start)
-            own_KB[k, tile] = diagonal / temperature
-            # Left out of the sum, not subtracted from it: at small temperatures it is nearly all of it.
-            diagonal.zero_()
-            push_neg_KBD[k, tile] = p_cB @ key_BD / temperature
-            mass_neg_KB[k, tile] = p_cB.sum(1) / temperature
-    push_KBD = push_neg_KBD + own_KB[..., None] * batch.z_MBD[others]
-    return Forces(pull_KBD, push_KBD, push_neg_KBD, mass_neg_KB, pair_KB)
-
-
-def _log_partitions(query_BD: Tensor, key_BD: Tensor, key_present_B: Tensor, temperature: float, step: int) -> Tensor:
-    """(B,) log sum_i exp(<query_j, key_i> / tau) over present keys."""
-    blank_B = torch.where(key_present_B, 0.0, -torch.inf).to(key_BD.dtype)
-    return torch.cat(
-        [torch.logsumexp(q_cD @ key_BD.mT / temperature + blank_B, 1) for q_cD in torch.split(query_BD, step)]
-    )
-
-
-def _double(z: Tensor) -> Tensor:
-    if not isinstance(z, Tensor) or not z.is_floating_point():
-        return z  # the border says what is wrong with it
-    return (z.cpu() if z.device.type == "mps" else z).double()  # mps has no float64
+def _weights(weights: PairWeights | None, batch: Batch) -> Tensor | None:
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"weights must be a mapping of (query, key) to a number, got {type(weights).__name__}")
+    weights_MM = batch.z_MBD.new_ones(len(batch.names), len(batch.names))
+    for pair, weight in weights.items():
+        known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
+        if not known or pair[0] == pair[1]:
+            raise ConfigError(f"weights has {pair!r}; expected pairs of two of {batch.names}, as (query, key)")
+        check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
+        weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)
+    return weights_MM
 
 
 def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
