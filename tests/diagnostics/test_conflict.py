@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unialign.diagnostics._forces as module
-from unialign.diagnostics import conflict
+from unialign.diagnostics import conflict, conflict_over_anchors
+from unialign.diagnostics._bounds import expected_zeta, residual_correlation, zeta_lower_bound
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-PER_ITEM = ("zeta", "zeta_neg", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 
 
 def golden():
@@ -29,11 +30,12 @@ def random_space(modalities, items, width, seed, shared=1.0):
     return {f"m{m}": common + torch.randn(items, width, generator=g, dtype=torch.float64) for m in range(modalities)}
 
 
-def loops(embeddings, anchor, tau, direction, present):
+def loops(embeddings, anchor, tau, direction, present, weights=None):
     """Section 2 of the method, one number at a time."""
     z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
     has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
     items, width = z[anchor].shape
+    weights = weights or {}
     out = {name: np.full(items, np.nan) for name in PER_ITEM}
     c = {n: np.full(items, np.nan) for n in z if n != anchor}
     residuals = [{} for _ in range(items)]
@@ -47,27 +49,34 @@ def loops(embeddings, anchor, tau, direction, present):
         return float(u @ v) / (u_norm * v_norm) if min(u_norm, v_norm) > 1e-12 else np.nan
 
     for i in range(items):
-        pull, push, neg, total = np.zeros(width), {}, np.zeros(width), 0.0
+        pull, push, neg, renormalised, total = np.zeros(width), {}, np.zeros(width), np.zeros(width), 0.0
         za = z[anchor][i]
         for n in c:
             if not (has[anchor][i] and has[n][i]):
                 continue
-            w = 2.0 if direction == "symmetric" else 1.0
-            pull, total = pull + w / tau * z[n][i], total + w / tau
+            there = weights.get((anchor, n), 1.0) / tau
+            back = weights.get((n, anchor), 1.0) / tau if direction == "symmetric" else 0.0
+            pull, total = pull + (there + back) * z[n][i], total + there + back
             p = softmax(za, z[n], has[n])
-            push[n] = sum(p[k] * z[n][k] for k in range(items)) / tau
-            neg = neg + sum(p[k] * z[n][k] for k in range(items) if k != i) / tau
-            if direction == "symmetric":
-                for j in range(items):
-                    if has[n][j] and has[anchor][j]:
-                        q = softmax(z[n][j], z[anchor], has[anchor])[i]
-                        push[n] = push[n] + q * z[n][j] / tau
-                        neg = neg + (q * z[n][j] / tau if j != i else 0.0)
+            push[n] = there * sum(p[k] * z[n][k] for k in range(items))
+            neg = neg + there * sum(p[k] * z[n][k] for k in range(items) if k != i)
+            if any(has[n][k] for k in range(items) if k != i):
+                p = softmax(za, z[n], has[n] & (np.arange(items) != i))
+                renormalised = renormalised + there * sum(p[k] * z[n][k] for k in range(items))
+            for j in range(items if back else 0):
+                if has[n][j] and has[anchor][j]:
+                    q = softmax(z[n][j], z[anchor], has[anchor])[i]
+                    push[n] = push[n] + back * q * z[n][j]
+                    if j != i:
+                        neg = neg + back * q * z[n][j]
+                        q = softmax(z[n][j], z[anchor], has[anchor] & (np.arange(items) != j))[i]
+                        renormalised = renormalised + back * q * z[n][j]
         if not push:
             continue
         phi = sum(push.values())
         tan = lambda x, za=za: x - (x @ za) * za  # noqa: E731
         out["zeta"][i], out["zeta_neg"][i] = cos(pull, phi), cos(pull, neg)
+        out["zeta_neg_renormalised"][i] = cos(pull, renormalised)
         out["zeta_tan"][i], out["zeta_neg_tan"][i] = cos(tan(pull), tan(phi)), cos(tan(pull), tan(neg))
         out["net_ratio"][i] = np.linalg.norm(pull - phi) / (np.linalg.norm(pull) + np.linalg.norm(phi))
         out["chi"][i] = 1 - np.linalg.norm(pull) / total
@@ -102,8 +111,9 @@ def test_golden_values(tau, values):
     tau=st.sampled_from([0.07, 0.5, 2.0]),
     direction=st.sampled_from(["forward", "symmetric"]),
     missing=st.booleans(),
+    weighted=st.booleans(),
 )
-def test_equals_float64_loops(modalities, items, seed, tau, direction, missing):
+def test_equals_float64_loops(modalities, items, seed, tau, direction, missing, weighted):
     space = random_space(modalities, items, 5, seed)
     present = {}
     if missing:
@@ -112,8 +122,11 @@ def test_equals_float64_loops(modalities, items, seed, tau, direction, missing):
         for name, x in space.items():
             x[~present[name]] = torch.nan
     clean = {name: torch.nan_to_num(x, nan=1.0) for name, x in space.items()}
-    result = conflict(space, anchor="m0", temperature=tau, direction=direction, present=present)
-    fields, c, rho, squares = loops(clean, "m0", tau, direction, present)
+    weights = None
+    if weighted:
+        weights = {("m0", f"m{m}"): 0.5 + m for m in range(1, modalities)} | {("m1", "m0"): 0.2}
+    result = conflict(space, anchor="m0", temperature=tau, direction=direction, present=present, weights=weights)
+    fields, c, rho, squares = loops(clean, "m0", tau, direction, present, weights)
     for name in PER_ITEM:
         np.testing.assert_allclose(getattr(result, name), fields[name], atol=1e-9, err_msg=name)
     for name, values in c.items():
@@ -130,6 +143,10 @@ def test_equals_float64_loops(modalities, items, seed, tau, direction, missing):
     if len(known) and known.min() > 0 and not missing:
         wanted = (1 + np.mean(squares) / ((modalities - 1) * known.min() ** 2)) ** -0.5
         assert float(result.zeta_bound) == pytest.approx(wanted)
+        others = modalities - 1
+        correlated = (1 + (others - 1) * np.nan_to_num(float(result.residual_correlation))) / others
+        wanted = (1 + np.mean(squares) / known.mean() ** 2 * max(0.0, correlated)) ** -0.5
+        assert float(result.zeta_expected) == pytest.approx(wanted)
     else:
         assert missing or math.isnan(float(result.zeta_bound))
 
@@ -202,6 +219,114 @@ def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
     assert zetas == sorted(zetas)
 
 
+def test_weighted_chi_bound_is_tight_where_resultants_do_not_fluctuate():
+    """1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn') with the weights over their sum, method 2.5."""
+    legs = torch.tensor([[1.0, 0.1, 0.3], [0.2, 1.0, 0.2], [0.7, 0.2, 1.0]], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
+    space = {f"m{n}": turns @ leg for n, leg in enumerate(legs)}
+    space["a"] = torch.randn(8, 3, generator=g, dtype=torch.float64)
+    there, back = {"m0": 3.0, "m1": 0.5}, {"m1": 2.0}
+    weights = {("a", n): w for n, w in there.items()} | {(n, "a"): w for n, w in back.items()}
+    unit = torch.nn.functional.normalize(legs)
+    mu = unit @ unit.T
+    for direction, w in (("forward", [3.0, 0.5, 1.0]), ("symmetric", [4.0, 2.5, 2.0])):
+        result = conflict(space, anchor="a", direction=direction, weights=weights)
+        share = torch.tensor(w, dtype=torch.float64) / sum(w)
+        wanted = 1 - float((share[:, None] * share * mu).sum().sqrt())
+        assert float(result.chi_bound) == pytest.approx(wanted)
+        assert float(result.chi.mean()) == pytest.approx(wanted)
+
+
+def test_weights_of_one_and_common_factors_change_nothing():
+    space = random_space(3, 9, 6, 2)
+    pairs = [(m, n) for m in space for n in space if m != n]
+    for direction in ("forward", "symmetric"):
+        plain = conflict(space, anchor="m1", direction=direction)
+        for weight in (1.0, 7.0):
+            same = conflict(space, anchor="m1", direction=direction, weights=dict.fromkeys(pairs, weight))
+            for name in PER_ITEM:
+                torch.testing.assert_close(getattr(same, name), getattr(plain, name))
+            assert float(same.chi_bound) == pytest.approx(float(plain.chi_bound))
+            assert float(same.zeta_bound) == pytest.approx(float(plain.zeta_bound), nan_ok=True)
+
+
+def test_renormalised_negatives_of_an_aligned_modality_count_too():
+    """One modality in place, one far from it: without renormalising, only the second one's negatives are heard."""
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(30, 16, generator=g, dtype=torch.float64) for _ in range(2))
+    aligned = module.forces(make_batch({"a": x, "b": x, "c": y}), 0, [1, 2], temperature=0.05, direction="forward")
+    assert aligned.push_neg_KBD[0].norm() < 1e-3 * aligned.push_neg_KBD[1].norm()
+    assert aligned.push_renorm_KBD[0].norm() > 0.3 * aligned.push_renorm_KBD[1].norm()
+    tiny = conflict({"a": x, "b": x + 1e-3 * y}, anchor="a", temperature=1e-3)
+    assert (~tiny.zeta_neg_renormalised.isnan()).all()
+
+
+def simulated_zeta(modalities, common, seed, items=4000, width=24):
+    """Forces made as the assumption says: Phi_n = c_n V + e_n, of unit squared length, with common correlation."""
+    g = torch.Generator().manual_seed(seed)
+    c = 0.5 + torch.rand(modalities, items, generator=g, dtype=torch.float64)
+    own = torch.randn(modalities, items, width, generator=g, dtype=torch.float64)
+    shared = torch.randn(items, width, generator=g, dtype=torch.float64)
+    residual = (common**0.5 * shared + (1 - common) ** 0.5 * own) / width**0.5
+    total, rest = c.sum(0), residual.sum(0).norm(dim=-1)
+    return float((total / (total.square() + rest.square()).sqrt()).mean()), c, residual
+
+
+def test_proposition_2_2_bounds_zeta_when_residuals_are_independent():
+    for modalities in (1, 2, 5, 20, 80):
+        zeta, c, residual = simulated_zeta(modalities, 0.0, modalities)
+        known = torch.ones_like(c, dtype=torch.bool)
+        bound = float(zeta_lower_bound(c, residual, known))
+        assert bound == pytest.approx(
+            (1 + float(residual.square().sum(-1).mean()) / (modalities * 0.25)) ** -0.5, rel=0.01
+        )
+        assert bound <= zeta
+        assert 1 - zeta <= 1 / (2 * modalities * 0.25)
+        assert float(expected_zeta(c, residual, known)) == pytest.approx(zeta, abs=0.02)
+    assert zeta > 0.99
+
+
+def test_correlated_residuals_break_proposition_2_2_and_leave_the_predicted_limit():
+    """With a common correlation rho of residuals zeta stops at (1 + rho C / c^2)^(-1/2), here 0.877, and not at 1."""
+    rho = 0.3
+    zetas, bounds = [], []
+    for modalities in (2, 8, 64):
+        zeta, c, residual = simulated_zeta(modalities, rho, modalities)
+        known = torch.ones_like(c, dtype=torch.bool)
+        assert float(residual_correlation(residual, known)) == pytest.approx(rho, abs=0.02)
+        assert float(expected_zeta(c, residual, known)) == pytest.approx(zeta, abs=0.02)
+        zetas.append(zeta)
+        bounds.append(float(zeta_lower_bound(c, residual, known)))
+    limit = (1 + rho / 1.0) ** -0.5
+    assert zetas[-1] == pytest.approx(limit, abs=0.015)
+    assert bounds[0] < zetas[0]
+    assert bounds[-1] > zetas[-1] + 0.05  # the bound assumes what is not so
+
+
+def test_over_anchors():
+    space = random_space(3, 7, 5, 6)
+    present = {"m2": torch.arange(7) < 4}
+    weights = {("m0", "m1"): 2.0}
+    whole = conflict_over_anchors(space, temperature=0.2, direction="symmetric", present=present, weights=weights)
+    assert list(whole.by_anchor) == list(space)
+    results = [
+        conflict(space, anchor=a, temperature=0.2, direction="symmetric", present=present, weights=weights)
+        for a in space
+    ]
+    means = whole.means()
+    for name in (*PER_ITEM, "chi_bound", "zeta_expected"):
+        assert means[name] == pytest.approx(np.mean([r.means()[name] for r in results]))
+    assert means["c/m1"] == pytest.approx(np.mean([results[0].means()["c/m1"], results[2].means()["c/m1"]]))
+    pooled = np.concatenate([r.chi[r.defined].numpy() for r in results])
+    assert whole.quantiles("chi", (0.25, 0.9)) == pytest.approx(np.quantile(pooled, [0.25, 0.9]).tolist())
+    with pytest.raises(ConfigError, match="'c'"):
+        whole.quantiles("c")
+    for wrong in ({}, [1], {"a": torch.ones(2, 2)}):
+        with pytest.raises(ShapeError):
+            conflict_over_anchors(wrong)
+
+
 def test_missing_items_are_nan_and_their_content_is_irrelevant():
     space = random_space(3, 6, 5, 4)
     present = {"m0": torch.tensor([1, 1, 1, 1, 1, 0]).bool(), "m1": torch.tensor([0, 0, 1, 1, 1, 1]).bool(),
@@ -259,6 +384,11 @@ def test_quantiles():
         ({"anchor": "m0", "temperature": 0.0}, ConfigError, "temperature"),
         ({"anchor": "m0", "temperature": math.nan}, ConfigError, "temperature"),
         ({"anchor": "m0", "direction": "backward"}, ConfigError, "'backward'"),
+        ({"anchor": "m0", "weights": {("m0", "m9"): 1.0}}, ConfigError, "'m9'"),
+        ({"anchor": "m0", "weights": {("m0", "m0"): 1.0}}, ConfigError, "two of"),
+        ({"anchor": "m0", "weights": {"m1": 1.0}}, ConfigError, "query, key"),
+        ({"anchor": "m0", "weights": {("m0", "m1"): 0.0}}, ConfigError, "a positive finite number, got 0.0"),
+        ({"anchor": "m0", "weights": 2.0}, ConfigError, "mapping"),
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2)}}, ShapeError, "at least 2"),
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.ones(2, 2).long()}}, ShapeError, "'b'"),
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.zeros(2, 2)}}, NonFiniteError, "'b' row 0"),
