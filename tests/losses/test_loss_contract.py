@@ -40,6 +40,17 @@ def test_names_and_create_agree(name: str):
     assert name in ua.losses.names()
 
 
+@pytest.mark.parametrize("name", ua.losses.names())
+def test_options_are_those_of_the_constructor(name: str):
+    objective = ua.losses.create(name, **with_anchor(name, "text"))
+    assert set(ua.losses.options(name)) == set(objective.settings())
+
+
+def test_options_of_no_objective():
+    with pytest.raises(ConfigError, match="unknown objective 'softmax'; expected one of 'unialign'"):
+        ua.losses.options("softmax")
+
+
 PRESET_TABLE: dict[str, dict[str, Any]] = {
     "paper": {
         "kernel": "gaussian",
