@@ -22,8 +22,11 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = "<!-- commands -->"
 # `pymdownx.arithmatex` has found the formulas and kept them apart from code and emphasis.
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', re.DOTALL)
-# A function's name and what follows it touch in MathML, which TeX sets apart.
-FUNCTION = re.compile(r"(<mi>(?:log|exp|cos|sin|arccos|det)</mi>)(?=<m[infrsu])")
+# A function's name and what follows it touch in MathML, which TeX sets apart; as a base of a script it stays alone.
+FUNCTION = re.compile(r"(?<!<msup>)(?<!<msub>)(<mi>(?:log|exp|cos|sin|det)</mi>)(?=<m[infrsu])")
+# Operators that would get the wide spaces of an infix one.
+NAME = re.compile(r"<mo[^>]*>(max|min|det)</mo>")
+TIGHT = re.compile(r"<mo>(&#x02192;|&#x02260;|&#x02208;)</mo>")
 SECTION = re.compile(r"^((?:Args|Attributes):\n)((?:[ ]+\S.*\n?|\n(?=[ ]))+)", re.MULTILINE)
 # An entry with several names, and its continuation lines, which are indented more.
 SHARED = re.compile(r"^([ ]{4})(\w+(?:, \w+)+)(:.*(?:\n[ ]{5,}.*)*)", re.MULTILINE)
@@ -50,7 +53,9 @@ def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Fi
 
 def mathml(latex: str, block: bool, where: str) -> str:
     """A formula as MathML; an unknown command is an error, as the converter would print it as text."""
-    made = FUNCTION.sub(r'\1<mspace width="0.17em"/>', convert(latex, display="block" if block else "inline"))
+    made = NAME.sub(r"<mi>\1</mi>", convert(latex, display="block" if block else "inline"))
+    made = FUNCTION.sub(r'\1<mspace width="0.17em"/>', made)
+    made = TIGHT.sub(r'<mo lspace="0.18em" rspace="0.18em">\1</mo>', made)
     if "\\" in made or re.search(r">\s*&\s*<", made):
         raise PluginError(f"{where}: the formula {latex.strip()!r} has something that latex2mathml does not know")
     return f'<div class="formula">{made}</div>' if block else made
@@ -60,7 +65,7 @@ def command_help() -> str:
     """`--help` of every command, as Markdown."""
     from unialign.cli.main import _parser
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "96"
     parser = _parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     sections = [("unialign", parser), *((f"unialign {name}", command) for name, command in commands.items())]
@@ -87,9 +92,9 @@ def escaped(text: str) -> str:
 def _escaped(line: str) -> str:
     pieces, end = [], 0
     for code in CODE.finditer(line):
-        pieces += [line[end : code.start()].replace("<", "\\<"), code[0]]
+        pieces += [line[end : code.start()].replace("<", "&lt;"), code[0]]
         end = code.end()
-    return "".join([*pieces, line[end:].replace("<", "\\<")])
+    return "".join([*pieces, line[end:].replace("<", "&lt;")])
 
 
 def one_entry_each(text: str) -> str:

@@ -1,5 +1,6 @@
 """Every snippet of the README and the docs runs."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -21,6 +22,8 @@ def blocks(page):
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
     """Python and commands of a page run one after the other in one folder, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
+    # Worker processes would each import torch again; that they work is tested with the pool.
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):
         if kind == "python":

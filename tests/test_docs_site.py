@@ -17,7 +17,18 @@ from unialign.cli.main import _parser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-NAMESPACES = ("losses", "functional", "diagnostics", "metrics", "data", "space", "train", "evaluation", "errors")
+NAMESPACES = (
+    "losses",
+    "functional",
+    "diagnostics",
+    "metrics",
+    "data",
+    "space",
+    "train",
+    "evaluation",
+    "checkup",
+    "errors",
+)
 OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 
 
@@ -157,5 +168,5 @@ def test_docstrings_are_read_as_text(build):
     """`<e_n, e_m>` in a docstring is a product and no HTML tag, and `x, y:` documents two arguments."""
     text = "mean <a, b> of `<code>`.\n\nArgs:\n    x, y: rows,\n        of any width.\n    z: one.\n"
     read = build.one_entry_each(build.escaped(text))
-    assert read.startswith(r"mean \<a, b> of `<code>`.")
+    assert read.startswith("mean &lt;a, b> of `<code>`.")
     assert "    x: rows,\n        of any width.\n    y: rows,\n        of any width.\n    z: one.\n" in read
