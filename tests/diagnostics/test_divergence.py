@@ -226,6 +226,21 @@ def test_degenerate_spaces_have_a_value(bandwidth):
                 assert wanted is None or float(value) == pytest.approx(0.0, abs=1e-9)
 
 
+@few_rows
+@pytest.mark.parametrize("bandwidth", [1e-6, 1e200])
+def test_extreme_bandwidths_have_a_value(bandwidth):
+    space = {m: z.requires_grad_() for m, z in draw(3, 4, 3, 9).items()}
+    x, y, _ = space.values()
+    values = [holder_divergence(space, bandwidth=bandwidth, estimator=estimator) for estimator in ESTIMATORS]
+    values += [f(x, y, bandwidth=bandwidth) for f in (cauchy_schwarz_divergence, mmd2)]
+    values += [holder_upper_bound(space, bandwidth=bandwidth, anchor="m0")]
+    for value in values:
+        assert torch.isfinite(value)
+        assert torch.isfinite(torch.autograd.grad(value, x)[0]).all()
+    if bandwidth > 1:
+        assert torch.stack(values[:-1]).detach().abs().max() < 1e-9
+
+
 def test_sets_need_not_be_paired_nor_equally_many():
     x, y = draw(1, 9, 4, 3)["m0"], draw(1, 5, 4, 4)["m0"]
     order = torch.randperm(5, generator=torch.Generator().manual_seed(0))

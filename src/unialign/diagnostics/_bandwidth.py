@@ -18,6 +18,7 @@ __all__ = [
     "FEW_NEIGHBOURS",
     "Bandwidth",
     "DivergenceWarning",
+    "median_of",
     "neighbours",
     "number_of",
     "self_pairs_of",
@@ -26,6 +27,8 @@ __all__ = [
 
 Bandwidth = float | Literal["median"]
 
+# Rows of which the median is taken: more than in training, where it is taken at every step.
+_MEDIAN_ROWS = 2048
 # Below this many effective neighbours a density is little more than one row.
 FEW_NEIGHBOURS = 2.0
 
@@ -44,9 +47,14 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
     if isinstance(bandwidth, str):
         if bandwidth != "median":
             raise ConfigError(f"bandwidth must be a positive number or 'median', got {bandwidth!r}")
-        return median_bandwidth_of(rows)
+        return median_of(rows)
     check_temperature(bandwidth, "bandwidth")
     return float(bandwidth)
+
+
+def median_of(rows: Sequence[Tensor]) -> float:
+    """Median distance of two different rows, of at most 2,048 of them."""
+    return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
 def self_pairs_of(estimator: Estimator) -> SelfPairs:

@@ -16,10 +16,17 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
-from unialign.diagnostics._bandwidth import Bandwidth, neighbours, number_of, self_pairs_of, warn_of_few_neighbours
+from unialign.diagnostics._bandwidth import (
+    Bandwidth,
+    median_of,
+    neighbours,
+    number_of,
+    self_pairs_of,
+    warn_of_few_neighbours,
+)
 from unialign.diagnostics._border import double_batch, present_rows, unit_pair
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional._density import log_densities, log_mean_exp, median_bandwidth_of
+from unialign.functional._density import log_densities, log_mean_exp
 from unialign.functional._divergence import Estimator, exact_sizes, holder_of_rows, unit_cauchy_schwarz, unit_mmd2
 
 __all__ = [
@@ -114,7 +121,7 @@ def gcsd(
     check_choice("normalisation", normalisation, get_args(Normalisation))
     check_integer("max_bytes", max_bytes, low=1)
     rows, items = present_rows(double_batch(embeddings, present), "gcsd")
-    tau = median_bandwidth_of(rows) * math.sqrt(_GCSD_WIDTH / 2)
+    tau = median_of(rows) * math.sqrt(_GCSD_WIDTH / 2)
     _check_bytes(rows, "plugin_avg", max_bytes)
     warn_of_few_neighbours(rows, tau, "included")
     divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalisation]
@@ -175,7 +182,7 @@ def median_bandwidth(embeddings: Mapping[str, Tensor], *, present: Mapping[str, 
     rows = [z_BD[present_B] for z_BD, present_B in zip(batch.z_MBD, batch.present_MB, strict=True)]
     if sum(map(len, rows)) < 2:
         raise ShapeError("median_bandwidth needs at least two present rows: one row has no distance to another")
-    return median_bandwidth_of(rows)
+    return median_of(rows)
 
 
 def effective_neighbours(
@@ -241,7 +248,7 @@ def holder_upper_bound(
         logs_N = power * log_densities(z_ND, z_ND, bandwidth=tau)
         spread.append(log_mean_exp(logs_N) if uniformity == "outer_log" else logs_N.mean())
     tuples_MCD = batch.z_MBD[:, complete_B]
-    pull = (tuples_MCD - tuples_MCD[batch.index(anchor)]).square().sum((0, 2)).mean() / (2 * tau**2)
+    pull = (tuples_MCD - tuples_MCD[batch.index(anchor)]).square().sum((0, 2)).mean() / (2 * tau * tau)
     left_out = math.fsum(math.log(len(z_ND)) for z_ND in rows) - math.log(tuples_MCD.shape[1])
     return torch.stack(spread).mean() + pull + left_out
 

@@ -130,5 +130,5 @@ def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
         for n in range(m + 1, size):
             shape = [len(z_ND) if axis in (m, n) else 1 for axis, z_ND in enumerate(rows)]
             # |x - y|^2 / 2 = 1 - cos.
-            exponent = exponent + (rows[m] @ rows[n].mT - 1).reshape(shape) / (size * bandwidth**2)
+            exponent = exponent + (rows[m] @ rows[n].mT - 1).reshape(shape) / (size * bandwidth * bandwidth)
     return log_mean_exp(exponent.flatten())
