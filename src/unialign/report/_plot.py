@@ -21,7 +21,7 @@ __all__ = ["Dot", "Mark", "Panel", "Place", "Series", "dots", "lines", "scatter"
 WIDTH, HEIGHT = 340.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 30.0, 40.0
 _ROW = 19.0
-_LETTER = 5.8  # average width of a label's letter
+_LETTER = 6.2  # average width of a label's letter
 
 _RULES = """
 .plot{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -82,8 +82,16 @@ class Panel:
     spoken: str
 
 
-def lines(title: str, series: Sequence[Series], *, x_label: str, x_ticks: Sequence[float] | None = None) -> Panel:
-    """Lines with bands over a number."""
+def lines(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    x_ticks: Sequence[float] | None = None,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Panel:
+    """Lines with bands over a number; bands are cut at what the quantity can be at all, `within`."""
+    series = [Series(s.mark, [_cut(p, within) for p in s.places]) for s in series]
     finite = [p for s in series for p in s.places if math.isfinite(p.y)]
     xs = [p.x for p in finite] or [0.0, 1.0]
     ys = [v for p in finite for v in (p.y, p.low, p.high) if math.isfinite(v)] or [0.0, 1.0]
@@ -249,6 +257,11 @@ def _legend(marks: Sequence[Mark], width: float, y: float) -> tuple[list[Markup]
         parts.append(text(x + 28, y + 10, mark.label))
         x += wide
     return parts, y + 22 if marks else y
+
+
+def _cut(place: Place, within: tuple[float, float]) -> Place:
+    low, high = (v if math.isnan(v) else min(max(v, within[0]), within[1]) for v in (place.low, place.high))
+    return Place(place.x, place.y, low, high)
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:

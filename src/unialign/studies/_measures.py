@@ -52,8 +52,14 @@ def values_of(measured: Mapping[str, Any], items: int) -> dict[str, float]:
 def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
     """`unialign.diagnostics.conflict` at one anchor: per-item fields as means over items, bounds, c, correlations."""
     result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
-    found: dict[str, float | Statistic] = {}
+    c_KB = torch.stack(list(result.c.values()))
+    found: dict[str, float | Statistic] = {
+        "conflict/c_mean": float(c_KB.nanmean()),
+        "conflict/c_min": float(torch.where(torch.isnan(c_KB), torch.inf, c_KB).min()),
+    }
     for name, value in result.means().items():
+        if name.startswith("c/"):
+            continue  # their modalities differ between runs; the two numbers above say what the assumption needs
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]

@@ -156,11 +156,14 @@ def _modalities(plan: Plan, data: str) -> list[str]:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers with seven digits: more mean nothing, and would double the size of the file."""
+    """What the file will say: numbers with seven digits (more mean nothing, and would double its size), null for NaN.
+
+    Pages are made of this, so that they are the same when they are made again from the file.
+    """
     if isinstance(value, Mapping):
         return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(entry) for entry in value]
-    if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.7g}")
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
     return value

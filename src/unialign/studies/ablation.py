@@ -32,6 +32,7 @@ EPOCHS = 40
 TERM_MODALITIES = ("image", "drawing", "text", "keywords", "speech")
 RIVAL_MODALITIES = ("image", "text", "speech")
 TERMS = {"U": "uniformity", "A": "alignment", "C": "centroid", "V": "volume"}
+_LETTERS = "U uniformity, A alignment, C centroid uniformity, V volume."
 CORE = "terms-UA"
 OURS = "rival-unialign"
 
@@ -82,7 +83,7 @@ def _subset(kept: str, epochs: int) -> Arm:
     }
     return Arm(
         key=f"terms-{kept or 'none'}",
-        label=" + ".join(TERMS[t] for t in kept) or "none (untrained)",
+        label=" + ".join(kept) or "none (untrained)",
         data="emoji",
         train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, **options),
         factors={"part": "terms", "terms": kept},
@@ -141,12 +142,13 @@ def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
         Mark("paper", 3),
     ]
     return [
+        _LETTERS,
         Figure(
             "ablation-terms",
             "Headline metrics of every subset of the four terms",
             sheet("ablation-terms", "Every subset of UniAlign's terms", panels, columns=2, legend=marks),
-            f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over items and "
-            "seeds. Dashed: uniformity + alignment.",
+            f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over "
+            "items and seeds. Dashed: U + A.",
         ),
         metric_table(results, arms, family="terms", first_column="terms"),
         verdict_table(results, "terms"),
