@@ -27,8 +27,9 @@ class Sigmoid(Objective):
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
-        scale: start 10, bias: start -10, as published. At -10 nearly every pair begins as a "no", as in a batch of
-            22,000; for small batches -log(B - 1) is the balanced start.
+        scale: its start, 10 as published.
+        bias: its start, -10 as published. With it nearly every pair begins as a "no", as in a batch of 22,000; for
+            small batches -log(B - 1) is the balanced start.
         parameters: `learnable`, as published, or `fixed`.
         scale_bounds, bias_bounds: what they are held within. Published is none; released models end near 112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.

@@ -38,7 +38,8 @@ class TrainConfig:
             batch of an epoch is smaller, and is left out if it would hold a single item.
         accumulate: batches whose gradients one optimiser step averages, weighted by their items. Each has negatives of
             its own: 4 batches of 256 are not one batch of 1024 to a contrastive objective.
-        lr: the highest learning rate. weight_decay: AdamW's, on weight matrices only.
+        lr: the highest learning rate.
+        weight_decay: AdamW's, on weight matrices only.
         warmup: fraction of the steps, in [0, 1), in which the rate rises linearly.
         min_lr: where the cosine ends, in [0, lr].
         clip: largest norm of the gradient; None leaves it alone.
@@ -48,7 +49,8 @@ class TrainConfig:
             temperature where it is one of cosines.
         checkpoint_every: steps between checkpoints; None: only when interrupted and at the end.
         keep_checkpoints: how many of the latest stay, at least 1.
-        log_every: steps between records. monitor_every: steps between looks at the health of the space.
+        log_every: steps between records.
+        monitor_every: steps between looks at the health of the space.
         log_to: `jsonl` (always, if there is a folder) and optionally `tensorboard`.
         seed: decides initial weights, order of the items and dropout.
     """
