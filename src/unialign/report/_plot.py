@@ -31,6 +31,7 @@ _RULES = """
 .plot .dashed{stroke-dasharray:5 4}.plot .band{fill:var(--c);fill-opacity:.16;stroke:none}
 .plot .span{stroke:var(--c);stroke-width:2.2;stroke-linecap:round;stroke-opacity:.65}
 .plot .mark{fill:var(--c);stroke:var(--card);stroke-width:.7}.plot .faint{fill-opacity:.75}
+.plot .tile{fill:var(--c)}.plot .onto{fill:var(--card)}
 """
 
 
@@ -87,10 +88,13 @@ def lines(
     series: Sequence[Series],
     *,
     x_label: str,
-    x_ticks: Sequence[float] | None = None,
+    x_ticks: Sequence[float] | Mapping[float, str] | None = None,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Panel:
-    """Lines with bands over a number; bands are cut at what the quantity can be at all, `within`."""
+    """Lines with bands over a number; bands are cut at what the quantity can be at all, `within`.
+
+    Ticks may map a place to what stands there, for an axis that is not even.
+    """
     series = [Series(s.mark, [_cut(p, within) for p in s.places]) for s in series]
     finite = [p for s in series for p in s.places if math.isfinite(p.y)]
     xs = [p.x for p in finite] or [0.0, 1.0]
@@ -220,17 +224,19 @@ class _Axes:
             return math.nan, math.nan
         return _LEFT + self.wide * (x - x1) / (x2 - x1), _TOP + self.tall * (y2 - y) / (y2 - y1)
 
-    def frame(self, x_label: str, x_ticks: Sequence[float] | None) -> list[Markup]:
+    def frame(self, x_label: str, x_ticks: Sequence[float] | Mapping[float, str] | None) -> list[Markup]:
         bottom = _TOP + self.tall
+        if not isinstance(x_ticks, Mapping):
+            x_ticks = {value: _short(value) for value in (ticks(*self.x, 5) if x_ticks is None else x_ticks)}
         parts = []
         for value in ticks(*self.y, 5):
             y = self.at(self.x[0], value)[1]
             parts.append(line(_LEFT, y, WIDTH - _RIGHT, y, class_="rule"))
             parts.append(text(_LEFT - 6, y + 4, _short(value), text_anchor="end", class_="soft"))
-        for value in ticks(*self.x, 5) if x_ticks is None else x_ticks:
+        for value, written in x_ticks.items():
             x = self.at(value, self.y[0])[0]
             parts.append(line(x, bottom, x, bottom + 4, class_="axis"))
-            parts.append(text(x, bottom + 16, _short(value), text_anchor="middle", class_="soft"))
+            parts.append(text(x, bottom + 16, written, text_anchor="middle", class_="soft"))
         parts.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, class_="axis"))
         parts.append(text(_LEFT + self.wide / 2, bottom + 31, x_label, text_anchor="middle", class_="soft"))
         return parts

@@ -3,7 +3,7 @@
 A change keeps ids, groups, labels, splits and every row outside the training split. Shapes: `N` items.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,18 @@ def drop_entries(store: EmbeddingStore, *, seed: int, share: float) -> Embedding
     return with_presence(store, {name: kept_NM[:, m] for m, name in enumerate(store.modalities)})
 
 
-CHANGES: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries}
+def never_together(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> EmbeddingStore:
+    """No item of the training split has both modalities of `pair`: one of the two, at random, is dropped."""
+    for name in pair:
+        check_choice("each of pair", name, store.modalities)
+    first, second = pair
+    rng = np.random.default_rng(seed)
+    both_N = store.present(first) & store.present(second) & (store.split == 0)
+    keeps_first_N = rng.random(len(both_N)) < 0.5
+    return with_presence(store, {first: ~both_N | keeps_first_N, second: ~both_N | ~keeps_first_N})
+
+
+CHANGES: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries, "never_together": never_together}
 
 
 def describe(change: Change | None) -> dict[str, Any] | None:

@@ -1,0 +1,67 @@
+"""A grid of numbers on tiles of one colour, as a panel of a sheet (see `_plot.py`)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from unialign.report._plot import WIDTH, Panel
+from unialign.report._svg import colour, group, num, shortened, tag, text
+
+__all__ = ["tiles"]
+
+_TOP, _TALL, _BELOW = 30.0, 26.0, 36.0
+_LETTER, _LONGEST = 5.8, 18
+# Where both inks read equally well on the blend of colour and ground.
+_TURNS_LIGHT = 0.6
+
+
+def tiles(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    *,
+    row_label: str = "",
+    column_label: str = "",
+    write: Callable[[float], str] | None = None,
+    number: int = 0,
+) -> Panel:
+    """A number for each row and column; the darker, the larger, from the least to the greatest of this panel."""
+    write = write or (lambda value: f"{value:.3g}")
+    known = [v for row in values for v in row if math.isfinite(v)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    left = max((len(shortened(row, _LONGEST)) for row in rows), default=0) * _LETTER + 22
+    side = (WIDTH - left - 12) / max(1, len(columns))
+    bottom = _TOP + len(rows) * _TALL
+    parts = [text(10, 12, title, class_="head")]
+    if row_label:
+        parts.append(text(WIDTH - 12, 12, f"rows: {row_label}", text_anchor="end", class_="soft"))
+    for i, row in enumerate(rows):
+        y = _TOP + i * _TALL
+        parts.append(text(left - 6, y + _TALL / 2 + 4, shortened(row, _LONGEST), text_anchor="end"))
+        for j, value in enumerate(values[i]):
+            if not math.isfinite(value):
+                continue
+            share = (value - low) / (high - low) if high > low else 0.0
+            x, said = left + j * side, write(value)
+            tile = tag(
+                "rect",
+                tag("title", f"{row}, {columns[j]}: {said}"),
+                x=x + 1,
+                y=y + 1,
+                width=side - 2,
+                height=_TALL - 2,
+                rx=3,
+                class_=f"tile {colour(number)}",
+                fill_opacity=num(0.06 + 0.9 * share),
+            )
+            ink = "onto" if share > _TURNS_LIGHT else None
+            parts.append(group(tile, text(x + side / 2, y + _TALL / 2 + 4, said, text_anchor="middle", class_=ink)))
+    for j, column in enumerate(columns):
+        fits = max(3, int(side / _LETTER))
+        parts.append(text(left + (j + 0.5) * side, bottom + 14, shortened(column, fits), text_anchor="middle"))
+    if column_label:
+        parts.append(
+            text(left + (WIDTH - left - 12) / 2, bottom + 30, column_label, text_anchor="middle", class_="soft")
+        )
+    said = f"{title}: from {write(low)} to {write(high)}" if known else f"{title}: nothing known"
+    return Panel(WIDTH, bottom + _BELOW, group(*parts), said)
