@@ -13,7 +13,7 @@ import unialign
 
 SOURCE = Path(unialign.__file__).parent
 OPTIONAL = ["sklearn", "scipy", "pandas", "PIL", "matplotlib", "huggingface_hub", "tensorboard"]
-OPTIONAL += ["torchvision", "torchaudio", "torchcodec", "transformers"]
+OPTIONAL += ["pyarrow", "torchvision", "torchaudio", "torchcodec", "transformers"]
 
 
 def run(code: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unialign._version import __version__
 
-_MODULES = ("data", "diagnostics", "errors", "evaluation", "functional", "losses", "metrics", "train")
+_MODULES = ("checkup", "data", "diagnostics", "errors", "evaluation", "functional", "losses", "metrics", "train")
 _OBJECTS = {
     "Space": "unialign.space",
     "TrainConfig": "unialign.train",
@@ -20,6 +20,7 @@ __all__ = [
     "Space",
     "TrainConfig",
     "__version__",
+    "checkup",
     "data",
     "diagnostics",
     "errors",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from unialign import data, diagnostics, errors, evaluation, functional, losses, metrics, train
+    from unialign import checkup, data, diagnostics, errors, evaluation, functional, losses, metrics, train
     from unialign.evaluation import evaluate
     from unialign.space import Space
     from unialign.train import TrainConfig, fit

@@ -10,6 +10,16 @@ from unialign.studies import STUDIES
 __all__ = ["EXAMPLES", "add_options"]
 
 EXAMPLES = {
+    "diagnose": """examples:
+  unialign diagnose embeddings.npz
+  unialign diagnose image.npy text.safetensors audio=run7/last_layer.npy
+  unialign diagnose my-store/ --modalities image text --out runs/check
+
+Files: .npz, .npy, .safetensors, .parquet (needs pyarrow: pip install 'unialign[parquet]') or the folder of an
+EmbeddingStore. A matrix (items, width) is a modality, named by its key or by its file. The arrays `ids` and `labels`
+(items,) and `present.NAME` (items,) bool are understood: items with equal ids answer each other, absent rows are left
+out. In parquet a list column is a modality and a null row an absent one. Compressed .npz and .parquet are slower to
+read. Nothing is unpickled. The exit status is 0 whatever is found, and 2 if a file cannot be read.""",
     "demo": """example:
   unialign demo
   unialign demo --seeds 0 --out runs/quick""",
@@ -34,7 +44,14 @@ example:
 
 
 def add_options(command: str, parser: ArgumentParser) -> None:
-    {"demo": _demo, "train": _train, "evaluate": _evaluate, "compare": _compare, "study": _study}[command](parser)
+    {
+        "demo": _demo,
+        "train": _train,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "study": _study,
+        "diagnose": _diagnose,
+    }[command](parser)
 
 
 def _demo(parser: ArgumentParser) -> None:
@@ -96,6 +113,25 @@ def _study(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)")
     _workers(parser)
     parser.add_argument("--out", type=_folder, help="results folder (default: runs/study/NAME)")
+
+
+def _diagnose(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="files of embeddings, all with the same items in the same order; NAME=FILE names a file's only matrix",
+    )
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier checkup wrote; options here win")
+    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="matrices to look at (default: all)")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        help="items to look at closely (default: up to 4096, fewer for more than 4 modalities); all rows are read",
+    )
+    parser.add_argument("--resamples", type=int, help="bootstrap resamples (default: 1000)")
+    parser.add_argument("--seed", type=int, help="seed of the sample and the bootstrap (default: 0)")
+    _output(parser, "diagnose")
 
 
 def _data(parser: ArgumentParser) -> None:

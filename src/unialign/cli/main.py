@@ -22,6 +22,7 @@ _COMMANDS = {
     "train": "train one space from a store or a shipped data set",
     "evaluate": "measure a trained space: retrieval in every direction, joint queries, clustering, gap, conflict",
     "compare": "the same budget for several objectives and seeds; paired significance; one table",
+    "diagnose": "what is wrong with these embeddings? anybody's files, in words, numbers and a report",
     "study": "answer a question with many trainings: tuned alike, several seeds, a page with figures",
 }
 

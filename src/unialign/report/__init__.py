@@ -1,8 +1,10 @@
 """Self-contained HTML pages about results, and what they say as plain text.
 
-`write_report` is about a comparison of objectives. Studies build their pages of sections, tables and figures.
+`write_report` is about a comparison of objectives, `write_checkup_report` about embeddings that somebody has. Studies
+build their pages of sections, tables and figures.
 """
 
+from unialign.report._checkup import write_checkup_report
 from unialign.report._page import write_report
 from unialign.report._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
 from unialign.report._words import text_table, verdict_lines
@@ -16,5 +18,6 @@ __all__ = [
     "replace_blocks",
     "text_table",
     "verdict_lines",
+    "write_checkup_report",
     "write_report",
 ]

@@ -65,8 +65,10 @@ def space_map(
     half: float,
     names: Sequence[str],
     drawn: Sequence[int],
+    *,
+    title: str | None = None,
 ) -> Markup:
-    """The `drawn` items of a projected space, within `half` of the middle on each axis."""
+    """The `drawn` items of a projected space, within `half` of the middle on each axis; `label` names its objective."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
@@ -94,7 +96,7 @@ def space_map(
         key,
         SIDE,
         SIDE,
-        f"Map of the space trained with {label}",
+        title or f"Map of the space trained with {label}",
         description,
         tag("rect", x=1, y=1, width=SIDE - 2, height=SIDE - 2, rx=6, class_="frame"),
         line(mid, PAD, mid, SIDE - PAD, class_="grid"),

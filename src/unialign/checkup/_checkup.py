@@ -1,0 +1,154 @@
+"""`diagnose`: what is wrong with these embeddings?"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import check_integer, check_seed
+from unialign.checkup._finding import SEVERITIES, Finding, Severity
+from unialign.checkup._findings_rows import row_findings
+from unialign.checkup._findings_space import space_findings
+from unialign.checkup._gather import Material, Source, gather
+from unialign.checkup._measure import measure
+from unialign.checkup._numbers import numbers, summary
+from unialign.checkup._sample import draw, sample_size
+from unialign.checkup._scan import scan
+from unialign.checkup._sketch import sketch
+from unialign.checkup._statistics import LEVEL, sampled
+from unialign.checkup._words import answer, issue_line, text
+from unialign.errors import ConfigError
+
+__all__ = ["Checkup", "diagnose"]
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What `diagnose` found.
+
+    Attributes:
+        findings: the worst first; each has `code`, `severity` (problem, warning, note, ok), `about` (modalities),
+            `text` and `advice`.
+        numbers: everything measured, by modality, pair and direction; estimates are `{"mean", "low", "high"}`.
+        summary: metric -> mean and interval over all directions, pairs or modalities.
+        line: one line to paste into an issue.
+        fingerprint: sha256 of names, presence and rows.
+        details: sources, settings, directions and sketches, as `results.json` has them.
+    """
+
+    findings: tuple[Finding, ...]
+    numbers: dict[str, Any]
+    summary: dict[str, dict[str, float]]
+    line: str
+    fingerprint: str
+    details: dict[str, Any]
+
+    @property
+    def severity(self) -> Severity:
+        """That of the worst finding."""
+        return next((s for s in SEVERITIES if any(f.severity == s for f in self.findings)), "ok")
+
+    @property
+    def answer(self) -> str:
+        """The whole in one or two sentences."""
+        return answer(self.findings, self.numbers)
+
+    def about(self, code: str) -> tuple[Finding, ...]:
+        """The findings of one code."""
+        return tuple(finding for finding in self.findings if finding.code == code)
+
+    def text(self) -> str:
+        """Words, numbers, and the line to paste."""
+        return text(self.findings, self.numbers, self.line)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON once NaN is null."""
+        return {
+            "answer": self.answer,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "numbers": self.numbers,
+            "line": self.line,
+        }
+
+
+def diagnose(
+    sources: Source | Sequence[Source],
+    *,
+    modalities: Sequence[str] | None = None,
+    sample: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Checkup:
+    """Look for what is wrong with embeddings, without knowing what made them.
+
+    Every row is read once, in pieces: damage, presence, lengths, exact copies, columns that never change. Geometry
+    and retrieval are measured on a random sample of items, with bootstrap intervals over items (of one id together).
+    Candidates that equal the right one number by number never count as wrong answers.
+
+    Args:
+        sources: a `.npz`, `.npy`, `.safetensors` or `.parquet` file, the folder of an `EmbeddingStore`, a shipped data
+            set's name, `"NAME=PATH"`, an `EmbeddingStore`, a mapping of name to (N, D) array or tensor; or several of
+            these with the same N items in the same order. Arrays called `ids`, `labels` (N,), `present.NAME` and
+            `present/NAME` (N,) bool have their meaning. Compressed archives and parquet are slower to read. Nothing
+            is unpickled.
+        modalities: the names to look at; None: all (of a store: its default ones).
+        sample: items to look at closely, at least 16; None: up to 4,096, fewer for more than 4 modalities.
+        resamples: of the bootstrap, at least 100.
+        seed: of the sample and the bootstrap.
+        on_progress: called with modality, bytes read and bytes in all.
+
+    Raises:
+        DataError: a source cannot be read, holds no matrix or pickled objects; numbers of rows or ids differ.
+        ShapeError: no (N, D) floats, or masks and ids that are not (N,).
+        MissingExtra: parquet without pyarrow.
+        ConfigError: unknown or repeated names, or a bad option.
+    """
+    if sample is not None:
+        check_integer("sample", sample, low=16)
+    check_integer("resamples", resamples, low=100)
+    check_seed(seed)
+    if modalities is not None and isinstance(modalities, str):
+        raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
+    material = gather(sources, modalities=modalities)
+    rows_n = draw(material, sample_size(material, sample), seed=seed)
+    scans = {name: _scan(material, name, rows_n, on_progress) for name in material.modalities}
+    looked = sampled(material, scans, rows_n, resamples=resamples, seed=seed)
+    measured = measure(material, scans, looked, seed=seed)
+    found = row_findings(material, measured) + space_findings(measured)
+    findings = tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+    known = numbers(material, measured, looked)
+    totals, directions = summary(measured, looked)
+    fingerprint = hashlib.sha256("\n".join(f"{name} {s.fingerprint}" for name, s in scans.items()).encode()).hexdigest()
+    details = {
+        "name": material.name,
+        "kinds": list(material.kinds),
+        "sources": {name: f"{m.label}: {m.key}" if m.key else m.label for name, m in material.modalities.items()},
+        "ids": material.ids_N is not None,
+        "labels": material.labels_N is not None,
+        "settings": {"sample": len(rows_n), "resamples": resamples, "level": LEVEL, "seed": seed},
+        "directions": directions,
+        "sketch": sketch(measured, looked),
+    }
+    line = issue_line(findings, known, totals, material.kinds, fingerprint)
+    return Checkup(findings, known, totals, line, fingerprint, details)
+
+
+def _scan(material: Material, name: str, rows_n: NDArray[np.int64], on_progress: OnProgress | None) -> Any:
+    modality = material.modalities[name]
+    rows, width = modality.rows.shape
+    total, done = rows * width * (8 if modality.rows.dtype.endswith("f8") else 4), 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        if on_progress is not None:
+            on_progress(name, min(done, total), total)
+
+    return scan(modality, rows_n, on_bytes=on_bytes)

@@ -1,0 +1,277 @@
+"""Sources of any kind become named modalities of N items: names, shapes and pairing are checked here.
+
+Shapes: `N` items, `D` width.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._files import checked_path
+from unialign.checkup._files import open_file, store_file
+from unialign.checkup._rows import Rows
+from unialign.checkup._types import Entry, File
+from unialign.data import EmbeddingStore, load, names
+from unialign.errors import ConfigError, DataError, ShapeError
+
+__all__ = ["Material", "Source", "gather"]
+
+Source = str | os.PathLike[str] | EmbeddingStore | Mapping[str, Any]
+
+# Keys that say where the rows are and not what they are.
+_MASKS = ("present.", "present/")
+_ROWS = ("ids", "labels")
+# Keys of a matrix that name nothing: the file's name says more.
+_NAMELESS = frozenset(
+    {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
+)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One named matrix: its rows, which of them exist, and where it came from."""
+
+    rows: Rows
+    present_N: NDArray[np.bool_]
+    label: str
+    key: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is examined.
+
+    Attributes:
+        modalities: name -> rows and presence, at least one.
+        items: N.
+        ids_N: codes of the items' ids; None where none were given.
+        labels_N: class codes, -1 for none; None where none were given.
+        kinds: the kinds of source, each once.
+        ignored: what was left alone, in words.
+        name: what the data is called.
+    """
+
+    modalities: dict[str, Modality]
+    items: int
+    ids_N: NDArray[np.int64] | None
+    labels_N: NDArray[np.int64] | None
+    kinds: tuple[str, ...]
+    ignored: tuple[str, ...]
+    name: str
+
+
+def gather(sources: Source | Sequence[Source], *, modalities: Sequence[str] | None = None) -> Material:
+    """Open the sources and pair them.
+
+    Args:
+        sources: a path, `"NAME=PATH"`, a shipped data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
+            array, in which `ids`, `labels`, `present.NAME` and `present/NAME` have their meaning; or several of them.
+        modalities: the names to examine; None: all matrices (of a store: its default ones).
+
+    Raises:
+        DataError: a source cannot be read or holds no matrix, or sources do not pair.
+        ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
+        ConfigError: unknown or repeated names.
+    """
+    listed = [sources] if isinstance(sources, str | os.PathLike | EmbeddingStore | Mapping) else list(sources)
+    if not listed:
+        raise ConfigError("name at least one file of embeddings")
+    files = [_open(source) for source in listed]
+    matrices, ignored = _matrices(files, modalities)
+    if not matrices:
+        what = "; ".join(f"{file.label}: {_contents(file)}" for _, file in files)
+        raise DataError(f"found no embeddings, that is no (items, width) array of floats ({what})")
+    first = next(iter(matrices))
+    items = matrices[first][1].shape[0]
+    for name, (file, entry) in matrices.items():
+        if entry.shape[0] != items:
+            raise DataError(
+                f"{name!r} ({_place(file, entry)}) has {entry.shape[0]:,} rows, {first!r} ({_place(*matrices[first])}) "
+                f"has {items:,}; row i of every modality must be the same item: bring them into one order and length, "
+                f"and mark what is missing with a bool array present.{name}"
+            )
+    masks = _masks(files, matrices, items)
+    found = {
+        name: Modality(entry.rows(), masks.get(name, np.ones(items, np.bool_)), file.label, entry.key, file.kind)
+        for name, (file, entry) in matrices.items()
+    }
+    return Material(
+        modalities=found,
+        items=items,
+        ids_N=_per_item(files, "ids", items),
+        labels_N=_per_item(files, "labels", items),
+        kinds=tuple(dict.fromkeys(file.kind for _, file in files)),
+        ignored=tuple(ignored),
+        name=", ".join(dict.fromkeys(file.stem for _, file in files)),
+    )
+
+
+def _open(source: Source) -> tuple[str | None, File]:
+    """The name the user gave, and the file."""
+    if isinstance(source, EmbeddingStore):
+        return None, store_file(source, source.name)
+    if isinstance(source, Mapping):
+        return None, File("memory", "memory", "arrays", {str(k): _in_memory(str(k), v) for k, v in source.items()})
+    text = os.fspath(source)
+    given, equals, rest = text.partition("=")
+    if equals and given and os.sep not in given and not os.path.exists(text):
+        return given, open_file(checked_path(rest, f"the file of {given!r}", error=DataError))
+    path = checked_path(source, "the file", error=DataError)
+    if text in names() and not path.is_file() and not (path / "store.json").exists():
+        return None, store_file(load(text), text)
+    return None, open_file(path)
+
+
+def _in_memory(key: str, value: Any) -> Entry:
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu()
+        value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise ShapeError(f"{key!r} is {type(value).__name__} of objects; expected an array of floats")
+    return Entry.of_array(key, array)
+
+
+def _matrices(
+    files: Sequence[tuple[str | None, File]], chosen: Sequence[str] | None
+) -> tuple[dict[str, tuple[File, Entry]], list[str]]:
+    """Modality -> where it is, in the order of the files; and what else there was."""
+    candidates: list[tuple[str, File, Entry]] = []
+    ignored: list[str] = []
+    for given, file in files:
+        own: list[Entry] = []
+        for key, entry in file.entries.items():
+            if key in _ROWS or key.startswith(_MASKS):
+                continue
+            if file.default is not None and chosen is None and key not in file.default:
+                continue
+            if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
+                ignored.append(f"{_place(file, entry)} ({entry.skipped})")
+            elif len(entry.shape) < 2 and entry.dtype != "object":
+                ignored.append(f"{_place(file, entry)} (shape {entry.shape}, {entry.dtype})")
+            else:
+                own.append(entry)
+        if given is not None and len(own) != 1:
+            raise ConfigError(
+                f"{given}={file.label} names one matrix, but the file has {len(own)} ({_contents(file)}); give the "
+                "file without a name, and choose with --modalities"
+            )
+        single = len(own) == 1 and own[0].key in _NAMELESS
+        candidates += [(given or (file.stem if single else entry.key), file, entry) for entry in own]
+    return _named(candidates, files, chosen), ignored
+
+
+def _named(
+    candidates: list[tuple[str, File, Entry]], files: Sequence[tuple[str | None, File]], chosen: Sequence[str] | None
+) -> dict[str, tuple[File, Entry]]:
+    repeated = {name for name, _, _ in candidates if sum(name == other for other, _, _ in candidates) > 1}
+    matrices: dict[str, tuple[File, Entry]] = {}
+    for name, file, entry in candidates:
+        alone = sum(other is file for _, other, _ in candidates) == 1
+        unique = name if name not in repeated else file.stem if alone else f"{file.stem}.{name}"
+        if unique in matrices:
+            raise ConfigError(
+                f"two matrices are called {unique!r} ({matrices[unique][0].label} and {file.label}); name them: "
+                f"first={matrices[unique][0].label} second={file.label}"
+            )
+        matrices[unique] = (file, entry)
+    if chosen is not None:
+        unknown = [name for name in chosen if name not in matrices]
+        if unknown or len(set(chosen)) < len(chosen) or not chosen:
+            known = ", ".join(matrices) or "none"
+            raise ConfigError(f"modalities {', '.join(chosen)} must be of {known}, each once; unknown: {unknown}")
+        matrices = {name: matrices[name] for name in chosen}
+    for name, (file, entry) in matrices.items():
+        _check(name, file, entry)
+    return matrices
+
+
+def _check(name: str, file: File, entry: Entry) -> None:
+    place = _place(file, entry)
+    if entry.dtype == "object":
+        raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
+    if not entry.floating:
+        raise ShapeError(
+            f"{name!r} ({place}) is {entry.dtype} of shape {entry.shape}; expected floats: turn quantised codes back "
+            "into floats, or leave it out with --modalities"
+        )
+    if len(entry.shape) != 2:
+        raise ShapeError(
+            f"{name!r} ({place}) has shape {entry.shape}; expected (items, width), one pooled vector an item: average "
+            "over tokens or frames first, or leave it out with --modalities"
+        )
+    if 0 in entry.shape:
+        raise ShapeError(f"{name!r} ({place}) has shape {entry.shape}; expected at least one row and one column")
+
+
+def _masks(
+    files: Sequence[tuple[str | None, File]], matrices: Mapping[str, tuple[File, Entry]], items: int
+) -> dict[str, NDArray[np.bool_]]:
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for given, file in files:
+        for key, entry in file.entries.items():
+            prefix = next((p for p in _MASKS if key.startswith(p)), None)
+            if prefix is None:
+                continue
+            # A file of its own may call its only mask after the key that the name given to it replaces.
+            own = [n for n, (f, e) in matrices.items() if f is file and e.key == key[len(prefix) :]]
+            name = own[0] if own else given or key[len(prefix) :]
+            if name not in matrices:
+                continue
+            if entry.shape != (items,) or np.dtype(entry.dtype).kind != "b":
+                raise ShapeError(
+                    f"{_place(file, entry)} is {entry.dtype} of shape {entry.shape}; expected bool of shape ({items},)"
+                )
+            masks[name] = np.asarray(entry.load(), dtype=np.bool_)
+            if not masks[name].any():
+                raise DataError(f"{_place(file, entry)} says that {name!r} has no row at all; leave it out")
+    return masks
+
+
+def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) -> NDArray[np.int64] | None:
+    """Codes of `ids` or `labels`; several files must agree."""
+    found: tuple[File, NDArray[Any]] | None = None
+    for _, file in files:
+        entry = file.entries.get(key)
+        if entry is None:
+            continue
+        place = _place(file, entry)
+        if entry.shape != (items,) or entry.dtype in ("", "object") or np.dtype(entry.dtype).kind not in "iuUS":
+            raise ShapeError(f"{place} is {entry.dtype} of shape {entry.shape}; expected integers or text, ({items},)")
+        values = entry.load()
+        if found is None:
+            found = (file, values)
+        elif not np.array_equal(found[1], values):
+            same = np.array_equal(np.sort(found[1]), np.sort(values)) if found[1].dtype == values.dtype else False
+            raise DataError(
+                f"{key} in {found[0].label} and {file.label} differ"
+                + (": they are the same in another order, so the rows are not paired; sort both files by them" if same
+                   else "; row i of every file must be the same item")
+            )  # fmt: skip
+    if found is None:
+        return None
+    values = found[1]
+    if key == "labels" and values.dtype.kind in "iu":
+        # Negative: unlabelled, as in a store.
+        codes = np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
+        return np.where(values < 0, -1, codes)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _place(file: File, entry: Entry) -> str:
+    return f"{file.label}: {entry.key}" if entry.key else file.label
+
+
+def _contents(file: File) -> str:
+    shown = [f"{e.key or 'one array'} {e.shape} {e.dtype or e.skipped}" for e in file.entries.values()]
+    return ", ".join(_first(shown, 6)) or "nothing"
+
+
+def _first(words: Iterable[str], most: int) -> list[str]:
+    found = list(words)
+    return found if len(found) <= most else [*found[:most], f"{len(found) - most} more"]

@@ -1,0 +1,41 @@
+"""How the cosines of true pairs and of random ones are spread: two curves over one axis, a panel for each pair."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from unialign.report._numbers import style
+from unialign.report._svg import line, num, svg, tag, text, ticks
+
+__all__ = ["cosine_panel"]
+
+WIDTH, HEIGHT = 340.0, 150.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 12.0, 26.0
+
+
+def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
+    """`histogram`: counts `true` and `random` over equal bins from `low` to `high`; each curve has its own height."""
+    low, high = float(histogram["low"]), float(histogram["high"])
+    wide, bottom = WIDTH - _LEFT - _RIGHT, HEIGHT - _BOTTOM
+    parts = []
+    look = style([high - low], unit="number")
+    for value in ticks(low, high, 4):
+        x = _LEFT + wide * (value - low) / max(high - low, 1e-12)
+        parts.append(line(x, _TOP, x, bottom, class_="grid"))
+        written = f"{value:.{min(look.decimals, 3)}f}".replace("-", "−")
+        parts.append(text(x, HEIGHT - 8, written, text_anchor="middle", class_="label"))
+    parts.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, class_="axis"))
+    for kind, tint in (("random", "other"), ("true", "own")):
+        parts.append(tag("path", d=_area(histogram[kind], wide, bottom), class_=f"area {tint}"))
+    description = f"Cosines of true pairs and of random pairs of {label}, from {low:.3f} to {high:.3f}."
+    return svg(key, WIDTH, HEIGHT, f"Cosines of {label}", description, *parts)
+
+
+def _area(counts: Sequence[float], wide: float, bottom: float) -> str:
+    top = max([*counts, 1])
+    step = wide / max(len(counts), 1)
+    d = f"M{num(_LEFT)} {num(bottom)}"
+    for i, count in enumerate(counts):
+        d += f"V{num(bottom - (bottom - _TOP) * count / top)}H{num(_LEFT + (i + 1) * step)}"
+    return f"{d}V{num(bottom)}Z"
