@@ -145,6 +145,15 @@ def test_the_command_line_page_has_every_command(build):
     assert text.count("usage: ") == 1 + len(commands)
 
 
+def test_findings_named_in_the_how_to_exist():
+    page = (DOCS / "how-to" / "diagnose.md").read_text("utf-8")
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "unialign" / "checkup").glob("*.py"))
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    codes = [code for row in rows for code in re.findall(r"`(\w+)`", row)]
+    assert len(codes) > 5
+    assert [code for code in codes if f'"{code}"' not in source] == []
+
+
 def test_formulas_become_mathml(build):
     class Here:
         class file:
