@@ -37,6 +37,7 @@ __all__ = ["STUDIES", "load_study"]
 STUDIES = {
     "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every rival",
     "conflict": "zeta and chi against the number of modalities and over training, beside the theory's bounds",
+    "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound, what it goes with",
 }
 
 
