@@ -18,8 +18,8 @@ from unialign.train import HealthWarning, Probe, TrainConfig, fit, training_step
 
 __all__ = ["Job", "work"]
 
-# What a page may show of a direction; all metrics of up to 56 directions would make results of megabytes.
-_PER_DIRECTION = ("recall@1", "recall@10")
+# What a page may show of a direction; all metrics of up to 72 directions would make results of megabytes.
+_PER_DIRECTION = "recall@1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,9 @@ def _measured(job: Job, store: EmbeddingStore) -> Record:
     return Record(
         metrics=metrics,
         directions={
-            name: {key: values[key] for key in _PER_DIRECTION if key in values}
+            name: {_PER_DIRECTION: values[_PER_DIRECTION]}
             for name, values in evaluation.directions.items()
+            if "+" not in name
         },
         looks=looks,
         facts={

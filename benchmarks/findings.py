@@ -1,0 +1,54 @@
+"""Keep a study's results in the documentation and make its page's tables and figures again.
+
+    python benchmarks/findings.py runs/study/ablation
+
+Copies results.json to docs/findings/results/, draws docs/findings/figures/, and replaces what stands between the
+markers of docs/findings/NAME.md. The reading around them is written by hand and stays; a new page begins with blocks
+alone.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from unialign._files import replace_file
+from unialign.report import Section, markdown_page, replace_blocks
+from unialign.studies import load_study
+
+FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
+
+
+def sections(results: dict[str, Any]) -> list[Section]:
+    """What a study's page says, from its results alone."""
+    return list(load_study(results["study"]["name"]).page(results))
+
+
+def page(results: dict[str, Any], there: str | None) -> str:
+    """The page with its blocks made again; `there` is what it says now, None for a new one."""
+    made = sections(results)
+    if there is None:
+        return markdown_page(results["study"]["title"], made)
+    return replace_blocks(there, made, name=f"{results['study']['name']}.md")
+
+
+def keep(folder: Path, findings: Path = FINDINGS) -> Path:
+    """Take over the results of a study's folder; returns its page."""
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    name = results["study"]["name"]
+    target = findings / f"{name}.md"
+    text = page(results, target.read_text("utf-8") if target.exists() else None)
+    (findings / "results").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "results.json", findings / "results" / f"{name}.json")
+    for old in (findings / "figures").glob(f"{name}-*.svg"):
+        old.unlink()
+    for section in sections(results):
+        for figure in section.figures:
+            replace_file(findings / "figures" / f"{figure.name}.svg", f"{figure.drawing}\n")
+    replace_file(target, text)
+    return target
+
+
+if __name__ == "__main__":
+    print(keep(Path(sys.argv[1])))

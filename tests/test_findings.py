@@ -1,0 +1,76 @@
+"""Pages of findings say what their results say: tables and figures are generated, the reading around them is not."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unialign.errors import DataError
+from unialign.report import Section, Table, markdown_page, replace_blocks
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = sorted((ROOT / "docs" / "findings" / "results").glob("*.json"))
+PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem != "index")
+
+
+def _script() -> Any:
+    spec = importlib.util.spec_from_file_location("findings", ROOT / "benchmarks" / "findings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["findings"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+findings = _script()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_a_page_says_what_its_results_say(path: Path) -> None:
+    """`python benchmarks/findings.py RUN` makes it again."""
+    results = json.loads(path.read_text("utf-8"))
+    page = path.parent.parent / f"{path.stem}.md"
+    assert findings.page(results, page.read_text("utf-8")) == page.read_text("utf-8")
+    for section in findings.sections(results):
+        for figure in section.figures:
+            drawn = path.parent.parent / "figures" / f"{figure.name}.svg"
+            assert drawn.read_text("utf-8") == f"{figure.drawing}\n"
+
+
+def test_pages_and_results_belong_together() -> None:
+    assert [p.stem for p in PAGES] == [p.stem for p in RESULTS]
+    known = {
+        f"{figure.name}.svg"
+        for p in RESULTS
+        for s in findings.sections(json.loads(p.read_text("utf-8")))
+        for figure in s.figures
+    }
+    assert {p.name for p in (ROOT / "docs" / "findings" / "figures").glob("*.svg")} == known
+
+
+SECTIONS = [
+    Section("one", "First", ["Words.", Table(["arm", "R@1"], [["a | b", "1.0"]], "A note.")]),
+    Section("two", "Second", []),
+]
+
+
+def test_reading_is_kept_and_blocks_are_replaced() -> None:
+    page = markdown_page("Title", SECTIONS)
+    written = page.replace("## First", "## What we found\n\nRead by hand.").replace("1.0", "0.5")
+    again = replace_blocks(written, SECTIONS, name="page.md")
+    assert "Read by hand." in again
+    assert "0.5" not in again
+    assert r"| a \| b | 1.0 |" in again
+    assert replace_blocks(again, SECTIONS, name="page.md") == again
+
+
+def test_a_page_that_does_not_fit_is_refused() -> None:
+    page = markdown_page("Title", SECTIONS)
+    with pytest.raises(DataError, match=r"page\.md asks for two; its sections are one"):
+        replace_blocks(page, SECTIONS[:1], name="page.md")
+    with pytest.raises(DataError, match=r"page\.md has no place for two"):
+        replace_blocks(markdown_page("Title", SECTIONS[:1]), SECTIONS, name="page.md")
