@@ -36,8 +36,14 @@ __all__ = ["STUDIES", "load_study"]
 
 STUDIES = {
     "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every rival",
+    "anchor": "every modality, all pairs and the centroid as the target: retrieval with it, without it, and at worst",
     "conflict": "zeta and chi against the number of modalities and over training, beside the theory's bounds",
+    "continued": "an InfoNCE space continued at small learning rates, the paper's setting",
     "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound, what it goes with",
+    "missing": "30, 60 and 90 % of the entries missing in training, or two modalities that never meet",
+    "partition_mix": "what lies between InfoNCE and UniAlign",
+    "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
+    "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
 
 

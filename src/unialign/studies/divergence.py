@@ -26,7 +26,7 @@ EPOCHS = 30
 POINTS = 8
 MODALITIES = {"emoji": ("image", "text", "speech"), "digits": ("pix", "fou", "kar")}
 BANDWIDTHS: tuple[float | str, ...] = (0.07, 0.2, 0.5, 1.0, "median")
-ESTIMATORS = {"plugin": "plug-in at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
+ESTIMATORS = {"plugin": "at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
 OTHERS = {"cauchy_schwarz": "Cauchy-Schwarz", "mmd2": "MMD², unbiased"}
 OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
 # The outcomes under the names that a look has them.
@@ -112,7 +112,7 @@ def _below(bound: float, value: float) -> bool:
 def _correlations(
     results: Mapping[str, Any], arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`objectives`: a cell is all finished runs of a data set; `seeds`: those of one objective; `training`: see below."""
+    """`objectives`: a cell is the finished runs of a data set; `seeds`: of an arm; `training`: see below."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
     by_arm: dict[Hashable, list[tuple[float, float]]] = {}
     during = []
@@ -245,7 +245,7 @@ def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
     panels = []
     for data in MODALITIES:
         marks = {arm: mark for arm, mark in _marks(results, data).items() if arm.endswith(("-unialign", "-infonce"))}
-        for b in (0.2, 0.5, "median"):
+        for b in (0.07, 0.2, 0.5):
             series = [_course(results, arm, f"plugin@{_written(b)}", mark) for arm, mark in marks.items()]
             series += [
                 _course(results, arm, f"bound@{_written(b)}", Mark(f"bound, {mark.label}", mark.number, "dashed"))
@@ -257,8 +257,8 @@ def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
     said = sum(b["violations"] for b in found), sum(b["looks"] for b in found)
     return [
         "The bound of the plug-in value at the anchor is uniformity, with the logarithm outside of the mean, plus "
-        f"(M − 1)/(2 τ²) alignment plus (M − 1) log B. It was violated in {said[0]} of {said[1]} looks. With the mean of "
-        "logarithms that the training loss has it is no bound; the table says how often that fell below the value.",
+        f"(M − 1)/(2 τ²) alignment plus (M − 1) log B. It was violated in {said[0]} of {said[1]} looks. With the mean "
+        "of logarithms that the training loss has it is no bound; the table says how often that fell below the value.",
         Figure(
             "divergence-bound",
             "Plug-in Hölder divergence at the anchor and its upper bound over training",
@@ -274,7 +274,7 @@ def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
 
 
 _SHOWN = ("unialign", "infonce")
-_WHEN = {"objectives": "finished runs, across objectives", "seeds": "across seeds of an objective"}
+_WHEN = {"objectives": "across objectives", "seeds": "across seeds"}
 
 
 def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
