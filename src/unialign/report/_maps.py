@@ -84,8 +84,8 @@ def space_map(
             faint.append(tag("path", d=d, class_="faint", marker_start=mark, marker_mid=mark, marker_end=mark))
         if np.isfinite(xy_N2).any():
             x, y = place(np.nanmean(xy_N2, axis=0))
-            title = tag("title", f"{data.shown(modality)}: mean of all items")
-            centres.append(tag("path", title, d=shape(i, x, y, 6.5), class_=f"centre {colour(i)}"))
+            name = tag("title", f"{data.shown(modality)}: mean of all items")
+            centres.append(tag("path", name, d=shape(i, x, y, 6.5), class_=f"centre {colour(i)}"))
     links, marks = _linked(data, projection.points, names, place)
     description = (
         f"Two-dimensional map of {len(data.modalities)} modalities; each point is one test item in one modality, "

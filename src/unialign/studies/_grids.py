@@ -36,8 +36,8 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "infonce": tuple({_T: t} for t in (0.03, 0.05, 0.07, 0.1)),
     "gram": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
     "triangle": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
-    # The scale of a product of M unit vectors: 1 / temperature is the logit scale of its authors.
-    "symile": tuple({_T: t} for t in (0.005, 0.01, 0.02, 0.05)),
+    # From random weights it learns triples whose pairs have nothing in common, and pairs are what is measured here.
+    "symile": tuple({_T: t, _WARM: w} for t, w in ((0.01, 0.0), (0.005, 0.0), (0.01, 0.5), (0.005, 0.5))),
     "pmrl": tuple(
         {**_options(intra_temperature=a, inter_temperature=b), _WARM: w}
         for a, b, w in ((0.01, 0.1, 0.5), (0.01, 0.1, 0.9), (0.05, 0.1, 0.5), (0.05, 0.1, 0.9))
