@@ -19,7 +19,7 @@ from unialign.studies._plan import Arm, Look, Options, Plan, Study
 
 __all__ = ["STUDY"]
 
-EPOCHS = 30
+EPOCHS = 40
 POINTS = 8
 TRAJECTORY = ("image", "text", "speech")
 POOLS = {
