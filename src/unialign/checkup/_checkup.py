@@ -99,7 +99,7 @@ def diagnose(
             `present/NAME` (N,) bool have their meaning. Compressed archives and parquet are slower to read. Nothing
             is unpickled.
         modalities: the names to look at; None: all (of a store: its default ones).
-        sample: items to look at closely, at least 16; None: up to 4,096, fewer for more than 4 modalities.
+        sample: items to look at closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: of the bootstrap, at least 100.
         seed: of the sample and the bootstrap.
         on_progress: called with modality, bytes read and bytes in all.

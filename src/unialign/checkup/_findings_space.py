@@ -83,8 +83,8 @@ def _pairing(measured: Measured) -> list[Finding]:
     if judged and not bad:
         least = min(judged.values(), key=lambda p: p.beaten)
         text = (
-            f"Rows are paired: a true pair is closer than {percent(least.beaten)} of the random ones or more "
-            f"(cosine {number(least.true_cosine.mean)} against {number(least.random_cosine)}; by chance 50 %)."
+            f"Rows are paired: a true pair beats {percent(least.beaten)} of the random ones or more (cosine "
+            f"{number(least.true_cosine.mean)} against {number(least.random_cosine)}; by chance 50 %)."
         )
         found.append(Finding("pairing", "ok", (), text))
     return found
@@ -209,7 +209,8 @@ def _collapse(measured: Measured) -> list[Finding]:
 
 def _suffering(measured: Measured, name: str) -> str:
     """What a collapsed modality does to retrieval, with it as query and as gallery."""
-    asks, answers = [], []
+    asks: list[tuple[float, str, int]] = []
+    answers: list[tuple[float, str, int]] = []
     for pair, p in measured.pairs.items():
         if name in pair:
             for direction, d in p.directions.items():
@@ -276,11 +277,9 @@ def _gap_finding(names: tuple[str, ...], pairs: Pairs, rest: float | None) -> Fi
     pair = max(pairs.values(), key=lambda p: p.gap.mean)
     (a, b) = next(key for key, p in pairs.items() if p is pair)
     if rest is not None:
-        values = [p.gap.mean for p in pairs.values()]
         text = (
-            f"{names[0]} lies apart from the others: its mean is {number(min(values))} to {number(max(values))} away "
-            f"(to {b if names[0] == a else a}: {span(pair.gap)}), while the others are within {number(rest)} of each "
-            "other."
+            f"{names[0]} lies apart from the others: its mean is up to {span(pair.gap)} away (from "
+            f"{b if names[0] == a else a}), while theirs are within {number(rest)} of each other."
         )
     else:
         text = f"Modalities lie apart: the means of {a} and {b} are {span(pair.gap)} from each other"
@@ -350,10 +349,10 @@ def _retrieval(measured: Measured) -> list[Finding]:
         low = min(directions.items(), key=lambda item: item[1].recall[1].mean)
         high = max(directions.items(), key=lambda item: item[1].recall[1].mean)
         where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
+        best = f" to {span(high[1].recall[1], 'percent')} ({high[0]})" if high[0] != low[0] else ""
         text = (
-            f"Retrieval works in {where}: R@1 from {span(low[1].recall[1], 'percent')} ({low[0]}) to "
-            f"{span(high[1].recall[1], 'percent')} ({high[0]}) among {low[1].queries:,} sampled candidates, chance "
-            f"{percent(low[1].chance['recall@1'])}."
+            f"Retrieval works in {where}: R@1 {'from ' if best else ''}{span(low[1].recall[1], 'percent')} ({low[0]})"
+            f"{best} among {low[1].queries:,} sampled candidates, chance {percent(low[1].chance['recall@1'])}."
         )
         found.append(Finding("retrieval", "ok", (), text))
     return found

@@ -161,9 +161,9 @@ def _matrices(
                 f"{given}={file.label} names one matrix, but the file has {len(own)} ({_contents(file)}); give the "
                 "file without a name, and choose with --modalities"
             )
-        single = len(own) == 1 and own[0].key in _NAMELESS
+        single = len(own) == 1 and own[0].key in _NAMELESS and file.kind not in ("memory", "store")
         candidates += [(given or (file.stem if single else entry.key), file, entry) for entry in own]
-    return _named(candidates, files, chosen), ignored
+    return _named(candidates, files, chosen), ignored if chosen is None else []
 
 
 def _named(
@@ -256,11 +256,11 @@ def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) ->
     if found is None:
         return None
     values = found[1]
-    if key == "labels" and values.dtype.kind in "iu":
-        # Negative: unlabelled, as in a store.
-        codes = np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
-        return np.where(values < 0, -1, codes)
-    return np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
+    _, first, code_N = np.unique(values, return_index=True, return_inverse=True)
+    # By first appearance: numbers and texts that say the same get the same codes, and so the same resamples.
+    codes = np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
+    # Negative: unlabelled, as in a store.
+    return np.where(values < 0, -1, codes) if key == "labels" and values.dtype.kind == "i" else codes
 
 
 def _place(file: File, entry: Entry) -> str:

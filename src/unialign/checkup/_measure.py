@@ -121,7 +121,7 @@ def _single(material: Material, name: str, scan: Scan, sample: Sample) -> Single
     rows = int(modality.present_N.sum())
     return Single(
         width=modality.rows.shape[1],
-        dtype=modality.rows.dtype if modality.rows.dtype == "bfloat16" else str(np.dtype(modality.rows.dtype)),
+        dtype=modality.rows.dtype if modality.rows.dtype == "bfloat16" else np.dtype(modality.rows.dtype).name,
         rows=rows,
         absent=material.items - rows,
         usable=int(scan.usable_N.sum()),

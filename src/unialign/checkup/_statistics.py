@@ -94,7 +94,9 @@ def mean_value(scores_n: Tensor, weights_Rn: Tensor) -> Value:
 
 def estimate(mean: float, values_R: Tensor, *, lowest: float = -np.inf) -> Value:
     """A number and its resamples, moved so that their mean is the number: a resample repeats items, which biases it."""
-    if not np.isfinite(mean) or not bool(torch.isfinite(values_R).any()):
+    # A resample may hold one item only, which has no other item to be compared with.
+    values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
+    if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
         return Value(mean, float("nan"), float("nan"), values_R)
     values_R = values_R - values_R.nanmean() + mean
     low, high = percentile_interval(values_R, LEVEL)

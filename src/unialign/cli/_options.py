@@ -127,7 +127,7 @@ def _diagnose(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--sample",
         type=int,
-        help="items to look at closely (default: up to 4096, fewer for more than 4 modalities); all rows are read",
+        help="items to look at closely (default: up to 2048, fewer for more than 6 modalities); all rows are read",
     )
     parser.add_argument("--resamples", type=int, help="bootstrap resamples (default: 1000)")
     parser.add_argument("--seed", type=int, help="seed of the sample and the bootstrap (default: 0)")

@@ -1,0 +1,187 @@
+"""`unialign diagnose` as a user types it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from unialign import checkup
+from unialign.cli.main import main
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a healthy `good.npz` and a `bad.npz` with a shuffled modality."""
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((200, 16))
+    good = {name: unit(latent + 0.4 * rng.standard_normal(latent.shape)) for name in ("image", "text", "sound<b>")}
+    np.savez(tmp_path / "good.npz", **good)
+    np.savez(tmp_path / "bad.npz", **(good | {"text": good["text"][rng.permutation(200)]}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICK = ["--resamples", "100"]
+
+
+def test_a_checkup_writes_a_results_folder(here, capsys):
+    assert main(["diagnose", "bad.npz", *QUICK]) == 0  # problems are an answer, not a failure
+    printed = capsys.readouterr().out
+    folder = here / "runs/diagnose"
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "log.txt", "report.html", "results.json"]
+    assert printed.startswith("1 problem in 200 items in 3 modalities: rows that are not paired (text).")
+    assert (folder / "log.txt").read_text() in printed
+    assert "runs/diagnose/report.html" in printed
+
+    results = json.loads((folder / "results.json").read_text())
+    assert results["schema"] == 1
+    assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])
+    ((run,),) = (results["runs"],)
+    assert (run["objective"], run["seed"]) == ("given", 0)
+    names = ("recall@1", "recall@10", "modality_gap", "modality_gap_debiased", "true_pair_cosine")
+    assert set(names) <= set(run["metrics"])
+    assert len(run["directions"]) == 6
+    for name, value in results["summary"]["given"].items():
+        assert value["low"] <= value["mean"] <= value["high"], name
+        assert value["mean"] == run["metrics"][name]
+        assert name in results["metrics"]
+    (finding,) = [f for f in results["findings"] if f["severity"] == "problem"]
+    assert (finding["code"], finding["about"]) == ("not_paired", ["text"])
+    assert results["line"] in printed
+    assert results["numbers"]["pairs"]["image-text"]["structure_p"] > 0.01
+
+
+def test_the_python_call_gives_the_same(here):
+    assert main(["diagnose", "good.npz", *QUICK, "--seed", "3"]) == 0
+    results = json.loads((here / "runs/diagnose/results.json").read_text())
+    found = checkup.diagnose("good.npz", resamples=100, seed=3)
+    assert results["line"] == found.line
+    assert results["answer"] == found.answer == "Nothing wrong with these embeddings: 200 items in 3 modalities."
+
+
+def test_the_same_command_overwrites_its_own_folder_and_no_other(here, capsys):
+    assert main(["diagnose", "good.npz", *QUICK]) == 0
+    first = json.loads((here / "runs/diagnose/results.json").read_text())
+    assert main(["diagnose", "good.npz", *QUICK]) == 0
+    second = json.loads((here / "runs/diagnose/results.json").read_text())
+    assert first["numbers"] == second["numbers"]
+
+    # New contents of the same file are the usual reason to run it again.
+    (here / "good.npz").write_bytes((here / "bad.npz").read_bytes())
+    assert main(["diagnose", "good.npz", *QUICK]) == 0
+    assert json.loads((here / "runs/diagnose/results.json").read_text())["line"] != first["line"]
+
+    capsys.readouterr()
+    assert main(["diagnose", "bad.npz", *QUICK]) == 2
+    assert "another --out" in capsys.readouterr().err
+    (here / "mine").mkdir()
+    (here / "mine/config.yaml").write_text("entries: {}\n")
+    assert main(["diagnose", "bad.npz", *QUICK, "--out", "mine"]) == 2
+    assert "another kind of result" in capsys.readouterr().err
+    assert [path.name for path in (here / "mine").iterdir()] == ["config.yaml"]
+
+
+def test_config_runs_again_to_the_same_numbers(here):
+    assert main(["diagnose", "words=good.npz", "--modalities", "text", *QUICK]) == 2  # three matrices, one name
+    assert main(["diagnose", "good.npz", "--modalities", "text", "image", "--sample", "90", *QUICK]) == 0
+    written = yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())
+    assert written == {
+        "files": ["good.npz"], "modalities": ["text", "image"], "sample": 90, "resamples": 100, "seed": 0,
+    }  # fmt: skip
+    assert main(["diagnose", "--config", "runs/diagnose/config.yaml", "--out", "again"]) == 0
+    first, second = (json.loads((here / f / "results.json").read_text()) for f in ("runs/diagnose", "again"))
+    assert first["numbers"] == second["numbers"]
+    assert first["numbers"]["sampled"] == 90
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name the files of embeddings"),
+        (["missing.npz"], "there is no file missing.npz"),
+        (["good.npz", "short.npy"], "has 3 rows"),
+        (["objects.npz"], "pickled objects"),
+        (["--config", "odd.yaml"], "unknown setting colour"),
+        (["--config", "flat.yaml"], "files is 'good.npz'"),
+        (["good.npz", "--sample", "2"], "sample must be"),
+    ],
+)
+def test_errors_are_one_readable_paragraph_and_leave_nothing(here, capsys, words, said):
+    np.save("short.npy", np.ones((3, 16), np.float32))
+    np.savez("objects.npz", x=np.array([None, 1], dtype=object))
+    (here / "odd.yaml").write_text("colour: red\n")
+    (here / "flat.yaml").write_text("files: good.npz\n")
+    assert main(["diagnose", *words]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.startswith("unialign diagnose: ")
+    assert printed.err.count("\n") == 1
+    assert not (here / "runs/diagnose").exists()
+
+
+def test_the_page_stands_alone_and_escapes_names(here):
+    assert main(["diagnose", "bad.npz", *QUICK]) == 0
+    page = (here / "runs/diagnose/report.html").read_text("utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<script" not in page
+    assert "sound<b>" not in page
+    assert "sound&lt;b&gt;" in page
+    assert page.count('class="problem"') == 1
+    assert "prefers-color-scheme: dark" in page
+    for section in ("answer", "pictures", "numbers", "methods"):
+        assert f'id="{section}"' in page
+    assert len(page) < 1_000_000
+
+
+@pytest.mark.parametrize("case", ["one", "widths", "nan", "few"])
+def test_a_page_is_made_of_whatever_was_found(here, case):
+    good = dict(np.load("good.npz"))
+    if case == "one":
+        good = {"text": good["text"]}
+    elif case == "widths":
+        good["text"] = good["text"][:, :9]
+    elif case == "nan":
+        good["text"][:] = np.nan
+    else:
+        good = {name: z[:2] for name, z in good.items()}
+    np.savez("case.npz", **good)
+    assert main(["diagnose", "case.npz", *QUICK]) == 0
+    page = (here / "runs/diagnose/report.html").read_text("utf-8")
+    shown = re.findall(r">([^<>]*)<", page.split("</style>")[1])
+    assert not {"nan", "inf", "None", "NaN"} & {text.strip() for text in shown}
+
+
+def test_a_checkup_that_is_stopped_leaves_no_folder(here):
+    code = (
+        "import sys, time\n"
+        "from unialign.checkup import _checkup\n"
+        "real = _checkup.measure\n"
+        "def slow(*a, **k):\n"
+        "    print('measuring', flush=True); time.sleep(60)\n"
+        "_checkup.measure = slow\n"
+        "from unialign.cli.main import main\n"
+        "sys.exit(main(['diagnose', 'good.npz']))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        work = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        assert work.stdout is not None
+        assert work.stdout.readline() == b"measuring\n"
+        time.sleep(0.1)
+        work.send_signal(number)
+        assert work.wait(timeout=30) == status
+        assert not (here / "runs/diagnose").exists()
