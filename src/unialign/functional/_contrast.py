@@ -3,10 +3,13 @@
 Shapes: `B` items.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["contrast_keys", "row_log_partitions", "symmetric_contrast"]
+__all__ = ["contrast_keys", "row_log_partitions", "self_contrast", "symmetric_contrast"]
 
 
 def contrast_keys(present_B: Tensor, ids_B: Tensor | None) -> Tensor:
@@ -39,7 +42,69 @@ def symmetric_contrast(logits_BB: Tensor, keys_BB: Tensor, *, label_smoothing: f
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
+    if _whole(keys_BB):
+        value: Tensor = _WholeContrast.apply(logits_BB, label_smoothing)  # type: ignore[no-untyped-call]
+        return value
     return (_contrast(logits_BB, keys_BB, label_smoothing) + _contrast(logits_BB.mT, keys_BB.mT, label_smoothing)) / 2
+
+
+def self_contrast(z_BD: Tensor, keys_BB: Tensor, *, temperature: float) -> Tensor:
+    """`symmetric_contrast` of rows with themselves, logits Z Z^T / temperature, at half its cost."""
+    if _whole(keys_BB):
+        value: Tensor = _WholeSelfContrast.apply(z_BD, temperature)  # type: ignore[no-untyped-call]
+        return value
+    return symmetric_contrast(z_BD @ z_BD.mT / temperature, keys_BB)
+
+
+def _whole(keys_BB: Tensor) -> bool:
+    """Whether every query may see every key: the usual case, in which masks would cost more than the sums."""
+    return len(keys_BB) > 0 and bool(keys_BB.all())
+
+
+class _WholeContrast(torch.autograd.Function):
+    """It keeps the logits only; of each sum autograd would keep its own copies."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_BB: Tensor, label_smoothing: float) -> Tensor:
+        ctx.save_for_backward(logits_BB)
+        ctx.label_smoothing = label_smoothing
+        losses = []
+        for dim in (1, 0):
+            logz_B = torch.logsumexp(logits_BB, dim)
+            loss_B = (1 - label_smoothing) * (logz_B - logits_BB.diagonal())
+            losses.append(loss_B + label_smoothing * (logz_B - logits_BB.mean(dim)))
+        return torch.cat(losses).mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (logits_BB,) = ctx.saved_tensors
+        scale = gradient / (2 * len(logits_BB))
+        # Softmaxes of the logits and not of what forward found: so a second derivative sees them move as well.
+        slope_BB = torch.softmax(logits_BB, 1) + torch.softmax(logits_BB, 0)
+        slope_BB.diagonal().sub_(2 * (1 - ctx.label_smoothing))
+        if ctx.label_smoothing > 0:
+            slope_BB.sub_(2 * ctx.label_smoothing / len(logits_BB))
+        return slope_BB.mul_(scale), None
+
+
+class _WholeSelfContrast(torch.autograd.Function):
+    """Rows and columns are alike: one softmax, and one product for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z_BD: Tensor, temperature: float) -> Tensor:
+        logits_BB = z_BD @ (z_BD / temperature).mT
+        ctx.save_for_backward(z_BD, logits_BB)
+        ctx.temperature = temperature
+        return (torch.logsumexp(logits_BB, 1) - logits_BB.diagonal()).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        z_BD, logits_BB = ctx.saved_tensors
+        softmax_BB = torch.softmax(logits_BB, 1)
+        slope_BB = softmax_BB + softmax_BB.mT
+        slope_BB.diagonal().sub_(2)
+        return slope_BB @ (z_BD * (gradient / (len(z_BD) * ctx.temperature))), None
 
 
 def _contrast(logits_BB: Tensor, keys_BB: Tensor, label_smoothing: float) -> Tensor:

@@ -2,20 +2,21 @@
 
 The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)) with G = Z^T Z, an M x M matrix: its
 eigenvectors v_k give the left vectors Z v_k / sigma_k. No D x D factor is built, and nothing is differentiated through
-a decomposition: the eigenvectors are constants, and perturbation theory gives the exact slopes,
+a decomposition: perturbation theory gives the exact slopes,
 
     d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
 
 Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unialign.embeddings import Batch
-from unialign.functional._centroid import unit_or_zero
+from unialign.functional._gram import wide
 
 __all__ = ["SingularParts", "singular_parts"]
 
@@ -48,29 +49,51 @@ def singular_parts(batch: Batch) -> SingularParts:
     plane, not inside it.
     """
     z_MBD = batch.z_MBD
-    # MPS has no float64; its users get the best it has.
-    z_BMD = (z_MBD.double() if z_MBD.device.type != "mps" else z_MBD).transpose(0, 1)
-    gram_BMM = z_BMD @ z_BMD.mT
-    with torch.no_grad():
-        rising_BM, vectors_BMM = torch.linalg.eigh(gram_BMM)
-        fixed_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
-    # [k, n] is v_k^T G v_n: the diagonal holds the eigenvalues, and beside it stand zeros with a slope.
-    rotated_BMM = v_BMM.mT @ gram_BMM @ v_BMM
-
-    lambda_BM = rotated_BMM.diagonal(dim1=-2, dim2=-1)
-    positive_BM = fixed_BM > _ZERO * fixed_BM[:, :1]
-    sigma_BM = torch.where(positive_BM, torch.sqrt(torch.where(positive_BM, lambda_BM, 1.0)), 0.0)
     values = min(len(z_MBD), z_MBD.shape[-1])
-    index_K = torch.arange(values, device=z_MBD.device)
-    own_BK = index_K < batch.present_MB.sum(0)[:, None]
+    own_BK = torch.arange(values, device=z_MBD.device) < batch.present_MB.sum(0)[:, None]
+    sigma_BM, direction_BD = _Singular.apply(z_MBD)  # type: ignore[no-untyped-call]
+    return SingularParts(sigma_BM[:, :values], own_BK, direction_BD)
 
-    gap_BM = fixed_BM[:, :1] - fixed_BM
-    apart_BM = gap_BM > _TIE * fixed_BM[:, :1]
-    turn_BM = torch.where(apart_BM, rotated_BMM[:, :, 0] / torch.where(apart_BM, gap_BM, 1.0), 0.0)
-    leading_BM = v_BMM[:, :, 0] + (v_BMM @ turn_BM[..., None])[..., 0]
-    leading_BM = _sign(v_BMM[:, :, 0])[:, None] * leading_BM
-    direction_BD, _ = unit_or_zero((leading_BM[:, None] @ z_BMD)[:, 0])
-    return SingularParts(sigma_BM[:, :values], own_BK, direction_BD.to(z_MBD.dtype))
+
+class _Singular(torch.autograd.Function):
+    """sigma_k and u_1 = Z v_1 / sigma_1. Small matrices are float64; vectors of width D stay in the batch's dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, z_MBD: Tensor) -> tuple[Tensor, Tensor]:
+        z_BMD, wide_BMD = z_MBD.transpose(0, 1), wide(z_MBD).transpose(0, 1)
+        rising_BM, vectors_BMM = torch.linalg.eigh(wide_BMD @ wide_BMD.mT)
+        lambda_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
+        v_BMM = _sign(v_BMM[:, :, 0])[:, None, None] * v_BMM
+        sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
+        # An empty tuple has no direction: its vectors are 0, whatever they are divided by.
+        length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
+        weight_BM = (v_BMM[:, :, 0] / length_B1).to(z_MBD.dtype)
+        direction_BD = (weight_BM[:, None] @ z_BMD)[:, 0]
+        ctx.save_for_backward(z_MBD, sigma_BM, v_BMM, direction_BD)
+        return sigma_BM, direction_BD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope_BM: Tensor, slope_BD: Tensor) -> Tensor:
+        z_MBD, sigma_BM, v_BMM, direction_BD = ctx.saved_tensors
+        z_BMD = z_MBD.transpose(0, 1)
+        lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
+        # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
+        toward_BM1 = (z_BMD @ slope_BD[..., None]).to(v_BMM.dtype) / length_B1[..., None]
+        along_B1 = (slope_BD * direction_BD).sum(-1, keepdim=True).to(v_BMM.dtype)
+        first_B1 = slope_BM[:, :1] - along_B1 / length_B1
+        by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
+        gap_BM = lambda_BM[:, :1] - lambda_BM
+        gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
+        turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
+        # dL / dG = V A V^T, with the eigenvalues' slopes on A's diagonal and the turn of v_1 in its first column.
+        inner_BMM = torch.diag_embed(2 * by_lambda_BM)
+        inner_BMM[:, :, 0] += turn_BM
+        inner_BMM[:, 0, :] += turn_BM
+        by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
+        by_vector_BM1 = (v_BMM[:, :, :1] / length_B1[..., None]).to(z_MBD.dtype)
+        slope_BMD: Tensor = by_vector_BM1 * slope_BD[:, None]
+        return slope_BMD.baddbmm_(by_gram_BMM.to(z_MBD.dtype), z_BMD).transpose(0, 1)
 
 
 def _sign(leading_BM: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unialign.embeddings import Batch
+from unialign.functional._gram import wide
 from unialign.functional._volume import safe_sqrt
 
 __all__ = ["TriangleForm", "cross_areas"]
@@ -27,12 +28,10 @@ def cross_areas(batch: Batch, *, anchor: int, form: TriangleForm = "area", eps: 
 
     The diagonal, where S cancels as the modalities agree, comes from the differences themselves in float64.
     """
-    z_MBD = batch.z_MBD
-    v, a = (m for m in range(3) if m != anchor)
-    square_BB = _cross_squares(z_MBD[anchor], z_MBD[v], z_MBD[a])
-    # MPS has no float64; its users get the best it has.
-    wide_MBD = z_MBD.double() if z_MBD.device.type != "mps" else z_MBD
-    own_B = _own_squares(wide_MBD[anchor], wide_MBD[v], wide_MBD[a]).to(z_MBD.dtype)
+    z = batch.z_MBD.unbind(0)
+    t_BD, (v_BD, a_BD) = z[anchor], (z[m] for m in range(3) if m != anchor)
+    square_BB = _cross_squares(t_BD, v_BD, a_BD)
+    own_B = _own_squares(wide(t_BD), wide(v_BD), wide(a_BD)).to(t_BD.dtype)
     own_BB = torch.eye(len(own_B), dtype=torch.bool, device=own_B.device)
     square_BB = torch.where(own_BB, own_B[:, None], square_BB)
     if form == "squared":

@@ -93,8 +93,9 @@ class Objective(nn.Module, ABC):
 
 def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
     """The total of terms, as a scalar that is differentiable by the batch even where there is no term."""
-    # Keeps the graph alive when nothing is left to compare: absent rows are exact zeros, so this adds 0.
-    total = batch.z_MBD.sum() * 0.0
+    if not terms:  # absent rows are exact zeros, so this is 0
+        return batch.z_MBD.sum() * 0.0
+    total = batch.z_MBD.new_zeros(())
     for term in terms.values():
         total = total + term.weight * term.value
     return total

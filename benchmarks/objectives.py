@@ -1,0 +1,239 @@
+"""Tuple objectives against their published formulas written straightforwardly: `python benchmarks/objectives.py`.
+
+Both begin with unit rows and do a forward and a backward pass in one thread; repetitions are interleaved in one
+process, and the result is the ratio of the medians of processor time, which other work on the machine disturbs least.
+Rivals use the released operations: GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, TRIANGLE differences of
+shape (B, B, D), PMRL an SVD of each D x M matrix (released: with full matrices; the reduced one is listed too), signs of
+its left vectors fixed as ours are, so that values can be compared. "singular" is PMRL's decomposition alone.
+
+PMRL's ratio is required at D = 512, the width of the released models: what a full SVD wastes grows with D, while at
+D = 256 the contrast between items, which both sides need, is most of what is left of ours.
+Beside it: bytes that autograd keeps for the backward pass of each objective, called with raw rows.
+
+Legend: `M` modalities, `B` items, `D` width.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unialign import losses
+from unialign.embeddings import Batch
+from unialign.experiments import describe_environment
+from unialign.functional._singular import singular_parts
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from saved_bytes import saved_bytes  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "objectives.json"
+ITEMS, WIDTHS = 512, (256, 512)
+TOLERANCE = 1e-5
+TAU, SMOOTHING, INTRA, INTER = 0.07, 0.1, 0.01, 0.1
+Formula = Callable[[Tensor], Tensor]
+
+
+def both_ways(logits_BB: Tensor, smoothing: float) -> Tensor:
+    target_B = torch.arange(len(logits_BB))
+    rows, columns = (
+        functional.cross_entropy(table, target_B, label_smoothing=smoothing) for table in (logits_BB, logits_BB.mT)
+    )
+    return (rows + columns) / 2
+
+
+def published_gram(z_MBD: Tensor) -> Tensor:
+    t_BD, *others = z_MBD.unbind()
+    size = len(t_BD)
+    first = [(t_BD * t_BD).sum(-1)[:, None].expand(-1, size), *(t_BD @ z_BD.mT for z_BD in others)]
+    rest = [
+        [first[m + 1], *((x_BD * y_BD).sum(-1)[None].expand(size, -1) for y_BD in others)]
+        for m, x_BD in enumerate(others)
+    ]
+    gram_BBMM = torch.stack([torch.stack(row, -1) for row in (first, *rest)], -2)
+    return both_ways(-torch.sqrt(torch.abs(torch.det(gram_BBMM))) / TAU, SMOOTHING)
+
+
+def published_triangle(z_MBD: Tensor) -> Tensor:
+    t_BD, v_BD, a_BD = z_MBD.unbind()
+    u_BBD, w_BBD = t_BD[:, None] - v_BD[None], t_BD[:, None] - a_BD[None]
+    square_BB = (u_BBD**2).sum(2) * (w_BBD**2).sum(2) - (u_BBD * w_BBD).sum(2) ** 2
+    return both_ways(-torch.sqrt(square_BB) / 2 / TAU, SMOOTHING)
+
+
+def published_pmrl(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
+    z_BDM = torch.stack(z_MBD.unbind(), dim=-1)
+    left_BDK, sigma_BM, _ = torch.linalg.svd(z_BDM, full_matrices=full_matrices)
+    intra = functional.cross_entropy(sigma_BM / INTRA, torch.zeros(len(z_BDM), dtype=torch.int64))
+    u_BD = left_BDK[:, :, 0]
+    u_BD = u_BD * torch.where((u_BD * z_BDM.detach().mean(-1)).sum(-1, keepdim=True) >= 0, 1.0, -1.0)
+    return intra + both_ways(u_BD @ u_BD.mT / INTER, 0.0)
+
+
+def pmrl_parts(sigma_BM: Tensor, direction_BD: Tensor) -> Tensor:
+    """Something that needs all singular values and the leading vectors, up to their sign."""
+    squares_BM = sigma_BM.double() ** 2
+    return (squares_BM * torch.arange(1.0, sigma_BM.shape[1] + 1)).mean() + (direction_BD[:, 0] ** 2).mean()
+
+
+def published_decomposition(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
+    left_BDK, sigma_BM, _ = torch.linalg.svd(torch.stack(z_MBD.unbind(), dim=-1), full_matrices=full_matrices)
+    return pmrl_parts(sigma_BM, left_BDK[:, :, 0])
+
+
+def batch_of(z_MBD: Tensor) -> Batch:
+    """Unit rows, all present."""
+    present_MB = torch.ones(z_MBD.shape[:2], dtype=torch.bool)
+    return Batch(tuple(f"m{m}" for m in range(len(z_MBD))), z_MBD, present_MB, None)
+
+
+def our_decomposition(z_MBD: Tensor) -> Tensor:
+    parts = singular_parts(batch_of(z_MBD))
+    return pmrl_parts(parts.sigma_BK, parts.direction_BD)
+
+
+def ours(objective: losses.Objective) -> Formula:
+    def total(z_MBD: Tensor) -> Tensor:
+        batch = batch_of(z_MBD)
+        return losses.weighted_sum(batch, objective.terms(batch))
+
+    return total
+
+
+class Contest(NamedTuple):
+    """One formula of ours and one way to write it straightforwardly."""
+
+    formula: str
+    rival: str
+    modalities: int
+    width: int
+    required: float | None
+    repetitions: int
+    ours: Formula
+    theirs: Formula
+
+
+def contests(width: int) -> list[Contest]:
+    gram, triangle = (losses.create(name, anchor="m0", temperature=TAU) for name in ("gram", "triangle"))
+    pmrl = losses.create("pmrl", intra_temperature=INTRA, inter_temperature=INTER)
+    table = [Contest("gram", "determinants", m, width, 3, 21, ours(gram), published_gram) for m in (3, 4)]
+    table.append(Contest("triangle", "differences", 3, width, 5, 5, ours(triangle), published_triangle))
+    for m in (3, 4):
+        for kind, full, repetitions in (("full SVD", True, 9), ("reduced SVD", False, 15)):
+            required = 50 if full and width == 512 else None
+            whole, part = (
+                partial(formula, full_matrices=full) for formula in (published_pmrl, published_decomposition)
+            )
+            table.append(Contest("pmrl", kind, m, width, required, repetitions, ours(pmrl), whole))
+            table.append(Contest("singular", kind, m, width, required, repetitions, our_decomposition, part))
+    return table
+
+
+def draw(modalities: int, items: int, width: int) -> Tensor:
+    """Unit rows of one latent direction per item and as much noise in each modality: true pairs at a cosine of 0.5."""
+    generator = torch.Generator().manual_seed(0)
+    latent_BD = torch.randn(items, width, generator=generator)
+    z_MBD = latent_BD + torch.randn(modalities, items, width, generator=generator)
+    return functional.normalize(z_MBD, dim=-1).requires_grad_()
+
+
+def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
+    """Seconds of one forward and backward pass, its value, and its gradient along the sphere."""
+    started = time.process_time()
+    value = formula(z_MBD)
+    (gradient_MBD,) = torch.autograd.grad(value, z_MBD)
+    seconds = time.process_time() - started
+    with torch.no_grad():  # normalisation removes the rest, in which formulas of unit rows are free to differ
+        gradient_MBD -= (gradient_MBD * z_MBD).sum(-1, keepdim=True) * z_MBD
+    return seconds, value.item(), gradient_MBD
+
+
+def race(contest: Contest) -> dict[str, Any]:
+    z_MBD = draw(contest.modalities, ITEMS, contest.width)
+    _, value, gradient_MBD = step(contest.ours, z_MBD)
+    _, expected, expected_MBD = step(contest.theirs, z_MBD)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(contest.repetitions):
+        for taken, formula in zip(seconds, (contest.ours, contest.theirs), strict=True):
+            taken.append(step(formula, z_MBD)[0])
+    mine, theirs = map(statistics.median, seconds)
+    return {
+        "formula": contest.formula,
+        "rival": contest.rival,
+        "modalities": contest.modalities,
+        "items": ITEMS,
+        "width": contest.width,
+        "repetitions": contest.repetitions,
+        "seconds": mine,
+        "rival_seconds": theirs,
+        "ratio": theirs / mine,
+        "required_ratio": contest.required,
+        "value_difference": abs(value - expected),
+        "gradient_difference": float((gradient_MBD - expected_MBD).abs().max()),
+        "gradient_largest": float(expected_MBD.abs().max()),
+    }
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
+    width = 256
+    objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.options(name) else {}))
+    leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, width))}
+    number = saved_bytes(lambda: objective(leaves).total)
+    return {
+        "objective": name,
+        "modalities": 3,
+        "items": ITEMS,
+        "width": width,
+        "bytes": number,
+        "squares": number / (4 * ITEMS * ITEMS),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=RESULT)
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    print(f"B = {ITEMS}, forward + backward, one thread")
+    print(f"{'formula':10} {'against':13} {'M':>2} {'D':>4} {'ours':>9} {'theirs':>10} {'ratio':>8}  value   gradient")
+    results = []
+    for contest in [c for width in WIDTHS for c in contests(width)]:
+        row = race(contest)
+        results.append(row)
+        print(
+            f"{row['formula']:10} {row['rival']:13} {row['modalities']:2} {row['width']:4} "
+            f"{1e3 * row['seconds']:6.1f} ms {1e3 * row['rival_seconds']:7.1f} ms {row['ratio']:7.1f}x  "
+            f"{row['value_difference']:.1e} {row['gradient_difference']:.1e}",
+            flush=True,
+        )
+    print(f"\nkept for backward at B = {ITEMS}, M = 3, D = 256 (S: one B x B matrix of float32)")
+    memory = [kept(name) for name in losses.names()]
+    for row in memory:
+        print(f"{row['objective']:14} {row['bytes'] / 2**20:6.1f} MiB {row['squares']:5.1f} S")
+    facts = {
+        "schema": 1,
+        "environment": describe_environment() | {"threads": 1},
+        "protocol": "medians of processor time, interleaved, forward and backward from unit rows, float32, seed 0",
+    }
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(facts | {"speed": results, "kept": memory}, indent=1) + "\n", "utf-8")
+    slow = [r for r in results if r["required_ratio"] is not None and r["ratio"] < r["required_ratio"]]
+    wrong = [r for r in results if max(r["value_difference"], r["gradient_difference"]) > TOLERANCE]
+    for row in slow + wrong:
+        print(f"NOT MET: {row}")
+    sys.exit(1 if slow or wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
