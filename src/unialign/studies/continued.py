@@ -27,10 +27,10 @@ RATES = {"small": 0.01, "larger": 0.1}
 LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce": ("infonce", "InfoNCE", {}),
     "balanced": ("unialign", "balanced", {}),
-    "balanced-stop": ("unialign", "balanced, anchor held", {"stop_gradient": "target"}),
-    "balanced-volume": ("unialign", "balanced, volume 1", {"volume_weight": 1.0}),
+    "balanced-stop": ("unialign", "balanced, held", {"stop_gradient": "target"}),
+    "balanced-volume": ("unialign", "balanced, volume", {"volume_weight": 1.0}),
     "paper": ("unialign", "paper", {"preset": "paper"}),
-    "paper-stop": ("unialign", "paper, anchor held", {"preset": "paper", "stop_gradient": "target"}),
+    "paper-stop": ("unialign", "paper, held", {"preset": "paper", "stop_gradient": "target"}),
     "gram": ("gram", "GRAM", {}),
 }
 
@@ -48,7 +48,7 @@ def plan(options: Options) -> Plan:
     continued = [
         Arm(
             key=_key(loss, rate),
-            label=f"{said}, lr {share * HEADS['emoji']['lr']:g}",
+            label=f"{said}, lr/{1 / share:.0f}",
             data="emoji",
             train=with_settings(
                 base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings),
@@ -96,7 +96,8 @@ def page(results: Mapping[str, Any]) -> list[Section]:
             "After continuing",
             [
                 f"{UNTUNED} Temperature 0.07 throughout; {max(1, _epochs(results) // 2)} epochs after "
-                f"{_epochs(results)} of InfoNCE. “Anchor held”: the alignment has no gradient for the anchor.",
+                f"{_epochs(results)} of InfoNCE. “Held”: the alignment has no gradient for the anchor. "
+                f"“Volume”: its weight is 1. “lr/100”: a hundredth of the parent's rate, {HEADS['emoji']['lr']:g}.",
                 Figure(
                     "continued-metrics",
                     "Metrics after continuing an InfoNCE space",

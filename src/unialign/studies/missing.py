@@ -183,13 +183,16 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
             for which, directions in (("pair", both), ("others", others)):
                 values = directed(results, _key(trained, condition), directions)
                 found[trained, condition, which] = values if _key(trained, condition) in results["summary"] else []
-        for which, title in (("pair", f"{pair[0]} and {pair[1]}, never together"), ("others", "the other pairs, then")):
+        for which, title in (
+            ("pair", f"{pair[0].capitalize()} and {pair[1]} apart"),
+            ("others", "The other pairs then"),
+        ):
             drawn = []
             for trained, (_, said, _) in TRAINED.items():
                 at = seed_interval(found[trained, f"never-{pair_key}", which])
                 mean, low, high = (100 * at[key] for key in ("mean", "low", "high"))
                 drawn.append(Dot(said, mean, low, high, 0 if which == "pair" else 1))
-            panels.append(dots(f"R@1, %: {title}", drawn, write=lambda value: f"{value:.1f}"))
+            panels.append(dots(f"{title}, R@1, %", drawn, write=lambda value: f"{value:.1f}"))
         for trained in TRAINED:
             cells = [
                 over_seeds(found[trained, condition, which], scale=100, decimals=1)
@@ -197,7 +200,13 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
                 for condition in ("drop0", f"never-{pair_key}")
             ]
             rows.append([f"{TRAINED[trained][1]}: {' and '.join(pair)}", *cells])
+    warm = [said for t, (_, said, _) in TRAINED.items() if _warm(results, t)]
     return [
+        *(
+            [f"{', '.join(warm)} begin with InfoNCE, as tuning chose; it uses every pair that is there."]
+            if warm
+            else []
+        ),
         f"Chance is {100 / results['study']['data']['emoji']['test_items']:.1f} %.",
         Figure(
             "missing-never",
@@ -211,6 +220,10 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
             "Means over seeds [95 % t-interval].",
         ),
     ]
+
+
+def _warm(results: Mapping[str, Any], trained: str) -> bool:
+    return bool(results["objectives"][_key(trained, "drop0")]["settings"]["warm_start"] > 0)
 
 
 STUDY = Study(
