@@ -17,6 +17,7 @@ __all__ = [
     "percent",
     "rows_text",
     "share",
+    "size",
     "span",
 ]
 
@@ -57,14 +58,17 @@ def percent(value: float) -> str:
     return f"{size:.{digits}f} %"
 
 
+def size(value: float) -> str:
+    """A length, which may be of any order."""
+    return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
+
+
 def number(value: float) -> str:
-    """Three digits that count."""
+    """A cosine, a distance, a rank: three digits, and more just below 1, where a collapse shows."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:
         return f"{value:.5f}"
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2g}"
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
     text = f"{value:,.{digits}f}"
     return text[1:] if text.startswith("-") and not text.strip("-0.,") else text

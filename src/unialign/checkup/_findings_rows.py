@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from unialign.checkup._finding import Finding, counted, joined_words, number, percent, rows_text, share
+from unialign.checkup._finding import Finding, counted, joined_words, number, percent, rows_text, share, size
 from unialign.checkup._gather import Material
 from unialign.checkup._measure import Measured, Single
 from unialign.checkup._thresholds import (
@@ -170,15 +170,15 @@ def _lengths(name: str, single: Single) -> list[Finding]:
         many = lengths.long + lengths.short
         text = (
             f"{name}: {share(many, single.usable)} are ten times longer or shorter than the median "
-            f"{number(lengths.median)} ({rows_text(lengths.first, many)}; from {number(lengths.least)} to "
-            f"{number(lengths.most)})."
+            f"{size(lengths.median)} ({rows_text(lengths.first, many)}; from {size(lengths.least)} to "
+            f"{size(lengths.most)})."
         )
         found.append(Finding("norm_outliers", "warning", (name,), text, "Look at the inputs of these rows."))
     if single.scan.largest > HALF_LARGEST or lengths.median < HALF_SMALLEST:
         end = "large" if single.scan.largest > HALF_LARGEST else "small"
         text = (
-            f"{name}: numbers are too {end} for half precision (median length {number(lengths.median)}, largest entry "
-            f"{number(single.scan.largest)}; float16 holds 6.1e-5 to 65504)."
+            f"{name}: numbers are too {end} for half precision (median length {size(lengths.median)}, largest entry "
+            f"{size(single.scan.largest)}; float16 holds 6.1e-5 to 65504)."
         )
         found.append(Finding("norm_range", "warning", (name,), text, "Normalise rows before casting to float16."))
     return found
@@ -192,7 +192,7 @@ def _uneven(measured: Measured) -> list[Finding]:
     }
     if not uneven:
         return []
-    ranges = joined_words([f"{name} {number(x.low)} to {number(x.high)}" for name, x in uneven.items()])
+    ranges = joined_words([f"{name} {size(x.low)} to {size(x.high)}" for name, x in uneven.items()])
     text = f"Rows are of uneven length (middle 90 %): {ranges}."
     advice = "Cosines do not see it, a dot-product index does: normalise rows before you index them."
     return [Finding("norms", "note", tuple(uneven), text, advice)]
@@ -207,7 +207,7 @@ def _scales(measured: Measured) -> list[Finding]:
     if unit:
         return [Finding("norms", "ok", (), "All rows have length 1.")]
     middle = {name: x.median for name, x in lengths.items()}
-    listed = joined_words([f"{name} {number(value)}" for name, value in middle.items()])
+    listed = joined_words([f"{name} {size(value)}" for name, value in middle.items()])
     if max(middle.values()) > NORM_RATIO * min(middle.values()):
         text = f"Lengths differ between the modalities: median {listed}."
         advice = "Cosines do not see it; with dot products the longest modality rules: normalise rows first."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unialign._version import __version__
-from unialign.checkup._finding import SEVERITIES, Finding, counted, joined_words, number, percent
+from unialign.checkup._finding import SEVERITIES, Finding, counted, joined_words, number, percent, size
 
 __all__ = ["answer", "issue_line", "number_lines", "text"]
 
@@ -80,7 +80,7 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
                 name,
                 f"{m['rows']:,}",
                 str(m["width"]),
-                number(m["norm"]["median"]) if m["norm"] else "-",
+                size(m["norm"]["median"]) if m["norm"] else "-",
                 "-" if cosine is None else _estimate(cosine),
                 number(m["effective_rank"]),
                 f"{m['repeated_rows']:,}",

@@ -9,7 +9,7 @@ from unialign.report._model import Contest, Estimate, MetricInfo
 from unialign.report._numbers import Style
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
-__all__ = ["bars", "strip"]
+__all__ = ["bars", "labelled_bars", "strip"]
 
 WIDTH = 340.0
 _ROW = 30.0
@@ -53,6 +53,26 @@ def bars(
         parts.append(text(x, bottom + 14, floor[1], text_anchor=anchor, class_="label"))
     description = "; ".join(f"{label} {_spoken(look, estimate)}" for label, estimate in rows)
     return svg(key, WIDTH, height, metric.label, description, *parts)
+
+
+def labelled_bars(key: str, title: str, look: Style, rows: Sequence[tuple[str, Estimate]]) -> Markup:
+    """Bars from 0 with their labels above them, where labels are too long to stand beside."""
+    top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
+    unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
+    parts = []
+    for i, (label, estimate) in enumerate(rows):
+        y = i * tall
+        parts.append(text(1, y + 12, shortened(label, 46), class_="label"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 28, look.bare(estimate.mean), class_="value"))
+        if not math.isfinite(estimate.mean):
+            continue
+        name = tag("title", f"{label}: {_spoken(look, estimate)}")
+        width = max(estimate.mean * unit, 1.0)
+        parts.append(tag("rect", name, x=1, y=y + 17, width=width, height=14.0, rx=2, class_="bar own"))
+        if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+            parts.extend(_whisker(1 + estimate.low * unit, 1 + estimate.high * unit, y + 24))
+    description = "; ".join(f"{label} {_spoken(look, estimate)}" for label, estimate in rows)
+    return svg(key, WIDTH, len(rows) * tall + 2, title, description, *parts)
 
 
 def _whisker(x1: float, x2: float, y: float) -> list[Markup]:

@@ -15,8 +15,9 @@ from markupsafe import Markup
 
 from unialign._files import replace_file
 from unialign.errors import DataError
-from unialign.report import _bars, _cosines, _heatmap, _maps
-from unialign.report._model import DataInfo, Estimate, MetricInfo
+from unialign.report import _cosines, _heatmap, _maps
+from unialign.report._bars import labelled_bars
+from unialign.report._model import DataInfo, Estimate
 from unialign.report._numbers import DASH, Style, count, style
 from unialign.report._parse import clean
 from unialign.report._projection import Projection
@@ -48,7 +49,7 @@ def render(results: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tied"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters["tied"] = lambda text: text.replace(" %", "\u00a0%").replace("->", "→")
     package = files("unialign.report")
     css = "\n".join(package.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "checkup.css"))
     template = environment.from_string(package.joinpath("checkup.html.j2").read_text(encoding="utf-8"))
@@ -142,8 +143,7 @@ def _gap(numbers: Mapping[str, Any]) -> Markup | None:
         return None
     wide = sorted(pairs, key=lambda name: -pairs[name]["modality_gap_debiased"]["mean"])[:_PANELS]
     rows = [(name, _estimate(pairs[name]["modality_gap_debiased"])) for name in wide]
-    metric = MetricInfo("modality_gap_debiased", "debiased gap", "", False, False, True)
-    return _bars.bars("gap", metric, style([e.high for _, e in rows], unit="number"), rows)
+    return labelled_bars("gap", "Debiased gap", style([e.high for _, e in rows], unit="number"), rows)
 
 
 def _cosine_panels(sketch: Mapping[str, Any]) -> list[tuple[str, Markup]]:
