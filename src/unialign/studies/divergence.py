@@ -46,7 +46,8 @@ def plan(options: Options) -> Plan:
                 train=base(data, objective, modalities, epochs=epochs, **extra),
                 factors={"data": data, "objective": key, "label": said},
                 anchor=ANCHORS[data],
-                trials=OBJECTIVE_TRIALS[objective],
+                # A weight chosen by R@1 would leave nothing of the divergence: those arms are tuned as InfoNCE is.
+                trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
                 look=Look("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS),
             )
             for data, modalities in MODALITIES.items()
@@ -58,10 +59,12 @@ def plan(options: Options) -> Plan:
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
     """Key, objective, label, options."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
+    # At CS-Aligner's own settings, the median bandwidth and weight 1, the term moves nothing here.
+    felt = {"bandwidth": 0.5, "divergence_weight": 3.0}
     return [
         *plain,
-        ("cs_aligner", "cs_aligner", "InfoNCE + Cauchy-Schwarz", {}),
-        ("holder", "cs_aligner", "InfoNCE + Hölder", {"divergence": "holder"}),
+        ("cs_aligner", "cs_aligner", "InfoNCE + Cauchy-Schwarz", felt),
+        ("holder", "cs_aligner", "InfoNCE + Hölder", {**felt, "divergence": "holder"}),
     ]
 
 
@@ -194,7 +197,8 @@ def _training_parts(results: Mapping[str, Any]) -> list[Any]:
                     legend=list(marks.values()),
                 ),
                 f"{', '.join(MODALITIES[data])}; test rows; means over seeds with 95 % t-intervals. Rows of panels are "
-                "bandwidths; Cauchy-Schwarz and MMD² are means over pairs.",
+                "bandwidths; Cauchy-Schwarz and MMD² are means over pairs. The divergence of “InfoNCE +” has weight 3 "
+                "and bandwidth 0.5.",
             )
         )
     return figures
