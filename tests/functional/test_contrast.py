@@ -9,11 +9,13 @@ from unialign.functional._contrast import contrast_keys, self_contrast, symmetri
 from unialign.functional._gram import wide_gram
 
 ABSENT = torch.tensor([True, True, False, True, True])
-KEYS = {
-    "whole": contrast_keys(torch.ones(5, dtype=torch.bool), None),
-    "absent": contrast_keys(ABSENT, None),
-    "ids": contrast_keys(ABSENT, torch.tensor([0, 1, 2, 0, 3])),
+KEPT = {
+    "whole": (torch.ones(5, dtype=torch.bool), None),
+    "absent": (ABSENT, None),
+    "ids": (ABSENT, torch.tensor([0, 1, 2, 0, 3])),
+    "different ids": (torch.ones(5, dtype=torch.bool), torch.arange(5)),
 }
+KEYS = {name: contrast_keys(*kept) for name, kept in KEPT.items()}
 
 
 def rows(seed: int, *shape: int) -> Tensor:
@@ -43,7 +45,7 @@ def test_second_derivatives_of_a_contrast(keys: str, smoothing: float):
 @pytest.mark.parametrize("keys", KEYS)
 def test_rows_against_themselves(keys: str):
     z_BD = rows(2, 5, 3)
-    value = self_contrast(z_BD, KEYS[keys], temperature=0.3)
+    value = self_contrast(z_BD, *KEPT[keys], temperature=0.3)
     expected = symmetric_contrast(z_BD @ z_BD.mT / 0.3, KEYS[keys])
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(torch.autograd.grad(2 * value, z_BD), torch.autograd.grad(2 * expected, z_BD))
@@ -52,7 +54,7 @@ def test_rows_against_themselves(keys: str):
 def test_one_row_has_nothing_to_contrast_with():
     keys_BB = torch.ones(1, 1, dtype=torch.bool)
     assert symmetric_contrast(rows(3, 1, 1), keys_BB, label_smoothing=0.1) == 0
-    assert self_contrast(rows(3, 1, 4), keys_BB, temperature=0.1) == 0
+    assert self_contrast(rows(3, 1, 4), keys_BB[0], None, temperature=0.1) == 0
 
 
 def test_gram_matrices():

@@ -3,7 +3,6 @@
 Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,12 +84,7 @@ def fit_items(case: str, modalities: int, wanted: int) -> int:
 
 def options_of(name: str) -> tuple[str, ...]:
     """Options of an objective's constructor."""
-    kinds = {getattr(losses, kind).name: kind for kind in losses.__all__ if _is_objective(getattr(losses, kind))}
-    return tuple(inspect.signature(getattr(losses, kinds[name])).parameters)
-
-
-def _is_objective(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Objective) and kind is not Objective
+    return losses.options(name)
 
 
 def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:

@@ -48,12 +48,12 @@ def symmetric_contrast(logits_BB: Tensor, keys_BB: Tensor, *, label_smoothing: f
     return (_contrast(logits_BB, keys_BB, label_smoothing) + _contrast(logits_BB.mT, keys_BB.mT, label_smoothing)) / 2
 
 
-def self_contrast(z_BD: Tensor, keys_BB: Tensor, *, temperature: float) -> Tensor:
+def self_contrast(z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float) -> Tensor:
     """`symmetric_contrast` of rows with themselves, logits Z Z^T / temperature, at half its cost."""
-    if _whole(keys_BB):
+    if ids_B is None and len(z_BD) > 0 and bool(present_B.all()):
         value: Tensor = _WholeSelfContrast.apply(z_BD, temperature)  # type: ignore[no-untyped-call]
         return value
-    return symmetric_contrast(z_BD @ z_BD.mT / temperature, keys_BB)
+    return symmetric_contrast(z_BD @ z_BD.mT / temperature, contrast_keys(present_B, ids_B))
 
 
 def _whole(keys_BB: Tensor) -> bool:

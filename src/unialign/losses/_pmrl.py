@@ -6,7 +6,7 @@ import torch
 
 from unialign._checks import check_temperature
 from unialign.embeddings import Batch
-from unialign.functional._contrast import contrast_keys, self_contrast
+from unialign.functional._contrast import self_contrast
 from unialign.functional._singular import singular_parts
 from unialign.losses._objective import Objective, Term
 
@@ -48,8 +48,7 @@ class PMRL(Objective):
         kept_BK = own_BK | ~tuples_B[:, None]
         loss_B = torch.logsumexp(torch.where(kept_BK, logits_BK, -torch.inf), 1) - logits_BK[:, 0]
         rank_one = torch.where(tuples_B, loss_B, 0.0).sum() / tuples_B.sum()
-        keys_BB = contrast_keys(tuples_B, batch.ids_B)
-        contrast = self_contrast(direction_BD, keys_BB, temperature=self.inter_temperature)
+        contrast = self_contrast(direction_BD, tuples_B, batch.ids_B, temperature=self.inter_temperature)
         return {
             "rank_one": Term(rank_one.to(contrast.dtype), 1.0),
             "direction_contrast": Term(contrast, 1.0),
