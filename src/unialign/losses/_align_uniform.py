@@ -7,8 +7,8 @@ from unialign._checks import check_nonnegative, check_number
 from unialign.embeddings import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._uniformity import modality_log_potentials
+from unialign.losses._checks import check_pair_anchor, check_potential
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import check_pair_anchor, check_potential
 
 __all__ = ["AlignUniform"]
 

@@ -8,9 +8,11 @@ from unialign._checks import check_choice, check_nonnegative, check_temperature
 from unialign.embeddings import Batch
 from unialign.functional._density import median_bandwidth_of
 from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_pair_anchor
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import Pair, check_pair_anchor, modality_pairs, pair_contrasts
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
+from unialign.losses._temperature import Temperature
 
 __all__ = ["CSAligner"]
 
@@ -42,7 +44,7 @@ class CSAligner(Objective):
         anchor: str = "all",
         *,
         temperature: float = 0.07,
-        temperature_mode: TemperatureMode = "fixed",
+        temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         contrast_weight: float = 1.0,
         divergence_weight: float = 1.0,

@@ -10,9 +10,11 @@ from unialign.embeddings import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._cross import cross_log_potential
 from unialign.functional._uniformity import modality_log_potentials
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_pair_anchor, check_potential
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import Pair, check_pair_anchor, check_potential, modality_pairs, pair_contrasts
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
+from unialign.losses._temperature import Temperature
 
 __all__ = ["CUA"]
 
@@ -42,7 +44,7 @@ class CUA(Objective):
         anchor: str = "all",
         *,
         temperature: float = 0.01,
-        temperature_mode: TemperatureMode = "fixed",
+        temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.001, 1.0),
         contrast_weight: float = 1.0,
         t: float = 2.0,

@@ -2,13 +2,14 @@
 
 from typing import Any, ClassVar
 
-from unialign._checks import check_nonnegative, check_number, check_text
+from unialign._checks import check_nonnegative
 from unialign.embeddings import Batch
-from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.functional._volume import cross_volumes, volume_floor
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_label_smoothing, check_tuple_anchor
 from unialign.losses._objective import Objective, Term
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._temperature import Temperature
 
 __all__ = ["GRAM"]
 
@@ -35,19 +36,17 @@ class GRAM(Objective):
         anchor: str,
         *,
         temperature: float = 0.07,
-        temperature_mode: TemperatureMode = "learnable",
+        temperature_mode: Mode = "learnable",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         label_smoothing: float = 0.1,
         eps: float | None = None,
     ) -> None:
         super().__init__()
-        check_text("anchor", anchor)
-        if anchor in ("all", "centroid"):
-            raise ConfigError(f"gram contrasts one anchor with tuples of the others; anchor={anchor!r} is no modality")
+        check_tuple_anchor(anchor, self.name)
         if eps is not None:
             check_nonnegative("eps", eps)
         self.anchor, self.eps = anchor, eps
-        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        check_label_smoothing(label_smoothing)
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 

@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
-from unialign._checks import check_choice, check_number
+from unialign._checks import check_choice
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_label_smoothing, check_pair_anchor
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import check_pair_anchor, modality_pairs, pair_contrasts
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._pairs import modality_pairs, pair_contrasts
+from unialign.losses._temperature import Temperature
 
 __all__ = ["InfoNCE"]
 
@@ -37,7 +39,7 @@ class InfoNCE(Objective):
         *,
         pairs: Pairs | None = None,
         temperature: float = 0.07,
-        temperature_mode: TemperatureMode = "fixed",
+        temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         label_smoothing: float = 0.0,
     ) -> None:
@@ -50,7 +52,7 @@ class InfoNCE(Objective):
         if pairs == "anchor" and anchor in (None, "all"):
             raise ConfigError("pairs='anchor' needs anchor='<a modality>'")
         self.anchor, self.pairs = anchor, pairs
-        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        check_label_smoothing(label_smoothing)
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 

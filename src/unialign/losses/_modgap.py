@@ -7,9 +7,11 @@ from unialign.embeddings import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._uniformity import log_potential
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_pair_anchor, check_potential
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import check_pair_anchor, check_potential, modality_pairs, pair_contrasts
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._pairs import modality_pairs, pair_contrasts
+from unialign.losses._temperature import Temperature
 
 __all__ = ["ModGap"]
 
@@ -35,7 +37,7 @@ class ModGap(Objective):
         anchor: str,
         *,
         temperature: float = 0.1,
-        temperature_mode: TemperatureMode = "fixed",
+        temperature_mode: Mode = "fixed",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         contrast_weight: float = 1.0,
         t: float = 2.0,

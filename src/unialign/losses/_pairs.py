@@ -5,28 +5,12 @@ Shapes: `M` modalities, `B` items.
 
 from torch import Tensor
 
-from unialign._checks import check_number, check_text
 from unialign.embeddings import Batch
-from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 
-__all__ = ["Pair", "check_pair_anchor", "check_potential", "modality_pairs", "pair_contrasts"]
+__all__ = ["Pair", "modality_pairs", "pair_contrasts"]
 
 Pair = tuple[int, int]
-
-
-def check_pair_anchor(anchor: object, objective: str) -> None:
-    """Refuse an anchor that means no pairs: anything but a modality's name or "all"."""
-    check_text("anchor", anchor)
-    if anchor == "centroid":
-        raise ConfigError(
-            f"{objective} works on pairs of modalities; anchor must be a modality or 'all', not 'centroid'"
-        )
-
-
-def check_potential(t: object) -> None:
-    """Refuse a t of exp(-t |x - y|^2) that is no positive number, or so large that float32 loses the cosines."""
-    check_number("t", t, "a positive number of at most 1e5", lambda x: 0 < x <= 1e5)
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:

@@ -11,8 +11,9 @@ from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys
 from unialign.functional._sigmoid import sigmoid_contrast
 from unialign.losses._bounded import Bounded, Mode
+from unialign.losses._checks import check_pair_anchor
 from unialign.losses._objective import Objective, Term, mean_terms
-from unialign.losses._pairs import check_pair_anchor, modality_pairs
+from unialign.losses._pairs import modality_pairs
 
 __all__ = ["Sigmoid"]
 

@@ -14,8 +14,9 @@ from unialign.functional._multilinear import (
     draw_permutations,
     sampled_contrasts,
 )
+from unialign.losses._bounded import Mode
 from unialign.losses._objective import Objective, Term
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._temperature import Temperature
 
 __all__ = ["Symile"]
 
@@ -52,7 +53,7 @@ class Symile(Objective):
         *,
         negatives: Negatives = "sampled",
         temperature: float = 0.01,
-        temperature_mode: TemperatureMode = "learnable",
+        temperature_mode: Mode = "learnable",
         temperature_bounds: tuple[float, float] = (1e-4, 1.0),
         seed: int = 0,
         max_bytes: int = 2**30,
@@ -99,9 +100,7 @@ class Symile(Objective):
     def settings(self) -> dict[str, Any]:
         return {
             "negatives": self.negatives,
-            "temperature": self.temperature.initial,
-            "temperature_mode": self.temperature.mode,
-            "temperature_bounds": list(self.temperature.bounds),
+            **self.temperature.settings(),
             "seed": self.seed,
             "max_bytes": self.max_bytes,
         }

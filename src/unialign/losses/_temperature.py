@@ -1,13 +1,11 @@
 """The temperature of a softmax: a number, or a parameter held inside its bounds."""
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.losses._bounded import Bounded
+from unialign.losses._bounded import Bounded, Mode
 
-__all__ = ["Temperature", "TemperatureMode"]
-
-TemperatureMode = Literal["fixed", "learnable"]
+__all__ = ["Temperature"]
 
 
 class Temperature(Bounded):
@@ -19,10 +17,8 @@ class Temperature(Bounded):
         bounds: lowest and highest tau of the learnable mode. CLIP caps 1 / tau at 100.
     """
 
-    def __init__(
-        self, initial: float, *, mode: TemperatureMode = "fixed", bounds: tuple[float, float] = (0.01, 1.0)
-    ) -> None:
-        check_choice("temperature_mode", mode, get_args(TemperatureMode))
+    def __init__(self, initial: float, *, mode: Mode = "fixed", bounds: tuple[float, float] = (0.01, 1.0)) -> None:
+        check_choice("temperature_mode", mode, get_args(Mode))
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
     def settings(self) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from typing import Any, ClassVar, get_args
 
-from unialign._checks import check_choice, check_nonnegative, check_number, check_text
+from unialign._checks import check_choice, check_nonnegative
 from unialign.embeddings import Batch
-from unialign.errors import ConfigError, ShapeError
+from unialign.errors import ShapeError
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 from unialign.functional._triangle import TriangleForm, cross_areas
 from unialign.functional._volume import volume_floor
+from unialign.losses._bounded import Mode
+from unialign.losses._checks import check_label_smoothing, check_tuple_anchor
 from unialign.losses._objective import Objective, Term
-from unialign.losses._temperature import Temperature, TemperatureMode
+from unialign.losses._temperature import Temperature
 
 __all__ = ["Triangle"]
 
@@ -39,22 +41,18 @@ class Triangle(Objective):
         *,
         form: TriangleForm = "area",
         temperature: float = 0.07,
-        temperature_mode: TemperatureMode = "learnable",
+        temperature_mode: Mode = "learnable",
         temperature_bounds: tuple[float, float] = (0.01, 1.0),
         label_smoothing: float = 0.1,
         eps: float | None = None,
     ) -> None:
         super().__init__()
-        check_text("anchor", anchor)
-        if anchor in ("all", "centroid"):
-            raise ConfigError(
-                f"triangle contrasts one anchor with pairs of the others; anchor={anchor!r} is no modality"
-            )
+        check_tuple_anchor(anchor, self.name)
         check_choice("form", form, get_args(TriangleForm))
         if eps is not None:
             check_nonnegative("eps", eps)
         self.anchor, self.form, self.eps = anchor, form, eps
-        check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+        check_label_smoothing(label_smoothing)
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
@@ -79,9 +77,7 @@ class Triangle(Objective):
         return {
             "anchor": self.anchor,
             "form": self.form,
-            "temperature": self.temperature.initial,
-            "temperature_mode": self.temperature.mode,
-            "temperature_bounds": list(self.temperature.bounds),
+            **self.temperature.settings(),
             "label_smoothing": self.label_smoothing,
             "eps": self.eps,
         }
