@@ -5,11 +5,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -22,6 +20,7 @@ from unialign.report._numbers import DASH, Style, count, style
 from unialign.report._parse import clean
 from unialign.report._projection import Projection
 from unialign.report._tables import plain_rows
+from unialign.report._template import fill
 
 __all__ = ["write_checkup_report"]
 
@@ -46,14 +45,7 @@ def write_checkup_report(folder: str | os.PathLike[str]) -> Path:
 
 def render(results: Mapping[str, Any]) -> str:
     """The page of a checkup's `results.json`."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["tied"] = lambda text: text.replace(" %", "\u00a0%").replace("->", "→")
-    package = files("unialign.report")
-    css = "\n".join(package.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "checkup.css"))
-    template = environment.from_string(package.joinpath("checkup.html.j2").read_text(encoding="utf-8"))
-    return template.render(style=Markup(css), **_context(results))
+    return fill("checkup.html.j2", styles=("page.css", "checkup.css"), context=_context(results))
 
 
 def _context(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,9 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from unialign._files import replace_file
@@ -19,6 +17,7 @@ from unialign.report._numbers import count, listed
 from unialign.report._pictures import Pictures
 from unialign.report._projection import Projection, project
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
+from unialign.report._template import fill
 from unialign.report._words import metric_style, verdict
 
 __all__ = ["write_report"]
@@ -53,25 +52,13 @@ def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] 
 
 def render(comparison: ComparisonFolder) -> str:
     results = comparison.results
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["tied"] = _tied
-    package = files("unialign.report")
     spaces = {}
     for key in results.objectives:
         run = comparison.shown_run(key)
         if run is not None:
             spaces[key] = comparison.space(run)
     context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
-    style = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
-    template = environment.from_string(package.joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(style=style, **context)
-
-
-def _tied(text: str) -> str:
-    """Keep a number and its sign on one line. On the page only: a terminal shows such spaces badly."""
-    return text.replace(" %", "\u00a0%").replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
+    return fill("page.html.j2", context=context)
 
 
 def _text(results: Results) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-import jinja2
 from markupsafe import Markup
 
 from unialign.errors import DataError
+from unialign.report._template import fill
 
 __all__ = ["Figure", "Section", "Table", "html_page", "markdown_page", "replace_blocks"]
 
@@ -85,12 +84,6 @@ def _markdown(part: str | Table | Figure) -> str:
 
 def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequence[Section], reproduce: str) -> str:
     """The same content as one self-contained page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    package = files("unialign.report")
-    style = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
-    template = environment.from_string(package.joinpath("study.html.j2").read_text(encoding="utf-8"))
     context: Mapping[str, object] = {
         "title": title,
         "kicker": kicker,
@@ -100,6 +93,5 @@ def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequen
             for s in sections
         ],
         "reproduce": reproduce,
-        "style": style,
     }
-    return template.render(**context)
+    return fill("study.html.j2", context=context)
