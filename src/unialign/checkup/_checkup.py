@@ -124,7 +124,7 @@ def diagnose(
     found = row_findings(material, measured) + space_findings(measured)
     findings = tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
     known = numbers(material, measured, looked)
-    totals, directions = summary(measured, looked)
+    totals, directions = summary(measured)
     fingerprint = hashlib.sha256("\n".join(f"{name} {s.fingerprint}" for name, s in scans.items()).encode()).hexdigest()
     details = {
         "name": material.name,

@@ -97,6 +97,6 @@ def rows_text(rows: Iterable[int], total: int) -> str:
     return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
 
 
-def joined_words(words: Iterable[str], last: str = "and") -> str:
+def joined_words(words: Iterable[str]) -> str:
     found = list(words)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}" if found else ""
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""

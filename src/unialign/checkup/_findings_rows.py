@@ -35,7 +35,7 @@ def row_findings(material: Material, measured: Measured) -> list[Finding]:
         rows = sum(single.rows for single in measured.singles.values())
         found.append(Finding("values", "ok", (), f"All {rows:,} rows are finite and none is empty."))
     found += _presence(material, measured)
-    found += _widths(material, measured)
+    found += _widths(measured)
     for name, single in measured.singles.items():
         found += _copies(name, single, material)
         found += _columns(name, single)
@@ -101,7 +101,7 @@ def _presence(material: Material, measured: Measured) -> list[Finding]:
     return found
 
 
-def _widths(material: Material, measured: Measured) -> list[Finding]:
+def _widths(measured: Measured) -> list[Finding]:
     widths = {name: single.width for name, single in measured.singles.items()}
     if len(set(widths.values())) < 2:
         return []

@@ -163,12 +163,10 @@ def _matrices(
             )
         single = len(own) == 1 and own[0].key in _NAMELESS and file.kind not in ("memory", "store")
         candidates += [(given or (file.stem if single else entry.key), file, entry) for entry in own]
-    return _named(candidates, files, chosen), ignored if chosen is None else []
+    return _named(candidates, chosen), ignored if chosen is None else []
 
 
-def _named(
-    candidates: list[tuple[str, File, Entry]], files: Sequence[tuple[str | None, File]], chosen: Sequence[str] | None
-) -> dict[str, tuple[File, Entry]]:
+def _named(candidates: list[tuple[str, File, Entry]], chosen: Sequence[str] | None) -> dict[str, tuple[File, Entry]]:
     repeated = {name for name, _, _ in candidates if sum(name == other for other, _, _ in candidates) > 1}
     matrices: dict[str, tuple[File, Entry]] = {}
     for name, file, entry in candidates:

@@ -19,7 +19,8 @@ from unialign.checkup._pair import Pair, measure_pair
 from unialign.checkup._scan import Scan
 from unialign.checkup._similarity import shared_structure
 from unialign.checkup._statistics import Sample, Value, estimate
-from unialign.diagnostics import conflict, effective_rank
+from unialign.checkup._thresholds import OUTLIER
+from unialign.diagnostics import conflict_over_anchors, effective_rank
 from unialign.functional._kernels import log_kernel
 from unialign.metrics import retrieval
 
@@ -35,7 +36,8 @@ class Lengths:
     """Norms of the usable rows of a modality.
 
     Attributes:
-        long, short: rows ten times longer or shorter than the median: how many, and the first.
+        low, high: 5 % and 95 % quantiles.
+        long, short: how many rows are outliers, ten times longer or shorter than the median; `first` are the first.
     """
 
     mean: float
@@ -142,7 +144,7 @@ def _lengths(scan: Scan) -> Lengths | None:
         return None
     norm_u = scan.norms_N[row_u].astype(np.float64)
     low, median, high = np.quantile(norm_u, [0.05, 0.5, 0.95])
-    long_u, short_u = norm_u > 10 * median, norm_u < median / 10
+    long_u, short_u = norm_u > OUTLIER * median, norm_u < median / OUTLIER
     return Lengths(
         mean=float(norm_u.mean()),
         deviation=float(norm_u.std()),
@@ -185,9 +187,9 @@ def _conflict(sample: Sample) -> dict[str, float]:
     present = {name: sample.usable[name][chosen] for name in names}
     if any(not bool(mask.any()) for mask in present.values()):
         return {}
-    found = [conflict(z, anchor=name, present=present).means() for name in names]
-    means = {key: float(np.mean([m[key] for m in found])) for key in ("zeta", "zeta_neg", "chi")}
-    return {key: value for key, value in means.items() if math.isfinite(value)} | {"conflict_items": float(items)}
+    means = conflict_over_anchors(z, present=present).means()
+    known = {key: means[key] for key in ("zeta", "zeta_neg", "chi") if math.isfinite(means[key])}
+    return known | {"conflict_items": float(items)}
 
 
 def _label_map(sample: Sample, pairs: list[tuple[str, str]]) -> tuple[float, float] | None:

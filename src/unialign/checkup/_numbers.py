@@ -99,7 +99,7 @@ def _direction(direction: Direction) -> dict[str, Any]:
     }
 
 
-def summary(measured: Measured, sample: Sample) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+def summary(measured: Measured) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Means over directions, pairs or modalities with intervals, and a run's `directions`."""
     directions = {name: d for p in measured.pairs.values() for name, d in p.directions.items()}
     pairs = list(measured.pairs.values())
