@@ -19,7 +19,8 @@ group by). What an arm may ask for besides:
 `run_study` does the rest: trials and runs in worker processes, one file for each finished one, so that an interrupted
 study continues; intervals over groups of items and seeds; Holm-corrected verdicts for each `Family` of the plan;
 results.json, figures, page.md, report.html. Arms travel to the workers as plain values: changes and measures are named,
-never passed. `ablation.py` is the example to follow; `_figures.py` and `_page.py` have the usual tables and figures.
+never passed. `ablation.py` is the example to follow; `_figures.py` has the usual tables and figures, `_sweeps.py` those
+of a setting that is varied.
 
 Importing this module imports nothing heavy: the command line lists the studies without torch.
 """

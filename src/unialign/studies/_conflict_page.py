@@ -1,15 +1,14 @@
 """The page of the study `conflict`, from the content of its results.json."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from unialign.losses import label as objective_label
 from unialign.report import Figure, Section, Table
-from unialign.report._numbers import DASH
 from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
 from unialign.studies._estimates import seed_interval
-from unialign.studies._figures import chosen_table, label, looks, run_metric, runs_of, sound
+from unialign.studies._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
+from unialign.studies._sweeps import between, failed_sections
 
 __all__ = ["page"]
 
@@ -20,17 +19,14 @@ _SHORT = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
 
 
 def page(results: Mapping[str, Any]) -> list[Section]:
-    sections = [
+    return [
         Section("sweep", "Conflict against the number of modalities", _sweep_parts(results)),
         Section("assumptions", "Do the assumptions of the propositions hold?", _assumption_parts(results)),
         Section("trajectories", "From the untrained space to the end", _trajectory_parts(results)),
         Section("prediction", "Does it predict anything?", _prediction_parts(results)),
         Section("tuning", "What tuning chose", [chosen_table(results, list(results["study"]["factors"]))]),
+        *failed_sections(results),
     ]
-    if failed := results["study"]["failed"]:
-        said = [f"{label(results, arm)}: {message}." for arm, message in failed.items()]
-        sections.append(Section("failed", "Arms that did not train", said))
-    return sections
 
 
 def _arms(results: Mapping[str, Any], data: str, objective: str) -> dict[int, str]:
@@ -118,7 +114,7 @@ def _sweep_table(results: Mapping[str, Any]) -> Table:
             for m, arm in sorted(_arms(results, data, objective).items()):
                 recall = seed_interval(run_metric(results, arm, "recall@1"))["mean"]
                 name = f"{data}, {objective_label(objective)}, M = {m}"
-                rows.append([name, *(_number(_at(results, arm, c, "end")) for c in columns), f"{100 * recall:.1f}"])
+                rows.append([name, *(between(_at(results, arm, c, "end")) for c in columns), f"{100 * recall:.1f}"])
     head = [
         "trained",
         "zeta",
@@ -134,22 +130,13 @@ def _sweep_table(results: Mapping[str, Any]) -> Table:
     return Table(head, rows, "Means over seeds [95 % t-interval].")
 
 
-def _number(found: Mapping[str, float]) -> str:
-    if math.isnan(found["mean"]):
-        return DASH
-    text = f"{found['mean']:.3f}"
-    if not math.isnan(found["low"]):
-        text += f" [{found['low']:.3f}, {found['high']:.3f}]"
-    return text.replace("-", "−")
-
-
 def _assumption_parts(results: Mapping[str, Any]) -> list[Any]:
     rows = []
     for data in MOST:
         for objective in OBJECTIVES:
             for m, arm in sorted(_arms(results, data, objective).items()):
                 cells = [
-                    _number(_at(results, arm, name, when))
+                    between(_at(results, arm, name, when))
                     for name in ("residual_correlation", "frac_c_nonpos")
                     for when in ("start", "end")
                 ]
@@ -189,7 +176,7 @@ def _trajectory_parts(results: Mapping[str, Any]) -> list[Any]:
         rows.append(
             [
                 label(results, arm),
-                *(_number(_at(results, arm, c, "end")) for c in columns),
+                *(between(_at(results, arm, c, "end")) for c in columns),
                 f"{100 * recall:.1f}",
                 f"{gap:.3f}",
             ]
@@ -215,9 +202,9 @@ def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
             rows = [
                 Dot(
                     f"{c['predictor']}, {c['when']}",
-                    _nan(c["mean"]),
-                    _nan(c["low"]),
-                    _nan(c["high"]),
+                    known(c["mean"]),
+                    known(c["low"]),
+                    known(c["high"]),
                     0 if c["when"] == "end" else 1,
                 )
                 for when in ("early", "end")
@@ -236,7 +223,7 @@ def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
     for name in ("zeta", "zeta_neg_tan"):
         points = {
             mark: [
-                (_nan(run["looks"][-1].get(f"conflict/{name}")), 100 * _nan(run["metrics"].get("recall@1")))
+                (known(run["looks"][-1].get(f"conflict/{name}")), 100 * known(run["metrics"].get("recall@1")))
                 for run in runs_of(results, arm)
             ]
             for arm, mark in marks.items()
@@ -249,7 +236,7 @@ def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
             ),
             None,
         )
-        note = "" if rho is None else f"rank correlation {_number({k: _nan(rho[k]) for k in ('mean', 'low', 'high')})}"
+        note = "" if rho is None else f"rank correlation {between(rho)}"
         clouds.append(scatter(f"R@1 against {name}", points, x_label=f"{name} at the end", y_label="R@1, %", note=note))
     return [
         Figure(
@@ -265,7 +252,3 @@ def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
             sheet("conflict-scatter", "R@1 against conflict, a point a run", clouds, legend=list(marks.values())),
         ),
     ]
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value

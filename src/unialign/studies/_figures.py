@@ -3,6 +3,7 @@
 Everything takes `results` and keys of arms; an arm without a summary (it failed) is left out where it would stand.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "chosen_table",
     "dot_panel",
     "headline",
+    "known",
     "label",
     "looks",
     "metric_label",
@@ -35,6 +37,11 @@ _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
 def headline(results: Results) -> list[str]:
     """The headline metrics that the results have."""
     return [name for name, about in results["metrics"].items() if about["headline"]]
+
+
+def known(value: float | None) -> float:
+    """A number of a file as a float: null is NaN."""
+    return math.nan if value is None else value
 
 
 def label(results: Results, arm: str) -> str:
@@ -209,11 +216,7 @@ def dot_panel(
     for arm in arms:
         found = results["summary"][arm].get(metric)
         if found is not None:
-            mean, low, high = (_finite(found[key]) for key in ("mean", "low", "high"))
+            mean, low, high = (known(found[key]) for key in ("mean", "low", "high"))
             rows.append(Dot(label(results, arm), mean, low, high, number(arm)))
-    line = _finite(results["summary"][reference][metric]["mean"]) if reference in arms else None
+    line = known(results["summary"][reference][metric]["mean"]) if reference in arms else None
     return dots(metric_label(results, metric), rows, reference=line, write=look.bare)
-
-
-def _finite(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -9,7 +9,7 @@ from unialign.report._numbers import DASH
 from unialign.report._plot import Mark, Panel, Place, Series, lines
 from unialign.report._tiles import tiles
 from unialign.studies._estimates import seed_interval
-from unialign.studies._figures import metric_label, number_style, runs_of
+from unialign.studies._figures import known, metric_label, number_style, runs_of
 
 __all__ = [
     "GEOMETRY",
@@ -30,11 +30,6 @@ Results = Mapping[str, Any]
 # What the metrics of retrieval, meaning and geometry are, in the order of the panels.
 GEOMETRY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased", "true_pair_cosine")
 UNTUNED = "Nothing is tuned here: the settings themselves are what is varied."
-
-
-def known(value: float | None) -> float:
-    """A number of a file as a float: null is NaN."""
-    return math.nan if value is None else value
 
 
 def between(found: Mapping[str, float | None], *, scale: float = 1.0, decimals: int = 3) -> str:
@@ -60,11 +55,11 @@ def mean_of(results: Results, arm: str, metric: str) -> float:
     return known(results["summary"].get(arm, {}).get(metric, {}).get("mean"))
 
 
-def directed(results: Results, arm: str, wanted: Sequence[tuple[str, str]], metric: str = "recall@1") -> list[float]:
-    """The mean of a metric over some directions (query, answer), one number a seed."""
+def directed(results: Results, arm: str, wanted: Sequence[tuple[str, str]]) -> list[float]:
+    """The mean R@1 over some directions (query, answer), one number a seed."""
     found = []
     for run in runs_of(results, arm):
-        values = [known(run["directions"].get(f"{query}->{answer}", {}).get(metric)) for query, answer in wanted]
+        values = [known(run["directions"].get(f"{query}->{answer}", {}).get("recall@1")) for query, answer in wanted]
         found.append(math.fsum(values) / len(values) if values else math.nan)
     return found
 

@@ -16,6 +16,7 @@ from unialign.studies._figures import (
     HEADLINE,
     chosen_table,
     dot_panel,
+    known,
     label,
     metric_table,
     run_metric,
@@ -25,6 +26,7 @@ from unialign.studies._figures import (
 )
 from unialign.studies._grids import OBJECTIVE_TRIALS, base, registered
 from unialign.studies._plan import Arm, Family, Options, Plan, Study
+from unialign.studies._sweeps import failed_sections
 
 __all__ = ["STUDY"]
 
@@ -113,15 +115,12 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     factors = results["study"]["factors"]
     terms = sound(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
     rivals = sound(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
-    sections = [
+    return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
         Section("rivals", "Against every rival", _rivals(results, rivals)),
         Section("tuning", "What tuning chose", [chosen_table(results, [*terms, *rivals])]),
+        *failed_sections(results),
     ]
-    if failed := results["study"]["failed"]:
-        said = [f"{label(results, arm)}: {message}." for arm, message in failed.items()]
-        sections.append(Section("failed", "Arms that did not train", said))
-    return sections
 
 
 def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
@@ -161,7 +160,7 @@ def _rivals(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
     gap = "modality_gap_debiased"
     points = {
         Mark(label(results, arm), i): [
-            (_nan(x), 100 * _nan(y))
+            (known(x), 100 * known(y))
             for x, y in zip(run_metric(results, arm, gap), run_metric(results, arm, "recall@1"), strict=True)
         ]
         for i, arm in enumerate(arms)
@@ -183,10 +182,6 @@ def _rivals(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
         tally_table(results, "rivals"),
         verdict_table(results, "rivals"),
     ]
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 STUDY = Study(

@@ -10,10 +10,19 @@ from typing import Any
 
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Mark, sheet
-from unialign.studies._figures import HEADLINE, label, metric_label, metric_table, run_metric, sound, verdict_table
+from unialign.studies._figures import (
+    HEADLINE,
+    known,
+    label,
+    metric_label,
+    metric_table,
+    run_metric,
+    sound,
+    verdict_table,
+)
 from unialign.studies._grids import base
 from unialign.studies._plan import Arm, Family, Options, Plan, Study
-from unialign.studies._sweeps import GEOMETRY, UNTUNED, failed_sections, known, metric_lines
+from unialign.studies._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines
 
 __all__ = ["STUDY"]
 
