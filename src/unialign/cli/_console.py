@@ -13,7 +13,7 @@ from tqdm import tqdm
 from unialign.errors import ConfigError
 from unialign.experiments import RunRecord
 
-__all__ = ["RunProgress", "default_workers", "parse_settings", "say", "shown", "training_settings"]
+__all__ = ["RunProgress", "chosen_workers", "parse_settings", "say", "shown", "training_settings"]
 
 
 def say(text: str = "") -> None:
@@ -27,8 +27,13 @@ def say(text: str = "") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def default_workers(runs: int) -> int:
-    return max(1, min(os.cpu_count() or 1, runs))
+def chosen_workers(asked: int | None, runs: int) -> int:
+    """How many trainings go on at the same time: as many as asked for, else one a core if there are as many."""
+    if asked is None:
+        return max(1, min(os.cpu_count() or 1, runs))
+    if asked < 1:
+        raise ConfigError(f"--workers must be at least 1, got {asked}")
+    return asked
 
 
 class RunProgress:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from unialign.cli._console import RunProgress, default_workers, say, shown, training_settings
+from unialign.cli._console import RunProgress, chosen_workers, say, shown, training_settings
 from unialign.errors import ConfigError
 from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
 from unialign.losses import options as objective_options
@@ -29,9 +29,7 @@ def run(options: Namespace) -> int:
 def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int:
     """Train, evaluate, print table and verdict, write the report."""
     total = len(config.entries) * len(config.seeds)
-    workers = default_workers(total) if workers is None else workers
-    if workers < 1:
-        raise ConfigError(f"--workers must be at least 1, got {workers}")
+    workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
     say(f"{config.data}: {', '.join(labels.values())}, {_anchors(config)}, into {shown(out)}")
     say(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unialign.cli._console import default_workers, say, shown
+from unialign.cli._console import chosen_workers, say, shown
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.studies import load_study
@@ -23,9 +23,7 @@ def run(options: Namespace) -> int:
     out = Path("runs") / "study" / study.name if options.out is None else options.out
     plan, chosen, _ = planned(study, chosen)
     total = sum(len(arm.trials) for arm in plan.arms) * len(chosen.tuning_seeds) + len(plan.arms) * len(chosen.seeds)
-    workers = default_workers(total) if options.workers is None else options.workers
-    if workers < 1:
-        raise ConfigError(f"--workers must be at least 1, got {workers}")
+    workers = chosen_workers(options.workers, total)
     say(f"{study.name}: {study.title}")
     say(f"{len(plan.arms)} arms, seeds {' '.join(map(str, chosen.seeds))}, {workers} at a time, into {shown(out)}")
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unialign.functional.reference._rows import Ids, Rows, mean, tuple_of
+from unialign.functional.reference._rows import Ids, Rows, both, mean, pairs_of, tuple_of
 
 __all__ = [
     "alignment",
@@ -87,7 +87,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for i, middle in enumerate(middles):
         if anchor == "all":
-            pairs += [(rows[m][i], rows[n][i]) for m in names for n in names if names.index(m) < names.index(n)]
+            pairs += [(rows[m][i], rows[n][i]) for m, n in pairs_of(rows, "all")]
         elif anchor == "centroid":
             if len(tuple_of(rows, i)) >= 2:
                 pairs += [(rows[m][i], middle) for m in names]
@@ -152,36 +152,28 @@ def infonce(
     rows: Rows, *, anchor: str | None, tau: float | Tensor, label_smoothing: float = 0.0, ids: Ids = None
 ) -> Tensor:
     """Mean over the pairs that contain the anchor, or over all (anchor "all" or None), Eq. 1 (decision 3)."""
-    names = list(rows)
     losses = []
-    for left, m in enumerate(names):
-        for n in names[left + 1 :]:
-            if anchor not in (None, "all", m, n):
-                continue
-            rows_mn = [(i, x, y) for i, (x, y) in enumerate(zip(rows[m], rows[n], strict=True))]
-            pairs = [(i, x, y) for i, x, y in rows_mn if x is not None and y is not None]
-            if pairs:
-                logits = [[(x * y).sum() / tau for _, _, y in pairs] for _, x, _ in pairs]
-                kept = None if ids is None else [ids[i] for i, _, _ in pairs]
-                losses.append(symmetric_contrast(logits, kept, label_smoothing))
+    for m, n in pairs_of(rows, "all" if anchor is None else anchor):
+        items = both(rows, m, n)
+        if items:
+            logits = [[(x * y).sum() / tau for _, _, y in items] for _, x, _ in items]
+            kept = None if ids is None else [ids[i] for i, _, _ in items]
+            losses.append(symmetric_contrast(logits, kept, label_smoothing))
     return mean(losses)
 
 
 def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
     """Mean over the anchor's pairs, or over all, of InfoNCE's log partitions in both directions; None without a row."""
-    names, values = list(rows), []
-    for m, n in [(m, n) for m in names for n in names if names.index(m) < names.index(n)]:
-        both = [
-            (i, x, y) for i, (x, y) in enumerate(zip(rows[m], rows[n], strict=True)) if x is not None and y is not None
-        ]
-        if anchor not in ("all", m, n) or not both:
-            continue
+    values = []
+    for m, n in pairs_of(rows, anchor):
+        items = both(rows, m, n)
         logs = []
-        for i, x, y in both:
-            keys = [(u, v) for k, u, v in both if k == i or ids is None or ids[k] != ids[i]]
+        for i, x, y in items:
+            keys = [(u, v) for k, u, v in items if k == i or ids is None or ids[k] != ids[i]]
             logs.append(torch.logsumexp(torch.stack([log_kernel(x, v, kernel, tau) for _, v in keys]), 0))
             logs.append(torch.logsumexp(torch.stack([log_kernel(y, u, kernel, tau) for u, _ in keys]), 0))
-        values.append(mean(logs))
+        if logs:
+            values.append(mean(logs))
     return mean(values) if values else None
 
 

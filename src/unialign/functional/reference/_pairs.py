@@ -10,22 +10,9 @@ from torch import Tensor
 
 from unialign.functional.reference._core import alignment, centroids, infonce, uniformity
 from unialign.functional.reference._densities import cauchy_schwarz, holder, median_bandwidth, mmd2
-from unialign.functional.reference._rows import Ids, Rows, mean, tuple_of
+from unialign.functional.reference._rows import Ids, Rows, both, mean, pairs_of, tuple_of
 
-__all__ = ["align_uniform", "cs_aligner", "cua", "modgap", "pairs_of", "sigmoid"]
-
-
-def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
-    """Pairs of modalities that contain the anchor, or all for "all"."""
-    names = list(rows)
-    ordered = [(m, n) for m in names for n in names if names.index(m) < names.index(n)]
-    return [(m, n) for m, n in ordered if anchor in ("all", m, n)]
-
-
-def _both(rows: Rows, m: str, n: str) -> list[tuple[int, Tensor, Tensor]]:
-    """Items that have both modalities, with the two rows."""
-    paired = enumerate(zip(rows[m], rows[n], strict=True))
-    return [(i, x, y) for i, (x, y) in paired if x is not None and y is not None]
+__all__ = ["align_uniform", "cs_aligner", "cua", "modgap", "sigmoid"]
 
 
 def _differ(ids: Ids, i: int, j: int) -> bool:
@@ -36,7 +23,7 @@ def sigmoid(rows: Rows, *, anchor: str, scale: float, bias: float, ids: Ids = No
     """Mean over pairs of -(1/B) sum_i [ log sigma(+l_ii) + sum_j log sigma(-l_ij) ], l = scale cos + bias."""
     losses = []
     for m, n in pairs_of(rows, anchor):
-        items = _both(rows, m, n)
+        items = both(rows, m, n)
         total = torch.zeros((), dtype=torch.float64)
         for i, x, y in items:
             total = total + torch.log1p(torch.exp(-(scale * (x * y).sum() + bias)))
@@ -99,7 +86,7 @@ def cua(
         u_m, u_n = _potential(rows[m], t, ids), _potential(rows[n], t, ids)
         if u_m is not None and u_n is not None:
             halves.append((u_m + u_n) / 2)
-        items = _both(rows, m, n)
+        items = both(rows, m, n)
         kernels = [torch.exp(-t * ((x - y) ** 2).sum()) for i, x, _ in items for j, _, y in items if _differ(ids, i, j)]
         if kernels and cross_term == "xu":
             crosses.append(torch.log(mean(kernels)))
@@ -110,6 +97,6 @@ def align_uniform(
     rows: Rows, *, anchor: str, alpha: float, t: float, uniformity_weight: float, ids: Ids = None
 ) -> Tensor:
     """Mean |x - y|^alpha over true pairs + weight * mean of the defined uniformities (decision 6)."""
-    distances = [(x - y).norm() ** alpha for m, n in pairs_of(rows, anchor) for _, x, y in _both(rows, m, n)]
+    distances = [(x - y).norm() ** alpha for m, n in pairs_of(rows, anchor) for _, x, y in both(rows, m, n)]
     spreads = [_potential(rows[m], t, ids) for m in rows]
     return mean(distances) + uniformity_weight * mean([u for u in spreads if u is not None])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Ids", "Presence", "Rows", "mean", "tuple_of", "unit_rows"]
+__all__ = ["Ids", "Presence", "Rows", "both", "mean", "pairs_of", "tuple_of", "unit_rows"]
 
 Rows = dict[str, list[Tensor | None]]
 Presence = Mapping[str, Tensor] | None
@@ -25,6 +25,19 @@ def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Row
 def tuple_of(rows: Rows, i: int) -> list[Tensor]:
     """The vectors that item i has."""
     return [x for x in (rows[m][i] for m in rows) if x is not None]
+
+
+def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
+    """Pairs of modalities that contain the anchor, or all for "all"."""
+    names = list(rows)
+    ordered = [(m, n) for m in names for n in names if names.index(m) < names.index(n)]
+    return [(m, n) for m, n in ordered if anchor in ("all", m, n)]
+
+
+def both(rows: Rows, m: str, n: str) -> list[tuple[int, Tensor, Tensor]]:
+    """Items that have both modalities, with the two rows."""
+    paired = enumerate(zip(rows[m], rows[n], strict=True))
+    return [(i, x, y) for i, (x, y) in paired if x is not None and y is not None]
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
