@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unialign._names import pair_name
 from unialign.checkup._gather import Material
 from unialign.checkup._measure import Lengths, Measured, Single
 from unialign.checkup._pair import Direction, Pair
@@ -22,12 +23,12 @@ def numbers(material: Material, measured: Measured, sample: Sample) -> dict[str,
         "items": material.items,
         "sampled": len(sample.rows_n),
         "modalities": {name: _single(single) for name, single in measured.singles.items()},
-        "pairs": {f"{a}-{b}": _pair(pair) for (a, b), pair in measured.pairs.items()},
+        "pairs": {pair_name(a, b): _pair(pair) for (a, b), pair in measured.pairs.items()},
         "directions": {name: _direction(d) for p in measured.pairs.values() for name, d in p.directions.items()},
         "conflict": measured.conflict,
     }
     for (a, b), (value, p) in measured.structure.items():
-        found["pairs"][f"{a}-{b}"] = {"structure": value, "structure_p": p}
+        found["pairs"][pair_name(a, b)] = {"structure": value, "structure_p": p}
     if measured.label_map is not None:
         found["label_map"], found["label_map_chance"] = measured.label_map
     known: dict[str, Any] = plain(found)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign._names import pair_name
 from unialign.checkup._measure import Measured
 from unialign.checkup._statistics import Sample
 
@@ -55,7 +56,7 @@ def sketch(measured: Measured, sample: Sample) -> dict[str, Any]:
         "map": points,
         "explained": shares,
         "cosines": {
-            f"{a}-{b}": _histograms(sample.z[a][drawn_d], sample.z[b][drawn_d], has[a] & has[b])
+            pair_name(a, b): _histograms(sample.z[a][drawn_d], sample.z[b][drawn_d], has[a] & has[b])
             for a, b in combinations(names, 2)
             if int((has[a] & has[b]).sum()) >= 3
         },

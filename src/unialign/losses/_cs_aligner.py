@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from unialign._checks import check_choice, check_nonnegative, check_temperature
+from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.functional._density import median_bandwidth_of
 from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
@@ -83,7 +84,7 @@ class CSAligner(Objective):
             return {"divergence": unit_holder(batch, bandwidth=bandwidth, estimator="pooled", reference=None)}
         measure = unit_cauchy_schwarz if self.divergence == "cauchy_schwarz" else unit_mmd2
         return {
-            f"divergence/{batch.names[m]}-{batch.names[n]}": measure(rows[m], rows[n], bandwidth=bandwidth)
+            f"divergence/{pair_name(batch.names[m], batch.names[n])}": measure(rows[m], rows[n], bandwidth=bandwidth)
             for m, n in pairs
             if len(rows[m]) > 0 and len(rows[n]) > 0
         }

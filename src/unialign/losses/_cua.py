@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from unialign._checks import check_choice, check_nonnegative
+from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._cross import cross_log_potential
@@ -89,7 +90,7 @@ class CUA(Objective):
                 ids_B=batch.ids_B,
             )
             if bool(defined):
-                values[f"cross/{batch.names[m]}-{batch.names[n]}"] = value
+                values[f"cross/{pair_name(batch.names[m], batch.names[n])}"] = value
         return values
 
     def settings(self) -> dict[str, Any]:

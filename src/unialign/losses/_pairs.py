@@ -5,6 +5,7 @@ Shapes: `M` modalities, `B` items.
 
 from torch import Tensor
 
+from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.functional._contrast import contrast_keys, symmetric_contrast
 
@@ -30,7 +31,7 @@ def pair_contrasts(
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
         if bool(present_B.any()):
-            values[f"contrast/{batch.names[m]}-{batch.names[n]}"] = symmetric_contrast(
+            values[f"contrast/{pair_name(batch.names[m], batch.names[n])}"] = symmetric_contrast(
                 batch.z_MBD[m] @ batch.z_MBD[n].mT / temperature,
                 contrast_keys(present_B, batch.ids_B),
                 label_smoothing=label_smoothing,

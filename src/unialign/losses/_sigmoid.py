@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
+from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
 from unialign.functional._contrast import contrast_keys
@@ -70,7 +71,7 @@ class Sigmoid(Objective):
             logit = self._logit(batch.names[m], batch.names[n])
             if bool(present_B.any()):
                 scale, bias = logit()
-                values[f"sigmoid/{batch.names[m]}-{batch.names[n]}"] = sigmoid_contrast(
+                values[f"sigmoid/{pair_name(batch.names[m], batch.names[n])}"] = sigmoid_contrast(
                     batch.z_MBD[m] @ batch.z_MBD[n].mT * scale + bias, contrast_keys(present_B, batch.ids_B)
                 )
         return mean_terms(values)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from unialign._checks import check_choice
+from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
@@ -153,7 +154,7 @@ class UniAlign(Objective):
                 ids_B=batch.ids_B,
             )
             if bool(defined):
-                values[f"partition/{batch.names[m]}-{batch.names[n]}"] = value
+                values[f"partition/{pair_name(batch.names[m], batch.names[n])}"] = value
         return mean_terms(values, weight)
 
     def _alignment_terms(self, batch: Batch) -> dict[str, Term]:
