@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
+from related import draw
 from unialign.diagnostics import (
     DivergenceWarning,
     cauchy_schwarz_divergence,
@@ -25,15 +25,6 @@ from unialign.functional import reference
 
 few_rows = pytest.mark.filterwarnings("ignore::unialign.diagnostics.DivergenceWarning")
 ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
-
-
-def draw(modalities: int, items: int, width: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    common = torch.randn(items, width, generator=g, dtype=torch.float64)
-    return {
-        f"m{m}": common + spread * torch.randn(items, width, generator=g, dtype=torch.float64)
-        for m in range(modalities)
-    }
 
 
 @few_rows

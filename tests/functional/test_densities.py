@@ -12,21 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from related import draw
 from unialign.embeddings import make_batch
 from unialign.functional import _density, reference
 from unialign.functional._density import log_densities, mean_neighbours, median_bandwidth_of
 from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
 
 ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
-
-
-def draw(modalities: int, items: int, width: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    common = torch.randn(items, width, generator=g, dtype=torch.float64)
-    return {
-        f"m{m}": common + spread * torch.randn(items, width, generator=g, dtype=torch.float64)
-        for m in range(modalities)
-    }
 
 
 def draw_present(modalities: int, items: int, seed: int) -> dict[str, Tensor]:

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
 from unialign.embeddings import Batch, make_batch
-from unialign.errors import ShapeError
 from unialign.functional._kernels import Kernel, log_kernel
 
 __all__ = [
     "Reduction",
     "log_potential",
     "modality_log_potentials",
-    "row_log_means",
     "uniformity",
     "unit_uniformity",
 ]
@@ -90,7 +88,7 @@ def unit_uniformity(
     """`uniformity` of rows that are unit already; also says whether it is defined (some row has a partner)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
-    log_mean_B, rows_B = row_log_means(z_BD, kernel=kernel, temperature=temperature, present_B=present_B, ids_B=ids_B)
+    log_mean_B, rows_B = _row_log_means(z_BD, kernel=kernel, temperature=temperature, present_B=present_B, ids_B=ids_B)
     count = rows_B.sum()
     if reduction == "mean_log":
         return log_mean_B.sum() / count.clamp(min=1), count > 0
@@ -121,12 +119,10 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     return values
 
 
-def row_log_means(
+def _row_log_means(
     z_BD: Tensor, *, kernel: Kernel, temperature: float, present_B: Tensor, ids_B: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """log mean_{j in J_i} kappa(z_i, z_j) for each row, 0 where J_i is empty, and the mask of rows where it is not."""
-    if z_BD.ndim != 2:
-        raise ShapeError(f"expected (B, D), got {tuple(z_BD.shape)}")
     logk_BB = log_kernel(z_BD @ z_BD.mT, kernel=kernel, temperature=temperature)
     # Self pairs are masked before the sum, not subtracted after it: at small temperatures they are all of it.
     pairs_BB = present_B[:, None] & present_B[None, :] & ~torch.eye(len(z_BD), dtype=torch.bool, device=z_BD.device)

@@ -72,11 +72,11 @@ class Scheduler:
     def _job(
         self, arm: Arm, seed: int, settings: Mapping[str, Any], purpose: Any, file: Path, trial: int | None = None
     ) -> Job:
-        continued = arm.start is not None
-        parent = self.plan.arm(arm.start) if arm.start is not None else None
-        identity = None
-        if parent is not None:
+        start, identity = None, None
+        if arm.start is not None:
+            parent = self.plan.arm(arm.start)
             kind = "run" if seed in self.options.seeds else "start"
+            start = self._space(parent.key, seed)
             identity = self._job(parent, seed, self.settings(parent), kind, self._file(parent.key, seed)).identity()
         followed = purpose != "trial" and any(other.start == arm.key for other in self.plan.arms)
         return job_of(
@@ -92,7 +92,7 @@ class Scheduler:
             look=arm.look if purpose == "run" else None,
             file=file,
             space=self._space(arm.key, seed) if followed else None,
-            start=self._space(str(arm.start), seed) if continued else None,
+            start=start,
             start_identity=identity,
         )
 

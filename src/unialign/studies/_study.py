@@ -105,8 +105,7 @@ def run_study(
                 jobs.chosen[arm.key] = arm.trials[tuning[arm.key]["chosen"]]
             elif arm.tuned_as is not None:
                 tuning[arm.key] = {"as": arm.tuned_as}
-        for _ in _done(jobs.starts(arms), workers, log):
-            pass
+        _done(jobs.starts(arms), workers, log)
         for job, record in _done(jobs.runs(arms), workers, log):
             records[job.arm, job.seed] = record
     results: dict[str, Any] = rounded(make_results(study, plan, options, stores, records, tuning, jobs))
