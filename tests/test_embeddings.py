@@ -126,7 +126,7 @@ WRONG: list[tuple[Any, str]] = [
     ({}, "at least 2 modalities, got 0"),
     ({"text": torch.ones(3, 4)}, r"at least 2 modalities, got 1: \['text'\]"),
     ({"text": torch.ones(3, 4), 7: torch.ones(3, 4)}, "modality names must be strings, got 7"),
-    ({"text": torch.ones(3, 4), "image": [[1.0]]}, "'image' must be a torch tensor .* got list"),
+    ({"text": torch.ones(3, 4), "image": [[1.0]]}, "'image' must be a torch tensor .* got list: gradients flow"),
     ({"text": torch.ones(3, 4), "image": torch.ones(3, 2, 4)}, r"'image' has shape \(3, 2, 4\); expected \(B, D\)"),
     ({"text": torch.ones(3, 4), "image": torch.ones(3)}, r"'image' has shape \(3,\); expected \(B, D\)"),
     (

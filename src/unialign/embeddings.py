@@ -17,6 +17,7 @@ __all__ = [
     "BadRow",
     "Batch",
     "as_dense",
+    "as_tensors",
     "check_dense",
     "first_bad_row",
     "make_batch",
@@ -107,6 +108,16 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
         ) from None
     check_dense(tensor, what, expected)
     return tensor
+
+
+def as_tensors(embeddings: Any) -> Any:
+    """Every value of a mapping by `as_dense`; what is no mapping as it is, for `make_batch` to refuse.
+
+    For measurements. A loss wants tensors: an array that became one would silently get no gradient.
+    """
+    if not isinstance(embeddings, Mapping):
+        return embeddings
+    return {name: as_dense(z, repr(name), "a tensor or array of shape (B, D)") for name, z in embeddings.items()}
 
 
 def check_dense(tensor: Tensor, what: str, expected: str) -> None:
@@ -200,7 +211,10 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
         if not isinstance(name, str):
             raise ShapeError(f"modality names must be strings, got {name!r}")
         if not isinstance(z, Tensor):
-            raise ShapeError(f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}")
+            raise ShapeError(
+                f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients flow through "
+                f"tensors only (convert what needs none with `torch.as_tensor`)"
+            )
         check_dense(z, repr(name), "a torch tensor of shape (B, D)")
         if z.ndim != 2:
             raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")

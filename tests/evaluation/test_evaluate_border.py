@@ -39,7 +39,7 @@ def test_labels_and_ids_that_are_no_integers_of_the_items(what: str, case: str) 
 @pytest.mark.parametrize("make", [list, np.array, torch.tensor, lambda x: np.array(x, dtype=">i4")])
 def test_labels_and_ids_of_any_array_kind(make: Any) -> None:
     found = ua.evaluate(Z, labels=make([0, 0, 1, 1, 2, -1]), ids=make([0, 1, 2, 3, 4, 4]))
-    assert found.metrics == ua.evaluate(Z, labels=torch.tensor([0, 0, 1, 1, 2, -1]), ids=[0, 1, 2, 3, 4, 4]).metrics  # type: ignore[arg-type]
+    assert found.metrics == ua.evaluate(Z, labels=torch.tensor([0, 0, 1, 1, 2, -1]), ids=[0, 1, 2, 3, 4, 4]).metrics
 
 
 @pytest.mark.parametrize("k", [5, (1.5,), (), "15", None, [0], [-1], [True], True, ["a"], [[1]], 1.0])
@@ -149,6 +149,39 @@ def test_foreign_byte_order(dtype: str) -> None:
 def test_embeddings_that_are_no_mapping_of_matrices(measure: Any, value: Any) -> None:
     with pytest.raises(ShapeError, match=r"expected|must be"):
         measure(value)
+
+
+MEASURES: dict[str, Any] = {
+    "evaluate": lambda z, has: sorted(ua.evaluate(z, present=has).metrics.items()),
+    "conflict": lambda z, has: ua.diagnostics.conflict(z, anchor="a", present=has).zeta.tolist(),
+    "conflict_over_anchors": lambda z, has: ua.diagnostics.conflict_over_anchors(z, present=has).means()["chi"],
+    "holder_divergence": lambda z, has: float(ua.diagnostics.holder_divergence(z, bandwidth="median", present=has)),
+    "holder_upper_bound": lambda z, has: float(
+        ua.diagnostics.holder_upper_bound(z, bandwidth=1.0, anchor="a", present=has)
+    ),
+    "gcsd": lambda z, has: float(ua.diagnostics.gcsd(z, present=has)),
+    "median_bandwidth": lambda z, has: ua.diagnostics.median_bandwidth(z, present=has),
+    "effective_neighbours": lambda z, has: ua.diagnostics.effective_neighbours(z, bandwidth=1.0, present=has),
+    "divergence_profile": lambda z, has: ua.diagnostics.divergence_profile(z, bandwidths=(1.0,), present=has),
+}
+
+
+@pytest.mark.filterwarnings("ignore::unialign.diagnostics.DivergenceWarning")
+@pytest.mark.parametrize("measure", MEASURES)
+def test_mappings_of_arrays_measure_like_tensors(measure: str) -> None:
+    """`Space.encode` and the diagnostics of two matrices took arrays, those of a mapping refused them."""
+    present = torch.tensor([True] * 5 + [False])
+    arrays = {name: z.numpy() for name, z in Z.items()}
+    for made in (arrays, {name: z.tolist() for name, z in arrays.items()}, {"a": Z["a"], "b": arrays["b"]}):
+        found = MEASURES[measure](made, {"b": present.numpy()})
+        assert repr(found) == repr(MEASURES[measure](Z, {"b": present}))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_arrays_that_are_no_embeddings_name_their_modality(measure: str) -> None:
+    for wrong in (np.array([["a"]]), np.ones((ITEMS, 4), dtype=int), np.ones(4), np.full((ITEMS, 4), np.nan)):
+        with pytest.raises(UniAlignError, match="'b'"):
+            MEASURES[measure]({"a": Z["a"].numpy(), "b": wrong}, None)
 
 
 def test_conflict_of_no_items() -> None:

@@ -6,9 +6,9 @@ Shapes: `M` modalities, `B` items, `D` width.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from unialign._checks import check_choice
 from unialign.diagnostics._conflict import PER_ITEM, ConflictResult, PairWeights, conflict
@@ -41,11 +41,11 @@ class AnchorsResult:
 
 
 def conflict_over_anchors(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     temperature: float = 0.07,
     direction: Direction = "forward",
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> AnchorsResult:
     """`conflict` at the rows of every modality: the paper reports means over items and over anchors (Eq. 4).
@@ -54,7 +54,7 @@ def conflict_over_anchors(
     """
     if not isinstance(embeddings, Mapping):
         raise ShapeError(
-            f"embeddings must be a mapping of modality name to (B, D) tensor, got {type(embeddings).__name__}"
+            f"embeddings must be a mapping of modality name to (B, D) tensor or array, got {type(embeddings).__name__}"
         )
     results = {
         anchor: conflict(

@@ -8,18 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from unialign.embeddings import Batch, make_batch
+from unialign.embeddings import Batch, as_tensors, make_batch
 from unialign.errors import ShapeError
 from unialign.metrics._rows import unit_rows
 
 __all__ = ["double_batch", "present_rows", "unit_pair"]
 
 
-def double_batch(
-    embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None, *, minimum: int = 2
-) -> Batch:
-    """`unialign.embeddings.make_batch` in float64: differences of nearly equal numbers are what diagnostics report."""
-    wide = {name: _double(z) for name, z in embeddings.items()} if isinstance(embeddings, Mapping) else embeddings
+def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | None = None, *, minimum: int = 2) -> Batch:
+    """`make_batch` of tensors or arrays in float64: differences of nearly equal numbers are what diagnostics report."""
+    found = as_tensors(embeddings)
+    wide = {name: _double(z) for name, z in found.items()} if isinstance(found, Mapping) else found
     return make_batch(wide, present=present, minimum=minimum)
 
 
@@ -47,6 +46,6 @@ def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
 
 
 def _double(z: Tensor) -> Tensor:
-    if not isinstance(z, Tensor) or not z.is_floating_point():
+    if not z.is_floating_point():
         return z  # the border says what is wrong with it
     return (z.cpu() if z.device.type == "mps" else z).double()  # mps has no float64

@@ -10,7 +10,7 @@ part of the forces that can move a point on the sphere.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -91,18 +91,18 @@ class ConflictResult:
 
 @torch.no_grad()
 def conflict(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     anchor: str,
     temperature: float = 0.07,
     direction: Direction = "forward",
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> ConflictResult:
     """How far the forces of multimodal InfoNCE cancel at the anchor's rows, item by item (paper Eq. 4).
 
     Args:
-        embeddings: modality -> (B, D) floating tensor.
+        embeddings: modality -> (B, D) floating tensor or array.
         anchor: a modality.
         temperature: tau > 0.
         direction: `forward` uses the gradient of anchor -> others, as the paper does; `symmetric` adds the reverse

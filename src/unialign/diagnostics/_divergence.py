@@ -48,12 +48,12 @@ _GCSD_WIDTH = 0.15
 
 
 def holder_divergence(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     bandwidth: Bandwidth,
     estimator: Estimator = "plugin_avg",
     reference: str | None = None,
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
     """Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m of M modalities (paper Eqs. 15, 16).
@@ -69,7 +69,8 @@ def holder_divergence(
     - `exact`: the integrals themselves, over B^M tuples; never below 0.
 
     Args:
-        embeddings: modality -> (B, D); each density uses the rows that its modality has, paired or not.
+        embeddings: modality -> (B, D) floating tensor or array; each density uses the rows that its modality has,
+            paired or not.
         bandwidth: tau > 0, common to all modalities, or `median` (see `median_bandwidth`; no gradient passes it).
         estimator: see above.
         reference: a modality, for `plugin` (None: the first) and `debiased` (None: the mean over all) only.
@@ -104,10 +105,10 @@ def holder_divergence(
 
 
 def gcsd(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     normalisation: Normalisation = "none",
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
     """Generalised Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
@@ -168,7 +169,7 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
     return unit_mmd2(*rows, bandwidth=tau, unbiased=unbiased)
 
 
-def median_bandwidth(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> float:
+def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
     """Median Euclidean distance of two different rows of the pooled modalities, in [0.01, 2] (the median heuristic).
 
     Of more than 2,048 rows that many are taken, at even steps and so the same ones each time. Rows that coincide give
@@ -186,11 +187,11 @@ def median_bandwidth(embeddings: Mapping[str, Tensor], *, present: Mapping[str, 
 
 
 def effective_neighbours(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     bandwidth: Bandwidth,
     estimator: Estimator = "plugin_avg",
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
 ) -> float:
     """How many rows a density rests on at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
@@ -208,12 +209,12 @@ def effective_neighbours(
 
 
 def holder_upper_bound(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     bandwidth: Bandwidth,
     anchor: str,
     uniformity: Literal["outer_log", "mean_log"] = "outer_log",
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """What uniformity and alignment say about the `plugin` Hölder divergence with the anchor as reference.
 

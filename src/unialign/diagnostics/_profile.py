@@ -5,10 +5,9 @@ Shapes: `M` modalities, `B` items.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.diagnostics._bandwidth import FEW_NEIGHBOURS, Bandwidth, neighbours, number_of
@@ -62,10 +61,10 @@ class DivergenceProfile:
 
 @torch.no_grad()
 def divergence_profile(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
     bandwidths: Sequence[Bandwidth] = (0.2, 0.5, 1.0, "median"),
-    present: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> DivergenceProfile:
     """The Hölder divergence by every estimator at every bandwidth, with the effective number of neighbours.

@@ -5,13 +5,14 @@ Shapes: `M` modalities, `N` items, `D` width, `K` directions.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unialign._checks import check_cutoffs, check_seed, check_text
 from unialign.diagnostics import conflict, effective_rank, modality_gap, true_pair_cosines
-from unialign.embeddings import Batch, make_batch, row_integers
+from unialign.embeddings import Batch, as_tensors, make_batch, row_integers
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
 from unialign.evaluation._statistics import (
@@ -72,11 +73,11 @@ class Evaluation:
 
 
 def evaluate(
-    embeddings: Mapping[str, Tensor],
+    embeddings: Mapping[str, Any],
     *,
-    present: Mapping[str, Tensor] | None = None,
-    ids: Tensor | None = None,
-    labels: Tensor | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+    labels: Any = None,
     anchor: str | None = None,
     k: Sequence[int] = (1, 5, 10),
     seed: int = 0,
@@ -84,7 +85,7 @@ def evaluate(
     """Retrieval in every ordered direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
     Args:
-        embeddings: modality -> (N, D); rows are normalised here.
+        embeddings: modality -> (N, D) floating tensor or array; rows are normalised here.
         present: modality -> (N,) bool. A missing modality never removes an item from the other directions, and
             present vectors whose partner is missing stay in the gallery as distractors.
         ids: (N,) integers; items with equal ids answer each other.
@@ -100,7 +101,7 @@ def evaluate(
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
     check_seed(seed)
-    batch = make_batch(embeddings, present=present, ids=ids)
+    batch = make_batch(as_tensors(embeddings), present=present, ids=ids)
     items = batch.z_MBD.shape[1]
     labels_N = None if labels is None else row_integers(labels, "labels", items).cpu()
     ids_N = torch.arange(items) if batch.ids_B is None else batch.ids_B.cpu()
