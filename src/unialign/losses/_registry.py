@@ -10,34 +10,36 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "label", "names", "options", "start"]
+__all__ = ["create", "has_cosine_temperature", "label", "names", "options", "start"]
 
 Start = Literal["scratch", "contrastive"]
 
 
 class _Entry(NamedTuple):
-    """Where an objective lives, how people write its name, and whether it can begin from random weights."""
+    """Where an objective lives, how people write its name, whether it can begin from random weights, and what its
+    temperature divides: `cosines` as InfoNCE's does, or GRAM's volumes, which its authors give the same scale."""
 
     home: str
     attribute: str
     label: str
     start: Start = "scratch"
+    temperature: Literal["cosines", "other"] = "other"
 
 
 _OBJECTIVES = {
-    "unialign": _Entry("_unialign", "UniAlign", "UniAlign"),
-    "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE"),
+    "unialign": _Entry("_unialign", "UniAlign", "UniAlign", temperature="cosines"),
+    "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE", temperature="cosines"),
     # Volumes are blind to sign: its authors continue a contrastively trained model.
-    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive"),
+    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive", temperature="cosines"),
     # An area is 0 where two corners coincide, wherever the third is: its authors continue a contrastive model as well.
     "triangle": _Entry("_triangle", "Triangle", "Triangle", start="contrastive"),
     "symile": _Entry("_symile", "Symile", "Symile"),
     # Singular values are blind to sign, as volumes are.
     "pmrl": _Entry("_pmrl", "PMRL", "PMRL", start="contrastive"),
     "sigmoid": _Entry("_sigmoid", "Sigmoid", "Sigmoid"),
-    "cs_aligner": _Entry("_cs_aligner", "CSAligner", "CS-Aligner"),
-    "modgap": _Entry("_modgap", "ModGap", "ModGap"),
-    "cua": _Entry("_cua", "CUA", "CUA"),
+    "cs_aligner": _Entry("_cs_aligner", "CSAligner", "CS-Aligner", temperature="cosines"),
+    "modgap": _Entry("_modgap", "ModGap", "ModGap", temperature="cosines"),
+    "cua": _Entry("_cua", "CUA", "CUA", temperature="cosines"),
     "align_uniform": _Entry("_align_uniform", "AlignUniform", "Align+Uniform"),
 }
 
@@ -55,6 +57,11 @@ def label(name: str) -> str:
 def start(name: str) -> Start:
     """`contrastive` for an objective that trains badly from random weights and should continue a contrastive model."""
     return _OBJECTIVES[name].start if name in _OBJECTIVES else "scratch"
+
+
+def has_cosine_temperature(name: str) -> bool:
+    """Whether the temperature of an objective means the same in InfoNCE, which may be trained before it."""
+    return name in _OBJECTIVES and _OBJECTIVES[name].temperature == "cosines"
 
 
 def options(name: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unialign.embeddings import Batch
 from unialign.errors import NonFiniteError
 from unialign.losses import Objective, Term, create, weighted_sum
+from unialign.losses._registry import has_cosine_temperature
 from unialign.losses._temperature import Temperature
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
@@ -23,8 +24,6 @@ from unialign.train._schedule import learning_rate
 
 __all__ = ["Engine", "Outcome", "warm_objective"]
 
-# Objectives whose temperature divides cosines, or GRAM's volumes, which its authors give the same scale.
-_COSINE_TEMPERATURE = ("unialign", "infonce", "gram", "cs_aligner", "cua", "modgap")
 _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
 # Called with the first batch of a step and its live terms, before the backward pass.
@@ -49,7 +48,7 @@ def warm_objective(objective: Objective, modalities: tuple[str, ...]) -> Objecti
     InfoNCE's defaults: that of a product of M vectors or of singular values is no temperature of cosines.
     """
     settings = objective.settings()
-    kept = _TEMPERATURE_OPTIONS if objective.name in _COSINE_TEMPERATURE else ()
+    kept = _TEMPERATURE_OPTIONS if has_cosine_temperature(objective.name) else ()
     options = {key: settings[key] for key in kept if key in settings}
     anchor = settings.get("anchor")
     return create("infonce", anchor=anchor if anchor in modalities else None, **options)
