@@ -40,7 +40,7 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "symile-sampled": ("symile", {"temperature": 0.05, "temperature_mode": "fixed"}),
     "pmrl": ("pmrl", {"intra_temperature": 0.05}),
     "sigmoid": ("sigmoid", {"anchor": "all"}),
-    "sigmoid-fixed": ("sigmoid", {"anchor": "m0", "scale": 3.0, "bias": -1.0, "parameters": "fixed"}),
+    "sigmoid-fixed": ("sigmoid", {"anchor": "m0", "scale": 3.0, "bias": -1.0, "mode": "fixed"}),
     "sigmoid-pairs": ("sigmoid", {"anchor": "m0", "sharing": "per_pair", "modalities": [f"m{m}" for m in range(6)]}),
     "cs_aligner": ("cs_aligner", {"anchor": "m0", "bandwidth": 0.7, "divergence_weight": 0.5}),
     "cs_aligner-median": ("cs_aligner", {"anchor": "all", "contrast_weight": 0.0}),

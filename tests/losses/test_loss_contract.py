@@ -189,7 +189,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("infonce", {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
     ("infonce", {"label_smoothing": "0.1"}, r"label_smoothing must be in \[0, 1\), got '0.1'"),
     ("sigmoid", {"anchor": "centroid"}, "sigmoid works on pairs of modalities; anchor must be a modality or 'all'"),
-    ("sigmoid", {"parameters": "free"}, "unknown parameters 'free'; expected one of 'fixed', 'learnable'"),
+    ("sigmoid", {"mode": "free"}, "unknown mode 'free'; expected one of 'fixed', 'learnable'"),
     ("sigmoid", {"scale": 0.0}, "scale must be a positive finite number"),
     ("sigmoid", {"scale": 300.0}, r"scale 300.0 is outside its bounds \(1.0, 200.0\)"),
     ("sigmoid", {"bias": -60.0}, r"bias -60.0 is outside its bounds \(-50.0, 50.0\)"),

@@ -32,7 +32,7 @@ class Sigmoid(Objective):
         scale: its start, 10 as published.
         bias: its start, -10 as published. With it nearly every pair begins as a "no", as in a batch of 22,000; for
             small batches -log(B - 1) is the balanced start.
-        parameters: `learnable`, as published, or `fixed`.
+        mode: `learnable`, scale and bias as published, or `fixed`.
         scale_bounds, bias_bounds: what they are held within. Published is none; released models end near 112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
@@ -46,7 +46,7 @@ class Sigmoid(Objective):
         *,
         scale: float = 10.0,
         bias: float = -10.0,
-        parameters: Mode = "learnable",
+        mode: Mode = "learnable",
         scale_bounds: tuple[float, float] = (1.0, 200.0),
         bias_bounds: tuple[float, float] = (-50.0, 50.0),
         sharing: Sharing = "shared",
@@ -54,14 +54,14 @@ class Sigmoid(Objective):
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
-        check_choice("parameters", parameters, get_args(Mode))
+        check_choice("mode", mode, get_args(Mode))
         check_choice("sharing", sharing, get_args(Sharing))
-        self.anchor, self.parameters_mode, self.sharing = anchor, parameters, sharing
+        self.anchor, self.mode, self.sharing = anchor, mode, sharing
         self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
         if sharing == "shared" and modalities is not None:
             raise ConfigError("modalities is for sharing='per_pair' only; leave it out, or share per pair")
         self.logits = nn.ModuleList(
-            _Logit(scale, bias, parameters, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
+            _Logit(scale, bias, mode, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
         )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -103,7 +103,7 @@ class Sigmoid(Objective):
             "anchor": self.anchor,
             "scale": logit.scale.initial,
             "bias": logit.bias.initial,
-            "parameters": self.parameters_mode,
+            "mode": self.mode,
             "scale_bounds": list(logit.scale.bounds),
             "bias_bounds": list(logit.bias.bounds),
             "sharing": self.sharing,
