@@ -41,7 +41,7 @@ def test_sigmoid_by_hand():
 def test_sigmoid_of_far_logits_neither_overflows_nor_vanishes():
     """log(sigmoid(x)) is -inf below -100 in float32, and its gradient 0: a model far off could not come back."""
     z = torch.eye(4, 6)
-    objective = Sigmoid(scale=200.0, bias=-1.0, parameters="fixed")
+    objective = Sigmoid(scale=200.0, bias=-1.0, mode="fixed")
     value, gradients = value_and_gradients(objective, {"a": z, "b": -z + 0.1 * z.roll(1, 0)})
     assert 150 < value < 250
     assert all(gradient.norm() > 1 for gradient in gradients.values())

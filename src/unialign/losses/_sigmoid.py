@@ -32,7 +32,7 @@ class Sigmoid(Objective):
         scale: its start, 10 as published.
         bias: its start, -10 as published. With it nearly every pair begins as a "no", as in a batch of 22,000; for
             small batches -log(B - 1) is the balanced start.
-        mode: `learnable`, scale and bias as published, or `fixed`.
+        mode: `learnable`, as published, or `fixed`: scale and bias.
         scale_bounds, bias_bounds: what they are held within. Published is none; released models end near 112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
