@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 from collections.abc import Callable, Hashable, Iterable
 from numbers import Integral
 from typing import Any
@@ -90,5 +89,5 @@ def has_surrogate(text: str) -> bool:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # Python's integers have no end, floats do.
-    return isinstance(value, float) or abs(value) <= sys.float_info.max
+    # Python's integers have no end; torch takes those of 64 bits.
+    return isinstance(value, float) or -(2**63) <= value < 2**63

@@ -1,6 +1,7 @@
 """Anybody's files: every kind gives the same numbers, and what cannot be read says why."""
 
 import json
+import math
 import pickle
 import struct
 import sys
@@ -304,6 +305,8 @@ def test_damaged_compressed_rows_are_refused(tmp_path):
         {"a": {"dtype": "F32", "shape": [4, -4], "data_offsets": [0, 64]}},
         {"a": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}},
         {"a": {"dtype": "F32", "shape": [4, 4]}},
+        {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
+        {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
         ["a"],
     ],
 )
@@ -312,6 +315,61 @@ def test_hostile_headers_are_refused(tmp_path, header):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
     with pytest.raises(DataError, match=r"a\.safetensors"):
         checked(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("shape", ["(-1, 4)", "(-4, -4)", "(True, 4)"])
+def test_hostile_shapes_are_refused(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
+    with pytest.raises(DataError, match=r"a\.npy is no plain \.npy array"):
+        checked(tmp_path / "a.npy")
+
+
+def test_names_that_no_report_can_hold_are_refused(tmp_path):
+    """Bytes of a file name that are no UTF-8 broke off while results were written, after the configuration was."""
+    path = f"{tmp_path}/\udcff.npz"
+    np.savez(path, **SPACE)
+    for sources in (path, f"\udcff={path}", {"\udcff": SPACE["image"]}):
+        with pytest.raises(DataError, match="UTF-8"):
+            checked(sources)
+
+
+def test_a_mask_that_names_nothing_is_mentioned(tmp_path):
+    """A slip of the pen in the name of a mask made absent rows present, and nobody said so."""
+    mask = np.arange(ITEMS) > 3
+    np.savez(tmp_path / "a.npz", **SPACE, **{"present.imgae": mask, "present.text": mask})
+    (finding,) = checked(tmp_path / "a.npz").about("ignored")
+    assert "present.imgae (no array of that name)" in finding.text
+    assert "present.text" not in finding.text
+
+
+def test_both_spellings_of_a_mask_hold():
+    """Of two masks of one modality the second replaced the first."""
+    first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 90
+    found = checked(SPACE | {"present.image": first, "present/image": second})
+    assert found.numbers == checked(SPACE | {"present.image": first & second}).numbers
+
+
+def test_advice_for_equal_names_can_be_followed(tmp_path):
+    """NAME=FILE is for a file of one matrix; it was the advice for files of several as well."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "a.npz", **SPACE)
+    with pytest.raises(ConfigError, match="name it once"):
+        checked([tmp_path / "one/a.npz", tmp_path / "one/a.npz"])
+    with pytest.raises(ConfigError, match="rename one of the files"):
+        checked([tmp_path / "one/a.npz", tmp_path / "two/a.npz"])
+
+
+def test_damage_inside_parquet_is_one_line(tmp_path):
+    """The reader's own words are several lines."""
+    (path,) = files(tmp_path, "fixed.parquet")
+    content = bytearray(path.read_bytes())
+    content[4:64] = bytes(range(196, 256))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"'image' cannot be read") as caught:
+        checked(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_wait(tmp_path):

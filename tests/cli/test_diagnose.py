@@ -114,6 +114,9 @@ def test_config_runs_again_to_the_same_numbers(here):
         (["objects.npz"], "pickled objects"),
         (["--config", "odd.yaml"], "unknown setting colour"),
         (["--config", "flat.yaml"], "files is 'good.npz'"),
+        (["--config", "torn.yaml"], "cannot read torn.yaml as YAML"),
+        (["--config", "date.yaml"], "cannot read date.yaml as YAML"),
+        (["--config", "deep.yaml"], "cannot read deep.yaml as YAML"),
         (["good.npz", "--sample", "2"], "sample must be"),
     ],
 )
@@ -122,12 +125,22 @@ def test_errors_are_one_readable_paragraph_and_leave_nothing(here, capsys, words
     np.savez("objects.npz", x=np.array([None, 1], dtype=object))
     (here / "odd.yaml").write_text("colour: red\n")
     (here / "flat.yaml").write_text("files: good.npz\n")
+    (here / "torn.yaml").write_text("files: [\n")
+    (here / "date.yaml").write_text("files: 2020-13-45\n")
+    (here / "deep.yaml").write_text("[" * 5000)
     assert main(["diagnose", *words]) == 2
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.err.startswith("unialign diagnose: ")
     assert printed.err.count("\n") == 1
     assert not (here / "runs/diagnose").exists()
+
+
+def test_a_folder_that_was_there_stays(here):
+    """An empty folder of somebody's was removed when there was nothing to put into it."""
+    (here / "mine").mkdir()
+    assert main(["diagnose", "missing.npz", "--out", "mine"]) == 2
+    assert (here / "mine").is_dir()
 
 
 def test_the_page_stands_alone_and_escapes_names(here):

@@ -103,7 +103,7 @@ def test_ids_of_uniformity(ids: str, batch: dict[str, Tensor]) -> None:
         functional.uniformity(batch["m0"], ids=BAD_IDS[ids])
 
 
-ODD: list[Any] = ["x", True, [1], {"a": 1}, 10**400, float("nan"), np.ones(2), 3 + 1j]
+ODD: list[Any] = ["x", True, [1], {"a": 1}, 2**63, 10**400, float("nan"), np.ones(2), 3 + 1j]
 NUMBERS: dict[str, tuple[str, ...]] = {
     "unialign": (
         "temperature",
@@ -133,7 +133,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "gram": ("anchor", "temperature_mode"),
     "triangle": ("anchor", "form", "temperature_mode"),
     "symile": ("negatives", "temperature_mode"),
-    "sigmoid": ("anchor", "parameters", "sharing"),
+    "sigmoid": ("anchor", "mode", "sharing"),
     "cs_aligner": ("anchor", "temperature_mode", "divergence"),
     "modgap": ("anchor", "temperature_mode"),
     "cua": ("anchor", "temperature_mode", "cross_term"),

@@ -258,6 +258,15 @@ def test_align_uniform_by_hand(alpha: float, t: float):
     torch.testing.assert_close(total, expected)
 
 
+def test_the_steepest_alpha_is_finite():
+    """Opposite rows are 2 apart: 2^alpha overflowed float32, to an infinite loss with NaN gradients."""
+    value, gradients = value_and_gradients(AlignUniform(alpha=64.0), {"a": torch.eye(3, 4), "b": -torch.eye(3, 4)})
+    assert math.isfinite(value)
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    with pytest.raises(ConfigError, match="alpha must be from 1 to 64"):
+        AlignUniform(alpha=65.0)
+
+
 @pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
 def test_the_distance_to_itself_has_no_slope(alpha: float):
     """A norm differentiated at 0 is NaN; a pair that agrees perfectly must not stop a run."""

@@ -122,6 +122,8 @@ def _npy_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], str, str]:
         if version not in readers:
             raise ValueError(f"version {version}, expected (1, 0) or (2, 0)")
         shape, fortran, dtype = readers[version](file)
+        if any(isinstance(length, bool) or length < 0 for length in shape):
+            raise ValueError(f"its shape is {shape}")
     except Exception as error:  # hostile input: the header's parser may raise anything
         raise DataError(f"{where} is no plain .npy array ({type(error).__name__}: {error}); write it again") from None
     if dtype.hasobject:
@@ -242,6 +244,8 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> dict[str, Entry]:
                 raise ValueError(f"{key!r} has {end - begin} bytes for {shape} of {about['dtype']}")
             _checked(block, size, f"{path}, tensor {key!r}")
             entries[key] = _entry(key, block)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is no safetensors file ({error}); write it again") from None
     return entries

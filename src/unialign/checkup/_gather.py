@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._checks import has_surrogate
 from unialign._files import checked_path
 from unialign.checkup._files import open_file, store_file
 from unialign.checkup._rows import Rows
@@ -96,6 +97,8 @@ def gather(sources: Source | Sequence[Source], *, modalities: Sequence[str] | No
                 f"and mark what is missing with a bool array present.{name}"
             )
     masks = _masks(files, matrices, items)
+    if modalities is None:
+        ignored += _masks_of_nothing(files, matrices)
     found = {
         name: Modality(entry.rows(), masks.get(name, np.ones(items, np.bool_)), file.label, entry.key, file.kind)
         for name, (file, entry) in matrices.items()
@@ -118,6 +121,8 @@ def _open(source: Source) -> tuple[str | None, File]:
     if isinstance(source, Mapping):
         return None, File("memory", "memory", "arrays", {str(k): _in_memory(str(k), v) for k, v in source.items()})
     text = os.fspath(source)
+    if isinstance(text, str) and has_surrogate(text):
+        raise DataError(f"{text!r} is no text that UTF-8 can write, as a report has to; rename the file or the folder")
     given, equals, rest = text.partition("=")
     if equals and given and os.sep not in given and not os.path.exists(text):
         return given, open_file(checked_path(rest, f"the file of {given!r}", error=DataError))
@@ -173,10 +178,13 @@ def _named(candidates: list[tuple[str, File, Entry]], chosen: Sequence[str] | No
         alone = sum(other is file for _, other, _ in candidates) == 1
         unique = name if name not in repeated else file.stem if alone else f"{file.stem}.{name}"
         if unique in matrices:
-            raise ConfigError(
-                f"two matrices are called {unique!r} ({matrices[unique][0].label} and {file.label}); name them: "
-                f"first={matrices[unique][0].label} second={file.label}"
-            )
+            other = matrices[unique][0]
+            advice = f"name them: first={other.label} second={file.label}"
+            if other.label == file.label:
+                advice = "the file is named twice, name it once"
+            elif not alone:
+                advice = "rename one of the files, whose names tell their matrices apart"
+            raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
         matrices[unique] = (file, entry)
     if chosen is not None:
         unknown = [name for name in chosen if name not in matrices]
@@ -191,6 +199,8 @@ def _named(candidates: list[tuple[str, File, Entry]], chosen: Sequence[str] | No
 
 def _check(name: str, file: File, entry: Entry) -> None:
     place = _place(file, entry)
+    if has_surrogate(name):
+        raise DataError(f"{file.label}: {name!r} is no text that UTF-8 can write, as a report has to; rename the array")
     if entry.dtype == "object":
         raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
     if not entry.floating:
@@ -225,10 +235,23 @@ def _masks(
                 raise ShapeError(
                     f"{_place(file, entry)} is {entry.dtype} of shape {entry.shape}; expected bool of shape ({items},)"
                 )
-            masks[name] = np.asarray(entry.load(), dtype=np.bool_)
+            masks[name] = masks.get(name, True) & np.asarray(entry.load(), dtype=np.bool_)
             if not masks[name].any():
                 raise DataError(f"{_place(file, entry)} says that {name!r} has no row at all; leave it out")
     return masks
+
+
+def _masks_of_nothing(
+    files: Sequence[tuple[str | None, File]], matrices: Mapping[str, tuple[File, Entry]]
+) -> list[str]:
+    """Masks without an array of their name: a slip of the pen would make absent rows present."""
+    keys = {key for _, file in files for key in file.entries} | set(matrices)
+    return [
+        f"{_place(file, entry)} (no array of that name)"
+        for given, file in files
+        for key, entry in file.entries.items()
+        if key.startswith(_MASKS) and given is None and key[len(_MASKS[0]) :] not in keys
+    ]
 
 
 def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) -> NDArray[np.int64] | None:
@@ -240,7 +263,8 @@ def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) ->
             continue
         place = _place(file, entry)
         if entry.shape != (items,) or entry.dtype in ("", "object") or np.dtype(entry.dtype).kind not in "iuUS":
-            raise ShapeError(f"{place} is {entry.dtype} of shape {entry.shape}; expected integers or text, ({items},)")
+            what = entry.skipped or f"{entry.dtype} of shape {entry.shape}"
+            raise ShapeError(f"{place} is {what}; expected integers or text, ({items},)")
         values = entry.load()
         if found is None:
             found = (file, values)

@@ -31,7 +31,7 @@ def parquet_entries(path: Path) -> dict[str, Entry]:
     for name, value in vectors.items():
         entries[name] = _vector(path, name, rows, _FLOATS[value])
         mask = f"present.{name}"
-        if mask not in fields and _has_nulls(opened, name):
+        if mask not in fields and _has_nulls(path, name):
             entries[mask] = _mask(path, name, rows)
     scalars = [name for name, kind in fields.items() if str(kind) in _FLOATS]
     if not vectors and scalars:
@@ -59,23 +59,28 @@ def _open(path: Path) -> Any:
         # A buffered stream: otherwise a column of a row group, which may be all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
     except Exception as error:  # hostile input: the reader may raise anything
-        raise DataError(f"{path} is no readable parquet file ({error}); write it again") from None
+        raise DataError(f"{path} is no readable parquet file ({_in_one_line(error)}); write it again") from None
 
 
 def _is_list(kind: Any) -> bool:
     return hasattr(kind, "value_type") and str(kind).startswith(("list", "large_list", "fixed_size_list"))
 
 
-def _has_nulls(opened: Any, name: str) -> bool:
-    """False where the row groups' statistics say so; lists have none of their own, so look."""
-    return any(batch.column(0).null_count for batch in opened.iter_batches(columns=[name]))
+def _has_nulls(path: Path, name: str) -> bool:
+    """The row groups' statistics do not say it of lists, so look."""
+    return any(batch.column(0).null_count for batch in _batches(path, [name], 1 << 12))
 
 
 def _batches(path: Path, columns: list[str], step: int) -> Iterator[Any]:
     try:
         yield from _open(path).iter_batches(batch_size=step, columns=columns, use_threads=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {columns[0]!r} cannot be read ({error}); write the file again") from None
+    except Exception as error:  # hostile input: the reader may raise anything
+        why = _in_one_line(error)
+        raise DataError(f"{path}: {columns[0]!r} cannot be read ({why}); write the file again") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _vector(path: Path, name: str, rows: int, dtype: str) -> Entry:

@@ -26,6 +26,7 @@ _SETTINGS: dict[str, Any] = {"files": None, "modalities": None, "sample": None, 
 def run(options: Namespace) -> int:
     settings = _settings(options)
     out: Path = options.out
+    new = not out.exists()
     if claim_folder(out, "checkup") not in (None, settings):
         raise ConfigError(f"{out} holds the checkup of other files or settings; choose another --out or delete it")
     started = time.perf_counter()
@@ -44,8 +45,9 @@ def run(options: Namespace) -> int:
         _write(out, settings, checkup, seconds)
     finally:
         # A folder made for a checkup that did not come about; one with anything in it stays.
-        with contextlib.suppress(OSError):
-            out.rmdir()
+        if new:
+            with contextlib.suppress(OSError):
+                out.rmdir()
     say(checkup.text())
     say()
     say(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")

@@ -1,6 +1,5 @@
 """Alignment and uniformity without any contrast (Wang & Isola 2020)."""
 
-import math
 from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative, check_number
@@ -21,7 +20,7 @@ class AlignUniform(Objective):
 
     Args:
         anchor: a modality (the pairs that contain it) or `"all"` (all pairs).
-        alpha: at least 1; 2 as published.
+        alpha: from 1 to 64; 2 as published.
         t: 2 as published.
         uniformity_weight: lambda; 1, the default of the released code. The best one depends on alpha and t.
     """
@@ -33,7 +32,8 @@ class AlignUniform(Objective):
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
-        check_number("alpha", alpha, "at least 1 and finite", lambda x: 1 <= x < math.inf)
+        # The distance of opposite rows is 2, and 2^alpha leaves float32 at 128.
+        check_number("alpha", alpha, "from 1 to 64", lambda x: 1 <= x <= 64)
         check_potential(t)
         check_nonnegative("uniformity_weight", uniformity_weight)
         self.anchor, self.alpha, self.t = anchor, float(alpha), float(t)
