@@ -6,7 +6,7 @@ import torch
 import unialign as ua
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, DataError, NonFiniteError
-from unialign.evaluation import METRICS, joint_retrieval
+from unialign.evaluation import METRICS, bounds, joint_retrieval, resample
 
 
 def noisy(items=40, width=16, modalities=("a", "b", "c"), noise=0.3, seed=0):
@@ -131,6 +131,55 @@ def test_interval_holds_the_estimate_and_shrinks_with_items():
         narrow, wide = large.interval(metric, resamples=300), small.interval(metric, resamples=300)
         assert narrow.high - narrow.low < wide.high - wide.low, metric
     assert small.metrics["mrr"] in small.interval("mrr", resamples=300)
+
+
+def test_intervals_end_where_the_metric_does():
+    """Moved to its estimate, a resampled recall near 1 reached 1.007, and a debiased gap of 0 began below it."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 8, generator=g)
+    found = ua.evaluate({"a": x, "b": x + 0.55 * torch.randn(120, 8, generator=g)}, labels=torch.arange(120) % 4)
+    assert 0.9 < found.metrics["recall@10"] < 1
+    for metric in found.statistics:
+        low, high = found.interval(metric, level=0.999, resamples=300)
+        least, most = bounds(metric)
+        assert least <= low <= found.metrics[metric] + 1e-12, metric
+        assert found.metrics[metric] - 1e-12 <= high <= most, metric
+    resampled = resample(
+        {"recall@10": (found.statistics["recall@10"], found.metrics["recall@10"])}, 120, resamples=300
+    )["recall@10"]
+    assert float(resampled.max()) > 1
+    assert found.interval("recall@10", level=0.999, resamples=300).high == 1.0
+    assert bounds("recall@3") == (0, 1)
+    assert bounds("something else") == (-torch.inf, torch.inf)
+
+
+def test_short_looks():
+    """A terminal was flooded by every item's number, or by all 40 metrics of every direction."""
+    z = noisy(noise=1.0)
+    found = ua.evaluate(z, labels=torch.arange(40) % 4)
+    assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)
+    assert "items=40" in repr(found)
+    lines = found.text().splitlines()
+    assert lines[0].split() == ["R@1", f"{100 * found.metrics['recall@1']:.1f}", "%"]
+    assert [line[:30].strip() for line in lines][6] == "debiased gap (lower is better)"
+    assert "V-measure" not in ua.evaluate(z).text(), "nothing without labels"
+    looks = [
+        found,
+        ua.diagnostics.conflict(z, anchor="a"),
+        ua.diagnostics.conflict_over_anchors(z),
+        ua.diagnostics.hubness(z["a"], z["b"]),
+        ua.diagnostics.divergence_profile(z, bandwidths=("median",)),
+        ua.metrics.retrieval(z["a"], z["b"]),
+    ]
+    for look in looks:
+        assert repr(look).startswith(type(look).__name__)
+        assert "tensor(" not in repr(look)
+        assert len(repr(look)) < 300
+    assert f"zeta={looks[1].means()['zeta']:.4g}" in repr(looks[1])
+    assert "anchor='a'" in repr(looks[1])
+    assert f"chi={looks[2].means()['chi']:.4g}" in repr(looks[2])
+    assert f"skewness={looks[3].skewness:.3g} (by chance {looks[3].chance_skewness:.3g})" in repr(looks[3])
+    assert f"debiased {looks[4].rows[0].values['debiased']:.3g}" in repr(looks[4])
 
 
 def test_uniformity_and_item_order():

@@ -62,10 +62,19 @@ def test_a_real_difference_is_found_because_items_are_paired():
 
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
-    constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (10.0, 11.0, 12.0)]}
+    constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (0.5, 0.51, 0.52)]}
     summary, _ = summarise(constant, 50, resamples=4000)
     half = (summary["a"]["recall@1"]["high"] - summary["a"]["recall@1"]["low"]) / 2
-    assert half == pytest.approx(1.96 * 1.0 / 3**0.5, rel=0.06)
+    assert half == pytest.approx(1.96 * 0.01 / 3**0.5, rel=0.06)
+
+
+def test_an_interval_ends_where_the_metric_does():
+    nearly_all = {"a": [fake(torch.tensor([1.0] * 49 + [share])) for share in (0.0, 0.5, 1.0)]}
+    summary, _ = summarise(nearly_all, 50, resamples=400)
+    assert summary["a"]["recall@1"]["high"] == 1.0
+    rarely_any = {"a": [fake(torch.tensor([0.0] * 49 + [share])) for share in (0.0, 0.5, 1.0)]}
+    summary, _ = summarise(rarely_any, 50, resamples=400)
+    assert summary["a"]["recall@1"]["low"] == 0.0
 
 
 def test_lower_is_better_and_holm():

@@ -11,18 +11,23 @@ from typing import Any
 import torch
 
 from unialign._checks import check_choice
-from unialign.diagnostics._conflict import PER_ITEM, ConflictResult, PairWeights, conflict
+from unialign.diagnostics._conflict import PER_ITEM, SHOWN, ConflictResult, PairWeights, conflict
 from unialign.diagnostics._forces import Direction
 from unialign.errors import ShapeError
 
 __all__ = ["AnchorsResult", "conflict_over_anchors"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AnchorsResult:
     """What `conflict_over_anchors` measured: one `ConflictResult` an anchor."""
 
     by_anchor: dict[str, ConflictResult]
+
+    def __repr__(self) -> str:
+        means = self.means()
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in SHOWN)
+        return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
 
     def means(self) -> dict[str, float]:
         """`ConflictResult.means` averaged over the anchors for which each is defined; NaN if it is so for none."""

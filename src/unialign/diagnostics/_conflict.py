@@ -22,19 +22,21 @@ from unialign.diagnostics._forces import Direction, forces
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError, ShapeError
 
-__all__ = ["PER_ITEM", "ConflictResult", "PairWeights", "conflict"]
+__all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict"]
 
 # (query modality, key modality) -> w; a pair that is not there weighs 1.
 PairWeights = Mapping[tuple[str, str], float]
 
 PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
+# What a short look shows: the two conflicts of the paper, and zeta without the own positive.
+SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
 # A sum of vectors shorter than this share of their lengths has cancelled: what is left is rounding, without direction.
 _FLOOR = 1e-10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConflictResult:
     """What `conflict` measured, float64. Per-item tensors are (B,) and NaN where undefined.
 
@@ -74,6 +76,11 @@ class ConflictResult:
     chi_bound: Tensor
     zeta_bound: Tensor
     zeta_expected: Tensor
+
+    def __repr__(self) -> str:
+        means = self.means()
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in SHOWN)
+        return f"ConflictResult(anchor={self.anchor!r}, items={int(self.defined.sum())}, mean {shown})"
 
     def means(self) -> dict[str, float]:
         """Mean over the items where it is defined of every per-item field, the scalars, and `c/<modality>`."""

@@ -23,7 +23,7 @@ OwnRow = Literal["kept", "left_out"]
 _TILE = 2**22
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HubnessResult:
     """What `hubness` counted.
 
@@ -45,6 +45,14 @@ class HubnessResult:
     antihub_share: float
     largest: float
     largest_row: int
+
+    def __repr__(self) -> str:
+        return (
+            f"HubnessResult(k={self.k}, queries={self.queries}, gallery={len(self.counts)}, "
+            f"skewness={self.skewness:.3g} (by chance {self.chance_skewness:.3g}), "
+            f"antihub_share={self.antihub_share:.3g} (by chance {self.chance_antihub_share:.3g}), "
+            f"largest={self.largest:.4g} at row {self.largest_row})"
+        )
 
     @property
     def chance_skewness(self) -> float:

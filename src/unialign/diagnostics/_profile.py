@@ -21,7 +21,7 @@ __all__ = ["DivergenceProfile", "DivergenceRow", "Verdict", "divergence_profile"
 Verdict = Literal["distributions", "debiased only", "points"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DivergenceRow:
     """One bandwidth of a profile.
 
@@ -44,12 +44,20 @@ class DivergenceRow:
     neighbours_debiased: float
     verdict: Verdict
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in self.values.items() if value is not None)
+        named = self.label if self.label != "median" else f"median = {self.bandwidth:.3g}"
+        return f"DivergenceRow(bandwidth {named}: {values}; {self.neighbours:.3g} neighbours, verdict {self.verdict!r})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class DivergenceProfile:
     """What `divergence_profile` measured, one row a bandwidth, in the order asked for."""
 
     rows: tuple[DivergenceRow, ...]
+
+    def __repr__(self) -> str:
+        return "\n  ".join(["DivergenceProfile(", *map(repr, self.rows)]) + "\n)"
 
     def row(self, label: str | float) -> DivergenceRow:
         """The row of one bandwidth; ConfigError naming the bandwidths if it is not there."""

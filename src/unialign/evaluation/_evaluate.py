@@ -4,7 +4,7 @@ Shapes: `M` modalities, `N` items, `D` width, `K` directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from unialign.diagnostics import conflict, effective_rank, modality_gap, true_pa
 from unialign.embeddings import Batch, as_tensors, make_batch, row_integers
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
+from unialign.evaluation._metrics import METRICS, bounds
 from unialign.evaluation._statistics import (
     ClusterAgreement,
     DebiasedGap,
@@ -36,9 +37,12 @@ from unialign.metrics._rows import codes
 __all__ = ["Evaluation", "evaluate"]
 
 _PER_QUERY = ("mrr", "ndcg", "map")
+_HEADLINE = tuple(name for name, metric in METRICS.items() if metric.headline == "yes")
+# What a short look shows beside the headline metrics.
+_SHOWN = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What `evaluate` found.
 
@@ -52,8 +56,30 @@ class Evaluation:
 
     metrics: dict[str, float]
     directions: dict[str, dict[str, float]]
-    statistics: dict[str, Statistic] = field(repr=False)
+    statistics: dict[str, Statistic]
     items: int
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _HEADLINE if name in self.metrics)
+        return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
+
+    def text(self) -> str:
+        """The main metrics, a line each; `metrics` has all of them, `interval` says how far one may be off."""
+        lines = []
+        for name in METRICS:
+            if name not in (*_HEADLINE, *_SHOWN) or name not in self.metrics:
+                continue
+            metric, value = METRICS[name], self.metrics[name]
+            written = (
+                f"{100 * value:.1f} %"
+                if metric.unit == "percent"
+                else f"{value:.3f}"
+                if abs(value) < 10
+                else f"{value:.1f}"
+            )
+            hint = " (lower is better)" if metric.better == "lower" else ""
+            lines.append(f"{metric.label + hint:<32}{written}")
+        return "\n".join(lines)
 
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
@@ -61,7 +87,7 @@ class Evaluation:
         """Bootstrap interval of a metric over items, or over `groups` of items (N,) that are drawn together.
 
         Queries are resampled against the fixed gallery. Median rank, raw gap, uniformity and effective rank have no
-        item weights: their interval is the point itself.
+        item weights: their interval is the point itself. Intervals end where the metric does: at 0 and 1 for shares.
         """
         check_text("metric", metric)
         if metric not in self.statistics:
@@ -69,7 +95,9 @@ class Evaluation:
         estimate = self.metrics[metric]
         drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
         values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
-        return percentile_interval(values[metric], level, estimate=estimate)
+        found = percentile_interval(values[metric], level, estimate=estimate)
+        least, most = bounds(metric)
+        return Interval(estimate, min(max(found.low, least), most), min(max(found.high, least), most))
 
 
 def evaluate(

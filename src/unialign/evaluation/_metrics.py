@@ -1,11 +1,15 @@
-"""The metrics an evaluation reports: name, label, direction, unit, and what each one says. Order is table order."""
+"""The metrics an evaluation reports: name, label, direction, unit, what each one says, and what it may be.
 
+Order is table order.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["METRICS", "Metric", "bounds"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,22 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "chi": Metric("chi", "disagreement of the positives", "neither", "number"),
     }
 )
+
+# Metrics that are no shares.
+_BOUNDS = {
+    "median_rank": (1.0, math.inf),
+    "modality_gap_debiased": (0.0, 2.0),
+    "modality_gap": (0.0, 2.0),
+    "true_pair_cosine": (-1.0, 1.0),
+    "uniformity": (-8.0, 0.0),
+    "effective_rank": (1.0, math.inf),
+    "zeta": (-1.0, 1.0),
+    "zeta_neg": (-1.0, 1.0),
+}
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the most that a metric can be; its interval ends there too. Infinite where nothing is known."""
+    return _BOUNDS.get(
+        metric, (0.0, 1.0) if metric in METRICS or metric.startswith("recall@") else (-math.inf, math.inf)
+    )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unialign.evaluation import METRICS, Evaluation, resample
+from unialign.evaluation import METRICS, Evaluation, bounds, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, percentile_interval
 
 __all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarise"]
@@ -73,8 +73,8 @@ def intervals(runs: Sequence[Measured], resampled: Mapping[str, Tensor]) -> dict
     for metric, values_SR in resampled.items():
         points_S = torch.tensor([run.metrics[metric] for run in runs], dtype=torch.float64)
         low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
-        if metric in METRICS and METRICS[metric].better != "neither":  # shares, ranks and distances
-            low = max(low, 0.0)
+        least, most = bounds(metric)
+        low, high = max(low, least), min(high, most)
         mean = float(points_S.mean())
         found[metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
     return found
