@@ -69,10 +69,10 @@ def test_seed_variance_widens_the_interval_by_its_standard_error():
 
 
 def test_an_interval_ends_where_the_metric_does():
-    nearly_all = {"a": [fake(torch.tensor([1.0] * 49 + [share])) for share in (0.0, 0.5, 1.0)]}
+    nearly_all = {"a": [fake(torch.tensor([1.0] * 49 + [share], dtype=torch.float64)) for share in (0.0, 0.5, 1.0)]}
     summary, _ = summarise(nearly_all, 50, resamples=400)
     assert summary["a"]["recall@1"]["high"] == 1.0
-    rarely_any = {"a": [fake(torch.tensor([0.0] * 49 + [share])) for share in (0.0, 0.5, 1.0)]}
+    rarely_any = {"a": [fake(torch.tensor([0.0] * 49 + [share], dtype=torch.float64)) for share in (0.0, 0.5, 1.0)]}
     summary, _ = summarise(rarely_any, 50, resamples=400)
     assert summary["a"]["recall@1"]["low"] == 0.0
 
