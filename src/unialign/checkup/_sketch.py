@@ -1,6 +1,6 @@
 """What the report draws: a map of the sample, and histograms of cosines. Small enough for `results.json`.
 
-Shapes: `n` sampled items, `d` drawn ones, `D` width.
+Shapes: `n` sampled items, `d` drawn ones, `p` of all modalities together, `D` width.
 """
 
 from itertools import combinations
@@ -38,13 +38,9 @@ def sketch(measured: Measured, sample: Sample) -> dict[str, Any]:
     has = {name: sample.usable[name][drawn_d] for name in names}
     rows = torch.cat([sample.z[name][drawn_d][has[name]] for name in names])
     mean_D = rows.mean(0)
-    values, vectors = torch.linalg.eigh((rows - mean_D).mT @ (rows - mean_D))
-    axes = vectors.flip(1)[:, :2]
-    if axes.shape[1] < 2:
+    if len(mean_D) < 2:
         return {}
-    # An axis may face either way; this choice does not depend on the solver.
-    axes = axes * torch.where(axes.gather(0, axes.abs().argmax(0)[None]) < 0, -1.0, 1.0)
-    shares = (values.flip(0)[:2].clamp(min=0) / values.clamp(min=0).sum().clamp(min=1e-30)).tolist()
+    axes, shares = _principal_axes(rows - mean_D)
     points = {}
     for name in names:
         xy_d2 = ((sample.z[name][drawn_d] - mean_D) @ axes).tolist()
@@ -61,6 +57,20 @@ def sketch(measured: Measured, sample: Sample) -> dict[str, Any]:
             if int((has[a] & has[b]).sum()) >= 3
         },
     }
+
+
+def _principal_axes(centred_pD: Tensor) -> tuple[Tensor, list[float]]:
+    """The two directions (D, 2) in which p rows vary most, and their shares of the variance."""
+    rows, width = centred_pD.shape
+    # Of the two Gram matrices with these eigenvalues the smaller one: a width may be 100,000.
+    gram = centred_pD.mT @ centred_pD if width <= rows else centred_pD @ centred_pD.mT
+    values, vectors = torch.linalg.eigh(gram)
+    largest, axes = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]
+    if width > rows:
+        axes = torch.nn.functional.normalize(centred_pD.mT @ axes, dim=0)
+    # An axis may face either way; this choice does not depend on the solver.
+    axes = axes * torch.where(axes.gather(0, axes.abs().argmax(0)[None]) < 0, -1.0, 1.0)
+    return axes, (largest / values.clamp(min=0).sum().clamp(min=1e-30)).tolist()
 
 
 def _histograms(x_dD: Tensor, y_dD: Tensor, both_d: Tensor) -> dict[str, Any]:
