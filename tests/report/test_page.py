@@ -127,7 +127,11 @@ def test_two_modalities_one_objective_no_extras(tmp_path):
     page = Page(text)
     assert "examples" not in page.ids
     assert "training" not in page.ids
-    assert "was not compared with a rival" in text
+    seen = re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)
+    for word in ("Comparison", "rival", "erdict", "objectives", "each objective"):
+        assert word not in seen, "one space is compared with nothing"
+    assert "Evaluation of one space" in text
+    assert "A map of the space" in text
     assert "unialign train --config config.yaml" in text
 
 

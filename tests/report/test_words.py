@@ -69,6 +69,19 @@ def test_a_tie_whose_interval_excludes_zero_names_the_correction():
     )
 
 
+def test_one_seed_gives_some_metrics_no_interval():
+    """An evaluation said of its raw gap that it lies between 0.125 and 0.125: that is no interval but the number."""
+    table = results(objectives=("unialign",))
+    table["summary"]["unialign"]["gap"] = {"mean": 0.125, "low": 0.12499999999999997, "high": 0.12500000000000003}
+    assert "0.125 [-]" in text_table(table)
+    assert "31.2 [30.2, 32.2]" in text_table(table)
+    assert "Value [95 % interval over items]" in text_table(table)
+    (line,) = verdict_lines(table)
+    assert line == "UniAlign on emoji: R@1 31.2 % (95 % interval 30.2 to 32.2) and gap 0.125."
+    table["runs"].append(table["runs"][0] | {"seed": 1})
+    assert "0.125 [0.125, 0.125]" in text_table(table), "seeds agreed: that is a finding"
+
+
 def test_a_lower_gap_is_a_win_and_says_that_lower_is_better():
     line = verdict_lines(results(contest("win", metric="gap", difference=-0.018, low=-0.022, high=-0.014)))[-1]
     assert "On gap (lower is better) UniAlign wins: 0.012 against 0.030, 0.018 lower" in line
@@ -90,7 +103,7 @@ def test_the_lead_names_where_it_wins_and_loses():
 
 def test_one_objective_gives_numbers_and_no_verdict():
     (line,) = verdict_lines(results(objectives=("unialign",)))
-    assert "no verdict" in line
+    assert "verdict" not in line, "nothing was compared, so none is missed"
     assert "R@1 31.2 % (95 % interval 30.2 to 32.2)" in line
 
 

@@ -122,8 +122,23 @@ class Results:
         level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
 
+    @property
+    def alone(self) -> bool:
+        """One objective: nothing is compared."""
+        return len(self.objectives) == 1
+
+    @property
+    def spread(self) -> str:
+        """What the intervals are over."""
+        return "items" if len(self.seeds) == 1 else "items and seeds"
+
     def estimate(self, objective: str, metric: str) -> Estimate:
-        return self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
+        """Mean and interval; NaN ends where a single seed gives none, as for metrics without item weights."""
+        found = self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
+        # An interval without width says "certain" of what was measured once.
+        if len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9):
+            return Estimate(found.mean, math.nan, math.nan)
+        return found
 
     @property
     def anchor(self) -> str:

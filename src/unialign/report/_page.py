@@ -83,6 +83,9 @@ def _text(results: Results) -> dict[str, Any]:
         "notes": [o for o in results.objectives.values() if o.note],
         "level": results.level,
         "seeds": results.seeds,
+        "alone": results.alone,
+        "spread": results.spread,
+        "kicker": _kicker(results),
         "verdict": found,
         "strips": strips,
         "tests": sum(len(rival.sentences) for rival in found.rivals),
@@ -102,8 +105,16 @@ def _facts(results: Results) -> list[str]:
     if data.test_items is not None:
         facts.append(f"measured on {count(data.test_items, 'unseen item')}" if data.split == "test" else "")
         facts[-1] = facts[-1] or f"measured on {count(data.test_items, 'item')} of the split {data.split!r}"
-    facts.append(f"{count(len(results.objectives), 'objective')} × {count(len(results.seeds), 'seed')}")
+    objectives, seeds = len(results.objectives), len(results.seeds)
+    if objectives > 1 or seeds > 1:
+        facts.append(f"{count(objectives, 'objective')} × {count(seeds, 'seed')}")
     return facts
+
+
+def _kicker(results: Results) -> str:
+    if not results.alone:
+        return "Comparison of training objectives"
+    return "Evaluation of one space" if len(results.runs) == 1 else "Evaluation of one training objective"
 
 
 def _figures(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:

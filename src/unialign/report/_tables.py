@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._model import MetricInfo, Results
-from unialign.report._numbers import DASH, count
+from unialign.report._model import Estimate, MetricInfo, Results
+from unialign.report._numbers import DASH, Style, count
 from unialign.report._words import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
@@ -51,7 +51,6 @@ def metric_rows(results: Results) -> list[MetricRow]:
 
 def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
     look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
-    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
     for contest in results.contests:
@@ -59,12 +58,19 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
             mark, side, meaning = _MARKS[contest.verdict]
     return Cell(
         mean=look.value(estimate.mean),
-        interval=f"{look.bare(estimate.low)} to {look.bare(estimate.high)}" if known else "",
+        interval=_interval(look, estimate),
         best=objective == winner,
         mark=mark,
         side=side,
         meaning=meaning.format(first=results.objectives[first].label),
     )
+
+
+def _interval(look: Style, estimate: Estimate) -> str:
+    """`low to high`; a dash under a number that has none."""
+    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+        return f"{look.bare(estimate.low)} to {look.bare(estimate.high)}"
+    return DASH if math.isfinite(estimate.mean) else ""
 
 
 def settings_rows(results: Results) -> list[tuple[str, list[str]]]:

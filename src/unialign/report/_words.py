@@ -61,8 +61,9 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    seeds = len(parsed.seeds)
-    lines.append(f"Mean over {count(seeds, 'seed')} [{parsed.level} interval].")
+    seeds, spread = len(parsed.seeds), f"[{parsed.level} interval"
+    once = "Value" if parsed.alone else "One seed"
+    lines.append(f"Mean over {count(seeds, 'seed')} {spread}]." if seeds > 1 else f"{once} {spread} over items].")
     if starred:
         lines[-1] += " * better than every other by the paired test."
     lines.extend(f"[{i + 1}] {o.label}: {o.note}" for i, o in enumerate(noted))
@@ -136,15 +137,20 @@ def _lead(results: Results, first: str, contests: Sequence[Contest]) -> str:
 
 
 def _alone(results: Results, first: str) -> str:
-    """One objective, or several without paired tests: the numbers, no verdict."""
+    """The numbers: of one objective, which has no verdict to wait for, or of several without paired tests."""
     texts = []
     for metric in headline(results):
         look, estimate = metric_style(results, metric), results.estimate(first, metric.key)
         if math.isfinite(estimate.mean):
             texts.append(f"{metric.label} {look.value(estimate.mean)}" + _between(results, look, estimate))
     label = results.objectives[first].label
-    opening = f"{label} was not compared with a rival" if len(results.objectives) == 1 else "There are no paired tests"
-    return f"{opening}, so there is no verdict. " + (f"{label} reaches {listed(texts)}." if texts else "")
+    if not results.alone:
+        found = f" {label} reaches {listed(texts)}." if texts else ""
+        return f"There are no paired tests, so there is no verdict.{found}"
+    data = results.data
+    items = "" if data.test_items is None else f"{count(data.test_items, 'item')} of "
+    where = items + (f"the {data.split} split of " if data.split else "") + data.name
+    return f"{label} on {where}: {listed(texts)}." if texts else f"{label} on {where}: nothing was measured."
 
 
 def _between(results: Results, look: Style, estimate: Estimate) -> str:
@@ -195,4 +201,6 @@ def _cell(results: Results, metric: MetricInfo, objective: str) -> str:
     text = look.bare(estimate.mean)
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
         text += f" [{look.bare(estimate.low)}, {look.bare(estimate.high)}]"
+    elif math.isfinite(estimate.mean):
+        text += " [-]"
     return text.replace("−", "-").replace("–", "-")  # plain ASCII: some terminals have nothing else
