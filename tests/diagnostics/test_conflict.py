@@ -374,6 +374,9 @@ def test_quantiles():
     assert result.quantiles("zeta", (0.25, 0.5)) == pytest.approx(np.quantile(values, [0.25, 0.5]).tolist())
     with pytest.raises(ConfigError, match="'c'"):
         result.quantiles("c")
+    for levels in ((2.0,), ("x",), 0.5, "half", (math.nan,)):
+        with pytest.raises(ConfigError, match="levels must be"):
+            result.quantiles("zeta", levels)
 
 
 @pytest.mark.parametrize(

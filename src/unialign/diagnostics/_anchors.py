@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unialign._checks import check_choice
-from unialign.diagnostics._conflict import PER_ITEM, SHOWN, ConflictResult, PairWeights, conflict
+from unialign.diagnostics._conflict import PER_ITEM, SHOWN, ConflictResult, PairWeights, conflict, quantiles_of
 from unialign.diagnostics._forces import Direction
 from unialign.errors import ShapeError
 
@@ -40,9 +40,7 @@ class AnchorsResult:
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
         """Quantiles of a per-item field over the items of all anchors where it is defined; NaN if there are none."""
         check_choice("field", field, PER_ITEM)
-        values = torch.cat([getattr(result, field) for result in self.by_anchor.values()])
-        found: list[float] = torch.nanquantile(values, values.new_tensor(levels)).tolist()
-        return found
+        return quantiles_of(torch.cat([getattr(result, field) for result in self.by_anchor.values()]), levels)
 
 
 def conflict_over_anchors(

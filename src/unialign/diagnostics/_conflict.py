@@ -8,7 +8,7 @@ part of the forces that can move a point on the sphere.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from unialign.diagnostics._forces import Direction, forces
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError, ShapeError
 
-__all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict"]
+__all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict", "quantiles_of"]
 
 # (query modality, key modality) -> w; a pair that is not there weighs 1.
 PairWeights = Mapping[tuple[str, str], float]
@@ -91,9 +91,17 @@ class ConflictResult:
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
         """Quantiles of a per-item field over the items where it is defined; NaN if there are none."""
         check_choice("field", field, PER_ITEM)
-        values_B: Tensor = getattr(self, field)
-        found: list[float] = torch.nanquantile(values_B, values_B.new_tensor(levels)).tolist()
-        return found
+        return quantiles_of(getattr(self, field), levels)
+
+
+def quantiles_of(values: Tensor, levels: Sequence[float]) -> list[float]:
+    """Quantiles of what is not NaN; ConfigError for levels that are no numbers from 0 to 1."""
+    if not isinstance(levels, Sequence) or isinstance(levels, str):
+        raise ConfigError(f"levels must be a sequence such as (0.05, 0.5, 0.95), got {levels!r}")
+    for level in levels:
+        check_number("each of levels", level, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+    found: list[float] = torch.nanquantile(values, values.new_tensor(levels)).tolist()
+    return found
 
 
 @torch.no_grad()
