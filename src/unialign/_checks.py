@@ -1,5 +1,6 @@
 """Checks of options: every refusal is a `ConfigError` that names the option, what was expected and what was given."""
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable
@@ -28,7 +29,9 @@ def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
     known = tuple(allowed)
     # An array compares by its entries and has no single answer; it is no choice either.
     if not isinstance(value, Hashable) or value not in known:
-        raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, known))}")
+        meant = _meant(value, known)
+        hint = "" if meant is None else f"; did you mean {meant!r}?"
+        raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, known))}{hint}")
 
 
 def check_integer(option: str, value: object, *, low: int, high: int | None = None) -> None:
@@ -84,6 +87,19 @@ def check_cutoffs(k: object) -> tuple[int, ...]:
 def has_surrogate(text: str) -> bool:
     """Whether a text holds half a surrogate pair, which UTF-8 cannot write."""
     return _SURROGATE.search(text) is not None
+
+
+def _meant(value: object, known: tuple[object, ...]) -> str | None:
+    """The allowed word that a wrong one resembles, whatever its case, hyphens or blanks."""
+    if not isinstance(value, str):
+        return None
+    words = {_plain(word): word for word in known if isinstance(word, str)}
+    close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7)
+    return words[close[0]] if close else None
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-+ ]", "_", word.lower())
 
 
 def _is_number(value: object) -> bool:

@@ -139,6 +139,11 @@ def row_mask(value: Any, what: str, rows: int) -> Tensor:
 
 def row_integers(value: Any, what: str, rows: int) -> Tensor:
     """A (rows,) int64 tensor of a tensor, array or list of integers; ShapeError for anything else."""
+    if _holds_text(value):
+        raise ShapeError(
+            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, for one with "
+            f"`numpy.unique({what}, return_inverse=True)[1]`"
+        )
     values_B = as_dense(value, what, f"integers of shape ({rows},)")
     no_integers = values_B.is_floating_point() or values_B.is_complex() or values_B.dtype == torch.bool
     if no_integers or tuple(values_B.shape) != (rows,):
@@ -146,6 +151,12 @@ def row_integers(value: Any, what: str, rows: int) -> Tensor:
             f"{what} is {values_B.dtype} of shape {tuple(values_B.shape)}; expected integers of shape ({rows},)"
         )
     return values_B.to(torch.int64)
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "USTO" and value.size > 0 and isinstance(value.flat[0], str | bytes)
+    return isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], str | bytes)
 
 
 def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:

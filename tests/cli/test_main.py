@@ -114,6 +114,30 @@ def test_help_names_every_objective(command, capsys, monkeypatch):
     assert all(name in shown for name in ua.losses.names())
 
 
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_help_says_which_anchor_a_run_uses(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("--anchor")]
+    assert "default: all" in line if command == "train" else "first modality, for every objective" in line
+    assert "gram, triangle and modgap, which must have one named" in line or command == "compare"
+
+
+def test_an_objective_that_needs_an_anchor_takes_the_first_modality_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "--objective", "modgap", *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "note: ModGap needs an anchor; fou is the data's first modality, --anchor names another" in said
+    assert "anchor fou, seed 0" in said
+    config = yaml.safe_load((tmp_path / "runs/train/config.yaml").read_text())
+    assert config["train"]["objective_options"]["anchor"] == "fou"
+    assert main(["train", "digits", "--objective", "modgap", *QUICK]) == 0, "the same command continues"
+    assert main(["train", "digits", "--objective", "modgap", "--anchor", "all", *QUICK, "--out", "runs/all"]) == 0
+    assert main(["train", "digits", "--objective", "symile", *QUICK, "--out", "runs/symile"]) == 0
+    assert ", no anchor, seed 0" in capsys.readouterr().out
+
+
 def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--objective", "infonce", "--anchor", "kar", *QUICK, "--seed", "3"]) == 0
@@ -175,6 +199,9 @@ def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
         (["compare"], "name the data"),
         (["train", "digits", "--objective", "clip"], "clip"),
         (["train", "digits", "--anchor", "text"], "'text'"),
+        # It said "gram needs anchor=", which is no option of the command line.
+        (["train", "digits", "--objective", "gram", "--anchor", "all"], "give --anchor, one of fou, fac, kar, pix"),
+        (["train", "digits", "--objective", "InfoNCE"], "did you mean 'infonce'?"),
         (["train", "digits", "--modalities", "fou", "sound"], "sound"),
         (["train", "digits", "--set", "learning_rate=1"], "learning_rate"),
         (["train", "digits", "--set", "lr"], "KEY=VALUE"),

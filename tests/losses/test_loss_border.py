@@ -46,6 +46,14 @@ def batch() -> dict[str, Tensor]:
     return draw_batch(0, 3, ITEMS, 5)
 
 
+def test_ids_that_are_texts_are_told_what_to_become(batch: dict[str, Tensor]) -> None:
+    texts = list("aabcde")[:ITEMS]
+    for ids in (texts, tuple(texts), np.array(texts), np.array(texts, dtype=object)):
+        with pytest.raises(ShapeError, match=r"ids are texts; .*: map texts to integers, .*return_inverse=True"):
+            make_objective("infonce")(batch, ids=ids)
+    assert make_objective("infonce")(batch, ids=np.unique(texts, return_inverse=True)[1]).total.isfinite()
+
+
 @pytest.mark.parametrize("case", OBJECTIVES)
 @pytest.mark.parametrize("ids", BAD_IDS)
 def test_ids(case: str, ids: str, batch: dict[str, Tensor]) -> None:

@@ -153,6 +153,10 @@ def test_fixed_objectives_own_no_state(case: str):
 BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("softmax", {}, "unknown objective 'softmax'; expected one of 'unialign', 'infonce', 'gram'"),
     ("unialign", {"anchro": "text"}, "no option 'anchro'"),
+    ("InfoNCE", {}, r"did you mean 'infonce'\?$"),
+    ("cs-aligner", {}, r"did you mean 'cs_aligner'\?$"),
+    ("Align+Uniform", {}, r"did you mean 'align_uniform'\?$"),
+    ("clip", {}, r"'align_uniform'$"),
     ("gram", {}, "gram needs anchor="),
     ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'paper'"),
     ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),
@@ -243,6 +247,21 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
 def test_refused_options(name: str, options: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         ua.losses.create(name, **options)
+
+
+@pytest.mark.parametrize("name", ua.losses.names())
+def test_the_registry_knows_which_objectives_need_an_anchor_named(name: str):
+    """The command line fills in a default anchor for them, and reads this without importing torch."""
+
+    def makes(**options: Any) -> bool:
+        try:
+            return bool(ua.losses.create(name, **options))
+        except ConfigError:
+            return False
+
+    needed = "no" if makes() else "any" if makes(anchor="all") else "modality"
+    assert ua.losses.needs_anchor(name) == needed
+    assert makes(anchor="text") == ("anchor" in options_of(name))
 
 
 @pytest.mark.parametrize("name", [name for name in ua.losses.names() if "anchor" in options_of(name)])

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-from unialign.losses import names, start
+from unialign.losses import names, needs_anchor, start
 from unialign.studies import STUDIES
 
 __all__ = ["EXAMPLES", "add_options"]
@@ -64,7 +64,12 @@ def _train(parser: ArgumentParser) -> None:
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier run wrote; options given here win")
     parser.add_argument("--objective", help=f"{_listed(names(), 'or')} (default: unialign)")
-    _training(parser)
+    needing = [name for name in names() if needs_anchor(name) != "no"]
+    _training(
+        parser,
+        anchor=f"all, every pair, as the objectives themselves have it; the data's first modality for "
+        f"{_listed(needing, 'and')}, which must have one named",
+    )
     parser.add_argument("--seed", type=int, help="seed of weights and batches (default: 0)")
     parser.add_argument(
         "--resume",
@@ -98,7 +103,11 @@ def _compare(parser: ArgumentParser) -> None:
         help=f"of {_listed(names(), 'and')}, default: unialign infonce gram; {_listed(continuing, 'and')} begin with "
         f"InfoNCE, as their authors do",
     )
-    _training(parser, anchor="the data's first modality")
+    _training(
+        parser,
+        anchor="the data's first modality, for every objective that has an anchor: some must have one named, and "
+        "objectives are comparable with the same one only",
+    )
     parser.add_argument("--split", choices=("train", "val", "test"), help="rows to evaluate (default: test)")
     _seeds(parser)
     _resamples(parser)
@@ -142,7 +151,7 @@ def _data(parser: ArgumentParser) -> None:
     )
 
 
-def _training(parser: ArgumentParser, *, anchor: str = "all") -> None:
+def _training(parser: ArgumentParser, *, anchor: str) -> None:
     parser.add_argument("--anchor", help=f"modality that the others align to, or `all` (default: {anchor})")
     parser.add_argument(
         "--modalities", nargs="+", metavar="NAME", help="columns to train on (default: the data's own choice)"

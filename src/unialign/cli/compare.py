@@ -5,17 +5,16 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from unialign.cli._anchors import ANCHOR, anchor_words, has_anchor
 from unialign.cli._console import RunProgress, chosen_workers, say, shown, training_settings
 from unialign.errors import ConfigError
 from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
-from unialign.losses import options as objective_options
 from unialign.losses import start
 from unialign.report import text_table, verdict_lines, write_report
 from unialign.train import TrainConfig
 
 __all__ = ["run", "run_comparison"]
 
-_ANCHOR = "objective_options.anchor"
 _OBJECTIVES = ("unialign", "infonce", "gram")
 # Objectives that train badly from random weights continue from InfoNCE, as GRAM's authors do; same steps in all.
 _WARM_START = 0.5
@@ -31,7 +30,8 @@ def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int
     total = len(config.entries) * len(config.seeds)
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
-    say(f"{config.data}: {', '.join(labels.values())}, {_anchors(config)}, into {shown(out)}")
+    anchors = anchor_words(entry.train for entry in config.entries.values())
+    say(f"{config.data}: {', '.join(labels.values())}, {anchors}, into {shown(out)}")
     say(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
     started = time.perf_counter()
     try:
@@ -76,7 +76,7 @@ def _from_options(options: Namespace) -> CompareConfig:
         raise ConfigError(f"--objectives names one twice: {' '.join(objectives)}")
     # One anchor for all that have one: some have no other choice.
     anchor = (options.modalities or open_store(options.data, None, None).modalities)[0]
-    settings = {_ANCHOR: anchor} | training_settings(options)
+    settings = {ANCHOR: anchor} | training_settings(options)
     entries = {}
     for name in objectives:
         warm = {"warm_start": _WARM_START} if start(name) == "contrastive" else {}
@@ -87,20 +87,9 @@ def _from_options(options: Namespace) -> CompareConfig:
 
 def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
     """`with_settings`, without the anchor for an objective that has none."""
-    if "anchor" not in objective_options(train.objective):
-        settings = {key: value for key, value in settings.items() if key != _ANCHOR}
+    if not has_anchor(train.objective):
+        settings = {key: value for key, value in settings.items() if key != ANCHOR}
     return with_settings(train, settings)
-
-
-def _anchors(config: CompareConfig) -> str:
-    """The anchors of the entries that have one, in words."""
-    trained = [entry.train for entry in config.entries.values()]
-    chosen = {
-        str(train.objective_options.get("anchor", "all"))
-        for train in trained
-        if "anchor" in objective_options(train.objective)
-    }
-    return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def _common(config: CompareConfig, options: Namespace) -> CompareConfig:

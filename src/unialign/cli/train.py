@@ -4,6 +4,7 @@ import dataclasses
 from argparse import Namespace
 from pathlib import Path
 
+from unialign.cli._anchors import anchor_words, with_anchor
 from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
 from unialign.data import names
@@ -26,13 +27,17 @@ __all__ = ["run"]
 def run(options: Namespace) -> int:
     data, fingerprint, train = _config(options)
     store = open_store(data, train.modalities, fingerprint)
+    train, note = with_anchor(train, store.modalities)
     check_fit(store, train)
     claim_folder(options.out, "run")
     if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
         say(f"continuing from {newest.name}")
+    if note:
+        say(note)
     if start(train.objective) == "contrastive" and not train.warm_start:
         say(f"note: {label(train.objective)} trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
-    say(f"{data}: {train.objective} over {', '.join(store.modalities)}, seed {train.seed}, into {shown(options.out)}")
+    over = f"{train.objective} over {', '.join(store.modalities)}"
+    say(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, into {shown(options.out)}")
     try:
         record = run_once(
             store,

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unialign.losses._presets import PRESETS
-from unialign.losses._registry import create, label, names, options, start
+from unialign.losses._registry import create, label, names, needs_anchor, options, start
 
 if TYPE_CHECKING:
     from unialign.losses._align_uniform import AlignUniform
@@ -42,6 +42,7 @@ __all__ = [
     "create",
     "label",
     "names",
+    "needs_anchor",
     "options",
     "start",
     "weighted_sum",

@@ -10,35 +10,37 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "has_cosine_temperature", "label", "names", "options", "start"]
+__all__ = ["create", "has_cosine_temperature", "label", "names", "needs_anchor", "options", "start"]
 
 Start = Literal["scratch", "contrastive"]
 
 
 class _Entry(NamedTuple):
-    """Where an objective lives, how people write its name, whether it can begin from random weights, and what its
-    temperature divides: `cosines` as InfoNCE's does, or GRAM's volumes, which its authors give the same scale."""
+    """Where an objective lives, how people write its name, whether it can begin from random weights, what its
+    temperature divides (`cosines` as InfoNCE's does, or GRAM's volumes, which its authors give the same scale), and
+    whether its anchor must be named, and then be a `modality` or `any` anchor."""
 
     home: str
     attribute: str
     label: str
     start: Start = "scratch"
     temperature: Literal["cosines", "other"] = "other"
+    needs_anchor: Literal["modality", "any", "no"] = "no"
 
 
 _OBJECTIVES = {
     "unialign": _Entry("_unialign", "UniAlign", "UniAlign", temperature="cosines"),
     "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE", temperature="cosines"),
     # Volumes are blind to sign: its authors continue a contrastively trained model.
-    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive", temperature="cosines"),
+    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive", temperature="cosines", needs_anchor="modality"),
     # An area is 0 where two corners coincide, wherever the third is: its authors continue a contrastive model as well.
-    "triangle": _Entry("_triangle", "Triangle", "Triangle", start="contrastive"),
+    "triangle": _Entry("_triangle", "Triangle", "Triangle", start="contrastive", needs_anchor="modality"),
     "symile": _Entry("_symile", "Symile", "Symile"),
     # Singular values are blind to sign, as volumes are.
     "pmrl": _Entry("_pmrl", "PMRL", "PMRL", start="contrastive"),
     "sigmoid": _Entry("_sigmoid", "Sigmoid", "Sigmoid"),
     "cs_aligner": _Entry("_cs_aligner", "CSAligner", "CS-Aligner", temperature="cosines"),
-    "modgap": _Entry("_modgap", "ModGap", "ModGap", temperature="cosines"),
+    "modgap": _Entry("_modgap", "ModGap", "ModGap", temperature="cosines", needs_anchor="any"),
     "cua": _Entry("_cua", "CUA", "CUA", temperature="cosines"),
     "align_uniform": _Entry("_align_uniform", "AlignUniform", "Align+Uniform"),
 }
@@ -57,6 +59,11 @@ def label(name: str) -> str:
 def start(name: str) -> Start:
     """`contrastive` for an objective that trains badly from random weights and should continue a contrastive model."""
     return _OBJECTIVES[name].start if name in _OBJECTIVES else "scratch"
+
+
+def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
+    """Whether an objective's anchor must be named: a `modality`, or `any` anchor (a modality or "all"), or `no`."""
+    return _OBJECTIVES[name].needs_anchor if name in _OBJECTIVES else "no"
 
 
 def has_cosine_temperature(name: str) -> bool:
