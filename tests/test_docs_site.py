@@ -94,6 +94,9 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
     page = (DOCS / "objectives" / f"{name}.md").read_text("utf-8")
     overview = (DOCS / "objectives" / "index.md").read_text("utf-8")
     assert f"({name}.md) `{name}` |" in overview
+    (row,) = [line for line in overview.splitlines() if f"({name}.md) `{name}` |" in line]
+    begins = {"scratch": "yes", "contrastive": "after a warm start"}[losses.start(name)]
+    assert row.split(" | ")[4] == begins, "whether it trains from random weights"
     for heading in ("When to use it", "Settings", "What it means for ...", "Relations"):
         assert f"\n## {heading}\n" in page
     for part in ("**Reference.**", "**Cost.**", "$$", "**an absent modality**", "**equal ids**", "**one item**"):
