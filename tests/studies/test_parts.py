@@ -11,12 +11,12 @@ from study_cases import MODALITIES, TRAIN, write_store
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.losses import names
-from unialign.studies import STUDIES, load_study
+from unialign.studies import COSTS, STUDIES, load_study
 from unialign.studies._changes import changed, with_presence
 from unialign.studies._estimates import rank_correlation, seed_interval
 from unialign.studies._grids import OBJECTIVE_TRIALS, TRIALS, registered
 from unialign.studies._plan import Arm, Change, Look, Options
-from unialign.studies._study import planned
+from unialign.studies._study import planned, trainings
 
 
 def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
@@ -114,6 +114,8 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
     study = load_study(name)
     assert study.name == name
     plan, options, stores = planned(study, Options(study=name))
+    assert trainings(plan, options) == COSTS[name][0], "what --help says"
+    assert max(arm.train.epochs for arm in plan.arms) == study.epochs, "the number that quick looks are held against"
     assert set(options.fingerprints) == set(stores)
     assert len(options.seeds) >= 5
     quick, _, _ = planned(study, Options(study=name, epochs=1, seeds=(0,)))

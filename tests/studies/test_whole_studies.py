@@ -10,10 +10,10 @@ from study_cases import write_store
 
 from unialign.cli.main import main
 from unialign.experiments import write_yaml
-from unialign.studies import STUDIES, load_study
+from unialign.studies import COSTS, STUDIES, load_study
 from unialign.studies._conflict_page import MOST
 from unialign.studies._plan import Options, Plan
-from unialign.studies._study import planned
+from unialign.studies._study import answer_lines, planned
 from unialign.studies.conflict import POOLS
 
 
@@ -54,6 +54,15 @@ def test_a_study_runs_to_its_page(
     total = results["study"]["trainings"]
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
+    # The console once ended without an answer, and nothing said that one epoch of 40 is no study.
+    quick = "uick look: 1 of 40 epochs, numbers mean little"
+    answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
+    assert answer[0] == f"Q{quick}."
+    assert answer[1:-2] == answer_lines(study, results)[1:]
+    assert len(answer) > 4
+    assert answer[-1].endswith("report.html")
+    assert f"Q{quick}." in (out / "page.md").read_text()
+    assert (out / "report.html").read_text().count(quick) == 2, "in the head and in a section of its own"
     sections = load_study(name).page(results)
     text = (out / "page.md").read_text()
     for section in sections:
@@ -76,8 +85,11 @@ def test_help_lists_the_studies_with_a_line_each(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["study", "--help"])
     said = capsys.readouterr().out
+    lines = said.splitlines()
     for name, summary in STUDIES.items():
-        assert any(name in line and summary in line for line in said.splitlines())
+        (at,) = [i for i, line in enumerate(lines) if name in line and summary in line]
+        count, minutes = COSTS[name]
+        assert lines[at + 1].strip() == f"{count} trainings, about {minutes} min on 2 cores"
 
 
 @pytest.mark.parametrize(

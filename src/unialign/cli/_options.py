@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.losses import names, needs_anchor, start
-from unialign.studies import STUDIES
+from unialign.studies import COSTS, STUDIES
 
 __all__ = ["EXAMPLES", "add_options"]
 
@@ -34,7 +34,10 @@ read. Nothing is unpickled. The exit status is 0 whatever is found, and 2 if a f
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare --config runs/demo/config.yaml --out runs/again""",
     "study": "studies:\n"
-    + "".join(f"  {name:<14}{summary}\n" for name, summary in STUDIES.items())
+    + "".join(
+        f"  {name:<14}{summary}\n{'':<16}{COSTS[name][0]} trainings, about {COSTS[name][1]} min on 2 cores\n"
+        for name, summary in STUDIES.items()
+    )
     + """
 example:
   unialign study ablation --epochs 4 --seeds 0 1 --out runs/quick     a quick look

@@ -11,8 +11,9 @@ from unialign.cli._console import chosen_workers, say, shown
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.studies import load_study
+from unialign.studies._answer import quick_look
 from unialign.studies._plan import Options
-from unialign.studies._study import Progress, planned, run_study
+from unialign.studies._study import Progress, answer_lines, planned, run_study, trainings
 
 __all__ = ["run"]
 
@@ -22,10 +23,13 @@ def run(options: Namespace) -> int:
     study = load_study(chosen.study)
     out = Path("runs") / "study" / study.name if options.out is None else options.out
     plan, chosen, _ = planned(study, chosen)
-    total = sum(len(arm.trials) for arm in plan.arms) * len(chosen.tuning_seeds) + len(plan.arms) * len(chosen.seeds)
+    total = trainings(plan, chosen)
     workers = chosen_workers(options.workers, total)
     say(f"{study.name}: {study.title}")
-    say(f"{len(plan.arms)} arms, seeds {' '.join(map(str, chosen.seeds))}, {workers} at a time, into {shown(out)}")
+    seeds = " ".join(map(str, chosen.seeds))
+    say(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
+    if quick := quick_look(chosen.epochs, study.epochs):
+        say(quick)
     started = time.perf_counter()
     try:
         with _Bar() as bar:
@@ -35,6 +39,9 @@ def run(options: Namespace) -> int:
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
     for arm, message in results["study"]["failed"].items():
         say(f"failed: {results['objectives'][arm]['label']}, {message}")
+    say()
+    for line in answer_lines(study, results):
+        say(line)
     say()
     say(f"{time.perf_counter() - started:.0f} s. Report: {shown(out / 'report.html')}")
     return 0

@@ -33,7 +33,7 @@ from unialign._checks import check_choice
 if TYPE_CHECKING:
     from unialign.studies._plan import Study
 
-__all__ = ["STUDIES", "load_study"]
+__all__ = ["COSTS", "STUDIES", "load_study"]
 
 STUDIES = {
     "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every rival",
@@ -45,6 +45,19 @@ STUDIES = {
     "partition_mix": "what lies between InfoNCE and UniAlign",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
+}
+
+# Trainings with all seeds, and minutes on two cores.
+COSTS = {
+    "ablation": (252, 8),
+    "anchor": (65, 3),
+    "conflict": (235, 7),
+    "continued": (75, 2),
+    "divergence": (90, 5),
+    "missing": (272, 5),
+    "partition_mix": (110, 4),
+    "temperature": (140, 3),
+    "weights": (175, 4),
 }
 
 

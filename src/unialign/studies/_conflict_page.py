@@ -10,7 +10,7 @@ from unialign.studies._estimates import seed_interval
 from unialign.studies._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
 from unialign.studies._sweeps import between, failed_sections
 
-__all__ = ["page"]
+__all__ = ["answer", "page"]
 
 MOST = {"digits": 6, "emoji": 8}
 OBJECTIVES = ("unialign", "infonce")
@@ -27,6 +27,25 @@ def page(results: Mapping[str, Any]) -> list[Section]:
         Section("tuning", "What tuning chose", [chosen_table(results, list(results["study"]["factors"]))]),
         *failed_sections(results),
     ]
+
+
+def answer(results: Mapping[str, Any]) -> list[str]:
+    """How zeta and chi go with M, and what zeta goes with."""
+    found = []
+    for data in MOST:
+        for objective in OBJECTIVES:
+            arms = _arms(results, data, objective)
+            if not arms:
+                continue
+            ends = {m: {name: _at(results, arms[m], name, "end")["mean"] for name in ("zeta", "chi")} for m in arms}
+            few, many = min(ends), max(ends)
+            said = [f"{name} {ends[few][name]:.2f} to {ends[many][name]:.2f}" for name in ("zeta", "chi")]
+            found.append(f"{data}, {objective_label(objective)}, from M = {few} to {many}: {' and '.join(said)}.")
+    for c in results["study"]["analysis"]["correlations"]:
+        if (c["part"], c["when"], c["predictor"]) == ("sweep", "end", "zeta"):
+            outcome = _SHORT[c["outcome"]]
+            found.append(f"Rank correlation of zeta with {outcome} of finished spaces: {between(c, decimals=2)}.")
+    return found
 
 
 def _arms(results: Mapping[str, Any], data: str, objective: str) -> dict[int, str]:

@@ -201,6 +201,8 @@ class Study:
         plan: options -> arms.
         page: content of results.json -> sections. It must not look anywhere else, so that a page can be made again.
         analyse: content of results.json, complete but for this -> numbers that several arms make together.
+        answer: content of results.json -> what was found, a few lines for the terminal; None: the families' tallies.
+        epochs: of a training; with fewer, everything the study says is marked as a quick look.
     """
 
     name: str
@@ -208,3 +210,5 @@ class Study:
     plan: Callable[[Options], Plan]
     page: Callable[[Mapping[str, Any]], "list[Section]"]
     analyse: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda results: {}
+    answer: Callable[[Mapping[str, Any]], list[str]] | None = None
+    epochs: int | None = None

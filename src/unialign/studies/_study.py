@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from unialign.experiments import (
     write_json,
     write_yaml,
 )
-from unialign.report import html_page, markdown_page
+from unialign.report import Section, html_page, markdown_page
+from unialign.studies._answer import quick_look, tally_lines
 from unialign.studies._check import check_plan
 from unialign.studies._jobs import SELECTION, Scheduler, chosen_trial
 from unialign.studies._plan import Options, Plan, Study
@@ -26,7 +27,7 @@ from unialign.studies._records import Record
 from unialign.studies._results import make_results, rounded
 from unialign.studies._work import Job, work
 
-__all__ = ["Progress", "planned", "run_study", "write_pages"]
+__all__ = ["Progress", "answer_lines", "planned", "run_study", "trainings", "write_pages"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,18 @@ def planned(study: Study, options: Options) -> tuple[Plan, Options, dict[str, Em
     stores = {name: open_store(options.stores.get(name, name), None, options.fingerprints.get(name)) for name in names}
     check_plan(plan, options, stores)
     return plan, options.replace(fingerprints={name: s.fingerprint for name, s in stores.items()}), stores
+
+
+def trainings(plan: Plan, options: Options) -> int:
+    """How many trainings a study makes in all: trials, starts of trials, runs."""
+    return Scheduler(plan, options, Path(), {}, {}, {}).total()
+
+
+def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
+    """What a study found, in words for the terminal; first of all whether it was a quick look only."""
+    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
+    found = tally_lines(results) if study.answer is None else study.answer(results)
+    return [*([quick[0].upper() + quick[1:] + "."] if quick else []), *found]
 
 
 def run_study(
@@ -119,6 +132,9 @@ def run_study(
 def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     """Write figures, page.md and report.html from the content of results.json."""
     sections = study.page(results)
+    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
+    if quick:
+        sections = [Section("quick", "Quick look", [quick[0].upper() + quick[1:] + "."]), *sections]
     for section in sections:
         for figure in section.figures:
             if not figure.name.startswith(f"{study.name}-"):
@@ -128,7 +144,7 @@ def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     page = html_page(
         study.title,
         kicker=f"study: {study.name}",
-        facts=_facts(results),
+        facts=[*_facts(results), *([quick] if quick else [])],
         sections=sections,
         reproduce=results["reproduce"],
     )

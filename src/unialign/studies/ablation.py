@@ -189,4 +189,5 @@ STUDY = Study(
     title="Which terms earn their place, and against whom does UniAlign win?",
     plan=plan,
     page=page,
+    epochs=EPOCHS,
 )

@@ -207,4 +207,5 @@ STUDY = Study(
     plan=plan,
     analyse=analyse,
     page=page,
+    epochs=EPOCHS,
 )

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from unialign.losses import label as objective_label
-from unialign.studies._conflict_page import MOST, OBJECTIVES, OUTCOMES, page
+from unialign.studies._conflict_page import MOST, OBJECTIVES, OUTCOMES, answer, page
 from unialign.studies._estimates import rank_correlation
 from unialign.studies._figures import runs_of, sound
 from unialign.studies._grids import ANCHORS, OBJECTIVE_TRIALS, base, registered
@@ -135,4 +135,6 @@ STUDY = Study(
     plan=plan,
     analyse=analyse,
     page=page,
+    answer=answer,
+    epochs=EPOCHS,
 )

@@ -125,4 +125,5 @@ STUDY = Study(
     title="What does it change to continue an InfoNCE space at a small learning rate?",
     plan=plan,
     page=page,
+    epochs=EPOCHS,
 )

@@ -146,6 +146,21 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     ]
 
 
+def answer(results: Mapping[str, Any]) -> list[str]:
+    """Whether the upper bound held, and what the Hölder divergence goes with across objectives."""
+    found = results["study"]["analysis"]
+    violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "looks"))
+    lines_found = [f"The upper bound was violated in {violated} of {seen} looks."]
+    for c in found["correlations"]:
+        if c["divergence"] == "debiased@median" and c["when"] == "objectives":
+            outcome = OUTCOMES[c["outcome"]]
+            lines_found.append(
+                f"Rank correlation of the debiased Hölder divergence (median bandwidth) with {outcome} across "
+                f"objectives: {between(c, decimals=2)}."
+            )
+    return lines_found
+
+
 def _written(bandwidth: float | str) -> str:
     return bandwidth if isinstance(bandwidth, str) else f"{bandwidth:g}"
 
@@ -324,4 +339,6 @@ STUDY = Study(
     plan=plan,
     analyse=analyse,
     page=page,
+    answer=answer,
+    epochs=EPOCHS,
 )

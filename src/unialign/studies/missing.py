@@ -232,4 +232,5 @@ STUDY = Study(
     plan=plan,
     analyse=analyse,
     page=page,
+    epochs=EPOCHS,
 )

@@ -151,4 +151,5 @@ STUDY = Study(
     title="What lies between InfoNCE and UniAlign?",
     plan=plan,
     page=page,
+    epochs=EPOCHS,
 )

@@ -106,4 +106,5 @@ STUDY = Study(
     title="How sensitive are the objectives to the temperature?",
     plan=plan,
     page=page,
+    epochs=EPOCHS,
 )

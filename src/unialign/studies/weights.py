@@ -194,4 +194,5 @@ STUDY = Study(
     title="How sensitive is UniAlign to the weights of its terms?",
     plan=plan,
     page=page,
+    epochs=EPOCHS,
 )
