@@ -16,10 +16,10 @@ from unialign.checkup._findings_space import space_findings
 from unialign.checkup._gather import Material, Source, gather
 from unialign.checkup._measure import measure
 from unialign.checkup._numbers import numbers, summary
-from unialign.checkup._sample import draw, sample_size
+from unialign.checkup._sample import draw, neighbours, sample_size
 from unialign.checkup._scan import scan
 from unialign.checkup._sketch import sketch
-from unialign.checkup._statistics import LEVEL, sampled
+from unialign.checkup._statistics import LEVEL, sampled, windowed
 from unialign.checkup._words import answer, issue_line, text
 from unialign.errors import ConfigError
 
@@ -118,9 +118,11 @@ def diagnose(
         raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
     material = gather(sources, modalities=modalities)
     rows_n = draw(material, sample_size(material, sample), seed=seed)
-    scans = {name: _scan(material, name, rows_n, on_progress) for name in material.modalities}
-    looked = sampled(material, scans, rows_n, resamples=resamples, seed=seed)
-    measured = measure(material, scans, looked, seed=seed)
+    rows_WL = neighbours(material, len(rows_n))
+    kept_k = np.union1d(rows_n, rows_WL)
+    scans = {name: _scan(material, name, kept_k, on_progress) for name in material.modalities}
+    looked = sampled(material, scans, kept_k, rows_n, resamples=resamples, seed=seed)
+    measured = measure(material, scans, looked, windowed(scans, kept_k, rows_WL), seed=seed)
     found = row_findings(material, measured) + space_findings(measured)
     findings = tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
     known = numbers(material, measured, looked)

@@ -1,13 +1,12 @@
 """Findings about the pairing: are rows of one item closer than others, and if not, why? Pure functions."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
 from unialign.checkup._finding import Finding, joined_words, number, percent
-from unialign.checkup._judge import Pairs, unpaired
+from unialign.checkup._findings_order import order_findings
+from unialign.checkup._judge import Pairs, by_culprit, in_blocks, unpaired, useless
 from unialign.checkup._measure import Measured
 from unialign.checkup._thresholds import ALIKE, STRUCTURE_P
 
@@ -22,17 +21,25 @@ def pairing_findings(measured: Measured) -> list[Finding]:
         text = f"{a} and {b} are the same numbers in {percent(pair.identical)} of the items."
         advice = "One file was given twice or saved under two names; no result about this pair means anything."
         found.append(Finding("same_rows", "problem", (a, b), text, advice))
-    judged = {pair: p for pair, p in measured.pairs.items() if p.directions and pair not in same}
-    bad = {pair: p for pair, p in judged.items() if unpaired(p)}
-    for names, pairs in _by_culprit(measured, judged, bad):
+    # What has collapsed cannot be paired or unpaired; that is said where the collapse is.
+    told = {
+        pair: p
+        for pair, p in measured.pairs.items()
+        if pair not in same and not any(useless(measured, name) for name in pair)
+    }
+    judged = {pair: p for pair, p in told.items() if p.directions}
+    partly = order_findings(measured, judged)
+    found += partly
+    bad = {pair: p for pair, p in judged.items() if unpaired(p) and not p.shifts and not in_blocks(measured, pair)}
+    for names, pairs in by_culprit(measured, judged, bad):
         found.append(_unpaired_finding(names, pairs))
-    undecided = [pair for pair, p in measured.pairs.items() if not p.directions and pair not in same]
+    undecided = [pair for pair, p in told.items() if not p.directions]
     if undecided:
         pairs_text = joined_words([f"{a} and {b}" for a, b in undecided[:6]])
         text = f"Too few different items to tell right answers from wrong ones between {pairs_text}."
         about = tuple(dict.fromkeys(name for pair in undecided for name in pair))
         found.append(Finding("undecidable", "warning", about, text, "See what is said about equal rows and ids."))
-    if judged and not bad:
+    if judged and not bad and not partly:
         least = min(judged.values(), key=lambda p: p.beaten)
         text = (
             f"Rows are paired: a true pair beats {percent(least.beaten)} of the random ones or more (cosine "
@@ -40,26 +47,6 @@ def pairing_findings(measured: Measured) -> list[Finding]:
         )
         found.append(Finding("pairing", "ok", (), text))
     return found
-
-
-def _by_culprit(measured: Measured, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
-    """Pairs that do not fit. Where all others fit each other, the modalities that fit nobody are named one by one."""
-    group = {name: name for name in measured.singles}
-    for a, b in judged:
-        if (a, b) not in bad:
-            group = {name: group[a] if of == group[b] else of for name, of in group.items()}
-    sizes = Counter(group.values())
-    alone = [name for name, of in group.items() if sizes[of] == 1]
-    left = dict(bad)
-    if len(sizes) == len(alone) + 1:
-        for name in alone:
-            own = {pair: p for pair, p in left.items() if name in pair and not set(pair) <= set(alone)}
-            if own:
-                yield (name,), own
-                left = {pair: p for pair, p in left.items() if pair not in own}
-        left = {pair: p for pair, p in left.items() if not set(pair) <= set(alone)}
-    if left:
-        yield tuple(dict.fromkeys(name for pair in left for name in pair)), left
 
 
 def _unpaired_finding(names: tuple[str, ...], pairs: Pairs) -> Finding:

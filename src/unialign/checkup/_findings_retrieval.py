@@ -3,7 +3,7 @@
 import numpy as np
 
 from unialign.checkup._finding import Finding, counted, number, percent, span
-from unialign.checkup._judge import collapsed, unpaired, useless
+from unialign.checkup._judge import collapsed, mispaired, useless
 from unialign.checkup._measure import Measured
 from unialign.checkup._pair import Direction, Pair
 from unialign.checkup._thresholds import (
@@ -27,7 +27,7 @@ def retrieval_findings(measured: Measured) -> list[Finding]:
 
 
 def _retrieval(measured: Measured) -> list[Finding]:
-    judged = {pair: p for pair, p in measured.pairs.items() if p.directions and not unpaired(p)}
+    judged = {pair: p for pair, p in measured.pairs.items() if p.directions and not mispaired(measured, pair)}
     judged = {pair: p for pair, p in judged.items() if p.identical < ALIKE}
     # What a collapsed modality does to retrieval is said where the collapse is.
     judged = {pair: p for pair, p in judged.items() if not any(useless(measured, name) for name in pair)}
@@ -93,7 +93,10 @@ def _hubs(measured: Measured) -> list[Finding]:
     judged = {
         name: d
         for (a, b), p in measured.pairs.items()
-        if p.items >= HUB_ITEMS and not collapsed(measured, a) and not collapsed(measured, b)
+        if p.items >= HUB_ITEMS
+        and not mispaired(measured, (a, b))
+        and not collapsed(measured, a)
+        and not collapsed(measured, b)
         for name, d in p.directions.items()
     }
     if not judged:

@@ -1,10 +1,13 @@
 """What counts as unpaired, collapsed and useless: findings that say one thing leave the others unsaid."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from unialign.checkup._measure import Measured
 from unialign.checkup._pair import Pair
-from unialign.checkup._thresholds import COLLAPSED, GOOD_RECALL, UNPAIRED
+from unialign.checkup._thresholds import COLLAPSED, GOOD_RECALL, SCATTERED, UNPAIRED
 
-__all__ = ["Pairs", "collapsed", "recalls", "unpaired", "useless"]
+__all__ = ["Pairs", "by_culprit", "collapsed", "in_blocks", "mispaired", "recalls", "unpaired", "useless"]
 
 Pairs = dict[tuple[str, str], Pair]
 
@@ -12,6 +15,38 @@ Pairs = dict[tuple[str, str], Pair]
 def unpaired(pair: Pair) -> bool:
     """Whether true pairs are hardly told from random ones."""
     return bool(pair.directions) and pair.beaten < UNPAIRED
+
+
+def in_blocks(measured: Measured, pair: tuple[str, str]) -> bool:
+    """Whether one of the two has stretches of rows that are paired at random."""
+    return any(order.blocks and set(names) & set(pair) for names, order in measured.orders.items())
+
+
+def mispaired(measured: Measured, pair: tuple[str, str]) -> bool:
+    """Whether so many rows are wrongly paired that what retrieval reaches says nothing."""
+    scattered = any(o.random_share >= SCATTERED and set(names) & set(pair) for names, o in measured.orders.items())
+    p = measured.pairs[pair]
+    return unpaired(p) or bool(p.shifts) or scattered or in_blocks(measured, pair)
+
+
+def by_culprit(measured: Measured, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
+    """Pairs that do not fit. Where all others fit each other, the modalities that fit nobody are named one by one."""
+    group = {name: name for name in measured.singles}
+    for a, b in judged:
+        if (a, b) not in bad:
+            group = {name: group[a] if of == group[b] else of for name, of in group.items()}
+    sizes = Counter(group.values())
+    alone = [name for name, of in group.items() if sizes[of] == 1]
+    left = dict(bad)
+    if len(sizes) == len(alone) + 1:
+        for name in alone:
+            own = {pair: p for pair, p in left.items() if name in pair and not set(pair) <= set(alone)}
+            if own:
+                yield (name,), own
+                left = {pair: p for pair, p in left.items() if pair not in own}
+        left = {pair: p for pair, p in left.items() if not set(pair) <= set(alone)}
+    if left:
+        yield tuple(dict.fromkeys(name for pair in left for name in pair)), left
 
 
 def collapsed(measured: Measured, name: str) -> bool:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from unialign.checkup._copies import Copies, copies
 from unialign.checkup._gather import Material
+from unialign.checkup._order import Order, Windows
 from unialign.checkup._pair import Pair, measure_pair
+from unialign.checkup._peers import measure_orders
 from unialign.checkup._scan import Scan
 from unialign.checkup._similarity import shared_structure
 from unialign.checkup._statistics import Sample, Value, estimate
-from unialign.checkup._thresholds import OUTLIER
+from unialign.checkup._thresholds import ALIKE, COLLAPSED, OUTLIER, STRUCTURE_P, UNPAIRED
 from unialign.diagnostics import conflict_over_anchors, effective_rank
 from unialign.functional._kernels import log_kernel
 from unialign.metrics import retrieval
@@ -81,7 +83,11 @@ class Single:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything. `structure` is CKA and p-value of pairs of unequal width; `label_map` is mAP and its chance."""
+    """Everything.
+
+    `structure` is CKA and p-value of pairs of unequal width; `label_map` is mAP and its chance; `orders` are those of
+    one modality against its peers, or of two that have only each other.
+    """
 
     singles: dict[str, Single]
     pairs: dict[tuple[str, str], Pair]
@@ -89,9 +95,10 @@ class Measured:
     conflict: dict[str, float]
     label_map: tuple[float, float] | None
     apart: list[tuple[str, str]]
+    orders: dict[tuple[str, ...], Order]
 
 
-def measure(material: Material, scans: Mapping[str, Scan], sample: Sample, *, seed: int) -> Measured:
+def measure(material: Material, scans: Mapping[str, Scan], sample: Sample, windows: Windows, *, seed: int) -> Measured:
     """Take all numbers."""
     singles = {name: _single(material, name, scan, sample) for name, scan in scans.items()}
     pairs: dict[tuple[str, str], Pair] = {}
@@ -102,7 +109,7 @@ def measure(material: Material, scans: Mapping[str, Scan], sample: Sample, *, se
         if len(common) < 2:
             apart.append((a, b))
         elif singles[a].width == singles[b].width:
-            pairs[a, b] = measure_pair(sample, a, b, seed=seed)
+            pairs[a, b] = measure_pair(sample, windows, a, b, seed=seed)
         else:
             structure[a, b] = shared_structure(sample.z[a][common], sample.z[b][common], seed=seed)
     one_space = len({single.width for single in singles.values()}) == 1
@@ -113,7 +120,22 @@ def measure(material: Material, scans: Mapping[str, Scan], sample: Sample, *, se
         conflict=_conflict(sample) if one_space and pairs else {},
         label_map=_label_map(sample, list(pairs)) if sample.labels_n is not None else None,
         apart=apart,
+        orders=measure_orders(sample, _comparable(singles, pairs), seed=seed),
     )
+
+
+def _comparable(singles: Mapping[str, Single], pairs: Mapping[tuple[str, str], Pair]) -> list[tuple[str, str]]:
+    """Pairs of which a wrong order can be told: two modalities, not collapsed, in one coordinate system."""
+    spread = {name for name, s in singles.items() if s.cosine is not None and s.cosine.mean < COLLAPSED}
+    return [
+        pair
+        for pair, p in pairs.items()
+        if p.directions
+        and p.identical < ALIKE
+        and spread.issuperset(pair)
+        # Separate encoders arrange the items alike; whole classes then lie close by luck.
+        and not (p.beaten < UNPAIRED and p.structure_p <= STRUCTURE_P)
+    ]
 
 
 def _single(material: Material, name: str, scan: Scan, sample: Sample) -> Single:

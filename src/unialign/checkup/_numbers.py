@@ -26,6 +26,7 @@ def numbers(material: Material, measured: Measured, sample: Sample) -> dict[str,
         "pairs": {pair_name(a, b): _pair(pair) for (a, b), pair in measured.pairs.items()},
         "directions": {name: _direction(d) for p in measured.pairs.values() for name, d in p.directions.items()},
         "conflict": measured.conflict,
+        "order": {"-".join(names): vars(order) for names, order in measured.orders.items()},
     }
     for (a, b), (value, p) in measured.structure.items():
         found["pairs"][pair_name(a, b)] = {"structure": value, "structure_p": p}
@@ -77,6 +78,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "structure": pair.structure,
         "structure_p": pair.structure_p,
         "centred_recall@1": pair.centred,
+        "row_shifts": [{key: value for key, value in vars(shift).items() if key != "z"} for shift in pair.shifts],
     }
 
 

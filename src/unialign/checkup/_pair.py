@@ -4,13 +4,14 @@ Shapes: `n` items that both have, `D` width, `R` resamples, `C` classes of items
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign.checkup._order import Shift, Windows, shifts
 from unialign.checkup._similarity import shared_structure
 from unialign.checkup._statistics import Sample, Value, estimate, mean_value
 from unialign.checkup._thresholds import ALIKE, GAP_NOTE, LEAST_ANSWERS, UNPAIRED
@@ -64,6 +65,7 @@ class Pair:
         directions: "a->b" -> retrieval; empty where too few different items are left to tell right from wrong.
         centred: "a->b" -> R@1 after each modality's mean was taken away, where there is a gap to speak of.
         structure, structure_p: see `shared_structure`, where true pairs are not told from others; NaN elsewhere.
+        shifts: stretches where the rows of one are some rows behind the other's.
     """
 
     items: int
@@ -77,13 +79,14 @@ class Pair:
     centred: dict[str, Value] = field(default_factory=dict)
     structure: float = math.nan
     structure_p: float = math.nan
+    shifts: tuple[Shift, ...] = ()
 
     @property
     def beaten(self) -> float:
         return float(np.mean([d.beaten.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
-def measure_pair(sample: Sample, a: str, b: str, *, seed: int) -> Pair:
+def measure_pair(sample: Sample, windows: Windows, a: str, b: str, *, seed: int) -> Pair:
     """Measure modalities `a` and `b` on the items that have both, at least two."""
     rows = sample.both(a, b)
     x_nD, y_nD = sample.z[a][rows], sample.z[b][rows]
@@ -121,8 +124,14 @@ def measure_pair(sample: Sample, a: str, b: str, *, seed: int) -> Pair:
     structure = (math.nan, math.nan)
     if min(d.beaten.low for d in directions.values()) < UNPAIRED and identical < ALIKE:
         structure = shared_structure(x_nD, y_nD, seed=seed)
-    return Pair(**{**vars(found), "directions": directions, "centred": centred,
-                   "structure": structure[0], "structure_p": structure[1]})  # fmt: skip
+    return replace(
+        found,
+        directions=directions,
+        centred=centred,
+        structure=structure[0],
+        structure_p=structure[1],
+        shifts=shifts(windows, a, b, random_cosine=other),
+    )
 
 
 def answers(*codes: NDArray[np.generic]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Which items are looked at closely. Drawn before the rows are read, so that one pass is enough.
 
-Shapes: `N` items, `n` sampled items, `M` modalities.
+Shapes: `N` items, `n` sampled items, `M` modalities, `W` windows,
+`L` rows of one.
 """
 
 from itertools import combinations
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.checkup._gather import Material
+from unialign.checkup._order import WINDOW
 
-__all__ = ["draw", "sample_size"]
+__all__ = ["draw", "neighbours", "sample_size"]
 
 # Cosines of all directions together: some ten seconds on two cores. Up to 6 modalities get 2,048 items, 24 get 493.
 _CELLS = 2**27
@@ -52,3 +54,13 @@ def draw(material: Material, size: int, *, seed: int) -> NDArray[np.int64]:
             more = rng.permutation(np.flatnonzero(group_N & ~taken_N))[:missing]
             taken_N[more] = True
     return np.flatnonzero(taken_N).astype(np.int64)
+
+
+def neighbours(material: Material, size: int) -> NDArray[np.int64]:
+    """(W, L) stretches of neighbouring rows, about `size` rows in all: every row of few, evenly spread among many."""
+    length = min(WINDOW, material.items)
+    many = max(1, min(material.items, max(size, 8 * length)) // length)
+    starts_W = np.linspace(0, material.items - length, many).round().astype(np.int64)
+    if many * length + length > material.items:  # all rows fit: no gaps and no overlaps, a rest at the end left out
+        starts_W = np.arange(many, dtype=np.int64) * length
+    return starts_W[:, None] + np.arange(length)

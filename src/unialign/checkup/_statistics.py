@@ -1,6 +1,6 @@
 """The sampled rows, and numbers with intervals: one set of bootstrap weights serves all, so that they are paired.
 
-Shapes: `n` sampled items, `D` width, `R` resamples.
+Shapes: `n` sampled items, `k` rows kept, `W` windows, `L` rows of one, `D` width, `R` resamples.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign.checkup._gather import Material
+from unialign.checkup._order import Windows
 from unialign.checkup._scan import Scan
 from unialign.metrics import percentile_interval, resample_weights, weighted_mean
 
-__all__ = ["LEVEL", "Sample", "Value", "estimate", "joined", "mean_value", "plain", "sampled"]
+__all__ = ["LEVEL", "Sample", "Value", "estimate", "joined", "mean_value", "plain", "sampled", "windowed"]
 
 LEVEL = 0.95
 
@@ -62,28 +63,46 @@ class Sample:
 
 
 def sampled(
-    material: Material, scans: Mapping[str, Scan], rows_n: NDArray[np.int64], *, resamples: int, seed: int
+    material: Material,
+    scans: Mapping[str, Scan],
+    kept_k: NDArray[np.int64],
+    rows_n: NDArray[np.int64],
+    *,
+    resamples: int,
+    seed: int,
 ) -> Sample:
-    z: dict[str, Tensor] = {}
-    usable: dict[str, Tensor] = {}
-    for name, scan in scans.items():
-        usable[name] = torch.from_numpy(scan.usable_N[rows_n])
-        raw_nD = torch.where(usable[name][:, None], torch.from_numpy(scan.sample_nD), 0.0)
-        # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
-        largest_n1 = raw_nD.abs().amax(1, keepdim=True)
-        scaled_nD = raw_nD / torch.where(largest_n1 > 0, largest_n1, 1.0)
-        norm_n1 = torch.linalg.vector_norm(scaled_nD, dim=1, keepdim=True)
-        z[name] = scaled_nD / torch.where(norm_n1 > 0, norm_n1, 1.0)
+    """The sample among the rows `kept_k` that the scans kept."""
+    unit = {name: _unit_rows(scan, kept_k, rows_n) for name, scan in scans.items()}
     ids_n = rows_n if material.ids_N is None else material.ids_N[rows_n]
     return Sample(
         rows_n=rows_n,
-        z=z,
-        usable=usable,
+        z={name: z_nD for name, (z_nD, _) in unit.items()},
+        usable={name: usable_n for name, (_, usable_n) in unit.items()},
         hashes={name: scan.hashes_N[rows_n] for name, scan in scans.items()},
         ids_n=ids_n,
         labels_n=None if material.labels_N is None else material.labels_N[rows_n],
         weights_Rn=resample_weights(ids_n, resamples=resamples, seed=seed),
     )
+
+
+def windowed(scans: Mapping[str, Scan], kept_k: NDArray[np.int64], rows_WL: NDArray[np.int64]) -> Windows:
+    """Stretches of neighbouring rows among the rows that the scans kept."""
+    unit = {name: _unit_rows(scan, kept_k, rows_WL.reshape(-1)) for name, scan in scans.items()}
+    return Windows(
+        rows_WL=rows_WL,
+        z={name: z_nD.reshape(*rows_WL.shape, -1) for name, (z_nD, _) in unit.items()},
+        usable={name: usable_n.reshape(rows_WL.shape) for name, (_, usable_n) in unit.items()},
+    )
+
+
+def _unit_rows(scan: Scan, kept_k: NDArray[np.int64], rows_n: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    usable_n = torch.from_numpy(scan.usable_N[rows_n])
+    raw_nD = torch.where(usable_n[:, None], torch.from_numpy(scan.sample_nD[np.searchsorted(kept_k, rows_n)]), 0.0)
+    # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
+    largest_n1 = raw_nD.abs().amax(1, keepdim=True)
+    scaled_nD = raw_nD / torch.where(largest_n1 > 0, largest_n1, 1.0)
+    norm_n1 = torch.linalg.vector_norm(scaled_nD, dim=1, keepdim=True)
+    return scaled_nD / torch.where(norm_n1 > 0, norm_n1, 1.0), usable_n
 
 
 def mean_value(scores_n: Tensor, weights_Rn: Tensor) -> Value:

@@ -6,6 +6,8 @@
 UNPAIRED = 0.6
 # p-value below which two modalities share structure although true pairs are not close (a permutation test of 200).
 STRUCTURE_P = 0.01
+# Share of scattered rows with a random partner that no result survives; fewer (from 5 % on they show) are a warning.
+SCATTERED = 0.4
 # Share of items whose two rows are equal number by number: the same file twice, not two modalities.
 ALIKE = 0.5
 # Items that can be told apart, as 1 / sum of squared class shares. Below it a recall would be mostly chance.
