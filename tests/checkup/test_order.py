@@ -169,7 +169,9 @@ def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
 def test_a_space_trained_on_emoji_raises_no_alarm():
     store = ua.data.load("emoji")
     names = ["image", "text", "speech"]
-    config = ua.TrainConfig(objective="unialign", objective_options={"anchor": "text"}, modalities=names, epochs=2)
+    config = ua.TrainConfig(
+        objective="unialign", objective_options={"anchor": "text"}, modalities=names, epochs=1, dim=32
+    )
     z = ua.fit(store, config).space.encode({name: np.asarray(store.array(name)) for name in names})
     for some in (names, names[:2], names[1:], names[::2]):
         assert not {f.code for f in checked({name: z[name] for name in some}).findings} & CODES, some

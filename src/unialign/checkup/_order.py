@@ -229,17 +229,29 @@ def _blocks(close_n: Array, bin_n: Array) -> Array:
     path = float(np.log(np.where(wrong_n, _UNIFORM_B[bin_n], paired_B[bin_n])).sum()) - _SWITCH * switches
     if switches > 2 * _BLOCKS or path - float(np.log(mixture_B[bin_n]).sum()) < _EVIDENCE:
         return none_n
-    outside = float(close_n[~wrong_n].mean()) if not wrong_n.all() else 0.0
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], wrong_n, [False]]).astype(np.int8)))
-    for i, j in edges.reshape(-1, 2).tolist():
-        # Random means random: a class of hard items is farther than the rest, and still closer than chance.
-        inside, luck = float(close_n[i:j].mean()), 2.5 * 0.29 / (j - i) ** 0.5
-        # So is a spread that is not even: rows of a class that all lie in one place, neither close nor far.
-        uneven = float(np.abs(np.sort(close_n[i:j]) - (np.arange(j - i) + 0.5) / (j - i)).max()) * (j - i) ** 0.5
-        drop = max(0.2, _DROP_Z * 0.29 / (j - i) ** 0.5)
-        if j - i < _BLOCK_ITEMS or inside > 0.53 + luck or outside - inside < drop or uneven > _UNEVEN:
+    # What is no block joins the others, and the others are then less close: look again.
+    while wrong_n.any():
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], wrong_n, [False]]).astype(np.int8)))
+        outside = float(close_n[~wrong_n].mean()) if not wrong_n.all() else 0.0
+        none = [(i, j) for i, j in edges.reshape(-1, 2).tolist() if not _is_random(close_n[i:j], outside)]
+        if not none:
+            break
+        for i, j in none:
             wrong_n[i:j] = False
     return wrong_n
+
+
+def _is_random(close_k: Array, outside: float) -> bool:
+    """Whether a stretch is as close as random pairs are, and much less so than the rows outside it.
+
+    A class of hard items is farther than the rest and still closer than chance; one whose rows all lie in one place is
+    neither close nor far, but always the same.
+    """
+    many = len(close_k)
+    inside, luck = float(close_k.mean()), 0.29 / many**0.5
+    uneven = float(np.abs(np.sort(close_k) - (np.arange(many) + 0.5) / many).max()) * many**0.5
+    drop = max(0.2, _DROP_Z * luck)
+    return many >= _BLOCK_ITEMS and inside < 0.53 + 2.5 * luck and outside - inside > drop and uneven < _UNEVEN
 
 
 def _lower_side(close_n: Array) -> Array:
