@@ -223,7 +223,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("cua", {"t": math.inf}, "t must be a positive number of at most 1e5, got inf"),
     ("cua", {"contrast_weight": "1"}, "contrast_weight must be a finite number of at least 0"),
     ("align_uniform", {"anchor": "centroid"}, "align_uniform works on pairs of modalities"),
-    ("align_uniform", {"alpha": 0.5}, "alpha must be at least 1 and finite, got 0.5"),
+    ("align_uniform", {"alpha": 0.5}, "alpha must be from 1 to 64, got 0.5"),
     ("align_uniform", {"t": -2.0}, "t must be a positive number of at most 1e5"),
     ("align_uniform", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
     ("gram", {"anchor": "all"}, "is no modality"),
