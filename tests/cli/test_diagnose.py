@@ -82,9 +82,13 @@ def test_the_same_command_overwrites_its_own_folder_and_no_other(here, capsys):
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["line"] != first["line"]
 
+    # So is another file: a checkup has nothing that it would be a pity to lose.
+    assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
+    assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
+    assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()
+    assert list(json.loads((here / "runs/diagnose/results.json").read_text())["data"]["modalities"]) == ["text"]
+
     capsys.readouterr()
-    assert main(["diagnose", "bad.npz", *QUICK]) == 2
-    assert "another --out" in capsys.readouterr().err
     (here / "mine").mkdir()
     (here / "mine/config.yaml").write_text("entries: {}\n")
     assert main(["diagnose", "bad.npz", *QUICK, "--out", "mine"]) == 2
@@ -141,6 +145,16 @@ def test_a_folder_that_was_there_stays(here):
     (here / "mine").mkdir()
     assert main(["diagnose", "missing.npz", "--out", "mine"]) == 2
     assert (here / "mine").is_dir()
+
+
+def test_the_status_says_what_was_found_only_where_it_is_asked(here):
+    good = dict(np.load("good.npz"))
+    good["text"][3] = 0.0
+    np.savez("warned.npz", **good)
+    for name, statuses in {"good": (0, 0, 0), "warned": (0, 0, 1), "bad": (0, 1, 1)}.items():
+        command = ["diagnose", f"{name}.npz", *QUICK]
+        found = main(command), main([*command, "--fail-on", "problem"]), main([*command, "--fail-on", "warning"])
+        assert found == statuses, name
 
 
 def test_the_page_stands_alone_and_escapes_names(here):

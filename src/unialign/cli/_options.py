@@ -19,7 +19,8 @@ Files: .npz, .npy, .safetensors, .parquet (needs pyarrow: pip install 'unialign[
 EmbeddingStore. A matrix (items, width) is a modality, named by its key or by its file. The arrays `ids` and `labels`
 (items,) and `present.NAME` (items,) bool are understood: items with equal ids answer each other, absent rows are left
 out. In parquet a list column is a modality and a null row an absent one. Compressed .npz and .parquet are slower to
-read. Nothing is unpickled. The exit status is 0 whatever is found, and 2 if a file cannot be read.""",
+read. Nothing is unpickled. The exit status is 0 whatever is found (1 with --fail-on), and 2 if a file cannot be read.
+Another checkup's results in --out are replaced.""",
     "demo": """example:
   unialign demo
   unialign demo --seeds 0 --out runs/quick""",
@@ -143,6 +144,11 @@ def _diagnose(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--resamples", type=int, help="bootstrap resamples (default: 1000)")
     parser.add_argument("--seed", type=int, help="seed of the sample and the bootstrap (default: 0)")
+    parser.add_argument(
+        "--fail-on",
+        choices=("problem", "warning"),
+        help="exit with 1 if something as bad as that is found, for CI (default: always 0)",
+    )
     _output(parser, "diagnose")
 
 

@@ -27,8 +27,7 @@ def run(options: Namespace) -> int:
     settings = _settings(options)
     out: Path = options.out
     new = not out.exists()
-    if claim_folder(out, "checkup") not in (None, settings):
-        raise ConfigError(f"{out} holds the checkup of other files or settings; choose another --out or delete it")
+    claim_folder(out, "checkup")  # an earlier checkup is replaced: it cost a minute and is made again as easily
     started = time.perf_counter()
     try:
         with _Progress() as progress:
@@ -51,7 +50,13 @@ def run(options: Namespace) -> int:
     say(checkup.text())
     say()
     say(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
-    return 0
+    return _status(checkup, options.fail_on)
+
+
+def _status(checkup: Checkup, fail_on: str | None) -> int:
+    """1 where something as bad as `fail_on` was found, for scripts; else 0."""
+    failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
+    return int(checkup.severity in failing)
 
 
 def _write(out: Path, settings: Mapping[str, Any], checkup: Checkup, seconds: float) -> None:
