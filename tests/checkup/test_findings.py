@@ -1,10 +1,16 @@
 """Each known fault is named, at the right modality and with the right severity, and nothing else is."""
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
+import torch
 from spaces import ITEMS, WIDTH, collapsed, healthy, rotated, shifted, shuffled, unit
 
 from unialign.checkup import diagnose
+from unialign.checkup._finding import Code
 from unialign.errors import ConfigError
 
 
@@ -159,7 +165,7 @@ def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers
         ("inf", "problem", ("image",)),
         ("nan", "problem", ("text",)),
         ("zero_rows", "problem", ("audio",)),
-        ("zero_rows", "problem", ("audio",)),
+        ("zero_rows", "warning", ("audio",)),
     ]
     nan = checkup.about("nan")[0]
     assert "3 of 400 rows (0.8 %) hold NaN (rows 3, 17, 200)" in nan.text
@@ -249,15 +255,83 @@ def test_weak_retrieval_is_said_with_chance():
 
 
 def test_one_direction_that_suffers_is_named():
+    space = healthy(("image", "text"))
+    space["text"] = unit(space["text"] + 2.0 * np.eye(WIDTH)[0])
+    checkup = checked(space)
+    (finding,) = checkup.about("uneven_retrieval")
+    assert finding.text.startswith("Retrieval suffers in one direction: text->image has R@1")
+    assert not checkup.about("retrieval")  # it does not work in every direction, then
+
+
+def test_what_follows_from_a_shift_is_one_line_under_it():
+    """The cone, the uneven directions and the hubs of a shifted modality were warnings beside the shift itself."""
     checkup = checked(shifted(by=2.0))
-    found = [f for f in checkup.about("uneven_retrieval") if "audio" in f.about]
-    assert found
-    assert all("audio->" in f.text.split(" has R@1")[0] for f in found)
+    assert serious(checkup) == [("shifted", "problem", ("audio",))]
+    assert "With it come a narrow cone" in checkup.about("shifted")[0].text
+    assert "works in one direction only" in checkup.about("shifted")[0].text
+    assert not checkup.about("retrieval") or "every direction" not in checkup.about("retrieval")[0].text
+
+
+def test_of_a_collapsed_modality_nothing_else_is_judged():
+    """It was said not to be paired, and to have no gap, next to its collapse."""
+    rng = np.random.default_rng(0)
+    for names in (("image", "text"), ("image", "text", "audio")):
+        space = healthy(names)
+        space["text"] = unit(0.02 * rng.standard_normal((ITEMS, WIDTH)) + unit(np.ones((1, WIDTH))))
+        checkup = checked(space)
+        assert serious(checkup) == [("collapsed", "problem", ("text",))]
+        assert "Pairing, gap and retrieval with it cannot be judged" in checkup.about("collapsed")[0].text
+        assert "effective rank" not in checkup.about("collapsed")[0].text
+        assert bool(checkup.about("gap")) == bool(checkup.about("pairing")) == (len(names) > 2)
+
+
+def test_zero_rows_are_absent_or_broken_until_somebody_says_which():
+    """`encode` writes zeros for absent items, which were called a problem whatever the caller knew."""
+    space = healthy()
+    space["text"][:100] = 0.0
+    (finding,) = checked(space).about("zero_rows")
+    assert finding.severity == "warning"
+    assert "absent or broken" in finding.text
+    assert "present=" in finding.advice
+    there = np.arange(ITEMS) >= 100
+    known = checked(space, present={"text": torch.from_numpy(there)})
+    assert serious(known) == []
+    assert known.numbers == checked(space | {"present.text": there}).numbers
+    broken = checked(space, present={"text": np.arange(ITEMS) >= 50})
+    assert serious(broken) == [("zero_rows", "problem", ("text",))]
+
+
+def test_ids_may_be_given_beside_the_arrays():
+    space, ids = healthy(), np.arange(ITEMS) // 2
+    assert checked(space, ids=torch.from_numpy(ids)).numbers == checked(space | {"ids": ids}).numbers
+    with pytest.raises(ConfigError, match=r"present names sound; the modalities are image, text, audio"):
+        checked(space, present={"sound": np.ones(ITEMS, bool)})
+
+
+def test_items_copied_in_every_modality_are_one_finding():
+    space = {name: np.concatenate([z, z[:40]]) for name, z in healthy().items()}
+    checkup = checked(space)
+    assert serious(checkup) == [("duplicates", "warning", ())]
+    assert "in every modality 40 of 440 rows" in checkup.about("duplicates")[0].text
+
+
+def test_uneven_lengths_are_said_only_where_they_turn_answers():
+    space = healthy(noise=0.1)
+    space["text"] *= np.random.default_rng(0).uniform(0.9, 1.1, (ITEMS, 1)).astype(np.float32)
+    assert "norms" not in {f.code for f in checked(space).findings}
+
+
+def test_the_guide_names_every_code_and_no_other():
+    guide = (Path(__file__).parents[2] / "docs/how-to/diagnose.md").read_text("utf-8")
+    table = guide[guide.index("## What to try") :]
+    named = {code for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)}
+    assert named == set(get_args(Code))
 
 
 def test_a_lone_modality_is_looked_at_and_says_what_a_second_would_tell():
     checkup = checked({"text": healthy()["text"]})
     assert serious(checkup) == []
+    assert checkup.answer.startswith("Nothing wrong in what one modality can show: 400 items in 1 modality.")
     assert checkup.about("one_modality")[0].severity == "note"
     assert checkup.about("collapse")[0].severity == "ok"
     assert checkup.summary.keys() == {"uniformity", "effective_rank"}

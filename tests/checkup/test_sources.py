@@ -226,12 +226,33 @@ def test_unequal_rows_name_both_files(tmp_path):
         checked([tmp_path / "image.npy", tmp_path / "text.npy"])
 
 
-def test_ids_in_another_order_show_that_files_are_not_paired(tmp_path):
-    np.savez(tmp_path / "a.npz", image=SPACE["image"], ids=np.arange(ITEMS))
-    np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=np.arange(ITEMS)[::-1])
+def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
+    order = np.random.default_rng(0).permutation(ITEMS)
+    present = np.arange(ITEMS) % 5 > 0
+    text = SPACE["text"].copy()
+    text[7], text[12] = text[3], np.nan
+    ids = np.array([f"item {i}" for i in range(ITEMS)])
+    np.savez(tmp_path / "a.npz", image=SPACE["image"], ids=ids, labels=np.arange(ITEMS) % 3)
+    second = {"text": text[order], "ids": ids[order], "labels": order % 3, "present.text": present[order]}
+    np.savez(tmp_path / "b.npz", **second)
+    found = checked([tmp_path / "a.npz", tmp_path / "b.npz"], sample=200)
+    plain = checked({"image": SPACE["image"], "text": text, "labels": np.arange(ITEMS) % 3, "present.text": present},
+                    sample=200)  # fmt: skip
+    numbers, expected = found.numbers, plain.numbers
+    for modality in (*numbers["modalities"].values(), *expected["modalities"].values()):
+        del modality["fingerprint"]  # of the file as it is
+    assert numbers == expected
+    assert "b.npz" in found.about("matched")[0].text
+    np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})
+    assert checked([tmp_path / "b.npz", tmp_path / "c.npz"]).about("same_rows")
+
+
+def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
+    np.savez(tmp_path / "a.npz", image=SPACE["image"], ids=np.arange(ITEMS) // 2)
+    np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=np.arange(ITEMS)[::-1] // 2)
     with pytest.raises(DataError, match=r"ids in .*a.npz and .*b.npz differ: they are the same in another order"):
         checked([tmp_path / "a.npz", tmp_path / "b.npz"])
-    np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=np.arange(ITEMS))
+    np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=np.arange(ITEMS) // 2)
     assert checked([tmp_path / "a.npz", tmp_path / "b.npz"]).severity == "ok"
 
 
@@ -256,6 +277,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, extra, error, words):
 def test_what_is_no_file_of_embeddings_is_refused_readably(tmp_path):
     (tmp_path / "empty.npz").touch()
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "junk.npz").write_bytes(b"no zip at all, and long enough")
     (tmp_path / "short.npz").write_bytes(b"PK\x03\x04 and nothing else")
     (tmp_path / "bad.safetensors").write_bytes(struct.pack("<Q", 20) + b'{"a": {"dtype": "F3')
     np.savez(tmp_path / "ids.npz", ids=np.arange(3))
@@ -263,6 +285,7 @@ def test_what_is_no_file_of_embeddings_is_refused_readably(tmp_path):
     for name, words in {
         "missing.npz": "there is no file",
         "empty.npz": "is empty",
+        "junk.npz": "junk.npz is damaged: a .npz file begins with 'PK'",
         "table.csv": "none of the kinds",
         "short.npz": "damaged",
         "bad.safetensors": "safetensors",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ from unialign._checks import check_integer, check_seed
 from unialign.checkup._finding import SEVERITIES, Finding, Severity
 from unialign.checkup._findings_rows import row_findings
 from unialign.checkup._findings_space import space_findings
-from unialign.checkup._gather import Material, Source, gather
+from unialign.checkup._gather import Material, Modality, Source, gather
 from unialign.checkup._measure import measure
 from unialign.checkup._numbers import numbers, summary
 from unialign.checkup._sample import draw, neighbours, sample_size
-from unialign.checkup._scan import scan
+from unialign.checkup._scan import Scan, scan
 from unialign.checkup._sketch import sketch
 from unialign.checkup._statistics import LEVEL, sampled, windowed
 from unialign.checkup._words import answer, issue_line, text
@@ -81,6 +81,8 @@ def diagnose(
     sources: Source | Sequence[Source],
     *,
     modalities: Sequence[str] | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
     sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -95,10 +97,12 @@ def diagnose(
     Args:
         sources: a `.npz`, `.npy`, `.safetensors` or `.parquet` file, the folder of an `EmbeddingStore`, a shipped data
             set's name, `"NAME=PATH"`, an `EmbeddingStore`, a mapping of name to (N, D) array or tensor; or several of
-            these with the same N items in the same order. Arrays called `ids`, `labels` (N,), `present.NAME` and
-            `present/NAME` (N,) bool have their meaning. Compressed archives and parquet are slower to read. Nothing
-            is unpickled.
+            these with the same N items in the same order, or with the same unique `ids` in any order. Arrays called
+            `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool have their meaning. Compressed archives
+            and parquet are slower to read. Nothing is unpickled.
         modalities: the names to look at; None: all (of a store: its default ones).
+        present: modality -> (N,) bool; a missing name means all present. Absent rows may hold anything.
+        ids: (N,) integers or texts; items with equal ids answer each other.
         sample: items to look at closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: of the bootstrap, at least 100.
         seed: of the sample and the bootstrap.
@@ -116,7 +120,7 @@ def diagnose(
     check_seed(seed)
     if modalities is not None and isinstance(modalities, str):
         raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
-    material = gather(sources, modalities=modalities)
+    material = gather(sources, modalities=modalities, present=present, ids=ids)
     rows_n = draw(material, sample_size(material, sample), seed=seed)
     rows_WL = neighbours(material, len(rows_n))
     kept_k = np.union1d(rows_n, rows_WL)
@@ -142,7 +146,7 @@ def diagnose(
     return Checkup(findings, known, totals, line, fingerprint, details)
 
 
-def _scan(material: Material, name: str, rows_n: NDArray[np.int64], on_progress: OnProgress | None) -> Any:
+def _scan(material: Material, name: str, rows_n: NDArray[np.int64], on_progress: OnProgress | None) -> Scan:
     modality = material.modalities[name]
     rows, width = modality.rows.shape
     total, done = rows * width * (8 if modality.rows.dtype.endswith("f8") else 4), 0
@@ -153,4 +157,28 @@ def _scan(material: Material, name: str, rows_n: NDArray[np.int64], on_progress:
         if on_progress is not None:
             on_progress(name, min(done, total), total)
 
-    return scan(modality, rows_n, on_bytes=on_bytes)
+    if modality.order_N is None:
+        return scan(modality, rows_n, on_bytes=on_bytes)
+    return _in_order(modality, modality.order_N, rows_n, on_bytes)
+
+
+def _in_order(
+    modality: Modality, order_N: NDArray[np.int64], rows_n: NDArray[np.int64], on_bytes: Callable[[int], None]
+) -> Scan:
+    """The scan of a file whose rows are in another order than the items."""
+    item_N = np.empty_like(order_N)
+    item_N[order_N] = np.arange(len(order_N))
+    kept_n = np.sort(order_N[rows_n])
+    own = dataclasses.replace(modality, present_N=modality.present_N[item_N])
+    found = scan(own, kept_n, on_bytes=on_bytes)
+    return dataclasses.replace(
+        found,
+        usable_N=found.usable_N[order_N],
+        norms_N=found.norms_N[order_N],
+        hashes_N=found.hashes_N[order_N],
+        broken={
+            kind: dataclasses.replace(b, first=tuple(sorted(item_N[list(b.first)].tolist())) if b.first else ())
+            for kind, b in found.broken.items()
+        },
+        sample_nD=found.sample_nD[np.searchsorted(kept_n, order_N[rows_n])],
+    )

@@ -29,6 +29,8 @@ EXPECTED = "expected .npz, .npy, .safetensors, .parquet or the folder of an Embe
 _MAX_HEADER = 1 << 26
 # A compressed array in column order cannot be read row by row: it must fit into memory.
 _MAX_COLUMN_ORDER = 1 << 30
+# How files of a kind begin, in words.
+_MAGIC = {".npz": "'PK', as a zip archive", ".npy": "'NUMPY'", ".parquet": "'PAR1'", ".safetensors": "a JSON header"}
 _SAFETENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "|b1", "I8": "|i1", "I16": "<i2",
     "I32": "<i4", "I64": "<i8", "U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
@@ -88,6 +90,8 @@ def _by_content(path: Path, file: BinaryIO, head: bytes, size: int) -> File:
         raise DataError(f"{path} is a pickle, which can run code and is never read; save the arrays with numpy.savez")
     if len(head) >= 9 and head[8:9] == b"{":
         return File(str(path), "safetensors", stem, _safetensors(path, file, size))
+    if size and path.suffix in _MAGIC:
+        raise DataError(f"{path} is damaged: a {path.suffix} file begins with {_MAGIC[path.suffix]}; write it again")
     what = "is empty" if size == 0 else "is none of the kinds that are read"
     raise DataError(f"{path} {what}; {EXPECTED}")
 

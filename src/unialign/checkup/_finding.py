@@ -9,6 +9,7 @@ from unialign.checkup._statistics import Value
 
 __all__ = [
     "SEVERITIES",
+    "Code",
     "Finding",
     "Severity",
     "counted",
@@ -21,6 +22,13 @@ __all__ = [
     "span",
 ]
 
+Code = Literal[
+    "collapse", "collapsed", "constant", "duplicates", "few_items", "gap", "hubs", "ignored", "inf", "labels",
+    "low_rank", "matched", "missing", "nan", "narrow_cone", "never_together", "norm_outliers", "norm_range",
+    "norm_scale", "norms", "not_aligned", "not_paired", "one_modality", "pairing", "random_partners", "retrieval",
+    "rows_slipped", "rows_swapped", "same_rows", "shifted", "still_columns", "undecidable", "uneven_retrieval",
+    "values", "weak_retrieval", "widths", "zero_rows",
+]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
 
@@ -37,7 +45,7 @@ class Finding:
         advice: what to try; "" where nothing need be done.
     """
 
-    code: str
+    code: Code
     severity: Severity
     about: tuple[str, ...]
     text: str

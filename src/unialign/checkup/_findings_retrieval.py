@@ -18,7 +18,7 @@ from unialign.checkup._thresholds import (
     WEAK,
 )
 
-__all__ = ["retrieval_findings"]
+__all__ = ["hubby", "retrieval_findings", "weak"]
 
 
 def retrieval_findings(measured: Measured) -> list[Finding]:
@@ -35,23 +35,24 @@ def _retrieval(measured: Measured) -> list[Finding]:
         return []
     found = []
     directions = {name: d for p in judged.values() for name, d in p.directions.items()}
-    weak = {name: d for name, d in directions.items() if _weak(d)}
-    if weak:
-        name, worst = min(weak.items(), key=lambda item: item[1].recall[1].mean)
+    feeble = {name: d for name, d in directions.items() if weak(d)}
+    if feeble:
+        name, worst = min(feeble.items(), key=lambda item: item[1].recall[1].mean)
         text = (
-            f"Retrieval is weak in {counted(len(weak), 'direction')} of {len(directions)}: {name} finds the right item "
-            f"first in {span(worst.recall[1], 'percent')} of the queries among {worst.queries:,} sampled candidates "
-            f"(chance {percent(worst.chance['recall@1'])}; within the first 10: {percent(worst.recall[10].mean)})."
+            f"Retrieval is weak in {counted(len(feeble), 'direction')} of {len(directions)}: {name} finds the right "
+            f"item first in {span(worst.recall[1], 'percent')} of the queries among {worst.queries:,} sampled "
+            f"candidates (chance {percent(worst.chance['recall@1'])}; within the first 10: "
+            f"{percent(worst.recall[10].mean)})."
         )
         advice = (
             "Check pairing and collapse first; then more or harder pairs, a larger batch, a smaller temperature "
             "(`unialign compare` tries objectives on your features)."
         )
-        about = tuple(dict.fromkeys(part for n in weak for part in n.split("->")))
+        about = tuple(dict.fromkeys(part for n in feeble for part in n.split("->")))
         found.append(Finding("weak_retrieval", "warning", about, text, advice))
     for (a, b), pair in judged.items():
         found += _uneven(a, b, pair)
-    if not weak:
+    if not found:
         low = min(directions.items(), key=lambda item: item[1].recall[1].mean)
         high = max(directions.items(), key=lambda item: item[1].recall[1].mean)
         where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
@@ -64,7 +65,8 @@ def _retrieval(measured: Measured) -> list[Finding]:
     return found
 
 
-def _weak(direction: Direction) -> bool:
+def weak(direction: Direction) -> bool:
+    """Whether it finds too little for a user."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
     return recall < GOOD_RECALL and recall < WEAK * chance
 
@@ -101,7 +103,7 @@ def _hubs(measured: Measured) -> list[Finding]:
     }
     if not judged:
         return []
-    bad = {name: d for name, d in judged.items() if _hubby(d)}
+    bad = {name: d for name, d in judged.items() if hubby(d)}
     if not bad:
         worst = max(judged.values(), key=lambda d: d.hubs.skewness)
         text = (
@@ -125,7 +127,8 @@ def _hubs(measured: Measured) -> list[Finding]:
     return [Finding("hubs", "warning", about, text, advice)]
 
 
-def _hubby(direction: Direction) -> bool:
+def hubby(direction: Direction) -> bool:
+    """Whether a few candidates answer everything."""
     hubs = direction.hubs
     dead = hubs.antihub_share >= ANTIHUBS and hubs.antihub_share > 2 * hubs.chance_antihub_share
     return hubs.skewness >= HUB_SKEWNESS or dead or hubs.largest >= HUB_SHARE * direction.queries

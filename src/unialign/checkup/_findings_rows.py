@@ -2,7 +2,18 @@
 
 from collections import Counter
 
-from unialign.checkup._finding import Finding, counted, joined_words, number, percent, rows_text, share, size
+from unialign.checkup._finding import (
+    Code,
+    Finding,
+    Severity,
+    counted,
+    joined_words,
+    number,
+    percent,
+    rows_text,
+    share,
+    size,
+)
 from unialign.checkup._gather import Material
 from unialign.checkup._measure import Measured, Single
 from unialign.checkup._thresholds import (
@@ -13,12 +24,13 @@ from unialign.checkup._thresholds import (
     NORM_RATIO,
     REPEATS,
     STILL_SHARE,
+    TURNED,
     UNEVEN_NORM,
 )
 
 __all__ = ["row_findings"]
 
-_DAMAGE = {
+_DAMAGE: dict[str, tuple[Code, str]] = {
     "nan": ("nan", "hold NaN"),
     "inf": ("inf", "hold infinity"),
     "zero": ("zero_rows", "hold only zeros and have no direction"),
@@ -30,26 +42,34 @@ def row_findings(material: Material, measured: Measured) -> list[Finding]:
     """All findings that need no pair of modalities."""
     found: list[Finding] = []
     for name, single in measured.singles.items():
-        found += _damage(name, single)
+        found += _damage(name, single, given=name in material.masked)
     if not any(f.code in ("nan", "inf", "zero_rows") for f in found):
         rows = sum(single.rows for single in measured.singles.values())
         found.append(Finding("values", "ok", (), f"All {rows:,} rows are finite and none is empty."))
     found += _presence(material, measured)
     found += _widths(measured)
+    whole = _whole_copies(measured)
+    found += whole
     for name, single in measured.singles.items():
-        found += _copies(name, single, material)
+        found += [] if whole else _copies(name, single, material)
         found += _columns(name, single)
         found += _lengths(name, single)
     found += _uneven(measured)
     if not any(f.code in ("duplicates", "constant") for f in found):
         found.append(Finding("duplicates", "ok", (), "No row is an exact copy of another item's."))
     found += _scales(measured)
+    if material.matched:
+        text = (
+            f"Rows of {joined_words(material.matched)} were in another order; they were matched by ids, and rows are "
+            "numbered as in the first file."
+        )
+        found.append(Finding("matched", "note", (), text))
     if material.ignored:
         found.append(Finding("ignored", "note", (), f"Left alone: {joined_words(material.ignored[:8])}."))
     return found
 
 
-def _damage(name: str, single: Single) -> list[Finding]:
+def _damage(name: str, single: Single, *, given: bool) -> list[Finding]:
     found = []
     total = sum(damage.count for damage in single.scan.broken.values())
     blank = single.scan.blank
@@ -58,6 +78,15 @@ def _damage(name: str, single: Single) -> list[Finding]:
             continue
         code, what = _DAMAGE[kind]
         text = f"{name}: {share(damage.count, single.rows)} {what} ({rows_text(damage.first, damage.count)})."
+        if kind == "zero" and not given:
+            rows = rows_text(damage.first, damage.count)
+            text = f"{name}: {share(damage.count, single.rows)} hold only zeros ({rows}): absent or broken."
+            advice = (
+                f"Say which with present= (in a file: a bool array present.{name}): absent rows are then left out; if "
+                "they should be there, embed them again."
+            )
+            found.append(Finding(code, "warning", (name,), text, advice))
+            continue
         if blank == total:
             advice = (
                 f"These rows are blank from end to end, as missing items often are: say so with a bool array "
@@ -128,6 +157,7 @@ def _copies(name: str, single: Single, material: Material) -> list[Finding]:
         return []
     if copies.distinct == 1:
         text = f"{name}: all {rows:,} rows are the same."
+        text += " Pairing, gap and retrieval with it cannot be judged."
         advice = "The encoder was not run, its input was constant, or one row was broadcast; embed this modality again."
         return [Finding("constant", "problem", (name,), text, advice)]
     pairs = ", ".join(f"{a:,} and {b:,}" for a, b in copies.examples)
@@ -145,6 +175,23 @@ def _copies(name: str, single: Single, material: Material) -> list[Finding]:
     if copies.repeats / rows < REPEATS:
         return [Finding("duplicates", "note", (name,), text)]
     return [Finding("duplicates", "warning", (name,), text, advice)]
+
+
+def _whole_copies(measured: Measured) -> list[Finding]:
+    """One finding where the same items are copies of each other in every modality."""
+    copies = [single.copies for single in measured.singles.values()]
+    first = copies[0]
+    if len(copies) < 2 or first.repeats == 0 or first.distinct == 1 or any(c != first for c in copies):
+        return []
+    rows = first.repeats + first.distinct
+    pairs = ", ".join(f"{a:,} and {b:,}" for a, b in first.examples)
+    text = (
+        f"Whole items are there twice: in every modality {share(first.repeats, rows)} repeat another item's (such as "
+        f"{pairs})."
+    )
+    advice = "Drop the copies, or give them equal `ids`: across splits they leak, within one they answer each other."
+    severity: Severity = "note" if first.repeats / rows < REPEATS else "warning"
+    return [Finding("duplicates", severity, (), text, advice)]
 
 
 def _columns(name: str, single: Single) -> list[Finding]:
@@ -188,12 +235,16 @@ def _uneven(measured: Measured) -> list[Finding]:
     uneven = {
         name: s.lengths
         for name, s in measured.singles.items()
-        if s.lengths is not None and s.lengths.deviation > UNEVEN_NORM * s.lengths.mean
+        if s.lengths is not None and s.lengths.deviation > UNEVEN_NORM * s.lengths.mean and s.turned >= TURNED
     }
     if not uneven:
         return []
     ranges = joined_words([f"{name} {size(x.low)} to {size(x.high)}" for name, x in uneven.items()])
-    text = f"Rows are of uneven length (middle 90 %): {ranges}."
+    most = max(measured.singles[name].turned for name in uneven)
+    text = (
+        f"Rows are of uneven length (middle 90 %): {ranges}. A dot product finds another first answer than the cosine "
+        f"for {percent(most)} of the sampled queries."
+    )
     advice = "Cosines do not see it, a dot-product index does: normalise rows before you index them."
     return [Finding("norms", "note", tuple(uneven), text, advice)]
 

@@ -1,12 +1,13 @@
 """Findings about the space: pairing, collapse, gap, retrieval, hubs. Pure functions of the numbers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from unialign.checkup._finding import Finding, Severity, joined_words, number, percent, span
 from unialign.checkup._findings_pairing import pairing_findings
-from unialign.checkup._findings_retrieval import retrieval_findings
+from unialign.checkup._findings_retrieval import hubby, retrieval_findings, weak
 from unialign.checkup._judge import Pairs, collapsed, recalls
 from unialign.checkup._measure import Measured
 from unialign.checkup._thresholds import (
@@ -28,15 +29,46 @@ __all__ = ["space_findings"]
 
 def space_findings(measured: Measured) -> list[Finding]:
     """All findings that need the sample's geometry."""
-    found = pairing_findings(measured)
-    found += _collapse(measured)
+    found = _collapse(measured)
+    found += pairing_findings(measured)
     found += _gap(measured)
     found += retrieval_findings(measured)
+    found = _folded(found, measured)
     if measured.label_map is not None:
         value, chance = measured.label_map
         text = f"Items of the same label across modalities: mAP {percent(value)}, {percent(chance)} by chance."
         found.append(Finding("labels", "note", (), text))
     return found
+
+
+def _folded(found: list[Finding], measured: Measured) -> list[Finding]:
+    """What follows from a modality that is far from the others, said as one line under it and not as faults beside."""
+    for cause in [f for f in found if f.code == "shifted"]:
+        (name,) = cause.about
+        follows = [f for f in found if f.severity == "warning" and f.code in _FOLLOWS and _about(f, name, measured)]
+        if follows:
+            words = joined_words(dict.fromkeys(_FOLLOWS[f.code] for f in follows))
+            told = replace(cause, text=f"{cause.text} With it come {words}.")
+            found = [told if f is cause else f for f in found if f not in follows]
+    return found
+
+
+def _about(finding: Finding, name: str, measured: Measured) -> bool:
+    """Whether it is all about a modality; a hub or a weak direction elsewhere has a cause of its own."""
+    if finding.code == "narrow_cone":
+        return finding.about == (name,)
+    if finding.code == "uneven_retrieval":
+        return name in finding.about
+    bad = weak if finding.code == "weak_retrieval" else hubby
+    return all(name in pair for pair, p in measured.pairs.items() if any(bad(d) for d in p.directions.values()))
+
+
+_FOLLOWS = {
+    "narrow_cone": "a narrow cone",
+    "uneven_retrieval": "retrieval that works in one direction only",
+    "weak_retrieval": "weak retrieval",
+    "hubs": "hubs",
+}
 
 
 # --- collapse ----------------------------------------------------------------------------------------------------
@@ -52,11 +84,10 @@ def _collapse(measured: Measured) -> list[Finding]:
         if cosine.mean >= CONE:
             deep = cosine.mean >= COLLAPSED
             what = "has collapsed" if deep and not works else "lies in a narrow cone"
-            text = (
-                f"{name} {what}: two random rows have a mean cosine of {span(cosine)}; its effective rank is "
-                f"{number(single.rank)} of {single.possible_rank:,}."
-            )
+            text = f"{name} {what}: two random rows have a mean cosine of {span(cosine)}."
             text += f" Ranks still work (R@1 {percent(min(reached))} or more)." if works else _suffering(measured, name)
+            if deep and not works:
+                text += " Pairing, gap and retrieval with it cannot be judged."
             advice = (
                 f"A cosine of {number(cosine.mean)} means nothing here, judge cosines against that value; subtracting "
                 "the mean of the training rows often helps at once, a uniformity term in training "
@@ -72,8 +103,8 @@ def _collapse(measured: Measured) -> list[Finding]:
             found.append(Finding("collapsed" if deep else "narrow_cone", severity, (name,), text, advice))
         elif single.rank < FLAT_RANK or single.rank < FLAT_SHARE * single.possible_rank:
             text = (
-                f"{name} is nearly flat: {number(single.rank)} directions (effective rank) of {single.possible_rank:,} "
-                "hold its variance."
+                f"{name} is nearly flat: {number(single.rank)} directions of {single.possible_rank:,} hold its "
+                "variance (effective rank of the centred rows)."
             )
             advice = (
                 "Few directions tell few items apart: more varied training pairs, a smaller weight decay or a "
@@ -137,9 +168,8 @@ def _gap(measured: Measured) -> list[Finding]:
         found.append(_gap_finding(tuple(dict.fromkeys(n for pair in wide for n in pair)), wide, None))
     if not found:
         largest = max(judged.values(), key=lambda p: p.gap.mean)
-        text = (
-            f"No gap between modalities: their means are at most {span(largest.gap)} apart (debiased; 2 is opposite)."
-        )
+        which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
+        text = f"No gap between {which}: their means are at most {span(largest.gap)} apart (debiased; 2 is opposite)."
         found.append(Finding("gap", "ok", (), text))
     return found
 

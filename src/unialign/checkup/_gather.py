@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unialign._checks import has_surrogate
 from unialign._files import checked_path
 from unialign.checkup._files import open_file, store_file
-from unialign.checkup._rows import Rows
+from unialign.checkup._rows import MatchedRows, Rows
 from unialign.checkup._types import Entry, File
 from unialign.data import EmbeddingStore, load, names
 from unialign.errors import ConfigError, DataError, ShapeError
@@ -26,6 +26,8 @@ Source = str | os.PathLike[str] | EmbeddingStore | Mapping[str, Any]
 # Keys that say where the rows are and not what they are.
 _MASKS = ("present.", "present/")
 _ROWS = ("ids", "labels")
+# What messages call masks and ids that were not in a source.
+_ARGUMENTS = "the arguments"
 # Keys of a matrix that name nothing: the file's name says more.
 _NAMELESS = frozenset(
     {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
@@ -34,13 +36,17 @@ _NAMELESS = frozenset(
 
 @dataclass(frozen=True)
 class Modality:
-    """One named matrix: its rows, which of them exist, and where it came from."""
+    """One named matrix: its rows, which of them exist, and where it came from.
+
+    `order_N` says where in the file each item's row is, where ids put a file into another order; else None.
+    """
 
     rows: Rows
     present_N: NDArray[np.bool_]
     label: str
     key: str
     kind: str
+    order_N: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Material:
         labels_N: class codes, -1 for none; None where none were given.
         kinds: the kinds of source, each once.
         ignored: what was left alone, in words.
+        masked: modalities whose presence is given.
+        matched: files whose rows were put into the order of the first one's ids.
         name: what the data is called.
     """
 
@@ -64,15 +72,24 @@ class Material:
     kinds: tuple[str, ...]
     ignored: tuple[str, ...]
     name: str
+    masked: frozenset[str] = frozenset()
+    matched: tuple[str, ...] = ()
 
 
-def gather(sources: Source | Sequence[Source], *, modalities: Sequence[str] | None = None) -> Material:
+def gather(
+    sources: Source | Sequence[Source],
+    *,
+    modalities: Sequence[str] | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+) -> Material:
     """Open the sources and pair them.
 
     Args:
         sources: a path, `"NAME=PATH"`, a shipped data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
             array, in which `ids`, `labels`, `present.NAME` and `present/NAME` have their meaning; or several of them.
         modalities: the names to examine; None: all matrices (of a store: its default ones).
+        present, ids: masks (N,) of modalities, and (N,) ids, beside those in the sources.
 
     Raises:
         DataError: a source cannot be read or holds no matrix, or sources do not pair.
@@ -96,22 +113,70 @@ def gather(sources: Source | Sequence[Source], *, modalities: Sequence[str] | No
                 f"has {items:,}; row i of every modality must be the same item: bring them into one order and length, "
                 f"and mark what is missing with a bool array present.{name}"
             )
-    masks = _masks(files, matrices, items)
+    orders = _orders(files, items)
+    files += _given(present, ids, matrices)
+    masks = _masks(files, matrices, items, orders)
     if modalities is None:
         ignored += _masks_of_nothing(files, matrices)
     found = {
-        name: Modality(entry.rows(), masks.get(name, np.ones(items, np.bool_)), file.label, entry.key, file.kind)
+        name: _modality(file, entry, masks.get(name, np.ones(items, np.bool_)), orders.get(id(file)))
         for name, (file, entry) in matrices.items()
     }
     return Material(
         modalities=found,
         items=items,
-        ids_N=_per_item(files, "ids", items),
-        labels_N=_per_item(files, "labels", items),
-        kinds=tuple(dict.fromkeys(file.kind for _, file in files)),
+        ids_N=_per_item(files, "ids", items, orders),
+        labels_N=_per_item(files, "labels", items, orders),
+        kinds=tuple(dict.fromkeys(file.kind for _, file in files if file.label != _ARGUMENTS)),
         ignored=tuple(ignored),
-        name=", ".join(dict.fromkeys(file.stem for _, file in files)),
+        name=", ".join(dict.fromkeys(file.stem for _, file in files if file.label != _ARGUMENTS)),
+        masked=frozenset(masks),
+        matched=tuple(file.label for _, file in files if id(file) in orders),
     )
+
+
+def _modality(file: File, entry: Entry, present_N: NDArray[np.bool_], order_N: NDArray[np.int64] | None) -> Modality:
+    rows = entry.rows() if order_N is None else MatchedRows(entry.rows(), order_N)
+    return Modality(rows, present_N, file.label, entry.key, file.kind, order_N)
+
+
+def _given(
+    present: Mapping[str, Any] | None, ids: Any, matrices: Mapping[str, tuple[File, Entry]]
+) -> list[tuple[str | None, File]]:
+    """Masks and ids that the caller gave, as one more file."""
+    if present is not None and not isinstance(present, Mapping):
+        raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
+    unknown = [str(name) for name in present or {} if name not in matrices]
+    if unknown:
+        raise ConfigError(f"present names {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
+    entries = {f"{_MASKS[0]}{name}": value for name, value in (present or {}).items()}
+    if ids is not None:
+        entries["ids"] = ids
+    if not entries:
+        return []
+    return [(None, File(_ARGUMENTS, "memory", "", {key: _in_memory(key, value) for key, value in entries.items()}))]
+
+
+def _orders(files: Sequence[tuple[str | None, File]], items: int) -> dict[int, NDArray[np.int64]]:
+    """`id` of a file -> (N,) places in it of the first file's ids, where it has the same unique ones elsewhere."""
+    orders: dict[int, NDArray[np.int64]] = {}
+    first: NDArray[Any] | None = None
+    for _, file in files:
+        entry = file.entries.get("ids")
+        if entry is None or entry.shape != (items,) or entry.dtype in ("", "object"):
+            continue
+        values = entry.load()
+        if first is None:
+            first, place_N = values, np.argsort(values, kind="stable")
+            if len(np.unique(first)) < items:
+                return {}
+        elif first.dtype.kind == values.dtype.kind and not np.array_equal(first, values):
+            own_N = np.argsort(values, kind="stable")
+            if np.array_equal(first[place_N], values[own_N]):
+                order_N = np.empty(items, np.int64)
+                order_N[place_N] = own_N
+                orders[id(file)] = order_N
+    return orders
 
 
 def _open(source: Source) -> tuple[str | None, File]:
@@ -218,7 +283,10 @@ def _check(name: str, file: File, entry: Entry) -> None:
 
 
 def _masks(
-    files: Sequence[tuple[str | None, File]], matrices: Mapping[str, tuple[File, Entry]], items: int
+    files: Sequence[tuple[str | None, File]],
+    matrices: Mapping[str, tuple[File, Entry]],
+    items: int,
+    orders: Mapping[int, NDArray[np.int64]],
 ) -> dict[str, NDArray[np.bool_]]:
     masks: dict[str, NDArray[np.bool_]] = {}
     for given, file in files:
@@ -235,7 +303,7 @@ def _masks(
                 raise ShapeError(
                     f"{_place(file, entry)} is {entry.dtype} of shape {entry.shape}; expected bool of shape ({items},)"
                 )
-            masks[name] = masks.get(name, True) & np.asarray(entry.load(), dtype=np.bool_)
+            masks[name] = masks.get(name, True) & np.asarray(_loaded(file, entry, orders), dtype=np.bool_)
             if not masks[name].any():
                 raise DataError(f"{_place(file, entry)} says that {name!r} has no row at all; leave it out")
     return masks
@@ -254,7 +322,15 @@ def _masks_of_nothing(
     ]
 
 
-def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) -> NDArray[np.int64] | None:
+def _loaded(file: File, entry: Entry, orders: Mapping[int, NDArray[np.int64]]) -> NDArray[Any]:
+    """An array of one value an item, in the order of the items."""
+    order_N = orders.get(id(file))
+    return entry.load() if order_N is None else entry.load()[order_N]
+
+
+def _per_item(
+    files: Sequence[tuple[str | None, File]], key: str, items: int, orders: Mapping[int, NDArray[np.int64]]
+) -> NDArray[np.int64] | None:
     """Codes of `ids` or `labels`; several files must agree."""
     found: tuple[File, NDArray[Any]] | None = None
     for _, file in files:
@@ -265,14 +341,14 @@ def _per_item(files: Sequence[tuple[str | None, File]], key: str, items: int) ->
         if entry.shape != (items,) or entry.dtype in ("", "object") or np.dtype(entry.dtype).kind not in "iuUS":
             what = entry.skipped or f"{entry.dtype} of shape {entry.shape}"
             raise ShapeError(f"{place} is {what}; expected integers or text, ({items},)")
-        values = entry.load()
+        values = _loaded(file, entry, orders)
         if found is None:
             found = (file, values)
         elif not np.array_equal(found[1], values):
             same = np.array_equal(np.sort(found[1]), np.sort(values)) if found[1].dtype == values.dtype else False
             raise DataError(
                 f"{key} in {found[0].label} and {file.label} differ"
-                + (": they are the same in another order, so the rows are not paired; sort both files by them" if same
+                + (": they are the same in another order, and not each one once; sort both files by them" if same
                    else "; row i of every file must be the same item")
             )  # fmt: skip
     if found is None:

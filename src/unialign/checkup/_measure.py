@@ -31,6 +31,7 @@ __all__ = ["Lengths", "Measured", "Single", "measure"]
 # Most items for what costs (modalities x items) squared.
 _CONFLICT_CELLS = 2**24
 _LABELLED = 1024
+_TURNED = 512
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Single:
         cosine: mean cosine of two different rows; None with fewer than two in the sample.
         rank, possible_rank: effective rank, and the most that the sample allows.
         uniformity: log mean exp(-2 |x - y|^2).
+        turned: share of queries whose first answer among these rows is another one by dot product than by cosine.
         looked: rows in the sample.
     """
 
@@ -78,6 +80,7 @@ class Single:
     rank: float
     possible_rank: int
     uniformity: float
+    turned: float
     looked: int
 
 
@@ -156,8 +159,23 @@ def _single(material: Material, name: str, scan: Scan, sample: Sample) -> Single
         rank=float(effective_rank(z_nD)) if spread else math.nan,
         possible_rank=min(modality.rows.shape[1], len(z_nD) - 1),
         uniformity=_uniformity(z_nD) if spread else math.nan,
+        turned=_turned(sample, name, scan),
         looked=len(z_nD),
     )
+
+
+def _turned(sample: Sample, name: str, scan: Scan) -> float:
+    """How often raw dot products find another first answer than cosines do, asked by the next modality of its width."""
+    near = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
+    query = near[0] if near else name
+    rows = sample.both(query, name)[:_TURNED]
+    if len(rows) < 2:
+        return 0.0
+    cosine_nn = sample.z[query][rows] @ sample.z[name][rows].mT
+    if query == name:
+        cosine_nn.fill_diagonal_(-torch.inf)
+    length_n = torch.from_numpy(scan.norms_N[sample.rows_n[rows.numpy()]].astype(np.float64))
+    return float((cosine_nn.argmax(1) != (cosine_nn * length_n).argmax(1)).double().mean())
 
 
 def _lengths(scan: Scan) -> Lengths | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unialign._files import open_regular
 from unialign.errors import DataError
 
-__all__ = ["ArrayRows", "Block", "FileRows", "Rows", "StreamRows", "working"]
+__all__ = ["ArrayRows", "Block", "FileRows", "MatchedRows", "Rows", "StreamRows", "working"]
 
 Array = NDArray[Any]
 
@@ -142,6 +142,21 @@ class ArrayRows:
 
     def take(self, rows_n: Sequence[int]) -> Array:
         return working(self.array_ND[np.asarray(rows_n, dtype=np.int64)].copy(), self.dtype)
+
+
+class MatchedRows:
+    """Rows that are read in the order of their file and picked by item: item i is row `order_N[i]`."""
+
+    def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
+        self.rows, self.order_N = rows, order_N
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def chunks(self) -> Iterator[Array]:
+        return self.rows.chunks()
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        own_n, back_n = np.unique(self.order_N[np.asarray(rows_n, dtype=np.int64)], return_inverse=True)
+        return self.rows.take(own_n.tolist())[back_n.reshape(-1)]
 
 
 def working(raw: Array, dtype: str) -> Array:

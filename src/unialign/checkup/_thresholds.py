@@ -51,6 +51,8 @@ REPEATS = 0.01
 EVEN_NORM = 1e-3
 # From here on lengths say something that a cosine does not see and a dot product does.
 UNEVEN_NORM = 0.05
+# Share of first answers that a dot product turns against a cosine, from which on uneven lengths matter.
+TURNED = 0.02
 # Ratio of the modalities' median lengths from which a dot product would be ruled by the longest.
 NORM_RATIO = 2.0
 # A row this much longer or shorter than the median is an outlier.

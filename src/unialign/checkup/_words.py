@@ -20,7 +20,8 @@ def answer(findings: Sequence[Finding], numbers: Mapping[str, Any]) -> str:
     count = Counter(finding.severity for finding in findings)
     if not count["problem"] and not count["warning"]:
         notes = f" {counted(count['note'], 'note')} below." if count["note"] else ""
-        return f"Nothing wrong with these embeddings: {what}.{notes}"
+        where = "with these embeddings" if len(numbers["modalities"]) > 1 else "in what one modality can show"
+        return f"Nothing wrong {where}: {what}.{notes}"
     parts = [counted(count[s], s) for s in ("problem", "warning") if count[s]]
     serious = [f for f in findings if f.severity == ("problem" if count["problem"] else "warning")]
     names = joined_words(dict.fromkeys(_spoken(f) for f in serious))
