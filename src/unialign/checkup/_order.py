@@ -1,6 +1,7 @@
 """Does the pairing hold from the first row to the last? Blocks of wrong rows, scattered ones, files that slip by a row.
 
-Shapes: `n` items that both have, `D` width, `o` offsets, `B` bins, `G` settings tried, `W` windows, `L` rows of one.
+Shapes: `n` items that both have, `D` width, `o` offsets, `t` rows of a tile, `B` bins, `G` settings tried, `W` windows,
+`L` rows of one.
 """
 
 import math
@@ -27,6 +28,8 @@ def _below(x: Array) -> Array:
 WINDOW, _FARTHEST = 32, 3
 # Random partners of each item that its true one is compared with.
 _OFFSETS = 64
+# Rows whose similarities are held at a time.
+_TILE = 1024
 # Fewer items show nothing but luck.
 _LEAST = 100
 # Bins of closeness in standard normal units: the last one is open, for a good space lies far beyond it.
@@ -104,11 +107,13 @@ def closeness(x_nD: Tensor, y_nD: Tensor, class_n: Array, *, seed: int) -> Array
     n = len(x_nD)
     x_nD, y_nD = x_nD - x_nD.mean(0), y_nD - y_nD.mean(0)
     true_n = (x_nD * y_nD).sum(1).numpy()
-    rng = np.random.default_rng(seed)
+    offset_o = np.random.default_rng(seed).permutation(np.arange(1, n))[:_OFFSETS]
     others = []
-    for offset in rng.permutation(np.arange(1, n))[:_OFFSETS].tolist():
-        value_n = (x_nD * y_nD.roll(offset, 0)).sum(1).numpy()
-        others.append(value_n[class_n != np.roll(class_n, offset)])
+    for start in range(0, n, _TILE):
+        row_t = np.arange(start, min(n, start + _TILE))
+        partner_to = (row_t[:, None] + offset_o) % n
+        value_to = np.take_along_axis((x_nD[start : start + _TILE] @ y_nD.mT).numpy(), partner_to, axis=1)
+        others.append(value_to[class_n[row_t][:, None] != class_n[partner_to]])
     other = np.sort(np.concatenate(others))
     if not len(other):
         return np.full(n, np.nan)
