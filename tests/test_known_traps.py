@@ -1,7 +1,7 @@
 """Mistakes seen in other toolkits of this field, each with the assertion that would have caught it.
 
-Two of the seventeen have a part that belongs to losses still to come, over several processes and in tiles: gradients that
-are off by the world size, and tiles that save no memory. What can be shown of them without either is tested here.
+Two of the seventeen have a part that belongs to losses still to come, over several processes and in tiles: gradients
+that are off by the world size, and tiles that save no memory. What can be shown of them without either is tested here.
 """
 
 import ast
