@@ -18,7 +18,6 @@ __all__ = [
     "between",
     "directed",
     "failed_sections",
-    "known",
     "mean_of",
     "metric_lines",
     "metric_tiles",

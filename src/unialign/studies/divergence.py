@@ -15,10 +15,10 @@ from unialign.losses import label as objective_label
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, sheet
 from unialign.studies._estimates import rank_correlation, seed_interval
-from unialign.studies._figures import chosen_table, label, looks, runs_of, sound
+from unialign.studies._figures import chosen_table, known, label, looks, runs_of, sound
 from unialign.studies._grids import ANCHORS, OBJECTIVE_TRIALS, base
 from unialign.studies._plan import Arm, Look, Options, Plan, Study
-from unialign.studies._sweeps import between, failed_sections, known
+from unialign.studies._sweeps import between, failed_sections
 
 __all__ = ["STUDY"]
 
