@@ -11,8 +11,8 @@ from torch import Tensor
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.functional import alignment, centroids, gram_volume, reference, uniformity
-from unialign.functional._kernels import arccos_squared, log_kernel
 from unialign.functional._volume import cross_volumes, determinant_and_adjugate, safe_sqrt
+from unialign.kernels._profile import arccos_squared, log_kernel
 
 KERNELS = ["clip", "gaussian", "wang_isola", "geodesic"]
 SEEDS = st.integers(0, 2**31 - 1)

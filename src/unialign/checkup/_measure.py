@@ -23,7 +23,7 @@ from unialign.checkup._similarity import shared_structure
 from unialign.checkup._statistics import Sample, Value, estimate
 from unialign.checkup._thresholds import ALIKE, COLLAPSED, OUTLIER, STRUCTURE_P, UNPAIRED
 from unialign.diagnostics import conflict_over_anchors, effective_rank
-from unialign.functional._kernels import log_kernel
+from unialign.kernels._profile import log_kernel
 from unialign.metrics import retrieval
 
 __all__ = ["Lengths", "Measured", "Single", "measure"]

@@ -24,7 +24,7 @@ from unialign.evaluation._statistics import (
     Statistic,
     resample,
 )
-from unialign.functional._kernels import log_kernel
+from unialign.kernels._profile import log_kernel
 from unialign.metrics import (
     Interval,
     RetrievalResult,

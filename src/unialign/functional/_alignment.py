@@ -14,7 +14,8 @@ from unialign._checks import check_choice, check_number
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import arccos_squared, distance_power
+from unialign.functional._kernels import distance_power
+from unialign.kernels._profile import arccos_squared
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 

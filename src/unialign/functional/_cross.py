@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unialign.functional._contrast import contrast_keys, row_log_partitions
-from unialign.functional._kernels import Kernel, log_kernel
+from unialign.kernels._profile import Kernel, log_kernel
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
 

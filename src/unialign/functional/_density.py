@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unialign.functional._kernels import log_kernel
+from unialign.kernels._profile import log_kernel
 
 __all__ = ["SelfPairs", "log_densities", "log_mean_exp", "mean_neighbours", "median_bandwidth_of"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
 from unialign.embeddings import Batch, make_batch
-from unialign.functional._kernels import Kernel, log_kernel
+from unialign.kernels._profile import Kernel, log_kernel
 
 __all__ = [
     "Reduction",

@@ -13,9 +13,10 @@ from unialign.embeddings import Batch
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._cross import cross_log_partition
-from unialign.functional._kernels import Kernel, matched_alignment_scale
+from unialign.functional._kernels import matched_alignment_scale
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
+from unialign.kernels._profile import Kernel
 from unialign.losses._objective import Objective, Term, mean_terms
 from unialign.losses._pairs import modality_pairs
 from unialign.losses._presets import PRESETS

@@ -1,0 +1,1 @@
+"""Many processes: one batch that lies on all of them."""
