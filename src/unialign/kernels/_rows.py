@@ -1,0 +1,124 @@
+"""Row by row: the two sums over all columns that uniformity and InfoNCE are made of, as tiles of torch operations.
+
+With s_ik = scale <x_i, y_k> over the columns k that row i may see:
+
+    log_sums   r_i = log sum_k exp(s_ik)
+    pull       p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
+
+Row i's own column is `places_R[i]`; it is seen only if `own` is "kept". Columns with the row's code are never seen, but
+for the own one. A row that sees nothing has r = -inf, and pulls nothing. Each row is one process's business alone: no
+two write to one place, so that the result does not depend on who comes first.
+
+Shapes: `R` rows, `N` columns, `D` width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unialign.kernels._tiles import row_tiles
+
+__all__ = ["Own", "Table", "log_sums", "pull"]
+
+Own = Literal["kept", "left_out"]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows against columns, and who sees whom.
+
+    Attributes:
+        x_RD, y_ND: rows and columns, of one floating dtype.
+        scale: factor of the inner products.
+        places_R: int64, the own column of each row, rising.
+        codes_R, codes_N: int32, equal for equal ids; None: all ids differ.
+        own: whether a row sees its own column.
+    """
+
+    x_RD: Tensor
+    y_ND: Tensor
+    scale: float
+    places_R: Tensor
+    codes_R: Tensor | None
+    codes_N: Tensor | None
+    own: Own
+
+
+def log_sums(table: Table, *, compiled: bool = False) -> Tensor:
+    """(R,) r, in the rows' dtype (float32 of half precision)."""
+    sums = _compiled(_log_sums_of_tile) if compiled else _log_sums_of_tile
+    parts = [sums(_logits(table, tile), *_hidden(table, tile)) for tile in row_tiles(len(table.x_RD), len(table.y_ND))]
+    return torch.cat(parts) if parts else _wide(table.x_RD).new_zeros(0)
+
+
+def pull(
+    table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(R, D) p, and (R,) sum_k W_ik s_ik with W the bracket of the formula: the slope by log scale."""
+    weigh = _compiled(_weights_of_tile) if compiled else _weights_of_tile
+    # exp(s - inf) = 0: what sees nothing, or is seen by nobody, has no part.
+    r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
+    y_ND = _wide(table.y_ND)
+    p_RD = y_ND.new_empty(len(table.x_RD), y_ND.shape[1])
+    slope_R = y_ND.new_empty(len(table.x_RD))
+    for tile in row_tiles(len(table.x_RD), len(table.y_ND)):
+        weight_tN, slope_R[tile] = weigh(_logits(table, tile), *_hidden(table, tile), r_R[tile], g_R[tile], c_N, h_N)
+        torch.mm(weight_tN, y_ND, out=p_RD[tile])
+    return p_RD.mul_(table.scale), slope_R
+
+
+def _logits(table: Table, tile: slice) -> Tensor:
+    return _wide(table.x_RD[tile]) * table.scale @ _wide(table.y_ND).mT
+
+
+def _hidden(table: Table, tile: slice) -> tuple[Tensor, Tensor | None, Tensor | None, bool]:
+    codes_t = None if table.codes_R is None else table.codes_R[tile]
+    return table.places_R[tile], codes_t, table.codes_N, table.own == "kept"
+
+
+def _mask(s_tN: Tensor, places_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, own_kept: bool) -> Tensor:
+    own_tN = places_t[:, None] == torch.arange(s_tN.shape[1], device=s_tN.device)
+    if codes_t is None or codes_N is None:
+        return s_tN if own_kept else s_tN.masked_fill(own_tN, -torch.inf)
+    same_tN = codes_t[:, None] == codes_N
+    return s_tN.masked_fill(same_tN & ~own_tN if own_kept else same_tN | own_tN, -torch.inf)
+
+
+def _log_sums_of_tile(
+    s_tN: Tensor, places_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, own_kept: bool
+) -> Tensor:
+    return torch.logsumexp(_mask(s_tN, places_t, codes_t, codes_N, own_kept), 1)
+
+
+def _weights_of_tile(
+    s_tN: Tensor,
+    places_t: Tensor,
+    codes_t: Tensor | None,
+    codes_N: Tensor | None,
+    own_kept: bool,
+    r_t: Tensor,
+    g_t: Tensor,
+    c_N: Tensor,
+    h_N: Tensor,
+) -> tuple[Tensor, Tensor]:
+    masked_tN = _mask(s_tN, places_t, codes_t, codes_N, own_kept)
+    weight_tN = g_t[:, None] * torch.exp(masked_tN - r_t[:, None]) + h_N * torch.exp(masked_tN - c_N)
+    # A hidden logit is finite here, and its weight 0.
+    return weight_tN, (weight_tN * s_tN).sum(1)
+
+
+_cache: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Compiled once a process: half a minute on the first call, then milliseconds.
+    if function not in _cache:
+        _cache[function] = torch.compile(function, dynamic=True)
+    return _cache[function]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
