@@ -4,13 +4,14 @@ Shapes: `M` modalities, `B` items, `D` width of the shared space.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._unit_rows import largest_entries, unit_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = [
@@ -86,9 +87,11 @@ def make_batch(
     items = first.shape[0]
     dtype = torch.float64 if any(z.dtype == torch.float64 for z in embeddings.values()) else torch.float32
     present_MB = _presence(names, items, present, first.device)
-    raw_MBD = torch.stack([z.to(dtype) for z in embeddings.values()])
+    raw = tuple(embeddings.values())
+    largest_MB = largest_entries(raw, dtype)
+    _check_rows(raw, largest_MB, present_MB, names)
     ids_B = None if ids is None else row_integers(ids, "ids", items).to(first.device)
-    return Batch(names, _unit_rows(raw_MBD, present_MB, names), present_MB, ids_B)
+    return Batch(names, unit_rows(raw, largest_MB, present_MB if present else None), present_MB, ids_B)
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
@@ -165,11 +168,16 @@ def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     Denormal float16 and bfloat16 entries are fine: the batch holds them in float32.
     """
     largest = x.detach().abs().amax(-1)
+    return largest, _has_direction(largest)
+
+
+def _has_direction(largest: Tensor) -> Tensor:
+    """Whether rows with these largest entries have a direction."""
     # One comparison catches NaN, infinity and rows so short that denormal numbers have rounded their direction away.
     # It also keeps the gradient, which grows like 1 / norm, inside the dtype's range.
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = torch.promote_types(largest.dtype, torch.float32)
     limits = torch.finfo(dtype)
-    return largest, (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
+    return (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
 
 
 @dataclass(frozen=True)
@@ -260,19 +268,16 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
     return present_MB
 
 
-def _unit_rows(raw_MBD: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> Tensor:
-    # Absent rows become a constant before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
-    filled_MBD = torch.where(present_MB[..., None], raw_MBD, raw_MBD.new_zeros(()))
-    largest_MB, usable_MB = usable_rows(filled_MBD)
-    bad = first_bad_row(raw_MBD, present_MB & ~usable_MB)
-    if bad is not None:
-        name = names[bad.index[0]]
-        raise NonFiniteError(
-            f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-            f"or drop them. If they are marked, fill them with 0 before your encoder: NaN inputs make NaN weights"
-        )
-    # Dividing by the largest entry first keeps the norm of huge and tiny rows finite; the quotient's direction, and so
-    # the gradient, does not depend on that constant.
-    scaled_MBD = filled_MBD / torch.where(usable_MB, largest_MB, 1.0)[..., None]
-    norm_MB = torch.linalg.vector_norm(scaled_MBD, dim=-1, keepdim=True)
-    return scaled_MBD / torch.where(present_MB[..., None], norm_MB, 1.0)
+def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> None:
+    bad_MB = present_MB & ~_has_direction(largest_MB)
+    if not bool(bad_MB.any()):
+        return
+    m = int(bad_MB.any(1).nonzero()[0])
+    bad = first_bad_row(raw[m].to(largest_MB.dtype), bad_MB[m])
+    assert bad is not None
+    bad = replace(bad, others=int(bad_MB.sum()) - 1)
+    name = names[m]
+    raise NonFiniteError(
+        f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
+        f"or drop them. If they are marked, fill them with 0 before your encoder: NaN inputs make NaN weights"
+    )

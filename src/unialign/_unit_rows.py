@@ -1,0 +1,125 @@
+"""Rows to unit length, with one allocation of the size of the result and only the result kept for the gradient.
+
+Shapes: `M` modalities, `B` rows, `D` width.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["largest_entries", "unit_rows"]
+
+# Entries of a piece of rows: 1 MiB of float32 stays in a core's cache, and is all that the arithmetic needs beside its
+# result.
+_PIECE = 2**18
+
+
+def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Largest absolute entry of each row of M tensors (B, D): (M, B), detached; NaN where a row holds one."""
+    first = raw[0]
+    result_MB = torch.empty(len(raw), first.shape[0], dtype=dtype, device=first.device)
+    with torch.no_grad():
+        for x_BD, largest_B in zip(raw, result_MB, strict=True):
+            for rows in _pieces(x_BD):
+                largest_B[rows] = torch.linalg.vector_norm(x_BD[rows].to(dtype), torch.inf, dim=-1)
+    return result_MB
+
+
+def unit_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
+    """z = x / |x| of each row of M tensors (B, D): (M, B, D) in the dtype of `largest_MB`.
+
+    Its gradient is (g - z <z, g>) / |x|, which needs z and |x| but not x. It can be differentiated again.
+
+    Args:
+        largest_MB: what `largest_entries` gave; rows that are present must have a direction.
+        present_MB: rows where it is False become exactly 0 whatever they hold, and pass no gradient. None: all are.
+    """
+    if present_MB is not None:
+        # Absent rows may hold NaN: no derivative may divide by it.
+        largest_MB = largest_MB.masked_fill(~present_MB, 1)
+    z_MBD, _ = _UnitRows.apply(largest_MB, present_MB, *raw)  # type: ignore[no-untyped-call]
+    result: Tensor = z_MBD
+    return result
+
+
+class _UnitRows(torch.autograd.Function):
+    """Two outputs: z, and s = |x| / (largest entry of x), through which a second derivative reaches the norm.
+
+    Dividing by the largest entry first keeps the norm of huge and tiny rows finite. z does not depend on that number,
+    and |x| = s times it, so that it may count as a constant in every derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, largest_MB: Tensor, present_MB: Tensor | None, *raw: Tensor) -> tuple[Tensor, Tensor]:
+        items, width = raw[0].shape
+        z_MBD = largest_MB.new_empty(len(raw), items, width)
+        s_MB = torch.empty_like(largest_MB)
+        for m, x_BD in enumerate(raw):
+            for rows in _pieces(x_BD):
+                z_bD, x_bD = z_MBD[m, rows], x_BD[rows].to(z_MBD.dtype)
+                torch.div(x_bD, largest_MB[m, rows, None], out=z_bD)
+                if present_MB is not None:
+                    # Overwritten, not multiplied by 0: absent rows may hold NaN.
+                    z_bD.masked_fill_(~present_MB[m, rows, None], 0)
+                s_b1 = torch.linalg.vector_norm(z_bD, dim=-1, keepdim=True)
+                if present_MB is not None:
+                    s_b1.masked_fill_(~present_MB[m, rows, None], 1)
+                s_MB[m, rows] = s_b1[:, 0]
+                z_bD /= s_b1
+        ctx.set_materialize_grads(False)
+        ctx.dtypes = [x_BD.dtype for x_BD in raw]
+        ctx.save_for_backward(z_MBD, s_MB, largest_MB, present_MB)
+        return z_MBD, s_MB
+
+    @staticmethod
+    def backward(ctx: Any, g_MBD: Tensor | None, h_MB: Tensor | None) -> tuple[Tensor | None, ...]:
+        z_MBD, s_MB, largest_MB, present_MB = ctx.saved_tensors
+        gradients: list[Tensor | None] = []
+        for m, (dtype, needed) in enumerate(zip(ctx.dtypes, ctx.needs_input_grad[2:], strict=True)):
+            if not needed or (g_MBD is None and h_MB is None):
+                gradients.append(None)
+                continue
+
+            def pulled(rows: slice, m: int = m) -> Tensor:
+                return _pull(
+                    None if g_MBD is None else g_MBD[m, rows],
+                    None if h_MB is None else h_MB[m, rows],
+                    z_MBD[m, rows],
+                    s_MB[m, rows],
+                    largest_MB[m, rows],
+                    None if present_MB is None else present_MB[m, rows],
+                )
+
+            if torch.is_grad_enabled():
+                # To be differentiated again: whole, so that the graph is small.
+                gradients.append(pulled(slice(None)).to(dtype))
+                continue
+            gradient_BD = torch.empty(z_MBD.shape[1:], dtype=dtype, device=z_MBD.device)
+            for rows in _pieces(gradient_BD):
+                gradient_BD[rows] = pulled(rows)
+            gradients.append(gradient_BD)
+        return None, None, *gradients
+
+
+def _pull(
+    g_bD: Tensor | None, h_b: Tensor | None, z_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
+) -> Tensor:
+    """((g - z <z, g>) / s + z h) / largest: the gradient by x of <g, z> + h s."""
+    result_bD = None
+    if g_bD is not None:
+        result_bD = torch.addcmul(g_bD, z_bD, (z_bD * g_bD).sum(-1, keepdim=True), value=-1) / s_b[:, None]
+    if h_b is not None:
+        through_norm_bD = z_bD * h_b[:, None]
+        result_bD = through_norm_bD if result_bD is None else result_bD + through_norm_bD
+    assert result_bD is not None
+    # In two steps: the product of s and a largest entry near the end of the dtype is infinite.
+    result_bD = result_bD / largest_b[:, None]
+    return result_bD if present_b is None else result_bD.masked_fill(~present_b[:, None], 0)
+
+
+def _pieces(x_BD: Tensor) -> Iterator[slice]:
+    step = max(1, _PIECE // x_BD.shape[1])
+    for start in range(0, x_BD.shape[0], step):
+        yield slice(start, start + step)

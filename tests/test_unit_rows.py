@@ -1,0 +1,173 @@
+"""Unit rows made in one pass: the plain formula in value and in two derivatives, at the cost of the result alone.
+
+The border used to stack, fill, scale and divide whole (M, B, D) tensors, and autograd kept three of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from saved_bytes import saved_bytes
+from unialign import _unit_rows
+from unialign.embeddings import make_batch
+
+MASK = {"b": torch.tensor([True, False, True, True, False])}
+
+
+def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, width: int = 3) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for name in "abc"
+    }
+
+
+def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
+    """The definition, in float64."""
+    unit = []
+    for name, x in embeddings.items():
+        wide = x.double()
+        z = wide / wide.square().sum(1, keepdim=True).sqrt()
+        unit.append(torch.where(present[name][:, None], z, 0) if present and name in present else z)
+    return torch.stack(unit)
+
+
+def weighed(z: Tensor) -> Tensor:
+    """A scalar whose gradient by z is neither constant nor along z."""
+    weights = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).view_as(z)
+    return (weights * z + z**3).sum()
+
+
+@pytest.mark.parametrize("present", [None, MASK])
+@pytest.mark.parametrize("piece", [1, 2**18])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)],
+)
+def test_value_and_gradient_are_those_of_the_plain_formula(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float, piece: int, present: Any
+) -> None:
+    monkeypatch.setattr(_unit_rows, "_PIECE", piece)
+    embeddings = rows(dtype)
+    expected = plain(embeddings, present)
+    found = make_batch(embeddings, present=present).z_MBD
+    assert found.dtype == (dtype if dtype.itemsize >= 4 else torch.float32)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-13 if dtype == torch.float64 else 1e-6)
+    wanted = torch.autograd.grad(weighed(expected), list(embeddings.values()))
+    for gradient, want, x in zip(
+        torch.autograd.grad(weighed(found), list(embeddings.values())), wanted, embeddings.values(), strict=True
+    ):
+        assert gradient.dtype == x.dtype
+        torch.testing.assert_close(gradient, want, rtol=tolerance, atol=tolerance)
+
+
+def test_mixed_precision_gives_each_input_a_gradient_of_its_own_dtype() -> None:
+    embeddings = rows()
+    halves = {
+        "a": embeddings["a"],
+        "b": embeddings["b"].detach().half().requires_grad_(),
+        "c": embeddings["c"].detach(),
+    }
+    batch = make_batch(halves)
+    torch.testing.assert_close(batch.z_MBD, plain(halves))
+    assert batch.z_MBD.dtype == torch.float64
+    weighed(batch.z_MBD).backward()
+    assert halves["b"].grad is not None
+    assert halves["b"].grad.dtype == torch.float16
+    assert halves["c"].grad is None
+
+
+@pytest.mark.parametrize("present", [None, MASK])
+def test_first_and_second_derivatives_pass_gradcheck(present: Any) -> None:
+    def unit(*values: Tensor) -> Tensor:
+        return make_batch(dict(zip("abc", values, strict=True)), present=present).z_MBD
+
+    inputs = tuple(rows().values())
+    assert torch.autograd.gradcheck(unit, inputs)
+    assert torch.autograd.gradgradcheck(unit, inputs)
+
+
+def test_a_third_derivative_is_that_of_the_plain_formula() -> None:
+    def third(function: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
+        x = rows()
+        value = weighed(function(x))
+        for _ in range(3):
+            (gradient,) = torch.autograd.grad(value, x["a"], create_graph=True)
+            value = weighed(gradient)
+        return gradient
+
+    torch.testing.assert_close(third(lambda x: make_batch(x).z_MBD), third(plain))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30, 3e38])
+def test_the_gradient_of_extreme_rows_is_finite_and_right(size: float) -> None:
+    x = torch.tensor([[0.6, -0.8, 0.1], [1.0, 1.0, 1.0]], requires_grad=True)
+    scaled = (x.detach() * size).requires_grad_()
+    z = make_batch({"z": scaled}, minimum=1).z_MBD
+    torch.testing.assert_close(z, plain({"z": x}).float())
+    (gradient,) = torch.autograd.grad(weighed(z), scaled)
+    (expected,) = torch.autograd.grad(weighed(plain({"z": x})), x)
+    # Beyond 1e38, gradients are denormal numbers of few digits.
+    torch.testing.assert_close(
+        gradient.double() * size, expected.double(), rtol=1e-5, atol=1e-2 if size > 1e38 else 1e-5
+    )
+
+
+def test_absent_rows_pass_no_gradient_even_where_the_gradient_of_their_unit_row_is_nan() -> None:
+    embeddings = rows()
+    with torch.no_grad():
+        embeddings["b"][1] = torch.nan
+    z = make_batch(embeddings, present=MASK).z_MBD
+    incoming = torch.ones_like(z)
+    incoming[1, 1] = torch.nan
+    _, gradient, _ = torch.autograd.grad(z, list(embeddings.values()), incoming, retain_graph=True)
+    assert (gradient[~MASK["b"]] == 0).all()
+    assert torch.isfinite(gradient).all()
+    first = torch.autograd.grad(weighed(z), list(embeddings.values()), create_graph=True)
+    _, second, _ = torch.autograd.grad(sum(map(weighed, first)), list(embeddings.values()))
+    assert (second[~MASK["b"]] == 0).all()
+    assert torch.isfinite(second).all()
+
+
+@pytest.mark.parametrize("present", [None, {"b": torch.arange(512) % 3 > 0}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_the_unit_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, present: Any) -> None:
+    embeddings = rows(dtype, items=512, width=256)
+    kept = saved_bytes(lambda: make_batch(embeddings, present=present).z_MBD)
+    assert kept <= 3 * 512 * 256 * 4 + 3 * 512 * (4 + 4 + 1)
+
+
+class _Allocations(TorchDispatchMode):
+    """Bytes of every storage that an operation makes, views and results written in place left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {t.untyped_storage().data_ptr() for t in (*args, *(kwargs or {}).values()) if isinstance(t, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.untyped_storage().data_ptr() not in known:
+            self.made.append(result.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_but_the_results_is_as_large_as_the_batch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(_unit_rows, "_PIECE", 2**10)
+    items, width = 256, 64
+    embeddings = rows(dtype, items=items, width=width)
+    with _Allocations() as forward:
+        z = make_batch(embeddings, present={"b": torch.arange(items) > 5}).z_MBD
+    assert sorted(forward.made)[-1] == 3 * items * width * 4
+    assert sorted(forward.made)[-2] <= 2**10 * 4
+    incoming = torch.ones_like(z)
+    with _Allocations() as backward:
+        z.backward(incoming)
+    # One gradient for each input, in its own dtype.
+    assert sorted(backward.made)[-3:] == [items * width * dtype.itemsize] * 3
+    assert sorted(backward.made)[-4] <= 2**10 * 4
