@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
+from unialign.distributed._shard import Shard
 from unialign.embeddings import Batch, make_batch
-from unialign.kernels._profile import Kernel, log_kernel
+from unialign.kernels._members import members
+from unialign.kernels._profile import Kernel, Profile
+from unialign.kernels._uniformity import log_row_sums, log_total
 
 __all__ = [
     "Reduction",
@@ -84,28 +87,45 @@ def unit_uniformity(
     order: int = 1,
     present_B: Tensor,
     ids_B: Tensor | None,
+    shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`uniformity` of rows that are unit already; also says whether it is defined (some row has a partner)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
-    log_mean_B, rows_B = _row_log_means(z_BD, kernel=kernel, temperature=temperature, present_B=present_B, ids_B=ids_B)
-    count = rows_B.sum()
+    chosen, profile = members(present_B, ids_B, shard), Profile(kernel, temperature)
+    others_N = chosen.others(z_BD.dtype, z_BD.device)
+    rows_N = others_N > 0
+    count = int(rows_N.sum())
+    if count == 0:
+        return z_BD.sum() * 0.0, torch.zeros((), dtype=torch.bool, device=z_BD.device)
+    z_ND, defined = chosen.take(z_BD), torch.ones((), dtype=torch.bool, device=z_BD.device)
+    if reduction == "outer_log" and order == 1:
+        if chosen.codes_N is None:
+            return log_total(z_ND, profile=profile, members=chosen) - math.log(count * (count - 1)), defined
+        weights_N = torch.where(rows_N, 1 / others_N, 0.0)
+        return log_total(z_ND, profile=profile, members=chosen, weights_N=weights_N) - math.log(count), defined
+    sums_N = log_row_sums(z_ND, profile=profile, members=chosen)
+    log_mean_N = torch.where(rows_N, sums_N, 0.0) - torch.log(others_N.clamp(min=1))
     if reduction == "mean_log":
-        return log_mean_B.sum() / count.clamp(min=1), count > 0
-    masked_B = torch.where(rows_B, order * log_mean_B, -torch.inf)
-    # The LSE of nothing is -inf with a NaN gradient: give it one harmless constant when no row is left.
-    masked_B = torch.where(count > 0, masked_B, z_BD.new_zeros(()))
-    value = (torch.logsumexp(masked_B, 0) - torch.log(count.clamp(min=1).to(z_BD.dtype))) / order
-    return torch.where(count > 0, value, z_BD.new_zeros(())), count > 0
+        return log_mean_N.sum() / count, defined
+    return (torch.logsumexp(order * log_mean_N[rows_N], 0) - math.log(count)) / order, defined
 
 
-def log_potential(z_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None) -> tuple[Tensor, Tensor]:
+def log_potential(
+    z_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None
+) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
     It is the `clip` kernel at tau = 1 / (2 t) with the log outside.
     """
     return unit_uniformity(
-        z_BD, kernel="clip", temperature=1 / (2 * t), reduction="outer_log", present_B=present_B, ids_B=ids_B
+        z_BD,
+        kernel="clip",
+        temperature=1 / (2 * t),
+        reduction="outer_log",
+        present_B=present_B,
+        ids_B=ids_B,
+        shard=shard,
     )
 
 
@@ -113,23 +133,9 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     """`log_potential` of each modality where it is defined, by name."""
     values = {}
     for m, name in enumerate(batch.names):
-        value, defined = log_potential(batch.z_MBD[m], t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B)
+        value, defined = log_potential(
+            batch.z_MBD[m], t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
+        )
         if bool(defined):
             values[name] = value
     return values
-
-
-def _row_log_means(
-    z_BD: Tensor, *, kernel: Kernel, temperature: float, present_B: Tensor, ids_B: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """log mean_{j in J_i} kappa(z_i, z_j) for each row, 0 where J_i is empty, and the mask of rows where it is not."""
-    logk_BB = log_kernel(z_BD @ z_BD.mT, kernel=kernel, temperature=temperature)
-    # Self pairs are masked before the sum, not subtracted after it: at small temperatures they are all of it.
-    pairs_BB = present_B[:, None] & present_B[None, :] & ~torch.eye(len(z_BD), dtype=torch.bool, device=z_BD.device)
-    if ids_B is not None:
-        pairs_BB = pairs_BB & (ids_B[:, None] != ids_B[None, :])
-    counts_B = pairs_BB.sum(1)
-    rows_B = counts_B > 0
-    masked_BB = torch.where(pairs_BB | ~rows_B[:, None], logk_BB, -math.inf)
-    log_mean_B = torch.logsumexp(masked_BB, 1) - torch.log(counts_B.clamp(min=1).to(z_BD.dtype))
-    return torch.where(rows_B, log_mean_B, 0.0), rows_B

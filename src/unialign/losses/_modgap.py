@@ -56,7 +56,7 @@ class ModGap(Objective):
             terms["alignment"] = Term(distance, 1.0)
         centroid_BD, defined_B = unit_centroids(batch)
         tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
-        spread, spreads = log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B)
+        spread, spreads = log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B, shard=batch.shard)
         if bool(spreads):
             terms["centroid"] = Term(spread, 1.0)
         if self.contrast_weight != 0:

@@ -125,6 +125,7 @@ class UniAlign(Objective):
                 order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
                 present_B=batch.present_MB[m],
                 ids_B=batch.ids_B,
+                shard=batch.shard,
             )
             if bool(defined):
                 values[name] = value
@@ -182,6 +183,7 @@ class UniAlign(Objective):
                 order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
                 present_B=tuples_B & defined_B,
                 ids_B=batch.ids_B,
+                shard=batch.shard,
             )
             if bool(defined):
                 terms["centroid"] = Term(value, self.centroid_weight)

@@ -1,0 +1,263 @@
+"""Kernel sums of rows with themselves, which uniformity is made of: in symmetric tiles, each visited once.
+
+    log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second one for the gradient
+    log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
+
+J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
+cosine, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j: a tile above the diagonal serves both of
+its sides. Sums over tiles are float64; no number ever leaves float32's range, since logits that span more than `_SPAN`
+take a path of their own with running maxima.
+
+Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unialign.kernels import _rowwise
+from unialign.kernels._backend import chosen, rowwise_backend
+from unialign.kernels._members import Members
+from unialign.kernels._once import first_order_only
+from unialign.kernels._profile import Profile
+from unialign.kernels._tiles import SIDE, upper_triangle
+
+__all__ = ["SelfPairs", "log_row_sums", "log_total"]
+
+SelfPairs = Literal["included", "excluded"]
+
+# exp of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, stays in float32's range (e^-87 to e^88).
+_SPAN = 80.0
+# How far above the shift an entry may lie before everything is scaled down to it.
+_SLACK = 40.0
+
+
+def log_row_sums(
+    z_ND: Tensor, *, profile: Profile, members: Members, self_pairs: SelfPairs = "excluded", side: int = SIDE
+) -> Tensor:
+    """(N,) l; -inf, without gradient, in rows that have nobody to be compared with.
+
+    Args:
+        z_ND: the members' unit rows, float32 or float64.
+        self_pairs: `included` adds each row's kernel with itself, and expects that all ids differ.
+        side: rows of a tile; the result does not depend on it.
+    """
+    if chosen() == "reference":
+        return _dense_row_sums(z_ND, profile, members, self_pairs)
+    backend = rowwise_backend(z_ND) or ("tiled" if members.shard is not None else None)
+    if backend is not None and profile.rate is not None and self_pairs == "excluded":
+        return _rowwise.log_row_sums(z_ND, rate=profile.rate, members=members, backend=backend)
+    sums_N: Tensor = _RowSums.apply(z_ND, profile, members, self_pairs, side)  # type: ignore[no-untyped-call]
+    return sums_N
+
+
+def log_total(
+    z_ND: Tensor, *, profile: Profile, members: Members, weights_N: Tensor | None = None, side: int = SIDE
+) -> Tensor:
+    """log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one row must have somebody to be compared with.
+
+    Args:
+        weights_N: at least 0, without gradient; 1 if None.
+    """
+    rowwise = rowwise_backend(z_ND) is not None or members.shard is not None
+    if chosen() == "reference" or (rowwise and profile.rate is not None):
+        sums_N = log_row_sums(z_ND, profile=profile, members=members, side=side)
+        if weights_N is not None:
+            sums_N = torch.where(weights_N > 0, sums_N + torch.log(weights_N), -torch.inf)
+        return torch.logsumexp(sums_N, 0)
+    value: Tensor = _Total.apply(z_ND, profile, members, weights_N, side)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _RowSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tensor:
+        tiles = _Tiles(z_ND, profile, members, self_pairs, side)
+        sums_N = _sums(tiles) if tiles.narrow else _sums_of_any_span(tiles)
+        ctx.save_for_backward(z_ND, sums_N)
+        ctx.rest = profile, members, self_pairs, side
+        return sums_N.to(z_ND.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
+        z_ND, sums_N = ctx.saved_tensors
+        with torch.no_grad():
+            tiles = _Tiles(z_ND, *ctx.rest)
+            # exp(s - inf) = 0: a row without others has no part, whatever gradient it is given.
+            sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
+            g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
+            gradient_ND = torch.zeros_like(z_ND)
+            weigh = _narrow_weights(tiles, g_N, sums_N) if tiles.narrow else _wide_weights(tiles, g_N, sums_N)
+            for i, j, weight_IJ in weigh:
+                tiles.pull(gradient_ND, i, j, weight_IJ)
+            gradient_ND.mul_(tiles.rate)
+        return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int
+    ) -> Tensor:
+        tiles = _Tiles(z_ND, profile, members, "excluded", side)
+        log_total, gradient_ND = _total(tiles, weights_N, with_gradient=ctx.needs_input_grad[0])
+        ctx.save_for_backward(z_ND, weights_N)
+        ctx.rest = profile, members, side
+        # Handed over once, in place; whoever differentiates a second time waits for it to be made again.
+        ctx.gradient_ND = gradient_ND
+        return z_ND.new_tensor(log_total)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z_ND, weights_N = ctx.saved_tensors
+        with torch.no_grad():
+            gradient_ND, ctx.gradient_ND = ctx.gradient_ND, None
+            if gradient_ND is None:
+                profile, members, side = ctx.rest
+                tiles = _Tiles(z_ND, profile, members, "excluded", side)
+                _, gradient_ND = _total(tiles, weights_N, with_gradient=True)
+            gradient_ND = gradient_ND.mul_(g)
+        return first_order_only(gradient_ND, z_ND, g), None, None, None, None
+
+
+class _Tiles:
+    """Tiles on and above the diagonal, one at a time in one buffer."""
+
+    def __init__(self, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> None:
+        self.z_ND, self.profile, self.codes_N = z_ND, profile, members.codes_N
+        self.self_pairs, self.side = self_pairs, side
+        # A line's factor goes into one side of the product: no pass over the tile is spent on it.
+        self.rate = 1.0 if profile.rate is None else profile.rate
+        self.narrow = -profile.lowest <= _SPAN
+        # log kappa = logit - offset; for a line that spans little the logits need not be shifted at all.
+        self.offset = 0.0 if profile.rate is None else profile.rate
+        longest = min(side, len(z_ND))
+        self.buffer = z_ND.new_empty(longest * longest)
+        self.spare = z_ND.new_empty(longest * longest)
+
+    def logits(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
+        """Slices, logits (rate * cosine, or log kappa of a kernel that is no line), and the slope of the latter."""
+        scaled, scaled_ID = slice(0, 0), self.z_ND[:0]
+        for i, j in upper_triangle(len(self.z_ND), side=self.side):
+            if i != scaled:
+                scaled, scaled_ID = i, self.z_ND[i] * self.rate
+            logit_IJ = self.buffer[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
+            torch.mm(scaled_ID, self.z_ND[j].mT, out=logit_IJ)
+            slope_IJ = None
+            if self.profile.rate is None:
+                slope_IJ = torch.as_tensor(self.profile.slope(logit_IJ))
+                logit_IJ.copy_(self.profile.log(logit_IJ))
+            yield i, j, logit_IJ, slope_IJ
+
+    def hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
+        """Overwrite the pairs that do not count: a row with itself, and rows of one id, which stand side by side."""
+        if i == j and self.self_pairs == "excluded":
+            x_IJ.fill_diagonal_(value)
+        if self.codes_N is not None and bool(self.codes_N[j.start] <= self.codes_N[i.stop - 1]):
+            x_IJ.masked_fill_(self.codes_N[i, None] == self.codes_N[j], value)
+
+    def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
+        """a_i + a_j over a tile."""
+        out_IJ = self.spare[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
+        return torch.add(a_N[i, None], a_N[j], out=out_IJ)
+
+    def pull(self, gradient_ND: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
+        """Add sum_j W_ij z_j to the rows and, off the diagonal, sum_i W_ij z_i to the columns."""
+        gradient_ND[i].addmm_(weight_IJ, self.z_ND[j])
+        if i != j:
+            gradient_ND[j].addmm_(weight_IJ.mT, self.z_ND[i])
+
+
+def _sums(tiles: _Tiles) -> Tensor:
+    total_N = torch.zeros(len(tiles.z_ND), dtype=torch.float64, device=tiles.z_ND.device)
+    for i, j, logit_IJ, _ in tiles.logits():
+        kernel_IJ = logit_IJ.exp_()
+        tiles.hide(kernel_IJ, i, j, 0.0)
+        total_N[i] += kernel_IJ.sum(1)
+        if i != j:
+            total_N[j] += kernel_IJ.sum(0)
+    return torch.log(total_N) - tiles.offset
+
+
+def _sums_of_any_span(tiles: _Tiles) -> Tensor:
+    highest_N = torch.full((len(tiles.z_ND),), -torch.inf, dtype=torch.float64, device=tiles.z_ND.device)
+    total_N = torch.zeros_like(highest_N)
+    for i, j, logit_IJ, _ in tiles.logits():
+        tiles.hide(logit_IJ, i, j, -torch.inf)
+        for place, dim in ((i, 1), (j, 0))[: 1 if i == j else 2]:
+            higher = torch.maximum(highest_N[place], logit_IJ.amax(dim).double())
+            # Nothing seen so far: -inf - -inf would be NaN.
+            shift = torch.where(higher == -torch.inf, 0.0, higher)
+            kernel_IJ = torch.exp(logit_IJ - shift.to(logit_IJ.dtype).unsqueeze(dim))
+            # The shift as it was subtracted: rounded, it still cancels.
+            total_N[place] = total_N[place] * torch.exp(highest_N[place] - shift) + kernel_IJ.sum(dim)
+            highest_N[place] = torch.where(higher == -torch.inf, higher, shift)
+    return torch.where(total_N > 0, highest_N + torch.log(total_N), -torch.inf) - tiles.offset
+
+
+def _narrow_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp an entry."""
+    share_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
+    for i, j, logit_IJ, slope_IJ in tiles.logits():
+        kernel_IJ = logit_IJ.exp_()
+        tiles.hide(kernel_IJ, i, j, 0.0)
+        kernel_IJ.mul_(tiles.outer_sum(share_N, i, j))
+        yield i, j, kernel_IJ if slope_IJ is None else kernel_IJ.mul_(slope_IJ)
+
+
+def _wide_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """g_i p_ij + g_j p_ji by an exp for each: neither sum's inverse need be a number."""
+    log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
+    for i, j, logit_IJ, slope_IJ in tiles.logits():
+        tiles.hide(logit_IJ, i, j, -torch.inf)
+        weight_IJ = torch.exp(logit_IJ - log_N[i, None]).mul_(g_N[i, None])
+        weight_IJ += torch.exp(logit_IJ.sub_(log_N[j])).mul_(g_N[j])
+        yield i, j, weight_IJ if slope_IJ is None else weight_IJ.mul_(slope_IJ)
+
+
+def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> tuple[float, Tensor | None]:
+    """log of the total, and its gradient."""
+    gradient_ND = torch.zeros_like(tiles.z_ND) if with_gradient else None
+    total, shift = 0.0, 0.0 if tiles.narrow else -math.inf
+    weights_N = None if weights_N is None else weights_N.to(tiles.z_ND.dtype)
+    for i, j, logit_IJ, slope_IJ in tiles.logits():
+        if not tiles.narrow:
+            tiles.hide(logit_IJ, i, j, -torch.inf)
+            highest = float(logit_IJ.max())
+            if highest > shift + _SLACK:
+                smaller = math.exp(shift - highest)
+                total *= smaller
+                if gradient_ND is not None:
+                    gradient_ND.mul_(smaller)
+                shift = highest
+            if shift > -math.inf:
+                logit_IJ -= shift
+        kernel_IJ = logit_IJ.exp_()
+        tiles.hide(kernel_IJ, i, j, 0.0)
+        if weights_N is not None:
+            kernel_IJ.mul_(tiles.outer_sum(weights_N, i, j))
+        # Without weights w_i + w_j = 2, which off the diagonal stands for the tile's mirror image.
+        once = 1.0 if weights_N is None and i == j else 2.0 if weights_N is None else 0.5 if i == j else 1.0
+        total += once * float(kernel_IJ.sum(dtype=torch.float64))
+        if gradient_ND is not None:
+            if slope_IJ is not None:
+                kernel_IJ.mul_(slope_IJ)
+            tiles.pull(gradient_ND, i, j, kernel_IJ)
+    if gradient_ND is not None:
+        gradient_ND.mul_(tiles.rate * (2.0 if weights_N is None else 1.0) / total)
+    return math.log(total) + shift - tiles.offset, gradient_ND
+
+
+def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs) -> Tensor:
+    logk_NN = profile.log(z_ND @ z_ND.mT)
+    codes_N = torch.arange(len(z_ND), device=z_ND.device) if members.codes_N is None else members.codes_N
+    hidden_NN = codes_N[:, None] == codes_N
+    if self_pairs == "included":
+        hidden_NN = torch.zeros_like(hidden_NN)
+    empty_N1 = hidden_NN.all(1, keepdim=True)
+    # The log-sum-exp of nothing is -inf with a NaN gradient.
+    sums_N = torch.logsumexp(logk_NN.masked_fill(hidden_NN & ~empty_N1, -torch.inf), 1)
+    return torch.where(empty_N1[:, 0], -torch.inf, sums_N)
