@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unialign._unit_rows import largest_entries, unit_rows
+from unialign.distributed._shard import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = [
@@ -38,12 +39,14 @@ class Batch:
             leaves through them.
         present_MB: True where the item has the modality.
         ids_B: int64, or None when all items are different. Items with equal ids are never each other's negatives.
+        shard: how the B items lie on several processes; None: all are this one's own.
     """
 
     names: tuple[str, ...]
     z_MBD: Tensor
     present_MB: Tensor
     ids_B: Tensor | None
+    shard: Shard | None = None
 
     def index(self, name: str) -> int:
         """Position of a modality; `ConfigError` naming the modalities if it is not there."""
