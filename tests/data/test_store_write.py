@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, _write
 from unialign.errors import ConfigError, DataError, ShapeError
 
 COLUMNS = {"x": np.ones((3, 2), dtype=np.float32), "y": np.ones((3, 2), dtype=np.float32)}
@@ -118,6 +118,7 @@ def test_failure_in_the_middle(
 
 
 def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_write, "exchange", lambda *_: False)
     before = EmbeddingStore.write(tmp_path / "s", OTHER).fingerprint
     real = Path.rename
 
@@ -131,6 +132,32 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, mo
         EmbeddingStore.write(tmp_path / "s", COLUMNS, overwrite="replace")
     assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
     assert EmbeddingStore.open(tmp_path / "s").fingerprint == before
+
+
+def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system cannot exchange two folders in one step, there is a moment without a store of that name."""
+    EmbeddingStore.write(tmp_path / "s", OTHER)
+    (tmp_path / "s").rename(tmp_path / ".s.0123.old")
+    with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
+        EmbeddingStore.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("how", ["one step", "two renames"])
+def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Somebody puts a folder of their own there while the new store is written: it stays."""
+    if how == "two renames":
+        monkeypatch.setattr(_write, "exchange", lambda *_: False)
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        (tmp_path / "s").mkdir(exist_ok=True)
+        (tmp_path / "s" / "thesis.tex").write_text("precious")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(DataError, match="is not a store, so it is not replaced"):
+        EmbeddingStore.write(tmp_path / "s", COLUMNS, overwrite="replace")
+    assert [path.name for path in tmp_path.rglob("*")] == ["s", "thesis.tex"]
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

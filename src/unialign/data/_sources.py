@@ -1,5 +1,6 @@
 """Where the files of a store are read from: a folder, or memory. Both answer by the file names of `_layout`."""
 
+import contextlib
 import json
 import mmap
 import os
@@ -78,7 +79,7 @@ class FolderSource:
     def description(self) -> bytes:
         """Return the text of `store.json`."""
         if not self.path.is_dir():
-            raise DataError(f"{self.path} is not a store: no such folder; check the path")
+            raise DataError(f"{self.path} is not a store: no such folder; {self._advice()}")
         with self._open(DESCRIPTION_FILE) as file:
             text = file.read(_MAX_DESCRIPTION_BYTES + 1)
         if len(text) > _MAX_DESCRIPTION_BYTES:
@@ -86,6 +87,14 @@ class FolderSource:
                 f"{self.path / DESCRIPTION_FILE} is larger than {_MAX_DESCRIPTION_BYTES} bytes; it is no description"
             )
         return text
+
+    def _advice(self) -> str:
+        # What replacing a store by two renames leaves if it is killed between them.
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(self.path.parent)):
+                if name.startswith(f".{self.path.name}.") and name.endswith(".old"):
+                    return f"its replacement was interrupted, and the earlier store is {name}: rename it back"
+        return "check the path"
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
         with self._open(file, record) as handle:

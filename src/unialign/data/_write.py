@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from unialign._files import digest, sync_folder, write_durably
+from unialign._files import digest, exchange, sync_folder, write_durably
 from unialign.data import _layout
 from unialign.data._border import Content
 from unialign.data._checksum import npy_pieces
@@ -128,11 +128,19 @@ def _put_in_place(partial: Path, path: Path, overwrite: Overwrite) -> None:
         # Renaming onto an empty folder works; onto anything that appeared meanwhile it fails, as it should.
         partial.rename(path)
         return
-    # Two renames cannot be one step portably; an old store keeps a name of its own until a new one stands.
+    if exchange(partial, path):
+        # What is called `partial` now is what stood there, and the caller deletes it.
+        try:
+            refuse_existing(partial, overwrite="replace", name=path)
+        except DataError:
+            exchange(partial, path)
+            raise
+        return
+    # Elsewhere it takes two renames; an old store keeps a name of its own until a new one stands.
     aside: list[Path] = []
     try:
         for _ in range(_ATTEMPTS):
-            if _exchange(partial, path, aside):
+            if _move_in(partial, path, aside):
                 return
         raise DataError(f"cannot replace the store {path}: other writers keep replacing it; let one write at a time")
     except BaseException:
@@ -147,7 +155,7 @@ def _put_in_place(partial: Path, path: Path, overwrite: Overwrite) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(partial: Path, path: Path, aside: list[Path]) -> bool:
+def _move_in(partial: Path, path: Path, aside: list[Path]) -> bool:
     """Move a store at `path` aside and the new one there; False if another writer was faster."""
     aside.append(path.with_name(f".{path.name}.{secrets.token_hex(6)}.old"))
     try:

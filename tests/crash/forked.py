@@ -1,0 +1,105 @@
+"""Work in forked children that die by SIGKILL: after a time, or at a chosen operation on the disk.
+
+Forked, so that torch is imported once and not a hundred times; each child is a process of its own and dies as any other
+would. Fork from a process without threads.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Child", "count_operations", "die_at", "run_child"]
+
+# What changes a folder, as Python's audit hooks see it; `_on_every_operation` adds `os.fsync`.
+_CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
+
+
+class Child:
+    """What a child said before its end.
+
+    Attributes:
+        killed: whether it died by SIGKILL.
+        lines: what it said by `say`, whole lines only.
+    """
+
+    def __init__(self, killed: bool, said: str) -> None:
+        self.killed = killed
+        self.lines = said[: said.rfind("\n") + 1].splitlines()
+
+
+def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: float | None = None) -> Child:
+    """Do `work(say)` in a child, killed after that many seconds if it still lives; its failure ends this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            # Not buffered: what was said before a kill is heard.
+            work(lambda text: (os.write(writer, f"{text}\n".encode()), None)[1])
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writer)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise SystemExit(f"a child failed with {status}; it said: {said}")
+    return Child(status != 0, said)
+
+
+def die_at(folder: Path, operation: int) -> None:
+    """Let this process die at its n-th operation (from 0) on files below `folder`.
+
+    Before a rename or removal, after an open (the file is empty), at an fsync with half of the file's bytes gone.
+    """
+    left = [operation]
+
+    def act(handle: int | None) -> None:
+        if left[0] == 0:
+            if handle is not None:
+                os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    _on_every_operation(folder, act)
+
+
+def count_operations(folder: Path) -> list[int]:
+    """A list of one number: how many operations this process has done below `folder` from now on."""
+    count = [0]
+
+    def act(handle: int | None) -> None:
+        count[0] += 1
+
+    _on_every_operation(folder, act)
+    return count
+
+
+def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
+    """Call `act` at each, with the handle of the regular file if it is an fsync of one. It cannot be undone."""
+    fsync = os.fsync
+
+    def watched_fsync(handle: int) -> None:
+        is_folder = os.path.isdir(f"/proc/self/fd/{handle}")
+        act(None if is_folder else handle)
+        fsync(handle)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _CHANGES or not str(arguments[0]).startswith(str(folder)):
+            return
+        # (path, mode, flags): reading changes nothing.
+        if event == "open" and not int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+            return
+        act(None)
+
+    os.fsync = watched_fsync
+    sys.addaudithook(hook)

@@ -1,0 +1,212 @@
+"""Kills trainers and writers with SIGKILL, resumes, and prints what came of it as JSON. Run by `test_kill.py`.
+
+`kill_driver.py FOLDER training TRIALS` or `kill_driver.py FOLDER writers`.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch._dynamo  # what the first optimiser of a process imports, in a second: here once, not in every child
+from forked import Child, count_operations, die_at, run_child
+from train_cases import bits, digest_of, run, tiny_config, tiny_store
+
+from unialign._files import exchange, replace_file
+from unialign.data import EmbeddingStore
+from unialign.space import Space
+from unialign.train import _loop
+from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpoint, save_checkpoint
+from unialign.train._log import read_log
+
+torch.set_num_threads(1)
+# A checkpoint after every step: much of the time goes into writing, and many of the kills fall there.
+CONFIG = tiny_config(
+    objective="gram", objective_options={"anchor": "text"}, warm_start=0.3, checkpoint_every=1, epochs=8
+)
+Say = Callable[[str], None]
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def train(out: Path, resume: str, say: Say) -> None:
+    """Train to the end; say when each checkpoint is begun and done, and the digest of the weights."""
+
+    def saying(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
+        say(f"begin {snapshot.step}")
+        path = save_checkpoint(folder, snapshot, keep=keep)
+        say(f"end {snapshot.step}")
+        return path
+
+    _loop.save_checkpoint = saying
+    say(f"digest {digest_of(run(tiny_store(), CONFIG, out=out, resume=resume))}")
+
+
+def last(child: Child, word: str, default: str) -> str:
+    return next((line.split()[1] for line in reversed(child.lines) if line.startswith(f"{word} ")), default)
+
+
+def counted(out: Path, say: Say) -> None:
+    count = count_operations(out)
+    train(out, "never", say)
+    say(f"operations {count[0]}")
+
+
+def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
+    """The first run (in a folder of its own) that is killed before its end."""
+    for attempt in range(100):
+        out = folder / f"attempt-{attempt}"
+        child = begin(out)
+        if child.killed:
+            return out, child
+    raise SystemExit("no run was killed")
+
+
+def one_trial(folder: Path, draw: random.Random, way: str, duration: float, operations: int) -> dict[str, Any]:
+    def killed_at_moment(out: Path) -> Child:
+        return run_child(lambda say: train(out, "never", say), kill_after=draw.uniform(0, duration))
+
+    def killed_at_operation(out: Path) -> Child:
+        place = draw.randrange(operations)
+
+        def work(say: Say) -> None:
+            die_at(out, place)
+            train(out, "never", say)
+
+        return run_child(work)
+
+    out, child = killed_run(folder, killed_at_moment if way == "moment" else killed_at_operation)
+    newest = newest_checkpoint(out / "checkpoints")
+    # A torn or altered one would raise here.
+    found = 0 if newest is None else load_checkpoint(newest).step
+    result = run_child(lambda say: train(out, "auto", say))
+    steps = [record["step"] for record in read_log(out / "log.jsonl") if record["kind"] == "step"]
+    return {
+        "way": way,
+        "begun": int(last(child, "begin", "0")),
+        "ended": int(last(child, "end", "0")),
+        "found": found,
+        "digest": last(result, "digest", "none"),
+        "log_steps": steps,
+        "left": sorted(path.name for path in (*out.rglob("*.partial"), *out.rglob(".saving"))),
+    }
+
+
+def kill_training(folder: Path, trials: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    whole = run_child(lambda say: train(folder / "whole", "never", say))
+    duration = time.perf_counter() - started
+    operations = int(last(run_child(lambda say: counted(folder / "counted", say)), "operations", "0"))
+    draw = random.Random(0)
+    report = [
+        one_trial(folder / f"trial-{i}", draw, ("moment", "operation")[i % 2], duration, operations)
+        for i in range(trials)
+    ]
+    return {"digest": last(whole, "digest", "none"), "steps": 16, "operations": operations, "trials": report}
+
+
+# --- writers --------------------------------------------------------------------------------------------------------
+
+
+def space(seed: int) -> Space:
+    torch.manual_seed(seed)
+    return Space({"image": 6, "text": 4}, dim=5, hidden=7)
+
+
+def snapshot(step: int) -> Snapshot:
+    return Snapshot(step, {"w": torch.full((300, 2), float(step))}, {}, {"m": torch.ones(3)}, {"data": {"name": "x"}})
+
+
+def write_space(path: Path, version: int) -> None:
+    space(version).save_pretrained(path)
+
+
+def read_space(path: Path) -> int:
+    found = bits(Space.from_pretrained(path).state_dict())
+    return next(version for version in (1, 2) if found == bits(space(version).state_dict()))
+
+
+def write_store(path: Path, version: int) -> None:
+    EmbeddingStore.write(path, {"x": np.full((30, 2), version, dtype=np.float32)}, overwrite="replace")
+
+
+def read_store(path: Path) -> int:
+    store = EmbeddingStore.open(path)
+    store.verify()
+    return int(store.array("x")[0, 0])
+
+
+def write_checkpoint(path: Path, version: int) -> None:
+    save_checkpoint(path, snapshot(version), keep=1)
+
+
+def read_checkpoint(path: Path) -> int:
+    newest = newest_checkpoint(path)
+    assert newest is not None
+    return load_checkpoint(newest).step
+
+
+def write_text(path: Path, version: int) -> None:
+    replace_file(path / "results.json", str(version) * 5000)
+
+
+def read_text(path: Path) -> int:
+    text = (path / "results.json").read_text()
+    assert text == text[0] * 5000
+    return int(text[0])
+
+
+WRITERS = {
+    "space": (write_space, read_space),
+    "store": (write_store, read_store),
+    "checkpoint": (write_checkpoint, read_checkpoint),
+    "file": (write_text, read_text),
+}
+
+
+def kill_writer(folder: Path, kind: str) -> list[int]:
+    """Version 2 over version 1, killed at each operation in turn: what is found, and then version 2 written again."""
+    write, read = WRITERS[kind]
+    found = []
+    for operation in range(1000):
+        path = folder / f"{kind}-{operation}" / "it"
+        path.parent.mkdir()
+        write(path, 1)
+
+        def work(say: Say, path: Path = path, operation: int = operation) -> None:
+            die_at(path.parent, operation)
+            write(path, 2)
+
+        child = run_child(work)
+        found.append(read(path))
+        write(path, 2)
+        assert read(path) == 2
+        if not child.killed:
+            return found
+    raise SystemExit(f"{kind} never came to an end")
+
+
+def can_exchange(folder: Path) -> bool:
+    (folder / "one").mkdir()
+    (folder / "other").mkdir()
+    return exchange(folder / "one", folder / "other")
+
+
+def main(folder: Path, what: str, *numbers: str) -> None:
+    if what == "training":
+        report = kill_training(folder, int(numbers[0]))
+    else:
+        # Replacing a folder needs two renames where the file system cannot exchange; `tests/data` has that case.
+        kinds = [kind for kind in WRITERS if kind != "store" or can_exchange(folder)]
+        report = {kind: kill_writer(folder, kind) for kind in kinds}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
