@@ -8,6 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -235,10 +236,12 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> dict[str, Entry]:
         if not isinstance(header, dict):
             raise ValueError("its header is no object")
         entries = {}
+        places: list[tuple[int, int, str]] = []
         for key, about in header.items():
             if key == "__metadata__":
                 continue
             begin, end = (int(x) for x in about["data_offsets"])
+            places.append((begin, end, key))
             shape = tuple(int(x) for x in about["shape"])
             if about["dtype"] not in _SAFETENSORS:
                 entries[key] = Entry.ignored(key, f"dtype {about['dtype']}")
@@ -248,6 +251,10 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> dict[str, Entry]:
                 raise ValueError(f"{key!r} has {end - begin} bytes for {shape} of {about['dtype']}")
             _checked(block, size, f"{path}, tensor {key!r}")
             entries[key] = _entry(key, block)
+        places.sort()
+        for (_, end, one), (begin, _, other) in pairwise(places):
+            if begin < end:
+                raise ValueError(f"{one!r} and {other!r} overlap")
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:

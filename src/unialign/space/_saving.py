@@ -76,6 +76,8 @@ def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None 
     """See `Space.from_pretrained`."""
     folder = _locate(source, revision)
     config = _pick_config(folder)
+    for file in (config, folder / WEIGHTS):
+        _refuse_links_out(file, folder)
     body = read_json(config)
     _check_body(body, config)
     tensors = read_tensors(folder / WEIGHTS, sha256=body["weights"])
@@ -127,6 +129,17 @@ def _pick_config(folder: Path) -> Path:
             refuse_pickles(folder, WEIGHTS)
             raise CheckpointError(f"{folder} is not a saved space: it has no {name}")
     return folder / CONFIG
+
+
+def _refuse_links_out(file: Path, folder: Path) -> None:
+    """Refuse a file that lies elsewhere, as the hub's cache may have it: `snapshots/NAME/file` -> `blobs/HASH`."""
+    try:
+        root, place = folder.resolve(strict=True), file.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from None
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+    if not place.is_relative_to(root) and place.parent != blobs:
+        raise CheckpointError(f"{file} is a link out of the folder, which is refused; copy the file into it")
 
 
 def _is_torn(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from unialign._checks import check_choice
 from unialign._files import write_yaml
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
-from unialign.train._config import BOOKKEEPING
+from unialign.train._config import BOOKKEEPING, TrainConfig
 from unialign.train._log import read_log
 
 __all__ = ["Resume", "RunFolder"]
@@ -92,6 +92,8 @@ class RunFolder:
             raise CheckpointError(
                 f"{source} was made {began}, this run begins {begins}; use the same start, or choose another folder"
             )
+        # A setting that came later than the version that wrote this was at its default.
+        settings = TrainConfig().to_dict() | settings
         for name in sorted(settings.keys() | here["training"].keys()):
             if name not in BOOKKEEPING and settings.get(name) != here["training"].get(name):
                 raise CheckpointError(

@@ -1,0 +1,43 @@
+"""Makes the folder of this version: a store, a run cut off in the middle, and the space it ends with.
+
+`python tests/crash/kept/make.py` before a release whose files differ; what is there already is never made again.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "train"))
+
+from train_cases import run, stop_at, tiny_config, tiny_store
+
+from unialign._version import __version__
+from unialign.data import EmbeddingStore
+
+
+def main() -> None:
+    folder = Path(__file__).parent / __version__
+    folder.mkdir()
+    tiny = tiny_store()
+    modalities = tiny.modalities
+    EmbeddingStore.write(
+        folder / "store",
+        {name: tiny.array(name) for name in modalities},
+        present={name: tiny.present(name) for name in modalities},
+        ids=tiny.ids,
+        split=["test"] * len(tiny.rows("test")) + ["train"] * len(tiny.rows("train")),
+        name="tiny",
+    )
+    # A learnt temperature, two objectives, dropout, and accumulation: whatever a checkpoint has to hold.
+    config = tiny_config(
+        objective_options={"temperature_mode": "learnable"}, warm_start=0.2, checkpoint_every=10, keep_checkpoints=1
+    )
+    run(tiny, config).space.save_pretrained(folder / "space")
+    try:
+        # From memory: the folder of a store would be recorded with its place on this machine.
+        run(tiny, config, out=folder / "run", on_step=stop_at(10))
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    main()

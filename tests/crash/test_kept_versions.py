@@ -1,0 +1,82 @@
+"""What earlier versions wrote is read for ever: a store, a saved space, and a run that continues where it was cut off.
+
+Each version whose files differ leaves a folder in `kept/` (see `kept/make.py`); none is ever changed.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from train_cases import run, tiny_store
+
+from unialign._sealed import read_json, write_json
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError
+from unialign.experiments import read_yaml
+from unialign.space import Space
+from unialign.train import TrainConfig
+
+KEPT = sorted(path for path in (Path(__file__).parent / "kept").iterdir() if path.is_dir() and path.name[0].isdigit())
+
+
+def forget_setting(checkpoint: Path, name: str) -> None:
+    """Make a checkpoint one of a version that had no such setting."""
+    state, manifest = checkpoint / "state.json", checkpoint / "manifest.json"
+    body, files = read_json(state), read_json(manifest)
+    del body["training"][name]
+    state.unlink()
+    manifest.unlink()
+    files["files"]["state.json"] = write_json(state, body)
+    write_json(manifest, files)
+
+
+@pytest.fixture(params=KEPT, ids=lambda path: path.name)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy that a test may write to."""
+    return Path(shutil.copytree(request.param, tmp_path / "kept"))
+
+
+def test_at_least_one_version_is_kept() -> None:
+    assert "0.1.0" in [path.name for path in KEPT]
+
+
+def test_the_store_opens_as_it_was(kept: Path) -> None:
+    store = EmbeddingStore.open(kept / "store")
+    store.verify()
+    metadata = json.loads((kept / "space" / "config.json").read_text())["metadata"]
+    assert store.fingerprint == metadata["data"]["fingerprint"]
+    assert store.fingerprint == tiny_store().fingerprint
+
+
+def test_the_space_encodes(kept: Path) -> None:
+    store, space = EmbeddingStore.open(kept / "store"), Space.from_pretrained(kept / "space")
+    present = {name: store.present(name) for name in space.modalities}
+    for name, z_BD in space.encode({name: store.array(name) for name in space.modalities}, present=present).items():
+        lengths = z_BD.norm(dim=1)[torch.from_numpy(present[name].copy())]
+        torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+# Another version of torch, or of this package, is a warning of `fit`.
+@pytest.mark.filterwarnings("ignore:the environment has changed")
+def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
+    """Not to the bit: another version of torch may sum in another order."""
+    config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
+    result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="must")
+    assert [record["step"] for record in result.history] == list(range(1, 21))
+    expected = Space.from_pretrained(kept / "space").state_dict()
+    for name, tensor in result.space.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:the environment has changed")
+def test_a_setting_that_came_later_was_at_its_default(kept: Path) -> None:
+    """A checkpoint from before a setting existed used to be refused as "made with warm_start=None"."""
+    forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
+    config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
+    store = EmbeddingStore.open(kept / "store")
+    with pytest.raises(CheckpointError, match=r"made with min_lr=0\.0, this run has min_lr=0\.001"):
+        run(store, TrainConfig.from_dict(config.to_dict() | {"min_lr": 1e-3}), out=kept / "run", resume="must")
+    result = run(store, config, out=kept / "run", resume="must")
+    assert len(result.history) == 20
