@@ -83,7 +83,9 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
             failed=raw["failed"],
             resampled=resampled,
         )
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (
+        OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError
+    ) as error:  # fmt: skip
         raise DataError(f"{path} is no record of a study ({error}); delete it, and the study makes it again") from None
     here = json.loads(json.dumps(finite(identity)))
     if there != here:

@@ -1,0 +1,224 @@
+"""Files made to harm, in every place that reads files: refused with the file's name, nothing executed or allocated.
+
+Whoever plants a file can also forge the checksum beside it, so every reader must hold without its checksum.
+"""
+
+import contextlib
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hostile_cases import payloads
+
+import unialign as ua
+from unialign._sealed import read_json, write_json
+from unialign.cli.main import main
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError, UniAlignError
+from unialign.report._folder import _read_space
+from unialign.space import Space
+from unialign.studies._records import read_record
+from unialign.train._checkpoint import Snapshot, load_checkpoint, save_checkpoint
+
+NAMES = list(payloads(Path("unused")))
+Reader = Callable[[Path, bytes], None]
+
+
+def _forge(sealed: Path, change: Callable[[dict], object]) -> None:
+    body = read_json(sealed)
+    change(body)
+    sealed.unlink()
+    write_json(sealed, body)
+
+
+def read_checkpoint(folder: Path, content: bytes) -> None:
+    step = save_checkpoint(folder, Snapshot(3, {"w": torch.ones(2)}, {}, {}, {}), keep=1)
+    (step / "model.safetensors").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    _forge(step / "manifest.json", lambda body: body["files"].update({"model.safetensors": sha256}))
+    load_checkpoint(step)
+
+
+def read_saved_space(folder: Path, content: bytes) -> None:
+    Space({"image": 4}, dim=2).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(content)
+    _forge(folder / "config.json", lambda body: body.update(weights=hashlib.sha256(content).hexdigest()))
+    Space.from_pretrained(folder)
+
+
+def read_for_a_checkup(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    ua.checkup.diagnose(folder / "model.safetensors")
+
+
+def read_for_a_report(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    _read_space(folder / "model.safetensors", ("image", "text"), None)
+
+
+def read_record_of_a_study(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    read_record(folder / "model.safetensors", {})
+
+
+READERS: dict[str, Reader] = {
+    "checkpoint": read_checkpoint,
+    "space": read_saved_space,
+    "checkup": read_for_a_checkup,
+    "report": read_for_a_report,
+    "study": read_record_of_a_study,
+}
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """8 GB of address space above what is used: believing a header of 10 GB would fail with MemoryError."""
+    if not Path("/proc/self/statm").exists():
+        yield
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 8 * 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def refused(read: Callable[[], object], *words: str) -> str:
+    """The message of the refusal: an expected error, one paragraph, with these words in it."""
+    with pytest.raises(UniAlignError) as caught:
+        read()
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "Traceback" not in message
+    assert message.count("\n") <= 2
+    assert len(message) < 900
+    return message
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("payload", NAMES)
+@pytest.mark.parametrize("place", READERS)
+def test_hostile_weights_are_refused_by_name_and_never_run(tmp_path: Path, place: str, payload: str) -> None:
+    canary = tmp_path / "canary"
+    content = payloads(canary)[payload]
+    refused(lambda: READERS[place](tmp_path / "there", content), "model.safetensors")
+    assert not canary.exists()
+
+
+def test_the_bombs_are_live(tmp_path: Path) -> None:
+    for name in ("pickle of protocol 0", "pickle of protocol 5", "torch.save"):
+        canary = tmp_path / name
+        content = payloads(canary)[name]
+        with contextlib.suppress(FileExistsError):  # there are three in a row
+            pickle.loads(content) if "pickle" in name else torch.load(io.BytesIO(content), weights_only=False)
+        assert canary.exists()
+
+
+def test_a_study_record_of_endless_nesting(tmp_path: Path) -> None:
+    path = tmp_path / "record.safetensors"
+    path.write_bytes(safetensors.torch.save({"x": torch.ones(1)}, metadata={"study": "[" * 100_000}))
+    refused(lambda: read_record(path, {}), "record.safetensors is no record of a study")
+
+
+@pytest.mark.parametrize(
+    "content", ["pickle of protocol 0", "pickle of protocol 4", "torch.save", "zip archive", "nothing"]
+)
+def test_a_column_of_a_store_that_is_no_array(tmp_path: Path, content: str) -> None:
+    canary = tmp_path / "canary"
+    data = payloads(canary)[content]
+    EmbeddingStore.write(tmp_path / "store", {"x": np.ones((3, 2), dtype=np.float32)})
+    (tmp_path / "store" / "arrays" / "x.npy").write_bytes(data)
+    refused(lambda: EmbeddingStore.open(tmp_path / "store").array("x"), "x.npy")
+    assert not canary.exists()
+
+
+# --- links ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_space_with_a_link_out_of_its_folder(tmp_path: Path, file: str) -> None:
+    """Even to a file that fits: a folder that was checked is the folder that is read."""
+    Space({"image": 4}, dim=2).save_pretrained(tmp_path / "space")
+    (tmp_path / "space" / file).rename(tmp_path / file)
+    (tmp_path / "space" / file).symlink_to(tmp_path / file)
+    with pytest.raises(CheckpointError, match=rf"{file} is a link out of the folder"):
+        Space.from_pretrained(tmp_path / "space")
+
+
+def test_a_space_in_the_cache_of_the_hub_is_links_to_its_blobs(tmp_path: Path) -> None:
+    folder = tmp_path / "models--a--b" / "snapshots" / "0123"
+    Space({"image": 4}, dim=2).save_pretrained(folder)
+    (tmp_path / "models--a--b" / "blobs").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).rename(tmp_path / "models--a--b" / "blobs" / name)
+        (folder / name).symlink_to(Path("..") / ".." / "blobs" / name)
+    assert Space.from_pretrained(folder).dim == 2
+    (tmp_path / "link").symlink_to(folder)
+    assert Space.from_pretrained(tmp_path / "link").dim == 2
+
+
+def test_a_space_with_a_link_in_a_circle(tmp_path: Path) -> None:
+    Space({"image": 4}, dim=2).save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to(tmp_path / "config.json")
+    refused(lambda: Space.from_pretrained(tmp_path), "config.json")
+
+
+# --- configurations -------------------------------------------------------------------------------------------------
+
+COMMANDS = ("train", "compare", "evaluate", "diagnose", "study")
+YAML = {
+    "a call": "data: !!python/object/apply:os.mkdir [CANARY]\n",
+    "a call with new": "train: !!python/object/new:os.mkdir [CANARY]\n",
+    "a call in a key": "? !!python/object/apply:os.mkdir [CANARY]\n: 1\n",
+    "a name": "data: !!python/name:os.system\n",
+    "a module": "data: !!python/module:os\n",
+    "a path of ours": "train: !!python/object:unialign.space.Space {}\n",
+    "a mapping in itself": "train: &a {objective_options: *a}\nentries: *a\nfiles: *a\nstudy: *a\nspace: *a\n",
+    "a list in itself": "&a [*a]\n",
+    "endless nesting": "data: " + "[" * 20_000,
+    "no UTF-8": "data: \udcff\udcfe\n",
+    "a null character": "data: \0\n",
+}
+
+
+@pytest.mark.parametrize("text", YAML)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_configuration_is_plain_values_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = YAML[text].replace("CANARY", str(tmp_path / "canary"))
+    (tmp_path / "evil.yaml").write_bytes(content.encode("utf-8", errors="surrogateescape"))
+    words = [command, "--config", "evil.yaml"]
+    assert main([*words, "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert 0 < len(said) < 1500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.yaml"]
+
+
+@pytest.mark.parametrize("value", ["!!python/object/apply:os.mkdir [canary]", "!!python/name:os.system", "&a [*a]"])
+def test_a_setting_of_the_command_line_is_a_plain_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "--out", "out", "--set", f"objective_options={value}"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_configuration_names_no_code() -> None:
+    with pytest.raises(ConfigError, match=r"unknown objective 'os\.system'"):
+        ua.TrainConfig(objective="os.system")
