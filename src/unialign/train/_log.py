@@ -4,6 +4,7 @@ Each line has a `kind`: `start` (settings, data, baselines), `step`, `warning` o
 completed steps.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -102,7 +103,9 @@ class RunLog:
         """Let go of the files. A second call does nothing."""
         for handle in (self._file, self._board):
             if handle is not None:
-                handle.close()
+                # What a full disk refused, `write` has said; closing tries it again, and must not hide that.
+                with contextlib.suppress(OSError):
+                    handle.close()
         self._file = self._board = None
 
     def _cannot_write(self, error: OSError) -> CheckpointError:
