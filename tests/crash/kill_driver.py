@@ -94,7 +94,7 @@ def one_trial(folder: Path, draw: random.Random, way: str, duration: float, oper
         "found": found,
         "digest": last(result, "digest", "none"),
         "log_steps": steps,
-        "left": sorted(path.name for path in (*out.rglob("*.partial"), *out.rglob(".saving"))),
+        "left": sorted(path.name for path in out.rglob("*.partial")),
     }
 
 

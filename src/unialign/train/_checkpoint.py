@@ -87,9 +87,12 @@ def load_checkpoint(path: Path) -> Snapshot:
 
 
 def discard_partial(folder: Path) -> None:
-    """Remove what a crash left half written."""
-    for entry in folder.glob(".step-*.partial"):
-        shutil.rmtree(entry, ignore_errors=True)
+    """Remove what a crash left half written: hidden folders of checkpoints, hidden files."""
+    for entry in folder.glob(".*.partial"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def _write(partial: Path, snapshot: Snapshot) -> None:

@@ -68,6 +68,7 @@ class RunFolder:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             discard_partial(self.checkpoints)
+            discard_partial(self.path)
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
         write_yaml(self.config, settings, error=CheckpointError)
