@@ -1,0 +1,234 @@
+"""Time, memory and exactness of our losses and of what a user would pick instead: `python benchmarks/speed.py`.
+
+Rivals come from the extra `bench` and one that is missing is recorded as such. Every case runs in a process of its
+own, with the same inputs and as many threads as `--threads` says (default: 1), and is written to results/speed.json as
+soon as it is measured; `--resume` goes on where a run was broken off and measures nothing twice of the same source. The
+page docs/reference/speed.md is made again from the file, and the requirements are printed, MET or NOT MET; the exit
+status is 1 unless all of them are met.
+
+    python benchmarks/speed.py                                    # everything; below 45 minutes on a quiet machine
+    python benchmarks/speed.py --only uniformity --sizes 1024 4096
+    python benchmarks/speed.py --only objectives --modalities 3
+    python benchmarks/speed.py --page                             # the page and the requirements alone
+
+Linux only: memory is read from /proc.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--only", nargs="+", help="beginnings of groups: uniformity infonce sigmoid objectives gpu ...")
+    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of items B")
+    parser.add_argument("--modalities", nargs="+", type=int, help="for whole objectives")
+    parser.add_argument("--rivals", nargs="+", help="names of contestants or objectives; default: all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="keep what this source has measured already")
+    parser.add_argument("--page", action="store_true", help="measure nothing")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "speed.json")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "reference" / "speed.md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before torch is imported: its thread pool reads these once
+    ARGUMENTS = options()
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(ARGUMENTS.threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402
+from speed_parts.contestants import TAU, contestant, our_objective  # noqa: E402
+from speed_parts.exact import exact  # noqa: E402
+from speed_parts.gpu import measure_gpu  # noqa: E402
+from speed_parts.inputs import draw  # noqa: E402
+from speed_parts.measure import in_process, measure  # noqa: E402
+from speed_parts.page import page  # noqa: E402
+from speed_parts.plan import WIDTH, Case, Limits, cases, out_of_reach  # noqa: E402
+from speed_parts.requirements import judge  # noqa: E402
+
+from unialign import losses  # noqa: E402
+from unialign._files import replace_file  # noqa: E402
+from unialign.experiments import describe_environment  # noqa: E402
+
+PACKAGES = ("open_clip_torch", "lightly", "pytorch-metric-learning", "sentence-transformers", "inf-cl", "memeff")
+EXACT_UP_TO = {"nt-xent": 4096}  # float64 of 2 B rows; 16,384 for the others
+LIMITS = Limits()
+
+
+def source_fingerprint() -> str:
+    """Of the library's code and of this benchmark's: results of other code are measured again."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks" / "speed_parts").glob("*.py")]):
+        if path.name not in ("page.py", "requirements.py"):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def environment(threads: int) -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return describe_environment() | {
+        "threads": threads,
+        "processor": models[0] if models else platform.processor(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 10**9, 1),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "packages": {name: installed(name) for name in PACKAGES},
+    }
+
+
+def exact_file(case: Case, folder: Path) -> Path | None:
+    """Value and gradient in float64, made once for all contestants."""
+    if case.group == "objectives" or case.items > EXACT_UP_TO.get(case.group, 16384):
+        return None
+    path = folder / f"{case.group.replace('/', '-')}-{case.items}.pt"
+    if not path.exists():
+
+        def work() -> dict[str, Any]:
+            value, gradients = exact(case.group, draw(case.modalities, case.items, case.width))
+            torch.save({"value": value, "gradients": gradients}, path)
+            return {"status": "measured"}
+
+        made = in_process(work, seconds=LIMITS.our_seconds, gigabytes=LIMITS.gigabytes)
+        if made["status"] != "measured":
+            print(f"no float64 value for {case.group} at {case.items}: {made}")
+    return path
+
+
+def limit_of(case: Case) -> float:
+    if case.group == "objectives":
+        return LIMITS.objective_seconds
+    return LIMITS.our_seconds if contestant(case.group, case.name).ours else LIMITS.seconds
+
+
+def run(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dict[str, Any]:
+    """One case: measured, or why not."""
+    refused = out_of_reach(case, known, LIMITS, seconds=limit_of(case))
+    if refused is not None:
+        return refused
+    settings: dict[str, Any] = {
+        "modalities": case.modalities,
+        "items": case.items,
+        "width": case.width,
+        "threads": threads,
+    }
+    if case.group == "objectives":
+        chosen = {"anchor": "m0"} if "anchor" in losses.options(case.name) else {}
+        make = partial(our_objective, case.name, **chosen)
+        settings["in_double"] = case.items == 256
+    else:
+        who = contestant(case.group, case.name)
+        make = who.make
+        settings |= {"steps_itself": who.steps_itself, "compiled": who.compiled}
+        settings["exact_file"] = exact_file(case, folder)
+    # The limit is for one step, with import, warm-up and the count of kept bytes on top.
+    seconds = 3 * limit_of(case) + 60
+    return in_process(partial(measure, make, **settings), seconds=seconds, gigabytes=LIMITS.gigabytes)
+
+
+def describe(case: Case, row: dict[str, Any]) -> str:
+    head = f"{case.group:26} {case.name:24} M={case.modalities} B={case.items:6}"
+    if row["status"] != "measured":
+        return f"{head}  {row['status']}: {row['reason']}"
+    error = row.get("error")
+    return (
+        f"{head}  cpu {row['cpu_seconds']['best']:9.4f} s  peak {row['memory']['peak'] / 1e6:8.1f} MB  "
+        + ("kept       -" if row["bytes_kept"] is None else f"kept {row['bytes_kept'] / 1e6:7.1f}")
+        + (f"  errors {error['value']:.0e} {error['gradient']:.0e}" if error else "")
+    )
+
+
+def load(path: Path) -> dict[str, Any]:
+    if path.exists():
+        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return results
+    return {"schema": 1, "environment": None, "cases": {}, "gpu": {"status": "open", "reason": "not tried"}}
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    replace_file(path, json.dumps(results, indent=1) + "\n")
+
+
+def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
+    source = source_fingerprint()
+    results["environment"] = environment(arguments.threads)
+    results["protocol"] = {
+        "width": WIDTH,
+        "seed": 0,
+        "temperature": TAU,
+        "limits": {"gigabytes": LIMITS.gigabytes, "seconds": LIMITS.seconds, "our_seconds": LIMITS.our_seconds}
+        | {"objective_seconds": LIMITS.objective_seconds},
+    }
+    known = results["cases"]
+    wanted = cases(names=losses.names(), only=arguments.only, sizes=arguments.sizes, modalities=arguments.modalities)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in wanted:
+            if arguments.rivals is not None and case.name not in arguments.rivals:
+                continue
+            before = known.get(case.key)
+            same = before is not None and (before["source"], before["threads"]) == (source, arguments.threads)
+            if arguments.resume and same:
+                continue
+            row = run(case, known, threads=arguments.threads, folder=Path(folder))
+            if row["status"] == "absent" and before is not None and before["status"] == "measured":
+                print(f"{case.key}: {row['reason']}; the earlier figure is kept")
+                continue
+            known[case.key] = {
+                "group": case.group,
+                "name": case.name,
+                "modalities": case.modalities,
+                "items": case.items,
+                "width": case.width,
+                **row,
+                "threads": arguments.threads,
+                "source": source,
+                "load": round(os.getloadavg()[0], 2),
+            }
+            save(results, arguments.out)
+            print(describe(case, row), flush=True)
+    if arguments.only is None or "gpu" in arguments.only:
+        results["gpu"] = in_process(measure_gpu, seconds=1200, gigabytes=1000.0)
+        save(results, arguments.out)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    started = time.perf_counter()
+    results = load(arguments.out)
+    if not arguments.page:
+        measure_all(arguments, results)
+        print(f"\n{(time.perf_counter() - started) / 60:.1f} minutes")
+    there = arguments.docs.read_text("utf-8") if arguments.docs.exists() else None
+    replace_file(arguments.docs, page(results, there))
+    verdicts = judge(results)
+    print()
+    for verdict in verdicts:
+        print(f"{verdict.state:8} {verdict.requirement}: {verdict.found}")
+    return 0 if all(v.state == "MET" for v in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(ARGUMENTS))

@@ -1,0 +1,1 @@
+"""What `benchmarks/speed.py` is made of: inputs, contestants, exact values, one measurement, requirements, the page."""

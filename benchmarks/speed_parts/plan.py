@@ -1,0 +1,104 @@
+"""Which cases there are, in the order in which they run, and which cannot run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speed_parts.contestants import CONTESTANTS
+
+__all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
+
+SIZES = (256, 1024, 4096, 16384, 65536)
+OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
+WIDTH, OBJECTIVE_WIDTH = 512, 256
+ONLY_MODALITIES = {"triangle": 3}  # its formula has three
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a case may use. Ours may run longer where no rival can run at all: it is the point of the largest size."""
+
+    gigabytes: float = 16.0
+    seconds: float = 300.0
+    our_seconds: float = 600.0
+    objective_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Case:
+    group: str
+    name: str
+    modalities: int
+    items: int
+    width: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.series}/{self.items}"
+
+    @property
+    def series(self) -> str:
+        return f"{self.group}/{self.name}/{self.modalities}"
+
+
+def cases(
+    *,
+    names: Sequence[str],
+    only: Sequence[str] | None,
+    sizes: Sequence[int] | None,
+    modalities: Sequence[int] | None,
+) -> list[Case]:
+    """Formulas by contestant, then whole objectives (`names`); small sizes first: they say what is out of reach."""
+
+    def wanted(group: str) -> bool:
+        return only is None or any(group.startswith(word) for word in only)
+
+    found = [
+        Case(c.loss, c.name, c.modalities, items, WIDTH)
+        for c in CONTESTANTS
+        for items in SIZES
+        if wanted(c.loss) and items <= c.largest
+    ]
+    found += [
+        Case("objectives", name, m, items, OBJECTIVE_WIDTH)
+        for name in names
+        for m in OBJECTIVE_MODALITIES
+        for items in OBJECTIVE_SIZES
+        if wanted("objectives") and ONLY_MODALITIES.get(name, m) == m
+    ]
+    found = [c for c in found if sizes is None or c.items in sizes]
+    return [c for c in found if modalities is None or c.group != "objectives" or c.modalities in modalities]
+
+
+def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, seconds: float) -> dict[str, Any] | None:
+    """Why a case need not be tried, from the sizes below: a smaller one ran out, or growth with B^2 would."""
+    below = [known[c] for c in (f"{case.series}/{size}" for size in SIZES if size < case.items) if c in known]
+    if not below:
+        return None
+    last = below[-1]
+    if last["status"] in ("time", "memory"):
+        return {"status": last["status"], "reason": f"{last['reason']} at B = {last['items']:,}", "tried": False}
+    if last["status"] != "measured":
+        return None
+    times = (case.items / last["items"]) ** 2
+    needed = last["cpu_seconds"]["best"] * times
+    if last["items"] >= 1024 and needed > 1.2 * seconds:
+        return {"status": "time", "reason": f"about {needed:.0f} s by extrapolation", "tried": False}
+    # What grows with B only (inputs, gradients) is no ground for an extrapolation with B^2.
+    square = max(0, last["memory"]["peak"] - 4 * last["memory"]["inputs"])
+    size = square * times + 4 * last["memory"]["inputs"] * case.items / last["items"]
+    keeps_squares = (last["bytes_kept"] or 0) > 4 * last["items"] ** 2
+    if last["items"] >= 4096 and keeps_squares and size > limits.gigabytes * 10**9:
+        return {"status": "memory", "reason": f"about {size / 10**9:.0f} GB by extrapolation", "tried": False}
+    return None
+
+
+def growth(points: Sequence[tuple[float, float]]) -> float | None:
+    """Slope of a least-squares line through the logarithms; None for fewer than two points."""
+    usable = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
+    if len({x for x, _ in usable}) < 2:
+        return None
+    mean_x, mean_y = (sum(column) / len(usable) for column in zip(*usable, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in usable)
+    return sum((x - mean_x) * (y - mean_y) for x, y in usable) / spread
