@@ -1,8 +1,4 @@
-"""Mistakes seen in other toolkits of this field, each with the assertion that would have caught it.
-
-Two of the seventeen have a part that belongs to losses still to come, over several processes and in tiles: gradients
-that are off by the world size, and tiles that save no memory. What can be shown of them without either is tested here.
-"""
+"""Mistakes seen in other toolkits of this field, each with the assertion that would have caught it."""
 
 import ast
 import math
@@ -183,13 +179,11 @@ def test_14_no_item_leaves_silently():
 
 
 def test_15_what_a_loss_keeps_is_measured():
-    """open_clip's chunked sigmoid loss was to save memory and still keeps the whole matrix of logits. There are no
-    tiles here yet: what is kept is counted, and no claim is made."""
-    items, width = 128, 8
+    """open_clip's chunked sigmoid loss was to save memory and still keeps the whole matrix of logits."""
+    items, width = 512, 8
     leaves = {m: rows(i, items, width, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}
-    square = items * items * 4
     for objective in (Sigmoid(), InfoNCE()):
-        assert square <= saved_bytes(lambda objective=objective: objective(leaves).total) < 6 * square
+        assert saved_bytes(lambda objective=objective: objective(leaves).total) < items * items * 4 / 4
 
 
 def test_16_the_self_pair_does_not_dominate_a_kernel_sum():

@@ -13,6 +13,7 @@ from unialign.diagnostics import conflict, conflict_over_anchors
 from unialign.diagnostics._bounds import expected_zeta, residual_correlation, zeta_lower_bound
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.kernels import _tiles
 
 PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 
@@ -172,7 +173,7 @@ def test_tiles_change_nothing(monkeypatch):
     space = random_space(3, 23, 6, 1)
     present = {"m1": torch.arange(23) % 3 > 0}
     whole = conflict(space, anchor="m0", direction="symmetric", present=present)
-    monkeypatch.setattr(module, "_TILE", 23 * 5)
+    monkeypatch.setattr(_tiles, "TILE", 23 * 5)
     tiled = conflict(space, anchor="m0", direction="symmetric", present=present)
     for name in PER_ITEM:
         torch.testing.assert_close(getattr(tiled, name), getattr(whole, name), rtol=1e-9, atol=1e-12, equal_nan=True)

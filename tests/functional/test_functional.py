@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from score_tables import cross_volumes
 from unialign.embeddings import make_batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.functional import alignment, centroids, gram_volume, reference, uniformity
-from unialign.functional._volume import cross_volumes, determinant_and_adjugate, safe_sqrt
+from unialign.functional._volume import determinant_and_adjugate, safe_sqrt
 from unialign.kernels._profile import arccos_squared, log_kernel
 
 KERNELS = ["clip", "gaussian", "wang_isola", "geodesic"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from score_tables import cross_volumes
 from unialign.embeddings import make_batch
 from unialign.functional import alignment, centroids, gram_volume, reference, uniformity
-from unialign.functional._volume import cross_volumes
 
 UNIFORMITY = [
     ("gaussian", 0.5, (-4.525373, -3.948675, -4.031965)),

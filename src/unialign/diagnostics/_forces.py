@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from unialign.embeddings import Batch
+from unialign.kernels._tiles import row_tiles
 
 __all__ = ["Direction", "Forces", "forces"]
 
 Direction = Literal["forward", "symmetric"]
-
-# Most similarities in a tile (32 MiB of float64).
-_TILE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +68,15 @@ def forces(
     pull_KBD = torch.where(pair_KB[..., None], (there_K + back_K)[:, None, None] * z_MBD[others], 0.0)
     push_neg_KBD, push_renorm_KBD = torch.zeros_like(pull_KBD), torch.zeros_like(pull_KBD)
     own_KB, mass_neg_KB, mass_renorm_KB = (torch.zeros_like(pull_KBD[..., 0]) for _ in range(3))
-    step = max(1, _TILE // max(1, len(anchor_BD)))
     for k, m in enumerate(others):
         key_BD = z_MBD[m]
         log_neg_B = negative_B = None
         if direction == "symmetric":
-            log_neg_B, odds_B = _queries(key_BD, anchor_BD, has_B, temperature, step)
+            log_neg_B, odds_B = _queries(key_BD, anchor_BD, has_B, temperature)
             negative_B = torch.where(pair_KB[k], torch.sigmoid(-odds_B), 0.0)
             own_KB[k] += torch.where(pair_KB[k], back_K[k] * torch.sigmoid(odds_B), 0.0)
-        for start in range(0, len(anchor_BD), step):
-            tile = slice(start, start + step)
+        for tile in row_tiles(len(anchor_BD), len(anchor_BD)):
+            start = tile.start
             rows_c = pair_KB[k, tile]
             logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
             # An item without the modality has no positive there and feels no force from it.
@@ -120,11 +117,11 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
     return share_cB, log_neg_c, own_c - log_neg_c
 
 
-def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float, step: int) -> tuple[Tensor, Tensor]:
+def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(B,) log-sum of each query's negatives among the anchor's rows, and (B,) log-odds of its positive."""
     parts = []
-    for start in range(0, len(query_BD), step):
-        logit_cB = query_BD[start : start + step] @ key_BD.mT / temperature
-        parts.append(_split(logit_cB, keys_B, start)[1:])
+    for tile in row_tiles(len(query_BD), len(key_BD)):
+        logit_cB = query_BD[tile] @ key_BD.mT / temperature
+        parts.append(_split(logit_cB, keys_B, tile.start)[1:])
     log_neg_B, odds_B = (torch.cat(column) for column in zip(*parts, strict=True))
     return log_neg_B, odds_B

@@ -1,117 +1,103 @@
-"""Softmax contrast of matched rows: InfoNCE over any logits, with presence, ids and label smoothing.
+"""Softmax contrast of matched rows: InfoNCE over cosines or any other scores, with presence, ids and label smoothing.
 
-Shapes: `B` items.
+Rows that lack either side leave both means. Other keys of a query's id leave its softmax. Label smoothing s gives 1 - s
+to the positive and spreads s evenly over the keys that remain, the positive among them (as
+`torch.nn.functional.cross_entropy`).
+
+Shapes: `B` items, `N` of them take part, `D` width.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-__all__ = ["contrast_keys", "row_log_partitions", "self_contrast", "symmetric_contrast"]
+from unialign.distributed._shard import Shard
+from unialign.kernels._backend import chosen, rowwise_backend
+from unialign.kernels._contrast import Sides, mean_contrast
+from unialign.kernels._members import Members, members
+from unialign.kernels._profile import Profile
+from unialign.kernels._rowwise import mean_log_partition
+from unialign.kernels._scores import Cosines, Scores
+from unialign.kernels._uniformity import log_row_sums
 
-
-def contrast_keys(present_B: Tensor, ids_B: Tensor | None) -> Tensor:
-    """(B, B) mask of the keys that a query may see: present, and not another item of the same id."""
-    keys_BB = present_B[:, None] & present_B[None, :]
-    if ids_B is not None:
-        same_BB = ids_B[:, None] == ids_B[None, :]
-        keys_BB = keys_BB & (~same_BB | torch.eye(len(ids_B), dtype=torch.bool, device=ids_B.device))
-    return keys_BB
-
-
-def row_log_partitions(logits_BB: Tensor, keys_BB: Tensor) -> tuple[Tensor, Tensor]:
-    """log sum_k exp(logit_ik) over the keys of each row, finite but without meaning in rows that may not see their own
-    key (absent items), and the mask of the other rows."""
-    rows_B = keys_BB.diagonal()
-    # A row without keys keeps all its (finite) logits, so that its unused log-sum-exp has no NaN gradient.
-    return torch.logsumexp(torch.where(keys_BB | ~rows_B[:, None], logits_BB, -torch.inf), 1), rows_B
+__all__ = ["contrast", "cosine_contrast", "self_contrast"]
 
 
-def symmetric_contrast(logits_BB: Tensor, keys_BB: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean of the row-wise and the column-wise cross-entropy with the diagonal as target.
-
-    Rows that may not see their own key (absent items) leave both means. Label smoothing s gives 1 - s to the positive
-    and spreads s evenly over the keys that remain, the positive among them (as `torch.nn.functional.cross_entropy`).
+def cosine_contrast(
+    x_BD: Tensor,
+    y_BD: Tensor,
+    *,
+    temperature: Tensor | float,
+    present_B: Tensor,
+    ids_B: Tensor | None,
+    label_smoothing: float = 0.0,
+    shard: Shard | None = None,
+) -> Tensor:
+    """Mean of the row-wise and the column-wise cross-entropy of x y^T / temperature with the diagonal as target.
 
     Args:
-        logits_BB: query i against key k.
-        keys_BB: symmetric mask from `contrast_keys`.
+        x_BD, y_BD: unit rows.
+        present_B: items that have both.
 
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
-    if _whole(keys_BB):
-        value: Tensor = _WholeContrast.apply(logits_BB, label_smoothing)  # type: ignore[no-untyped-call]
-        return value
-    return (_contrast(logits_BB, keys_BB, label_smoothing) + _contrast(logits_BB.mT, keys_BB.mT, label_smoothing)) / 2
-
-
-def self_contrast(z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float) -> Tensor:
-    """`symmetric_contrast` of rows with themselves, logits Z Z^T / temperature, at half its cost."""
-    if ids_B is None and len(z_BD) > 0 and bool(present_B.all()):
-        value: Tensor = _WholeSelfContrast.apply(z_BD, temperature)  # type: ignore[no-untyped-call]
-        return value
-    return symmetric_contrast(z_BD @ z_BD.mT / temperature, contrast_keys(present_B, ids_B))
-
-
-def _whole(keys_BB: Tensor) -> bool:
-    """Whether every query may see every key: the usual case, in which masks would cost more than the sums."""
-    return len(keys_BB) > 0 and bool(keys_BB.all())
-
-
-class _WholeContrast(torch.autograd.Function):
-    """It keeps the logits only; of each sum autograd would keep its own copies."""
-
-    @staticmethod
-    def forward(ctx: Any, logits_BB: Tensor, label_smoothing: float) -> Tensor:
-        ctx.save_for_backward(logits_BB)
-        ctx.label_smoothing = label_smoothing
-        losses = []
-        for dim in (1, 0):
-            logz_B = torch.logsumexp(logits_BB, dim)
-            loss_B = (1 - label_smoothing) * (logz_B - logits_BB.diagonal())
-            losses.append(loss_B + label_smoothing * (logz_B - logits_BB.mean(dim)))
-        return torch.cat(losses).mean()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (logits_BB,) = ctx.saved_tensors
-        scale = gradient / (2 * len(logits_BB))
-        # Softmaxes of the logits and not of what forward found: so a second derivative sees them move as well.
-        slope_BB = torch.softmax(logits_BB, 1) + torch.softmax(logits_BB, 0)
-        slope_BB.diagonal().sub_(2 * (1 - ctx.label_smoothing))
-        if ctx.label_smoothing > 0:
-            slope_BB.sub_(2 * ctx.label_smoothing / len(logits_BB))
-        return slope_BB.mul_(scale), None
-
-
-class _WholeSelfContrast(torch.autograd.Function):
-    """Rows and columns are alike: one softmax, and one product for the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, z_BD: Tensor, temperature: float) -> Tensor:
-        logits_BB = z_BD @ (z_BD / temperature).mT
-        ctx.save_for_backward(z_BD, logits_BB)
-        ctx.temperature = temperature
-        return (torch.logsumexp(logits_BB, 1) - logits_BB.diagonal()).mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        z_BD, logits_BB = ctx.saved_tensors
-        softmax_BB = torch.softmax(logits_BB, 1)
-        slope_BB = softmax_BB + softmax_BB.mT
-        slope_BB.diagonal().sub_(2)
-        return slope_BB @ (z_BD * (gradient / (len(z_BD) * ctx.temperature))), None
-
-
-def _contrast(logits_BB: Tensor, keys_BB: Tensor, label_smoothing: float) -> Tensor:
-    logz_B, rows_B = row_log_partitions(logits_BB, keys_BB)
-    loss_B = logz_B - logits_BB.diagonal()
+    chosen_rows = members(present_B, ids_B, shard)
+    x_ND, y_ND = chosen_rows.take(x_BD), chosen_rows.take(y_BD)
+    scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
+    own_N = (x_ND * y_ND).sum(-1) * scale
+    backend = rowwise_backend(x_ND) or (None if shard is None or chosen() == "reference" else "tiled")
+    if backend is None:
+        return contrast(Cosines, (x_ND, y_ND, scale), own_N, chosen_rows, label_smoothing=label_smoothing)
+    partition = mean_log_partition(x_ND, y_ND, scale, members=chosen_rows, backend=backend)
     if label_smoothing > 0:
-        keys_per_row_B = keys_BB.sum(1).clamp(min=1)
-        mean_logit_B = torch.where(keys_BB, logits_BB, 0.0).sum(1) / keys_per_row_B
-        loss_B = (1 - label_smoothing) * loss_B + label_smoothing * (logz_B - mean_logit_B)
-    return torch.where(rows_B, loss_B, 0.0).sum() / rows_B.sum().clamp(min=1)
+        partition = partition - label_smoothing * scale * _mean_cosine(x_ND, y_ND, chosen_rows)
+    return partition - (1 - label_smoothing) * own_N.sum() / max(1, chosen_rows.size)
+
+
+def contrast(
+    make: Callable[..., Scores],
+    tensors: tuple[Tensor, ...],
+    own_N: Tensor,
+    chosen_rows: Members,
+    *,
+    sides: Sides = "both",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The same over any scores.
+
+    Args:
+        make, tensors: see `unialign.kernels._scores.Scores`.
+        own_N: score of each query with its own key.
+        sides: `rows` leaves the column-wise cross-entropy out.
+    """
+    return mean_contrast(make, tensors, own_N, members=chosen_rows, sides=sides, label_smoothing=label_smoothing)
+
+
+def self_contrast(
+    z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float, shard: Shard | None = None
+) -> Tensor:
+    """`cosine_contrast` of rows with themselves, whose rows and columns are alike, at half its cost."""
+    chosen_rows = members(present_B, ids_B, shard)
+    z_ND = chosen_rows.take(z_BD)
+    if len(z_ND) == 0:
+        return z_BD.sum() * 0.0
+    profile = Profile("clip", temperature)
+    sums_N = log_row_sums(z_ND, profile=profile, members=chosen_rows, self_pairs="included")
+    # The own key is a part of each sum: only rounding makes the difference negative.
+    return (sums_N - ((z_ND * z_ND).sum(-1) - 1) / temperature).mean().clamp(min=0)
+
+
+def _mean_cosine(x_ND: Tensor, y_ND: Tensor, chosen_rows: Members) -> Tensor:
+    """1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without a table of all pairs."""
+    keys_N = chosen_rows.others(x_ND.dtype, x_ND.device) + 1
+    total = (x_ND / keys_N[:, None]).sum(0) @ y_ND.sum(0) + x_ND.sum(0) @ (y_ND / keys_N[:, None]).sum(0)
+    if chosen_rows.codes_N is not None:
+        codes_N = chosen_rows.codes_N.long()
+        groups = int(codes_N[-1]) + 1 if len(codes_N) else 0
+        x_GD, y_GD = (z_ND.new_zeros(groups, z_ND.shape[1]).index_add(0, codes_N, z_ND) for z_ND in (x_ND, y_ND))
+        keys_G = keys_N.new_ones(groups).index_copy(0, codes_N, keys_N)
+        # Pairs of one id, but for a row's own key, are no keys.
+        total = total - (2 * (x_GD * y_GD).sum(-1) / keys_G).sum() + (2 * (x_ND * y_ND).sum(-1) / keys_N).sum()
+    return total / max(1, 2 * len(x_ND))

@@ -1,21 +1,33 @@
 """Kernel sums between two modalities: InfoNCE's log partitions (method: paper Eq. 2) and CUAXU's cross term.
 
-Shapes: `B` items, `D` width.
+Shapes: `B` items, `N` of them have both modalities, `D` width.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from unialign.functional._contrast import contrast_keys, row_log_partitions
-from unialign.kernels._profile import Kernel, log_kernel
+from unialign.distributed._shard import Shard
+from unialign.kernels._contrast import mean_contrast
+from unialign.kernels._density import log_row_sums_between
+from unialign.kernels._members import members
+from unialign.kernels._profile import Kernel, Profile
+from unialign.kernels._scores import KernelScores
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
 
 
 def cross_log_partition(
-    x_BD: Tensor, y_BD: Tensor, *, kernel: Kernel, temperature: float, present_B: Tensor, ids_B: Tensor | None
+    x_BD: Tensor,
+    y_BD: Tensor,
+    *,
+    kernel: Kernel,
+    temperature: float,
+    present_B: Tensor,
+    ids_B: Tensor | None,
+    shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
     """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether any row is there.
 
@@ -25,14 +37,11 @@ def cross_log_partition(
     Args:
         present_B: items that have both modalities.
     """
-    keys_BB = contrast_keys(present_B, ids_B)
-    logk_BB = log_kernel(x_BD @ y_BD.mT, kernel=kernel, temperature=temperature)
-    total = x_BD.new_zeros(())
-    for table_BB, allowed_BB in ((logk_BB, keys_BB), (logk_BB.mT, keys_BB.mT)):
-        logz_B, rows_B = row_log_partitions(table_BB, allowed_BB)
-        total = total + torch.where(rows_B, logz_B, 0.0).sum()
-    count = present_B.sum()
-    return total / (2 * count.clamp(min=1)), count > 0
+    chosen, profile = members(present_B, ids_B, shard), Profile(kernel, temperature)
+    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
+    own_N = profile.log((x_ND * y_ND).sum(-1))
+    value = mean_contrast(partial(KernelScores, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
+    return value, torch.tensor(chosen.size > 0, device=x_BD.device)
 
 
 def cross_log_potential(
@@ -45,11 +54,11 @@ def cross_log_potential(
     Args:
         present_B: items that have both modalities.
     """
-    own_BB = torch.eye(len(x_BD), dtype=torch.bool, device=x_BD.device)
-    pairs_BB = contrast_keys(present_B, ids_B) & ~own_BB
-    logk_BB = log_kernel(x_BD @ y_BD.mT, kernel="clip", temperature=1 / (2 * t))
-    count = pairs_BB.sum()
-    # The LSE of nothing is -inf with a NaN gradient: where no pair is left all of the (finite) table stays.
-    masked_BB = torch.where(pairs_BB | (count == 0), logk_BB, -math.inf)
-    value = torch.logsumexp(masked_BB.flatten(), 0) - torch.log(count.clamp(min=1).to(x_BD.dtype))
-    return torch.where(count > 0, value, 0.0), count > 0
+    chosen = members(present_B, ids_B)
+    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
+    count = int(chosen.others(torch.float64, x_BD.device).sum())
+    if count == 0:
+        return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
+    codes_N = torch.arange(chosen.size, device=x_BD.device) if chosen.codes_N is None else chosen.codes_N
+    sums_N = log_row_sums_between(x_ND, y_ND, profile=Profile("clip", 1 / (2 * t)), codes=(codes_N, codes_N))
+    return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)

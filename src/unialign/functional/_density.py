@@ -6,19 +6,18 @@ its constant (2 pi tau^2)^(-D/2) left out: with one bandwidth for all densities 
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unialign.kernels._profile import log_kernel
+from unialign.kernels._density import log_row_sums_between
+from unialign.kernels._members import Members
+from unialign.kernels._profile import Profile, log_kernel
+from unialign.kernels._tiles import row_tiles
+from unialign.kernels._uniformity import SelfPairs, log_row_sums
 
 __all__ = ["SelfPairs", "log_densities", "log_mean_exp", "mean_neighbours", "median_bandwidth_of"]
 
-SelfPairs = Literal["included", "excluded"]
-
-# Most kernel values in a tile (32 MiB of float64). Tiles bound the memory only where nothing is kept for a gradient.
-_TILE = 2**22
 # Rows closer than this are one point: in float32 the cosine of equal rows is off by 1e-7, a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 
@@ -39,16 +38,18 @@ def log_densities(
         items: item numbers (N,) and (K,). If given, a point's own item is left out of its mean; each point must then
             have another item among the rows.
     """
-    parts = []
-    for tile, logk_cK in _log_kernels(at_ND, rows_KD, bandwidth):
-        if items is None:
-            parts.append(torch.logsumexp(logk_cK, 1) - math.log(len(rows_KD)))
-            continue
-        # Left out before the sum, not subtracted after it: at small bandwidths the own item is all of it.
-        other_cK = items[0][tile, None] != items[1][None, :]
-        masked_cK = torch.where(other_cK, logk_cK, -torch.inf)
-        parts.append(torch.logsumexp(masked_cK, 1) - torch.log(other_cK.sum(1).to(logk_cK.dtype)))
-    return torch.cat(parts)
+    profile = Profile("gaussian", bandwidth)
+    if at_ND is rows_KD and items is None:
+        everyone = Members(len(rows_KD), len(rows_KD))
+        sums_N = log_row_sums(rows_KD, profile=profile, members=everyone, self_pairs="included")
+    else:
+        sums_N = log_row_sums_between(at_ND, rows_KD, profile=profile, codes=items)
+    if items is None:
+        return sums_N - math.log(len(rows_KD))
+    distinct, which_K = torch.unique(items[1], return_inverse=True)
+    place_N = torch.searchsorted(distinct, items[0]).clamp(max=len(distinct) - 1)
+    own_N = torch.where(distinct[place_N] == items[0], torch.bincount(which_K)[place_N], 0)
+    return sums_N - torch.log((len(rows_KD) - own_N).to(sums_N.dtype))
 
 
 @torch.no_grad()
@@ -97,7 +98,5 @@ def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
 
 
 def _log_kernels(at_ND: Tensor, rows_KD: Tensor, bandwidth: float) -> Iterator[tuple[slice, Tensor]]:
-    step = max(1, _TILE // len(rows_KD))
-    for start in range(0, len(at_ND), step):
-        tile = slice(start, start + step)
+    for tile in row_tiles(len(at_ND), len(rows_KD)):
         yield tile, log_kernel(at_ND[tile] @ rows_KD.mT, kernel="gaussian", temperature=bandwidth)

@@ -6,11 +6,15 @@ i's own tuple is held against tuples of the others: N drawn ones (the paper's O(
 Shapes: `M` modalities, `N` complete items, `D` width; `r` the modality that predicts, `m` another one.
 """
 
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from unialign.functional._contrast import contrast
+from unialign.kernels._members import members
+from unialign.kernels._scores import TupleCosines
 
 __all__ = ["all_contrasts", "all_contrasts_bytes", "draw_permutations", "sampled_contrasts"]
 
@@ -45,17 +49,17 @@ def sampled_contrasts(
     own tuple and leaves the softmax.
     """
     modalities, items, _ = z_MND.shape
-    own_N = reduce(torch.mul, z_MND).sum(-1) / temperature
+    scale = 1 / torch.as_tensor(temperature, dtype=z_MND.dtype, device=z_MND.device)
+    own_N = reduce(torch.mul, z_MND).sum(-1) * scale
     ids_N = torch.arange(items, device=z_MND.device) if ids_N is None else ids_N
-    diagonal_NN = torch.eye(items, dtype=torch.bool, device=z_MND.device)
+    everyone = members(torch.ones(items, dtype=torch.bool, device=z_MND.device), None)
     losses = []
     for r in range(modalities):
         others = [m for m in range(modalities) if m != r]
         key_ND = reduce(torch.mul, (z_MND[m][rows_MMN[r, m]] for m in others))
-        logits_NN = (z_MND[r] / temperature) @ key_ND.mT
-        mine_NN = reduce(torch.logical_and, (ids_N[rows_MMN[r, m]][None, :] == ids_N[:, None] for m in others))
-        logits_NN = torch.where(diagonal_NN, own_N[:, None], logits_NN.masked_fill(mine_NN, -torch.inf))
-        losses.append((torch.logsumexp(logits_NN, 1) - own_N).mean())
+        key_ids_KN = torch.stack([ids_N[rows_MMN[r, m]] for m in others])
+        make = partial(TupleCosines, codes_N=ids_N, key_codes_KN=key_ids_KN)
+        losses.append(contrast(make, (z_MND[r], key_ND, scale), own_N, everyone, sides="rows"))
     return losses
 
 

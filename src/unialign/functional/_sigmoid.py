@@ -1,25 +1,40 @@
 """Pairwise sigmoid contrast (SigLIP, Zhai et al. 2023, Eq. 1): every pair of rows is one yes-or-no question.
 
-Shapes: `B` items.
+Shapes: `B` items, `N` of them have both modalities, `D` width.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from unialign.kernels._members import members
+from unialign.kernels._softplus import softplus_total
 
 __all__ = ["sigmoid_contrast"]
 
 
-def sigmoid_contrast(logits_BB: Tensor, pairs_BB: Tensor) -> Tensor:
-    """-(1/B) sum_ij log sigma(y_ij logit_ij), y = +1 on the diagonal and -1 elsewhere.
+def sigmoid_contrast(
+    x_BD: Tensor,
+    y_BD: Tensor,
+    *,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    present_B: Tensor,
+    ids_B: Tensor | None,
+) -> Tensor:
+    """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
+
+    Other pairs of equal ids leave the sum. With softplus(-l) = softplus(l) - l it is a sum of softplus over all pairs
+    without the logits on the diagonal.
 
     Args:
-        logits_BB: scale * cosine + bias.
-        pairs_BB: mask of the pairs that count, from `contrast_keys`; B is the number of its diagonal entries.
+        x_BD, y_BD: unit rows.
+        present_B: items that have both.
 
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
-    own_BB = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device)
-    loss_BB = -F.logsigmoid(torch.where(own_BB, logits_BB, -logits_BB))
-    return torch.where(pairs_BB, loss_BB, 0.0).sum() / pairs_BB.diagonal().sum().clamp(min=1)
+    chosen = members(present_B, ids_B)
+    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
+    scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
+    own = ((x_ND * y_ND).sum(-1) * scale + bias).sum()
+    return (softplus_total(x_ND, y_ND, scale, bias, members=chosen) - own) / max(1, chosen.size)

@@ -21,9 +21,12 @@ from unialign.kernels._rows import Own, Table
 __all__ = ["log_row_sums", "mean_log_partition"]
 
 
-def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backend) -> Tensor:
-    """(N,) log sum over the other members k of another id of exp(rate (<z_i, z_k> - 1)); -inf where there is none."""
-    sums_N: Tensor = _RowSums.apply(z_ND, rate, members, backend)  # type: ignore[no-untyped-call]
+def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backend, own: Own = "left_out") -> Tensor:
+    """(N,) log sum over the members k of another id, and k = i if it is kept, of exp(rate (<z_i, z_k> - 1)).
+
+    -inf where there is none.
+    """
+    sums_N: Tensor = _RowSums.apply(z_ND, rate, members, own, backend)  # type: ignore[no-untyped-call]
     return sums_N
 
 
@@ -39,22 +42,22 @@ def mean_log_partition(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: Me
 
 class _RowSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z_ND: Tensor, rate: float, members: Members, backend: Backend) -> Tensor:
-        table = _table(z_ND, z_ND, rate, members, "left_out")
+    def forward(ctx: Any, z_ND: Tensor, rate: float, members: Members, own: Own, backend: Backend) -> Tensor:
+        table = _table(z_ND, z_ND, rate, members, own)
         r_N = members.gather(_log_sums(table, backend))
         ctx.save_for_backward(z_ND, r_N)
-        ctx.rate, ctx.members, ctx.backend = rate, members, backend
+        ctx.rate, ctx.members, ctx.own, ctx.backend = rate, members, own, backend
         return r_N - rate
 
     @staticmethod
     def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
         z_ND, r_N = ctx.saved_tensors
         with torch.no_grad():
-            table = _table(z_ND, z_ND, ctx.rate, ctx.members, "left_out")
+            table = _table(z_ND, z_ND, ctx.rate, ctx.members, ctx.own)
             places_R = table.places_R
             p_RD, _ = _pull(table, r_N[places_R], g_N[places_R], r_N, g_N, ctx.backend)
             gradient_ND = _all_rows(p_RD, z_ND, ctx.members)
-        return first_order_only(gradient_ND, z_ND, g_N), None, None, None
+        return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
 class _MeanPartition(torch.autograd.Function):

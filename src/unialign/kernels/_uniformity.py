@@ -23,6 +23,7 @@ from unialign.kernels._backend import chosen, rowwise_backend
 from unialign.kernels._members import Members
 from unialign.kernels._once import first_order_only
 from unialign.kernels._profile import Profile
+from unialign.kernels._rows import Own
 from unialign.kernels._tiles import SIDE, upper_triangle
 
 __all__ = ["SelfPairs", "log_row_sums", "log_total"]
@@ -42,14 +43,15 @@ def log_row_sums(
 
     Args:
         z_ND: the members' unit rows, float32 or float64.
-        self_pairs: `included` adds each row's kernel with itself, and expects that all ids differ.
+        self_pairs: `included` adds each row's kernel with itself.
         side: rows of a tile; the result does not depend on it.
     """
     if chosen() == "reference":
         return _dense_row_sums(z_ND, profile, members, self_pairs)
     backend = rowwise_backend(z_ND) or ("tiled" if members.shard is not None else None)
-    if backend is not None and profile.rate is not None and self_pairs == "excluded":
-        return _rowwise.log_row_sums(z_ND, rate=profile.rate, members=members, backend=backend)
+    if backend is not None and profile.rate is not None:
+        own: Own = "kept" if self_pairs == "included" else "left_out"
+        return _rowwise.log_row_sums(z_ND, rate=profile.rate, members=members, own=own, backend=backend)
     sums_N: Tensor = _RowSums.apply(z_ND, profile, members, self_pairs, side)  # type: ignore[no-untyped-call]
     return sums_N
 
@@ -157,7 +159,10 @@ class _Tiles:
         if i == j and self.self_pairs == "excluded":
             x_IJ.fill_diagonal_(value)
         if self.codes_N is not None and bool(self.codes_N[j.start] <= self.codes_N[i.stop - 1]):
-            x_IJ.masked_fill_(self.codes_N[i, None] == self.codes_N[j], value)
+            same_IJ = self.codes_N[i, None] == self.codes_N[j]
+            if i == j and self.self_pairs == "included":
+                same_IJ.fill_diagonal_(False)
+            x_IJ.masked_fill_(same_IJ, value)
 
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
         """a_i + a_j over a tile."""
@@ -256,7 +261,7 @@ def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs
     codes_N = torch.arange(len(z_ND), device=z_ND.device) if members.codes_N is None else members.codes_N
     hidden_NN = codes_N[:, None] == codes_N
     if self_pairs == "included":
-        hidden_NN = torch.zeros_like(hidden_NN)
+        hidden_NN = hidden_NN & ~torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
     empty_N1 = hidden_NN.all(1, keepdim=True)
     # The log-sum-exp of nothing is -inf with a NaN gradient.
     sums_N = torch.logsumexp(logk_NN.masked_fill(hidden_NN & ~empty_N1, -torch.inf), 1)

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative
 from unialign.embeddings import Batch
-from unialign.functional._contrast import contrast_keys, symmetric_contrast
-from unialign.functional._volume import cross_volumes, volume_floor
+from unialign.functional._tuple_contrast import volume_contrast
+from unialign.functional._volume import volume_floor
 from unialign.losses._bounded import Mode
 from unialign.losses._checks import check_label_smoothing, check_tuple_anchor
 from unialign.losses._objective import Objective, Term
@@ -56,9 +56,13 @@ class GRAM(Objective):
         if not bool(present_B.any()):
             return {}
         eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
-        logits_BB = -cross_volumes(batch, anchor=a, eps=eps) / self.temperature()
-        value = symmetric_contrast(
-            logits_BB, contrast_keys(present_B, batch.ids_B), label_smoothing=self.label_smoothing
+        value = volume_contrast(
+            batch,
+            anchor=a,
+            items_B=present_B,
+            temperature=self.temperature(),
+            label_smoothing=self.label_smoothing,
+            eps=eps,
         )
         return {"volume_contrast": Term(value, 1.0)}
 

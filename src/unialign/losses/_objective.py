@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.embeddings import Batch, make_batch
+from unialign.losses._everywhere import batch_everywhere, processes_of
 
 __all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
 
@@ -49,18 +50,29 @@ class Objective(nn.Module, ABC):
         *,
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
+        group: Any = "auto",
     ) -> LossOutput:
-        """Loss of a batch.
+        """Loss of a batch, which may lie on several processes.
+
+        Where torch.distributed runs with more than one process, the batch is that of all of them, process by process,
+        and every process gets the same total and terms: those of one process that holds the whole batch. Processes may
+        have different numbers of rows, none, or lack a modality. All must call the loss; gradients are such that their
+        mean over the processes, which DDP and FSDP take, is the gradient of the whole batch.
 
         Args:
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
             present: modality -> (B,) bool; a missing name means all present. Absent rows may hold anything.
-            ids: (B,) integers; items with equal ids are never each other's negatives.
+            ids: (B,) integers; items with equal ids are never each other's negatives. On several processes: on all that
+                have rows, or on none; ids are compared across processes.
+            group: the processes whose rows make one batch: `"auto"` for all of them, None for this one alone (an
+                evaluation on one process, for one), or a `torch.distributed` process group.
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is not there.
+                If one process refuses its batch, every process raises an error that names it.
+            ProcessError: another process ended or did not come within the group's time-out.
         """
-        batch, terms = self.compute(embeddings, present=present, ids=ids)
+        batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
         return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
 
     def compute(
@@ -69,6 +81,7 @@ class Objective(nn.Module, ABC):
         *,
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
+        group: Any = "auto",
     ) -> tuple[Batch, dict[str, Term]]:
         """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch says what is wrong
@@ -76,7 +89,11 @@ class Objective(nn.Module, ABC):
         if not torch.amp.is_autocast_available(device_type):  # the meta device: the border refuses its tensors
             device_type = "cpu"
         with torch.autocast(device_type, enabled=False):
-            batch = make_batch(embeddings, present=present, ids=ids)
+            shared = processes_of(group)
+            if shared is None:
+                batch = make_batch(embeddings, present=present, ids=ids)
+            else:
+                batch = batch_everywhere(embeddings, present=present, ids=ids, group=shared)
             return batch, self.terms(batch)
 
     @abstractmethod

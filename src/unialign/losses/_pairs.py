@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unialign._names import pair_name
 from unialign.embeddings import Batch
-from unialign.functional._contrast import contrast_keys, symmetric_contrast
+from unialign.functional._contrast import cosine_contrast
 
 __all__ = ["Pair", "modality_pairs", "pair_contrasts"]
 
@@ -31,9 +31,13 @@ def pair_contrasts(
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
         if bool(present_B.any()):
-            values[f"contrast/{pair_name(batch.names[m], batch.names[n])}"] = symmetric_contrast(
-                batch.z_MBD[m] @ batch.z_MBD[n].mT / temperature,
-                contrast_keys(present_B, batch.ids_B),
+            values[f"contrast/{pair_name(batch.names[m], batch.names[n])}"] = cosine_contrast(
+                batch.z_MBD[m],
+                batch.z_MBD[n],
+                temperature=temperature,
+                present_B=present_B,
+                ids_B=batch.ids_B,
                 label_smoothing=label_smoothing,
+                shard=batch.shard,
             )
     return values

@@ -48,7 +48,9 @@ class PMRL(Objective):
         kept_BK = own_BK | ~tuples_B[:, None]
         loss_B = torch.logsumexp(torch.where(kept_BK, logits_BK, -torch.inf), 1) - logits_BK[:, 0]
         rank_one = torch.where(tuples_B, loss_B, 0.0).sum() / tuples_B.sum()
-        contrast = self_contrast(direction_BD, tuples_B, batch.ids_B, temperature=self.inter_temperature)
+        contrast = self_contrast(
+            direction_BD, tuples_B, batch.ids_B, temperature=self.inter_temperature, shard=batch.shard
+        )
         return {
             "rank_one": Term(rank_one.to(contrast.dtype), 1.0),
             "direction_contrast": Term(contrast, 1.0),

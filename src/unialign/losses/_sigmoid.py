@@ -9,7 +9,6 @@ from unialign._checks import check_choice
 from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError
-from unialign.functional._contrast import contrast_keys
 from unialign.functional._sigmoid import sigmoid_contrast
 from unialign.losses._bounded import Bounded, Mode
 from unialign.losses._checks import check_pair_anchor
@@ -72,7 +71,12 @@ class Sigmoid(Objective):
             if bool(present_B.any()):
                 scale, bias = logit()
                 values[f"sigmoid/{pair_name(batch.names[m], batch.names[n])}"] = sigmoid_contrast(
-                    batch.z_MBD[m] @ batch.z_MBD[n].mT * scale + bias, contrast_keys(present_B, batch.ids_B)
+                    batch.z_MBD[m],
+                    batch.z_MBD[n],
+                    scale=scale,
+                    bias=bias,
+                    present_B=present_B,
+                    ids_B=batch.ids_B,
                 )
         return mean_terms(values)
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar, get_args
 from unialign._checks import check_choice, check_nonnegative
 from unialign.embeddings import Batch
 from unialign.errors import ShapeError
-from unialign.functional._contrast import contrast_keys, symmetric_contrast
-from unialign.functional._triangle import TriangleForm, cross_areas
+from unialign.functional._tuple_contrast import area_contrast
 from unialign.functional._volume import volume_floor
+from unialign.kernels._tuple_scores import TriangleForm
 from unialign.losses._bounded import Mode
 from unialign.losses._checks import check_label_smoothing, check_tuple_anchor
 from unialign.losses._objective import Objective, Term
@@ -67,9 +67,14 @@ class Triangle(Objective):
         if not bool(complete_B.any()):
             return {}
         eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
-        logits_BB = -cross_areas(batch, anchor=a, form=self.form, eps=eps) / self.temperature()
-        value = symmetric_contrast(
-            logits_BB, contrast_keys(complete_B, batch.ids_B), label_smoothing=self.label_smoothing
+        value = area_contrast(
+            batch,
+            anchor=a,
+            items_B=complete_B,
+            form=self.form,
+            temperature=self.temperature(),
+            label_smoothing=self.label_smoothing,
+            eps=eps,
         )
         return {"area_contrast": Term(value, 1.0)}
 

@@ -1,0 +1,95 @@
+"""Kernel sums of the rows of one set over another: densities, and what compares two sets without pairing them.
+
+    l_i = log sum_{j: code_j != code_i} kappa(x_i, y_j)
+
+Shapes: `N` rows x, `K` rows y, `D` width, `I` rows and `J` columns of a tile.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.kernels._backend import chosen
+from unialign.kernels._once import first_order_only
+from unialign.kernels._profile import Profile
+from unialign.kernels._tiles import SIDE, rectangle
+
+__all__ = ["Codes", "log_row_sums_between"]
+
+# Integers of the rows of both sets: equal ones do not see each other. None: all see all.
+Codes = tuple[Tensor, Tensor] | None
+
+
+def log_row_sums_between(
+    x_ND: Tensor, y_KD: Tensor, *, profile: Profile, codes: Codes = None, side: int = SIDE
+) -> Tensor:
+    """(N,) l; -inf, without gradient, in rows that see nobody.
+
+    Args:
+        x_ND, y_KD: unit rows.
+        side: rows of a tile; the result does not depend on it.
+    """
+    if chosen() == "reference":
+        return _dense(x_ND, y_KD, profile, codes)
+    sums_N: Tensor = _Between.apply(x_ND, y_KD, profile, codes, side)  # type: ignore[no-untyped-call]
+    return sums_N
+
+
+class _Between(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes, side: int) -> Tensor:
+        highest_N = torch.full((len(x_ND),), -torch.inf, dtype=torch.float64, device=x_ND.device)
+        total_N = torch.zeros_like(highest_N)
+        for i, _, logk_IJ, _ in _tiles(x_ND, y_KD, profile, codes, side):
+            higher = torch.maximum(highest_N[i], logk_IJ.amax(1).double())
+            # Nothing seen so far: -inf - -inf would be NaN.
+            shift = torch.where(higher == -torch.inf, 0.0, higher)
+            logk_IJ.sub_(shift.to(logk_IJ.dtype)[:, None]).exp_()
+            total_N[i] = total_N[i] * torch.exp(highest_N[i] - shift) + logk_IJ.sum(1)
+            highest_N[i] = higher
+        sums_N = torch.where(total_N > 0, highest_N + torch.log(total_N), -torch.inf)
+        ctx.save_for_backward(x_ND, y_KD, sums_N)
+        ctx.rest = profile, codes, side
+        return sums_N.to(x_ND.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
+        x_ND, y_KD, sums_N = ctx.saved_tensors
+        with torch.no_grad():
+            empty_N = sums_N == -torch.inf
+            log_N = torch.where(empty_N, torch.inf, sums_N).to(x_ND.dtype)
+            g_N = torch.where(empty_N, 0.0, g_N)
+            by_x_ND, by_y_KD = torch.zeros_like(x_ND), torch.zeros_like(y_KD)
+            for i, j, logk_IJ, slope in _tiles(x_ND, y_KD, *ctx.rest):
+                weight_IJ = logk_IJ.sub_(log_N[i, None]).exp_().mul_(g_N[i, None])
+                weight_IJ.mul_(slope)
+                if ctx.needs_input_grad[0]:
+                    by_x_ND[i].addmm_(weight_IJ, y_KD[j])
+                if ctx.needs_input_grad[1]:
+                    by_y_KD[j].addmm_(weight_IJ.mT, x_ND[i])
+        return *(first_order_only(by_z, x_ND, y_KD, g_N) for by_z in (by_x_ND, by_y_KD)), None, None, None
+
+
+def _tiles(
+    x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes, side: int
+) -> Iterator[tuple[slice, slice, Tensor, Tensor | float]]:
+    for i, j in rectangle(len(x_ND), len(y_KD), side=side):
+        cosine_IJ = x_ND[i] @ y_KD[j].mT
+        slope = profile.slope(cosine_IJ)
+        logk_IJ = cosine_IJ.sub_(1).mul_(profile.rate) if profile.rate is not None else profile.log(cosine_IJ)
+        if codes is not None:
+            logk_IJ.masked_fill_(codes[0][i, None] == codes[1][j], -torch.inf)
+        yield i, j, logk_IJ, slope
+
+
+def _dense(x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes) -> Tensor:
+    logk_NK = profile.log(x_ND @ y_KD.mT)
+    if codes is None:
+        return torch.logsumexp(logk_NK, 1)
+    hidden_NK = codes[0][:, None] == codes[1]
+    empty_N1 = hidden_NK.all(1, keepdim=True)
+    # The log-sum-exp of nothing is -inf with a NaN gradient.
+    sums_N = torch.logsumexp(logk_NK.masked_fill(hidden_NK & ~empty_N1, -torch.inf), 1)
+    return torch.where(empty_N1[:, 0], -torch.inf, sums_N)

@@ -1,0 +1,81 @@
+"""The sum of softplus over all pairs of two sets of rows: the pairwise sigmoid loss, in one pass over tiles.
+
+    sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
+
+Its slope by l_ij is sigmoid(l_ij), which needs no other pair: value and gradient come from the same tile.
+
+Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unialign.kernels._backend import chosen
+from unialign.kernels._members import Members
+from unialign.kernels._once import first_order_only
+from unialign.kernels._tiles import SIDE, rectangle
+
+__all__ = ["softplus_total"]
+
+
+def softplus_total(
+    x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, members: Members, side: int = SIDE
+) -> Tensor:
+    """The sum above, a scalar. On many processes each walks over its own rows and its own columns.
+
+    Args:
+        scale, bias: scalars, differentiable.
+        side: rows of a tile; the result does not depend on it.
+    """
+    if chosen() == "reference":
+        logit_NN = x_ND @ y_ND.mT * scale + bias
+        return torch.where(_hidden(members, slice(None), slice(None)), 0.0, functional.softplus(logit_NN)).sum()
+    total: Tensor = _SoftplusTotal.apply(x_ND, y_ND, scale, bias, members, side)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SoftplusTotal(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, members: Members, side: int
+    ) -> Tensor:
+        gradients = None
+        if any(ctx.needs_input_grad):
+            gradients = [torch.zeros_like(x_ND), torch.zeros_like(y_ND)]
+        total, slope = 0.0, 0.0
+        factor, shift = float(scale), float(bias)
+        for i, j in rectangle(members.size, members.size, side=side):
+            logit_IJ = (x_ND[i] * factor @ y_ND[j].mT).add_(shift)
+            value_IJ = functional.softplus(logit_IJ)
+            hidden_IJ = None if members.codes_N is None else _hidden(members, i, j)
+            if hidden_IJ is not None:
+                value_IJ.masked_fill_(hidden_IJ, 0.0)
+            total += float(value_IJ.sum(dtype=torch.float64))
+            if gradients is not None:
+                weight_IJ = logit_IJ.sigmoid_()
+                if hidden_IJ is not None:
+                    weight_IJ.masked_fill_(hidden_IJ, 0.0)
+                slope += float(weight_IJ.sum(dtype=torch.float64))
+                gradients[0][i].addmm_(weight_IJ, y_ND[j])
+                gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
+        if gradients is not None:
+            by_scale = (gradients[0] * x_ND).sum(dtype=torch.float64).to(scale.dtype).reshape(scale.shape)
+            by_x_ND, by_y_ND = (gradient.mul_(factor) for gradient in gradients)
+            ctx.save_for_backward(x_ND, y_ND, scale, bias, by_x_ND, by_y_ND, by_scale, bias.new_tensor(slope))
+        return x_ND.new_tensor(total)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            gradients = [gradient * g for gradient in ctx.saved_tensors[4:]]
+        return (*(first_order_only(gradient, g, *ctx.saved_tensors) for gradient in gradients), None, None)
+
+
+def _hidden(members: Members, i: slice, j: slice) -> Tensor:
+    """Pairs of one id, but for a row's own."""
+    place_N = torch.arange(members.size) if members.codes_N is None else torch.arange(members.size).to(members.codes_N)
+    codes_N = place_N if members.codes_N is None else members.codes_N
+    return (codes_N[i, None] == codes_N[j]) & (place_N[i, None] != place_N[j])

@@ -1,0 +1,32 @@
+"""Whole tables of the scores that the kernels only ever form in tiles."""
+
+import torch
+from torch import Tensor
+
+from unialign.embeddings import Batch
+from unialign.functional._tuple_contrast import area_scores, volume_scores
+from unialign.kernels._members import Members, members
+from unialign.kernels._tuple_scores import Areas, TriangleForm, Volumes
+
+__all__ = ["cross_areas", "cross_volumes"]
+
+
+def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
+    """(B, B) volumes of the anchor of item i with the other vectors of item j."""
+    tensors, own_B = volume_scores(batch, _everyone(batch), anchor=anchor, temperature=1.0, eps=eps)
+    return -_with_own(Volumes(*tensors, eps=eps).dense(), own_B)
+
+
+def cross_areas(batch: Batch, *, anchor: int, form: TriangleForm = "area", eps: float) -> Tensor:
+    """(B, B) areas of the triangle of the anchor of item i with the other vectors of item j."""
+    tensors, own_B = area_scores(batch, _everyone(batch), anchor=anchor, form=form, temperature=1.0, eps=eps)
+    return -_with_own(Areas(*tensors, form=form, eps=eps).dense(), own_B)
+
+
+def _everyone(batch: Batch) -> Members:
+    return members(torch.ones(batch.z_MBD.shape[1], dtype=torch.bool), None)
+
+
+def _with_own(table_BB: Tensor, own_B: Tensor) -> Tensor:
+    own_BB = torch.eye(len(own_B), dtype=torch.bool)
+    return torch.where(own_BB, own_B[:, None], table_BB)
