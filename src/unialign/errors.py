@@ -6,6 +6,7 @@ __all__ = [
     "DataError",
     "MissingExtra",
     "NonFiniteError",
+    "ProcessError",
     "ShapeError",
     "UniAlignError",
 ]
@@ -37,3 +38,7 @@ class ConfigError(UniAlignError, ValueError):
 
 class CheckpointError(UniAlignError, RuntimeError):
     """A checkpoint or saved space is missing, torn, altered or of a refused kind (pickles are never read)."""
+
+
+class ProcessError(UniAlignError, RuntimeError):
+    """Another process of a distributed job failed, ended or never came; the message names it where it is known."""

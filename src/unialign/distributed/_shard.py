@@ -1,6 +1,6 @@
-"""How the rows of one batch lie on several processes.
+"""How the rows of one batch lie on several processes, and how they come together.
 
-Shapes: `n` rows of this process, `B` rows of all.
+Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["Shard"]
+from unialign.distributed._failures import naming_failures
+
+__all__ = ["Shard", "gather_with_own_gradient"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +49,51 @@ class Shard:
         """B."""
         return sum(self.sizes)
 
-    def gather_rows(self, own_n: Tensor) -> Tensor:
-        """(B, ...) of the (n, ...) of every process, in one collective and without gradient."""
+    def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
+        """The rows of every process along `dim`, (B, ...) of (n, ...), in one collective and without gradient."""
+        own_n = own_n.detach()
         longest = max(self.sizes)
-        padded = own_n.new_zeros((longest, *own_n.shape[1:]))
-        padded[: len(own_n)] = own_n.detach()
-        parts = [torch.empty_like(padded) for _ in self.sizes]
-        dist.all_gather(parts, padded, group=self.group)
-        return torch.cat([part[:size] for part, size in zip(parts, self.sizes, strict=True)])
+        if longest == 0:
+            return own_n.clone()
+        padded = _pad(own_n, longest, dim)
+        # As bytes: not every backend knows truth values.
+        sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
+        parts = [torch.empty_like(sent) for _ in self.sizes]
+        with naming_failures(self.group):
+            dist.all_gather(parts, sent, group=self.group)
+        rows = torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, self.sizes, strict=True)], dim)
+        return rows.view(torch.bool) if padded.dtype == torch.bool else rows
+
+
+def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
+    """(M, B, D) of the (M, n, D) of every process, in one collective.
+
+    Every process computes the same loss of all rows, so the gradient of its own rows is complete without any
+    communication. It comes back times the number of processes, since the engines (DDP, FSDP) average the gradients of
+    the parameters over them: the mean is then the gradient of the whole batch.
+    """
+    gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own_MnD: Tensor, shard: Shard) -> Tensor:
+        ctx.shard = shard
+        return shard.gather_rows(own_MnD, dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_MBD: Tensor) -> tuple[Tensor, None]:
+        # A second derivative would lack what the rows of the other processes contribute.
+        shard: Shard = ctx.shard
+        return gradient_MBD[:, shard.start : shard.stop] * shard.processes, None
+
+
+def _pad(own_n: Tensor, longest: int, dim: int) -> Tensor:
+    missing = longest - own_n.shape[dim]
+    if missing == 0:
+        return own_n.contiguous()
+    shape = list(own_n.shape)
+    shape[dim] = missing
+    return torch.cat([own_n, own_n.new_zeros(shape)], dim)

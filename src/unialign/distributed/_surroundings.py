@@ -1,0 +1,113 @@
+"""What the environment says about the processes of a job: torchrun's variables, or those of SLURM."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unialign.errors import ConfigError
+
+__all__ = ["Place", "first_host", "read_place"]
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+_HOST = re.compile(r"([^\[,]*)(?:\[([^\]]*)\])?([^,]*)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process in its job.
+
+    Attributes:
+        rank: its number, from 0.
+        processes: how many there are.
+        local: its number on its machine: which GPU is its own.
+        address: host where all processes meet.
+        port: port there.
+    """
+
+    rank: int
+    processes: int
+    local: int
+    address: str
+    port: int
+
+
+def read_place(environment: Mapping[str, str]) -> Place | None:
+    """This process in its job; None where there is no job of several processes.
+
+    torchrun's variables go first: inside a SLURM job it starts the processes, and SLURM counts its launchers.
+
+    Raises:
+        ConfigError: variables are missing, no integers, or contradict each other.
+    """
+    if "RANK" in environment or "WORLD_SIZE" in environment:
+        _need(environment, ("RANK", "WORLD_SIZE"), "torchrun")
+        processes = _integer(environment, "WORLD_SIZE", 1)
+        if processes == 1:
+            return None
+        _need(environment, _TORCHRUN, "torchrun")
+        rank = _integer(environment, "RANK", 0, processes - 1)
+        local = _integer(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
+        port = _integer(environment, "MASTER_PORT", 1, 65535)
+        return Place(rank, processes, local, environment["MASTER_ADDR"], port)
+    # A shell in an allocation (salloc, sbatch) has the number of tasks but no number of its own: it is one process.
+    if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "") == "1":
+        return None
+    _need(environment, _SLURM, "SLURM (srun)")
+    processes = _integer(environment, "SLURM_NTASKS", 1)
+    if "SLURM_STEP_NUM_TASKS" in environment:  # the script of a batch job is a step of one task
+        processes = _integer(environment, "SLURM_STEP_NUM_TASKS", 1)
+    if processes == 1:
+        return None
+    return Place(
+        _integer(environment, "SLURM_PROCID", 0, processes - 1),
+        processes,
+        _integer(environment, "SLURM_LOCALID", 0),
+        environment["MASTER_ADDR"] if "MASTER_ADDR" in environment else _slurm_host(environment),
+        _integer(environment, "MASTER_PORT", 1, 65535) if "MASTER_PORT" in environment else _slurm_port(environment),
+    )
+
+
+def first_host(hosts: str) -> str:
+    """The first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
+    prefix, inside, suffix = (part or "" for part in _HOST.match(hosts.strip()).groups())  # type: ignore[union-attr]
+    host = prefix + inside.split(",")[0].split("-")[0] + suffix
+    # More than one pair of brackets (rack[1-2]n[1-4]): the first of each.
+    while "[" in host:
+        prefix, inside, suffix = (part or "" for part in re.match(r"([^\[]*)\[([^\]]*)\](.*)", host).groups())  # type: ignore[union-attr]
+        host = prefix + inside.split(",")[0].split("-")[0] + suffix
+    if not host:
+        raise ConfigError(f"SLURM's list of hosts {hosts!r} names none; set MASTER_ADDR")
+    return host
+
+
+def _slurm_host(environment: Mapping[str, str]) -> str:
+    hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
+    if not hosts:
+        raise ConfigError("SLURM_STEP_NODELIST and SLURM_JOB_NODELIST are not set: start with srun, or set MASTER_ADDR")
+    return first_host(hosts)
+
+
+def _slurm_port(environment: Mapping[str, str]) -> int:
+    """A port that all processes of a job know and two jobs on one host hardly share."""
+    if "SLURM_JOB_ID" not in environment:
+        raise ConfigError("SLURM_JOB_ID is not set: start with srun, or set MASTER_PORT")
+    return 15000 + _integer(environment, "SLURM_JOB_ID", 0) % 15000
+
+
+def _need(environment: Mapping[str, str], variables: tuple[str, ...], starter: str) -> None:
+    missing = [name for name in variables if not environment.get(name)]
+    if missing:
+        given = [name for name in variables if environment.get(name)]
+        raise ConfigError(
+            f"the environment has {', '.join(given) or 'none'} of {', '.join(variables)}, but lacks "
+            f"{', '.join(missing)}; start with {starter}, set all of them, or none to run one process"
+        )
+
+
+def _integer(environment: Mapping[str, str], name: str, low: int, high: int | None = None) -> int:
+    text = environment[name]
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()) or int(text) < low or (high is not None and int(text) > high):
+        wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+        raise ConfigError(f"the environment variable {name} must be {wanted}, got {text!r}")
+    return int(text)

@@ -1,0 +1,352 @@
+"""Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
+
+Peers get this wrong in two ways: a gradient that is off by the number of processes, and one that lacks what the rows of
+other processes contribute. Here both are held to one process, for unequal rows, a process without rows, one without a
+modality and one without any.
+
+Legend: `M` modalities, `B` items, `D` width.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import torch.distributed as dist
+from loss_cases import (
+    OBJECTIVES,
+    draw_batch,
+    draw_ids,
+    draw_present,
+    fit_items,
+    fit_modalities,
+    make_objective,
+)
+from processes import Pool
+from torch import Tensor, nn
+
+from unialign import errors
+from unialign.distributed._shard import Shard
+from unialign.losses import create
+
+Batch = dict[str, Tensor]
+SIZES = {2: (5, 4), 3: (4, 0, 5), 4: (3, 0, 2, 4)}
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Batch | None]:
+    if values is None:
+        return [None for _ in sizes]
+    pieces = {name: x.split(list(sizes)) for name, x in values.items()}
+    return [{name: pieces[name][rank] for name in pieces} for rank in range(len(sizes))]
+
+
+def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
+    """Fewer rows, taken from the last processes."""
+    kept = []
+    for size in sizes:
+        kept.append(min(size, items - sum(kept)))
+    return tuple(kept)
+
+
+def gradients_here(
+    rank: int, group: Any, case: str, batches: list[Batch], presents: list[Any], ids: list[Any]
+) -> dict[str, Any]:
+    """Total, terms and gradients of one process."""
+    dtypes = [z.dtype for batch in batches for z in batch.values()]
+    objective = make_objective(case).to(torch.promote_types(dtypes[0], dtypes[-1]))
+    leaves = {name: z.clone().requires_grad_() for name, z in batches[rank].items()}
+    output = objective(leaves, present=presents[rank], ids=ids[rank], group=group)
+    output.total.backward()
+    return {
+        "total": output.total.detach(),
+        "terms": output.terms,
+        "rows": {name: z.grad for name, z in leaves.items()},
+        "parameters": {name: p.grad for name, p in objective.named_parameters()},
+    }
+
+
+def assert_close(value: Tensor, expected: Tensor, tolerance: float) -> None:
+    scale = max(1.0, expected.abs().max().item() if expected.numel() else 1.0)
+    torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance * scale)
+
+
+def assert_equal_to_one_process(
+    pool: Pool,
+    case: str,
+    sizes: tuple[int, ...],
+    batch: Batch,
+    *,
+    present: Batch | None = None,
+    ids: Tensor | None = None,
+    pieces: list[Batch] | None = None,
+) -> None:
+    """`pieces`: what the processes bring where that is not simply their rows."""
+    processes = len(sizes)
+    tolerance = TOLERANCE[next(iter(batch.values())).dtype]
+    whole = gradients_here(0, None, case, [batch], [present], [ids])
+    brought = pieces or cut(batch, sizes)
+    own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
+    presents = cut(present, sizes)
+    if pieces is not None:  # presence of modalities that a process has
+        presents = [
+            None if p is None else {name: x for name, x in p.items() if name in piece}
+            for p, piece in zip(presents, pieces, strict=True)
+        ]
+    parts = pool.run(gradients_here, case, brought, presents, own_ids, processes=processes)
+    for part in parts:
+        assert_close(part["total"], whole["total"], tolerance)
+        assert part["terms"].keys() == whole["terms"].keys()
+        for name, value in part["terms"].items():
+            assert_close(value, whole["terms"][name], tolerance)
+    differences, lengths = [], []
+    for name in batch:
+        for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
+            # What a process does not bring is absent: no gradient.
+            own = part["rows"].get(name, torch.zeros_like(expected))
+            differences.append((own / processes - expected).norm())
+            lengths.append(expected.norm())
+    # Relative to the whole gradient, or to one of length 1. One process may take another path through float32, and a
+    # temperature of 0.07 multiplies its rounding.
+    tolerance = max(tolerance, 2e-6) if next(iter(batch.values())).dtype == torch.float32 else tolerance
+    assert torch.stack(differences).norm() <= tolerance * max(1.0, torch.stack(lengths).norm())
+    for name, gradient in whole["parameters"].items():
+        if gradient is not None:
+            assert_close(torch.stack([part["parameters"][name] for part in parts]).mean(0), gradient, tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
+    """Two processes with unequal rows; three with ids and one process empty; four with rows absent."""
+    modalities = fit_modalities(case, 3)
+    items = fit_items(case, modalities, 9)
+    batch = draw_batch(3, modalities, items, 6, dtype)
+    for processes, sizes in SIZES.items():
+        present = draw_present(5, modalities, items) if processes == 4 else None
+        ids = draw_ids(7, items) if processes == 3 else None
+        assert_equal_to_one_process(pool, case, fit_sizes(sizes, items), batch, present=present, ids=ids)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -> None:
+    modalities = fit_modalities(case, 3)
+    items = fit_items(case, modalities, 9)
+    sizes = fit_sizes((3, 4, 0, 2), items)
+    batch = draw_batch(11, modalities, items, 6)
+    present = {name: torch.ones(items, dtype=torch.bool) for name in batch}
+    present["m1"][sizes[0] : sizes[0] + sizes[1]] = False
+    pieces: list[Any] = cut(batch, sizes)
+    del pieces[1]["m1"]
+    pieces[2] = {}
+    assert_equal_to_one_process(pool, case, sizes, batch, present=present, pieces=pieces)
+
+
+# Parameters.
+
+
+def encoders() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    return nn.ModuleDict(
+        {f"m{m}": nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6)) for m in range(3)}
+    ).double()
+
+
+class Tower(nn.Module):
+    """Encoders and the loss in one module, as engines want it."""
+
+    def __init__(self, case: str) -> None:
+        super().__init__()
+        self.encoders, self.objective = encoders(), make_objective(case).double()
+
+    def forward(self, features: Batch) -> Tensor:
+        return self.objective({name: self.encoders[name](x) for name, x in features.items()}).total
+
+
+def parameter_gradients(rank: int, group: Any, case: str, engine: str, features: list[Batch]) -> dict[str, Tensor]:
+    tower: nn.Module = Tower(case)
+    if engine == "ddp":
+        tower = nn.parallel.DistributedDataParallel(tower)
+    elif engine == "fsdp":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        for encoder in tower.encoders.values():
+            fully_shard(encoder, mesh=mesh)
+    tower(features[rank]).backward()
+    gradients = {}
+    for name, parameter in tower.named_parameters():
+        if parameter.grad is not None:
+            whole = parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
+            if engine == "fsdp" and name.startswith("objective."):  # scalars, which FSDP does not take
+                dist.all_reduce(whole)
+                whole = whole / dist.get_world_size()
+            gradients[name.removeprefix("module.")] = whole.detach().clone()
+    return gradients
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+@pytest.mark.parametrize("case", ["balanced", "infonce-all", "sigmoid", "cs_aligner"])
+def test_engines_average_to_the_gradient_of_one_process(pool: Pool, case: str, engine: str) -> None:
+    features = draw_batch(13, 3, 9, 5)
+    whole = parameter_gradients(0, None, case, "none", [features])
+    for part in pool.run(parameter_gradients, case, engine, cut(features, SIZES[4])):
+        assert part.keys() == whole.keys()
+        for name, gradient in part.items():
+            assert_close(gradient, whole[name], 1e-12)
+
+
+# Refusals.
+
+
+def refusal(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> tuple[str, str]:
+    try:
+        create("infonce", anchor="all")(batches[rank], present=presents[rank], ids=ids[rank], group=group)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "nothing", ""
+
+
+def refusals(pool: Pool, batches: list[Any], ids: list[Any] | None = None) -> list[tuple[str, str]]:
+    nothing = [None] * len(batches)
+    return pool.run(refusal, batches, nothing, ids or nothing, processes=len(batches))
+
+
+def test_bad_rows_of_one_process_are_an_error_on_all(pool: Pool) -> None:
+    batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
+    batches[1]["m2"][2, 4] = torch.nan
+    first, second = refusals(pool, batches)
+    assert second[0] == first[0] == errors.NonFiniteError.__name__
+    assert second[1].startswith("'m2' row 2")
+    assert first[1].startswith("process 1 of 2 refused its batch: 'm2' row 2")
+
+
+def test_unexpected_error_of_one_process_is_an_error_on_all(pool: Pool) -> None:
+    with_error = refusals(pool, [draw_batch(1, 2, 3, 6), {"m0": "a text", "m1": 3}])
+    assert with_error[0][1].startswith("process 1 of 2 refused its batch")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "says"),
+    [
+        (lambda b: {name: z[:, :4] for name, z in b.items()}, "ShapeError", "process 1 of 2 has embeddings of width 4"),
+        (lambda b: [1, 2], "ShapeError", "must be a mapping"),
+        (lambda b: {"m0": b["m0"], "m1": b["m1"][:1]}, "ShapeError", "'m1' has 1 rows"),
+    ],
+    ids=["width", "no mapping", "rows"],
+)
+def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) -> None:
+    batch = draw_batch(1, 2, 3, 6)
+    for raised, message in refusals(pool, [batch, change(batch)]):
+        assert raised == kind
+        assert says in message
+
+
+def test_ids_on_one_process_only_are_refused_on_all(pool: Pool) -> None:
+    """Taking missing ids for different ones would silently make negatives of equal items."""
+    batch = draw_batch(1, 2, 3, 6)
+    for raised, message in refusals(pool, [batch, batch], ids=[torch.arange(3), None]):
+        assert raised == "ConfigError"
+        assert "ids were given on process 0 of 2, but not on 1" in message
+
+
+def test_process_without_rows_needs_no_ids(pool: Pool) -> None:
+    batch = draw_batch(1, 2, 3, 6)
+    nothing = {name: z[:0] for name, z in batch.items()}
+    assert refusals(pool, [batch, nothing], ids=[torch.arange(3), None]) == [("nothing", "")] * 2
+
+
+def test_one_modality_everywhere_is_refused(pool: Pool) -> None:
+    batch = draw_batch(1, 1, 3, 6)
+    for raised, message in refusals(pool, [batch, {}]):
+        assert raised == "ShapeError"
+        assert "at least 2 modalities on all processes together" in message
+
+
+def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
+    """float64 anywhere is float64 everywhere; the order is that of the first process with the most modalities."""
+    batch = draw_batch(1, 3, 6, 6, torch.float32)
+    first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
+    assert first is not None
+    assert second is not None
+    pieces: Any = [{name: first[name].float() for name in ("m2", "m0")}, {name: second[name] for name in batch}]
+    expected = {name: z.double() for name, z in batch.items()}
+    present = {"m1": torch.tensor([False] * 3 + [True] * 3)}
+    whole = gradients_here(0, None, "infonce-all", [expected], [present], [None])
+    for part in pool.run(gradients_here, "infonce-all", pieces, [None] * 2, [None] * 2, processes=2):
+        assert part["total"].dtype == torch.float64
+        assert list(part["terms"]) == list(whole["terms"])
+        assert_close(part["total"], whole["total"], 1e-6)  # float32 rows of the first process
+
+
+def test_process_alone_ignores_the_others(pool: Pool) -> None:
+    batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
+    parts = pool.run(alone, batches, processes=2)
+    for batch, part in zip(batches, parts, strict=True):
+        assert torch.equal(part, make_objective("infonce")(batch).total)
+
+
+def alone(rank: int, group: Any, batches: list[Batch]) -> Tensor:
+    return make_objective("infonce")(batches[rank], group=None).total
+
+
+def test_unknown_group_is_refused(pool: Pool) -> None:
+    with pytest.raises(errors.ConfigError, match="group must be 'auto', None or"):
+        make_objective("infonce")(draw_batch(1, 2, 3, 6), group="all")
+
+
+# Communication.
+
+
+def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:
+    """Names of the collectives of a call and its backward, but for those of kernels."""
+    called: list[str] = []
+
+    def counted(name: str) -> Any:
+        real = getattr(dist, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            called.append(name)
+            return real(*arguments, **options)
+
+        return mock.patch.object(dist, name, call)
+
+    objective = create("unialign", anchor="m0", uniformity_weight=0.0)
+    leaves = {name: z.clone().requires_grad_() for name, z in batches[rank].items()}
+    kinds = ("all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "broadcast", "reduce_scatter")
+    patches = [counted(kind) for kind in kinds]
+    for patch in patches:
+        patch.start()
+    objective(leaves, present=presents[rank], ids=ids[rank], group=group).total.backward()
+    for patch in patches:
+        patch.stop()
+    return called
+
+
+def test_number_of_collectives(pool: Pool) -> None:
+    """A header and the rows; presence is free, ids cost one, different modalities an exchange of names."""
+    batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
+    presents = cut(draw_present(5, 3, 9), SIZES[2])
+    ids = list(torch.arange(9).split([5, 4]))
+    nothing = [None, None]
+    assert pool.run(collectives, batches, nothing, nothing, processes=2) == [["all_gather"] * 2] * 2
+    assert pool.run(collectives, batches, presents, nothing, processes=2) == [["all_gather"] * 2] * 2
+    assert pool.run(collectives, batches, nothing, ids, processes=2) == [["all_gather"] * 3] * 2
+    del batches[1]["m2"]
+    with_names = ["all_gather", "all_gather_object", "all_gather"]
+    assert pool.run(collectives, batches, nothing, nothing, processes=2) == [with_names] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64, torch.bfloat16])
+def test_rows_of_any_dtype_come_together(pool: Pool, dtype: torch.dtype) -> None:
+    whole = (torch.arange(18).reshape(9, 2) % 3).to(dtype)
+    for rows in pool.run(gathered, list(whole.split(list(SIZES[3]))), processes=3):
+        assert torch.equal(rows, whole)
+    nothing = pool.run(gathered, [whole[:0]] * 3, processes=3)
+    assert all(rows.shape == (0, 2) for rows in nothing)
+
+
+def gathered(rank: int, group: Any, parts: list[Tensor]) -> Tensor:
+    return Shard(tuple(len(part) for part in parts), rank, group).gather_rows(parts[rank])
