@@ -29,8 +29,12 @@ __all__ = ["Sides", "mean_contrast"]
 
 Sides = Literal["both", "rows"]
 
-# exp of these and their sums over a million rows stay in float32's range, as do the inverses.
-_LARGEST = 60.0
+# exp of logits up to _LARGEST above the shift, and its sum over a tile, stay in float32's range (e^88).
+_LARGEST = 80.0
+# Below this sum the entries that underflow (e^-87) might be missed: such a table is summed again below running maxima.
+_LEAST = 1e-25
+# A weight below this is none.
+_NOTHING = 1e-30
 # So few rows are one tile, from which the gradient is made at once.
 _ONE_TILE = 1024
 
@@ -92,7 +96,7 @@ class _MeanContrast(torch.autograd.Function):
             ctx.save_for_backward(own_N, *tensors, *gradients)
         else:
             value, r_N, c_N = table.value()
-            ctx.at_once = False
+            ctx.at_once, ctx.narrow = False, table.narrow
             ctx.save_for_backward(own_N, r_N, c_N, *tensors)
         return own_N.new_tensor(value)
 
@@ -104,7 +108,9 @@ class _MeanContrast(torch.autograd.Function):
             else:
                 own_N, r_N, c_N, *tensors = ctx.saved_tensors
                 make, *rest = ctx.rest
-                gradients = _Table(make(*tensors), own_N, *rest).gradients(r_N, c_N)
+                table = _Table(make(*tensors), own_N, *rest)
+                table.narrow = ctx.narrow
+                gradients = table.gradients(r_N, c_N)
                 for gradient in gradients:
                     gradient.mul_(g)
         return (None,) * 4 + tuple(first_order_only(gradient, g, *ctx.saved_tensors) for gradient in gradients)
@@ -118,19 +124,25 @@ class _Table:
         self.items, (self.both, self.smoothing, self.own_weight) = members.size, weights
         self.share = 1 / max(1, self.items * (2 if self.both else 1))
         self.keys_N = members.others(own_N.dtype, own_N.device) + 1
-        self.narrow = scores.lowest >= -_LARGEST and scores.highest <= _LARGEST
+        self.shift = max(0.0, scores.highest - _LARGEST)
+        self.cold = scores.highest - scores.lowest > _LARGEST
+        # One shift for all may let every entry of a row underflow: then it is found out and taken back.
+        self.narrow = True
         longest = min(side, self.items)
         self.buffers = [own_N.new_empty(longest * longest) for _ in range(2)]
 
     def value(self) -> tuple[float, Tensor, Tensor]:
         """The value, r and c."""
-        partitions = _Narrow(self.own_N) if self.narrow else _Wide(self.own_N)
+        partitions: _Narrow | _Wide = _Narrow(self.own_N, self.shift) if self.narrow else _Wide(self.own_N)
         smoothed = 0.0
         for i, j, logit_IJ, _ in self.logits():
             if self.smoothing > 0:
                 smoothed += self._mean_logits(logit_IJ, i, j)
             self._hide(logit_IJ, i, j, -torch.inf)
             partitions.add(logit_IJ, i, j, both=self.both)
+        if not partitions.sound(both=self.both):
+            self.narrow = False
+            return self.value()
         r_N, c_N = partitions.logs()
         return self._total(r_N, c_N, smoothed), r_N, c_N
 
@@ -156,11 +168,15 @@ class _Table:
         gradients = [torch.zeros_like(tensor) for tensor in (self.own_N, *self.scores.tensors)]
         value = 0.0
         for i, j, logit_IJ, known in self.logits():
-            partitions = _Narrow(self.own_N) if self.narrow else _Wide(self.own_N)
             smoothed = self._mean_logits(logit_IJ, i, j) if self.smoothing > 0 else 0.0
-            copy_IJ = self._view(1, i, j).copy_(logit_IJ)
-            self._hide(copy_IJ, i, j, -torch.inf)
-            partitions.add(copy_IJ, i, j, both=self.both)
+            partitions: _Narrow | _Wide
+            for partitions in (_Narrow(self.own_N, self.shift), _Wide(self.own_N)):
+                copy_IJ = self._view(1, i, j).copy_(logit_IJ)
+                self._hide(copy_IJ, i, j, -torch.inf)
+                partitions.add(copy_IJ, i, j, both=self.both)
+                self.narrow = isinstance(partitions, _Narrow)
+                if partitions.sound(both=self.both):
+                    break
             r_N, c_N = partitions.logs()
             value = self._total(r_N, c_N, smoothed)
             self._add_gradients(gradients, i, j, logit_IJ, known, r_N, c_N)
@@ -222,10 +238,11 @@ class _Table:
         """The slope by each logit, in the place of the logits."""
         dtype, spare_IJ = logit_IJ.dtype, self._view(1, i, j)
         if self.narrow:
-            weight_IJ = logit_IJ.exp_()
-            row_I = (torch.exp(-r_N[i]) * self.share).to(dtype)
+            weight_IJ = _shifted(logit_IJ, self.shift).exp_()
+            row_I = (torch.exp(self.shift - r_N[i]) * self.share).to(dtype)
             if self.both:
-                weight_IJ.mul_(torch.add(row_I[:, None], (torch.exp(-c_N[j]) * self.share).to(dtype), out=spare_IJ))
+                column_J = (torch.exp(self.shift - c_N[j]) * self.share).to(dtype)
+                weight_IJ.mul_(torch.add(row_I[:, None], column_J, out=spare_IJ))
             else:
                 weight_IJ.mul_(row_I[:, None])
         else:
@@ -235,6 +252,9 @@ class _Table:
             if self.both:
                 weight_IJ += spare_IJ
             weight_IJ *= self.share
+        if dtype == torch.float32 and self.cold:
+            # Products with denormal numbers take a CPU a hundred times as long, and are nothing here.
+            torch.threshold_(weight_IJ, _NOTHING, 0.0)
         if self.smoothing > 0:
             even_N = self.smoothing * self.share / self.keys_N
             if self.both:
@@ -245,20 +265,30 @@ class _Table:
         return weight_IJ
 
 
-class _Narrow:
-    """Sums of exponentials that need no shift."""
+def _shifted(logit_IJ: Tensor, shift: float) -> Tensor:
+    return logit_IJ if shift == 0 else logit_IJ.sub_(shift)
 
-    def __init__(self, like_N: Tensor) -> None:
+
+class _Narrow:
+    """Sums of exponentials with one shift for all."""
+
+    def __init__(self, like_N: Tensor, shift: float) -> None:
+        self.shift = shift
         self.rows_N, self.columns_N = (torch.zeros_like(like_N, dtype=torch.float64) for _ in range(2))
 
     def add(self, logit_IJ: Tensor, i: slice, j: slice, *, both: bool) -> None:
-        e_IJ = logit_IJ.exp_()
+        e_IJ = _shifted(logit_IJ, self.shift).exp_()
         self.rows_N[i] += e_IJ.sum(1)
         if both:
             self.columns_N[j] += e_IJ.sum(0)
 
     def logs(self) -> tuple[Tensor, Tensor]:
-        return torch.log(self.rows_N), torch.log(self.columns_N)
+        return torch.log(self.rows_N) + self.shift, torch.log(self.columns_N) + self.shift
+
+    def sound(self, *, both: bool) -> bool:
+        """Whether no sum is so small that entries which underflow might be a part of it."""
+        sums = [self.rows_N, self.columns_N] if both else [self.rows_N]
+        return all(len(sums_N) == 0 or bool(sums_N.min() >= _LEAST) for sums_N in sums)
 
 
 class _Wide:
@@ -278,6 +308,9 @@ class _Wide:
             e_IJ = torch.exp(logit_IJ - shift.to(logit_IJ.dtype).unsqueeze(dim))
             total_N[place] = total_N[place] * torch.exp(highest_N[place] - shift) + e_IJ.sum(dim)
             highest_N[place] = higher
+
+    def sound(self, *, both: bool) -> bool:
+        return True
 
     def logs(self) -> tuple[Tensor, Tensor]:
         rows_N, columns_N = (torch.log(t) + h for t, h in zip(self.sums, self.highest, strict=True))
