@@ -22,7 +22,7 @@ class Limits:
     gigabytes: float = 16.0
     seconds: float = 300.0
     our_seconds: float = 600.0
-    objective_seconds: float = 60.0
+    objective_seconds: float = 40.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
     # What grows with B only (inputs, gradients) is no ground for an extrapolation with B^2.
     square = max(0, last["memory"]["peak"] - 4 * last["memory"]["inputs"])
     size = square * times + 4 * last["memory"]["inputs"] * case.items / last["items"]
-    keeps_squares = (last["bytes_kept"] or 0) > 4 * last["items"] ** 2
+    counted = [row for row in below if row.get("bytes_kept") is not None]  # not at the largest sizes
+    keeps_squares = bool(counted) and counted[-1]["bytes_kept"] > 4 * counted[-1]["items"] ** 2
     if last["items"] >= 4096 and keeps_squares and size > limits.gigabytes * 10**9:
         return {"status": "memory", "reason": f"about {size / 10**9:.0f} GB by extrapolation", "tried": False}
     return None
