@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from unialign._version import __version__
 
-_MODULES = ("checkup", "data", "diagnostics", "errors", "evaluation", "functional", "losses", "metrics", "train")
+_MODULES = (
+    "checkup",
+    "data",
+    "diagnostics",
+    "distributed",
+    "errors",
+    "evaluation",
+    "functional",
+    "losses",
+    "metrics",
+    "train",
+)
 _OBJECTS = {
     "Space": "unialign.space",
     "TrainConfig": "unialign.train",
@@ -23,6 +34,7 @@ __all__ = [
     "checkup",
     "data",
     "diagnostics",
+    "distributed",
     "errors",
     "evaluate",
     "evaluation",
@@ -34,7 +46,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from unialign import checkup, data, diagnostics, errors, evaluation, functional, losses, metrics, train
+    from unialign import (
+        checkup,
+        data,
+        diagnostics,
+        distributed,
+        errors,
+        evaluation,
+        functional,
+        losses,
+        metrics,
+        train,
+    )
     from unialign.evaluation import evaluate
     from unialign.space import Space
     from unialign.train import TrainConfig, fit

@@ -1,0 +1,198 @@
+"""Joining a job: what the environment says, and what happens when a process fails or dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import context
+
+from unialign import distributed
+from unialign.distributed._surroundings import Place, first_host, read_place
+from unialign.errors import ConfigError
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
+SLURM = {
+    "SLURM_PROCID": "5",
+    "SLURM_NTASKS": "8",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_NODELIST": "node[03-07,09]",
+    "SLURM_JOB_ID": "123456",
+}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first"),
+    [
+        ("node7", "node7"),
+        ("node1,node2", "node1"),
+        ("node[03-07,09]", "node03"),
+        ("node[9,11-12],other[1-2]", "node9"),
+        ("gpu[001-004]-ib", "gpu001-ib"),
+        ("gpu[001-004]-ib,gpu7", "gpu001-ib"),
+        ("rack[2-3]n[5-8]", "rack2n5"),
+        ("a-b-c.example.org", "a-b-c.example.org"),
+    ],
+)
+def test_first_host(hosts: str, first: str) -> None:
+    assert first_host(hosts) == first
+
+
+def test_torchrun_and_slurm() -> None:
+    assert read_place(TORCHRUN) == Place(1, 2, 1, "host", 29500)
+    assert read_place(SLURM) == Place(5, 8, 1, "node03", 15000 + 123456 % 15000)
+    assert read_place(SLURM | {"SLURM_STEP_NODELIST": "node05"}) == Place(5, 8, 1, "node05", 18456)
+    assert read_place(SLURM | TORCHRUN) == Place(1, 2, 1, "host", 29500)
+    assert read_place(SLURM | {"MASTER_ADDR": "h", "MASTER_PORT": "7"}) == Place(5, 8, 1, "h", 7)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"},
+        SLURM | {"SLURM_NTASKS": "1"},
+        SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
+    ],
+    ids=["nothing", "torchrun of one", "salloc's shell", "one task", "the script of a batch job"],
+)
+def test_process_alone(environment: dict[str, str]) -> None:
+    assert read_place(environment) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"RANK": "0"}, "has RANK of RANK, WORLD_SIZE, but lacks WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "lacks MASTER_ADDR, MASTER_PORT"),
+        (TORCHRUN | {"RANK": "2"}, "RANK must be an integer from 0 to 1, got '2'"),
+        (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE must be an integer of at least 1, got 'two'"),
+        ({k: v for k, v in SLURM.items() if k != "SLURM_LOCALID"}, "lacks SLURM_LOCALID"),
+        ({k: v for k, v in SLURM.items() if k != "SLURM_JOB_NODELIST"}, "or set MASTER_ADDR"),
+        ({k: v for k, v in SLURM.items() if k != "SLURM_JOB_ID"}, "or set MASTER_PORT"),
+    ],
+)
+def test_half_set_environment(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_place(environment)
+
+
+def test_without_a_job_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *SLURM):
+        monkeypatch.delenv(name, raising=False)
+    with distributed.start() as place:
+        assert (place.rank, place.processes) == (0, 1)
+
+
+@pytest.mark.parametrize("options", [{"backend": "mpi"}, {"timeout": 0}, {"timeout": "long"}])
+def test_bad_options(options: Any) -> None:
+    with pytest.raises(ConfigError), distributed.start(**options):
+        pass
+
+
+def run_job(rank: int, processes: int, port: int, folder: str, what: str) -> None:
+    """One process of a job that takes steps until it is told to fail."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    sys.stderr = open(f"{folder}/{rank}.err", "w")  # noqa: SIM115
+    os.dup2(sys.stderr.fileno(), 2)
+    import torch
+
+    from unialign.losses import create
+
+    torch.set_num_threads(1)
+    objective = create("unialign", anchor="a")
+    with distributed.start(backend="gloo", timeout=60):
+        for step in range(5 if what == "nothing" else 10**6):
+            batch = {name: torch.randn(4, 8, requires_grad=True) for name in ("a", "b")}
+            if rank == 1 and step == 3:
+                if what == "raise":
+                    raise ValueError("the disk is gone")
+                if what == "refuse":
+                    batch["a"] = batch["a"] * torch.nan
+                if what == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            if rank == 0 and step == 3 and what == "kill 0":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if rank == 2 and step == 3 and what not in ("nothing", "refuse"):
+                time.sleep(1000)  # not in a collective: only the watch can end it
+            objective(batch).total.backward()
+
+
+def ended(folder: Path, what: str, processes: int = 3) -> tuple[list[int | None], list[str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = [context().Process(target=run_job, args=(r, processes, port, str(folder), what)) for r in range(processes)]
+    for process in job:
+        process.start()
+    for process in job:
+        process.join(35)
+    codes = [process.exitcode for process in job]
+    for process in job:
+        process.kill()
+    return codes, [(folder / f"{rank}.err").read_text() for rank in range(processes)]
+
+
+def test_job_that_ends_well(tmp_path: Path) -> None:
+    codes, said = ended(tmp_path, "nothing")
+    assert codes == [0, 0, 0], said
+    assert "unialign:" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("what", "failed", "says"),
+    [
+        ("raise", 1, "process 1 of 3 on HOST failed: ValueError: the disk is gone"),
+        ("kill", 1, "process 1 of 3 on HOST ended without a word"),
+        ("kill 0", 0, "process 0 of 3 ended or cannot be reached"),
+    ],
+)
+def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, failed: int, says: str) -> None:
+    """A job whose process died hung for the ten minutes of a collective, and then blamed the one that waited.
+
+    Process 2 sleeps: it is in no collective, whose failure would end it.
+    """
+    codes, said = ended(tmp_path, what)
+    assert codes[failed] == (1 if what == "raise" else -signal.SIGKILL), said
+    for rank in {0, 1, 2} - {failed}:
+        assert codes[rank] == 1, said
+        assert says.replace("HOST", socket.gethostname()) in said[rank]
+
+
+def test_refused_batch_keeps_its_class(tmp_path: Path) -> None:
+    codes, said = ended(tmp_path, "refuse")
+    assert codes == [1, 1, 1], said
+    assert "NonFiniteError: 'a' row 0 holds nan" in said[1]
+    for rank in (0, 2):
+        assert "NonFiniteError: process 1 of 3 refused its batch: 'a' row 0 holds nan" in said[rank]
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    """Under torchrun, whose agent keeps the store, and from outside: an exit code and a name."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import pathlib\n"
+        "import torch\n"
+        "from unialign import distributed, losses\n"
+        "with distributed.start(backend='gloo') as place:\n"
+        "    rows = {name: torch.ones(2, 3).cumsum(1) + place.rank for name in 'ab'}\n"
+        "    total = losses.create('infonce', anchor='a')(rows).total.item()\n"
+        "    pathlib.Path(__file__).with_name(f'{place.rank}.txt').write_text(f'{place.processes} {total}')\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert first.startswith("2 ")
