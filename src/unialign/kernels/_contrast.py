@@ -13,6 +13,7 @@ space that is trained.
 Shapes: `N` members, `I` rows and `J` columns of a tile.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -31,8 +32,9 @@ Sides = Literal["both", "rows"]
 
 # exp of logits up to _LARGEST above the shift, and its sum over a tile, stay in float32's range (e^88).
 _LARGEST = 80.0
-# Below this sum the entries that underflow (e^-87) might be missed: such a table is summed again below running maxima.
-_LEAST = 1e-25
+# Below this log of a sum the entries that underflow (e^-87) might be missed: such a table is summed again below running
+# maxima.
+_LEAST = -57.0
 # A weight below this is none.
 _NOTHING = 1e-30
 # So few rows are one tile, from which the gradient is made at once.
@@ -140,28 +142,38 @@ class _Table:
                 smoothed += self._mean_logits(logit_IJ, i, j)
             self._hide(logit_IJ, i, j, -torch.inf)
             partitions.add(logit_IJ, i, j, both=self.both)
-        if not partitions.sound(both=self.both):
+        r_N, c_N = partitions.logs()
+        if not self._sound(r_N, c_N):
             self.narrow = False
             return self.value()
-        r_N, c_N = partitions.logs()
         return self._total(r_N, c_N, smoothed), r_N, c_N
 
     def _total(self, r_N: Tensor, c_N: Tensor, smoothed: float) -> float:
-        own_N = self.own_N.double()
-        total = 0.0
-        for partition_N in (r_N, c_N)[: 2 if self.both else 1]:
-            # A sum of which the own key is a part is not less than it, whatever the rounding.
-            total += float((torch.maximum(partition_N, own_N) - self.own_weight * own_N).sum())
+        own_N, sides = self.own_N.double(), 2 if self.both else 1
+        total = sum(float((partition_N - self.own_weight * own_N).sum()) for partition_N in (r_N, c_N)[:sides])
+        smoothed += sides * float((own_N / self.keys_N).sum())
         value = (total - self.smoothing * smoothed) * self.share
+        # A contrast is not negative, whatever the rounding.
         return max(0.0, value) if self.own_weight == 1 - self.smoothing else value
+
+    def _sound(self, r_N: Tensor, c_N: Tensor) -> bool:
+        """Whether no sum is so small that entries which underflow might be a part of it."""
+        lowest = min(float(x_N.min()) for x_N in (r_N, c_N)[: 2 if self.both else 1]) if self.items else math.inf
+        return not self.narrow or lowest >= self.shift + _LEAST
 
     def gradients(self, r_N: Tensor, c_N: Tensor) -> list[Tensor]:
         """Of the diagonal and of the scores' tensors."""
         gradients = [torch.zeros_like(tensor) for tensor in (self.own_N, *self.scores.tensors)]
         for i, j, logit_IJ, known in self.logits():
             self._add_gradients(gradients, i, j, logit_IJ, known, r_N, c_N)
+        gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return gradients
+
+    def _by_own(self, r_N: Tensor, c_N: Tensor) -> Tensor:
+        own_N, sides = self.own_N.double(), 2 if self.both else 1
+        share_N = sum(torch.exp(own_N - partition_N) for partition_N in (r_N, c_N)[:sides])
+        return (share_N - sides * (self.smoothing / self.keys_N + self.own_weight)) * self.share
 
     def value_and_gradients(self) -> tuple[float, list[Tensor]]:
         """Both from one tile that is the whole table."""
@@ -175,11 +187,12 @@ class _Table:
                 self._hide(copy_IJ, i, j, -torch.inf)
                 partitions.add(copy_IJ, i, j, both=self.both)
                 self.narrow = isinstance(partitions, _Narrow)
-                if partitions.sound(both=self.both):
+                r_N, c_N = partitions.logs()
+                if self._sound(r_N, c_N):
                     break
-            r_N, c_N = partitions.logs()
             value = self._total(r_N, c_N, smoothed)
             self._add_gradients(gradients, i, j, logit_IJ, known, r_N, c_N)
+            gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return value, gradients
 
@@ -187,8 +200,6 @@ class _Table:
         for i, j in rectangle(self.items, self.items, side=self.side):
             logit_IJ = self._view(0, i, j)
             known = self.scores.tile(i, j, logit_IJ)
-            if i == j:
-                logit_IJ.diagonal().copy_(self.own_N[i])
             yield i, j, logit_IJ, known
 
     def _view(self, buffer: int, i: slice, j: slice) -> Tensor:
@@ -196,11 +207,14 @@ class _Table:
         return self.buffers[buffer][: rows * columns].view(rows, columns)
 
     def _hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Overwrite what is no key: other items of one id, which stand side by side, and what the scores forbid."""
+        """Overwrite what is no key: other items of one id, which stand side by side, and what the scores forbid.
+
+        The diagonal too: own keys are added apart, in float64, since a trained space is made of them.
+        """
+        if i == j:
+            x_IJ.fill_diagonal_(value)
         for hidden_IJ in (self._same_id(i, j), self.scores.forbidden(i, j)):
             if hidden_IJ is not None:
-                if i == j:
-                    hidden_IJ.fill_diagonal_(False)
                 x_IJ.masked_fill_(hidden_IJ, value)
 
     def _same_id(self, i: slice, j: slice) -> Tensor | None:
@@ -210,7 +224,7 @@ class _Table:
         return codes_N[i, None] == codes_N[j]
 
     def _mean_logits(self, logit_IJ: Tensor, i: slice, j: slice) -> float:
-        """sum_ij l_ij (1/k_i + 1/k_j) over the keys that count."""
+        """sum_ij l_ij (1/k_i + 1/k_j) over the keys that count, but for the own ones."""
         copy_IJ = self._view(1, i, j).copy_(logit_IJ)
         self._hide(copy_IJ, i, j, 0.0)
         total = (copy_IJ.sum(1).double() / self.keys_N[i]).sum()
@@ -229,9 +243,6 @@ class _Table:
         c_N: Tensor,
     ) -> None:
         weight_IJ = self._weights(logit_IJ, i, j, r_N, c_N)
-        if i == j:
-            gradients[0][i] = weight_IJ.diagonal() - self.own_weight * self.share * (2 if self.both else 1)
-            weight_IJ.fill_diagonal_(0.0)
         self.scores.pull(gradients[1:], i, j, weight_IJ, known)
 
     def _weights(self, logit_IJ: Tensor, i: slice, j: slice, r_N: Tensor, c_N: Tensor) -> Tensor:
@@ -273,7 +284,7 @@ class _Narrow:
     """Sums of exponentials with one shift for all."""
 
     def __init__(self, like_N: Tensor, shift: float) -> None:
-        self.shift = shift
+        self.shift, self.own_N = shift, like_N.double()
         self.rows_N, self.columns_N = (torch.zeros_like(like_N, dtype=torch.float64) for _ in range(2))
 
     def add(self, logit_IJ: Tensor, i: slice, j: slice, *, both: bool) -> None:
@@ -283,18 +294,17 @@ class _Narrow:
             self.columns_N[j] += e_IJ.sum(0)
 
     def logs(self) -> tuple[Tensor, Tensor]:
-        return torch.log(self.rows_N) + self.shift, torch.log(self.columns_N) + self.shift
-
-    def sound(self, *, both: bool) -> bool:
-        """Whether no sum is so small that entries which underflow might be a part of it."""
-        sums = [self.rows_N, self.columns_N] if both else [self.rows_N]
-        return all(len(sums_N) == 0 or bool(sums_N.min() >= _LEAST) for sums_N in sums)
+        rows_N, columns_N = (
+            torch.logaddexp(torch.log(sums_N) + self.shift, self.own_N) for sums_N in (self.rows_N, self.columns_N)
+        )
+        return rows_N, columns_N
 
 
 class _Wide:
     """Sums of exponentials below a running maximum."""
 
     def __init__(self, like_N: Tensor) -> None:
+        self.own_N = like_N.double()
         self.sums = [torch.zeros_like(like_N, dtype=torch.float64) for _ in range(2)]
         self.highest = [torch.full_like(total_N, -torch.inf) for total_N in self.sums]
 
@@ -309,11 +319,11 @@ class _Wide:
             total_N[place] = total_N[place] * torch.exp(highest_N[place] - shift) + e_IJ.sum(dim)
             highest_N[place] = higher
 
-    def sound(self, *, both: bool) -> bool:
-        return True
-
     def logs(self) -> tuple[Tensor, Tensor]:
-        rows_N, columns_N = (torch.log(t) + h for t, h in zip(self.sums, self.highest, strict=True))
+        rows_N, columns_N = (
+            torch.logaddexp(torch.where(total_N > 0, torch.log(total_N) + highest_N, -torch.inf), self.own_N)
+            for total_N, highest_N in zip(self.sums, self.highest, strict=True)
+        )
         return rows_N, columns_N
 
 

@@ -246,7 +246,8 @@ def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> t
             kernel_IJ.mul_(tiles.outer_sum(weights_N, i, j))
         # Without weights w_i + w_j = 2, which off the diagonal stands for the tile's mirror image.
         once = 1.0 if weights_N is None and i == j else 2.0 if weights_N is None else 0.5 if i == j else 1.0
-        total += once * float(kernel_IJ.sum(dtype=torch.float64))
+        # Rows first, in the tile's dtype: asked for float64, the sum would copy the tile.
+        total += once * float(kernel_IJ.sum(1).double().sum())
         if gradient_ND is not None:
             if slope_IJ is not None:
                 kernel_IJ.mul_(slope_IJ)
