@@ -67,7 +67,8 @@ def uniformity(
     # Autocast would take the cosines in half precision, and temperatures multiply their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
-            batch.z_MBD[0],
+            # Not z_MBD[0], whose gradient is a copy.
+            batch.z_MBD.squeeze(0),
             kernel=kernel,
             temperature=temperature,
             reduction=reduction,
