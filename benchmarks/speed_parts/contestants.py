@@ -8,6 +8,7 @@ Legend: `B` items, `D` width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -235,7 +236,8 @@ def _table() -> list[Contestant]:
 
     what = '`losses.create("align_uniform", anchor="all", alpha=2, t=2)`, the same function as lightly\'s'
     options = {"anchor": "all", "alpha": 2.0, "t": POTENTIAL_T, "uniformity_weight": 1.0}
-    add("alignment and uniformity", "unialign", what, lambda: our_objective("align_uniform", **options), 2)
+    make = partial(our_objective, "align_uniform", **options)
+    add("alignment and uniformity", "unialign", what, make, 2, largest=16384)
     more = {"packages": ("lightly",)}
     add("alignment and uniformity", "lightly", "`HypersphereLoss(t=2)`", lightly_hypersphere, 2, **more)
 

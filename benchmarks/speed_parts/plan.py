@@ -20,7 +20,7 @@ class Limits:
     """What a case may use. Ours may run longer where no rival can run at all: it is the point of the largest size."""
 
     gigabytes: float = 16.0
-    seconds: float = 300.0
+    seconds: float = 150.0
     our_seconds: float = 600.0
     objective_seconds: float = 40.0
 
