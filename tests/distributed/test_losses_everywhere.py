@@ -8,6 +8,7 @@ Legend: `M` modalities, `B` items, `D` width.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -290,6 +291,52 @@ def test_process_alone_ignores_the_others(pool: Pool) -> None:
 
 def alone(rank: int, group: Any, batches: list[Batch]) -> Tensor:
     return make_objective("infonce")(batches[rank], group=None).total
+
+
+def waiting(rank: int, group: Any, batch: Batch) -> str:
+    """Process 1 never calls the loss."""
+    brief = dist.new_group([0, 1], timeout=timedelta(seconds=1))
+    if rank != 0:
+        return ""
+    with pytest.raises(errors.ProcessError) as refusal:
+        make_objective("infonce")(batch, group=brief)
+    return str(refusal.value)
+
+
+def test_process_that_never_comes_is_an_error_that_says_what_to_do(pool: Pool) -> None:
+    """An evaluation on the first process only waits for the others, which train on or have ended."""
+    said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
+    assert said.startswith("process 0 of 2 lost the others")
+    assert "call it with `group=None`" in said
+
+
+def stranger(rank: int, group: Any, batch: Batch) -> str:
+    first = dist.new_group([0, 1])
+    if rank < 2:
+        return ""
+    with pytest.raises(errors.ConfigError) as refusal:
+        make_objective("infonce")(batch, group=first)
+    return str(refusal.value)
+
+
+def test_group_of_others_is_refused(pool: Pool) -> None:
+    assert all("group" in said for said in pool.run(stranger, draw_batch(1, 3, 4, 6))[2:])
+
+
+def second_derivative(rank: int, group: Any, batch: Batch) -> str:
+    leaves = {name: z.clone().requires_grad_() for name, z in batch.items()}
+    total = create("unialign", anchor="m0", uniformity_weight=0.0)(leaves, group=group).total
+    first = torch.autograd.grad(total, list(leaves.values()), create_graph=True)
+    length = torch.stack([g.square().sum() for g in first]).sum()
+    with pytest.raises(errors.ConfigError) as refusal:
+        torch.autograd.grad(length, list(leaves.values()))
+    return str(refusal.value)
+
+
+def test_second_derivatives_are_refused(pool: Pool) -> None:
+    """They would silently lack what the rows of other processes contribute."""
+    for said in pool.run(second_derivative, draw_batch(1, 3, 4, 6), processes=2):
+        assert "on several processes has no second derivative" in said
 
 
 def test_unknown_group_is_refused(pool: Pool) -> None:

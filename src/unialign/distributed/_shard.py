@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from unialign.distributed._failures import naming_failures
+from unialign.errors import ConfigError
 
 __all__ = ["Shard", "gather_with_own_gradient"]
 
@@ -79,15 +79,32 @@ def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own_MnD: Tensor, shard: Shard) -> Tensor:
+        ctx.save_for_backward(own_MnD)
         ctx.shard = shard
         return shard.gather_rows(own_MnD, dim=1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient_MBD: Tensor) -> tuple[Tensor, None]:
-        # A second derivative would lack what the rows of the other processes contribute.
         shard: Shard = ctx.shard
-        return gradient_MBD[:, shard.start : shard.stop] * shard.processes, None
+        own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
+        if torch.is_grad_enabled():
+            own_MnD = _FirstOrderOnly.apply(own_MnD, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return own_MnD, None
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    """The gradient itself; by the rows, a second derivative would lack what other processes' rows contribute."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient_MnD: Tensor, own_MnD: Tensor) -> Tensor:
+        return gradient_MnD.view_as(gradient_MnD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise ConfigError(
+            "a batch that lies on several processes has no second derivative; for one, bring the whole batch to one "
+            "process and call the loss with `group=None`"
+        )
 
 
 def _pad(own_n: Tensor, longest: int, dim: int) -> Tensor:
