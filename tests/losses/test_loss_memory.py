@@ -1,0 +1,26 @@
+"""What every objective keeps for its backward pass grows like the batch, not like its square: counted in bytes."""
+
+import pytest
+
+from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
+from saved_bytes import saved_bytes
+
+# `negatives="all"` compares all M-tuples of items: its table is the loss.
+LINEAR = [case for case in OBJECTIVES if case != "symile"]
+
+
+@pytest.mark.parametrize("case", LINEAR)
+@pytest.mark.parametrize("rows", ["all", "some"])
+def test_bytes_kept_grow_like_the_batch(case: str, rows: str):
+    objective, modalities = make_objective(case), fit_modalities(case, 3)
+    kept = []
+    for items in (256, 512, 1024):
+        leaves = {m: z.float().requires_grad_() for m, z in draw_batch(1, modalities, items, 8).items()}
+        options = {}
+        if rows == "some":
+            options = {"present": draw_present(2, modalities, items), "ids": draw_ids(3, items)}
+        kept.append(saved_bytes(lambda leaves=leaves, options=options: objective(leaves, **options).total))
+    # Some 5 percent of slack for counts of absent rows, which are drawn.
+    assert kept[1] <= 2.1 * kept[0]
+    assert kept[2] <= 2.1 * kept[1]
+    assert kept[2] < 1024 * 1024 * 4
