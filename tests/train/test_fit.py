@@ -99,9 +99,9 @@ def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch:
     calls = []
     compute = InfoNCE.compute
 
-    def spy(self: InfoNCE, embeddings: Any, *, present: Any = None, ids: Any = None) -> Any:
+    def spy(self: InfoNCE, embeddings: Any, *, present: Any = None, ids: Any = None, **options: Any) -> Any:
         calls.append((present, ids))
-        return compute(self, embeddings, present=present, ids=ids)
+        return compute(self, embeddings, present=present, ids=ids, **options)
 
     monkeypatch.setattr(InfoNCE, "compute", spy)
     run(tiny_store(), tiny_config(epochs=1))

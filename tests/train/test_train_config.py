@@ -58,6 +58,8 @@ def test_yaml_number_written_as_a_string() -> None:
         ("epochs", 1.5),
         ("epochs", True),
         ("batch_size", 1),
+        ("micro_batch_size", 0),
+        ("micro_batch_size", 2.5),
         ("accumulate", 0),
         ("dim", -1),
         ("hidden", 0),

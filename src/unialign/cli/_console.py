@@ -86,6 +86,7 @@ def training_settings(options: Namespace) -> dict[str, Any]:
         "modalities": options.modalities and tuple(options.modalities),
         "epochs": options.epochs,
         "batch_size": options.batch_size,
+        "micro_batch_size": options.micro_batch_size,
         "lr": options.lr,
         "dim": options.dim,
         "objective_options.anchor": options.anchor,

@@ -167,6 +167,7 @@ def _training(parser: ArgumentParser, *, anchor: str) -> None:
     )
     parser.add_argument("--epochs", type=int, help="passes over the training split")
     parser.add_argument("--batch-size", type=int, help="items per batch")
+    parser.add_argument("--micro-batch-size", type=int, help="items that the heads see at once (default: the batch)")
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--dim", type=int, help="width of the shared space")
     parser.add_argument(

@@ -1,5 +1,6 @@
 """Training a `Space` on a store: one configuration, one function, one result."""
 
+from unialign.train._cache import cached_backward
 from unialign.train._checkpoint import newest_checkpoint
 from unialign.train._config import TrainConfig
 from unialign.train._fit import FitResult, check_fit, fit, training_steps
@@ -11,6 +12,7 @@ __all__ = [
     "HealthWarning",
     "Probe",
     "TrainConfig",
+    "cached_backward",
     "check_fit",
     "fit",
     "newest_checkpoint",

@@ -36,6 +36,9 @@ class TrainConfig:
         epochs: passes over the training rows, at least 1.
         batch_size: items that an objective sees at once, at least 2 (all training rows, if there are fewer). The last
             batch of an epoch is smaller, and is left out if it would hold a single item.
+        micro_batch_size: items that the heads see at once, at least 1; None: the whole batch. The objective sees the
+            batch all the same and the result is the same, but for other draws of dropout and rounding; the heads keep
+            the activations of that many items only, and run forward twice (see `cached_backward`).
         accumulate: batches whose gradients one optimiser step averages, weighted by their items. Each has negatives of
             its own: 4 batches of 256 are not one batch of 1024 to a contrastive objective.
         lr: the highest learning rate.
@@ -65,6 +68,7 @@ class TrainConfig:
     inputs: "Inputs" = "standardize"
     epochs: int = 100
     batch_size: int = 256
+    micro_batch_size: int | None = None
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.01
@@ -108,6 +112,8 @@ class TrainConfig:
         for name in ("dim", "hidden", "epochs", "accumulate", "keep_checkpoints", "log_every", "monitor_every"):
             check_integer(name, getattr(self, name), low=1)
         check_integer("batch_size", self.batch_size, low=2)
+        if self.micro_batch_size is not None:
+            check_integer("micro_batch_size", self.micro_batch_size, low=1)
         if self.checkpoint_every is not None:
             check_integer("checkpoint_every", self.checkpoint_every, low=1)
         check_integer("seed", self.seed, low=0)

@@ -4,19 +4,20 @@ Shapes: `B` items of a batch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from unialign.embeddings import Batch
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, Term, create, weighted_sum
+from unialign.losses import Objective, create
 from unialign.losses._registry import has_cosine_temperature
 from unialign.losses._temperature import Temperature
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
+from unialign.train._cache import Look, cached_backward
 from unialign.train._config import TrainConfig
 from unialign.train._data import TrainingData
 from unialign.train._locate import explain
@@ -25,9 +26,6 @@ from unialign.train._schedule import learning_rate
 __all__ = ["Engine", "Outcome", "warm_objective"]
 
 _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
-
-# Called with the first batch of a step and its live terms, before the backward pass.
-Look = Callable[[Objective, Batch, dict[str, Term]], None]
 
 
 @dataclass(frozen=True)
@@ -95,14 +93,20 @@ class Engine:
         losses, terms = [], dict[str, Tensor]()
         try:
             for micro, rows_B in enumerate(pieces):
-                batch, live = self.forward(objective, step, micro, rows_B)
-                if look is not None and micro == 0:
-                    look(objective, batch, live)
-                loss = weighted_sum(batch, live)
+                features, present, ids = self.data.batch(rows_B.to(self.device))
                 share = len(rows_B) / items
-                torch.autograd.backward(loss if share == 1 else loss * share)
-                losses.append(loss.detach() * share)
-                terms = terms or {name: term.value.detach() for name, term in live.items()}
+                self.seed(derived_seed("step", self.config.seed, step, micro))
+                output = cached_backward(
+                    objective,
+                    self.project,
+                    self.cut(features, present),
+                    present=present,
+                    ids=ids,
+                    weight=share,
+                    look=look if micro == 0 else None,
+                )
+                losses.append(output.total * share)
+                terms = terms or output.terms
         except NonFiniteError as error:
             raise explain(self, objective, step, pieces, error) from None
         clip = math.inf if self.config.clip is None else self.config.clip
@@ -119,20 +123,32 @@ class Engine:
         self.optimizer.step()
         return Outcome(loss_value, norm_value, rate, objective, terms)
 
-    def forward(self, objective: Objective, step: int, micro: int, rows_B: Tensor) -> tuple[Batch, dict[str, Term]]:
-        """Batch and live terms of some training rows, with the dropout that this step has by its number alone."""
-        features, present, ids = self.data.batch(rows_B.to(self.device))
-        return objective.compute(self.embed(step, micro, features, present), present=present, ids=ids)
-
+    @torch.no_grad()
     def embed(
         self, step: int, micro: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """Raw embeddings of prepared features."""
+        """Raw embeddings of prepared features, with the dropout that this step has by its number alone."""
         self.seed(derived_seed("step", self.config.seed, step, micro))
+        parts = [self.project(piece) for piece in self.cut(features, present)]
+        return {name: torch.cat([part[name] for part in parts]) for name in features}
+
+    def cut(self, features: dict[str, Tensor], present: dict[str, Tensor] | None) -> list["_Piece"]:
+        """A batch in pieces that the heads see at once."""
+        items = len(next(iter(features.values())))
+        size = self.config.micro_batch_size
+        if size is None or size >= items:
+            return [_Piece(features, present)]
+        return [
+            _Piece(_rows(features, first, size), None if present is None else _rows(present, first, size))
+            for first in range(0, items, size)
+        ]
+
+    def project(self, piece: "_Piece") -> dict[str, Tensor]:
+        """Raw embeddings of a piece, with gradient."""
         if not self.autocast:
-            return self.space.project(features, present=present)
+            return self.space.project(piece.features, present=piece.present)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            return self.space.project(features, present=present)
+            return self.space.project(piece.features, present=piece.present)
 
     def seed(self, seed: int) -> None:
         """Seed the generator that dropout draws from; `torch.manual_seed` would visit every kind of device, slowly."""
@@ -181,6 +197,15 @@ class Engine:
         for prefix, module in (("space", self.space), ("objective", self.objective), ("warm", self.warm)):
             if module is not None:
                 yield from ((f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters())
+
+
+class _Piece(NamedTuple):
+    features: dict[str, Tensor]
+    present: dict[str, Tensor] | None
+
+
+def _rows(columns: Mapping[str, Tensor], first: int, size: int) -> dict[str, Tensor]:
+    return {name: column[first : first + size] for name, column in columns.items()}
 
 
 def _adamw(parameters: dict[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:

@@ -1,0 +1,202 @@
+"""The gradient cache: the whole batch in the loss, one piece of it in the heads, and the same result."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from train_cases import WIDTHS, bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
+
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.losses import create
+from unialign.space import Space
+from unialign.train import cached_backward
+
+ROWS = 13
+
+
+def heads(dropout: float = 0.0, hidden: int = 7) -> Space:
+    torch.manual_seed(0)
+    return Space(WIDTHS, dim=5, hidden=hidden, dropout=dropout, inputs="none").double()
+
+
+def batch(rows: int = ROWS) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = {name: torch.randn(rows, width, generator=generator, dtype=torch.float64) for name, width in WIDTHS.items()}
+    ids = torch.arange(rows)
+    ids[4] = 3
+    return x, {"text": torch.arange(rows) % 5 != 2}, ids
+
+
+def cut(x: dict[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    rows = len(next(iter(x.values())))
+    return [{name: column[at : at + size] for name, column in x.items()} for at in range(0, rows, size)]
+
+
+def gradients(*modules: nn.Module) -> list[Tensor]:
+    found = [parameter.grad for module in modules for parameter in module.parameters()]
+    assert all(gradient is not None for gradient in found)
+    return [gradient for gradient in found if gradient is not None]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 13, 40])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("infonce", {"temperature_mode": "learnable"}), ("unialign", {"anchor": "image"}), ("gram", {"anchor": "text"})],
+)
+def test_pieces_give_value_and_gradient_of_the_whole(name: str, options: dict[str, Any], size: int) -> None:
+    x, present, ids = batch()
+    whole, objective = heads(), create(name, **options).double()
+    expected = objective(whole(x), present=present, ids=ids)
+    expected.total.backward()
+    pieces, other = heads(), create(name, **options).double()
+    found = cached_backward(other, pieces, cut(x, size), present=present, ids=ids)
+    torch.testing.assert_close(found.total, expected.total.detach(), rtol=1e-12, atol=1e-12)
+    assert not found.total.requires_grad
+    assert found.terms.keys() == expected.terms.keys()
+    for g, h in zip(gradients(pieces, other), gradients(whole, objective), strict=True):
+        torch.testing.assert_close(g, h, rtol=1e-10, atol=1e-12)
+
+
+def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
+    x, _, _ = batch()
+    once, thrice = heads(), heads()
+    cached_backward(create("infonce"), once, cut(x, 4))
+    cached_backward(create("infonce"), thrice, cut(x, 4), weight=0.5)
+    cached_backward(create("infonce"), thrice, cut(x, 4), weight=2.5)
+    for g, h in zip(gradients(thrice), gradients(once), strict=True):
+        torch.testing.assert_close(g, 3 * h, rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_repeats_itself_exactly_in_the_second_pass() -> None:
+    """A second pass with other dropout gives the gradient of a function that nobody evaluated."""
+    x, present, ids = batch()
+    space = heads(dropout=0.5)
+    seen: list[Tensor] = []
+    for head in space.heads:
+        head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach().clone()))
+    torch.manual_seed(3)
+    cached_backward(create("infonce"), space, cut(x, 4), present=present, ids=ids)
+    after = torch.get_rng_state()
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == 4 * len(WIDTHS)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[len(WIDTHS)])
+    # Random numbers go on as if the batch had been encoded once.
+    torch.manual_seed(3)
+    for piece in cut(x, 4):
+        space(piece)
+    assert torch.equal(after, torch.get_rng_state())
+
+
+def kept_in_heads(batch_size: int, micro: int | None) -> int:
+    """The most bytes that backward passes of the heads have waiting at a time."""
+    x, _, _ = batch(batch_size)
+    space, most = heads(hidden=64), 0
+
+    def encode(piece: dict[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal most
+        kept = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel() * tensor.element_size() if not isinstance(tensor, nn.Parameter) else 0
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            raw = space(piece)
+        most = max(most, kept)
+        return raw
+
+    cached_backward(create("infonce"), encode, cut(x, micro or batch_size))
+    return most
+
+
+def test_bytes_kept_in_the_heads_follow_the_piece_and_not_the_batch() -> None:
+    assert kept_in_heads(32, 8) == kept_in_heads(128, 8) == kept_in_heads(8, None)
+    assert kept_in_heads(128, None) > 10 * kept_in_heads(128, 8)
+
+
+class Averaging(nn.Module):
+    """What DistributedDataParallel looks like from outside: gradients that pass outside `no_sync` are averaged."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.averaging, self.averaged = module, True, 0
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.averaging = False
+        yield
+        self.averaging = True
+
+    def forward(self, x: dict[str, Tensor]) -> Any:
+        self.averaged += self.averaging and torch.is_grad_enabled()
+        return self.module(x)
+
+
+def test_wrapped_modules_average_once() -> None:
+    x, _, _ = batch()
+    model = Averaging(heads())
+    cached_backward(create("infonce"), model, cut(x, 3), modules=[model])
+    assert model.averaged == 1
+
+
+def test_autocast_around_the_call_does_not_lose_the_gradient() -> None:
+    """Autocast keeps casts of weights; one from the pass without gradient would cut the second pass off."""
+    x, _, _ = batch()
+    space = heads().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cached_backward(create("infonce"), space, cut({name: v.float() for name, v in x.items()}, 4))
+    assert all(bool(gradient.any()) for gradient in gradients(space))
+
+
+def test_what_cannot_work_is_refused() -> None:
+    x, _, _ = batch()
+    space, objective = heads(), create("infonce")
+    with pytest.raises(ConfigError, match="at least one piece"):
+        cached_backward(objective, space, [])
+    with pytest.raises(ConfigError, match="without gradient"):
+        cached_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
+    with pytest.raises(ConfigError, match="DistributedDataParallel modules, got Space"):
+        cached_backward(objective, space, cut(x, 4), modules=[space])
+    other = cut(x, 4)
+    del other[2]["text"]
+    with pytest.raises(ShapeError, match="piece 2 has the modalities"):
+        cached_backward(objective, space, other)
+
+
+@pytest.mark.parametrize("objective", ["infonce", "unialign"])
+def test_training_is_the_same_in_micro_batches(objective: str) -> None:
+    config: dict[str, Any] = {"objective": objective, "objective_options": {"anchor": "image"}, "dropout": 0.0}
+    whole = run(tiny_store(), tiny_config(**config))
+    for size in (1, 3, 8):
+        pieces = run(tiny_store(), tiny_config(**config, micro_batch_size=size))
+        for a, b in zip(whole.history, pieces.history, strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-4, abs=1e-5)
+    assert bits(whole.space.state_dict()) == bits(
+        run(tiny_store(), tiny_config(**config, micro_batch_size=100)).space.state_dict()
+    )
+
+
+def test_a_run_in_micro_batches_with_dropout_resumes_bit_by_bit(tmp_path: Any) -> None:
+    config = tiny_config(micro_batch_size=3, epochs=4)
+    straight = run(tiny_store(), config)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(5))
+    resumed = run(tiny_store(), config, out=tmp_path / "run", resume="must")
+    assert digest_of(resumed) == digest_of(straight)
+    assert without_time(resumed.history)[-1] == without_time(straight.history)[-1]
+
+
+def test_looking_changes_nothing_in_micro_batches() -> None:
+    often = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_every=1))
+    never = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_every=1000))
+    assert digest_of(often) == digest_of(never)
+
+
+def test_a_number_that_is_not_finite_is_explained_by_its_row() -> None:
+    with pytest.raises(NonFiniteError, match=r"training stopped at step \d+, .*row \d+ of the store"):
+        run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, clip=None, warmup=0.0, dropout=0.3))
