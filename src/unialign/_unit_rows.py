@@ -11,9 +11,9 @@ from torch import Tensor
 
 __all__ = ["largest_entries", "unit_rows"]
 
-# Entries of a piece of rows: 1 MiB of float32 stays in a core's cache, and is all that the arithmetic needs beside its
-# result.
-_PIECE = 2**18
+# Entries of a piece of rows, a few of which are all that the arithmetic needs beside its result: on a CPU 256 KiB of
+# float32, which stay in a core's cache; elsewhere more, since every piece costs launches.
+_PIECE, _PIECE_CPU = 2**18, 2**16
 
 
 def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
@@ -122,6 +122,7 @@ def _pull(
 
 
 def _pieces(x_BD: Tensor) -> Iterator[slice]:
-    step = max(1, _PIECE // x_BD.shape[1])
+    piece = _PIECE_CPU if x_BD.device.type == "cpu" else _PIECE
+    step = max(1, piece // x_BD.shape[1])
     for start in range(0, x_BD.shape[0], step):
         yield slice(start, start + step)
