@@ -1,8 +1,8 @@
 """What every objective keeps for its backward pass grows like the batch, not like its square: counted in bytes."""
 
 import pytest
-
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
+
 from saved_bytes import saved_bytes
 
 # `negatives="all"` compares all M-tuples of items: its table is the loss.

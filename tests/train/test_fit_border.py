@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from train_cases import tiny_config, tiny_store
 
 from unialign.errors import ConfigError, DataError
@@ -53,3 +54,11 @@ def test_outs(out: Any) -> None:
 def test_callbacks(on_step: Any) -> None:
     with pytest.raises(ConfigError, match="on_step must be a function"):
         fit(tiny_store(), tiny_config(), on_step=on_step)
+
+
+def test_fit_on_several_processes_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(ConfigError, match="runs 2"):
+        fit(tiny_store(), tiny_config(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from unialign._files import checked_path
 from unialign.data import EmbeddingStore
@@ -78,13 +79,15 @@ def fit(
 
     Raises:
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never"; a
-            start of other modalities, widths or heads; a probe of steps that training does not have.
+            start of other modalities, widths or heads; a probe of steps that training does not have; torch.distributed
+            runs several processes, which losses can use and `fit` cannot yet.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
         CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     _check_types(store, config)
+    _check_alone()
     if out is not None:
         out = checked_path(out, "out", error=ConfigError)
     if on_step is not None and not callable(on_step):
@@ -173,6 +176,14 @@ def _check_types(store: object, config: object) -> None:
         raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
+
+
+def _check_alone() -> None:
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise ConfigError(
+            f"fit trains on one process, but torch.distributed runs {dist.get_world_size()}; start it without torchrun, "
+            f"or write the loop around the losses, which see the batch of all processes (docs: unialign.distributed)"
+        )
 
 
 def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
