@@ -182,7 +182,8 @@ def _check_alone() -> None:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise ConfigError(
             f"fit trains on one process, but torch.distributed runs {dist.get_world_size()}; start it without "
-            f"torchrun, or write the loop around the losses, which see the batch of all processes (docs: unialign.distributed)"
+            f"torchrun, or write the loop around the losses, which see the batch of all processes "
+            f"(docs: unialign.distributed)"
         )
 
 
