@@ -165,7 +165,9 @@ class _Table:
         """Of the diagonal and of the scores' tensors."""
         gradients = [torch.zeros_like(tensor) for tensor in (self.own_N, *self.scores.tensors)]
         for i, j, logit_IJ, known in self.logits():
-            self._add_gradients(gradients, i, j, logit_IJ, known, r_N, c_N)
+            exponent_IJ = _shifted(logit_IJ, self.shift).exp_() if self.narrow else logit_IJ
+            weight_IJ = self._weights(exponent_IJ, i, j, r_N, c_N)
+            self.scores.pull(gradients[1:], i, j, weight_IJ, known)
         gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return gradients
@@ -181,17 +183,21 @@ class _Table:
         value = 0.0
         for i, j, logit_IJ, known in self.logits():
             smoothed = self._mean_logits(logit_IJ, i, j) if self.smoothing > 0 else 0.0
-            partitions: _Narrow | _Wide
-            for partitions in (_Narrow(self.own_N, self.shift), _Wide(self.own_N)):
-                copy_IJ = self._view(1, i, j).copy_(logit_IJ)
-                self._hide(copy_IJ, i, j, -torch.inf)
-                partitions.add(copy_IJ, i, j, both=self.both)
-                self.narrow = isinstance(partitions, _Narrow)
-                r_N, c_N = partitions.logs()
-                if self._sound(r_N, c_N):
-                    break
+            self._hide(logit_IJ, i, j, -torch.inf)
+            narrow = _Narrow(self.own_N, self.shift)
+            # In place: the exponentials become the weights.
+            narrow.add(logit_IJ, i, j, both=self.both)
+            r_N, c_N = narrow.logs()
+            if not self._sound(r_N, c_N):
+                self.narrow = False
+                known = self.scores.tile(i, j, logit_IJ)
+                self._hide(logit_IJ, i, j, -torch.inf)
+                wide = _Wide(self.own_N)
+                wide.add(logit_IJ, i, j, both=self.both)
+                r_N, c_N = wide.logs()
             value = self._total(r_N, c_N, smoothed)
-            self._add_gradients(gradients, i, j, logit_IJ, known, r_N, c_N)
+            weight_IJ = self._weights(logit_IJ, i, j, r_N, c_N)
+            self.scores.pull(gradients[1:], i, j, weight_IJ, known)
             gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return value, gradients
@@ -232,24 +238,10 @@ class _Table:
             total += (copy_IJ.sum(0).double() / self.keys_N[j]).sum()
         return float(total)
 
-    def _add_gradients(
-        self,
-        gradients: list[Tensor],
-        i: slice,
-        j: slice,
-        logit_IJ: Tensor,
-        known: Any,
-        r_N: Tensor,
-        c_N: Tensor,
-    ) -> None:
-        weight_IJ = self._weights(logit_IJ, i, j, r_N, c_N)
-        self.scores.pull(gradients[1:], i, j, weight_IJ, known)
-
     def _weights(self, logit_IJ: Tensor, i: slice, j: slice, r_N: Tensor, c_N: Tensor) -> Tensor:
-        """The slope by each logit, in the place of the logits."""
-        dtype, spare_IJ = logit_IJ.dtype, self._view(1, i, j)
+        """The slope by each logit, in the place of the logits, or of their exponentials where the table is narrow."""
+        dtype, spare_IJ, weight_IJ = logit_IJ.dtype, self._view(1, i, j), logit_IJ
         if self.narrow:
-            weight_IJ = _shifted(logit_IJ, self.shift).exp_()
             row_I = (torch.exp(self.shift - r_N[i]) * self.share).to(dtype)
             if self.both:
                 column_J = (torch.exp(self.shift - c_N[j]) * self.share).to(dtype)
@@ -259,7 +251,7 @@ class _Table:
         else:
             if self.both:
                 torch.exp(logit_IJ - c_N[j].to(dtype), out=spare_IJ)
-            weight_IJ = logit_IJ.sub_(r_N[i, None].to(dtype)).exp_()
+            weight_IJ.sub_(r_N[i, None].to(dtype)).exp_()
             if self.both:
                 weight_IJ += spare_IJ
             weight_IJ *= self.share
