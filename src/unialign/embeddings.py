@@ -5,6 +5,7 @@ Shapes: `M` modalities, `B` items, `D` width of the shared space.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,16 @@ class Batch:
     present_MB: Tensor
     ids_B: Tensor | None
     shard: Shard | None = None
+
+    def rows(self, m: int) -> Tensor:
+        """(B, D) rows of modality m. Their gradients come together once, where those of `z_MBD[m]` each fill all M."""
+        if not torch.is_grad_enabled():
+            return self.z_MBD[m]
+        return self._unbound[m]
+
+    @cached_property
+    def _unbound(self) -> tuple[Tensor, ...]:
+        return self.z_MBD.unbind(0)
 
     def index(self, name: str) -> int:
         """Position of a modality; `ConfigError` naming the modalities if it is not there."""

@@ -46,7 +46,7 @@ def volume_scores(
     their own in H_j, so that they add nothing.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
-    z = [chosen.take(z_BD) for z_BD in batch.z_MBD.unbind(0)]
+    z = [chosen.take(batch.rows(m)) for m in range(len(batch.names))]
     gram_NMM = chosen.take(masked_gram(batch.z_MBD, batch.present_MB))
     det_N, adj_NKK = determinant_and_adjugate(gram_NMM[:, others][:, :, others])
     own_NK = gram_NMM[:, anchor, others]
@@ -82,7 +82,7 @@ def area_scores(
     `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - v, w = v - a · `squared`: S / 2,
     twice the squared area, which is what the released code trains with.
     """
-    z = [chosen.take(z_BD) for z_BD in batch.z_MBD.unbind(0)]
+    z = [chosen.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)
     scale = 1 / torch.as_tensor(temperature, dtype=t_ND.dtype, device=t_ND.device)
     square_N = _own_squares(wide(t_ND), wide(v_ND), wide(a_ND)).to(t_ND.dtype)

@@ -135,7 +135,7 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     values = {}
     for m, name in enumerate(batch.names):
         value, defined = log_potential(
-            batch.z_MBD[m], t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
+            batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
         )
         if bool(defined):
             values[name] = value

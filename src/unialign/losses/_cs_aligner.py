@@ -76,7 +76,7 @@ class CSAligner(Objective):
         return terms
 
     def _divergences(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
-        rows = [batch.z_MBD[m, batch.present_MB[m]] for m in range(len(batch.names))]
+        rows = [batch.rows(m)[batch.present_MB[m]] for m in range(len(batch.names))]
         bandwidth = median_bandwidth_of(rows) if self.bandwidth == "median" else self.bandwidth
         if self.divergence == "holder":
             if sum(len(z_ND) > 0 for z_ND in rows) < 2:

@@ -83,8 +83,8 @@ class CUA(Objective):
         values = {}
         for m, n in pairs:
             value, defined = cross_log_potential(
-                batch.z_MBD[m],
-                batch.z_MBD[n],
+                batch.rows(m),
+                batch.rows(n),
                 t=self.t,
                 present_B=batch.present_MB[m] & batch.present_MB[n],
                 ids_B=batch.ids_B,

@@ -32,8 +32,8 @@ def pair_contrasts(
         present_B = batch.present_MB[m] & batch.present_MB[n]
         if bool(present_B.any()):
             values[f"contrast/{pair_name(batch.names[m], batch.names[n])}"] = cosine_contrast(
-                batch.z_MBD[m],
-                batch.z_MBD[n],
+                batch.rows(m),
+                batch.rows(n),
                 temperature=temperature,
                 present_B=present_B,
                 ids_B=batch.ids_B,

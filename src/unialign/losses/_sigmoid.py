@@ -71,8 +71,8 @@ class Sigmoid(Objective):
             if bool(present_B.any()):
                 scale, bias = logit()
                 values[f"sigmoid/{pair_name(batch.names[m], batch.names[n])}"] = sigmoid_contrast(
-                    batch.z_MBD[m],
-                    batch.z_MBD[n],
+                    batch.rows(m),
+                    batch.rows(n),
                     scale=scale,
                     bias=bias,
                     present_B=present_B,

@@ -118,7 +118,7 @@ class UniAlign(Objective):
             if self.weighting == "mean_of_others" and name == self.anchor:
                 continue
             value, defined = unit_uniformity(
-                batch.z_MBD[m],
+                batch.rows(m),
                 kernel=self.kernel,
                 temperature=self.temperature,
                 reduction=self.reduction,
@@ -148,8 +148,8 @@ class UniAlign(Objective):
         values: dict[str, Tensor] = {}
         for m, n in modality_pairs(batch, self.anchor):
             value, defined = cross_log_partition(
-                batch.z_MBD[m],
-                batch.z_MBD[n],
+                batch.rows(m),
+                batch.rows(n),
                 kernel=self.kernel,
                 temperature=self.temperature,
                 present_B=batch.present_MB[m] & batch.present_MB[n],
