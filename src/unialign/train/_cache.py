@@ -44,7 +44,7 @@ def cached_backward(
     The value and the gradient are those of `objective(encode(whole batch)).total.backward()`, up to rounding; it costs
     one more forward pass of the encoders. Each piece is encoded twice: first without gradient, then, with the gradient
     of the loss by its embeddings known, once more with the same random numbers (CPU and CUDA), so that dropout repeats
-    itself exactly. A single piece is encoded once.
+    itself exactly. A single piece is encoded once, unless `modules` are given.
 
     Example:
         >>> import torch, unialign
@@ -95,7 +95,8 @@ def cached_backward(
         torch.autograd.backward(total if weight == 1 else total * weight)
         return LossOutput(total.detach(), {name: term.value.detach() for name, term in terms.items()})
 
-    if len(parts) == 1:
+    # Under DDP, where another process has more pieces, encoders that run before the loss would meet out of turn.
+    if len(parts) == 1 and not wrapped:
         embeddings = dict(encode(parts[0]))
         _check_gradient(embeddings)
         return backward(embeddings)
