@@ -14,9 +14,9 @@ TILE = 2**22
 SIDE = 512
 
 
-def row_tiles(rows: int, columns: int, *, most: int | None = None) -> Iterator[slice]:
-    """Runs of whole rows, of at most `TILE` entries (and `most` rows), at least one row each."""
-    step = max(1, TILE // max(1, columns))
+def row_tiles(rows: int, columns: int, *, most: int | None = None, entries: int | None = None) -> Iterator[slice]:
+    """Runs of whole rows, of at most `entries` (`TILE` if None) and at most `most` rows, at least one row each."""
+    step = max(1, (TILE if entries is None else entries) // max(1, columns))
     if most is not None:
         step = min(step, most)
     for start in range(0, rows, step):

@@ -9,17 +9,20 @@ from unialign.metrics._bootstrap import (
     weighted_median,
 )
 from unialign.metrics._clustering import Clustering, kmeans, nmi, v_measure, weighted_v_measure
+from unialign.metrics._nearest import Nearest, nearest
 from unialign.metrics._retrieval import RetrievalResult, retrieval, retrieval_from_scores
 from unialign.metrics._significance import add_seed_variance, bootstrap_p_value, holm
 
 __all__ = [
     "Clustering",
     "Interval",
+    "Nearest",
     "RetrievalResult",
     "add_seed_variance",
     "bootstrap_p_value",
     "holm",
     "kmeans",
+    "nearest",
     "nmi",
     "percentile_interval",
     "resample_weights",

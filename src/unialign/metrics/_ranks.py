@@ -6,7 +6,7 @@ the score cannot tell apart. A metric under `ties="expected"` is its mean over a
 tied scores").
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from unialign.errors import NonFiniteError, ShapeError
+from unialign.kernels._tiles import TILE, row_tiles
 
-__all__ = ["TIE_TOLERANCE", "Positives", "RankCounts", "ScoreFunction", "Ties", "cosine_scores", "count_ranks"]
+__all__ = ["TIE_TOLERANCE", "Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_ranks"]
 
 Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
@@ -23,8 +24,9 @@ ScoreFunction = Callable[[Tensor], Tensor]
 # A matrix product may give two identical gallery rows scores that differ by some 1e-16, depending on where in the tile
 # they lie; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
 TIE_TOLERANCE = 1e-12
-# Most scores in a tile (64 MiB of float64); a tile has fewer than `chunk` queries when the gallery is large.
-_TILE = 2**23
+# Entries of a tile: 64 MiB of float64. The C library keeps freed blocks of up to 32 MiB and fits aligned new ones
+# badly among them; with tiles just below that, score functions of several temporaries took gigabytes.
+_TILE = 2 * TILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +88,6 @@ class RankCounts:
         return _hit_probability(self.above, self.tied, self.tied_positives, k)
 
 
-def cosine_scores(queries_QD: Tensor, gallery_GD: Tensor) -> ScoreFunction:
-    """Scores of unit rows."""
-    return lambda rows: queries_QD[rows] @ gallery_GD.mT
-
-
 def count_ranks(
     score: ScoreFunction, positives: Positives, *, ties: Ties, chunk: int, tolerance: float = TIE_TOLERANCE
 ) -> RankCounts:
@@ -109,18 +106,17 @@ def count_ranks(
     """
     gallery = len(positives.gallery_codes_G)
     positives_Q = positives.counts()
-    tables = _Tables(gallery)
+    tables = Tables(gallery)
     parts: list[tuple[Tensor, ...]] = []
-    for rows_q in _tiles(len(positives_Q), gallery, chunk):
+    for tile in row_tiles(len(positives_Q), gallery, most=chunk, entries=_TILE):
+        rows_q = torch.arange(tile.start, tile.stop)
         s_qG = _checked(score(rows_q), rows_q, gallery)
         above_q, tied_q, tied_positives_q, is_positive_qG = _count(s_qG, positives, rows_q, tolerance)
         ap_q = torch.zeros(len(rows_q), dtype=torch.float64)
         dcg_q = torch.zeros(len(rows_q), dtype=torch.float64)
         several_q = positives_Q[rows_q] > 1
         one_q = ~several_q
-        ap_q[one_q], dcg_q[one_q] = tables.block(
-            above_q[one_q], tied_q[one_q] + 1, torch.zeros_like(above_q[one_q]), torch.ones_like(above_q[one_q]), ties
-        )
+        ap_q[one_q], dcg_q[one_q] = tables.alone(above_q[one_q], tied_q[one_q], ties)
         if is_positive_qG is not None and bool(several_q.any()):
             pick = several_q.to(s_qG.device)
             ap_q[several_q], dcg_q[several_q] = _ranked_sums(s_qG[pick], is_positive_qG[pick], tables, ties, tolerance)
@@ -128,12 +124,6 @@ def count_ranks(
     above_Q, tied_Q, tied_positives_Q, ap_Q, dcg_Q = (torch.cat(column) for column in zip(*parts, strict=True))
     ideal_Q = tables.discount[positives_Q]
     return RankCounts(above_Q, tied_Q, tied_positives_Q, positives_Q, ap_Q / positives_Q, dcg_Q / ideal_Q, gallery)
-
-
-def _tiles(queries: int, gallery: int, chunk: int) -> Iterator[Tensor]:
-    step = max(1, min(chunk, _TILE // gallery))
-    for start in range(0, queries, step):
-        yield torch.arange(start, min(start + step, queries))
 
 
 def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
@@ -172,7 +162,7 @@ def _count(
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
 
 
-class _Tables:
+class Tables:
     """Running sums over ranks, so that the mean over a block of any size costs two look-ups."""
 
     def __init__(self, gallery: int) -> None:
@@ -180,6 +170,10 @@ class _Tables:
         zero = torch.zeros(1, dtype=torch.float64)
         self.harmonic = torch.cat([zero, (1 / rank_G).cumsum(0)])
         self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
+
+    def alone(self, above: Tensor, tied: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
+        """`block` of a query's only positive."""
+        return self.block(above, tied + 1, torch.zeros_like(above), torch.ones_like(above), ties)
 
     def block(self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
         """Sum of precisions at the positives of a tie block, and their discounted gain.
@@ -211,7 +205,7 @@ class _Tables:
 
 
 def _ranked_sums(
-    s_qG: Tensor, is_positive_qG: Tensor, tables: _Tables, ties: Ties, tolerance: float
+    s_qG: Tensor, is_positive_qG: Tensor, tables: Tables, ties: Ties, tolerance: float
 ) -> tuple[Tensor, Tensor]:
     """Sum of precisions and of discounts over all positives of each query: several positives need the whole order."""
     queries, gallery = s_qG.shape

@@ -3,7 +3,7 @@
 Shapes: `Q` queries, `G` gallery, `D` width, `S` scored queries (those with a positive), `R` resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -13,16 +13,9 @@ from torch import Tensor
 from unialign._checks import check_choice, check_cutoffs, check_integer, check_nonnegative, check_text
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
-from unialign.metrics._ranks import (
-    TIE_TOLERANCE,
-    Positives,
-    RankCounts,
-    ScoreFunction,
-    Ties,
-    cosine_scores,
-    count_ranks,
-)
-from unialign.metrics._rows import codes, matching_codes, unit_rows
+from unialign.metrics._cosine_ranks import count_cosine_ranks
+from unialign.metrics._ranks import TIE_TOLERANCE, Positives, RankCounts, ScoreFunction, Ties, count_ranks
+from unialign.metrics._rows import UnitRows, check_one_space, codes, matching_codes
 
 __all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
 
@@ -162,7 +155,13 @@ def retrieval(
             query i. Queries without a positive are left out and counted.
         k: cut-offs; one larger than G counts as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
-        chunk: most queries scored at once; memory is O(chunk * G), and bounded. The result does not depend on it.
+        chunk: most queries scored at once. The result does not depend on it.
+
+    Returns:
+        See `RetrievalResult`. Where every query has one positive, memory is O(Q + G) beside the inputs, which may be
+        memory maps, and most of the work is a product in float32: only candidates within its rounding of the positive
+        are scored again in float64, so that the ranks are those of float64. Queries with several positives take a
+        copy of the gallery in float64 and a sort each.
 
     Raises:
         ShapeError: empty or not 2-D, widths differ, or no ids and Q != G.
@@ -170,22 +169,15 @@ def retrieval(
         DataError: no query has a positive.
         ConfigError: one kind of ids without the other, or a bad option.
     """
-    queries_QD, gallery_GD = unit_rows(queries, "queries").detach(), unit_rows(gallery, "gallery").detach()
-    if queries_QD.shape[1] != gallery_GD.shape[1]:
-        raise ShapeError(
-            f"'queries' are {queries_QD.shape[1]} wide, 'gallery' is {gallery_GD.shape[1]}; "
-            "both must be embeddings in one space"
-        )
-    return retrieval_from_scores(
-        cosine_scores(queries_QD, gallery_GD.to(queries_QD.device)),
-        queries=len(queries_QD),
-        gallery=len(gallery_GD),
-        query_ids=query_ids,
-        gallery_ids=gallery_ids,
-        k=k,
-        ties=ties,
-        chunk=chunk,
-    )
+    unit_queries = UnitRows(queries, "queries")
+    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
+    check_one_space(unit_queries, unit_gallery)
+
+    def count(rows_S: Tensor, positives: Positives) -> RankCounts:
+        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, chunk=chunk)
+
+    _check_options(k, ties, chunk)
+    return _retrieved(count, (len(unit_queries), len(unit_gallery)), query_ids, gallery_ids, k=k, ties=ties)
 
 
 def retrieval_from_scores(
@@ -212,10 +204,32 @@ def retrieval_from_scores(
     Raises:
         As `retrieval`; NonFiniteError also for a score that is NaN.
     """
-    cutoffs = check_cutoffs(k)
+    _check_options(k, ties, chunk)
+    check_nonnegative("tolerance", tolerance)
+
+    def count(rows_S: Tensor, positives: Positives) -> RankCounts:
+        return count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, chunk=chunk, tolerance=tolerance)
+
+    return _retrieved(count, (queries, gallery), query_ids, gallery_ids, k=k, ties=ties)
+
+
+def _check_options(k: Sequence[int], ties: Ties, chunk: int) -> None:
+    check_cutoffs(k)
     check_choice("ties", ties, get_args(Ties))
     check_integer("chunk", chunk, low=1)
-    check_nonnegative("tolerance", tolerance)
+
+
+def _retrieved(
+    count: Callable[[Tensor, Positives], RankCounts],
+    size: tuple[int, int],
+    query_ids: Any,
+    gallery_ids: Any,
+    *,
+    k: Sequence[int],
+    ties: Ties,
+) -> RetrievalResult:
+    """What `count` finds for the query rows that have a positive."""
+    queries, gallery = size
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
     positives = _positives(queries, gallery, query_ids, gallery_ids)
@@ -224,9 +238,9 @@ def retrieval_from_scores(
         raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
     if len(rows_S) < queries:
         positives = Positives(positives.query_codes_Q[rows_S], positives.gallery_codes_G, one_each=False)
-    counts = count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, chunk=chunk, tolerance=tolerance)
+    counts = count(rows_S, positives)
     return RetrievalResult(
-        k=cutoffs,
+        k=check_cutoffs(k),
         ties=ties,
         rows=rows_S,
         queries_without_positive=queries - len(rows_S),

@@ -1,5 +1,6 @@
 """The border of the metrics: anything array-like becomes float64 unit rows, anything id-like becomes int64 codes."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,12 @@ from torch import Tensor
 
 from unialign.embeddings import as_dense, check_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
+from unialign.kernels._tiles import row_tiles
 
-__all__ = ["codes", "matching_codes", "unit_rows"]
+__all__ = ["UnitRows", "check_one_space", "codes", "matching_codes", "unit_rows"]
+
+# Norms whose squares float32 holds without overflow, and beside which what underflows is nothing.
+_PLAIN = (1e-12, 1e12)
 
 
 def unit_rows(x: Any, name: str) -> Tensor:
@@ -26,25 +31,102 @@ def unit_rows(x: Any, name: str) -> Tensor:
         ShapeError: not 2-D, empty, or not floating.
         NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
     """
+    raw_ND = _floating_rows(x, name).to(torch.float64)
+    _refuse(raw_ND, ~_usable(raw_ND), name)
+    return _unit(raw_ND)
+
+
+class UnitRows:
+    """`unit_rows` made when they are asked for, so that a large or memory-mapped set has no second copy in float64.
+
+    Args:
+        x: as for `unit_rows`. All rows are looked at once, here.
+        name: what an error calls it.
+        device: where rows are wanted; where they lie if None.
+
+    Raises:
+        ShapeError, NonFiniteError: as `unit_rows`.
+    """
+
+    def __init__(self, x: Any, name: str, *, device: torch.device | None = None) -> None:
+        self._raw_ND = _floating_rows(x, name).detach()
+        self.device = self._raw_ND.device if device is None else device
+        bad_N = torch.zeros(len(self._raw_ND), dtype=torch.bool)
+        self._plain = self._raw_ND.dtype != torch.float64
+        for rows in row_tiles(*self._raw_ND.shape):
+            raw_nD = self._raw_ND[rows]
+            norm_n = torch.linalg.vector_norm(raw_nD.float() if self._plain else raw_nD, dim=1)
+            # Squares of such rows neither overflow nor lose anything that matters; NaN and infinity fail as well.
+            if not bool(((norm_n > _PLAIN[0]) & (norm_n < _PLAIN[1])).all()):
+                self._plain = False
+                bad_N[rows] = ~_usable(raw_nD.double()).cpu()
+        _refuse(self._raw_ND, bad_N, name)
+
+    def __len__(self) -> int:
+        return len(self._raw_ND)
+
+    @property
+    def width(self) -> int:
+        return self._raw_ND.shape[1]
+
+    def exact(self, rows: slice | Tensor) -> Tensor:
+        """(n, D) in float64, the same numbers as `unit_rows`."""
+        return _unit(self._rows(rows).double())
+
+    def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
+        """(n, D) in the dtype of `out_nD`, written there; each entry within two roundings of the exact one."""
+        if out_nD.dtype == torch.float64 or not self._plain:
+            return out_nD.copy_(self.exact(rows))
+        raw_nD = self._rows(rows).to(out_nD.dtype)
+        norm_n1 = torch.linalg.vector_norm(raw_nD, dim=1, keepdim=True, dtype=torch.float64)
+        return torch.mul(raw_nD, norm_n1.reciprocal_().to(out_nD.dtype), out=out_nD)
+
+    def _rows(self, rows: slice | Tensor) -> Tensor:
+        if isinstance(rows, Tensor):
+            return self._raw_ND[rows.to(self._raw_ND.device)].to(self.device)
+        return self._raw_ND[rows].to(self.device)
+
+
+def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
+    """Refuse rows of different widths."""
+    if queries.width != gallery.width:
+        raise ShapeError(
+            f"'queries' are {queries.width} wide, 'gallery' is {gallery.width}; both must be embeddings in one space"
+        )
+
+
+def _floating_rows(x: Any, name: str) -> Tensor:
+    if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
+        # A memory map that is open for reading only. Nothing here writes, so torch's warning has no object.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
     raw = as_dense(x, repr(name), "floating (rows, width)")
     if raw.ndim != 2 or 0 in raw.shape:
         raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, width) with at least one of each")
     if not raw.is_floating_point():
         raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating dtype")
-    if raw.device.type == "mps":  # has no float64
-        raw = raw.cpu()
-    raw_ND = raw.to(torch.float64)
+    return raw.cpu() if raw.device.type == "mps" else raw  # mps has no float64
+
+
+def _usable(raw_ND: Tensor) -> Tensor:
     largest_N = raw_ND.detach().abs().amax(1)
     # One comparison catches NaN, infinity and zero.
-    usable_N = (largest_N > 0) & (largest_N < torch.inf)
-    bad = first_bad_row(raw_ND, ~usable_N)
+    return (largest_N > 0) & (largest_N < torch.inf)
+
+
+def _refuse(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
+    bad = first_bad_row(raw_ND, bad_N)
     if bad is not None:
         raise NonFiniteError(
             f"{name!r} row {bad.row} {bad.what}{bad.more}; "
             "a comparison with such a row is meaningless: leave these items out, or find what produced them"
         )
+
+
+def _unit(raw_ND: Tensor) -> Tensor:
     # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
-    scaled_ND = raw_ND / largest_N[:, None]
+    scaled_ND = raw_ND / raw_ND.detach().abs().amax(1, keepdim=True)
     norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
     return scaled_ND / norm_N1
 

@@ -1,0 +1,60 @@
+"""Ranks by cosine: counted in fast tiles where a query has one positive, from its whole order where it has several.
+
+Shapes: `S` queries to rank, `G` gallery.
+"""
+
+import torch
+from torch import Tensor
+
+from unialign.metrics._ranks import TIE_TOLERANCE, Positives, RankCounts, Tables, Ties, count_ranks
+from unialign.metrics._rows import UnitRows
+from unialign.metrics._search import count_above, pair_scores
+
+__all__ = ["count_cosine_ranks"]
+
+
+@torch.no_grad()
+def count_cosine_ranks(
+    queries: UnitRows, gallery: UnitRows, positives: Positives, rows_S: Tensor, *, ties: Ties, chunk: int
+) -> RankCounts:
+    """`count_ranks` of the cosines of queries[rows_S] and the gallery.
+
+    A query with one positive costs a product in float32 and O(1) memory. Average precision and nDCG of several need
+    the whole order: such queries are sorted against a gallery of unit rows in float64.
+    """
+    positives_S = positives.counts()
+    several_S = (positives_S > 1).nonzero().flatten()
+    alone_S = (positives_S == 1).nonzero().flatten()
+    above_S, tied_S = torch.zeros_like(positives_S), torch.zeros_like(positives_S)
+    tied_positives_S = torch.ones_like(positives_S)
+    ap_S, ndcg_S = (torch.zeros(len(positives_S), dtype=torch.float64) for _ in range(2))
+    if len(alone_S):
+        own_S = _only_positive(positives, alone_S).to(gallery.device)
+        query_S = rows_S[alone_S].to(gallery.device)
+        level_S = pair_scores(queries, gallery, query_S, own_S)
+        counts = count_above(queries, gallery, level_S, rows_Q=query_S, tolerance=TIE_TOLERANCE, most=chunk)
+        above_S[alone_S] = counts.above.cpu()
+        tied_S[alone_S] = counts.level.cpu() - 1
+        tables = Tables(len(gallery))
+        ap_S[alone_S], gain_S = tables.alone(above_S[alone_S], tied_S[alone_S], ties)
+        ndcg_S[alone_S] = gain_S / tables.discount[1]
+    if len(several_S):
+        unit_GD = gallery.exact(slice(None))
+        ranks = count_ranks(
+            lambda r: queries.exact(rows_S[several_S[r]]) @ unit_GD.mT,
+            Positives(positives.query_codes_Q[several_S], positives.gallery_codes_G, one_each=False),
+            ties=ties,
+            chunk=chunk,
+        )
+        above_S[several_S], tied_S[several_S] = ranks.above, ranks.tied
+        tied_positives_S[several_S] = ranks.tied_positives
+        ap_S[several_S], ndcg_S[several_S] = ranks.average_precision, ranks.ndcg
+    return RankCounts(above_S, tied_S, tied_positives_S, positives_S, ap_S, ndcg_S, len(gallery))
+
+
+def _only_positive(positives: Positives, rows_S: Tensor) -> Tensor:
+    """(S,) the gallery row that has the query's code."""
+    if positives.one_each:
+        return rows_S
+    codes_G, order_G = positives.gallery_codes_G.sort()
+    return order_G[torch.searchsorted(codes_G, positives.query_codes_Q[rows_S])]
