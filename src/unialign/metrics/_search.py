@@ -22,8 +22,10 @@ __all__ = ["Counts", "count_above", "pair_scores", "top"]
 
 # Sums over a tile's row of SIDE entries may hide a doubtful entry that lies within 1 % of the margin's edge.
 _SLACK = 1.02
-# A tile with a larger share of doubtful pairs is scored again as a whole.
-_DENSE = 1 / 16
+# A tile with a larger share of doubtful pairs is scored again as a whole: pairs cost some hundred times as much each.
+_DENSE = 1 / 128
+# Entries of what is worked on at a time where temporaries should stay in the cache.
+_CACHED = 2**17
 # Pairs that wait to be scored again.
 _WAITING = 2**15
 
@@ -85,8 +87,9 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
     """(P,) cosines of query i with gallery row j, in float64."""
     out_P = torch.empty(len(i_P), dtype=torch.float64, device=gallery.device)
     for part in row_tiles(len(i_P), gallery.width):
-        x_PD, y_PD = _picked(queries, i_P[part]), _picked(gallery, j_P[part])
-        out_P[part] = x_PD.mul_(y_PD).sum(1)
+        (x_XD, x_P), (y_YD, y_P) = _distinct(queries, i_P[part]), _distinct(gallery, j_P[part])
+        for few in row_tiles(len(x_P), gallery.width, entries=_CACHED):
+            torch.sum(x_XD[x_P[few]].mul_(y_YD[y_P[few]]), 1, out=out_P[part][few])
     return out_P
 
 
@@ -130,15 +133,15 @@ def count_above(
             if len(n_P) > _DENSE * s_qc.numel():
                 difference_qc = table.exact(rows, columns).sub_(level_Q[rows, None])
                 higher_q = (difference_qc > tolerance).sum(1)
-                doubtful_Q[rows] += size
-                above_Q[rows] += higher_q
-                at_Q[rows] += (difference_qc >= -tolerance).sum(1) - higher_q
+                doubtful_Q[rows].add_(size)
+                above_Q[rows].add_(higher_q)
+                at_Q[rows].add_((difference_qc >= -tolerance).sum(1) - higher_q)
                 continue
             i_P = doubtful_n[n_P]
             balance_q.index_add_(0, i_P, s_nc[n_P, c_P], alpha=-1).round_()
             if waiting.add(i_P + rows.start, c_P + columns.start) > _WAITING:
                 settle()
-        balance_Q[rows] += balance_q
+        balance_Q[rows].add_(balance_q)
     settle()
     return Counts(above_Q + ((len(gallery) - doubtful_Q + balance_Q) / 2).round().long(), at_Q)
 
@@ -234,10 +237,13 @@ class _Best:
         self.rows_Qk[i_P[kept_P], place_P[kept_P]] = j_P[kept_P]
 
 
-def _picked(x: UnitRows, rows_P: Tensor) -> Tensor:
-    """(P, D) exact rows, each distinct one made once."""
-    distinct_n, which_P = torch.unique(rows_P, return_inverse=True)
-    return x.exact(distinct_n)[which_P.to(x.device)]
+def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
+    """(X, D) exact rows, each distinct one made once, and which of them is asked for (P,)."""
+    distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
+    x_XD = torch.empty(len(distinct_X), x.width, dtype=torch.float64, device=x.device)
+    for few in row_tiles(len(distinct_X), x.width, entries=_CACHED):
+        x_XD[few] = x.exact(distinct_X[few])
+    return x_XD, which_P
 
 
 def _product_dtype(device: torch.device, width: int) -> torch.dtype:
