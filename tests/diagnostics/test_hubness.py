@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import unialign.diagnostics._hubness as module
+import unialign.metrics._search as search_module
 from unialign.diagnostics import hubness
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
@@ -22,12 +23,14 @@ def draw(rows, width, seed=0, shift=0.0):
     gallery=st.integers(3, 12),
     k=st.integers(1, 3),
     seed=st.integers(0, 99),
-    tile=st.sampled_from([1, 30, 10**6]),
+    side=st.sampled_from([1, 5, 512]),
+    spare=st.sampled_from([0, 1, 8]),
 )
-def test_counts_equal_sorting(queries, gallery, k, seed, tile):
+def test_counts_equal_sorting(queries, gallery, k, seed, side, spare):
     x, y = draw(queries, 4, seed), draw(gallery, 4, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_TILE", tile)
+        patch.setattr(search_module, "SIDE", side)
+        patch.setattr(module, "_SPARE", spare)
         result = hubness(x, y, k=k)
     cosines = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(y).T
     counts = np.zeros(gallery)
@@ -53,6 +56,29 @@ def test_equal_rows_share_their_places():
     torch.testing.assert_close(moved.counts, straight.counts[order])
     torch.testing.assert_close(straight.counts[:8], straight.counts[8:])
     assert float(straight.counts.sum()) == pytest.approx(60)
+
+
+@given(
+    rows=st.integers(2, 20),
+    k=st.integers(1, 5),
+    own_row=st.sampled_from(["kept", "left_out"]),
+    spare=st.sampled_from([0, 1, 8]),
+    seed=st.integers(0, 99),
+)
+def test_ties_are_shared_as_the_definition_says(rows, k, own_row, spare, seed):
+    """More ties than the search looked up are sought in the whole gallery."""
+    x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
+    k = min(k, rows - (own_row == "left_out"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SPARE", spare)
+        result = hubness(x, y, k=k, own_row=own_row)
+    counts = np.zeros(rows)
+    for i, row in enumerate((x @ y.T / 2).numpy()):
+        open_ = np.array([own_row == "kept" or j != i for j in range(rows)])
+        last = np.sort(row[open_])[-k]
+        above, tied = open_ & (row > last + 0.1), open_ & (abs(row - last) < 0.1)
+        counts += above + (k - above.sum()) / tied.sum() * tied
+    np.testing.assert_allclose(result.counts, counts, atol=1e-12)
 
 
 def test_wide_spaces_far_from_their_centre_have_hubs():

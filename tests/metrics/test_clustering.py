@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, v_measure_score
 
-import unialign.metrics._clustering as module
+import unialign.kernels._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics import kmeans, nmi, resample_weights, v_measure, weighted_v_measure
 
@@ -75,7 +75,7 @@ def test_same_seed_same_clusters_whatever_the_tile(monkeypatch):
     x, _ = blobs(spread=1.0)
     first = kmeans(x, 9, seed=3, restarts=2)
     assert torch.equal(kmeans(x, 9, seed=3, restarts=2).labels, first.labels)
-    monkeypatch.setattr(module, "_TILE", 100)
+    monkeypatch.setattr(tiles_module, "TILE", 100)
     assert torch.equal(kmeans(x.numpy(), 9, seed=3, restarts=2).labels, first.labels)
     assert kmeans(x, 9, seed=3, restarts=8).inertia <= first.inertia
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign.kernels._tiles import row_tiles
+
 __all__ = ["WINDOW", "Order", "Shift", "Windows", "closeness", "order", "shifts"]
 
 Array = NDArray[Any]
@@ -28,8 +30,6 @@ def _below(x: Array) -> Array:
 WINDOW, _FARTHEST = 32, 3
 # Random partners of each item that its true one is compared with.
 _OFFSETS = 64
-# Rows whose similarities are held at a time.
-_TILE = 1024
 # Fewer items show nothing but luck.
 _LEAST = 100
 # Bins of closeness in standard normal units: the last one is open, for a good space lies far beyond it.
@@ -109,10 +109,10 @@ def closeness(x_nD: Tensor, y_nD: Tensor, class_n: Array, *, seed: int) -> Array
     true_n = (x_nD * y_nD).sum(1).numpy()
     offset_o = np.random.default_rng(seed).permutation(np.arange(1, n))[:_OFFSETS]
     others = []
-    for start in range(0, n, _TILE):
-        row_t = np.arange(start, min(n, start + _TILE))
+    for tile in row_tiles(n, n):
+        row_t = np.arange(tile.start, tile.stop)
         partner_to = (row_t[:, None] + offset_o) % n
-        value_to = np.take_along_axis((x_nD[start : start + _TILE] @ y_nD.mT).numpy(), partner_to, axis=1)
+        value_to = np.take_along_axis((x_nD[tile] @ y_nD.mT).numpy(), partner_to, axis=1)
         others.append(value_to[class_n[row_t][:, None] != class_n[partner_to]])
     other = np.sort(np.concatenate(others))
     if not len(other):

@@ -1,9 +1,10 @@
 """Hubs: gallery rows that turn up among everybody's nearest neighbours, and rows that nobody finds.
 
-Shapes: `Q` queries, `G` gallery rows, `D` width, `q` queries of one tile.
+Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
+from unialign.kernels._tiles import rectangle
 from unialign.metrics._ranks import TIE_TOLERANCE
-from unialign.metrics._rows import unit_rows
+from unialign.metrics._rows import UnitRows
+from unialign.metrics._search import top
 
 __all__ = ["HubnessResult", "OwnRow", "hubness"]
 
 OwnRow = Literal["kept", "left_out"]
 
-# Most similarities in a tile (32 MiB of float64).
-_TILE = 2**22
+# Neighbours looked up beyond the k-th: where that many tie with it, all rows that do are sought.
+_SPARE = 8
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,7 +82,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
         own_row: `left_out` when both are the same rows: query i does not find row i. `kept` otherwise.
 
     Returns:
-        See `HubnessResult`. Memory is O(Q + G), bounded tiles of similarities apart.
+        See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.nearest`.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.diagnostics.modality_gap`; ShapeError also if `left_out` meets unequal
@@ -88,23 +91,23 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
     """
     check_integer("k", k, low=1)
     check_choice("own_row", own_row, get_args(OwnRow))
-    queries_QD, gallery_GD = unit_rows(queries, "queries"), unit_rows(gallery, "gallery")
-    gallery_GD = gallery_GD.to(queries_QD.device)
-    if queries_QD.shape[1] != gallery_GD.shape[1]:
+    unit_queries = UnitRows(queries, "queries")
+    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
+    if unit_queries.width != unit_gallery.width:
         raise ShapeError(
-            f"'queries' is {queries_QD.shape[1]} wide, 'gallery' is {gallery_GD.shape[1]}; both must be embeddings in "
+            f"'queries' is {unit_queries.width} wide, 'gallery' is {unit_gallery.width}; both must be embeddings in "
             f"one space"
         )
-    if own_row == "left_out" and len(queries_QD) != len(gallery_GD):
+    if own_row == "left_out" and len(unit_queries) != len(unit_gallery):
         raise ShapeError(
-            f"'queries' has {len(queries_QD)} rows, 'gallery' has {len(gallery_GD)}; own_row='left_out' needs the same "
-            f"rows in both"
+            f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; own_row='left_out' needs the "
+            f"same rows in both"
         )
-    candidates = len(gallery_GD) - (own_row == "left_out")
+    candidates = len(unit_gallery) - (own_row == "left_out")
     if k > candidates:
         raise ConfigError(f"k is {k}, but a query has only {candidates} candidates; expected k of at most {candidates}")
 
-    counts_G = _occurrences(queries_QD, gallery_GD, k, own_row)
+    counts_G = _occurrences(unit_queries, unit_gallery, k, own_row)
     centred_G = counts_G - counts_G.mean()
     deviation = float(centred_G.square().mean().sqrt())
     # Shares of tied places add up with rounding: what is left of equal counts is no spread.
@@ -112,7 +115,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
     return HubnessResult(
         counts=counts_G,
         k=k,
-        queries=len(queries_QD),
+        queries=len(unit_queries),
         skewness=float((centred_G / deviation).pow(3).mean()) if spread else 0.0,
         antihub_share=float((counts_G == 0).double().mean()),
         largest=float(counts_G.max()),
@@ -120,17 +123,44 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
     )
 
 
-def _occurrences(queries_QD: Tensor, gallery_GD: Tensor, k: int, own_row: OwnRow) -> Tensor:
-    counts_G = gallery_GD.new_zeros(len(gallery_GD))
-    step = max(1, _TILE // len(gallery_GD))
-    for start in range(0, len(queries_QD), step):
-        cosine_qG = queries_QD[start : start + step] @ gallery_GD.mT
-        if own_row == "left_out":
-            cosine_qG.diagonal(start).fill_(-torch.inf)
-        last_q1 = cosine_qG.topk(k, dim=1).values[:, -1:]
-        # By index, equal rows would make the first of them hubs and the others anti-hubs.
-        above_qG = cosine_qG > last_q1 + TIE_TOLERANCE
-        tied_qG = (cosine_qG >= last_q1 - TIE_TOLERANCE) & ~above_qG
-        share_q = (k - above_qG.sum(1)).double() / tied_qG.sum(1)
-        counts_G += above_qG.sum(0) + share_q @ tied_qG.double()
+def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) -> Tensor:
+    left_out = own_row == "left_out"
+    width = min(len(gallery), k + left_out + _SPARE)
+    scores_QW, rows_QW = top(queries, gallery, width, tolerance=TIE_TOLERANCE, most=len(queries))
+    lowest_Q1 = scores_QW.amin(1, keepdim=True)
+    if left_out:
+        scores_QW = scores_QW.masked_fill(
+            rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
+        )
+    last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
+    # By index, equal rows would make the first of them hubs and the others anti-hubs.
+    above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
+    tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
+    places_Q = (k - above_QW.sum(1)).double()
+    all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (width == len(gallery))
+    share_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
+    # Additions on an accelerator come in no fixed order.
+    votes_QW = (above_QW + share_Q[:, None] * tied_QW).cpu()
+    counts_G = torch.zeros(len(gallery), dtype=torch.float64)
+    counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
+    counts_G = counts_G.to(scores_QW.device)
+
+    beyond_n = (~all_here_Q).nonzero().flatten()
+    tied_n = torch.zeros(len(beyond_n), dtype=torch.float64, device=beyond_n.device)
+    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+        tied_n[rows] += tied_qc.sum(1)
+    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+        counts_G[columns] += (places_Q[beyond_n] / tied_n)[rows] @ tied_qc
     return counts_G
+
+
+def _ties(
+    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, left_out: bool
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Tiles (q, c) in float64 that are 1 where a row ties with the k-th of queries `query_n`."""
+    for rows, columns in rectangle(len(query_n), len(gallery)):
+        query_q = query_n[rows]
+        tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE
+        if left_out:
+            tied_qc &= query_q[:, None] != torch.arange(columns.start, columns.stop, device=query_q.device)
+        yield rows, columns, tied_qc.double()

@@ -14,13 +14,12 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed
 from unialign.embeddings import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.kernels._tiles import row_tiles
 from unialign.metrics._rows import codes, unit_rows
 
 __all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
 
 Geometry = Literal["sphere", "euclidean"]
-
-_TILE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,11 +180,10 @@ def _lloyd(x_ND: Tensor, centers_KD: Tensor, iterations: int, geometry: Geometry
 def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, geometry: Geometry) -> Tensor:
     clusters = len(old_KD)
     sums_KD, counts_K = torch.zeros_like(old_KD), torch.zeros_like(old_KD[:, 0])
-    step = max(1, _TILE // clusters)
-    for start in range(0, len(x_ND), step):
+    for tile in row_tiles(len(x_ND), clusters):
         # A product with the one-hot matrix: atomic additions on an accelerator come in no fixed order.
-        member_nK = torch.nn.functional.one_hot(labels_N[start : start + step], clusters).to(x_ND)
-        sums_KD += member_nK.mT @ x_ND[start : start + step]
+        member_nK = torch.nn.functional.one_hot(labels_N[tile], clusters).to(x_ND)
+        sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
     length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
     # On the sphere opposite rows may cancel; such a centre stays where it was.
@@ -199,8 +197,7 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
 
 
 def _assign(x_ND: Tensor, centers_KD: Tensor) -> tuple[Tensor, Tensor]:
-    step = max(1, _TILE // len(centers_KD))
-    parts = [_squared(x_nD, centers_KD).min(1) for x_nD in torch.split(x_ND, step)]
+    parts = [_squared(x_ND[tile], centers_KD).min(1) for tile in row_tiles(len(x_ND), len(centers_KD))]
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
 
