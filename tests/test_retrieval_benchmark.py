@@ -1,0 +1,60 @@
+"""The benchmark of exact search: its verdict follows from its figures, and its comparison sees wrong answers."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = importlib.util.spec_from_file_location("retrieval_benchmark", ROOT / "benchmarks" / "retrieval.py")
+benchmark = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(benchmark)
+
+
+def test_the_committed_run_is_the_required_one_and_meets_it():
+    facts = json.loads(benchmark.RESULT.read_text("utf-8"))
+    assert (facts["queries"], facts["gallery"], facts["width"]) == (5000, 1_000_000, 256)
+    seconds = facts["contestants"]
+    for clock in ("cpu_seconds", "wall_seconds"):
+        assert facts["times_of_faiss"]["ranks"][clock] == seconds["ranks"][clock] / seconds["faiss"][clock] <= 1.2
+    assert facts["results"]["of_those_wrong"] == 0
+    assert facts["results"]["largest_difference_of_their_cosines"] <= 1e-6
+    assert facts["met"]
+
+
+@pytest.fixture
+def answers(tmp_path):
+    """Right answers to a small search, in the files that contestants leave."""
+    queries_QD, gallery_GD, own_Q = benchmark.draw(30, 200, 8)
+    for part, rows in (("queries", queries_QD), ("gallery", gallery_GD), ("own", own_Q)):
+        np.save(tmp_path / f"{part}.npy", rows)
+    order_QG = np.argsort(-(queries_QD.astype(float) @ gallery_GD.T.astype(float)), axis=1)
+    rows_QK, ranks_Q = order_QG[:, : benchmark.NEIGHBOURS], (order_QG == own_Q[:, None]).argmax(1) + 1.0
+
+    def leave(ranks=ranks_Q, ours=rows_QK, theirs=rows_QK):
+        np.savez(tmp_path / "found-ranks.npz", ranks=ranks)
+        np.savez(tmp_path / "found-nearest.npz", rows=ours)
+        np.savez(tmp_path / "found-faiss.npz", rows=theirs)
+        return benchmark.compared(tmp_path)
+
+    return ranks_Q, rows_QK, leave
+
+
+def test_right_answers_agree(answers):
+    _, _, leave = answers
+    found = leave()
+    assert found["places_with_another_row"] == found["ranks_beside_the_place_in_the_list"] == 0
+    assert found["of_those_wrong"] == 0
+
+
+def test_wrong_ranks_and_neighbours_are_seen(answers):
+    ranks_Q, rows_QK, leave = answers
+    found = leave(ranks=ranks_Q + 1)
+    assert found["of_those_wrong"] == benchmark.CHECKED
+    assert found["ranks_beside_the_place_in_the_list"] > 0
+    assert found["of_those_explained_by_float32"] == 0
+    found = leave(ours=rows_QK[:, ::-1])
+    assert found["largest_difference_of_their_cosines"] > 1e-3
+    assert found["places_with_another_row"] == rows_QK.size
