@@ -10,10 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from unialign._first_order import first_order_only
 from unialign.distributed._failures import naming_failures
-from unialign.errors import ConfigError
 
 __all__ = ["Shard", "gather_with_own_gradient"]
+
+_NO_SECOND_DERIVATIVE = (
+    "a batch that lies on several processes has no second derivative; for one, bring the whole batch to one process "
+    "and call the loss with `group=None`"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +91,10 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient_MBD: Tensor) -> tuple[Tensor, None]:
         shard: Shard = ctx.shard
-        own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
-        if torch.is_grad_enabled():
-            own_MnD = _FirstOrderOnly.apply(own_MnD, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return own_MnD, None
-
-
-class _FirstOrderOnly(torch.autograd.Function):
-    """The gradient itself; by the rows, a second derivative would lack what other processes' rows contribute."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient_MnD: Tensor, own_MnD: Tensor) -> Tensor:
-        return gradient_MnD.view_as(gradient_MnD)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> None:
-        raise ConfigError(
-            "a batch that lies on several processes has no second derivative; for one, bring the whole batch to one "
-            "process and call the loss with `group=None`"
-        )
+        with torch.no_grad():
+            own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
+        # By the rows, a second derivative would lack what other processes' rows contribute.
+        return first_order_only(own_MnD, *ctx.saved_tensors, refusal=_NO_SECOND_DERIVATIVE), None
 
 
 def _pad(own_n: Tensor, longest: int, dim: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign.distributed._shard import Shard
-from unialign.kernels._backend import chosen, rowwise_backend
+from unialign.kernels._backend import rowwise_backend
 from unialign.kernels._contrast import Sides, mean_contrast
 from unialign.kernels._members import Members, members
 from unialign.kernels._profile import Profile
@@ -47,7 +47,7 @@ def cosine_contrast(
     x_ND, y_ND = chosen_rows.take(x_BD), chosen_rows.take(y_BD)
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
     own_N = (x_ND * y_ND).sum(-1) * scale
-    backend = rowwise_backend(x_ND) or (None if shard is None or chosen() == "reference" else "tiled")
+    backend = rowwise_backend(x_ND, divided=shard is not None)
     if backend is None:
         return contrast(Cosines, (x_ND, y_ND, scale), own_N, chosen_rows, label_smoothing=label_smoothing)
     partition = mean_log_partition(x_ND, y_ND, scale, members=chosen_rows, backend=backend)

@@ -49,8 +49,12 @@ def chosen() -> Backend:
     return _pinned.get()
 
 
-def rowwise_backend(z: Tensor) -> Backend | None:
-    """The backend of `_rowwise` for these rows, which sums whole rows of a line's exponentials; None for the others."""
+def rowwise_backend(z: Tensor, *, divided: bool) -> Backend | None:
+    """The backend of `_rowwise` for these rows, which sums whole rows of a line's exponentials; None for the others.
+
+    Args:
+        divided: whether the rows lie on several processes, each of which answers for its own.
+    """
     backend = chosen()
     if backend == "compiled":
         return backend
@@ -58,7 +62,9 @@ def rowwise_backend(z: Tensor) -> Backend | None:
         _check_triton(z)
         return backend
     suits = z.device.type == "cuda" and z.dtype != torch.float64 and z.shape[-1] <= TRITON_WIDTH
-    return "triton" if backend == "auto" and suits and _has_triton() else None
+    if backend == "auto" and suits and _has_triton():
+        return "triton"
+    return "tiled" if divided and backend != "reference" else None
 
 
 def _check_triton(z: Tensor) -> None:

@@ -122,7 +122,7 @@ class _Table:
     """All tiles of the table, one at a time in one buffer."""
 
     def __init__(self, scores: Scores, own_N: Tensor, members: Members, weights: _Weights, side: int) -> None:
-        self.scores, self.own_N, self.codes_N, self.side = scores, own_N, members.codes_N, side
+        self.scores, self.own_N, self.members, self.side = scores, own_N, members, side
         self.items, (self.both, self.smoothing, self.own_weight) = members.size, weights
         self.share = 1 / max(1, self.items * (2 if self.both else 1))
         self.keys_N = members.others(own_N.dtype, own_N.device) + 1
@@ -219,15 +219,9 @@ class _Table:
         """
         if i == j:
             x_IJ.fill_diagonal_(value)
-        for hidden_IJ in (self._same_id(i, j), self.scores.forbidden(i, j)):
+        for hidden_IJ in (self.members.same_id(i, j), self.scores.forbidden(i, j)):
             if hidden_IJ is not None:
                 x_IJ.masked_fill_(hidden_IJ, value)
-
-    def _same_id(self, i: slice, j: slice) -> Tensor | None:
-        codes_N = self.codes_N
-        if codes_N is None or codes_N[j.start] > codes_N[i.stop - 1] or codes_N[i.start] > codes_N[j.stop - 1]:
-            return None
-        return codes_N[i, None] == codes_N[j]
 
     def _mean_logits(self, logit_IJ: Tensor, i: slice, j: slice) -> float:
         """sum_ij l_ij (1/k_i + 1/k_j) over the keys that count, but for the own ones."""
@@ -326,9 +320,7 @@ def _dense(scores: Scores, own_N: Tensor, members: Members, weights: _Weights) -
     everything = slice(0, members.size)
     own_NN = torch.eye(members.size, dtype=torch.bool, device=own_N.device)
     logit_NN = torch.where(own_NN, own_N[:, None], scores.dense())
-    hidden_NN = torch.zeros_like(own_NN)
-    if members.codes_N is not None:
-        hidden_NN = members.codes_N[:, None] == members.codes_N
+    hidden_NN = members.same_id_table(own_N.device)
     forbidden_NN = scores.forbidden(everything, everything)
     if forbidden_NN is not None:
         hidden_NN = hidden_NN | forbidden_NN

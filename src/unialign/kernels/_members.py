@@ -44,6 +44,19 @@ class Members:
             return torch.full((self.size,), float(self.size - 1), dtype=dtype, device=device)
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
 
+    def same_id(self, i: slice, j: slice) -> Tensor | None:
+        """Mask of the pairs of one id in a tile, where ids repeat a row with itself included; None if there are none."""
+        codes_N = self.codes_N
+        if codes_N is None or codes_N[j.start] > codes_N[i.stop - 1] or codes_N[i.start] > codes_N[j.stop - 1]:
+            return None
+        return codes_N[i, None] == codes_N[j]
+
+    def same_id_table(self, device: torch.device) -> Tensor:
+        """(N, N) the same for whole tables, which only the reference makes."""
+        if self.codes_N is None:
+            return torch.eye(self.size, dtype=torch.bool, device=device)
+        return self.codes_N[:, None] == self.codes_N
+
     def gather(self, own_R: Tensor) -> Tensor:
         """(N,) values of all members from those of this process's own, without gradient."""
         if self.shard is None or self.places_R is None:

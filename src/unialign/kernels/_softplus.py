@@ -24,7 +24,7 @@ __all__ = ["softplus_total"]
 def softplus_total(
     x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, members: Members, side: int = SIDE
 ) -> Tensor:
-    """The sum above, a scalar. On many processes each walks over its own rows and its own columns.
+    """The sum above, a scalar. On many processes each makes the whole of it.
 
     Args:
         scale, bias: scalars, differentiable.
@@ -32,7 +32,9 @@ def softplus_total(
     """
     if chosen() == "reference":
         logit_NN = x_ND @ y_ND.mT * scale + bias
-        return torch.where(_hidden(members, slice(None), slice(None)), 0.0, functional.softplus(logit_NN)).sum()
+        own_NN = torch.eye(members.size, dtype=torch.bool, device=x_ND.device)
+        hidden_NN = members.same_id_table(x_ND.device) & ~own_NN
+        return functional.softplus(logit_NN).masked_fill(hidden_NN, 0.0).sum()
     total: Tensor = _SoftplusTotal.apply(x_ND, y_ND, scale, bias, members, side)  # type: ignore[no-untyped-call]
     return total
 
@@ -50,15 +52,17 @@ class _SoftplusTotal(torch.autograd.Function):
         for i, j in rectangle(members.size, members.size, side=side):
             logit_IJ = (x_ND[i] * factor @ y_ND[j].mT).add_(shift)
             value_IJ = functional.softplus(logit_IJ)
-            hidden_IJ = None if members.codes_N is None else _hidden(members, i, j)
+            hidden_IJ = members.same_id(i, j)
             if hidden_IJ is not None:
+                if i == j:
+                    hidden_IJ.fill_diagonal_(False)
                 value_IJ.masked_fill_(hidden_IJ, 0.0)
-            total += float(value_IJ.sum(dtype=torch.float64))
+            total += float(value_IJ.sum(1).double().sum())
             if gradients is not None:
                 weight_IJ = logit_IJ.sigmoid_()
                 if hidden_IJ is not None:
                     weight_IJ.masked_fill_(hidden_IJ, 0.0)
-                slope += float(weight_IJ.sum(dtype=torch.float64))
+                slope += float(weight_IJ.sum(1).double().sum())
                 gradients[0][i].addmm_(weight_IJ, y_ND[j])
                 gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
         if gradients is not None:
@@ -72,10 +76,3 @@ class _SoftplusTotal(torch.autograd.Function):
         with torch.no_grad():
             gradients = [gradient * g for gradient in ctx.saved_tensors[4:]]
         return (*(first_order_only(gradient, g, *ctx.saved_tensors) for gradient in gradients), None, None)
-
-
-def _hidden(members: Members, i: slice, j: slice) -> Tensor:
-    """Pairs of one id, but for a row's own."""
-    place_N = torch.arange(members.size) if members.codes_N is None else torch.arange(members.size).to(members.codes_N)
-    codes_N = place_N if members.codes_N is None else members.codes_N
-    return (codes_N[i, None] == codes_N[j]) & (place_N[i, None] != place_N[j])

@@ -48,7 +48,7 @@ def log_row_sums(
     """
     if chosen() == "reference":
         return _dense_row_sums(z_ND, profile, members, self_pairs)
-    backend = rowwise_backend(z_ND) or ("tiled" if members.shard is not None else None)
+    backend = rowwise_backend(z_ND, divided=members.shard is not None)
     if backend is not None and profile.rate is not None:
         own: Own = "kept" if self_pairs == "included" else "left_out"
         return _rowwise.log_row_sums(z_ND, rate=profile.rate, members=members, own=own, backend=backend)
@@ -64,7 +64,7 @@ def log_total(
     Args:
         weights_N: at least 0, without gradient; 1 if None.
     """
-    rowwise = rowwise_backend(z_ND) is not None or members.shard is not None
+    rowwise = rowwise_backend(z_ND, divided=members.shard is not None) is not None
     if chosen() == "reference" or (rowwise and profile.rate is not None):
         sums_N = log_row_sums(z_ND, profile=profile, members=members, side=side)
         if weights_N is not None:
@@ -129,7 +129,7 @@ class _Tiles:
     """Tiles on and above the diagonal, one at a time in one buffer."""
 
     def __init__(self, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> None:
-        self.z_ND, self.profile, self.codes_N = z_ND, profile, members.codes_N
+        self.z_ND, self.profile, self.members = z_ND, profile, members
         self.self_pairs, self.side = self_pairs, side
         # A line's factor goes into one side of the product: no pass over the tile is spent on it.
         self.rate = 1.0 if profile.rate is None else profile.rate
@@ -158,8 +158,8 @@ class _Tiles:
         """Overwrite the pairs that do not count: a row with itself, and rows of one id, which stand side by side."""
         if i == j and self.self_pairs == "excluded":
             x_IJ.fill_diagonal_(value)
-        if self.codes_N is not None and bool(self.codes_N[j.start] <= self.codes_N[i.stop - 1]):
-            same_IJ = self.codes_N[i, None] == self.codes_N[j]
+        same_IJ = self.members.same_id(i, j)
+        if same_IJ is not None:
             if i == j and self.self_pairs == "included":
                 same_IJ.fill_diagonal_(False)
             x_IJ.masked_fill_(same_IJ, value)
@@ -199,7 +199,7 @@ def _sums_of_any_span(tiles: _Tiles) -> Tensor:
             kernel_IJ = torch.exp(logit_IJ - shift.to(logit_IJ.dtype).unsqueeze(dim))
             # The shift as it was subtracted: rounded, it still cancels.
             total_N[place] = total_N[place] * torch.exp(highest_N[place] - shift) + kernel_IJ.sum(dim)
-            highest_N[place] = torch.where(higher == -torch.inf, higher, shift)
+            highest_N[place] = higher
     return torch.where(total_N > 0, highest_N + torch.log(total_N), -torch.inf) - tiles.offset
 
 
@@ -259,10 +259,10 @@ def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> t
 
 def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs) -> Tensor:
     logk_NN = profile.log(z_ND @ z_ND.mT)
-    codes_N = torch.arange(len(z_ND), device=z_ND.device) if members.codes_N is None else members.codes_N
-    hidden_NN = codes_N[:, None] == codes_N
-    if self_pairs == "included":
-        hidden_NN = hidden_NN & ~torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
+    own_NN = torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
+    hidden_NN = members.same_id_table(z_ND.device) & ~own_NN
+    if self_pairs == "excluded":
+        hidden_NN = hidden_NN | own_NN
     empty_N1 = hidden_NN.all(1, keepdim=True)
     # The log-sum-exp of nothing is -inf with a NaN gradient.
     sums_N = torch.logsumexp(logk_NN.masked_fill(hidden_NN & ~empty_N1, -torch.inf), 1)
