@@ -45,7 +45,7 @@ class Members:
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
 
     def same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Mask of the pairs of one id in a tile, where ids repeat a row with itself included; None if there are none."""
+        """Mask of the pairs of one id in a tile, a row with itself among them if ids repeat; None if there are none."""
         codes_N = self.codes_N
         if codes_N is None or codes_N[j.start] > codes_N[i.stop - 1] or codes_N[i.start] > codes_N[j.stop - 1]:
             return None
