@@ -1,4 +1,7 @@
-"""Rows to unit length, with one allocation of the size of the result and only the result kept for the gradient.
+"""Rows to unit length, with one allocation of the size of the result; for the gradient the rows themselves are kept.
+
+A caller has them anyway. Unit rows that were kept instead would still be there when the gradient by the rows is made,
+long after the losses have let go of them.
 
 Shapes: `M` modalities, `B` rows, `D` width.
 """
@@ -32,7 +35,7 @@ def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 def unit_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
     """z = x / |x| of each row of M tensors (B, D): (M, B, D) in the dtype of `largest_MB`.
 
-    Its gradient is (g - z <z, g>) / |x|, which needs z and |x| but not x. It can be differentiated again.
+    Its gradient is (g - z <z, g>) / |x|, for which z is formed once more. It can be differentiated again.
 
     Args:
         largest_MB: what `largest_entries` gave; rows that are present must have a direction.
@@ -71,24 +74,23 @@ class _UnitRows(torch.autograd.Function):
                 s_MB[m, rows] = s_b1[:, 0]
                 z_bD /= s_b1
         ctx.set_materialize_grads(False)
-        ctx.dtypes = [x_BD.dtype for x_BD in raw]
-        ctx.save_for_backward(z_MBD, s_MB, largest_MB, present_MB)
+        ctx.save_for_backward(s_MB, largest_MB, present_MB, *raw)
         return z_MBD, s_MB
 
     @staticmethod
     def backward(ctx: Any, g_MBD: Tensor | None, h_MB: Tensor | None) -> tuple[Tensor | None, ...]:
-        z_MBD, s_MB, largest_MB, present_MB = ctx.saved_tensors
+        s_MB, largest_MB, present_MB, *raw = ctx.saved_tensors
         gradients: list[Tensor | None] = []
-        for m, (dtype, needed) in enumerate(zip(ctx.dtypes, ctx.needs_input_grad[2:], strict=True)):
+        for m, (x_BD, needed) in enumerate(zip(raw, ctx.needs_input_grad[2:], strict=True)):
             if not needed or (g_MBD is None and h_MB is None):
                 gradients.append(None)
                 continue
 
-            def pulled(rows: slice, m: int = m) -> Tensor:
+            def pulled(rows: slice, m: int = m, x_BD: Tensor = x_BD) -> Tensor:
                 return _pull(
                     None if g_MBD is None else g_MBD[m, rows],
                     None if h_MB is None else h_MB[m, rows],
-                    z_MBD[m, rows],
+                    x_BD[rows].to(s_MB.dtype),
                     s_MB[m, rows],
                     largest_MB[m, rows],
                     None if present_MB is None else present_MB[m, rows],
@@ -96,9 +98,9 @@ class _UnitRows(torch.autograd.Function):
 
             if torch.is_grad_enabled():
                 # To be differentiated again: whole, so that the graph is small.
-                gradients.append(pulled(slice(None)).to(dtype))
+                gradients.append(pulled(slice(None)).to(x_BD.dtype))
                 continue
-            gradient_BD = torch.empty(z_MBD.shape[1:], dtype=dtype, device=z_MBD.device)
+            gradient_BD = torch.empty_like(x_BD, memory_format=torch.contiguous_format)
             for rows in _pieces(gradient_BD):
                 gradient_BD[rows] = pulled(rows)
             gradients.append(gradient_BD)
@@ -106,9 +108,14 @@ class _UnitRows(torch.autograd.Function):
 
 
 def _pull(
-    g_bD: Tensor | None, h_b: Tensor | None, z_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
+    g_bD: Tensor | None, h_b: Tensor | None, x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
 ) -> Tensor:
     """((g - z <z, g>) / s + z h) / largest: the gradient by x of <g, z> + h s."""
+    # As in the forward pass, operation by operation.
+    z_bD = x_bD / largest_b[:, None]
+    if present_b is not None:
+        z_bD = z_bD.masked_fill(~present_b[:, None], 0)
+    z_bD = z_bD / s_b[:, None]
     result_bD = None
     if g_bD is not None:
         result_bD = torch.addcmul(g_bD, z_bD, (z_bD * g_bD).sum(-1, keepdim=True), value=-1) / s_b[:, None]
