@@ -60,6 +60,18 @@ def test_pieces_give_value_and_gradient_of_the_whole(name: str, options: dict[st
         torch.testing.assert_close(g, h, rtol=1e-10, atol=1e-12)
 
 
+def test_pieces_of_zero_rows_change_nothing() -> None:
+    x, present, ids = batch()
+    with_nothing, without = heads(), heads()
+    nothing = {name: column[:0] for name, column in x.items()}
+    pieces = [nothing, *cut(x, 5), nothing]
+    found = cached_backward(create("infonce"), with_nothing, pieces, present=present, ids=ids)
+    expected = cached_backward(create("infonce"), without, cut(x, 5), present=present, ids=ids)
+    assert torch.equal(found.total, expected.total)
+    for g, h in zip(gradients(with_nothing), gradients(without), strict=True):
+        torch.testing.assert_close(g, h, rtol=1e-12, atol=1e-14)
+
+
 def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
     x, _, _ = batch()
     once, thrice = heads(), heads()
@@ -160,7 +172,7 @@ def test_what_cannot_work_is_refused() -> None:
         cached_backward(objective, space, [])
     with pytest.raises(ConfigError, match="without gradient"):
         cached_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
-    with pytest.raises(ConfigError, match="DistributedDataParallel modules, got Space"):
+    with pytest.raises(ConfigError, match="or modules after `fully_shard`, got Space"):
         cached_backward(objective, space, cut(x, 4), modules=[space])
     other = cut(x, 4)
     del other[2]["text"]

@@ -7,8 +7,7 @@ activations; the encoders need dL/dz of one piece at a time.
 Shapes: `B` rows of the whole batch, `b` rows of a piece, `D` width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,6 +17,8 @@ from unialign._checks import check_number
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.losses import LossOutput, Objective, Term, weighted_sum
+from unialign.losses._everywhere import processes_of
+from unialign.train._wrapped import Wrapped
 
 __all__ = ["Look", "cached_backward"]
 
@@ -44,7 +45,11 @@ def cached_backward(
     The value and the gradient are those of `objective(encode(whole batch)).total.backward()`, up to rounding; it costs
     one more forward pass of the encoders. Each piece is encoded twice: first without gradient, then, with the gradient
     of the loss by its embeddings known, once more with the same random numbers (CPU and CUDA), so that dropout repeats
-    itself exactly. A single piece is encoded once, unless `modules` are given.
+    itself exactly. A single piece is encoded once, unless another process has several and `modules` are given.
+
+    Where the batch lies on several processes, each brings pieces of its own rows: as many as it likes, or none. The
+    mean of the gradients over the processes is then that of the whole batch; one without pieces gives none (`.grad`
+    stays None), which counts as zero. DDP and FSDP2 take that mean by themselves: name their modules in `modules`.
 
     Example:
         >>> import torch, unialign
@@ -62,11 +67,16 @@ def cached_backward(
         encode: piece -> modality -> (b, D) raw embeddings with gradient. It opens its own autocast block, draws random
             numbers from PyTorch's default generators only, and does the same both times. Layers that update themselves
             in training, such as batch normalisation, do so twice and see one piece at a time.
-        pieces: what `encode` takes, in the order of the rows; the pieces may have different numbers of rows.
+        pieces: what `encode` takes, in the order of the rows; the pieces may have different numbers of rows, or none.
         present, ids: of the whole batch, as the objective takes them.
         group: the processes whose rows make one batch, as the objective takes it.
-        modules: DistributedDataParallel modules inside `encode`; they average their gradients with the last piece only.
-            Processes may have different numbers of pieces, at least one.
+        modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
+            order on every process. They average their gradients once, with the last piece, for two short exchanges
+            more. Each process needs a piece, one of zero rows if it has none, and calls all of them: the encoder of a
+            modality that it lacks with zero rows (`x[:0]`), unless one DDP module with `find_unused_parameters=True`
+            holds all encoders. Under FSDP2 a process encodes its last piece again, with gradient zero, until it has
+            done so as often as the others, and keeps whole gradients of the modules until the last piece. An FSDP2
+            module left out averages with every piece instead; processes must then have equally many.
         weight: factor on the gradient, for loops that add up several batches.
         look: called with the objective, the whole batch and its live terms before the backward pass.
 
@@ -74,18 +84,19 @@ def cached_backward(
         The loss of the whole batch, detached: its backward pass is done, and gradients are added to `.grad`.
 
     Raises:
-        ConfigError: no piece; a module without `no_sync`; embeddings without gradient.
+        ConfigError: no piece on a process alone, or under `modules`; other modules than those; one that some processes
+            call and others do not (on every process); embeddings without gradient.
         ShapeError: pieces with different modalities or widths; the second pass of a piece has another shape.
         NonFiniteError: as the objective, with the row in the whole batch.
     """
-    parts = list(pieces)
-    if not parts:
-        raise ConfigError("cached_backward needs at least one piece of a batch; got none")
+    parts, wrapped = list(pieces), Wrapped(modules)
     check_number("weight", weight, "a finite number", lambda x: abs(x) < torch.inf)
-    wrapped = list(modules)
-    for module in wrapped:
-        if not hasattr(module, "no_sync"):
-            raise ConfigError(f"modules must be DistributedDataParallel modules, got {type(module).__name__}")
+    most = wrapped.most_pieces(len(parts))
+    if not parts:
+        if wrapped.modules or processes_of(group) is None:
+            raise ConfigError("cached_backward needs at least one piece of a batch; got none")
+        # Masks of no rows are no presence of a modality.
+        present = {name: x_n for name, x_n in (present or {}).items() if x_n.numel() > 0}
 
     def backward(embeddings: Mapping[str, Tensor]) -> LossOutput:
         batch, terms = objective.compute(embeddings, present=present, ids=ids, group=group)
@@ -95,39 +106,44 @@ def cached_backward(
         torch.autograd.backward(total if weight == 1 else total * weight)
         return LossOutput(total.detach(), {name: term.value.detach() for name, term in terms.items()})
 
-    # Under DDP, where another process has more pieces, encoders that run before the loss would meet out of turn.
-    if len(parts) == 1 and not wrapped:
-        embeddings = dict(encode(parts[0]))
-        _check_gradient(embeddings)
+    if not parts:
+        return backward({})
+    # Where another process has more pieces, encoders that communicate before the loss would meet out of turn.
+    if most == 1:
+        with wrapped.met_everywhere():
+            embeddings = dict(encode(parts[0]))
+            _check_gradient(embeddings, wrapped)
         return backward(embeddings)
     states, encoded = [], []
-    with torch.no_grad():
+    again = most - len(parts) if wrapped.in_step else 0
+    with torch.no_grad(), wrapped.met_everywhere():
         for piece in parts:
             states.append(_random_state())
             encoded.append(dict(encode(piece)))
-    leaves = {name: z_BD.requires_grad_() for name, z_BD in _joined(encoded).items()}
-    sizes = [{name: z_bD.shape for name, z_bD in embeddings.items()} for embeddings in encoded]
+        leaves = {name: z_BD.requires_grad_() for name, z_BD in _joined(encoded).items()}
+        between = _random_state()
+        for _ in range(again):
+            encode(parts[-1])
+        if again > 0:
+            _replay(between)
+    shapes = [{name: z_bD.shape for name, z_bD in embeddings.items()} for embeddings in encoded]
     del encoded
     output = backward(leaves)
     after = _random_state()
-    place = dict.fromkeys(leaves, 0)
-    for number, (piece, state, shapes) in enumerate(zip(parts, states, sizes, strict=True)):
-        _replay(state)
+    turns = list(enumerate(_cut_gradients(leaves, shapes)))
+    number, gradients = turns[-1]
+    turns += [(number, {name: torch.zeros_like(g_bD) for name, g_bD in gradients.items()})] * again
+    for turn, (number, gradients) in enumerate(turns, start=1):
+        _replay(states[number])
         # A cast of a weight that autocast kept from the first pass has no gradient.
         torch.clear_autocast_cache()
-        with _no_sync(wrapped if number < len(parts) - 1 else []):
-            embeddings = dict(encode(piece))
-            _check_repeated(embeddings, shapes, number)
-            _check_gradient(embeddings)
-            outputs, gradients = [], []
-            for name, z_bD in embeddings.items():
-                first, place[name] = place[name], place[name] + len(z_bD)
-                g_BD = leaves[name].grad
-                if g_BD is not None and z_bD.requires_grad:
-                    outputs.append(z_bD)
-                    gradients.append(g_BD[first : place[name]])
-            if outputs:
-                torch.autograd.backward(outputs, gradients)
+        with wrapped.averaging(last=turn == len(turns)):
+            embeddings = dict(encode(parts[number]))
+            _check_repeated(embeddings, shapes[number], number)
+            _check_gradient(embeddings, wrapped)
+            known = [name for name, z_bD in embeddings.items() if name in gradients and z_bD.requires_grad]
+            if known:
+                torch.autograd.backward([embeddings[name] for name in known], [gradients[name] for name in known])
     _replay(after)
     return output
 
@@ -149,6 +165,16 @@ def _joined(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([embeddings[name] for embeddings in encoded]) for name in names}
 
 
+def _cut_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
+    """The gradient by the embeddings of each piece, of modalities that have one."""
+    cut = {
+        name: z_BD.grad.split_with_sizes([found[name][0] for found in shapes])
+        for name, z_BD in leaves.items()
+        if z_BD.grad is not None
+    }
+    return [{name: pieces[number] for name, pieces in cut.items()} for number in range(len(shapes))]
+
+
 def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size], number: int) -> None:
     again = {name: z_bD.shape for name, z_bD in embeddings.items()}
     if again != shapes:
@@ -159,7 +185,12 @@ def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size]
         )
 
 
-def _check_gradient(embeddings: dict[str, Tensor]) -> None:
+def _check_gradient(embeddings: dict[str, Tensor], wrapped: Wrapped) -> None:
+    if wrapped.modules and not embeddings:
+        raise ConfigError(
+            "encode gave no embeddings at all, so its modules would wait for each other; on a process without rows it "
+            "encodes zero rows (`x[:0]`)"
+        )
     if embeddings and not any(isinstance(z, Tensor) and z.requires_grad for z in embeddings.values()):
         raise ConfigError(
             "encode gave embeddings without gradient, so nothing would be trained; leave out `no_grad` and `detach`"
@@ -181,11 +212,3 @@ def _replay(state: _RandomState) -> None:
     torch.set_rng_state(state.cpu)
     if state.cuda:
         torch.cuda.set_rng_state_all(state.cuda)
-
-
-@contextmanager
-def _no_sync(modules: list[Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for module in modules:
-            stack.enter_context(module.no_sync())
-        yield
