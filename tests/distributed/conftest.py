@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "losses"))
+for folder in ("losses", "train"):
+    sys.path.insert(0, str(Path(__file__).parent.parent / folder))
 
 from processes import Pool
 

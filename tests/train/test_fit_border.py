@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from train_cases import tiny_config, tiny_store
 
 from unialign.errors import ConfigError, DataError
@@ -56,9 +55,17 @@ def test_callbacks(on_step: Any) -> None:
         fit(tiny_store(), tiny_config(), on_step=on_step)
 
 
-def test_fit_on_several_processes_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(ConfigError, match="runs 2"):
+def test_a_job_that_nobody_joined_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    """Each process would train the whole space by itself, and all would write to one folder."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"number 1 of 2 .* `with unialign\.distributed\.start\(\):`"):
         fit(tiny_store(), tiny_config(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    fit(tiny_store(), tiny_config(epochs=1), group=None, progress="none")
+
+
+@pytest.mark.parametrize("group", ["all", 5, True])
+def test_groups(group: Any) -> None:
+    with pytest.raises(ConfigError, match="group must be"):
+        fit(tiny_store(), tiny_config(), group=group)

@@ -193,7 +193,9 @@ def test_another_environment_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(3))
     environment = loop_module.environment
-    monkeypatch.setattr("unialign.train._fit.environment", lambda device: environment(device) | {"threads": 99})
+    monkeypatch.setattr(
+        "unialign.train._fit.environment", lambda device, processes: environment(device, processes) | {"threads": 99}
+    )
     with pytest.warns(HealthWarning, match="threads 1 then, 99 now"):
         result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="auto")
     assert [warning.code for warning in result.warnings] == ["environment"]

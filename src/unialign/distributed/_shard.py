@@ -69,6 +69,13 @@ class Shard:
         rows = torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, self.sizes, strict=True)], dim)
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
+    def sum(self, own: Tensor) -> Tensor:
+        """The sum over the processes of a tensor that each has, without gradient."""
+        total = own.detach().clone()
+        with naming_failures(self.group):
+            dist.all_reduce(total, group=self.group)
+        return total
+
 
 def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
     """(M, B, D) of the (M, n, D) of every process, in one collective.

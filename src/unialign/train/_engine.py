@@ -21,6 +21,7 @@ from unialign.train._cache import Look, cached_backward
 from unialign.train._config import TrainConfig
 from unialign.train._data import TrainingData
 from unialign.train._locate import explain
+from unialign.train._peers import Peers
 from unialign.train._schedule import learning_rate
 
 __all__ = ["Engine", "Outcome", "warm_objective"]
@@ -63,11 +64,12 @@ class Engine:
         batches: Batches,
         config: TrainConfig,
         device: torch.device,
+        peers: Peers,
     ) -> None:
         self.space, self.objective = space, objective
         self.warm_steps = round(config.warm_start * batches.steps)
         self.warm = warm_objective(objective, space.modalities).to(device) if self.warm_steps else None
-        self.data, self.batches, self.config, self.device = data, batches, config, device
+        self.data, self.batches, self.config, self.device, self.peers = data, batches, config, device, peers
         self.warmup_steps = round(config.warmup * batches.steps)
         self.parameters = dict(self._named_parameters())
         self.optimizer = _adamw(self.parameters, config)
@@ -87,34 +89,37 @@ class Engine:
             NonFiniteError: naming modality, row of the store and step; parameters are as they were before it.
         """
         objective = self.objective_at(step)
-        pieces = self.batches.rows(step)
-        items = sum(map(len, pieces))
+        batches = self.batches.rows(step)
+        items = sum(map(len, batches))
+        own = [self.peers.own(rows_B) for rows_B in batches]
         self.optimizer.zero_grad(set_to_none=True)
         losses, terms = [], dict[str, Tensor]()
         try:
-            for micro, rows_B in enumerate(pieces):
-                features, present, ids = self.data.batch(rows_B.to(self.device))
+            for micro, (rows_B, own_n) in enumerate(zip(batches, own, strict=True)):
+                features, present, ids = self.data.batch(own_n.to(self.device))
                 share = len(rows_B) / items
-                self.seed(derived_seed("step", self.config.seed, step, micro))
+                self.seed(self.dropout_seed(step, micro))
                 output = cached_backward(
                     objective,
                     self.project,
                     self.cut(features, present),
                     present=present,
                     ids=ids,
+                    group=self.peers.group,
                     weight=share,
                     look=look if micro == 0 else None,
                 )
                 losses.append(output.total * share)
                 terms = terms or output.terms
         except NonFiniteError as error:
-            raise explain(self, objective, step, pieces, error) from None
+            raise explain(self, objective, step, own, error) from None
+        self.peers.mean_gradients(self._trained)
         clip = math.inf if self.config.clip is None else self.config.clip
         norm = nn.utils.clip_grad_norm_(self._trained, clip, foreach=True)
         # The only wait for the device in a step.
         loss_value, norm_value = torch.stack([torch.stack(losses).sum(), norm]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            raise explain(self, objective, step, pieces, None)
+            raise explain(self, objective, step, own, None)
         rate = learning_rate(
             step, steps=self.batches.steps, warmup=self.warmup_steps, highest=self.config.lr, lowest=self.config.min_lr
         )
@@ -128,7 +133,7 @@ class Engine:
         self, step: int, micro: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
         """Raw embeddings of prepared features, with the dropout that this step has by its number alone."""
-        self.seed(derived_seed("step", self.config.seed, step, micro))
+        self.seed(self.dropout_seed(step, micro))
         parts = [self.project(piece) for piece in self.cut(features, present)]
         return {name: torch.cat([part[name] for part in parts]) for name in features}
 
@@ -150,6 +155,11 @@ class Engine:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             return self.space.project(piece.features, present=piece.present)
 
+    def dropout_seed(self, step: int, micro: int) -> int:
+        """Where the draws of a batch begin, on each process elsewhere: their rows are different items."""
+        others = () if self.peers.first else ("process", self.peers.rank)
+        return derived_seed("step", self.config.seed, step, micro, *others)
+
     def seed(self, seed: int) -> None:
         """Seed the generator that dropout draws from; `torch.manual_seed` would visit every kind of device, slowly."""
         if self.device.type == "cuda":
@@ -158,6 +168,11 @@ class Engine:
         torch.default_generator.manual_seed(seed)
 
     # --- state --------------------------------------------------------------------------------------------------
+
+    def weights(self) -> list[Tensor]:
+        """Everything that is learnt or measured, as tensors that can be written to."""
+        state = self.space.state_dict() | self.objective_state()
+        return [tensor for tensor in state.values() if tensor.is_floating_point()]
 
     def objective_state(self) -> dict[str, Tensor]:
         """Parameters and buffers of both objectives."""

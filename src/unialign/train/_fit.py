@@ -3,6 +3,9 @@
 import dataclasses
 import math
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch.distributed as dist
 
 from unialign._files import checked_path
 from unialign.data import EmbeddingStore
+from unialign.distributed._surroundings import read_place
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.losses import Objective, create
 from unialign.space import Space
@@ -22,6 +26,7 @@ from unialign.train._engine import Engine
 from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
+from unialign.train._peers import Peers, peers_of
 from unialign.train._probe import Probe, check_probe, check_probe_steps
 from unialign.train._progress import ProgressMode, check_progress
 from unialign.train._run_folder import Resume, RunFolder, check_resume
@@ -59,11 +64,17 @@ def fit(
     progress: ProgressMode = "auto",
     start: Space | None = None,
     probe: Probe | None = None,
+    group: Any = "auto",
 ) -> FitResult:
     """Train a space on the training rows of a store. The columns it uses are held in memory as float32.
 
     The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
     whether or not the run was interrupted and resumed. The caller's random numbers are not touched.
+
+    Inside `unialign.distributed.start()` the processes of a job train one space: all call `fit` with the same
+    arguments, each embeds its share of every batch (`batch_size` counts the rows of all), and all get the same result.
+    Process 0 alone writes, speaks, and calls `on_step` and `probe`. The loss curve is that of one process up to
+    rounding, but for dropout, which draws other numbers; a run may be resumed on another number of processes.
 
     Args:
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing on disk.
@@ -76,18 +87,21 @@ def fit(
         start: a space to continue from, which is left as it is: its weights and its input statistics are taken over.
             The optimiser and the schedule begin anew.
         probe: what to measure while training, and when; it changes nothing about the run.
+        group: the processes that train this space together: `"auto"` for all, None for this one alone (so that each
+            may train a space of its own), or a `torch.distributed` process group.
 
     Raises:
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never"; a
-            start of other modalities, widths or heads; a probe of steps that training does not have; torch.distributed
-            runs several processes, which losses can use and `fit` cannot yet.
+            start of other modalities, widths or heads; a probe of steps that training does not have; processes that
+            differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.start` did not join.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
         CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
+        ProcessError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     _check_types(store, config)
-    _check_alone()
+    peers = _peers(group)
     if out is not None:
         out = checked_path(out, "out", error=ConfigError)
     if on_step is not None and not callable(on_step):
@@ -96,6 +110,7 @@ def fit(
     check_progress(progress)
     check_probe(probe)
     target = _device(device, config)
+    peers.check_device(target)
     config = _resolve(store, config, out)
     modalities = config.modalities or ()
     widths = {name: store.width(name) for name in modalities}
@@ -108,8 +123,10 @@ def fit(
     facts = {"training": config.to_dict(), "data": data_facts}
     if start is not None:
         facts["start"] = {"weights": weights_digest(start)}
+    peers.check_same(config.to_dict() | {"data": data_facts, "start": facts.get("start"), "resume": resume})
+    peers.check_same({"out": "none" if out is None else "a folder"})
     folder = None if out is None else RunFolder(out)
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), _speaking(peers):
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         space = Space(
             widths,
@@ -122,22 +139,23 @@ def fit(
         )
         objective = create(config.objective, **config.objective_options)
         terms = _try(objective, modalities)
-        snapshot = None if folder is None else folder.begin(resume, facts)
+        snapshot, has_space = None, False
+        if folder is not None:
+            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, facts), folder.has_space))
         done = 0 if snapshot is None else snapshot.step
         (space.fit_inputs(store, rows) if start is None else take_over(space, start)).to(target)
         data = load_training_data(store, space, rows, target)
-        engine = Engine(space, objective.to(target), data, batches, config, target)
+        engine = Engine(space, objective.to(target), data, batches, config, target, peers)
         if snapshot is not None:
             _restore(engine, snapshot)
-        finished = folder is not None and done == batches.steps and folder.has_space
+        peers.spread(engine.weights())
+        finished = done == batches.steps and has_space
         if folder is not None and not finished:
             path = {} if store.path is None else {"path": str(store.path)}
             begun = {"start": facts["start"]} if "start" in facts else {}
-            folder.prepare({"data": facts["data"] | path, "train": facts["training"], **begun})
-        # A finished run is only read: its folder may be read-only by now.
-        log = RunLog(None if folder is None or finished else folder.log, keep_steps=done, log_to=config.log_to)
-        if folder is not None and finished:
-            log.records = read_log(folder.log)
+            settings = {"data": facts["data"] | path, "train": facts["training"], **begun}
+            peers.from_first(lambda: folder.prepare(settings))
+        log = _open_log(peers, folder, config, keep_steps=done, finished=finished)
         monitor = HealthMonitor(log.warnings)
         try:
             if snapshot is None:
@@ -146,13 +164,13 @@ def fit(
                 baseline = {"ln_batch": math.log(min(config.batch_size, len(rows)))} if contrastive else {}
                 log.write("start", 0, facts | {"steps": batches.steps, **baseline})
             elif not finished:
-                _announce(snapshot, target, monitor, log)
+                _announce(snapshot, engine, monitor, log)
             Loop(engine, folder, log, monitor, facts, probe).train(done, on_step, progress)
         finally:
             log.close()
     space.eval()
     if folder is not None and not finished:
-        space.save_pretrained(folder.space)
+        peers.from_first(lambda: space.save_pretrained(folder.space))
     return FitResult(space, objective, log.history, tuple(monitor.warnings))
 
 
@@ -178,13 +196,47 @@ def _check_types(store: object, config: object) -> None:
         raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
 
 
-def _check_alone() -> None:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+def _peers(group: Any) -> Peers:
+    joined = dist.is_available() and dist.is_initialized()
+    if isinstance(group, str) and group == "auto" and not joined and (place := read_place(os.environ)) is not None:
+        # Each would train the whole space by itself, and all would write to one folder.
         raise ConfigError(
-            f"fit trains on one process, but torch.distributed runs {dist.get_world_size()}; start it without "
-            f"torchrun, or write the loop around the losses, which see the batch of all processes "
-            f"(docs: unialign.distributed)"
+            f"this process is number {place.rank} of {place.processes} that torchrun or SLURM started; call fit inside "
+            f"`with unialign.distributed.start():` to train one space together, or with group=None for a space each"
         )
+    return peers_of(group)
+
+
+@contextmanager
+def _speaking(peers: Peers) -> Iterator[None]:
+    """Process 0 warns of what all of them see."""
+    with warnings.catch_warnings():
+        if not peers.first:
+            warnings.simplefilter("ignore", HealthWarning)
+        yield
+
+
+def _open_log(
+    peers: Peers, folder: RunFolder | None, config: TrainConfig, *, keep_steps: int, finished: bool
+) -> RunLog:
+    """The log that process 0 writes, and what stands in it for the others."""
+    opened: list[RunLog] = []
+
+    def work() -> list[dict[str, Any]]:
+        # A finished run is only read: its folder may be read-only by now.
+        path = None if folder is None or finished else folder.log
+        log = RunLog(path, keep_steps=keep_steps, log_to=config.log_to)
+        if folder is not None and finished:
+            log.records = read_log(folder.log)
+        opened.append(log)
+        return log.records
+
+    records = peers.from_first(work)
+    if opened:
+        return opened[0]
+    log = RunLog(None, keep_steps=keep_steps, log_to=config.log_to)
+    log.records = list(records)
+    return log
 
 
 def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
@@ -221,7 +273,8 @@ def _try(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
     """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        _, terms = objective.compute({name: torch.randn(4, 8, generator=generator) for name in modalities})
+        rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
+        _, terms = objective.compute(rows, group=None)
     return list(terms)
 
 
@@ -234,8 +287,9 @@ def _restore(engine: Engine, snapshot: Snapshot) -> None:
         ) from None
 
 
-def _announce(snapshot: Snapshot, device: torch.device, monitor: HealthMonitor, log: RunLog) -> None:
-    here, there = environment(device), snapshot.facts.get("environment", {})
+def _announce(snapshot: Snapshot, engine: Engine, monitor: HealthMonitor, log: RunLog) -> None:
+    here = environment(engine.device, engine.peers.count)
+    there = {"processes": 1} | snapshot.facts.get("environment", {})
     log.write("resume", snapshot.step, {"environment": here})
     differing = [f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key]]
     if differing:

@@ -33,9 +33,9 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def leave(self, message: str) -> NoReturn:
-        """End the run as the signal would have: KeyboardInterrupt, or SystemExit(143) after SIGTERM."""
-        if self.received == signal.SIGTERM:
+    def leave(self, message: str, received: int) -> NoReturn:
+        """End the run as a signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
+        if received == signal.SIGTERM:
             print(message, file=sys.stderr, flush=True)
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt(message)

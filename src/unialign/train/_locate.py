@@ -16,19 +16,22 @@ __all__ = ["explain"]
 
 
 def explain(
-    engine: "Engine", objective: Objective, step: int, pieces: list[Tensor], cause: NonFiniteError | None
+    engine: "Engine", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
     """The error that names modality, row of the store and step (counted from 1).
 
-    Looks at the embeddings first, then at the gradient by embedding, last for the row with the largest gradient.
+    Looks at the embeddings first, then at the gradient by embedding, last for the row with the largest gradient. All
+    processes come here together, each with its own rows of the batches, and agree after each look: none may be alone
+    in the loss, and all report the same.
     """
     engine.optimizer.zero_grad(set_to_none=True)
     found = None
-    for micro, rows_B in enumerate(pieces):
-        features, present, ids = engine.data.batch(rows_B.to(engine.device))
+    for micro, own_n in enumerate(batches):
+        features, present, ids = engine.data.batch(own_n.to(engine.device))
         raw = engine.embed(step, micro, features, present)
-        found = _bad_embedding(engine, raw, present, rows_B)
-        found = found or _bad_gradient(engine, objective, features, raw, present, ids, rows_B)
+        found = _any(engine, _bad_embedding(engine, raw, present, own_n))
+        if found is None:
+            found = _bad_gradient(engine, objective, features, raw, present, ids, own_n)
         if found is not None:
             break
     what = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
@@ -36,6 +39,11 @@ def explain(
         f"training stopped at step {step + 1}, before its update: {what}. Lower lr (now {engine.config.lr:g}) or set "
         f"clip, and look at the features of that item; the parameters are those of step {step}"
     )
+
+
+def _any(engine: "Engine", found: str | None) -> str | None:
+    """The first of what the processes found."""
+    return next((words for words in engine.peers.all_of(found) if words is not None), None)
 
 
 def _bad_embedding(
@@ -62,28 +70,36 @@ def _bad_gradient(
     rows_B: Tensor,
 ) -> str | None:
     leaves = {name: z_BD.detach().requires_grad_() for name, z_BD in raw.items()}
-    batch, terms = objective.compute(leaves, present=present, ids=ids)
+    batch, terms = objective.compute(leaves, present=present, ids=ids, group=engine.peers.group)
     total = weighted_sum(batch, terms)
     culprits = [name for name, term in terms.items() if not bool(torch.isfinite(term.value.detach()))]
     where = f" of the term {', '.join(map(repr, culprits))}" if culprits else ""
-    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    for name, g_BD in zip(leaves, gradients, strict=True):
-        bad = None if g_BD is None else first_bad_row(g_BD, ~torch.isfinite(g_BD).all(1))
+    made = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    gradients = {name: g_BD for name, g_BD in zip(leaves, made, strict=True) if g_BD is not None}
+    own = None
+    for name, g_BD in gradients.items():
+        bad = first_bad_row(g_BD, ~torch.isfinite(g_BD).all(1))
         if bad is not None:
             what = f"has a gradient{where} that {bad.what}"
-            return _sentence(engine, name, rows_B, bad.row, what, bad.others)
+            own = _sentence(engine, name, rows_B, bad.row, what, bad.others)
+            break
+    if (found := _any(engine, own)) is not None:
+        return found
     if culprits:
         return f"the term {', '.join(map(repr, culprits))} is not finite"
-    return _largest_gradient(engine, features, dict(zip(leaves, gradients, strict=True)), rows_B)
+    _, found = max(
+        engine.peers.all_of(_largest_gradient(engine, features, gradients, rows_B)), key=lambda pair: pair[0]
+    )
+    return found
 
 
 def _largest_gradient(
-    engine: "Engine", features: dict[str, Tensor], gradients: dict[str, Tensor | None], rows_B: Tensor
-) -> str | None:
-    """The row that contributes most to a gradient that is finite by row and overflows in the sum."""
+    engine: "Engine", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
+) -> tuple[float, str | None]:
+    """The row that contributes most to a gradient that is finite by row and overflows in the sum, and how much."""
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
-        if g_BD is None:
+        if len(g_BD) == 0:
             continue
         # A row adds (gradient of its embedding) x (its features) to the gradient of the first layer.
         share_B = g_BD.double().norm(dim=1) * features[name].double().norm(dim=1)
@@ -92,7 +108,7 @@ def _largest_gradient(
             largest = float(share_B[row])
             what = f"has the largest share, about {largest:.1e}, in a gradient that overflows"
             found = _sentence(engine, name, rows_B, row, what, 0)
-    return found
+    return largest, found
 
 
 def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, others: int) -> str:

@@ -1,5 +1,6 @@
 """The loop over steps, with its log, health monitor, checkpoints and orderly stop."""
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +46,8 @@ class Loop:
 
     def train(self, done: int, on_step: OnStep | None, progress: ProgressMode) -> None:
         """Take the steps after `done`; leave a checkpoint at the end or when asked to stop."""
-        bar = Progress(progress, steps=self.steps, done=done, label=self.config.objective)
+        peers = self.engine.peers
+        bar = Progress(progress if peers.first else "none", steps=self.steps, done=done, label=self.config.objective)
         self.started = time.perf_counter()
         self.engine.space.train()
         try:
@@ -65,11 +67,13 @@ class Loop:
                     }
                     bar.step(info)
                     self._look(step + 1)
-                    stopping = _call(on_step, info) or stop.received is not None
-                    if self._is_due(step + 1) or stopping:
+                    asked = _call(on_step if peers.first else None, info) or stop.received or 0
+                    # Whoever of the processes was asked to stop, all stop after the same step.
+                    received = peers.largest(asked, self.engine.device)
+                    if self._is_due(step + 1) or received:
                         self._checkpoint(step + 1)
-                    if stopping:
-                        stop.leave(self._farewell(step + 1))
+                    if received:
+                        stop.leave(self._farewell(step + 1), received)
         finally:
             bar.close()
 
@@ -103,7 +107,7 @@ class Loop:
         return outcome
 
     def _look(self, completed: int) -> None:
-        if self.probe is not None:
+        if self.probe is not None and self.engine.peers.first:
             began = time.perf_counter()
             self.probe.visit(completed, self.engine.space, self.engine.device)
             self.started += time.perf_counter() - began
@@ -115,14 +119,19 @@ class Loop:
     def _checkpoint(self, completed: int) -> None:
         if self.folder is None:
             return
-        snapshot = Snapshot(
-            step=completed,
-            space=self.engine.space.state_dict(),
-            objective=self.engine.objective_state(),
-            optimizer=self.engine.optimizer_state(),
-            facts=self.facts | {"environment": environment(self.engine.device)},
-        )
-        save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.keep_checkpoints)
+        folder = self.folder.checkpoints
+
+        def save() -> None:
+            snapshot = Snapshot(
+                step=completed,
+                space=self.engine.space.state_dict(),
+                objective=self.engine.objective_state(),
+                optimizer=self.engine.optimizer_state(),
+                facts=self.facts | {"environment": environment(self.engine.device, self.engine.peers.count)},
+            )
+            save_checkpoint(folder, snapshot, keep=self.config.keep_checkpoints)
+
+        self.engine.peers.from_first(save)
 
     def _farewell(self, completed: int) -> str:
         if self.folder is None:
@@ -133,21 +142,22 @@ class Loop:
         )
 
 
-def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> bool:
-    """Tell the caller of a step; whether it raised KeyboardInterrupt, the polite way to stop a run from inside."""
+def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int | None:
+    """Tell the caller of a step; a KeyboardInterrupt is the polite way to stop a run from inside, as Ctrl-C does."""
     if on_step is not None:
         try:
             on_step(info)
         except KeyboardInterrupt:
-            return True
-    return False
+            return signal.SIGINT
+    return None
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, processes: int) -> dict[str, Any]:
     """What bit-exactness depends on besides settings and data."""
     return {
         "unialign": __version__,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "processes": processes,
     }

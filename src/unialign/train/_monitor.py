@@ -3,6 +3,7 @@
 Shapes: `M` modalities, `B` items, `D` width.
 """
 
+import math
 import warnings
 from collections.abc import Iterable
 
@@ -142,4 +143,9 @@ def _tangent_norm(batch: Batch, terms: dict[str, Term]) -> float:
     z_MBD = batch.z_MBD
     (gradient_MBD,) = torch.autograd.grad(weighted_sum(batch, terms), z_MBD, retain_graph=True)
     radial_MB1 = (gradient_MBD * z_MBD.detach()).sum(-1, keepdim=True)
-    return float(torch.linalg.vector_norm(gradient_MBD - radial_MB1 * z_MBD.detach()))
+    tangent_MBD = gradient_MBD - radial_MB1 * z_MBD.detach()
+    if batch.shard is None:
+        return float(torch.linalg.vector_norm(tangent_MBD))
+    # Complete for the rows of this process only.
+    own_MnD = tangent_MBD[:, batch.shard.start : batch.shard.stop]
+    return math.sqrt(float(batch.shard.sum(own_MnD.double().square().sum())))

@@ -1,0 +1,205 @@
+"""`fit` on several processes is `fit` on one: the same curve, the same weights, one folder, one word.
+
+Frameworks that give each process a batch of its own change the experiment with the number of processes: other batches,
+fewer negatives, another number of steps. Here a batch is cut, so that all of that stays, up to rounding.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from processes import Pool
+from train_cases import digest_of, stop_at, tiny_config, tiny_store, without_time
+from train_cases import run as run_alone
+
+from unialign.train import HealthWarning
+
+CASES: dict[str, dict[str, Any]] = {
+    "infonce": {},
+    "infonce, pieces of 2 rows": {"micro_batch_size": 2},
+    "unialign, linear heads": {"objective": "unialign", "head": "linear", "objective_options": {"anchor": "image"}},
+    "sigmoid, learnt scale and bias": {"objective": "sigmoid", "modalities": ("image", "text")},
+    "gram, warm start": {"objective": "gram", "warm_start": 0.5, "objective_options": {"anchor": "image"}},
+    "fewer rows than processes": {"batch_size": 2, "accumulate": 1, "epochs": 2},
+}
+# Where a row has nothing to be compared with, the gradient is 0 or a rounding error, which AdamW makes a whole step of.
+COMPLETE = {"fewer rows than processes"}
+
+
+def run(
+    rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
+) -> dict[str, Any]:
+    """What a process sees of a run; errors and warnings are part of it."""
+    changes = changes.get(rank, changes)
+    store = tiny_store(missing=missing)
+    seen: dict[str, Any] = {"error": None, "steps": []}
+
+    def on_step(info: Any) -> None:
+        seen["steps"].append(info["step"])
+        if stop is not None:
+            stop_at(stop)(info)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = run_alone(store, tiny_config(**changes), group=group, on_step=on_step, **options)
+        except (Exception, KeyboardInterrupt) as error:
+            return seen | {"error": (type(error).__name__, str(error))}
+        finally:
+            seen["warned"] = [str(w.message) for w in caught if isinstance(w.message, HealthWarning)]
+    return seen | {
+        "history": result.history,
+        "codes": [warning.code for warning in result.warnings],
+        "digest": digest_of(result),
+        "weights": {name: tensor.numpy() for name, tensor in result.space.state_dict().items()},
+    }
+
+
+def together(
+    pool: Pool,
+    processes: int,
+    changes: dict[Any, Any],
+    *,
+    missing: str = "some",
+    stop: int | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    if processes == 1:
+        return [run(0, None, changes, options, missing, stop)]
+    return pool.run(run, changes, options, missing, stop, processes=processes)
+
+
+def assert_same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    assert [record["step"] for record in one] == [record["step"] for record in other]
+    for a, b in zip(one, other, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], abs=1e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+        assert b["terms"] == pytest.approx(a["terms"], abs=1e-4)
+        assert b["temperature"] == (a["temperature"] and pytest.approx(a["temperature"], rel=1e-5))
+        assert b.get("health") == (a.get("health") and pytest.approx(a["health"], rel=1e-3, abs=1e-5))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_curve_and_weights_of_one_process(pool: Pool, case: str, processes: int) -> None:
+    """The last batch of an epoch has 7 rows: shares differ, and with batches of two rows some have none."""
+    changes, missing = {"dropout": 0.0} | CASES[case], "none" if case in COMPLETE else "some"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HealthWarning)
+        alone = run_alone(tiny_store(missing=missing), tiny_config(**changes))
+    everywhere = together(pool, processes, changes, missing=missing)
+    assert [seen["error"] for seen in everywhere] == [None] * processes
+    for seen in everywhere:
+        assert_same_curve(alone.history, seen["history"])
+        assert seen["digest"] == everywhere[0]["digest"]
+        assert without_time(seen["history"]) == without_time(everywhere[0]["history"])
+    for name, tensor in alone.space.state_dict().items():
+        np.testing.assert_allclose(everywhere[0]["weights"][name], tensor.numpy(), rtol=1e-3, atol=2e-4)
+
+
+def test_dropout_differs_between_processes_and_repeats_itself(pool: Pool) -> None:
+    first, again = (together(pool, 2, {"epochs": 3}) for _ in range(2))
+    assert first[0]["digest"] == first[1]["digest"] == again[0]["digest"] == again[1]["digest"]
+    alone = run_alone(tiny_store(), tiny_config(epochs=3))
+    assert digest_of(alone) != first[0]["digest"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (1, 2), (2, 1)])
+def test_resumption_in_mid_epoch_on_another_number_of_processes(
+    pool: Pool, tmp_path: Path, before: int, after: int
+) -> None:
+    changes, out = {"dropout": 0.0, "accumulate": 1}, tmp_path / "run"
+    whole = run_alone(tiny_store(), tiny_config(**changes))
+    stopped = together(pool, before, changes, stop=7, out=out)
+    assert {seen["error"][0] for seen in stopped} == {"KeyboardInterrupt"}
+    assert "after step 7 of 30" in stopped[0]["error"][1]
+    continued = together(pool, after, changes, out=out, resume="must")
+    for seen in continued:
+        assert_same_curve(whole.history, seen["history"])
+        assert "environment" in seen["codes"]
+    assert f"processes {before} then, {after} now" in continued[0]["warned"][0]
+    assert not any(seen["warned"] for seen in continued[1:])
+    assert [seen["steps"] for seen in continued] == [list(range(8, 31)), *[[]] * (after - 1)]
+
+
+def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Path) -> None:
+    whole = together(pool, 2, {}, out=tmp_path / "whole")
+    together(pool, 2, {}, stop=7, out=tmp_path / "run")
+    continued = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
+    assert continued[1]["digest"] == whole[0]["digest"]
+    assert without_time(continued[1]["history"]) == without_time(whole[0]["history"])
+    # A finished run is read back by all.
+    read = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
+    assert [seen["digest"] for seen in read] == [whole[0]["digest"]] * 2
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "log.jsonl",
+        "space",
+    ]
+
+
+def test_a_space_each(pool: Pool) -> None:
+    """`group=None` inside a job: every process trains by itself, here with a seed of its own."""
+    expected = [digest_of(run_alone(tiny_store(), tiny_config(seed=seed, epochs=2))) for seed in range(3)]
+    assert pool.run(train_alone, processes=3) == expected
+
+
+def train_alone(rank: int, group: Any) -> str:
+    return digest_of(run_alone(tiny_store(), tiny_config(seed=rank, epochs=2), group=None))
+
+
+def test_other_arguments_on_a_process(pool: Pool, tmp_path: Path) -> None:
+    changes = {0: {}, 1: {}, 2: {"lr": 0.5}}
+    for seen in together(pool, 3, changes, out=tmp_path / "run"):
+        kind, message = seen["error"]
+        assert kind == "ConfigError"
+        assert "process 2 of 3 calls fit with lr=0.5, process 0 with 0.01" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_process_0_meets_is_raised_on_all(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for rank, seen in enumerate(together(pool, 2, {}, out=tmp_path / "file" / "run")):
+        assert seen["error"][0] in ("ConfigError", "CheckpointError")
+        assert ("process 0 of 2: " in seen["error"][1]) == (rank == 1)
+    together(pool, 2, {"epochs": 1}, out=tmp_path / "run")
+    for seen in together(pool, 2, {"epochs": 1}, out=tmp_path / "run"):
+        assert seen["error"][0] == "ConfigError"
+        assert "holds a finished run" in seen["error"][1]
+
+
+def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
+    try:
+        run_alone(tiny_store(), tiny_config(**changes), group=group)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "", ""
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("lr", [1e30, 1e18])
+def test_a_number_that_is_not_finite_is_explained_alike_on_all(pool: Pool, processes: int, lr: float) -> None:
+    """Only the process that holds the row can see it; the others must not be left in a collective meanwhile."""
+    changes = {"lr": lr, "warmup": 0.0, "dropout": 0.0, "clip": None, "head": "linear"}
+    kind, message = diverge(0, None, changes)
+    everywhere = pool.run(diverge, changes, processes=processes)
+    assert kind == "NonFiniteError"
+    assert everywhere == [everywhere[0]] * processes
+    assert everywhere[0][0] == kind
+    assert "of the store" in everywhere[0][1]
+    assert message.split(":")[0] == everywhere[0][1].split(":")[0]  # the same step
+
+
+def test_a_run_leaves_no_trace_in_the_process(pool: Pool) -> None:
+    before, after = pool.run(state_around_a_run, processes=2)
+    assert before == after == (True, True)
+
+
+def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
+    numbers, enabled = torch.get_rng_state(), torch.is_grad_enabled()
+    run_alone(tiny_store(), tiny_config(epochs=1), group=group)
+    return bool(torch.equal(numbers, torch.get_rng_state())), enabled == torch.is_grad_enabled()
