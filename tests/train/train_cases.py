@@ -16,8 +16,11 @@ WIDTHS = {"image": 6, "text": 5, "audio": 4}
 TRAIN, TEST = 23, 6
 
 
-def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny") -> EmbeddingStore:
-    """29 items of three modalities with one latent; some rows are absent and hold NaN; items 3 and 4 share an id."""
+def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path: Path | None = None) -> EmbeddingStore:
+    """29 items of three modalities with one latent; some rows are absent and hold NaN; items 3 and 4 share an id.
+
+    In memory, or in a folder.
+    """
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(TRAIN + TEST, 3))
     columns = {
@@ -32,9 +35,10 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny") -> E
     ids = np.arange(TRAIN + TEST)
     ids[4] = 3
     # Test rows first, so that training rows and rows of the store differ.
-    return EmbeddingStore.from_arrays(
-        columns, present=present, ids=ids, split=["test"] * TEST + ["train"] * TRAIN, name=name
-    )
+    rows: dict[str, Any] = {"present": present, "ids": ids, "split": ["test"] * TEST + ["train"] * TRAIN}
+    if path is not None:
+        return EmbeddingStore.write(path, columns, **rows)
+    return EmbeddingStore.from_arrays(columns, name=name, **rows)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -27,7 +27,8 @@ Another checkup's results in --out are replaced.""",
     "train": """example:
   unialign train emoji --objective unialign --anchor text --epochs 60
   unialign train my-store/ --objective infonce --set weight_decay=0.05 --set objective_options.temperature=0.1
-  unialign train emoji --resume must          continue an interrupted run from its newest checkpoint""",
+  unialign train emoji --resume must          continue an interrupted run from its newest checkpoint
+  torchrun --nproc-per-node 2 -m unialign train my-store/          two processes, one run (srun starts them as well)""",
     "evaluate": """example:
   unialign evaluate runs/train/space emoji
   unialign evaluate runs/train/space my-store/ --split val --out runs/validation""",

@@ -11,7 +11,8 @@ from typing import Any
 
 from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
-from unialign.errors import UniAlignError
+from unialign.distributed._surroundings import read_place
+from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     previous = _terminate_as_exit()
     try:
+        _refuse_copies(options.command)
         return int(import_module(f"unialign.cli.{options.command}").run(options))
     except UniAlignError as error:
         print(f"unialign {options.command}: {error}", file=sys.stderr)
@@ -56,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+
+
+def _refuse_copies(command: str) -> None:
+    # Under SLURM each task may well be a command of its own; torchrun starts the same one many times.
+    if command != "train" and "RANK" in os.environ and (place := read_place(os.environ)) is not None:
+        raise ConfigError(
+            f"torchrun started this command {place.processes} times; only `train` works on many processes, start "
+            f"`unialign {command}` without torchrun"
+        )
 
 
 def _terminate_as_exit() -> Any:

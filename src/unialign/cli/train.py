@@ -1,4 +1,4 @@
-"""`unialign train`: one space."""
+"""`unialign train`: one space, on one process or on all those that torchrun or SLURM started."""
 
 import dataclasses
 from argparse import Namespace
@@ -8,6 +8,7 @@ from unialign.cli._anchors import anchor_words, with_anchor
 from unialign.cli._console import say, shown, training_settings
 from unialign.cli._one_run import finish
 from unialign.data import names
+from unialign.distributed import start as join_job
 from unialign.errors import ConfigError
 from unialign.experiments import (
     CompareConfig,
@@ -19,16 +20,25 @@ from unialign.experiments import (
 )
 from unialign.experiments import run as run_once
 from unialign.losses import label, start
-from unialign.train import TrainConfig, check_fit, newest_checkpoint
+from unialign.train import TrainConfig, check_fit, fit, newest_checkpoint
 
 __all__ = ["run"]
 
 
 def run(options: Namespace) -> int:
+    with join_job(backend="gloo" if options.device == "cpu" else "auto") as place:
+        return _run(options, rank=place.rank, processes=place.processes)
+
+
+def _run(options: Namespace, *, rank: int, processes: int) -> int:
     data, fingerprint, train = _config(options)
     store = open_store(data, train.modalities, fingerprint)
     train, note = with_anchor(train, store.modalities)
     check_fit(store, train)
+    if rank > 0:
+        # Process 0 speaks, writes and measures; the others train with it.
+        fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
+        return 0
     claim_folder(options.out, "run")
     if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
         say(f"continuing from {newest.name}")
@@ -37,7 +47,8 @@ def run(options: Namespace) -> int:
     if start(train.objective) == "contrastive" and not train.warm_start:
         say(f"note: {label(train.objective)} trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
     over = f"{train.objective} over {', '.join(store.modalities)}"
-    say(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, into {shown(options.out)}")
+    together = "" if processes == 1 else f"on {processes} processes, "
+    say(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, {together}into {shown(options.out)}")
     try:
         record = run_once(
             store,

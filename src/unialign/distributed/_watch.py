@@ -114,7 +114,8 @@ class _Watch:
 
     def _own_failure(self, error: BaseException) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:2000]
-        return f"process {self.rank} of {self.processes} on {socket.gethostname()} failed: {text}"
+        how = "was stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        return f"process {self.rank} of {self.processes} on {socket.gethostname()} {how}: {text}"
 
     def _run(self) -> None:
         beats = dict.fromkeys(range(self.processes) if self.rank == 0 else (0,), "")
