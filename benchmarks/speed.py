@@ -222,7 +222,8 @@ def main(arguments: argparse.Namespace) -> int:
         measure_all(arguments, results)
         print(f"\n{(time.perf_counter() - started) / 60:.1f} minutes")
     there = arguments.docs.read_text("utf-8") if arguments.docs.exists() else None
-    replace_file(arguments.docs, page(results, there))
+    retrieval = json.loads((Path(__file__).parent / "results" / "retrieval.json").read_text("utf-8"))
+    replace_file(arguments.docs, page(results, retrieval, there))
     verdicts = judge(results)
     print()
     for verdict in verdicts:

@@ -19,22 +19,29 @@ GROUPS = {
     "nt-xent": ("nt-xent", "NT-Xent, another loss"),
     "sigmoid": ("sigmoid", "Sigmoid, two modalities"),
 }
+DRAWN = ("symile",)
 Row = Mapping[str, Any]
 NOTHING = "–"
 
 
-def page(results: Mapping[str, Any], there: str | None) -> str:
-    """The page with its blocks made again; `there` is what it says now, None for a new one."""
-    made = sections(results)
+def page(results: Mapping[str, Any], retrieval: Mapping[str, Any], there: str | None) -> str:
+    """The page with its blocks made again; `there` is what it says now, None for a new one.
+
+    Args:
+        results: what `speed.py` wrote.
+        retrieval: what `retrieval.py` wrote.
+    """
+    made = sections(results, retrieval)
     return markdown_page(TITLE, made) if there is None else replace_blocks(there, made, name="speed.md")
 
 
-def sections(results: Mapping[str, Any]) -> list[Section]:
+def sections(results: Mapping[str, Any], retrieval: Mapping[str, Any]) -> list[Section]:
     return [
         Section("machine", "Machine and protocol", [_machine(results), *_notes(results)]),
         Section("requirements", "Requirements", [_requirements(results)]),
         *(_formula(results, group, key, title) for group, (key, title) in GROUPS.items()),
         Section("objectives", "Whole objectives", list(_objectives(results))),
+        Section("retrieval", "Retrieval", list(_retrieval(retrieval))),
         Section("gpu", "GPU", [_gpu(results["gpu"])]),
     ]
 
@@ -193,18 +200,55 @@ def _objectives(results: Mapping[str, Any]) -> Iterable[str | Table]:
     yield Table(
         ("growth with M", "B", "time", "memory", "kept"), growing, "Fitted over M at the largest B with three or more."
     )
-    doubled = [row for row in rows if "error" in row]
+    doubled = [row for row in rows if "error" in row and row["name"] not in DRAWN]
     if doubled:
         value, gradient = (max(row["error"][part] for row in doubled) for part in ("value", "gradient"))
         yield (
             f"Float32 against float64 of the same code at B = 256: values within {value:.0e}, gradients within "
-            f"{gradient:.0e}."
+            f"{gradient:.0e}. Not counted: {' and '.join(DRAWN)}, which draws other negatives at every call."
         )
 
 
 def _over_modalities(found: Mapping[tuple[str, int, int], Row], name: str, size: int) -> list[tuple[int, Row]]:
     rows = [(m, found.get((name, m, size))) for m in OBJECTIVE_MODALITIES]
     return [(m, row) for m, row in rows if row is not None and row["status"] == "measured"]
+
+
+def _retrieval(facts: Mapping[str, Any]) -> Iterable[str | Table]:
+    environment, found = facts["environment"], facts["results"]
+    names = {
+        "ranks": "unialign, ranks of all queries (`retrieval`)",
+        "nearest": "unialign, `metrics.nearest`",
+        "faiss": "faiss, `IndexFlatIP`",
+    }
+    rounds = len(facts["contestants"]["ranks"]["rounds"])
+    rows = [
+        (
+            name,
+            _short(facts["contestants"][key]["cpu_seconds"]),
+            "1" if key == "faiss" else f"{facts['times_of_faiss'][key]['cpu_seconds']:.2f}",
+            _mb(facts["contestants"][key]["peak_bytes"]),
+        )
+        for key, name in names.items()
+    ]
+    yield Table(
+        ("who", "processor seconds", "times of faiss", "peak MB above the rows"),
+        rows,
+        f"{facts['queries']:,} queries among {facts['gallery']:,} rows of width {facts['width']}, "
+        f"{facts['neighbours']} neighbours, {environment['threads']} thread; best of {rounds} alternating rounds; "
+        f"faiss-cpu {environment['faiss-cpu']}, torch {environment['torch']}.",
+    )
+    yield (
+        f"Of {found['places']:,} places {found['places_with_another_row']} hold another row than with faiss, and "
+        f"{found['of_those_wrong']} of {found['ranks_checked_in_float64']} ranks differ from float64. Required: at "
+        f"most {facts['required_at_most']:g} times the time of faiss: {'met' if facts['met'] else 'not met'}."
+    )
+    small = facts["torchmetrics"]
+    yield (
+        f"Reciprocal ranks of {small['queries']:,} queries among {small['gallery']:,} rows: torchmetrics "
+        f"{environment['torchmetrics']} takes {small['ratio']:.0f} times as long; the results differ by "
+        f"{small['difference_of_mrr']:.0e}."
+    )
 
 
 def _gpu(facts: Mapping[str, Any]) -> str | Table:
