@@ -1,6 +1,7 @@
 # make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
 # make docs: the documentation into site/, warnings as errors
-# make test: the same .venv with the development tools, lint, types, documentation, tests
+# make test: the same .venv with the development tools, lint, types, documentation, tests; the last step of it is
+# make test-triton: the Triton kernels in Triton's interpreter, which needs no GPU
 PY ?= python3
 V := .venv/bin
 # A waiting OpenMP thread that spins starves other processes on a small machine.
@@ -21,6 +22,11 @@ $(V)/python:
 	$(V)/pip install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
+# Apart from the rest, which must work without it.
+.venv/.triton: .venv/.dev
+	$(V)/pip install -q --no-deps --target .venv/triton -c constraints.txt triton
+	touch $@
+
 demo: .venv/.core
 	$(V)/unialign demo
 
@@ -32,5 +38,9 @@ test: .venv/.dev docs
 	$(V)/ruff format --check src tests benchmarks data-builders docs/_build.py
 	$(V)/mypy
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
+	$(MAKE) test-triton
 
-.PHONY: demo docs test
+test-triton: .venv/.triton
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/kernels/test_triton.py
+
+.PHONY: demo docs test test-triton

@@ -1,6 +1,6 @@
 """The Triton kernels against the plain tiles, on a GPU or, with TRITON_INTERPRET=1, in Triton's interpreter on a CPU.
 
-Skipped where Triton is not installed: `make test-triton` installs the extra `triton` into an environment of its own.
+Skipped where Triton is not installed: `make test-triton` installs it beside the environment.
 """
 
 import os
