@@ -112,7 +112,8 @@ def cached_backward(
     if most == 1:
         with wrapped.met_everywhere():
             embeddings = dict(encode(parts[0]))
-            _check_gradient(embeddings, wrapped)
+            _check_any(embeddings, wrapped)
+            _check_gradient(embeddings)
         return backward(embeddings)
     states, encoded = [], []
     again = most - len(parts) if wrapped.in_step else 0
@@ -120,6 +121,7 @@ def cached_backward(
         for piece in parts:
             states.append(_random_state())
             encoded.append(dict(encode(piece)))
+            _check_any(encoded[-1], wrapped)
         leaves = {name: z_BD.requires_grad_() for name, z_BD in _joined(encoded).items()}
         between = _random_state()
         for _ in range(again):
@@ -140,7 +142,7 @@ def cached_backward(
         with wrapped.averaging(last=turn == len(turns)):
             embeddings = dict(encode(parts[number]))
             _check_repeated(embeddings, shapes[number], number)
-            _check_gradient(embeddings, wrapped)
+            _check_gradient(embeddings)
             known = [name for name, z_bD in embeddings.items() if name in gradients and z_bD.requires_grad]
             if known:
                 torch.autograd.backward([embeddings[name] for name in known], [gradients[name] for name in known])
@@ -185,12 +187,15 @@ def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size]
         )
 
 
-def _check_gradient(embeddings: dict[str, Tensor], wrapped: Wrapped) -> None:
+def _check_any(embeddings: dict[str, Tensor], wrapped: Wrapped) -> None:
     if wrapped.modules and not embeddings:
         raise ConfigError(
             "encode gave no embeddings at all, so its modules would wait for each other; on a process without rows it "
             "encodes zero rows (`x[:0]`)"
         )
+
+
+def _check_gradient(embeddings: dict[str, Tensor]) -> None:
     if embeddings and not any(isinstance(z, Tensor) and z.requires_grad for z in embeddings.values()):
         raise ConfigError(
             "encode gave embeddings without gradient, so nothing would be trained; leave out `no_grad` and `detach`"

@@ -100,8 +100,8 @@ class Wrapped:
                 )
                 raise ConfigError(
                     f"encode called modules[{number}] ({type(module).__name__}) on process {did}, but not on "
-                    f"{did_not}; a process that lacks a modality calls its encoder with zero rows (`x[:0]`), or with "
-                    f"any rows that `present` marks as absent"
+                    f"{did_not}; on a process that lacks a modality its encoder still runs, on placeholders that "
+                    f"`present` marks as absent"
                 )
 
     @contextmanager

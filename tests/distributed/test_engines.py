@@ -1,0 +1,345 @@
+"""Encoders in DDP or FSDP2, with and without the gradient cache: three steps equal three steps of one process.
+
+Three, since engines learn in the first step what they do in the later ones: DDP orders its buckets anew in the second,
+and notices in the next forward pass that a reduction never finished.
+
+Legend: `M` modalities, `B` items, `D` width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from loss_cases import draw_batch
+from processes import Pool
+from test_losses_everywhere import Batch, assert_close, cut
+from torch import Tensor, nn
+
+from unialign.losses import Objective, create
+from unialign.train import cached_backward
+
+NAMES = ("m0", "m1", "m2")
+STEPS = 3
+# Rows of the two processes in each step, and rows of their pieces: 3 and 1 pieces, 2 and 4, 1 (of zero rows) and 5.
+SIZES = [(5, 4), (3, 8), (0, 5)]
+PIECES = [(2, 4), (2, 2), (1, 1)]
+
+
+class Towers(nn.Module):
+    """All encoders in one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        made = {name: nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6)) for name in NAMES}
+        self.encoders = nn.ModuleDict(made).double()
+
+    def forward(self, features: Batch) -> Batch:
+        return {name: self.encoders[name](x) for name, x in features.items()}
+
+
+def wrap_all(towers: Towers, group: Any, **options: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
+    module = nn.parallel.DistributedDataParallel(towers, process_group=group, **options)
+    return module, [module]
+
+
+def wrap_each(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
+    modules = {name: nn.parallel.DistributedDataParallel(towers.encoders[name], process_group=group) for name in NAMES}
+    return lambda features: {name: modules[name](x) for name, x in features.items()}, list(modules.values())
+
+
+def shard_each(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
+    from torch.distributed.fsdp import fully_shard
+
+    for encoder in towers.encoders.values():
+        fully_shard(encoder, mesh=mesh_of(group))
+    return towers, list(towers.encoders.values())
+
+
+def shard_all(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
+    """Encoders and the rest, as the guides of FSDP2 do it."""
+    from torch.distributed.fsdp import fully_shard
+
+    shard_each(towers, group)
+    fully_shard(towers, mesh=mesh_of(group))
+    return towers, [towers]
+
+
+def mesh_of(group: Any) -> Any:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    return DeviceMesh.from_group(group, "cpu")
+
+
+def wrap_some(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
+    """For batches that lack a modality: DDP looks for what a forward pass did not use."""
+    return wrap_all(towers, group, find_unused_parameters=True)
+
+
+ENGINES: dict[str, Any] = {
+    "ddp-all": wrap_all,
+    "ddp-some": wrap_some,
+    "ddp-each": wrap_each,
+    "fsdp-each": shard_each,
+    "fsdp-all": shard_all,
+}
+
+
+def in_pieces(features: Batch, size: int) -> list[Batch]:
+    rows = len(next(iter(features.values())))
+    return [{name: x[at : at + size] for name, x in features.items()} for at in range(0, max(rows, 1), size)]
+
+
+def take_step(towers: Towers, objective: Objective, group: Any, averaged: bool) -> dict[str, Tensor]:
+    """Gradients, whole and averaged over the processes; then a step of gradient descent, and none are left."""
+    found = {}
+    for prefix, module in (("towers", towers), ("objective", objective)):
+        for name, parameter in module.named_parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradient = parameter.grad
+            if group is not None and (prefix == "objective" or not averaged):
+                dist.all_reduce(gradient, group=group)
+                gradient /= dist.get_world_size(group)
+            found[f"{prefix}.{name}"] = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient.clone()
+            with torch.no_grad():
+                parameter -= 0.1 * gradient
+            parameter.grad = None
+    return found
+
+
+def new_objective(name: str) -> Objective:
+    options = {"temperature_mode": "learnable"} if name == "infonce" else {}
+    return create(name, anchor="m0", **options).double()
+
+
+def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list[Batch]]) -> list[dict[str, Tensor]]:
+    towers, objective = Towers(), new_objective(name)
+    for encoder in towers.encoders.values():
+        encoder.register_buffer("count", torch.zeros(2))  # DDP sends buffers around in a forward pass
+    encode, modules = ENGINES[engine](towers, group)
+    answers = []
+    for step in range(STEPS):
+        pieces = in_pieces(batches[step][rank], PIECES[step][rank])
+        out = cached_backward(objective, encode, pieces, group=group, modules=modules)
+        answers.append({"total": out.total, **take_step(towers, objective, group, averaged=True)})
+    return answers
+
+
+def one_process(name: str, wholes: list[Batch], presents: list[Batch] | None = None) -> list[dict[str, Tensor]]:
+    towers, objective = Towers(), new_objective(name)
+    answers = []
+    for step, batch in enumerate(wholes):
+        total = objective(towers(batch), present=None if presents is None else presents[step], group=None).total
+        total.backward()
+        answers.append({"total": total.detach(), **take_step(towers, objective, None, averaged=True)})
+    return answers
+
+
+def assert_same_steps(parts: list[list[dict[str, Tensor]]], expected: list[dict[str, Tensor]]) -> None:
+    for part in parts:
+        for found, known in zip(part, expected, strict=True):
+            assert found.keys() == known.keys()
+            for name, value in found.items():
+                assert_close(value, known[name], 1e-12)
+
+
+def draw_steps() -> tuple[list[Batch], list[list[Batch]]]:
+    """The whole batch of every step, and what each process has of it."""
+    wholes = [draw_batch(31 + step, 3, sum(sizes), 5) for step, sizes in enumerate(SIZES)]
+    shares: Any = [cut(whole, sizes) for whole, sizes in zip(wholes, SIZES, strict=True)]
+    return wholes, shares
+
+
+engines = pytest.mark.parametrize("engine", ENGINES)
+
+
+@engines
+@pytest.mark.parametrize("name", ["infonce", "unialign"])
+def test_cache_with_different_numbers_of_pieces(pool: Pool, name: str, engine: str) -> None:
+    wholes, shares = draw_steps()
+    assert_same_steps(pool.run(with_cache, engine, name, shares, processes=2), one_process(name, wholes))
+
+
+def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
+    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 pieces."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    towers, objective = Towers(), new_objective("unialign")
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    for encoder in towers.encoders.values():
+        fully_shard(encoder, mesh=mesh)
+    pieces = in_pieces(batches[rank], 1)
+    out = cached_backward(objective, towers, pieces, modules=towers.encoders.values())
+    return [{"total": out.total, **take_step(towers, objective, dist.group.WORLD, averaged=True)}]
+
+
+def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
+    whole = draw_batch(37, 3, 6, 5)
+    assert_same_steps(pool.run(on_a_mesh, cut(whole, (3, 1, 0, 2))), one_process("unialign", [whole]))
+
+
+def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
+    """Whether random numbers go on as if each piece had been encoded once."""
+    towers = Towers()
+    encode, modules = shard_each(towers, group)
+
+    def with_dropout(features: Batch) -> Batch:
+        return encode({name: nn.functional.dropout(x, 0.5) for name, x in features.items()})
+
+    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    torch.manual_seed(3)
+    for piece in pieces:
+        for x in piece.values():
+            nn.functional.dropout(x, 0.5)
+    expected = torch.get_rng_state()
+    torch.manual_seed(3)
+    cached_backward(create("align_uniform", anchor="m0"), with_dropout, pieces, group=group, modules=modules)
+    return torch.equal(torch.get_rng_state(), expected)
+
+
+def test_turns_that_fill_up_draw_no_random_numbers(pool: Pool) -> None:
+    """Under FSDP2 the process with one piece encodes it three times."""
+    _, shares = draw_steps()
+    assert pool.run(random_numbers, shares[0], processes=2) == [True, True]
+
+
+def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, int]:
+    """How often a step with the cache sums gradients over the processes."""
+    towers = Towers()
+    encode, modules = ENGINES[engine](towers, group)
+    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        cached_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+    names = [event.name for event in seen.events() or ()]
+    return {kind: names.count(f"c10d::{kind}") for kind in ("allreduce_", "_reduce_scatter_base_")}
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
+)
+def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
+    """Three pieces and one: a sum with every piece would be nine, and hang where the processes differ."""
+    _, shares = draw_steps()
+    for counted in pool.run(reductions, engine, shares[0], processes=2):
+        assert counted.pop(kind) == times
+        assert set(counted.values()) == {0}
+
+
+# A process lacks a modality.
+
+# Process and modality that it lacks in each step: m2 is nowhere in the last one, the anchor missing in the second.
+LACKING = [(1, "m1"), (0, "m0"), (1, "m2")]
+
+
+def without_a_modality(
+    rank: int, group: Any, engine: str, way: str, cache: str, batches: list[list[Batch]]
+) -> list[dict[str, Tensor]]:
+    towers, objective = Towers(), new_objective("unialign")
+    encode, modules = ENGINES[engine](towers, group)
+
+    def encode_present(features: Batch, present: Batch) -> Batch:
+        """As an encoder goes over the rows that are there only: over none, where none are."""
+        rows = {name: present[name].nonzero()[:, 0] for name in features}
+        z_ND = encode({name: x[rows[name]] for name, x in features.items()})
+        return {
+            name: torch.zeros(len(x), 6, dtype=x.dtype).index_put((rows[name],), z_ND[name])
+            for name, x in features.items()
+        }
+
+    def encode_piece(piece: tuple[Batch, Batch]) -> Batch:
+        return encode_present(*piece) if way == "present rows" else encode(piece[0])
+
+    answers = []
+    for step, (lacking, absent) in enumerate(LACKING):
+        features = dict(batches[step][rank])
+        rows = SIZES[step][rank]
+        present = {name: torch.full((rows,), (rank, name) != (lacking, absent)) for name in features}
+        if way == "left out" and rank == lacking:
+            del features[absent], present[absent]
+        if cache == "none":
+            total = objective(encode_piece((features, present)), present=present, group=group).total
+            total.backward()
+        else:
+            size = PIECES[step][rank]
+            total = cached_backward(
+                objective,
+                encode_piece,
+                list(zip(in_pieces(features, size), in_pieces(present, size), strict=True)),
+                present=present,
+                group=group,
+                modules=modules,
+            ).total
+        answers.append({"total": total.detach(), **take_step(towers, objective, group, averaged=True)})
+    return answers
+
+
+@pytest.mark.parametrize("cache", ["none", "cached"])
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    [("ddp-some", "left out")] + [(engine, way) for engine in ENGINES for way in ("placeholders", "present rows")],
+)
+def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: str) -> None:
+    """Every engine, where encoders run on placeholders or on no rows; only one DDP around all may leave one out."""
+    wholes, shares = draw_steps()
+    presents = []
+    for whole, sizes, (lacking, absent) in zip(wholes, SIZES, LACKING, strict=True):
+        owner = torch.arange(2).repeat_interleave(torch.tensor(sizes))
+        presents.append({name: (owner != lacking) | torch.tensor(name != absent) for name in whole})
+    parts = pool.run(without_a_modality, engine, way, cache, shares, processes=2)
+    assert_same_steps(parts, one_process("unialign", wholes, presents))
+
+
+# Refusals: on every process, since one alone would leave the others waiting.
+
+
+def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batch]) -> tuple[str, str]:
+    towers = Towers()
+    encode, modules = ENGINES[engine](towers, group)
+    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    if rank == 1 and trouble == "no piece":
+        pieces = []
+    if rank == 1 and trouble == "no rows":
+        pieces = [{}]
+    if rank == 1 and trouble == "other modules":
+        modules = modules[1:]
+    if rank == 1 and trouble == "left out":
+        pieces = [{name: x for name, x in piece.items() if name != "m1"} for piece in pieces]
+    if rank == 1 and trouble == "failure":
+        pieces[-1]["m2"] = pieces[-1]["m2"][:, :3]
+    try:
+        cached_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "nothing", ""
+
+
+@pytest.mark.parametrize(
+    ("engine", "trouble", "says"),
+    [
+        ("ddp-all", "no piece", "process 1 has no piece, so its modules would never meet those of the others"),
+        ("fsdp-each", "no piece", "process 1 has no piece, so its modules would never meet those of the others"),
+        ("ddp-each", "other modules", "process 1 gave 2 modules and process 0 gave 3: give the same `modules`"),
+        ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
+    ],
+)
+def test_what_would_hang_is_refused_everywhere(pool: Pool, engine: str, trouble: str, says: str) -> None:
+    _, shares = draw_steps()
+    for kind, message in pool.run(refusal, engine, trouble, shares[0], processes=2):
+        assert kind == "ConfigError"
+        assert says in message
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "says"),
+    [("no rows", "ConfigError", "encode gave no embeddings at all"), ("failure", "RuntimeError", "shapes cannot be")],
+)
+def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: str, says: str) -> None:
+    _, shares = draw_steps()
+    told, own = pool.run(refusal, "ddp-all", trouble, shares[0], processes=2)
+    assert own[0] == kind
+    assert says in own[1]
+    assert told == ("ProcessError", "process 1 failed while it encoded its batch; its own error says why")
