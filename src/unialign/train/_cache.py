@@ -72,11 +72,12 @@ def cached_backward(
         group: the processes whose rows make one batch, as the objective takes it.
         modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
             order on every process. They average their gradients once, with the last piece, for two short exchanges
-            more. Each process needs a piece, one of zero rows if it has none, and calls all of them: the encoder of a
-            modality that it lacks with zero rows (`x[:0]`), unless one DDP module with `find_unused_parameters=True`
-            holds all encoders. Under FSDP2 a process encodes its last piece again, with gradient zero, until it has
-            done so as often as the others, and keeps whole gradients of the modules until the last piece. An FSDP2
-            module left out averages with every piece instead; processes must then have equally many.
+            more. Each process needs a piece, one of zero rows (`x[:0]`) if it has none, and calls all of them: the
+            encoder of a modality that it lacks on placeholders that `present` marks as absent, unless one DDP module
+            with `find_unused_parameters=True` holds all encoders. Under FSDP2 a process encodes its last piece again,
+            with gradient zero, until it has done so as often as the others, and keeps whole gradients of the modules
+            until the last piece. An FSDP2 module left out of `modules` averages with every piece instead; processes
+            must then have equally many.
         weight: factor on the gradient, for loops that add up several batches.
         look: called with the objective, the whole batch and its live terms before the backward pass.
 
@@ -84,8 +85,9 @@ def cached_backward(
         The loss of the whole batch, detached: its backward pass is done, and gradients are added to `.grad`.
 
     Raises:
-        ConfigError: no piece on a process alone, or under `modules`; other modules than those; one that some processes
-            call and others do not (on every process); embeddings without gradient.
+        ConfigError: no piece on a process alone; modules of another kind; embeddings without gradient. On every
+            process: one has no piece under `modules`, other `modules`, or does not call one that others call.
+        ProcessError: on the others, where one fails in the first pass under DDP.
         ShapeError: pieces with different modalities or widths; the second pass of a piece has another shape.
         NonFiniteError: as the objective, with the row in the whole batch.
     """
