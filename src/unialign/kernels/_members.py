@@ -58,12 +58,12 @@ class Members:
         return self.codes_N[:, None] == self.codes_N
 
     def gather(self, own_R: Tensor) -> Tensor:
-        """(N,) values of all members from those of this process's own, without gradient."""
+        """(N, ...) values of all members from the (R, ...) of this process's own, without gradient."""
         if self.shard is None or self.places_R is None:
             return own_R
         # By position in the batch, in which processes follow each other.
         position_R = self.places_R if self.index_N is None else self.index_N[self.places_R]
-        local = own_R.new_zeros(self.shard.stop - self.shard.start)
+        local = own_R.new_zeros(self.shard.stop - self.shard.start, *own_R.shape[1:])
         local[position_R - self.shard.start] = own_R
         return self.take(self.shard.gather_rows(local))
 

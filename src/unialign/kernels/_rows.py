@@ -1,8 +1,9 @@
-"""Row by row: the two sums over all columns that uniformity and InfoNCE are made of, as tiles of torch operations.
+"""Row by row: the sums over all columns that uniformity and InfoNCE are made of, as tiles of torch operations.
 
 With s_ik = scale <x_i, y_k> over the columns k that row i may see:
 
     log_sums   r_i = log sum_k exp(s_ik)
+    means      m_i = sum_k exp(s_ik - r_i) s_ik, the slope of r_i by log scale
     pull       p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
 
 Row i's own column is `places_R[i]`; it is seen only if `own` is "kept". Columns with the row's code are never seen, but
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from unialign.kernels._tiles import row_tiles
 
-__all__ = ["Own", "Table", "log_sums", "pull"]
+__all__ = ["Own", "Table", "log_sums", "log_sums_and_means", "pull"]
 
 Own = Literal["kept", "left_out"]
 
@@ -54,20 +55,27 @@ def log_sums(table: Table, *, compiled: bool = False) -> Tensor:
     return torch.cat(parts) if parts else _wide(table.x_RD).new_zeros(0)
 
 
-def pull(
-    table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(R, D) p, and (R,) sum_k W_ik s_ik with W the bracket of the formula: the slope by log scale."""
+def log_sums_and_means(table: Table, *, compiled: bool = False) -> tuple[Tensor, Tensor]:
+    """(R,) r and m; m is 0 in a row that sees nothing."""
+    sums = _compiled(_sums_and_means_of_tile) if compiled else _sums_and_means_of_tile
+    r_R = _wide(table.x_RD).new_empty(len(table.x_RD))
+    m_R = torch.empty_like(r_R)
+    for tile in row_tiles(len(table.x_RD), len(table.y_ND)):
+        r_R[tile], m_R[tile] = sums(_logits(table, tile), *_hidden(table, tile))
+    return r_R, m_R
+
+
+def pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False) -> Tensor:
+    """(R, D) p."""
     weigh = _compiled(_weights_of_tile) if compiled else _weights_of_tile
     # exp(s - inf) = 0: what sees nothing, or is seen by nobody, has no part.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
     y_ND = _wide(table.y_ND)
     p_RD = y_ND.new_empty(len(table.x_RD), y_ND.shape[1])
-    slope_R = y_ND.new_empty(len(table.x_RD))
     for tile in row_tiles(len(table.x_RD), len(table.y_ND)):
-        weight_tN, slope_R[tile] = weigh(_logits(table, tile), *_hidden(table, tile), r_R[tile], g_R[tile], c_N, h_N)
+        weight_tN = weigh(_logits(table, tile), *_hidden(table, tile), r_R[tile], g_R[tile], c_N, h_N)
         torch.mm(weight_tN, y_ND, out=p_RD[tile])
-    return p_RD.mul_(table.scale), slope_R
+    return p_RD.mul_(table.scale)
 
 
 def _logits(table: Table, tile: slice) -> Tensor:
@@ -93,6 +101,16 @@ def _log_sums_of_tile(
     return torch.logsumexp(_mask(s_tN, places_t, codes_t, codes_N, own_kept), 1)
 
 
+def _sums_and_means_of_tile(
+    s_tN: Tensor, places_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, own_kept: bool
+) -> tuple[Tensor, Tensor]:
+    masked_tN = _mask(s_tN, places_t, codes_t, codes_N, own_kept)
+    r_t = torch.logsumexp(masked_tN, 1)
+    share_tN = torch.exp(masked_tN - torch.where(r_t == -torch.inf, torch.inf, r_t)[:, None])
+    # A hidden logit is finite here, and its share 0.
+    return r_t, (share_tN * s_tN).sum(1)
+
+
 def _weights_of_tile(
     s_tN: Tensor,
     places_t: Tensor,
@@ -103,11 +121,9 @@ def _weights_of_tile(
     g_t: Tensor,
     c_N: Tensor,
     h_N: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     masked_tN = _mask(s_tN, places_t, codes_t, codes_N, own_kept)
-    weight_tN = g_t[:, None] * torch.exp(masked_tN - r_t[:, None]) + h_N * torch.exp(masked_tN - c_N)
-    # A hidden logit is finite here, and its weight 0.
-    return weight_tN, (weight_tN * s_tN).sum(1)
+    return g_t[:, None] * torch.exp(masked_tN - r_t[:, None]) + h_N * torch.exp(masked_tN - c_N)
 
 
 _cache: dict[Callable[..., Any], Callable[..., Any]] = {}

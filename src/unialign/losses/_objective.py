@@ -57,7 +57,8 @@ class Objective(nn.Module, ABC):
         Where torch.distributed runs with more than one process, the batch is that of all of them, process by process,
         and every process gets the same total and terms: those of one process that holds the whole batch. Processes may
         have different numbers of rows, none, or lack a modality. All must call the loss; gradients are such that their
-        mean over the processes, which DDP and FSDP take, is the gradient of the whole batch.
+        mean over the processes, which DDP and FSDP take, is the gradient of the whole batch; that of the objective's
+        own parameters is so on every process.
 
         Args:
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
