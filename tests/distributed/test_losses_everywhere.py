@@ -31,7 +31,9 @@ from torch import Tensor, nn
 
 from unialign import errors
 from unialign.distributed._shard import Shard
+from unialign.kernels import pinned
 from unialign.losses import create, names
+from unialign.losses._call import call_text
 
 Batch = dict[str, Tensor]
 SIZES = {2: (5, 4), 3: (4, 0, 5), 4: (3, 0, 2, 4)}
@@ -321,6 +323,105 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
         assert part["total"].dtype == torch.float64
         assert list(part["terms"]) == list(whole["terms"])
         assert_close(part["total"], whole["total"], 1e-6)  # float32 rows of the first process
+
+
+def calling(
+    rank: int, group: Any, calls: list[tuple[str, dict[str, Any]]], modes: list[str], batches: list[Any]
+) -> tuple[str, str]:
+    """What comes of a call; modes: `grad`, `no_grad`, `frozen` (its numbers are not learnt), `reference`."""
+    name, options = calls[rank]
+    mode = modes[rank]
+    objective = create(name, **options)
+    if mode == "frozen":
+        objective.requires_grad_(False)
+    try:
+        with torch.set_grad_enabled(mode != "no_grad"), pinned("reference" if mode == "reference" else "auto"):
+            total = objective(batches[rank], group=group).total
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "nothing", "with gradients" if total.requires_grad else "without"
+
+
+INFONCE = ("infonce", {"anchor": "m0", "temperature_mode": "learnable"})
+WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperature": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("calls", "modes", "says"),
+    [
+        (
+            [INFONCE, ("unialign", {"anchor": "m0"}), INFONCE],
+            ["grad"] * 3,
+            "processes 0, 2 of 3 call infonce; process 1 of 3 calls unialign.",
+        ),
+        (
+            [INFONCE, INFONCE, WARMER],
+            ["grad"] * 3,
+            "processes 0, 1 of 3 call infonce(temperature=0.07); process 2 of 3 calls infonce(temperature=0.2).",
+        ),
+        (
+            [INFONCE] * 3,
+            ["grad", "grad", "no_grad"],
+            "processes 0, 1 of 3 call infonce with gradients; "
+            "process 2 of 3 calls infonce without gradients (torch.no_grad).",
+        ),
+        (
+            [INFONCE] * 3,
+            ["grad", "frozen", "grad"],
+            "processes 0, 2 of 3 call infonce learning temperature.shift; "
+            "process 1 of 3 calls infonce learning no number of its own.",
+        ),
+        (
+            [INFONCE] * 3,
+            ["reference", "grad", "grad"],
+            "process 0 of 3 calls infonce by 'reference' kernels; processes 1, 2 of 3 call infonce by 'auto' kernels.",
+        ),
+    ],
+    ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
+)
+def test_different_calls_never_meet(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
+    """An evaluation on one process met the training step of another: a loss of neither, or exchanges that hang.
+
+    The last process has no rows: it is asked as well.
+    """
+    batch = draw_batch(1, 3, 6, 6)
+    batches = [*cut(batch, (4, 2)), {name: z[:0] for name, z in batch.items()}]
+    for kind, message in pool.run(calling, calls, modes, batches, processes=3):
+        assert kind == "ConfigError"
+        assert says in message
+    # What follows finds the processes in step.
+    assert {kind for kind, _ in pool.run(calling, [INFONCE] * 3, ["grad"] * 3, batches, processes=3)} == {"nothing"}
+
+
+@pytest.mark.parametrize("nothing", ["no rows", "no modality"])
+@pytest.mark.parametrize("mode", ["grad", "no_grad"])
+def test_process_without_rows_makes_the_call_of_the_others(pool: Pool, nothing: str, mode: str) -> None:
+    batch = draw_batch(1, 3, 6, 6)
+    empty = {} if nothing == "no modality" else {name: z[:0] for name, z in batch.items()}
+    told = pool.run(calling, [INFONCE] * 2, [mode] * 2, [batch, empty], processes=2)
+    assert told == [("nothing", "with gradients" if mode == "grad" else "without")] * 2
+
+
+def drawing(rank: int, group: Any, batch: Batch) -> str:
+    objective = create("symile").train()
+    objective(batch, group=group)
+    if rank == 1:
+        objective.eval()
+    with pytest.raises(errors.ConfigError) as refusal:
+        objective(batch, group=group)
+    return str(refusal.value)
+
+
+def test_different_draws_never_meet(pool: Pool) -> None:
+    """Symile in eval mode on one process compares with other negatives than the others in training."""
+    for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
+        assert "process 0 of 2 calls symile at its draw 1; process 1 of 2 calls symile at its draw 0" in said
+
+
+def test_settings_that_json_does_not_know_are_told_by_their_type() -> None:
+    """The address of an object differs between processes, whose calls are the same."""
+    text = call_text("own", {"kernel": object()}, gradients=True, learnt=[], draw=0)
+    assert text == call_text("own", {"kernel": object()}, gradients=True, learnt=[], draw=0)
 
 
 def test_process_alone_ignores_the_others(pool: Pool) -> None:

@@ -6,7 +6,6 @@ any. Two more make an error known to all, or tell which modalities there are whe
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width, `P` processes.
 """
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from unialign.distributed._failures import naming_failures
 from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError, ProcessError, ShapeError, UniAlignError
+from unialign.losses._call import checksum, different_calls
 
 __all__ = ["batch_everywhere", "processes_of"]
 
@@ -35,6 +35,7 @@ class _Header(NamedTuple):
     absences: int  # 1 where rows may be absent
     double: int
     device: int  # a checksum of the device's type
+    call: int  # a checksum of `call_text`
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,28 @@ def batch_everywhere(
     present: Mapping[str, Tensor] | None,
     ids: Tensor | None,
     group: Any,
+    call: str,
 ) -> Batch:
     """The batch of all processes of a group, their rows one after the other.
 
     Modalities are those of all processes: in the order of the first process that has the most, then as they come. Rows
     of a process that lacks one are absent from it. A process may have no rows, or no modality at all.
 
+    Args:
+        call: what is called with the batch, as `call_text` says it.
+
     Raises:
         UniAlignError: on every process, if one of them refuses its batch or two do not fit together.
+        ConfigError: on every process, if two of them call something different.
     """
     rank = dist.get_rank(group)
     devices = _devices(group)
-    own = _own_batch(embeddings, present, ids, devices)
+    own = _own_batch(embeddings, present, ids, devices, checksum(call))
     headers = _exchange_headers(own.header, group, devices)
     if any(header.refused for header in headers):
         _raise_everywhere(own, group)
+    if len({header.call for header in headers}) > 1:
+        raise ConfigError(different_calls(_exchange_objects(call, group)))
     _check_fit(headers)
     names = _all_names(own, headers, group)
     if len(names) < 2:
@@ -120,9 +128,10 @@ def _own_batch(
     present: Mapping[str, Tensor] | None,
     ids: Tensor | None,
     devices: tuple[str, ...],
+    call: int,
 ) -> _Own:
     if isinstance(embeddings, Mapping) and not embeddings and not present:
-        return _Own(None, None, _Header(0, 0, 0, _checksum(()), 0, 0, 0, 0))
+        return _Own(None, None, _Header(0, 0, 0, checksum(), 0, 0, 0, 0, call))
     try:
         batch = make_batch(embeddings, present=present, ids=ids, minimum=1)
         device = batch.z_MBD.device.type
@@ -133,17 +142,18 @@ def _own_batch(
             )
     except Exception as error:
         # Whatever went wrong here, the others wait: they are told first.
-        return _Own(None, error, _Header(1, 0, 0, 0, 0, 0, 0, 0))
+        return _Own(None, error, _Header(1, 0, 0, 0, 0, 0, 0, 0, call))
     _, rows, width = batch.z_MBD.shape
     header = _Header(
         0,
         rows,
         width,
-        _checksum(batch.names),
+        checksum(*batch.names),
         int(batch.ids_B is not None),
         int(bool(present)),
         int(batch.z_MBD.dtype == torch.float64),
-        _checksum((device,)),
+        checksum(device),
+        call,
     )
     return _Own(batch, None, header)
 
@@ -212,10 +222,6 @@ def _listed(ranks: Iterable[int]) -> str:
     return ", ".join(str(rank) for rank in ranks)
 
 
-def _checksum(words: tuple[str, ...]) -> int:
-    return zlib.crc32("\0".join(words).encode("utf-8", "surrogatepass"))
-
-
 def _same_names(headers: list[_Header]) -> bool:
     return len({(header.names, header.width > 0) for header in headers}) == 1
 
@@ -234,7 +240,7 @@ def _own_rows(own: _Own, names: tuple[str, ...], headers: list[_Header], devices
     width = max(header.width for header in headers)
     dtype = torch.float64 if any(header.double for header in headers) else torch.float32
     if own.batch is None:
-        cpu = _checksum(("cpu",)) in {header.device for header in headers if header.width > 0}
+        cpu = checksum("cpu") in {header.device for header in headers if header.width > 0}
         device = torch.device("cpu") if cpu else _accelerator(devices)
         # A leaf, so that `backward` runs on this process as on the others.
         return torch.zeros(len(names), 0, width, dtype=dtype, device=device, requires_grad=True)

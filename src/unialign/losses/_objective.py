@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.embeddings import Batch, make_batch
+from unialign.losses._call import call_text
 from unialign.losses._everywhere import batch_everywhere, processes_of
 
 __all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
@@ -70,7 +71,8 @@ class Objective(nn.Module, ABC):
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is not there.
-                If one process refuses its batch, every process raises an error that names it.
+                If one process refuses its batch, every process raises an error that names it; so they do where two
+                processes call different objectives or settings, or one under `torch.no_grad` and the other not.
             ProcessError: another process ended or did not come within the group's time-out.
         """
         batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
@@ -94,12 +96,25 @@ class Objective(nn.Module, ABC):
             if shared is None:
                 batch = make_batch(embeddings, present=present, ids=ids)
             else:
-                batch = batch_everywhere(embeddings, present=present, ids=ids, group=shared)
+                batch = batch_everywhere(embeddings, present=present, ids=ids, group=shared, call=self._call())
             return batch, self.terms(batch)
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, Term]:
         """The live terms of a validated batch; terms without any row or pair are left out."""
+
+    def draw_number(self) -> int:
+        """Which random draw the next call makes; 0 for an objective that draws nothing."""
+        return 0
+
+    def _call(self) -> str:
+        return call_text(
+            self.name,
+            self.settings(),
+            gradients=torch.is_grad_enabled(),
+            learnt=list(self.named_parameters()),
+            draw=self.draw_number(),
+        )
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -77,10 +77,12 @@ class Symile(Objective):
             for name, value in zip(batch.names, values, strict=True)
         }
 
+    def draw_number(self) -> int:
+        return int(self.draw) if self.training and self.negatives == "sampled" else 0
+
     def _sampled(self, z_MND: Tensor, ids_N: Tensor | None) -> list[Tensor]:
         modalities, items, _ = z_MND.shape
-        draw = int(self.draw) if self.training else 0
-        rows_MMN = draw_permutations(modalities, items, seed=self.seed, draw=draw).to(z_MND.device)
+        rows_MMN = draw_permutations(modalities, items, seed=self.seed, draw=self.draw_number()).to(z_MND.device)
         values = sampled_contrasts(z_MND, rows_MMN=rows_MMN, temperature=self.temperature(), ids_N=ids_N)
         if self.training and torch.is_grad_enabled():
             self.draw += 1
