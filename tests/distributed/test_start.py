@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,8 +98,12 @@ def test_bad_options(options: Any) -> None:
         pass
 
 
-def run_job(rank: int, processes: int, port: int, folder: str, what: str) -> None:
-    """One process of a job that takes steps until it is told to fail."""
+def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
+    """One process of a job that takes steps until it is told to fail.
+
+    started: `here`: by `distributed.start` · `before`: the group runs already, and MASTER_ADDR is set · `by file`: it
+    runs already, and nothing says where process 0 is.
+    """
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(processes),
@@ -111,8 +117,17 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str) -> Non
     from unialign.losses import create
 
     torch.set_num_threads(1)
+    if started == "before":
+        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
+    if started == "by file":
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            del os.environ[name]
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes, timeout=timedelta(seconds=60)
+        )
     objective = create("unialign", anchor="a")
-    with distributed.start(backend="gloo", timeout=60):
+    with distributed.start(backend="gloo", timeout=60) as place, distributed.start():
+        assert (place.rank, place.processes) == (rank, processes)
         for step in range(5 if what == "nothing" else 10**6):
             batch = {name: torch.randn(4, 8, requires_grad=True) for name in ("a", "b")}
             if rank == 1 and step == 3:
@@ -127,13 +142,22 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str) -> Non
             if rank == 2 and step == 3 and what not in ("nothing", "refuse"):
                 time.sleep(1000)  # not in a collective: only the watch can end it
             objective(batch).total.backward()
+    if started != "here":
+        for _ in range(2):  # the group is as it was, and may be watched again
+            with distributed.start():
+                objective(batch).total.backward()
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
-def ended(folder: Path, what: str, processes: int = 3) -> tuple[list[int | None], list[str]]:
+def ended(folder: Path, what: str, processes: int = 3, started: str = "here") -> tuple[list[int | None], list[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    job = [context().Process(target=run_job, args=(r, processes, port, str(folder), what)) for r in range(processes)]
+    job = [
+        context().Process(target=run_job, args=(r, processes, port, str(folder), what, started))
+        for r in range(processes)
+    ]
     for process in job:
         process.start()
     for process in job:
@@ -144,10 +168,12 @@ def ended(folder: Path, what: str, processes: int = 3) -> tuple[list[int | None]
     return codes, [(folder / f"{rank}.err").read_text() for rank in range(processes)]
 
 
-def test_job_that_ends_well(tmp_path: Path) -> None:
-    codes, said = ended(tmp_path, "nothing")
+@pytest.mark.parametrize("started", ["here", "before", "by file"])
+def test_job_that_ends_well(tmp_path: Path, started: str) -> None:
+    codes, said = ended(tmp_path, "nothing", started=started)
     assert codes == [0, 0, 0], said
     assert "unialign:" not in "".join(said)
+    assert "not watched over" not in "".join(said)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +194,50 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
     for rank in {0, 1, 2} - {failed}:
         assert codes[rank] == 1, said
         assert says.replace("HOST", socket.gethostname()) in said[rank]
+
+
+@pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
+def test_killed_process_of_a_group_that_ran_already_is_named(tmp_path: Path, started: str, what: str) -> None:
+    """A script that had called `init_process_group` itself was not watched: its sleeping process slept on."""
+    codes, said = ended(tmp_path, what, started=started)
+    killed = 0 if what == "kill 0" else 1
+    names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
+    assert codes == [-signal.SIGKILL if rank == killed else 1 for rank in range(3)], said
+    for rank in {0, 1, 2} - {killed}:
+        assert names[killed] in said[rank]
+
+
+def test_group_whose_processes_cannot_reach_process_0_runs_unwatched(tmp_path: Path) -> None:
+    """A job that ran before it came to `start` still runs."""
+    job = [context().Process(target=run_unreachable, args=(rank, str(tmp_path))) for rank in range(2)]
+    for process in job:
+        process.start()
+    for process in job:
+        process.join(35)
+    said = [(tmp_path / f"{rank}.err").read_text() for rank in range(2)]
+    assert [process.exitcode for process in job] == [0, 0], said
+    for text in said:
+        assert "not watched over (process 1 of 2 on" in text
+
+
+def run_unreachable(rank: int, folder: str) -> None:
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    os.dup2(os.open(f"{folder}/{rank}.err", os.O_CREAT | os.O_WRONLY), 2)
+    import torch
+
+    from unialign.distributed import _meet
+
+    _meet._PATIENCE = timedelta(seconds=2)
+    if rank == 1:
+        # As behind a firewall: nobody answers at this port.
+        _meet.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    with distributed.start(timeout=20) as place:
+        total = torch.ones(1)
+        torch.distributed.all_reduce(total)
+        assert (place.processes, total.item()) == (2, 2)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def test_refused_batch_keeps_its_class(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Start and end of a job of several processes."""
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Literal, get_args
 
@@ -11,9 +12,10 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from unialign._checks import check_choice, check_number
+from unialign.distributed._meet import known_addresses
 from unialign.distributed._surroundings import Place, read_place
-from unialign.distributed._watch import watching
-from unialign.errors import ConfigError
+from unialign.distributed._watch import Watch, being_watched, watching
+from unialign.errors import ConfigError, ProcessError
 
 __all__ = ["Transport", "start"]
 
@@ -26,7 +28,8 @@ def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Pl
 
     In the body every loss works on the batch of all processes. If a process fails or dies there, all others end within
     30 seconds with an error that names it and its host, whatever they are doing. Without a job, in a process that was
-    started alone, nothing happens. If torch.distributed runs already, its group is used and left as it is.
+    started alone, nothing happens. If torch.distributed runs already, its group is used and left as it is. It is
+    watched all the same if all its processes come here and reach process 0, at MASTER_ADDR or by the name of its host.
 
     Args:
         backend: `nccl` for tensors on CUDA, `gloo` for those on the CPU; `auto`: `nccl` where there is CUDA.
@@ -43,7 +46,9 @@ def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Pl
     check_choice("backend", backend, get_args(Transport))
     check_number("timeout", timeout, "a number of seconds from 1 to 1,000,000", lambda x: 1 <= x <= 1e6)
     if dist.is_available() and dist.is_initialized():
-        yield Place(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), "", 0)
+        watch = _watch_running_group(timeout)
+        with nullcontext() if watch is None else watching(watch):
+            yield Place(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), "", 0)
         return
     place = read_place(os.environ)
     if place is None:
@@ -53,13 +58,28 @@ def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Pl
     _join(chosen, place, timeout)
     failed = True
     try:
-        with watching(place.address):
+        with watching(Watch([place.address], timeout=timeout)):
             yield place
         failed = False
     finally:
         # NCCL waits for the others when it closes, and one of them is gone.
         if not failed or chosen == "gloo":
             dist.destroy_process_group()
+
+
+def _watch_running_group(timeout: float) -> Watch | None:
+    if dist.get_world_size() == 1 or being_watched():
+        return None
+    try:
+        return Watch(known_addresses(), timeout=timeout)
+    except ProcessError as error:
+        # The job runs without it as well as it did before it came here.
+        warnings.warn(
+            f"the processes of the running group are not watched over ({error}): if one fails, the others wait until "
+            f"the group's time-out. Set MASTER_ADDR to the address of process 0, on every process",
+            stacklevel=5,
+        )
+        return None
 
 
 def _choose(backend: Transport, place: Place) -> str:

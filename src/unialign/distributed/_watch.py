@@ -11,16 +11,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from unialign.distributed._meet import meet
 from unialign.errors import ProcessError
 
-__all__ = ["watching"]
+__all__ = ["Watch", "being_watched", "watching"]
 
 _BEAT = 1.0
 # Longer than any call that keeps Python's lock should take; with the rest it stays below half a minute.
@@ -29,17 +29,32 @@ _SILENCE = 15.0
 _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NOTHING = "-"
+_active: list["Watch"] = []
 _LOST = re.compile(r"gloo|nccl|connection|timed out|timeout|peer|socket|store", re.IGNORECASE)
 
 
+def being_watched() -> bool:
+    """Whether this process is in a job that is watched over already."""
+    return bool(_active)
+
+
 @contextmanager
-def watching(address: str) -> Iterator[None]:
+def watching(watch: "Watch") -> Iterator[None]:
     """Watch over the processes of the default group while the body runs.
 
     Raises:
         ProcessError: a collective failed here because another process did; the message names that one.
     """
-    watch = _Watch(address)
+    _active.append(watch)
+    try:
+        with _watched(watch):
+            yield
+    finally:
+        _active.remove(watch)
+
+
+@contextmanager
+def _watched(watch: "Watch") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -54,19 +69,23 @@ def watching(address: str) -> Iterator[None]:
         watch.leave()
 
 
-class _Watch:
-    def __init__(self, address: str) -> None:
+class Watch:
+    """One process's part in it, from the moment when all have met.
+
+    Args:
+        addresses: where process 0 can be reached; the first one that works is taken.
+        timeout: seconds to wait for a process that has not come yet.
+
+    Raises:
+        ProcessError: on every process, if they do not meet.
+    """
+
+    def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         self.failure: str | None = None
         self._left = threading.Event()
         self._told = threading.Event()
-        self._store = self._meet(address)
-        self._store.set(f"beat/{self.rank}", "0")
-        self._store.set(f"host/{self.rank}", socket.gethostname())
-        if self.rank == 0:
-            self._store.set("failure", _NOTHING)
-            self._store.set("suspect", _NOTHING)
-        dist.barrier()
+        self._store = meet(addresses, timeout=timeout, prepare=self._prepare)
         self._thread = threading.Thread(target=self._run, name="unialign-watch", daemon=True)
         self._thread.start()
 
@@ -102,15 +121,12 @@ class _Watch:
             self._wait_until_told()
             raise ProcessError(self.failure)
 
-    def _meet(self, address: str) -> TCPStore:
-        patience = timedelta(seconds=30)
-        port = [0]
-        store = None
+    def _prepare(self, store: TCPStore) -> None:
+        store.set(f"beat/{self.rank}", "0")
+        store.set(f"host/{self.rank}", socket.gethostname())
         if self.rank == 0:
-            store = TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=patience)
-            port = [store.port]
-        dist.broadcast_object_list(port, src=0)
-        return store or TCPStore(address, port[0], is_master=False, timeout=patience)
+            store.set("failure", _NOTHING)
+            store.set("suspect", _NOTHING)
 
     def _own_failure(self, error: BaseException) -> str:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:2000]
