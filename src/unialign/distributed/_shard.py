@@ -1,6 +1,6 @@
 """How the rows of one batch lie on several processes, and how they come together.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width.
+Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width, `P` processes.
 """
 
 from dataclasses import dataclass
@@ -68,6 +68,13 @@ class Shard:
             dist.all_gather(parts, sent, group=self.group)
         rows = torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, self.sizes, strict=True)], dim)
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
+
+    def gather_numbers(self, own_K: Tensor) -> Tensor:
+        """(P, K) of the (K,) numbers of each process, in one collective and without gradient."""
+        parts = [torch.empty_like(own_K) for _ in self.sizes]
+        with naming_failures(self.group):
+            dist.all_gather(parts, own_K.detach().contiguous(), group=self.group)
+        return torch.stack(parts)
 
     def sum(self, own: Tensor) -> Tensor:
         """The sum over the processes of a tensor that each has, without gradient."""

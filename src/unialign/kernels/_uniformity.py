@@ -1,11 +1,12 @@
 """Kernel sums of rows with themselves, which uniformity is made of: in symmetric tiles, each visited once.
 
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second one for the gradient
-    log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
+    log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient; on many
+                                                                         processes over rows of one's own
 
 J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
 cosine, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j: a tile above the diagonal serves both of
-its sides. Sums over tiles are float64; no number ever leaves float32's range, since logits that span more than `_SPAN`
+its sides. Sums over tiles are float64; no number ever leaves float32's range, since logits that span more than `SPAN`
 take a path of their own with running maxima.
 
 Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
@@ -13,25 +14,23 @@ Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unialign.kernels import _rowwise
 from unialign.kernels._backend import chosen, rowwise_backend
+from unialign.kernels._kernel_tiles import OwnTiles, SelfPairs, Tiles
 from unialign.kernels._members import Members
 from unialign.kernels._once import first_order_only
 from unialign.kernels._profile import Profile
 from unialign.kernels._rows import Own
-from unialign.kernels._tiles import SIDE, upper_triangle
+from unialign.kernels._tiles import SIDE
 
 __all__ = ["SelfPairs", "log_row_sums", "log_total"]
 
-SelfPairs = Literal["included", "excluded"]
-
-# exp of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, stays in float32's range (e^-87 to e^88).
-_SPAN = 80.0
 # How far above the shift an entry may lie before everything is scaled down to it.
 _SLACK = 40.0
 
@@ -64,7 +63,8 @@ def log_total(
     Args:
         weights_N: at least 0, without gradient; 1 if None.
     """
-    rowwise = rowwise_backend(z_ND, divided=members.shard is not None) is not None
+    # On tiles the gradient is made with the value, on one process and on many.
+    rowwise = rowwise_backend(z_ND, divided=False) is not None
     if chosen() == "reference" or (rowwise and profile.rate is not None):
         sums_N = log_row_sums(z_ND, profile=profile, members=members, side=side)
         if weights_N is not None:
@@ -77,7 +77,7 @@ def log_total(
 class _RowSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tensor:
-        tiles = _Tiles(z_ND, profile, members, self_pairs, side)
+        tiles = Tiles(z_ND, profile, members, self_pairs, side)
         sums_N = _sums(tiles) if tiles.narrow else _sums_of_any_span(tiles)
         ctx.save_for_backward(z_ND, sums_N)
         ctx.rest = profile, members, self_pairs, side
@@ -87,7 +87,7 @@ class _RowSums(torch.autograd.Function):
     def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
         z_ND, sums_N = ctx.saved_tensors
         with torch.no_grad():
-            tiles = _Tiles(z_ND, *ctx.rest)
+            tiles = Tiles(z_ND, *ctx.rest)
             # exp(s - inf) = 0: a row without others has no part, whatever gradient it is given.
             sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
             g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
@@ -104,79 +104,31 @@ class _Total(torch.autograd.Function):
     def forward(
         ctx: Any, z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int
     ) -> Tensor:
-        tiles = _Tiles(z_ND, profile, members, "excluded", side)
-        log_total, gradient_ND = _total(tiles, weights_N, with_gradient=ctx.needs_input_grad[0])
-        ctx.save_for_backward(z_ND, weights_N)
-        ctx.rest = profile, members, side
+        part = _part_of_total(z_ND, profile, members, weights_N, side, with_gradient=ctx.needs_input_grad[0])
+        log_total = part.log
+        if members.shard is not None:
+            own_1 = torch.tensor([part.log], dtype=torch.float64, device=z_ND.device)
+            log_total = float(torch.logsumexp(members.shard.gather_numbers(own_1), 0))
+        ctx.save_for_backward(z_ND)
+        ctx.rest = profile, members, weights_N, side
+        ctx.log_total = log_total
         # Handed over once, in place; whoever differentiates a second time waits for it to be made again.
-        ctx.gradient_ND = gradient_ND
+        ctx.gradient_ND = part.gradient(log_total)
         return z_ND.new_tensor(log_total)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z_ND, weights_N = ctx.saved_tensors
+        (z_ND,) = ctx.saved_tensors
         with torch.no_grad():
             gradient_ND, ctx.gradient_ND = ctx.gradient_ND, None
             if gradient_ND is None:
-                profile, members, side = ctx.rest
-                tiles = _Tiles(z_ND, profile, members, "excluded", side)
-                _, gradient_ND = _total(tiles, weights_N, with_gradient=True)
+                part = _part_of_total(z_ND, *ctx.rest, with_gradient=True)
+                gradient_ND = part.gradient(ctx.log_total)
             gradient_ND = gradient_ND.mul_(g)
         return first_order_only(gradient_ND, z_ND, g), None, None, None, None
 
 
-class _Tiles:
-    """Tiles on and above the diagonal, one at a time in one buffer."""
-
-    def __init__(self, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> None:
-        self.z_ND, self.profile, self.members = z_ND, profile, members
-        self.self_pairs, self.side = self_pairs, side
-        # A line's factor goes into one side of the product: no pass over the tile is spent on it.
-        self.rate = 1.0 if profile.rate is None else profile.rate
-        self.narrow = -profile.lowest <= _SPAN
-        # log kappa = logit - offset; for a line that spans little the logits need not be shifted at all.
-        self.offset = 0.0 if profile.rate is None else profile.rate
-        longest = min(side, len(z_ND))
-        self.buffer = z_ND.new_empty(longest * longest)
-        self.spare = z_ND.new_empty(longest * longest)
-
-    def logits(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
-        """Slices, logits (rate * cosine, or log kappa of a kernel that is no line), and the slope of the latter."""
-        scaled, scaled_ID = slice(0, 0), self.z_ND[:0]
-        for i, j in upper_triangle(len(self.z_ND), side=self.side):
-            if i != scaled:
-                scaled, scaled_ID = i, self.z_ND[i] * self.rate
-            logit_IJ = self.buffer[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
-            torch.mm(scaled_ID, self.z_ND[j].mT, out=logit_IJ)
-            slope_IJ = None
-            if self.profile.rate is None:
-                slope_IJ = torch.as_tensor(self.profile.slope(logit_IJ))
-                logit_IJ.copy_(self.profile.log(logit_IJ))
-            yield i, j, logit_IJ, slope_IJ
-
-    def hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Overwrite the pairs that do not count: a row with itself, and rows of one id, which stand side by side."""
-        if i == j and self.self_pairs == "excluded":
-            x_IJ.fill_diagonal_(value)
-        same_IJ = self.members.same_id(i, j)
-        if same_IJ is not None:
-            if i == j and self.self_pairs == "included":
-                same_IJ.fill_diagonal_(False)
-            x_IJ.masked_fill_(same_IJ, value)
-
-    def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
-        """a_i + a_j over a tile."""
-        out_IJ = self.spare[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
-        return torch.add(a_N[i, None], a_N[j], out=out_IJ)
-
-    def pull(self, gradient_ND: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
-        """Add sum_j W_ij z_j to the rows and, off the diagonal, sum_i W_ij z_i to the columns."""
-        gradient_ND[i].addmm_(weight_IJ, self.z_ND[j])
-        if i != j:
-            gradient_ND[j].addmm_(weight_IJ.mT, self.z_ND[i])
-
-
-def _sums(tiles: _Tiles) -> Tensor:
+def _sums(tiles: Tiles) -> Tensor:
     total_N = torch.zeros(len(tiles.z_ND), dtype=torch.float64, device=tiles.z_ND.device)
     for i, j, logit_IJ, _ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
@@ -187,7 +139,7 @@ def _sums(tiles: _Tiles) -> Tensor:
     return torch.log(total_N) - tiles.offset
 
 
-def _sums_of_any_span(tiles: _Tiles) -> Tensor:
+def _sums_of_any_span(tiles: Tiles) -> Tensor:
     highest_N = torch.full((len(tiles.z_ND),), -torch.inf, dtype=torch.float64, device=tiles.z_ND.device)
     total_N = torch.zeros_like(highest_N)
     for i, j, logit_IJ, _ in tiles.logits():
@@ -203,7 +155,7 @@ def _sums_of_any_span(tiles: _Tiles) -> Tensor:
     return torch.where(total_N > 0, highest_N + torch.log(total_N), -torch.inf) - tiles.offset
 
 
-def _narrow_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _narrow_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp an entry."""
     share_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -213,7 +165,7 @@ def _narrow_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tupl
         yield i, j, kernel_IJ if slope_IJ is None else kernel_IJ.mul_(slope_IJ)
 
 
-def _wide_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _wide_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """g_i p_ij + g_j p_ji by an exp for each: neither sum's inverse need be a number."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -223,9 +175,43 @@ def _wide_weights(tiles: _Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[
         yield i, j, weight_IJ if slope_IJ is None else weight_IJ.mul_(slope_IJ)
 
 
-def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> tuple[float, Tensor | None]:
-    """log of the total, and its gradient."""
-    gradient_ND = torch.zeros_like(tiles.z_ND) if with_gradient else None
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one process has of the total.
+
+    Attributes:
+        log: its logarithm; -inf where the process has no pair.
+        shift: factor of the gradient, as a logarithm.
+        rate: factor of the gradient.
+        pulled: sum_j W_ij z_j of the rows that it answers for, below the shift; None if nobody asked for it.
+    """
+
+    log: float
+    shift: float
+    rate: float
+    pulled: Tensor | None
+    members: Members
+
+    def gradient(self, log_total: float) -> Tensor | None:
+        """(N, D) of the log of the whole total; `pulled` is used up."""
+        if self.pulled is None:
+            return None
+        gradient = self.pulled.mul_(self.rate * math.exp(self.shift - log_total))
+        if self.members.places_R is None:
+            return gradient
+        gradient_ND = gradient.new_zeros(self.members.size, gradient.shape[1])
+        gradient_ND[self.members.places_R] = gradient
+        return gradient_ND
+
+
+def _part_of_total(
+    z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int, *, with_gradient: bool
+) -> _Part:
+    divided = members.places_R is not None
+    tiles = OwnTiles(z_ND, profile, members, side) if divided else Tiles(z_ND, profile, members, "excluded", side)
+    gradient = None
+    if with_gradient:
+        gradient = torch.zeros_like(tiles.x_RD if isinstance(tiles, OwnTiles) else z_ND)
     total, shift = 0.0, 0.0 if tiles.narrow else -math.inf
     weights_N = None if weights_N is None else weights_N.to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -235,8 +221,8 @@ def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> t
             if highest > shift + _SLACK:
                 smaller = math.exp(shift - highest)
                 total *= smaller
-                if gradient_ND is not None:
-                    gradient_ND.mul_(smaller)
+                if gradient is not None:
+                    gradient.mul_(smaller)
                 shift = highest
             if shift > -math.inf:
                 logit_IJ -= shift
@@ -244,17 +230,17 @@ def _total(tiles: _Tiles, weights_N: Tensor | None, *, with_gradient: bool) -> t
         tiles.hide(kernel_IJ, i, j, 0.0)
         if weights_N is not None:
             kernel_IJ.mul_(tiles.outer_sum(weights_N, i, j))
-        # Without weights w_i + w_j = 2, which off the diagonal stands for the tile's mirror image.
-        once = 1.0 if weights_N is None and i == j else 2.0 if weights_N is None else 0.5 if i == j else 1.0
+        # Of w_i + w_j a pair's half is its own, the other half that of its mirror image.
+        once = tiles.times(i, j) * (1.0 if weights_N is None else 0.5)
         # Rows first, in the tile's dtype: asked for float64, the sum would copy the tile.
         total += once * float(kernel_IJ.sum(1).double().sum())
-        if gradient_ND is not None:
+        if gradient is not None:
             if slope_IJ is not None:
                 kernel_IJ.mul_(slope_IJ)
-            tiles.pull(gradient_ND, i, j, kernel_IJ)
-    if gradient_ND is not None:
-        gradient_ND.mul_(tiles.rate * (2.0 if weights_N is None else 1.0) / total)
-    return math.log(total) + shift - tiles.offset, gradient_ND
+            tiles.pull(gradient, i, j, kernel_IJ)
+    shift -= tiles.offset
+    log = math.log(total) + shift if total > 0 else -math.inf
+    return _Part(log, shift, tiles.rate * (2.0 if weights_N is None else 1.0), gradient, members)
 
 
 def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs) -> Tensor:

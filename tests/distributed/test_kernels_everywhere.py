@@ -1,0 +1,117 @@
+"""Kernels that divide the table of pairs: every process has the value of the whole, and the gradient of its own rows.
+
+Tiles are small here, so that own rows, absent ones and equal ids lie across their borders.
+
+Legend: `N` members, `D` width.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from processes import Pool
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from unialign.distributed._shard import Shard
+from unialign.kernels._members import members
+from unialign.kernels._profile import Profile
+from unialign.kernels._uniformity import log_total
+from unialign.losses import create
+
+ITEMS, WIDTH = 13, 5
+SIZES = {2: (9, 4), 3: (4, 0, 9)}
+PROFILES = {
+    "clip": Profile("clip", 0.07),
+    "cold": Profile("clip", 0.005),
+    "hot": Profile("clip", 100.0),
+    "geodesic": Profile("geodesic", 0.5),
+    "cold geodesic": Profile("geodesic", 0.1),
+}
+IDS = {
+    "different": None,
+    "ids": torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13]),
+    # The last process has nobody to be compared with but rows of others.
+    "blocks": torch.tensor([0, 1, 2, 3, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
+}
+
+
+def unit(seed: int, items: int = ITEMS) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(items, WIDTH, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def presence(seed: int) -> Tensor:
+    return torch.rand(ITEMS, generator=torch.Generator().manual_seed(seed)) < 0.8
+
+
+def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: Any, per_row: int) -> None:
+    """A kernel on two and three processes against itself on one.
+
+    kernel(shard, *inputs, *arguments) -> value, of B rows each of the first `per_row` inputs; the rest are numbers.
+    """
+    value, *gradients = differentiated(0, None, kernel, inputs, None, *arguments)
+    for processes, sizes in SIZES.items():
+        parts = pool.run(differentiated, kernel, inputs, sizes, *arguments, processes=processes)
+        for rank, part in enumerate(parts):
+            own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+            torch.testing.assert_close(part[0], value, rtol=1e-12, atol=1e-12)
+            assert torch.equal(part[0], parts[0][0])
+            for place, (found, expected) in enumerate(zip(part[1:], gradients, strict=True)):
+                rows = own if place < per_row else ...
+                scale = float(expected.abs().max()) + 1e-3
+                torch.testing.assert_close(found[rows], expected[rows], rtol=0, atol=1e-12 * scale)
+
+
+def differentiated(
+    rank: int, group: Any, kernel: Any, inputs: list[Tensor], sizes: Any, *arguments: Any
+) -> list[Tensor]:
+    """Value and gradients, which a second backward pass gives once more."""
+    shard = None if sizes is None else Shard(sizes, rank, group)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    value = kernel(shard, *leaves, *arguments)
+    weighted = value @ torch.linspace(0.5, 2.0, len(value)).double() if value.dim() else value * 1.5
+    gradients = torch.autograd.grad(weighted, leaves, retain_graph=True)
+    for once, again in zip(gradients, torch.autograd.grad(weighted, leaves), strict=True):
+        assert torch.equal(once, again)
+    return [value.detach(), *gradients]
+
+
+def total_of(shard: Any, z_BD: Tensor, name: str, ids: str, weighted: bool, side: int) -> Tensor:
+    chosen = members(presence(3), IDS[ids], shard)
+    weights_N = torch.linspace(0.1, 1.0, chosen.size).double() if weighted else None
+    z_ND = chosen.take(z_BD)
+    return log_total(z_ND, profile=PROFILES[name], members=chosen, weights_N=weights_N, side=side)
+
+
+@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("ids", IDS)
+def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
+    for name in PROFILES:
+        for weighted in (False, True):
+            assert_divided(pool, total_of, [unit(1)], name, ids, weighted, side, per_row=1)
+
+
+def products(rank: int, group: Any, name: str, options: dict[str, Any], batches: list[Any]) -> int:
+    """How many multiplications a loss and its gradient take on this process."""
+    leaves = {modality: z.clone().requires_grad_() for modality, z in batches[rank].items()}
+    with FlopCounterMode(display=False) as counter:
+        create(name, **options)(leaves, group=group).total.backward()
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "most"),
+    [
+        # Per modality 2 products of N x N / 3 pairs, against 3 of N x N / 2 in symmetric tiles.
+        ("align_uniform", {"anchor": "m0"}, 0.45),
+    ],
+)
+def test_each_process_has_its_share_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    batch = {f"m{m}": torch.randn(600, 8, generator=generator) for m in range(2)}
+    whole = products(0, None, name, options, [batch])
+    pieces = [{name: z[rank * 200 : (rank + 1) * 200] for name, z in batch.items()} for rank in range(3)]
+    for part in pool.run(products, name, options, pieces, processes=3):
+        assert part <= most * whole
