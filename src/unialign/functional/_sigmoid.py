@@ -6,6 +6,7 @@ Shapes: `B` items, `N` of them have both modalities, `D` width.
 import torch
 from torch import Tensor
 
+from unialign.distributed._shard import Shard
 from unialign.kernels._members import members
 from unialign.kernels._softplus import softplus_total
 
@@ -20,6 +21,7 @@ def sigmoid_contrast(
     bias: Tensor | float,
     present_B: Tensor,
     ids_B: Tensor | None,
+    shard: Shard | None = None,
 ) -> Tensor:
     """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
@@ -33,7 +35,7 @@ def sigmoid_contrast(
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
-    chosen = members(present_B, ids_B)
+    chosen = members(present_B, ids_B, shard)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
     own = ((x_ND * y_ND).sum(-1) * scale + bias).sum()

@@ -77,6 +77,7 @@ class Sigmoid(Objective):
                     bias=bias,
                     present_B=present_B,
                     ids_B=batch.ids_B,
+                    shard=batch.shard,
                 )
         return mean_terms(values)
 
