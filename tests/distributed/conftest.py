@@ -9,7 +9,7 @@ import pytest
 for folder in ("losses", "train"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))
 
-from processes import Pool
+from processes import Pool  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from processes import context
 
 from unialign import distributed
@@ -266,3 +268,18 @@ def test_torchrun(tmp_path: Path) -> None:
     first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
     assert first == second
     assert first.startswith("2 ")
+
+
+def test_a_loss_in_a_job_that_nobody_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process would train on its own negatives, and nothing would look wrong."""
+    from unialign.losses import create
+
+    batch = {name: torch.eye(3, 4) for name in ("a", "b")}
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    objective = create("infonce")
+    with pytest.warns(UserWarning, match=r"torchrun started 2 processes.*distributed\.start\(\)"):
+        objective(batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective(batch, group=None)

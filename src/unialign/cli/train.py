@@ -2,6 +2,8 @@
 
 import dataclasses
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from unialign.cli._anchors import anchor_words, with_anchor
@@ -37,7 +39,8 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
     check_fit(store, train)
     if rank > 0:
         # Process 0 speaks, writes and measures; the others train with it.
-        fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
+        with _saying_where(options.out):
+            fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
         return 0
     claim_folder(options.out, "run")
     if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
@@ -49,7 +52,7 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
     over = f"{train.objective} over {', '.join(store.modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "
     say(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, {together}into {shown(options.out)}")
-    try:
+    with _saying_where(options.out):
         record = run_once(
             store,
             train,
@@ -59,10 +62,6 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
             device=options.device,
             progress="auto",
         )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; a checkpoint is in {shown(options.out)}, the same command continues from it"
-        ) from None
     for warning in record.warnings:
         say(f"health: {warning['message']}")
     entry = Entry(label=train.objective, train=train)
@@ -76,6 +75,16 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
     finish(options.out, config, store, record, command="train")
     say(f"Space: {shown(options.out / 'space')}")
     return 0
+
+
+@contextmanager
+def _saying_where(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; a checkpoint is in {shown(out)}, the same command continues from it"
+        ) from None
 
 
 def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:

@@ -19,9 +19,9 @@ def naming_failures(group: Any) -> Iterator[None]:
     except RuntimeError as error:
         own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"
         raise ProcessError(
-            f"{own} lost the others while it exchanged a batch ({_first_line(error)}). Either another process ended, "
-            f"and its own error says why, or it never came: every process must call the loss equally often. On one "
-            f"process alone, such as for an evaluation, call it with `group=None`"
+            f"{own} lost the others while it exchanged a batch: another process ended, and its own error says why, or "
+            f"it never came, since every process must call the loss equally often (on one process alone, such as for "
+            f"an evaluation, with `group=None`). The backend says: {_first_line(error)[:200]}"
         ) from error
 
 

@@ -6,6 +6,8 @@ any. Two more make an error known to all, or tell which modalities there are whe
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width, `P` processes.
 """
 
+import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -53,7 +55,10 @@ def processes_of(group: Any) -> Any:
     Args:
         group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
     """
-    if group is None or (isinstance(group, str) and group == "auto" and not _initialised()):
+    if group is None:
+        return None
+    if isinstance(group, str) and group == "auto" and not _initialised():
+        _warn_of_a_job_not_joined()
         return None
     if isinstance(group, str):
         if group != "auto":
@@ -112,6 +117,17 @@ def batch_everywhere(
             torch.zeros(shard.sizes[rank], dtype=torch.int64, device=z_MBD.device) if own_ids is None else own_ids
         )
     return Batch(names, z_MBD, present_MB, ids_B, shard)
+
+
+def _warn_of_a_job_not_joined() -> None:
+    # Tasks of SLURM may well be independent; torchrun's are not.
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        warnings.warn(
+            f"torchrun started {os.environ['WORLD_SIZE']} processes, but torch.distributed does not run: this loss "
+            f"sees the rows of its own process only. Put the training into `with unialign.distributed.start():`, or "
+            f"pass group=None if that is meant",
+            stacklevel=2,  # one place: said once
+        )
 
 
 def _initialised() -> bool:
