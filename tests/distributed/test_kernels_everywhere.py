@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unialign.distributed._shard import Shard
+from unialign.kernels._density import log_row_sums_between
 from unialign.kernels._members import members
 from unialign.kernels._profile import Profile
 from unialign.kernels._softplus import softplus_total
@@ -107,6 +108,26 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
         assert_divided(pool, softplus_of, [unit(1), unit(2), *numbers], ids, side, per_row=2)
 
 
+def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
+    """Sets of different sizes, in the order of their ids; a row that sees nobody counts as 0."""
+    chosen, others = (members(presence(seed), IDS[ids], shard) for seed in (3, 4))
+    codes = None
+    if IDS[ids] is not None:
+        codes = chosen.take(IDS[ids]), others.take(IDS[ids])
+    divided = None if shard is None else (chosen, others)
+    sums_N = log_row_sums_between(
+        chosen.take(x_BD), others.take(y_BD), profile=PROFILES[name], codes=codes, divided=divided, side=side
+    )
+    return torch.where(sums_N == -torch.inf, 0.0, sums_N)
+
+
+@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("ids", IDS)
+def test_sums_between_two_sets(pool: Pool, ids: str, side: int) -> None:
+    for name in PROFILES:
+        assert_divided(pool, sums_between, [unit(1), unit(2)], name, ids, side, per_row=2)
+
+
 class Multiplications(TorchDispatchMode):
     """Counts those of matrix products."""
 
@@ -134,10 +155,15 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # Per modality 2 products of N x N / 3 pairs, against 3 of N x N / 2 in symmetric tiles.
-        ("align_uniform", {"anchor": "m0"}, 0.45),
-        # 4 products of N x N / 3 pairs against 3 of N x N.
+        # A third of the pairs, with two products for each: symmetric tiles save a half of one, on one process alone.
+        ("align_uniform", {"anchor": "m0"}, 0.4),
+        # Pairs with others' rows are visited twice, once for either side: four products of a third against three.
         ("sigmoid", {}, 0.45),
+        # Three products of a third inside a modality, five between two, against three (of tiles halved) and four.
+        ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5}, 0.42),
+        ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
+        ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
+        ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
     ],
 )
 def test_each_process_has_its_share_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:

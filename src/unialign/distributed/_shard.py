@@ -4,6 +4,7 @@ Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width, `P
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -53,6 +54,12 @@ class Shard:
     def total(self) -> int:
         """B."""
         return sum(self.sizes)
+
+    def kept(self, present_B: Tensor) -> "Shard":
+        """How the rows that are present lie on the processes."""
+        stops = list(accumulate(self.sizes))
+        counts = [present_B[stop - size : stop].sum() for stop, size in zip(stops, self.sizes, strict=True)]
+        return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
         """The rows of every process along `dim`, (B, ...) of (n, ...), in one collective and without gradient."""

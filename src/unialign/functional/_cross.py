@@ -45,7 +45,7 @@ def cross_log_partition(
 
 
 def cross_log_potential(
-    x_BD: Tensor, y_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None
+    x_BD: Tensor, y_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None
 ) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |x_i - y_j|^2) of unit rows (CUAXU, Fahim et al. 2024), and whether it is defined.
 
@@ -54,11 +54,12 @@ def cross_log_potential(
     Args:
         present_B: items that have both modalities.
     """
-    chosen = members(present_B, ids_B)
+    chosen = members(present_B, ids_B, shard)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
     count = int(chosen.others(torch.float64, x_BD.device).sum())
     if count == 0:
         return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
     codes_N = torch.arange(chosen.size, device=x_BD.device) if chosen.codes_N is None else chosen.codes_N
-    sums_N = log_row_sums_between(x_ND, y_ND, profile=Profile("clip", 1 / (2 * t)), codes=(codes_N, codes_N))
+    profile, divided = Profile("clip", 1 / (2 * t)), None if shard is None else (chosen, chosen)
+    sums_N = log_row_sums_between(x_ND, y_ND, profile=profile, codes=(codes_N, codes_N), divided=divided)
     return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from unialign.kernels._density import log_row_sums_between
+from unialign.kernels._density import Divided, log_row_sums_between
 from unialign.kernels._members import Members
 from unialign.kernels._profile import Profile, log_kernel
 from unialign.kernels._tiles import row_tiles
@@ -28,7 +28,12 @@ def log_mean_exp(x: Tensor) -> Tensor:
 
 
 def log_densities(
-    at_ND: Tensor, rows_KD: Tensor, *, bandwidth: float, items: tuple[Tensor, Tensor] | None = None
+    at_ND: Tensor,
+    rows_KD: Tensor,
+    *,
+    bandwidth: float,
+    items: tuple[Tensor, Tensor] | None = None,
+    divided: Divided = None,
 ) -> Tensor:
     """(N,) log p(x), p(x) = mean_k exp(-|x - z_k|^2 / (2 tau^2)).
 
@@ -37,13 +42,14 @@ def log_densities(
         bandwidth: tau > 0.
         items: item numbers (N,) and (K,). If given, a point's own item is left out of its mean; each point must then
             have another item among the rows.
+        divided: how points and rows lie on the processes, if these share the work.
     """
     profile = Profile("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
-        everyone = Members(len(rows_KD), len(rows_KD))
+        everyone = Members(len(rows_KD), len(rows_KD)) if divided is None else divided[1]
         sums_N = log_row_sums(rows_KD, profile=profile, members=everyone, self_pairs="included")
     else:
-        sums_N = log_row_sums_between(at_ND, rows_KD, profile=profile, codes=items)
+        sums_N = log_row_sums_between(at_ND, rows_KD, profile=profile, codes=items, divided=divided)
     if items is None:
         return sums_N - math.log(len(rows_KD))
     distinct, which_K = torch.unique(items[1], return_inverse=True)

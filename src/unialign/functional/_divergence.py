@@ -13,25 +13,32 @@ from torch import Tensor
 
 from unialign.embeddings import Batch
 from unialign.functional._density import log_densities, log_mean_exp
+from unialign.kernels._density import Divided
+from unialign.kernels._members import Members, members
 
-__all__ = ["Estimator", "exact_sizes", "holder_of_rows", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
+__all__ = ["Estimator", "exact_sizes", "holder_of_rows", "lying_of", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
 
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 
-def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float) -> Tensor:
+def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, divided: Divided = None) -> Tensor:
     """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy, at least 0: the angle of two kernel mean embeddings.
 
     Args:
         x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
         bandwidth: tau > 0.
+        divided: how the rows of both lie on the processes, if these share the work.
     """
-    own_x = log_mean_exp(log_densities(x_ND, x_ND, bandwidth=bandwidth))
-    own_y = log_mean_exp(log_densities(y_ND, y_ND, bandwidth=bandwidth))
-    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth))
+    own_x, own_y = (
+        log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, divided=_with_itself(divided, place)))
+        for place, z_ND in enumerate((x_ND, y_ND))
+    )
+    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, divided=divided))
 
 
-def unit_mmd2(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False) -> Tensor:
+def unit_mmd2(
+    x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False, divided: Divided = None
+) -> Tensor:
     """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
 
     Args:
@@ -39,14 +46,17 @@ def unit_mmd2(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = 
         bandwidth: tau > 0.
         unbiased: leave the pairs of a row with itself out of K_xx and K_yy: 0 on average for equal distributions, and
             so below 0 at times.
+        divided: as in `unit_cauchy_schwarz`.
     """
 
-    def own(z_ND: Tensor) -> Tensor:
+    def own(z_ND: Tensor, place: int) -> Tensor:
         items = torch.arange(len(z_ND), device=z_ND.device)
         pair = (items, items) if unbiased else None
-        return log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair)).exp()
+        logp_N = log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair, divided=_with_itself(divided, place))
+        return log_mean_exp(logp_N).exp()
 
-    return own(x_ND) + own(y_ND) - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth)).exp()
+    cross = log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, divided=divided)).exp()
+    return own(x_ND, 0) + own(y_ND, 1) - 2 * cross
 
 
 def unit_holder(
@@ -71,11 +81,25 @@ def unit_holder(
         bandwidth=bandwidth,
         estimator=estimator,
         reference=None if centre is None else kept.index(centre),
+        lying=None if batch.shard is None else [lying_of(batch, m) for m in kept],
     )
 
 
+def lying_of(batch: Batch, m: int) -> Members:
+    """How the present rows of a modality lie on the processes."""
+    present_B = batch.present_MB[m]
+    shard = None if batch.shard is None else batch.shard.kept(present_B)
+    return members(present_B[present_B], None, shard)
+
+
 def holder_of_rows(
-    rows: list[Tensor], items: list[Tensor], *, bandwidth: float, estimator: Estimator, reference: int | None = None
+    rows: list[Tensor],
+    items: list[Tensor],
+    *,
+    bandwidth: float,
+    estimator: Estimator,
+    reference: int | None = None,
+    lying: list[Members] | None = None,
 ) -> Tensor:
     """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
@@ -90,19 +114,21 @@ def holder_of_rows(
         items: (N,) item number of each row, which tells `debiased` whose own row is whose.
         bandwidth: tau > 0, common to all.
         reference: position of r; only for `plugin` and `debiased`.
+        lying: how the rows of each set lie on the processes, if these share the work; `exact` is made whole on each.
     """
     modalities = range(len(rows))
     if estimator == "exact":
         own = [_log_integral([z_ND] * len(rows), bandwidth) for z_ND in rows]
         return torch.stack(own).mean() - _log_integral(rows, bandwidth)
-    if estimator == "pooled":
-        logp_MP = torch.stack([log_densities(torch.cat(rows), z_ND, bandwidth=bandwidth) for z_ND in rows])
-        return torch.logsumexp(len(rows) * logp_MP, 1).mean() - torch.logsumexp(logp_MP.sum(0), 0)
 
     def logp(r: int, m: int) -> Tensor:
         own_items = (items[r], items[m]) if estimator == "debiased" else None
-        return log_densities(rows[r], rows[m], bandwidth=bandwidth, items=own_items)
+        divided = None if lying is None else (lying[r], lying[m])
+        return log_densities(rows[r], rows[m], bandwidth=bandwidth, items=own_items, divided=divided)
 
+    if estimator == "pooled":
+        logp_MP = torch.stack([torch.cat([logp(r, m) for r in modalities]) for m in modalities])
+        return torch.logsumexp(len(rows) * logp_MP, 1).mean() - torch.logsumexp(logp_MP.sum(0), 0)
     power = len(rows) - 1
     own = [log_mean_exp(power * logp(m, m)) for m in modalities]
     if estimator == "plugin":
@@ -111,6 +137,10 @@ def holder_of_rows(
         centres = list(modalities) if reference is None else [reference]
     cross = [log_mean_exp(torch.stack([logp(r, m) for m in modalities if m != r]).sum(0)) for r in centres]
     return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
+
+
+def _with_itself(divided: Divided, place: int) -> Divided:
+    return None if divided is None else (divided[place], divided[place])
 
 
 def exact_sizes(counts: list[int]) -> list[int]:

@@ -8,7 +8,7 @@ from unialign._checks import check_choice, check_nonnegative, check_temperature
 from unialign._names import pair_name
 from unialign.embeddings import Batch
 from unialign.functional._density import median_bandwidth_of
-from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.functional._divergence import lying_of, unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.losses._bounded import Mode
 from unialign.losses._checks import check_pair_anchor
 from unialign.losses._objective import Objective, Term, mean_terms
@@ -83,8 +83,11 @@ class CSAligner(Objective):
                 return {}
             return {"divergence": unit_holder(batch, bandwidth=bandwidth, estimator="pooled", reference=None)}
         measure = unit_cauchy_schwarz if self.divergence == "cauchy_schwarz" else unit_mmd2
+        lying = None if batch.shard is None else [lying_of(batch, m) for m in range(len(batch.names))]
         return {
-            f"divergence/{pair_name(batch.names[m], batch.names[n])}": measure(rows[m], rows[n], bandwidth=bandwidth)
+            f"divergence/{pair_name(batch.names[m], batch.names[n])}": measure(
+                rows[m], rows[n], bandwidth=bandwidth, divided=None if lying is None else (lying[m], lying[n])
+            )
             for m, n in pairs
             if len(rows[m]) > 0 and len(rows[n]) > 0
         }

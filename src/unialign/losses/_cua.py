@@ -88,6 +88,7 @@ class CUA(Objective):
                 t=self.t,
                 present_B=batch.present_MB[m] & batch.present_MB[n],
                 ids_B=batch.ids_B,
+                shard=batch.shard,
             )
             if bool(defined):
                 values[f"cross/{pair_name(batch.names[m], batch.names[n])}"] = value
