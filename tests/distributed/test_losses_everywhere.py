@@ -449,7 +449,7 @@ def test_process_that_never_comes_is_an_error_that_says_what_to_do(pool: Pool) -
     """An evaluation on the first process only waits for the others, which train on or have ended."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost the others")
-    assert "call it with `group=None`" in said
+    assert "with `group=None`" in said
 
 
 def stranger(rank: int, group: Any, batch: Batch) -> str:
