@@ -164,6 +164,8 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
         ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
+        # InfoNCE's partitions: six products of a third against three.
+        ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
     ],
 )
 def test_each_process_has_its_share_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from unialign.distributed._shard import Shard
+from unialign.kernels._backend import rowwise_backend
 from unialign.kernels._contrast import mean_contrast
 from unialign.kernels._density import log_row_sums_between
 from unialign.kernels._members import members
 from unialign.kernels._profile import Kernel, Profile
+from unialign.kernels._rowwise import mean_log_partition
 from unialign.kernels._scores import KernelScores
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
@@ -39,9 +41,15 @@ def cross_log_partition(
     """
     chosen, profile = members(present_B, ids_B, shard), Profile(kernel, temperature)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
+    defined = torch.tensor(chosen.size > 0, device=x_BD.device)
+    backend = rowwise_backend(x_ND, divided=shard is not None)
+    if backend is not None and profile.rate is not None and chosen.size > 0:
+        # log kappa = rate (cos - 1).
+        scale = x_ND.new_tensor(profile.rate)
+        return mean_log_partition(x_ND, y_ND, scale, members=chosen, backend=backend) - profile.rate, defined
     own_N = profile.log((x_ND * y_ND).sum(-1))
     value = mean_contrast(partial(KernelScores, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
-    return value, torch.tensor(chosen.size > 0, device=x_BD.device)
+    return value, defined
 
 
 def cross_log_potential(

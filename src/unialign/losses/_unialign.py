@@ -154,6 +154,7 @@ class UniAlign(Objective):
                 temperature=self.temperature,
                 present_B=batch.present_MB[m] & batch.present_MB[n],
                 ids_B=batch.ids_B,
+                shard=batch.shard,
             )
             if bool(defined):
                 values[f"partition/{pair_name(batch.names[m], batch.names[n])}"] = value
