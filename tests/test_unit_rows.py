@@ -141,6 +141,44 @@ def test_only_the_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, pres
     assert kept <= 3 * 512 * 256 * dtype.itemsize + 3 * 512 * (4 + 4 + 1)
 
 
+def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
+    """One token of each sequence: kept itself, a slice would hold all tokens until the backward pass."""
+    tokens = torch.randn(32, 128, 16, dtype=torch.float64, requires_grad=True)
+    hidden = tokens * 2
+    pooled = {"a": hidden[:, 0], "b": hidden[:, 1]}
+    storages: set[int] = set()
+
+    def note(kept: Tensor) -> Tensor:
+        storages.add(kept.untyped_storage().nbytes())
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        z_MBD = make_batch(pooled).z_MBD
+    assert max(storages) == z_MBD.nbytes
+    (found,) = torch.autograd.grad(weighed(z_MBD), tokens)
+    (wanted,) = torch.autograd.grad(weighed(plain({"a": tokens[:, 0] * 2, "b": tokens[:, 1] * 2})), tokens)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
+
+
+def test_rows_without_gradient_are_not_kept() -> None:
+    """Features of a frozen tower may be inference tensors, and a buffer of them is filled anew before the backward."""
+    with torch.inference_mode():
+        frozen = torch.randn(5, 3)
+    buffer, trained = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
+    z_MBD = make_batch({"a": frozen, "b": buffer, "c": trained}).z_MBD
+    wanted = torch.autograd.grad(weighed(plain({"a": frozen.clone(), "b": buffer.clone(), "c": trained})), trained)
+    buffer.fill_(7)
+    torch.testing.assert_close(torch.autograd.grad(weighed(z_MBD.double()), trained), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_with_gradient_may_not_be_written_over() -> None:
+    x = torch.randn(5, 3, requires_grad=True) * 1
+    z_MBD = make_batch({"a": x}, minimum=1).z_MBD
+    x.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z_MBD.sum().backward()
+
+
 class _Allocations(TorchDispatchMode):
     """Bytes of every storage that an operation makes, views and results written in place left out."""
 

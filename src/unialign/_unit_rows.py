@@ -1,7 +1,8 @@
 """Rows to unit length, with one allocation of the size of the result; for the gradient the rows themselves are kept.
 
 A caller has them anyway. Unit rows that were kept instead would still be there when the gradient by the rows is made,
-long after the losses have let go of them.
+long after the losses have let go of them. They are kept where rows are a small part of something larger that would be
+held on to, such as one token of each sequence. Rows without gradient are not kept at all.
 
 Shapes: `M` modalities, `B` rows, `D` width.
 """
@@ -74,48 +75,60 @@ class _UnitRows(torch.autograd.Function):
                 s_MB[m, rows] = s_b1[:, 0]
                 z_bD /= s_b1
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(s_MB, largest_MB, present_MB, *raw)
+        needed = ctx.needs_input_grad[2:]
+        kept = [x_BD if wanted and not _is_part(x_BD) else None for x_BD, wanted in zip(raw, needed, strict=True)]
+        parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed, strict=True))
+        ctx.width = width
+        ctx.dtypes = [x_BD.dtype for x_BD in raw]
+        ctx.save_for_backward(z_MBD if parts else None, s_MB, largest_MB, present_MB, *kept)
         return z_MBD, s_MB
 
     @staticmethod
     def backward(ctx: Any, g_MBD: Tensor | None, h_MB: Tensor | None) -> tuple[Tensor | None, ...]:
-        s_MB, largest_MB, present_MB, *raw = ctx.saved_tensors
+        z_MBD, s_MB, largest_MB, present_MB, *kept = ctx.saved_tensors
         gradients: list[Tensor | None] = []
-        for m, (x_BD, needed) in enumerate(zip(raw, ctx.needs_input_grad[2:], strict=True)):
+        for m, (x_BD, dtype, needed) in enumerate(zip(kept, ctx.dtypes, ctx.needs_input_grad[2:], strict=True)):
             if not needed or (g_MBD is None and h_MB is None):
                 gradients.append(None)
                 continue
 
-            def pulled(rows: slice, m: int = m, x_BD: Tensor = x_BD) -> Tensor:
-                return _pull(
-                    None if g_MBD is None else g_MBD[m, rows],
-                    None if h_MB is None else h_MB[m, rows],
-                    x_BD[rows].to(s_MB.dtype),
-                    s_MB[m, rows],
-                    largest_MB[m, rows],
-                    None if present_MB is None else present_MB[m, rows],
-                )
+            def pulled(rows: slice, m: int = m, x_BD: Tensor | None = x_BD) -> Tensor:
+                s_b, largest_b = s_MB[m, rows], largest_MB[m, rows]
+                present_b = None if present_MB is None else present_MB[m, rows]
+                if x_BD is None:
+                    z_bD = z_MBD[m, rows]
+                else:
+                    z_bD = _unit(x_BD[rows].to(s_b.dtype), s_b, largest_b, present_b)
+                g_bD, h_b = None if g_MBD is None else g_MBD[m, rows], None if h_MB is None else h_MB[m, rows]
+                return _pull(g_bD, h_b, z_bD, s_b, largest_b, present_b)
 
             if torch.is_grad_enabled():
                 # To be differentiated again: whole, so that the graph is small.
-                gradients.append(pulled(slice(None)).to(x_BD.dtype))
+                gradients.append(pulled(slice(None)).to(dtype))
                 continue
-            gradient_BD = torch.empty_like(x_BD, memory_format=torch.contiguous_format)
+            gradient_BD = torch.empty(*s_MB.shape[1:], ctx.width, dtype=dtype, device=s_MB.device)
             for rows in _pieces(gradient_BD):
                 gradient_BD[rows] = pulled(rows)
             gradients.append(gradient_BD)
         return None, None, *gradients
 
 
-def _pull(
-    g_bD: Tensor | None, h_b: Tensor | None, x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
-) -> Tensor:
-    """((g - z <z, g>) / s + z h) / largest: the gradient by x of <g, z> + h s."""
-    # As in the forward pass, operation by operation.
+def _is_part(x_BD: Tensor) -> bool:
+    return x_BD.untyped_storage().nbytes() > 2 * x_BD.numel() * x_BD.element_size()
+
+
+def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None) -> Tensor:
+    """As in the forward pass, operation by operation."""
     z_bD = x_bD / largest_b[:, None]
     if present_b is not None:
         z_bD = z_bD.masked_fill(~present_b[:, None], 0)
-    z_bD = z_bD / s_b[:, None]
+    return z_bD / s_b[:, None]
+
+
+def _pull(
+    g_bD: Tensor | None, h_b: Tensor | None, z_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
+) -> Tensor:
+    """((g - z <z, g>) / s + z h) / largest: the gradient by x of <g, z> + h s."""
     result_bD = None
     if g_bD is not None:
         result_bD = torch.addcmul(g_bD, z_bD, (z_bD * g_bD).sum(-1, keepdim=True), value=-1) / s_b[:, None]

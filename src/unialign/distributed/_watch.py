@@ -83,6 +83,7 @@ class Watch:
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         self.failure: str | None = None
+        self._looked = time.monotonic()
         self._left = threading.Event()
         self._told = threading.Event()
         self._store = meet(addresses, timeout=timeout, prepare=self._prepare)
@@ -158,6 +159,10 @@ class Watch:
         if failure != _NOTHING:
             return str(failure)
         now = time.monotonic()
+        if now - self._looked > 3 * _BEAT:
+            # This process was suspended, as a whole job may be: the others get the time to wake up as well.
+            changed.update(dict.fromkeys(changed, now))
+        self._looked = now
         limit = _SILENCE if suspect == _NOTHING else _SILENCE_SUSPECT
         for rank, value in zip(list(beats), values, strict=True):
             if value != beats[rank]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from unialign._first_order import first_order_only
 from unialign.embeddings import Batch
 from unialign.functional._gram import wide
 
@@ -24,6 +24,9 @@ __all__ = ["SingularParts", "singular_parts"]
 _ZERO, _TIE = 1e-14, 1e-6
 # Below this sum of its entries a leading eigenvector leans to no side.
 _LEVEL = 1e-6
+_NO_SECOND_DERIVATIVE = (
+    "the singular values and vectors that PMRL is made of have a first derivative only, under every kernel backend"
+)
 
 
 class SingularParts(NamedTuple):
@@ -73,27 +76,35 @@ class _Singular(torch.autograd.Function):
         return sigma_BM, direction_BD
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope_BM: Tensor, slope_BD: Tensor) -> Tensor:
-        z_MBD, sigma_BM, v_BMM, direction_BD = ctx.saved_tensors
-        z_BMD = z_MBD.transpose(0, 1)
-        lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
-        # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
-        toward_BM1 = (z_BMD @ slope_BD[..., None]).to(v_BMM.dtype) / length_B1[..., None]
-        along_B1 = (slope_BD * direction_BD).sum(-1, keepdim=True).to(v_BMM.dtype)
-        first_B1 = slope_BM[:, :1] - along_B1 / length_B1
-        by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
-        gap_BM = lambda_BM[:, :1] - lambda_BM
-        gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
-        turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
-        # dL / dG = V A V^T, with the eigenvalues' slopes on A's diagonal and the turn of v_1 in its first column.
-        inner_BMM = torch.diag_embed(2 * by_lambda_BM)
-        inner_BMM[:, :, 0] += turn_BM
-        inner_BMM[:, 0, :] += turn_BM
-        by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
-        by_vector_BM1 = (v_BMM[:, :, :1] / length_B1[..., None]).to(z_MBD.dtype)
-        slope_BMD: Tensor = by_vector_BM1 * slope_BD[:, None]
-        return slope_BMD.baddbmm_(by_gram_BMM.to(z_MBD.dtype), z_BMD).transpose(0, 1)
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            slope_MBD = _pull(slope_BM, slope_BD, *saved)
+        return first_order_only(slope_MBD, saved[0], slope_BM, slope_BD, refusal=_NO_SECOND_DERIVATIVE)
+
+
+def _pull(
+    slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor, direction_BD: Tensor
+) -> Tensor:
+    """The gradient by Z of <slope_BM, sigma> + <slope_BD, u_1>."""
+    z_BMD = z_MBD.transpose(0, 1)
+    lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
+    # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
+    toward_BM1 = (z_BMD @ slope_BD[..., None]).to(v_BMM.dtype) / length_B1[..., None]
+    along_B1 = (slope_BD * direction_BD).sum(-1, keepdim=True).to(v_BMM.dtype)
+    first_B1 = slope_BM[:, :1] - along_B1 / length_B1
+    by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
+    gap_BM = lambda_BM[:, :1] - lambda_BM
+    gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
+    turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
+    # dL / dG = V A V^T, with the eigenvalues' slopes on A's diagonal and the turn of v_1 in its first column.
+    inner_BMM = torch.diag_embed(2 * by_lambda_BM)
+    inner_BMM[:, :, 0] += turn_BM
+    inner_BMM[:, 0, :] += turn_BM
+    by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
+    by_vector_BM1 = (v_BMM[:, :, :1] / length_B1[..., None]).to(z_MBD.dtype)
+    slope_BMD: Tensor = by_vector_BM1 * slope_BD[:, None]
+    return slope_BMD.baddbmm_(by_gram_BMM.to(z_MBD.dtype), z_BMD).transpose(0, 1)
 
 
 def _sign(leading_BM: Tensor) -> Tensor:

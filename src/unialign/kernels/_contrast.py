@@ -104,18 +104,19 @@ class _MeanContrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # read once: under activation checkpointing a second look is refused
         with torch.no_grad():
             if ctx.at_once:
-                gradients = [gradient * g for gradient in ctx.saved_tensors[len(ctx.saved_tensors) // 2 :]]
+                gradients = [gradient * g for gradient in saved[len(saved) // 2 :]]
             else:
-                own_N, r_N, c_N, *tensors = ctx.saved_tensors
+                own_N, r_N, c_N, *tensors = saved
                 make, *rest = ctx.rest
                 table = _Table(make(*tensors), own_N, *rest)
                 table.narrow = ctx.narrow
                 gradients = table.gradients(r_N, c_N)
                 for gradient in gradients:
                     gradient.mul_(g)
-        return (None,) * 4 + tuple(first_order_only(gradient, g, *ctx.saved_tensors) for gradient in gradients)
+        return (None,) * 4 + tuple(first_order_only(gradient, g, *saved) for gradient in gradients)
 
 
 class _Table:
@@ -218,7 +219,7 @@ class _Table:
         The diagonal too: own keys are added apart, in float64, since a trained space is made of them.
         """
         if i == j:
-            x_IJ.fill_diagonal_(value)
+            x_IJ.diagonal().fill_(value)
         for hidden_IJ in (self.members.same_id(i, j), self.scores.forbidden(i, j)):
             if hidden_IJ is not None:
                 x_IJ.masked_fill_(hidden_IJ, value)

@@ -62,12 +62,21 @@ class Tiles:
     def hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
         """Overwrite the pairs that do not count: a row with itself, and rows of one id, which stand side by side."""
         if i == j and self.self_pairs == "excluded":
-            x_IJ.fill_diagonal_(value)
+            x_IJ.diagonal().fill_(value)
         same_IJ = self.members.same_id(i, j)
         if same_IJ is not None:
             if i == j and self.self_pairs == "included":
-                same_IJ.fill_diagonal_(False)
+                same_IJ.diagonal().fill_(False)
             x_IJ.masked_fill_(same_IJ, value)
+
+    @property
+    def rows(self) -> int:
+        """How many rows a gradient has."""
+        return len(self.z_ND)
+
+    def of_rows(self, a_N: Tensor) -> Tensor:
+        """The rows' part of numbers of all members."""
+        return a_N
 
     def times(self, i: slice, j: slice) -> int:
         """How often the pairs of a tile count: off the diagonal it stands for its mirror image as well."""
@@ -76,7 +85,7 @@ class Tiles:
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
         """a_i + a_j over a tile."""
         out_IJ = self.spare[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
-        return torch.add(a_N[i, None], a_N[j], out=out_IJ)
+        return torch.add(self.of_rows(a_N)[i, None], a_N[j], out=out_IJ)
 
     def pull(self, gradient_ND: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
         """Add sum_j W_ij z_j to the rows and, off the diagonal, sum_i W_ij z_i to the columns."""
@@ -86,7 +95,7 @@ class Tiles:
 
 
 class OwnTiles(Tiles):
-    """This process's own rows against all, without pairs of a row with itself: no tile has a mirror image.
+    """This process's own rows against all others, without pairs of a row with itself: no tile has a mirror image.
 
     Rows of a tile are counted among the R, columns among the N.
     """
@@ -114,12 +123,15 @@ class OwnTiles(Tiles):
             same_IJ = self.codes_R[i, None] == codes_N[j]
             x_IJ.masked_fill_(same_IJ, value)
 
+    @property
+    def rows(self) -> int:
+        return len(self.x_RD)
+
+    def of_rows(self, a_N: Tensor) -> Tensor:
+        return a_N[self.places_R]
+
     def times(self, i: slice, j: slice) -> int:
         return 1
-
-    def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
-        out_IJ = self.spare[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
-        return torch.add(a_N[self.places_R[i], None], a_N[j], out=out_IJ)
 
     def pull(self, gradient_RD: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
         """Add sum_j W_ij z_j to the rows."""

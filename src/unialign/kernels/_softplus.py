@@ -57,9 +57,10 @@ class _SoftplusTotal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # read once: under activation checkpointing a second look is refused
         with torch.no_grad():
-            gradients = [gradient * g for gradient in ctx.saved_tensors[4:]]
-        return (*(first_order_only(gradient, g, *ctx.saved_tensors) for gradient in gradients), None, None)
+            gradients = [gradient * g for gradient in saved[4:]]
+        return (*(first_order_only(gradient, g, *saved) for gradient in gradients), None, None)
 
 
 class _Sums(NamedTuple):
@@ -81,7 +82,7 @@ def _whole(
         logit_IJ = (x_ND[i] * scale @ y_ND[j].mT).add_(bias)
         hidden_IJ = members.same_id(i, j)
         if hidden_IJ is not None and i == j:
-            hidden_IJ.fill_diagonal_(False)
+            hidden_IJ.diagonal().fill_(False)
         total += _softplus_sum(logit_IJ, hidden_IJ)
         if by_x_ND is not None and by_y_ND is not None:
             weight_IJ = _slopes(logit_IJ, hidden_IJ)

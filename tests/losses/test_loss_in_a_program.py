@@ -1,0 +1,59 @@
+"""Losses inside what people wrap around them: activation checkpointing, `torch.compile`, a second derivative."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from unialign.errors import ConfigError
+from unialign.losses import create, names
+
+NEED = {name: {} if name in ("pmrl", "symile") else {"anchor": "a"} for name in names()}
+
+
+def rows() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {name: torch.randn(8, 4, generator=generator).requires_grad_() for name in "abc"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_inside_activation_checkpointing(name: str) -> None:
+    """It runs the loss twice and lets each kept tensor be read once: a second look used to end the backward pass."""
+    x = rows()
+    create(name, **NEED[name])(x).total.backward()
+    wanted = {key: z.grad for key, z in x.items()}
+    x, objective = rows(), create(name, **NEED[name]).eval()  # in training Symile draws anew each time
+
+    def total(a: torch.Tensor) -> torch.Tensor:
+        return objective(x | {"a": a}).total
+
+    checkpoint(total, x["a"], use_reentrant=False).backward()
+    for key, z in x.items():
+        torch.testing.assert_close(z.grad, wanted[key])
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_second_derivative_is_refused(name: str) -> None:
+    """Asked for by some inputs only, autograd prunes what would have refused it, and a wrong number came out."""
+    x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
+    objective = create(name, **NEED[name])
+    (g,) = torch.autograd.grad(objective(x).total, x["a"], create_graph=True)
+    with pytest.raises(ConfigError, match=r"second derivative|first derivative only"):
+        torch.autograd.grad(g.sum(), x["a"])
+
+
+@pytest.mark.parametrize("name", ["unialign", "gram"])
+def test_inside_torch_compile(name: str) -> None:
+    """The tiles write on their diagonal, which functionalisation does not allow in every way."""
+    linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in "abc"})
+    objective, x = create(name, **NEED[name]), torch.randn(16, 6)
+
+    def step(x: torch.Tensor, present: Any) -> torch.Tensor:
+        return objective({key: linear[key](x) for key in "abc"}, present=present).total
+
+    compiled = torch.compile(step, backend="aot_eager")
+    present = {"b": torch.arange(16) % 3 != 0}
+    wanted = torch.autograd.grad(step(x, present), list(linear.parameters()))
+    found = torch.autograd.grad(compiled(x, present), list(linear.parameters()))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
