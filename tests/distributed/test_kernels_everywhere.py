@@ -18,7 +18,7 @@ from unialign.kernels._density import log_row_sums_between
 from unialign.kernels._members import members
 from unialign.kernels._profile import Profile
 from unialign.kernels._softplus import softplus_total
-from unialign.kernels._uniformity import log_total
+from unialign.kernels._uniformity import log_row_sums, log_total
 from unialign.losses import create
 
 ITEMS, WIDTH = 13, 5
@@ -95,6 +95,20 @@ def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
             assert_divided(pool, total_of, [unit(1)], name, ids, weighted, side, per_row=1)
 
 
+def row_sums_of(shard: Any, z_BD: Tensor, name: str, ids: str, self_pairs: Any, side: int) -> Tensor:
+    chosen = members(presence(3), IDS[ids], shard)
+    sums_N = log_row_sums(chosen.take(z_BD), profile=PROFILES[name], members=chosen, self_pairs=self_pairs, side=side)
+    return torch.where(sums_N == -torch.inf, 0.0, sums_N)
+
+
+@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("ids", IDS)
+def test_row_sums(pool: Pool, ids: str, side: int) -> None:
+    for name in PROFILES:
+        for self_pairs in ("excluded", "included"):
+            assert_divided(pool, row_sums_of, [unit(1)], name, ids, self_pairs, side, per_row=1)
+
+
 def softplus_of(shard: Any, x_BD: Tensor, y_BD: Tensor, scale: Tensor, bias: Tensor, ids: str, side: int) -> Tensor:
     chosen = members(presence(3), IDS[ids], shard)
     return softplus_total(chosen.take(x_BD), chosen.take(y_BD), scale, bias, members=chosen, side=side)
@@ -164,6 +178,9 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
         ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
+        # Three products of a third against the same of a half, and one.
+        ("unialign", {"anchor": "m0"}, 0.4),
+        ("unialign", {"anchor": "m0", "preset": "geodesic"}, 0.4),
         # InfoNCE's partitions: six products of a third against three.
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
     ],

@@ -1,10 +1,9 @@
 """Kernel sums of rows with themselves, which uniformity is made of: in symmetric tiles, each visited once.
 
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second one for the gradient
-    log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient; on many
-                                                                         processes over rows of one's own
+    log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
 
-J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
+On many processes each has the tiles of its own rows against all. J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
 cosine, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j: a tile above the diagonal serves both of
 its sides. Sums over tiles are float64; no number ever leaves float32's range, since logits that span more than `SPAN`
 take a path of their own with running maxima.
@@ -77,8 +76,10 @@ def log_total(
 class _RowSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tensor:
-        tiles = Tiles(z_ND, profile, members, self_pairs, side)
+        tiles = _tiles(z_ND, profile, members, self_pairs, side)
         sums_N = _sums(tiles) if tiles.narrow else _sums_of_any_span(tiles)
+        if isinstance(tiles, OwnTiles):
+            sums_N = members.gather(sums_N)
         ctx.save_for_backward(z_ND, sums_N)
         ctx.rest = profile, members, self_pairs, side
         return sums_N.to(z_ND.dtype)
@@ -87,15 +88,15 @@ class _RowSums(torch.autograd.Function):
     def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
         z_ND, sums_N = ctx.saved_tensors
         with torch.no_grad():
-            tiles = Tiles(z_ND, *ctx.rest)
+            tiles = _tiles(z_ND, *ctx.rest)
             # exp(s - inf) = 0: a row without others has no part, whatever gradient it is given.
             sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
             g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
-            gradient_ND = torch.zeros_like(z_ND)
+            gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1])
             weigh = _narrow_weights(tiles, g_N, sums_N) if tiles.narrow else _wide_weights(tiles, g_N, sums_N)
             for i, j, weight_IJ in weigh:
-                tiles.pull(gradient_ND, i, j, weight_IJ)
-            gradient_ND.mul_(tiles.rate)
+                tiles.pull(gradient, i, j, weight_IJ)
+            gradient_ND = _at_their_places(gradient.mul_(tiles.rate), tiles)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
@@ -128,23 +129,38 @@ class _Total(torch.autograd.Function):
         return first_order_only(gradient_ND, z_ND, g), None, None, None, None
 
 
+def _tiles(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tiles:
+    if members.places_R is None or self_pairs == "included":
+        return Tiles(z_ND, profile, members, self_pairs, side)
+    return OwnTiles(z_ND, profile, members, side)
+
+
+def _at_their_places(gradient: Tensor, tiles: Tiles) -> Tensor:
+    """(N, D): 0 in the rows that other processes answer for."""
+    if not isinstance(tiles, OwnTiles):
+        return gradient
+    gradient_ND = torch.zeros_like(tiles.z_ND)
+    gradient_ND[tiles.places_R] = gradient
+    return gradient_ND
+
+
 def _sums(tiles: Tiles) -> Tensor:
-    total_N = torch.zeros(len(tiles.z_ND), dtype=torch.float64, device=tiles.z_ND.device)
+    total_N = torch.zeros(tiles.rows, dtype=torch.float64, device=tiles.z_ND.device)
     for i, j, logit_IJ, _ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
         tiles.hide(kernel_IJ, i, j, 0.0)
         total_N[i] += kernel_IJ.sum(1)
-        if i != j:
+        if tiles.times(i, j) == 2:
             total_N[j] += kernel_IJ.sum(0)
     return torch.log(total_N) - tiles.offset
 
 
 def _sums_of_any_span(tiles: Tiles) -> Tensor:
-    highest_N = torch.full((len(tiles.z_ND),), -torch.inf, dtype=torch.float64, device=tiles.z_ND.device)
+    highest_N = torch.full((tiles.rows,), -torch.inf, dtype=torch.float64, device=tiles.z_ND.device)
     total_N = torch.zeros_like(highest_N)
     for i, j, logit_IJ, _ in tiles.logits():
         tiles.hide(logit_IJ, i, j, -torch.inf)
-        for place, dim in ((i, 1), (j, 0))[: 1 if i == j else 2]:
+        for place, dim in ((i, 1), (j, 0))[: tiles.times(i, j)]:
             higher = torch.maximum(highest_N[place], logit_IJ.amax(dim).double())
             # Nothing seen so far: -inf - -inf would be NaN.
             shift = torch.where(higher == -torch.inf, 0.0, higher)
@@ -168,9 +184,10 @@ def _narrow_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple
 def _wide_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """g_i p_ij + g_j p_ji by an exp for each: neither sum's inverse need be a number."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
+    own_log_N, own_g_N = tiles.of_rows(log_N), tiles.of_rows(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         tiles.hide(logit_IJ, i, j, -torch.inf)
-        weight_IJ = torch.exp(logit_IJ - log_N[i, None]).mul_(g_N[i, None])
+        weight_IJ = torch.exp(logit_IJ - own_log_N[i, None]).mul_(own_g_N[i, None])
         weight_IJ += torch.exp(logit_IJ.sub_(log_N[j])).mul_(g_N[j])
         yield i, j, weight_IJ if slope_IJ is None else weight_IJ.mul_(slope_IJ)
 
@@ -190,28 +207,20 @@ class _Part:
     shift: float
     rate: float
     pulled: Tensor | None
-    members: Members
+    tiles: Tiles
 
     def gradient(self, log_total: float) -> Tensor | None:
         """(N, D) of the log of the whole total; `pulled` is used up."""
         if self.pulled is None:
             return None
-        gradient = self.pulled.mul_(self.rate * math.exp(self.shift - log_total))
-        if self.members.places_R is None:
-            return gradient
-        gradient_ND = gradient.new_zeros(self.members.size, gradient.shape[1])
-        gradient_ND[self.members.places_R] = gradient
-        return gradient_ND
+        return _at_their_places(self.pulled.mul_(self.rate * math.exp(self.shift - log_total)), self.tiles)
 
 
 def _part_of_total(
     z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int, *, with_gradient: bool
 ) -> _Part:
-    divided = members.places_R is not None
-    tiles = OwnTiles(z_ND, profile, members, side) if divided else Tiles(z_ND, profile, members, "excluded", side)
-    gradient = None
-    if with_gradient:
-        gradient = torch.zeros_like(tiles.x_RD if isinstance(tiles, OwnTiles) else z_ND)
+    tiles = _tiles(z_ND, profile, members, "excluded", side)
+    gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1]) if with_gradient else None
     total, shift = 0.0, 0.0 if tiles.narrow else -math.inf
     weights_N = None if weights_N is None else weights_N.to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -240,7 +249,7 @@ def _part_of_total(
             tiles.pull(gradient, i, j, kernel_IJ)
     shift -= tiles.offset
     log = math.log(total) + shift if total > 0 else -math.inf
-    return _Part(log, shift, tiles.rate * (2.0 if weights_N is None else 1.0), gradient, members)
+    return _Part(log, shift, tiles.rate * (2.0 if weights_N is None else 1.0), gradient, tiles)
 
 
 def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs) -> Tensor:
