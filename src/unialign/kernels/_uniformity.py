@@ -3,10 +3,10 @@
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second one for the gradient
     log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
 
-On many processes each has the tiles of its own rows against all. J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
+J_i are the other members of another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa by the
 cosine, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j: a tile above the diagonal serves both of
-its sides. Sums over tiles are float64; no number ever leaves float32's range, since logits that span more than `SPAN`
-take a path of their own with running maxima.
+its sides. On many processes each has tiles of its own rows against all instead. Sums over tiles are float64; no number
+ever leaves float32's range, since logits that span more than `SPAN` take a path of their own with running maxima.
 
 Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
 """
