@@ -15,7 +15,9 @@ from processes import Pool
 from train_cases import digest_of, stop_at, tiny_config, tiny_store, without_time
 from train_cases import run as run_alone
 
-from unialign.train import HealthWarning
+from unialign.errors import DataError
+from unialign.losses import create
+from unialign.train import HealthWarning, Probe
 
 CASES: dict[str, dict[str, Any]] = {
     "infonce": {},
@@ -203,3 +205,71 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
     numbers, enabled = torch.get_rng_state(), torch.is_grad_enabled()
     run_alone(tiny_store(), tiny_config(epochs=1), group=group)
     return bool(torch.equal(numbers, torch.get_rng_state())), enabled == torch.is_grad_enabled()
+
+
+def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
+    """A run that process 0 alone has a reason to end, and another one after it."""
+
+    def on_step(info: Any) -> None:
+        if info["step"] == 3:
+            if what == "error":
+                raise DataError("not this way")
+            if what == "exit":
+                raise SystemExit(0)
+            if what == "other error":
+                raise ZeroDivisionError("1/0")
+
+    def look(step: int, space: Any) -> None:
+        if what == "probe":
+            raise DataError("not this way")
+
+    ended: BaseException | None = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if what == "warning" and rank == 0 else "ignore", HealthWarning)
+        config = tiny_config(epochs=3, objective="unialign", objective_options={"alignment_weight": 1e-4})
+        try:
+            run_alone(
+                tiny_store(), config, group=group, on_step=on_step, probe=Probe([2], look), out=Path(folder) / "run"
+            )
+        except BaseException as error:
+            ended = error
+    words = [type(ended).__name__, str(ended)]
+    return words, digest_of(run_alone(tiny_store(), tiny_config(epochs=1), group=group))
+
+
+@pytest.mark.parametrize(
+    ("what", "kinds"),
+    [
+        ("error", ["DataError", "DataError"]),
+        ("probe", ["DataError", "DataError"]),
+        ("other error", ["ZeroDivisionError", "ProcessError"]),
+        ("exit", ["SystemExit", "SystemExit"]),
+        ("warning", ["HealthWarning", "ProcessError"]),
+    ],
+)
+def test_what_ends_one_process_ends_all_and_the_next_run_works(
+    pool: Pool, tmp_path: Path, what: str, kinds: list[str]
+) -> None:
+    """A callback is process 0's alone; where the others did not hear of its error they waited until the time-out."""
+    seen = pool.run(end_badly, what, str(tmp_path), processes=2)
+    assert [words[0] for words, _ in seen] == kinds
+    assert seen[0][1] == seen[1][1]
+    if what not in ("exit", "warning"):
+        assert seen[1][0][1].startswith("process 0 of 2: ")
+
+
+def measure_in_callbacks(rank: int, group: Any) -> list[float]:
+    """A validation loss, as one would write it, in a probe and in on_step; both run on process 0."""
+    values: list[float] = []
+    batch = {name: torch.eye(3, 4) for name in ("image", "text")}
+
+    def note(*_: Any) -> None:
+        values.append(float(create("infonce")(batch).total))
+
+    run_alone(tiny_store(), tiny_config(epochs=1), group=group, on_step=note, probe=Probe([0, 1], note))
+    return values
+
+
+def test_losses_in_callbacks_are_those_of_their_process(pool: Pool) -> None:
+    expected = float(create("infonce")({name: torch.eye(3, 4) for name in ("image", "text")}).total)
+    assert pool.run(measure_in_callbacks, processes=2) == [[expected] * 4, []]

@@ -212,3 +212,19 @@ def test_looking_changes_nothing_in_micro_batches() -> None:
 def test_a_number_that_is_not_finite_is_explained_by_its_row() -> None:
     with pytest.raises(NonFiniteError, match=r"training stopped at step \d+, .*row \d+ of the store"):
         run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, clip=None, warmup=0.0, dropout=0.3))
+
+
+@pytest.mark.parametrize("given", [3, [torch.ones(2, 2)], None, {"a": 1.0}])
+def test_encode_that_gives_no_embeddings(given: Any) -> None:
+    with pytest.raises(ConfigError, match="encode must give a mapping"):
+        cached_backward(create("infonce"), lambda piece: given, [0, 1])
+
+
+def test_without_gradients_there_is_nothing_to_do() -> None:
+    with torch.no_grad(), pytest.raises(ConfigError, match="outside `no_grad`"):
+        cached_backward(create("infonce"), lambda piece: {}, [0, 1])
+
+
+def test_modules_are_a_list() -> None:
+    with pytest.raises(ConfigError, match="put it into a list"):
+        cached_backward(create("infonce"), lambda piece: {}, [0], modules=torch.nn.Linear(1, 1))  # type: ignore[arg-type]

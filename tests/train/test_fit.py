@@ -18,6 +18,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
+from unialign.train._interrupt import StopRequest
 
 
 @pytest.mark.parametrize(
@@ -353,3 +354,24 @@ def test_training_in_another_thread() -> None:
 def test_the_call_of_the_readme(tmp_path: Path) -> None:
     result = fit(tiny_store(), TrainConfig(epochs=2, dim=4, hidden=4), out=tmp_path / "run")
     assert result.history
+
+
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
+    """Both used to finish, and one of them was lost without a word."""
+    errors = []
+
+    def another(info):
+        if info["step"] == 2:
+            with pytest.raises(ConfigError, match="another run is training in"):
+                run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")
+            errors.append(info["step"])
+
+    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", on_step=another)
+    assert errors == [2]
+    run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # read back, free again
+
+
+def test_a_signal_after_the_last_step_is_not_swallowed():
+    """A run has nothing left to stop; what follows it must still hear of the signal."""
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        signal.raise_signal(signal.SIGINT)

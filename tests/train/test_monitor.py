@@ -33,6 +33,7 @@ def look(batch: Batch, objective: Objective, monitor: HealthMonitor | None = Non
     monitor = HealthMonitor() if monitor is None else monitor
     with torch.enable_grad():
         monitor.look(objective, batch, objective.terms(batch), step=5)
+    monitor.say()
     return monitor
 
 

@@ -43,7 +43,8 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
             fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
         return 0
     claim_folder(options.out, "run")
-    if (newest := newest_checkpoint(options.out / "checkpoints")) is not None:
+    newest = newest_checkpoint(options.out / "checkpoints")
+    if newest is not None and options.resume != "never":
         say(f"continuing from {newest.name}")
     if note:
         say(note)

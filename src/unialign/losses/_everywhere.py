@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unialign import errors
+from unialign.distributed._alone import is_alone
 from unialign.distributed._failures import naming_failures
 from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.embeddings import Batch, make_batch
@@ -24,6 +25,8 @@ from unialign.errors import ConfigError, ProcessError, ShapeError, UniAlignError
 from unialign.losses._call import checksum, different_calls
 
 __all__ = ["batch_everywhere", "processes_of"]
+
+_NOT_A_MEMBER = "this process does not belong to the group; make the call on the group's own processes only"
 
 
 class _Header(NamedTuple):
@@ -55,7 +58,7 @@ def processes_of(group: Any) -> Any:
     Args:
         group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
     """
-    if group is None:
+    if group is None or (isinstance(group, str) and group == "auto" and is_alone()):
         return None
     if isinstance(group, str) and group == "auto" and not _initialised():
         _warn_of_a_job_not_joined()
@@ -64,11 +67,13 @@ def processes_of(group: Any) -> Any:
         if group != "auto":
             raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
         group = dist.group.WORLD
+    if _initialised() and group == dist.GroupMember.NON_GROUP_MEMBER:
+        raise ConfigError(_NOT_A_MEMBER)
     if not _initialised() or not isinstance(group, dist.ProcessGroup):
         raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
     rank = dist.get_rank(group)
     if rank < 0:
-        raise ConfigError("this process does not belong to the group; call the loss on the group's own processes")
+        raise ConfigError(_NOT_A_MEMBER)
     return None if dist.get_world_size(group) == 1 else group
 
 

@@ -91,6 +91,8 @@ def cached_backward(
         ShapeError: pieces with different modalities or widths; the second pass of a piece has another shape.
         NonFiniteError: as the objective, with the row in the whole batch.
     """
+    if not torch.is_grad_enabled():
+        raise ConfigError("cached_backward makes gradients; call it outside `no_grad` and `inference_mode`")
     parts, wrapped = list(pieces), Wrapped(modules)
     check_number("weight", weight, "a finite number", lambda x: abs(x) < torch.inf)
     most = wrapped.most_pieces(len(parts))
@@ -113,7 +115,7 @@ def cached_backward(
     # Where another process has more pieces, encoders that communicate before the loss would meet out of turn.
     if most == 1:
         with wrapped.met_everywhere():
-            embeddings = dict(encode(parts[0]))
+            embeddings = _named(encode(parts[0]))
             _check_any(embeddings, wrapped)
             _check_gradient(embeddings)
         return backward(embeddings)
@@ -122,7 +124,7 @@ def cached_backward(
     with torch.no_grad(), wrapped.met_everywhere():
         for piece in parts:
             states.append(_random_state())
-            encoded.append(dict(encode(piece)))
+            encoded.append(_named(encode(piece)))
             _check_any(encoded[-1], wrapped)
         leaves = {name: z_BD.requires_grad_() for name, z_BD in _joined(encoded).items()}
         between = _random_state()
@@ -150,6 +152,14 @@ def cached_backward(
                 torch.autograd.backward([embeddings[name] for name in known], [gradients[name] for name in known])
     _replay(after)
     return output
+
+
+def _named(embeddings: object) -> dict[str, Tensor]:
+    if not isinstance(embeddings, Mapping) or not all(isinstance(z, Tensor) for z in embeddings.values()):
+        raise ConfigError(
+            f"encode must give a mapping from modality to a (rows, width) tensor, got {embeddings!r:.200}"
+        )
+    return dict(embeddings)
 
 
 def _joined(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:

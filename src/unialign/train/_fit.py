@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,9 +124,14 @@ def fit(
     if start is not None:
         facts["start"] = {"weights": weights_digest(start)}
     peers.check_same(config.to_dict() | {"data": data_facts, "start": facts.get("start"), "resume": resume})
+    peers.check_same({"default dtype": str(torch.get_default_dtype())})
     peers.check_same({"out": "none" if out is None else "a folder"})
     folder = None if out is None else RunFolder(out)
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), _speaking(peers):
+    with (
+        torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
+        _speaking(peers),
+        nullcontext() if folder is None else closing(folder),
+    ):
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         space = Space(
             widths,
@@ -157,7 +162,8 @@ def fit(
             peers.from_first(lambda: folder.prepare(settings))
         log = _open_log(peers, folder, config, keep_steps=done, finished=finished)
         monitor = HealthMonitor(log.warnings)
-        try:
+
+        def begin() -> int:
             if snapshot is None:
                 contrastive = engine.warm is not None or any("contrast" in name for name in terms)
                 # What a contrastive loss is worth while embeddings say nothing.
@@ -165,12 +171,16 @@ def fit(
                 log.write("start", 0, facts | {"steps": batches.steps, **baseline})
             elif not finished:
                 _announce(snapshot, engine, monitor, log)
+            return 0
+
+        try:
+            peers.jointly(begin, target)
             Loop(engine, folder, log, monitor, facts, probe).train(done, on_step, progress)
         finally:
             log.close()
-    space.eval()
-    if folder is not None and not finished:
-        peers.from_first(lambda: space.save_pretrained(folder.space))
+        space.eval()
+        if folder is not None and not finished:
+            peers.from_first(lambda: space.save_pretrained(folder.space))
     return FitResult(space, objective, log.history, tuple(monitor.warnings))
 
 
@@ -297,4 +307,5 @@ def _announce(snapshot: Snapshot, engine: Engine, monitor: HealthMonitor, log: R
             f"the environment has changed ({', '.join(differing)}); the run will not end bit by bit as it would have"
         )
         monitor.warn(message, code="environment", step=snapshot.step)
+        monitor.say()
         log.write("warning", snapshot.step, {"code": "environment", "message": message})

@@ -32,6 +32,9 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if kind is None and self.received is not None:
+            # It came when no step was left to stop after: whatever follows the run must hear of it.
+            signal.raise_signal(self.received)
 
     def leave(self, message: str, received: int) -> NoReturn:
         """End the run as a signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""

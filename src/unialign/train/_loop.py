@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from unialign._version import __version__
+from unialign.distributed._alone import alone
 from unialign.embeddings import Batch
 from unialign.losses import Objective, Term
 from unialign.train._checkpoint import Snapshot, save_checkpoint
@@ -53,23 +54,15 @@ class Loop:
         try:
             with StopRequest() as stop:
                 if done == 0:
-                    self._look(0)
+                    peers.jointly(lambda: self._look(0), self.engine.device)
                 for step in range(done, self.steps):
                     outcome = self._step(step)
-                    info = {
-                        "step": step + 1,
-                        "steps": self.steps,
-                        "epoch": self.engine.batches.epoch(step) + 1,
-                        "objective": outcome.objective.name,
-                        "loss": outcome.loss,
-                        "lr": outcome.lr,
-                        "grad_norm": outcome.grad_norm,
-                    }
-                    bar.step(info)
-                    self._look(step + 1)
-                    asked = _call(on_step if peers.first else None, info) or stop.received or 0
+
+                    def tell(step: int = step, outcome: Outcome = outcome) -> int:
+                        return self._tell(step, outcome, on_step, bar) or stop.received or 0
+
                     # Whoever of the processes was asked to stop, all stop after the same step.
-                    received = peers.largest(asked, self.engine.device)
+                    received = peers.jointly(tell, self.engine.device)
                     if self._is_due(step + 1) or received:
                         self._checkpoint(step + 1)
                     if received:
@@ -79,15 +72,33 @@ class Loop:
 
     def _step(self, step: int) -> Outcome:
         completed = step + 1
-        watched = completed % self.config.monitor_every == 0 or completed == self.steps
 
         def look(objective: Objective, batch: Batch, terms: dict[str, Term]) -> None:
             self.health = self.monitor.look(objective, batch, terms, step=completed)
 
-        known = len(self.monitor.warnings)
-        outcome = self.engine.step(step, look if watched else None)
-        for warning in self.monitor.warnings[known:]:
+        return self.engine.step(step, look if self._is_watched(completed) else None)
+
+    def _tell(self, step: int, outcome: Outcome, on_step: OnStep | None, bar: Progress) -> int:
+        """Everybody who wants to know of a step; the number of the signal to stop for, 0 for none."""
+        self._record(step, outcome)
+        info = {
+            "step": step + 1,
+            "steps": self.steps,
+            "epoch": self.engine.batches.epoch(step) + 1,
+            "objective": outcome.objective.name,
+            "loss": outcome.loss,
+            "lr": outcome.lr,
+            "grad_norm": outcome.grad_norm,
+        }
+        bar.step(info)
+        self._look(step + 1)
+        return _call(on_step, info) if self.engine.peers.first else 0
+
+    def _record(self, step: int, outcome: Outcome) -> None:
+        completed = step + 1
+        for warning in self.monitor.say():
             self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
+        watched = self._is_watched(completed)
         if completed % self.config.log_every == 0 or completed in (1, self.steps) or watched:
             self.log.write(
                 "step",
@@ -104,13 +115,17 @@ class Loop:
                     **({"health": self.health} if watched else {}),
                 },
             )
-        return outcome
 
-    def _look(self, completed: int) -> None:
+    def _look(self, completed: int) -> int:
         if self.probe is not None and self.engine.peers.first:
             began = time.perf_counter()
-            self.probe.visit(completed, self.engine.space, self.engine.device)
+            with alone():
+                self.probe.visit(completed, self.engine.space, self.engine.device)
             self.started += time.perf_counter() - began
+        return 0
+
+    def _is_watched(self, completed: int) -> bool:
+        return completed % self.config.monitor_every == 0 or completed == self.steps
 
     def _is_due(self, completed: int) -> bool:
         every = self.config.checkpoint_every
@@ -142,14 +157,15 @@ class Loop:
         )
 
 
-def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int | None:
+def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int:
     """Tell the caller of a step; a KeyboardInterrupt is the polite way to stop a run from inside, as Ctrl-C does."""
     if on_step is not None:
         try:
-            on_step(info)
+            with alone():
+                on_step(info)
         except KeyboardInterrupt:
             return signal.SIGINT
-    return None
+    return 0
 
 
 def environment(device: torch.device, processes: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class HealthWarning(UserWarning):
 
 
 class HealthMonitor:
-    """Looks at a live batch every now and then; collects and emits `HealthWarning`s, each code once.
+    """Looks at a live batch every now and then; collects `HealthWarning`s, each code once, until `say` emits them.
 
     Args:
         earlier: warnings of the part of the run before a resumption.
@@ -48,6 +48,7 @@ class HealthMonitor:
 
     def __init__(self, earlier: Iterable[HealthWarning] = ()) -> None:
         self.warnings: list[HealthWarning] = list(earlier)
+        self._unsaid: list[HealthWarning] = []
 
     def look(self, objective: Objective, batch: Batch, terms: dict[str, Term], *, step: int) -> dict[str, float]:
         """Measure one batch before its backward pass; returns numbers for the log.
@@ -75,12 +76,19 @@ class HealthMonitor:
         return numbers
 
     def warn(self, message: str, *, code: str, step: int) -> None:
-        """Report once for each code."""
+        """Collect, once for each code."""
         if any(known.code == code for known in self.warnings):
             return
         warning = HealthWarning(f"step {step}: {message}", code=code, step=step)
         self.warnings.append(warning)
-        warnings.warn(warning, stacklevel=2)
+        self._unsaid.append(warning)
+
+    def say(self) -> list[HealthWarning]:
+        """Emit what was collected since the last call, and return it. Not inside a step: a filter may raise."""
+        new, self._unsaid = self._unsaid, []
+        for warning in new:
+            warnings.warn(warning, stacklevel=2)
+        return new
 
     def _look_at_spread(self, batch: Batch, step: int) -> dict[str, float]:
         numbers: dict[str, float] = {}

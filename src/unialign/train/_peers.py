@@ -21,6 +21,8 @@ __all__ = ["Peers", "peers_of"]
 
 T = TypeVar("T")
 
+_FAILED = 1 << 20
+
 
 @dataclass(frozen=True)
 class Peers:
@@ -65,18 +67,34 @@ class Peers:
             try:
                 told[0] = work()
             except Exception as error:
-                failure, told[1] = error, (type(error).__name__, str(error))
+                failure, told[1] = error, _packed(error)
         with naming_failures(self.group):
             dist.broadcast_object_list(told, group=self.group, group_src=0)
         if failure is not None:
             raise failure
         if told[1] is not None:
-            kind, message = told[1]
-            known = getattr(errors, kind, None)
-            is_ours = isinstance(known, type) and issubclass(known, UniAlignError)
-            raise (known if is_ours and known is not None else ProcessError)(f"process 0 of {self.count}: {message}")
+            raise _unpacked(told[1], 0, self.count)
         result: T = told[0]
         return result
+
+    def jointly(self, work: Callable[[], int], device: torch.device) -> int:
+        """The largest of the numbers, at least 0, that `work` returns; it runs on every process.
+
+        What it raises on one of them is raised on all: who goes on alone waits for the others in vain.
+        """
+        if self.count == 1:
+            return work()
+        failure: BaseException | None = None
+        try:
+            number = work()
+        except BaseException as error:
+            failure, number = error, _FAILED
+        if (largest := self.largest(number, device)) < _FAILED:
+            return largest
+        told = self.all_of(None if failure is None else _packed(failure))
+        if failure is not None:
+            raise failure
+        raise next(_unpacked(packed, rank, self.count) for rank, packed in enumerate(told) if packed is not None)
 
     def all_of(self, own: T) -> list[T]:
         """What each process brings, by rank."""
@@ -140,6 +158,23 @@ def peers_of(group: Any) -> Peers:
     if shared is None:
         return Peers()
     return Peers(dist.get_rank(shared), dist.get_world_size(shared), shared)
+
+
+def _packed(error: BaseException) -> tuple[str, str, Any]:
+    return type(error).__name__, str(error), error.code if isinstance(error, SystemExit) else None
+
+
+def _unpacked(packed: tuple[str, str, Any], rank: int, count: int) -> BaseException:
+    """The error of another process, as one of ours where it was; its wish to end as that wish."""
+    kind, message, code = packed
+    if kind == "SystemExit":
+        return SystemExit(code)
+    if kind == "KeyboardInterrupt":
+        return KeyboardInterrupt(message)
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, UniAlignError):
+        return known(f"process {rank} of {count}: {message}")
+    return ProcessError(f"process {rank} of {count}: {kind}: {message}")
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from unialign._checks import check_choice
 from unialign._files import write_yaml
 from unialign.errors import CheckpointError, ConfigError, DataError
@@ -23,6 +28,7 @@ class RunFolder:
         self.path = Path(path)
         self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"
         self.checkpoints, self.space = self.path / "checkpoints", self.path / "space"
+        self._lock: int | None = None
 
     @property
     def has_space(self) -> bool:
@@ -64,14 +70,26 @@ class RunFolder:
         return snapshot
 
     def prepare(self, settings: dict[str, Any]) -> None:
-        """Make the folder, clear away what a crash left half written, and write `config.yaml`."""
+        """Make the folder, keep others out, clear away what a crash left half written, and write `config.yaml`.
+
+        Raises:
+            ConfigError: another process trains there at this moment.
+            CheckpointError: the file system refuses.
+        """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path)
             discard_partial(self.checkpoints)
             discard_partial(self.path)
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
         write_yaml(self.config, settings, error=CheckpointError)
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)
@@ -101,6 +119,25 @@ class RunFolder:
                     f"{source} was made with {name}={settings.get(name)!r}, this run has "
                     f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"
                 )
+
+
+def _lock(path: Path) -> int | None:
+    """A lock on a folder that ends with the process, whatever ends that; None where there are no such locks."""
+    if fcntl is None:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigError(
+            f"another run is training in {path} at this moment, and two would write over each other; choose another "
+            f"folder, or wait for its end"
+        ) from None
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _start_in_words(start: Any) -> str:

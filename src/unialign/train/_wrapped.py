@@ -23,6 +23,8 @@ class Wrapped:
     """The modules, their process groups, and what the processes of these must have in common."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
+        if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
+            raise ConfigError(f"modules must be a list of modules, got {type(modules).__name__}; put it into a list")
         self.modules: list[Any] = list(modules)
         for module in self.modules:
             if not hasattr(module, "no_sync") and not hasattr(module, "set_requires_gradient_sync"):
