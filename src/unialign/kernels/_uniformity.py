@@ -46,7 +46,9 @@ def log_row_sums(
     """
     if chosen() == "reference":
         return _dense_row_sums(z_ND, profile, members, self_pairs)
-    backend = rowwise_backend(z_ND, divided=members.shard is not None)
+    # `OwnTiles` leave a row's own pair out.
+    divided = members.shard is not None and self_pairs == "included"
+    backend = rowwise_backend(z_ND, divided=divided)
     if backend is not None and profile.rate is not None:
         own: Own = "kept" if self_pairs == "included" else "left_out"
         return _rowwise.log_row_sums(z_ND, rate=profile.rate, members=members, own=own, backend=backend)
