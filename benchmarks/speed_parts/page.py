@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from speed_parts.contestants import CONTESTANTS
-from speed_parts.plan import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, SIZES, growth
+from speed_parts.plan import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, OBJECTIVE_WIDTH, SIZES, WIDTH, growth
 from speed_parts.requirements import judge
 from unialign.report import Section, Table, markdown_page, replace_blocks
 
@@ -38,12 +38,38 @@ def page(results: Mapping[str, Any], retrieval: Mapping[str, Any], there: str | 
 def sections(results: Mapping[str, Any], retrieval: Mapping[str, Any]) -> list[Section]:
     return [
         Section("machine", "Machine and protocol", [_machine(results), *_notes(results)]),
+        Section("summary", "In short", [_summary(results)]),
         Section("requirements", "Requirements", [_requirements(results)]),
         *(_formula(results, group, key, title) for group, (key, title) in GROUPS.items()),
         Section("objectives", "Whole objectives", list(_objectives(results))),
         Section("retrieval", "Retrieval", list(_retrieval(retrieval))),
         Section("gpu", "GPU", [_gpu(results["gpu"])]),
     ]
+
+
+def _summary(results: Mapping[str, Any]) -> Table:
+    def cell(group: str, modalities: int, size: int, name: str = "unialign") -> str:
+        row = results["cases"].get(f"{group}/{name}/{modalities}/{size}")
+        if row is None or row["status"] != "measured":
+            return NOTHING
+        return f"{_short(row['cpu_seconds']['best'])} s, {_mb(row['memory']['peak'])} MB"
+
+    rows = [
+        (
+            f"{size:,}",
+            cell("uniformity/mean_log", 1, size),
+            cell("infonce", 2, size),
+            cell("objectives", 3, size),
+            cell("infonce", 2, size, "torch"),
+        )
+        for size in SIZES
+    ]
+    return Table(
+        ("B", "uniformity", "InfoNCE, M = 2", "UniAlign, M = 3", "InfoNCE in plain torch"),
+        rows,
+        f"Forward and backward on one thread, and memory beside process and libraries, inputs included. D = {WIDTH} "
+        f"(UniAlign: D = {OBJECTIVE_WIDTH}).",
+    )
 
 
 def _machine(results: Mapping[str, Any]) -> str | Table:

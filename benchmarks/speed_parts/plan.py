@@ -9,7 +9,8 @@ from speed_parts.contestants import CONTESTANTS
 
 __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 
-SIZES = (256, 1024, 4096, 16384, 65536)
+SIZES = (256, 1024, 4096, 16384, 32768, 65536)
+OURS_ONLY = 32768  # a common batch size; the neighbours say enough about rivals
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
 WIDTH, OBJECTIVE_WIDTH = 512, 256
 ONLY_MODALITIES = {"triangle": 3}  # its formula has three
@@ -58,7 +59,7 @@ def cases(
         Case(c.loss, c.name, c.modalities, items, WIDTH)
         for c in CONTESTANTS
         for items in SIZES
-        if wanted(c.loss) and items <= c.largest
+        if wanted(c.loss) and items <= c.largest and (c.ours or items != OURS_ONLY)
     ]
     found += [
         Case("objectives", name, m, items, OBJECTIVE_WIDTH)
