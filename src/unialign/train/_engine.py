@@ -116,7 +116,7 @@ class Engine:
         self.peers.mean_gradients(self._trained)
         clip = math.inf if self.config.clip is None else self.config.clip
         norm = nn.utils.clip_grad_norm_(self._trained, clip, foreach=True)
-        # The only wait for the device in a step.
+        # On one process the only wait for the device in a step.
         loss_value, norm_value = torch.stack([torch.stack(losses).sum(), norm]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             raise explain(self, objective, step, own, None)

@@ -1,6 +1,5 @@
 """`fit`: from a store and a configuration to a trained space."""
 
-import dataclasses
 import math
 import os
 import warnings
@@ -12,13 +11,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from unialign._files import checked_path
 from unialign.data import EmbeddingStore
 from unialign.distributed._surroundings import read_place
-from unialign.errors import CheckpointError, ConfigError, DataError
+from unialign.errors import CheckpointError, ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
+from unialign.train._border import Plan, check_types, make_plan, resolved, term_names
 from unialign.train._checkpoint import Snapshot
 from unialign.train._config import TrainConfig
 from unialign.train._data import load_training_data, training_rows
@@ -27,10 +26,10 @@ from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
 from unialign.train._peers import Peers, peers_of
-from unialign.train._probe import Probe, check_probe, check_probe_steps
-from unialign.train._progress import ProgressMode, check_progress
-from unialign.train._run_folder import Resume, RunFolder, check_resume
-from unialign.train._start import check_start, take_over, weights_digest
+from unialign.train._probe import Probe
+from unialign.train._progress import ProgressMode
+from unialign.train._run_folder import Resume, RunFolder
+from unialign.train._start import take_over
 
 __all__ = ["FitResult", "check_fit", "fit", "training_steps"]
 
@@ -100,82 +99,45 @@ def fit(
         ProcessError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
-    _check_types(store, config)
     peers = _peers(group)
-    if out is not None:
-        out = checked_path(out, "out", error=ConfigError)
-    if on_step is not None and not callable(on_step):
-        raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
-    check_resume(resume, out)
-    check_progress(progress)
-    check_probe(probe)
-    target = _device(device, config)
-    peers.check_device(target)
-    config = _resolve(store, config, out)
-    modalities = config.modalities or ()
-    widths = {name: store.width(name) for name in modalities}
-    check_start(start, widths, config)
-    rows = training_rows(store, modalities)
-    batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
-    if probe is not None:
-        check_probe_steps(probe, batches.steps)
-    data_facts = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
-    facts = {"training": config.to_dict(), "data": data_facts}
-    if start is not None:
-        facts["start"] = {"weights": weights_digest(start)}
-    peers.check_same(config.to_dict() | {"data": data_facts, "start": facts.get("start"), "resume": resume})
-    peers.check_same({"default dtype": str(torch.get_default_dtype())})
-    peers.check_same({"out": "none" if out is None else "a folder"})
-    folder = None if out is None else RunFolder(out)
+    plan = peers.jointly(
+        lambda: make_plan(
+            store,
+            config,
+            out=out,
+            resume=resume,
+            device=device,
+            on_step=on_step,
+            progress=progress,
+            start=start,
+            probe=probe,
+        )
+    )
+    peers.check_same(plan.common(resume))
+    folder = None if plan.out is None else RunFolder(plan.out)
     with (
-        torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
+        torch.random.fork_rng(devices=[plan.device] if plan.device.type == "cuda" else []),
         _speaking(peers),
         nullcontext() if folder is None else closing(folder),
     ):
-        torch.default_generator.manual_seed(derived_seed("init", config.seed))
-        space = Space(
-            widths,
-            dim=config.dim,
-            head=config.head,
-            hidden=config.hidden,
-            dropout=config.dropout,
-            inputs=config.inputs,
-            metadata=facts,
-        )
-        objective = create(config.objective, **config.objective_options)
-        terms = _try(objective, modalities)
         snapshot, has_space = None, False
+        space, objective, terms = peers.jointly(lambda: _made(plan))
         if folder is not None:
-            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, facts), folder.has_space))
-        done = 0 if snapshot is None else snapshot.step
-        (space.fit_inputs(store, rows) if start is None else take_over(space, start)).to(target)
-        data = load_training_data(store, space, rows, target)
-        engine = Engine(space, objective.to(target), data, batches, config, target, peers)
-        if snapshot is not None:
-            _restore(engine, snapshot)
+            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, plan.facts), folder.has_space))
+        engine = peers.jointly(lambda: _engine(plan, store, space, objective, start, snapshot, peers))
         peers.spread(engine.weights())
-        finished = done == batches.steps and has_space
+        done = 0 if snapshot is None else snapshot.step
+        finished = done == plan.batches.steps and has_space
         if folder is not None and not finished:
-            path = {} if store.path is None else {"path": str(store.path)}
-            begun = {"start": facts["start"]} if "start" in facts else {}
-            settings = {"data": facts["data"] | path, "train": facts["training"], **begun}
-            peers.from_first(lambda: folder.prepare(settings))
-        log = _open_log(peers, folder, config, keep_steps=done, finished=finished)
+            peers.from_first(lambda: folder.prepare(_settings(plan, store)))
+        log = _open_log(peers, folder, plan.config, keep_steps=done, finished=finished)
         monitor = HealthMonitor(log.warnings)
-
-        def begin() -> int:
-            if snapshot is None:
-                contrastive = engine.warm is not None or any("contrast" in name for name in terms)
-                # What a contrastive loss is worth while embeddings say nothing.
-                baseline = {"ln_batch": math.log(min(config.batch_size, len(rows)))} if contrastive else {}
-                log.write("start", 0, facts | {"steps": batches.steps, **baseline})
-            elif not finished:
-                _announce(snapshot, engine, monitor, log)
-            return 0
-
         try:
-            peers.jointly(begin, target)
-            Loop(engine, folder, log, monitor, facts, probe).train(done, on_step, progress)
+            if snapshot is None:
+                peers.jointly(lambda: log.write("start", 0, plan.facts | _baselines(engine, terms)))
+            elif not finished:
+                peers.jointly(lambda: _announce(snapshot, engine, monitor, log))
+            Loop(engine, folder, log, monitor, plan.facts, probe).train(done, on_step, progress)
         finally:
             log.close()
         space.eval()
@@ -186,24 +148,17 @@ def fit(
 
 def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
     """Raise what `fit` would raise about settings that do not fit the store, without training or writing anything."""
-    _check_types(store, config)
-    config = _resolve(store, config, "a folder")
-    _try(create(config.objective, **config.objective_options), config.modalities or ())
+    check_types(store, config)
+    config = resolved(store, config, "a folder")
+    term_names(create(config.objective, **config.objective_options), config.modalities or ())
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
     """How many optimiser steps `fit` takes with these settings."""
-    _check_types(store, config)
-    config = _resolve(store, config, "a folder")
+    check_types(store, config)
+    config = resolved(store, config, "a folder")
     items = len(training_rows(store, config.modalities or ()))
     return Batches(items, config.batch_size, config.accumulate, config.epochs, config.seed).steps
-
-
-def _check_types(store: object, config: object) -> None:
-    if not isinstance(store, EmbeddingStore):
-        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
-    if not isinstance(config, TrainConfig):
-        raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
 
 
 def _peers(group: Any) -> Peers:
@@ -224,6 +179,57 @@ def _speaking(peers: Peers) -> Iterator[None]:
         if not peers.first:
             warnings.simplefilter("ignore", HealthWarning)
         yield
+
+
+def _made(plan: Plan) -> tuple[Space, Objective, list[str]]:
+    """The space with random weights, the objective, and the names of its terms."""
+    config = plan.config
+    torch.default_generator.manual_seed(derived_seed("init", config.seed))
+    space = Space(
+        plan.widths,
+        dim=config.dim,
+        head=config.head,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        inputs=config.inputs,
+        metadata=plan.facts,
+    )
+    objective = create(config.objective, **config.objective_options)
+    return space, objective, term_names(objective, plan.modalities)
+
+
+def _engine(
+    plan: Plan,
+    store: EmbeddingStore,
+    space: Space,
+    objective: Objective,
+    start: Space | None,
+    snapshot: Snapshot | None,
+    peers: Peers,
+) -> Engine:
+    """The engine with its data, in the state of the snapshot if there is one."""
+    peers.check_device(plan.device)
+    (space.fit_inputs(store, plan.rows) if start is None else take_over(space, start)).to(plan.device)
+    data = load_training_data(store, space, plan.rows, plan.device)
+    engine = Engine(space, objective.to(plan.device), data, plan.batches, plan.config, plan.device, peers)
+    if snapshot is not None:
+        _restore(engine, snapshot)
+    return engine
+
+
+def _settings(plan: Plan, store: EmbeddingStore) -> dict[str, Any]:
+    """What `config.yaml` says."""
+    path = {} if store.path is None else {"path": str(store.path)}
+    begun = {"start": plan.facts["start"]} if "start" in plan.facts else {}
+    return {"data": plan.facts["data"] | path, "train": plan.facts["training"], **begun}
+
+
+def _baselines(engine: Engine, terms: list[str]) -> dict[str, Any]:
+    batches = engine.batches
+    contrastive = engine.warm is not None or any("contrast" in name for name in terms)
+    # What a contrastive loss is worth while embeddings say nothing.
+    baseline = {"ln_batch": math.log(min(batches.batch_size, batches.items))} if contrastive else {}
+    return {"steps": batches.steps, **baseline}
 
 
 def _open_log(
@@ -247,45 +253,6 @@ def _open_log(
     log = RunLog(None, keep_steps=keep_steps, log_to=config.log_to)
     log.records = list(records)
     return log
-
-
-def _resolve(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
-    if config.modalities is None:
-        config = dataclasses.replace(config, modalities=store.modalities)
-    for name in config.modalities or ():
-        store.width(name)  # ConfigError that lists the columns
-    if "tensorboard" in config.log_to and out is None:
-        raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
-    return config
-
-
-def _device(device: str | torch.device, config: TrainConfig) -> torch.device:
-    if device == "auto":
-        target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    else:
-        try:
-            target = torch.device(device)
-        except (RuntimeError, TypeError):
-            target = torch.device("meta")
-        if target.type not in ("cpu", "cuda"):
-            raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
-    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
-        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
-    if target.type == "cpu" and config.precision == "bf16":
-        raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
-    return target
-
-
-def _try(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Run the objective once, so that a missing anchor or too few modalities is an error before anything is written.
-
-    Returns the names of its terms.
-    """
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
-        _, terms = objective.compute(rows, group=None)
-    return list(terms)
 
 
 def _restore(engine: Engine, snapshot: Snapshot) -> None:

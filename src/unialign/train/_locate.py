@@ -96,7 +96,9 @@ def _bad_gradient(
 def _largest_gradient(
     engine: "Engine", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
-    """The row that contributes most to a gradient that is finite by row and overflows in the sum, and how much."""
+    """How much the row contributes that contributes most to a gradient which is finite by row and overflows in the
+    sum, and a sentence that names it; -1 and None where there is no row.
+    """
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from unialign.train._progress import Progress, ProgressMode
 from unialign.train._run_folder import RunFolder
 
 __all__ = ["Loop", "OnStep", "environment"]
+
+_NO_SIGNAL = 0  # signals are numbered from 1
 
 OnStep = Callable[[Mapping[str, Any]], None]
 
@@ -41,7 +44,7 @@ class Loop:
         self.probe = probe
         self.config, self.steps = engine.config, engine.batches.steps
         self.health: dict[str, float] = {}
-        self.started = time.perf_counter()
+        self.started, self.seconds_of_probes = time.perf_counter(), 0.0
         earlier = log.history
         self.seconds_before = float(earlier[-1]["seconds"]) if earlier else 0.0
 
@@ -54,18 +57,17 @@ class Loop:
         try:
             with StopRequest() as stop:
                 if done == 0:
-                    peers.jointly(lambda: self._look(0), self.engine.device)
+                    peers.jointly(lambda: self._look(0))
                 for step in range(done, self.steps):
                     outcome = self._step(step)
-
-                    def tell(step: int = step, outcome: Outcome = outcome) -> int:
-                        return self._tell(step, outcome, on_step, bar) or stop.received or 0
-
+                    asked = peers.jointly(partial(self._tell, step, outcome, on_step, bar))
+                    asked = stop.received if asked is None else asked
                     # Whoever of the processes was asked to stop, all stop after the same step.
-                    received = peers.jointly(tell, self.engine.device)
-                    if self._is_due(step + 1) or received:
+                    number = peers.largest(_NO_SIGNAL if asked is None else asked)
+                    received = None if number == _NO_SIGNAL else number
+                    if self._is_due(step + 1) or received is not None:
                         self._checkpoint(step + 1)
-                    if received:
+                    if received is not None:
                         stop.leave(self._farewell(step + 1), received)
         finally:
             bar.close()
@@ -78,8 +80,8 @@ class Loop:
 
         return self.engine.step(step, look if self._is_watched(completed) else None)
 
-    def _tell(self, step: int, outcome: Outcome, on_step: OnStep | None, bar: Progress) -> int:
-        """Everybody who wants to know of a step; the number of the signal to stop for, 0 for none."""
+    def _tell(self, step: int, outcome: Outcome, on_step: OnStep | None, bar: Progress) -> int | None:
+        """Tell everybody who wants to know of a step; the signal to stop for, if somebody wants that."""
         self._record(step, outcome)
         info = {
             "step": step + 1,
@@ -92,7 +94,7 @@ class Loop:
         }
         bar.step(info)
         self._look(step + 1)
-        return _call(on_step, info) if self.engine.peers.first else 0
+        return _call(on_step, info) if self.engine.peers.first else None
 
     def _record(self, step: int, outcome: Outcome) -> None:
         completed = step + 1
@@ -111,18 +113,21 @@ class Loop:
                     "lr": outcome.lr,
                     "grad_norm": outcome.grad_norm,
                     "temperature": self.engine.temperature(outcome.objective),
-                    "seconds": round(self.seconds_before + time.perf_counter() - self.started, 3),
+                    "seconds": round(self._seconds(), 3),
                     **({"health": self.health} if watched else {}),
                 },
             )
 
-    def _look(self, completed: int) -> int:
+    def _look(self, completed: int) -> None:
         if self.probe is not None and self.engine.peers.first:
             began = time.perf_counter()
             with alone():
                 self.probe.visit(completed, self.engine.space, self.engine.device)
-            self.started += time.perf_counter() - began
-        return 0
+            self.seconds_of_probes += time.perf_counter() - began
+
+    def _seconds(self) -> float:
+        """Of training so far, in the parts before a resumption too; looks of a probe are not training."""
+        return self.seconds_before + time.perf_counter() - self.started - self.seconds_of_probes
 
     def _is_watched(self, completed: int) -> bool:
         return completed % self.config.monitor_every == 0 or completed == self.steps
@@ -157,7 +162,7 @@ class Loop:
         )
 
 
-def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int:
+def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int | None:
     """Tell the caller of a step; a KeyboardInterrupt is the polite way to stop a run from inside, as Ctrl-C does."""
     if on_step is not None:
         try:
@@ -165,7 +170,7 @@ def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int:
                 on_step(info)
         except KeyboardInterrupt:
             return signal.SIGINT
-    return 0
+    return None
 
 
 def environment(device: torch.device, processes: int) -> dict[str, Any]:

@@ -21,8 +21,6 @@ __all__ = ["Peers", "peers_of"]
 
 T = TypeVar("T")
 
-_FAILED = 1 << 20
-
 
 @dataclass(frozen=True)
 class Peers:
@@ -52,6 +50,10 @@ class Peers:
                 f"the group with a backend for {device.type!r}, or choose another device"
             )
 
+    def _meeting_device(self) -> torch.device:
+        backends = dist.get_backend_config(self.group)
+        return torch.device("cpu") if "cpu" in backends else torch.device("cuda", torch.cuda.current_device())
+
     def own(self, rows_B: Tensor) -> Tensor:
         """This process's rows of a batch, consecutive ones; none where there are fewer rows than processes."""
         items = len(rows_B)
@@ -66,7 +68,7 @@ class Peers:
         if self.first:
             try:
                 told[0] = work()
-            except Exception as error:
+            except BaseException as error:
                 failure, told[1] = error, _packed(error)
         with naming_failures(self.group):
             dist.broadcast_object_list(told, group=self.group, group_src=0)
@@ -77,20 +79,20 @@ class Peers:
         result: T = told[0]
         return result
 
-    def jointly(self, work: Callable[[], int], device: torch.device) -> int:
-        """The largest of the numbers, at least 0, that `work` returns; it runs on every process.
+    def jointly(self, work: Callable[[], T]) -> T:
+        """What `work` returns here; it runs on every process, and what it raises on one of them is raised on all.
 
-        What it raises on one of them is raised on all: who goes on alone waits for the others in vain.
+        Who went on alone would wait for the others in vain.
         """
         if self.count == 1:
             return work()
-        failure: BaseException | None = None
+        result, failure = None, None
         try:
-            number = work()
+            result = work()
         except BaseException as error:
-            failure, number = error, _FAILED
-        if (largest := self.largest(number, device)) < _FAILED:
-            return largest
+            failure = error
+        if self.largest(int(failure is not None)) == 0:
+            return result  # type: ignore[return-value]
         told = self.all_of(None if failure is None else _packed(failure))
         if failure is not None:
             raise failure
@@ -116,11 +118,11 @@ class Peers:
                         f"{_shown(everywhere[0][name])}; all processes train one space, with the same arguments"
                     )
 
-    def largest(self, number: int, device: torch.device) -> int:
+    def largest(self, number: int) -> int:
         """The largest of a number that each process has."""
         if self.count == 1:
             return number
-        value = torch.tensor(number, device=device)
+        value = torch.tensor(number, device=self._meeting_device())
         with naming_failures(self.group):
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
         return int(value)
