@@ -31,6 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 
+RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
+PAGE = ROOT / "docs" / "reference" / "speed.md"
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -42,8 +46,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="keep what this source has measured already")
     parser.add_argument("--page", action="store_true", help="measure nothing")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "speed.json")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "reference" / "speed.md")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, help="the page; default: that of the documentation, if --out is not given")
     return parser.parse_args()
 
 
@@ -221,9 +225,10 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.page:
         measure_all(arguments, results)
         print(f"\n{(time.perf_counter() - started) / 60:.1f} minutes")
-    there = arguments.docs.read_text("utf-8") if arguments.docs.exists() else None
-    retrieval = json.loads((Path(__file__).parent / "results" / "retrieval.json").read_text("utf-8"))
-    replace_file(arguments.docs, page(results, retrieval, there))
+    docs = PAGE if arguments.docs is None and arguments.out == RESULTS else arguments.docs
+    if docs is not None:
+        retrieval = json.loads((RESULTS.parent / "retrieval.json").read_text("utf-8"))
+        replace_file(docs, page(results, retrieval, docs.read_text("utf-8") if docs.exists() else None))
     verdicts = judge(results)
     print()
     for verdict in verdicts:
