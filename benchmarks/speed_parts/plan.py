@@ -79,7 +79,9 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
         return None
     last = below[-1]
     if last["status"] in ("time", "memory"):
-        return {"status": last["status"], "reason": f"{last['reason']} at B = {last['items']:,}", "tried": False}
+        tried = last.get("tried", True)
+        reason = f"{last['reason']} at B = {last['items']:,}" if tried else last["reason"]
+        return {"status": last["status"], "reason": reason, "tried": False}
     if last["status"] != "measured":
         return None
     times = (case.items / last["items"]) ** 2
