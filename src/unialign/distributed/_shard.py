@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unialign._first_order import first_order_only
-from unialign.distributed._failures import naming_failures
+from unialign.distributed._failures import BATCH, naming_failures
 
 __all__ = ["Shard", "gather_with_own_gradient"]
 
@@ -71,7 +71,7 @@ class Shard:
         # As bytes: not every backend knows truth values.
         sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
         parts = [torch.empty_like(sent) for _ in self.sizes]
-        with naming_failures(self.group):
+        with naming_failures(self.group, BATCH):
             dist.all_gather(parts, sent, group=self.group)
         rows = torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, self.sizes, strict=True)], dim)
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
@@ -79,14 +79,14 @@ class Shard:
     def gather_numbers(self, own_K: Tensor) -> Tensor:
         """(P, K) of the (K,) numbers of each process, in one collective and without gradient."""
         parts = [torch.empty_like(own_K) for _ in self.sizes]
-        with naming_failures(self.group):
+        with naming_failures(self.group, BATCH):
             dist.all_gather(parts, own_K.detach().contiguous(), group=self.group)
         return torch.stack(parts)
 
     def sum(self, own: Tensor) -> Tensor:
         """The sum over the processes of a tensor that each has, without gradient."""
         total = own.detach().clone()
-        with naming_failures(self.group):
+        with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)
         return total
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unialign import errors
 from unialign.distributed._alone import is_alone
-from unialign.distributed._failures import naming_failures
+from unialign.distributed._failures import BATCH, naming_failures
 from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError, ProcessError, ShapeError, UniAlignError
@@ -183,7 +183,7 @@ def _exchange_headers(header: _Header, group: Any, devices: tuple[str, ...]) -> 
     device = _meeting_device(devices)
     sent = torch.tensor(header, dtype=torch.int64, device=device)
     parts = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
-    with naming_failures(group):
+    with naming_failures(group, BATCH):
         dist.all_gather(parts, sent, group=group)
     return [_Header(*numbers) for numbers in torch.stack(parts).tolist()]
 
@@ -208,7 +208,7 @@ def _raise_everywhere(own: _Own, group: Any) -> None:
 
 def _exchange_objects(value: Any, group: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size(group)
-    with naming_failures(group):
+    with naming_failures(group, BATCH):
         dist.all_gather_object(values, value, group=group)
     return values
 
