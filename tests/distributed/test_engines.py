@@ -296,6 +296,10 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
 # Refusals: on every process, since one alone would leave the others waiting.
 
 
+def interrupted(piece: Batch) -> Batch:
+    raise KeyboardInterrupt("enough")
+
+
 def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batch]) -> tuple[str, str]:
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
@@ -310,9 +314,11 @@ def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batc
         pieces = [{name: x for name, x in piece.items() if name != "m1"} for piece in pieces]
     if rank == 1 and trouble == "failure":
         pieces[-1]["m2"] = pieces[-1]["m2"][:, :3]
+    if rank == 1 and trouble == "ctrl-c":
+        encode = interrupted
     try:
         cached_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
-    except Exception as error:
+    except BaseException as error:
         return type(error).__name__, str(error)
     return "nothing", ""
 
@@ -342,4 +348,12 @@ def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: 
     told, own = pool.run(refusal, "ddp-all", trouble, shares[0], processes=2)
     assert own[0] == kind
     assert says in own[1]
-    assert told == ("ProcessError", "process 1 failed while it encoded its batch; its own error says why")
+    assert told[0] == (kind if kind == "ConfigError" else "ProcessError")
+    assert told[1].startswith("process 1 of 4 failed while it encoded its batch: ")  # of the job, not of the group
+    assert says in told[1]
+
+
+def test_interruption_in_one_encoder_is_known_to_all(pool: Pool) -> None:
+    """Ctrl-C went to the process alone; the other waited for it until the time-out."""
+    _, shares = draw_steps()
+    assert pool.run(refusal, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

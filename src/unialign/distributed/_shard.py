@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unialign._first_order import first_order_only
+from unialign.distributed._exchange import gather_tensors
 from unialign.distributed._failures import BATCH, naming_failures
 
 __all__ = ["Shard", "gather_with_own_gradient"]
@@ -62,7 +63,13 @@ class Shard:
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """The rows of every process along `dim`, (B, ...) of (n, ...), in one collective and without gradient."""
+        """The rows of every process along `dim`, (B, ...) of (n, ...), in one collective and without gradient.
+
+        Every process brings the same dtype, bool included, and the same shape but for `dim`.
+
+        Raises:
+            ProcessError: another process ended or never came.
+        """
         own_n = own_n.detach()
         longest = max(self.sizes)
         if longest == 0:
@@ -77,14 +84,24 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """(P, K) of the (K,) numbers of each process, in one collective and without gradient."""
-        parts = [torch.empty_like(own_K) for _ in self.sizes]
-        with naming_failures(self.group, BATCH):
-            dist.all_gather(parts, own_K.detach().contiguous(), group=self.group)
-        return torch.stack(parts)
+        """(P, K) of the (K,) numbers of each process, in one collective and without gradient.
+
+        Every process brings the same dtype and K; no bool, which not every backend knows.
+
+        Raises:
+            ProcessError: another process ended or never came.
+        """
+        return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """The sum over the processes of a tensor that each has, without gradient."""
+        """The sum over the processes of a tensor that each has, in one collective and without gradient.
+
+        Every process brings the same shape and dtype. The sum is taken in that dtype: integers wrap around, float16
+        overflows at 65,504, and bool is refused by some backends; convert before.
+
+        Raises:
+            ProcessError: another process ended or never came.
+        """
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)

@@ -9,14 +9,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import nn
 
-from unialign.distributed._failures import naming_failures
+from unialign.distributed._exchange import Packed, gather_integers, gather_objects, packed, unpacked
 from unialign.errors import ConfigError, ProcessError
 
 __all__ = ["Wrapped"]
+
+# The number of a process, and its error.
+_Failure = tuple[int, Packed]
 
 
 class Wrapped:
@@ -46,7 +48,7 @@ class Wrapped:
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
         for group in self.groups:  # one after the other: the largest number in a mesh of several dimensions
-            told = _tell([*least, most, *fewest, *many], group)
+            told = gather_integers([*least, most, *fewest, *many], group, doing="counted pieces")
             least, most = min((n, r) for n, r, *_ in told), max(row[2] for row in told)
             fewest, many = min((row[3], row[4]) for row in told), max((row[5], row[6]) for row in told)
         if fewest[0] != many[0]:
@@ -79,19 +81,30 @@ class Wrapped:
                     hook = module.register_forward_pre_hook(lambda *_, number=number: note(number))
                     stack.callback(hook.remove)
                 yield
-        except Exception:
+        except BaseException as error:
             # Where modules communicate in a forward pass, the others are inside one and cannot listen.
-            for group in () if self.in_step else self.groups:
+            if self.groups and not self.in_step:
                 with suppress(ProcessError):
-                    _tell([1, *called], group)
+                    self._exchange(called, (dist.get_rank(), packed(error)))
             raise
+        if (failure := self._exchange(called, None)) is not None:
+            rank, told = failure
+            raise unpacked(told, rank, dist.get_world_size(), did="failed while it encoded its batch")
+
+    def _exchange(self, called: list[int], failure: _Failure | None) -> _Failure | None:
+        """The first failure of a process, told on to every group in which this process is.
+
+        Raises:
+            ConfigError: no process failed, but what they called differs.
+        """
         for group in self.groups:
-            told = _tell([0, *called], group)
-            ranks = dist.get_process_group_ranks(group)
-            for rank, (failed, *_) in zip(ranks, told, strict=True):
-                if failed:
-                    raise ProcessError(f"process {rank} failed while it encoded its batch; its own error says why")
-            self._check_called(ranks, [ran for _, *ran in told])
+            rows = gather_integers([int(failure is not None), *called], group, doing="encoded a batch")
+            if any(failed for failed, *_ in rows):
+                failures = gather_objects(failure, group, doing="encoded a batch")
+                failure = next(found for found in failures if found is not None)
+            else:
+                self._check_called(dist.get_process_group_ranks(group), [ran for _, *ran in rows])
+        return failure
 
     def _check_called(self, ranks: list[int], called: list[list[int]]) -> None:
         for number, (module, ran) in enumerate(zip(self.modules, zip(*called, strict=True), strict=True)):
@@ -126,14 +139,3 @@ def _groups_of(module: Any) -> list[Any]:
         return [group]
     meshes = dict.fromkeys(p.device_mesh for p in module.parameters() if hasattr(p, "device_mesh"))
     return [group for mesh in meshes for group in mesh.get_all_groups()]
-
-
-def _tell(numbers: list[int], group: Any) -> list[list[int]]:
-    """The numbers of every process, in the order of the group."""
-    backends = str(dist.get_backend_config(group))
-    device = "cpu" if "cpu" in backends else torch.accelerator.current_accelerator()
-    own = torch.tensor(numbers, dtype=torch.int64, device=device)
-    parts = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    with naming_failures(group):
-        dist.all_gather(parts, own, group=group)
-    return [[int(x) for x in row] for row in torch.stack(parts).tolist()]

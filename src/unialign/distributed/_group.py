@@ -1,0 +1,70 @@
+"""Which processes share a batch, and the job that a process was started for but did not join."""
+
+import os
+import warnings
+from typing import Any
+
+import torch.distributed as dist
+
+from unialign.distributed._alone import is_alone
+from unialign.distributed._surroundings import Place, read_place
+from unialign.errors import ConfigError
+
+__all__ = ["not_joined", "processes_of"]
+
+_NOT_A_MEMBER = "this process does not belong to the group; make the call on the group's own processes only"
+
+
+def processes_of(group: Any) -> Any:
+    """The group whose processes share a batch; None for this process alone.
+
+    Args:
+        group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
+    """
+    if group is None or (isinstance(group, str) and group == "auto" and is_alone()):
+        return None
+    if isinstance(group, str) and group == "auto" and not _initialised():
+        _warn_of_a_job_not_joined()
+        return None
+    if isinstance(group, str):
+        if group != "auto":
+            raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
+        group = dist.group.WORLD
+    if _initialised() and group == dist.GroupMember.NON_GROUP_MEMBER:
+        raise ConfigError(_NOT_A_MEMBER)
+    if not _initialised() or not isinstance(group, dist.ProcessGroup):
+        raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
+    rank = dist.get_rank(group)
+    if rank < 0:
+        raise ConfigError(_NOT_A_MEMBER)
+    return None if dist.get_world_size(group) == 1 else group
+
+
+def not_joined() -> Place | None:
+    """This process in the job of several that it was started for, while torch.distributed does not run.
+
+    Raises:
+        ConfigError: the environment says half of it.
+    """
+    return None if _initialised() else read_place(os.environ)
+
+
+def _warn_of_a_job_not_joined() -> None:
+    # Tasks of SLURM may well be independent; torchrun's are not. Half an environment is no matter of a loss.
+    if "RANK" not in os.environ or not os.environ.get("WORLD_SIZE"):
+        return
+    try:
+        place = not_joined()
+    except ConfigError:
+        return
+    if place is not None:
+        warnings.warn(
+            f"torchrun started {place.processes} processes, but torch.distributed does not run: this loss sees the "
+            f"rows of its own process only. Put the training into `with unialign.distributed.start():`, or pass "
+            f"group=None if that is meant",
+            stacklevel=2,  # one place: said once
+        )
+
+
+def _initialised() -> bool:
+    return dist.is_available() and dist.is_initialized()
