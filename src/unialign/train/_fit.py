@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from unialign.data import EmbeddingStore
-from unialign.distributed._surroundings import read_place
+from unialign.distributed._group import not_joined
 from unialign.errors import CheckpointError, ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
@@ -162,8 +161,7 @@ def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
 
 
 def _peers(group: Any) -> Peers:
-    joined = dist.is_available() and dist.is_initialized()
-    if isinstance(group, str) and group == "auto" and not joined and (place := read_place(os.environ)) is not None:
+    if isinstance(group, str) and group == "auto" and (place := not_joined()) is not None:
         # Each would train the whole space by itself, and all would write to one folder.
         raise ConfigError(
             f"this process is number {place.rank} of {place.processes} that torchrun or SLURM started; call fit inside "

@@ -12,14 +12,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unialign import errors
+from unialign.distributed._exchange import check_device, first_error, gather_objects, meeting_device, packed, unpacked
 from unialign.distributed._failures import naming_failures
-from unialign.errors import ConfigError, ProcessError, UniAlignError
-from unialign.losses._everywhere import processes_of
+from unialign.distributed._group import processes_of
+from unialign.errors import ConfigError
 
 __all__ = ["Peers", "peers_of"]
 
 T = TypeVar("T")
+
+_DOING = "trained with them"
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,8 @@ class Peers:
 
     def check_device(self, device: torch.device) -> None:
         """`ConfigError` unless the group's backend takes tensors of this device."""
-        if self.count == 1:
-            return
-        taken = [entry.split(":")[0] for entry in dist.get_backend_config(self.group).split(",")]
-        if device.type not in taken:
-            raise ConfigError(
-                f"training is on {device.type!r}, but the process group takes tensors on {' and '.join(taken)}; start "
-                f"the group with a backend for {device.type!r}, or choose another device"
-            )
-
-    def _meeting_device(self) -> torch.device:
-        backends = dist.get_backend_config(self.group)
-        return torch.device("cpu") if "cpu" in backends else torch.device("cuda", torch.cuda.current_device())
+        if self.count > 1:
+            check_device(device, self.group, what="parameters lie")
 
     def own(self, rows_B: Tensor) -> Tensor:
         """This process's rows of a batch, consecutive ones; none where there are fewer rows than processes."""
@@ -69,13 +61,13 @@ class Peers:
             try:
                 told[0] = work()
             except BaseException as error:
-                failure, told[1] = error, _packed(error)
-        with naming_failures(self.group):
+                failure, told[1] = error, packed(error)
+        with naming_failures(self.group, _DOING):
             dist.broadcast_object_list(told, group=self.group, group_src=0)
         if failure is not None:
             raise failure
         if told[1] is not None:
-            raise _unpacked(told[1], 0, self.count)
+            raise unpacked(told[1], 0, self.count)
         result: T = told[0]
         return result
 
@@ -93,19 +85,15 @@ class Peers:
             failure = error
         if self.largest(int(failure is not None)) == 0:
             return result  # type: ignore[return-value]
-        told = self.all_of(None if failure is None else _packed(failure))
-        if failure is not None:
-            raise failure
-        raise next(_unpacked(packed, rank, self.count) for rank, packed in enumerate(told) if packed is not None)
+        told = first_error(self.all_of(None if failure is None else packed(failure)))
+        assert told is not None
+        raise told if failure is None else failure
 
     def all_of(self, own: T) -> list[T]:
         """What each process brings, by rank."""
         if self.count == 1:
             return [own]
-        values: list[Any] = [None] * self.count
-        with naming_failures(self.group):
-            dist.all_gather_object(values, own, group=self.group)
-        return values
+        return gather_objects(own, self.group, doing=_DOING)
 
     def check_same(self, facts: dict[str, Any]) -> None:
         """`ConfigError` on every process, naming the first fact that is not the same everywhere."""
@@ -122,8 +110,8 @@ class Peers:
         """The largest of a number that each process has."""
         if self.count == 1:
             return number
-        value = torch.tensor(number, device=self._meeting_device())
-        with naming_failures(self.group):
+        value = torch.tensor(number, device=meeting_device(self.group))
+        with naming_failures(self.group, _DOING):
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
         return int(value)
 
@@ -132,7 +120,7 @@ class Peers:
         if self.count == 1:
             return
         for tensor in tensors:
-            with naming_failures(self.group):
+            with naming_failures(self.group, _DOING):
                 dist.broadcast(tensor.detach(), group=self.group, group_src=0)
 
     @torch.no_grad()
@@ -147,7 +135,7 @@ class Peers:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         head = torch.tensor(given, dtype=parts[0].dtype, device=parts[0].device)
         whole = torch.cat([head, *(part.flatten() for part in parts)])
-        with naming_failures(self.group):
+        with naming_failures(self.group, _DOING):
             dist.all_reduce(whole, group=self.group)
         found, *means = torch.split(whole, [len(parameters), *(p.numel() for p in parameters)])
         for parameter, times, mean in zip(parameters, found.tolist(), means, strict=True):
@@ -160,23 +148,6 @@ def peers_of(group: Any) -> Peers:
     if shared is None:
         return Peers()
     return Peers(dist.get_rank(shared), dist.get_world_size(shared), shared)
-
-
-def _packed(error: BaseException) -> tuple[str, str, Any]:
-    return type(error).__name__, str(error), error.code if isinstance(error, SystemExit) else None
-
-
-def _unpacked(packed: tuple[str, str, Any], rank: int, count: int) -> BaseException:
-    """The error of another process, as one of ours where it was; its wish to end as that wish."""
-    kind, message, code = packed
-    if kind == "SystemExit":
-        return SystemExit(code)
-    if kind == "KeyboardInterrupt":
-        return KeyboardInterrupt(message)
-    known = getattr(errors, kind, None)
-    if isinstance(known, type) and issubclass(known, UniAlignError):
-        return known(f"process {rank} of {count}: {message}")
-    return ProcessError(f"process {rank} of {count}: {kind}: {message}")
 
 
 def _shown(value: Any) -> str:
