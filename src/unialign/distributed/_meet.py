@@ -15,13 +15,14 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from unialign.distributed._failures import first_line
 from unialign.errors import ProcessError
 
 __all__ = ["known_addresses", "meet"]
 
 # To reach a store that is there; a machine that does not answer at all takes as long.
 _PATIENCE = timedelta(seconds=15)
-# Each meeting has keys of its own; all processes come to all of them.
+# Each meeting has keys of its own, by a number that every process counts for itself.
 _meetings = itertools.count()
 
 
@@ -33,6 +34,9 @@ def known_addresses() -> list[str]:
 
 def meet(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
     """A store that process 0 keeps and all others reach, after every process has prepared it.
+
+    Every process comes to every meeting, in the same order. One that some processes did not come to leaves them at
+    different meetings from then on: no later one succeeds either, and each ends at its time-out with this error.
 
     Args:
         addresses: of process 0, the first one that works; what the others say does not matter.
@@ -53,8 +57,7 @@ def meet(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStor
         store = _keep(addresses, shared) if rank == 0 else _reach(shared, patience)
         prepare(store)
     except (RuntimeError, ProcessError) as error:
-        lines = str(error).strip().splitlines()
-        shared.set("failed", f"process {rank} of {processes} on {socket.gethostname()}: {lines[0] if lines else error}")
+        shared.set("failed", f"process {rank} of {processes} on {socket.gethostname()}: {first_line(error)}")
     if shared.add("answered", 1) == processes:
         shared.set("complete", "1")
     try:

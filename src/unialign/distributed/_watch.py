@@ -6,7 +6,6 @@ second each. A process that dies cannot write: its beat stops.
 """
 
 import os
-import re
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from unialign.distributed._failures import first_line, is_of_the_transport
 from unialign.distributed._meet import meet
 from unialign.errors import ProcessError
 
@@ -30,11 +30,13 @@ _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NOTHING = "-"
 _active: list["Watch"] = []
-_LOST = re.compile(r"gloo|nccl|connection|timed out|timeout|peer|socket|store", re.IGNORECASE)
 
 
 def being_watched() -> bool:
-    """Whether this process is in a job that is watched over already."""
+    """Whether this process is in a job that is watched over already.
+
+    All processes must answer alike: they enter and leave `start` together. One that left it by an error ends the job.
+    """
     return bool(_active)
 
 
@@ -84,6 +86,7 @@ class Watch:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         self.failure: str | None = None
         self._looked = time.monotonic()
+        self._beat = "0"
         self._left = threading.Event()
         self._told = threading.Event()
         self._store = meet(addresses, timeout=timeout, prepare=self._prepare)
@@ -92,7 +95,7 @@ class Watch:
 
     def fail(self, error: BaseException) -> str | None:
         """Write down why this process leaves; the failure of another process, where it was that one's."""
-        lost = _is_lost_contact(error)
+        lost = is_of_the_transport(error)
         if lost:
             with suppress(RuntimeError):
                 self._store.set("suspect", "1")
@@ -137,7 +140,7 @@ class Watch:
     def _run(self) -> None:
         beats = dict.fromkeys(range(self.processes) if self.rank == 0 else (0,), "")
         changed = dict.fromkeys(beats, time.monotonic())
-        count = 0
+        count, reported = 0, False
         while not self._left.wait(_BEAT):
             count += 1
             try:
@@ -145,7 +148,15 @@ class Watch:
             except RuntimeError as error:
                 if self._left.is_set():
                     return
-                found = f"process 0 of {self.processes} ended or cannot be reached ({_first_line(error)})"
+                found = f"process 0 of {self.processes} ended or cannot be reached ({first_line(error)})"
+            except Exception as error:
+                # A thread that ends here would have this process, which is well, declared dead.
+                if not reported:
+                    text = f"{type(error).__name__}: {first_line(error)}"
+                    print(
+                        f"unialign: the watch of process {self.rank} goes on after {text}", file=sys.stderr, flush=True
+                    )
+                reported, found = True, None
             if found is not None:
                 self._tell(found)
                 return
@@ -153,7 +164,9 @@ class Watch:
     def _look(self, count: int, beats: dict[int, str], changed: dict[int, float]) -> str | None:
         """One beat of this process, and the failure of another one if there is any."""
         # What has left does not beat again.
-        self._store.compare_set(f"beat/{self.rank}", str(count - 1), str(count))
+        there = self._store.compare_set(f"beat/{self.rank}", self._beat, str(count)).decode()
+        if there != "left":
+            self._beat = there  # whatever an interrupted look left: the next beat starts from it
         keys = ["failure", "suspect", *(f"beat/{rank}" for rank in beats)]
         failure, suspect, *values = (value.decode() for value in self._store.multi_get(keys))
         if failure != _NOTHING:
@@ -192,15 +205,3 @@ class Watch:
         end = time.monotonic() + 3 * _BEAT
         while self._store.add("told", 0) < self.processes and time.monotonic() < end:
             time.sleep(0.02)
-
-
-def _is_lost_contact(error: BaseException) -> bool:
-    """Whether an error says no more than that some other process is gone."""
-    if isinstance(error, ProcessError):
-        return True
-    return isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

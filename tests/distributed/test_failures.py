@@ -1,0 +1,112 @@
+"""Which errors mean that another process is gone, and a watch that an error of its own does not end."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from processes import Pool
+
+from unialign.distributed import _watch
+from unialign.distributed._exchange import first_error, packed, unpacked
+from unialign.distributed._failures import BATCH, is_of_the_transport, naming_failures
+from unialign.errors import DataError, ProcessError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        dist.DistBackendError("NCCL error in: somewhere"),
+        dist.DistNetworkError("cannot reach it"),
+        ProcessError("process 1 is gone"),
+        ConnectionResetError("by peer"),
+        RuntimeError("[/src/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:123"),
+        RuntimeError("Timed out waiting 1000ms for recv operation to complete"),
+    ],
+)
+def test_lost_contact(error: Exception) -> None:
+    assert is_of_the_transport(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cannot restore the stored state"),
+        RuntimeError("expected peers of equal width"),
+        torch.OutOfMemoryError("CUDA out of memory; NCCL took the rest"),
+        NotImplementedError("no timeout for this"),
+        ValueError("a socket"),
+    ],
+)
+def test_own_errors_are_no_lost_contact(error: Exception) -> None:
+    """The words "cannot restore" hold "store": the process that failed was taken for one that had lost another."""
+    assert not is_of_the_transport(error)
+
+
+def failing(rank: int, group: Any, doing: str | None) -> list[str]:
+    said = []
+    for error in (torch.OutOfMemoryError("too much"), RuntimeError("a wrong shape"), RuntimeError("gloo: closed")):
+        try:
+            with naming_failures(group, *([] if doing is None else [doing])):
+                raise error
+        except RuntimeError as raised:
+            said.append(f"{type(raised).__name__}: {raised}")
+    return said
+
+
+@pytest.mark.parametrize("doing", [None, BATCH])
+def test_what_a_collective_meets(pool: Pool, doing: str | None) -> None:
+    """Memory that ran out inside a collective was told as another process that had ended."""
+    memory, shape, gone = pool.run(failing, doing, processes=2)[1]
+    assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
+    assert gone.startswith(f"ProcessError: process 1 of 2 lost the others while it {doing or 'exchanged a message'}: ")
+    assert ("call the loss equally often" in gone) == (doing == BATCH)
+
+
+def test_errors_travel() -> None:
+    told = unpacked(packed(DataError("torn")), 1, 3, did="read")
+    assert (type(told), str(told)) == (DataError, "process 1 of 3 read: torn")
+    told = unpacked(packed(ZeroDivisionError("1/0")), 1, 3)
+    assert (type(told), str(told)) == (ProcessError, "process 1 of 3: ZeroDivisionError: 1/0")
+    wish = unpacked(packed(SystemExit(143)), 0, 3)
+    assert isinstance(wish, SystemExit)
+    assert wish.code == 143
+    assert isinstance(unpacked(packed(KeyboardInterrupt()), 0, 3), KeyboardInterrupt)
+    assert first_error([None, None]) is None
+    assert str(first_error([None, packed(DataError("torn")), packed(DataError("late"))])) == "process 1 of 3: torn"
+
+
+class Odd(dist.HashStore):
+    """A store whose answers cannot be read for a while."""
+
+    answers = 0
+
+    def multi_get(self, keys: list[str]) -> Any:
+        self.answers += 1
+        return ["no bytes"] * len(keys) if self.answers <= 3 else super().multi_get(keys)
+
+
+def test_watch_goes_on_after_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its thread ended without a word, and a process that was well was declared dead 15 seconds later."""
+    store = Odd()
+    store.set_timeout(timedelta(seconds=5))
+
+    def meet(addresses: Any, *, timeout: float, prepare: Any) -> Any:
+        prepare(store)
+        return store
+
+    monkeypatch.setattr(_watch, "meet", meet)
+    monkeypatch.setattr(_watch, "_BEAT", 0.01)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    watch = _watch.Watch([], timeout=5)
+    end = time.monotonic() + 20
+    while int(store.get("beat/0")) < 8 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert int(store.get("beat/0")) >= 8
+    watch.leave()
+    assert capsys.readouterr().err.count("the watch of process 0 goes on after AttributeError") == 1
