@@ -419,6 +419,33 @@ def test_different_draws_never_meet(pool: Pool) -> None:
         assert "process 0 of 2 calls symile at its draw 1; process 1 of 2 calls symile at its draw 0" in said
 
 
+def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
+    """A call in which process 1 alone has Triton, for tensors on `device`."""
+    from unialign.kernels import _backend
+    from unialign.losses import _everywhere
+
+    with (
+        mock.patch.object(_backend, "_has_triton", return_value=rank == 1),
+        mock.patch.object(_everywhere, "_TRITON_DEVICE", device),
+    ):
+        return calling(rank, group, [INFONCE] * 2, [mode] * 2, [batch] * 2)
+
+
+def test_triton_on_one_process_only_is_refused(pool: Pool) -> None:
+    """Its kernels exchange otherwise than those of the process without it: the two would wait for each other.
+
+    The CPU stands for CUDA.
+    """
+    batch = draw_batch(1, 3, 4, 6)
+    for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
+        assert kind == "ConfigError"
+        assert "kernels 'auto' run by Triton on process 1 of 2, but not on 0" in message
+    # Elsewhere, and under a pinned backend, nobody asks for it.
+    for device, mode in (("cuda", "grad"), ("cpu", "reference")):
+        told = pool.run(calling_with_triton, device, mode, batch, processes=2)
+        assert told == [("nothing", "with gradients")] * 2
+
+
 def test_settings_that_json_does_not_know_are_told_by_their_type() -> None:
     """The address of an object differs between processes, whose calls are the same."""
     text = call_text("own", {"kernel": object()}, gradients=True, learnt=[], draw=0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unialign.kernels import _backend
 
-__all__ = ["call_text", "checksum", "different_calls"]
+__all__ = ["call_text", "checksum", "different_calls", "takes_triton"]
 
 
 def call_text(
@@ -32,6 +32,11 @@ def call_text(
     }
     # No address of an object: it would differ between processes.
     return json.dumps(call, sort_keys=True, default=lambda value: type(value).__name__)
+
+
+def takes_triton() -> bool:
+    """Whether kernels may run by Triton here, on devices that it knows; what is pinned is part of `call_text`."""
+    return _backend.chosen() == "auto" and _backend._has_triton()
 
 
 def checksum(*words: str) -> int:

@@ -30,9 +30,11 @@ from unialign.distributed._group import processes_of
 from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError, ProcessError, ShapeError
-from unialign.losses._call import checksum, different_calls
+from unialign.losses._call import checksum, different_calls, takes_triton
 
 __all__ = ["batch_everywhere", "processes_of"]
+
+_TRITON_DEVICE = "cuda"
 
 
 class _Header(NamedTuple):
@@ -47,6 +49,7 @@ class _Header(NamedTuple):
     double: int
     device: int  # a checksum of the device's type
     call: int  # a checksum of `call_text`
+    triton: int = 0  # 1 where the kernels of this call take Triton for tensors on CUDA
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def batch_everywhere(
     """
     rank = dist.get_rank(group)
     own = _own_batch(embeddings, present, ids, group, checksum(call))
-    headers = [_Header(*numbers) for numbers in gather_integers(own.header, group, doing=BATCH)]
+    header = own.header._replace(triton=int(takes_triton()))
+    headers = [_Header(*numbers) for numbers in gather_integers(header, group, doing=BATCH)]
     if any(header.refused for header in headers):
         _raise_everywhere(own, group)
     if len({header.call for header in headers}) > 1:
@@ -155,6 +159,16 @@ def _check_fit(headers: list[_Header]) -> None:
             raise ConfigError(
                 f"the embeddings of processes {first} and {rank} lie on devices of different types; use one type"
             )
+    # On other devices it does not matter who has it.
+    if reference.device == checksum(_TRITON_DEVICE) and len({header.triton for header in headers}) > 1:
+        having, lacking = (
+            _listed(rank for rank, header in enumerate(headers) if header.triton == has) for has in (1, 0)
+        )
+        raise ConfigError(
+            f"kernels 'auto' run by Triton on process {having} of {len(headers)}, but not on {lacking}, where it is "
+            f"not installed; what they exchange differs. Install 'unialign[triton]' everywhere, or pin one backend on "
+            f"every process with `unialign.kernels.pinned`"
+        )
     rows = [(rank, header.ids) for rank, header in enumerate(headers) if header.rows > 0]
     without = _listed(rank for rank, has_ids in rows if not has_ids)
     given = _listed(rank for rank, has_ids in rows if has_ids)
