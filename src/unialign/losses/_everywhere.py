@@ -26,13 +26,12 @@ from unialign.distributed._exchange import (
     packed,
 )
 from unialign.distributed._failures import BATCH
-from unialign.distributed._group import processes_of
 from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.embeddings import Batch, make_batch
 from unialign.errors import ConfigError, ProcessError, ShapeError
 from unialign.losses._call import checksum, different_calls, takes_triton
 
-__all__ = ["batch_everywhere", "processes_of"]
+__all__ = ["batch_everywhere"]
 
 _TRITON_DEVICE = "cuda"
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unialign.distributed._group import processes_of
 from unialign.embeddings import Batch, make_batch
 from unialign.losses._call import call_text
-from unialign.losses._everywhere import batch_everywhere, processes_of
+from unialign.losses._everywhere import batch_everywhere
 
 __all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from unialign._checks import check_number
+from unialign.distributed._group import processes_of
 from unialign.embeddings import Batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.losses import LossOutput, Objective, Term, weighted_sum
-from unialign.losses._everywhere import processes_of
 from unialign.train._wrapped import Wrapped
 
 __all__ = ["Look", "cached_backward"]
