@@ -51,7 +51,7 @@ def is_of_the_transport(error: BaseException) -> bool:
     """Whether an error says no more than that some other process is gone, or does not answer."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    if isinstance(error, ProcessError | ConnectionError | dist.DistError):
+    if isinstance(error, ProcessError | dist.DistError):
         return True
     # Only the plain class: those derived from it mean something of their own.
     return type(error) is RuntimeError and _TRANSPORT.search(str(error)) is not None
