@@ -13,7 +13,7 @@ from unialign.errors import ConfigError
 from unialign.kernels import _tiles, pinned
 from unialign.kernels._backend import rowwise_backend
 from unialign.kernels._members import members
-from unialign.kernels._rowwise import log_row_sums, mean_log_partition
+from unialign.kernels._rowwise import log_row_sums, mean_excess
 
 
 def unit_rows(seed: int, items: int, width: int) -> Tensor:
@@ -64,22 +64,51 @@ def test_row_sums_and_their_gradient(case, items, tile):
 
 
 @pytest.mark.parametrize(("case", "items"), CASES)
-def test_partitions_and_their_gradient(case, items, tile):
+def test_excesses_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
     x, y = (unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
     chosen = members(present, ids)
-    value = mean_log_partition(chosen.take(x), chosen.take(y), scale, members=chosen, backend="tiled")
+    value = mean_excess(chosen.take(x), chosen.take(y), scale, members=chosen, backend="tiled")
     keys = torch.eye(items, dtype=torch.bool)
     keys = keys | (torch.ones_like(keys) if ids is None else ids[:, None] != ids)
     table = (scale * x @ y.mT).masked_fill(~(keys & present), -torch.inf)
     back = (scale * y @ x.mT).masked_fill(~(keys & present), -torch.inf)
     both = torch.logsumexp(table[present], 1).sum() + torch.logsumexp(back[present], 1).sum()
-    wanted = both / max(1, 2 * int(present.sum()))
+    own = (scale * x * y).sum(1)[present].sum()
+    wanted = (both - 2 * own) / max(1, 2 * int(present.sum()))
     torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
     pairs = zip(*(torch.autograd.grad(v, [x, y, scale]) for v in (value, wanted)), strict=True)
     for got, expected in pairs:
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.03])
+def test_a_loss_near_zero_keeps_its_digits(temperature: float):
+    """With the own key inside a float32 sum, an aligned batch had a loss of -1e-6, or 0, or 1e-5."""
+    x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
+    y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
+    chosen = members(torch.ones(12, dtype=torch.bool), None)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        leaves = [z.to(dtype).requires_grad_() for z in (x, y)]
+        scale = torch.tensor(1 / temperature, dtype=dtype, requires_grad=True)
+        value = mean_excess(*leaves, scale, members=chosen, backend="tiled")
+        results.append((value, *torch.autograd.grad(value, [*leaves, scale])))
+    assert 0 < results[1][0].item() < 1e-6
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=0.01 * float(wanted.detach().abs().max()))
+    torch.testing.assert_close(results[0][0].double(), results[1][0], rtol=1e-4, atol=0)
+
+
+def test_rows_without_others_have_no_excess_and_no_gradient():
+    x, y = (torch.nn.functional.normalize(torch.randn(5, 4), dim=1).requires_grad_() for _ in range(2))
+    chosen = members(torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64))
+    scale = torch.tensor(100.0, requires_grad=True)
+    value = mean_excess(x, y, scale, members=chosen, backend="tiled")
+    assert value.item() == 0
+    for gradient in torch.autograd.grad(value, [x, y, scale]):
+        assert not gradient.any()
 
 
 def test_a_second_derivative_is_refused_in_words():

@@ -17,7 +17,7 @@ from unialign.kernels._backend import rowwise_backend
 from unialign.kernels._contrast import Sides, mean_contrast
 from unialign.kernels._members import Members, members
 from unialign.kernels._profile import Profile
-from unialign.kernels._rowwise import mean_log_partition
+from unialign.kernels._rowwise import mean_excess
 from unialign.kernels._scores import Cosines, Scores
 from unialign.kernels._uniformity import log_row_sums
 
@@ -46,14 +46,15 @@ def cosine_contrast(
     chosen_rows = members(present_B, ids_B, shard)
     x_ND, y_ND = chosen_rows.take(x_BD), chosen_rows.take(y_BD)
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
-    own_N = (x_ND * y_ND).sum(-1) * scale
     backend = rowwise_backend(x_ND, divided=shard is not None)
     if backend is None:
+        own_N = (x_ND * y_ND).sum(-1) * scale
         return contrast(Cosines, (x_ND, y_ND, scale), own_N, chosen_rows, label_smoothing=label_smoothing)
-    partition = mean_log_partition(x_ND, y_ND, scale, members=chosen_rows, backend=backend)
-    if label_smoothing > 0:
-        partition = partition - label_smoothing * scale * _mean_cosine(x_ND, y_ND, chosen_rows)
-    return partition - (1 - label_smoothing) * own_N.sum() / max(1, chosen_rows.size)
+    excess = mean_excess(x_ND, y_ND, scale, members=chosen_rows, backend=backend)
+    if label_smoothing == 0:
+        return excess
+    own = (x_ND * y_ND).sum() / max(1, chosen_rows.size)
+    return excess + label_smoothing * scale * (own - _mean_cosine(x_ND, y_ND, chosen_rows))
 
 
 def contrast(

@@ -15,7 +15,7 @@ from unialign.kernels._contrast import mean_contrast
 from unialign.kernels._density import log_row_sums_between
 from unialign.kernels._members import members
 from unialign.kernels._profile import Kernel, Profile
-from unialign.kernels._rowwise import mean_log_partition
+from unialign.kernels._rowwise import mean_excess
 from unialign.kernels._scores import KernelScores
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
@@ -46,7 +46,8 @@ def cross_log_partition(
     if backend is not None and profile.rate is not None and chosen.size > 0:
         # log kappa = rate (cos - 1).
         scale = x_ND.new_tensor(profile.rate)
-        return mean_log_partition(x_ND, y_ND, scale, members=chosen, backend=backend) - profile.rate, defined
+        own = profile.rate * ((x_ND * y_ND).sum() / chosen.size - 1)
+        return mean_excess(x_ND, y_ND, scale, members=chosen, backend=backend) + own, defined
     own_N = profile.log((x_ND * y_ND).sum(-1))
     value = mean_contrast(partial(KernelScores, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
     return value, defined

@@ -17,8 +17,9 @@ from unialign.kernels._backend import Backend
 from unialign.kernels._members import Members
 from unialign.kernels._once import first_order_only
 from unialign.kernels._rows import Own, Table
+from unialign.kernels._tiles import row_tiles
 
-__all__ = ["log_row_sums", "mean_log_partition"]
+__all__ = ["log_row_sums", "mean_excess"]
 
 
 def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backend, own: Own = "left_out") -> Tensor:
@@ -30,13 +31,15 @@ def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backen
     return sums_N
 
 
-def mean_log_partition(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: Members, backend: Backend) -> Tensor:
-    """1/(2N) sum_i (log sum_k exp(scale <x_i, y_k>) + log sum_k exp(scale <y_i, x_k>)), k = i or of another id.
+def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: Members, backend: Backend) -> Tensor:
+    """1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of another id.
+
+    At least 0: what InfoNCE is without smoothing. Own keys are added in float64: a value near 0 keeps its digits.
 
     Args:
         scale: scalar tensor, differentiable. On many processes its gradient is that of all rows, the same on each.
     """
-    value: Tensor = _MeanPartition.apply(x_ND, y_ND, scale, members, backend)  # type: ignore[no-untyped-call]
+    value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, members, backend)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -60,38 +63,62 @@ class _RowSums(torch.autograd.Function):
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
-class _MeanPartition(torch.autograd.Function):
+class _MeanExcess(torch.autograd.Function):
+    """With e_i = log(1 + exp(rest_i - own_i)) the own key has the share exp(-e_i) of a row's sum."""
+
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, members: Members, backend: Backend) -> Tensor:
         factor = float(scale)
-        tables = [_table(a_ND, b_ND, factor, members, "kept") for a_ND, b_ND in ((x_ND, y_ND), (y_ND, x_ND))]
-        # The slope by the scale is made here, where it comes together with the sums: one exchange serves both.
-        if ctx.needs_input_grad[2]:
-            own = [column_R for table in tables for column_R in _log_sums_and_means(table, backend)]
-            r_N, by_r_N, c_N, by_c_N = members.gather(torch.stack(own, 1)).unbind(1)
-            by_scale = (by_r_N.sum() + by_c_N.sum()) / (factor * max(1, 2 * len(r_N)))
-        else:
-            r_N, c_N = members.gather(torch.stack([_log_sums(table, backend) for table in tables], 1)).unbind(1)
-            by_scale = r_N.new_zeros(())
-        ctx.save_for_backward(x_ND, y_ND, scale, r_N.contiguous(), c_N.contiguous(), by_scale)
+        tables = [_table(a_ND, b_ND, factor, members, "left_out") for a_ND, b_ND in ((x_ND, y_ND), (y_ND, x_ND))]
+        own_R = _own_logits(tables[0])
+        columns = [own_R]
+        for table in tables:
+            # The slope by the scale is made here, where it comes together with the sums: one exchange serves both.
+            if ctx.needs_input_grad[2]:
+                rest_R, mean_R = _log_sums_and_means(table, backend)
+                excess_R = torch.logaddexp(own_R.new_zeros(()), rest_R.double() - own_R)
+                columns += [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - own_R)]
+            else:
+                columns.append(torch.logaddexp(own_R.new_zeros(()), _log_sums(table, backend).double() - own_R))
+        own_N, *rest = members.gather(torch.stack(columns, 1)).unbind(1)
+        by_row_N, by_column_N = rest[:: len(rest) // 2]
+        count = max(1, 2 * len(own_N))
+        by_scale = (rest[1].sum() + rest[3].sum()) / (factor * count) if len(rest) == 4 else own_N.new_zeros(())
+        ctx.save_for_backward(x_ND, y_ND, scale, own_N, by_row_N, by_column_N, by_scale)
         ctx.members, ctx.backend = members, backend
-        return ((r_N.sum() + c_N.sum()) / max(1, 2 * len(r_N))).to(scale.dtype)
+        return ((by_row_N.sum() + by_column_N.sum()) / count).to(scale.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x_ND, y_ND, scale, r_N, c_N, slope = ctx.saved_tensors
+        x_ND, y_ND, scale, own_N, by_row_N, by_column_N, slope = ctx.saved_tensors
         members: Members = ctx.members
         with torch.no_grad():
-            g_N = (gradient / max(1, 2 * len(r_N))).to(r_N.dtype).expand(len(r_N))
+            g_N = (gradient.double() / max(1, 2 * len(own_N))).expand(len(own_N))
+            # What the own key's share lacks to 1, on both sides.
+            lacking_N = g_N * (torch.expm1(-by_row_N) + torch.expm1(-by_column_N))
             gradients = []
-            for a_ND, b_ND, own_N, other_N in ((x_ND, y_ND, r_N, c_N), (y_ND, x_ND, c_N, r_N)):
-                table = _table(a_ND, b_ND, float(scale), members, "kept")
-                places_R = table.places_R
-                p_RD = _pull(table, own_N[places_R], g_N[places_R], other_N, g_N, ctx.backend)
+            for a_ND, b_ND, excess_N, other_N in (
+                (x_ND, y_ND, by_row_N, by_column_N),
+                (y_ND, x_ND, by_column_N, by_row_N),
+            ):
+                table = _table(a_ND, b_ND, float(scale), members, "left_out")
+                places_R, dtype = table.places_R, a_ND.dtype
+                r_N, c_N = ((own_N + e_N).to(dtype) for e_N in (excess_N, other_N))
+                g_in_dtype_N = g_N.to(dtype)
+                p_RD = _pull(table, r_N[places_R], g_in_dtype_N[places_R], c_N, g_in_dtype_N, ctx.backend)
+                p_RD.addcmul_(b_ND[places_R].to(p_RD.dtype), (lacking_N[places_R, None] * scale).to(p_RD.dtype))
                 gradients.append(_all_rows(p_RD, a_ND, members))
             by_scale = (slope * gradient).to(scale.dtype).reshape(scale.shape)
         parts = (first_order_only(part, x_ND, y_ND, scale, gradient) for part in (*gradients, by_scale))
         return (*parts, None, None)
+
+
+def _own_logits(table: Table) -> Tensor:
+    """(R,) scale <x_i, y_i> in float64, in pieces of rows."""
+    own_R = torch.empty(len(table.x_RD), dtype=torch.float64, device=table.x_RD.device)
+    for rows in row_tiles(len(own_R), table.x_RD.shape[1]):
+        own_R[rows] = (table.x_RD[rows].double() * table.y_ND[table.places_R[rows]].double()).sum(1)
+    return own_R.mul_(table.scale)
 
 
 def _table(x_ND: Tensor, y_ND: Tensor, scale: float, members: Members, own: Own) -> Table:
