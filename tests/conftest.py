@@ -1,7 +1,9 @@
 """What every test shares: one thread, no network, deterministic examples, the golden batch."""
 
 import os
+import signal
 import sys
+import threading
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +27,10 @@ def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_stay_local)
+
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
