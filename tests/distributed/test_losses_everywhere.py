@@ -113,9 +113,10 @@ def assert_equal_to_one_process(
             own = part["rows"].get(name, torch.zeros_like(expected))
             differences.append((own / processes - expected).norm())
             lengths.append(expected.norm())
-    # Relative to the whole gradient, or to one of length 1. One process may take another path through float32, and a
-    # temperature of 0.07 multiplies its rounding.
-    tolerance = max(tolerance, 2e-6) if next(iter(batch.values())).dtype == torch.float32 else tolerance
+    # Relative to the whole gradient, or to one of length 1.
+    if case == "cua" and tolerance == TOLERANCE[torch.float32]:
+        # Its temperature of 0.01 multiplies the rounding of cosines: on one process alone float32 is 6e-6 from float64.
+        tolerance = 2e-6
     assert torch.stack(differences).norm() <= tolerance * max(1.0, torch.stack(lengths).norm())
     for name, gradient in whole["parameters"].items():
         for part in parts if gradient is not None else ():
