@@ -22,7 +22,7 @@ from unialign.train import cached_backward
 
 Features = dict[str, Tensor]
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-12}
-GRADIENT = {torch.float32: 2e-6, torch.float64: 1e-12}
+GRADIENT = {torch.float32: 1e-6, torch.float64: 1e-12}
 # A temperature of 0.01 multiplies the rounding of a float32 cosine by 100; nearly equal singular values theirs by 10.
 ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
