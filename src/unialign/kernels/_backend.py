@@ -30,7 +30,8 @@ def pinned(backend: Backend) -> Iterator[None]:
     `reference`: whole B x B matrices and autograd, slow and obvious, with derivatives of every order · `tiled`: torch
     operations on tiles · `compiled`: row sums through `torch.compile`, half a minute on the first call · `triton`: CUDA
     kernels · `auto`: `triton` on CUDA where it is installed, else `tiled`. `compiled` and `triton` know uniformity with
-    a kernel of the cosine's line (all but `geodesic`) and InfoNCE; the rest runs as `tiled` under them.
+    a kernel of the cosine's line (all but `geodesic`) and InfoNCE; the rest runs as `tiled` under them. `triton` forms
+    float32 products as TF32 where `torch.backends.cuda.matmul.allow_tf32` says so: cosines are then right to 1e-3.
 
     Raises:
         ConfigError: no such backend. Calls inside raise it where the backend cannot run on their tensors.
