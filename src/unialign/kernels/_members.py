@@ -67,6 +67,14 @@ class Members:
         local[position_R - self.shard.start] = own_R
         return self.take(self.shard.gather_rows(local))
 
+    def spread(self, own_RD: Tensor, like_ND: Tensor) -> Tensor:
+        """(N, D) with the (R, D) of this process's own at their places and 0 elsewhere, in the dtype of `like_ND`."""
+        if self.places_R is None:
+            return own_RD.to(like_ND.dtype)
+        all_ND = torch.zeros_like(like_ND)
+        all_ND[self.places_R] = own_RD.to(like_ND.dtype)
+        return all_ND
+
 
 def members(present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None) -> Members:
     """The present rows, sorted by id where ids repeat."""

@@ -59,7 +59,7 @@ class _RowSums(torch.autograd.Function):
             table = _table(z_ND, z_ND, ctx.rate, ctx.members, ctx.own)
             places_R = table.places_R
             p_RD = _pull(table, r_N[places_R], g_N[places_R], r_N, g_N, ctx.backend)
-            gradient_ND = _all_rows(p_RD, z_ND, ctx.members)
+            gradient_ND = ctx.members.spread(p_RD, z_ND)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
@@ -107,7 +107,7 @@ class _MeanExcess(torch.autograd.Function):
                 g_in_dtype_N = g_N.to(dtype)
                 p_RD = _pull(table, r_N[places_R], g_in_dtype_N[places_R], c_N, g_in_dtype_N, ctx.backend)
                 p_RD.addcmul_(b_ND[places_R].to(p_RD.dtype), (lacking_N[places_R, None] * scale).to(p_RD.dtype))
-                gradients.append(_all_rows(p_RD, a_ND, members))
+                gradients.append(members.spread(p_RD, a_ND))
             by_scale = (slope * gradient).to(scale.dtype).reshape(scale.shape)
         parts = (first_order_only(part, x_ND, y_ND, scale, gradient) for part in (*gradients, by_scale))
         return (*parts, None, None)
@@ -128,15 +128,6 @@ def _table(x_ND: Tensor, y_ND: Tensor, scale: float, members: Members, own: Own)
         return Table(x_ND, y_ND, scale, places_R, codes_N, codes_N, own)
     codes_R = None if codes_N is None else codes_N[members.places_R]
     return Table(x_ND[members.places_R], y_ND, scale, members.places_R, codes_R, codes_N, own)
-
-
-def _all_rows(p_RD: Tensor, like_ND: Tensor, members: Members) -> Tensor:
-    """Gradients of own rows, 0 at all others, in the dtype of the rows."""
-    if members.places_R is None:
-        return p_RD.to(like_ND.dtype)
-    gradient_ND = torch.zeros_like(like_ND)
-    gradient_ND[members.places_R] = p_RD.to(like_ND.dtype)
-    return gradient_ND
 
 
 def _log_sums(table: Table, backend: Backend) -> Tensor:

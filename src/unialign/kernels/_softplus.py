@@ -105,14 +105,11 @@ def _divided(
     assert members.places_R is not None
     own_rows = partial(_own_rows, scale=scale, bias=bias, members=members, side=side, with_gradient=with_gradient)
     total, by_bias, by_x_RD = own_rows(x_ND, y_ND)
-    by_scale, gradients = 0.0, []
+    by_scale, gradients = 0.0, list[Tensor]()
     if with_gradient:
         by_scale = float((by_x_RD * x_ND[members.places_R]).sum(dtype=torch.float64))
         _, _, by_y_RD = own_rows(y_ND, x_ND)
-        for by_RD in (by_x_RD, by_y_RD):
-            by_ND = torch.zeros_like(x_ND)
-            by_ND[members.places_R] = by_RD.mul_(scale)
-            gradients.append(by_ND)
+        gradients = [members.spread(by_RD.mul_(scale), x_ND) for by_RD in (by_x_RD, by_y_RD)]
     own_3 = torch.tensor([total, by_scale, by_bias], dtype=torch.float64, device=x_ND.device)
     sums = members.shard.gather_numbers(own_3).sum(0).tolist()
     return _Sums(*sums, *(gradients or (None, None)))

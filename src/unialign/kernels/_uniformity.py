@@ -139,11 +139,7 @@ def _tiles(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPai
 
 def _at_their_places(gradient: Tensor, tiles: Tiles) -> Tensor:
     """(N, D): 0 in the rows that other processes answer for."""
-    if not isinstance(tiles, OwnTiles):
-        return gradient
-    gradient_ND = torch.zeros_like(tiles.z_ND)
-    gradient_ND[tiles.places_R] = gradient
-    return gradient_ND
+    return tiles.members.spread(gradient, tiles.z_ND) if isinstance(tiles, OwnTiles) else gradient
 
 
 def _sums(tiles: Tiles) -> Tensor:
