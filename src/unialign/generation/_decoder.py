@@ -88,7 +88,7 @@ def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
     bad = first_bad_row(x_NW, ~torch.isfinite(x_NW).all(1) | ~x_NW.any(1))
     if bad is not None:
         raise NonFiniteError(
-            f"embeddings, row {bad.row[0]}, {bad.what}{bad.more}; a picture is made of finite numbers that are not all 0"
+            f"embeddings, row {bad.row}, {bad.what}{bad.more}; a picture is made of finite numbers that are not all 0"
         )
     return x_NW
 
