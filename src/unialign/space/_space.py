@@ -4,8 +4,9 @@ Shapes: `B` rows, `W` width of a modality's features, `D` width of the space.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from unialign._checks import check_integer, check_number, has_surrogate
 from unialign.embeddings import as_dense, check_dense, row_mask
 from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.space._frame import Frame, Framing, check_frozen
 from unialign.space._heads import Head, make_head
 from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
 from unialign.space._rows import refuse_non_finite, unit_rows
@@ -46,6 +48,10 @@ class Space(nn.Module):
         dropout: probability in [0, 1), before every linear layer, in training only.
         inputs: `standardize` (each column by the mean and deviation of the training rows, see `fit_inputs`; before
             that, nothing), `unit` (rows of length one) or `none`.
+        frozen: modality -> framing, for modalities that stay where their encoder puts them, such as the images of an
+            unCLIP decoder: no head, nothing trained. `whiten` centres the features and evens out the variances of their
+            `dim` leading principal axes, `center` keeps the variances; the statistics are those of the training rows,
+            see `fit_inputs`. `features_like` is the way back.
         metadata: JSON object about how the space was made; saved with it.
 
     Raises:
@@ -61,6 +67,7 @@ class Space(nn.Module):
         hidden: int = 256,
         dropout: float = 0.0,
         inputs: Inputs = "standardize",
+        frozen: Mapping[str, Framing] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -80,11 +87,18 @@ class Space(nn.Module):
         self.widths = dict(widths)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.inputs = float(dropout), inputs
+        self.frozen = check_frozen(frozen, widths, dim)
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Lists, not nn.ModuleDict: names are data, and "type" or "rna.seq" would be refused as attributes.
-        self.features = nn.ModuleList(make_inputs(inputs, width) for width in widths.values())
+        self.features = nn.ModuleList(
+            Frame(self.frozen[name], width, dim) if name in self.frozen else make_inputs(inputs, width)
+            for name, width in widths.items()
+        )
         self.heads = nn.ModuleList(
-            make_head(head, width, dim=dim, hidden=hidden, dropout=self.dropout) for width in widths.values()
+            nn.Identity()
+            if name in self.frozen
+            else make_head(head, width, dim=dim, hidden=hidden, dropout=self.dropout)
+            for name, width in widths.items()
         )
 
     @property
@@ -101,6 +115,7 @@ class Space(nn.Module):
             "hidden": self.hidden,
             "dropout": self.dropout,
             "inputs": self.inputs,
+            **({"frozen": dict(self.frozen)} if self.frozen else {}),
         }
 
     # --- mapping ------------------------------------------------------------------------------------------------
@@ -151,7 +166,7 @@ class Space(nn.Module):
         Raises:
             ConfigError, ShapeError: as `encode`.
         """
-        parameter = next(self.parameters())
+        parameter = self._like()
         masks = {name: mask.to(parameter.device) for name, mask in self._check_batch(features, present).items()}
         prepared = {
             name: self.prepare(name, as_dense(x, repr(name), "(B, W)").to(parameter), present=masks.get(name))
@@ -180,25 +195,56 @@ class Space(nn.Module):
 
     @torch.no_grad()
     def fit_inputs(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
-        """Take the statistics of `inputs="standardize"` from the present ones of these rows (training rows only!).
+        """Take the statistics of `inputs="standardize"` and of frames from the present ones of these training rows.
 
         Raises:
-            DataError: a modality has no present row among them.
+            DataError: a modality has no present row among them, or varies in fewer directions than its frame has.
             ShapeError: a column of the store has another width than the modality.
         """
         for place, (name, width) in enumerate(self.widths.items()):
             module = self.features[place]
-            if not isinstance(module, Standardize):
+            if not isinstance(module, Standardize | Frame):
                 continue
             if store.width(name) != width:
                 raise ShapeError(f"{name!r} is {store.width(name)} wide in the store, {width} in the space")
             present_rows = rows[store.present(name)[rows]]
             if len(present_rows) == 0:
                 raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
+            if isinstance(module, Frame):
+                module.fit(store.array(name), present_rows, name=name)
+                continue
             mean_W, std_W = column_statistics(store.array(name), present_rows)
             module.mean.copy_(mean_W)
             module.std.copy_(std_W)
         return self
+
+    def features_like(self, name: str, z: Tensor) -> Tensor:
+        """The features of a frozen modality that would be embedded at `z`: what its encoder would have said.
+
+        Args:
+            name: a frozen modality.
+            z: (B, D) rows of the space, from any modality or a mixture. Rows of unit length get features of the typical
+                length of the training rows, shorter ones lie closer to their mean.
+
+        Returns:
+            (B, W) features. Of the D directions that the frame keeps: what it left out is at its mean.
+
+        Raises:
+            ConfigError: the modality is not frozen.
+            ShapeError: not (B, D).
+        """
+        self._check_names([name], "name")
+        module = self.features[self.modalities.index(name)]
+        if not isinstance(module, Frame):
+            frozen = ", ".join(map(repr, self.frozen)) or "none"
+            raise ConfigError(
+                f"{name!r} has a trained head, from which there is no way back to features; frozen modalities of this "
+                f"space: {frozen} (train one with frozen={{{name!r}: 'whiten'}})"
+            )
+        check_dense(z, "z", f"(B, {self.dim})")
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise ShapeError(f"z has shape {tuple(z.shape)}; this space has rows of (B, {self.dim})")
+        return module.features_like(z.to(module.mean))
 
     # --- saving -------------------------------------------------------------------------------------------------
 
@@ -230,7 +276,7 @@ class Space(nn.Module):
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _encode_one(self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int) -> Tensor:
-        parameter = next(self.parameters())
+        parameter = self._like()
         x = x if isinstance(x, Tensor) else np.asarray(x)
         rows = x.shape[0]
         out_BD = parameter.new_zeros(rows, self.dim)
@@ -246,7 +292,11 @@ class Space(nn.Module):
             out_BD[piece] = unit_rows(name, raw_BD, mask_B, start)
         return out_BD
 
-    def _check_names(self, given: Mapping[str, Any], what: str) -> None:
+    def _like(self) -> Tensor:
+        """Of the device and dtype of the space; a space that is frozen altogether has no parameters."""
+        return next(chain(self.parameters(), self.buffers()))
+
+    def _check_names(self, given: Iterable[str], what: str) -> None:
         for name in given:
             if name not in self.widths:
                 raise ConfigError(

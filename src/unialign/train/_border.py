@@ -15,6 +15,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.losses import Objective
 from unialign.space import Space
+from unialign.space._frame import check_frozen
 from unialign.train._batches import Batches
 from unialign.train._config import TrainConfig
 from unialign.train._data import training_rows
@@ -112,8 +113,10 @@ def resolved(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainCo
     """The configuration with the modalities of the store where it names none."""
     if config.modalities is None:
         config = dataclasses.replace(config, modalities=store.modalities)
-    for name in config.modalities or ():
-        store.width(name)  # ConfigError that lists the columns
+    modalities = config.modalities or ()
+    check_frozen(config.frozen, {name: store.width(name) for name in modalities}, config.dim)
+    if len(config.frozen) == len(modalities):
+        raise ConfigError(f"frozen holds all of {', '.join(modalities)}, so that nothing is trained; leave one out")
     if "tensorboard" in config.log_to and out is None:
         raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
     return config

@@ -13,7 +13,7 @@ from unialign.errors import ConfigError
 from unialign.losses import names as objective_names
 
 if TYPE_CHECKING:
-    from unialign.space import Head, Inputs
+    from unialign.space import Framing, Head, Inputs
 
 __all__ = ["TrainConfig"]
 
@@ -32,7 +32,7 @@ class TrainConfig:
         objective: a name of `unialign.losses.names()`.
         objective_options: its options. Without an `anchor`, objectives that allow it take all pairs.
         modalities: columns of the store, at least two; None means the store's default ones.
-        dim, head, hidden, dropout, inputs: see `unialign.Space`.
+        dim, head, hidden, dropout, inputs, frozen: see `unialign.Space`.
         epochs: passes over the training rows, at least 1.
         batch_size: items that an objective sees at once, at least 2 (all training rows, if there are fewer). The last
             batch of an epoch is smaller, and is left out if it would hold a single item.
@@ -66,6 +66,7 @@ class TrainConfig:
     hidden: int = 256
     dropout: float = 0.0
     inputs: "Inputs" = "standardize"
+    frozen: Mapping[str, "Framing"] = field(default_factory=dict)
     epochs: int = 100
     batch_size: int = 256
     micro_batch_size: int | None = None
@@ -97,15 +98,22 @@ class TrainConfig:
             raise ConfigError(f"objective_options must map option to value, got {self.objective_options!r}")
         self.validate()
         # What a file would give back, so that a resumed configuration equals the one in memory; also a private copy.
+        object.__setattr__(self, "frozen", dict(self.frozen))
         object.__setattr__(self, "objective_options", json.loads(json.dumps(dict(self.objective_options))))
 
     def validate(self) -> None:
         """Raise `ConfigError` for the first setting that is out of range."""
-        from unialign.space import Head, Inputs
+        from unialign.space import Framing, Head, Inputs
 
         check_choice("objective", self.objective, objective_names())
         check_choice("head", self.head, get_args(Head))
         check_choice("inputs", self.inputs, get_args(Inputs))
+        if not isinstance(self.frozen, Mapping):
+            raise ConfigError(
+                f"frozen must map modality to framing, such as {{'image': 'whiten'}}; got {self.frozen!r}"
+            )
+        for name, framing in self.frozen.items():
+            check_choice(f"framing of {name!r}", framing, get_args(Framing))
         if str(self.precision) == "fp16":
             raise ConfigError("precision='fp16' would need loss scaling; use 'bf16' on a GPU, or 'fp32'")
         check_choice("precision", self.precision, get_args(Precision))
@@ -143,6 +151,7 @@ class TrainConfig:
         """Plain dict of JSON types; `from_dict` gives the same configuration back."""
         body = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         body["objective_options"] = dict(self.objective_options)
+        body["frozen"] = dict(self.frozen)
         for name in ("modalities", "log_to"):
             body[name] = None if body[name] is None else list(body[name])
         return body

@@ -190,6 +190,7 @@ def _made(plan: Plan) -> tuple[Space, Objective, list[str]]:
         hidden=config.hidden,
         dropout=config.dropout,
         inputs=config.inputs,
+        frozen=config.frozen,
         metadata=plan.facts,
     )
     objective = create(config.objective, **config.objective_options)

@@ -29,7 +29,7 @@ def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -
     for name, width in widths.items():
         if start.widths[name] != width:
             raise ConfigError(f"start expects {name!r} to be {start.widths[name]} wide, the store's is {width} wide")
-    names = ("dim", "head", "inputs", *(["hidden"] if config.head == "mlp" else []))
+    names = ("dim", "head", "inputs", "frozen", *(["hidden"] if config.head == "mlp" else []))
     for name in names:
         if getattr(start, name) != getattr(config, name):
             raise ConfigError(

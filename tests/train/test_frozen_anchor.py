@@ -1,0 +1,76 @@
+"""Training around a frozen modality: it stays where it was, the others come to it, and a run resumes bit by bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
+
+from unialign.errors import ConfigError
+from unialign.losses import names
+from unialign.losses import options as option_names
+from unialign.train import TrainConfig
+
+FROZEN = {"image": "whiten"}
+OPTIONS = {"anchor": "image"}
+
+
+def test_the_frozen_modality_stays_and_the_others_come_to_it() -> None:
+    store = tiny_store()
+    config = tiny_config(frozen=FROZEN, dim=3, epochs=60, dropout=0.0, objective_options=OPTIONS)
+    before = run(store, tiny_config(frozen=FROZEN, dim=3, epochs=1, lr=1e-9, objective_options=OPTIONS)).space
+    after = run(store, config).space
+    rows = store.rows("train")
+    image = {"image": store.array("image")[rows]}
+    assert torch.equal(before.encode(image)["image"], after.encode(image)["image"])
+    there = rows[store.present("text")[rows]]
+    both = {name: store.array(name)[there] for name in ("image", "text")}
+    cosine = [(z["image"] * z["text"]).sum(1).mean() for z in (before.encode(both), after.encode(both))]
+    assert cosine[0] < 0.5
+    assert cosine[1] > 0.8
+
+
+@pytest.mark.parametrize("objective", names())
+def test_every_objective_trains_around_a_frozen_anchor(objective: str) -> None:
+    options = OPTIONS if "anchor" in option_names(objective) else {}
+    config = tiny_config(objective=objective, objective_options=options, frozen=FROZEN, dim=3, epochs=2)
+    result = run(tiny_store(missing="none"), config)
+    assert np.isfinite([line["loss"] for line in result.history]).all()
+    moved = run(tiny_store(missing="none"), tiny_config(frozen=FROZEN, dim=3, epochs=1, lr=1e-9)).space
+    changed = [not torch.equal(a, b) for a, b in zip(moved.parameters(), result.space.parameters(), strict=True)]
+    assert any(changed)
+
+
+def test_a_run_resumes_bit_by_bit(tmp_path: Path) -> None:
+    config = tiny_config(frozen=FROZEN, dim=3, objective_options=OPTIONS)
+    whole = run(tiny_store(), config)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(9))
+    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="must")) == digest_of(whole)
+
+
+def test_a_start_must_be_frozen_alike() -> None:
+    start = run(tiny_store(), tiny_config(dim=3, epochs=1)).space
+    with pytest.raises(ConfigError, match="made with frozen="):
+        run(tiny_store(), tiny_config(dim=3, frozen=FROZEN), start=start)
+
+
+def test_settings_come_back_from_a_file() -> None:
+    config = tiny_config(frozen=FROZEN, dim=3)
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["frozen"] == FROZEN
+
+
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    cases = [
+        ({"frozen": "image"}, "frozen must map modality"),
+        ({"frozen": {"image": "no"}}, "framing of 'image'"),
+        ({"frozen": {"video": "whiten"}, "dim": 3}, "frozen names 'video'"),
+        ({"frozen": FROZEN, "dim": 7}, "'image' is 6 wide and frozen"),
+        ({"frozen": {"image": "whiten", "text": "center", "audio": "whiten"}, "dim": 3}, "nothing is trained"),
+    ]
+    for changes, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            run(tiny_store(), tiny_config(**changes), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
