@@ -16,9 +16,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from unialign import _pretrained as _saving
 from unialign import _sealed
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
-from unialign.space import Space, _saving
+from unialign.space import Space
 
 
 class Canary:

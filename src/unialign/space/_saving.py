@@ -1,25 +1,10 @@
-"""A space as a folder: `config.json` (sealed, names the weights by their sha256), `model.safetensors`, `README.md`.
+"""A space as a folder; see `unialign._pretrained` for how it is written and read."""
 
-Saving over an older space goes through a folder `.saving` inside: weights are renamed into place first, then the
-configuration. If a crash falls between the two, the reader finds the configuration that belongs to the new weights in
-`.saving`; at every other moment the folder holds one complete space, the old or the new.
-"""
-
-import json
 import os
-import re
-import shutil
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
-from unialign._files import checked_path, digest, sync_folder, write_durably
-from unialign._json import canonical_json
-from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
+from unialign._pretrained import json_object, load_folder, save_folder
 from unialign._version import __version__
-from unialign.errors import CheckpointError, ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
@@ -28,166 +13,30 @@ __all__ = ["load", "save"]
 
 S = TypeVar("S", bound="Space")
 
-SCHEMA = 1
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-_SAVING = ".saving"
-_KEYS = {"schema", "library", "version", "space", "metadata", "weights"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-
 
 def save(space: "Space", directory: str | os.PathLike[str]) -> None:
     """See `Space.save_pretrained`."""
-    folder = checked_path(directory, "the folder to save in", error=CheckpointError)
-    metadata = _json_object(space.metadata)
-    saving = folder / _SAVING
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _finish_interrupted(folder)
-        saving.mkdir()
-        weights = write_tensors(saving / WEIGHTS, space.state_dict())
-        body = {
-            "schema": SCHEMA,
-            "library": "unialign",
-            "version": __version__,
-            "space": space.settings(),
-            "metadata": metadata,
-            "weights": weights,
-        }
-        write_json(saving / CONFIG, body)
-        if not (folder / CARD).exists():
-            write_durably(saving / CARD, _card(space, metadata).encode("utf-8", errors="replace"))
-        sync_folder(saving)
-        for name in (WEIGHTS, CONFIG, CARD):
-            if (saving / name).exists():
-                os.replace(saving / name, folder / name)
-                # The order of the renames must reach the disk too.
-                sync_folder(folder)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot save the space in {folder}: {error.strerror or error}; nothing there was damaged"
-        ) from error
-    finally:
-        # Unless the only configuration of the weights in place is in it.
-        if not _is_torn(folder):
-            shutil.rmtree(saving, ignore_errors=True)
+    metadata = json_object("space", space.metadata)
+    save_folder(
+        "space",
+        directory,
+        settings=space.settings(),
+        metadata=metadata,
+        tensors=space.state_dict(),
+        card=_card(space, metadata),
+    )
 
 
 def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None = None) -> S:
     """See `Space.from_pretrained`."""
-    folder = _locate(source, revision)
-    config = _pick_config(folder)
-    for file in (config, folder / WEIGHTS):
-        _refuse_links_out(file, folder)
-    body = read_json(config)
-    _check_body(body, config)
-    tensors = read_tensors(folder / WEIGHTS, sha256=body["weights"])
-    try:
-        # On the meta device nothing is allocated and no random number drawn, however large the file says it is.
-        with torch.device("meta"):
-            space = kind(**body["space"], metadata=body["metadata"])
-    except (TypeError, ConfigError) as error:
-        raise CheckpointError(f"{config} does not describe a space: {error}") from None
-    expected = {name: tuple(tensor.shape) for name, tensor in space.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        name = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))[0]
-        raise CheckpointError(
-            f"{folder / WEIGHTS} holds {name} as {found.get(name)}, {CONFIG} says {expected.get(name)}; "
-            f"the two files do not belong together"
-        )
-    if not all(tensor.is_floating_point() for tensor in tensors.values()):
-        raise CheckpointError(f"{folder / WEIGHTS} holds weights that are not floating numbers")
-    space.load_state_dict(tensors, assign=True)
-    return space.eval()
 
+    def check(settings: Any) -> bool:
+        return isinstance(settings, dict) and isinstance(settings.get("widths"), dict) and "metadata" not in settings
 
-def _locate(source: str | os.PathLike[str], revision: str | None) -> Path:
-    folder = checked_path(source, "the folder of a saved space", error=CheckpointError)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
-        raise CheckpointError(f"{source} is not a folder with a saved space; check the path")
-    try:
-        hub: Any = import_module("huggingface_hub")
-    except ImportError:
-        raise MissingExtra(
-            f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub: pip install 'unialign[hub]'"
-        ) from None
-    try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except Exception as error:  # network, permission, no such repository: the hub's many exceptions
-        raise CheckpointError(
-            f"there is no folder {str(source)!r}, and the Hugging Face Hub does not give it ({error})"
-        ) from error
+    def build(settings: dict[str, Any], metadata: dict[str, Any]) -> S:
+        return kind(**settings, metadata=metadata)
 
-
-def _pick_config(folder: Path) -> Path:
-    if _is_torn(folder):
-        return folder / _SAVING / CONFIG
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).exists():
-            refuse_pickles(folder, WEIGHTS)
-            raise CheckpointError(f"{folder} is not a saved space: it has no {name}")
-    return folder / CONFIG
-
-
-def _refuse_links_out(file: Path, folder: Path) -> None:
-    """Refuse a file that lies elsewhere, as the hub's cache may have it: `snapshots/NAME/file` -> `blobs/HASH`."""
-    try:
-        root, place = folder.resolve(strict=True), file.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from None
-    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
-    if not place.is_relative_to(root) and place.parent != blobs:
-        raise CheckpointError(f"{file} is a link out of the folder, which is refused; copy the file into it")
-
-
-def _is_torn(folder: Path) -> bool:
-    """Whether a crash put new weights in place but not yet the configuration that belongs to them."""
-    pending = folder / _SAVING / CONFIG
-    if not pending.is_file() or (folder / _SAVING / WEIGHTS).exists() or not (folder / WEIGHTS).is_file():
-        return False
-    try:
-        return read_json(pending).get("weights") == digest((folder / WEIGHTS).read_bytes())
-    except CheckpointError:
-        return False
-
-
-def _finish_interrupted(folder: Path) -> None:
-    if _is_torn(folder):
-        os.replace(folder / _SAVING / CONFIG, folder / CONFIG)
-        sync_folder(folder)
-    shutil.rmtree(folder / _SAVING, ignore_errors=True)
-
-
-def _check_body(body: dict[str, Any], config: Path) -> None:
-    if body.get("library") != "unialign" or body.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{config} is of {body.get('library')!r} with schema {body.get('schema')!r}; this version of unialign "
-            f"reads its own schema {SCHEMA}: update unialign, or save the space again"
-        )
-    if set(body) != _KEYS:
-        odd = sorted(set(body) ^ _KEYS)
-        raise CheckpointError(f"{config} has unknown or missing entries: {', '.join(odd)}")
-    if not (
-        isinstance(body["space"], dict)
-        and isinstance(body["space"].get("widths"), dict)
-        and isinstance(body["metadata"], dict)
-        and isinstance(body["weights"], str)
-        and "metadata" not in body["space"]
-    ):
-        raise CheckpointError(f"{config} does not describe a space: an entry has the wrong type")
-
-
-def _json_object(metadata: Any) -> dict[str, Any]:
-    """Metadata as they will be read back; ConfigError for what JSON cannot hold."""
-    if not isinstance(metadata, dict):
-        raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
-    try:
-        found: dict[str, Any] = json.loads(canonical_json(metadata, sort_keys=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"metadata of a space must be a JSON object: {error}") from None
-    return found
+    return load_folder("space", source, build, check=check, revision=revision)
 
 
 def _card(space: "Space", metadata: dict[str, Any]) -> str:
