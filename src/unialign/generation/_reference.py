@@ -1,0 +1,102 @@
+"""What generated pictures are compared with: the true ones, on scales that the training pictures set.
+
+Shapes: `N` evaluated items, `T` training pictures, `S` pixels a side, `F` features, `C` principal components.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from unialign._checks import check_integer
+from unialign.diagnostics import median_bandwidth
+from unialign.errors import DataError
+from unialign.generation._distances import as_features
+from unialign.generation._extractors import Extractor, check_pictures
+
+__all__ = ["Reference"]
+
+# What the variances of the training pictures' components sum to.
+_VARIANCE = 100.0
+# A feature that the training pictures hardly move would decide every standardised distance.
+_CONSTANT = 1e-6
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference:
+    """The true pictures of the evaluated items, and the measures that the training pictures' features set.
+
+    Made once and used for all rows of a table, so that every number of it has the same scale.
+
+    Attributes:
+        extractor: its name.
+        pictures: (N, 3, S, S) true pictures.
+        features_NF: of the true pictures, float64.
+        mean_F, deviation_F: of the training pictures' features; deviation is 0 where a feature stands still.
+        axes_FC: principal axes of the training features, scaled so that their variances along them sum to 100.
+        bandwidth: of the MMD's kernel: median distance of the directions of two true pictures' features.
+    """
+
+    extractor: str
+    pictures: Tensor
+    features_NF: Tensor
+    mean_F: Tensor
+    deviation_F: Tensor
+    axes_FC: Tensor
+    bandwidth: float
+
+    @classmethod
+    def fit(cls, true: Any, training: Any, *, extractor: Extractor, components: int = 64) -> "Reference":
+        """Take features of the true pictures, and mean, deviations and axes of the training pictures' alone.
+
+        Args:
+            true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
+            training: pictures of training items; more than `components`.
+            extractor: what judges.
+            components: C.
+
+        Raises:
+            ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true picture.
+            ConfigError: components is no integer of at least 1.
+            DataError: the training features vary in fewer than C directions.
+        """
+        check_integer("components", components, low=1)
+        pictures = check_pictures(true, "true pictures")
+        true_NF = as_features(extractor(pictures), "features of the true pictures", least=2)
+        train_TF = as_features(
+            extractor(check_pictures(training, "training pictures")), "features of the training pictures", least=2
+        )
+        mean_F = train_TF.mean(0)
+        _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
+        rank = int((values_K > 1e-7 * values_K.max()).sum())
+        if rank < components:
+            raise DataError(
+                f"features of {len(train_TF)} training pictures by {extractor.name} vary in {rank} directions, fewer "
+                f"than components={components}; set components to at most {rank}, or use more pictures"
+            )
+        variances_C = values_K[:components].square() / (len(train_TF) - 1)
+        deviation_F = train_TF.std(0)
+        return cls(
+            extractor=extractor.name,
+            pictures=pictures,
+            features_NF=true_NF,
+            mean_F=mean_F,
+            deviation_F=torch.where(deviation_F > _CONSTANT * deviation_F.max(), deviation_F, 0.0),
+            axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
+            bandwidth=median_bandwidth({"true pictures": true_NF - mean_F}),
+        )
+
+    def components(self, features_NF: Tensor) -> Tensor:
+        """(N, C) principal components, what FD compares."""
+        return (features_NF - self.mean_F) @ self.axes_FC
+
+    def standardised(self, features_NF: Tensor) -> Tensor:
+        """(N, at most F) of mean 0 and deviation 1 over the training pictures, without features that stand still."""
+        varies_F = self.deviation_F > 0
+        return ((features_NF - self.mean_F) / self.deviation_F)[:, varies_F]
+
+    def directions(self, features_NF: Tensor) -> Tensor:
+        """(N, F) unit rows of the features less their mean over the training pictures."""
+        return normalize(features_NF - self.mean_F, dim=1)

@@ -1,0 +1,250 @@
+"""Scores of generated pictures, each with its item weights, and which of them a control reaches as well.
+
+Distances between sets of pictures (FD, KID, MMD) see sharpness and style, hardly what is shown: pictures of shuffled
+conditions score like right ones. Retrieval of the true picture sees what is shown. Neither says anything without
+controls beside it.
+
+Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice
+from unialign.embeddings import as_dense
+from unialign.errors import ConfigError, ShapeError
+from unialign.evaluation import Metric, Statistic
+from unialign.evaluation._statistics import ItemMean
+from unialign.generation._distances import (
+    Average,
+    Frechet,
+    KernelDistance,
+    PairMean,
+    as_features,
+    cubic_kernel,
+    gaussian_kernel,
+)
+from unialign.generation._extractors import Extractor, check_pictures, resized
+from unialign.generation._reference import Reference
+from unialign.metrics import retrieval
+
+__all__ = ["SCORES", "Scores", "marks", "score"]
+
+# In table order.
+SCORES: Mapping[str, Metric] = MappingProxyType(
+    {
+        "fd": Metric(
+            "FD",
+            "Fréchet distance to the true pictures, on principal components in which the training pictures' variances "
+            "sum to 100; comparable to no published FID",
+            "lower",
+            "number",
+        ),
+        "kid": Metric(
+            "KID x 100", "unbiased cubic MMD² to the true pictures on standardised features", "lower", "number"
+        ),
+        "mmd": Metric(
+            "MMD²", "unbiased, Gaussian kernel, of the directions of features from their mean", "lower", "number"
+        ),
+        "fd_self": Metric("FD to self", "FD to the pictures made of the true image embeddings", "lower", "number"),
+        "recall@1": Metric("R@1", "the generated picture finds the true one among all true ones"),
+        "recall@10": Metric("R@10", "as R@1, among the first 10"),
+        "mrr": Metric("MRR", "mean reciprocal rank of the true picture", unit="number"),
+        "cosine": Metric("cosine", "of the centred features of the generated and the true picture", unit="number"),
+        "l1": Metric("L1", "mean absolute difference of the pixels from the true picture's", "lower"),
+        "diversity": Metric(
+            "diversity", "mean cosine distance of pictures of one condition and several noises", "neither", "number"
+        ),
+        "spread": Metric("spread", "mean cosine distance of pictures of different conditions", "neither", "number"),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores:
+    """Scores of one row of a table; names are those of `SCORES`.
+
+    Attributes:
+        extractor: its name.
+        noises: V.
+        items: N.
+        statistics: each score as a function of item weights, for `unialign.evaluation.resample`: with the same groups
+            and seed for two rows, the difference of their resampled values is paired. Those of distances and spread
+            hold (N, N) numbers.
+        per_item: (N,) float64, means over the noises, of the scores that are means over items.
+        features_VNF: of the generated pictures, float32.
+    """
+
+    extractor: str
+    noises: int
+    items: int
+    statistics: Mapping[str, Statistic]
+    per_item: Mapping[str, Tensor]
+    features_VNF: Tensor
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The scores: their statistics with every weight 1."""
+        one_1N = torch.ones(1, self.items, dtype=torch.float64)
+        return {name: float(statistic.evaluate(one_1N)) for name, statistic in self.statistics.items()}
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{name}={value:.4g}" for name, value in self.numbers.items())
+        return f"Scores({numbers}; {self.items} items, {self.noises} noises, {self.extractor})"
+
+
+def score(generated: Any, reference: Reference, *, extractor: Extractor, self_scores: Scores | None = None) -> Scores:
+    """Score generated pictures against the true ones.
+
+    Retrieval ranks the N true pictures by the cosine of centred features; tied ones count as their expectation. Under
+    item weights the true pictures that are searched stay as they are, as everywhere in `unialign.evaluation`; the
+    distances resample generated and true pictures together. With several noises each score is the mean over them.
+
+    Args:
+        generated: (N, 3, S, S) in [0, 1], row i made for item i, or (V, N, 3, S, S) of V noises.
+        reference: of the true pictures. Those are resized to S for `l1`.
+        extractor: the one that the reference was made with.
+        self_scores: scores of the pictures made of the true image embeddings, by the same V noises: gives `fd_self`.
+
+    Returns:
+        See `Scores`. `diversity` needs two noises.
+
+    Raises:
+        ShapeError: not one picture for each true one, or `self_scores` are of other noises or items.
+        NonFiniteError: a picture is not finite, or its features are exactly the mean.
+        ConfigError: another extractor than the reference's.
+    """
+    if extractor.name != reference.extractor:
+        raise ConfigError(
+            f"extractor {extractor.name!r} is not the reference's, {reference.extractor!r}; make both with one"
+        )
+    pictures = _by_noise(generated, len(reference.pictures))
+    noises, items = pictures.shape[:2]
+    features_VNF = extractor(pictures.flatten(0, 1)).reshape(noises, items, -1)
+    sets = [as_features(x_NF, "features of the generated pictures") for x_NF in features_VNF]
+    per_item = _item_scores(pictures, sets, reference)
+    statistics: dict[str, Statistic] = {name: ItemMean(value_N[None]) for name, value_N in per_item.items()}
+    statistics |= _set_scores(sets, reference)
+    if self_scores is not None:
+        statistics["fd_self"] = _self_distance(sets, reference, self_scores)
+    return Scores(
+        extractor=extractor.name,
+        noises=noises,
+        items=items,
+        statistics={name: statistics[name] for name in SCORES if name in statistics},
+        per_item=per_item,
+        features_VNF=features_VNF,
+    )
+
+
+def marks(
+    numbers: Mapping[str, float],
+    controls: Mapping[str, Mapping[str, float]],
+    *,
+    ties: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """For each score of a row of a table, the controls that beat or tie it: what is marked says little.
+
+    Args:
+        numbers: score -> number of the row.
+        controls: control -> its scores. One that lacks a score, or has NaN, has no say in it.
+        ties: score -> controls whose paired interval of the difference covers 0. Equal numbers tie without it.
+
+    Returns:
+        score -> names in the order of `controls`, empty where the row is better than all. Scores of which neither
+        direction is better, and those that are NaN, are left out.
+
+    Raises:
+        ConfigError: a score that is none of `SCORES`, or `ties` names an unknown control or score.
+    """
+    for score_name, tied in (ties or {}).items():
+        check_choice("score in ties", score_name, numbers)
+        for control in tied:
+            check_choice("control in ties", control, controls)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in numbers.items():
+        check_choice("score", name, SCORES)
+        better = SCORES[name].better
+        if better == "neither" or value != value:
+            continue
+        sign = 1 if better == "higher" else -1
+        tied = (ties or {}).get(name, ())
+        found[name] = tuple(
+            control
+            for control, scores in controls.items()
+            if name in scores
+            and (sign * scores[name] >= sign * value or (control in tied and scores[name] == scores[name]))
+        )
+    return found
+
+
+def _by_noise(generated: Any, items: int) -> Tensor:
+    """(V, N, 3, S, S) float32."""
+    expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one picture for each true one"
+    x = as_dense(generated, "generated pictures", expected)
+    if x.ndim not in (4, 5) or x.shape[-4] != items or 0 in x.shape:
+        raise ShapeError(f"generated pictures have shape {tuple(x.shape)}; expected {expected}")
+    return check_pictures(x.reshape(-1, *x.shape[-3:]), "generated pictures").reshape(-1, items, *x.shape[-3:])
+
+
+def _item_scores(pictures: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
+    """(N,) of every score that is a mean over items; the mean over noises."""
+    true_NF = reference.directions(reference.features_NF)
+    found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
+    directions = [reference.directions(x_NF) for x_NF in sets]
+    truth = resized(reference.pictures, pictures.shape[-1])
+    by_noise = {
+        "recall@1": [result.hits(1) for result in found],
+        "recall@10": [result.hits(10) for result in found],
+        "mrr": [result.reciprocal_ranks for result in found],
+        "cosine": [(x_NF * true_NF).sum(1) for x_NF in directions],
+        "l1": [(x - truth).abs().flatten(1).double().mean(1) for x in pictures],
+        "diversity": [1 - (x_NF * y_NF).sum(1) for x_NF, y_NF in itertools.combinations(directions, 2)],
+    }
+    return {name: torch.stack(values).mean(0) for name, values in by_noise.items() if values}
+
+
+def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
+    """The scores that compare sets or pairs of items."""
+    components, standardised, directions = (
+        (of(reference.features_NF), [of(x_NF) for x_NF in sets])
+        for of in (reference.components, reference.standardised, reference.directions)
+    )
+    true_NF, made = standardised
+    own = PairMean(cubic_kernel(true_NF, true_NF))
+    cubic = [KernelDistance((PairMean(cubic_kernel(x_NF, x_NF)), own), cubic_kernel(x_NF, true_NF)) for x_NF in made]
+    true_NF, made = directions
+    tau = reference.bandwidth
+    own = PairMean(gaussian_kernel(true_NF, true_NF, tau))
+    gaussian = [
+        KernelDistance((PairMean(gaussian_kernel(x_NF, x_NF, tau)), own), gaussian_kernel(x_NF, true_NF, tau))
+        for x_NF in made
+    ]
+    true_NC, made_components = components
+    return {
+        "fd": Average([Frechet(x_NC, true_NC) for x_NC in made_components]),
+        "kid": Average(cubic, scale=100),
+        "mmd": Average(gaussian),
+        "spread": Average([PairMean(x_NF @ x_NF.mT) for x_NF in made], scale=-1, offset=1),
+    }
+
+
+def _self_distance(sets: list[Tensor], reference: Reference, self_scores: Scores) -> Statistic:
+    if self_scores.extractor != reference.extractor:
+        raise ConfigError(
+            f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}; make both "
+            "with one extractor"
+        )
+    if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
+        raise ShapeError(
+            f"self_scores have {self_scores.noises} noises and {self_scores.items} items, the generated pictures "
+            f"{len(sets)} and {len(sets[0])}; use the same noises for both"
+        )
+    pairs = zip(sets, self_scores.features_VNF.double(), strict=True)
+    return Average([Frechet(reference.components(x_NF), reference.components(y_NF)) for x_NF, y_NF in pairs])
