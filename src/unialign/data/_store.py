@@ -224,6 +224,11 @@ class EmbeddingStore:
         check_column(name, self._description.columns)
         return self._description.columns[name].width
 
+    def checksum(self, name: str) -> str:
+        """sha256 of a column's numbers, as the description has it."""
+        check_column(name, self._description.columns)
+        return self._description.columns[name].array.sha256
+
     # --- what it holds ------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:

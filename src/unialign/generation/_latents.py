@@ -37,6 +37,16 @@ class PictureBasis(nn.Module):
         self.register_buffer("axes", torch.zeros(3 * size * size, latents))
         self.register_buffer("scale", torch.ones(latents))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return (self.latents,)
+
+    @property
+    def numbers(self) -> int:
+        """Of one sample."""
+        return self.latents
+
     @torch.no_grad()
     def fit(self, pictures: Tensor) -> None:
         """Take mean, axes and scales of (N, 3, S, S) pictures in [0, 1].

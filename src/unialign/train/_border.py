@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from unialign._files import checked_path
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, column_identity
 from unialign.errors import ConfigError, DataError
 from unialign.losses import Objective
 from unialign.space import Space
@@ -94,7 +94,10 @@ def make_plan(
     batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
     if probe is not None:
         check_probe_steps(probe, batches.steps)
-    data = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
+    data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
+    if config.frozen:
+        # What a decoder of these embeddings compares with.
+        data["columns"] = {name: column_identity(store, name) for name in config.frozen}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
     if start is not None:
         facts["start"] = {"weights": weights_digest(start)}

@@ -122,7 +122,7 @@ def fit(
         snapshot, has_space = None, False
         space, objective, terms = peers.jointly(lambda: _made(plan))
         if folder is not None:
-            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, plan.facts), folder.has_space))
+            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, plan.facts), folder.has_result))
         engine = peers.jointly(lambda: _engine(plan, store, space, objective, start, snapshot, peers))
         peers.spread(engine.weights())
         done = 0 if snapshot is None else snapshot.step
@@ -141,7 +141,7 @@ def fit(
             log.close()
         space.eval()
         if folder is not None and not finished:
-            peers.from_first(lambda: space.save_pretrained(folder.space))
+            peers.from_first(lambda: space.save_pretrained(folder.result))
     return FitResult(space, objective, log.history, tuple(monitor.warnings))
 
 

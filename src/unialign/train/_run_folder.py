@@ -1,6 +1,7 @@
 """The folder of a run: what stands in it, and whether this run may continue or begin there."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,18 +23,34 @@ Resume = Literal["never", "auto", "must"]
 
 
 class RunFolder:
-    """Paths of a run folder: `config.yaml`, `log.jsonl`, `checkpoints/`, `space/`."""
+    """Paths of a run folder: `config.yaml`, `log.jsonl`, `checkpoints/`, and the folder of what was trained.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: the folder.
+        result: name of the folder that the trained model goes to.
+        defaults: every setting of such a run at its default; None: those of `TrainConfig`.
+        bookkeeping: settings that may differ between a run and its resumption.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        result: str = "space",
+        defaults: Mapping[str, Any] | None = None,
+        bookkeeping: Sequence[str] = BOOKKEEPING,
+    ) -> None:
         self.path = Path(path)
         self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"
-        self.checkpoints, self.space = self.path / "checkpoints", self.path / "space"
+        self.checkpoints, self.result = self.path / "checkpoints", self.path / result
+        self._defaults = TrainConfig().to_dict() if defaults is None else defaults
+        self._bookkeeping = bookkeeping
         self._lock: int | None = None
 
     @property
-    def has_space(self) -> bool:
-        """Whether the trained space was written, which is the last thing a run does."""
-        return (self.space / "config.json").exists()
+    def has_result(self) -> bool:
+        """Whether the trained model was written, which is the last thing a run does."""
+        return (self.result / "config.json").exists()
 
     def begin(self, resume: str, facts: dict[str, Any]) -> Snapshot | None:
         """Decide where to start; returns the checkpoint to continue from, or None for the first step.
@@ -49,9 +66,9 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
         newest = newest_checkpoint(self.checkpoints)
-        started = newest is not None or self.log.exists() or self.space.exists()
+        started = newest is not None or self.log.exists() or self.result.exists()
         if resume == "never" and started:
-            state = "a finished run" if self.has_space else "an unfinished run"
+            state = "a finished run" if self.has_result else "an unfinished run"
             step = "" if newest is None else f" (newest checkpoint: {newest.name})"
             raise ConfigError(
                 f"{self.path} holds {state}{step}; nothing was changed. Continue it with resume='auto', "
@@ -112,9 +129,9 @@ class RunFolder:
                 f"{source} was made {began}, this run begins {begins}; use the same start, or choose another folder"
             )
         # A setting that came later than the version that wrote this was at its default.
-        settings = TrainConfig().to_dict() | settings
+        settings = {**self._defaults, **settings}
         for name in sorted(settings.keys() | here["training"].keys()):
-            if name not in BOOKKEEPING and settings.get(name) != here["training"].get(name):
+            if name not in self._bookkeeping and settings.get(name) != here["training"].get(name):
                 raise CheckpointError(
                     f"{source} was made with {name}={settings.get(name)!r}, this run has "
                     f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"

@@ -1,0 +1,109 @@
+"""Every setting of a decoder and of its training, in one frozen object that becomes YAML and JSON and comes back."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
+from unialign.errors import ConfigError
+
+__all__ = ["BOOKKEEPING", "DecoderConfig", "Network"]
+
+Network = Literal["mlp", "unet"]
+
+# Settings that say how a run is watched and kept, not what is learnt: they may differ between a run and its resumption.
+BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every")
+
+_MAX_SIZE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Settings of `train_decoder`; checked when made.
+
+    Attributes:
+        network: `mlp`, a residual network on principal components of the pictures, for a CPU; `unet`, a convolutional
+            network on pixels from diffusers (needs `unialign[generate]`), for a GPU.
+        size: pixels a side; for `unet` a multiple of 8.
+        directions: how many principal directions of the image embeddings are read, each at unit variance.
+        latents: principal components of a picture (`mlp`).
+        width: of the network; channels of the first level (`unet`).
+        depth: residual blocks (`mlp`), residual blocks a level (`unet`).
+        condition_noise: the most noise that a condition gets in training, in units of one direction's deviation; drawn
+            evenly from 0 to this. Without it the network learns training pictures by heart.
+        condition_dropout: share of the samples that train without a condition, which guidance needs.
+        flips: `none`, or `horizontal`: half of the pictures are mirrored (their embeddings are not).
+        steps: optimiser steps.
+        batch_size: pictures a step.
+        lr: the highest learning rate; a cosine falls from it to 0.
+        warmup: fraction of the steps in which the rate rises.
+        weight_decay: AdamW's, on weight matrices.
+        clip: largest norm of the gradient.
+        average: decay of the moving average of the weights, which is what samples.
+        sampler_steps, guidance: what `generate` takes when it is not told otherwise.
+        checkpoint_every: steps between checkpoints, each with a picture of samples; None: at the end only.
+        keep_checkpoints: how many of the latest stay.
+        log_every: steps between records.
+        seed: decides weights, order, noise.
+    """
+
+    network: Network = "mlp"
+    size: int = 32
+    directions: int = 128
+    latents: int = 256
+    width: int = 384
+    depth: int = 4
+    condition_noise: float = 1.0
+    condition_dropout: float = 0.1
+    flips: Literal["none", "horizontal"] = "none"
+    steps: int = 3000
+    batch_size: int = 192
+    lr: float = 1.5e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.995
+    sampler_steps: int = 10
+    guidance: float = 1.0
+    checkpoint_every: int | None = 500
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, get_args(Network))
+        check_choice("flips", self.flips, ("none", "horizontal"))
+        check_integer("size", self.size, low=4, high=_MAX_SIZE)
+        if self.network == "unet" and self.size % 8:
+            raise ConfigError(f"size must be a multiple of 8 for network='unet', got {self.size}")
+        for name in ("directions", "latents", "width", "depth", "steps", "batch_size", "sampler_steps"):
+            check_integer(name, getattr(self, name), low=1)
+        for name in ("keep_checkpoints", "log_every"):
+            check_integer(name, getattr(self, name), low=1)
+        if self.checkpoint_every is not None:
+            check_integer("checkpoint_every", self.checkpoint_every, low=1)
+        check_integer("seed", self.seed, low=0)
+        if self.network == "mlp" and self.latents > 3 * self.size * self.size:
+            raise ConfigError(
+                f"latents={self.latents} is more than the {3 * self.size**2} numbers of a picture of size={self.size}"
+            )
+        for name in ("condition_noise", "weight_decay", "guidance"):
+            check_nonnegative(name, getattr(self, name))
+        for name in ("lr", "clip"):
+            check_number(name, getattr(self, name), "a positive finite number", lambda x: 0 < x < math.inf)
+        for name in ("condition_dropout", "warmup", "average"):
+            check_number(name, getattr(self, name), "a number in [0, 1)", lambda x: 0 <= x < 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict of JSON types; `from_dict` gives the same configuration back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DecoderConfig":
+        """A configuration from a dict; missing settings take their defaults, unknown ones are a `ConfigError`."""
+        known = [entry.name for entry in dataclasses.fields(cls)]
+        if unknown := [str(name) for name in values if name not in known]:
+            raise ConfigError(f"unknown decoder setting {', '.join(unknown)}; expected {', '.join(known)}")
+        return cls(**values)

@@ -1,0 +1,349 @@
+"""`train_decoder`: a decoder from pictures and the embeddings of the same pictures.
+
+Shapes: `N` training pictures, `S` pixels a side, `W` width of the embeddings.
+"""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unialign._checks import check_choice
+from unialign._files import checked_path
+from unialign.data import EmbeddingStore, column_identity
+from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.generation._decoder import EmbeddingSpec
+from unialign.generation._decoder_config import BOOKKEEPING, DecoderConfig
+from unialign.generation._flow import draw_times, flow_loss
+from unialign.generation._flow_decoder import FlowDecoder
+from unialign.generation._pictures import grid, read_thumbnails, write_png
+from unialign.train._batches import derived_seed
+from unialign.train._checkpoint import Snapshot, save_checkpoint
+from unialign.train._interrupt import StopRequest
+from unialign.train._log import RunLog
+from unialign.train._progress import Progress, ProgressMode, check_progress
+from unialign.train._run_folder import Resume, RunFolder, check_resume
+
+__all__ = ["DecoderFit", "train_decoder"]
+
+# Training pictures beside their samples in the grid of a checkpoint: pairs of rows.
+_GRID = 16
+_SCALE = 2
+
+OnStep = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class DecoderFit:
+    """What training leaves: the decoder with averaged weights, in eval mode, and a record every `log_every` steps."""
+
+    decoder: FlowDecoder
+    history: list[dict[str, Any]]
+
+
+def train_decoder(
+    store: EmbeddingStore,
+    config: DecoderConfig | None = None,
+    *,
+    image: str = "image",
+    pictures: Tensor | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: Resume = "never",
+    device: str | torch.device = "auto",
+    on_step: OnStep | None = None,
+    progress: ProgressMode = "auto",
+) -> DecoderFit:
+    """Train a decoder on the training rows of a store: its column of image embeddings, and their pictures.
+
+    The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
+    whether or not the run was interrupted and resumed. The caller's random numbers are not touched.
+
+    Args:
+        config: None is the recipe for a CPU.
+        image: the column of image embeddings that the decoder will read; its rows must be raw, as the encoder gave
+            them.
+        pictures: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
+            asset `thumbnails.zip` (needs `unialign[generate]`).
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` (each with `samples-*.png` beside it: held-out
+            pictures over what is made of their embeddings) and, at the end, `decoder/`. None: nothing on disk.
+        resume: as for `fit`: `never`, `auto` or `must`.
+        device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+        on_step: called after every step with `step`, `steps` and `loss`; may raise KeyboardInterrupt to stop.
+        progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
+
+    Raises:
+        ConfigError: settings that do not fit the store; `out` holds a run and `resume` is "never".
+        DataError: no training rows, no pictures, or a checkpoint of other data.
+        ShapeError: pictures of another number or size.
+        NonFiniteError: an embedding, a picture or the loss is not finite.
+        CheckpointError: a checkpoint cannot be written or read.
+        MissingExtra: network="unet", or thumbnails, without their extra.
+        KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
+    """
+    config = DecoderConfig() if config is None else config
+    check_resume(resume, out)
+    check_progress(progress)
+    target = _device(device)
+    data = _load(store, config, image, pictures)
+    facts = {
+        "training": config.to_dict(),
+        "data": {
+            "name": store.name,
+            "fingerprint": store.fingerprint,
+            "training_items": len(data.train),
+            "image": image,
+        },
+    }
+    folder = None
+    if out is not None:
+        path = checked_path(out, "out", error=ConfigError)
+        folder = RunFolder(path, result="decoder", defaults=DecoderConfig().to_dict(), bookkeeping=BOOKKEEPING)
+    with (
+        torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
+        nullcontext() if folder is None else closing(folder),
+    ):
+        snapshot = None if folder is None else folder.begin(resume, facts)
+        run = _Run(config, data, facts, target, folder)
+        if snapshot is not None:
+            run.restore(snapshot)
+        finished = folder is not None and run.done == config.steps and folder.has_result
+        if folder is not None and not finished:
+            folder.prepare({"decoder": config.to_dict(), "data": facts["data"]})
+        log = RunLog(None if folder is None or finished else folder.log, keep_steps=run.done, log_to=("jsonl",))
+        try:
+            if run.done == 0:
+                log.write("start", 0, facts)
+            run.train(log, on_step, progress)
+        finally:
+            log.close()
+        if folder is not None and not finished:
+            run.average.save_pretrained(folder.result)
+    return DecoderFit(run.average.cpu().eval(), log.history)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Attributes:
+    embeddings: (N, W) float32 of the training rows.
+    pictures: (N, 3, S, S) uint8.
+    train, shown: rows of the store: those, and the few that grids show (held out, if there are such).
+    shown_embeddings, shown_pictures: of the latter.
+    """
+
+    spec: EmbeddingSpec
+    embeddings: Tensor
+    pictures: Tensor
+    train: np.ndarray
+    shown_embeddings: Tensor
+    shown_pictures: Tensor
+
+
+class _Run:
+    """Weights, their average, the optimiser, and the step they are at. Batches depend on the seed and the step only."""
+
+    def __init__(
+        self, config: DecoderConfig, data: _Data, facts: dict[str, Any], device: torch.device, folder: RunFolder | None
+    ) -> None:
+        self.config, self.data, self.facts, self.device, self.folder = config, data, facts, device, folder
+        torch.default_generator.manual_seed(derived_seed("init", config.seed))
+        self.decoder, self.average = (FlowDecoder(config, data.spec, metadata=facts) for _ in range(2))
+        pictures = data.pictures.float() / 255
+        self.decoder.frame.fit(data.embeddings.numpy(), np.arange(len(data.embeddings)), name="image embeddings")
+        self.decoder.basis.fit(pictures)
+        self.average.load_state_dict(self.decoder.state_dict())
+        self.decoder.to(device).train()
+        self.average.to(device).eval()
+        with torch.no_grad():
+            self.conditions = self.decoder.condition(data.embeddings.to(device))
+            self.samples = self.decoder.basis.encode(pictures.to(device))
+            self.mirrored = self.decoder.basis.encode(pictures.flip(-1).to(device)) if config.flips != "none" else None
+        decayed = [p for p in self.decoder.parameters() if p.ndim > 1]
+        others = [p for p in self.decoder.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.done, self.seconds_before = 0, 0.0
+
+    def restore(self, snapshot: Snapshot) -> None:
+        try:
+            for name, model in (("decoder", self.decoder), ("average", self.average)):
+                prefix = f"{name}."
+                found = {k.removeprefix(prefix): v for k, v in snapshot.space.items() if k.startswith(prefix)}
+                model.load_state_dict(found)
+            for name, value in snapshot.optimizer.items():
+                parameter_name, _, key = name.rpartition("/")
+                parameter = self.decoder.get_parameter(parameter_name)
+                self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        except (RuntimeError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
+            ) from None
+        self.done = snapshot.step
+        self.seconds_before = float(snapshot.facts.get("seconds", 0.0))
+
+    def train(self, log: RunLog, on_step: OnStep | None, progress: ProgressMode) -> None:
+        config, started = self.config, time.perf_counter()
+        bar = Progress(progress, steps=config.steps, done=self.done, label="decoder")
+        try:
+            with StopRequest() as stop:
+                for step in range(self.done, config.steps):
+                    loss, norm = self._step(step)
+                    self.done = step + 1
+                    seconds = self.seconds_before + time.perf_counter() - started
+                    info = {"step": self.done, "steps": config.steps, "loss": loss}
+                    if self.done % config.log_every == 0 or self.done in (1, config.steps):
+                        log.write("step", self.done, {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 3)})
+                    bar.step(info)
+                    asked = _call(on_step, info, stop)
+                    every = config.checkpoint_every
+                    if asked or self.done == config.steps or (every is not None and self.done % every == 0):
+                        self._checkpoint(seconds)
+                    if asked:
+                        stop.leave(self._farewell(), asked)
+        finally:
+            bar.close()
+
+    def _step(self, step: int) -> tuple[float, float]:
+        config = self.config
+        generator = torch.Generator().manual_seed(derived_seed(f"step {step}", config.seed))
+        count, directions = config.batch_size, config.directions
+        rows = torch.randint(len(self.samples), (count,), generator=generator)
+        x = self.samples[rows.to(self.device)]
+        if self.mirrored is not None:
+            turned = torch.rand(count, generator=generator) < 0.5
+            turned = turned.to(self.device).reshape(-1, *(1 for _ in x.shape[1:]))
+            x = torch.where(turned, self.mirrored[rows.to(self.device)], x)
+        times, noise = draw_times(count, generator), torch.randn(x.shape, generator=generator)
+        doubt = torch.randn(count, directions, generator=generator) * torch.rand(count, 1, generator=generator)
+        dropped = torch.rand(count, generator=generator) < config.condition_dropout
+        # On the CPU first, so that every device sees the same numbers.
+        times, noise, doubt, dropped = (tensor.to(self.device) for tensor in (times, noise, doubt, dropped))
+        condition = self.conditions[rows.to(self.device)] + config.condition_noise * doubt
+        condition = nn.functional.normalize(condition, dim=1) * math.sqrt(directions)
+        condition = torch.where(dropped[:, None], self.decoder.none, condition)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _rate(config, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = flow_loss(self.decoder.network, x, condition, times_N=times, noise=noise)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), config.clip)
+        if not bool(torch.isfinite(norm)):
+            raise NonFiniteError(
+                f"the gradient of step {step + 1} is not finite (loss {loss.item()}); nothing was updated: lower lr, "
+                f"now {config.lr}, or continue from an earlier checkpoint"
+            )
+        self.optimizer.step()
+        with torch.no_grad():
+            # Early on the weights move too fast for a long memory.
+            decay = min(config.average, (1 + step) / (10 + step))
+            for mean, now in zip(self.average.parameters(), self.decoder.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+        return loss.item(), float(norm)
+
+    def _checkpoint(self, seconds: float) -> None:
+        if self.folder is None:
+            return
+        weights = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        weights |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        snapshot = Snapshot(
+            step=self.done,
+            space=weights,
+            objective={},
+            optimizer={
+                f"{name}/{key}": value
+                for name, parameter in self.decoder.named_parameters()
+                for key, value in self.optimizer.state.get(parameter, {}).items()
+            },
+            facts=self.facts | {"seconds": seconds},
+        )
+        save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.keep_checkpoints)
+        write_png(self.folder.path / f"samples-{self.done:08d}.png", self._grid())
+
+    def _grid(self) -> Tensor:
+        made = self.average.generate(self.data.shown_embeddings)
+        pictures = self.data.shown_pictures.float() / 255
+        rows = []
+        for start in range(0, len(pictures), _GRID):
+            rows += [list(pictures[start : start + _GRID]), list(made[start : start + _GRID])]
+        return grid(rows, scale=_SCALE)
+
+    def _farewell(self) -> str:
+        where = "without out= nothing was kept"
+        if self.folder is not None:
+            where = f"a checkpoint is in {self.folder.checkpoints}: continue with resume='auto'"
+        return f"training was interrupted after step {self.done} of {self.config.steps}; {where}"
+
+
+def _call(on_step: OnStep | None, info: Mapping[str, Any], stop: StopRequest) -> int | None:
+    """Tell the caller of a step; the signal to stop for, if somebody wants that."""
+    if on_step is not None:
+        try:
+            on_step(info)
+        except KeyboardInterrupt:
+            return signal.SIGINT
+    return stop.received
+
+
+def _rate(config: DecoderConfig, step: int) -> float:
+    warm = config.warmup * config.steps
+    rising = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
+    return config.lr * rising * float(0.5 + 0.5 * np.cos(np.pi * step / config.steps))
+
+
+def _load(store: EmbeddingStore, config: DecoderConfig, image: str, pictures: Tensor | None) -> _Data:
+    if not isinstance(store, EmbeddingStore):
+        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
+    width, present = store.width(image), store.present(image)
+    train = store.rows("train")
+    train = train[present[train]]
+    if len(train) < 2:
+        raise DataError(f"{image!r} of {store.name!r} has {len(train)} training rows; a decoder needs at least 2")
+    held = np.concatenate([store.rows(split)[present[store.rows(split)]] for split in ("val", "test")])
+    source = held if len(held) else train
+    shown = source[np.linspace(0, len(source) - 1, min(len(source), 2 * _GRID)).round().astype(int)]
+    if pictures is None:
+        both = read_thumbnails(store, image, np.concatenate([train, shown]), config.size)
+    else:
+        _check_pictures(pictures, store.items, config.size)
+        both = pictures[torch.from_numpy(np.concatenate([train, shown]))]
+        both = both.float() / 255 if both.dtype == torch.uint8 else both
+    if not bool(torch.isfinite(both).all()) or float(both.min()) < 0 or float(both.max()) > 1:
+        raise NonFiniteError("pictures must be finite numbers in [0, 1], or uint8; scale them")
+    both = (both * 255).round().to(torch.uint8)
+    x_NW, y_NW = (torch.from_numpy(store.array(image)[rows].astype(np.float32)) for rows in (train, shown))
+    if not bool(torch.isfinite(x_NW).all()):
+        row = int(train[int((~torch.isfinite(x_NW).all(1)).nonzero()[0])])
+        raise NonFiniteError(f"{image!r}, row {row} of the store, is not finite; mark it as absent")
+    provenance = store.provenance.get("columns", {}).get(image)
+    encoder = provenance.get("encoder") if isinstance(provenance, dict) else None
+    spec = EmbeddingSpec(
+        encoder=str(encoder or f"the column {image!r} of {store.name!r}"),
+        width=width,
+        identity=column_identity(store, image),
+        norm=float(x_NW.norm(dim=1).mean()),
+        lengths="ignored",
+    )
+    return _Data(spec, x_NW, both[: len(train)], train, y_NW, both[len(train) :])
+
+
+def _check_pictures(pictures: Any, items: int, size: int) -> None:
+    if not isinstance(pictures, Tensor) or pictures.shape != (items, 3, size, size):
+        shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
+        raise ShapeError(f"pictures are {shape}; expected a tensor ({items}, 3, {size}, {size}), one for every item")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    target = torch.device(device)
+    check_choice("device", target.type, ("cpu", "cuda"))
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
+    return target

@@ -1,0 +1,55 @@
+"""A store of tiny pictures and their embeddings, and a decoder that trains on it in a second."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unialign.data import EmbeddingStore
+from unialign.generation import DecoderConfig
+
+SIZE, WIDTH = 8, 10
+ITEMS = 48
+
+
+def tiny_pictures() -> Tensor:
+    """(48, 3, 8, 8): a coloured square on white whose place and colour are given by six latents."""
+    rng = np.random.default_rng(0)
+    pictures = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
+    for i in range(ITEMS):
+        y, x, side = rng.integers(0, 4, 2).tolist() + [int(rng.integers(2, 5))]
+        pictures[i, :, y : y + side, x : x + side] = rng.uniform(0, 1, (3, 1, 1))
+    return torch.from_numpy(pictures)
+
+
+def tiny_picture_store(*, name: str = "tiny") -> EmbeddingStore:
+    """Embeddings are a fixed random map of the pictures: an encoder as good as any."""
+    rng = np.random.default_rng(1)
+    flat = tiny_pictures().flatten(1).numpy()
+    image = np.tanh(flat @ rng.normal(size=(flat.shape[1], WIDTH)) / 8) + 2
+    text = image @ rng.normal(size=(WIDTH, 6)) + 0.1 * rng.normal(size=(ITEMS, 6))
+    split = ["train"] * 36 + ["val"] * 4 + ["test"] * 8
+    return EmbeddingStore.from_arrays(
+        {"image": image, "text": text},
+        split=split,
+        name=name,
+        names=[f"square {i}" for i in range(ITEMS)],
+        provenance={"columns": {"image": {"encoder": "a random map", "weights": {"sha256": "0" * 64}}}},
+    )
+
+
+def tiny_decoder_config(**changes: Any) -> DecoderConfig:
+    settings: dict[str, Any] = {
+        "size": SIZE,
+        "directions": 8,
+        "latents": 24,
+        "width": 32,
+        "depth": 2,
+        "steps": 12,
+        "batch_size": 8,
+        "sampler_steps": 3,
+        "log_every": 1,
+        "checkpoint_every": 5,
+    }
+    return DecoderConfig(**settings | changes)

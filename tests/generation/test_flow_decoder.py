@@ -1,0 +1,151 @@
+"""A decoder as an object: sampling, saving, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from decoder_cases import WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
+
+from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
+from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecoder, train_decoder
+
+
+@pytest.fixture(scope="module")
+def decoder() -> FlowDecoder:
+    config = tiny_decoder_config(steps=60)
+    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+
+
+def embeddings() -> torch.Tensor:
+    return torch.tensor(tiny_picture_store().array("image")[40:]).float()
+
+
+def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
+    assert isinstance(decoder, Decoder)
+    assert decoder.reads.encoder == "a random map"
+    assert decoder.reads.width == WIDTH
+    assert decoder.reads.lengths == "ignored"
+
+
+def test_pictures_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> None:
+    made = decoder.generate(embeddings(), seed=3)
+    assert made.shape == (8, 3, 8, 8)
+    assert made.dtype == torch.float32
+    assert 0 <= float(made.min()) <= float(made.max()) <= 1
+    assert torch.equal(made, decoder.generate(embeddings(), seed=3))
+    assert not torch.equal(made, decoder.generate(embeddings(), seed=4))
+    assert torch.equal(made, decoder.generate(embeddings().numpy(), seed=3))
+
+
+def test_a_row_has_its_noise_whatever_is_asked_for_with_it(decoder: FlowDecoder) -> None:
+    x = embeddings()
+    torch.testing.assert_close(decoder.generate(x[:3]), decoder.generate(x)[:3])
+    # And the same embedding in two rows is two draws.
+    twice = decoder.generate(torch.stack([x[0], x[0]]))
+    assert not torch.allclose(twice[0], twice[1], atol=1e-3)
+
+
+def test_the_length_of_an_embedding_is_ignored(decoder: FlowDecoder) -> None:
+    mean, x = decoder.frame.mean, embeddings()
+    torch.testing.assert_close(decoder.generate(x), decoder.generate(mean + 3 * (x - mean)), atol=1e-4, rtol=0)
+
+
+def test_guidance_and_steps_change_the_picture(decoder: FlowDecoder) -> None:
+    plain = decoder.generate(embeddings(), guidance=1.0)
+    for options in ({"guidance": 3.0}, {"guidance": 0.0}, {"steps": 1}, {"steps": 9}):
+        assert not torch.allclose(decoder.generate(embeddings(), **options), plain, atol=1e-3), options
+    unconditional = decoder.generate(embeddings(), guidance=0.0)
+    torch.testing.assert_close(unconditional, decoder.generate(embeddings().flip(0), guidance=0.0))
+
+
+def test_no_row_is_no_picture(decoder: FlowDecoder) -> None:
+    assert decoder.generate(torch.zeros(0, WIDTH)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "message"),
+    [
+        (torch.ones(2, WIDTH + 1), {}, ShapeError, r"shape \(2, 11\); this decoder reads \(N, 10\), embeddings of a"),
+        (torch.ones(WIDTH), {}, ShapeError, r"shape \(10,\)"),
+        (np.array([["a"] * WIDTH]), {}, ShapeError, "embeddings"),
+        (torch.ones(1, WIDTH, dtype=torch.bool), {}, ShapeError, "expected real numbers"),
+        (torch.full((1, WIDTH), float("nan")), {}, NonFiniteError, "row 0, holds nan at column 0"),
+        (torch.zeros(2, WIDTH), {}, NonFiniteError, "row 0, has norm zero"),
+        (torch.ones(1, WIDTH), {"steps": 0}, ConfigError, "steps"),
+        (torch.ones(1, WIDTH), {"guidance": -1}, ConfigError, "guidance"),
+        (torch.ones(1, WIDTH), {"guidance": float("inf")}, ConfigError, "guidance"),
+        (torch.ones(1, WIDTH), {"seed": -1}, ConfigError, "seed"),
+    ],
+)
+def test_bad_input_is_refused(
+    decoder: FlowDecoder, given: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        decoder.generate(given, **options)
+
+
+def test_saving_and_loading(decoder: FlowDecoder, tmp_path: Path) -> None:
+    decoder.save_pretrained(tmp_path / "decoder")
+    loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
+    assert loaded.config == decoder.config
+    assert loaded.reads == decoder.reads
+    assert loaded.metadata == decoder.metadata
+    assert torch.equal(loaded.generate(embeddings()), decoder.generate(embeddings()))
+    (tmp_path / "decoder" / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(CheckpointError):
+        FlowDecoder.from_pretrained(tmp_path / "decoder")
+    with pytest.raises(CheckpointError, match="not a folder with a saved decoder"):
+        FlowDecoder.from_pretrained(tmp_path / "nothing")
+
+
+def test_a_space_is_not_a_decoder(tmp_path: Path) -> None:
+    from unialign.space import Space
+
+    Space({"image": 4}, dim=2).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="unknown or missing entries: decoder, space"):
+        FlowDecoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "gan"}, "network"),
+        ({"size": 3}, "size"),
+        ({"size": 36, "network": "unet"}, "multiple of 8"),
+        ({"latents": 200}, "more than the 192 numbers"),
+        ({"condition_dropout": 1.0}, "condition_dropout"),
+        ({"average": 1.0}, "average"),
+        ({"condition_noise": -1}, "condition_noise"),
+        ({"lr": 0}, "lr"),
+        ({"steps": 0}, "steps"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"flips": True}, "flips"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny_decoder_config(**changes)
+
+
+def test_settings_come_back_from_a_file() -> None:
+    config = tiny_decoder_config()
+    assert DecoderConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="unknown decoder setting colour"):
+        DecoderConfig.from_dict({"colour": 1})
+
+
+def test_more_directions_than_numbers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="directions=8 is more than the 4 numbers"):
+        FlowDecoder(tiny_decoder_config(), EmbeddingSpec("x", 4))
+
+
+def test_the_convolutional_network_trains_and_samples(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    config = tiny_decoder_config(network="unet", width=8, depth=1, steps=3, batch_size=4)
+    fit = train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), out=tmp_path, progress="none")
+    made = fit.decoder.generate(embeddings(), steps=2, guidance=1.5)
+    assert made.shape == (8, 3, 8, 8)
+    loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
+    torch.testing.assert_close(loaded.generate(embeddings(), steps=2, guidance=1.5), made)

@@ -1,0 +1,160 @@
+"""Training a decoder: it learns, it is reproducible, it resumes bit by bit, and bad input is refused."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from decoder_cases import ITEMS, SIZE, tiny_decoder_config, tiny_picture_store, tiny_pictures
+
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.generation import DecoderFit, FlowDecoder, train_decoder
+
+
+def run(out: Path | None = None, *, store: EmbeddingStore | None = None, **options: Any) -> DecoderFit:
+    given = {name: options.pop(name) for name in ("resume", "on_step", "pictures") if name in options}
+    config = tiny_decoder_config(**options)
+    given.setdefault("pictures", tiny_pictures())
+    return train_decoder(store or tiny_picture_store(), config, out=out, progress="none", **given)
+
+
+def digest_of(fit: DecoderFit) -> str:
+    whole = hashlib.sha256()
+    for name, tensor in sorted(fit.decoder.state_dict().items()):
+        whole.update(name.encode())
+        whole.update(tensor.numpy().tobytes())
+    return whole.hexdigest()
+
+
+def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
+    def stop(info: Mapping[str, Any]) -> None:
+        if info["step"] == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def error_of(fit: DecoderFit, rows: Any, *, shuffled: bool = False) -> float:
+    store, pictures = tiny_picture_store(), tiny_pictures()
+    embeddings = store.array("image")[rows]
+    made = fit.decoder.generate(embeddings[::-1].copy() if shuffled else embeddings)
+    return float((made - pictures[rows]).abs().mean())
+
+
+def test_it_learns_what_its_embeddings_show() -> None:
+    store = tiny_picture_store()
+    fit = run(steps=600, batch_size=32, condition_noise=0.2, lr=3e-3, sampler_steps=8)
+    for split in ("train", "test"):
+        rows = store.rows(split)
+        right, wrong = error_of(fit, rows), error_of(fit, rows, shuffled=True)
+        assert right < 0.75 * wrong, split
+    assert error_of(fit, store.rows("train")) < 0.05
+    losses = [line["loss"] for line in fit.history]
+    assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
+
+
+def test_equal_runs_are_equal_and_leave_random_numbers_alone() -> None:
+    before = torch.random.get_rng_state()
+    first, second = run(), run()
+    assert digest_of(first) == digest_of(second)
+    assert digest_of(first) != digest_of(run(seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 12])
+def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> None:
+    whole = run()
+    with pytest.raises(KeyboardInterrupt, match=f"after step {stop} of 12"):
+        run(tmp_path, on_step=stop_at(stop))
+    again = run(tmp_path, resume="must")
+    assert digest_of(again) == digest_of(whole)
+    assert [line["step"] for line in again.history] == list(range(1, 13))
+    # A finished run is read back.
+    assert digest_of(run(tmp_path, resume="auto")) == digest_of(whole)
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        run(tmp_path)
+
+
+def test_the_folder_of_a_run(tmp_path: Path) -> None:
+    fit = run(tmp_path, keep_checkpoints=1)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert [f for f in files if not f.startswith("checkpoints/")] == [
+        "config.yaml",
+        "decoder/README.md",
+        "decoder/config.json",
+        "decoder/model.safetensors",
+        "log.jsonl",
+        "samples-00000005.png",
+        "samples-00000010.png",
+        "samples-00000012.png",
+    ]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000012"]
+    loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
+    embeddings = tiny_picture_store().array("image")[:5]
+    assert torch.equal(loaded.generate(embeddings), fit.decoder.generate(embeddings))
+    assert loaded.metadata["data"]["training_items"] == 36
+
+
+def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_step=stop_at(5))
+    with pytest.raises(CheckpointError, match="made with lr="):
+        run(tmp_path, resume="auto", lr=0.1)
+    altered = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image") + 1}, split=["train"] * ITEMS)
+    with pytest.raises(DataError, match="use the same data"):
+        run(tmp_path, resume="auto", store=altered)
+    # How it is watched may change.
+    run(tmp_path, resume="must", log_every=3)
+
+
+def test_pictures_may_be_bytes() -> None:
+    exact = (tiny_pictures() * 255).round()
+    assert digest_of(run(pictures=exact.to(torch.uint8))) == digest_of(run(pictures=exact / 255))
+
+
+def test_absent_rows_do_not_train() -> None:
+    store = tiny_picture_store()
+    image = store.array("image").copy()
+    there = torch.arange(ITEMS) % 5 != 1
+    image[~there.numpy()] = float("nan")
+    split = [("train", "val", "test")[code] for code in store.split]
+    partly = EmbeddingStore.from_arrays({"image": image}, present={"image": there.numpy()}, split=split)
+    assert run(store=partly, latents=20).decoder.metadata["data"]["training_items"] < 36
+
+
+def test_mirrored_pictures_change_training() -> None:
+    assert digest_of(run(flips="horizontal")) != digest_of(run())
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    pictures = tiny_pictures()
+    with pytest.raises(ShapeError, match=r"expected a tensor \(48, 3, 8, 8\)"):
+        run(tmp_path / "a", pictures=pictures[:5])
+    with pytest.raises(NonFiniteError, match=r"finite numbers in \[0, 1\]"):
+        run(tmp_path / "a", pictures=pictures * 2)
+    with pytest.raises(ConfigError, match="directions=11 is more than the 10 numbers"):
+        run(tmp_path / "a", directions=11)
+    with pytest.raises(DataError, match=r"vary in \d+ directions, fewer than latents=36"):
+        run(tmp_path / "a", latents=36)
+    with pytest.raises(ConfigError, match="'picture'"):
+        train_decoder(tiny_picture_store(), tiny_decoder_config(), image="picture", pictures=pictures)
+    with pytest.raises(ConfigError, match="needs out="):
+        run(resume="must")
+    held = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image")}, split=["test"] * ITEMS)
+    with pytest.raises(DataError, match="has 0 training rows"):
+        run(store=held)
+    assert not (tmp_path / "a" / "log.jsonl").exists()
+
+
+def test_a_diverging_run_stops_before_it_updates(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"gradient of step \d+ is not finite"):
+        run(tmp_path, lr=1e30, steps=50, clip=1e30)
+
+
+def test_sizes_of_the_pictures_are_those_of_the_settings() -> None:
+    fit = run()
+    assert fit.decoder.size == SIZE
+    assert fit.decoder.generate(tiny_picture_store().array("image")[:2]).shape == (2, 3, SIZE, SIZE)
