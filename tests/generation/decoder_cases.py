@@ -18,7 +18,7 @@ def tiny_pictures() -> Tensor:
     rng = np.random.default_rng(0)
     pictures = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):
-        y, x, side = rng.integers(0, 4, 2).tolist() + [int(rng.integers(2, 5))]
+        y, x, side = (*rng.integers(0, 4, 2).tolist(), int(rng.integers(2, 5)))
         pictures[i, :, y : y + side, x : x + side] = rng.uniform(0, 1, (3, 1, 1))
     return torch.from_numpy(pictures)
 

@@ -73,9 +73,9 @@ def grid(rows: Sequence[Sequence[Tensor | None]], *, gap: int = 2, scale: int = 
     columns = max(len(row) for row in rows)
     out = torch.full((3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background))
     for i, row in enumerate(rows):
-        for j, cell in enumerate(row):
-            if cell is not None:
-                large = (_bytes(cell).float() / 255).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        for j, picture in enumerate(row):
+            if picture is not None:
+                large = (_bytes(picture).float() / 255).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
                 top, left = i * (height + gap), j * (width + gap)
                 out[:, top : top + height, left : left + width] = large
     return out
@@ -139,16 +139,16 @@ def _bytes(picture: Any) -> Tensor:
     if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
         found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
         raise ShapeError(f"a picture is a tensor (3, H, W), got {found}")
-    picture = picture.detach().cpu()
-    if picture.dtype == torch.uint8:
-        return picture
+    found: Tensor = picture.detach().cpu()
+    if found.dtype == torch.uint8:
+        return found
     if not picture.is_floating_point():
         raise ShapeError(f"a picture is uint8 or float in [0, 1], got {picture.dtype}")
     if not (float(picture.min()) >= 0 and float(picture.max()) <= 1):
         raise NonFiniteError(
             f"a picture holds numbers from {float(picture.min()):g} to {float(picture.max()):g}; expected [0, 1]"
         )
-    return (picture * 255).round().to(torch.uint8)
+    return (found * 255).round().to(torch.uint8)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
