@@ -139,16 +139,16 @@ def _bytes(picture: Any) -> Tensor:
     if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
         found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
         raise ShapeError(f"a picture is a tensor (3, H, W), got {found}")
-    found: Tensor = picture.detach().cpu()
-    if found.dtype == torch.uint8:
-        return found
-    if not picture.is_floating_point():
-        raise ShapeError(f"a picture is uint8 or float in [0, 1], got {picture.dtype}")
-    if not (float(picture.min()) >= 0 and float(picture.max()) <= 1):
+    pixels: Tensor = picture.detach().cpu()
+    if pixels.dtype == torch.uint8:
+        return pixels
+    if not pixels.is_floating_point():
+        raise ShapeError(f"a picture is uint8 or float in [0, 1], got {pixels.dtype}")
+    if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
         raise NonFiniteError(
-            f"a picture holds numbers from {float(picture.min()):g} to {float(picture.max()):g}; expected [0, 1]"
+            f"a picture holds numbers from {float(pixels.min()):g} to {float(pixels.max()):g}; expected [0, 1]"
         )
-    return (found * 255).round().to(torch.uint8)
+    return (pixels * 255).round().to(torch.uint8)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
