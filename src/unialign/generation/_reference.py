@@ -80,12 +80,13 @@ class Reference:
             )
         variances_C = values_K[:components].square() / (len(train_TF) - 1)
         deviation_F = train_TF.std(0)
+        varies_F = deviation_F > 1e-6 * deviation_F.max()
         return cls(
             extractor=extractor.name,
             pictures=pictures,
             features_NF=true_NF,
             mean_F=mean_F,
-            deviation_F=deviation_F.clamp_min(_LEAST_DEVIATION * float(deviation_F[deviation_F > 0].median())),
+            deviation_F=deviation_F.clamp_min(_LEAST_DEVIATION * float(deviation_F[varies_F].median())),
             axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
             bandwidth=median_bandwidth({"true pictures": true_NF - mean_F}),
         )

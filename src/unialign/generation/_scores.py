@@ -8,8 +8,10 @@ Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` pr
 """
 
 import itertools
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -105,6 +107,8 @@ def score(generated: Any, reference: Reference, *, extractor: Extractor, self_sc
     Retrieval ranks the N true pictures by the cosine of centred features; tied ones count as their expectation. Under
     item weights the true pictures that are searched stay as they are, as everywhere in `unialign.evaluation`; the
     distances resample generated and true pictures together. With several noises each score is the mean over them.
+    `kid` and `mmd` are 0 on average for pictures that know nothing of the single true ones, and a little below 0 for
+    copies of these.
 
     Args:
         generated: (N, 3, S, S) in [0, 1], row i made for item i, or (V, N, 3, S, S) of V noises.
@@ -171,15 +175,15 @@ def marks(
     for name, value in numbers.items():
         check_choice("score", name, SCORES)
         better = SCORES[name].better
-        if better == "neither" or value != value:
+        if better == "neither" or math.isnan(value):
             continue
         sign = 1 if better == "higher" else -1
         tied = (ties or {}).get(name, ())
+        rivals = {
+            control: scores[name] for control, scores in controls.items() if not math.isnan(scores.get(name, math.nan))
+        }
         found[name] = tuple(
-            control
-            for control, scores in controls.items()
-            if name in scores
-            and (sign * scores[name] >= sign * value or (control in tied and scores[name] == scores[name]))
+            control for control, rival in rivals.items() if sign * rival >= sign * value or control in tied
         )
     return found
 
@@ -212,27 +216,34 @@ def _item_scores(pictures: Tensor, sets: list[Tensor], reference: Reference) -> 
 
 def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
     """The scores that compare sets or pairs of items."""
-    components, standardised, directions = (
-        (of(reference.features_NF), [of(x_NF) for x_NF in sets])
-        for of in (reference.components, reference.standardised, reference.directions)
-    )
-    true_NF, made = standardised
-    own = PairMean(cubic_kernel(true_NF, true_NF))
-    cubic = [KernelDistance((PairMean(cubic_kernel(x_NF, x_NF)), own), cubic_kernel(x_NF, true_NF)) for x_NF in made]
-    true_NF, made = directions
-    tau = reference.bandwidth
-    own = PairMean(gaussian_kernel(true_NF, true_NF, tau))
-    gaussian = [
-        KernelDistance((PairMean(gaussian_kernel(x_NF, x_NF, tau)), own), gaussian_kernel(x_NF, true_NF, tau))
-        for x_NF in made
-    ]
-    true_NC, made_components = components
+    true_NC = reference.components(reference.features_NF)
+    directions = [reference.directions(x_NF) for x_NF in sets]
     return {
-        "fd": Average([Frechet(x_NC, true_NC) for x_NC in made_components]),
-        "kid": Average(cubic, scale=100),
-        "mmd": Average(gaussian),
-        "spread": Average([PairMean(x_NF @ x_NF.mT) for x_NF in made], scale=-1, offset=1),
+        "fd": Average([Frechet(reference.components(x_NF), true_NC) for x_NF in sets]),
+        "kid": Average(
+            _kernel_distances(
+                [reference.standardised(x_NF) for x_NF in sets],
+                reference.standardised(reference.features_NF),
+                cubic_kernel,
+            ),
+            scale=100,
+        ),
+        "mmd": Average(
+            _kernel_distances(
+                directions,
+                reference.directions(reference.features_NF),
+                partial(gaussian_kernel, bandwidth=reference.bandwidth),
+            )
+        ),
+        "spread": Average([PairMean(x_NF @ x_NF.mT) for x_NF in directions], scale=-1, offset=1),
     }
+
+
+def _kernel_distances(
+    sets: list[Tensor], true_NF: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]
+) -> list[KernelDistance]:
+    own = PairMean(kernel(true_NF, true_NF))
+    return [KernelDistance((PairMean(kernel(x_NF, x_NF)), own), kernel(x_NF, true_NF)) for x_NF in sets]
 
 
 def _self_distance(sets: list[Tensor], reference: Reference, self_scores: Scores) -> Statistic:

@@ -1,0 +1,261 @@
+"""Scores of generated pictures: what they must say of pictures whose answer is known, and their item weights."""
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from unialign.diagnostics import median_bandwidth, mmd2
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.evaluation import resample
+from unialign.evaluation._statistics import ItemMean
+from unialign.generation._distances import frechet_distance, kernel_distance
+from unialign.generation._extractors import pixels, resized
+from unialign.generation._reference import Reference
+from unialign.generation._scores import SCORES, Scores, marks, score
+from unialign.metrics import percentile_interval, resample_weights
+
+ITEMS, SIZE = 24, 8
+EXTRACTOR = pixels(4)
+
+
+def random_pictures(*shape: int, seed: int) -> Tensor:
+    return torch.rand(*shape, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+TRUE, TRAINING = random_pictures(ITEMS, seed=0), random_pictures(80, seed=1)
+NOISE = random_pictures(2, ITEMS, seed=2)
+CLOSE = 0.8 * TRUE + 0.2 * NOISE
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference.fit(TRUE, TRAINING, extractor=EXTRACTOR, components=10)
+
+
+@pytest.fixture(scope="module")
+def close(reference: Reference) -> Scores:
+    return score(CLOSE, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
+
+
+def test_true_pictures_score_best(reference: Reference) -> None:
+    numbers = score(TRUE, reference, extractor=EXTRACTOR).numbers
+    assert set(numbers) == set(SCORES) - {"fd_self", "diversity"}
+    assert list(numbers) == [name for name in SCORES if name in numbers]
+    assert numbers["fd"] == pytest.approx(0, abs=1e-9)
+    assert [numbers[name] for name in ("recall@1", "recall@10", "mrr", "l1")] == [1, 1, 1, 0]
+    assert numbers["cosine"] == pytest.approx(1)
+    # A picture's pair with its own copy counts across the sets and not inside them: unbiased, and so below 0.
+    assert numbers["kid"] < 0
+    assert numbers["mmd"] < 0
+
+
+def test_one_picture_for_all_scores_chance(reference: Reference) -> None:
+    numbers = score(NOISE[0, :1].expand(ITEMS, -1, -1, -1), reference, extractor=EXTRACTOR).numbers
+    assert numbers["recall@1"] == pytest.approx(1 / ITEMS)
+    assert numbers["recall@10"] == pytest.approx(10 / ITEMS)
+    assert numbers["spread"] == pytest.approx(0, abs=1e-9)
+    assert numbers["fd"] > 20
+
+
+def test_every_number_by_its_definition(reference: Reference) -> None:
+    """From raw features, one noise and one item at a time."""
+    made = 0.12 * TRUE + 0.88 * NOISE
+    scores = score(made, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
+    train, true = EXTRACTOR(TRAINING).double(), EXTRACTOR(TRUE).double()
+    mean = train.mean(0)
+    values, axes = torch.linalg.eigh((train - mean).mT.cov())
+    axes = axes[:, -10:] * (100 / values[-10:].sum()).sqrt()
+    true_unit = torch.nn.functional.normalize(true - mean)
+    found: dict[str, list[float]] = {name: [] for name in SCORES}
+    sets = [EXTRACTOR(x).double() for x in made]
+    units = [torch.nn.functional.normalize(x - mean) for x in sets]
+    tau = median_bandwidth({"true": true - mean})
+    for v, (x, unit) in enumerate(zip(sets, units, strict=True)):
+        found["fd"].append(frechet_distance((x - mean) @ axes, (true - mean) @ axes))
+        found["fd_self"].append(frechet_distance(x @ axes, EXTRACTOR(NOISE[v]).double() @ axes))
+        standard = [(z - mean) / train.std(0) for z in (x, true)]
+        found["kid"].append(100 * kernel_distance(*standard))
+        found["mmd"].append(float(mmd2(x - mean, true - mean, bandwidth=tau, unbiased=True)))
+        cosines = [true_unit @ query for query in unit]
+        ranks = [1 + int((cosines[i] > cosines[i][i]).sum()) for i in range(ITEMS)]
+        found["recall@1"] += [float(rank <= 1) for rank in ranks]
+        found["recall@10"] += [float(rank <= 10) for rank in ranks]
+        found["mrr"] += [1 / rank for rank in ranks]
+        found["cosine"] += (unit * true_unit).sum(1).tolist()
+        found["l1"].append(float((made[v] - TRUE).abs().mean()))
+        found["spread"] += [1 - float(a @ b) for a, b in itertools.permutations(unit, 2)]
+    found["diversity"] = (1 - (units[0] * units[1]).sum(1)).tolist()
+    numbers = scores.numbers
+    assert set(numbers) == set(SCORES)
+    assert numbers["recall@1"] < numbers["recall@10"] < 1, "all ranks are 1, which shows nothing"
+    for name, number in numbers.items():
+        assert number == pytest.approx(sum(found[name]) / len(found[name]), rel=1e-5, abs=1e-7), name
+    assert (scores.noises, scores.items, scores.extractor) == (2, ITEMS, "pixels, 4 px")
+    for name, value_N in scores.per_item.items():
+        assert float(value_N.mean()) == pytest.approx(numbers[name])
+
+
+def test_training_pictures_alone_set_the_scale(reference: Reference) -> None:
+    train = EXTRACTOR(TRAINING).double()
+    assert float(reference.components(train).var(0).sum()) == pytest.approx(100)
+    torch.testing.assert_close(reference.standardised(train).std(0), torch.ones(48).double())
+    other = Reference.fit(NOISE[0], TRAINING, extractor=EXTRACTOR, components=10)
+    assert torch.equal(other.axes_FC, reference.axes_FC)
+    assert torch.equal(other.deviation_F, reference.deviation_F)
+
+
+@pytest.mark.parametrize("blue", [0.0, 1e-4])
+def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
+    """Divided by its own deviation it would be thousands of times the others, or infinite."""
+    training = TRAINING.clone()
+    training[:, 2] = 0.5 + blue * (TRAINING[:, 2] - 0.5)
+    reference = Reference.fit(TRUE, training, extractor=EXTRACTOR, components=10)
+    deviation_F = EXTRACTOR(training).double().std(0)
+    torch.testing.assert_close(reference.deviation_F[:32], deviation_F[:32])
+    least = 0.25 * deviation_F[deviation_F > 1e-6].median()
+    torch.testing.assert_close(reference.deviation_F[32:], least.expand(16))
+    numbers = score(CLOSE, reference, extractor=EXTRACTOR).numbers
+    assert all(torch.isfinite(torch.tensor(list(numbers.values()))))
+
+
+def test_order_of_the_items_does_not_matter(close: Scores) -> None:
+    order = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(0))
+    reference = Reference.fit(TRUE[order], TRAINING, extractor=EXTRACTOR, components=10)
+    numbers = score(CLOSE[:, order], reference, extractor=EXTRACTOR).numbers
+    assert numbers == pytest.approx({name: close.numbers[name] for name in numbers}, rel=1e-6)
+
+
+def test_shuffled_pictures_keep_their_distances_and_lose_their_meaning(close: Scores, reference: Reference) -> None:
+    """What the controls are for: FD cannot tell them apart."""
+    shuffled = score(CLOSE.roll(1, 1), reference, extractor=EXTRACTOR).numbers
+    assert shuffled["fd"] == pytest.approx(close.numbers["fd"])
+    assert close.numbers["recall@1"] == 1
+    assert shuffled["recall@1"] < 0.2
+    assert shuffled["cosine"] < close.numbers["cosine"] / 2
+
+
+def test_true_pictures_of_another_size_are_resized(close: Scores) -> None:
+    true = TRUE.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    reference = Reference.fit(true, TRAINING, extractor=EXTRACTOR, components=10)
+    expected = float((CLOSE - resized(true, SIZE)).abs().mean())
+    assert score(CLOSE, reference, extractor=EXTRACTOR).numbers["l1"] == pytest.approx(expected, rel=1e-6)
+    assert expected == pytest.approx(close.numbers["l1"], rel=0.5)
+
+
+def test_resampled_means_and_distances_are_those_of_the_rows_drawn(close: Scores, reference: Reference) -> None:
+    """Search goes on among all true pictures; FD is that of the pictures drawn, generated and true together."""
+    weights = resample_weights(ITEMS, resamples=5, seed=3)
+    for r, w in enumerate(weights.long()):
+        rows = torch.arange(ITEMS).repeat_interleave(w)
+        true = reference.components(reference.features_NF[rows])
+        made = [reference.components(x[rows].double()) for x in close.features_VNF]
+        expected = sum(frechet_distance(x, true) for x in made) / 2
+        assert float(close.statistics["fd"].evaluate(weights)[r]) == pytest.approx(expected, rel=1e-9)
+        for name, value_N in close.per_item.items():
+            assert float(close.statistics[name].evaluate(weights)[r]) == pytest.approx(float(value_N[rows].mean()))
+
+
+def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
+    close: Scores, reference: Reference
+) -> None:
+    """`resample` with both rows is all that a paired interval takes: no function of its own is needed."""
+    worse = score(0.75 * TRUE + 0.25 * NOISE, reference, extractor=EXTRACTOR)
+    groups = torch.arange(ITEMS) // 2
+    for name in ("fd", "cosine", "kid"):
+        rows = {"close": close, "worse": worse}
+        statistics = {row: (scores.statistics[name], scores.numbers[name]) for row, scores in rows.items()}
+        values = resample(statistics, groups, resamples=400)
+        difference = worse.numbers[name] - close.numbers[name]
+        low, high = percentile_interval(values["worse"] - values["close"], estimate=difference)
+        other = resample({"worse": statistics["worse"]}, groups, resamples=400, seed=9)["worse"]
+        apart_low, apart_high = percentile_interval(other - values["close"], estimate=difference)
+        assert low <= difference <= high
+        assert high - low < (apart_high - apart_low) / 1.5, name
+        assert (low > 0) if SCORES[name].better == "lower" else (high < 0)
+
+
+def test_a_statistic_weighs_as_the_others_of_evaluation_do(close: Scores) -> None:
+    weights = resample_weights(ITEMS, resamples=7, seed=0)
+    expected = ItemMean(close.per_item["mrr"][None]).evaluate(weights)
+    torch.testing.assert_close(close.statistics["mrr"].evaluate(weights), expected)
+    for name, statistic in close.statistics.items():
+        assert statistic.evaluate(weights).shape == (7,), name
+        assert statistic.evaluate(weights).dtype == torch.float64, name
+
+
+def test_self_is_at_0_from_itself(reference: Reference) -> None:
+    own = score(NOISE, reference, extractor=EXTRACTOR)
+    assert score(NOISE, reference, extractor=EXTRACTOR, self_scores=own).numbers["fd_self"] == pytest.approx(
+        0, abs=1e-9
+    )
+
+
+def test_what_is_refused(reference: Reference, close: Scores) -> None:
+    one = score(TRUE, reference, extractor=EXTRACTOR)
+    with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' is not the reference's, 'pixels, 4 px'"):
+        score(TRUE, reference, extractor=pixels(2))
+    with pytest.raises(ShapeError, match=r"generated pictures have shape \(23, 3, 8, 8\); expected \(24, 3, S, S\)"):
+        score(TRUE[:-1], reference, extractor=EXTRACTOR)
+    with pytest.raises(ShapeError, match=r"have shape \(0, 24, 3, 8, 8\)"):
+        score(NOISE[:0], reference, extractor=EXTRACTOR)
+    with pytest.raises(ShapeError, match="self_scores have 1 noises and 24 items, the generated pictures 2 and 24"):
+        score(NOISE, reference, extractor=EXTRACTOR, self_scores=one)
+    other = Reference.fit(TRUE, TRAINING, extractor=pixels(2), components=2)
+    with pytest.raises(ConfigError, match="self_scores are by 'pixels, 4 px'"):
+        score(NOISE, other, extractor=pixels(2), self_scores=close)
+    bad = TRUE.clone()
+    bad[5, 0, 0, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match="generated pictures, row 5"):
+        score(bad, reference, extractor=EXTRACTOR)
+    with pytest.raises(ShapeError, match="true pictures reach from 0 to 2"):
+        Reference.fit(TRUE * 0 + torch.tensor([0, 2.0]).repeat(4), TRAINING, extractor=EXTRACTOR)
+    with pytest.raises(ShapeError, match=r"features of the true pictures.*at least 2"):
+        Reference.fit(TRUE[:1], TRAINING, extractor=EXTRACTOR, components=10)
+    with pytest.raises(DataError, match=r"8 training pictures by pixels, 4 px vary in 7 directions.*at most 7"):
+        Reference.fit(TRUE, TRAINING[:8], extractor=EXTRACTOR, components=8)
+    with pytest.raises(ConfigError, match="components"):
+        Reference.fit(TRUE, TRAINING, extractor=EXTRACTOR, components=0)
+
+
+CONTROLS: Mapping[str, Mapping[str, float]] = {
+    "shuffled": {"fd": 40.0, "recall@10": 0.02, "diversity": 0.9},
+    "nearest": {"fd": 4.0, "recall@10": 0.7, "l1": 0.1},
+    "halves": {"fd": 7.9, "recall@10": float("nan")},
+}
+
+
+def test_marks_know_the_direction_of_a_score() -> None:
+    found = marks({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, CONTROLS)
+    assert found == {"fd": ("shuffled", "nearest", "halves"), "recall@10": ("nearest",), "l1": ("nearest",)}
+    assert marks({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, CONTROLS) == {"fd": (), "recall@10": (), "l1": ()}
+
+
+def test_marks_of_equal_numbers_and_of_ties() -> None:
+    assert marks({"fd": 40.0, "recall@10": 0.02}, {"shuffled": CONTROLS["shuffled"]}) == {
+        "fd": ("shuffled",),
+        "recall@10": ("shuffled",),
+    }
+    ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
+    # A control without a number ties with nothing.
+    found = marks({"fd": 3.0, "recall@10": 0.8}, CONTROLS, ties=ties)
+    assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
+
+
+def test_marks_leave_out_what_has_no_better_direction_or_no_number() -> None:
+    assert marks({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, CONTROLS) == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: marks({"fid": 1.0}, CONTROLS), "unknown score 'fid'.*did you mean 'fd'"),
+        (lambda: marks({"fd": 1.0}, CONTROLS, ties={"kid": []}), "unknown score in ties 'kid'"),
+        (lambda: marks({"fd": 1.0}, CONTROLS, ties={"fd": ["noise"]}), "unknown control in ties 'noise'"),
+    ],
+)
+def test_marks_refuse_names_they_do_not_know(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        call()
