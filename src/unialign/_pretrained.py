@@ -23,7 +23,7 @@ from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json
 from unialign._version import __version__
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
 
-__all__ = ["json_object", "load_folder", "save_folder"]
+__all__ = ["is_hub_id", "json_object", "load_folder", "save_folder"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -129,11 +129,16 @@ def load_folder(
     return model.eval()
 
 
+def is_hub_id(source: object) -> bool:
+    """Whether a text may be the `owner/name` of a repository on the Hugging Face Hub."""
+    return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
+
+
 def _locate(kind: str, source: str | os.PathLike[str], revision: str | None) -> Path:
     folder = checked_path(source, f"the folder of a saved {kind}", error=CheckpointError)
     if folder.is_dir():
         return folder
-    if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
+    if folder.exists() or not is_hub_id(source):
         raise CheckpointError(f"{source} is not a folder with a saved {kind}; check the path")
     try:
         hub: Any = import_module("huggingface_hub")

@@ -35,6 +35,19 @@ Another checkup's results in --out are replaced.""",
     "compare": """example:
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare --config runs/demo/config.yaml --out runs/again""",
+    "generate": """examples:
+  unialign generate --item hedgehog --from drawing,speech --out runs/hedgehog
+  unialign generate --item "sun with face" --item volcano --from text --together
+  unialign generate --text "red apple" --text "blue car"                needs the text encoder: unialign[text]
+  unialign generate --text "red apple" --text "blue car" --strip 7      a path from one to the other
+  unialign generate --data my-store/ --space runs/train/space --decoder runs/decoder/decoder --item "item 7"
+
+The space must have a frozen modality (`unialign train --set frozen.image=whiten`), whose embeddings the decoder reads.
+A folder of diffusers' Stable unCLIP or Kandinsky 2.2 is a decoder too (unialign[generate]).""",
+    "decoder": """examples:
+  unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[generate]
+  unialign decoder train emoji --out runs/decoder                 the same again: an interrupted run continues
+  unialign decoder sample runs/decoder/decoder emoji              held-out pictures over what it makes of them""",
     "study": "studies:\n"
     + "".join(
         f"  {name:<14}{summary}\n{'':<16}{COSTS[name][0]} trainings, about {COSTS[name][1]} min on 2 cores\n"
@@ -56,6 +69,8 @@ def add_options(command: str, parser: ArgumentParser) -> None:
         "compare": _compare,
         "study": _study,
         "diagnose": _diagnose,
+        "generate": _generate,
+        "decoder": _decoder,
     }[command](parser)
 
 
@@ -151,6 +166,72 @@ def _diagnose(parser: ArgumentParser) -> None:
         help="exit with 1 if something as bad as that is found, for CI (default: always 0)",
     )
     _output(parser, "diagnose")
+
+
+def _generate(parser: ArgumentParser) -> None:
+    parser.add_argument("--item", action="append", metavar="NAME", help="an item of the data, by name or as #row")
+    parser.add_argument(
+        "--from",
+        nargs="+",
+        metavar="NAME",
+        help="modalities that items are shown through, mixed (default: all but the anchor)",
+    )
+    parser.add_argument("--text", action="append", metavar="WORDS", help="a new text")
+    parser.add_argument(
+        "--together", action="store_true", help="one picture of all items and texts mixed, not one each"
+    )
+    parser.add_argument("--strip", type=int, metavar="N", help="a path of N pictures through all that is given")
+    parser.add_argument(
+        "--mix",
+        choices=("mean", "plain_mean", "barycentre"),
+        help="how modalities are mixed (default: mean, which has unit length; plain_mean as in the paper)",
+    )
+    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="of the parts, in the order given")
+    parser.add_argument(
+        "--samples", type=int, metavar="V", help="pictures of each, with noises of their own (default: 4)"
+    )
+    parser.add_argument("--seed", type=int, help="of the noise (default: 0)")
+    parser.add_argument("--steps", type=int, help="of the sampler (default: the decoder's)")
+    parser.add_argument("--guidance", type=float, help="1 is none (default: the decoder's)")
+    parser.add_argument("--data", help="a shipped data set or the folder of an EmbeddingStore (default: emoji)")
+    parser.add_argument(
+        "--space", help="a saved space with a frozen anchor (default: the one that comes with the data)"
+    )
+    parser.add_argument("--decoder", help="folder or hub id of a decoder (default: the data's own)")
+    parser.add_argument("--anchor", help="frozen modality in whose place is decoded, if there are several")
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier call wrote; options here win")
+    _output(parser, "generate")
+
+
+def _decoder(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    train = actions.add_parser("train", help="train a decoder on the pictures of a store", allow_abbrev=False)
+    _data(train)
+    train.add_argument("--config", type=Path, help="a config.yaml that an earlier run wrote; options given here win")
+    train.add_argument("--image", help="the column of image embeddings that it will read (default: image)")
+    train.add_argument("--network", choices=("mlp", "unet"), help="for a CPU, or a GPU (default: mlp)")
+    train.add_argument("--size", type=int, help="pixels a side (default: 32)")
+    train.add_argument("--steps", type=int, help="of training")
+    train.add_argument("--seed", type=int, help="of weights, order and noise (default: 0)")
+    train.add_argument("--set", nargs="+", metavar="KEY=VALUE", default=[], help="any other setting of a decoder")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    train.add_argument(
+        "--resume",
+        choices=("never", "auto", "must"),
+        default="auto",
+        help="an unfinished run in --out: continue it if there is one (auto), insist on one (must), refuse it (never)",
+    )
+    _output(train, "decoder")
+    look = actions.add_parser("sample", help="what a decoder makes of the embeddings of a split", allow_abbrev=False)
+    look.add_argument("decoder", help="folder or hub id of a decoder, or the name of a shipped one")
+    _data(look)
+    look.add_argument("--image", help="the column of image embeddings (default: the one it was trained on)")
+    look.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    look.add_argument("--count", type=int, default=64, help="items, evenly spread over the split (default: 64)")
+    look.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    look.add_argument("--steps", type=int, help="of the sampler (default: the decoder's)")
+    look.add_argument("--guidance", type=float, help="1 is none (default: the decoder's)")
+    look.add_argument("--out", type=_folder, default=Path("runs") / "samples.png", help="default: runs/samples.png")
 
 
 def _data(parser: ArgumentParser) -> None:

@@ -24,6 +24,8 @@ _COMMANDS = {
     "evaluate": "measure a trained space: retrieval in every direction, joint queries, clustering, gap, conflict",
     "compare": "the same budget for several objectives and seeds; paired significance; one table",
     "diagnose": "what is wrong with these embeddings? anybody's files, in words, numbers and a report",
+    "generate": "pictures from any modality, mixture or new text, through a decoder of image embeddings",
+    "decoder": "train a decoder of image embeddings on pictures, or look at what one makes of held-out ones",
     "study": "answer a question with many trainings: tuned alike, several seeds, a page with figures",
 }
 

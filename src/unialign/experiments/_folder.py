@@ -8,13 +8,20 @@ from unialign.experiments._config import read_yaml
 
 __all__ = ["claim_folder"]
 
+Kind = Literal["comparison", "run", "evaluation", "study", "checkup", "generation"]
+
 # What tells the kinds of config.yaml apart.
-_KEY_OF = {"comparison": "entries", "run": "train", "evaluation": "space", "study": "study", "checkup": "files"}
+_KEY_OF = {
+    "comparison": "entries",
+    "run": "train",
+    "evaluation": "space",
+    "study": "study",
+    "checkup": "files",
+    "generation": "generation",
+}
 
 
-def claim_folder(
-    path: Path, kind: Literal["comparison", "run", "evaluation", "study", "checkup"]
-) -> dict[str, Any] | None:
+def claim_folder(path: Path, kind: Kind) -> dict[str, Any] | None:
     """Make a results folder, or accept one of the same kind; anything else in it is left alone.
 
     Returns:

@@ -93,15 +93,8 @@ def train_decoder(
     check_progress(progress)
     target = _device(device)
     data = _load(store, config, image, pictures)
-    facts = {
-        "training": config.to_dict(),
-        "data": {
-            "name": store.name,
-            "fingerprint": store.fingerprint,
-            "training_items": len(data.train),
-            "image": image,
-        },
-    }
+    source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
+    facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
     folder = None
     if out is not None:
         path = checked_path(out, "out", error=ConfigError)
@@ -116,7 +109,8 @@ def train_decoder(
             run.restore(snapshot)
         finished = folder is not None and run.done == config.steps and folder.has_result
         if folder is not None and not finished:
-            folder.prepare({"decoder": config.to_dict(), "data": facts["data"]})
+            place = {} if store.path is None else {"path": str(store.path)}
+            folder.prepare({"decoder": config.to_dict(), "data": source | place})
         log = RunLog(None if folder is None or finished else folder.log, keep_steps=run.done, log_to=("jsonl",))
         try:
             if run.done == 0:

@@ -5,6 +5,7 @@ build their pages of sections, tables and figures.
 """
 
 from unialign.report._checkup import write_checkup_report
+from unialign.report._generation import write_generation_report
 from unialign.report._page import write_report
 from unialign.report._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
 from unialign.report._words import text_table, verdict_lines
@@ -19,5 +20,6 @@ __all__ = [
     "text_table",
     "verdict_lines",
     "write_checkup_report",
+    "write_generation_report",
     "write_report",
 ]

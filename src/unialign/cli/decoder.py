@@ -1,0 +1,94 @@
+"""`unialign decoder`: train a decoder of image embeddings, or look at what one makes of held-out ones."""
+
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unialign._checks import check_integer
+from unialign.cli._console import parse_settings, say, shown
+from unialign.data import load
+from unialign.errors import ConfigError
+from unialign.experiments import read_yaml
+from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
+
+__all__ = ["run"]
+
+_COLUMNS = 16
+_SCALE = 2
+
+
+def run(options: Namespace) -> int:
+    return _train(options) if options.action == "train" else _sample(options)
+
+
+def _train(options: Namespace) -> int:
+    data, image, fingerprint, config = _settings(options)
+    store = load(data)
+    if fingerprint is not None:
+        store.require(fingerprint)
+    started = time.perf_counter()
+    fit = train_decoder(
+        store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
+    )
+    last = fit.history[-1]
+    weights = sum(p.numel() for p in fit.decoder.parameters())
+    say(
+        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
+        f"loss {last['loss']:.3f}, {time.perf_counter() - started:.0f} s"
+    )
+    say(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
+    return 0
+
+
+def _newest_grid(out: Path) -> str:
+    grids = sorted(out.glob("samples-*.png"))
+    return shown(grids[-1]) if grids else "none"
+
+
+def _sample(options: Namespace) -> int:
+    if options.data is None:
+        raise ConfigError("name the data whose embeddings are decoded; --help has an example")
+    check_integer("count", options.count, low=1)
+    decoder, store = load_decoder(options.decoder), load(options.data)
+    facts: Any = getattr(decoder, "metadata", {})
+    source = facts.get("data") if isinstance(facts, Mapping) else None
+    image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"
+    rows = store.rows(options.split)
+    rows = rows[store.present(image)[rows]]
+    if len(rows) == 0:
+        raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
+    embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
+    made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
+    true = read_thumbnails(store, image, rows, decoder.size)
+    lines = []
+    for start in range(0, len(rows), _COLUMNS):
+        lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(options.out, grid(lines, scale=_SCALE))
+    say(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
+    return 0
+
+
+def _settings(options: Namespace) -> tuple[str, str, str | None, DecoderConfig]:
+    """Data, column, fingerprint and configuration: the file's, if one is given, and over them the command line's."""
+    settings: dict[str, Any] = {}
+    source: dict[str, Any] = {}
+    if options.config:
+        raw = read_yaml(options.config)
+        if not isinstance(raw.get("decoder"), Mapping) or not isinstance(raw.get("data"), Mapping):
+            raise ConfigError(f"{options.config} is of no decoder: it needs `decoder` and `data`")
+        settings, source = dict(raw["decoder"]), dict(raw["data"])
+    given = {name: getattr(options, name) for name in ("network", "size", "steps", "seed")}
+    settings |= {name: value for name, value in given.items() if value is not None} | parse_settings(options.set)
+    data = options.data or source.get("path") or source.get("name")
+    if data is None:
+        raise ConfigError("name the data: a shipped data set or a store's folder; --help has an example")
+    # Other data than the file's have another fingerprint.
+    fingerprint = source.get("fingerprint") if options.data is None else None
+    return str(data), options.image or source.get("image") or "image", fingerprint, DecoderConfig.from_dict(settings)

@@ -1,0 +1,263 @@
+"""`unialign generate`: pictures from any modality of a space, or a mixture, through a decoder of image embeddings."""
+
+import io
+import re
+import time
+import zipfile
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unialign._files import replace_file
+from unialign.cli._console import say, shown
+from unialign.data import EmbeddingStore, load
+from unialign.errors import ConfigError, DataError
+from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
+from unialign.generation import Made, conditions_of, grid, load_decoder, load_space, make_pictures, write_png
+from unialign.generation._shipped import check_shipped
+from unialign.report import write_generation_report
+from unialign.space import Space
+
+__all__ = ["run"]
+
+_DEFAULTS: dict[str, Any] = {
+    "data": "emoji",
+    "space": None,
+    "decoder": None,
+    "items": [],
+    "texts": [],
+    "from": None,
+    "mix": "mean",
+    "weights": None,
+    "combine": "each",
+    "strip": None,
+    "samples": 4,
+    "seed": 0,
+    "steps": None,
+    "guidance": None,
+    "anchor": None,
+    "fingerprint": None,
+}
+# A picture on disk is at least so large, so that it can be looked at.
+_LEAST_SIDE = 128
+_TEXT = "text"
+
+
+def run(options: Namespace) -> int:
+    started = time.perf_counter()
+    settings = _settings(options)
+    store = load(settings["data"])
+    if settings["fingerprint"] is not None:
+        store.require(settings["fingerprint"])
+    settings["fingerprint"] = store.fingerprint
+    for what in ("space", "decoder"):
+        if settings[what] is None:
+            check_shipped(store.name if settings["data"] == store.name else str(settings["data"]), what)
+            settings[what] = settings["data"]
+    space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"])
+    _check_data(space, store)
+    made = _make(settings, space, decoder, store)
+    out: Path = options.out
+    claim_folder(out, "generation")  # earlier pictures are replaced: they are made again in seconds
+    files = _write_pictures(out, made)
+    write_yaml(out / "config.yaml", {"generation": settings})
+    seconds = time.perf_counter() - started
+    write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
+    _write_truth(out, store, made)
+    write_generation_report(out)
+    _tell(made, files, out)
+    say(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
+    return 0
+
+
+def _make(settings: Mapping[str, Any], space: Space, decoder: Any, store: EmbeddingStore) -> Made:
+    strip = settings["strip"]
+    conditions = conditions_of(
+        space,
+        store,
+        items=settings["items"],
+        texts=settings["texts"],
+        modalities=settings["from"] or _modalities(space, store),
+        mix=settings["mix"],
+        weights=settings["weights"],
+        combine="strip" if strip is not None else settings["combine"],
+        steps=strip or 7,
+        encode_texts=_text_encoder(space, store) if settings["texts"] else None,
+        text_modality=_TEXT,
+    )
+    return make_pictures(
+        space,
+        decoder,
+        store,
+        conditions,
+        samples=settings["samples"],
+        anchor=settings["anchor"],
+        seed=settings["seed"],
+        steps=settings["steps"],
+        guidance=settings["guidance"],
+    )
+
+
+def _modalities(space: Space, store: EmbeddingStore) -> list[str]:
+    """What items are shown through when nobody says: all but the anchor, which would give the answer away."""
+    found = [name for name in space.modalities if name not in space.frozen and name in store.columns]
+    return found or list(space.modalities)
+
+
+def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
+    if _TEXT not in space.widths:
+        raise ConfigError(
+            f"--text needs a space with the modality {_TEXT!r}; this one has {', '.join(space.modalities)}"
+        )
+    from unialign.encoders import text_encoder
+
+    return text_encoder(store, _TEXT)
+
+
+def _check_data(space: Space, store: EmbeddingStore) -> None:
+    """The statistics and the training rows are of the data that the space was trained on."""
+    data: Any = space.metadata.get("data")
+    trained = data.get("fingerprint") if isinstance(data, Mapping) else None
+    if trained is not None and trained != store.fingerprint:
+        raise DataError(
+            f"the space was trained on {data.get('name')!r} with fingerprint {trained}, the data {store.name!r} has "
+            f"{store.fingerprint}; use the data that it was trained on"
+        )
+
+
+def _write_pictures(out: Path, made: Made) -> list[list[str]]:
+    side = made.pictures.shape[-1]
+    scale = max(1, -(-_LEAST_SIDE // side))
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for old in (out / "pictures").glob("*.png"):
+        old.unlink()
+    files = []
+    for i, (condition, samples) in enumerate(zip(made.conditions, made.pictures, strict=True)):
+        names = [f"pictures/{i:02d}-{_slug(condition.name)}-{k}.png" for k in range(len(samples))]
+        for name, picture in zip(names, samples, strict=True):
+            write_png(out / name, grid([[picture]], gap=0, scale=scale))
+        files.append(names)
+    write_png(out / "sheet.png", grid([list(samples) for samples in made.pictures], scale=scale))
+    return files
+
+
+def _write_truth(out: Path, store: EmbeddingStore, made: Made) -> None:
+    """The pictures of the items themselves and of the nearest training items, for the page; as the store has them."""
+    if "thumbnails.zip" not in store.assets:
+        return
+    rows = {entry["row"] for near in made.nearest for entry in near} | {c.row for c in made.conditions}
+    copy = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(store.asset("thumbnails.zip"))) as pictures,
+        zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
+    ):
+        for name in pictures.namelist():
+            modality, _, file = name.partition("/")
+            stem = file.partition(".")[0]
+            if modality == made.anchor and stem.isdecimal() and int(stem) in rows:
+                chosen.writestr(name, pictures.read(name))
+    replace_file(out / "thumbnails.zip", copy.getvalue())
+
+
+def _results(
+    settings: Mapping[str, Any],
+    space: Space,
+    decoder: Any,
+    store: EmbeddingStore,
+    made: Made,
+    files: list[list[str]],
+    seconds: float,
+) -> dict[str, Any]:
+    training = space.metadata.get("training")
+    objective = training.get("objective") if isinstance(training, Mapping) else None
+    known = [cosine for cosine in made.truth if cosine is not None]
+    return {
+        "schema": 1,
+        "environment": describe_environment(),
+        "data": {
+            "name": store.name,
+            "fingerprint": store.fingerprint,
+            "items": store.items,
+            "modalities": list(space.modalities),
+        },
+        "protocol": {
+            "name": "pictures from rows of the space in the place of the image embedding, without a prior",
+            "anchor": made.anchor,
+            "decoder": decoder.reads.encoder,
+            "size": decoder.size,
+            **{key: settings[key] for key in ("mix", "combine", "strip", "samples", "seed", "steps", "guidance")},
+            "seconds": round(seconds, 2),
+        },
+        "runs": [
+            {
+                "objective": objective,
+                "seed": settings["seed"],
+                "metrics": {"true_pair_cosine": sum(known) / len(known)} if known else {},
+                "directions": {},
+            }
+        ],
+        "summary": {},
+        "pictures": [
+            {
+                "name": condition.name,
+                "parts": list(condition.parts),
+                "row": condition.row,
+                "split": condition.split,
+                "true_cosine": truth,
+                "nearest": nearest,
+                "files": names,
+            }
+            for condition, truth, nearest, names in zip(made.conditions, made.truth, made.nearest, files, strict=True)
+        ],
+        "reproduce": "unialign generate --config config.yaml --out again",
+    }
+
+
+def _tell(made: Made, files: list[list[str]], out: Path) -> None:
+    for condition, nearest, names in zip(made.conditions, made.nearest, files, strict=True):
+        seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
+        said = f"nearest training picture: {nearest[0]['name']}, cosine {nearest[0]['cosine']:.2f}"
+        say(f"{condition.name}{seen}: {shown(out / names[0])}; {said}")
+
+
+def _settings(options: Namespace) -> dict[str, Any]:
+    """What the file says, if one is given, and over it what the command line does."""
+    settings = dict(_DEFAULTS)
+    if options.config:
+        raw = read_yaml(options.config).get("generation")
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{options.config} holds no settings of pictures; expected a mapping `generation`")
+        if unknown := sorted(set(raw) - set(settings)):
+            raise ConfigError(f"{options.config}: unknown setting {', '.join(unknown)}; expected {', '.join(settings)}")
+        settings |= raw
+    given = {
+        "data": options.data,
+        "space": options.space,
+        "decoder": options.decoder,
+        "items": options.item,
+        "texts": options.text,
+        "from": _listed(getattr(options, "from")),
+        "mix": options.mix,
+        "weights": options.weights,
+        "combine": "together" if options.together else None,
+        "strip": options.strip,
+        "samples": options.samples,
+        "seed": options.seed,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "anchor": options.anchor,
+    }
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if settings["strip"] is not None and settings["strip"] < 2:
+        raise ConfigError(f"--strip must be at least 2 pictures, got {settings['strip']}")
+    return settings
+
+
+def _listed(words: list[str] | None) -> list[str] | None:
+    """`drawing,speech` and `drawing speech` alike."""
+    return None if words is None else [name for word in words for name in word.split(",") if name]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40] or "picture"

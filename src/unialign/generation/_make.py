@@ -1,0 +1,158 @@
+"""What `unialign generate` does: from settings to pictures, each with what it was made of and what it may be a copy of.
+
+Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_integer
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError
+from unialign.generation._bridge import decode, find_anchor, nearest_training
+from unialign.generation._decoder import Decoder
+from unialign.generation._mix import interpolate
+from unialign.generation._queries import Mix, item_query, mixed, text_query, together
+from unialign.space import Space
+
+__all__ = ["Made", "conditions_of", "make_pictures"]
+
+_NEAREST = 3
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A row of the space that pictures are made of, and how it came about."""
+
+    name: str
+    parts: tuple[str, ...]
+    z_D: Tensor
+    row: int | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Attributes:
+    conditions: Q of them.
+    pictures: (Q, V, 3, S, S) in [0, 1].
+    anchor: the modality in whose place they were decoded.
+    nearest: for each condition the training items with the nearest anchor: row, name, cosine.
+    truth: for each condition its cosine with the item's own anchor; None where there is none.
+    """
+
+    conditions: tuple[Condition, ...]
+    pictures: Tensor
+    anchor: str
+    nearest: list[list[dict[str, Any]]]
+    truth: list[float | None]
+
+
+def conditions_of(
+    space: Space,
+    store: EmbeddingStore,
+    *,
+    items: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    modalities: Sequence[str] = (),
+    mix: Mix = "mean",
+    weights: Sequence[float] | None = None,
+    combine: str = "each",
+    steps: int = 7,
+    encode_texts: Any = None,
+    text_modality: str = "text",
+) -> list[Condition]:
+    """The rows of the space that items and texts ask for.
+
+    Args:
+        items: names, or `#row`; each through `modalities`, which are mixed.
+        texts: new texts, encoded by `encode_texts` as features of `text_modality`.
+        mix, weights: as in `mixed`; weights go with the parts of one condition.
+        combine: `each` item and text is a condition; `together`, all are one; `strip`, a path of `steps` conditions
+            that leads through all of them, an item's modalities one by one.
+
+    Raises:
+        ConfigError: nothing is asked for, or an item, modality or weight that there is not.
+    """
+    if not items and not texts:
+        raise ConfigError("ask for something: items of the store with --item, or new texts with --text")
+    queries = [item_query(space, store, item, modalities) for item in items]
+    queries += [text_query(space, encode_texts, text, modality=text_modality) for text in texts]
+    if combine == "together":
+        queries = [together(queries)]
+    if combine != "strip":
+        return [
+            Condition(query.name, tuple(query.parts), mixed(query, mix=mix, weights=weights), query.row, query.split)
+            for query in queries
+        ]
+    if weights is not None:
+        raise ConfigError("a strip has no weights: its steps are the weights; leave --weights out")
+    # One item through one modality is a waypoint; through several, a path of its own.
+    stops = [(label, z_D) for query in queries for label, z_D in query.parts.items()]
+    if len(stops) < 2:
+        raise ConfigError("a strip leads from one thing to another; name two texts, two items, or two modalities")
+    path_TD = interpolate(torch.stack([z_D for _, z_D in stops]), steps=steps)
+    labels = tuple(label for label, _ in stops)
+    row, split = (queries[0].row, queries[0].split) if len(queries) == 1 else (None, None)
+    return [Condition(_place(labels, step, steps), labels, z_D, row, split) for step, z_D in enumerate(path_TD)]
+
+
+def make_pictures(
+    space: Space,
+    decoder: Decoder,
+    store: EmbeddingStore,
+    conditions: Sequence[Condition],
+    *,
+    samples: int = 1,
+    anchor: str | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> Made:
+    """Decode conditions with `samples` noises each; noise v is the same for every condition."""
+    check_integer("samples", samples, low=1, high=64)
+    check_integer("seed", seed, low=0)
+    anchor = find_anchor(space, decoder, anchor)
+    z_QD = torch.stack([condition.z_D for condition in conditions])
+    rows = [z_QD[i : i + 1] for i in range(len(z_QD))]
+    pictures = []
+    for noise in range(samples):
+        # One call a condition: row 0 of a call has the same noise in each, so that only the condition differs.
+        options: Mapping[str, Any] = {"seed": seed + noise, "steps": steps, "guidance": guidance}
+        pictures.append(torch.cat([decode(space, decoder, z_1D, anchor=anchor, **options) for z_1D in rows]))
+    found = nearest_training(space, store, z_QD, anchor=anchor, k=_NEAREST)
+    names = store.item_names
+    nearest = [
+        [
+            {"row": int(row), "name": names[int(row)], "cosine": float(cosine)}
+            for row, cosine in zip(rows, cosines, strict=True)
+        ]
+        for rows, cosines in zip(found.rows, found.cosines, strict=True)
+    ]
+    return Made(tuple(conditions), torch.stack(pictures, 1), anchor, nearest, _truth(space, store, conditions, anchor))
+
+
+def _truth(space: Space, store: EmbeddingStore, conditions: Sequence[Condition], anchor: str) -> list[float | None]:
+    found: list[float | None] = []
+    for condition in conditions:
+        row = condition.row
+        if row is None or not store.present(anchor)[row]:
+            found.append(None)
+            continue
+        true_D = space.encode({anchor: store.array(anchor)[[row]]})[anchor][0]
+        found.append(float(torch.nn.functional.cosine_similarity(condition.z_D.to(true_D), true_D, dim=0)))
+    return found
+
+
+def _place(labels: Sequence[str], step: int, steps: int) -> str:
+    """Where on the path a step is, such as `text 60 %, speech 40 %`."""
+    place = step * (len(labels) - 1) / (steps - 1)
+    leg = min(int(place), len(labels) - 2)
+    share = round(100 * (place - leg))
+    if share in (0, 100):
+        return labels[leg + share // 100]
+    return f"{labels[leg]} {100 - share} %, {labels[leg + 1]} {share} %"

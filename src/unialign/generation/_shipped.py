@@ -1,0 +1,59 @@
+"""The space and the decoder that come with the package, for each shipped data set that has them."""
+
+import os
+from pathlib import Path
+
+from unialign._checks import check_choice
+from unialign._pretrained import is_hub_id
+from unialign.errors import ConfigError
+from unialign.generation._decoder import Decoder
+from unialign.generation._flow_decoder import FlowDecoder
+from unialign.generation._pipeline_folder import INDEX, fetch
+from unialign.generation._pipelines import load_pipeline_decoder
+from unialign.space import Space
+
+__all__ = ["load_decoder", "load_space", "shipped_decoders"]
+
+_SHIPPED = Path(__file__).parent / "shipped"
+
+
+def shipped_decoders() -> tuple[str, ...]:
+    """Names of the data sets whose decoder is in the package."""
+    return tuple(sorted(path.name for path in _SHIPPED.iterdir() if (path / "decoder" / "config.json").exists()))
+
+
+def load_decoder(source: str | os.PathLike[str], *, revision: str | None = None) -> Decoder:
+    """A decoder by the name of a shipped data set (`emoji`), from a folder, or from the Hugging Face Hub.
+
+    A folder with a `model_index.json` is a diffusers pipeline (Stable unCLIP or Kandinsky 2.2); any other is one that
+    `train_decoder` made.
+
+    Raises:
+        CheckpointError: nothing there, or a damaged, deprecated or unsuitable model.
+        MissingExtra: a pipeline without diffusers, or a hub id without huggingface_hub.
+    """
+    if isinstance(source, str) and source in shipped_decoders():
+        return FlowDecoder.from_pretrained(_SHIPPED / source / "decoder")
+    folder = Path(source)
+    if not folder.exists() and is_hub_id(source):
+        folder = fetch(source, revision, [INDEX])
+    if (folder / INDEX).exists():
+        return load_pipeline_decoder(source, revision=revision)
+    return FlowDecoder.from_pretrained(source, revision=revision)
+
+
+def load_space(source: str | os.PathLike[str]) -> Space:
+    """The shipped space of a data set by name, or a saved one."""
+    if isinstance(source, str) and source in shipped_decoders():
+        return Space.from_pretrained(_SHIPPED / source / "space")
+    return Space.from_pretrained(source)
+
+
+def check_shipped(data: str, what: str) -> None:
+    """`ConfigError` unless a data set has a shipped space and decoder."""
+    try:
+        check_choice("data", data, shipped_decoders())
+    except ConfigError:
+        raise ConfigError(
+            f"no {what} comes with the package for {data!r}, only for {', '.join(shipped_decoders())}; give --{what}"
+        ) from None

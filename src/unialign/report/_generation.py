@@ -1,0 +1,102 @@
+"""The page of generated pictures: each beside the picture it should be and the training picture it may be a copy of."""
+
+import base64
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unialign._files import replace_file
+from unialign.errors import DataError
+from unialign.report._numbers import count
+from unialign.report._parse import clean
+from unialign.report._tables import plain_rows
+from unialign.report._template import fill
+
+__all__ = ["write_generation_report"]
+
+
+def write_generation_report(folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` about the pictures in `folder` and return its path; DataError if there are none."""
+    root = Path(folder)
+    try:
+        results = json.loads((root / "results.json").read_text("utf-8"))
+        pictures = results["pictures"]
+        files = {name: (root / name).read_bytes() for entry in pictures for name in entry["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{root} holds no generated pictures ({error}); run `unialign generate` again") from None
+    target = root / "report.html"
+    replace_file(
+        target,
+        fill(
+            "generation.html.j2",
+            styles=("page.css", "generation.css"),
+            context=_context(clean(results), files, _Thumbnails(root)),
+        ),
+    )
+    return target
+
+
+class _Thumbnails:
+    """Pictures of items of the store, as data addresses."""
+
+    def __init__(self, root: Path) -> None:
+        self._found: dict[str, bytes] = {}
+        try:
+            with zipfile.ZipFile(root / "thumbnails.zip") as archive:
+                self._found = {name: archive.read(name) for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile):
+            pass  # they are decoration
+
+    def use(self, modality: str, row: int | None) -> str:
+        for kind in ("webp", "png", "jpg"):
+            data = self._found.get(f"{modality}/{row}.{kind}")
+            if data is not None:
+                return _address(data, "jpeg" if kind == "jpg" else kind)
+        return ""
+
+
+def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails: _Thumbnails) -> dict[str, Any]:
+    protocol, entries = results["protocol"], results["pictures"]
+    anchor = protocol["anchor"]
+    cards = [
+        {
+            "name": entry["name"],
+            "parts": ", ".join(entry["parts"]),
+            "split": {
+                "train": "a training item: its picture was seen",
+                "val": "validation item",
+                "test": "test item",
+            }.get(entry["split"] or "", ""),
+            "samples": [_address(files[name], "png") for name in entry["files"]],
+            "truth": thumbnails.use(anchor, entry["row"]) if entry["row"] is not None else "",
+            "true_cosine": "" if entry["true_cosine"] is None else f"{entry['true_cosine']:.2f}",
+            "nearest": [
+                near | {"picture": thumbnails.use(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
+                for near in entry["nearest"]
+            ],
+        }
+        for entry in entries
+    ]
+    made = sum(len(entry["files"]) for entry in entries)
+    return {
+        "title": f"Pictures from {results['data']['name']}",
+        "facts": [
+            count(len(entries), "condition"),
+            count(made, "picture"),
+            f"{protocol['size']} × {protocol['size']} pixels",
+            f"anchor {anchor}",
+        ],
+        "strip": protocol["strip"] is not None,
+        "cards": cards,
+        "protocol": plain_rows(protocol),
+        "data": plain_rows(results["data"]),
+        "environment": plain_rows(results["environment"]),
+        "reproduce": results["reproduce"],
+    }
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
