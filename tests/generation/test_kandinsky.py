@@ -1,0 +1,268 @@
+"""Kandinsky 2.2 and its prior against diffusers' own calls, and what a decoder without its image tower can do."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+image = pytest.importorskip("PIL.Image")
+
+from tiny_pipelines import WIDTH, save_kandinsky, save_kandinsky_prior, save_stable_unclip  # noqa: E402
+
+from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError  # noqa: E402
+from unialign.generation import Decoder  # noqa: E402
+from unialign.generation._decoder import noise_rows  # noqa: E402
+from unialign.generation._kandinsky import Kandinsky22  # noqa: E402
+from unialign.generation._pipelines import load_pipeline_decoder, row_generator  # noqa: E402
+from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
+
+Folders = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    root = tmp_path_factory.mktemp("pipelines")
+    return save_kandinsky(root / "decoder"), save_kandinsky_prior(root / "prior")
+
+
+@pytest.fixture(scope="module")
+def decoder(folders: Folders) -> Kandinsky22:
+    return Kandinsky22.from_pretrained(folders[0], prior=folders[1])
+
+
+@pytest.fixture(scope="module")
+def own_prior(folders: Folders) -> Any:
+    pipeline = diffusers.KandinskyV22PriorPipeline.from_pretrained(folders[1], local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def embeddings(rows: int, seed: int = 0) -> Tensor:
+    return 3 * torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def own_call(decoder: Kandinsky22, x: Tensor, nothing: Tensor, **options: Any) -> Tensor:
+    """What diffusers makes of the rows, one after the other."""
+    made = []
+    for i, row in enumerate(x):
+        noise = noise_rows(1, 4 * 8 * 8, seed=3, first=i).view(1, 4, 8, 8).to(x.dtype)
+        made.append(
+            decoder.pipeline(
+                image_embeds=row[None],
+                negative_image_embeds=nothing,
+                latents=noise,
+                height=16,
+                width=16,
+                output_type="np",
+                **options,
+            ).images[0]
+        )
+    return torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in made])
+
+
+def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
+    assert isinstance(decoder, Decoder)
+    assert (decoder.size, decoder.reads.width, decoder.reads.norm, decoder.reads.lengths) == (16, WIDTH, None, "read")
+    assert len(decoder.reads.identity or "") == 64
+    assert load_pipeline_decoder(folders[0], prior=folders[1]).reads == decoder.reads
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_generate_is_the_pipelines_own(folders: Folders, own_prior: Any, guidance: float) -> None:
+    # In float64, since random weights enlarge what rounding differs by between batches.
+    decoder = Kandinsky22.from_pretrained(folders[0], prior=folders[1], dtype=torch.float64)
+    x = embeddings(3)
+    made = decoder.generate(x, seed=3, steps=4, guidance=guidance, batch_size=2)
+    nothing = own_prior.get_zero_embed().double()
+    expected = own_call(decoder, x.double(), nothing, num_inference_steps=4, guidance_scale=guidance)
+    assert made.shape == (3, 3, 16, 16)
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+
+def test_embed_is_the_priors_own(decoder: Kandinsky22, own_prior: Any) -> None:
+    x = torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    files = [image.fromarray((picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()) for picture in x]
+    with torch.no_grad():
+        pixels = own_prior.image_processor(images=files, return_tensors="pt").pixel_values
+        expected = own_prior.image_encoder(pixels).image_embeds
+    torch.testing.assert_close(decoder.embed(x, batch_size=2), expected)
+    assert decoder.generate(decoder.embed(x), steps=2).shape == (3, 3, 16, 16)
+
+
+def test_pictures(decoder: Kandinsky22) -> None:
+    x = embeddings(2)
+    made = decoder.generate(x, steps=3)
+    assert (made.dtype, made.device.type) == (torch.float32, "cpu")
+    assert 0 <= float(made.min()) < float(made.max()) <= 1
+    assert torch.equal(made, decoder.generate(x.numpy(), steps=3))
+    assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
+
+
+def test_what_changes_pictures(decoder: Kandinsky22) -> None:
+    x = embeddings(1)
+    made = decoder.generate(x, steps=3)
+    others = {
+        "seed": decoder.generate(x, steps=3, seed=1),
+        "embedding": decoder.generate(embeddings(1, seed=1), steps=3),
+        "length": decoder.generate(2 * x, steps=3),
+        "steps": decoder.generate(x, steps=4),
+        "guidance": decoder.generate(x, steps=3, guidance=1.0),
+    }
+    assert {name for name, other in others.items() if float((made - other).abs().max()) < 1e-3} == set()
+
+
+def test_noise_of_a_row_is_its_own_though_the_scheduler_draws(folders: Folders, tmp_path: Path) -> None:
+    drawn = save_kandinsky(tmp_path / "ddpm", scheduler=diffusers.DDPMScheduler(clip_sample=False))
+    decoder = Kandinsky22.from_pretrained(drawn, prior=folders[1], dtype=torch.float64)
+    x = embeddings(1).repeat(3, 1)
+    before = torch.get_rng_state()
+    together = decoder.generate(x, steps=4)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(decoder.generate(x, steps=4, batch_size=2), together, atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoder.generate(x[:1], steps=4), together[:1], atol=1e-4, rtol=0)
+    assert float((together[0] - together[1]).abs().max()) > 0.01
+
+
+def test_the_prior(decoder: Kandinsky22, own_prior: Any) -> None:
+    texts = ["red apple", "blue car", "red apple"]
+    made = decoder.prior_embeddings(texts, seed=2, steps=3)
+    assert (made.shape, made.dtype) == ((3, WIDTH), torch.float32)
+    torch.testing.assert_close(decoder.prior_embeddings(texts, seed=2, steps=3, batch_size=2), made)
+    torch.testing.assert_close(decoder.prior_embeddings(texts[:1], seed=2, steps=3), made[:1])
+    assert float((made[0] - made[2]).abs().max()) > 1e-3  # another row, other noise
+    other = decoder.prior_embeddings(texts[1:], seed=2, steps=3)
+    assert float((made[:2] - other).abs().max()) > 1e-3
+    assert decoder.prior_embeddings([]).shape == (0, WIDTH)
+    assert decoder.generate(made, steps=2).shape == (3, 3, 16, 16)
+    own = own_prior(
+        texts,
+        latents=noise_rows(3, WIDTH, seed=2),
+        generator=[row_generator(2, i) for i in range(3)],
+        num_inference_steps=3,
+        guidance_scale=4.0,
+    )
+    torch.testing.assert_close(made, own.image_embeds)
+
+
+@pytest.mark.parametrize("texts", ["red apple", [1, 2]])
+def test_texts_that_are_none(decoder: Kandinsky22, texts: Any) -> None:
+    with pytest.raises(ConfigError, match="texts must be a list of strings"):
+        decoder.prior_embeddings(texts)
+
+
+def test_the_prior_loads_when_asked(folders: Folders, tmp_path: Path) -> None:
+    beside = Path(shutil.copytree(folders[1], tmp_path / "prior"))
+    shutil.rmtree(beside / "text_encoder")
+    decoder = Kandinsky22.from_pretrained(folders[0], prior=beside)
+    assert decoder.generate(embeddings(1), steps=2).shape == (1, 3, 16, 16)
+    with pytest.raises(CheckpointError, match="lacks the component text_encoder of a KandinskyV22PriorPipeline"):
+        decoder.prior_embeddings(["red apple"])
+
+
+def test_without_the_priors_folder(folders: Folders, decoder: Kandinsky22) -> None:
+    alone = load_pipeline_decoder(folders[0])
+    assert isinstance(alone, Kandinsky22)
+    assert (alone.reads.width, alone.reads.identity) == (WIDTH, None)
+    x = embeddings(2)
+    assert torch.equal(alone.generate(x, steps=2, guidance=1), decoder.generate(x, steps=2, guidance=1))
+    for ask in (
+        lambda: alone.generate(x),
+        lambda: alone.embed(torch.rand(1, 3, 16, 16)),
+        lambda: alone.prior_embeddings(["red apple"]),
+    ):
+        with pytest.raises(ConfigError, match=r"prior=FOLDER"):
+            ask()
+
+
+def test_half_precision(folders: Folders, decoder: Kandinsky22) -> None:
+    half = Kandinsky22.from_pretrained(folders[0], prior=folders[1], dtype=torch.bfloat16)
+    assert next(half.pipeline.unet.parameters()).dtype == torch.bfloat16
+    made = half.generate(embeddings(2), steps=2)
+    assert made.dtype == torch.float32
+    torch.testing.assert_close(
+        made.mean((1, 2, 3)), decoder.generate(embeddings(2), steps=2).mean((1, 2, 3)), atol=0.1, rtol=0
+    )
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(half.embed(x), decoder.embed(x), atol=0.1, rtol=0)
+    assert half.prior_embeddings(["red apple"], steps=2).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(2, WIDTH - 1), (WIDTH,)])
+def test_wrong_width(decoder: Kandinsky22, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=rf"reads \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"):
+        decoder.generate(torch.ones(shape))
+
+
+def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
+    with pytest.raises(NonFiniteError, match="row 1"):
+        decoder.generate(torch.stack([torch.ones(WIDTH), torch.zeros(WIDTH)]))
+    with pytest.raises(ConfigError, match="guidance must be at least 1"):
+        decoder.generate(embeddings(1), guidance=0.0)
+    for steps in (0, 1, 1001):
+        with pytest.raises(ConfigError, match=f"steps must be an integer from 2 to 1000, got {steps}"):
+            decoder.prior_embeddings(["red apple"], steps=steps)
+
+
+def test_a_prior_of_another_width(folders: Folders, tmp_path: Path) -> None:
+    wide = save_kandinsky_prior(tmp_path / "wide", width=WIDTH + 8)
+    with pytest.raises(CheckpointError, match=f"gives {WIDTH + 8} numbers, the decoder reads {WIDTH}"):
+        Kandinsky22.from_pretrained(folders[0], prior=wide)
+
+
+@pytest.mark.parametrize("part", ["unet", "movq", "scheduler"])
+def test_missing_parts(folders: Folders, tmp_path: Path, part: str) -> None:
+    copy = Path(shutil.copytree(folders[0], tmp_path / "copy"))
+    shutil.rmtree(copy / part)
+    with pytest.raises(CheckpointError, match=f"lacks the component {part} of a KandinskyV22Pipeline"):
+        Kandinsky22.from_pretrained(copy)
+
+
+def test_pickles_are_refused(folders: Folders, tmp_path: Path) -> None:
+    beside = Path(shutil.copytree(folders[1], tmp_path / "prior"))
+    weights = beside / "image_encoder" / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
+        Kandinsky22.from_pretrained(folders[0], prior=beside)
+
+
+def test_folders_in_each_others_place(folders: Folders, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a KandinskyV22Pipeline, expected a KandinskyV22PriorPipeline"):
+        Kandinsky22.from_pretrained(folders[0], prior=folders[0])
+    with pytest.raises(ConfigError, match="makes image embeddings, not pictures"):
+        load_pipeline_decoder(folders[1])
+    unclip = save_stable_unclip(tmp_path / "unclip")
+    with pytest.raises(ConfigError, match="load it with StableUnCLIP"):
+        Kandinsky22.from_pretrained(unclip)
+    with pytest.raises(ConfigError, match=r"is for Kandinsky 2\.2"):
+        load_pipeline_decoder(unclip, prior=folders[1])
+    assert isinstance(load_pipeline_decoder(unclip), StableUnCLIP)
+
+
+def test_a_denoiser_that_reads_no_image_embeddings(folders: Folders, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folders[0], tmp_path / "copy"))
+    plain = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        layers_per_block=1,
+        attention_head_dim=8,
+        cross_attention_dim=32,
+    )
+    shutil.rmtree(copy / "unet")
+    plain.save_pretrained(copy / "unet")
+    with pytest.raises(CheckpointError, match="not conditioned on image embeddings: its encoder_hid_dim_type is None"):
+        Kandinsky22.from_pretrained(copy)
+    config = json.loads((folders[0] / "unet" / "config.json").read_text())
+    shutil.rmtree(copy / "unet")
+    shutil.copytree(folders[0] / "unet", copy / "unet")
+    (copy / "unet" / "config.json").write_text(json.dumps({**config, "sample_size": [8, 16]}))
+    with pytest.raises(CheckpointError, match=r"sample_size \[8, 16\]"):
+        Kandinsky22.from_pretrained(copy)

@@ -1,0 +1,241 @@
+"""Stable unCLIP against diffusers' own call, and what it refuses."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+image = pytest.importorskip("PIL.Image")
+
+from tiny_pipelines import WIDTH, save_stable_unclip  # noqa: E402
+
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError  # noqa: E402
+from unialign.generation import Decoder  # noqa: E402
+from unialign.generation._decoder import noise_rows  # noqa: E402
+from unialign.generation._pipelines import is_pipeline, load_pipeline_decoder  # noqa: E402
+from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_stable_unclip(tmp_path_factory.mktemp("pipelines") / "unclip")
+
+
+@pytest.fixture(scope="module")
+def decoder(saved: Path) -> StableUnCLIP:
+    return StableUnCLIP.from_pretrained(saved)
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def embeddings(rows: int, seed: int = 0) -> Tensor:
+    return 3 * torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(rows: int, side: int = 16) -> Tensor:
+    return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def pil(x: Tensor) -> Any:
+    return image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
+    assert isinstance(decoder, Decoder)
+    assert (decoder.size, decoder.reads.width, decoder.reads.lengths) == (16, WIDTH, "read")
+    assert len(decoder.reads.identity or "") == 64
+    normalizer = decoder.pipeline.image_normalizer
+    noise = torch.randn(200_000, WIDTH, generator=torch.Generator().manual_seed(0))
+    draws = normalizer.mean.detach() + normalizer.std.detach() * noise
+    assert decoder.reads.norm == pytest.approx(float(draws.square().sum(1).mean().sqrt()), rel=0.01)
+    assert is_pipeline(saved)
+    assert load_pipeline_decoder(saved).reads == decoder.reads
+
+
+def test_a_normaliser_without_statistics_knows_no_norm(copy: Path) -> None:
+    plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=WIDTH)
+    plain.save_pretrained(copy / "image_normalizer")
+    assert StableUnCLIP.from_pretrained(copy).reads.norm is None
+
+
+def test_identity_is_of_weights_and_configuration(copy: Path, decoder: StableUnCLIP) -> None:
+    part = copy / "image_encoder"
+    config = json.loads((part / "config.json").read_text())
+    (part / "config.json").write_text(json.dumps({**config, "transformers_version": "1.0", "_name_or_path": "x"}))
+    assert StableUnCLIP.from_pretrained(copy).reads.identity == decoder.reads.identity
+    (part / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
+    other = StableUnCLIP.from_pretrained(copy).reads.identity
+    assert other != decoder.reads.identity
+    tower = StableUnCLIP.from_pretrained(copy).pipeline.image_encoder
+    next(tower.parameters()).data.add_(1)
+    tower.save_pretrained(part)
+    assert StableUnCLIP.from_pretrained(copy).reads.identity not in (other, decoder.reads.identity)
+
+
+def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None:
+    x = pictures(1, side=20)
+    pipeline = decoder.pipeline
+    pixels = pipeline.feature_extractor(images=pil(x[0]), return_tensors="pt").pixel_values
+    with torch.no_grad():
+        expected = pipeline.image_encoder(pixels).image_embeds
+    embedded = decoder.embed(x)
+    torch.testing.assert_close(embedded, expected)
+    made = decoder.generate(embedded, seed=5, steps=4, guidance=3.0)
+    own = pipeline(
+        image=pil(x[0]),
+        prompt="",
+        latents=noise_rows(1, 4 * 8 * 8, seed=5).view(1, 4, 8, 8),
+        # The noise of level 0 is a hundredth of a deviation, drawn from elsewhere.
+        generator=torch.Generator().manual_seed(0),
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        output_type="np",
+    ).images
+    assert made.shape == (1, 3, 16, 16)
+    torch.testing.assert_close(made, torch.from_numpy(own).permute(0, 3, 1, 2), atol=0.02, rtol=0)
+
+
+def test_embed_in_batches(decoder: StableUnCLIP) -> None:
+    x = pictures(5)
+    together = decoder.embed(x)
+    assert together.shape == (5, WIDTH)
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(decoder.embed(x.double().numpy(), batch_size=2), together)
+    assert decoder.embed(x[:0]).shape == (0, WIDTH)
+
+
+def test_pictures(decoder: StableUnCLIP) -> None:
+    x = embeddings(3)
+    made = decoder.generate(x, steps=3)
+    assert made.shape == (3, 3, 16, 16)
+    assert (made.dtype, made.device.type) == (torch.float32, "cpu")
+    assert 0 <= float(made.min()) < float(made.max()) <= 1
+    assert torch.equal(made, decoder.generate(x.numpy(), steps=3))
+    assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
+
+
+def test_what_changes_pictures(decoder: StableUnCLIP) -> None:
+    x = embeddings(1)
+    made = decoder.generate(x, steps=3)
+    others = {
+        "seed": decoder.generate(x, steps=3, seed=1),
+        "embedding": decoder.generate(embeddings(1, seed=1), steps=3),
+        "length": decoder.generate(2 * x, steps=3),
+        "steps": decoder.generate(x, steps=4),
+        "guidance": decoder.generate(x, steps=3, guidance=1.0),
+    }
+    assert {name for name, other in others.items() if float((made - other).abs().max()) < 1e-3} == set()
+
+
+def test_the_prompt_is_empty_unless_given(decoder: StableUnCLIP) -> None:
+    x = embeddings(1)
+    asked = StableUnCLIP(decoder.pipeline, prompt="red apple")
+    assert asked.reads.identity is None
+    assert not torch.equal(asked.generate(x, steps=3), decoder.generate(x, steps=3))
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler"])
+def test_noise_of_a_row_is_its_own(decoder: StableUnCLIP, scheduler: str) -> None:
+    kind = getattr(diffusers, scheduler)
+    varied = StableUnCLIP(diffusers.StableUnCLIPImg2ImgPipeline(**decoder.pipeline.components))
+    varied.pipeline.set_progress_bar_config(disable=True)
+    varied.pipeline.scheduler = kind.from_config(decoder.pipeline.scheduler.config)
+    x = embeddings(1).repeat(3, 1)
+    together = varied.generate(x, steps=4, guidance=2.0)
+    torch.testing.assert_close(varied.generate(x, steps=4, guidance=2.0, batch_size=2), together, atol=1e-4, rtol=0)
+    torch.testing.assert_close(varied.generate(x[:1], steps=4, guidance=2.0), together[:1], atol=1e-4, rtol=0)
+    assert float((together[0] - together[1]).abs().max()) > 0.01
+
+
+def test_noise_is_scaled_as_the_scheduler_wants(decoder: StableUnCLIP) -> None:
+    pipeline = diffusers.StableUnCLIPImg2ImgPipeline(**decoder.pipeline.components)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(decoder.pipeline.scheduler.config)
+    seen: list[float] = []
+    forward = pipeline.scheduler.scale_model_input
+
+    def scale_model_input(latents: Tensor, t: Tensor) -> Tensor:
+        seen.append(float(latents.std()))
+        return forward(latents, t)
+
+    pipeline.scheduler.scale_model_input = scale_model_input
+    StableUnCLIP(pipeline).generate(embeddings(1), steps=3)
+    assert float(pipeline.scheduler.init_noise_sigma) > 5
+    noise = noise_rows(1, 256, seed=0)
+    assert seen[0] == pytest.approx(float(noise.std() * pipeline.scheduler.init_noise_sigma), rel=1e-3)
+
+
+def test_global_random_numbers_are_left_alone(saved: Path) -> None:
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    decoder = StableUnCLIP.from_pretrained(saved)
+    decoder.generate(embeddings(2), steps=2)
+    decoder.embed(pictures(1))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
+
+
+def test_no_bars_and_the_users_stay(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    StableUnCLIP.from_pretrained(saved).generate(embeddings(1), steps=2)
+    assert "it/s" not in capfd.readouterr().err
+    assert diffusers.utils.logging.is_progress_bar_enabled()
+
+
+def test_half_precision(saved: Path, decoder: StableUnCLIP) -> None:
+    half = StableUnCLIP.from_pretrained(saved, dtype=torch.bfloat16)
+    made = half.generate(embeddings(2), steps=2)
+    assert made.dtype == torch.float32
+    torch.testing.assert_close(made, decoder.generate(embeddings(2), steps=2), atol=0.2, rtol=0)
+    torch.testing.assert_close(half.embed(pictures(2)), decoder.embed(pictures(2)), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, WIDTH + 1), (WIDTH,), (1, 2, WIDTH)])
+def test_wrong_width(decoder: StableUnCLIP, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=rf"reads \(N, {WIDTH}\), embeddings of the image encoder of Stable unCLIP"):
+        decoder.generate(torch.ones(shape))
+
+
+def test_bad_rows(decoder: StableUnCLIP) -> None:
+    x = embeddings(3)
+    x[1, 2] = torch.nan
+    with pytest.raises(NonFiniteError, match="row 1"):
+        decoder.generate(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"guidance": 0.5}, "guidance"),
+        ({"seed": -1}, "seed"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_options_out_of_range(decoder: StableUnCLIP, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        decoder.generate(embeddings(1), **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        (torch.zeros(2, 1, 8, 8), ShapeError, "height, width"),
+        (torch.zeros(3, 8, 8), ShapeError, "height, width"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ShapeError, "uint8"),
+        (torch.full((2, 3, 8, 8), 255.0), DataError, "picture 0 .* 255"),
+        (torch.full((2, 3, 8, 8), torch.nan), NonFiniteError, "picture 0"),
+    ],
+)
+def test_what_is_no_picture(decoder: StableUnCLIP, wrong: Tensor, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        decoder.embed(wrong)
