@@ -87,6 +87,9 @@ def test_code_in_a_folder_is_not_run(copy: Path) -> None:
     rewrite_index(copy, unet=["mine", "UNet"])
     with pytest.raises(CheckpointError, match=r"unet from 'mine'.*not run"):
         StableUnCLIP.from_pretrained(copy)
+    rewrite_index(copy, unet=["diffusers", "DiffusionPipeline"])
+    with pytest.raises(CheckpointError, match="'DiffusionPipeline' as unet, which a StableUnCLIPImg2ImgPipeline does"):
+        StableUnCLIP.from_pretrained(copy)
     rewrite_index(copy, _class_name=["mine", "StableUnCLIPImg2ImgPipeline"])
     with pytest.raises(CheckpointError, match="not run"):
         StableUnCLIP.from_pretrained(copy)
@@ -116,7 +119,7 @@ def test_missing_parts_without_weights(copy: Path, part: str) -> None:
     with pytest.raises(CheckpointError, match=f"{part} has none of the files"):
         StableUnCLIP.from_pretrained(copy)
     (copy / part / "vocab.json").write_text("{")
-    with pytest.raises(CheckpointError, match="does not load as StableUnCLIPImg2ImgPipeline"):
+    with pytest.raises(CheckpointError, match=f"{part} does not load as"):
         StableUnCLIP.from_pretrained(copy)
     shutil.rmtree(copy / part)
     with pytest.raises(CheckpointError, match=f"lacks the component {part}"):
@@ -212,3 +215,8 @@ def test_importing_the_adapters_imports_no_diffusers() -> None:
         "unialign.generation._kandinsky; sys.exit('diffusers' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_the_hub_nothing_there_is_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert not is_pipeline("someone/unclip")

@@ -145,7 +145,9 @@ def test_the_prompt_is_empty_unless_given(decoder: StableUnCLIP) -> None:
     assert not torch.equal(asked.generate(x, steps=3), decoder.generate(x, steps=3))
 
 
-@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler"])
+@pytest.mark.parametrize(
+    "scheduler", ["DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"]
+)
 def test_noise_of_a_row_is_its_own(decoder: StableUnCLIP, scheduler: str) -> None:
     kind = getattr(diffusers, scheduler)
     varied = StableUnCLIP(diffusers.StableUnCLIPImg2ImgPipeline(**decoder.pipeline.components))

@@ -36,6 +36,21 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 # What a component without weights is made of: a scheduler, a tokenizer, what prepares pictures.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
+# What a component may be, whole names: classes of wider use load more than a folder should be able to ask for.
+_CLASSES = {
+    "image_encoder": r"CLIPVisionModelWithProjection",
+    "text_encoder": r"CLIPTextModel(WithProjection)?",
+    "tokenizer": r"CLIPTokenizer(Fast)?",
+    "feature_extractor": r"CLIPImageProcessor\w*|CLIPFeatureExtractor",
+    "image_processor": r"CLIPImageProcessor\w*|CLIPFeatureExtractor",
+    "image_normalizer": r"StableUnCLIPImageNormalizer",
+    "image_noising_scheduler": r"\w+Scheduler",
+    "scheduler": r"\w+Scheduler",
+    "unet": r"UNet2DConditionModel",
+    "vae": r"Autoencoder\w+",
+    "movq": r"VQModel",
+    "prior": r"PriorTransformer",
+}
 _MAX_JSON_BYTES = 1 << 26
 # What saving writes anew each time, though the weights stay: no part of an identity.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -98,11 +113,14 @@ def is_pipeline(source: str | os.PathLike[str], *, revision: str | None = None) 
     folder = checked_path(source, "the folder of a decoder", error=CheckpointError)
     if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
         return (folder / INDEX).exists()
-    return (fetch(source, revision, [INDEX]) / INDEX).exists()
+    try:
+        return (fetch(source, revision, [INDEX]) / INDEX).exists()
+    except MissingExtra:  # then nothing comes from the Hub, and whoever loads the other kinds says so
+        return False
 
 
 def tower_identity(folder: Path) -> str:
-    """sha256 over the weights and the configuration of a pipeline's image encoder."""
+    """sha256 over the weights and the configuration of a pipeline's image encoder, not over what prepares pictures."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {file.name: digest(_pieces(file)) for file in _weights(part)}
@@ -159,6 +177,8 @@ def _check_part(folder: Path, entry: object, part: str, layout: Layout) -> None:
             f"{folder / INDEX} takes the component {part} from {entry[0]!r}: code of the folder's own is not run, "
             f"expected one of {', '.join(_LIBRARIES)}"
         )
+    if not re.fullmatch(_CLASSES[part], entry[1]):
+        raise CheckpointError(f"{folder / INDEX} has {entry[1]!r} as {part}, which a {layout.pipeline} does not take")
     if not place.is_dir():
         raise CheckpointError(f"{lacks}: there is no folder {part}; save the pipeline whole, or download it again")
     if part not in layout.models:
@@ -171,7 +191,8 @@ def _check_part(folder: Path, entry: object, part: str, layout: Layout) -> None:
     if not files:
         refuse_pickles(place, "weights as safetensors")
         raise CheckpointError(
-            f"{lacks}: {part} has no weights (model.safetensors or diffusion_pytorch_model.safetensors)"
+            f"{lacks}: {part} has no weights as model.safetensors or diffusion_pytorch_model.safetensors; others are not "
+            f"read"
         )
     for file in files:
         if not file.is_file():

@@ -91,26 +91,21 @@ def load_pipeline(
     """The pipeline of a folder that `open_folder` gave, silent, its weights in place; `components` are not loaded."""
     diffusers = extra("diffusers")
     index = read_object(folder / INDEX)
+    # Component by component: whole pipelines load with weights missing, and say so in a log at best.
     with _loading(device):
-        for part in layout.models:
+        for part in layout.models + layout.rest:
             if part not in components:
-                model = _load_model(folder / part, *index[part], dtype=dtype)
-                # The one model that diffusers keeps among its pipelines is small, and it wants to load that itself.
-                if index[part][0] in ("diffusers", "transformers"):
-                    components[part] = model
+                load = _load_model if part in layout.models else _load_rest
+                components[part] = load(folder / part, *index[part], dtype=dtype)
         with _explained(folder, layout.pipeline):
-            pipeline = getattr(diffusers, layout.pipeline).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **components
-            )
-            pipeline.set_progress_bar_config(disable=True)
-        pipeline.to(device)
-        for part in set(layout.models) - set(components):
-            getattr(pipeline, part).to(device, dtype)
-        return pipeline
+            pipeline = getattr(diffusers, layout.pipeline)(**components)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to(device)
 
 
 def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | None) -> Any:
-    """One component; refused if a weight is missing, which diffusers and transformers would draw at random."""
+    """One component with weights; refused if one is missing, which diffusers and transformers would draw at random."""
+    # The one model that diffusers keeps among its pipelines.
     module = extra("diffusers").pipelines.stable_diffusion if library == "stable_diffusion" else extra(library)
     with _explained(part, name):
         model, found = getattr(module, name).from_pretrained(
@@ -121,9 +116,18 @@ def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | Non
             f"{part} lacks {len(missing)} of the weights of a {name}, such as {missing[0]}; download or save it again"
         )
     wanted = dtype or torch.float32
-    if next(model.parameters()).dtype != wanted and library != "stable_diffusion":
-        model = model.to(wanted)
-    return model.eval()
+    return model.eval() if next(model.parameters()).dtype == wanted else model.to(wanted).eval()
+
+
+def _load_rest(part: Path, library: str, name: str, *, dtype: torch.dtype | None = None) -> Any:
+    """A scheduler, a tokenizer, or what prepares pictures."""
+    module = extra(library)
+    if part.name in ("feature_extractor", "image_processor"):
+        # By Pillow, as when the towers were published: embeddings would else depend on whether torchvision is there.
+        pillow = "CLIPImageProcessorPil"
+        name = pillow if hasattr(module, pillow) else "CLIPImageProcessor"
+    with _explained(part, name):
+        return getattr(module, name).from_pretrained(part, local_files_only=True)
 
 
 @contextmanager
@@ -236,9 +240,7 @@ class ImageTower:
         part = folder / "image_encoder"
         with _loading(device):
             encoder = _load_model(part, "transformers", "CLIPVisionModelWithProjection", dtype=dtype).to(device)
-            with _explained(folder / processor, "CLIPImageProcessor"):
-                kind = extra("transformers").CLIPImageProcessor
-                prepare = kind.from_pretrained(folder / processor, local_files_only=True)
+            prepare = _load_rest(folder / processor, "transformers", "CLIPImageProcessor")
         return cls(encoder, prepare, tower_identity(folder))
 
 
