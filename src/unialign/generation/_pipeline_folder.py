@@ -191,8 +191,8 @@ def _check_part(folder: Path, entry: object, part: str, layout: Layout) -> None:
     if not files:
         refuse_pickles(place, "weights as safetensors")
         raise CheckpointError(
-            f"{lacks}: {part} has no weights as model.safetensors or diffusion_pytorch_model.safetensors; others are not "
-            f"read"
+            f"{lacks}: {part} has no weights as safetensors (model.safetensors or "
+            f"diffusion_pytorch_model.safetensors), and others are not read"
         )
     for file in files:
         if not file.is_file():
