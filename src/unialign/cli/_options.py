@@ -37,7 +37,7 @@ Another checkup's results in --out are replaced.""",
   unialign compare --config runs/demo/config.yaml --out runs/again""",
     "generate": """examples:
   unialign generate --item hedgehog --from drawing,speech --out runs/hedgehog
-  unialign generate --item "sun with face" --item volcano --from text --together
+  unialign generate --item "hedgehog" --item "ship" --from text --together
   unialign generate --text "red apple" --text "blue car"                needs the text encoder: unialign[text]
   unialign generate --text "red apple" --text "blue car" --strip 7      a path from one to the other
   unialign generate --data my-store/ --space runs/train/space --decoder runs/decoder/decoder --item "item 7"

@@ -18,8 +18,9 @@ def column_identity(store: EmbeddingStore, column: str) -> str:
 
     What was encoded (`input`, `synthetic`, `voices`) and with which software (`packages`, `licence`) is left out, so
     that pictures of another data set through the same encoder have the same identity. Facts of a reduction, such as its
-    explained variance, count: they are the evidence of which axes it has. A column without provenance has the identity
-    of its own numbers, and is equal to itself only.
+    explained variance, count: they are the evidence of which axes it has. An entry `identity` is taken as it is: it is
+    what a decoder's own image tower signs its embeddings with. A column without provenance has the identity of its own
+    numbers, and is equal to itself only.
 
     Raises:
         ConfigError: no such column.
@@ -27,6 +28,8 @@ def column_identity(store: EmbeddingStore, column: str) -> str:
     store.width(column)
     made: Any = store.provenance.get("columns", {}).get(column)
     if isinstance(made, Mapping):
+        if isinstance(made.get("identity"), str):
+            return str(made["identity"])
         kept = {key: value for key, value in made.items() if key not in _LEFT_OUT}
         if kept:
             return digest(canonical_json(kept))

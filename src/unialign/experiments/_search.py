@@ -71,14 +71,14 @@ def search(
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """A configuration with some settings replaced; `objective_options.KEY` sets one option of the objective."""
+    """A configuration with some settings replaced; `objective_options.KEY` and `frozen.MODALITY` set one entry."""
     raw = config.to_dict()
     for key, value in settings.items():
         head, _, option = key.partition(".")
         if option:
-            if head != "objective_options":
-                raise ConfigError(f"unknown setting {key!r}; only objective_options has parts")
-            raw[head] = {**raw[head], option: value}
+            if head not in ("objective_options", "frozen"):
+                raise ConfigError(f"unknown setting {key!r}; only objective_options and frozen have parts")
+            raw[head] = {**raw.get(head, {}), option: value}
         else:
             raw[head] = value
     return TrainConfig.from_dict(raw)

@@ -61,6 +61,12 @@ def find_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> st
             f"no decoder for this anchor: {fitting[0]!r} is {width} wide, the decoder reads {decoder.reads.width} "
             f"numbers of {decoder.reads.encoder}"
         )
+    directions = getattr(getattr(decoder, "config", None), "directions", 0)
+    if space.dim < directions:
+        raise ConfigError(
+            f"the space has {space.dim} directions, the decoder reads {directions} and would see the mean picture in "
+            f"the others; train the space with dim={directions}, or a decoder with directions={space.dim}"
+        )
     return fitting[0]
 
 

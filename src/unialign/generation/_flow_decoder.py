@@ -145,7 +145,8 @@ class FlowDecoder(nn.Module):
                 DecoderConfig.from_dict(settings["config"]), EmbeddingSpec(**settings["reads"]), metadata=metadata
             )
 
-        decoder = load_folder("decoder", source, build, check=check, revision=revision)
+        # Weights may be kept in half precision, to be small; they compute in single.
+        decoder = load_folder("decoder", source, build, check=check, revision=revision).float()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in decoder.state_dict().values()):
             raise CheckpointError(f"the decoder in {source} holds weights that are not finite; train it again")
         return decoder

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,7 @@ def make_pictures(
     pictures = []
     for noise in range(samples):
         # One call a condition: row 0 of a call has the same noise in each, so that only the condition differs.
-        options: Mapping[str, Any] = {"seed": seed + noise, "steps": steps, "guidance": guidance}
+        options: Mapping[str, Any] = {"seed": _seed(seed, noise), "steps": steps, "guidance": guidance}
         pictures.append(torch.cat([decode(space, decoder, z_1D, anchor=anchor, **options) for z_1D in rows]))
     found = nearest_training(space, store, z_QD, anchor=anchor, k=_NEAREST)
     names = store.item_names
@@ -134,6 +135,11 @@ def make_pictures(
         for rows, cosines in zip(found.rows, found.cosines, strict=True)
     ]
     return Made(tuple(conditions), torch.stack(pictures, 1), anchor, nearest, _truth(space, store, conditions, anchor))
+
+
+def _seed(seed: int, noise: int) -> int:
+    """Sample 1 of seed 0 must not be sample 0 of seed 1."""
+    return int(np.random.SeedSequence([seed, noise]).generate_state(1)[0])
 
 
 def _truth(space: Space, store: EmbeddingStore, conditions: Sequence[Condition], anchor: str) -> list[float | None]:

@@ -19,7 +19,7 @@ _SHIPPED = Path(__file__).parent / "shipped"
 
 def shipped_decoders() -> tuple[str, ...]:
     """Names of the data sets whose decoder is in the package."""
-    return tuple(sorted(path.name for path in _SHIPPED.iterdir() if (path / "decoder" / "config.json").exists()))
+    return tuple(sorted(path.parent.parent.name for path in _SHIPPED.glob("*/decoder/config.json")))
 
 
 def load_decoder(source: str | os.PathLike[str], *, revision: str | None = None) -> Decoder:

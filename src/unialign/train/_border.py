@@ -22,7 +22,7 @@ from unialign.train._data import training_rows
 from unialign.train._probe import Probe, check_probe, check_probe_steps
 from unialign.train._progress import check_progress
 from unialign.train._run_folder import check_resume
-from unialign.train._start import check_start, weights_digest
+from unialign.train._start import check_frozen_start, check_start, weights_digest
 
 __all__ = ["Plan", "check_types", "make_plan", "resolved", "term_names"]
 
@@ -100,6 +100,7 @@ def make_plan(
         data["columns"] = {name: column_identity(store, name) for name in config.frozen}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
     if start is not None:
+        check_frozen_start(start, data.get("columns", {}))
         facts["start"] = {"weights": weights_digest(start)}
     return Plan(config, widths, target, rows, batches, facts, out)
 

@@ -152,6 +152,8 @@ class TrainConfig:
         body = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         body["objective_options"] = dict(self.objective_options)
         body["frozen"] = dict(self.frozen)
+        if not self.frozen:
+            del body["frozen"]  # as files of earlier versions have it, so that what they began goes on
         for name in ("modalities", "log_to"):
             body[name] = None if body[name] is None else list(body[name])
         return body

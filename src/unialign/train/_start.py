@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -9,7 +10,7 @@ from unialign.errors import ConfigError
 from unialign.space import Space
 from unialign.train._config import TrainConfig
 
-__all__ = ["check_start", "take_over", "weights_digest"]
+__all__ = ["check_frozen_start", "check_start", "take_over", "weights_digest"]
 
 
 def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -> None:
@@ -35,6 +36,19 @@ def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -
             raise ConfigError(
                 f"start was made with {name}={getattr(start, name)!r}, this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
+            )
+
+
+def check_frozen_start(start: Space, columns: Mapping[str, str]) -> None:
+    """`ConfigError` if the frame of a frozen modality, which is taken over, is of another encoder than the column."""
+    data: Any = start.metadata.get("data")
+    known = data.get("columns") if isinstance(data, Mapping) else None
+    for name, identity in columns.items():
+        before = known.get(name) if isinstance(known, Mapping) else None
+        if before is not None and before != identity:
+            raise ConfigError(
+                f"start froze {name!r} as another encoder gives it (identity {str(before)[:12]}, the store's is "
+                f"{identity[:12]}); use the data that the start was trained on, or start from random weights"
             )
 
 

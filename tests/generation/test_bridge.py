@@ -1,0 +1,168 @@
+"""From a space to a decoder: the anchor is found, wrong partners are refused, pictures follow the condition."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from decoder_cases import ITEMS, WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
+
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, ShapeError
+from unialign.generation import (
+    EmbeddingSpec,
+    FlowDecoder,
+    decode,
+    embed_items,
+    find_anchor,
+    mean,
+    nearest_training,
+    train_decoder,
+)
+from unialign.space import Space
+from unialign.train import TrainConfig, fit
+
+
+def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
+    settings: dict[str, Any] = {
+        "objective": "unialign",
+        "objective_options": {"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},
+        "modalities": ("image", "text"),
+        "frozen": {"image": "whiten"},
+        "dim": 8,
+        "head": "linear",
+        "epochs": 60,
+        "batch_size": 36,
+        "lr": 0.02,
+    }
+    return fit(store or tiny_picture_store(), TrainConfig(**settings | changes), progress="none").space
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return tiny_space()
+
+
+@pytest.fixture(scope="module")
+def decoder() -> FlowDecoder:
+    config = tiny_decoder_config(steps=500, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6)
+    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+
+
+def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
+    assert find_anchor(space, decoder) == "image"
+    assert find_anchor(space, decoder, "image") == "image"
+
+
+def test_a_true_embedding_comes_back_as_itself(space: Space, decoder: FlowDecoder) -> None:
+    """The self-reconstruction goes the way of every other condition, and loses nothing that the decoder reads."""
+    store = tiny_picture_store()
+    rows = store.rows("test")
+    z, _ = embed_items(space, store, rows, ["image"])
+    through_space = decode(space, decoder, z["image"])
+    torch.testing.assert_close(through_space, decoder.generate(store.array("image")[rows]), atol=1e-3, rtol=0)
+
+
+def test_text_makes_the_picture_of_its_item(space: Space, decoder: FlowDecoder) -> None:
+    store, pictures = tiny_picture_store(), tiny_pictures()
+    rows = store.rows("train")
+    z, _ = embed_items(space, store, rows, ["text"])
+    made = decode(space, decoder, z["text"])
+    right = float((made - pictures[rows]).abs().mean())
+    wrong = float((made - pictures[rows].roll(7, 0)).abs().mean())
+    assert right < 0.8 * wrong
+
+
+def test_mixtures_are_rows_like_others(space: Space, decoder: FlowDecoder) -> None:
+    store = tiny_picture_store()
+    z, present = embed_items(space, store, [1, 2, 3], ["image", "text"])
+    mixed = mean(z, present=present)
+    assert decode(space, decoder, mixed).shape == (3, 3, 8, 8)
+    # Our decoder reads directions, so the paper's plain mean makes the same picture.
+    plain = decode(space, decoder, mean(z, lengths="kept"))
+    torch.testing.assert_close(plain, decode(space, decoder, mixed), atol=1e-3, rtol=0)
+
+
+def test_the_nearest_training_items(space: Space) -> None:
+    store = tiny_picture_store()
+    train = store.rows("train")
+    z, _ = embed_items(space, store, train[:4], ["image"])
+    found = nearest_training(space, store, z["image"], anchor="image", k=3)
+    assert found.rows.shape == found.cosines.shape == (4, 3)
+    assert found.rows[:, 0].tolist() == train[:4].tolist()
+    torch.testing.assert_close(found.cosines[:, 0], torch.ones(4))
+    everything = space.encode({"image": store.array("image")[train]})["image"]
+    slow = (z["image"] @ everything.T).argsort(dim=1, descending=True)[:, :3]
+    assert torch.equal(found.rows, torch.from_numpy(train)[slow])
+
+
+def test_no_decoder_for_a_space_without_a_frozen_anchor(decoder: FlowDecoder) -> None:
+    with pytest.raises(ConfigError, match="no decoder for this space"):
+        find_anchor(Space({"image": WIDTH, "text": 6}, dim=8), decoder)
+    with pytest.raises(ConfigError, match="'text' is not frozen"):
+        find_anchor(Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
+
+
+def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
+    made = tiny_picture_store().provenance["columns"]["image"] | {"encoder": "another one"}
+    other = EmbeddingStore.from_arrays(
+        {name: tiny_picture_store().array(name) for name in ("image", "text")},
+        split=["train"] * ITEMS,
+        provenance={"columns": {"image": made}},
+    )
+    with pytest.raises(ConfigError, match=r"no decoder for this anchor: the decoder reads embeddings of a random map"):
+        find_anchor(tiny_space(other, epochs=1), decoder)
+
+
+def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
+    made = tiny_picture_store().provenance["columns"]["image"] | {"input": "other pictures", "licence": "another"}
+    other = EmbeddingStore.from_arrays(
+        {name: tiny_picture_store().array(name)[:40] for name in ("image", "text")},
+        split=["train"] * 40,
+        provenance={"columns": {"image": made}},
+    )
+    assert find_anchor(tiny_space(other, epochs=1), decoder) == "image"
+
+
+def test_a_space_that_does_not_say_what_made_its_anchor_is_told_by_width(decoder: FlowDecoder) -> None:
+    silent = Space({"image": WIDTH, "text": 6}, dim=8, frozen={"image": "whiten"})
+    assert find_anchor(silent, decoder) == "image"
+    wide = Space({"image": WIDTH + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
+    with pytest.raises(ShapeError, match="no decoder for this anchor: 'image' is 11 wide, the decoder reads 10"):
+        find_anchor(wide, decoder)
+    two = Space({"image": WIDTH, "text": WIDTH}, dim=8, frozen={"image": "whiten", "text": "whiten"})
+    with pytest.raises(ConfigError, match="image, text could all be the anchor"):
+        find_anchor(two, decoder)
+    assert find_anchor(two, decoder, "text") == "text"
+
+
+def test_fewer_directions_than_the_decoder_reads_are_refused(decoder: FlowDecoder) -> None:
+    narrow = Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"})
+    with pytest.raises(ConfigError, match="the space has 4 directions, the decoder reads 8"):
+        find_anchor(narrow, decoder)
+
+
+def test_absent_items_and_unknown_modalities(space: Space) -> None:
+    store = tiny_picture_store()
+    text = store.array("text").copy()
+    there = np.arange(ITEMS) != 3
+    text[3] = np.nan
+    partly = EmbeddingStore.from_arrays({"image": store.array("image"), "text": text}, present={"text": there})
+    z, present = embed_items(space, partly, [2, 3], ["text"])
+    assert present["text"].tolist() == [True, False]
+    assert not z["text"][1].any()
+    with pytest.raises(ConfigError, match="the space has no 'audio'"):
+        embed_items(space, store, [0], ["audio"])
+
+
+def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
+    class Grey:
+        """Pictures as grey as the first number says."""
+
+        reads, size = EmbeddingSpec("anything", WIDTH), 4
+
+        def generate(self, embeddings: Any, *, seed: int = 0, steps: Any = None, guidance: Any = None) -> torch.Tensor:
+            return torch.sigmoid(embeddings[:, :1, None, None]).expand(-1, 3, 4, 4)
+
+    z, _ = embed_items(space, tiny_picture_store(), [0, 1], ["image"])
+    assert decode(space, Grey(), z["image"]).shape == (2, 3, 4, 4)

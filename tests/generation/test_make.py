@@ -1,0 +1,159 @@
+"""Queries of items and texts, and what is made of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from decoder_cases import tiny_decoder_config, tiny_picture_store, tiny_pictures
+from test_bridge import tiny_space
+
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+from unialign.generation import FlowDecoder, Made, conditions_of, make_pictures, mean, slerp, train_decoder
+from unialign.generation._queries import find_item
+from unialign.space import Space
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return tiny_space(epochs=20)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> FlowDecoder:
+    return train_decoder(
+        tiny_picture_store(), tiny_decoder_config(steps=40), pictures=tiny_pictures(), progress="none"
+    ).decoder
+
+
+def encode(texts: Sequence[str]) -> torch.Tensor:
+    """Stands for a text encoder: the features of the item whose number the text is."""
+    return torch.tensor(tiny_picture_store().array("text")[[int(text) for text in texts]]).float()
+
+
+def asked(space: Space, **options: Any) -> Any:
+    return conditions_of(space, tiny_picture_store(), encode_texts=encode, **options)
+
+
+def test_items_are_found_by_name_in_any_case_or_by_row() -> None:
+    store = tiny_picture_store()
+    assert find_item(store, "square 7") == 7
+    assert find_item(store, " SQUARE 7 ") == 7
+    assert find_item(store, "#7") == 7
+
+
+def test_unknown_items_are_refused_with_a_suggestion() -> None:
+    store = tiny_picture_store()
+    with pytest.raises(ConfigError, match="has no item 'squar 7'; did you mean 'square 7'"):
+        find_item(store, "squar 7")
+    with pytest.raises(ConfigError, match="rows #0 to #47"):
+        find_item(store, "#48")
+    with pytest.raises(ConfigError, match="items may also be named by row"):
+        find_item(store, "zzz")
+    twins = EmbeddingStore.from_arrays({"image": store.array("image")[:3]}, names=["a", "b", "a"])
+    with pytest.raises(ConfigError, match="2 items of 'arrays' are named 'a'; say which: #0, #2"):
+        find_item(twins, "a")
+
+
+def test_an_item_is_the_mean_of_its_modalities(space: Space) -> None:
+    store = tiny_picture_store()
+    (condition,) = asked(space, items=["square 40"], modalities=["image", "text"])
+    z = space.encode({name: store.array(name)[[40]] for name in ("image", "text")})
+    torch.testing.assert_close(condition.z_D, mean(z)[0])
+    assert condition.parts == ("image of square 40", "text of square 40")
+    assert (condition.row, condition.split) == (40, "test")
+    (weighted,) = asked(space, items=["square 40"], modalities=["image", "text"], weights=[3, 1])
+    torch.testing.assert_close(weighted.z_D, mean(z, weights=[3, 1])[0])
+    (arc,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="barycentre", weights=[0.7, 0.3])
+    torch.testing.assert_close(arc.z_D, slerp(z["image"], z["text"], 0.3)[0])
+    (plain,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="plain_mean")
+    assert float(plain.z_D.norm()) < 1
+
+
+def test_texts_are_as_good_as_stored_ones(space: Space) -> None:
+    by_text, by_item = asked(space, texts=["5"])[0], asked(space, items=["#5"], modalities=["text"])[0]
+    torch.testing.assert_close(by_text.z_D, by_item.z_D)
+    assert by_text.row is None
+
+
+def test_each_or_together(space: Space) -> None:
+    each = asked(space, items=["#1", "#2"], texts=["3"], modalities=["text"])
+    assert [c.name for c in each] == ["square 1", "square 2", "3"]
+    (one,) = asked(space, items=["#1", "#2"], texts=["3"], modalities=["text"], combine="together")
+    torch.testing.assert_close(one.z_D, mean([c.z_D[None] for c in each])[0])
+    assert len(one.parts) == 3
+
+
+def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
+    strip = asked(space, texts=["1", "2"], combine="strip", steps=5)
+    ends = asked(space, texts=["1", "2"])
+    torch.testing.assert_close(strip[0].z_D, ends[0].z_D)
+    torch.testing.assert_close(strip[4].z_D, ends[1].z_D)
+    torch.testing.assert_close(strip[1].z_D, slerp(ends[0].z_D[None], ends[1].z_D[None], 0.25)[0])
+    assert [c.name for c in strip][1] == "text “1” 75 %, text “2” 25 %"
+    of_one = asked(space, items=["#40"], modalities=["text", "image"], combine="strip", steps=3)
+    assert [c.row for c in of_one] == [40, 40, 40]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ConfigError, "ask for something"),
+        ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
+        ({"texts": ["1"], "combine": "strip"}, ConfigError, "name two texts, two items, or two modalities"),
+        ({"texts": ["1", "2"], "combine": "strip", "weights": [1, 2]}, ConfigError, "a strip has no weights"),
+        ({"items": ["#1"], "modalities": ["text"], "weights": [1, 2]}, ConfigError, "2 weights for 1 parts"),
+        ({"texts": ["1"], "mix": "median"}, ConfigError, "mix"),
+    ],
+)
+def test_bad_requests_are_refused(space: Space, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        asked(space, **options)
+
+
+def test_an_item_without_the_modality_is_refused(space: Space) -> None:
+    store = tiny_picture_store()
+    partly = EmbeddingStore.from_arrays(
+        {name: store.array(name) for name in ("image", "text")},
+        present={"text": torch.arange(48).numpy() != 3},
+        names=store.item_names,
+    )
+    with pytest.raises(DataError, match=r"item 'square 3' \(row 3\) has none of text"):
+        conditions_of(space, partly, items=["#3"], modalities=["text"])
+    (rest,) = conditions_of(space, partly, items=["#3"], modalities=["text", "image"])
+    assert rest.parts == ("image of square 3",)
+
+
+def made_of(space: Space, decoder: FlowDecoder, **options: Any) -> Made:
+    conditions = asked(space, items=["#40", "#1"], texts=["2"], modalities=["text"])
+    return make_pictures(space, decoder, tiny_picture_store(), conditions, **options)
+
+
+def test_pictures_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecoder) -> None:
+    made = made_of(space, decoder, samples=2)
+    assert made.pictures.shape == (3, 2, 3, 8, 8)
+    assert made.anchor == "image"
+    train = set(tiny_picture_store().rows("train").tolist())
+    for near in made.nearest:
+        assert len(near) == 3
+        assert {entry["row"] for entry in near} <= train
+        assert near[0]["cosine"] >= near[1]["cosine"] >= near[2]["cosine"]
+        assert near[0]["name"] == f"square {near[0]['row']}"
+    assert made.truth[2] is None
+    store = tiny_picture_store()
+    true = space.encode({"image": store.array("image")[[40]]})["image"][0]
+    assert made.truth[0] == pytest.approx(float(true @ made.conditions[0].z_D), abs=1e-5)
+
+
+def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space: Space, decoder: FlowDecoder) -> None:
+    two = made_of(space, decoder, samples=2)
+    assert torch.equal(made_of(space, decoder, samples=1).pictures[:, 0], two.pictures[:, 0])
+    assert not torch.equal(two.pictures[:, 0], two.pictures[:, 1])
+    # Sample 1 of seed 0 is not sample 0 of seed 1.
+    assert not torch.equal(made_of(space, decoder, seed=1).pictures[:, 0], two.pictures[:, 1])
+    same = conditions_of(space, tiny_picture_store(), items=["#1", "#1"], modalities=["text"])
+    twice = make_pictures(space, decoder, tiny_picture_store(), same)
+    assert torch.equal(twice.pictures[0], twice.pictures[1])
+    with pytest.raises(ConfigError, match="samples"):
+        made_of(space, decoder, samples=0)
