@@ -72,8 +72,10 @@ def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> Non
     again = run(tmp_path, resume="must")
     assert digest_of(again) == digest_of(whole)
     assert [line["step"] for line in again.history] == list(range(1, 13))
-    # A finished run is read back.
-    assert digest_of(run(tmp_path, resume="auto")) == digest_of(whole)
+    # A finished run is read back, with its history.
+    finished = run(tmp_path, resume="auto")
+    assert digest_of(finished) == digest_of(whole)
+    assert finished.history == again.history
     with pytest.raises(ConfigError, match="holds a finished run"):
         run(tmp_path)
 

@@ -198,6 +198,9 @@ def _generate(parser: ArgumentParser) -> None:
         "--space", help="a saved space with a frozen anchor (default: the one that comes with the data)"
     )
     parser.add_argument("--decoder", help="folder or hub id of a decoder (default: the data's own)")
+    parser.add_argument(
+        "--prior", help="folder or hub id of the prior, whose image tower a Kandinsky 2.2 decoder needs"
+    )
     parser.add_argument("--anchor", help="frozen modality in whose place is decoded, if there are several")
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier call wrote; options here win")
     _output(parser, "generate")

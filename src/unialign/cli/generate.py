@@ -25,6 +25,7 @@ _DEFAULTS: dict[str, Any] = {
     "data": "emoji",
     "space": None,
     "decoder": None,
+    "prior": None,
     "items": [],
     "texts": [],
     "from": None,
@@ -55,7 +56,7 @@ def run(options: Namespace) -> int:
         if settings[what] is None:
             check_shipped(store.name if settings["data"] == store.name else str(settings["data"]), what)
             settings[what] = settings["data"]
-    space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"])
+    space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"], prior=settings["prior"])
     _check_data(space, store)
     made = _make(settings, space, decoder, store)
     out: Path = options.out
@@ -235,6 +236,7 @@ def _settings(options: Namespace) -> dict[str, Any]:
         "data": options.data,
         "space": options.space,
         "decoder": options.decoder,
+        "prior": options.prior,
         "items": options.item,
         "texts": options.text,
         "from": _listed(getattr(options, "from")),

@@ -3,7 +3,8 @@
 Shapes: `N` texts, `E` width of the encoder, `W` width of the column.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,22 @@ def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
             f"the installed weights of {facts['encoder']} have sha256 {found}, those that made {column!r} of "
             f"{store.name!r} {facts['weights']}; install {facts['package']}"
         )
-    return TextEncoder(sentence_transformers.SentenceTransformer(str(folder), device="cpu"), tensors, identity)
+    with _silent():
+        model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    return TextEncoder(model, tensors, identity)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """No bar while weights are read, which takes a tenth of a second; the user's own setting is put back."""
+    logging: Any = import_module("transformers.utils.logging")
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()
 
 
 def _projection(store: EmbeddingStore, column: str, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

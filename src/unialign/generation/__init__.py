@@ -4,10 +4,12 @@ from unialign.generation._bridge import Neighbours, decode, embed_items, find_an
 from unialign.generation._decoder import Decoder, EmbeddingSpec
 from unialign.generation._decoder_config import DecoderConfig
 from unialign.generation._flow_decoder import FlowDecoder
+from unialign.generation._kandinsky import Kandinsky22
 from unialign.generation._make import Made, conditions_of, make_pictures
 from unialign.generation._mix import barycentre, combine, interpolate, mean, slerp
 from unialign.generation._pictures import grid, png_bytes, read_thumbnails, strip, write_png
 from unialign.generation._shipped import load_decoder, load_space, shipped_decoders
+from unialign.generation._stable_unclip import StableUnCLIP
 from unialign.generation._train import DecoderFit, train_decoder
 
 __all__ = [
@@ -16,8 +18,10 @@ __all__ = [
     "DecoderFit",
     "EmbeddingSpec",
     "FlowDecoder",
+    "Kandinsky22",
     "Made",
     "Neighbours",
+    "StableUnCLIP",
     "barycentre",
     "combine",
     "conditions_of",

@@ -39,6 +39,13 @@ class EmbeddingSpec:
     norm: float | None = None
     lengths: Lengths = "read"
 
+    def provenance(self) -> dict[str, Any]:
+        """What a store says of a column of such embeddings, so that spaces and decoders of it know each other.
+
+        `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.reads.provenance()}})`
+        """
+        return {"encoder": self.encoder, "identity": self.identity}
+
 
 @runtime_checkable
 class Decoder(Protocol):

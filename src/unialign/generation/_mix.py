@@ -1,6 +1,6 @@
 """Mixtures of rows of the unit sphere: means, geodesics, barycentres, arithmetic.
 
-All are differentiable, and compute in float32 or better.
+All make their rows unit first, are differentiable, and compute in float32 or better.
 
 Shapes: `K` things that are mixed, `B` rows, `D` width of the space, `T` steps of a path.
 """
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer
-from unialign.embeddings import as_dense, first_bad_row
+from unialign._checks import check_choice, check_integer, check_nonnegative
+from unialign._unit_rows import unit_rows
+from unialign.embeddings import as_dense, first_bad_row, row_mask, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = ["barycentre", "combine", "interpolate", "mean", "slerp"]
@@ -22,51 +23,58 @@ __all__ = ["barycentre", "combine", "interpolate", "mean", "slerp"]
 Rows = Mapping[str, Any] | Sequence[Any]
 Lengths = Literal["unit", "kept"]
 
-# A mixture shorter than this has no direction to speak of: its parts cancel.
-_LEAST = 1e-6
+# What is left of unit rows that cancel is so many roundings long, and has no direction to speak of.
+_ROUNDINGS = 1000
 # Within this angle of each other two rows are mixed along the chord: the arc's formula would divide 0 by 0.
 _NEAR = 1e-4
 
 
-def mean(
-    embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", present: Mapping[str, Any] | None = None
-) -> Tensor:
+def mean(embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", present: Rows | None = None) -> Tensor:
     """Weighted mean of K rows, (B, D).
 
     Args:
-        embeddings: modality -> (B, D) rows, or a sequence of them; made unit first.
+        embeddings: modality -> (B, D) rows, or a sequence of them; (1, D) goes with every row of the others.
         weights: K numbers of at least 0, by name or in order; only their ratios count. None: equal ones.
         lengths: `unit` renormalises. `kept` leaves the mean inside the sphere, as the paper's (z_t + z_a) / 2
             (arXiv 2602.09507): of length sqrt((1 + cos) / 2) for two rows, the shorter the more they disagree.
-        present: modality -> (B,) bool; absent rows leave the mean of their item.
+        present: (B,) bool, by name or in order; absent rows leave the mean of their item, and may hold anything.
 
     Raises:
         ShapeError: not (B, D), or of different sizes.
         ConfigError: weights of another number, negative, or all 0.
-        NonFiniteError: a row is not finite or zero; an item has nothing present; rows cancel.
+        NonFiniteError: a row is not finite or has no direction; an item has nothing present; rows cancel.
     """
     check_choice("lengths", lengths, ("unit", "kept"))
     names, z_KBD, present_KB = _stack(embeddings, present)
     weights_KB = _weights(weights, names, z_KBD)[:, None] * present_KB.to(z_KBD)
     total_B = weights_KB.sum(0)
     _refuse(total_B <= 0, z_KBD[0], "has no weight: none of its modalities is present with a weight above 0")
-    mixed_BD = (weights_KB[..., None] * z_KBD).sum(0) / total_B[:, None]
-    return _unit(mixed_BD) if lengths == "unit" else mixed_BD
+    mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
+    unit_BD = _unit(mixed_BD)
+    return unit_BD if lengths == "unit" else mixed_BD
 
 
 def combine(terms: Sequence[tuple[float, Any]]) -> Tensor:
     """Arithmetic such as king - man + woman: the unit row of sum_k weight_k z_k, (B, D).
 
     Args:
-        terms: (weight, (B, D) rows) pairs; weights are any finite numbers.
+        terms: (weight, (B, D) rows) pairs; weights are any finite numbers, of which only the ratios count.
 
     Raises:
-        as `mean`.
+        ShapeError: not (B, D), or of different sizes.
+        ConfigError: not pairs, or weights that are not finite or all 0.
+        NonFiniteError: a row is not finite or has no direction; the terms cancel.
     """
-    if not terms:
-        raise ConfigError("combine needs at least one (weight, rows) pair")
-    names, z_KBD, _ = _stack([rows for _, rows in terms], None)
-    weights_K = _finite([weight for weight, _ in terms], len(names)).to(z_KBD)
+    pairs = list(terms) if isinstance(terms, Sequence) else []
+    if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+        raise ConfigError(
+            f"combine needs at least one (weight, rows) pair, such as [(1, king), (-1, man)], got {terms!r}"
+        )
+    names, z_KBD, _ = _stack({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}, None)
+    weights_K = _finite([weight for weight, _ in pairs], len(names))
+    if not bool(weights_K.any()):
+        raise ConfigError("weights of the terms are all 0; nothing is left to combine")
+    weights_K = _shares(weights_K).to(z_KBD)
     return _unit((weights_K[:, None, None] * z_KBD).sum(0))
 
 
@@ -74,23 +82,31 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
     """The point at fraction t of the arc from a to b (Shoemake 1985), sin((1 - t) w) / sin w a + sin(t w) / sin w b.
 
     Args:
-        a, b: (B, D) rows, or (1, D), made unit first.
+        a, b: (B, D) rows, or (1, D).
         t: a number, or (T,) of them; outside [0, 1] the arc goes on.
 
     Returns:
-        (B, D), or (T, B, D) for several t. At 1/2 it is the renormalised mean.
+        (B, D), or (T, B, D) for several t. At 0 and 1 a and b exactly, at 1/2 the renormalised mean.
 
     Raises:
-        NonFiniteError: rows are opposite, between which every arc is as short as any other.
+        ShapeError: not (B, D), or of different sizes.
+        ConfigError: t is not finite.
+        NonFiniteError: a row is not finite or has no direction; rows are opposite, between which every arc is as short
+            as any other.
     """
-    _, z_2BD, _ = _stack([a, b], None)
-    t_T = _finite([t] if isinstance(t, int | float) else t, None).to(z_2BD)
-    out_TBD = _arc(z_2BD[0], z_2BD[1], t_T)
-    return out_TBD[0] if isinstance(t, int | float) else out_TBD
+    _, z_2BD, _ = _stack({"a": a, "b": b}, None)
+    numbers = _finite(t, None)
+    if numbers.ndim > 1:
+        raise ConfigError(f"t has shape {tuple(numbers.shape)}; expected a number or (T,)")
+    out_TBD = _arc(z_2BD[0], z_2BD[1], numbers.reshape(-1).to(z_2BD))
+    return out_TBD if numbers.ndim else out_TBD[0]
 
 
 def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "slerp") -> Tensor:
-    """A path through waypoints, (steps, D) or (steps, B, D), evenly spaced in its parameter, both ends included.
+    """A path through waypoints, (steps, D) or (steps, B, D), evenly spaced in its parameter.
+
+    Every leg takes the same share of the parameter, however long it is. Both ends are met exactly; a waypoint between
+    them is where steps - 1 is a multiple of the K - 1 legs.
 
     Args:
         ends: (K, D) or (K, B, D), at least 2 waypoints.
@@ -105,71 +121,125 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     ends = as_dense(ends, "ends", "(K, D) or (K, B, D)")
     if ends.ndim not in (2, 3) or len(ends) < 2:
         raise ShapeError(f"ends have shape {tuple(ends.shape)}; expected (K, D) or (K, B, D) with at least 2 waypoints")
-    _, z_KBD, _ = _stack(list(ends if ends.ndim == 3 else ends[:, None]), None)
+    waypoints = ends if ends.ndim == 3 else ends[:, None]
+    _, z_KBD, _ = _stack({f"waypoint {k}": z_BD for k, z_BD in enumerate(waypoints)}, None)
     legs = len(z_KBD) - 1
     out = []
     for step in range(steps):
-        place = step * legs / (steps - 1)
-        leg = min(int(place), legs - 1)
-        t = place - leg
-        if t in (0, 1):
-            out.append(z_KBD[leg + round(t)])
+        leg, rest = divmod(step * legs, steps - 1)
+        if rest == 0:
+            out.append(z_KBD[leg])
         elif path == "linear":
-            out.append(torch.lerp(z_KBD[leg], z_KBD[leg + 1], t))
+            out.append(torch.lerp(z_KBD[leg], z_KBD[leg + 1], rest / (steps - 1)))
         else:
-            out.append(_arc(z_KBD[leg], z_KBD[leg + 1], torch.tensor([t]).to(z_KBD))[0])
+            t_1 = z_KBD.new_tensor([rest / (steps - 1)])
+            out.append(_arc(z_KBD[leg], z_KBD[leg + 1], t_1)[0])
     z_TBD = torch.stack(out)
     return z_TBD if ends.ndim == 3 else z_TBD[:, 0]
 
 
 def barycentre(
-    embeddings: Rows, *, weights: Any = None, iterations: int = 50, tolerance: float | None = None
+    embeddings: Rows, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
 ) -> Tensor:
     """The point of the sphere with the least weighted sum of squared angles (Buss & Fillmore 2001), (B, D).
 
-    For two rows it is `slerp` at the second one's weight. It differs from the renormalised mean in how weights act: a
-    third of the weight is a third of the angle here, of the chord there.
+    For two rows it is `slerp` at the second one's weight. It differs from the renormalised mean in how weights and
+    distance act: a third of the weight is a third of the angle here, of the chord there, and a row far from the others
+    pulls harder here. The two agree for rows close to each other, and for two rows of equal weight.
+
+    Found by steps along the gradient from the renormalised mean. The derivative is that of the point itself, whatever
+    the steps were; there is no second one.
 
     Args:
         embeddings, weights: as in `mean`.
-        iterations: steps of at most; it gains about a digit a step when rows lie within a right angle of each other.
-        tolerance: ends when no row moves farther; None: a few roundings.
+        tolerance: the length in radians of the last step. None: 1e-12 for float64, 2e-6 for float32.
+        iterations: steps of at most. Rows within a right angle of each other need about 15 for float32.
 
     Raises:
-        as `mean`.
+        ShapeError, ConfigError: as in `mean`, or an option is out of range.
+        NonFiniteError: as in `mean`, or rows are spread so far that they have no barycentre of their own.
     """
     check_integer("iterations", iterations, low=1)
+    if tolerance is not None:
+        check_nonnegative("tolerance", tolerance)
     names, z_KBD, _ = _stack(embeddings, None)
-    weights_K = _weights(weights, names, z_KBD)
-    weights_K11 = (weights_K / weights_K.sum())[:, None, None]
-    least = 8 * torch.finfo(z_KBD.dtype).eps if tolerance is None else tolerance
-    at_BD = _unit((weights_K11 * z_KBD).sum(0))
-    for _ in range(iterations):
-        cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
-        side_KBD = z_KBD - cos_KB1 * at_BD
-        sin_KB1 = _length(side_KBD)
-        angle_KB1 = torch.atan2(sin_KB1, cos_KB1)
-        # angle / sin tends to 1 where a row is met exactly.
-        ratio_KB1 = torch.where(sin_KB1 > _NEAR**2, angle_KB1 / sin_KB1.clamp_min(_NEAR**2), 1.0)
-        move_BD = (weights_K11 * ratio_KB1 * side_KBD).sum(0)
-        length_B1 = _length(move_BD)
-        at_BD = _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * move_BD)
-        if float(length_B1.detach().max()) <= least:
-            break
-    return at_BD
+    weights_K1 = _shares(_weights(weights, names, z_KBD))[:, None]
+    least = (1e-12 if z_KBD.dtype == torch.float64 else 2e-6) if tolerance is None else tolerance
+    at_BD = _unit((weights_K1[..., None] * z_KBD).sum(0)).detach()
+    still_B = at_BD.new_zeros(len(at_BD), dtype=torch.bool)
+    with torch.no_grad():
+        for _ in range(iterations):
+            move_BD = _pull(at_BD, z_KBD, weights_K1)
+            at_BD = _moved(at_BD, move_BD)
+            still_B = _length(move_BD)[:, 0] <= least
+            if bool(still_B.all()):
+                break
+    # One step of Newton's method more, at which the derivative is exact wherever the steps before came from.
+    move_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
+    _refuse(~narrow_B, at_BD, "has rows spread too far around the sphere to have one barycentre; use `mean`")
+    _refuse(
+        ~still_B, at_BD, f"has not settled in {iterations} steps to {least:g} radians; raise iterations, or tolerance"
+    )
+    return _moved(at_BD, move_BD)
+
+
+def _pull(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
+    """Weighted mean of the rows' directions, each as long as its angle: minus half the gradient of the squares."""
+    side_KBD, ratio_KB, _ = _seen_from(at_BD, z_KBD)
+    return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
+
+
+def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, Tensor]:
+    """H^-1 of the pull, with H held fixed, and whether H is positive.
+
+    H = c + sum_k w_k (1 - r_k) u_k u_k^T on the tangent space, with r = angle / tan(angle), c = sum_k w_k r_k and u the
+    unit directions (Buss & Fillmore 2001, section 3). It is inverted through its K columns (Woodbury), not as D x D.
+    """
+    with torch.no_grad():
+        side_KBD, ratio_KB, cos_KB = _seen_from(at_BD, z_KBD)
+        level_KB = ratio_KB * cos_KB
+        level_B = (weights_K1 * level_KB).sum(0)
+        narrow_B = level_B > 1e-3
+        level_B = torch.where(narrow_B, level_B, 1.0)
+        scale_KB = (weights_K1 * (1 - level_KB).clamp_min(0)).sqrt()
+        length_KB1 = _length(side_KBD)
+        columns_BDK = (scale_KB[..., None] * side_KBD / torch.where(length_KB1 > 0, length_KB1, 1.0)).permute(1, 2, 0)
+        eye_KK = torch.eye(len(z_KBD)).to(z_KBD)
+        inner_BKK = level_B[:, None, None] * eye_KK + columns_BDK.mT @ columns_BDK
+    pull_BD = _pull(at_BD, z_KBD, weights_K1)
+    inside_BK1 = torch.linalg.solve(inner_BKK, columns_BDK.mT @ pull_BD[..., None])
+    return (pull_BD - (columns_BDK @ inside_BK1)[..., 0]) / level_B[:, None], narrow_B
+
+
+def _seen_from(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows' parts across a point, by how much those are shorter than the angle (at least 1), and the cosines."""
+    cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
+    side_KBD = z_KBD - cos_KB1 * at_BD
+    sin_KB1 = _length(side_KBD)
+    angle_KB1 = torch.atan2(sin_KB1, cos_KB1)
+    # angle / sin tends to 1 where a row is met; opposite to it the side is 0, whatever it is multiplied with.
+    apart_KB1 = sin_KB1 > _NEAR**2
+    ratio_KB1 = torch.where(apart_KB1, angle_KB1 / torch.where(apart_KB1, sin_KB1, 1.0), 1.0)
+    return side_KBD, ratio_KB1[..., 0], cos_KB1[..., 0]
+
+
+def _moved(at_BD: Tensor, move_BD: Tensor) -> Tensor:
+    """The end of the geodesic that starts in a direction across, as long as that is."""
+    length_B1 = _length(move_BD)
+    return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * move_BD)
 
 
 def _arc(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
-    cos_B = (a_BD * b_BD).sum(-1).clamp(-1, 1)
-    opposite_B = _length(a_BD + b_BD)[..., 0] < 1e-3
+    apart_B, across_B = _length(a_BD - b_BD)[..., 0], _length(a_BD + b_BD)[..., 0]
+    opposite_B = across_B < 2 * _ROUNDINGS * torch.finfo(a_BD.dtype).eps
     _refuse(opposite_B, a_BD, "is opposite to the row that it is mixed with; there is no shortest arc between them")
     # From chords, not arccos, which loses half of the digits near 1.
-    angle_B = 2 * torch.atan2(_length(a_BD - b_BD), _length(a_BD + b_BD))[..., 0]
+    angle_B = 2 * torch.atan2(apart_B, across_B)
     near_B = angle_B < _NEAR
-    safe_B = torch.where(near_B, torch.ones_like(cos_B), angle_B)
+    safe_B = torch.where(near_B, 1.0, angle_B)
     t_T1 = t_T[:, None]
     first_TB = torch.where(near_B, 1 - t_T1, torch.sin((1 - t_T1) * safe_B) / torch.sin(safe_B))
-    second_TB = torch.where(near_B, t_T1.expand_as(first_TB), torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
+    second_TB = torch.where(near_B, t_T1, torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
     return _unit(first_TB[..., None] * a_BD + second_TB[..., None] * b_BD)
 
 
@@ -179,20 +249,51 @@ def _length(x: Tensor) -> Tensor:
     return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
 
 
-def _unit(x_BD: Tensor) -> Tensor:
-    length_B1 = _length(x_BD)
-    _refuse(length_B1[..., 0] < _LEAST, x_BD, "cancels: what is mixed points in opposite directions")
-    return x_BD / length_B1
+def _unit(x: Tensor) -> Tensor:
+    """Mixtures (..., D) of unit rows with shares that sum to about 1, made unit."""
+    length = _length(x)
+    short = length[..., 0] < _ROUNDINGS * torch.finfo(x.dtype).eps
+    _refuse(short, x, "cancels: what is mixed points in opposite directions")
+    return x / length
 
 
 def _refuse(bad: Tensor, x: Tensor, what: str) -> None:
-    first = first_bad_row(x.expand(*bad.shape, x.shape[-1]), bad)
+    first = first_bad_row(x, bad)
     if first is not None:
         raise NonFiniteError(f"row {first.row} of the mixture {what}{first.more}")
 
 
 def _stack(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
     """Names, (K, B, D) unit rows in float32 or better, and (K, B) presence; absent rows are 0."""
+    names, values = _named(embeddings)
+    tensors = [as_dense(z, repr(name), "(B, D)") for name, z in zip(names, values, strict=True)]
+    for name, z in zip(names, tensors, strict=True):
+        if z.ndim != 2 or z.shape[1] == 0:
+            raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D), one row for each item")
+        if z.is_complex() or z.dtype == torch.bool:
+            raise ShapeError(f"{name!r} has dtype {z.dtype}; expected real numbers")
+    count = next((len(z) for z in tensors if len(z) != 1), 1)
+    for name, z in zip(names, tensors, strict=True):
+        if z.shape[1] != tensors[0].shape[1] or len(z) not in (1, count):
+            shapes = ", ".join(f"{other!r} {tuple(x.shape)}" for other, x in zip(names, tensors, strict=True))
+            raise ShapeError(f"{name!r} does not fit the others; expected (B, D), or (1, D), for all, got {shapes}")
+    wide = torch.float64 if any(z.dtype == torch.float64 for z in tensors) else torch.float32
+    raw = tuple(z.to(wide).expand(count, -1) for z in tensors)
+    present_KB = _presence(present, names, embeddings, count).to(raw[0].device)
+    largest = []
+    for name, z_BD, present_B in zip(names, raw, present_KB, strict=True):
+        largest_B, usable_B = usable_rows(z_BD)
+        bad = first_bad_row(z_BD, present_B & ~usable_B)
+        if bad is not None:
+            raise NonFiniteError(
+                f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only rows with a direction can be mixed"
+            )
+        largest.append(largest_B)
+    z_KBD = unit_rows(raw, torch.stack(largest), None if present is None else present_KB)
+    return names, z_KBD, present_KB
+
+
+def _named(embeddings: Any) -> tuple[list[str], list[Any]]:
     if isinstance(embeddings, Mapping):
         names, values = [str(name) for name in embeddings], list(embeddings.values())
     elif isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
@@ -201,62 +302,54 @@ def _stack(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
         raise ShapeError(f"a mixture is of a mapping or a sequence of (B, D) rows, got {type(embeddings).__name__}")
     if not values:
         raise ShapeError("a mixture needs at least one tensor of rows")
-    tensors = [as_dense(z, repr(name), "(B, D)") for name, z in zip(names, values, strict=True)]
-    count = max((len(z) for z in tensors if z.ndim == 2), default=0)
-    for name, z in zip(names, tensors, strict=True):
-        if z.ndim != 2 or z.shape[1] != tensors[0].shape[1] or len(z) not in (1, count):
-            raise ShapeError(
-                f"{name!r} has shape {tuple(z.shape)}, {names[0]!r} {tuple(tensors[0].shape)}; expected (B, D) for all"
-            )
-        if z.is_complex() or z.dtype == torch.bool:
-            raise ShapeError(f"{name!r} has dtype {z.dtype}; expected real numbers")
-    wide = torch.float64 if any(z.dtype == torch.float64 for z in tensors) else torch.float32
-    if unknown := set(present or {}) - set(names):
-        raise ConfigError(f"`present` names {sorted(unknown)[0]!r}, which is not mixed; mixed are {', '.join(names)}")
-    rows, masks = [], []
-    for name, z in zip(names, tensors, strict=True):
-        mask_B = torch.ones(count, dtype=torch.bool, device=z.device)
-        if present and name in present:
-            mask_B = as_dense(present[name], f"present[{name!r}]", "(B,) bool").to(z.device)
-            if mask_B.dtype != torch.bool or mask_B.shape != (count,):
-                raise ShapeError(
-                    f"present[{name!r}] is {tuple(mask_B.shape)} of {mask_B.dtype}; expected ({count},) bool"
-                )
-        z_BD = z.to(wide).expand(count, -1)
-        z_BD = torch.where(mask_B[:, None], z_BD, 0.0)
-        bad = first_bad_row(z_BD, mask_B & (~torch.isfinite(z_BD).all(1) | ~z_BD.any(1)))
-        if bad is not None:
-            raise NonFiniteError(
-                f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only rows with a direction can be mixed"
-            )
-        length_B1 = _length(z_BD)
-        rows.append(z_BD / torch.where(length_B1 > 0, length_B1, 1.0))
-        masks.append(mask_B)
-    return names, torch.stack(rows), torch.stack(masks)
+    return names, values
+
+
+def _presence(present: Any, names: Sequence[str], embeddings: Any, count: int) -> Tensor:
+    """(K, B) of masks by name, or in order where the rows are in order."""
+    if present is not None and not isinstance(present, Mapping):
+        in_order = isinstance(present, Sequence) and not isinstance(embeddings, Mapping)
+        if not in_order or len(present) != len(names):
+            kind = "sequence" if isinstance(embeddings, Sequence) else "mapping"
+            raise ShapeError(f"`present` is a {kind} of {len(names)} masks of shape ({count},), as the rows are")
+        present = dict(zip(names, present, strict=True))
+    masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in (present or {}).items()}
+    if unknown := set(masks) - set(names):
+        raise ConfigError(f"`present` names {min(unknown)!r}, which is not mixed; mixed are {', '.join(names)}")
+    return torch.stack([masks[name].cpu() if name in masks else torch.ones(count).bool() for name in names])
 
 
 def _weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
+    """(K,) of at least 0, the largest 1."""
     if weights is None:
-        return torch.ones(len(names)).to(z_KBD)
+        return z_KBD.new_ones(len(names))
     if isinstance(weights, Mapping):
         if set(weights) != set(names):
             raise ConfigError(
                 f"weights are of {', '.join(map(str, weights))}; expected one for each of {', '.join(names)}"
             )
         weights = [weights[name] for name in names]
-    weights_K = _finite(weights, len(names)).to(z_KBD)
+    weights_K = _finite(weights, len(names))
     if bool((weights_K < 0).any()) or not bool((weights_K > 0).any()):
         raise ConfigError(
             f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; see `combine` for others"
         )
-    return weights_K
+    # In float64: what is out of the range of float32 is still a ratio.
+    return (weights_K / weights_K.max()).to(z_KBD)
+
+
+def _shares(weights_K: Tensor) -> Tensor:
+    """Weights whose sizes sum to 1."""
+    weights_K = weights_K / weights_K.abs().max()
+    return weights_K / weights_K.abs().sum()
 
 
 def _finite(values: Any, count: int | None) -> Tensor:
     # Python's numbers through numpy: torch would round them to float32.
     values = values if isinstance(values, Tensor) else np.asarray(values)
-    numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers").double()
-    if numbers.ndim != 1 or (count is not None and len(numbers) != count) or not bool(torch.isfinite(numbers).all()):
-        expected = "finite numbers" if count is None else f"{count} finite numbers"
+    numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers")
+    wrong = numbers.is_complex() or numbers.dtype == torch.bool or not bool(torch.isfinite(numbers).all())
+    if wrong or (count is not None and numbers.shape != (count,)):
+        expected = "t to be finite numbers" if count is None else f"weights to be {count} finite numbers"
         raise ConfigError(f"expected {expected}, got {numbers.tolist()}")
-    return numbers
+    return numbers.double()

@@ -22,11 +22,18 @@ def shipped_decoders() -> tuple[str, ...]:
     return tuple(sorted(path.parent.parent.name for path in _SHIPPED.glob("*/decoder/config.json")))
 
 
-def load_decoder(source: str | os.PathLike[str], *, revision: str | None = None) -> Decoder:
+def load_decoder(
+    source: str | os.PathLike[str], *, revision: str | None = None, prior: str | os.PathLike[str] | None = None
+) -> Decoder:
     """A decoder by the name of a shipped data set (`emoji`), from a folder, or from the Hugging Face Hub.
 
     A folder with a `model_index.json` is a diffusers pipeline (Stable unCLIP or Kandinsky 2.2); any other is one that
     `train_decoder` made.
+
+    Args:
+        source: name, folder or `owner/name`.
+        revision: branch, tag or commit on the Hub.
+        prior: the prior of a Kandinsky 2.2 decoder, whose image tower it needs; see `Kandinsky22.from_pretrained`.
 
     Raises:
         CheckpointError: nothing there, or a damaged, deprecated or unsuitable model.
@@ -38,7 +45,7 @@ def load_decoder(source: str | os.PathLike[str], *, revision: str | None = None)
     if not folder.exists() and is_hub_id(source):
         folder = fetch(source, revision, [INDEX])
     if (folder / INDEX).exists():
-        return load_pipeline_decoder(source, revision=revision)
+        return load_pipeline_decoder(source, revision=revision, prior=prior)
     return FlowDecoder.from_pretrained(source, revision=revision)
 
 

@@ -28,7 +28,7 @@ from unialign.generation._pictures import grid, read_thumbnails, write_png
 from unialign.train._batches import derived_seed
 from unialign.train._checkpoint import Snapshot, save_checkpoint
 from unialign.train._interrupt import StopRequest
-from unialign.train._log import RunLog
+from unialign.train._log import RunLog, read_log
 from unialign.train._progress import Progress, ProgressMode, check_progress
 from unialign.train._run_folder import Resume, RunFolder, check_resume
 
@@ -112,6 +112,8 @@ def train_decoder(
             place = {} if store.path is None else {"path": str(store.path)}
             folder.prepare({"decoder": config.to_dict(), "data": source | place})
         log = RunLog(None if folder is None or finished else folder.log, keep_steps=run.done, log_to=("jsonl",))
+        if folder is not None and finished:
+            log.records = read_log(folder.log)
         try:
             if run.done == 0:
                 log.write("start", 0, facts)

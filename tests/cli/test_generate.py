@@ -1,0 +1,184 @@
+"""`unialign generate` and `unialign decoder`: pictures from the shipped weights, a decoder of one's own, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from unialign.cli.main import main
+from unialign.data import EmbeddingStore, load
+from unialign.generation import FlowDecoder
+from unialign.space import Space
+
+
+def made(out: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return results
+
+
+def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["generate", "--item", "hedgehog", "--from", "drawing,speech", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "hedgehog" in said
+    assert "nearest training picture" in said
+    results = made(out)
+    assert results["schema"] == 1
+    assert results["data"]["name"] == "emoji"
+    (picture,) = results["pictures"]
+    assert picture["split"] == "test"
+    assert picture["parts"] == ["drawing of hedgehog", "speech of hedgehog"]
+    assert len(picture["files"]) == 4
+    image = pytest.importorskip("PIL.Image")
+    for name in [*picture["files"], "sheet.png"]:
+        with image.open(out / name) as file:
+            assert file.mode == "RGB"
+            assert min(file.size) >= 128
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png") == 4
+    assert "the true picture of hedgehog" in page
+    # Nothing is fetched from anywhere.
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_same_call_makes_the_same_pictures_and_config_repeats_it(tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["generate", "--item", "ship", "--from", "text", "--seed", "3", "--out", str(first)]) == 0
+    assert main(["generate", "--config", str(first / "config.yaml"), "--out", str(again)]) == 0
+    for name in made(first)["pictures"][0]["files"]:
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+    settings = yaml.safe_load((first / "config.yaml").read_text())["generation"]
+    assert settings["fingerprint"] == load("emoji").fingerprint
+    # Another call replaces the pictures, and leaves none of the old behind.
+    assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(first)]) == 0
+    assert len(list((first / "pictures").iterdir())) == 1
+
+
+def test_items_together_and_in_a_strip(tmp_path: Path) -> None:
+    items = ["--item", "ship", "--item", "tiger", "--from", "text", "--samples", "1"]
+    assert main(["generate", *items, "--together", "--weights", "1", "3", "--out", str(tmp_path / "one")]) == 0
+    (picture,) = made(tmp_path / "one")["pictures"]
+    assert picture["name"] == "ship + tiger"
+    assert main(["generate", *items, "--strip", "5", "--out", str(tmp_path / "strip")]) == 0
+    assert len(made(tmp_path / "strip")["pictures"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "ask for something"),
+        (["--item", "hedgehogg"], "did you mean 'hedgehog'"),
+        (["--item", "hedgehog", "--from", "smell"], "the space has no 'smell'"),
+        (["--item", "hedgehog", "--strip", "1"], "--strip must be at least 2"),
+        (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
+        (["--item", "hedgehog", "--steps", "0"], "steps"),
+        (["--item", "hedgehog", "--space", "nowhere"], "not a folder with a saved space"),
+        (["--item", "hedgehog", "--decoder", "nowhere"], "not a folder with a saved decoder"),
+        (["--item", "1", "--data", "digits"], "no space comes with the package for 'digits', only for emoji"),
+    ],
+)
+def test_refusals_are_one_paragraph_and_write_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["generate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_space_without_a_frozen_anchor_or_of_other_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Space({"image": 256, "text": 256}, dim=128).save_pretrained(tmp_path / "trained")
+    call = ["generate", "--item", "hedgehog", "--from", "text", "--out", str(tmp_path / "out")]
+    assert main([*call, "--space", str(tmp_path / "trained")]) == 2
+    assert "no decoder for this space" in capsys.readouterr().err
+    foreign = Space({"text": 256}, dim=128, metadata={"data": {"name": "mine", "fingerprint": "0" * 64}})
+    foreign.save_pretrained(tmp_path / "foreign")
+    assert main([*call, "--space", str(tmp_path / "foreign")]) == 2
+    assert "the space was trained on 'mine'" in capsys.readouterr().err
+
+
+def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("entries: {}\n")
+    assert main(["generate", "--item", "hedgehog", "--out", str(tmp_path)]) == 2
+    assert "holds another kind of result (comparison, not generation)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Forty emoji in a store of their own, with the pictures."""
+    pytest.importorskip("PIL")
+    emoji = load("emoji")
+    rows = np.arange(len(emoji.item_names))
+    split = np.where(rows % 40 == 0, np.where(rows % 80 == 0, "train", "test"), "val")
+    EmbeddingStore.write(
+        tmp_path / "store",
+        {"image": emoji.array("image"), "text": emoji.array("text")},
+        split=split,
+        names=emoji.item_names,
+        provenance=emoji.provenance | {"columns": {"image": emoji.provenance["columns"]["image"]}},
+        assets={"thumbnails.zip": emoji.asset("thumbnails.zip")},
+    )
+    return tmp_path / "store"
+
+
+SETTINGS = ["--steps", "6", "--set", "directions=8", "latents=8", "width=16", "depth=1", "batch_size=4", "size=8"]
+
+
+def test_a_decoder_of_ones_own(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "decoder"
+    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "decoder of 8 x 8 pixels" in said
+    assert "samples-00000006.png" in said
+    before = (out / "decoder" / "model.safetensors").read_bytes()
+    # The same command finds it finished; its own configuration repeats it.
+    assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
+    assert main(["decoder", "train", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "decoder" / "model.safetensors").read_bytes() == before
+    assert main(["decoder", "train", str(small), *SETTINGS, "--seed", "5", "--out", str(out)]) == 2
+    assert "made with seed=0, this run has seed=5" in capsys.readouterr().err
+
+    picture = tmp_path / "look.png"
+    assert main(["decoder", "sample", str(out / "decoder"), str(small), "--count", "5", "--out", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    training = ["--objective", "unialign", "--anchor", "image", "--epochs", "1", "--dim", "8", "--batch-size", "8"]
+    space = ["train", str(small), *training, "--set", "frozen.image=whiten", "--out", str(tmp_path / "space")]
+    assert main(space) == 0
+    made_by = ["--space", str(tmp_path / "space" / "space"), "--decoder", str(out / "decoder")]
+    call = ["generate", "--data", str(small), *made_by, "--item", "#40", "--from", "text", "--samples", "1"]
+    assert main([*call, "--out", str(tmp_path / "pictures")]) == 0
+    assert made(tmp_path / "pictures")["protocol"]["size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "name the data"),
+        (["train", "emoji", "--set", "colour=3"], "unknown decoder setting colour"),
+        (["train", "emoji", "--size", "3"], "size"),
+        (["train", "emoji", "--image", "picture"], "'picture'"),
+        (["train", "digits", "--image", "pix"], "has no asset thumbnails.zip"),
+        (["sample", "emoji"], "name the data"),
+        (["sample", "nowhere", "emoji"], "not a folder with a saved decoder"),
+        (["sample", "emoji", "emoji", "--image", "text", "--count", "0"], "count"),
+    ],
+)
+def test_refusals_of_decoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["decoder", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_decoder_fits_and_is_small() -> None:
+    folder = Path(FlowDecoder.__module__.replace(".", "/")).parent
+    shipped = Path(__file__).parents[2] / "src" / folder / "shipped"
+    assert sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file()) < 15_000_000

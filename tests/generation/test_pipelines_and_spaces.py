@@ -1,0 +1,106 @@
+"""The whole path around a pipeline of diffusers: its own image tower fills a store, a space is trained around that
+frozen column, and every modality of the space makes pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unialign.data import EmbeddingStore, column_identity
+from unialign.errors import ConfigError, ShapeError
+from unialign.generation import decode, embed_items, find_anchor, load_decoder, mean
+from unialign.space import Space
+from unialign.train import TrainConfig, fit
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from tiny_pipelines import WIDTH, save_kandinsky, save_kandinsky_prior, save_stable_unclip
+
+ITEMS = 40
+
+
+@pytest.fixture(scope="module", params=["stable_unclip", "kandinsky"])
+def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    if request.param == "stable_unclip":
+        return load_decoder(save_stable_unclip(folder / "pipeline"))
+    prior = save_kandinsky_prior(folder / "prior")
+    return load_decoder(save_kandinsky(folder / "pipeline"), prior=prior)
+
+
+@pytest.fixture(scope="module")
+def store(decoder: Any) -> EmbeddingStore:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(ITEMS, 3, 4, 4, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    image = decoder.embed(pictures)
+    rng = np.random.default_rng(0)
+    text = image.numpy() @ rng.normal(size=(WIDTH, 12)) + 0.01 * rng.normal(size=(ITEMS, 12))
+    return EmbeddingStore.from_arrays(
+        {"image": image, "text": text, "audio": text @ rng.normal(size=(12, 9))},
+        split=["train"] * 30 + ["test"] * 10,
+        provenance={"columns": {"image": decoder.reads.provenance()}},
+    )
+
+
+def trained(store: EmbeddingStore, **changes: Any) -> Space:
+    settings: dict[str, Any] = {
+        "objective_options": {"anchor": "image", "preset": "frozen_anchor"},
+        "frozen": {"image": "whiten"},
+        "dim": 8,
+        "epochs": 5,
+    }
+    return fit(store, TrainConfig(**settings | changes), progress="none").space
+
+
+@pytest.fixture(scope="module")
+def space(store: EmbeddingStore) -> Space:
+    return trained(store)
+
+
+def test_the_column_has_the_identity_of_the_tower(store: EmbeddingStore, decoder: Any) -> None:
+    assert column_identity(store, "image") == decoder.reads.identity
+
+
+def test_every_modality_makes_pictures(space: Space, store: EmbeddingStore, decoder: Any) -> None:
+    z, present = embed_items(space, store, store.rows("test")[:2], space.modalities)
+    made = {name: decode(space, decoder, z[name], steps=2, guidance=1.0) for name in space.modalities}
+    made["all"] = decode(space, decoder, mean(z, present=present), steps=2, guidance=1.0)
+    for name, pictures in made.items():
+        assert pictures.shape == (2, 3, decoder.size, decoder.size), name
+        assert bool(torch.isfinite(pictures).all())
+    assert not torch.equal(made["text"], made["audio"])
+
+
+def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
+    """What the decoder gets from text lies where image embeddings lie: around their mean, as far away as they are."""
+    rows = store.rows("train")
+    image = torch.tensor(store.array("image")[rows]).float()
+    z, _ = embed_items(space, store, rows, ["text"])
+    like = space.features_like("image", z["text"])
+    centre = image.mean(0)
+    typical = (image - centre).norm(dim=1).mean()
+    assert 0.4 * typical < (like - centre).norm(dim=1).mean() < 1.6 * typical
+    # The paper's plain mean is shorter, and so are its features: these decoders read lengths.
+    pair = [z["text"], z["text"].roll(1, 0)]
+    lengths = [
+        (space.features_like("image", mean(pair, lengths=kind)) - space.features[0].mean).norm(dim=1)  # type: ignore[arg-type]
+        for kind in ("kept", "unit")
+    ]
+    assert bool((lengths[0] < lengths[1]).all())
+
+
+def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
+    emoji = Space.from_pretrained(Path(__file__).parents[2] / "src/unialign/generation/shipped/emoji/space")
+    with pytest.raises(ConfigError, match="no decoder for this anchor"):
+        find_anchor(emoji, decoder)
+    with pytest.raises(ConfigError, match="no decoder for this anchor"):
+        find_anchor(space, load_decoder("emoji"))
+
+
+def test_a_wrong_width_is_refused(decoder: Any) -> None:
+    silent = Space({"image": WIDTH + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
+    with pytest.raises(ShapeError, match=f"{WIDTH + 3} wide, the decoder reads {WIDTH}"):
+        find_anchor(silent, decoder)
