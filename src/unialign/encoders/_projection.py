@@ -1,0 +1,131 @@
+"""The reductions of shipped stores, for rows that are not in them: mean and axes, found by a column's provenance.
+
+A projection is two files in `shipped/`: NAME.json (sealed; what it belongs to) and NAME.safetensors, made by the builder
+of the store.
+
+Shapes: `N` rows, `E` width of the encoder, `W` width of the column.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unialign._files import digest
+from unialign._sealed import read_json, read_tensors
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+
+__all__ = ["Projection", "find_projection"]
+
+_SHIPPED = Path(__file__).parent / "shipped"
+# With these equal, a column is of the same encoder and reduction, and only its weights may be others.
+_SAME = ("encoder", "pooling", "reduction")
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Callable: (N, E) rows of an encoder -> (N, W) float32 in the coordinates of a column.
+
+    Attributes:
+        encoder: its name, for people.
+        module: what is imported for its weights; `packages` are the versions that made the column.
+        weights_file: the file of weights in the module's folder, and `weights_sha256` its checksum.
+        mean_E: float32, of the training rows.
+        axes_EW: float32, orthonormal columns.
+        witness: a text of the column, and `witness_W` its features.
+    """
+
+    encoder: str
+    module: str
+    packages: tuple[str, ...]
+    weights_file: str
+    weights_sha256: str
+    mean_E: Tensor
+    axes_EW: Tensor
+    witness: str
+    witness_W: Tensor
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.axes_EW.shape[1]
+
+    def __call__(self, raw_NE: Tensor) -> Tensor:
+        """Centred and projected in float64, as the builder of the store does."""
+        return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
+
+    def check_weights(self, folder: Path) -> None:
+        """The installed weights are those that made the column; DataError with both checksums if not."""
+        path = folder / self.weights_file
+        try:
+            found = digest(path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                f"the weights {path} cannot be read: {error.strerror or error}; reinstall {self.packages[0]}"
+            ) from None
+        if found != self.weights_sha256:
+            raise DataError(
+                f"the installed weights of {self.encoder} have sha256 {found}, those that made the column have "
+                f"{self.weights_sha256}; install {self.packages[0]}"
+            )
+
+
+def find_projection(store: EmbeddingStore, column: str, identity: str) -> Projection:
+    """The shipped projection of a column.
+
+    Args:
+        identity: `column_identity` of the column.
+
+    Raises:
+        ConfigError: none belongs to it.
+        DataError: one does, but for the weights that made the column.
+    """
+    made: Any = store.provenance.get("columns", {}).get(column)
+    entry: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
+    known = []
+    for path in sorted(_SHIPPED.glob("*.json")):
+        facts = read_json(path)
+        if facts["identity"] == identity:
+            return _read(path, facts)
+        if all(entry.get(key) == facts["made"][key] for key in _SAME):
+            ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)
+            if theirs != ours:
+                raise DataError(
+                    f"the column {column!r} of {store.name!r} was made by {entry['encoder']!r} with weights of sha256 "
+                    f"{theirs}, the encoder known here has {ours}: they are other coordinates"
+                )
+        known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
+    raise ConfigError(
+        f"no text encoder is known for the column {column!r} of {store.name!r}; its provenance says "
+        f"{_said(entry)}. Known are the encoder and reduction of {', '.join(known)}"
+    )
+
+
+def _read(path: Path, facts: Mapping[str, Any]) -> Projection:
+    tensors = read_tensors(path.with_suffix(".safetensors"), sha256=facts["projection"])
+    return Projection(
+        encoder=facts["made"]["encoder"],
+        module=facts["module"],
+        packages=tuple(facts["packages"]),
+        weights_file=facts["made"]["weights"]["file"],
+        weights_sha256=facts["made"]["weights"]["sha256"],
+        mean_E=tensors["mean"],
+        axes_EW=tensors["axes"],
+        witness=facts["witness"],
+        witness_W=tensors["witness"],
+    )
+
+
+def _weights_of(entry: Mapping[str, Any]) -> object:
+    weights = entry.get("weights")
+    return weights.get("sha256") if isinstance(weights, Mapping) else weights
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    encoder = entry.get("encoder")
+    if encoder is None:
+        return "nothing of an encoder"
+    return f"encoder {encoder!r}, weights of sha256 {_weights_of(entry)}, reduction {entry.get('reduction')!r}"
