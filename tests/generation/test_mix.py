@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -92,6 +93,28 @@ def test_slerp_at_one_half_is_the_renormalised_mean() -> None:
     torch.testing.assert_close(slerp(a, b, 0.5), mean([a, b]))
 
 
+def test_the_ends_are_met_to_the_last_bit() -> None:
+    for dtype in (torch.float32, torch.float64):
+        a, b, c = (unit(B, D, seed=seed).to(dtype) for seed in range(3))
+        start, stop = slerp(a, b, 0.0), slerp(a, b, 1.0)
+        torch.testing.assert_close(start, a)
+        assert torch.equal(start, slerp(c, a, [0.5, 1.0])[1])
+        assert torch.equal(stop, slerp(b, c, 0))
+        for path in ("slerp", "linear"):
+            z = interpolate(torch.stack([a, c, b]), steps=6, path=path)  # type: ignore[arg-type]
+            assert torch.equal(z[0], start)
+            assert torch.equal(z[-1], stop)
+    assert torch.equal(slerp(torch.eye(D)[:1], torch.eye(D)[1:2], 1.0), torch.eye(D)[1:2])
+
+
+def test_times_are_any_kind_of_number() -> None:
+    a, b = unit(B, D), unit(B, D, seed=1)
+    for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
+        assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
+    assert slerp(a, b, [0.25]).shape == (1, B, D)
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # past the end the arc goes on
+
+
 def test_slerp_of_several_times() -> None:
     a, b = unit(B, D), unit(B, D, seed=1)
     path = slerp(a, b, torch.tensor([0.0, 0.3, 1.0]))
@@ -127,13 +150,26 @@ def test_opposite_rows_are_refused() -> None:
     b[2] = -a[2]
     with pytest.raises(NonFiniteError, match="row 2 of the mixture is opposite"):
         slerp(a, b, 0.5)
+    for lengths in ("unit", "kept"):
+        with pytest.raises(NonFiniteError, match="row 2 of the mixture cancels"):
+            mean([a, b], lengths=lengths)  # type: ignore[arg-type]
     with pytest.raises(NonFiniteError, match="row 2 of the mixture cancels"):
-        mean([a, b])
+        barycentre([a, b])
 
 
-@pytest.mark.parametrize("weight", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearly_opposite_rows_have_an_arc(dtype: torch.dtype) -> None:
+    b = torch.tensor([[math.cos(math.pi - 1e-3), math.sin(math.pi - 1e-3)]], dtype=torch.float64)
+    t = torch.linspace(0, 1, 7, dtype=torch.float64)
+    path = slerp(torch.tensor([[1.0, 0.0]], dtype=dtype), b.to(dtype), t)
+    angles = t * (math.pi - 1e-3)
+    exact = torch.stack([torch.cos(angles), torch.sin(angles)], 1)[:, None].to(dtype)
+    torch.testing.assert_close(path, exact, atol=2e-4 if dtype == torch.float32 else 1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 0.5, 0.8])
 def test_the_barycentre_of_two_is_slerp(weight: float) -> None:
-    a, b = unit(B, D), torch.nn.functional.normalize(unit(B, D) + 0.8 * unit(B, D, seed=1), dim=1)
+    a, b = unit(B, D), unit(B, D, seed=1)
     torch.testing.assert_close(barycentre([a, b], weights=[1 - weight, weight]), slerp(a, b, weight))
 
 
@@ -154,6 +190,97 @@ def test_the_barycentre_has_the_least_squared_angles() -> None:
         side = x - cos * best
         pull += w * torch.arccos(cos) * side / side.norm(dim=1, keepdim=True)
     torch.testing.assert_close(pull, torch.zeros_like(pull), atol=1e-9, rtol=0)
+
+
+def test_the_barycentre_on_a_circle_is_the_mean_angle() -> None:
+    angles, weights = torch.tensor([0.1, 0.4, 2.5], dtype=torch.float64), [0.5, 0.2, 0.3]
+    z = [torch.stack([angle.cos(), angle.sin()])[None] for angle in angles]
+    middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
+    best = barycentre(z, weights=weights)
+    torch.testing.assert_close(torch.atan2(best[0, 1], best[0, 0]).item(), middle)
+    # The row far from the others pulls harder here than in the mean of chords.
+    chord = mean(z, weights=weights)
+    assert float(torch.atan2(chord[0, 1], chord[0, 0])) < middle - 0.1
+
+
+def test_the_barycentre_is_the_slow_descent() -> None:
+    z, weights = rows(3), [0.2, 0.5, 0.3]
+    best = barycentre(z, weights=weights)
+    for i in range(B):
+        at = z["text"][i].clone()
+        for _ in range(400):
+            pull = torch.zeros(D, dtype=torch.float64)
+            for w, name in zip(weights, z, strict=True):
+                cos = float(at @ z[name][i])
+                side = z[name][i] - cos * at
+                if float(side.norm()) > 1e-12:
+                    pull += w * math.acos(min(cos, 1.0)) * side / side.norm()
+            at = torch.nn.functional.normalize(at + 0.2 * pull, dim=0)
+        torch.testing.assert_close(best[i], at, atol=1e-9, rtol=0)
+
+
+def test_the_barycentre_has_its_own_derivative_also_where_the_mean_is_it() -> None:
+    # By symmetry the search ends at its first step; the derivative there must not be that of the mean.
+    z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
+    torch.testing.assert_close(barycentre(z), mean(z))
+    torch.autograd.gradcheck(lambda *z: barycentre(z), z)
+    same = tuple(unit(1, D).requires_grad_() for _ in range(3))
+    torch.autograd.gradcheck(lambda *z: barycentre(z, weights=[1, 2, 3]), same)
+    weights = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda w: barycentre(rows(), weights=w), (weights,))
+
+
+def test_rows_without_a_barycentre_are_refused() -> None:
+    # Around the equator and a little above: the pole is a saddle, from where every direction is better.
+    angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
+    z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)
+    pole = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(4, -1)
+    around = [*torch.nn.functional.normalize(z, dim=1)[:, None], *pole[:, None]]
+    with pytest.raises(NonFiniteError, match="spread too far"):
+        barycentre(around)
+    with pytest.raises(NonFiniteError, match="row 0 of the mixture still moved by more than 1e-12 after 2 steps"):
+        barycentre(rows(), weights=[1, 2, 3], iterations=2)
+
+
+def test_wide_rows_settle_in_float32() -> None:
+    z = [torch.nn.functional.normalize(torch.randn(3, 512, generator=torch.Generator().manual_seed(k)), dim=1)
+         for k in range(12)]  # fmt: skip
+    best = barycentre(z, weights=range(1, 13))
+    exact = barycentre([x.double() for x in z], weights=range(1, 13))
+    assert best.dtype == torch.float32
+    torch.testing.assert_close(best.double(), exact, atol=1e-6, rtol=0)
+
+
+def test_order_does_not_matter() -> None:
+    z, weights = rows(), {"text": 1.0, "audio": 2.0, "video": 0.5}
+    turned = dict(reversed(z.items()))
+    for mixture in (mean, barycentre):
+        torch.testing.assert_close(mixture(turned, weights=weights), mixture(z, weights=weights))
+        items = mixture({name: x.flip(0) for name, x in z.items()}, weights=weights)
+        torch.testing.assert_close(items, mixture(z, weights=weights).flip(0))
+
+
+def test_extreme_scales_are_only_scales() -> None:
+    z = [x.float() for x in rows().values()]
+    weights, exact = [1.0, 2.0, 4.0], mean(z, weights=[1, 2, 4])
+    for scale in (1e-300, 1e-30, 1e300):
+        torch.testing.assert_close(mean(z, weights=[scale * w for w in weights]), exact)
+        torch.testing.assert_close(combine([(scale * w, x) for w, x in zip(weights, z, strict=True)]), exact)
+    for scale in (1e-25, 1e30):
+        torch.testing.assert_close(mean([scale * x for x in z], weights=weights), exact)
+    with pytest.raises(NonFiniteError, match="row 0 of the mixture cancels"):
+        combine([(1e4, z[0]), (-1e4, 3 * z[0])])
+    with pytest.raises(NonFiniteError, match="too short to have a direction"):
+        mean([1e-40 * x for x in z])
+
+
+def test_no_rows_and_one() -> None:
+    none = torch.empty(0, D)
+    for mixed in (mean([none, none]), barycentre([none, none]), slerp(none, none, 0.5), combine([(1, none)])):
+        assert mixed.shape == (0, D)
+    a = unit(1, D)
+    for mixed in (mean([a]), barycentre([a]), combine([(2, a)])):
+        torch.testing.assert_close(mixed, a)
 
 
 def test_arithmetic() -> None:
@@ -194,8 +321,15 @@ def test_gradients_and_rotations(mixture: str) -> None:
     a, b = unit(2, D), torch.nn.functional.normalize(unit(2, D) + unit(2, D, seed=1), dim=1)
     turn = rotation()
     torch.testing.assert_close(mixed(a @ turn, b @ turn), mixed(a, b) @ turn)
-    if mixture != "barycentre":  # its number of steps may change with the input
-        torch.autograd.gradcheck(mixed, (a.requires_grad_(), b.requires_grad_()))
+    torch.autograd.gradcheck(mixed, (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_gradients_by_times_and_with_absent_rows() -> None:
+    a, b = unit(2, D).requires_grad_(), unit(2, D, seed=1).requires_grad_()
+    times = torch.tensor([0.0, 0.3, 1.0, 1.2], dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(slerp, (a, b, times))
+    present = {"rows 1": torch.tensor([True, False])}
+    torch.autograd.gradcheck(lambda a, b: mean([a, b], weights=[1, 3], present=present), (a, b))
 
 
 def test_dtypes() -> None:
@@ -214,13 +348,37 @@ def test_dtypes() -> None:
         (lambda a: mean([a, a[:2]]), ShapeError, "expected \\(B, D\\) for all"),
         (lambda a: mean([a, torch.full_like(a, torch.nan)]), NonFiniteError, "'rows 1', row 0, holds nan"),
         (lambda a: mean([a, torch.zeros_like(a)]), NonFiniteError, "'rows 1', row 0, has norm zero"),
-        (lambda a: mean([a, a], weights=[1]), ConfigError, "expected 2 finite numbers"),
+        (lambda a: mean([a, a], weights=[1]), ConfigError, "must be 2 finite numbers"),
         (lambda a: mean([a, a], weights=[1, -1]), ConfigError, "at least 0"),
         (lambda a: mean([a, a], weights=[0, 0]), ConfigError, "at least 0"),
         (lambda a: mean({"x": a}, weights={"y": 1}), ConfigError, "expected one for each of x"),
         (lambda a: mean([a], lengths="short"), ConfigError, "lengths"),
         (lambda a: mean({"x": a}, present={"y": torch.ones(B).bool()}), ConfigError, "names 'y'"),
-        (lambda a: mean({"x": a}, present={"x": torch.ones(2).bool()}), ShapeError, "expected \\(5,\\) bool"),
+        (
+            lambda a: mean({"x": a}, present={"x": torch.ones(2).bool()}),
+            ShapeError,
+            "expected torch.bool of shape \\(5,\\)",
+        ),
+        (lambda a: mean({"x": a}, present=torch.ones(B).bool()), ShapeError, "must be a mapping"),
+        (lambda a: mean([a[0]]), ShapeError, "'rows 0' is torch.float64 of shape \\(4,\\)"),
+        (lambda a: mean([a[:, :0]]), ShapeError, "expected real numbers"),
+        (lambda a: mean([a + 0j]), ShapeError, "expected real numbers"),
+        (lambda a: mean([a > 0]), ShapeError, "expected real numbers"),
+        (lambda a: mean([a], weights=[math.inf]), ConfigError, "finite numbers"),
+        (lambda a: mean([a], weights=[1j]), ConfigError, "finite numbers"),
+        (lambda a: mean([a], weights=["one"]), ShapeError, "cannot become a tensor"),
+        (lambda a: slerp(a, -a * torch.tensor([[1.0]]), 0.5), NonFiniteError, "4 more such rows"),
+        (lambda a: slerp(a, torch.full_like(a, torch.inf), 0.5), NonFiniteError, "'b', row 0, holds inf"),
+        (lambda a: slerp(a, a, [[0.5]]), ConfigError, "expected a number or \\(T,\\)"),
+        (lambda a: interpolate(a[0], steps=3), ShapeError, "expected \\(K, D\\)"),
+        (lambda a: interpolate(torch.stack([a, -a]), steps=3), NonFiniteError, "row 0 of the mixture is opposite"),
+        (lambda a: interpolate(torch.stack([a, 0 * a]), steps=3), NonFiniteError, "'waypoint 1', row 0, has norm zero"),
+        (lambda a: interpolate(a, steps=3, path="arc"), ConfigError, "path"),
+        (lambda a: combine([a]), ConfigError, "pair"),
+        (lambda a: combine([(0, a), (0, a)]), ConfigError, "all 0"),
+        (lambda a: combine([(math.nan, a)]), ConfigError, "finite numbers"),
+        (lambda a: combine([(1, a), (1, a.fill_(math.nan))]), NonFiniteError, "'term 0', row 0, holds nan"),
+        (lambda a: barycentre([a], tolerance=-1), ConfigError, "tolerance"),
         (lambda a: slerp(a, a, float("nan")), ConfigError, "finite numbers"),
         (lambda a: interpolate(a[:1], steps=3), ShapeError, "at least 2 waypoints"),
         (lambda a: interpolate(a, steps=1), ConfigError, "steps"),

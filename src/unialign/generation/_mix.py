@@ -29,7 +29,9 @@ _ROUNDINGS = 1000
 _NEAR = 1e-4
 
 
-def mean(embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", present: Rows | None = None) -> Tensor:
+def mean(
+    embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", present: Mapping[str, Any] | None = None
+) -> Tensor:
     """Weighted mean of K rows, (B, D).
 
     Args:
@@ -37,7 +39,8 @@ def mean(embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", pr
         weights: K numbers of at least 0, by name or in order; only their ratios count. None: equal ones.
         lengths: `unit` renormalises. `kept` leaves the mean inside the sphere, as the paper's (z_t + z_a) / 2
             (arXiv 2602.09507): of length sqrt((1 + cos) / 2) for two rows, the shorter the more they disagree.
-        present: (B,) bool, by name or in order; absent rows leave the mean of their item, and may hold anything.
+        present: modality -> (B,) bool; absent rows leave the mean of their item, and may hold anything. In a
+            sequence the modalities are `rows 0`, `rows 1` and so on.
 
     Raises:
         ShapeError: not (B, D), or of different sizes.
@@ -50,7 +53,7 @@ def mean(embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", pr
     total_B = weights_KB.sum(0)
     _refuse(total_B <= 0, z_KBD[0], "has no weight: none of its modalities is present with a weight above 0")
     mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
-    unit_BD = _unit(mixed_BD)
+    unit_BD = _unit(mixed_BD)  # also refuses what cancels
     return unit_BD if lengths == "unit" else mixed_BD
 
 
@@ -61,15 +64,12 @@ def combine(terms: Sequence[tuple[float, Any]]) -> Tensor:
         terms: (weight, (B, D) rows) pairs; weights are any finite numbers, of which only the ratios count.
 
     Raises:
-        ShapeError: not (B, D), or of different sizes.
+        ShapeError, NonFiniteError: as in `mean`.
         ConfigError: not pairs, or weights that are not finite or all 0.
-        NonFiniteError: a row is not finite or has no direction; the terms cancel.
     """
     pairs = list(terms) if isinstance(terms, Sequence) else []
     if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
-        raise ConfigError(
-            f"combine needs at least one (weight, rows) pair, such as [(1, king), (-1, man)], got {terms!r}"
-        )
+        raise ConfigError("combine needs at least one (weight, rows) pair, such as [(1, king), (-1, man), (1, woman)]")
     names, z_KBD, _ = _stack({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}, None)
     weights_K = _finite([weight for weight, _ in pairs], len(names))
     if not bool(weights_K.any()):
@@ -89,10 +89,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
         (B, D), or (T, B, D) for several t. At 0 and 1 a and b exactly, at 1/2 the renormalised mean.
 
     Raises:
-        ShapeError: not (B, D), or of different sizes.
-        ConfigError: t is not finite.
-        NonFiniteError: a row is not finite or has no direction; rows are opposite, between which every arc is as short
-            as any other.
+        ShapeError, ConfigError: as in `mean`; t is not finite.
+        NonFiniteError: as in `mean`, or rows are opposite, between which every arc is as short as any other.
     """
     _, z_2BD, _ = _stack({"a": a, "b": b}, None)
     numbers = _finite(t, None)
@@ -127,13 +125,13 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     out = []
     for step in range(steps):
         leg, rest = divmod(step * legs, steps - 1)
+        t = rest / (steps - 1)
         if rest == 0:
             out.append(z_KBD[leg])
         elif path == "linear":
-            out.append(torch.lerp(z_KBD[leg], z_KBD[leg + 1], rest / (steps - 1)))
+            out.append(torch.lerp(z_KBD[leg], z_KBD[leg + 1], t))
         else:
-            t_1 = z_KBD.new_tensor([rest / (steps - 1)])
-            out.append(_arc(z_KBD[leg], z_KBD[leg + 1], t_1)[0])
+            out.append(_arc(z_KBD[leg], z_KBD[leg + 1], z_KBD.new_tensor([t]))[0])
     z_TBD = torch.stack(out)
     return z_TBD if ends.ndim == 3 else z_TBD[:, 0]
 
@@ -163,7 +161,7 @@ def barycentre(
     if tolerance is not None:
         check_nonnegative("tolerance", tolerance)
     names, z_KBD, _ = _stack(embeddings, None)
-    weights_K1 = _shares(_weights(weights, names, z_KBD))[:, None]
+    weights_K1 = _weights(weights, names, z_KBD)[:, None]
     least = (1e-12 if z_KBD.dtype == torch.float64 else 2e-6) if tolerance is None else tolerance
     at_BD = _unit((weights_K1[..., None] * z_KBD).sum(0)).detach()
     still_B = at_BD.new_zeros(len(at_BD), dtype=torch.bool)
@@ -178,7 +176,7 @@ def barycentre(
     move_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _refuse(~narrow_B, at_BD, "has rows spread too far around the sphere to have one barycentre; use `mean`")
     _refuse(
-        ~still_B, at_BD, f"has not settled in {iterations} steps to {least:g} radians; raise iterations, or tolerance"
+        ~still_B, at_BD, f"still moved by more than {least:g} after {iterations} steps; raise iterations, or tolerance"
     )
     return _moved(at_BD, move_BD)
 
@@ -193,7 +191,7 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
     """H^-1 of the pull, with H held fixed, and whether H is positive.
 
     H = c + sum_k w_k (1 - r_k) u_k u_k^T on the tangent space, with r = angle / tan(angle), c = sum_k w_k r_k and u the
-    unit directions (Buss & Fillmore 2001, section 3). It is inverted through its K columns (Woodbury), not as D x D.
+    unit directions (Buss & Fillmore 2001). It is inverted through its K columns (Woodbury), not as D x D.
     """
     with torch.no_grad():
         side_KBD, ratio_KB, cos_KB = _seen_from(at_BD, z_KBD)
@@ -240,7 +238,9 @@ def _arc(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     t_T1 = t_T[:, None]
     first_TB = torch.where(near_B, 1 - t_T1, torch.sin((1 - t_T1) * safe_B) / torch.sin(safe_B))
     second_TB = torch.where(near_B, t_T1, torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
-    return _unit(first_TB[..., None] * a_BD + second_TB[..., None] * b_BD)
+    z_TBD = first_TB[..., None] * a_BD + second_TB[..., None] * b_BD
+    # The ends as they are, to the last bit.
+    return torch.where(((t_T == 0) | (t_T == 1))[:, None, None], z_TBD, _unit(z_TBD))
 
 
 def _length(x: Tensor) -> Tensor:
@@ -265,81 +265,60 @@ def _refuse(bad: Tensor, x: Tensor, what: str) -> None:
 
 def _stack(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
     """Names, (K, B, D) unit rows in float32 or better, and (K, B) presence; absent rows are 0."""
-    names, values = _named(embeddings)
-    tensors = [as_dense(z, repr(name), "(B, D)") for name, z in zip(names, values, strict=True)]
-    for name, z in zip(names, tensors, strict=True):
-        if z.ndim != 2 or z.shape[1] == 0:
-            raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D), one row for each item")
-        if z.is_complex() or z.dtype == torch.bool:
-            raise ShapeError(f"{name!r} has dtype {z.dtype}; expected real numbers")
-    count = next((len(z) for z in tensors if len(z) != 1), 1)
-    for name, z in zip(names, tensors, strict=True):
-        if z.shape[1] != tensors[0].shape[1] or len(z) not in (1, count):
-            shapes = ", ".join(f"{other!r} {tuple(x.shape)}" for other, x in zip(names, tensors, strict=True))
-            raise ShapeError(f"{name!r} does not fit the others; expected (B, D), or (1, D), for all, got {shapes}")
-    wide = torch.float64 if any(z.dtype == torch.float64 for z in tensors) else torch.float32
-    raw = tuple(z.to(wide).expand(count, -1) for z in tensors)
-    present_KB = _presence(present, names, embeddings, count).to(raw[0].device)
-    largest = []
-    for name, z_BD, present_B in zip(names, raw, present_KB, strict=True):
-        largest_B, usable_B = usable_rows(z_BD)
-        bad = first_bad_row(z_BD, present_B & ~usable_B)
-        if bad is not None:
-            raise NonFiniteError(
-                f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only rows with a direction can be mixed"
-            )
-        largest.append(largest_B)
-    z_KBD = unit_rows(raw, torch.stack(largest), None if present is None else present_KB)
-    return names, z_KBD, present_KB
-
-
-def _named(embeddings: Any) -> tuple[list[str], list[Any]]:
     if isinstance(embeddings, Mapping):
-        names, values = [str(name) for name in embeddings], list(embeddings.values())
+        named = {str(name): z for name, z in embeddings.items()}
     elif isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
-        names, values = [f"rows {k}" for k in range(len(embeddings))], list(embeddings)
+        named = {f"rows {k}": z for k, z in enumerate(embeddings)}
     else:
         raise ShapeError(f"a mixture is of a mapping or a sequence of (B, D) rows, got {type(embeddings).__name__}")
-    if not values:
+    if not named:
         raise ShapeError("a mixture needs at least one tensor of rows")
-    return names, values
-
-
-def _presence(present: Any, names: Sequence[str], embeddings: Any, count: int) -> Tensor:
-    """(K, B) of masks by name, or in order where the rows are in order."""
-    if present is not None and not isinstance(present, Mapping):
-        in_order = isinstance(present, Sequence) and not isinstance(embeddings, Mapping)
-        if not in_order or len(present) != len(names):
-            kind = "sequence" if isinstance(embeddings, Sequence) else "mapping"
-            raise ShapeError(f"`present` is a {kind} of {len(names)} masks of shape ({count},), as the rows are")
-        present = dict(zip(names, present, strict=True))
-    masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in (present or {}).items()}
-    if unknown := set(masks) - set(names):
-        raise ConfigError(f"`present` names {min(unknown)!r}, which is not mixed; mixed are {', '.join(names)}")
-    return torch.stack([masks[name].cpu() if name in masks else torch.ones(count).bool() for name in names])
+    named = {name: as_dense(z, repr(name), "(B, D)") for name, z in named.items()}
+    for name, z in named.items():
+        if z.ndim != 2 or z.shape[1] == 0 or z.is_complex() or z.dtype == torch.bool:
+            raise ShapeError(f"{name!r} is {z.dtype} of shape {tuple(z.shape)}; expected real numbers (B, D)")
+    count = next((len(z) for z in named.values() if len(z) != 1), 1)
+    first = next(iter(named.values()))
+    if any(z.shape[1] != first.shape[1] or len(z) not in (1, count) for z in named.values()):
+        shapes = ", ".join(f"{name!r} {tuple(z.shape)}" for name, z in named.items())
+        raise ShapeError(f"rows that are mixed have shapes {shapes}; expected (B, D) for all, or (1, D)")
+    present = {} if present is None else present
+    if not isinstance(present, Mapping):
+        raise ShapeError(f"`present` must be a mapping of modality to ({count},) bool, got {type(present).__name__}")
+    if unknown := [name for name in present if name not in named]:
+        raise ConfigError(f"`present` names {unknown[0]!r}, which is not mixed; mixed are {', '.join(named)}")
+    masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in present.items()}
+    everywhere_B = torch.ones(count, dtype=torch.bool)
+    present_KB = torch.stack([masks.get(name, everywhere_B).cpu() for name in named]).to(first.device)
+    wide = torch.float64 if any(z.dtype == torch.float64 for z in named.values()) else torch.float32
+    rows = [z.to(wide).expand(count, -1) for z in named.values()]
+    largest = []
+    for name, z_BD, present_B in zip(named, rows, present_KB, strict=True):
+        largest_B, usable_B = usable_rows(z_BD)
+        largest.append(largest_B)
+        bad = first_bad_row(z_BD, present_B & ~usable_B)
+        if bad is not None:
+            raise NonFiniteError(f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only a direction can be mixed")
+    return list(named), unit_rows(rows, torch.stack(largest), present_KB if masks else None), present_KB
 
 
 def _weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
-    """(K,) of at least 0, the largest 1."""
+    """(K,) of at least 0 that sum to 1."""
     if weights is None:
-        return z_KBD.new_ones(len(names))
+        weights = [1.0] * len(names)
     if isinstance(weights, Mapping):
         if set(weights) != set(names):
-            raise ConfigError(
-                f"weights are of {', '.join(map(str, weights))}; expected one for each of {', '.join(names)}"
-            )
+            given = ", ".join(map(str, weights))
+            raise ConfigError(f"weights are of {given}; expected one for each of {', '.join(names)}")
         weights = [weights[name] for name in names]
     weights_K = _finite(weights, len(names))
     if bool((weights_K < 0).any()) or not bool((weights_K > 0).any()):
-        raise ConfigError(
-            f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; see `combine` for others"
-        )
-    # In float64: what is out of the range of float32 is still a ratio.
-    return (weights_K / weights_K.max()).to(z_KBD)
+        raise ConfigError(f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; `combine` takes others")
+    return _shares(weights_K).to(z_KBD)
 
 
 def _shares(weights_K: Tensor) -> Tensor:
-    """Weights whose sizes sum to 1."""
+    """float64 weights whose sizes sum to 1: what is out of the range of float32 is still a ratio."""
     weights_K = weights_K / weights_K.abs().max()
     return weights_K / weights_K.abs().sum()
 
@@ -350,6 +329,6 @@ def _finite(values: Any, count: int | None) -> Tensor:
     numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers")
     wrong = numbers.is_complex() or numbers.dtype == torch.bool or not bool(torch.isfinite(numbers).all())
     if wrong or (count is not None and numbers.shape != (count,)):
-        expected = "t to be finite numbers" if count is None else f"weights to be {count} finite numbers"
-        raise ConfigError(f"expected {expected}, got {numbers.tolist()}")
+        what = "t must be finite numbers" if count is None else f"weights must be {count} finite numbers, one for each"
+        raise ConfigError(f"{what}, got {numbers.tolist()}")
     return numbers.double()
