@@ -27,6 +27,8 @@ NAMESPACES = (
     "train",
     "evaluation",
     "checkup",
+    "generation",
+    "encoders",
     "errors",
 )
 OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)

