@@ -1,5 +1,7 @@
 """A store of tiny pictures and their embeddings, and a decoder that trains on it in a second."""
 
+import io
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unialign.data import EmbeddingStore
-from unialign.generation import DecoderConfig
+from unialign.generation import DecoderConfig, png_bytes
 
 SIZE, WIDTH = 8, 10
 ITEMS = 48
@@ -35,8 +37,18 @@ def tiny_picture_store(*, name: str = "tiny") -> EmbeddingStore:
         split=split,
         name=name,
         names=[f"square {i}" for i in range(ITEMS)],
+        group=np.arange(ITEMS) // 2,
+        assets={"thumbnails.zip": _thumbnails()},
         provenance={"columns": {"image": {"encoder": "a random map", "weights": {"sha256": "0" * 64}}}},
     )
+
+
+def _thumbnails() -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for row, picture in enumerate(tiny_pictures()):
+            out.writestr(f"image/{row}.png", png_bytes(picture))
+    return archive.getvalue()
 
 
 def tiny_decoder_config(**changes: Any) -> DecoderConfig:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
 from unialign.errors import ConfigError
+from unialign.space import Framing
 
 __all__ = ["BOOKKEEPING", "DecoderConfig", "Network"]
 
@@ -27,11 +28,14 @@ class DecoderConfig:
         network: `mlp`, a residual network on principal components of the pictures, for a CPU; `unet`, a convolutional
             network on pixels from diffusers (needs `unialign[generate]`), for a GPU.
         size: pixels a side; for `unet` a multiple of 8.
-        directions: how many principal directions of the image embeddings are read, each at unit variance.
+        directions: how many principal directions of the image embeddings are read.
+        framing: `center` keeps their variances, so that noise of the condition covers the weak ones, which held-out
+            pictures do not share; `whiten` makes all of them alike.
         latents: principal components of a picture (`mlp`).
         width: of the network; channels of the first level (`unet`).
         depth: residual blocks (`mlp`), residual blocks a level (`unet`).
-        condition_noise: the most noise that a condition gets in training, in units of one direction's deviation; drawn
+        condition_noise: the most noise that a condition gets in training, in units of a direction's
+            mean deviation; drawn
             evenly from 0 to this. Without it the network learns training pictures by heart.
         condition_dropout: share of the samples that train without a condition, which guidance needs.
         flips: `none`, or `horizontal`: half of the pictures are mirrored (their embeddings are not).
@@ -52,6 +56,7 @@ class DecoderConfig:
     network: Network = "mlp"
     size: int = 32
     directions: int = 128
+    framing: Framing = "center"
     latents: int = 256
     width: int = 384
     depth: int = 4
@@ -74,6 +79,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, get_args(Network))
+        check_choice("framing", self.framing, get_args(Framing))
         check_choice("flips", self.flips, ("none", "horizontal"))
         check_integer("size", self.size, low=4, high=_MAX_SIZE)
         if self.network == "unet" and self.size % 8:

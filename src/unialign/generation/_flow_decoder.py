@@ -52,7 +52,7 @@ class FlowDecoder(nn.Module):
             )
         self.config, self._reads = config, reads
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self.frame = Frame("whiten", reads.width, config.directions)
+        self.frame = Frame(config.framing, reads.width, config.directions)
         self.basis: PictureBasis | PixelBasis
         self.network: nn.Module
         if config.network == "mlp":

@@ -1,6 +1,6 @@
 """Pictures as files and grids, with the core install alone; Pillow only reads thumbnails.
 
-Shapes: `N` pictures, `S` pixels a side, `H` and `W` of a whole grid.
+Shapes: `N` or `T` pictures, `S` pixels a side, `H` and `W` of any picture, `R` rows and `C` columns of a grid.
 """
 
 import io
@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign._checks import check_integer
-from unialign._files import replace_file
+from unialign._checks import check_integer, check_number
+from unialign._files import checked_path, replace_file
 from unialign.data import EmbeddingStore
-from unialign.errors import DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.embeddings import as_dense
+from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.generation._extractors import check_pictures, resized
 
-__all__ = ["grid", "png_bytes", "read_thumbnails", "strip", "write_png"]
+__all__ = ["grid", "png_bytes", "read_thumbnails", "resize", "strip", "write_png"]
 
 THUMBNAILS = "thumbnails.zip"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT_RGB = (8, 2, 0, 0, 0)
+# Far above any thumbnail: a damaged or hostile archive must not fill the memory.
+_LARGEST_FILE = 2**20
 
 
-def png_bytes(picture: Tensor) -> bytes:
+def png_bytes(picture: Any) -> bytes:
     """A PNG file (RGB, 8 bit) of (3, H, W): uint8, or float in [0, 1].
 
     Raises:
-        ShapeError: not (3, H, W), or of another dtype.
+        ShapeError: not (3, H, W), or neither uint8 nor float.
         NonFiniteError: NaN, or a number outside [0, 1].
     """
-    pixels = _bytes(picture).permute(1, 2, 0).contiguous().numpy()
+    x = _checked(picture, "a picture")
+    pixels = (x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)).permute(1, 2, 0).contiguous().numpy()
     height, width = pixels.shape[:2]
     # Each line begins with the number of its filter, 0 for none.
     lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, 3 * width)], axis=1)
@@ -46,44 +50,85 @@ def png_bytes(picture: Tensor) -> bytes:
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
-def write_png(path: str | os.PathLike[str], picture: Tensor) -> None:
-    """Write a picture as a PNG file, whole or not at all; see `png_bytes`."""
-    replace_file(Path(path), png_bytes(picture))
+def write_png(path: str | os.PathLike[str], picture: Any) -> None:
+    """Write a picture as a PNG file, whole or not at all.
+
+    Raises:
+        ShapeError, NonFiniteError: as in `png_bytes`.
+        ConfigError: no path.
+        DataError: the file cannot be written.
+    """
+    replace_file(checked_path(path, "the path of a picture", error=ConfigError), png_bytes(picture))
 
 
-def grid(rows: Sequence[Sequence[Tensor | None]], *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
-    """Pictures of one size in rows, (3, H, W) float32.
+def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
+    """Pictures of one size in rows, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: of (3, S, S) pictures; None, and what a short row lacks, stays empty.
+        rows: R rows of C pictures (3, S, S), or (R, C, 3, S, S). None, and what a short row lacks, stays empty.
         gap: pixels between pictures, after scaling.
         scale: each pixel becomes scale x scale.
         background: grey value in [0, 1].
+
+    Raises:
+        ShapeError: no picture at all, pictures of different sizes, or as in `png_bytes`.
+        NonFiniteError: as in `png_bytes`.
+        ConfigError: an option is out of range.
     """
     check_integer("gap", gap, low=0)
     check_integer("scale", scale, low=1)
-    known = [cell for row in rows for cell in row if cell is not None]
-    if not known:
+    check_number("background", background, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    if isinstance(rows, Tensor | np.ndarray) and rows.ndim != 5:
+        raise ShapeError(f"a grid is of (R, C, 3, S, S) or lists of pictures, got {tuple(rows.shape)}; see `strip`")
+    cells = {
+        (i, j): _checked(picture, f"the picture in row {i}, column {j}")
+        for i, row in enumerate(rows)
+        for j, picture in enumerate(row)
+        if picture is not None
+    }
+    if not cells:
         raise ShapeError("a grid needs at least one picture")
-    shape = known[0].shape
-    for cell in known:
-        if cell.ndim != 3 or cell.shape != shape:
-            raise ShapeError(f"pictures of a grid are {tuple(cell.shape)} and {tuple(shape)}; they must be of one size")
-    height, width = shape[1] * scale, shape[2] * scale
+    (start, first), *others = cells.items()
+    for (i, j), picture in others:
+        if picture.shape != first.shape:
+            raise ShapeError(
+                f"the picture in row {i}, column {j} is {tuple(picture.shape)}, that in row {start[0]}, column "
+                f"{start[1]} {tuple(first.shape)}; a grid is of pictures of one size (see `resize`)"
+            )
+    height, width = first.shape[1] * scale, first.shape[2] * scale
     columns = max(len(row) for row in rows)
     out = torch.full((3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background))
-    for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            if picture is not None:
-                large = (_bytes(picture).float() / 255).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-                top, left = i * (height + gap), j * (width + gap)
-                out[:, top : top + height, left : left + width] = large
+    for (i, j), picture in cells.items():
+        values = picture.float() / 255 if picture.dtype == torch.uint8 else picture
+        top, left = i * (height + gap), j * (width + gap)
+        large = values.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        out[:, top : top + height, left : left + width] = large
     return out
 
 
-def strip(pictures: Tensor, *, gap: int = 2, scale: int = 1) -> Tensor:
-    """(T, 3, S, S) pictures side by side."""
-    return grid([list(pictures)], gap=gap, scale=scale)
+def strip(pictures: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
+    """(T, 3, S, S) pictures side by side; options and errors as in `grid`."""
+    if isinstance(pictures, Tensor | np.ndarray) and pictures.ndim != 4:
+        raise ShapeError(f"a strip is of (T, 3, S, S) pictures, got {tuple(pictures.shape)}")
+    return grid([list(pictures)], gap=gap, scale=scale, background=background)
+
+
+def resize(pictures: Any, size: int) -> Tensor:
+    """(N, 3, S, S) float in [0, 1] -> (N, 3, size, size) float32.
+
+    The mean of blocks of pixels where size divides S, else bilinear with antialias; without a change of size as it is.
+
+    Raises:
+        ShapeError: not (N, 3, S, S) in [0, 1].
+        NonFiniteError: a picture holds NaN or infinity.
+        ConfigError: size is no integer of at least 1.
+    """
+    check_integer("size", size, low=1)
+    x = check_pictures(pictures)
+    if x.shape[-1] % size == 0:
+        block = x.shape[-1] // size
+        return x.unflatten(3, (size, block)).unflatten(2, (size, block)).mean((3, 5)).clamp(0, 1)
+    return resized(x, size)
 
 
 def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
@@ -91,64 +136,81 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
 
     Args:
         modality: whose `<modality>/<row>.webp` (or .png, .jpg).
-        rows: of the store.
-        size: pixels a side; a whole fraction of the picture's own is an average of blocks.
+        rows: N rows of the store.
+        size: pixels a side; a whole fraction of the picture's own is the mean of blocks. Pictures that are not square
+            are centred on a white square.
 
     Raises:
         DataError: the store has no thumbnails, or not of this modality and row, or one is damaged.
+        ShapeError: rows are not integers (N,).
+        ConfigError: size is no integer of at least 1.
         MissingExtra: Pillow is not installed.
     """
     check_integer("size", size, low=1)
+    numbers = np.asarray(rows)
+    if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and len(numbers)):
+        raise ShapeError(
+            f"rows are {numbers.dtype} of shape {numbers.shape}; expected integers (N,), rows of the store"
+        )
+    source = f"{THUMBNAILS} of {store.name!r}"
     if THUMBNAILS not in store.assets:
-        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or give pictures=")
+        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or give the pictures")
     try:
         image: Any = import_module("PIL.Image")
     except ImportError:
         raise MissingExtra("reading thumbnails needs Pillow: pip install 'unialign[generate]'") from None
-    out = torch.empty(len(rows), 3, size, size)
+    out = torch.empty(len(numbers), 3, size, size)
     try:
-        with zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as archive:
-            names = {name.rpartition(".")[0]: name for name in archive.namelist()}
-            for i, row in enumerate(rows):
-                name = names.get(f"{modality}/{row}")
-                if name is None:
-                    raise DataError(f"{THUMBNAILS} of {store.name!r} has no picture of {modality!r} for row {row}")
-                out[i] = _read(image, archive.read(name), f"{name} in {THUMBNAILS} of {store.name!r}", size)
+        archive = zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS)))
     except zipfile.BadZipFile as error:
-        raise DataError(f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); write the store again") from None
+        raise DataError(f"{source} is no zip archive ({error}); write the store again") from None
+    with archive:
+        files = {info.filename.rpartition(".")[0]: info for info in archive.infolist()}
+        for i, row in enumerate(numbers.tolist()):
+            file = files.get(f"{modality}/{row}")
+            if file is None:
+                known = sorted({name.partition("/")[0] for name in files if "/" in name})
+                raise DataError(
+                    f"{source} has no picture of {modality!r} for row {row}; it has some of "
+                    f"{', '.join(map(repr, known)) or 'nothing'}, and the store has {store.items} rows"
+                )
+            out[i] = _read(image, archive, file, source, size)
     return out
 
 
-def _read(image: Any, data: bytes, what: str, size: int) -> Tensor:
+def _read(image: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: str, size: int) -> Tensor:
+    what = f"{file.filename} in {source}"
+    if file.file_size > _LARGEST_FILE:
+        raise DataError(f"{what} has {file.file_size} bytes; expected a thumbnail of at most {_LARGEST_FILE}")
     try:
-        with image.open(io.BytesIO(data)) as file:
-            picture = file.convert("RGBA")
-    except Exception as error:  # a damaged picture: the decoders raise anything
+        with image.open(io.BytesIO(archive.read(file))) as opened:
+            picture = opened.convert("RGBA")
+    except Exception as error:  # a damaged archive or picture: the decoders raise anything
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None
-    white = image.new("RGBA", picture.size, "white")
-    white.alpha_composite(picture)
-    whole = picture.size[0] % size == 0 and picture.size[1] % size == 0
-    resampling = image.Resampling.BOX if whole else image.Resampling.BICUBIC
+    side = max(picture.size)
+    white = image.new("RGBA", (side, side), "white")
+    white.alpha_composite(picture, ((side - picture.size[0]) // 2, (side - picture.size[1]) // 2))
     small = white.convert("RGB")
-    if small.size != (size, size):
-        small = small.resize((size, size), resampling)
+    if side != size:
+        small = small.resize((size, size), image.Resampling.BOX if side % size == 0 else image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
 
 
-def _bytes(picture: Any) -> Tensor:
-    if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
-        found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-        raise ShapeError(f"a picture is a tensor (3, H, W), got {found}")
-    pixels: Tensor = picture.detach().cpu()
-    if pixels.dtype == torch.uint8:
-        return pixels
-    if not pixels.is_floating_point():
-        raise ShapeError(f"a picture is uint8 or float in [0, 1], got {pixels.dtype}")
-    if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
-        raise NonFiniteError(
-            f"a picture holds numbers from {float(pixels.min()):g} to {float(pixels.max()):g}; expected [0, 1]"
-        )
-    return (pixels * 255).round().to(torch.uint8)
+def _checked(picture: Any, what: str) -> Tensor:
+    """(3, H, W) uint8, or float32 in [0, 1], on the CPU."""
+    x = as_dense(picture, what, "(3, H, W)")
+    if x.ndim != 3 or x.shape[0] != 3 or 0 in x.shape:
+        raise ShapeError(f"{what} has shape {tuple(x.shape)}; expected (3, H, W)")
+    x = x.detach().cpu()
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise ShapeError(f"{what} has dtype {x.dtype}; expected uint8, or float in [0, 1]")
+    x = x.float()
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0 and high <= 1):
+        raise NonFiniteError(f"{what} holds numbers from {low:g} to {high:g}; expected [0, 1] (scale or clamp them)")
+    return x
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

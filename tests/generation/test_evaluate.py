@@ -1,0 +1,113 @@
+"""The bench of generated pictures: what is compared is comparable, and controls are what they say."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from decoder_cases import tiny_decoder_config, tiny_picture_store, tiny_pictures
+from test_bridge import tiny_space
+
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+from unialign.generation import FlowDecoder, train_decoder
+from unialign.generation._evaluate import CONTROLS, GenerationBench, make_bench, mixtures, scores_of, shuffled
+from unialign.generation._extractors import pixels
+from unialign.generation._reference import Reference
+from unialign.space import Space
+
+pytest.importorskip("PIL")
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return tiny_space()
+
+
+def tiny_decoder(seed: int) -> FlowDecoder:
+    config = tiny_decoder_config(
+        steps=400, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6, framing="whiten", seed=seed
+    )
+    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+
+
+@pytest.fixture(scope="module")
+def bench(space: Space) -> GenerationBench:
+    store = tiny_picture_store()
+    decoders = [tiny_decoder(0), tiny_decoder(1)]
+    made = make_bench(space, store, decoders, extractor=pixels(4), split="train")
+    return dataclasses.replace(made, seed=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_components() -> Iterator[None]:
+    """36 training pictures do not have the 64 directions of a real table."""
+    fit = Reference.fit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reference, "fit", lambda *given, **options: fit(*given, **{"components": 8, **options}))
+        yield
+
+
+def test_every_item_goes_to_another_group_and_is_used_once() -> None:
+    for seed in range(5):
+        group = np.array([0, 0, 1, 2, 2, 2, 3, 4, 5, 5, 6, 7])
+        other = shuffled(group, seed=seed).numpy()
+        assert sorted(other.tolist()) == list(range(12))
+        assert not (group[other] == group).any()
+    assert not torch.equal(shuffled(group, seed=0), shuffled(group, seed=1))
+    with pytest.raises(DataError, match="one group holds 3 of 5 items"):
+        shuffled(np.array([0, 0, 0, 1, 2]), seed=0)
+
+
+def test_the_controls_are_what_they_say(bench: GenerationBench, space: Space) -> None:
+    controls = bench.controls(space)
+    assert tuple(controls) == tuple(CONTROLS)
+    for name in ("self", "shuffled", "random", "nearest embedding"):
+        assert controls[name].shape == (2, 36, 3, 8, 8), name
+    # On training items the nearest picture is the item's own.
+    assert torch.equal(controls["nearest picture"], bench.training)
+    torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
+    scores = {name: bench.score(pictures).numbers for name, pictures in controls.items()}
+    assert scores["self"]["l1"] < 0.7 * scores["shuffled"]["l1"]
+    assert scores["self"]["recall@10"] > scores["shuffled"]["recall@10"] + 0.2
+    assert scores["nearest picture"]["recall@1"] > 0.9
+    assert scores["shuffled"]["recall@1"] < 0.2
+
+
+def test_sources_are_scored_with_the_same_noise(bench: GenerationBench, space: Space) -> None:
+    sources = mixtures(["image", "text", "image+text"])
+    assert sources["image+text"] == ("image", "text")
+    own = bench.score(bench.controls(space)["self"])
+    scores = scores_of(bench, space, sources, self_scores=own)
+    assert tuple(scores) == ("image", "text", "image+text")
+    assert scores["image"].numbers["l1"] == pytest.approx(own.numbers["l1"])
+    assert scores["image"].numbers["fd_self"] == pytest.approx(0, abs=1e-6)
+    assert scores["text"].numbers["fd_self"] > 0
+    assert scores["text"].noises == 2
+
+
+def test_items_without_a_source_are_refused(bench: GenerationBench, space: Space) -> None:
+    store = tiny_picture_store()
+    text = np.arange(store.items) != 2
+    partly = EmbeddingStore.from_arrays(
+        {name: store.array(name) for name in ("image", "text")}, present={"text": text}, split=store.split
+    )
+    holed = dataclasses.replace(bench, store=partly)
+    with pytest.raises(DataError, match="item 2 of 'arrays' has none of text"):
+        holed.source(space, ["text"])
+    assert holed.source(space, ["image", "text"]).shape == (36, 8)
+
+
+def test_benches_that_cannot_be(space: Space) -> None:
+    store = tiny_picture_store()
+    with pytest.raises(ConfigError, match="decoders of one size"):
+        make_bench(space, store, [], extractor=pixels(4))
+    small = train_decoder(
+        store,
+        tiny_decoder_config(size=4, latents=8, steps=1),
+        pictures=tiny_pictures()[:, :, ::2, ::2],
+        progress="none",
+    ).decoder
+    with pytest.raises(ConfigError, match=r"sizes \[8, 4\]"):
+        make_bench(space, store, [tiny_decoder(0), small], extractor=pixels(4))
