@@ -1,136 +1,325 @@
-"""Pictures as files and grids: read back by an independent decoder, and by Pillow."""
+"""Pictures as files, grids and thumbnails, against a small decoder of PNG, loops and Pillow."""
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from unialign.data import EmbeddingStore, load
+from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
 from unialign.generation import grid, png_bytes, read_thumbnails, strip, write_png
+from unialign.generation._pictures import resize
+
+RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 
 
-def read_png(data: bytes) -> np.ndarray:
-    """(H, W, 3) of an 8-bit RGB file without filters; checks every checksum."""
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plain(colour: tuple[float, float, float], size: int = 2) -> Tensor:
+    return torch.tensor(colour)[:, None, None].expand(3, size, size)
+
+
+def decoded(data: bytes) -> Tensor:
+    """(3, H, W) uint8 by the specification of PNG, for RGB of 8 bit whose lines have no filter."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    place, chunks = 8, []
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        kind, body = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        (checksum,) = struct.unpack(">I", data[place + 8 + length : place + 12 + length])
-        assert checksum == zlib.crc32(kind + body)
-        chunks.append((kind, body))
-        place += 12 + length
-    assert [kind for kind, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"]
-    width, height, *rest = struct.unpack(">IIBBBBB", chunks[0][1])
-    assert rest == [8, 2, 0, 0, 0]
-    lines = np.frombuffer(zlib.decompress(chunks[1][1]), np.uint8).reshape(height, 1 + 3 * width)
-    assert not lines[:, 0].any()
-    return lines[:, 1:].reshape(height, width, 3)
+    at, kinds, packed, width, height = 8, [], b"", 0, 0
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
+        kinds.append(kind)
+        if kind == b"IHDR":
+            width, height = struct.unpack(">II", body[:8])
+            assert tuple(body[8:]) == (8, 2, 0, 0, 0)
+        packed += body if kind == b"IDAT" else b""
+        at += 12 + length
+    assert kinds[0] == b"IHDR"
+    assert kinds[-1] == b"IEND"
+    lines = zlib.decompress(packed)
+    assert len(lines) == height * (1 + 3 * width)
+    out = torch.empty(3, height, width, dtype=torch.uint8)
+    for y in range(height):
+        line = lines[y * (1 + 3 * width) : (y + 1) * (1 + 3 * width)]
+        assert line[0] == 0
+        for x in range(width):
+            for c in range(3):
+                out[c, y, x] = line[1 + 3 * x + c]
+    return out
 
 
-def picture(height: int = 5, width: int = 7) -> torch.Tensor:
-    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+def rgba(size: tuple[int, int], seed: int = 0, kind: str = "WEBP") -> bytes:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    file = io.BytesIO()
+    image.fromarray(pixels).save(file, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+    return file.getvalue()
 
 
-def test_a_file_holds_the_picture() -> None:
-    x = picture()
-    expected = (x * 255).round().byte().permute(1, 2, 0).numpy()
-    assert np.array_equal(read_png(png_bytes(x)), expected)
-    assert png_bytes((x * 255).round().byte()) == png_bytes(x)
-    pil = pytest.importorskip("PIL.Image")
-    with pil.open(io.BytesIO(png_bytes(x))) as file:
-        assert np.array_equal(np.asarray(file), expected)
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
 
 
-def test_writing_replaces_whole_files(tmp_path: Path) -> None:
-    write_png(tmp_path / "a.png", picture())
-    write_png(tmp_path / "a.png", 1 - picture())
-    assert np.array_equal(read_png((tmp_path / "a.png").read_bytes()), read_png(png_bytes(1 - picture())))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+def store(assets: Mapping[str, bytes]) -> EmbeddingStore:
+    columns = {"image": np.ones((4, 2), np.float32), "text": np.ones((4, 2), np.float32)}
+    return EmbeddingStore.from_arrays(columns, assets=assets, name="painted")
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 5, 7), (3, 32, 32)])
+def test_a_png_holds_the_pixels(shape: tuple[int, ...]) -> None:
+    pixels = (noise(*shape) * 255).round().to(torch.uint8)
+    for picture in (pixels, pixels.numpy(), pixels.float() / 255, pixels.double() / 255):
+        assert torch.equal(decoded(png_bytes(picture)), pixels)
+
+
+def test_pillow_reads_the_same() -> None:
+    image = pytest.importorskip("PIL.Image")
+    picture = noise(3, 9, 6)
+    with image.open(io.BytesIO(png_bytes(picture))) as opened:
+        assert (opened.mode, opened.size) == ("RGB", (6, 9))
+        pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
+    assert torch.equal(pixels, (picture * 255).round().to(torch.uint8))
+
+
+def test_numbers_are_rounded_to_the_nearest_byte() -> None:
+    values = torch.tensor([0.0, 0.49 / 255, 0.51 / 255, 254.51 / 255, 1.0])
+    assert decoded(png_bytes(values.expand(3, 1, 5)))[0, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+def test_a_picture_may_have_any_strides_and_a_gradient() -> None:
+    picture = noise(4, 6, 3).permute(2, 1, 0).requires_grad_()
+    assert torch.equal(decoded(png_bytes(picture)), (picture.detach() * 255).round().to(torch.uint8))
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "picture.png"
+    for seed in range(2):
+        picture = noise(3, 4, 4, seed=seed)
+        write_png(path, picture)
+        assert path.read_bytes() == png_bytes(picture)
+    with pytest.raises(NonFiniteError):
+        write_png(str(path), picture * 2)
+    assert path.read_bytes() == png_bytes(picture)
+    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"),
+    ("picture", "error", "message"),
     [
-        (torch.ones(1, 4, 4), ShapeError, r"\(3, H, W\), got \(1, 4, 4\)"),
-        (torch.ones(3, 0, 4), ShapeError, "got"),
-        ([[1.0]], ShapeError, "got list"),
-        (torch.ones(3, 4, 4, dtype=torch.int64), ShapeError, "uint8 or float"),
-        (torch.full((3, 4, 4), 1.5), NonFiniteError, "from 1.5 to 1.5"),
-        (torch.full((3, 4, 4), float("nan")), NonFiniteError, "from nan"),
+        (noise(1, 4, 4), ShapeError, r"a picture has shape \(1, 4, 4\); expected \(3, H, W\)"),
+        (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
+        (noise(3, 0, 4), ShapeError, r"expected \(3, H, W\)"),
+        ("picture.png", ShapeError, "cannot become a tensor"),
+        (torch.zeros(3, 2, 2, dtype=torch.int64), ShapeError, "dtype torch.int64; expected uint8, or float"),
+        (torch.zeros(3, 2, 2, dtype=torch.bool), ShapeError, "dtype torch.bool"),
+        (torch.full((3, 2, 2), torch.nan), NonFiniteError, "from nan to nan"),
+        (noise(3, 2, 2) * 255, NonFiniteError, r"expected \[0, 1\]"),
+        (noise(3, 2, 2) - 1, NonFiniteError, r"expected \[0, 1\]"),
     ],
 )
-def test_what_is_no_picture(given: Any, error: type[Exception], message: str) -> None:
+def test_what_is_no_picture_is_refused(picture: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        png_bytes(given)
+        png_bytes(picture)
 
 
-def test_a_grid_puts_pictures_where_they_belong() -> None:
-    a, b = picture(2, 2), 1 - picture(2, 2)
-    out = grid([[a, b], [None, a], [b]], gap=1, scale=2, background=0.5)
-    assert out.shape == (3, 3 * 5 - 1, 2 * 5 - 1)
-    steps = (a * 255).round() / 255
-    assert torch.equal(out[:, 0:4:2, 0:4:2], steps)
-    assert torch.equal(out[:, 1:4:2, 1:4:2], steps)
-    assert torch.equal(out[:, 5:9:2, 5:9:2], steps)
-    empty = (out[:, 4], out[:, :, 4], out[:, 5:9, :4], out[:, 10:14, 5:])
-    assert all(bool((part == 0.5).all()) for part in empty)
-    assert torch.equal(strip(torch.stack([a, b])), grid([[a, b]]))
+def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the path of a picture must be a path"):
+        write_png(3, noise(3, 2, 2))  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        write_png(tmp_path / "file" / "picture.png", noise(3, 2, 2))
 
 
-def test_grids_that_cannot_be() -> None:
-    with pytest.raises(ShapeError, match="at least one picture"):
-        grid([[None]])
-    with pytest.raises(ShapeError, match="of one size"):
-        grid([[picture(2, 2), picture(3, 3)]])
-    with pytest.raises(ConfigError, match="scale"):
-        grid([[picture()]], scale=0)
+# --- grids ----------------------------------------------------------------------------------------------------------
 
 
-def test_thumbnails_of_the_shipped_set() -> None:
-    pytest.importorskip("PIL")
-    store = load("emoji")
-    rows = [0, 700, store.items - 1]
-    small, large = (read_thumbnails(store, "image", rows, size) for size in (32, 64))
-    assert small.shape == (3, 3, 32, 32)
-    # A quarter of the pixels: each is the mean of four, up to rounding to bytes.
-    torch.testing.assert_close(small, torch.nn.functional.avg_pool2d(large, 2), atol=2 / 255, rtol=0)
-    assert float(large[:, :, 0, 0].min()) > 0.95  # transparent corners are white
-    assert read_thumbnails(store, "drawing", [5], 20).shape == (1, 3, 20, 20)
+@pytest.mark.parametrize(("gap", "scale"), [(0, 1), (2, 1), (1, 3)])
+def test_every_pixel_of_a_grid_is_where_it_belongs(gap: int, scale: int) -> None:
+    pictures, background = noise(2, 3, 3, 4, 5), 0.25
+    out = grid(pictures, gap=gap, scale=scale, background=background)
+    height, width = 4 * scale + gap, 5 * scale + gap
+    assert out.shape == (3, 2 * height - gap, 3 * width - gap)
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            (i, v), (j, u) = divmod(y, height), divmod(x, width)
+            inside = v < 4 * scale and u < 5 * scale
+            expected = pictures[i, j, :, v // scale, u // scale] if inside else torch.full((3,), background)
+            assert torch.equal(out[:, y, x], expected)
 
 
-def store_with(files: dict[str, bytes] | None, *, raw: bytes | None = None) -> EmbeddingStore:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as out:
-        for name, data in (files or {}).items():
-            out.writestr(name, data)
-    assets = {"thumbnails.zip": raw if raw is not None else archive.getvalue()}
-    return EmbeddingStore.from_arrays({"image": np.ones((3, 2))}, assets=assets if files is not None else {})
+def test_cells_may_be_empty_and_rows_short() -> None:
+    out = grid([[None, plain(RED)], [plain(GREEN)]], gap=1)
+    white = torch.ones(3)
+    assert out.shape == (3, 5, 5)
+    assert torch.equal(out[:, 0, 0], white)
+    assert torch.equal(out[:, 1, 4], torch.tensor(RED))
+    assert torch.equal(out[:, 4, 1], torch.tensor(GREEN))
+    assert torch.equal(out[:, 4, 4], white)
 
 
-def test_thumbnails_that_are_not_there_or_damaged() -> None:
-    pytest.importorskip("PIL")
-    good = png_bytes(picture(4, 4))
-    assert read_thumbnails(store_with({"image/0.png": good}), "image", [0], 4).shape == (1, 3, 4, 4)
-    cases: list[tuple[EmbeddingStore, str]] = [
-        (store_with(None), "has no asset thumbnails.zip"),
-        (store_with({"image/1.png": good}), "no picture of 'image' for row 0"),
-        (store_with({"image/0.png": good[:30]}), "image/0.png in thumbnails.zip of 'arrays' cannot be read"),
-        (store_with({"image/0.png": good}, raw=b"no archive"), "is no zip archive"),
-    ]
-    for store, message in cases:
-        with pytest.raises(DataError, match=message):
-            read_thumbnails(store, "image", [0], 4)
+def test_bytes_and_numbers_go_together() -> None:
+    pixels = (noise(3, 4, 4) * 255).to(torch.uint8)
+    out = grid([[pixels, pixels.float() / 255]], gap=0)
+    assert out.dtype == torch.float32
+    assert torch.equal(out[..., :4], out[..., 4:])
+    assert torch.equal(decoded(png_bytes(out))[..., :4], pixels)
 
 
-def test_thumbnails_need_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
+def test_a_strip_is_a_grid_of_one_row() -> None:
+    pictures = noise(4, 3, 5, 5)
+    assert torch.equal(
+        strip(pictures, gap=3, scale=2, background=0.5), grid(pictures[None], gap=3, scale=2, background=0.5)
+    )
+    assert torch.equal(strip(list(pictures)), strip(pictures))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: grid([]), ShapeError, "at least one picture"),
+        (lambda x: grid([[None], []]), ShapeError, "at least one picture"),
+        (lambda x: grid(x), ShapeError, "see `strip`"),
+        (lambda x: strip(x[0]), ShapeError, r"a strip is of \(T, 3, S, S\)"),
+        (lambda x: grid([[x[0]], [None, x[1, :, :2]]]), ShapeError, r"row 1, column 1 is \(3, 2, 4\), that in row 0"),
+        (lambda x: grid([[x[0], x[1] * 9]]), NonFiniteError, "row 0, column 1 holds"),
+        (lambda x: grid([x[0]]), ShapeError, r"row 0, column 0 has shape \(4, 4\)"),
+        (lambda x: strip(x, gap=-1), ConfigError, "gap"),
+        (lambda x: strip(x, scale=0), ConfigError, "scale"),
+        (lambda x: strip(x, scale=1.5), ConfigError, "scale"),
+        (lambda x: strip(x, background=2), ConfigError, "background"),
+    ],
+)
+def test_what_is_no_grid_is_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(noise(2, 3, 4, 4))
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_fraction_is_the_mean_of_blocks() -> None:
+    pictures = noise(2, 3, 12, 12)
+    small = resize(pictures, 4)
+    for y in range(4):
+        for x in range(4):
+            block = pictures[:, :, 3 * y : 3 * y + 3, 3 * x : 3 * x + 3]
+            torch.testing.assert_close(small[:, :, y, x], block.mean((2, 3)))
+    assert torch.equal(resize(pictures, 12), pictures)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 30])
+def test_any_size_keeps_the_range_and_the_colour(size: int) -> None:
+    pictures = torch.cat([noise(1, 3, 12, 12).round(), plain((0.2, 0.5, 0.9), 12)[None]])
+    out = resize(pictures, size)
+    assert out.shape == (2, 3, size, size)
+    assert float(out.min()) >= 0
+    assert float(out.max()) <= 1
+    torch.testing.assert_close(out[1], plain((0.2, 0.5, 0.9), size))
+    torch.testing.assert_close(out[0].mean(), pictures[0].mean(), atol=0.05, rtol=0)
+
+
+def test_fine_stripes_become_grey_not_stripes() -> None:
+    stripes = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
+    inner = resize(stripes, 10)[..., 1:-1, 1:-1]
+    assert float((inner - 0.5).abs().max()) < 0.1
+
+
+def test_sizes_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="size"):
+        resize(noise(1, 3, 4, 4), 0)
+    with pytest.raises(ShapeError, match=r"expected \(N, 3, S, S\)"):
+        resize(noise(3, 4, 4), 2)
+    with pytest.raises(NonFiniteError, match="row 1, holds NaN"):
+        resize(torch.stack([noise(3, 4, 4), torch.full((3, 4, 4), torch.nan)]), 2)
+
+
+# --- thumbnails -----------------------------------------------------------------------------------------------------
+
+
+def composed(data: bytes) -> np.ndarray[Any, Any]:
+    """On white, by the formula: (H, W, 3) in [0, 1]."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.array(image.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
+    return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
+
+
+def test_thumbnails_are_means_of_blocks_on_white() -> None:
+    files = {f"image/{row}.webp": rgba((12, 12), seed=row) for row in (0, 1, 3)}
+    out = read_thumbnails(store({"thumbnails.zip": zipped(files)}), "image", [3, 0], 4)
+    assert (out.dtype, out.shape) == (torch.float32, (2, 3, 4, 4))
+    for i, row in enumerate((3, 0)):
+        white = composed(files[f"image/{row}.webp"])
+        for y in range(4):
+            for x in range(4):
+                block = white[3 * y : 3 * y + 3, 3 * x : 3 * x + 3].mean((0, 1))
+                np.testing.assert_allclose(out[i, :, y, x].numpy(), block, atol=1.5 / 255)
+
+
+def test_thumbnails_of_any_kind_size_and_shape() -> None:
+    files = {"image/0.png": rgba((8, 8), kind="PNG"), "image/1.png": rgba((8, 4), kind="PNG")}
+    data = store({"thumbnails.zip": zipped(files)})
+    same = read_thumbnails(data, "image", np.array([0]), 8)
+    np.testing.assert_allclose(same[0].permute(1, 2, 0).numpy(), composed(files["image/0.png"]), atol=1.5 / 255)
+    wide = read_thumbnails(data, "image", torch.tensor([1]), 8)[0]  # type: ignore[arg-type]
+    np.testing.assert_allclose(wide[:, 2:6].permute(1, 2, 0).numpy(), composed(files["image/1.png"]), atol=1.5 / 255)
+    assert bool((wide[:, [0, 1, 6, 7]] == 1).all())
+    assert read_thumbnails(data, "image", [0], 5).shape == (1, 3, 5, 5)
+    assert read_thumbnails(data, "image", [], 5).shape == (0, 3, 5, 5)
+
+
+def test_missing_thumbnails_name_the_row() -> None:
+    data = store({"thumbnails.zip": zipped({"image/0.webp": rgba((4, 4))})})
+    with pytest.raises(DataError, match="no picture of 'image' for row 2; it has some of 'image', and the store has 4"):
+        read_thumbnails(data, "image", [0, 2], 4)
+    with pytest.raises(DataError, match="no picture of 'drawing' for row 0"):
+        read_thumbnails(data, "drawing", [0], 4)
+    with pytest.raises(DataError, match=r"'painted' has no asset thumbnails\.zip"):
+        read_thumbnails(store({}), "image", [0], 4)
+    with pytest.raises(DataError, match="for row -1"):
+        read_thumbnails(data, "image", [-1], 4)
+    for rows in ([True], [0.0], [[0]], ["0"]):
+        with pytest.raises(ShapeError, match="expected integers"):
+            read_thumbnails(data, "image", rows, 4)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="size"):
+        read_thumbnails(data, "image", [0], 0)
+
+
+def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rgba((16, 16), kind="PNG")
+    with pytest.raises(DataError, match="is no zip archive"):
+        read_thumbnails(store({"thumbnails.zip": b"no zip"}), "image", [0], 4)
+    cut = {"image/0.png": whole[: len(whole) // 2], "image/1.png": b"", "image/2.png": b"text"}
+    for row in range(3):
+        with pytest.raises(DataError, match=rf"image/{row}\.png in thumbnails\.zip of 'painted' cannot be read"):
+            read_thumbnails(store({"thumbnails.zip": zipped(cut)}), "image", [row], 4)
+    archive = bytearray(zipped({"image/3.png": whole}))
+    archive[archive.index(whole) + 60] ^= 1  # the checksum inside the archive no longer fits
+    with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
+        read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
+    monkeypatch.setattr("unialign.generation._pictures._LARGEST_FILE", 100)
+    with pytest.raises(DataError, match="expected a thumbnail of at most 100"):
+        read_thumbnails(store({"thumbnails.zip": zipped({"image/0.png": whole})}), "image", [0], 4)
+
+
+def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtra, match=r"unialign\[generate\]"):
-        read_thumbnails(store_with({"image/0.png": b""}), "image", [0], 4)
+        read_thumbnails(store({"thumbnails.zip": zipped({})}), "image", [0], 4)
+    assert decoded(png_bytes(grid([[noise(3, 2, 2)]]))).shape == (3, 2, 2)
