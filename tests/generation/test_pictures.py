@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore
+from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
 from unialign.generation import grid, png_bytes, read_thumbnails, strip, write_png
 from unialign.generation._pictures import resize
@@ -282,6 +282,16 @@ def test_thumbnails_of_any_kind_size_and_shape() -> None:
     assert bool((wide[:, [0, 1, 6, 7]] == 1).all())
     assert read_thumbnails(data, "image", [0], 5).shape == (1, 3, 5, 5)
     assert read_thumbnails(data, "image", [], 5).shape == (0, 3, 5, 5)
+
+
+def test_thumbnails_of_the_shipped_set() -> None:
+    pytest.importorskip("PIL.Image")
+    emoji = load("emoji")
+    rows = [0, 700, emoji.items - 1]
+    small, large = (read_thumbnails(emoji, "image", rows, size) for size in (32, 64))
+    torch.testing.assert_close(small, resize(large, 32), atol=2 / 255, rtol=0)
+    assert float(large[:, :, 0, 0].min()) > 0.95  # transparent corners are white
+    assert read_thumbnails(emoji, "drawing", [5], 20).shape == (1, 3, 20, 20)
 
 
 def test_missing_thumbnails_name_the_row() -> None:
