@@ -33,10 +33,10 @@ def tiny_decoder(seed: int) -> FlowDecoder:
 
 
 @pytest.fixture(scope="module")
-def bench(space: Space) -> GenerationBench:
+def bench() -> GenerationBench:
     store = tiny_picture_store()
     decoders = [tiny_decoder(0), tiny_decoder(1)]
-    made = make_bench(space, store, decoders, extractor=pixels(4), split="train")
+    made = make_bench(store, decoders, anchor="image", extractor=pixels(4), split="train")
     return dataclasses.replace(made, seed=5)
 
 
@@ -99,10 +99,10 @@ def test_items_without_a_source_are_refused(bench: GenerationBench, space: Space
     assert holed.source(space, ["image", "text"]).shape == (36, 8)
 
 
-def test_benches_that_cannot_be(space: Space) -> None:
+def test_benches_that_cannot_be() -> None:
     store = tiny_picture_store()
     with pytest.raises(ConfigError, match="decoders of one size"):
-        make_bench(space, store, [], extractor=pixels(4))
+        make_bench(store, [], anchor="image", extractor=pixels(4))
     small = train_decoder(
         store,
         tiny_decoder_config(size=4, latents=8, steps=1),
@@ -110,4 +110,4 @@ def test_benches_that_cannot_be(space: Space) -> None:
         progress="none",
     ).decoder
     with pytest.raises(ConfigError, match=r"sizes \[8, 4\]"):
-        make_bench(space, store, [tiny_decoder(0), small], extractor=pixels(4))
+        make_bench(store, [tiny_decoder(0), small], anchor="image", extractor=pixels(4))

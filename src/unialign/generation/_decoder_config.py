@@ -60,7 +60,7 @@ class DecoderConfig:
     latents: int = 256
     width: int = 384
     depth: int = 4
-    condition_noise: float = 1.0
+    condition_noise: float = 1.6
     condition_dropout: float = 0.1
     flips: Literal["none", "horizontal"] = "none"
     steps: int = 3000

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.generation._bridge import decode, embed_items, find_anchor, nearest_training
+from unialign.generation._bridge import decode, embed_items, nearest_training
 from unialign.generation._decoder import Decoder
 from unialign.generation._extractors import Extractor
 from unialign.generation._mix import mean
@@ -129,13 +129,12 @@ class GenerationBench:
 
 
 def make_bench(
-    space: Space,
     store: EmbeddingStore,
     decoders: Sequence[Decoder],
     *,
+    anchor: str,
     extractor: Extractor,
     split: str = "test",
-    anchor: str | None = None,
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
@@ -143,29 +142,26 @@ def make_bench(
     """The bench of a split of a store, whose pictures are its thumbnails.
 
     Args:
-        space: any space that the decoders can read; it decides the anchor only.
         decoders: at least one; all of one size.
+        anchor: the modality in whose place is decoded, whose pictures the thumbnails are.
 
     Raises:
-        ConfigError: no decoder, decoders of different sizes, or none for this anchor.
+        ConfigError: no decoder, decoders of different sizes, or no such modality.
         DataError: no pictures; no items.
         MissingExtra: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
         raise ConfigError(f"a table needs decoders of one size, got sizes {[decoder.size for decoder in decoders]}")
-    anchors = {find_anchor(space, decoder, anchor) for decoder in decoders}
-    if len(anchors) > 1:
-        raise ConfigError(f"the decoders read different anchors: {', '.join(sorted(anchors))}")
-    name, size = anchors.pop(), decoders[0].size
-    rows, train = (store.rows(part)[store.present(name)[store.rows(part)]] for part in (split, "train"))
+    size = decoders[0].size
+    rows, train = (store.rows(part)[store.present(anchor)[store.rows(part)]] for part in (split, "train"))
     if len(rows) < 2:
         raise DataError(
-            f"{store.name!r} has {len(rows)} items with {name!r} in its {split} split; at least 2 are needed"
+            f"{store.name!r} has {len(rows)} items with {anchor!r} in its {split} split; at least 2 are needed"
         )
-    training = read_thumbnails(store, name, train, size)
-    reference = Reference.fit(read_thumbnails(store, name, rows, size), training, extractor=extractor)
+    training = read_thumbnails(store, anchor, train, size)
+    reference = Reference.fit(read_thumbnails(store, anchor, rows, size), training, extractor=extractor)
     return GenerationBench(
-        store, rows, name, tuple(decoders), extractor, reference, training, train, seed, steps, guidance
+        store, rows, anchor, tuple(decoders), extractor, reference, training, train, seed, steps, guidance
     )
 
 

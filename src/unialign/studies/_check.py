@@ -44,6 +44,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
         _check_settings(arm, options, stores[arm.data])
     plan.waves()  # ConfigError for starts that lead nowhere
     _check_families(plan, options)
+    _check_contrasts(plan)
 
 
 def fewest_resamples(rivals: int) -> int:
@@ -63,7 +64,7 @@ def _check_references(arm: Arm, plan: Plan) -> None:
         check_choice(f"change of arm {arm.key!r}", arm.change.name, CHANGES)
     if arm.look is not None:
         check_choice(f"look of arm {arm.key!r}", arm.look.name, MEASURES)
-        check_integer(f"points of the look of arm {arm.key!r}", arm.look.points, low=2)
+        check_integer(f"points of the look of arm {arm.key!r}", arm.look.points, low=1)
 
 
 def _check_settings(arm: Arm, options: Options, store: EmbeddingStore) -> None:
@@ -76,6 +77,12 @@ def _check_settings(arm: Arm, options: Options, store: EmbeddingStore) -> None:
                 check_fit(store, arm.config(seed, settings))
             except ConfigError as error:
                 raise ConfigError(f"arm {arm.key!r} with {dict(settings)}, seed {seed}: {error}") from None
+
+
+def _check_contrasts(plan: Plan) -> None:
+    for contrast in plan.contrasts:
+        for key in (contrast.first, contrast.rival):
+            check_choice(f"arm of a contrast of {contrast.metric!r}", key, [arm.key for arm in plan.arms])
 
 
 def _check_families(plan: Plan, options: Options) -> None:

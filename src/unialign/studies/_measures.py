@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -38,20 +39,33 @@ __all__ = ["MEASURES", "View", "take", "values_of"]
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids."""
+    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids, and where they come from."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
     ids: Tensor
+    space: Space | None = None
+    store: EmbeddingStore | None = None
+    split: str = "test"
+    folder: Path | None = None
 
 
-def take(space: Space, store: EmbeddingStore, split: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure a space on a split of the data."""
+def take(
+    space: Space,
+    store: EmbeddingStore,
+    split: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Measure a space on a split of the data; `folder` is the study's, where `Study.prepare` left what it made."""
     check_choice("measure", name, MEASURES)
     rows = store.rows(split)
     embeddings = embed_split(space, store, split)
     present = {name: torch.from_numpy(store.present(name)[rows].copy()) for name in embeddings}
-    return MEASURES[name](View(embeddings, present, torch.from_numpy(store.ids[rows].copy())), **arguments)
+    ids = torch.from_numpy(store.ids[rows].copy())
+    return MEASURES[name](View(embeddings, present, ids, space, store, split, folder), **arguments)
 
 
 def values_of(measured: Mapping[str, Any], items: int) -> dict[str, float]:
@@ -128,8 +142,19 @@ def measure_divergence(
     return found
 
 
+def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
+    """Scores of the pictures that decoders make of the space; see `unialign.studies._pictures`."""
+    from unialign.studies._pictures import measure_pictures  # diffusers' neighbourhood is not for other studies
+
+    assert view.space is not None
+    assert view.store is not None
+    assert view.folder is not None
+    return measure_pictures(view.space, view.store, view.split, view.folder, **arguments)
+
+
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "conflict": measure_conflict,
     "divergence": measure_divergence,
+    "generation": measure_generation,
     "modalities": measure_modalities,
 }

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
@@ -11,9 +12,10 @@ from unialign.experiments import with_settings
 from unialign.train import TrainConfig
 
 if TYPE_CHECKING:
+    from unialign.data import EmbeddingStore
     from unialign.report import Section
 
-__all__ = ["Arm", "Change", "Family", "Look", "Options", "Plan", "Study"]
+__all__ = ["Arm", "Change", "Contrast", "Family", "Look", "Options", "Plan", "Study"]
 
 Settings = Mapping[str, Any]
 
@@ -102,7 +104,7 @@ class Look:
     """What is measured during training: a name of `_measures.MEASURES`, its arguments, and how often.
 
     Attributes:
-        points: looks, the first before training, the last at its end, denser at the beginning.
+        points: looks, the first before training, the last at its end, denser at the beginning; 1 is at the end alone.
         split: rows that are measured.
     """
 
@@ -113,6 +115,8 @@ class Look:
 
     def steps(self, total: int) -> list[int]:
         """The completed steps after which to look; squares, since most happens early."""
+        if self.points == 1:
+            return [total]
         last = max(1, self.points - 1)
         return sorted({round(total * (i / last) ** 2) for i in range(self.points)} | {0, total})
 
@@ -161,17 +165,29 @@ class Family:
     rivals: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """The ratio or difference of a number that a look measured (a `Statistic`), paired on items and seeds."""
+
+    first: str
+    rival: str
+    metric: str
+    kind: Literal["ratio", "difference"] = "difference"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The arms of a study and which of them are compared.
 
     Attributes:
+        contrasts: intervals of numbers that looks measured, without verdicts: nothing corrects for their number.
         keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, besides the
             headline ones.
     """
 
     arms: tuple[Arm, ...]
     families: tuple[Family, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
     keep: tuple[str, ...] = ("recall@10", "true_pair_cosine", "modality_gap", "zeta", "zeta_neg", "chi")
 
     def arm(self, key: str) -> Arm:
@@ -202,6 +218,8 @@ class Study:
         page: content of results.json -> sections. It must not look anywhere else, so that a page can be made again.
         analyse: content of results.json, complete but for this -> numbers that several arms make together.
         answer: content of results.json -> what was found, a few lines for the terminal; None: the families' tallies.
+        prepare: what all runs need and none makes: options, the study's folder, data by name, workers. It is called
+            before the first training, and again when an interrupted study continues.
         epochs: of a training; with fewer, everything the study says is marked as a quick look.
     """
 
@@ -211,4 +229,5 @@ class Study:
     page: Callable[[Mapping[str, Any]], "list[Section]"]
     analyse: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda results: {}
     answer: Callable[[Mapping[str, Any]], list[str]] | None = None
+    prepare: "Callable[[Options, Path, Mapping[str, EmbeddingStore], int], None] | None" = None
     epochs: int | None = None

@@ -3,6 +3,7 @@
 study.factors    arm -> what tells it from the others
 study.tuning     arm -> its trials with their scores and the chosen one, or {"as": another arm}
 study.failed     arm -> why it has no summary
+study.contrasts  paired ratios and differences of numbers that looks measured
 study.families   name, first arm, rivals
 study.data       every data set
 study.analysis   what the study computes from the rest
@@ -10,7 +11,7 @@ runs[i].looks    what was measured at which step
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from unialign.experiments import (
     describe_metrics,
     intervals,
 )
+from unialign.metrics import add_seed_variance, percentile_interval
 from unialign.studies._jobs import SELECTION, Scheduler
 from unialign.studies._plan import Arm, Options, Plan, Study
 from unialign.studies._records import Record
@@ -97,10 +99,31 @@ def make_results(
             "factors": {arm.key: dict(arm.factors) for arm in plan.arms},
             "tuning": dict(tuning),
             "failed": _failed(plan, records, seeds),
+            "contrasts": list(_contrasts(plan, runs, resampled)),
             "families": [{"name": f.name, "first": f.first, "rivals": list(f.rivals)} for f in plan.families],
             "analysis": {},
         },
     }
+
+
+def _contrasts(
+    plan: Plan, runs: Mapping[str, list[Record]], resampled: Mapping[str, Mapping[str, Tensor]]
+) -> Iterator[dict[str, Any]]:
+    """Paired ratios and differences of what looks measured; arms that failed have none."""
+    for contrast in plan.contrasts:
+        sides = (contrast.first, contrast.rival)
+        if not all(contrast.metric in resampled.get(key, {}) for key in sides):
+            continue
+        values = [resampled[key][contrast.metric] for key in sides]
+        points = [
+            torch.tensor([run.metrics[contrast.metric] for run in runs[key]], dtype=torch.float64) for key in sides
+        ]
+        if contrast.kind == "ratio":
+            values_SR, points_S = values[0] / values[1], points[0] / points[1]
+        else:
+            values_SR, points_S = values[0] - values[1], points[0] - points[1]
+        low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
+        yield {**vars(contrast), "value": float(points_S.mean()), "low": low, "high": high}
 
 
 def _stacked(runs: Sequence[Record]) -> dict[str, Tensor]:

@@ -103,6 +103,8 @@ def run_study(
         write_yaml(folder / "config.yaml", options.to_dict())
     elif found != options.to_dict():
         raise ConfigError(f"{folder} holds another study (its config.yaml differs); choose another --out or delete it")
+    if study.prepare is not None:
+        study.prepare(options, folder, stores, workers)
     places = {name: options.stores.get(name, name) for name in stores}
     jobs = Scheduler(plan, options, folder, places, options.fingerprints, {})
     log = _Log(folder / "log.jsonl", jobs.total(), on_done)

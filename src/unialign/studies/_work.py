@@ -100,7 +100,8 @@ def _measured(job: Job, store: EmbeddingStore) -> Record:
     def look(step: int, space: Space) -> None:
         last.clear()
         if job.look is not None:
-            last.update(take(space, store, job.look.split, job.look.name, job.look.arguments))
+            folder = job.file.parent.parent
+            last.update(take(space, store, job.look.split, job.look.name, job.look.arguments, folder=folder))
             looks.append({"step": step, **values_of(last, len(store.rows(job.look.split)))})
 
     steps = training_steps(store, job.train)
