@@ -149,15 +149,20 @@ def _write_truth(out: Path, store: EmbeddingStore, made: Made) -> None:
         return
     rows = {entry["row"] for near in made.nearest for entry in near} | {c.row for c in made.conditions}
     copy = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(store.asset("thumbnails.zip"))) as pictures,
-        zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
-    ):
-        for name in pictures.namelist():
-            modality, _, file = name.partition("/")
-            stem = file.partition(".")[0]
-            if modality == made.anchor and stem.isdecimal() and int(stem) in rows:
-                chosen.writestr(name, pictures.read(name))
+    try:
+        with (
+            zipfile.ZipFile(io.BytesIO(store.asset("thumbnails.zip"))) as pictures,
+            zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
+        ):
+            for name in pictures.namelist():
+                modality, _, file = name.partition("/")
+                stem = file.partition(".")[0]
+                if modality == made.anchor and stem.isdecimal() and int(stem) in rows:
+                    chosen.writestr(name, pictures.read(name))
+    except zipfile.BadZipFile as error:
+        # They are decoration: what was made is there without them.
+        say(f"thumbnails.zip of {store.name!r} is no zip archive ({error}); the page has no pictures of the data")
+        return
     replace_file(out / "thumbnails.zip", copy.getvalue())
 
 

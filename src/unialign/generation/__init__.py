@@ -7,7 +7,7 @@ from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._kandinsky import Kandinsky22
 from unialign.generation._make import Made, conditions_of, make_pictures
 from unialign.generation._mix import barycentre, combine, interpolate, mean, slerp
-from unialign.generation._pictures import grid, png_bytes, read_thumbnails, strip, write_png
+from unialign.generation._pictures import grid, png_bytes, read_thumbnails, resize, strip, write_png
 from unialign.generation._shipped import load_decoder, load_space, shipped_decoders
 from unialign.generation._stable_unclip import StableUnCLIP
 from unialign.generation._train import DecoderFit, train_decoder
@@ -37,6 +37,7 @@ __all__ = [
     "nearest_training",
     "png_bytes",
     "read_thumbnails",
+    "resize",
     "shipped_decoders",
     "slerp",
     "strip",

@@ -9,18 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_nonnegative
-from unialign._unit_rows import unit_rows
-from unialign.embeddings import as_dense, first_bad_row, row_mask, usable_rows
+from unialign.embeddings import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.generation._mix_border import Rows, finite_numbers, mixing_weights, shares, stack_rows
 
 __all__ = ["barycentre", "combine", "interpolate", "mean", "slerp"]
 
-Rows = Mapping[str, Any] | Sequence[Any]
 Lengths = Literal["unit", "kept"]
 
 # What is left of unit rows that cancel is so many roundings long, and has no direction to speak of.
@@ -48,8 +46,8 @@ def mean(
         NonFiniteError: a row is not finite or has no direction; an item has nothing present; rows cancel.
     """
     check_choice("lengths", lengths, ("unit", "kept"))
-    names, z_KBD, present_KB = _stack(embeddings, present)
-    weights_KB = _weights(weights, names, z_KBD)[:, None] * present_KB.to(z_KBD)
+    names, z_KBD, present_KB = stack_rows(embeddings, present)
+    weights_KB = mixing_weights(weights, names, z_KBD)[:, None] * present_KB.to(z_KBD)
     total_B = weights_KB.sum(0)
     _refuse(total_B <= 0, z_KBD[0], "has no weight: none of its modalities is present with a weight above 0")
     mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
@@ -70,11 +68,11 @@ def combine(terms: Sequence[tuple[float, Any]]) -> Tensor:
     pairs = list(terms) if isinstance(terms, Sequence) else []
     if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
         raise ConfigError("combine needs at least one (weight, rows) pair, such as [(1, king), (-1, man), (1, woman)]")
-    names, z_KBD, _ = _stack({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}, None)
-    weights_K = _finite([weight for weight, _ in pairs], len(names))
+    names, z_KBD, _ = stack_rows({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}, None)
+    weights_K = finite_numbers([weight for weight, _ in pairs], len(names))
     if not bool(weights_K.any()):
         raise ConfigError("weights of the terms are all 0; nothing is left to combine")
-    weights_K = _shares(weights_K).to(z_KBD)
+    weights_K = shares(weights_K).to(z_KBD)
     return _unit((weights_K[:, None, None] * z_KBD).sum(0))
 
 
@@ -92,8 +90,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
         ShapeError, ConfigError: as in `mean`; t is not finite.
         NonFiniteError: as in `mean`, or rows are opposite, between which every arc is as short as any other.
     """
-    _, z_2BD, _ = _stack({"a": a, "b": b}, None)
-    numbers = _finite(t, None)
+    _, z_2BD, _ = stack_rows({"a": a, "b": b}, None)
+    numbers = finite_numbers(t, None)
     if numbers.ndim > 1:
         raise ConfigError(f"t has shape {tuple(numbers.shape)}; expected a number or (T,)")
     out_TBD = _arc(z_2BD[0], z_2BD[1], numbers.reshape(-1).to(z_2BD))
@@ -120,7 +118,7 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     if ends.ndim not in (2, 3) or len(ends) < 2:
         raise ShapeError(f"ends have shape {tuple(ends.shape)}; expected (K, D) or (K, B, D) with at least 2 waypoints")
     waypoints = ends if ends.ndim == 3 else ends[:, None]
-    _, z_KBD, _ = _stack({f"waypoint {k}": z_BD for k, z_BD in enumerate(waypoints)}, None)
+    _, z_KBD, _ = stack_rows({f"waypoint {k}": z_BD for k, z_BD in enumerate(waypoints)}, None)
     legs = len(z_KBD) - 1
     out = []
     for step in range(steps):
@@ -160,8 +158,8 @@ def barycentre(
     check_integer("iterations", iterations, low=1)
     if tolerance is not None:
         check_nonnegative("tolerance", tolerance)
-    names, z_KBD, _ = _stack(embeddings, None)
-    weights_K1 = _weights(weights, names, z_KBD)[:, None]
+    names, z_KBD, _ = stack_rows(embeddings, None)
+    weights_K1 = mixing_weights(weights, names, z_KBD)[:, None]
     least = (1e-12 if z_KBD.dtype == torch.float64 else 2e-6) if tolerance is None else tolerance
     at_BD = _unit((weights_K1[..., None] * z_KBD).sum(0)).detach()
     still_B = at_BD.new_zeros(len(at_BD), dtype=torch.bool)
@@ -261,74 +259,3 @@ def _refuse(bad: Tensor, x: Tensor, what: str) -> None:
     first = first_bad_row(x, bad)
     if first is not None:
         raise NonFiniteError(f"row {first.row} of the mixture {what}{first.more}")
-
-
-def _stack(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
-    """Names, (K, B, D) unit rows in float32 or better, and (K, B) presence; absent rows are 0."""
-    if isinstance(embeddings, Mapping):
-        named = {str(name): z for name, z in embeddings.items()}
-    elif isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
-        named = {f"rows {k}": z for k, z in enumerate(embeddings)}
-    else:
-        raise ShapeError(f"a mixture is of a mapping or a sequence of (B, D) rows, got {type(embeddings).__name__}")
-    if not named:
-        raise ShapeError("a mixture needs at least one tensor of rows")
-    named = {name: as_dense(z, repr(name), "(B, D)") for name, z in named.items()}
-    for name, z in named.items():
-        if z.ndim != 2 or z.shape[1] == 0 or z.is_complex() or z.dtype == torch.bool:
-            raise ShapeError(f"{name!r} is {z.dtype} of shape {tuple(z.shape)}; expected real numbers (B, D)")
-    count = next((len(z) for z in named.values() if len(z) != 1), 1)
-    first = next(iter(named.values()))
-    if any(z.shape[1] != first.shape[1] or len(z) not in (1, count) for z in named.values()):
-        shapes = ", ".join(f"{name!r} {tuple(z.shape)}" for name, z in named.items())
-        raise ShapeError(f"rows that are mixed have shapes {shapes}; expected (B, D) for all, or (1, D)")
-    present = {} if present is None else present
-    if not isinstance(present, Mapping):
-        raise ShapeError(f"`present` must be a mapping of modality to ({count},) bool, got {type(present).__name__}")
-    if unknown := [name for name in present if name not in named]:
-        raise ConfigError(f"`present` names {unknown[0]!r}, which is not mixed; mixed are {', '.join(named)}")
-    masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in present.items()}
-    everywhere_B = torch.ones(count, dtype=torch.bool)
-    present_KB = torch.stack([masks.get(name, everywhere_B).cpu() for name in named]).to(first.device)
-    wide = torch.float64 if any(z.dtype == torch.float64 for z in named.values()) else torch.float32
-    rows = [z.to(wide).expand(count, -1) for z in named.values()]
-    largest = []
-    for name, z_BD, present_B in zip(named, rows, present_KB, strict=True):
-        largest_B, usable_B = usable_rows(z_BD)
-        largest.append(largest_B)
-        bad = first_bad_row(z_BD, present_B & ~usable_B)
-        if bad is not None:
-            raise NonFiniteError(f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only a direction can be mixed")
-    return list(named), unit_rows(rows, torch.stack(largest), present_KB if masks else None), present_KB
-
-
-def _weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
-    """(K,) of at least 0 that sum to 1."""
-    if weights is None:
-        weights = [1.0] * len(names)
-    if isinstance(weights, Mapping):
-        if set(weights) != set(names):
-            given = ", ".join(map(str, weights))
-            raise ConfigError(f"weights are of {given}; expected one for each of {', '.join(names)}")
-        weights = [weights[name] for name in names]
-    weights_K = _finite(weights, len(names))
-    if bool((weights_K < 0).any()) or not bool((weights_K > 0).any()):
-        raise ConfigError(f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; `combine` takes others")
-    return _shares(weights_K).to(z_KBD)
-
-
-def _shares(weights_K: Tensor) -> Tensor:
-    """float64 weights whose sizes sum to 1: what is out of the range of float32 is still a ratio."""
-    weights_K = weights_K / weights_K.abs().max()
-    return weights_K / weights_K.abs().sum()
-
-
-def _finite(values: Any, count: int | None) -> Tensor:
-    # Python's numbers through numpy: torch would round them to float32.
-    values = values if isinstance(values, Tensor) else np.asarray(values)
-    numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers")
-    wrong = numbers.is_complex() or numbers.dtype == torch.bool or not bool(torch.isfinite(numbers).all())
-    if wrong or (count is not None and numbers.shape != (count,)):
-        what = "t must be finite numbers" if count is None else f"weights must be {count} finite numbers, one for each"
-        raise ConfigError(f"{what}, got {numbers.tolist()}")
-    return numbers.double()
