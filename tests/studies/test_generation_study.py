@@ -9,10 +9,11 @@ import pytest
 
 from unialign.errors import ConfigError
 from unialign.generation import FlowDecoder
+from unialign.generation._evaluate import CONTROLS
 from unialign.studies import load_study
 from unialign.studies._plan import Options, Plan, Study
 from unialign.studies._study import answer_lines, planned, run_study
-from unialign.studies.generation import CONTROLS, DECODER_SEEDS, SOURCES, analyse
+from unialign.studies.generation import DECODER_SEEDS, SOURCES, analyse
 
 pytest.importorskip("PIL")
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from unialign._checks import check_choice
 from unialign._files import checked_path
-from unialign.data import EmbeddingStore, column_identity
-from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.generation._decoder import EmbeddingSpec
+from unialign.data import EmbeddingStore
+from unialign.errors import CheckpointError, ConfigError, NonFiniteError
 from unialign.generation._decoder_config import BOOKKEEPING, DecoderConfig
 from unialign.generation._flow import draw_times, flow_loss
 from unialign.generation._flow_decoder import FlowDecoder
-from unialign.generation._pictures import grid, read_thumbnails, write_png
+from unialign.generation._pictures import grid, write_png
+from unialign.generation._training_pictures import TrainingPictures, load_training_pictures
 from unialign.train._batches import derived_seed
 from unialign.train._checkpoint import Snapshot, save_checkpoint
 from unialign.train._interrupt import StopRequest
@@ -34,7 +34,7 @@ from unialign.train._run_folder import Resume, RunFolder, check_resume
 
 __all__ = ["DecoderFit", "train_decoder"]
 
-# Training pictures beside their samples in the grid of a checkpoint: pairs of rows.
+# Columns of the grid of a checkpoint.
 _GRID = 16
 _SCALE = 2
 
@@ -92,7 +92,7 @@ def train_decoder(
     check_resume(resume, out)
     check_progress(progress)
     target = _device(device)
-    data = _load(store, config, image, pictures)
+    data = load_training_pictures(store, config, image, pictures)
     source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
     folder = None
@@ -125,28 +125,16 @@ def train_decoder(
     return DecoderFit(run.average.cpu().eval(), log.history)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Attributes:
-    embeddings: (N, W) float32 of the training rows.
-    pictures: (N, 3, S, S) uint8.
-    train, shown: rows of the store: those, and the few that grids show (held out, if there are such).
-    shown_embeddings, shown_pictures: of the latter.
-    """
-
-    spec: EmbeddingSpec
-    embeddings: Tensor
-    pictures: Tensor
-    train: np.ndarray
-    shown_embeddings: Tensor
-    shown_pictures: Tensor
-
-
 class _Run:
     """Weights, their average, the optimiser, and the step they are at. Batches depend on the seed and the step only."""
 
     def __init__(
-        self, config: DecoderConfig, data: _Data, facts: dict[str, Any], device: torch.device, folder: RunFolder | None
+        self,
+        config: DecoderConfig,
+        data: TrainingPictures,
+        facts: dict[str, Any],
+        device: torch.device,
+        folder: RunFolder | None,
     ) -> None:
         self.config, self.data, self.facts, self.device, self.folder = config, data, facts, device, folder
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
@@ -291,48 +279,6 @@ def _rate(config: DecoderConfig, step: int) -> float:
     warm = config.warmup * config.steps
     rising = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
     return config.lr * rising * float(0.5 + 0.5 * np.cos(np.pi * step / config.steps))
-
-
-def _load(store: EmbeddingStore, config: DecoderConfig, image: str, pictures: Tensor | None) -> _Data:
-    if not isinstance(store, EmbeddingStore):
-        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
-    width, present = store.width(image), store.present(image)
-    train = store.rows("train")
-    train = train[present[train]]
-    if len(train) < 2:
-        raise DataError(f"{image!r} of {store.name!r} has {len(train)} training rows; a decoder needs at least 2")
-    held = np.concatenate([store.rows(split)[present[store.rows(split)]] for split in ("val", "test")])
-    source = held if len(held) else train
-    shown = source[np.linspace(0, len(source) - 1, min(len(source), 2 * _GRID)).round().astype(int)]
-    if pictures is None:
-        both = read_thumbnails(store, image, np.concatenate([train, shown]), config.size)
-    else:
-        _check_pictures(pictures, store.items, config.size)
-        both = pictures[torch.from_numpy(np.concatenate([train, shown]))]
-        both = both.float() / 255 if both.dtype == torch.uint8 else both
-    if not bool(torch.isfinite(both).all()) or float(both.min()) < 0 or float(both.max()) > 1:
-        raise NonFiniteError("pictures must be finite numbers in [0, 1], or uint8; scale them")
-    both = (both * 255).round().to(torch.uint8)
-    x_NW, y_NW = (torch.from_numpy(store.array(image)[rows].astype(np.float32)) for rows in (train, shown))
-    if not bool(torch.isfinite(x_NW).all()):
-        row = int(train[int((~torch.isfinite(x_NW).all(1)).nonzero()[0])])
-        raise NonFiniteError(f"{image!r}, row {row} of the store, is not finite; mark it as absent")
-    provenance = store.provenance.get("columns", {}).get(image)
-    encoder = provenance.get("encoder") if isinstance(provenance, dict) else None
-    spec = EmbeddingSpec(
-        encoder=str(encoder or f"the column {image!r} of {store.name!r}"),
-        width=width,
-        identity=column_identity(store, image),
-        norm=float(x_NW.norm(dim=1).mean()),
-        lengths="ignored",
-    )
-    return _Data(spec, x_NW, both[: len(train)], train, y_NW, both[len(train) :])
-
-
-def _check_pictures(pictures: Any, items: int, size: int) -> None:
-    if not isinstance(pictures, Tensor) or pictures.shape != (items, 3, size, size):
-        shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
-        raise ShapeError(f"pictures are {shape}; expected a tensor ({items}, 3, {size}, {size}), one for every item")
 
 
 def _device(device: str | torch.device) -> torch.device:
