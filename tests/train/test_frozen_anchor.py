@@ -74,3 +74,12 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=message):
             run(tiny_store(), tiny_config(**changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_weak_repulsion_from_a_frozen_anchor_is_no_warning() -> None:
+    """Nothing can collapse with an anchor that stays where it is; the same weights without one do warn."""
+    options = OPTIONS | {"uniformity_weight": 0.01}
+    config = tiny_config(objective="unialign", objective_options=options, frozen=FROZEN, dim=3)
+    assert "gradient_ratio" not in {warning.code for warning in run(tiny_store(), config).warnings}
+    free = tiny_config(objective="unialign", objective_options=options, dim=3)
+    assert "gradient_ratio" in {warning.code for warning in run(tiny_store(), free).warnings}

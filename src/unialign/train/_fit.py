@@ -130,7 +130,7 @@ def fit(
         if folder is not None and not finished:
             peers.from_first(lambda: folder.prepare(_settings(plan, store)))
         log = _open_log(peers, folder, plan.config, keep_steps=done, finished=finished)
-        monitor = HealthMonitor(log.warnings)
+        monitor = HealthMonitor(log.warnings, frozen=plan.config.frozen)
         try:
             if snapshot is None:
                 peers.jointly(lambda: log.write("start", 0, plan.facts | _baselines(engine, terms)))

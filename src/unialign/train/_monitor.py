@@ -5,7 +5,7 @@ Shapes: `M` modalities, `B` items, `D` width.
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 
@@ -44,10 +44,13 @@ class HealthMonitor:
 
     Args:
         earlier: warnings of the part of the run before a resumption.
+        frozen: modalities that stay where they are. What is attracted to one cannot collapse with it, so that a weak
+            repulsion is a choice (of generation, for one) and no warning.
     """
 
-    def __init__(self, earlier: Iterable[HealthWarning] = ()) -> None:
+    def __init__(self, earlier: Iterable[HealthWarning] = (), *, frozen: Collection[str] = ()) -> None:
         self.warnings: list[HealthWarning] = list(earlier)
+        self.frozen = frozen
         self._unsaid: list[HealthWarning] = []
 
     def look(self, objective: Objective, batch: Batch, terms: dict[str, Term], *, step: int) -> dict[str, float]:
@@ -62,7 +65,8 @@ class HealthMonitor:
         ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
         if ratio is not None:
             numbers["gradient_ratio"] = ratio
-            if not BALANCED[0] <= ratio <= BALANCED[1]:
+            low = 0.0 if self.frozen else BALANCED[0]
+            if not low <= ratio <= BALANCED[1]:
                 advice = (
                     "items repel much more than true pairs attract: raise alignment_weight"
                     if ratio > 1
