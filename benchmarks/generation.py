@@ -1,0 +1,104 @@
+"""Scores and a grid of what the shipped decoder makes of held-out emoji, beside its controls.
+
+    python benchmarks/generation.py [decoder folder ...]
+
+Writes benchmarks/results/generation.json and docs/images/generated.png, and prints the table that stands in
+docs/how-to/generate.md. Every number is the mean over the decoders: those given, or the shipped one alone. Needs
+`unialign[lite,generate]`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import unialign as ua
+from unialign.experiments import describe_environment
+from unialign.generation import (
+    FlowDecoder,
+    grid,
+    load_decoder,
+    load_space,
+    nearest_training,
+    read_thumbnails,
+    write_png,
+)
+from unialign.generation._evaluate import make_bench, mixtures, scores_of
+from unialign.generation._extractors import lite2
+from unialign.generation._reference import Reference
+from unialign.generation._scores import SCORES, Scores
+from unialign.metrics import retrieval
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("text", "drawing", "speech", "text+drawing", "text+speech")
+COLUMNS = ("fd", "kid", "recall@10", "mrr", "cosine")
+SHOWN = 16
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown: a row a condition."""
+    head = [""] + [SCORES[c].label + (", %" if SCORES[c].unit == "percent" else "") for c in COLUMNS]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * len(COLUMNS)]
+    for name, numbers in rows.items():
+        cells = []
+        for column in COLUMNS:
+            percent = SCORES[column].unit == "percent"
+            decimals = 1 if percent or column in ("fd", "kid") else 3
+            cells.append(f"{(100 if percent else 1) * numbers[column]:.{decimals}f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def picture_grid() -> None:
+    """Evenly spaced held-out concepts: nobody picked them."""
+    store, space, decoder = ua.data.load("emoji"), load_space("emoji"), load_decoder("emoji")
+    test = store.rows("test")
+    rows = test[np.linspace(0, len(test) - 1, 2 * SHOWN).round().astype(int)]
+    z = space.encode({name: store.array(name)[rows] for name in space.modalities})
+    made = {name: ua.generation.decode(space, decoder, z[name]) for name in ("image", "drawing", "text", "speech")}
+    near = nearest_training(space, store, z["drawing"], anchor="image").rows[:, 0].tolist()
+    true, copies = (read_thumbnails(store, "image", wanted, decoder.size) for wanted in (rows, near))
+    lines: list[list[torch.Tensor | None]] = []
+    for start in (0, SHOWN):
+        part = slice(start, start + SHOWN)
+        lines += [list(pictures[part]) for pictures in (true, *made.values(), copies)]
+        lines.append([None] * SHOWN)
+    write_png(ROOT / "docs" / "images" / "generated.png", grid(lines[:-1], scale=2))
+    print("grid of", [store.item_names[row] for row in rows])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    store, space = ua.data.load("emoji"), load_space("emoji")
+    decoders = [FlowDecoder.from_pretrained(path) for path in sys.argv[1:]] or [load_decoder("emoji")]
+    bench = make_bench(store, decoders, anchor="image", extractor=lite2())
+    scores: dict[str, Scores] = {name: bench.score(pictures) for name, pictures in bench.controls(space).items()}
+    scores |= scores_of(bench, space, mixtures(SOURCES))
+    rows = {name: found.numbers for name, found in scores.items()}
+    made = {name: found for name, found in scores.items() if "picture" not in name}
+    per_decoder = {name: recall_by_decoder(found, bench.reference) for name, found in made.items()}
+    results = {
+        "environment": describe_environment(),
+        "data": {"name": store.name, "fingerprint": store.fingerprint, "items": len(bench.rows), "split": "test"},
+        "judge": bench.extractor.name,
+        "decoders": [vars(decoder.config) for decoder in decoders if isinstance(decoder, FlowDecoder)],
+        "scores": rows,
+        "recall@10 by decoder": per_decoder,
+    }
+    target = ROOT / "benchmarks" / "results" / "generation.json"
+    target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(table(rows))
+    print(json.dumps(per_decoder))
+    picture_grid()
+
+
+def recall_by_decoder(scores: Scores, reference: Reference) -> list[float]:
+    """R@10 of each decoder alone: its pictures are one noise of the scores."""
+    true_NF = reference.directions(reference.features_NF)
+    return [retrieval(reference.directions(x_NF.double()), true_NF, k=(10,)).recall[10] for x_NF in scores.features_VNF]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The table of generated pictures in the docs is the one that the script makes of its results."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unialign.data import load
+from unialign.generation import DecoderConfig, load_decoder
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = json.loads((ROOT / "benchmarks" / "results" / "generation.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("generation_benchmark", ROOT / "benchmarks" / "generation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_docs_have_the_results(script: Any) -> None:
+    page = (ROOT / "docs" / "how-to" / "generate.md").read_text("utf-8")
+    start, end = "<!-- table: benchmarks/results/generation.json -->\n", "\n<!-- /table -->"
+    assert page[page.index(start) + len(start) : page.index(end)] == script.table(RESULTS["scores"])
+
+
+def test_the_results_are_of_the_shipped_data_and_recipe() -> None:
+    assert RESULTS["data"]["fingerprint"] == load("emoji").fingerprint
+    assert [config["seed"] for config in RESULTS["decoders"]] == [0, 1, 2]
+    recipe = DecoderConfig().to_dict()
+    for config in RESULTS["decoders"]:
+        assert {**config, "seed": 0} == recipe
+    shipped = load_decoder("emoji")
+    assert shipped.config == DecoderConfig()  # type: ignore[attr-defined]
+
+
+def test_self_is_far_above_shuffled() -> None:
+    scores = RESULTS["scores"]
+    assert scores["self"]["recall@10"] > 6 * scores["shuffled"]["recall@10"]
