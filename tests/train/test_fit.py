@@ -375,3 +375,26 @@ def test_a_signal_after_the_last_step_is_not_swallowed():
     """A run has nothing left to stop; what follows it must still hear of the signal."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_worker_that_was_told_to_end_stops_after_its_first_step(tmp_path: Path) -> None:
+    """SIGTERM may come while data are read: the worker's own handler notes it, and the run must hear of it."""
+
+    class Worker:
+        ending = False
+
+        def on_sigterm(self, number: int, frame: object) -> None:
+            self.ending = True
+
+    worker = Worker()
+    before = signal.signal(signal.SIGTERM, worker.on_sigterm)
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        assert worker.ending
+        with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+            run(tiny_store(), tiny_config(), out=tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+    whole = run(tiny_store(), tiny_config())
+    assert digest_of(run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must")) == digest_of(whole)

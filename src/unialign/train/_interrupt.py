@@ -26,6 +26,9 @@ class StopRequest:
             # What is ignored stays so, as under nohup, or in a worker whose parent hears Ctrl-C for it.
             heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in heard}
+            # A worker may have been told to end while the run was being prepared.
+            told = (n for n, before in self._before.items() if getattr(_owner(before), "ending", False))
+            self.received = next(told, None)
         return self
 
     def __exit__(
@@ -52,3 +55,8 @@ class StopRequest:
             # None: the handler was not installed from Python and cannot be put back from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+
+
+def _owner(handler: Any) -> Any:
+    """The object whose method a handler is."""
+    return getattr(handler, "__self__", None)
