@@ -24,7 +24,6 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert main(["generate", "--item", "hedgehog", "--from", "drawing,speech", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "hedgehog" in said
-    assert "nearest training picture" in said
     results = made(out)
     assert results["schema"] == 1
     assert results["data"]["name"] == "emoji"
@@ -37,9 +36,13 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
         with image.open(out / name) as file:
             assert file.mode == "RGB"
             assert min(file.size) >= 128
+    # What each sample is nearest to among the training pictures, by the pixels themselves.
+    assert [0 < copy["distance"] < 0.5 for copy in picture["copies"]] == [True] * 4
+    assert "nearest training item by the condition" in said
+    assert "% off" in said
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 4
-    assert "the true picture of hedgehog" in page
+    assert "the true picture" in page
     # Nothing is fetched from anywhere.
     assert "http" not in page.replace("http-equiv", "")
 
@@ -72,8 +75,14 @@ def test_items_together_and_in_a_strip(tmp_path: Path) -> None:
         ([], "ask for something"),
         (["--item", "hedgehogg"], "did you mean 'hedgehog'"),
         (["--item", "hedgehog", "--from", "smell"], "the space has no 'smell'"),
-        (["--item", "hedgehog", "--strip", "1"], "--strip must be at least 2"),
+        (["--item", "hedgehog", "--strip", "1"], "--strip must be an integer of at least 2"),
         (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
+        (["--item", "ship", "--item", "tiger", "--strip", "3", "--together"], "give one of them"),
+        (["--item", "ship", "--item", "tiger", "--strip", "3", "--mix", "plain_mean"], "leave --mix out"),
+        (["--item", "ship", "--item", "ship", "--together"], "is asked for twice"),
+        (["--item", "ship", "--from", ","], "--from names no modality"),
+        (["--text", "red apple", "--from", "text"], "name one with --item"),
+        (["--item", "ship", "--item", "tiger", "--strip", "100000"], "more than a page can hold"),
         (["--item", "hedgehog", "--steps", "0"], "steps"),
         (["--item", "hedgehog", "--space", "nowhere"], "not a folder with a saved space"),
         (["--item", "hedgehog", "--decoder", "nowhere"], "not a folder with a saved decoder"),
@@ -101,6 +110,42 @@ def test_a_space_without_a_frozen_anchor_or_of_other_data_is_refused(
     foreign.save_pretrained(tmp_path / "foreign")
     assert main([*call, "--space", str(tmp_path / "foreign")]) == 2
     assert "the space was trained on 'mine'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strip": "five"}, "--strip must be an integer"),
+        ({"weights": 3}, "weights must be a list of numbers"),
+        ({"items": "hedgehog"}, "items must be a list of texts"),
+        ({"items": [7]}, "items must be a list of texts"),
+        ({"combine": "nope"}, "combine"),
+        ({"colour": 1}, "unknown setting colour"),
+    ],
+)
+def test_settings_of_a_file_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], message: str
+) -> None:
+    body = {"generation": {"items": ["hedgehog"], **settings}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(body))
+    assert main(["generate", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_pictures_of_an_earlier_call_are_not_shown_as_those_of_this_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
+    assert (out / "thumbnails.zip").exists()
+    emoji = load("emoji")
+    bare = {name: emoji.array(name) for name in ("image", "text")}
+    columns = {"image": emoji.provenance["columns"]["image"]}
+    EmbeddingStore.write(tmp_path / "bare", bare, split=emoji.split, provenance={"columns": columns})
+    training = ["--objective", "unialign", "--anchor", "image", "--epochs", "1", "--set", "frozen.image=whiten"]
+    assert main(["train", str(tmp_path / "bare"), *training, "--out", str(tmp_path / "run")]) == 0
+    made_by = ["--data", str(tmp_path / "bare"), "--space", str(tmp_path / "run" / "space"), "--decoder", "emoji"]
+    assert main(["generate", *made_by, "--item", "#250", "--samples", "1", "--out", str(out)]) == 0
+    assert not (out / "thumbnails.zip").exists()
+    assert made(out)["pictures"][0]["copies"] == []
 
 
 def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +200,22 @@ def test_a_decoder_of_ones_own(small: Path, tmp_path: Path, capsys: pytest.Captu
     call = ["generate", "--data", str(small), *made_by, "--item", "#40", "--from", "text", "--samples", "1"]
     assert main([*call, "--out", str(tmp_path / "pictures")]) == 0
     assert made(tmp_path / "pictures")["protocol"]["size"] == 8
+
+
+def test_a_decoder_does_not_overwrite_other_results_or_read_other_embeddings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "pictures")]) == 0
+    before = (tmp_path / "pictures" / "config.yaml").read_bytes()
+    assert main(["decoder", "train", "emoji", "--steps", "1", "--out", str(tmp_path / "pictures")]) == 2
+    assert "holds another kind of result, not a decoder" in capsys.readouterr().err
+    assert (tmp_path / "pictures" / "config.yaml").read_bytes() == before
+    look = ["decoder", "sample", "emoji", "emoji", "--image", "drawing", "--out", str(tmp_path / "look.png")]
+    assert main(look) == 2
+    assert "'drawing' of 'emoji'" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["decoder", "sample", "emoji", "emoji", "--out", str(tmp_path / "file" / "look.png")]) == 2
+    assert "cannot write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

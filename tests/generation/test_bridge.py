@@ -8,7 +8,7 @@ import torch
 from decoder_cases import ITEMS, WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
 
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, ShapeError
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation import (
     EmbeddingSpec,
     FlowDecoder,
@@ -166,3 +166,23 @@ def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
 
     z, _ = embed_items(space, tiny_picture_store(), [0, 1], ["image"])
     assert decode(space, Grey(), z["image"]).shape == (2, 3, 4, 4)
+
+
+def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecoder) -> None:
+    store = tiny_picture_store()
+    z = torch.ones(3, 8)
+    z[1, 3] = torch.nan
+    with pytest.raises(NonFiniteError, match="z, row 1, holds nan at column 3"):
+        decode(space, decoder, z)
+    with pytest.raises(NonFiniteError, match="z, row 0, has norm zero"):
+        decode(space, decoder, torch.zeros(1, 8))
+    with pytest.raises(ShapeError, match=r"\(N, 8\) floats"):
+        decode(space, decoder, torch.ones(1, 8, dtype=torch.bool))
+    for rows, error in (([99999], ConfigError), ([-1], ConfigError), ([0.7], ShapeError)):
+        with pytest.raises(error, match="rows"):
+            embed_items(space, store, rows, ["text"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="k must be"):
+        nearest_training(space, store, torch.ones(1, 8), anchor="image", k=0)
+    held = EmbeddingStore.from_arrays({"image": store.array("image")}, split=["test"] * ITEMS)
+    with pytest.raises(DataError, match="no training rows"):
+        nearest_training(space, held, torch.ones(1, 8), anchor="image")

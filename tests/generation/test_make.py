@@ -157,3 +157,29 @@ def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space
     assert torch.equal(twice.pictures[0], twice.pictures[1])
     with pytest.raises(ConfigError, match="samples"):
         made_of(space, decoder, samples=0)
+
+
+def test_each_sample_is_held_against_the_training_pictures(space: Space, decoder: FlowDecoder) -> None:
+    pytest.importorskip("PIL")
+    made = made_of(space, decoder, samples=2)
+    assert made.copies is not None
+    train = tiny_picture_store().rows("train")
+    pictures = (tiny_pictures() * 255).round() / 255
+    for condition, copies in zip(made.pictures, made.copies, strict=True):
+        assert len(copies) == 2
+        for sample, copy in zip(condition, copies, strict=True):
+            slow = [float((sample - pictures[row]).square().mean().sqrt()) for row in train]
+            assert copy["distance"] == pytest.approx(min(slow), abs=1e-4)
+            assert copy["row"] == int(train[slow.index(min(slow))])
+
+
+def test_items_of_a_mixture_are_remembered(space: Space) -> None:
+    (mixture,) = asked(space, items=["#40", "#1"], modalities=["text"], combine="together")
+    assert (mixture.row, mixture.rows, mixture.split) == (None, (40, 1), "train")
+    strip = asked(space, items=["#40", "#41"], modalities=["text"], combine="strip", steps=3)
+    assert {condition.rows for condition in strip} == {(40, 41)}
+    assert {condition.split for condition in strip} == {"test"}
+    with pytest.raises(ConfigError, match="text of square 1 is asked for twice"):
+        asked(space, items=["#1", "#1"], modalities=["text"], combine="together")
+    with pytest.raises(ConfigError, match="texts need encode_texts"):
+        conditions_of(space, tiny_picture_store(), texts=["1"])

@@ -143,6 +143,13 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "a", latents=36)
     with pytest.raises(ConfigError, match="'picture'"):
         train_decoder(tiny_picture_store(), tiny_decoder_config(), image="picture", pictures=pictures)
+    with pytest.raises(ShapeError, match=r"dtype torch\.int64; expected uint8"):
+        run(tmp_path / "a", pictures=(pictures * 255).long())
+    for device in ("banana", "meta", "cuda:99"):
+        with pytest.raises(ConfigError, match="device"):
+            train_decoder(tiny_picture_store(), tiny_decoder_config(), pictures=pictures, device=device)
+    with pytest.raises(ConfigError, match="must be a DecoderConfig"):
+        train_decoder(tiny_picture_store(), {"steps": 1}, pictures=pictures)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs out="):
         run(resume="must")
     held = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image")}, split=["test"] * ITEMS)

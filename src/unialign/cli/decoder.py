@@ -11,8 +11,8 @@ import torch
 
 from unialign._checks import check_integer
 from unialign.cli._console import parse_settings, say, shown
-from unialign.data import load
-from unialign.errors import ConfigError
+from unialign.data import column_identity, load
+from unialign.errors import ConfigError, DataError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
 
@@ -31,6 +31,7 @@ def _train(options: Namespace) -> int:
     store = load(data)
     if fingerprint is not None:
         store.require(fingerprint)
+    _refuse_others(options.out)
     started = time.perf_counter()
     fit = train_decoder(
         store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
@@ -43,6 +44,12 @@ def _train(options: Namespace) -> int:
     )
     say(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
     return 0
+
+
+def _refuse_others(out: Path) -> None:
+    """A folder with another kind of result is left alone; what a decoder's run is, `train_decoder` decides."""
+    if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
+        raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
 
 
 def _newest_grid(out: Path) -> str:
@@ -63,14 +70,23 @@ def _sample(options: Namespace) -> int:
     if len(rows) == 0:
         raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
+    identity = column_identity(store, image)
+    if decoder.reads.identity not in (None, identity):
+        raise ConfigError(
+            f"{image!r} of {store.name!r} (identity {identity[:12]}) is not what the decoder reads, embeddings of "
+            f"{decoder.reads.encoder} (identity {str(decoder.reads.identity)[:12]}); name another column with --image"
+        )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
     made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
     true = read_thumbnails(store, image, rows, decoder.size)
     lines = []
     for start in range(0, len(rows), _COLUMNS):
         lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_png(options.out, grid(lines, scale=_SCALE))
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_png(options.out, grid(lines, scale=_SCALE))
+    except OSError as error:
+        raise DataError(f"cannot write {options.out}: {error.strerror or error}; choose another --out") from error
     say(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
     return 0
 

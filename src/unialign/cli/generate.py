@@ -1,6 +1,7 @@
 """`unialign generate`: pictures from any modality of a space, or a mixture, through a decoder of image embeddings."""
 
 import io
+import os
 import re
 import time
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unialign._checks import check_choice, check_integer
 from unialign._files import replace_file
 from unialign.cli._console import say, shown
 from unialign.data import EmbeddingStore, load
@@ -43,6 +45,7 @@ _DEFAULTS: dict[str, Any] = {
 # A picture on disk is at least so large, so that it can be looked at.
 _LEAST_SIDE = 128
 _TEXT = "text"
+_MOST = 1000
 
 
 def run(options: Namespace) -> int:
@@ -54,14 +57,17 @@ def run(options: Namespace) -> int:
     settings["fingerprint"] = store.fingerprint
     for what in ("space", "decoder"):
         if settings[what] is None:
-            check_shipped(store.name if settings["data"] == store.name else str(settings["data"]), what)
+            check_shipped(str(settings["data"]), what)
             settings[what] = settings["data"]
     space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"], prior=settings["prior"])
     _check_data(space, store)
     made = _make(settings, space, decoder, store)
     out: Path = options.out
     claim_folder(out, "generation")  # earlier pictures are replaced: they are made again in seconds
-    files = _write_pictures(out, made)
+    try:
+        files = _write_pictures(out, made)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
     write_yaml(out / "config.yaml", {"generation": settings})
     seconds = time.perf_counter() - started
     write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
@@ -145,9 +151,11 @@ def _write_pictures(out: Path, made: Made) -> list[list[str]]:
 
 def _write_truth(out: Path, store: EmbeddingStore, made: Made) -> None:
     """The pictures of the items themselves and of the nearest training items, for the page; as the store has them."""
+    (out / "thumbnails.zip").unlink(missing_ok=True)  # of an earlier call, perhaps on other data
     if "thumbnails.zip" not in store.assets:
         return
-    rows = {entry["row"] for near in made.nearest for entry in near} | {c.row for c in made.conditions}
+    rows = {entry["row"] for near in made.nearest for entry in near} | {row for c in made.conditions for row in c.rows}
+    rows |= {entry["row"] for samples in made.copies or [] for entry in samples}
     copy = io.BytesIO()
     try:
         with (
@@ -209,21 +217,29 @@ def _results(
                 "name": condition.name,
                 "parts": list(condition.parts),
                 "row": condition.row,
+                "rows": list(condition.rows),
                 "split": condition.split,
                 "true_cosine": truth,
                 "nearest": nearest,
+                "copies": copies,
                 "files": names,
             }
-            for condition, truth, nearest, names in zip(made.conditions, made.truth, made.nearest, files, strict=True)
+            for condition, truth, nearest, copies, names in zip(
+                made.conditions, made.truth, made.nearest, made.copies or [[]] * len(files), files, strict=True
+            )
         ],
         "reproduce": "unialign generate --config config.yaml --out again",
     }
 
 
 def _tell(made: Made, files: list[list[str]], out: Path) -> None:
-    for condition, nearest, names in zip(made.conditions, made.nearest, files, strict=True):
+    for i, (condition, names) in enumerate(zip(made.conditions, files, strict=True)):
         seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
-        said = f"nearest training picture: {nearest[0]['name']}, cosine {nearest[0]['cosine']:.2f}"
+        near = made.nearest[i][0]
+        said = f"nearest training item by the condition: {near['name']}, cosine {near['cosine']:.2f}"
+        if made.copies is not None:
+            copy = made.copies[i][0]
+            said += f"; by the picture: {copy['name']}, {100 * copy['distance']:.0f} % off"
         say(f"{condition.name}{seen}: {shown(out / names[0])}; {said}")
 
 
@@ -256,15 +272,47 @@ def _settings(options: Namespace) -> dict[str, Any]:
         "anchor": options.anchor,
     }
     settings |= {key: value for key, value in given.items() if value is not None}
-    if settings["strip"] is not None and settings["strip"] < 2:
-        raise ConfigError(f"--strip must be at least 2 pictures, got {settings['strip']}")
+    _check(settings)
+    for key in ("data", "space", "decoder", "prior"):
+        # A page is read from elsewhere; names of shipped things and of the hub stay.
+        if isinstance(settings[key], str) and os.path.exists(settings[key]):
+            settings[key] = os.path.abspath(settings[key])
     return settings
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Types of what a file may say, and options that would do nothing together."""
+    for key in ("items", "texts", "from"):
+        value = settings[key]
+        if value is not None and not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+            raise ConfigError(f"{key} must be a list of texts, got {value!r}")
+    if settings["from"] == []:
+        raise ConfigError("--from names no modality")
+    check_choice("combine", settings["combine"], ("each", "together"))
+    for key, low in (("strip", 2), ("samples", 1), ("seed", 0), ("steps", 1)):
+        if settings[key] is not None:
+            check_integer(f"--{key}", settings[key], low=low)
+    weights = settings["weights"]
+    if weights is not None and not (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)):
+        raise ConfigError(f"weights must be a list of numbers, got {weights!r}")
+    if settings["strip"] is not None:
+        if settings["combine"] == "together":
+            raise ConfigError("--strip leads from one thing to the next, --together makes one of all; give one of them")
+        if settings["mix"] != "mean":
+            raise ConfigError("--strip follows arcs and does not mix; leave --mix out")
+    if settings["from"] is not None and not settings["items"]:
+        raise ConfigError("--from says how items are shown; name one with --item")
+    count = settings["strip"] or len(settings["items"]) + len(settings["texts"])
+    if count * settings["samples"] > _MOST:
+        raise ConfigError(
+            f"{count} x {settings['samples']} pictures are more than a page can hold ({_MOST}); ask for fewer"
+        )
 
 
 def _listed(words: list[str] | None) -> list[str] | None:
     """`drawing,speech` and `drawing speech` alike."""
-    return None if words is None else [name for word in words for name in word.split(",") if name]
+    return None if words is None else [name.strip() for word in words for name in word.split(",") if name.strip()]
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40] or "picture"
+    return re.sub(r"[\W_]+", "-", name.casefold()).strip("-")[:40] or "picture"

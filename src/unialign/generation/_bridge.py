@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign._checks import check_integer
 from unialign.data import EmbeddingStore
-from unialign.embeddings import as_dense, check_dense
-from unialign.errors import ConfigError, ShapeError
+from unialign.embeddings import as_dense, first_bad_row
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import Decoder
 from unialign.space import Space
 
@@ -93,7 +94,7 @@ def decode(
         (N, 3, S, S) float32 in [0, 1].
     """
     anchor = find_anchor(space, decoder, anchor)
-    z_ND = as_dense(z, "z", f"(N, {space.dim})")
+    z_ND = _checked(z, space.dim)
     with torch.no_grad():
         features_NW = space.features_like(anchor, z_ND)
     return decoder.generate(features_NW, seed=seed, steps=steps, guidance=guidance)
@@ -103,7 +104,12 @@ def embed_items(
     space: Space, store: EmbeddingStore, rows: Sequence[int] | NDArray[np.int64], modalities: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Items of a store in the space: modality -> (N, D) unit rows (absent ones 0), and modality -> (N,) presence."""
-    rows_N = np.asarray(rows, dtype=np.int64)
+    rows_N = np.asarray(rows)
+    if rows_N.ndim != 1 or (len(rows_N) and rows_N.dtype.kind not in "iu"):
+        raise ShapeError(f"rows must be row numbers, got {rows!r}")
+    rows_N = rows_N.astype(np.int64)
+    if len(rows_N) and not 0 <= rows_N.min() <= rows_N.max() < store.items:
+        raise ConfigError(f"rows go from {rows_N.min()} to {rows_N.max()}; {store.name!r} has 0 to {store.items - 1}")
     for name in modalities:
         if name not in space.widths:
             raise ConfigError(f"the space has no {name!r}; it has {', '.join(space.modalities)}")
@@ -125,13 +131,27 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
     Args:
         z: (N, D) rows of the space.
     """
-    check_dense(z, "z", f"(N, {space.dim})")
+    z = _checked(z, space.dim)
+    check_integer("k", k, low=1)
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
+    if len(rows) == 0:
+        raise DataError(f"{store.name!r} has no training rows with {anchor!r}, so nothing lies nearest")
     z_TD = space.encode({anchor: store.array(anchor)[rows]})[anchor]
     unit_ND = torch.nn.functional.normalize(z.to(z_TD), dim=1)
     found = (unit_ND @ z_TD.mT).topk(min(k, len(rows)), dim=1)
     return Neighbours(torch.from_numpy(rows)[found.indices], found.values)
+
+
+def _checked(z: Any, dim: int) -> Tensor:
+    """(N, D) rows that have a direction, named by their place in what was given."""
+    z_ND = as_dense(z, "z", f"(N, {dim})")
+    if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
+        raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; this space has rows of (N, {dim}) floats")
+    bad = first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1))
+    if bad is not None:
+        raise NonFiniteError(f"z, row {bad.row}, {bad.what}{bad.more}; only a direction can be decoded")
+    return z_ND
 
 
 def _identity(space: Space, name: str) -> str | None:

@@ -34,9 +34,8 @@ class DecoderConfig:
         latents: principal components of a picture (`mlp`).
         width: of the network; channels of the first level (`unet`).
         depth: residual blocks (`mlp`), residual blocks a level (`unet`).
-        condition_noise: the most noise that a condition gets in training, in units of a direction's
-            mean deviation; drawn
-            evenly from 0 to this. Without it the network learns training pictures by heart.
+        condition_noise: the most noise that a condition gets in training, in units of a direction's mean deviation;
+            drawn evenly from 0 to this. Without it the network learns training pictures by heart even sooner.
         condition_dropout: share of the samples that train without a condition, which guidance needs.
         flips: `none`, or `horizontal`: half of the pictures are mirrored (their embeddings are not).
         steps: optimiser steps.
@@ -47,7 +46,8 @@ class DecoderConfig:
         clip: largest norm of the gradient.
         average: decay of the moving average of the weights, which is what samples.
         sampler_steps, guidance: what `generate` takes when it is not told otherwise.
-        checkpoint_every: steps between checkpoints, each with a picture of samples; None: at the end only.
+        checkpoint_every: steps between checkpoints, each with a picture of samples (a tenth of `steps`, if that is
+            fewer); None: at the end only.
         keep_checkpoints: how many of the latest stay.
         log_every: steps between records.
         seed: decides weights, order, noise.

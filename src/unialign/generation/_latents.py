@@ -61,7 +61,7 @@ class PictureBasis(nn.Module):
         if rank < self.latents:
             raise DataError(
                 f"{len(pictures)} training pictures vary in {rank} directions, fewer than latents={self.latents}; set "
-                f"latents to at most {rank}, or use more pictures"
+                f"latents to at most {max(rank, 1)}, or use more pictures"
             )
         deviation_L = values_K[: self.latents] / len(pictures) ** 0.5
         scale_L = deviation_L**_WHITENING

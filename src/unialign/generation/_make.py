@@ -3,6 +3,7 @@
 Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_integer
+from unialign._checks import check_choice, check_integer
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError, MissingExtra
 from unialign.generation._bridge import decode, find_anchor, nearest_training
 from unialign.generation._decoder import Decoder
 from unialign.generation._mix import interpolate
+from unialign.generation._pictures import read_thumbnails
 from unialign.generation._queries import Mix, item_query, mixed, text_query, together
 from unialign.space import Space
 
@@ -27,13 +29,22 @@ _NEAREST = 3
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the space that pictures are made of, and how it came about."""
+    """A row of the space that pictures are made of, and how it came about.
+
+    Attributes:
+        name: for people.
+        parts: what was mixed, or the waypoints of a path.
+        z_D: the row.
+        row: of the store, if it is made of one item; then also the item's split: `train` if one of several is.
+        rows: of the store, of all items that it is made of.
+    """
 
     name: str
     parts: tuple[str, ...]
     z_D: Tensor
     row: int | None = None
     split: str | None = None
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Made:
     anchor: the modality in whose place they were decoded.
     nearest: for each condition the training items with the nearest anchor: row, name, cosine.
     truth: for each condition its cosine with the item's own anchor; None where there is none.
+    copies: for each condition and sample the training picture with the least distance of pixels: row, name, distance
+        (root mean square, in [0, 1]); None where the store's pictures cannot be read.
     """
 
     conditions: tuple[Condition, ...]
@@ -51,6 +64,7 @@ class Made:
     anchor: str
     nearest: list[list[dict[str, Any]]]
     truth: list[float | None]
+    copies: list[list[dict[str, Any]]] | None = None
 
 
 def conditions_of(
@@ -79,6 +93,9 @@ def conditions_of(
     Raises:
         ConfigError: nothing is asked for, or an item, modality or weight that there is not.
     """
+    check_choice("combine", combine, ("each", "together", "strip"))
+    if texts and encode_texts is None:
+        raise ConfigError("texts need encode_texts=, such as unialign.encoders.text_encoder(store)")
     if not items and not texts:
         raise ConfigError("ask for something: items of the store with --item, or new texts with --text")
     queries = [item_query(space, store, item, modalities) for item in items]
@@ -87,7 +104,14 @@ def conditions_of(
         queries = [together(queries)]
     if combine != "strip":
         return [
-            Condition(query.name, tuple(query.parts), mixed(query, mix=mix, weights=weights), query.row, query.split)
+            Condition(
+                query.name,
+                tuple(query.parts),
+                mixed(query, mix=mix, weights=weights),
+                query.row,
+                query.split,
+                query.rows,
+            )
             for query in queries
         ]
     if weights is not None:
@@ -98,8 +122,9 @@ def conditions_of(
         raise ConfigError("a strip leads from one thing to another; name two texts, two items, or two modalities")
     path_TD = interpolate(torch.stack([z_D for _, z_D in stops]), steps=steps)
     labels = tuple(label for label, _ in stops)
-    row, split = (queries[0].row, queries[0].split) if len(queries) == 1 else (None, None)
-    return [Condition(_place(labels, step, steps), labels, z_D, row, split) for step, z_D in enumerate(path_TD)]
+    row = queries[0].row if len(queries) == 1 else None
+    rows, split = together(queries).rows, together(queries).split
+    return [Condition(_place(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)]
 
 
 def make_pictures(
@@ -117,6 +142,8 @@ def make_pictures(
     """Decode conditions with `samples` noises each; noise v is the same for every condition."""
     check_integer("samples", samples, low=1, high=64)
     check_integer("seed", seed, low=0)
+    if not conditions:
+        raise ConfigError("pictures need at least one condition; see `conditions_of`")
     anchor = find_anchor(space, decoder, anchor)
     z_QD = torch.stack([condition.z_D for condition in conditions])
     rows = [z_QD[i : i + 1] for i in range(len(z_QD))]
@@ -134,7 +161,27 @@ def make_pictures(
         ]
         for rows, cosines in zip(found.rows, found.cosines, strict=True)
     ]
-    return Made(tuple(conditions), torch.stack(pictures, 1), anchor, nearest, _truth(space, store, conditions, anchor))
+    made_QV = torch.stack(pictures, 1)
+    truth = _truth(space, store, conditions, anchor)
+    return Made(tuple(conditions), made_QV, anchor, nearest, truth, _copies(store, anchor, made_QV))
+
+
+def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[dict[str, Any]]] | None:
+    """What each sample may be a copy of: a decoder of few pictures has them by heart."""
+    rows = store.rows("train")
+    rows = rows[store.present(anchor)[rows]]
+    try:
+        training_TP = read_thumbnails(store, anchor, rows, pictures.shape[-1]).flatten(1)
+    except (DataError, MissingExtra):
+        return None  # decoration: pictures are made without them, and on the core install
+    flat = pictures.flatten(0, 1).flatten(1)
+    distance, place = (torch.cdist(flat, training_TP) / math.sqrt(flat.shape[1])).min(1)
+    found = [
+        {"row": int(rows[i]), "name": store.item_names[int(rows[i])], "distance": float(d)}
+        for i, d in zip(place.tolist(), distance, strict=True)
+    ]
+    samples = pictures.shape[1]
+    return [found[i : i + samples] for i in range(0, len(found), samples)]
 
 
 def _seed(seed: int, noise: int) -> int:

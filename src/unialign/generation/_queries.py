@@ -5,8 +5,8 @@ Shapes: `K` parts of a query, `D` width of the space.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -30,14 +30,15 @@ class Query:
         name: for people.
         parts: what it is made of, such as `drawing of hedgehog` -> (D,) unit row.
         row: the item of the store, None for a text or a mixture of several items.
-        split: of that item.
+        split: of that item; of several, `train` if one of them is in it.
+        rows: of all items.
     """
 
     name: str
     parts: Mapping[str, Tensor]
     row: int | None = None
     split: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
@@ -46,15 +47,15 @@ def find_item(store: EmbeddingStore, item: str) -> int:
     Raises:
         ConfigError: no such item (the message suggests some), or several of that name.
     """
+    names = [name.strip().casefold() for name in store.item_names]
+    rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
+    if len(rows) == 1:
+        return rows[0]
     if item.startswith("#") and item[1:].isdecimal():
         row = int(item[1:])
         if row >= store.items:
             raise ConfigError(f"item {item}: {store.name!r} has rows #0 to #{store.items - 1}")
         return row
-    names = [name.casefold() for name in store.item_names]
-    rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
-    if len(rows) == 1:
-        return rows[0]
     if rows:
         raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; say which: {_rows(rows)}")
     close = difflib.get_close_matches(item.casefold(), names, n=3) or [n for n in names if item.casefold() in n][:3]
@@ -76,7 +77,7 @@ def item_query(space: Space, store: EmbeddingStore, item: str, modalities: Seque
     if not parts:
         raise DataError(f"item {name!r} (row {row}) has none of {', '.join(modalities)}; ask for another modality")
     split = ("train", "val", "test")[int(store.split[row])]
-    return Query(name, parts, row=row, split=split)
+    return Query(name, parts, row=row, split=split, rows=(row,))
 
 
 def text_query(space: Space, encode: Callable[[Sequence[str]], Tensor], text: str, *, modality: str = "text") -> Query:
@@ -86,11 +87,23 @@ def text_query(space: Space, encode: Callable[[Sequence[str]], Tensor], text: st
 
 
 def together(queries: Sequence[Query]) -> Query:
-    """One query of the parts of several."""
+    """One query of the parts of several.
+
+    Raises:
+        ConfigError: the same part twice, which would count once.
+    """
     if len(queries) == 1:
         return queries[0]
+    labels = [label for query in queries for label in query.parts]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]} is asked for twice; name it once, and weigh it with --weights")
     parts = {label: z for query in queries for label, z in query.parts.items()}
-    return Query(" + ".join(query.name for query in queries), parts)
+    rows = tuple(row for query in queries for row in query.rows)
+    splits = [query.split for query in queries if query.split]
+    # One training item is enough for the decoder to know the answer in part.
+    split = "train" if "train" in splits else next(iter(splits), None)
+    return Query(" + ".join(query.name for query in queries), parts, split=split, rows=rows)
 
 
 def mixed(query: Query, *, mix: Mix = "mean", weights: Sequence[float] | None = None) -> Tensor:

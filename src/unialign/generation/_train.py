@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unialign._checks import check_choice
 from unialign._files import checked_path
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError
@@ -34,6 +33,8 @@ from unialign.train._run_folder import Resume, RunFolder, check_resume
 
 __all__ = ["DecoderFit", "train_decoder"]
 
+# Steps between checkpoints are not fewer: writing one takes about as long.
+_FEWEST = 5
 # Columns of the grid of a checkpoint.
 _GRID = 16
 _SCALE = 2
@@ -89,6 +90,8 @@ def train_decoder(
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     config = DecoderConfig() if config is None else config
+    if not isinstance(config, DecoderConfig):
+        raise ConfigError(f"config must be a DecoderConfig, got {config!r}; make one with `DecoderConfig.from_dict`")
     check_resume(resume, out)
     check_progress(progress)
     target = _device(device)
@@ -186,8 +189,7 @@ class _Run:
                         log.write("step", self.done, {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 3)})
                     bar.step(info)
                     asked = _call(on_step, info, stop)
-                    every = config.checkpoint_every
-                    if asked or self.done == config.steps or (every is not None and self.done % every == 0):
+                    if asked or self.done == config.steps or self._is_due():
                         self._checkpoint(seconds)
                     if asked:
                         stop.leave(self._farewell(), asked)
@@ -230,6 +232,11 @@ class _Run:
             for mean, now in zip(self.average.parameters(), self.decoder.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
         return loss.item(), float(norm)
+
+    def _is_due(self) -> bool:
+        """Short runs, too, lose a tenth of their steps at most."""
+        every = self.config.checkpoint_every
+        return every is not None and self.done % min(every, max(_FEWEST, self.config.steps // 10)) == 0
 
     def _checkpoint(self, seconds: float) -> None:
         if self.folder is None:
@@ -284,8 +291,12 @@ def _rate(config: DecoderConfig, step: int) -> float:
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    target = torch.device(device)
-    check_choice("device", target.type, ("cpu", "cuda"))
-    if target.type == "cuda" and not torch.cuda.is_available():
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError):
+        target = torch.device("meta")
+    if target.type not in ("cpu", "cuda"):
+        raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
+    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
         raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
     return target

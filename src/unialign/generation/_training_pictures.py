@@ -81,3 +81,5 @@ def _check_pictures(pictures: Any, items: int, size: int) -> None:
     if not isinstance(pictures, Tensor) or pictures.shape != (items, 3, size, size):
         shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
         raise ShapeError(f"pictures are {shape}; expected a tensor ({items}, 3, {size}, {size}), one for every item")
+    if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
+        raise ShapeError(f"pictures have dtype {pictures.dtype}; expected uint8 in [0, 255], or float in [0, 1]")

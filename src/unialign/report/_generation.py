@@ -70,8 +70,15 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
                 "val": "validation item",
                 "test": "test item",
             }.get(entry["split"] or "", ""),
-            "samples": [_address(files[name], "png") for name in entry["files"]],
-            "truth": thumbnails.use(anchor, entry["row"]) if entry["row"] is not None else "",
+            "samples": [
+                {
+                    "made": _address(files[name], "png"),
+                    "copy": thumbnails.use(anchor, copy["row"]) if copy else "",
+                    "said": f"{copy['name']}, {100 * copy['distance']:.0f} % off" if copy else "",
+                }
+                for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
+            ],
+            "truth": [thumbnails.use(anchor, row) for row in entry["rows"]],
             "true_cosine": "" if entry["true_cosine"] is None else f"{entry['true_cosine']:.2f}",
             "nearest": [
                 near | {"picture": thumbnails.use(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, NonFiniteError
 
 __all__ = ["Frame", "Framing", "check_frozen"]
 
@@ -65,15 +65,19 @@ class Frame(nn.Module):
 
         Raises:
             DataError: fewer than D directions vary in them.
+            NonFiniteError: a row is not finite.
         """
         pieces = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
         dim = len(self.scale)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite features are refused later, by row
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite features are refused below, by row
             mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
             centred = (array_NW[piece].astype(np.float64) - mean_W for piece in pieces)
             covariance_WW = sum(x.T @ x for x in centred) / len(rows)
         if not np.isfinite(covariance_WW).all():
-            return
+            bad = next(int(row) for row in rows if not np.isfinite(array_NW[row].astype(np.float32)).all())
+            raise NonFiniteError(
+                f"{name!r}, row {bad}, is not finite in float32; mark items without {name!r} as absent"
+            )
         variance_W, axes_WW = torch.linalg.eigh(torch.from_numpy(covariance_WW))
         variance_D, axes_WD = variance_W.flip(0)[:dim], axes_WW.flip(1)[:, :dim]
         if int((variance_D > _LEAST_VARIANCE * variance_D[0]).sum()) < dim or not variance_D[0] > 0:
