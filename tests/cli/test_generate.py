@@ -42,6 +42,9 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert "% off" in said
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 4
+    # Each sample's nearest training picture, the true one, and three that lie near the condition; none is broken.
+    assert page.count("data:image/webp") == 4 + 1 + 3
+    assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
     assert "the true picture" in page
     # Nothing is fetched from anywhere.
     assert "http" not in page.replace("http-equiv", "")

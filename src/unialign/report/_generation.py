@@ -73,7 +73,7 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
             "samples": [
                 {
                     "made": _address(files[name], "png"),
-                    "copy": thumbnails.use(anchor, copy["row"]) if copy else "",
+                    "twin": thumbnails.use(anchor, copy["row"]) if copy else "",
                     "said": f"{copy['name']}, {100 * copy['distance']:.0f} % off" if copy else "",
                 }
                 for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
