@@ -26,6 +26,7 @@ from unialign.generation._pictures import grid, write_png
 from unialign.generation._training_pictures import TrainingPictures, load_training_pictures
 from unialign.train._batches import derived_seed
 from unialign.train._checkpoint import Snapshot, save_checkpoint
+from unialign.train._device import chosen_device
 from unialign.train._interrupt import StopRequest
 from unialign.train._log import RunLog, read_log
 from unialign.train._progress import Progress, ProgressMode, check_progress
@@ -94,7 +95,7 @@ def train_decoder(
         raise ConfigError(f"config must be a DecoderConfig, got {config!r}; make one with `DecoderConfig.from_dict`")
     check_resume(resume, out)
     check_progress(progress)
-    target = _device(device)
+    target = chosen_device(device)
     data = load_training_pictures(store, config, image, pictures)
     source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
@@ -286,17 +287,3 @@ def _rate(config: DecoderConfig, step: int) -> float:
     warm = config.warmup * config.steps
     rising = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
     return config.lr * rising * float(0.5 + 0.5 * np.cos(np.pi * step / config.steps))
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except (RuntimeError, TypeError):
-        target = torch.device("meta")
-    if target.type not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
-    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
-        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
-    return target

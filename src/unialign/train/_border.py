@@ -19,6 +19,7 @@ from unialign.space._frame import check_frozen
 from unialign.train._batches import Batches
 from unialign.train._config import TrainConfig
 from unialign.train._data import training_rows
+from unialign.train._device import chosen_device
 from unialign.train._probe import Probe, check_probe, check_probe_steps
 from unialign.train._progress import check_progress
 from unialign.train._run_folder import check_resume
@@ -136,17 +137,7 @@ def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
 
 
 def _device(device: str | torch.device, config: TrainConfig) -> torch.device:
-    if device == "auto":
-        target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    else:
-        try:
-            target = torch.device(device)
-        except (RuntimeError, TypeError):
-            target = torch.device("meta")
-        if target.type not in ("cpu", "cuda"):
-            raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
-    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
-        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
+    target = chosen_device(device)
     if target.type == "cpu" and config.precision == "bf16":
         raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
     return target

@@ -1,0 +1,23 @@
+"""Where a run computes."""
+
+import torch
+
+from unialign.errors import ConfigError
+
+__all__ = ["chosen_device"]
+
+
+def chosen_device(device: str | torch.device) -> torch.device:
+    """`auto` is CUDA if there is one; `ConfigError` for a device that is unknown or not there."""
+    if device == "auto":
+        target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        try:
+            target = torch.device(device)
+        except (RuntimeError, TypeError):
+            target = torch.device("meta")
+        if target.type not in ("cpu", "cuda"):
+            raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
+    if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
+        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
+    return target
