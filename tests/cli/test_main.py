@@ -174,6 +174,17 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/train/results.json").read_text() == kept
 
 
+def test_an_option_given_twice_adds_to_what_was_given_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", "weight_decay=0.03", "--set", "objective_options.temperature=0.2", "--modalities", "mor"]
+    assert main(["train", "digits", "--objective", "infonce", *QUICK, *words, "--out", "run"]) == 0
+    train = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
+    assert train["head"] == "linear"
+    assert train["weight_decay"] == 0.03
+    assert train["objective_options"]["temperature"] == 0.2
+    assert train["modalities"] == ["fou", "zer", "kar", "mor"]
+
+
 def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def _compare(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--objectives",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help=f"of {_listed(names(), 'and')}, default: unialign infonce gram; {_listed(continuing, 'and')} begin with "
         f"InfoNCE, as their authors do",
@@ -139,7 +140,9 @@ def _study(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier study wrote; options here win")
     parser.add_argument("--epochs", type=int, help="of every training (default: the study's own); few for a quick look")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)")
+    parser.add_argument(
+        "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
+    )
     _workers(parser)
     parser.add_argument("--out", type=_folder, help="results folder (default: runs/study/NAME)")
 
@@ -152,7 +155,9 @@ def _diagnose(parser: ArgumentParser) -> None:
         help="files of embeddings, all with the same items in the same order; NAME=FILE names a file's only matrix",
     )
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier checkup wrote; options here win")
-    parser.add_argument("--modalities", nargs="+", metavar="NAME", help="matrices to look at (default: all)")
+    parser.add_argument(
+        "--modalities", nargs="+", action="extend", metavar="NAME", help="matrices to look at (default: all)"
+    )
     parser.add_argument(
         "--sample",
         type=int,
@@ -173,6 +178,7 @@ def _generate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="modalities that items are shown through, mixed (default: all but the anchor)",
     )
@@ -186,7 +192,9 @@ def _generate(parser: ArgumentParser) -> None:
         choices=("mean", "plain_mean", "barycentre"),
         help="how modalities are mixed (default: mean, which has unit length; plain_mean as in the paper)",
     )
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="of the parts, in the order given")
+    parser.add_argument(
+        "--weights", nargs="+", action="extend", type=float, metavar="W", help="of the parts, in the order given"
+    )
     parser.add_argument(
         "--samples", type=int, metavar="V", help="pictures of each, with noises of their own (default: 4)"
     )
@@ -216,7 +224,9 @@ def _decoder(parser: ArgumentParser) -> None:
     train.add_argument("--size", type=int, help="pixels a side (default: 32)")
     train.add_argument("--steps", type=int, help="of training")
     train.add_argument("--seed", type=int, help="of weights, order and noise (default: 0)")
-    train.add_argument("--set", nargs="+", metavar="KEY=VALUE", default=[], help="any other setting of a decoder")
+    train.add_argument(
+        "--set", nargs="+", action="extend", metavar="KEY=VALUE", default=[], help="any other setting of a decoder"
+    )
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     train.add_argument(
         "--resume",
@@ -248,7 +258,11 @@ def _data(parser: ArgumentParser) -> None:
 def _training(parser: ArgumentParser, *, anchor: str) -> None:
     parser.add_argument("--anchor", help=f"modality that the others align to, or `all` (default: {anchor})")
     parser.add_argument(
-        "--modalities", nargs="+", metavar="NAME", help="columns to train on (default: the data's own choice)"
+        "--modalities",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="columns to train on (default: the data's own choice)",
     )
     parser.add_argument("--epochs", type=int, help="passes over the training split")
     parser.add_argument("--batch-size", type=int, help="items per batch")
@@ -258,6 +272,7 @@ def _training(parser: ArgumentParser, *, anchor: str) -> None:
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         metavar="KEY=VALUE",
         default=[],
         help="any other training setting, e.g. objective_options.temperature=0.1",
@@ -265,7 +280,9 @@ def _training(parser: ArgumentParser, *, anchor: str) -> None:
 
 
 def _seeds(parser: ArgumentParser) -> None:
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="one run per seed (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2)"
+    )
 
 
 def _resamples(parser: ArgumentParser) -> None:
