@@ -41,6 +41,35 @@ def group_is_gone(group):
     return False
 
 
+ORPHANS = """
+import pathlib, os, sys, time
+from unialign.experiments import _pool
+
+def work(place):
+    pathlib.Path(place, str(os.getpid())).touch()
+    time.sleep(600)  # hears no signal, as a long measurement
+
+if __name__ == "__main__":
+    _pool.GRACE = 1.0
+    list(_pool.run_jobs(work, [sys.argv[1]] * 2, 2))
+"""
+
+
+@pytest.mark.crash
+def test_workers_of_a_killed_command_end_also_while_they_measure(tmp_path):
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    (tmp_path / "there").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "orphans.py"), str(tmp_path / "there")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    wait_until(lambda: len(list((tmp_path / "there").iterdir())) == 2)
+    process.kill()
+    process.wait()
+    wait_until(lambda: group_is_gone(process.pid), seconds=30)
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize(("number", "to_group", "status"), [(signal.SIGTERM, "no", 143), (signal.SIGINT, "yes", 130)])
 def test_interrupted_comparison_leaves_checkpoints_and_no_process(tmp_path, number, to_group, status):

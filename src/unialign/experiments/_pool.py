@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +19,9 @@ __all__ = ["run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# Seconds in which an orphan may finish its step and write its checkpoint. Nobody waits for what it measures.
+GRACE = 20.0
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
@@ -38,7 +42,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
         return
     # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers,)
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers, GRACE)
     )
     try:
         with _interrupts_ignored():
@@ -108,18 +112,20 @@ class _Worker:
 _worker = _Worker()
 
 
-def _start_worker(workers: int) -> None:
+def _start_worker(workers: int, grace: float) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     signal.signal(signal.SIGTERM, _worker.on_sigterm)
     # A worker would wait for ever once the command itself is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(grace: float) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(_Worker.STATUS)
 
 
 def _call(work: Callable[[Job], Result], job: Job) -> Result:
