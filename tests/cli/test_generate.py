@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from unialign._folder_lock import only_writer
 from unialign.cli.main import main
 from unialign.data import EmbeddingStore, load
 from unialign.generation import FlowDecoder
@@ -48,6 +49,19 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert "the true picture" in page
     # Nothing is fetched from anywhere.
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_two_commands_do_not_write_into_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["generate", "--item", "ship", "--samples", "1", "--out", str(out)]
+    assert main(words) == 0
+    before = (out / "results.json").read_bytes()
+    with only_writer(out, doing="writing pictures"):
+        assert main([*words, "--seed", "5"]) == 2
+    assert "writing pictures" in capsys.readouterr().err
+    assert (out / "results.json").read_bytes() == before
+    assert main([*words, "--seed", "5"]) == 0
+    assert (out / "results.json").read_bytes() != before
 
 
 def test_the_same_call_makes_the_same_pictures_and_config_repeats_it(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_blanks_around_and_case_do_not_count(encoder: TextEncoder) -> None:
     assert float((made[0] - made[2]).norm()) > 0.5
 
 
+def test_a_text_that_is_cut_is_named(encoder: TextEncoder, recwarn: pytest.WarningsRecorder) -> None:
+    fits, long = "cat " * 254, "cat " * 255
+    encoder([fits, "red apple", "x" * 255])
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 word pieces; the encoder reads the first 256"):
+        encoder(["red apple", long])
+
+
 def test_features_serve_training_and_ignore_autocast(encoder: TextEncoder) -> None:
     plain = encoder(["red apple"])
     with torch.autocast("cpu", dtype=torch.bfloat16):

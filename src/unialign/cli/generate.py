@@ -12,6 +12,7 @@ from typing import Any
 
 from unialign._checks import check_choice, check_integer
 from unialign._files import replace_file
+from unialign._folder_lock import only_writer
 from unialign.cli._console import say, shown
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError
@@ -64,15 +65,16 @@ def run(options: Namespace) -> int:
     made = _make(settings, space, decoder, store)
     out: Path = options.out
     claim_folder(out, "generation")  # earlier pictures are replaced: they are made again in seconds
-    try:
-        files = _write_pictures(out, made)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
-    write_yaml(out / "config.yaml", {"generation": settings})
-    seconds = time.perf_counter() - started
-    write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
-    _write_truth(out, store, made)
-    write_generation_report(out)
+    with only_writer(out, doing="writing pictures"):
+        try:
+            files = _write_pictures(out, made)
+        except OSError as error:
+            raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
+        write_yaml(out / "config.yaml", {"generation": settings})
+        seconds = time.perf_counter() - started
+        write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
+        _write_truth(out, store, made)
+        write_generation_report(out)
     _tell(made, files, out)
     say(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
     return 0

@@ -3,6 +3,7 @@
 Shapes: `N` texts, `E` width of the encoder, `W` width of the column.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -38,7 +39,8 @@ class TextEncoder:
         """Features of texts, in the order given.
 
         Args:
-            texts: list or tuple of N strings. The encoder reads the first 256 word pieces of each, in any case.
+            texts: list or tuple of N strings. The encoder reads the first 256 word pieces of each, in any case, and a
+                warning names a text that has more.
 
         Returns:
             (N, W) float32 on the CPU, not normalised. Row i depends on text i alone, but for float32 rounding.
@@ -49,9 +51,22 @@ class TextEncoder:
         checked = _checked(texts)
         if not checked:
             return torch.zeros(0, self.width)
+        self._warn_of_cut(checked)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             raw_NE = self._model.encode(checked, batch_size=32, convert_to_numpy=True, show_progress_bar=False)
             return self._projection(torch.from_numpy(raw_NE))
+
+    def _warn_of_cut(self, texts: Sequence[str]) -> None:
+        most = int(self._model.max_seq_length)
+        for place, text in enumerate(texts):
+            if len(text) <= most - 2:  # a word piece has a character or more, and two mark the ends
+                continue
+            pieces = len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+            if pieces > most:
+                warnings.warn(
+                    f"text {place}, {text[:40]!r}..., has {pieces} word pieces; the encoder reads the first {most}",
+                    stacklevel=3,
+                )
 
 
 def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:

@@ -5,13 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 from unialign._checks import check_choice
 from unialign._files import write_yaml
+from unialign._folder_lock import lock_folder
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
 from unialign.train._config import BOOKKEEPING, TrainConfig
@@ -95,7 +91,7 @@ class RunFolder:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path)
+            self._lock = lock_folder(self.path, doing="training")
             discard_partial(self.checkpoints)
             discard_partial(self.path)
         except OSError as error:
@@ -136,25 +132,6 @@ class RunFolder:
                     f"{source} was made with {name}={settings.get(name)!r}, this run has "
                     f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"
                 )
-
-
-def _lock(path: Path) -> int | None:
-    """A lock on a folder that ends with the process, whatever ends that; None where there are no such locks."""
-    if fcntl is None:
-        return None
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ConfigError(
-            f"another run is training in {path} at this moment, and two would write over each other; choose another "
-            f"folder, or wait for its end"
-        ) from None
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _start_in_words(start: Any) -> str:
