@@ -71,7 +71,9 @@ def test_a_text_that_is_cut_is_named(encoder: TextEncoder, recwarn: pytest.Warni
     fits, long = "cat " * 254, "cat " * 255
     encoder([fits, "red apple", "x" * 255])
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 word pieces; the encoder reads the first 256"):
+    with pytest.warns(
+        UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 word pieces; the encoder reads the first 256"
+    ):
         encoder(["red apple", long])
 
 

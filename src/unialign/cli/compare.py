@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ def run(options: Namespace) -> int:
     return run_comparison(config, options.out, options.workers)
 
 
-def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int:
-    """Train, evaluate, print table and verdict, write the report."""
+def run_comparison(
+    config: CompareConfig, out: Path, workers: int | None, *, also: Callable[[CompareConfig, Path], None] | None = None
+) -> int:
+    """Train, evaluate, print table and verdict, write the report; `also` adds to the folder what the report shows."""
     total = len(config.entries) * len(config.seeds)
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
@@ -37,6 +40,8 @@ def run_comparison(config: CompareConfig, out: Path, workers: int | None) -> int
     try:
         with RunProgress(total, labels) as progress:
             results = compare(config, out, workers=workers, on_run=progress)
+        if also is not None:
+            also(config, out)
     except KeyboardInterrupt:
         kept = f"finished runs are kept in {shown(out)}, the same command continues"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None

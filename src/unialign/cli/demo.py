@@ -1,7 +1,8 @@
-"""`unialign demo`: the tuned comparison on the shipped emoji set."""
+"""`unialign demo`: the tuned comparison on the shipped emoji set, and pictures made in each objective's space."""
 
 from argparse import Namespace
 
+from unialign.cli._demo_pictures import add_pictures
 from unialign.cli.compare import run_comparison
 from unialign.experiments import recipe
 
@@ -12,4 +13,4 @@ def run(options: Namespace) -> int:
     config = recipe("emoji")
     if options.seeds:
         config = config.replace(seeds=tuple(options.seeds))
-    return run_comparison(config, options.out, options.workers)
+    return run_comparison(config, options.out, options.workers, also=add_pictures)

@@ -1,19 +1,17 @@
 """`unialign generate`: pictures from any modality of a space, or a mixture, through a decoder of image embeddings."""
 
-import io
 import os
 import re
 import time
-import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign._checks import check_choice, check_integer
-from unialign._files import replace_file
 from unialign._folder_lock import only_writer
 from unialign.cli._console import say, shown
+from unialign.cli._generated import compared_rows, enlargement, write_enlarged, write_thumbnails
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
@@ -43,8 +41,6 @@ _DEFAULTS: dict[str, Any] = {
     "anchor": None,
     "fingerprint": None,
 }
-# A picture on disk is at least so large, so that it can be looked at.
-_LEAST_SIDE = 128
 _TEXT = "text"
 _MOST = 1000
 
@@ -73,7 +69,7 @@ def run(options: Namespace) -> int:
         write_yaml(out / "config.yaml", {"generation": settings})
         seconds = time.perf_counter() - started
         write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
-        _write_truth(out, store, made)
+        write_thumbnails(out, store, made.anchor, compared_rows(made))
         write_generation_report(out)
     _tell(made, files, out)
     say(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
@@ -136,8 +132,6 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
 
 
 def _write_pictures(out: Path, made: Made) -> list[list[str]]:
-    side = made.pictures.shape[-1]
-    scale = max(1, -(-_LEAST_SIDE // side))
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     for old in (out / "pictures").glob("*.png"):
         old.unlink()
@@ -145,35 +139,10 @@ def _write_pictures(out: Path, made: Made) -> list[list[str]]:
     for i, (condition, samples) in enumerate(zip(made.conditions, made.pictures, strict=True)):
         names = [f"pictures/{i:02d}-{_slug(condition.name)}-{k}.png" for k in range(len(samples))]
         for name, picture in zip(names, samples, strict=True):
-            write_png(out / name, grid([[picture]], gap=0, scale=scale))
+            write_enlarged(out / name, picture)
         files.append(names)
-    write_png(out / "sheet.png", grid([list(samples) for samples in made.pictures], scale=scale))
+    write_png(out / "sheet.png", grid([list(samples) for samples in made.pictures], scale=enlargement(made.pictures)))
     return files
-
-
-def _write_truth(out: Path, store: EmbeddingStore, made: Made) -> None:
-    """The pictures of the items themselves and of the nearest training items, for the page; as the store has them."""
-    (out / "thumbnails.zip").unlink(missing_ok=True)  # of an earlier call, perhaps on other data
-    if "thumbnails.zip" not in store.assets:
-        return
-    rows = {entry["row"] for near in made.nearest for entry in near} | {row for c in made.conditions for row in c.rows}
-    rows |= {entry["row"] for samples in made.copies or [] for entry in samples}
-    copy = io.BytesIO()
-    try:
-        with (
-            zipfile.ZipFile(io.BytesIO(store.asset("thumbnails.zip"))) as pictures,
-            zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
-        ):
-            for name in pictures.namelist():
-                modality, _, file = name.partition("/")
-                stem = file.partition(".")[0]
-                if modality == made.anchor and stem.isdecimal() and int(stem) in rows:
-                    chosen.writestr(name, pictures.read(name))
-    except zipfile.BadZipFile as error:
-        # They are decoration: what was made is there without them.
-        say(f"thumbnails.zip of {store.name!r} is no zip archive ({error}); the page has no pictures of the data")
-        return
-    replace_file(out / "thumbnails.zip", copy.getvalue())
 
 
 def _results(

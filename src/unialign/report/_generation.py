@@ -1,15 +1,14 @@
 """The page of generated pictures: each beside the picture it should be and the training picture it may be a copy of."""
 
-import base64
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unialign._files import replace_file
 from unialign.errors import DataError
+from unialign.report._archive import Archive, address
 from unialign.report._numbers import count
 from unialign.report._parse import clean
 from unialign.report._tables import plain_rows
@@ -33,32 +32,13 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
         fill(
             "generation.html.j2",
             styles=("page.css", "generation.css"),
-            context=_context(clean(results), files, _Thumbnails(root)),
+            context=_context(clean(results), files, Archive(root)),
         ),
     )
     return target
 
 
-class _Thumbnails:
-    """Pictures of items of the store, as data addresses."""
-
-    def __init__(self, root: Path) -> None:
-        self._found: dict[str, bytes] = {}
-        try:
-            with zipfile.ZipFile(root / "thumbnails.zip") as archive:
-                self._found = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile):
-            pass  # they are decoration
-
-    def use(self, modality: str, row: int | None) -> str:
-        for kind in ("webp", "png", "jpg"):
-            data = self._found.get(f"{modality}/{row}.{kind}")
-            if data is not None:
-                return _address(data, "jpeg" if kind == "jpg" else kind)
-        return ""
-
-
-def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails: _Thumbnails) -> dict[str, Any]:
+def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails: Archive) -> dict[str, Any]:
     protocol, entries = results["protocol"], results["pictures"]
     anchor = protocol["anchor"]
     cards = [
@@ -72,7 +52,7 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
             }.get(entry["split"] or "", ""),
             "samples": [
                 {
-                    "made": _address(files[name], "png"),
+                    "made": address(files[name], "png"),
                     "twin": thumbnails.use(anchor, copy["row"]) if copy else "",
                     "said": f"{copy['name']}, {100 * copy['distance']:.0f} % off" if copy else "",
                 }
@@ -103,7 +83,3 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
         "environment": plain_rows(results["environment"]),
         "reproduce": results["reproduce"],
     }
-
-
-def _address(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

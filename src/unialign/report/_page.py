@@ -12,6 +12,7 @@ from markupsafe import Markup
 from unialign._files import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
+from unialign.report._made import made_pictures
 from unialign.report._model import Results
 from unialign.report._numbers import count, listed
 from unialign.report._pictures import Pictures
@@ -58,6 +59,7 @@ def render(comparison: ComparisonFolder) -> str:
         if run is not None:
             spaces[key] = comparison.space(run)
     context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
+    context["made"] = made_pictures(comparison.folder)
     return fill("page.html.j2", context=context)
 
 

@@ -1,0 +1,35 @@
+"""The space and the decoder that the package has for pictures: trained here, the decoder kept in half precision.
+
+Usage: step10_generation.py <folder for both> <folder for the decoder's run, continued or taken as it is if finished>"""
+
+import sys
+from pathlib import Path
+
+import unialign as ua
+from unialign.generation import DecoderConfig, train_decoder
+
+# docs/findings/generation.md says how the weight was chosen.
+SPACE = ua.TrainConfig(
+    objective="unialign",
+    objective_options={"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},
+    modalities=("image", "drawing", "text", "keywords", "speech"),
+    frozen={"image": "whiten"},
+    dim=128,
+    head="linear",
+    dropout=0.5,
+    lr=4e-3,
+    weight_decay=0.05,
+    epochs=60,
+)
+
+
+def main() -> None:
+    target, run = Path(sys.argv[1]), Path(sys.argv[2])
+    store = ua.data.load("emoji")
+    ua.fit(store, SPACE).space.save_pretrained(target / "space")
+    decoder = train_decoder(store, DecoderConfig(), out=run, resume="auto").decoder
+    decoder.half().save_pretrained(target / "decoder")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Pictures inside a page, as data addresses: from a file, or from the `thumbnails.zip` of a folder."""
+
+import base64
+import zipfile
+from pathlib import Path
+
+__all__ = ["Archive", "address"]
+
+
+def address(data: bytes, kind: str) -> str:
+    """A `data:` address of an image file; `kind` as in its name."""
+    return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+class Archive:
+    """Pictures of items of the store by modality and row; no archive, or a damaged one, has none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._found: dict[str, bytes] = {}
+        try:
+            with zipfile.ZipFile(folder / "thumbnails.zip") as archive:
+                self._found = {name: archive.read(name) for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile):
+            pass  # they are decoration
+
+    def use(self, modality: str, row: int | None) -> str:
+        """The address of a picture, "" where there is none."""
+        for kind in ("webp", "png", "jpg"):
+            data = self._found.get(f"{modality}/{row}.{kind}")
+            if data is not None:
+                return address(data, kind)
+        return ""
