@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import unialign as ua
+from unialign.evaluation import resample
 from unialign.experiments import describe_environment
 from unialign.generation import (
     FlowDecoder,
@@ -29,16 +30,17 @@ from unialign.generation._evaluate import make_bench, mixtures, scores_of
 from unialign.generation._extractors import lite2
 from unialign.generation._reference import Reference
 from unialign.generation._scores import SCORES, Scores
-from unialign.metrics import retrieval
+from unialign.metrics import percentile_interval, retrieval
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("text", "drawing", "speech", "text+drawing", "text+speech")
 COLUMNS = ("fd", "kid", "recall@10", "mrr", "cosine")
 SHOWN = 16
+RESAMPLED, RESAMPLES = ("fd", "recall@10"), 300
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown: a row a condition."""
+def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list[float]]]) -> str:
+    """Markdown: a row a condition, with its 95 % interval over groups of items where it has one."""
     head = [""] + [SCORES[c].label + (", %" if SCORES[c].unit == "percent" else "") for c in COLUMNS]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * len(COLUMNS)]
     for name, numbers in rows.items():
@@ -46,7 +48,11 @@ def table(rows: dict[str, dict[str, float]]) -> str:
         for column in COLUMNS:
             percent = SCORES[column].unit == "percent"
             decimals = 1 if percent or column in ("fd", "kid") else 3
-            cells.append(f"{(100 if percent else 1) * numbers[column]:.{decimals}f}")
+            scale = 100 if percent else 1
+            cell = f"{scale * numbers[column]:.{decimals}f}"
+            if ends := intervals.get(name, {}).get(column):
+                cell += f" [{scale * ends[0]:.{decimals}f}, {scale * ends[1]:.{decimals}f}]"
+            cells.append(cell)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -79,17 +85,31 @@ def main() -> None:
     rows = {name: found.numbers for name, found in scores.items()}
     made = {name: found for name, found in scores.items() if "picture" not in name}
     per_decoder = {name: recall_by_decoder(found, bench.reference) for name, found in made.items()}
+    drawn = resample(
+        {
+            (name, score): (found.statistics[score], found.numbers[score])
+            for name, found in made.items()
+            for score in RESAMPLED
+        },
+        store.group[bench.rows],
+        resamples=RESAMPLES,
+    )
+    intervals: dict[str, dict[str, list[float]]] = {name: {} for name in made}
+    for (name, score), values in drawn.items():
+        found_interval = percentile_interval(values, 0.95, estimate=rows[name][score])
+        intervals[name][score] = [found_interval.low, found_interval.high]
     results = {
         "environment": describe_environment(),
         "data": {"name": store.name, "fingerprint": store.fingerprint, "items": len(bench.rows), "split": "test"},
         "judge": bench.extractor.name,
         "decoders": [vars(decoder.config) for decoder in decoders if isinstance(decoder, FlowDecoder)],
         "scores": rows,
+        "intervals": intervals,
         "recall@10 by decoder": per_decoder,
     }
     target = ROOT / "benchmarks" / "results" / "generation.json"
     target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(table(rows))
+    print(table(rows, intervals))
     print(json.dumps(per_decoder))
     picture_grid()
 

@@ -11,7 +11,7 @@ from unialign.generation import DecoderConfig, train_decoder
 # docs/findings/generation.md says how the weight was chosen.
 SPACE = ua.TrainConfig(
     objective="unialign",
-    objective_options={"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},
+    objective_options={"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.3},
     modalities=("image", "drawing", "text", "keywords", "speech"),
     frozen={"image": "whiten"},
     dim=128,

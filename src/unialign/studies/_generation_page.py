@@ -145,6 +145,14 @@ def _controls(results: Mapping[str, Any]) -> list[str | Table]:
 
 def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
+    # One that hardly trained would squeeze all others into a corner.
+    best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
+    drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
+    far = [
+        f"{label(results, arm)} (R@1 {100 * mean_of(results, arm, 'recall@1'):.1f} %)"
+        for arm in arms
+        if arm not in drawn
+    ]
     kinds = {"UniAlign": 0, "InfoNCE": 1, "GRAM": 2, "others": 3}
 
     def kind(arm: str) -> str:
@@ -160,7 +168,7 @@ def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
                         100 * mean_of(results, arm, "recall@1"),
                         scale * mean_over_seeds(results, arm, f"pictures/{source}/{score}"),
                     )
-                    for arm in arms
+                    for arm in drawn
                     if kind(arm) == name
                 ]
                 for name, number in kinds.items()
@@ -172,6 +180,7 @@ def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
     legend = [Mark(name, number) for name, number in kinds.items()]
     title = "Embedding retrieval against pictures"
     note = "A point an arm, mean over seeds. Right is better; low FD and high R@10 are better."
+    note += f" Not drawn, far to the left: {', '.join(far)}." if far else ""
     return Figure("generation-front", title, sheet("generation-front", title, panels, legend=legend), note)
 
 
