@@ -55,7 +55,7 @@ COSTS = {
     "conflict": (235, 7),
     "continued": (75, 2),
     "divergence": (90, 5),
-    "generation": (85, 60),
+    "generation": (85, 50),
     "missing": (272, 5),
     "partition_mix": (110, 4),
     "temperature": (140, 3),
