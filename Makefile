@@ -27,7 +27,12 @@ $(V)/python:
 	$(V)/pip install -q --no-deps --target .venv/triton -c constraints.txt triton
 	touch $@
 
-demo: .venv/.core
+# Pillow reads the thumbnails, with which generated pictures are compared.
+.venv/.demo: .venv/.core
+	$(V)/pip install -q -c constraints.txt -e ".[pictures]"
+	touch $@
+
+demo: .venv/.demo
 	$(V)/unialign demo
 
 docs: .venv/.docs

@@ -18,23 +18,25 @@ import unialign as ua
 from unialign.evaluation import resample
 from unialign.experiments import describe_environment
 from unialign.generation import (
+    SCORES,
     FlowDecoder,
+    Reference,
+    Scores,
     grid,
+    lite2,
     load_decoder,
     load_space,
+    make_bench,
     nearest_training,
     read_thumbnails,
+    scores_of,
     write_png,
 )
-from unialign.generation._evaluate import make_bench, mixtures, scores_of
-from unialign.generation._extractors import lite2
-from unialign.generation._reference import Reference
-from unialign.generation._scores import SCORES, Scores
 from unialign.metrics import percentile_interval, retrieval
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("text", "drawing", "speech", "text+drawing", "text+speech")
-COLUMNS = ("fd", "kid", "recall@10", "mrr", "cosine")
+COLUMNS = ("fd", "fd_self", "kid", "recall@10", "mrr", "cosine")
 SHOWN = 16
 RESAMPLED, RESAMPLES = ("fd", "recall@10"), 300
 
@@ -46,8 +48,11 @@ def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list
     for name, numbers in rows.items():
         cells = []
         for column in COLUMNS:
+            if column not in numbers:
+                cells.append("–")
+                continue
             percent = SCORES[column].unit == "percent"
-            decimals = 1 if percent or column in ("fd", "kid") else 3
+            decimals = 1 if percent or column in ("fd", "fd_self", "kid") else 3
             scale = 100 if percent else 1
             cell = f"{scale * numbers[column]:.{decimals}f}"
             if ends := intervals.get(name, {}).get(column):
@@ -80,9 +85,12 @@ def main() -> None:
     store, space = ua.data.load("emoji"), load_space("emoji")
     decoders = [FlowDecoder.from_pretrained(path) for path in sys.argv[1:]] or [load_decoder("emoji")]
     bench = make_bench(store, decoders, anchor="image", extractor=lite2())
-    scores: dict[str, Scores] = {name: bench.score(pictures) for name, pictures in bench.controls(space).items()}
-    scores |= scores_of(bench, space, mixtures(SOURCES))
+    controls = bench.controls(space)
+    own = bench.score(controls["self"])
+    scores: dict[str, Scores] = {name: bench.score(x, self_scores=own) for name, x in controls.items()}
+    scores |= scores_of(bench, space, {source: source.split("+") for source in SOURCES}, self_scores=own)
     rows = {name: found.numbers for name, found in scores.items()}
+    rows["two halves"] = bench.reference.halves()
     made = {name: found for name, found in scores.items() if "picture" not in name}
     per_decoder = {name: recall_by_decoder(found, bench.reference) for name, found in made.items()}
     drawn = resample(

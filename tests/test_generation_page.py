@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unialign.data import load
-from unialign.generation import DecoderConfig, load_decoder
+from unialign.generation import DecoderConfig, load_decoder, load_space
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = json.loads((ROOT / "benchmarks" / "results" / "generation.json").read_text("utf-8"))
@@ -27,7 +27,9 @@ def script() -> Any:
 def test_the_docs_have_the_results(script: Any) -> None:
     page = (ROOT / "docs" / "how-to" / "generate.md").read_text("utf-8")
     start, end = "<!-- table: benchmarks/results/generation.json -->\n", "\n<!-- /table -->"
-    assert page[page.index(start) + len(start) : page.index(end)] == script.table(RESULTS["scores"], RESULTS["intervals"])
+    assert page[page.index(start) + len(start) : page.index(end)] == script.table(
+        RESULTS["scores"], RESULTS["intervals"]
+    )
 
 
 def test_the_results_are_of_the_shipped_data_and_recipe() -> None:
@@ -38,6 +40,14 @@ def test_the_results_are_of_the_shipped_data_and_recipe() -> None:
         assert {**config, "seed": 0} == recipe
     shipped = load_decoder("emoji")
     assert shipped.config == DecoderConfig()  # type: ignore[attr-defined]
+
+
+def test_the_shipped_space_has_the_weight_that_the_study_chose() -> None:
+    study = json.loads((ROOT / "docs" / "findings" / "results" / "generation.json").read_text("utf-8"))
+    settings = study["objectives"][study["study"]["analysis"]["chosen"]]["settings"]
+    training = load_space("emoji").metadata["training"]
+    for key in ("objective", "objective_options", "frozen", "dim", "head", "epochs"):
+        assert training[key] == settings[key], key
 
 
 def test_self_is_far_above_shuffled() -> None:

@@ -169,6 +169,8 @@ def test_libraries_that_make_other_features_are_refused(
     emoji: EmbeddingStore, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Shuffled:
+        max_seq_length = 256
+
         def encode(self, texts: list[str], **options: Any) -> np.ndarray:
             return np.roll(encoder._model.encode(texts, **options), 1, axis=1)
 

@@ -102,7 +102,7 @@ def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
         ({}, ConfigError, "ask for something"),
         ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
         ({"texts": ["1"], "combine": "strip"}, ConfigError, "name two texts, two items, or two modalities"),
-        ({"texts": ["1", "2"], "combine": "strip", "weights": [1, 2]}, ConfigError, "a strip has no weights"),
+        ({"texts": ["1", "2"], "combine": "strip", "weights": [1, 2]}, ConfigError, "it has no weights and no mix"),
         ({"items": ["#1"], "modalities": ["text"], "weights": [1, 2]}, ConfigError, "2 weights for 1 parts"),
         ({"texts": ["1"], "mix": "median"}, ConfigError, "mix"),
     ],

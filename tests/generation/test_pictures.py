@@ -330,6 +330,6 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtra, match=r"unialign\[generate\]"):
+    with pytest.raises(MissingExtra, match=r"unialign\[pictures\]"):
         read_thumbnails(store({"thumbnails.zip": zipped({})}), "image", [0], 4)
     assert decoded(png_bytes(grid([[noise(3, 2, 2)]]))).shape == (3, 2, 2)

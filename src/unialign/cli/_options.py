@@ -45,7 +45,7 @@ Another checkup's results in --out are replaced.""",
 The space must have a frozen modality (`unialign train --set frozen.image=whiten`), whose embeddings the decoder reads.
 A folder of diffusers' Stable unCLIP or Kandinsky 2.2 is a decoder too (unialign[generate]).""",
     "decoder": """examples:
-  unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[generate]
+  unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[pictures]
   unialign decoder train emoji --out runs/decoder                 the same again: an interrupted run continues
   unialign decoder sample runs/decoder/decoder emoji              held-out pictures over what it makes of them""",
     "study": "studies:\n"
@@ -238,6 +238,7 @@ def _decoder(parser: ArgumentParser) -> None:
     look = actions.add_parser("sample", help="what a decoder makes of the embeddings of a split", allow_abbrev=False)
     look.add_argument("decoder", help="folder or hub id of a decoder, or the name of a shipped one")
     _data(look)
+    look.add_argument("--prior", help="folder or hub id of the prior, whose image tower a Kandinsky 2.2 decoder needs")
     look.add_argument("--image", help="the column of image embeddings (default: the one it was trained on)")
     look.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     look.add_argument("--count", type=int, default=64, help="items, evenly spread over the split (default: 64)")

@@ -12,7 +12,7 @@ import torch
 from unialign._checks import check_integer
 from unialign.cli._console import parse_settings, say, shown
 from unialign.data import column_identity, load
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
 
@@ -61,7 +61,7 @@ def _sample(options: Namespace) -> int:
     if options.data is None:
         raise ConfigError("name the data whose embeddings are decoded; --help has an example")
     check_integer("count", options.count, low=1)
-    decoder, store = load_decoder(options.decoder), load(options.data)
+    decoder, store = load_decoder(options.decoder, prior=options.prior), load(options.data)
     facts: Any = getattr(decoder, "metadata", {})
     source = facts.get("data") if isinstance(facts, Mapping) else None
     image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"
@@ -82,11 +82,7 @@ def _sample(options: Namespace) -> int:
     lines = []
     for start in range(0, len(rows), _COLUMNS):
         lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_png(options.out, grid(lines, scale=_SCALE))
-    except OSError as error:
-        raise DataError(f"cannot write {options.out}: {error.strerror or error}; choose another --out") from error
+    write_png(options.out, grid(lines, scale=_SCALE))
     say(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
     return 0
 

@@ -8,14 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unialign._checks import check_choice, check_integer
+from unialign._checks import check_choice, check_integer, check_nonnegative
 from unialign._folder_lock import only_writer
 from unialign.cli._console import say, shown
 from unialign.cli._generated import compared_rows, enlargement, write_enlarged, write_thumbnails
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
-from unialign.generation import Made, conditions_of, grid, load_decoder, load_space, make_pictures, write_png
+from unialign.generation import (
+    Condition,
+    Made,
+    conditions_of,
+    find_anchor,
+    grid,
+    load_decoder,
+    load_space,
+    make_pictures,
+    write_png,
+)
 from unialign.generation._shipped import check_shipped
 from unialign.report import write_generation_report
 from unialign.space import Space
@@ -58,15 +68,25 @@ def run(options: Namespace) -> int:
             settings[what] = settings["data"]
     space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"], prior=settings["prior"])
     _check_data(space, store)
-    made = _make(settings, space, decoder, store)
+    # What can be refused is refused before anything is written, what takes long is made after the folder is ours.
+    conditions = _conditions(settings, space, store)
+    find_anchor(space, decoder, settings["anchor"])
     out: Path = options.out
-    claim_folder(out, "generation")  # earlier pictures are replaced: they are made again in seconds
+    claim_folder(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
     with only_writer(out, doing="writing pictures"):
+        # First, so that a folder that a kill leaves half written is still known as one of pictures.
+        write_yaml(out / "config.yaml", {"generation": settings})
+        made = make_pictures(
+            space,
+            decoder,
+            store,
+            conditions,
+            **{key: settings[key] for key in ("samples", "anchor", "seed", "steps", "guidance")},
+        )
         try:
             files = _write_pictures(out, made)
         except OSError as error:
             raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
-        write_yaml(out / "config.yaml", {"generation": settings})
         seconds = time.perf_counter() - started
         write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
         write_thumbnails(out, store, made.anchor, compared_rows(made))
@@ -76,9 +96,9 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _make(settings: Mapping[str, Any], space: Space, decoder: Any, store: EmbeddingStore) -> Made:
+def _conditions(settings: Mapping[str, Any], space: Space, store: EmbeddingStore) -> list[Condition]:
     strip = settings["strip"]
-    conditions = conditions_of(
+    return conditions_of(
         space,
         store,
         items=settings["items"],
@@ -90,17 +110,6 @@ def _make(settings: Mapping[str, Any], space: Space, decoder: Any, store: Embedd
         steps=strip or 7,
         encode_texts=_text_encoder(space, store) if settings["texts"] else None,
         text_modality=_TEXT,
-    )
-    return make_pictures(
-        space,
-        decoder,
-        store,
-        conditions,
-        samples=settings["samples"],
-        anchor=settings["anchor"],
-        seed=settings["seed"],
-        steps=settings["steps"],
-        guidance=settings["guidance"],
     )
 
 
@@ -127,7 +136,8 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
     if trained is not None and trained != store.fingerprint:
         raise DataError(
             f"the space was trained on {data.get('name')!r} with fingerprint {trained}, the data {store.name!r} has "
-            f"{store.fingerprint}; use the data that it was trained on"
+            f"{store.fingerprint}; use the data that it was trained on. In Python, `embed_items` and `decode` take new "
+            f"items of the same encoders"
         )
 
 
@@ -171,8 +181,12 @@ def _results(
             "anchor": made.anchor,
             "decoder": decoder.reads.encoder,
             "size": decoder.size,
-            **{key: settings[key] for key in ("mix", "combine", "strip", "samples", "seed", "steps", "guidance")},
+            **{
+                key: settings[key]
+                for key in ("mix", "weights", "combine", "strip", "samples", "seed", "steps", "guidance")
+            },
             "seconds": round(seconds, 2),
+            **({"not compared with training pictures": made.not_compared} if made.copies is None else {}),
         },
         "runs": [
             {
@@ -189,6 +203,7 @@ def _results(
                 "parts": list(condition.parts),
                 "row": condition.row,
                 "rows": list(condition.rows),
+                "names": [store.item_names[row] for row in condition.rows],
                 "split": condition.split,
                 "true_cosine": truth,
                 "nearest": nearest,
@@ -204,6 +219,8 @@ def _results(
 
 
 def _tell(made: Made, files: list[list[str]], out: Path) -> None:
+    if made.copies is None:
+        say(f"not compared with the training pictures, which these may be copies of: {made.not_compared}")
     for i, (condition, names) in enumerate(zip(made.conditions, files, strict=True)):
         seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
         near = made.nearest[i][0]
@@ -242,6 +259,10 @@ def _settings(options: Namespace) -> dict[str, Any]:
         "guidance": options.guidance,
         "anchor": options.anchor,
     }
+    if options.data is not None and options.data != settings["data"]:
+        # Other data than the file's have another fingerprint, and their own space and decoder.
+        settings["fingerprint"] = None
+        settings |= {key: None for key in ("space", "decoder") if settings[key] == settings["data"]}
     settings |= {key: value for key, value in given.items() if value is not None}
     _check(settings)
     for key in ("data", "space", "decoder", "prior"):
@@ -253,6 +274,9 @@ def _settings(options: Namespace) -> dict[str, Any]:
 
 def _check(settings: Mapping[str, Any]) -> None:
     """Types of what a file may say, and options that would do nothing together."""
+    for key, default in _DEFAULTS.items():
+        if settings[key] is None and default is not None:
+            raise ConfigError(f"{key} has no value; leave it out for the default, {default!r}")
     for key in ("items", "texts", "from"):
         value = settings[key]
         if value is not None and not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
@@ -263,6 +287,8 @@ def _check(settings: Mapping[str, Any]) -> None:
     for key, low in (("strip", 2), ("samples", 1), ("seed", 0), ("steps", 1)):
         if settings[key] is not None:
             check_integer(f"--{key}", settings[key], low=low)
+    if settings["guidance"] is not None:
+        check_nonnegative("--guidance", settings["guidance"])
     weights = settings["weights"]
     if weights is not None and not (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)):
         raise ConfigError(f"weights must be a list of numbers, got {weights!r}")

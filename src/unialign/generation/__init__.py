@@ -3,24 +3,36 @@
 from unialign.generation._bridge import Neighbours, decode, embed_items, find_anchor, nearest_training
 from unialign.generation._decoder import Decoder, EmbeddingSpec
 from unialign.generation._decoder_config import DecoderConfig
+from unialign.generation._distances import frechet_distance, kernel_distance
+from unialign.generation._evaluate import CONTROLS, GenerationBench, make_bench, scores_of
+from unialign.generation._extractors import Extractor, lite0, lite2, pixels
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._kandinsky import Kandinsky22
-from unialign.generation._make import Made, conditions_of, make_pictures
+from unialign.generation._make import Condition, Made, conditions_of, make_pictures
 from unialign.generation._mix import barycentre, combine, interpolate, mean, slerp
 from unialign.generation._pictures import grid, png_bytes, read_thumbnails, resize, strip, write_png
+from unialign.generation._reference import Reference
+from unialign.generation._scores import SCORES, Scores, marks, score
 from unialign.generation._shipped import load_decoder, load_space, shipped_decoders
 from unialign.generation._stable_unclip import StableUnCLIP
 from unialign.generation._train import DecoderFit, train_decoder
 
 __all__ = [
+    "CONTROLS",
+    "SCORES",
+    "Condition",
     "Decoder",
     "DecoderConfig",
     "DecoderFit",
     "EmbeddingSpec",
+    "Extractor",
     "FlowDecoder",
+    "GenerationBench",
     "Kandinsky22",
     "Made",
     "Neighbours",
+    "Reference",
+    "Scores",
     "StableUnCLIP",
     "barycentre",
     "combine",
@@ -28,16 +40,25 @@ __all__ = [
     "decode",
     "embed_items",
     "find_anchor",
+    "frechet_distance",
     "grid",
     "interpolate",
+    "kernel_distance",
+    "lite0",
+    "lite2",
     "load_decoder",
     "load_space",
+    "make_bench",
     "make_pictures",
+    "marks",
     "mean",
     "nearest_training",
+    "pixels",
     "png_bytes",
     "read_thumbnails",
     "resize",
+    "score",
+    "scores_of",
     "shipped_decoders",
     "slerp",
     "strip",

@@ -46,7 +46,8 @@ def find_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> st
     fitting = [name for name in candidates if wanted is not None and known[name] == wanted]
     if not fitting:
         # A column or a decoder that does not say what made it can be told by its width only.
-        fitting = [name for name in candidates if wanted is None or known[name] is None]
+        unknown = [name for name in candidates if wanted is None or known[name] is None]
+        fitting = [name for name in unknown if space.widths[name] == decoder.reads.width] or unknown[:1]
     if not fitting:
         made = ", ".join(f"{name!r} (identity {str(known[name])[:12]})" for name in candidates)
         raise ConfigError(
@@ -104,6 +105,8 @@ def embed_items(
     space: Space, store: EmbeddingStore, rows: Sequence[int] | NDArray[np.int64], modalities: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Items of a store in the space: modality -> (N, D) unit rows (absent ones 0), and modality -> (N,) presence."""
+    if isinstance(modalities, str):
+        raise ConfigError(f"modalities is the single name {modalities!r}; give a list, [{modalities!r}]")
     rows_N = np.asarray(rows)
     if rows_N.ndim != 1 or (len(rows_N) and rows_N.dtype.kind not in "iu"):
         raise ShapeError(f"rows must be row numbers, got {rows!r}")
@@ -150,7 +153,10 @@ def _checked(z: Any, dim: int) -> Tensor:
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; this space has rows of (N, {dim}) floats")
     bad = first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1))
     if bad is not None:
-        raise NonFiniteError(f"z, row {bad.row}, {bad.what}{bad.more}; only a direction can be decoded")
+        raise NonFiniteError(
+            f"z, row {bad.row}, {bad.what}{bad.more}; only a direction can be decoded: leave out rows of absent "
+            f"entries, which are zero, by the presence that came with them"
+        )
     return z_ND
 
 

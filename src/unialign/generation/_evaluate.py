@@ -22,7 +22,7 @@ from unialign.generation._reference import Reference
 from unialign.generation._scores import Scores, score
 from unialign.space import Space
 
-__all__ = ["CONTROLS", "GenerationBench", "make_bench"]
+__all__ = ["CONTROLS", "GenerationBench", "make_bench", "scores_of"]
 
 # What each control shows when it scores as well as the real thing.
 CONTROLS = {
@@ -166,7 +166,7 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """(N,) for each item the place of an item of another group, each used once where groups allow it.
+    """(N,) for each item the place of an item of another group, each used once.
 
     A plain permutation would leave some items to themselves or to their near-duplicates.
     """
@@ -181,11 +181,6 @@ def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
     other_N = np.empty(len(group_N), dtype=np.int64)
     other_N[by_group_N] = np.roll(by_group_N, -largest)
     return torch.from_numpy(other_N)
-
-
-def mixtures(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`text+speech` -> its modalities."""
-    return {source: tuple(source.split("+")) for source in sources}
 
 
 def scores_of(

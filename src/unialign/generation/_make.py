@@ -4,7 +4,7 @@ Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,15 @@ from unialign.errors import ConfigError, DataError, MissingExtra
 from unialign.generation._bridge import decode, find_anchor, nearest_training
 from unialign.generation._decoder import Decoder
 from unialign.generation._mix import interpolate
-from unialign.generation._pictures import read_thumbnails
+from unialign.generation._pictures import read_thumbnails, resize
 from unialign.generation._queries import Mix, item_query, mixed, text_query, together
 from unialign.space import Space
 
-__all__ = ["Made", "conditions_of", "make_pictures"]
+__all__ = ["Condition", "Made", "conditions_of", "make_pictures"]
 
 _NEAREST = 3
+# Pixels a side at which pictures are compared with training pictures, at most.
+_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Made:
     truth: for each condition its cosine with the item's own anchor; None where there is none.
     copies: for each condition and sample the training picture with the least distance of pixels: row, name, distance
         (root mean square, in [0, 1]); None where the store's pictures cannot be read.
+    not_compared: why `copies` is None, else "".
     """
 
     conditions: tuple[Condition, ...]
@@ -65,6 +68,7 @@ class Made:
     nearest: list[list[dict[str, Any]]]
     truth: list[float | None]
     copies: list[list[dict[str, Any]]] | None = None
+    not_compared: str = ""
 
 
 def conditions_of(
@@ -86,9 +90,10 @@ def conditions_of(
     Args:
         items: names, or `#row`; each through `modalities`, which are mixed.
         texts: new texts, encoded by `encode_texts` as features of `text_modality`.
-        mix, weights: as in `mixed`; weights go with the parts of one condition.
+        mix, weights: as in `mixed`; weights go with the parts of one condition. A strip has neither.
         combine: `each` item and text is a condition; `together`, all are one; `strip`, a path of `steps` conditions
             that leads through all of them, an item's modalities one by one.
+        steps: of a strip, one for each of these at least.
 
     Raises:
         ConfigError: nothing is asked for, or an item, modality or weight that there is not.
@@ -97,29 +102,29 @@ def conditions_of(
     if texts and encode_texts is None:
         raise ConfigError("texts need encode_texts=, such as unialign.encoders.text_encoder(store)")
     if not items and not texts:
-        raise ConfigError("ask for something: items of the store with --item, or new texts with --text")
+        raise ConfigError("ask for something: items of the store (items=, --item), or new texts (texts=, --text)")
     queries = [item_query(space, store, item, modalities) for item in items]
-    queries += [text_query(space, encode_texts, text, modality=text_modality) for text in texts]
+    queries += [text_query(space, store, encode_texts, text, modality=text_modality) for text in texts]
     if combine == "together":
         queries = [together(queries)]
     if combine != "strip":
+        z_QD = [mixed(query, mix=mix, weights=weights) for query in queries]  # before their shares are named: it checks
         return [
-            Condition(
-                query.name,
-                tuple(query.parts),
-                mixed(query, mix=mix, weights=weights),
-                query.row,
-                query.split,
-                query.rows,
-            )
-            for query in queries
+            Condition(query.name, _weighed(query.parts, weights), z_D, query.row, query.split, query.rows)
+            for query, z_D in zip(queries, z_QD, strict=True)
         ]
-    if weights is not None:
-        raise ConfigError("a strip has no weights: its steps are the weights; leave --weights out")
+    if weights is not None or mix != "mean":
+        raise ConfigError("a strip follows arcs: it has no weights and no mix; leave both out")
     # One item through one modality is a waypoint; through several, a path of its own.
     stops = [(label, z_D) for query in queries for label, z_D in query.parts.items()]
     if len(stops) < 2:
         raise ConfigError("a strip leads from one thing to another; name two texts, two items, or two modalities")
+    if steps < len(stops):
+        named = ", ".join(label for label, _ in stops)
+        raise ConfigError(
+            f"a strip of {steps} steps cannot lead through {len(stops)} things ({named}); take at least {len(stops)} "
+            f"steps, or fewer things"
+        )
     path_TD = interpolate(torch.stack([z_D for _, z_D in stops]), steps=steps)
     labels = tuple(label for label, _ in stops)
     row = queries[0].row if len(queries) == 1 else None
@@ -163,18 +168,21 @@ def make_pictures(
     ]
     made_QV = torch.stack(pictures, 1)
     truth = _truth(space, store, conditions, anchor)
-    return Made(tuple(conditions), made_QV, anchor, nearest, truth, _copies(store, anchor, made_QV))
+    try:
+        copies, reason = _copies(store, anchor, made_QV), ""
+    except (DataError, MissingExtra) as error:
+        copies, reason = None, str(error)  # pictures are made without them, and on the core install
+    return Made(tuple(conditions), made_QV, anchor, nearest, truth, copies, reason)
 
 
-def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[dict[str, Any]]] | None:
+def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[dict[str, Any]]]:
     """What each sample may be a copy of: a decoder of few pictures has them by heart."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
-    try:
-        training_TP = read_thumbnails(store, anchor, rows, pictures.shape[-1]).flatten(1)
-    except (DataError, MissingExtra):
-        return None  # decoration: pictures are made without them, and on the core install
-    flat = pictures.flatten(0, 1).flatten(1)
+    # Large pictures are compared as small ones: all training pictures at 768 pixels would not fit into the memory.
+    side = min(pictures.shape[-1], _COMPARED)
+    training_TP = read_thumbnails(store, anchor, rows, side).flatten(1)
+    flat = resize(pictures.flatten(0, 1), side).flatten(1)
     distance, place = (torch.cdist(flat, training_TP) / math.sqrt(flat.shape[1])).min(1)
     found = [
         {"row": int(rows[i]), "name": store.item_names[int(rows[i])], "distance": float(d)}
@@ -182,6 +190,14 @@ def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[d
     ]
     samples = pictures.shape[1]
     return [found[i : i + samples] for i in range(0, len(found), samples)]
+
+
+def _weighed(parts: Iterable[str], weights: Sequence[float] | None) -> tuple[str, ...]:
+    """Names of parts, with their shares where they are not alike."""
+    if weights is None:
+        return tuple(parts)
+    whole = sum(weights)
+    return tuple(f"{part} ({100 * weight / whole:.0f} %)" for part, weight in zip(parts, weights, strict=True))
 
 
 def _seed(seed: int, noise: int) -> int:

@@ -157,7 +157,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
     try:
         image: Any = import_module("PIL.Image")
     except ImportError:
-        raise MissingExtra("reading thumbnails needs Pillow: pip install 'unialign[generate]'") from None
+        raise MissingExtra("reading thumbnails needs Pillow: pip install 'unialign[pictures]'") from None
     out = torch.empty(len(numbers), 3, size, size)
     try:
         archive = zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS)))

@@ -80,10 +80,20 @@ def item_query(space: Space, store: EmbeddingStore, item: str, modalities: Seque
     return Query(name, parts, row=row, split=split, rows=(row,))
 
 
-def text_query(space: Space, encode: Callable[[Sequence[str]], Tensor], text: str, *, modality: str = "text") -> Query:
-    """A new text through the encoder of the store's column `modality`."""
+def text_query(
+    space: Space,
+    store: EmbeddingStore,
+    encode: Callable[[Sequence[str]], Tensor],
+    text: str,
+    *,
+    modality: str = "text",
+) -> Query:
+    """A text through the encoder of the store's column `modality`; one that names an item of the store is not new."""
     z_1D = space.encode({modality: encode([text])})[modality]
-    return Query(text, {f"text “{text}”": z_1D[0]})
+    named = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
+    splits = {("train", "val", "test")[int(store.split[row])] for row in named}
+    split = "train" if "train" in splits else next(iter(splits), None)
+    return Query(text, {f"text “{text}”": z_1D[0]}, split=split)
 
 
 def together(queries: Sequence[Query]) -> Query:
@@ -97,7 +107,7 @@ def together(queries: Sequence[Query]) -> Query:
     labels = [label for query in queries for label in query.parts]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise ConfigError(f"{twice[0]} is asked for twice; name it once, and weigh it with --weights")
+        raise ConfigError(f"{twice[0]} is asked for twice; name it once, and weigh it with weights")
     parts = {label: z for query in queries for label, z in query.parts.items()}
     rows = tuple(row for query in queries for row in query.rows)
     splits = [query.split for query in queries if query.split]

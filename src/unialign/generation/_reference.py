@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from unialign._checks import check_integer
 from unialign.diagnostics import median_bandwidth
 from unialign.errors import DataError
-from unialign.generation._distances import as_features
+from unialign.generation._distances import as_features, frechet_distance, kernel_distance
 from unialign.generation._extractors import Extractor, check_pictures
 
 __all__ = ["Reference"]
@@ -102,3 +102,14 @@ class Reference:
     def directions(self, features_NF: Tensor) -> Tensor:
         """(N, F) unit rows of the features less their mean over the training pictures."""
         return normalize(features_NF - self.mean_F, dim=1)
+
+    def halves(self, *, seed: int = 0) -> dict[str, float]:
+        """FD and KID x 100 between two random halves of the true pictures: what perfect pictures of half as many items
+        would get. FD falls with the number of pictures, so this is above the least that N of them can reach.
+        """
+        order_N = torch.randperm(len(self.features_NF), generator=torch.Generator().manual_seed(seed))
+        one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))
+        return {
+            "fd": frechet_distance(self.components(one_NF), self.components(other_NF)),
+            "kid": 100 * kernel_distance(self.standardised(one_NF), self.standardised(other_NF)),
+        }

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 
 from unialign._checks import check_choice
-from unialign._pretrained import is_hub_id
 from unialign.errors import ConfigError
 from unialign.generation._decoder import Decoder
 from unialign.generation._flow_decoder import FlowDecoder
-from unialign.generation._pipeline_folder import INDEX, fetch
+from unialign.generation._pipeline_folder import is_pipeline
 from unialign.generation._pipelines import load_pipeline_decoder
 from unialign.space import Space
 
@@ -36,16 +35,18 @@ def load_decoder(
         prior: the prior of a Kandinsky 2.2 decoder, whose image tower it needs; see `Kandinsky22.from_pretrained`.
 
     Raises:
-        CheckpointError: nothing there, or a damaged, deprecated or unsuitable model.
+        CheckpointError: nothing there, or a damaged model.
+        ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for a decoder
+            that has none.
         MissingExtra: a pipeline without diffusers, or a hub id without huggingface_hub.
     """
-    if isinstance(source, str) and source in shipped_decoders():
-        return FlowDecoder.from_pretrained(_SHIPPED / source / "decoder")
-    folder = Path(source)
-    if not folder.exists() and is_hub_id(source):
-        folder = fetch(source, revision, [INDEX])
-    if (folder / INDEX).exists():
+    shipped = isinstance(source, str) and source in shipped_decoders()
+    if not shipped and is_pipeline(source, revision=revision):
         return load_pipeline_decoder(source, revision=revision, prior=prior)
+    if prior is not None:
+        raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2; {source} is a decoder without one")
+    if shipped:
+        return FlowDecoder.from_pretrained(_SHIPPED / source / "decoder")
     return FlowDecoder.from_pretrained(source, revision=revision)
 
 

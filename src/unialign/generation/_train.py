@@ -73,7 +73,7 @@ def train_decoder(
         image: the column of image embeddings that the decoder will read; its rows must be raw, as the encoder gave
             them.
         pictures: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
-            asset `thumbnails.zip` (needs `unialign[generate]`).
+            asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[pictures]`).
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` (each with `samples-*.png` beside it: held-out
             pictures over what is made of their embeddings) and, at the end, `decoder/`. None: nothing on disk.
         resume: as for `fit`: `never`, `auto` or `must`.

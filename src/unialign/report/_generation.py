@@ -23,18 +23,12 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
     try:
         results = json.loads((root / "results.json").read_text("utf-8"))
         pictures = results["pictures"]
-        files = {name: (root / name).read_bytes() for entry in pictures for name in entry["files"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = {name: (root / "pictures" / Path(name).name).read_bytes() for e in pictures for name in e["files"]}
+        context = _context(clean(results), files, Archive(root))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root} holds no generated pictures ({error}); run `unialign generate` again") from None
     target = root / "report.html"
-    replace_file(
-        target,
-        fill(
-            "generation.html.j2",
-            styles=("page.css", "generation.css"),
-            context=_context(clean(results), files, Archive(root)),
-        ),
-    )
+    replace_file(target, fill("generation.html.j2", styles=("page.css", "generation.css"), context=context))
     return target
 
 
@@ -58,7 +52,10 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
                 }
                 for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
             ],
-            "truth": [thumbnails.use(anchor, row) for row in entry["rows"]],
+            "truth": [
+                {"picture": thumbnails.use(anchor, row), "name": name}
+                for row, name in zip(entry["rows"], entry["names"], strict=True)
+            ],
             "true_cosine": "" if entry["true_cosine"] is None else f"{entry['true_cosine']:.2f}",
             "nearest": [
                 near | {"picture": thumbnails.use(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
@@ -78,6 +75,8 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
         ],
         "strip": protocol["strip"] is not None,
         "cards": cards,
+        "compared": any(entry["copies"] for entry in entries),
+        "not_compared": protocol.get("not compared with training pictures", ""),
         "protocol": plain_rows(protocol),
         "data": plain_rows(results["data"]),
         "environment": plain_rows(results["environment"]),

@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unialign.generation._evaluate import CONTROLS
-from unialign.generation._scores import SCORES, marks
+from unialign.generation import CONTROLS, SCORES, marks
 from unialign.report import Figure, Section, Table
 from unialign.report._numbers import DASH
 from unialign.report._plot import Mark, scatter, sheet
@@ -135,7 +134,11 @@ def _controls(results: Mapping[str, Any]) -> list[str | Table]:
         ]
         for name, numbers in _control_numbers(results).items()
     ]
-    judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
+    # A quick look has decoders of a few steps and compares plain pixels, for speed.
+    if results["study"]["options"].get("epochs") is None:
+        judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
+    else:
+        judge = "plain pixels, and decoders of a few steps: a quick look, whose numbers mean nothing"
     return [
         f"All rows: the same {results['protocol']['pool']['emoji']} held-out concepts, the same noise, the same judge "
         f"({judge}). FD and KID see sharpness and style; only retrieval sees what is shown.",

@@ -20,9 +20,18 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.evaluation import Statistic, evaluate
 from unialign.experiments import run_jobs
-from unialign.generation import DecoderConfig, FlowDecoder, embed_items, train_decoder
-from unialign.generation._evaluate import GenerationBench, make_bench, mixtures, scores_of
-from unialign.generation._extractors import Extractor, lite2, pixels
+from unialign.generation import (
+    DecoderConfig,
+    Extractor,
+    FlowDecoder,
+    GenerationBench,
+    embed_items,
+    lite2,
+    make_bench,
+    pixels,
+    scores_of,
+    train_decoder,
+)
 from unialign.space import Space
 
 __all__ = ["DECODERS", "SHOWN", "measure_pictures", "train_decoders"]
@@ -90,7 +99,7 @@ def measure_pictures(
         for name, pictures in test.controls(space).items():
             numbers = test.score(pictures).numbers
             found |= {f"pictures/{name}/{score}": numbers[score] for score in SHOWN}
-    wanted = mixtures(sources)
+    wanted = {source: tuple(source.split("+")) for source in sources}
     for name, scores in scores_of(test, space, wanted).items():
         numbers = scores.numbers
         drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _Few(scores.statistics["fd"])}

@@ -133,7 +133,8 @@ def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
     }
     ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
     least = embedding.get(INFONCE, math.nan) - LOSS
-    fair = [arm for arm in ours if not embedding[arm] < least]
+    # Without InfoNCE nothing is fair, and a weight without numbers is no choice.
+    fair = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(fair, key=lambda arm: distance[arm], default=None)
     with_pictures = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "pictures/text/fd"))]
     return {
