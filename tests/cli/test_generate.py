@@ -1,6 +1,7 @@
 """`unialign generate` and `unialign decoder`: pictures from the shipped weights, a decoder of one's own, refusals."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import yaml
 from unialign._folder_lock import only_writer
 from unialign.cli.main import main
 from unialign.data import EmbeddingStore, load
-from unialign.generation import FlowDecoder
+from unialign.errors import ConfigError, DataError
+from unialign.generation import FlowDecoder, load_decoder
+from unialign.report import write_generation_report
 from unialign.space import Space
 
 
@@ -260,3 +263,65 @@ def test_the_shipped_decoder_fits_and_is_small() -> None:
     folder = Path(FlowDecoder.__module__.replace(".", "/")).parent
     shipped = Path(__file__).parents[2] / "src" / folder / "shipped"
     assert sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file()) < 15_000_000
+
+
+def test_an_empty_setting_of_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for key in ("items", "texts", "samples", "mix"):
+        (tmp_path / "config.yaml").write_text(f"generation:\n  {key}:\n")
+        assert main(["generate", "--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out")]) == 2
+        assert f"{key} has no value" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_than_the_files_bring_their_own_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "out")]) == 0
+    words = ["--config", str(tmp_path / "out/config.yaml"), "--data", "digits", "--out", str(tmp_path / "other")]
+    assert main(["generate", *words]) == 2
+    assert "no space comes with the package for 'digits'" in capsys.readouterr().err
+
+
+def test_shares_are_on_the_page_and_in_the_results(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--item", "ship", "--from", "text", "drawing", "--weights", "3", "1", "--samples", "1"]
+    assert main(["generate", *words, "--out", str(out)]) == 0
+    assert made(out)["protocol"]["weights"] == [3.0, 1.0]
+    assert made(out)["pictures"][0]["parts"] == ["text of ship (75 %)", "drawing of ship (25 %)"]
+    assert "text of ship (75 %)" in (out / "report.html").read_text().replace("\xa0", " ")
+
+
+def test_what_a_picture_may_copy_is_shown_or_the_reason_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "out")]) == 0
+    assert "not compared with the training pictures" in capsys.readouterr().out
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Not compared with the training pictures" in page
+    assert "unialign[pictures]" in page
+    assert "Under each sample stands" not in page
+
+
+def test_a_damaged_result_is_no_traceback(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
+    whole = made(out)
+    for key in ("protocol", "data", "pictures"):
+        (out / "results.json").write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        with pytest.raises(DataError, match="holds no generated pictures"):
+            write_generation_report(out)
+
+
+def test_a_strip_leads_through_all_that_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--item", "ship", "--strip", "3", "--samples", "1", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "cannot lead through 4 things" in capsys.readouterr().err
+    there_and_back = ["--item", "ship", "--item", "tiger", "--item", "ship", "--from", "drawing", "--strip", "5"]
+    assert main(["generate", *there_and_back, "--samples", "1", "--out", str(tmp_path / "out")]) == 0
+    first, *_, last = made(tmp_path / "out")["pictures"]
+    assert (tmp_path / "out" / first["files"][0]).read_bytes() == (tmp_path / "out" / last["files"][0]).read_bytes()
+
+
+def test_a_prior_is_for_decoders_that_have_one() -> None:
+    with pytest.raises(ConfigError, match="a decoder without one"):
+        load_decoder("emoji", prior="somewhere")

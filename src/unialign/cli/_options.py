@@ -209,6 +209,7 @@ def _generate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--prior", help="folder or hub id of the prior, whose image tower a Kandinsky 2.2 decoder needs"
     )
+    parser.add_argument("--device", default="auto", help="of the decoder: auto, cpu, cuda or cuda:1 (default: auto)")
     parser.add_argument("--anchor", help="frozen modality in whose place is decoded, if there are several")
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier call wrote; options here win")
     _output(parser, "generate")
@@ -245,6 +246,7 @@ def _decoder(parser: ArgumentParser) -> None:
     look.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     look.add_argument("--steps", type=int, help="of the sampler (default: the decoder's)")
     look.add_argument("--guidance", type=float, help="1 is none (default: the decoder's)")
+    look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     look.add_argument("--out", type=_folder, default=Path("runs") / "samples.png", help="default: runs/samples.png")
 
 

@@ -15,6 +15,7 @@ from unialign.data import column_identity, load
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
+from unialign.train import chosen_device
 
 __all__ = ["run"]
 
@@ -61,7 +62,8 @@ def _sample(options: Namespace) -> int:
     if options.data is None:
         raise ConfigError("name the data whose embeddings are decoded; --help has an example")
     check_integer("count", options.count, low=1)
-    decoder, store = load_decoder(options.decoder, prior=options.prior), load(options.data)
+    device = chosen_device(options.device)
+    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load(options.data)
     facts: Any = getattr(decoder, "metadata", {})
     source = facts.get("data") if isinstance(facts, Mapping) else None
     image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"

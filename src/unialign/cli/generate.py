@@ -29,6 +29,7 @@ from unialign.generation import (
 from unialign.generation._shipped import check_shipped
 from unialign.report import write_generation_report
 from unialign.space import Space
+from unialign.train import chosen_device
 
 __all__ = ["run"]
 
@@ -66,7 +67,8 @@ def run(options: Namespace) -> int:
         if settings[what] is None:
             check_shipped(str(settings["data"]), what)
             settings[what] = settings["data"]
-    space, decoder = load_space(settings["space"]), load_decoder(settings["decoder"], prior=settings["prior"])
+    space = load_space(settings["space"])
+    decoder = load_decoder(settings["decoder"], prior=settings["prior"], device=chosen_device(options.device))
     _check_data(space, store)
     # What can be refused is refused before anything is written, what takes long is made after the folder is ours.
     conditions = _conditions(settings, space, store)

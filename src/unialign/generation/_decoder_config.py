@@ -46,8 +46,8 @@ class DecoderConfig:
         clip: largest norm of the gradient.
         average: decay of the moving average of the weights, which is what samples.
         sampler_steps, guidance: what `generate` takes when it is not told otherwise.
-        checkpoint_every: steps between checkpoints, each with a picture of samples (a tenth of `steps`, if that is
-            fewer); None: at the end only.
+        checkpoint_every: the most steps between checkpoints, each with a picture of samples; short runs have one every
+            tenth of `steps`, but not before 5; None: at the end only.
         keep_checkpoints: how many of the latest stay.
         log_every: steps between records.
         seed: decides weights, order, noise.

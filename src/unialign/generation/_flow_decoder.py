@@ -64,6 +64,13 @@ class FlowDecoder(nn.Module):
         # The condition that stands for none.
         self.none = nn.Parameter(torch.zeros(config.directions))
 
+    def __repr__(self) -> str:
+        weights = sum(p.numel() for p in self.parameters()) / 1e6
+        return (
+            f"FlowDecoder({self.config.network}, {self.size} x {self.size} pixels, {weights:.1f} million weights; "
+            f"reads {self._reads.width} numbers of {self._reads.encoder})"
+        )
+
     @property
     def reads(self) -> EmbeddingSpec:
         """The embeddings it reads."""

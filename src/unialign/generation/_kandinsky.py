@@ -183,10 +183,10 @@ class Kandinsky22:
             (N, W) float32 on the CPU.
 
         Raises:
-            ConfigError: loaded without `prior`; an option is out of range; texts are none.
+            ConfigError: loaded without `prior`; an option is out of range; texts are not a list of strings.
             CheckpointError: the prior's folder lacks a component, or holds a pickle.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"texts must be a list of strings, got {texts!r}")
         steps, guidance = _PRIOR_STEPS if steps is None else steps, _GUIDANCE if guidance is None else guidance
         self._need_tower("prior_embeddings")
@@ -229,9 +229,10 @@ class Kandinsky22:
 
     def _need_tower(self, what: str) -> ImageTower:
         if self.tower is None:
+            hint = ", or generate with guidance=1" if what.startswith("guidance") else ""
             raise ConfigError(
                 f"{what} needs the image encoder of Kandinsky 2.2, which lies in the prior's folder; load it with "
-                f"prior=FOLDER (on the Hub: kandinsky-community/kandinsky-2-2-prior), or generate with guidance=1"
+                f"prior=FOLDER (on the Hub: kandinsky-community/kandinsky-2-2-prior){hint}"
             )
         return self.tower
 

@@ -128,7 +128,9 @@ def conditions_of(
     path_TD = interpolate(torch.stack([z_D for _, z_D in stops]), steps=steps)
     labels = tuple(label for label, _ in stops)
     row = queries[0].row if len(queries) == 1 else None
-    rows, split = together(queries).rows, together(queries).split
+    rows = tuple(dict.fromkeys(row for query in queries for row in query.rows))  # a path may come back
+    splits = [query.split for query in queries if query.split]
+    split = "train" if "train" in splits else next(iter(splits), None)
     return [Condition(_place(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)]
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import torch
+
 from unialign._checks import check_choice
 from unialign.errors import ConfigError
 from unialign.generation._decoder import Decoder
@@ -22,7 +24,11 @@ def shipped_decoders() -> tuple[str, ...]:
 
 
 def load_decoder(
-    source: str | os.PathLike[str], *, revision: str | None = None, prior: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    prior: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
 ) -> Decoder:
     """A decoder by the name of a shipped data set (`emoji`), from a folder, or from the Hugging Face Hub.
 
@@ -33,6 +39,7 @@ def load_decoder(
         source: name, folder or `owner/name`.
         revision: branch, tag or commit on the Hub.
         prior: the prior of a Kandinsky 2.2 decoder, whose image tower it needs; see `Kandinsky22.from_pretrained`.
+        device: where it computes; its pictures come to the CPU.
 
     Raises:
         CheckpointError: nothing there, or a damaged model.
@@ -42,12 +49,12 @@ def load_decoder(
     """
     shipped = isinstance(source, str) and source in shipped_decoders()
     if not shipped and is_pipeline(source, revision=revision):
-        return load_pipeline_decoder(source, revision=revision, prior=prior)
+        return load_pipeline_decoder(source, revision=revision, prior=prior, device=device)
     if prior is not None:
         raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2; {source} is a decoder without one")
     if shipped:
-        return FlowDecoder.from_pretrained(_SHIPPED / source / "decoder")
-    return FlowDecoder.from_pretrained(source, revision=revision)
+        return FlowDecoder.from_pretrained(_SHIPPED / source / "decoder").to(device)
+    return FlowDecoder.from_pretrained(source, revision=revision).to(device)
 
 
 def load_space(source: str | os.PathLike[str]) -> Space:

@@ -25,8 +25,8 @@ class StableUnCLIP:
     """A decoder of the embeddings of a `StableUnCLIPImg2ImgPipeline`'s own image encoder.
 
     The paper's reading: any modality's embedding takes the image embedding's place; the prompt is empty, nothing is
-    asked to stay away (no negative prompt), and no noise is added to the embedding (noise level 0, the level that the
-    pipeline takes by default; its first step of noise is drawn from the seed like all other noise).
+    asked to stay away (no negative prompt), and the embedding gets the least noise that the pipeline knows (its
+    default, noise level 0: one small step, drawn from the seed like all other noise).
 
     Args:
         pipeline: the pipeline, on its device.

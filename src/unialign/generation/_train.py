@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class DecoderFit:
     """What training leaves: the decoder with averaged weights, in eval mode, and a record every `log_every` steps."""
 
     decoder: FlowDecoder
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]] = field(repr=False)
 
 
 def train_decoder(
@@ -74,7 +74,7 @@ def train_decoder(
             them.
         pictures: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
             asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[pictures]`).
-        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` (each with `samples-*.png` beside it: held-out
+        out: folder for `config.yaml`, `log.jsonl`, `checkpoints/`, a `samples-*.png` for each (held-out
             pictures over what is made of their embeddings) and, at the end, `decoder/`. None: nothing on disk.
         resume: as for `fit`: `never`, `auto` or `must`.
         device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
@@ -235,7 +235,7 @@ class _Run:
         return loss.item(), float(norm)
 
     def _is_due(self) -> bool:
-        """Short runs, too, lose a tenth of their steps at most."""
+        """Short runs, too, lose a tenth of their steps at most, or 5."""
         every = self.config.checkpoint_every
         return every is not None and self.done % min(every, max(_FEWEST, self.config.steps // 10)) == 0
 

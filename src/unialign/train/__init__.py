@@ -3,6 +3,7 @@
 from unialign.train._cache import cached_backward
 from unialign.train._checkpoint import newest_checkpoint
 from unialign.train._config import TrainConfig
+from unialign.train._device import chosen_device
 from unialign.train._fit import FitResult, check_fit, fit, training_steps
 from unialign.train._monitor import HealthWarning
 from unialign.train._probe import Probe
@@ -14,6 +15,7 @@ __all__ = [
     "TrainConfig",
     "cached_backward",
     "check_fit",
+    "chosen_device",
     "fit",
     "newest_checkpoint",
     "training_steps",
