@@ -1,6 +1,7 @@
 """`unialign generate` and `unialign decoder`: pictures from the shipped weights, a decoder of one's own, refusals."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -325,3 +326,75 @@ def test_a_strip_leads_through_all_that_it_names(tmp_path: Path, capsys: pytest.
 def test_a_prior_is_for_decoders_that_have_one() -> None:
     with pytest.raises(ConfigError, match="a decoder without one"):
         load_decoder("emoji", prior="somewhere")
+
+
+def test_a_call_that_fails_leaves_the_earlier_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["generate", "--item", "ship", "--samples", "2", "--out", str(out)]) == 0
+    (out / "pictures" / "of-my-own.png").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("unialign.cli.generate.write_generation_report", full)
+        assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(out)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert main(["generate", "--item", "ship", "--guidance", "1e38", "--out", str(out)]) == 2
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    # The next call removes what the first one made, and only that.
+    assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(out)]) == 0
+    left = {path.name for path in (out / "pictures").iterdir()}
+    assert left == {"of-my-own.png", *(Path(name).name for name in made(out)["pictures"][0]["files"])}
+    assert not list(out.glob(".new-*"))
+
+
+def test_pictures_are_not_written_through_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "holiday"
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
+    (out / "pictures").rename(elsewhere)
+    (out / "pictures").symlink_to(elsewhere)
+    kept = sorted(path.name for path in elsewhere.iterdir())
+    assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(out)]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert sorted(path.name for path in elsewhere.iterdir()) == kept
+
+
+def test_a_folder_of_the_name_of_the_data_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "emoji").mkdir()
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", "out"]) == 0
+    assert main(["generate", "--config", "out/config.yaml", "--out", "again"]) == 0
+
+
+def test_a_finished_run_whose_decoder_is_damaged_is_mended(tmp_path: Path) -> None:
+    command = ["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    weights = tmp_path / "run" / "decoder" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-9])
+    assert main(command) == 0
+    assert weights.read_bytes() == whole
+
+
+def test_a_decoder_of_other_settings_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "log.jsonl").unlink()
+    whole = (tmp_path / "run" / "decoder" / "model.safetensors").read_bytes()
+    assert main([*command, "--seed", "7"]) == 2
+    assert "seed=0" in capsys.readouterr().err
+    assert (tmp_path / "run" / "decoder" / "model.safetensors").read_bytes() == whole
+
+
+def test_a_training_that_diverges_says_so_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["decoder", "train", "emoji", *SETTINGS, "weight_decay=1e10", "--out", str(tmp_path / "run")]
+    for _ in range(2):
+        assert main(command) == 2
+        assert "not finite" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "decoder").exists()

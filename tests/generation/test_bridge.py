@@ -186,3 +186,13 @@ def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecode
     held = EmbeddingStore.from_arrays({"image": store.array("image")}, split=["test"] * ITEMS)
     with pytest.raises(DataError, match="no training rows"):
         nearest_training(space, held, torch.ones(1, 8), anchor="image")
+
+
+def test_neighbours_depend_on_direction_alone(space: Space) -> None:
+    store = tiny_picture_store()
+    z = torch.randn(3, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    usual = nearest_training(space, store, z, anchor="image")
+    for scale in (1e-300, 1e-13, 1e300):
+        found = nearest_training(space, store, z * scale, anchor="image")
+        assert torch.equal(found.rows, usual.rows)
+        torch.testing.assert_close(found.cosines, usual.cosines)

@@ -9,7 +9,7 @@ import torch
 from decoder_cases import WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
-from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecoder, train_decoder
+from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecoder, load_decoder, train_decoder
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +149,20 @@ def test_the_convolutional_network_trains_and_samples(tmp_path: Path) -> None:
     assert made.shape == (8, 3, 8, 8)
     loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
     torch.testing.assert_close(loaded.generate(embeddings(), steps=2, guidance=1.5), made)
+
+
+def test_pictures_do_not_depend_on_the_callers_dtype_or_autocast() -> None:
+    decoder = load_decoder("emoji")
+    embeddings = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+    plain = decoder.generate(embeddings, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(decoder.generate(embeddings, seed=1), plain)
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = decoder.generate(embeddings, seed=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert made.dtype == torch.float32
+    assert torch.equal(made, plain)
+    with pytest.raises(ConfigError, match="from 0 to 1000"):
+        decoder.generate(embeddings, guidance=1e38)

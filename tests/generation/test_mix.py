@@ -389,3 +389,20 @@ def test_dtypes() -> None:
 def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(unit(B, D))
+
+
+def test_names_that_would_become_one_are_refused() -> None:
+    a, b = torch.eye(2, 4), torch.ones(2, 4)
+    with pytest.raises(ConfigError, match="names of rows must be strings, got 1"):
+        mean({1: a, "1": b})  # type: ignore[dict-item]
+
+
+def test_an_arc_is_not_followed_out_of_all_digits() -> None:
+    with pytest.raises(ConfigError, match="between -1000 and 1000"):
+        slerp(torch.eye(1, 4), torch.ones(1, 4), 1e8)
+
+
+def test_weights_may_be_tensors_that_want_a_gradient() -> None:
+    z = torch.eye(2, 4)
+    weight = torch.tensor(1.0, requires_grad=True)
+    torch.testing.assert_close(mean([z, z.flip(0)], weights=[weight, 1.0]), mean([z, z.flip(0)]))

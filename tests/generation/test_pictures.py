@@ -333,3 +333,28 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(MissingExtra, match=r"unialign\[pictures\]"):
         read_thumbnails(store({"thumbnails.zip": zipped({})}), "image", [0], 4)
     assert decoded(png_bytes(grid([[noise(3, 2, 2)]]))).shape == (3, 2, 2)
+
+
+def test_an_archive_cannot_fill_the_memory_run_programs_or_hide_a_picture() -> None:
+    image = pytest.importorskip("PIL.Image")
+
+    def store_of(**files: bytes) -> EmbeddingStore:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as written:
+            for name, data in files.items():
+                written.writestr(name, data)
+        return EmbeddingStore.from_arrays({"image": np.ones((1, 2))}, assets={"thumbnails.zip": archive.getvalue()})
+
+    def png(width: int, height: int) -> bytes:
+        file = io.BytesIO()
+        image.new("1", (width, height)).save(file, "png")
+        return file.getvalue()
+
+    with pytest.raises(DataError, match="1 x 60000 pixels"):
+        read_thumbnails(store_of(**{"image/0.png": png(1, 60000)}), "image", [0], 8)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_thumbnails(
+            store_of(**{"image/0.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"}), "image", [0], 8
+        )
+    beside = store_of(**{"image/0.png": png(8, 8), "image/0.txt": b"a note", "image/0.d/x": b""})
+    assert read_thumbnails(beside, "image", [0], 8).shape == (1, 3, 8, 8)

@@ -17,6 +17,8 @@ __all__ = ["compared_rows", "enlargement", "write_enlarged", "write_thumbnails"]
 # A picture on disk is at least so large, so that it can be looked at.
 _LEAST_SIDE = 128
 _THUMBNAILS = "thumbnails.zip"
+# Far above any thumbnail: a damaged or hostile archive must not fill the disk.
+_LARGEST = 2**24
 
 
 def enlargement(pictures: Tensor) -> int:
@@ -37,8 +39,8 @@ def compared_rows(made: Made) -> set[int]:
 
 def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Collection[int]) -> None:
     """`thumbnails.zip` with the pictures of some rows, as the store has them; none where the store has none."""
-    (folder / _THUMBNAILS).unlink(missing_ok=True)  # of an earlier call, perhaps on other data
     if _THUMBNAILS not in store.assets:
+        (folder / _THUMBNAILS).unlink(missing_ok=True)  # of an earlier call, on other data
         return
     copy = io.BytesIO()
     try:
@@ -46,12 +48,13 @@ def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Col
             zipfile.ZipFile(io.BytesIO(store.asset(_THUMBNAILS))) as pictures,
             zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
         ):
-            for name in pictures.namelist():
-                modality, _, file = name.partition("/")
+            for info in pictures.infolist():
+                modality, _, file = info.filename.partition("/")
                 stem = file.partition(".")[0]
-                if modality == anchor and stem.isdecimal() and int(stem) in rows:
-                    chosen.writestr(name, pictures.read(name))
-    except zipfile.BadZipFile as error:
+                wanted = modality == anchor and stem.isdecimal() and int(stem) in rows
+                if wanted and info.file_size <= _LARGEST:
+                    chosen.writestr(info.filename, pictures.read(info))
+    except Exception as error:  # a damaged archive raises anything
         # They are decoration: what was made is there without them.
         say(f"{_THUMBNAILS} of {store.name!r} is no zip archive ({error}); the page has no pictures of the data")
         return

@@ -41,6 +41,7 @@ def run_comparison(
         with RunProgress(total, labels) as progress:
             results = compare(config, out, workers=workers, on_run=progress)
         if also is not None:
+            write_report(out)  # what is added may fail, and the comparison is done
             also(config, out)
     except KeyboardInterrupt:
         kept = f"finished runs are kept in {shown(out)}, the same command continues"

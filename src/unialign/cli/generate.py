@@ -1,7 +1,10 @@
 """`unialign generate`: pictures from any modality of a space, or a mixture, through a decoder of image embeddings."""
 
+import json
 import os
 import re
+import shutil
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -12,7 +15,7 @@ from unialign._checks import check_choice, check_integer, check_nonnegative
 from unialign._folder_lock import only_writer
 from unialign.cli._console import say, shown
 from unialign.cli._generated import compared_rows, enlargement, write_enlarged, write_thumbnails
-from unialign.data import EmbeddingStore, load
+from unialign.data import EmbeddingStore, load, names
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
 from unialign.generation import (
@@ -24,6 +27,7 @@ from unialign.generation import (
     load_decoder,
     load_space,
     make_pictures,
+    shipped_decoders,
     write_png,
 )
 from unialign.generation._shipped import check_shipped
@@ -53,6 +57,8 @@ _DEFAULTS: dict[str, Any] = {
     "fingerprint": None,
 }
 _TEXT = "text"
+# Folders in which a call makes what it then puts into its place.
+_NEW = ".new-"
 _MOST = 1000
 
 
@@ -76,8 +82,11 @@ def run(options: Namespace) -> int:
     out: Path = options.out
     claim_folder(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
     with only_writer(out, doing="writing pictures"):
-        # First, so that a folder that a kill leaves half written is still known as one of pictures.
-        write_yaml(out / "config.yaml", {"generation": settings})
+        for left in out.glob(f"{_NEW}*"):  # of a call that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        if not (out / "config.yaml").exists():
+            # A folder that a kill leaves half written must be known as one of pictures.
+            write_yaml(out / "config.yaml", {"generation": settings})
         made = make_pictures(
             space,
             decoder,
@@ -86,13 +95,17 @@ def run(options: Namespace) -> int:
             **{key: settings[key] for key in ("samples", "anchor", "seed", "steps", "guidance")},
         )
         try:
-            files = _write_pictures(out, made)
+            with tempfile.TemporaryDirectory(dir=out, prefix=_NEW) as place:
+                new = Path(place)
+                files = _write_pictures(new, made)
+                seconds = time.perf_counter() - started
+                write_yaml(new / "config.yaml", {"generation": settings})
+                write_json(new / "results.json", _results(settings, space, decoder, store, made, files, seconds))
+                write_thumbnails(new, store, made.anchor, compared_rows(made))
+                write_generation_report(new)
+                _publish(new, out)
         except OSError as error:
             raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
-        seconds = time.perf_counter() - started
-        write_json(out / "results.json", _results(settings, space, decoder, store, made, files, seconds))
-        write_thumbnails(out, store, made.anchor, compared_rows(made))
-        write_generation_report(out)
     _tell(made, files, out)
     say(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
     return 0
@@ -144,9 +157,7 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
 
 
 def _write_pictures(out: Path, made: Made) -> list[list[str]]:
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    for old in (out / "pictures").glob("*.png"):
-        old.unlink()
+    (out / "pictures").mkdir()
     files = []
     for i, (condition, samples) in enumerate(zip(made.conditions, made.pictures, strict=True)):
         names = [f"pictures/{i:02d}-{_slug(condition.name)}-{k}.png" for k in range(len(samples))]
@@ -155,6 +166,34 @@ def _write_pictures(out: Path, made: Made) -> list[list[str]]:
         files.append(names)
     write_png(out / "sheet.png", grid([list(samples) for samples in made.pictures], scale=enlargement(made.pictures)))
     return files
+
+
+def _publish(new: Path, out: Path) -> None:
+    """Put everything into its place once it is whole; then remove the pictures of the call before, and nothing else."""
+    place = out / "pictures"
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        raise DataError(f"{place} is a link or a file, which is not replaced; remove it or choose another --out")
+    place.mkdir(exist_ok=True)
+    before = _pictures_of(out / "results.json")
+    now = {file.name for file in (new / "pictures").iterdir()}
+    for name in sorted(now):
+        os.replace(new / "pictures" / name, place / name)
+    files = [file for file in new.iterdir() if file.is_file()]
+    for file in files:
+        os.replace(file, out / file.name)
+    if "thumbnails.zip" not in {file.name for file in files}:
+        (out / "thumbnails.zip").unlink(missing_ok=True)
+    for name in before - now:
+        (place / name).unlink(missing_ok=True)
+
+
+def _pictures_of(results: Path) -> set[str]:
+    """Names of the pictures that a call has left, by its results; none if these cannot be read."""
+    try:
+        entries = json.loads(results.read_text("utf-8"))["pictures"]
+        return {Path(name).name for entry in entries for name in entry["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _results(
@@ -223,14 +262,14 @@ def _results(
 def _tell(made: Made, files: list[list[str]], out: Path) -> None:
     if made.copies is None:
         say(f"not compared with the training pictures, which these may be copies of: {made.not_compared}")
-    for i, (condition, names) in enumerate(zip(made.conditions, files, strict=True)):
+    for i, (condition, shots) in enumerate(zip(made.conditions, files, strict=True)):
         seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
         near = made.nearest[i][0]
         said = f"nearest training item by the condition: {near['name']}, cosine {near['cosine']:.2f}"
         if made.copies is not None:
             copy = made.copies[i][0]
             said += f"; by the picture: {copy['name']}, {100 * copy['distance']:.0f} % off"
-        say(f"{condition.name}{seen}: {shown(out / names[0])}; {said}")
+        say(f"{condition.name}{seen}: {shown(out / shots[0])}; {said}")
 
 
 def _settings(options: Namespace) -> dict[str, Any]:
@@ -240,7 +279,7 @@ def _settings(options: Namespace) -> dict[str, Any]:
         raw = read_yaml(options.config).get("generation")
         if not isinstance(raw, Mapping):
             raise ConfigError(f"{options.config} holds no settings of pictures; expected a mapping `generation`")
-        if unknown := sorted(set(raw) - set(settings)):
+        if unknown := sorted(str(key) for key in set(raw) - set(settings)):
             raise ConfigError(f"{options.config}: unknown setting {', '.join(unknown)}; expected {', '.join(settings)}")
         settings |= raw
     given = {
@@ -269,7 +308,10 @@ def _settings(options: Namespace) -> dict[str, Any]:
     _check(settings)
     for key in ("data", "space", "decoder", "prior"):
         # A page is read from elsewhere; names of shipped things and of the hub stay.
-        if isinstance(settings[key], str) and os.path.exists(settings[key]):
+        if settings[key] is not None and not isinstance(settings[key], str):
+            raise ConfigError(f"{key} must be a name or a folder, got {settings[key]!r}")
+        known = settings[key] in names() or settings[key] in shipped_decoders()
+        if settings[key] is not None and not known and os.path.exists(settings[key]):
             settings[key] = os.path.abspath(settings[key])
     return settings
 
@@ -285,6 +327,8 @@ def _check(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key} must be a list of texts, got {value!r}")
     if settings["from"] == []:
         raise ConfigError("--from names no modality")
+    if settings["anchor"] is not None and not isinstance(settings["anchor"], str):
+        raise ConfigError(f"anchor must be the name of a modality, got {settings['anchor']!r}")
     check_choice("combine", settings["combine"], ("each", "together"))
     for key, low in (("strip", 2), ("samples", 1), ("seed", 0), ("steps", 1)):
         if settings[key] is not None:

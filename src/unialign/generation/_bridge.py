@@ -96,7 +96,7 @@ def decode(
     """
     anchor = find_anchor(space, decoder, anchor)
     z_ND = _checked(z, space.dim)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(z_ND.device.type, enabled=False):
         features_NW = space.features_like(anchor, z_ND)
     return decoder.generate(features_NW, seed=seed, steps=steps, guidance=guidance)
 
@@ -141,7 +141,9 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
     if len(rows) == 0:
         raise DataError(f"{store.name!r} has no training rows with {anchor!r}, so nothing lies nearest")
     z_TD = space.encode({anchor: store.array(anchor)[rows]})[anchor]
-    unit_ND = torch.nn.functional.normalize(z.to(z_TD), dim=1)
+    # By the largest number first: the square of a very short or long row is 0 or infinite.
+    z_ND = z.double()
+    unit_ND = torch.nn.functional.normalize(z_ND / z_ND.abs().amax(1, keepdim=True), dim=1).to(z_TD)
     found = (unit_ND @ z_TD.mT).topk(min(k, len(rows)), dim=1)
     return Neighbours(torch.from_numpy(rows)[found.indices], found.values)
 

@@ -14,7 +14,7 @@ from unialign._checks import check_integer, check_number
 from unialign.embeddings import as_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 
-__all__ = ["Decoder", "EmbeddingSpec", "check_embeddings", "check_sampling", "noise_rows"]
+__all__ = ["Decoder", "EmbeddingSpec", "check_embeddings", "check_made", "check_sampling", "noise_rows"]
 
 Lengths = Literal["read", "ignored"]
 
@@ -45,6 +45,10 @@ class EmbeddingSpec:
         `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.reads.provenance()}})`
         """
         return {"encoder": self.encoder, "identity": self.identity}
+
+
+# Published ones are below 20; far above, samples leave the numbers that pictures have.
+_MOST_GUIDANCE = 1000.0
 
 
 @runtime_checkable
@@ -104,7 +108,18 @@ def check_sampling(seed: int, steps: int, guidance: float) -> None:
     """`ConfigError` unless the options of `generate` make sense."""
     check_integer("seed", seed, low=0)
     check_integer("steps", steps, low=1)
-    check_number("guidance", guidance, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
+    check_number("guidance", guidance, f"a number from 0 to {_MOST_GUIDANCE:g}", lambda x: 0 <= x <= _MOST_GUIDANCE)
+
+
+def check_made(pictures: Tensor) -> Tensor:
+    """The pictures of a decoder, or `NonFiniteError`: its weights or its options have led it out of all numbers."""
+    bad = (~torch.isfinite(pictures).flatten(1).all(1)).nonzero()
+    if len(bad):
+        raise NonFiniteError(
+            f"picture {int(bad[0])} is not finite; take a smaller guidance, or embeddings of usual lengths, and if it "
+            f"stays so, the decoder is damaged or diverged in training"
+        )
+    return pictures
 
 
 def noise_rows(rows: int, width: int, *, seed: int, first: int = 0) -> Tensor:
@@ -112,9 +127,9 @@ def noise_rows(rows: int, width: int, *, seed: int, first: int = 0) -> Tensor:
 
     So that pictures of equal seed can be compared one by one, whatever was asked for together.
     """
-    out = torch.empty(rows, width)
+    out = torch.empty(rows, width, dtype=torch.float32)
     for i in range(rows):
         state = np.random.SeedSequence([seed, first + i]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(state) & (2**63 - 1))
-        out[i] = torch.randn(width, generator=generator)
+        out[i] = torch.randn(width, generator=generator, dtype=torch.float32)
     return out

@@ -23,7 +23,7 @@ _LEAST_LEFT = 0.1
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
     """(count,) times in (0, 1), logit-normal (Esser et al. 2024, section 3.1); a negative mean looks more at noise."""
-    return torch.sigmoid(torch.randn(count, generator=generator) + mean)
+    return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 
 def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Tensor, noise: Tensor) -> Tensor:

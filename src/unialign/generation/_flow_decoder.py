@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unialign._pretrained import json_object, load_folder, save_folder
 from unialign.errors import CheckpointError, ConfigError
-from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_sampling, noise_rows
+from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_made, check_sampling, noise_rows
 from unialign.generation._decoder_config import DecoderConfig
 from unialign.generation._flow import sample
 from unialign.generation._latents import PictureBasis
@@ -94,26 +94,27 @@ class FlowDecoder(nn.Module):
         guidance = self.config.guidance if guidance is None else guidance
         check_sampling(seed, steps, guidance)
         x_NW = check_embeddings(embeddings, self.reads)
-        out = torch.empty(len(x_NW), 3, self.size, self.size)
+        out = torch.empty(len(x_NW), 3, self.size, self.size, dtype=torch.float32)
         for start in range(0, len(x_NW), _CHUNK):
             piece = slice(start, min(start + _CHUNK, len(x_NW)))
             noise = noise_rows(piece.stop - start, self.basis.numbers, seed=seed, first=start)
             out[piece] = self.decode(x_NW[piece], noise, steps=steps, guidance=guidance)
-        return out
+        return check_made(out)
 
     @torch.no_grad()
     def decode(self, embeddings_NW: Tensor, noise: Tensor, *, steps: int, guidance: float) -> Tensor:
         """Pictures from embeddings and given noise (N, numbers of a sample); trusts its input."""
-        noise = noise.to(self.none).reshape(-1, *self.basis.shape)
-        latents = sample(
-            self.network,
-            noise,
-            self.condition(embeddings_NW.to(self.none)),
-            steps=steps,
-            guidance=guidance,
-            unconditional_C=self.none,
-        )
-        return self.basis.decode(latents).float().cpu()
+        with torch.autocast(self.none.device.type, enabled=False):
+            noise = noise.to(self.none).reshape(-1, *self.basis.shape)
+            latents = sample(
+                self.network,
+                noise,
+                self.condition(embeddings_NW.to(self.none)),
+                steps=steps,
+                guidance=guidance,
+                unconditional_C=self.none,
+            )
+            return self.basis.decode(latents).float().cpu()
 
     # --- saving -------------------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ class Kandinsky22:
 
         shape = (int(self.pipeline.unet.config.in_channels), self._latent, self._latent)
         made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        empty = torch.empty(0, self.size, self.size, 3)
+        empty = torch.empty(0, self.size, self.size, 3, dtype=torch.float32)
         return torch.cat([empty, *made]).permute(0, 3, 1, 2).contiguous()
 
     def prior_embeddings(
@@ -206,7 +206,7 @@ class Kandinsky22:
 
         width = self._reads.width
         made = sample_rows(len(texts), (width,), seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return torch.cat([torch.empty(0, width), *made])
+        return torch.cat([torch.empty(0, width, dtype=torch.float32), *made])
 
     @cached_property
     def _prior(self) -> Any:

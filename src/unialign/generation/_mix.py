@@ -27,6 +27,10 @@ _ROUNDINGS = 1000
 _NEAR = 1e-4
 
 
+# How far past its ends an arc is followed.
+_FARTHEST = 1000.0
+
+
 def mean(
     embeddings: Rows, *, weights: Any = None, lengths: Lengths = "unit", present: Mapping[str, Any] | None = None
 ) -> Tensor:
@@ -94,6 +98,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
     numbers = finite_numbers(t, None)
     if numbers.ndim > 1:
         raise ConfigError(f"t has shape {tuple(numbers.shape)}; expected a number or (T,)")
+    if bool((numbers.abs() > _FARTHEST).any()):
+        raise ConfigError(f"t must lie between {-_FARTHEST:g} and {_FARTHEST:g}; beyond, angles have no digits left")
     out_TBD = _arc(z_2BD[0], z_2BD[1], numbers.reshape(-1).to(z_2BD))
     return out_TBD if numbers.ndim else out_TBD[0]
 

@@ -22,7 +22,9 @@ Rows = Mapping[str, Any] | Sequence[Any]
 def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
     """Names, (K, B, D) unit rows in float32 or better, and (K, B) presence; absent rows are 0."""
     if isinstance(embeddings, Mapping):
-        named = {str(name): z for name, z in embeddings.items()}
+        if wrong := [name for name in embeddings if not isinstance(name, str)]:
+            raise ConfigError(f"names of rows must be strings, got {wrong[0]!r}; give a list for rows without names")
+        named = dict(embeddings)
     elif isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
         named = {f"rows {k}": z for k, z in enumerate(embeddings)}
     else:
@@ -79,9 +81,15 @@ def shares(weights_K: Tensor) -> Tensor:
     return weights_K / weights_K.abs().sum()
 
 
+def _listed(values: Any) -> bool:
+    return isinstance(values, list | tuple)
+
+
 def finite_numbers(values: Any, count: int | None) -> Tensor:
     # Python's numbers through numpy: torch would round them to float32.
-    values = values if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values] if _listed(values) else values
+        values = np.asarray(values)
     numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers")
     wrong = numbers.is_complex() or numbers.dtype == torch.bool or not bool(torch.isfinite(numbers).all())
     if wrong or (count is not None and numbers.shape != (count,)):

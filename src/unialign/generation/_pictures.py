@@ -31,6 +31,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT_RGB = (8, 2, 0, 0, 0)
 # Far above any thumbnail: a damaged or hostile archive must not fill the memory.
 _LARGEST_FILE = 2**24
+_MOST_SIDE = 4096
+_KINDS = ("webp", "png", "jpg", "jpeg")
 
 
 def png_bytes(picture: Any) -> bytes:
@@ -97,7 +99,9 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
             )
     height, width = first.shape[1] * scale, first.shape[2] * scale
     columns = max(len(row) for row in rows)
-    out = torch.full((3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background))
+    out = torch.full(
+        (3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background), dtype=torch.float32
+    )
     for (i, j), picture in cells.items():
         values = picture.float() / 255 if picture.dtype == torch.uint8 else picture
         top, left = i * (height + gap), j * (width + gap)
@@ -158,13 +162,14 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         image: Any = import_module("PIL.Image")
     except ImportError:
         raise MissingExtra("reading thumbnails needs Pillow: pip install 'unialign[pictures]'") from None
-    out = torch.empty(len(numbers), 3, size, size)
+    out = torch.empty(len(numbers), 3, size, size, dtype=torch.float32)
     try:
         archive = zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS)))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise DataError(f"{source} is no zip archive ({error}); write the store again") from None
     with archive:
-        files = {info.filename.rpartition(".")[0]: info for info in archive.infolist()}
+        pictures = [info for info in archive.infolist() if info.filename.rpartition(".")[2] in _KINDS]
+        files = {info.filename.rpartition(".")[0]: info for info in pictures}
         for i, row in enumerate(numbers.tolist()):
             file = files.get(f"{modality}/{row}")
             if file is None:
@@ -182,7 +187,10 @@ def _read(image: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: s
     if file.file_size > _LARGEST_FILE:
         raise DataError(f"{what} has {file.file_size} bytes; expected a thumbnail of at most {_LARGEST_FILE}")
     try:
-        with image.open(io.BytesIO(archive.read(file))) as opened:
+        # Of the formats that thumbnails have, since Pillow runs other programs for some that it knows.
+        with image.open(io.BytesIO(archive.read(file)), formats=("PNG", "JPEG", "WEBP")) as opened:
+            if max(opened.size) > _MOST_SIDE:
+                raise ValueError(f"it is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MOST_SIDE}")
             picture = opened.convert("RGBA")
     except Exception as error:  # a damaged archive or picture: the decoders raise anything
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None

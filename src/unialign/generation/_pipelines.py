@@ -221,7 +221,7 @@ class ImageTower:
         # In bytes, since that is how the processor would get them from a file.
         bytes_NHSC = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         image = extra("PIL.Image")
-        out = [torch.empty(0, self.width)]
+        out = [torch.empty(0, self.width, dtype=torch.float32)]
         for start in range(0, len(x), batch_size):
             batch = [image.fromarray(picture) for picture in bytes_NHSC[start : start + batch_size]]
             out.append(self.project(self.processor(images=batch, return_tensors="pt").pixel_values))
@@ -231,7 +231,8 @@ class ImageTower:
     def project(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) pixels as the processor gives them -> (B, W) float32 on the CPU."""
         weight = next(self.encoder.parameters())
-        embeds: Tensor = self.encoder(pixels.to(weight.device, weight.dtype)).image_embeds
+        with torch.autocast(weight.device.type, enabled=False):
+            embeds: Tensor = self.encoder(pixels.to(weight.device, weight.dtype)).image_embeds
         return embeds.float().cpu()
 
     @classmethod

@@ -73,7 +73,9 @@ def item_query(space: Space, store: EmbeddingStore, item: str, modalities: Seque
     row = find_item(store, item)
     name = store.item_names[row]
     z, present = embed_items(space, store, [row], modalities)
-    parts = {f"{modality} of {name}": z[modality][0] for modality in modalities if bool(present[modality][0])}
+    twins = [other.strip().casefold() for other in store.item_names].count(name.strip().casefold()) > 1
+    called = f"{name} (#{row})" if twins else name
+    parts = {f"{modality} of {called}": z[modality][0] for modality in modalities if bool(present[modality][0])}
     if not parts:
         raise DataError(f"item {name!r} (row {row}) has none of {', '.join(modalities)}; ask for another modality")
     split = ("train", "val", "test")[int(store.split[row])]

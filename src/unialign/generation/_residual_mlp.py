@@ -15,7 +15,7 @@ _FREQUENCIES = 32
 
 def time_features(times_N: Tensor) -> Tensor:
     """(N, 64) sines and cosines of a time in [0, 1] at frequencies from 1 to 1000."""
-    frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, device=times_N.device))
+    frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, dtype=times_N.dtype, device=times_N.device))
     angles = times_N[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 

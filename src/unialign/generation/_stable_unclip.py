@@ -136,7 +136,7 @@ class StableUnCLIP:
 
         shape = (int(pipeline.unet.config.in_channels), self._latent, self._latent)
         made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        empty = torch.empty(0, self.size, self.size, 3)
+        empty = torch.empty(0, self.size, self.size, 3, dtype=torch.float32)
         return torch.cat([empty, *made]).permute(0, 3, 1, 2).contiguous()
 
 

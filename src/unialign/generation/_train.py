@@ -105,13 +105,16 @@ def train_decoder(
         folder = RunFolder(path, result="decoder", defaults=DecoderConfig().to_dict(), bookkeeping=BOOKKEEPING)
     with (
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(target.type, enabled=False),
         nullcontext() if folder is None else closing(folder),
     ):
         snapshot = None if folder is None else folder.begin(resume, facts)
         run = _Run(config, data, facts, target, folder)
         if snapshot is not None:
             run.restore(snapshot)
-        finished = folder is not None and run.done == config.steps and folder.has_result
+        finished = folder is not None and run.done == config.steps and _loads(folder)
         if folder is not None and not finished:
             place = {} if store.path is None else {"path": str(store.path)}
             folder.prepare({"decoder": config.to_dict(), "data": source | place})
@@ -127,6 +130,15 @@ def train_decoder(
         if folder is not None and not finished:
             run.average.save_pretrained(folder.result)
     return DecoderFit(run.average.cpu().eval(), log.history)
+
+
+def _loads(folder: RunFolder) -> bool:
+    """Whether the decoder of a run is there and whole; else it is written again."""
+    try:
+        FlowDecoder.from_pretrained(folder.result)
+    except CheckpointError:
+        return False
+    return True
 
 
 class _Run:
@@ -204,12 +216,13 @@ class _Run:
         rows = torch.randint(len(self.samples), (count,), generator=generator)
         x = self.samples[rows.to(self.device)]
         if self.mirrored is not None:
-            turned = torch.rand(count, generator=generator) < 0.5
+            turned = torch.rand(count, generator=generator, dtype=torch.float32) < 0.5
             turned = turned.to(self.device).reshape(-1, *(1 for _ in x.shape[1:]))
             x = torch.where(turned, self.mirrored[rows.to(self.device)], x)
-        times, noise = draw_times(count, generator), torch.randn(x.shape, generator=generator)
-        doubt = torch.randn(count, directions, generator=generator) * torch.rand(count, 1, generator=generator)
-        dropped = torch.rand(count, generator=generator) < config.condition_dropout
+        times, noise = draw_times(count, generator), torch.randn(x.shape, generator=generator, dtype=torch.float32)
+        doubt = torch.randn(count, directions, generator=generator, dtype=torch.float32)
+        doubt = doubt * torch.rand(count, 1, generator=generator, dtype=torch.float32)
+        dropped = torch.rand(count, generator=generator, dtype=torch.float32) < config.condition_dropout
         # On the CPU first, so that every device sees the same numbers.
         times, noise, doubt, dropped = (tensor.to(self.device) for tensor in (times, noise, doubt, dropped))
         condition = self.conditions[rows.to(self.device)] + config.condition_noise * doubt
@@ -242,6 +255,7 @@ class _Run:
     def _checkpoint(self, seconds: float) -> None:
         if self.folder is None:
             return
+        shown = self._grid()  # first: what has diverged must not take the place of a checkpoint from before
         weights = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
         weights |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         snapshot = Snapshot(
@@ -256,9 +270,14 @@ class _Run:
             facts=self.facts | {"seconds": seconds},
         )
         save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.keep_checkpoints)
-        write_png(self.folder.path / f"samples-{self.done:08d}.png", self._grid())
+        write_png(self.folder.path / f"samples-{self.done:08d}.png", shown)
 
     def _grid(self) -> Tensor:
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in self.average.state_dict().values()):
+            raise NonFiniteError(
+                f"the weights of step {self.done} are not finite: training has diverged; lower lr, now "
+                f"{self.config.lr}, or weight_decay, now {self.config.weight_decay}; earlier checkpoints are kept"
+            )
         made = self.average.generate(self.data.shown_embeddings)
         pictures = self.data.shown_pictures.float() / 255
         rows = []

@@ -65,6 +65,9 @@ def load_training_pictures(
     if not bool(torch.isfinite(x_NW).all()):
         row = int(train[int((~torch.isfinite(x_NW).all(1)).nonzero()[0])])
         raise NonFiniteError(f"{image!r}, row {row} of the store, is not finite; mark it as absent")
+    if not bool(torch.isfinite(y_NW).all()):
+        row = int(shown[int((~torch.isfinite(y_NW).all(1)).nonzero()[0])])
+        raise NonFiniteError(f"{image!r}, row {row} of the store, is not finite in float32; mark it as absent")
     provenance = store.provenance.get("columns", {}).get(image)
     encoder = provenance.get("encoder") if isinstance(provenance, dict) else None
     spec = EmbeddingSpec(

@@ -6,6 +6,9 @@ from pathlib import Path
 
 __all__ = ["Archive", "address"]
 
+# Far above any thumbnail: a damaged or hostile archive must not fill the memory.
+_LARGEST = 2**24
+
 
 def address(data: bytes, kind: str) -> str:
     """A `data:` address of an image file; `kind` as in its name."""
@@ -19,9 +22,10 @@ class Archive:
         self._found: dict[str, bytes] = {}
         try:
             with zipfile.ZipFile(folder / "thumbnails.zip") as archive:
-                self._found = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile):
-            pass  # they are decoration
+                small = [info.filename for info in archive.infolist() if info.file_size <= _LARGEST]
+                self._found = {name: archive.read(name) for name in small}
+        except Exception:  # a damaged archive raises anything, and these are decoration
+            self._found = {}
 
     def use(self, modality: str, row: int | None) -> str:
         """The address of a picture, "" where there is none."""

@@ -29,7 +29,7 @@ def made_pictures(folder: Path) -> dict[str, Any] | None:
             "twins": contents["twins"],
             "cards": [_card(card, contents, root, Archive(root)) for card in contents["cards"]],
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{root} is damaged ({error}); delete it, and run the demo again") from None
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: what stands in it, and whether this run may continue or begin there."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class RunFolder:
                     f"{self.path} has no complete checkpoint to resume from; start with resume='auto'"
                 )
             if started:
-                self._check_same(self._logged_facts(), facts, self.log)
+                self._check_same(self._logged_facts() or self._result_facts(), facts, self.path)
             return None
         snapshot = load_checkpoint(newest)
         self._check_same(snapshot.facts, facts, newest)
@@ -107,6 +108,14 @@ class RunFolder:
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)
         return records[0] if records and records[0].get("kind") == "start" else {}
+
+    def _result_facts(self) -> dict[str, Any]:
+        """What the trained model says of itself; {} where there is none that can be read."""
+        try:
+            found = json.loads((self.result / "config.json").read_text("utf-8"))["metadata"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _check_same(self, there: dict[str, Any], here: dict[str, Any], source: Path) -> None:
         data = there.get("data")
