@@ -63,6 +63,8 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
         advice: a sentence for its message.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    if not path.name:
+        raise error(f"{path} is a folder; name a file in it")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

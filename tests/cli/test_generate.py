@@ -398,3 +398,22 @@ def test_a_training_that_diverges_says_so_every_time(tmp_path: Path, capsys: pyt
         assert main(command) == 2
         assert "not finite" in capsys.readouterr().err
     assert not (tmp_path / "run" / "decoder").exists()
+
+
+def test_folders_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for out in ("x" * 400, "a\0b"):
+        assert main(["generate", "--item", "ship", "--out", out]) == 2
+        assert main(["decoder", "train", "emoji", *SETTINGS, "--out", out]) == 2
+        assert "Traceback" not in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("of somebody")
+    assert main(["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path)]) == 2
+    assert "notes.txt" in capsys.readouterr().err
+    assert main(["decoder", "sample", "emoji", "emoji", "--out", "/"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_its_log_is_still_finished(tmp_path: Path) -> None:
+    command = ["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    (tmp_path / "run" / "log.jsonl").unlink()
+    assert main(command) == 0

@@ -9,7 +9,7 @@ from decoder_cases import tiny_decoder_config, tiny_picture_store, tiny_pictures
 from test_bridge import tiny_space
 
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation import FlowDecoder, Made, conditions_of, make_pictures, mean, slerp, train_decoder
 from unialign.generation._queries import find_item
 from unialign.space import Space
@@ -183,3 +183,13 @@ def test_items_of_a_mixture_are_remembered(space: Space) -> None:
         asked(space, items=["#1", "#1"], modalities=["text"], combine="together")
     with pytest.raises(ConfigError, match="texts need encode_texts"):
         conditions_of(space, tiny_picture_store(), texts=["1"])
+
+
+def test_what_is_no_list_of_words_is_named(space: Space) -> None:
+    store = tiny_picture_store()
+    with pytest.raises(ConfigError, match="items must be a list of strings"):
+        conditions_of(space, store, items=[6], modalities=["text"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="weights must be a list of numbers"):
+        conditions_of(space, store, items=["#0"], modalities=["text"], weights=1)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="2 rows for one text"):
+        conditions_of(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.widths["text"]))

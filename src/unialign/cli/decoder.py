@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from unialign._checks import check_integer
+from unialign._files import checked_path
 from unialign.cli._console import parse_settings, say, shown
 from unialign.data import column_identity, load
 from unialign.errors import ConfigError
@@ -37,7 +38,8 @@ def _train(options: Namespace) -> int:
     fit = train_decoder(
         store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
     )
-    last = fit.history[-1]
+    # A finished run whose log is lost has nothing to tell of its steps.
+    last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
     weights = sum(p.numel() for p in fit.decoder.parameters())
     say(
         f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
@@ -49,8 +51,15 @@ def _train(options: Namespace) -> int:
 
 def _refuse_others(out: Path) -> None:
     """A folder with another kind of result is left alone; what a decoder's run is, `train_decoder` decides."""
+    checked_path(out, "--out", error=ConfigError)
     if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
         raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
+    if out.is_dir() and not (out / "config.yaml").exists():
+        others = sorted(
+            entry.name for entry in out.iterdir() if entry.name not in ("checkpoints", "decoder", "log.jsonl")
+        )
+        if others:
+            raise ConfigError(f"{out} holds no decoder's run but {others[0]}; choose another --out")
 
 
 def _newest_grid(out: Path) -> str:

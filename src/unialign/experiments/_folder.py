@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from unialign._files import checked_path
 from unialign.errors import ConfigError, DataError
 from unialign.experiments._config import read_yaml
 
@@ -31,6 +32,7 @@ def claim_folder(path: Path, kind: Kind) -> dict[str, Any] | None:
         ConfigError: the folder holds something else.
         DataError: the file system refuses.
     """
+    checked_path(path, "the results folder", error=ConfigError)
     settings = path / "config.yaml"
     if settings.exists():
         try:

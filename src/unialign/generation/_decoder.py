@@ -4,13 +4,13 @@ Shapes: `N` pictures, `W` width of the embeddings, `S` pixels a side.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._checks import check_integer, check_number
+from unialign._checks import check_choice, check_integer, check_number, check_text
 from unialign.embeddings import as_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 
@@ -38,6 +38,15 @@ class EmbeddingSpec:
     identity: str | None = None
     norm: float | None = None
     lengths: Lengths = "read"
+
+    def __post_init__(self) -> None:
+        check_text("encoder", self.encoder)
+        check_integer("width", self.width, low=1, high=2**24)
+        if self.identity is not None:
+            check_text("identity", self.identity)
+        if self.norm is not None:
+            check_number("norm", self.norm, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
+        check_choice("lengths", self.lengths, get_args(Lengths))
 
     def provenance(self) -> dict[str, Any]:
         """What a store says of a column of such embeddings, so that spaces and decoders of it know each other.

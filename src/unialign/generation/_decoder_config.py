@@ -18,6 +18,16 @@ Network = Literal["mlp", "unet"]
 BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every")
 
 _MAX_SIZE = 512
+# Far above any use: a damaged or hostile file must not fill the memory or take for ever.
+_MOST = {
+    "directions": 2**16,
+    "latents": 2**20,
+    "width": 2**16,
+    "depth": 1024,
+    "steps": 10**9,
+    "batch_size": 2**20,
+    "sampler_steps": 10**4,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +94,8 @@ class DecoderConfig:
         check_integer("size", self.size, low=4, high=_MAX_SIZE)
         if self.network == "unet" and self.size % 8:
             raise ConfigError(f"size must be a multiple of 8 for network='unet', got {self.size}")
-        for name in ("directions", "latents", "width", "depth", "steps", "batch_size", "sampler_steps"):
-            check_integer(name, getattr(self, name), low=1)
+        for name, most in _MOST.items():
+            check_integer(name, getattr(self, name), low=1, high=most)
         for name in ("keep_checkpoints", "log_every"):
             check_integer(name, getattr(self, name), low=1)
         if self.checkpoint_every is not None:

@@ -99,6 +99,11 @@ def conditions_of(
         ConfigError: nothing is asked for, or an item, modality or weight that there is not.
     """
     check_choice("combine", combine, ("each", "together", "strip"))
+    for what, words in (("items", items), ("texts", texts)):
+        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+            raise ConfigError(f"{what} must be a list of strings, got {words!r}")
+    if weights is not None and not isinstance(weights, Sequence):
+        raise ConfigError(f"weights must be a list of numbers, got {weights!r}")
     if texts and encode_texts is None:
         raise ConfigError("texts need encode_texts=, such as unialign.encoders.text_encoder(store)")
     if not items and not texts:

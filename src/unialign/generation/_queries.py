@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation._bridge import embed_items
 from unialign.generation._mix import barycentre, mean
 from unialign.space import Space
@@ -92,6 +92,8 @@ def text_query(
 ) -> Query:
     """A text through the encoder of the store's column `modality`; one that names an item of the store is not new."""
     z_1D = space.encode({modality: encode([text])})[modality]
+    if len(z_1D) != 1:
+        raise ShapeError(f"encode_texts gave {len(z_1D)} rows for one text; expected one row a text")
     named = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
     splits = {("train", "val", "test")[int(store.split[row])] for row in named}
     split = "train" if "train" in splits else next(iter(splits), None)

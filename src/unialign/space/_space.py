@@ -241,7 +241,7 @@ class Space(nn.Module):
                 f"{name!r} has a trained head, from which there is no way back to features; frozen modalities of this "
                 f"space: {frozen} (train one with frozen={{{name!r}: 'whiten'}})"
             )
-        check_dense(z, "z", f"(B, {self.dim})")
+        z = as_dense(z, "z", f"(B, {self.dim})")
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ShapeError(f"z has shape {tuple(z.shape)}; this space has rows of (B, {self.dim})")
         return module.features_like(z.to(module.mean))
