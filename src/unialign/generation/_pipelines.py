@@ -17,7 +17,7 @@ from torch import Tensor
 from unialign._checks import check_integer
 from unialign.embeddings import as_dense
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.generation._decoder import check_sampling, noise_rows
+from unialign.generation._decoder import check_made, check_sampling, noise_rows
 from unialign.generation._pipeline_folder import (
     INDEX,
     KANDINSKY,
@@ -43,6 +43,7 @@ __all__ = [
     "latent_side",
     "load_pipeline",
     "load_pipeline_decoder",
+    "pictures_of",
     "place",
     "row_generator",
     "sample_rows",
@@ -185,7 +186,7 @@ def sample_rows(
         draw: (rows, noise (B, *shape), a generator a row for what a scheduler draws on its way) -> (B, ...).
     """
     out = []
-    with torch.no_grad(), _own_random(device):
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), _own_random(device):
         for start in range(0, rows, batch_size):
             part = slice(start, min(start + batch_size, rows))
             numbers = range(part.start, part.stop)
@@ -193,6 +194,12 @@ def sample_rows(
             made = draw(part, noise, [row_generator(seed, i) for i in numbers])
             out.append(torch.as_tensor(made).detach().float().cpu())
     return out
+
+
+def pictures_of(batches: list[Tensor], size: int) -> Tensor:
+    """(N, 3, S, S) of batches as pipelines give them, (B, S, S, 3)."""
+    empty = torch.empty(0, size, size, 3, dtype=torch.float32)
+    return check_made(torch.cat([empty, *batches]).permute(0, 3, 1, 2).contiguous())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from unialign._checks import check_text
 from unialign.errors import CheckpointError
 from unialign.generation._decoder import EmbeddingSpec, check_embeddings
 from unialign.generation._pipeline_folder import STABLE_UNCLIP, open_folder, tower_identity
-from unialign.generation._pipelines import ImageTower, check_guided, latent_side, load_pipeline, place, sample_rows
+from unialign.generation._pipelines import (
+    ImageTower,
+    check_guided,
+    latent_side,
+    load_pipeline,
+    pictures_of,
+    place,
+    sample_rows,
+)
 
 __all__ = ["StableUnCLIP"]
 
@@ -136,8 +144,7 @@ class StableUnCLIP:
 
         shape = (int(pipeline.unet.config.in_channels), self._latent, self._latent)
         made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        empty = torch.empty(0, self.size, self.size, 3, dtype=torch.float32)
-        return torch.cat([empty, *made]).permute(0, 3, 1, 2).contiguous()
+        return pictures_of(made, self.size)
 
 
 def _check_widths(pipeline: Any, width: int) -> None:
