@@ -1,7 +1,7 @@
 """Comparisons of objectives: same data, same budget, several seeds, intervals and verdicts."""
 
 from unialign._files import write_yaml
-from unialign.experiments._assets import write_items
+from unialign.experiments._assets import copy_thumbnails, write_items
 from unialign.experiments._compare import compare, make_results, open_store
 from unialign.experiments._config import CompareConfig, Entry, read_yaml
 from unialign.experiments._folder import claim_folder
@@ -21,6 +21,7 @@ __all__ = [
     "claim_folder",
     "compare",
     "compare_entries",
+    "copy_thumbnails",
     "describe_data",
     "describe_environment",
     "describe_metrics",

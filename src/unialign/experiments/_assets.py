@@ -3,15 +3,18 @@
 import io
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from unialign._files import replace_file
 from unialign.data import EmbeddingStore
 from unialign.experiments._results import write_json
 
-__all__ = ["write_items"]
+__all__ = ["copy_thumbnails", "write_items"]
 
 THUMBNAILS = "thumbnails.zip"
+# Far above any thumbnail: a damaged or hostile archive must not fill the memory or the disk.
+_LARGEST = 2**24
 
 
 def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
@@ -30,22 +33,37 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
             "label_names": list(store.label_names),
         },
     )
-    if THUMBNAILS not in store.assets:
-        return
     position = {int(row): i for i, row in enumerate(rows)}
+    flaw = copy_thumbnails(store, folder, lambda modality, row: position.get(row) if modality.isidentifier() else None)
+    if flaw:
+        # Pictures are decoration: a trained run keeps its table and report without them.
+        warnings.warn(flaw, stacklevel=2)
+
+
+def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, int], int | None]) -> str:
+    """Some of a store's pictures as `thumbnails.zip` in a folder; none where the store has none.
+
+    Args:
+        number: (modality, row) -> the number that its picture gets in the copy, None for one that is left out.
+
+    Returns:
+        Why there are none, in words, if the store's archive cannot be read; else "".
+    """
+    if THUMBNAILS not in store.assets:
+        return ""
     copy = io.BytesIO()
     try:
         with (
             zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as pictures,
             zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
         ):
-            for name in pictures.namelist():
-                modality, _, file = name.partition("/")
+            for info in pictures.infolist():
+                modality, _, file = info.filename.partition("/")
                 stem, _, kind = file.partition(".")
-                if stem.isdecimal() and int(stem) in position and modality.isidentifier():
-                    chosen.writestr(f"{modality}/{position[int(stem)]}.{kind}", pictures.read(name))
-    except zipfile.BadZipFile as error:
-        # Pictures are decoration: a trained run keeps its table and report without them.
-        warnings.warn(f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no pictures", stacklevel=2)
-        return
+                new = number(modality, int(stem)) if stem.isdecimal() and info.file_size <= _LARGEST else None
+                if new is not None:
+                    chosen.writestr(f"{modality}/{new}.{kind}", pictures.read(info))
+    except Exception as error:  # a damaged archive raises anything
+        return f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no pictures"
     replace_file(folder / THUMBNAILS, copy.getvalue())
+    return ""

@@ -19,7 +19,7 @@ from unialign.generation._bridge import decode, find_anchor, nearest_training
 from unialign.generation._decoder import Decoder
 from unialign.generation._mix import interpolate
 from unialign.generation._pictures import read_thumbnails, resize
-from unialign.generation._queries import Mix, item_query, mixed, text_query, together
+from unialign.generation._queries import Mix, item_query, joint_split, mixed, text_query, together
 from unialign.space import Space
 
 __all__ = ["Condition", "Made", "conditions_of", "make_pictures"]
@@ -134,8 +134,7 @@ def conditions_of(
     labels = tuple(label for label, _ in stops)
     row = queries[0].row if len(queries) == 1 else None
     rows = tuple(dict.fromkeys(row for query in queries for row in query.rows))  # a path may come back
-    splits = [query.split for query in queries if query.split]
-    split = "train" if "train" in splits else next(iter(splits), None)
+    split = joint_split(query.split for query in queries)
     return [Condition(_place(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)]
 
 

@@ -81,15 +81,11 @@ def shares(weights_K: Tensor) -> Tensor:
     return weights_K / weights_K.abs().sum()
 
 
-def _listed(values: Any) -> bool:
-    return isinstance(values, list | tuple)
-
-
 def finite_numbers(values: Any, count: int | None) -> Tensor:
     # Python's numbers through numpy: torch would round them to float32.
-    if not isinstance(values, Tensor):
-        values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values] if _listed(values) else values
-        values = np.asarray(values)
+    if isinstance(values, list | tuple):
+        values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]
+    values = values if isinstance(values, Tensor) else np.asarray(values)
     numbers = as_dense(values, "weights" if count is not None else "t", "finite numbers")
     wrong = numbers.is_complex() or numbers.dtype == torch.bool or not bool(torch.isfinite(numbers).all())
     if wrong or (count is not None and numbers.shape != (count,)):

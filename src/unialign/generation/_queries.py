@@ -4,7 +4,7 @@ Shapes: `K` parts of a query, `D` width of the space.
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,9 +95,8 @@ def text_query(
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts gave {len(z_1D)} rows for one text; expected one row a text")
     named = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
-    splits = {("train", "val", "test")[int(store.split[row])] for row in named}
-    split = "train" if "train" in splits else next(iter(splits), None)
-    return Query(text, {f"text “{text}”": z_1D[0]}, split=split)
+    splits = [("train", "val", "test")[int(store.split[row])] for row in named]
+    return Query(text, {f"text “{text}”": z_1D[0]}, split=joint_split(splits))
 
 
 def together(queries: Sequence[Query]) -> Query:
@@ -114,10 +113,14 @@ def together(queries: Sequence[Query]) -> Query:
         raise ConfigError(f"{twice[0]} is asked for twice; name it once, and weigh it with weights")
     parts = {label: z for query in queries for label, z in query.parts.items()}
     rows = tuple(row for query in queries for row in query.rows)
-    splits = [query.split for query in queries if query.split]
-    # One training item is enough for the decoder to know the answer in part.
-    split = "train" if "train" in splits else next(iter(splits), None)
+    split = joint_split(query.split for query in queries)
     return Query(" + ".join(query.name for query in queries), parts, split=split, rows=rows)
+
+
+def joint_split(splits: Iterable[str | None]) -> str | None:
+    """Of several items: one training item is enough for a decoder to know the answer in part."""
+    known = [split for split in splits if split]
+    return "train" if "train" in known else next(iter(known), None)
 
 
 def mixed(query: Query, *, mix: Mix = "mean", weights: Sequence[float] | None = None) -> Tensor:
