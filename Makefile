@@ -39,13 +39,13 @@ docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build --quiet
 
 test: .venv/.dev docs
-	$(V)/ruff check src tests benchmarks data-builders docs/_build.py
-	$(V)/ruff format --check src tests benchmarks data-builders docs/_build.py
+	$(V)/ruff check src research tests benchmarks data-builders docs/_build.py
+	$(V)/ruff format --check src research tests benchmarks data-builders docs/_build.py
 	$(V)/mypy
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
 	$(MAKE) test-triton
 
 test-triton: .venv/.triton
-	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/kernels/test_triton.py
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/ops/test_triton.py
 
 .PHONY: demo docs test test-triton

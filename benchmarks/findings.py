@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unialign._files import replace_file
+from research import load_study
+from unialign.io._files import replace_file
 from unialign.report import Section, markdown_page, replace_blocks
-from unialign.studies import load_study
 
 FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 

@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from unialign import losses
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.experiments import describe_environment
-from unialign.functional._singular import singular_parts
+from unialign.functional._singular_values import singular_parts
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -69,8 +69,8 @@ from speed_parts.plan import WIDTH, Case, Limits, cases, out_of_reach  # noqa: E
 from speed_parts.requirements import judge  # noqa: E402
 
 from unialign import losses  # noqa: E402
-from unialign._files import replace_file  # noqa: E402
 from unialign.experiments import describe_environment  # noqa: E402
+from unialign.io._files import replace_file  # noqa: E402
 
 PACKAGES = ("open_clip_torch", "lightly", "pytorch-metric-learning", "sentence-transformers", "inf-cl", "memeff")
 EXACT_UP_TO = {"nt-xent": 4096}  # float64 of 2 B rows; 16,384 for the others

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._tuple_contrast import area_scores, volume_scores
-from unialign.kernels._members import Members, members
-from unialign.kernels._tuple_scores import Areas, TriangleForm, Volumes
+from unialign.ops._row_selection import Members, members
+from unialign.ops._tuple_logits import Areas, TriangleForm, Volumes
 
 __all__ = ["cross_areas", "cross_volumes"]
 

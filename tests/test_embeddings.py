@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.embeddings import make_batch, usable_rows
+from unialign.batch import make_batch, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 
 NAN, INF = float("nan"), float("inf")

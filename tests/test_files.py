@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from unialign import _files
-from unialign._files import digest, open_regular, replace_file, write_durably, write_yaml
-from unialign._json import SEAL, finite, is_sealed, seal_of
 from unialign.errors import CheckpointError, DataError
+from unialign.io import _files
+from unialign.io._files import digest, open_regular, replace_file, write_durably, write_yaml
+from unialign.io._json import SEAL, finite, is_sealed, seal_of
 
 
 def test_replacing_makes_the_folder_and_leaves_nothing_beside(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 import unialign as ua
 from saved_bytes import saved_bytes
+from unialign.batch import make_batch
 from unialign.data import EmbeddingStore, random_split
-from unialign.embeddings import make_batch
 from unialign.errors import CheckpointError, NonFiniteError
-from unialign.functional._singular import singular_parts
+from unialign.functional._singular_values import singular_parts
 from unialign.losses import GRAM, PMRL, InfoNCE, Sigmoid, UniAlign
 from unialign.metrics import retrieval
 from unialign.train import TrainConfig, fit

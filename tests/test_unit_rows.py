@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saved_bytes import saved_bytes
 from unialign import _unit_rows
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 
 MASK = {"b": torch.tensor([True, False, True, True, False])}
 

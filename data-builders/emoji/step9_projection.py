@@ -10,8 +10,8 @@ import torch
 from common import WORK, read_json
 from step8_reduce import ENCODERS, axes_of
 
-from unialign._sealed import write_json, write_tensors
 from unialign.data import EmbeddingStore, column_identity
+from unialign.io._checksummed import write_json, write_tensors
 
 # Half-precision numbers of the store cannot be met more closely.
 _ROUNDING = 1e-4

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from unialign._version import __version__
 
 _MODULES = (
-    "checkup",
     "data",
     "diagnostics",
     "distributed",
@@ -18,7 +17,8 @@ _MODULES = (
     "evaluation",
     "functional",
     "generation",
-    "kernels",
+    "geometry",
+    "ops",
     "losses",
     "metrics",
     "train",
@@ -34,7 +34,6 @@ __all__ = [
     "Space",
     "TrainConfig",
     "__version__",
-    "checkup",
     "data",
     "diagnostics",
     "distributed",
@@ -45,15 +44,15 @@ __all__ = [
     "fit",
     "functional",
     "generation",
-    "kernels",
+    "geometry",
     "losses",
     "metrics",
+    "ops",
     "train",
 ]
 
 if TYPE_CHECKING:
     from unialign import (
-        checkup,
         data,
         diagnostics,
         distributed,
@@ -62,9 +61,10 @@ if TYPE_CHECKING:
         evaluation,
         functional,
         generation,
-        kernels,
+        geometry,
         losses,
         metrics,
+        ops,
         train,
     )
     from unialign.evaluation import evaluate

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 
-from unialign import checkup
 from unialign.cli.main import main
 
 
@@ -193,11 +192,11 @@ def test_a_page_is_made_of_whatever_was_found(here, case):
 def test_a_checkup_that_is_stopped_leaves_no_folder(here):
     code = (
         "import sys, time\n"
-        "from unialign.checkup import _checkup\n"
-        "real = _checkup.measure\n"
+        "from unialign.diagnostics import _diagnose\n"
+        "real = _diagnose.measure\n"
         "def slow(*a, **k):\n"
         "    print('measuring', flush=True); time.sleep(60)\n"
-        "_checkup.measure = slow\n"
+        "_diagnose.measure = slow\n"
         "from unialign.cli.main import main\n"
         "sys.exit(main(['diagnose', 'good.npz']))\n"
     )

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from unialign._folder_lock import only_writer
 from unialign.cli.main import main
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, load_decoder
+from unialign.io._lock import only_writer
 from unialign.report import write_generation_report
 from unialign.space import Space
 

@@ -17,13 +17,13 @@ import torch
 from hostile_cases import payloads
 
 import unialign as ua
-from unialign._sealed import read_json, write_json
+from research._records import read_record
 from unialign.cli.main import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, UniAlignError
+from unialign.io._checksummed import read_json, write_json
 from unialign.report._folder import _read_space
 from unialign.space import Space
-from unialign.studies._records import read_record
 from unialign.train._checkpoint import Snapshot, load_checkpoint, save_checkpoint
 
 NAMES = list(payloads(Path("unused")))
@@ -55,7 +55,7 @@ def read_saved_space(folder: Path, content: bytes) -> None:
 def read_for_a_checkup(folder: Path, content: bytes) -> None:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(content)
-    ua.checkup.diagnose(folder / "model.safetensors")
+    ua.diagnostics.diagnose(folder / "model.safetensors")
 
 
 def read_for_a_report(folder: Path, content: bytes) -> None:

@@ -16,10 +16,10 @@ import torch
 from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
 from unialign import data
-from unialign._files import replace_file
 from unialign.cli.main import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, UniAlignError
+from unialign.io._files import replace_file
 from unialign.space import Space
 from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpoint, save_checkpoint
 from unialign.train._log import RunLog, read_log

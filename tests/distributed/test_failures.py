@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from processes import Pool
 
-from unialign.distributed import _watch
-from unialign.distributed._exchange import first_error, packed, unpacked
+from unialign.distributed import _watchdog
+from unialign.distributed._collectives import first_error, packed, unpacked
 from unialign.distributed._failures import BATCH, is_of_the_transport, naming_failures
 from unialign.errors import DataError, ProcessError
 
@@ -99,11 +99,11 @@ def test_watch_goes_on_after_an_error_of_its_own(
         prepare(store)
         return store
 
-    monkeypatch.setattr(_watch, "meet", meet)
-    monkeypatch.setattr(_watch, "_BEAT", 0.01)
+    monkeypatch.setattr(_watchdog, "meet", meet)
+    monkeypatch.setattr(_watchdog, "_BEAT", 0.01)
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 1)
-    watch = _watch.Watch([], timeout=5)
+    watch = _watchdog.Watch([], timeout=5)
     end = time.monotonic() + 20
     while int(store.get("beat/0")) < 8 and time.monotonic() < end:
         time.sleep(0.01)

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unialign.distributed._shard import Shard
-from unialign.kernels._density import log_row_sums_between
-from unialign.kernels._members import members
-from unialign.kernels._profile import Profile
-from unialign.kernels._softplus import softplus_total
-from unialign.kernels._uniformity import log_row_sums, log_total
 from unialign.losses import create
+from unialign.ops._density import log_row_sums_between
+from unialign.ops._kernel_functions import Profile
+from unialign.ops._row_selection import members
+from unialign.ops._softplus import softplus_total
+from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, WIDTH = 13, 5
 SIZES = {2: (9, 4), 3: (4, 0, 9)}

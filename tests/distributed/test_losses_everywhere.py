@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from unialign import errors
 from unialign.distributed._shard import Shard
-from unialign.kernels import pinned
 from unialign.losses import create, names
-from unialign.losses._call import call_text
+from unialign.losses._consistency import call_text
+from unialign.ops import pinned
 
 Batch = dict[str, Tensor]
 SIZES = {2: (5, 4), 3: (4, 0, 5), 4: (3, 0, 2, 4)}
@@ -422,12 +422,12 @@ def test_different_draws_never_meet(pool: Pool) -> None:
 
 def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
     """A call in which process 1 alone has Triton, for tensors on `device`."""
-    from unialign.kernels import _backend
-    from unialign.losses import _everywhere
+    from unialign.losses import _gather
+    from unialign.ops import _backend
 
     with (
         mock.patch.object(_backend, "_has_triton", return_value=rank == 1),
-        mock.patch.object(_everywhere, "_TRITON_DEVICE", device),
+        mock.patch.object(_gather, "_TRITON_DEVICE", device),
     ):
         return calling(rank, group, [INFONCE] * 2, [mode] * 2, [batch] * 2)
 

@@ -17,7 +17,7 @@ import torch
 from processes import context
 
 from unialign import distributed
-from unialign.distributed._surroundings import Place, first_host, read_place
+from unialign.distributed._environment import Place, first_host, read_place
 from unialign.errors import ConfigError
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
@@ -227,12 +227,12 @@ def run_unreachable(rank: int, folder: str) -> None:
     os.dup2(os.open(f"{folder}/{rank}.err", os.O_CREAT | os.O_WRONLY), 2)
     import torch
 
-    from unialign.distributed import _meet
+    from unialign.distributed import _rendezvous
 
-    _meet._PATIENCE = timedelta(seconds=2)
+    _rendezvous._PATIENCE = timedelta(seconds=2)
     if rank == 1:
         # As behind a firewall: nobody answers at this port.
-        _meet.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
+        _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with distributed.start(timeout=20) as place:
         total = torch.ones(1)

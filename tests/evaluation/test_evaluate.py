@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import unialign as ua
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.evaluation import METRICS, bounds, joint_retrieval, resample
 
@@ -48,7 +48,7 @@ def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
     assert len(single) == 6
     assert found.metrics["recall@1"] == pytest.approx(sum(single) / 6)
     assert found.directions["a->b"]["recall@1"] == pytest.approx(ua.metrics.retrieval(z["a"], z["b"]).recall[1])
-    gaps = [float(ua.diagnostics.modality_gap(z[m], z[n])) for m, n in (("a", "b"), ("a", "c"), ("b", "c"))]
+    gaps = [float(ua.geometry.modality_gap(z[m], z[n])) for m, n in (("a", "b"), ("a", "c"), ("b", "c"))]
     assert found.metrics["modality_gap"] == pytest.approx(sum(gaps) / 3)
 
 
@@ -165,10 +165,10 @@ def test_short_looks():
     assert "V-measure" not in ua.evaluate(z).text(), "nothing without labels"
     looks = [
         found,
-        ua.diagnostics.conflict(z, anchor="a"),
-        ua.diagnostics.conflict_over_anchors(z),
-        ua.diagnostics.hubness(z["a"], z["b"]),
-        ua.diagnostics.divergence_profile(z, bandwidths=("median",)),
+        ua.geometry.conflict(z, anchor="a"),
+        ua.geometry.conflict_over_anchors(z),
+        ua.geometry.hubness(z["a"], z["b"]),
+        ua.geometry.divergence_profile(z, bandwidths=("median",)),
         ua.metrics.retrieval(z["a"], z["b"]),
     ]
     for look in looks:

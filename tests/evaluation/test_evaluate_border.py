@@ -124,10 +124,10 @@ ROWS: list[Any] = [
         lambda x: ua.metrics.retrieval(Z["a"], x),
         lambda x: ua.metrics.kmeans(x, 2, seed=0),
         lambda x: ua.metrics.kmeans(x, 2, seed=0, geometry="euclidean"),
-        lambda x: ua.diagnostics.modality_gap(x, Z["b"]),
-        lambda x: ua.diagnostics.modality_gap_debiased(Z["b"], x),
-        lambda x: ua.diagnostics.true_pair_cosine(x, Z["b"]),
-        ua.diagnostics.effective_rank,
+        lambda x: ua.geometry.modality_gap(x, Z["b"]),
+        lambda x: ua.geometry.modality_gap_debiased(Z["b"], x),
+        lambda x: ua.geometry.true_pair_cosine(x, Z["b"]),
+        ua.geometry.effective_rank,
     ],
 )
 def test_rows_that_are_no_matrix(measure: Any, rows: Any) -> None:
@@ -137,15 +137,15 @@ def test_rows_that_are_no_matrix(measure: Any, rows: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8"])
 def test_foreign_byte_order(dtype: str) -> None:
-    found = ua.diagnostics.effective_rank(Z["a"].numpy().astype(dtype))
-    assert float(found) == pytest.approx(float(ua.diagnostics.effective_rank(Z["a"])))
+    found = ua.geometry.effective_rank(Z["a"].numpy().astype(dtype))
+    assert float(found) == pytest.approx(float(ua.geometry.effective_rank(Z["a"])))
 
 
 @pytest.mark.parametrize(
     "value",
     [None, [Z["a"], Z["b"]], 5, {"a": Z["a"].to_sparse(), "b": Z["b"]}, {n: z.to("meta") for n, z in Z.items()}],
 )
-@pytest.mark.parametrize("measure", [ua.evaluate, lambda z: ua.diagnostics.conflict(z, anchor="a")])
+@pytest.mark.parametrize("measure", [ua.evaluate, lambda z: ua.geometry.conflict(z, anchor="a")])
 def test_embeddings_that_are_no_mapping_of_matrices(measure: Any, value: Any) -> None:
     with pytest.raises(ShapeError, match=r"expected|must be"):
         measure(value)
@@ -153,20 +153,20 @@ def test_embeddings_that_are_no_mapping_of_matrices(measure: Any, value: Any) ->
 
 MEASURES: dict[str, Any] = {
     "evaluate": lambda z, has: sorted(ua.evaluate(z, present=has).metrics.items()),
-    "conflict": lambda z, has: ua.diagnostics.conflict(z, anchor="a", present=has).zeta.tolist(),
-    "conflict_over_anchors": lambda z, has: ua.diagnostics.conflict_over_anchors(z, present=has).means()["chi"],
-    "holder_divergence": lambda z, has: float(ua.diagnostics.holder_divergence(z, bandwidth="median", present=has)),
+    "conflict": lambda z, has: ua.geometry.conflict(z, anchor="a", present=has).zeta.tolist(),
+    "conflict_over_anchors": lambda z, has: ua.geometry.conflict_over_anchors(z, present=has).means()["chi"],
+    "holder_divergence": lambda z, has: float(ua.geometry.holder_divergence(z, bandwidth="median", present=has)),
     "holder_upper_bound": lambda z, has: float(
-        ua.diagnostics.holder_upper_bound(z, bandwidth=1.0, anchor="a", present=has)
+        ua.geometry.holder_upper_bound(z, bandwidth=1.0, anchor="a", present=has)
     ),
-    "gcsd": lambda z, has: float(ua.diagnostics.gcsd(z, present=has)),
-    "median_bandwidth": lambda z, has: ua.diagnostics.median_bandwidth(z, present=has),
-    "effective_neighbours": lambda z, has: ua.diagnostics.effective_neighbours(z, bandwidth=1.0, present=has),
-    "divergence_profile": lambda z, has: ua.diagnostics.divergence_profile(z, bandwidths=(1.0,), present=has),
+    "gcsd": lambda z, has: float(ua.geometry.gcsd(z, present=has)),
+    "median_bandwidth": lambda z, has: ua.geometry.median_bandwidth(z, present=has),
+    "effective_neighbours": lambda z, has: ua.geometry.effective_neighbours(z, bandwidth=1.0, present=has),
+    "divergence_profile": lambda z, has: ua.geometry.divergence_profile(z, bandwidths=(1.0,), present=has),
 }
 
 
-@pytest.mark.filterwarnings("ignore::unialign.diagnostics.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::unialign.geometry.DivergenceWarning")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_mappings_of_arrays_measure_like_tensors(measure: str) -> None:
     """`Space.encode` and the diagnostics of two matrices took arrays, those of a mapping refused them."""
@@ -186,7 +186,7 @@ def test_arrays_that_are_no_embeddings_name_their_modality(measure: str) -> None
 
 def test_conflict_of_no_items() -> None:
     with pytest.raises(ShapeError, match="at least one item"):
-        ua.diagnostics.conflict({name: z[:0] for name, z in Z.items()}, anchor="a")
+        ua.geometry.conflict({name: z[:0] for name, z in Z.items()}, anchor="a")
     with pytest.raises(UniAlignError):
         ua.evaluate({name: z[:0] for name, z in Z.items()})
 
@@ -203,4 +203,4 @@ def test_conflict_of_no_items() -> None:
 )
 def test_options_of_conflict(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"temperature must|unknown direction|None is no modality"):
-        ua.diagnostics.conflict(Z, **({"anchor": "a"} | options))
+        ua.geometry.conflict(Z, **({"anchor": "a"} | options))

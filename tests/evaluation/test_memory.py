@@ -20,7 +20,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 CALLS = {
     "retrieval": "ua.metrics.retrieval(x{s}, y{s})",
-    "conflict": "ua.diagnostics.conflict({{'a': x{s}, 'b': y{s}}}, anchor='a')",
+    "conflict": "ua.geometry.conflict({{'a': x{s}, 'b': y{s}}}, anchor='a')",
     "joint": (
         "ua.evaluation.joint_retrieval(make_batch({{'a': x{s}, 'b': y{s}, 'c': x{s} + y{s}}}), 0, query='others', "
         "score='volume', ids_N=torch.arange(len(x{s})), k=(1,))"
@@ -33,7 +33,7 @@ CALLS = {
 def test_peak_memory_stays_far_below_one_square_matrix(name):
     call = CALLS[name]
     code = COMMON.format(warm=call.format(s="[small]"), call=call.format(s=""))
-    code = "from unialign.embeddings import make_batch\n" + code
+    code = "from unialign.batch import make_batch\n" + code
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr

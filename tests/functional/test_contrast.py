@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from unialign.functional._contrast import cosine_contrast, self_contrast
 from unialign.functional._gram import wide_gram
-from unialign.kernels import pinned
+from unialign.ops import pinned
 
 ABSENT = torch.tensor([True, True, False, True, True])
 KEPT = {

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import reference
 from related import draw
-from unialign.embeddings import make_batch
-from unialign.functional import reference
+from unialign.batch import make_batch
 from unialign.functional._density import log_densities, mean_neighbours, median_bandwidth_of
 from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
-from unialign.kernels import _tiles
+from unialign.ops import _tiles
 
 ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
 

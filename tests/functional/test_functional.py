@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import reference
 from score_tables import cross_volumes
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional import alignment, centroids, gram_volume, reference, uniformity
+from unialign.functional import alignment, centroids, gram_volume, uniformity
 from unialign.functional._volume import determinant_and_adjugate, safe_sqrt
-from unialign.kernels._profile import arccos_squared, log_kernel
+from unialign.ops._kernel_functions import arccos_squared, log_kernel
 
 KERNELS = ["clip", "gaussian", "wang_isola", "geodesic"]
 SEEDS = st.integers(0, 2**31 - 1)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import reference
 from score_tables import cross_volumes
-from unialign.embeddings import make_batch
-from unialign.functional import alignment, centroids, gram_volume, reference, uniformity
+from unialign.batch import make_batch
+from unialign.functional import alignment, centroids, gram_volume, uniformity
 
 UNIFORMITY = [
     ("gaussian", 0.5, (-4.525373, -3.948675, -4.031965)),

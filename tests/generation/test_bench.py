@@ -12,7 +12,7 @@ from test_bridge import tiny_space
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, train_decoder
-from unialign.generation._evaluate import CONTROLS, GenerationBench, make_bench, scores_of, shuffled
+from unialign.generation._benchmark import CONTROLS, GenerationBench, make_bench, scores_of, shuffled
 from unialign.generation._extractors import pixels
 from unialign.generation._reference import Reference
 from unialign.space import Space

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unialign.diagnostics import mmd2
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.generation._distances import (
     Average,
@@ -18,6 +17,7 @@ from unialign.generation._distances import (
     gaussian_kernel,
     kernel_distance,
 )
+from unialign.geometry import mmd2
 
 WEIGHTS = torch.tensor([[1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 3, 0], [0, 0, 1, 4, 1, 0]], dtype=torch.float64)
 

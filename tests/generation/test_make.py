@@ -11,7 +11,7 @@ from test_bridge import tiny_space
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation import FlowDecoder, Made, conditions_of, make_pictures, mean, slerp, train_decoder
-from unialign.generation._queries import find_item
+from unialign.generation._prompts import find_item
 from unialign.space import Space
 
 

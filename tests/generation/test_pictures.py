@@ -17,7 +17,7 @@ from torch import Tensor
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
 from unialign.generation import grid, png_bytes, read_thumbnails, strip, write_png
-from unialign.generation._pictures import resize
+from unialign.generation._images import resize
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 
@@ -323,7 +323,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     archive[archive.index(whole) + 60] ^= 1  # the checksum inside the archive no longer fits
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
-    monkeypatch.setattr("unialign.generation._pictures._LARGEST_FILE", 100)
+    monkeypatch.setattr("unialign.generation._images._LARGEST_FILE", 100)
     with pytest.raises(DataError, match="expected a thumbnail of at most 100"):
         read_thumbnails(store({"thumbnails.zip": zipped({"image/0.png": whole})}), "image", [0], 4)
 

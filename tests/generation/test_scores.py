@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.diagnostics import median_bandwidth, mmd2
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.evaluation import resample
 from unialign.evaluation._statistics import ItemMean
@@ -15,6 +14,7 @@ from unialign.generation._distances import frechet_distance, kernel_distance
 from unialign.generation._extractors import pixels, resized
 from unialign.generation._reference import Reference
 from unialign.generation._scores import SCORES, Scores, marks, score
+from unialign.geometry import median_bandwidth, mmd2
 from unialign.metrics import percentile_interval, resample_weights
 
 ITEMS, SIZE = 24, 8

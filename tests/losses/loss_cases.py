@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import reference
 from unialign import losses
-from unialign.functional import reference
-from unialign.functional._multilinear import draw_permutations
+from unialign.functional._symile import draw_permutations
 from unialign.losses import Objective, create
 
 # name, options; the anchor m0 is there in every batch.

@@ -10,7 +10,7 @@ import torch
 from loss_cases import OBJECTIVES, draw_batch, learns_temperature, make_objective, options_of, with_anchor
 
 import unialign as ua
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 from unialign.losses import Objective, Term
 

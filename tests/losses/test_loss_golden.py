@@ -7,8 +7,8 @@ import torch
 from loss_cases import reference_total
 from torch import Tensor
 
-from unialign.embeddings import make_batch
-from unialign.functional import reference
+import reference
+from unialign.batch import make_batch
 from unialign.losses import (
     CUA,
     GRAM,

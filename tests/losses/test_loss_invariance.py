@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_cases import DRAWN, OBJECTIVES, draw_batch, draw_present, fit_modalities, make_objective, value_and_gradients
 
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 from unialign.losses import InfoNCE, UniAlign
 
 

@@ -8,13 +8,13 @@ import torch
 from loss_cases import draw_batch, draw_present, value_and_gradients
 from torch import Tensor
 
-from unialign.embeddings import make_batch
+import reference
+from unialign.batch import make_batch
 from unialign.errors import ConfigError
-from unialign.functional import reference
 from unialign.functional._density import median_bandwidth_of
 from unialign.functional._kernels import distance_power
 from unialign.losses import CUA, AlignUniform, CSAligner, InfoNCE, ModGap, Sigmoid, UniAlign
-from unialign.losses._bounded import Bounded
+from unialign.losses._bounded_parameter import Bounded
 
 
 def unit(embeddings: dict[str, Tensor]) -> list[Tensor]:

@@ -5,11 +5,11 @@ import torch
 from loss_cases import draw_batch, draw_present, value_and_gradients
 from torch import Tensor
 
+import reference
 from saved_bytes import saved_bytes
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 from unialign.errors import ConfigError
-from unialign.functional import reference
-from unialign.functional._multilinear import (
+from unialign.functional._symile import (
     all_contrasts,
     all_contrasts_bytes,
     draw_permutations,

@@ -7,12 +7,12 @@ import torch
 from loss_cases import draw_batch, value_and_gradients
 from torch import Tensor
 
+import reference
 from saved_bytes import saved_tensors
 from score_tables import cross_areas
-from unialign.embeddings import make_batch
+from unialign.batch import make_batch
 from unialign.errors import ShapeError
-from unialign.functional import reference
-from unialign.functional._singular import singular_parts
+from unialign.functional._singular_values import singular_parts
 from unialign.losses import PMRL, Triangle
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, v_measure_score
 
-import unialign.kernels._tiles as tiles_module
+import unialign.ops._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics import kmeans, nmi, resample_weights, v_measure, weighted_v_measure
 

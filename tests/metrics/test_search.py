@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import unialign.kernels._tiles as tiles_module
-import unialign.metrics._search as module
+import unialign.ops._search as module
+import unialign.ops._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics import Nearest, nearest, retrieval, retrieval_from_scores
-from unialign.metrics._rows import UnitRows, unit_rows
+from unialign.metrics._validation import UnitRows, unit_rows
 
 
 def draw(rows, width=16, seed=0, dtype=torch.float64):

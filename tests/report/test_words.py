@@ -4,7 +4,7 @@ import pytest
 
 from unialign.errors import DataError
 from unialign.report import text_table, verdict_lines
-from unialign.report._numbers import style
+from unialign.report._format import style
 
 
 def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=None):

@@ -134,7 +134,7 @@ def test_saving_keeps_the_frame(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_an_unknown_framing_is_refused(tmp_path: Path) -> None:
-    from unialign._sealed import read_json, write_json
+    from unialign.io._checksummed import read_json, write_json
 
     fitted().save_pretrained(tmp_path)
     body = read_json(tmp_path / "config.json")

@@ -16,9 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from unialign import _pretrained as _saving
-from unialign import _sealed
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.io import _checksummed
+from unialign.io import _pretrained as _saving
 from unialign.space import Space
 
 
@@ -54,9 +54,9 @@ def weights(space: Space) -> dict[str, bytes]:
 
 def reseal(saved: Path, change: dict) -> None:
     """Change config.json as a forger who knows the seal would."""
-    body = _sealed.read_json(saved / "config.json") | change
+    body = _checksummed.read_json(saved / "config.json") | change
     (saved / "config.json").unlink()
-    _sealed.write_json(saved / "config.json", body)
+    _checksummed.write_json(saved / "config.json", body)
 
 
 def forge_weights(saved: Path, data: bytes) -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
-from unialign import _sealed
-from unialign._files import digest
 from unialign.errors import CheckpointError
+from unialign.io import _checksummed
+from unialign.io._files import digest
 from unialign.train import _checkpoint
 from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpoint, save_checkpoint
 
@@ -128,9 +128,9 @@ def test_a_link_out_of_the_folder(folder: Path, tmp_path: Path, file: str) -> No
 
 def test_another_schema(folder: Path) -> None:
     path = folder / "step-00000006" / "manifest.json"
-    body = _sealed.read_json(path) | {"schema": 7}
+    body = _checksummed.read_json(path) | {"schema": 7}
     path.unlink()
-    _sealed.write_json(path, body)
+    _checksummed.write_json(path, body)
     with pytest.raises(CheckpointError, match=r"manifest\.json has schema 7; this version of unialign reads 1"):
         load_checkpoint(folder / "step-00000006")
 
@@ -147,10 +147,10 @@ def test_a_pickle_with_a_forged_manifest(folder: Path, tmp_path: Path) -> None:
     step = folder / "step-00000006"
     data = pickle.dumps(Canary(tmp_path / "canary"))
     (step / "model.safetensors").write_bytes(data)
-    body = _sealed.read_json(step / "manifest.json")
+    body = _checksummed.read_json(step / "manifest.json")
     body["files"]["model.safetensors"] = digest(data)
     (step / "manifest.json").unlink()
-    _sealed.write_json(step / "manifest.json", body)
+    _checksummed.write_json(step / "manifest.json", body)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is a pickle"):
         load_checkpoint(step)
     assert not (tmp_path / "canary").exists()
@@ -195,7 +195,7 @@ def test_a_full_disk_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch
         path.write_bytes(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_sealed, "write_durably", full)
+    monkeypatch.setattr(_checksummed, "write_durably", full)
     with pytest.raises(CheckpointError, match="step-00000006 is intact"):
         save_checkpoint(folder, snapshot(9), keep=2)
     assert sorted(p.name for p in folder.iterdir()) == ["step-00000003", "step-00000006"]
@@ -238,7 +238,7 @@ def test_a_full_disk_in_training_then_room_again(tmp_path: Path, monkeypatch: py
 
     def full(*arguments: Any, **options: Any) -> Path:
         if len(saved) == 2:
-            monkeypatch.setattr(_sealed, "write_durably", refuse)
+            monkeypatch.setattr(_checksummed, "write_durably", refuse)
         saved.append(1)
         return save(*arguments, **options)
 

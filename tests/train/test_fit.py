@@ -18,7 +18,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
-from unialign.train._interrupt import StopRequest
+from unialign.train._signals import StopRequest
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_accumulated_batches_weigh_their_items() -> None:
 
 def test_no_weight_decay_on_biases_and_temperature() -> None:
     from unialign.losses import create
-    from unialign.train._engine import _adamw
+    from unialign.train._step import _adamw
 
     space = Space(WIDTHS)
     objective = create("gram", anchor="text")

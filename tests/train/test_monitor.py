@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from train_cases import WIDTHS, run, tiny_config, tiny_store
 
+from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
-from unialign.embeddings import Batch, make_batch
 from unialign.errors import NonFiniteError
 from unialign.losses import Objective, Term, create
 from unialign.losses import _registry as registry

@@ -7,7 +7,7 @@ import torch
 from train_cases import WIDTHS, run, tiny_config, tiny_store
 
 from unialign.losses import InfoNCE, create, names, options
-from unialign.train._engine import warm_objective
+from unialign.train._step import warm_objective
 
 MODALITIES = tuple(WIDTHS)
 DEFAULTS = InfoNCE().settings()

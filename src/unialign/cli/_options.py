@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.losses import names, needs_anchor, start
-from unialign.studies import COSTS, STUDIES
 
-__all__ = ["EXAMPLES", "add_options"]
+__all__ = ["EXAMPLES", "add_options", "results_folder"]
 
 EXAMPLES = {
     "diagnose": """examples:
@@ -48,16 +47,6 @@ A folder of diffusers' Stable unCLIP or Kandinsky 2.2 is a decoder too (unialign
   unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[pictures]
   unialign decoder train emoji --out runs/decoder                 the same again: an interrupted run continues
   unialign decoder sample runs/decoder/decoder emoji              held-out pictures over what it makes of them""",
-    "study": "studies:\n"
-    + "".join(
-        f"  {name:<14}{summary}\n{'':<16}{COSTS[name][0]} trainings, about {COSTS[name][1]} min on 2 cores\n"
-        for name, summary in STUDIES.items()
-    )
-    + """
-example:
-  unialign study ablation --epochs 4 --seeds 0 1 --out runs/quick     a quick look
-  unialign study ablation                                             all of it; interrupted, it continues
-  unialign study --config runs/study/ablation/config.yaml --out runs/again""",
 }
 
 
@@ -67,7 +56,6 @@ def add_options(command: str, parser: ArgumentParser) -> None:
         "train": _train,
         "evaluate": _evaluate,
         "compare": _compare,
-        "study": _study,
         "diagnose": _diagnose,
         "generate": _generate,
         "decoder": _decoder,
@@ -134,17 +122,6 @@ def _compare(parser: ArgumentParser) -> None:
     _resamples(parser)
     _workers(parser)
     _output(parser, "compare")
-
-
-def _study(parser: ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
-    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier study wrote; options here win")
-    parser.add_argument("--epochs", type=int, help="of every training (default: the study's own); few for a quick look")
-    parser.add_argument(
-        "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
-    )
-    _workers(parser)
-    parser.add_argument("--out", type=_folder, help="results folder (default: runs/study/NAME)")
 
 
 def _diagnose(parser: ArgumentParser) -> None:
@@ -247,7 +224,9 @@ def _decoder(parser: ArgumentParser) -> None:
     look.add_argument("--steps", type=int, help="of the sampler (default: the decoder's)")
     look.add_argument("--guidance", type=float, help="1 is none (default: the decoder's)")
     look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
-    look.add_argument("--out", type=_folder, default=Path("runs") / "samples.png", help="default: runs/samples.png")
+    look.add_argument(
+        "--out", type=results_folder, default=Path("runs") / "samples.png", help="default: runs/samples.png"
+    )
 
 
 def _data(parser: ArgumentParser) -> None:
@@ -300,11 +279,11 @@ def _workers(parser: ArgumentParser) -> None:
 
 def _output(parser: ArgumentParser, name: str) -> None:
     parser.add_argument(
-        "--out", type=_folder, default=Path("runs") / name, help=f"results folder (default: runs/{name})"
+        "--out", type=results_folder, default=Path("runs") / name, help=f"results folder (default: runs/{name})"
     )
 
 
-def _folder(text: str) -> Path:
+def results_folder(text: str) -> Path:
     if not text.strip():
         raise ArgumentTypeError("expected a folder, got nothing")
     return Path(text)

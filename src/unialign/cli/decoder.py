@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from unialign._checks import check_integer
-from unialign._files import checked_path
 from unialign.cli._console import parse_settings, say, shown
 from unialign.data import column_identity, load
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
+from unialign.io._files import checked_path
 from unialign.train import chosen_device
 
 __all__ = ["run"]

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from unialign.cli._demo_pictures import add_pictures
+from unialign.cli._demo_images import add_pictures
 from unialign.cli.compare import run_comparison
 from unialign.experiments import recipe
 

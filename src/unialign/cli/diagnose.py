@@ -10,12 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from unialign._files import replace_file
-from unialign.checkup import Checkup, diagnose
-from unialign.checkup._results import make_results
 from unialign.cli._console import say, shown
+from unialign.diagnostics import Checkup, diagnose
+from unialign.diagnostics._results_json import make_results
 from unialign.errors import ConfigError
 from unialign.experiments import claim_folder, read_yaml, write_json, write_yaml
+from unialign.io._files import replace_file
 from unialign.report import write_checkup_report
 
 __all__ = ["run"]

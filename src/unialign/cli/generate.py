@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from unialign._checks import check_choice, check_integer, check_nonnegative
-from unialign._folder_lock import only_writer
 from unialign.cli._console import say, shown
-from unialign.cli._generated import compared_rows, enlargement, write_enlarged, write_thumbnails
+from unialign.cli._image_files import compared_rows, enlargement, write_enlarged, write_thumbnails
 from unialign.data import EmbeddingStore, load, names
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
@@ -31,6 +30,7 @@ from unialign.generation import (
     write_png,
 )
 from unialign.generation._shipped import check_shipped
+from unialign.io._lock import only_writer
 from unialign.report import write_generation_report
 from unialign.space import Space
 from unialign.train import chosen_device

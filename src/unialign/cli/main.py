@@ -5,16 +5,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
-from unialign.distributed._surroundings import read_place
+from unialign.distributed._environment import read_place
 from unialign.errors import ConfigError, UniAlignError
 
-__all__ = ["main"]
+__all__ = ["execute", "main"]
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -26,7 +27,6 @@ _COMMANDS = {
     "diagnose": "what is wrong with these embeddings? anybody's files, in words, numbers and a report",
     "generate": "pictures from any modality, mixture or new text, through a decoder of image embeddings",
     "decoder": "train a decoder of image embeddings on pictures, or look at what one makes of held-out ones",
-    "study": "answer a question with many trainings: tuned alike, several seeds, a page with figures",
 }
 
 
@@ -42,24 +42,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    return execute(f"unialign {options.command}", partial(_run, options))
+
+
+def execute(program: str, run: Callable[[], int]) -> int:
+    """Call a command's function and turn expected errors and signals into one line on stderr and an exit status."""
     previous = _terminate_as_exit()
     try:
-        _refuse_copies(options.command)
-        return int(import_module(f"unialign.cli.{options.command}").run(options))
+        return run()
     except UniAlignError as error:
-        print(f"unialign {options.command}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"unialign {options.command}: {str(stop) or 'interrupted'}", file=sys.stderr)
+        print(f"{program}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     except SystemExit as stop:
         if stop.code != _TERMINATED:
             raise
-        print(f"unialign {options.command}: terminated; the same command continues", file=sys.stderr)
+        print(f"{program}: terminated; the same command continues", file=sys.stderr)
         return _TERMINATED
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+
+
+def _run(options: argparse.Namespace) -> int:
+    _refuse_copies(options.command)
+    return int(import_module(f"unialign.cli.{options.command}").run(options))
 
 
 def _refuse_copies(command: str) -> None:

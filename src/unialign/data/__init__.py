@@ -1,7 +1,7 @@
 """Named arrays of many items: open a store, write one, load a shipped data set, split without leaks."""
 
 from unialign.data._catalog import load, names
-from unialign.data._identity import column_identity
+from unialign.data._encoder_fingerprint import column_identity
 from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 

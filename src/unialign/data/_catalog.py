@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from unialign._files import checked_path
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError
+from unialign.io._files import checked_path
 
 __all__ = ["load", "names"]
 

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from unialign._files import digest
-from unialign._json import SEAL, canonical_json, is_sealed, seal_of
 from unialign.errors import DataError
+from unialign.io._files import digest
+from unialign.io._json import SEAL, canonical_json, is_sealed, seal_of
 
 __all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", "parse_description", "unsafe_name"]
 

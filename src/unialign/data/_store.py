@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unialign._checks import check_choice
-from unialign._files import checked_path
 from unialign.data import _layout
-from unialign.data._border import admit, check_column, check_rows, chosen_columns, default_rows
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
-from unialign.data._sources import FolderSource, MemorySource, Source, parse_names
+from unialign.data._storage import FolderSource, MemorySource, Source, parse_names
+from unialign.data._validation import admit, check_column, check_rows, chosen_columns, default_rows
 from unialign.data._write import Overwrite, keep_in_memory, refuse_existing, write_folder
 from unialign.errors import ConfigError, DataError
+from unialign.io._files import checked_path
 
 __all__ = ["EmbeddingStore"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["Place", "start"]
 
 if TYPE_CHECKING:
-    from unialign.distributed._start import start
-    from unialign.distributed._surroundings import Place
+    from unialign.distributed._environment import Place
+    from unialign.distributed._launch import start
 
-_HOMES = {"Place": "_surroundings", "start": "_start"}
+_HOMES = {"Place": "_environment", "start": "_launch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from unialign.distributed._alone import is_alone
-from unialign.distributed._surroundings import Place, read_place
+from unialign.distributed._environment import Place, read_place
+from unialign.distributed._local_scope import is_alone
 from unialign.errors import ConfigError
 
 __all__ = ["not_joined", "processes_of"]

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from unialign._first_order import first_order_only
-from unialign.distributed._exchange import gather_tensors
+from unialign._single_backward import first_order_only
+from unialign.distributed._collectives import gather_tensors
 from unialign.distributed._failures import BATCH, naming_failures
 
 __all__ = ["Shard", "gather_with_own_gradient"]

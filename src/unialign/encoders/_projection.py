@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from unialign._files import digest
-from unialign._sealed import read_json, read_tensors
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
+from unialign.io._checksummed import read_json, read_tensors
+from unialign.io._files import digest
 
 __all__ = ["Projection", "find_projection"]
 

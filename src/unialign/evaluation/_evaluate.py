@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_cutoffs, check_seed, check_text
-from unialign.diagnostics import conflict, effective_rank, modality_gap, true_pair_cosines
-from unialign.embeddings import Batch, as_tensors, make_batch, row_integers
+from unialign.batch import Batch, as_tensors, make_batch, row_integers
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
 from unialign.evaluation._metrics import METRICS, bounds
@@ -24,7 +23,7 @@ from unialign.evaluation._statistics import (
     Statistic,
     resample,
 )
-from unialign.kernels._profile import log_kernel
+from unialign.geometry import conflict, effective_rank, modality_gap, true_pair_cosines
 from unialign.metrics import (
     Interval,
     RetrievalResult,
@@ -32,7 +31,8 @@ from unialign.metrics import (
     percentile_interval,
     retrieval,
 )
-from unialign.metrics._rows import codes
+from unialign.metrics._validation import codes
+from unialign.ops._kernel_functions import log_kernel
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -123,7 +123,7 @@ def evaluate(
         seed: of k-means.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; ShapeError also for labels that
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ShapeError also for labels that
             are not (N,) integers, ConfigError for a bad `k`, `seed` or `anchor`.
         DataError: no two modalities share an item.
     """

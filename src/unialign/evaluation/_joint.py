@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_or_zero
 from unialign.functional._volume import determinant_and_adjugate, masked_gram

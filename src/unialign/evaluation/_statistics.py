@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from unialign.diagnostics import modality_gap_debiased
+from unialign.geometry import modality_gap_debiased
 from unialign.metrics import weight_blocks, weighted_v_measure
 
 __all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic", "resample"]

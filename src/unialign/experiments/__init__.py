@@ -1,16 +1,16 @@
 """Comparisons of objectives: same data, same budget, several seeds, intervals and verdicts."""
 
-from unialign._files import write_yaml
-from unialign.experiments._assets import copy_thumbnails, write_items
 from unialign.experiments._compare import compare, make_results, open_store
 from unialign.experiments._config import CompareConfig, Entry, read_yaml
-from unialign.experiments._folder import claim_folder
+from unialign.experiments._items import copy_thumbnails, write_items
 from unialign.experiments._pool import run_jobs
 from unialign.experiments._recipes import recipe
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
-from unialign.experiments._search import search, with_settings
+from unialign.experiments._run_dir import claim_folder
 from unialign.experiments._summary import LEVEL, compare_entries, intervals
+from unialign.experiments._tuning import search, with_settings
+from unialign.io._files import write_yaml
 
 __all__ = [
     "EMBEDDINGS_FILE",

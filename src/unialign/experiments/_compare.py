@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign._files import write_yaml
 from unialign.data import EmbeddingStore, load
 from unialign.errors import ConfigError
-from unialign.experiments._assets import write_items
 from unialign.experiments._config import CompareConfig
-from unialign.experiments._folder import claim_folder
+from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import RunRecord, run
+from unialign.experiments._run_dir import claim_folder
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
+from unialign.io._files import write_yaml
 from unialign.train import TrainConfig, check_fit
 
 __all__ = ["compare", "make_results", "open_store"]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unialign._files import replace_file
-from unialign._json import finite
 from unialign._version import __version__
 from unialign.data import EmbeddingStore
 from unialign.evaluation import METRICS
+from unialign.io._files import replace_file
+from unialign.io._json import finite
 
 __all__ = ["describe_data", "describe_environment", "describe_metrics", "write_json"]
 

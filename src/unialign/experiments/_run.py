@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from unialign._files import replace_file
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import Evaluation, evaluate
+from unialign.io._files import replace_file
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number
-from unialign.embeddings import Batch, make_batch
+from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._kernels import distance_power
-from unialign.kernels._profile import arccos_squared
+from unialign.ops._kernel_functions import arccos_squared
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 
@@ -47,7 +47,7 @@ def alignment(
         A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale]; 0 with zero gradient when no pair exists.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is no modality; a
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an anchor that is no modality; a
             distance or stop_gradient that does not exist.
     """
     check_number("scale", scale, "a finite number", math.isfinite)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unialign.embeddings import Batch, make_batch
+from unialign.batch import Batch, make_batch
 
 __all__ = ["centroids", "unit_centroids", "unit_or_zero"]
 
@@ -19,7 +19,7 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
     Rows are unit, or 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no direction).
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
     """
     return unit_centroids(make_batch(embeddings, present=present, minimum=1))[0]
 

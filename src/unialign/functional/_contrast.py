@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from unialign.distributed._shard import Shard
-from unialign.kernels._backend import rowwise_backend
-from unialign.kernels._contrast import Sides, mean_contrast
-from unialign.kernels._members import Members, members
-from unialign.kernels._profile import Profile
-from unialign.kernels._rowwise import mean_excess
-from unialign.kernels._scores import Cosines, Scores
-from unialign.kernels._uniformity import log_row_sums
+from unialign.ops._backend import rowwise_backend
+from unialign.ops._contrast import Sides, mean_contrast
+from unialign.ops._kernel_functions import Profile
+from unialign.ops._logits import Cosines, Scores
+from unialign.ops._row_selection import Members, members
+from unialign.ops._row_sums import mean_excess
+from unialign.ops._uniformity import log_row_sums
 
 __all__ = ["contrast", "cosine_contrast", "self_contrast"]
 
@@ -69,7 +69,7 @@ def contrast(
     """The same over any scores.
 
     Args:
-        make, tensors: see `unialign.kernels._scores.Scores`.
+        make, tensors: see `unialign.ops._logits.Scores`.
         own_N: score of each query with its own key.
         sides: `rows` leaves the column-wise cross-entropy out.
     """

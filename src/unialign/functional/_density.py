@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from unialign.kernels._density import Divided, log_row_sums_between
-from unialign.kernels._members import Members
-from unialign.kernels._profile import Profile, log_kernel
-from unialign.kernels._tiles import row_tiles
-from unialign.kernels._uniformity import SelfPairs, log_row_sums
+from unialign.ops._density import Divided, log_row_sums_between
+from unialign.ops._kernel_functions import Profile, log_kernel
+from unialign.ops._row_selection import Members
+from unialign.ops._tiles import row_tiles
+from unialign.ops._uniformity import SelfPairs, log_row_sums
 
 __all__ = ["SelfPairs", "log_densities", "log_mean_exp", "mean_neighbours", "median_bandwidth_of"]
 

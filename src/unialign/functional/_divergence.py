@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
-from unialign.kernels._density import Divided
-from unialign.kernels._members import Members, members
+from unialign.ops._density import Divided
+from unialign.ops._row_selection import Members, members
 
 __all__ = ["Estimator", "exact_sizes", "holder_of_rows", "lying_of", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
 

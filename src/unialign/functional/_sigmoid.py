@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from unialign.distributed._shard import Shard
-from unialign.kernels._members import members
-from unialign.kernels._softplus import softplus_total
+from unialign.ops._row_selection import members
+from unialign.ops._softplus import softplus_total
 
 __all__ = ["sigmoid_contrast"]
 

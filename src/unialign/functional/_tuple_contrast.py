@@ -11,12 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._contrast import contrast
 from unialign.functional._gram import wide
 from unialign.functional._volume import determinant_and_adjugate, masked_gram, safe_sqrt
-from unialign.kernels._members import Members, members
-from unialign.kernels._tuple_scores import Areas, TriangleForm, Volumes
+from unialign.ops._row_selection import Members, members
+from unialign.ops._tuple_logits import Areas, TriangleForm, Volumes
 
 __all__ = ["area_contrast", "area_scores", "volume_contrast", "volume_scores"]
 

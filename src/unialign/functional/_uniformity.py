@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
+from unialign.batch import Batch, make_batch
 from unialign.distributed._shard import Shard
-from unialign.embeddings import Batch, make_batch
-from unialign.kernels._members import members
-from unialign.kernels._profile import Kernel, Profile
-from unialign.kernels._uniformity import log_row_sums, log_total
+from unialign.ops._kernel_functions import Kernel, Profile
+from unialign.ops._row_selection import members
+from unialign.ops._uniformity import log_row_sums, log_total
 
 __all__ = [
     "Reduction",
@@ -57,7 +57,7 @@ def uniformity(
         A scalar. 0, with zero gradient, when no row has another one to be compared with.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
     """
     check_choice("kernel", kernel, get_args(Kernel))
     check_temperature(temperature)

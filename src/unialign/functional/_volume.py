@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_nonnegative
-from unialign.embeddings import Batch, make_batch
+from unialign.batch import Batch, make_batch
 from unialign.functional._gram import wide_gram
 
 __all__ = [
@@ -41,7 +41,7 @@ def gram_volume(
         present: modality -> (B,) bool.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
     """
     check_nonnegative("eps", eps)
     batch = make_batch(embeddings, present=present)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_number, check_text
-from unialign.embeddings import as_dense, first_bad_row
+from unialign.batch import as_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 
 __all__ = ["Decoder", "EmbeddingSpec", "check_embeddings", "check_made", "check_sampling", "noise_rows"]

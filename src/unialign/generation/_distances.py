@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.embeddings import as_dense, first_bad_row
+from unialign.batch import as_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.evaluation import Statistic
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from unialign._checks import check_integer
-from unialign._files import digest
-from unialign.embeddings import as_dense
+from unialign.batch import as_dense
 from unialign.errors import DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.io._files import digest
 
 __all__ = ["Extractor", "check_pictures", "lite0", "lite2", "pixels", "resized"]
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unialign._pretrained import json_object, load_folder, save_folder
 from unialign.errors import CheckpointError, ConfigError
 from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_made, check_sampling, noise_rows
 from unialign.generation._decoder_config import DecoderConfig
@@ -21,6 +20,7 @@ from unialign.generation._latents import PictureBasis
 from unialign.generation._pixels import PixelBasis
 from unialign.generation._residual_mlp import ResidualMLP
 from unialign.generation._unet import make_unet
+from unialign.io._pretrained import json_object, load_folder, save_folder
 from unialign.space import Frame
 
 __all__ = ["FlowDecoder"]

@@ -9,10 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from unialign._files import checked_path, digest, open_regular
-from unialign._json import canonical_json
-from unialign._sealed import refuse_pickles
 from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.io._checksummed import refuse_pickles
+from unialign.io._files import checked_path, digest, open_regular
+from unialign.io._json import canonical_json
 
 __all__ = [
     "INDEX",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_integer
-from unialign.embeddings import as_dense
+from unialign.batch import as_dense
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import check_made, check_sampling, noise_rows
 from unialign.generation._pipeline_folder import (

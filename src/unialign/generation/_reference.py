@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unialign._checks import check_integer
-from unialign.diagnostics import median_bandwidth
 from unialign.errors import DataError
 from unialign.generation._distances import as_features, frechet_distance, kernel_distance
 from unialign.generation._extractors import Extractor, check_pictures
+from unialign.geometry import median_bandwidth
 
 __all__ = ["Reference"]
 

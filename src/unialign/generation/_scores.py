@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice
-from unialign.embeddings import as_dense
+from unialign.batch import as_dense
 from unialign.errors import ConfigError, ShapeError
 from unialign.evaluation import Metric, Statistic
 from unialign.evaluation._statistics import ItemMean

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unialign._files import checked_path
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError
 from unialign.generation._decoder_config import BOOKKEEPING, DecoderConfig
 from unialign.generation._flow import draw_times, flow_loss
 from unialign.generation._flow_decoder import FlowDecoder
-from unialign.generation._pictures import grid, write_png
-from unialign.generation._training_pictures import TrainingPictures, load_training_pictures
+from unialign.generation._images import grid, write_png
+from unialign.generation._training_images import TrainingPictures, load_training_pictures
+from unialign.io._files import checked_path
 from unialign.train._batches import derived_seed
 from unialign.train._checkpoint import Snapshot, save_checkpoint
 from unialign.train._device import chosen_device
-from unialign.train._interrupt import StopRequest
 from unialign.train._log import RunLog, read_log
 from unialign.train._progress import Progress, ProgressMode, check_progress
-from unialign.train._run_folder import Resume, RunFolder, check_resume
+from unialign.train._run_dir import Resume, RunFolder, check_resume
+from unialign.train._signals import StopRequest
 
 __all__ = ["DecoderFit", "train_decoder"]
 

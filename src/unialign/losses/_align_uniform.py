@@ -3,11 +3,11 @@
 from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative, check_number
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._uniformity import modality_log_potentials
-from unialign.losses._checks import check_pair_anchor, check_potential
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_pair_anchor, check_potential
 
 __all__ = ["AlignUniform"]
 

@@ -5,13 +5,13 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from unialign._checks import check_choice, check_nonnegative, check_temperature
-from unialign._names import pair_name
-from unialign.embeddings import Batch
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
 from unialign.functional._density import median_bandwidth_of
 from unialign.functional._divergence import lying_of, unit_cauchy_schwarz, unit_holder, unit_mmd2
-from unialign.losses._bounded import Mode
-from unialign.losses._checks import check_pair_anchor
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_pair_anchor
 from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 

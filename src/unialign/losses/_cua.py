@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from unialign._checks import check_choice, check_nonnegative
-from unialign._names import pair_name
-from unialign.embeddings import Batch
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
 from unialign.functional._alignment import unit_alignment
-from unialign.functional._cross import cross_log_potential
+from unialign.functional._log_partition import cross_log_potential
 from unialign.functional._uniformity import modality_log_potentials
-from unialign.losses._bounded import Mode
-from unialign.losses._checks import check_pair_anchor, check_potential
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_pair_anchor, check_potential
 from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 

@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._tuple_contrast import volume_contrast
 from unialign.functional._volume import volume_floor
-from unialign.losses._bounded import Mode
-from unialign.losses._checks import check_label_smoothing, check_tuple_anchor
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term
+from unialign.losses._options import check_label_smoothing, check_tuple_anchor
 from unialign.losses._temperature import Temperature
 
 __all__ = ["GRAM"]

@@ -3,11 +3,11 @@
 from typing import Any, ClassVar, Literal, get_args
 
 from unialign._checks import check_choice
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.losses._bounded import Mode
-from unialign.losses._checks import check_label_smoothing, check_pair_anchor
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_label_smoothing, check_pair_anchor
 from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 

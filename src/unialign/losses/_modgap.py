@@ -3,13 +3,13 @@
 from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._uniformity import log_potential
-from unialign.losses._bounded import Mode
-from unialign.losses._checks import check_pair_anchor, check_potential
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_pair_anchor, check_potential
 from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 

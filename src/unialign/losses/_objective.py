@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unialign.batch import Batch, make_batch
 from unialign.distributed._group import processes_of
-from unialign.embeddings import Batch, make_batch
-from unialign.losses._call import call_text
-from unialign.losses._everywhere import batch_everywhere
+from unialign.losses._consistency import call_text
+from unialign.losses._gather import batch_everywhere
 
 __all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
 
@@ -71,7 +71,7 @@ class Objective(nn.Module, ABC):
                 evaluation on one process, for one), or a `torch.distributed` process group.
 
         Raises:
-            ShapeError, NonFiniteError, ConfigError: see `unialign.embeddings.make_batch`; an anchor that is not there.
+            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an anchor that is not there.
                 If one process refuses its batch, every process raises an error that names it; so they do where two
                 processes call different objectives or settings, or one under `torch.no_grad` and the other not.
             ProcessError: another process ended or did not come within the group's time-out.

@@ -5,8 +5,8 @@ Shapes: `M` modalities, `B` items.
 
 from torch import Tensor
 
-from unialign._names import pair_name
-from unialign.embeddings import Batch
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
 from unialign.functional._contrast import cosine_contrast
 
 __all__ = ["Pair", "modality_pairs", "pair_contrasts"]

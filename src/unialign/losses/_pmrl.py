@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import torch
 
 from unialign._checks import check_temperature
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.functional._contrast import self_contrast
-from unialign.functional._singular import singular_parts
+from unialign.functional._singular_values import singular_parts
 from unialign.losses._objective import Objective, Term
 
 __all__ = ["PMRL"]

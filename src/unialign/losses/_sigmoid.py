@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal, cast, get_args
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
-from unialign._names import pair_name
-from unialign.embeddings import Batch
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional._sigmoid import sigmoid_contrast
-from unialign.losses._bounded import Bounded, Mode
-from unialign.losses._checks import check_pair_anchor
+from unialign.losses._bounded_parameter import Bounded, Mode
 from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._options import check_pair_anchor
 from unialign.losses._pairs import modality_pairs
 
 __all__ = ["Sigmoid"]

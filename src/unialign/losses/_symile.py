@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_seed
-from unialign.embeddings import Batch
+from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional._multilinear import (
+from unialign.functional._symile import (
     all_contrasts,
     all_contrasts_bytes,
     draw_permutations,
     sampled_contrasts,
 )
-from unialign.losses._bounded import Mode
+from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import Objective, Term
 from unialign.losses._temperature import Temperature
 

@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.losses._bounded import Bounded, Mode
+from unialign.losses._bounded_parameter import Bounded, Mode
 
 __all__ = ["Temperature"]
 

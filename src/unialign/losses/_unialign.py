@@ -8,19 +8,19 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from unialign._checks import check_choice
-from unialign._names import pair_name
-from unialign.embeddings import Batch
+from unialign._pair_keys import pair_name
+from unialign.batch import Batch
 from unialign.functional._alignment import Distance, StopGradient, unit_alignment
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._cross import cross_log_partition
 from unialign.functional._kernels import matched_alignment_scale
+from unialign.functional._log_partition import cross_log_partition
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
-from unialign.kernels._profile import Kernel
 from unialign.losses._objective import Objective, Term, mean_terms
 from unialign.losses._pairs import modality_pairs
 from unialign.losses._presets import PRESETS
-from unialign.losses._unialign_checks import Weighting, check_unialign
+from unialign.losses._unialign_options import Weighting, check_unialign
+from unialign.ops._kernel_functions import Kernel
 
 __all__ = ["UniAlign"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_seed
-from unialign.embeddings import as_dense, first_bad_row
+from unialign.batch import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.kernels._tiles import row_tiles
-from unialign.metrics._rows import codes, unit_rows
+from unialign.metrics._validation import codes, unit_rows
+from unialign.ops._tiles import row_tiles
 
 __all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
 

@@ -4,11 +4,11 @@
 build their pages of sections, tables and figures.
 """
 
-from unialign.report._checkup import write_checkup_report
+from unialign.report._diagnosis import write_checkup_report
 from unialign.report._generation import write_generation_report
 from unialign.report._page import write_report
 from unialign.report._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
-from unialign.report._words import text_table, verdict_lines
+from unialign.report._summary import text_table, verdict_lines
 
 __all__ = [
     "Figure",

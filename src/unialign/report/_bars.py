@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from unialign.report._format import Style
 from unialign.report._model import Contest, Estimate, MetricInfo
-from unialign.report._numbers import Style
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
 __all__ = ["bars", "labelled_bars", "strip"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unialign.report._numbers import style
+from unialign.report._format import style
 from unialign.report._svg import line, num, svg, tag, text, ticks
 
 __all__ = ["cosine_panel"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from unialign.report._folder import LogLine
-from unialign.report._numbers import style
+from unialign.report._format import style
 from unialign.report._projection import spread
 from unialign.report._svg import colour, line, polyline, shape, svg, tag, text, ticks
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unialign.errors import DataError
 from unialign.report._model import Results, Run, number
-from unialign.report._parse import clean, parse_results
+from unialign.report._schema import clean, parse_results
 
 __all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unialign._files import replace_file
 from unialign.errors import DataError
+from unialign.io._files import replace_file
 from unialign.report._archive import Archive, address
-from unialign.report._numbers import count
-from unialign.report._parse import clean
+from unialign.report._format import count
+from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 

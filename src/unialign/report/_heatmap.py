@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from unialign.report._format import Style
 from unialign.report._model import DataInfo, Run
-from unialign.report._numbers import Style
 from unialign.report._svg import group, shortened, svg, tag, text
 
 __all__ = ["JOINT", "heatmap", "mean_directions", "scale_bar"]

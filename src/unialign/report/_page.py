@@ -9,17 +9,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unialign._files import replace_file
+from unialign.io._files import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
-from unialign.report._made import made_pictures
+from unialign.report._format import count, listed
+from unialign.report._generated import made_pictures
 from unialign.report._model import Results
-from unialign.report._numbers import count, listed
-from unialign.report._pictures import Pictures
 from unialign.report._projection import Projection, project
+from unialign.report._summary import metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
-from unialign.report._words import metric_style, verdict
+from unialign.report._thumbnails import Pictures
 
 __all__ = ["write_report"]
 

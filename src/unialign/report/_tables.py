@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unialign.report._format import DASH, Style, count
 from unialign.report._model import Estimate, MetricInfo, Results
-from unialign.report._numbers import DASH, Style, count
-from unialign.report._words import best, metric_style
+from unialign.report._summary import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 

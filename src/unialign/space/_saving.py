@@ -1,10 +1,10 @@
-"""A space as a folder; see `unialign._pretrained` for how it is written and read."""
+"""A space as a folder; see `unialign.io._pretrained` for how it is written and read."""
 
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from unialign._pretrained import json_object, load_folder, save_folder
 from unialign._version import __version__
+from unialign.io._pretrained import json_object, load_folder, save_folder
 
 if TYPE_CHECKING:
     from unialign.space._space import Space

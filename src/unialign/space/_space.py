@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign._checks import check_integer, check_number, has_surrogate
-from unialign.embeddings import as_dense, check_dense, row_mask
+from unialign.batch import as_dense, check_dense, row_mask
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.space._frame import Frame, Framing, check_frozen
 from unialign.space._heads import Head, make_head
-from unialign.space._inputs import Inputs, Standardize, column_statistics, make_inputs
-from unialign.space._rows import refuse_non_finite, unit_rows
+from unialign.space._normalizer import Inputs, Standardize, column_statistics, make_inputs
 from unialign.space._saving import load, save
+from unialign.space._validation import refuse_non_finite, unit_rows
+from unialign.space._whitening import Frame, Framing, check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore

@@ -1,12 +1,12 @@
 """Training a `Space` on a store: one configuration, one function, one result."""
 
-from unialign.train._cache import cached_backward
 from unialign.train._checkpoint import newest_checkpoint
 from unialign.train._config import TrainConfig
 from unialign.train._device import chosen_device
+from unialign.train._eval_callback import Probe
 from unialign.train._fit import FitResult, check_fit, fit, training_steps
+from unialign.train._grad_cache import cached_backward
 from unialign.train._monitor import HealthWarning
-from unialign.train._probe import Probe
 
 __all__ = [
     "FitResult",

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from unialign._files import sync_folder
-from unialign._sealed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
 from unialign.errors import CheckpointError
+from unialign.io._checksummed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
+from unialign.io._files import sync_folder
 
 __all__ = ["Snapshot", "discard_partial", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign.batch import first_bad_row
 from unialign.data import EmbeddingStore
-from unialign.embeddings import first_bad_row
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
 

@@ -16,19 +16,19 @@ from unialign.errors import CheckpointError, ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
-from unialign.train._border import Plan, check_types, make_plan, resolved, term_names
 from unialign.train._checkpoint import Snapshot
 from unialign.train._config import TrainConfig
 from unialign.train._data import load_training_data, training_rows
-from unialign.train._engine import Engine
+from unialign.train._eval_callback import Probe
+from unialign.train._init_from import take_over
 from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
-from unialign.train._peers import Peers, peers_of
-from unialign.train._probe import Probe
+from unialign.train._process_group import Peers, peers_of
 from unialign.train._progress import ProgressMode
-from unialign.train._run_folder import Resume, RunFolder
-from unialign.train._start import take_over
+from unialign.train._run_dir import Resume, RunFolder
+from unialign.train._step import Engine
+from unialign.train._validation import Plan, check_types, make_plan, resolved, term_names
 
 __all__ = ["FitResult", "check_fit", "fit", "training_steps"]
 

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from unialign._files import replace_file
-from unialign._json import finite
 from unialign.errors import CheckpointError, MissingExtra
+from unialign.io._files import replace_file
+from unialign.io._json import finite
 from unialign.train._monitor import HealthWarning
 
 __all__ = ["RunLog", "read_log"]

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 
 from unialign._version import __version__
-from unialign.distributed._alone import alone
-from unialign.embeddings import Batch
+from unialign.batch import Batch
+from unialign.distributed._local_scope import alone
 from unialign.losses import Objective, Term
 from unialign.train._checkpoint import Snapshot, save_checkpoint
-from unialign.train._engine import Engine, Outcome
-from unialign.train._interrupt import StopRequest
+from unialign.train._eval_callback import Probe
 from unialign.train._log import RunLog
 from unialign.train._monitor import HealthMonitor
-from unialign.train._probe import Probe
 from unialign.train._progress import Progress, ProgressMode
-from unialign.train._run_folder import RunFolder
+from unialign.train._run_dir import RunFolder
+from unialign.train._signals import StopRequest
+from unialign.train._step import Engine, Outcome
 
 __all__ = ["Loop", "OnStep", "environment"]
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 
 import torch
 
-from unialign.diagnostics import effective_rank
-from unialign.embeddings import Batch
+from unialign.batch import Batch
+from unialign.geometry import effective_rank
 from unialign.losses import Objective, Term, weighted_sum
-from unialign.losses._bounded import Bounded
+from unialign.losses._bounded_parameter import Bounded
 
 __all__ = ["HealthMonitor", "HealthWarning"]
 

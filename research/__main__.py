@@ -1,0 +1,133 @@
+"""`python -m research NAME`: run one of the studies of the paper's claims and write its page with figures."""
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from research import COSTS, STUDIES, load_study
+from research._plan import Options
+from research._run import Progress, answer_lines, planned, run_study, trainings
+from research._terminal import quick_look
+from unialign.cli._console import chosen_workers, say, shown
+from unialign.cli._options import results_folder
+from unialign.cli.main import execute
+from unialign.errors import ConfigError
+from unialign.experiments import read_yaml
+
+__all__ = ["main", "run"]
+
+_EPILOG = (
+    "studies:\n"
+    + "".join(
+        f"  {name:<14}{summary}\n{'':<16}{COSTS[name][0]} trainings, about {COSTS[name][1]} min on 2 cores\n"
+        for name, summary in STUDIES.items()
+    )
+    + """
+example:
+  python -m research ablation --epochs 4 --seeds 0 1 --out runs/quick     a smoke run
+  python -m research ablation                                             all of it; interrupted, it continues
+  python -m research --config runs/study/ablation/config.yaml --out runs/again"""
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return execute("python -m research", partial(run, options))
+
+
+def run(options: Namespace) -> int:
+    chosen = _options(options)
+    study = load_study(chosen.study)
+    out = Path("runs") / "study" / study.name if options.out is None else options.out
+    plan, chosen, _ = planned(study, chosen)
+    total = trainings(plan, chosen)
+    workers = chosen_workers(options.workers, total)
+    say(f"{study.name}: {study.title}")
+    seeds = " ".join(map(str, chosen.seeds))
+    say(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
+    if quick := quick_look(chosen.epochs, study.epochs):
+        say(quick)
+    started = time.perf_counter()
+    try:
+        with _Bar() as bar:
+            results = run_study(study, chosen, out, workers=workers, on_done=bar)
+    except KeyboardInterrupt:
+        kept = f"finished trainings are kept in {shown(out)}, the same command continues"
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    for arm, message in results["study"]["failed"].items():
+        say(f"failed: {results['objectives'][arm]['label']}, {message}")
+    say()
+    for line in answer_lines(study, results):
+        say(line)
+    say()
+    say(f"{time.perf_counter() - started:.0f} s. Report: {shown(out / 'report.html')}")
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m research",
+        allow_abbrev=False,
+        description="Answer a question about objectives with many trainings: tuned alike, several seeds, one page.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier study wrote; options here win")
+    parser.add_argument("--epochs", type=int, help="of every training (default: the study's own); few for a smoke run")
+    parser.add_argument(
+        "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="runs trained at the same time, one thread each (default: the cores)"
+    )
+    parser.add_argument("--out", type=results_folder, help="results folder (default: runs/study/NAME)")
+    return parser
+
+
+def _options(options: Namespace) -> Options:
+    """What the file says, if one is given, and over it what the command line does."""
+    if options.config:
+        chosen = Options.from_dict(read_yaml(options.config), source=str(options.config))
+        if options.name not in (None, chosen.study):
+            raise ConfigError(f"{options.config} is of the study {chosen.study!r}, not {options.name!r}")
+    elif options.name is None:
+        raise ConfigError("name a study, `ablation` for one, or give --config; --help lists them")
+    else:
+        chosen = Options(study=options.name)
+    changes = {"seeds": options.seeds and tuple(options.seeds), "epochs": options.epochs}
+    return chosen.replace(**{key: value for key, value in changes.items() if value is not None})
+
+
+class _Bar:
+    """Says each finished training; on a terminal a bar shows how many are left."""
+
+    def __init__(self) -> None:
+        self.bar = tqdm(unit="training", disable=not sys.stderr.isatty(), leave=False)
+
+    def __call__(self, progress: Progress) -> None:
+        self.bar.total = progress.total
+        self.bar.update()
+        if progress.read_back:
+            return
+        job, record = progress.job, progress.record
+        what = f"trial {job.trial + 1}" if job.trial is not None else f"seed {job.seed}"
+        ended = f"failed: {record.failed}"
+        if not record.failed:
+            ended = f"{record.facts['seconds']:.1f} s, R@1 {100 * record.metrics['recall@1']:.1f} %"
+        say(f"[{progress.done}/{progress.total}] {job.label} ({job.arm}), {what}: {ended}")
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

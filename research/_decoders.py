@@ -1,0 +1,149 @@
+"""What a study of generation needs: decoders that are trained once, and the scores of the pictures of a space.
+
+Names of numbers: `pictures/<source>/<score>` and `pictures/<control>/<score>` on the evaluated split; for choices, on
+the validation split, `val/<source>/<score>` and `val/recall@1` (queries by every other modality, answers the anchor).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError
+from unialign.evaluation import Statistic, evaluate
+from unialign.experiments import run_jobs
+from unialign.generation import (
+    DecoderConfig,
+    Extractor,
+    FlowDecoder,
+    GenerationBench,
+    embed_items,
+    lite2,
+    make_bench,
+    pixels,
+    scores_of,
+    train_decoder,
+)
+from unialign.io._json import canonical_json
+from unialign.space import Space
+
+__all__ = ["DECODERS", "SHOWN", "measure_pictures", "train_decoders"]
+
+DECODERS = "decoders"
+# Scores that are kept, and those of them that have intervals.
+SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
+_RESAMPLED = ("fd", "recall@10", "mrr")
+# A Fréchet distance takes milliseconds a resample, and a study has thousands of distances.
+_FEW = 300
+_EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}
+
+
+def train_decoders(
+    store: EmbeddingStore, config: Mapping[str, Any], seeds: Sequence[int], folder: Path, *, image: str, workers: int
+) -> None:
+    """Train the decoders of a study, or what is left of them, into `folder/decoders/seed-K`."""
+    jobs: list[dict[str, Any]] = [
+        {"store": str(store.path), "config": {**config, "seed": seed}, "image": image, "out": _place(folder, seed)}
+        for seed in seeds
+    ]
+    left = [job for job in jobs if not (job["out"] / "decoder" / "config.json").exists()]
+    for _ in run_jobs(_train, left, min(workers, max(1, len(left)))):
+        pass
+
+
+def _train(job: Mapping[str, Any]) -> None:
+    store = EmbeddingStore.open(job["store"])
+    config = DecoderConfig.from_dict(job["config"])
+    train_decoder(store, config, image=job["image"], out=job["out"], resume="auto", device="cpu", progress="none")
+
+
+def _place(folder: Path, seed: int) -> Path:
+    return folder / DECODERS / f"seed-{seed}"
+
+
+def measure_pictures(
+    space: Space,
+    store: EmbeddingStore,
+    split: str,
+    folder: Path,
+    *,
+    decoder: Mapping[str, Any],
+    seeds: Sequence[int],
+    anchor: str,
+    sources: Sequence[str],
+    extractor: str = "lite2",
+    controls: str = "no",
+) -> dict[str, float | Statistic]:
+    """Scores of the pictures of a space; see the file's docstring for their names.
+
+    Args:
+        decoder: settings of the decoders, which `train_decoders` left in the folder.
+        seeds: theirs.
+        anchor: the frozen modality.
+        sources: such as `text` or `text+speech`.
+        extractor: `lite2`, or `pixels` for tests.
+        controls: `yes` to score these as well: they are the same for every space with this anchor.
+    """
+    named = canonical_json({**decoder}).decode()
+    common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
+    test, val = _bench(*common, split), _bench(*common, "val")
+    found: dict[str, float | Statistic] = {}
+    if controls == "yes":
+        for name, pictures in test.controls(space).items():
+            numbers = test.score(pictures).numbers
+            found |= {f"pictures/{name}/{score}": numbers[score] for score in SHOWN}
+    wanted = {source: tuple(source.split("+")) for source in sources}
+    for name, scores in scores_of(test, space, wanted).items():
+        numbers = scores.numbers
+        drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _Few(scores.statistics["fd"])}
+        found |= {f"pictures/{name}/{s}": drawn.get(s, numbers[s]) for s in SHOWN}
+    alone = {name: modalities for name, modalities in wanted.items() if len(modalities) == 1}
+    for name, scores in scores_of(val, space, alone).items():
+        found |= {f"val/{name}/{score}": value for score, value in scores.numbers.items() if score in SHOWN}
+    z, present = embed_items(space, store, val.rows, space.modalities)
+    directions = evaluate(z, present=present).directions
+    found["val/recall@1"] = fmean(
+        values["recall@1"]
+        for name, values in directions.items()
+        if name.endswith(f"->{test.anchor}") and "+" not in name
+    )
+    return found
+
+
+@dataclass(frozen=True)
+class _Few:
+    """A statistic on the first 300 weightings of a block, NaN on the rest, which intervals leave out."""
+
+    whole: Statistic
+
+    def evaluate(self, weights_RN: Tensor) -> Tensor:
+        out_R = torch.full((len(weights_RN),), torch.nan, dtype=weights_RN.dtype)
+        out_R[:_FEW] = self.whole.evaluate(weights_RN[:_FEW])
+        return out_R
+
+
+def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
+    decoder = FlowDecoder.from_pretrained(_place(folder, seed) / "decoder")
+    wanted = DecoderConfig.from_dict({**config, "seed": seed})
+    if decoder.config != wanted:
+        raise ConfigError(
+            f"{_place(folder, seed)} holds a decoder of other settings than the study's; delete {folder / DECODERS}"
+        )
+    return decoder
+
+
+# Kept between the runs of a worker: reading pictures and judging the true ones takes longer than scoring a source.
+@lru_cache(maxsize=4)
+def _bench(
+    folder: Path, store: str, config: str, seeds: tuple[int, ...], extractor: str, anchor: str, split: str
+) -> GenerationBench:
+    decoders = [_decoder(folder, json.loads(config), seed) for seed in seeds]
+    judge = _EXTRACTORS[extractor]()
+    return make_bench(EmbeddingStore.open(store), decoders, anchor=anchor, extractor=judge, split=split)

@@ -1,0 +1,246 @@
+"""The page of the study of generation: tables by objective, controls, the front, ratios, predictors."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from research._decoders import SHOWN
+from research._figures import known, label, metric_label, run_metric, sound
+from research._sweeps import between, failed_sections, mean_of
+from unialign.generation import CONTROLS, SCORES, marks
+from unialign.report import Figure, Section, Table
+from unialign.report._format import DASH
+from unialign.report._plot import Mark, scatter, sheet
+
+__all__ = [
+    "DECODER_SEEDS",
+    "GRAM",
+    "INFONCE",
+    "LOSS",
+    "SOURCES",
+    "WEIGHTS",
+    "answer",
+    "mean_over_seeds",
+    "page",
+    "weight_arm",
+]
+
+SOURCES = ("text", "drawing", "speech", "text+speech", "text+drawing")
+WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
+DECODER_SEEDS = (0, 1, 2)
+INFONCE, GRAM = "infonce", "gram"
+# The embedding may be worse than InfoNCE's on validation by no more than this, in R@1.
+LOSS = 0.01
+
+
+def weight_arm(weight: float) -> str:
+    """The arm of a uniformity weight."""
+    return f"unialign-u{weight:g}"
+
+
+def mean_over_seeds(results: Mapping[str, Any], arm: str, metric: str) -> float:
+    """Of a number that a look measured; NaN where it is missing."""
+    values = [known(value) for value in run_metric(results, arm, metric)]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    arms = sound(results, results["study"]["factors"])
+    chosen = results["study"]["analysis"]["chosen"]
+    said = (
+        f"Chosen on the validation split: {label(results, chosen)}, the least FD of text and drawing among weights "
+        f"whose R@1 there is at most {100 * LOSS:.0f} point below InfoNCE's."
+        if chosen
+        else "No weight keeps the embedding's R@1 near InfoNCE's on the validation split."
+    )
+    return [
+        Section("pictures", "Pictures of held-out concepts, by objective", [said, *_tables(results, arms)]),
+        Section("controls", "What the scores mean: controls", _controls(results)),
+        Section("front", "Retrieval against pictures", [_front(results, arms)]),
+        Section("ratios", "The uniformity weight against InfoNCE and GRAM", _ratios(results)),
+        Section("prediction", "What goes with good pictures?", _prediction(results)),
+        *failed_sections(results),
+    ]
+
+
+def _tables(results: Mapping[str, Any], arms: Sequence[str]) -> list[Table]:
+    controls = _control_numbers(results)
+    tables = []
+    for source in SOURCES:
+        rows = []
+        for arm in arms:
+            numbers = {s: mean_over_seeds(results, arm, f"pictures/{source}/{s}") for s in SHOWN}
+            beaten = marks(numbers, controls)
+            rows.append(
+                [
+                    label(results, arm),
+                    *(_cell(results, arm, f"pictures/{source}/{s}", s, beaten.get(s, ())) for s in SHOWN),
+                ]
+            )
+        note = (
+            f"From {source}: mean over {len(results['protocol']['seeds'])} alignment and {len(DECODER_SEEDS)} decoder "
+            "seeds [95 % interval over groups of items and alignment seeds]. *: a control that does not know what is "
+            "shown (shuffled, random, random picture) scores as well, so the number says little."
+        )
+        tables.append(Table([f"{source} -> picture", *map(_head, SHOWN)], rows, note))
+    rows = [
+        [label(results, arm), *(between(_summary(results, arm, m), **_look(results, m)) for m in _EMBEDDING)]
+        for arm in arms
+    ]
+    tables.append(Table(["embedding", *(metric_label(results, m) for m in _EMBEDDING)], rows, "The spaces themselves."))
+    return tables
+
+
+_EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
+# A copy of a training picture beats any decoder of a thousand pictures on nearly all scores: it would mark everything.
+_BLIND = ("shuffled", "random", "random picture")
+
+
+def _head(score: str) -> str:
+    return SCORES[score].label + (", %" if SCORES[score].unit == "percent" else "")
+
+
+def _summary(results: Mapping[str, Any], arm: str, metric: str) -> Mapping[str, float | None]:
+    found: Mapping[str, float | None] | None = results["summary"][arm].get(metric)
+    mean = mean_over_seeds(results, arm, metric)
+    return found if found is not None else {"mean": mean, "low": None, "high": None}
+
+
+def _look(results: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    percent = results["metrics"][metric]["unit"] == "percent"
+    return {"scale": 100.0 if percent else 1.0, "decimals": 1 if percent else 3}
+
+
+def _written(found: Mapping[str, float | None], score: str) -> str:
+    percent = SCORES[score].unit == "percent"
+    return between(found, scale=100.0 if percent else 1.0, decimals=1 if percent or score in ("fd", "kid") else 3)
+
+
+def _cell(results: Mapping[str, Any], arm: str, metric: str, score: str, beaten: Sequence[str]) -> str:
+    text = _written(_summary(results, arm, metric), score)
+    return f"{text} *" if any(control in _BLIND for control in beaten) else text
+
+
+def _control_numbers(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The same for every space; those of the arm that measured them, mean over its seeds."""
+    return {name: {s: mean_over_seeds(results, INFONCE, f"pictures/{name}/{s}") for s in SHOWN} for name in CONTROLS}
+
+
+def _controls(results: Mapping[str, Any]) -> list[str | Table]:
+    rows = [
+        [
+            f"{name}: {CONTROLS[name]}",
+            *(_written({"mean": v, "low": None, "high": None}, s) for s, v in numbers.items()),
+        ]
+        for name, numbers in _control_numbers(results).items()
+    ]
+    # A quick look has decoders of a few steps and compares plain pixels, for speed.
+    if results["study"]["options"].get("epochs") is None:
+        judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
+    else:
+        judge = "plain pixels, and decoders of a few steps: a quick look, whose numbers mean nothing"
+    return [
+        f"All rows: the same {results['protocol']['pool']['emoji']} held-out concepts, the same noise, the same judge "
+        f"({judge}). FD and KID see sharpness and style; only retrieval sees what is shown.",
+        Table(["control", *map(_head, SHOWN)], rows),
+    ]
+
+
+def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
+    factors = results["study"]["factors"]
+    # One that hardly trained would squeeze all others into a corner.
+    best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
+    drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
+    far = [
+        f"{label(results, arm)} (R@1 {100 * mean_of(results, arm, 'recall@1'):.1f} %)"
+        for arm in arms
+        if arm not in drawn
+    ]
+    kinds = {"UniAlign": 0, "InfoNCE": 1, "GRAM": 2, "others": 3}
+
+    def kind(arm: str) -> str:
+        return {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}.get(factors[arm]["objective"], "others")
+
+    panels = []
+    for source in ("text", "drawing"):
+        for score in ("fd", "recall@10"):
+            scale = 100 if SCORES[score].unit == "percent" else 1
+            points = {
+                Mark(name, number): [
+                    (
+                        100 * mean_of(results, arm, "recall@1"),
+                        scale * mean_over_seeds(results, arm, f"pictures/{source}/{score}"),
+                    )
+                    for arm in drawn
+                    if kind(arm) == name
+                ]
+                for name, number in kinds.items()
+            }
+            points = {mark: own for mark, own in points.items() if own}
+            panels.append(
+                scatter(f"{source}: {_head(score)}", points, x_label="embedding R@1, %", y_label=_head(score))
+            )
+    legend = [Mark(name, number) for name, number in kinds.items()]
+    title = "Embedding retrieval against pictures"
+    note = "A point an arm, mean over seeds. Right is better; low FD and high R@10 are better."
+    note += f" Not drawn, far to the left: {', '.join(far)}." if far else ""
+    return Figure("generation-front", title, sheet("generation-front", title, panels, legend=legend), note)
+
+
+def _ratios(results: Mapping[str, Any]) -> list[str | Table]:
+    found = {(c["first"], c["rival"], c["metric"]): c for c in results["study"]["contrasts"]}
+    tables: list[str | Table] = []
+    for rival in (INFONCE, GRAM):
+        rows = []
+        for weight in WEIGHTS:
+            first = weight_arm(weight)
+            cells = []
+            for source in SOURCES:
+                fd, recall = (found.get((first, rival, f"pictures/{source}/{s}")) for s in ("fd", "recall@10"))
+                cells += [_contrast(fd, scale=1, decimals=2), _contrast(recall, scale=100, decimals=1)]
+            if first in results["summary"]:
+                rows.append([f"{weight:g}", *cells])
+        if rows and rival in results["summary"]:
+            head = [f"weight, against {label(results, rival)}"]
+            head += [text for source in SOURCES for text in (f"{source}: FD ratio", f"{source}: R@10 difference")]
+            tables.append(Table(head, rows, "Paired on items and seeds [95 % interval]."))
+    return tables
+
+
+def _contrast(found: Mapping[str, Any] | None, *, scale: float, decimals: int) -> str:
+    if found is None:
+        return DASH
+    return between({"mean": found["value"], "low": found["low"], "high": found["high"]}, scale=scale, decimals=decimals)
+
+
+def _prediction(results: Mapping[str, Any]) -> list[str | Table]:
+    found = {(c["metric"], c["score"]): c for c in results["study"]["analysis"]["correlations"]}
+    metrics = list(dict.fromkeys(metric for metric, _ in found))
+    scores = list(dict.fromkeys(score for _, score in found))
+    rows = [[metric_label(results, m), *(between(found[m, s], decimals=2) for s in scores)] for m in metrics]
+    head = ["", *(f"{s.split('/')[1]}: {_head(s.split('/')[2])}" for s in scores)]
+    note = (
+        "Rank correlation over arms of a number of the space with a score of its pictures. A metric that predicts good "
+        "pictures has a correlation near -1 with FD (for the gap: 1) and near 1 with R@10 (for the gap: -1)."
+    )
+    return [Table(head, rows, note)]
+
+
+def answer(results: Mapping[str, Any]) -> list[str]:
+    """The chosen weight, what it costs, and what went with good pictures."""
+    lines = []
+    chosen = results["study"]["analysis"]["chosen"]
+    if chosen:
+        contrast = {(c["first"], c["rival"], c["metric"]): c for c in results["study"]["contrasts"]}
+        fd = _contrast(contrast.get((chosen, INFONCE, "pictures/text/fd")), scale=1, decimals=2)
+        recall = _contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
+        lines.append(
+            f"Chosen on validation: {label(results, chosen)}. Text -> picture FD {fd} times InfoNCE's; embedding R@1 "
+            f"differs by {recall} points."
+        )
+    for c in results["study"]["analysis"]["correlations"]:
+        if c["score"] == "pictures/text/fd":
+            lines.append(
+                f"Rank correlation of {c['metric']} with text -> picture FD over arms: {between(c, decimals=2)}."
+            )
+    return lines

@@ -1,0 +1,160 @@
+"""What may be measured during training, by name, since worker processes do the measuring.
+
+A measure takes a `View` and the arguments of its `Look`, and returns name -> number, or -> `Statistic` where the number
+is one of item weights, so that its interval at the end covers the items. Names must not be those of `METRICS`.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice
+from unialign.data import EmbeddingStore
+from unialign.evaluation import Statistic
+from unialign.evaluation._statistics import ItemMean
+from unialign.experiments import embed_split
+from unialign.geometry import (
+    DivergenceWarning,
+    cauchy_schwarz_divergence,
+    conflict,
+    divergence_profile,
+    effective_rank,
+    holder_upper_bound,
+    mmd2,
+    modality_gap_debiased,
+)
+from unialign.metrics import retrieval
+from unialign.space import Space
+
+__all__ = ["MEASURES", "View", "take", "values_of"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids, and where they come from."""
+
+    embeddings: dict[str, Tensor]
+    present: dict[str, Tensor]
+    ids: Tensor
+    space: Space | None = None
+    store: EmbeddingStore | None = None
+    split: str = "test"
+    folder: Path | None = None
+
+
+def take(
+    space: Space,
+    store: EmbeddingStore,
+    split: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Measure a space on a split of the data; `folder` is the study's, where `Study.prepare` left what it made."""
+    check_choice("measure", name, MEASURES)
+    rows = store.rows(split)
+    embeddings = embed_split(space, store, split)
+    present = {name: torch.from_numpy(store.present(name)[rows].copy()) for name in embeddings}
+    ids = torch.from_numpy(store.ids[rows].copy())
+    return MEASURES[name](View(embeddings, present, ids, space, store, split, folder), **arguments)
+
+
+def values_of(measured: Mapping[str, Any], items: int) -> dict[str, float]:
+    """What was measured as numbers."""
+    ones_1N = torch.ones(1, items, dtype=torch.float64)
+    return {
+        name: float(value) if isinstance(value, int | float) else float(value.evaluate(ones_1N))
+        for name, value in measured.items()
+    }
+
+
+def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
+    """`unialign.geometry.conflict` at one anchor: per-item fields as means over items, bounds, c, correlations."""
+    result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
+    c_KB = torch.stack(list(result.c.values()))
+    found: dict[str, float | Statistic] = {
+        "conflict/c_mean": float(c_KB.nanmean()),
+        "conflict/c_min": float(torch.where(torch.isnan(c_KB), torch.inf, c_KB).min()),
+    }
+    for name, value in result.means().items():
+        if name.startswith("c/"):
+            continue  # their modalities differ between runs; the two numbers above say what the assumption needs
+        per_item = getattr(result, name, None)
+        resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
+        found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
+    return found
+
+
+def measure_modalities(view: View) -> dict[str, float | Statistic]:
+    """How many directions each modality's rows use (effective rank)."""
+    rows = {name: z_ND[view.present[name]] for name, z_ND in view.embeddings.items()}
+    return {f"modality/{name}/effective_rank": float(effective_rank(z_ND)) for name, z_ND in rows.items()}
+
+
+def measure_divergence(
+    view: View, *, anchor: str, bandwidths: Sequence[float | Literal["median"]]
+) -> dict[str, float | Statistic]:
+    """The Hölder divergence by every estimator at every bandwidth, what stands beside it, and what it may go with.
+
+    Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin`: at the anchor), `cauchy_schwarz` and the
+    unbiased `mmd2` (means over pairs), `neighbours` and `neighbours_debiased`, `bound` of the `plugin` value, and
+    `mean_log`, which has the training loss's uniformity in the bound's place and is none. R@1 and debiased gap come
+    without a bandwidth: a look during training has no other metrics.
+    """
+    order = [anchor, *(name for name in view.embeddings if name != anchor)]
+    embeddings = {name: view.embeddings[name] for name in order}
+    present = {name: view.present[name] for name in order}
+    pairs = list(itertools.combinations(order, 2))
+    rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
+    found: dict[str, float | Statistic] = {}
+    # No `exact`: it is for tests, and 309 items in three modalities make 30 million tuples.
+    profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
+    for row in profile.rows:
+        tau = row.bandwidth
+        numbers = {name: value for name, value in row.values.items() if value is not None}
+        numbers |= {"neighbours": row.neighbours, "neighbours_debiased": row.neighbours_debiased}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DivergenceWarning)  # the neighbours say it
+            bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
+            numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
+            numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)
+            numbers["mmd2"] = fmean(float(mmd2(x, y, bandwidth=tau, unbiased=True)) for x, y in rows)
+        found |= {f"divergence/{name}@{row.label}": value for name, value in numbers.items()}
+        if row.label == "median":
+            found["divergence/median_bandwidth"] = tau
+    both = {(m, n): present[m] & present[n] for m, n in itertools.permutations(order, 2)}
+    shared = [(m, n, at_N, view.ids[at_N]) for (m, n), at_N in both.items()]
+    found["divergence/recall@1"] = fmean(
+        retrieval(embeddings[m][at_N], embeddings[n][at_N], query_ids=ids_n, gallery_ids=ids_n).recall[1]
+        for m, n, at_N, ids_n in shared
+    )
+    gaps = [modality_gap_debiased(embeddings[m][at_N], embeddings[n][at_N]) for m, n, at_N, _ in shared]
+    found["divergence/gap_debiased"] = fmean(map(float, gaps))
+    return found
+
+
+def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
+    """Scores of the pictures that decoders make of the space; see `research._decoders`."""
+    from research._decoders import measure_pictures  # diffusers' neighbourhood is not for other studies
+
+    assert view.space is not None
+    assert view.store is not None
+    assert view.folder is not None
+    return measure_pictures(view.space, view.store, view.split, view.folder, **arguments)
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
+    "conflict": measure_conflict,
+    "divergence": measure_divergence,
+    "generation": measure_generation,
+    "modalities": measure_modalities,
+}

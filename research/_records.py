@@ -1,0 +1,101 @@
+"""Finished trainings as files, one each, written whole, read back under their own settings only.
+
+A file is safetensors: the resampled metrics (R,) as tensors, everything else as JSON in its metadata.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from unialign.errors import DataError
+from unialign.io._files import replace_file
+from unialign.io._json import finite
+
+__all__ = ["Record", "read_record", "write_record"]
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished training.
+
+    Attributes:
+        metrics: at its end, what a look measured last included. Empty if it failed.
+        directions: `"a->b"` -> metrics of that direction.
+        looks: what was measured at which step.
+        facts: seconds, parameters, steps, warnings.
+        failed: why there are no metrics; "" for a training that ended well.
+        resampled: metric -> (R,) values under the resamples that all records share.
+    """
+
+    metrics: dict[str, float]
+    directions: dict[str, dict[str, float]] = field(default_factory=dict)
+    looks: list[dict[str, float]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    failed: str = ""
+    resampled: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+def write_record(path: Path, identity: Mapping[str, Any], record: Record) -> None:
+    """Write a record with the settings that it is the result of."""
+    body = {
+        "schema": _SCHEMA,
+        "identity": identity,
+        "record": {
+            "metrics": record.metrics,
+            "directions": record.directions,
+            "looks": record.looks,
+            "facts": record.facts,
+            "failed": record.failed,
+        },
+    }
+    text = json.dumps(finite(body), allow_nan=False)
+    replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
+
+
+def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
+    """The record of these settings, or None where there is none yet.
+
+    Raises:
+        DataError: the file is damaged, or of other settings.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            body = json.loads((file.metadata() or {})["study"])
+            resampled = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        there, raw = body["identity"], body["record"]
+        if body["schema"] != _SCHEMA:
+            raise ValueError(f"its schema is {body['schema']!r}, this version reads {_SCHEMA}")
+        record = Record(
+            metrics=_numbers(raw["metrics"]),
+            directions={name: _numbers(values) for name, values in raw["directions"].items()},
+            looks=[_numbers(look) for look in raw["looks"]],
+            facts=raw["facts"],
+            failed=raw["failed"],
+            resampled=resampled,
+        )
+    except (
+        OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError
+    ) as error:  # fmt: skip
+        raise DataError(f"{path} is no record of a study ({error}); delete it, and the study makes it again") from None
+    here = json.loads(json.dumps(finite(identity)))
+    if there != here:
+        odd = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+        raise DataError(
+            f"{path} is the result of other settings ({', '.join(odd)} differ); choose another --out, or delete it"
+        )
+    return record
+
+
+def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
+    """JSON has no NaN: null stands for it."""
+    return {name: float("nan") if value is None else value for name, value in raw.items()}

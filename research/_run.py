@@ -1,0 +1,213 @@
+"""Runs a study: plan, trials, runs, results, figures, pages. See the package's docstring."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from research._jobs import SELECTION, Scheduler, chosen_trial
+from research._plan import Options, Plan, Study
+from research._records import Record
+from research._results import make_results, rounded
+from research._terminal import quick_look, tally_lines
+from research._validation import check_plan
+from research._worker import Job, work
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+from unialign.experiments import (
+    claim_folder,
+    describe_environment,
+    open_store,
+    run_jobs,
+    write_json,
+    write_yaml,
+)
+from unialign.io._files import replace_file
+from unialign.report import Section, html_page, markdown_page
+
+__all__ = ["Progress", "answer_lines", "planned", "run_study", "trainings", "write_pages"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A training that has just ended, or was found finished."""
+
+    done: int
+    total: int
+    job: Job
+    record: Record
+    read_back: bool
+
+
+OnDone = Callable[[Progress], None]
+
+
+def planned(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
+    """The checked plan, options with the revisions of the data, and the data by name; nothing is written.
+
+    Raises:
+        ConfigError: options that do not suit the study, or settings that do not suit the data.
+        DataError: another revision of the data than the options name.
+    """
+    if options.study != study.name:
+        raise ConfigError(f"these are options of the study {options.study!r}, not of {study.name!r}")
+    plan = study.plan(options)
+    names = list(dict.fromkeys(arm.data for arm in plan.arms))
+    stores = {name: open_store(options.stores.get(name, name), None, options.fingerprints.get(name)) for name in names}
+    check_plan(plan, options, stores)
+    return plan, options.replace(fingerprints={name: s.fingerprint for name, s in stores.items()}), stores
+
+
+def trainings(plan: Plan, options: Options) -> int:
+    """How many trainings a study makes in all: trials, starts of trials, runs."""
+    return Scheduler(plan, options, Path(), {}, {}, {}).total()
+
+
+def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
+    """What a study found, in words for the terminal; first of all whether it was a quick look only."""
+    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
+    found = tally_lines(results) if study.answer is None else study.answer(results)
+    return [*([quick[0].upper() + quick[1:] + "."] if quick else []), *found]
+
+
+def run_study(
+    study: Study,
+    options: Options,
+    out: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    on_done: OnDone | None = None,
+) -> dict[str, Any]:
+    """Run a study, or what is left of it, and write its folder.
+
+    Args:
+        study: see `load_study`.
+        options: seeds, epochs, resamples.
+        out: results folder. One that holds the same study is continued.
+        workers: processes that train at the same time; 1 trains in this process.
+        on_done: called as each training ends.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        ConfigError: as `planned`; the folder holds something else.
+        DataError: other data, a damaged record, or all trials of an arm failed.
+    """
+    folder = Path(out)
+    plan, options, stores = planned(study, options)
+    found = claim_folder(folder, "study")
+    if found is None:
+        write_yaml(folder / "config.yaml", options.to_dict())
+    elif found != options.to_dict():
+        raise ConfigError(f"{folder} holds another study (its config.yaml differs); choose another --out or delete it")
+    if study.prepare is not None:
+        study.prepare(options, folder, stores, workers)
+    places = {name: options.stores.get(name, name) for name in stores}
+    jobs = Scheduler(plan, options, folder, places, options.fingerprints, {})
+    log = _Log(folder / "log.jsonl", jobs.total(), on_done)
+    log.write({"kind": "start", "study": study.name, "workers": workers, **describe_environment()})
+    tuning: dict[str, Any] = {}
+    records: dict[tuple[str, int], Record] = {}
+    for arms in plan.waves():
+        tried = _done(jobs.trials(arms), workers, log)
+        for arm in arms:
+            if arm.trials:
+                own = {(job.trial, job.seed): record for job, record in tried if job.arm == arm.key}
+                tuning[arm.key] = chosen_trial(arm, options.tuning_seeds, own)
+                jobs.chosen[arm.key] = arm.trials[tuning[arm.key]["chosen"]]
+            elif arm.tuned_as is not None:
+                tuning[arm.key] = {"as": arm.tuned_as}
+        _done(jobs.starts(arms), workers, log)
+        for job, record in _done(jobs.runs(arms), workers, log):
+            records[job.arm, job.seed] = record
+    results: dict[str, Any] = rounded(make_results(study, plan, options, stores, records, tuning, jobs))
+    results["study"]["analysis"] = rounded(study.analyse(results))
+    write_json(folder / "results.json", results)
+    write_pages(study, results, folder)
+    log.write({"kind": "end"})
+    return results
+
+
+def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
+    """Write figures, page.md and report.html from the content of results.json."""
+    sections = study.page(results)
+    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
+    if quick:
+        sections = [Section("quick", "Quick look", [quick[0].upper() + quick[1:] + "."]), *sections]
+    for section in sections:
+        for figure in section.figures:
+            if not figure.name.startswith(f"{study.name}-"):
+                raise DataError(f"figure {figure.name!r} of the study {study.name!r} must be named {study.name}-...")
+            replace_file(folder / "figures" / f"{figure.name}.svg", str(figure.drawing) + "\n")
+    replace_file(folder / "page.md", markdown_page(study.title, sections))
+    page = html_page(
+        study.title,
+        kicker=f"study: {study.name}",
+        facts=[*_facts(results), *([quick] if quick else [])],
+        sections=sections,
+        reproduce=results["reproduce"],
+    )
+    replace_file(folder / "report.html", page)
+
+
+def _facts(results: dict[str, Any]) -> list[str]:
+    study = results["study"]
+    seeds = results["protocol"]["seeds"]
+    trials = max((len(t.get("trials", ())) for t in study["tuning"].values()), default=0)
+    return [
+        " and ".join(study["data"]),
+        f"{len(results['objectives'])} arms × {len(seeds)} seeds",
+        f"{trials} trials an arm on the validation split" if trials else "settings as given",
+        f"{study['trainings']} trainings",
+    ]
+
+
+def _done(jobs: Sequence[Job], workers: int, log: "_Log") -> list[tuple[Job, Record]]:
+    """Every job with its record: those that were done earlier first."""
+    finished: list[tuple[Job, Record]] = []
+    left = []
+    for job in jobs:
+        record = job.read_back()
+        if record is None:
+            left.append(job)
+        else:
+            finished.append((job, record))
+            log.done(job, record, read_back=True)
+    for job, record in run_jobs(work, left, min(workers, max(1, len(left)))):
+        finished.append((job, record))
+        log.done(job, record, read_back=False)
+    return finished
+
+
+class _Log:
+    """Counts what is done, tells the caller, and keeps a line for each."""
+
+    def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
+        self.path, self.total, self.count, self.on_done = path, total, 0, on_done
+
+    def done(self, job: Job, record: Record, *, read_back: bool) -> None:
+        self.count += 1
+        if not read_back:
+            self.write(
+                {
+                    "kind": job.purpose,
+                    "arm": job.arm,
+                    "seed": job.seed,
+                    "file": job.file.name,
+                    SELECTION: record.metrics.get(SELECTION),
+                    "seconds": record.facts.get("seconds"),
+                    "failed": record.failed,
+                }
+            )
+        if self.on_done is not None:
+            self.on_done(Progress(self.count, self.total, job, record, read_back))
+
+    def write(self, line: dict[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise DataError(f"cannot write the log {self.path}: {error.strerror or error}") from error

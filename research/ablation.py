@@ -1,0 +1,193 @@
+"""Which of UniAlign's four terms earn their place, and where does it win, tie or lose against each rival?
+
+Terms: every subset of uniformity, alignment, centroid uniformity and volume on all five modalities of emoji, and the
+`paper` preset as printed. Rivals: every registered objective on image, text and speech: three modalities, since
+Triangle knows no other number. Every arm has four trials on the validation split.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from research._figures import (
+    HEADLINE,
+    chosen_table,
+    dot_panel,
+    known,
+    label,
+    metric_table,
+    run_metric,
+    sound,
+    tally_table,
+    verdict_table,
+)
+from research._grids import OBJECTIVE_TRIALS, base, registered
+from research._plan import Arm, Family, Options, Plan, Study
+from research._sweeps import failed_sections
+from unialign.losses import label as objective_label
+from unialign.report import Figure, Section
+from unialign.report._plot import Mark, scatter, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 40
+TERM_MODALITIES = ("image", "drawing", "text", "keywords", "speech")
+RIVAL_MODALITIES = ("image", "text", "speech")
+TERMS = {"U": "uniformity", "A": "alignment", "C": "centroid", "V": "volume"}
+_LETTERS = "U uniformity, A alignment, C centroid uniformity, V volume."
+CORE = "terms-UA"
+OURS = "rival-unialign"
+
+_TAU, _ALIGN, _CENTROID, _VOLUME = (
+    f"objective_options.{option}" for option in ("temperature", "alignment_weight", "centroid_weight", "volume_weight")
+)
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    subsets = ["".join(kept) for size in range(5) for kept in itertools.combinations(TERMS, size)]
+    arms = [_subset(kept, epochs) for kept in subsets]
+    arms.append(
+        Arm(
+            key="terms-paper",
+            label="paper preset",
+            data="emoji",
+            train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, preset="paper"),
+            factors={"part": "terms", "terms": "UACV"},
+            # As printed, but for the temperature, where tau^2 is the scale: 0.26 is CLIP's 0.07.
+            trials=tuple({_TAU: t} for t in (0.07, 0.15, 0.26, 0.5)),
+            note="gaussian kernel, uniformity summed over modalities, alignment not scaled by the temperature",
+        )
+    )
+    arms += [
+        Arm(
+            key=f"rival-{name}",
+            label=objective_label(name),
+            data="emoji",
+            train=base("emoji", name, RIVAL_MODALITIES, epochs=epochs),
+            factors={"part": "rivals", "objective": name},
+            trials=OBJECTIVE_TRIALS[name],
+        )
+        for name in registered()
+    ]
+    others = tuple(arm.key for arm in arms if arm.factors["part"] == "terms" and arm.key != CORE)
+    rivals = tuple(arm.key for arm in arms if arm.factors["part"] == "rivals" and arm.key != OURS)
+    return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("rivals", OURS, rivals)))
+
+
+def _subset(kept: str, epochs: int) -> Arm:
+    """UniAlign with some of its terms; the weight of the others is 0."""
+    options = {
+        "uniformity_weight": 1.0 if "U" in kept else 0.0,
+        "alignment_weight": 1.0 if "A" in kept else 0.0,
+        "centroid_weight": 1.0 if "C" in kept else 0.0,
+        "volume_weight": 1.0 if "V" in kept else 0.0,
+    }
+    return Arm(
+        key=f"terms-{kept or 'none'}",
+        label=" + ".join(kept) or "none (untrained)",
+        data="emoji",
+        train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, **options),
+        factors={"part": "terms", "terms": kept},
+        trials=tuple(_trial(kept, *values) for values in _points(kept)),
+    )
+
+
+def _points(kept: str) -> Sequence[tuple[float, float, float]]:
+    """Four points of (temperature, alignment weight, weight of the tuple terms), spread over what the subset has."""
+    if "C" in kept or "V" in kept:
+        return (0.07, 0.5, 0.1), (0.07, 0.5, 1.0), (0.05, 0.5, 0.3), (0.07, 1.0, 0.3)
+    if "A" in kept:
+        return (0.07, 1.0, 0.0), (0.07, 0.5, 0.0), (0.05, 0.5, 0.0), (0.1, 0.5, 0.0)
+    return (0.03, 0.0, 0.0), (0.05, 0.0, 0.0), (0.07, 0.0, 0.0), (0.1, 0.0, 0.0)
+
+
+def _trial(kept: str, temperature: float, alignment: float, tuple_weight: float) -> dict[str, Any]:
+    return {
+        _TAU: temperature,
+        **({_ALIGN: alignment} if "A" in kept else {}),
+        **({_CENTROID: tuple_weight} if "C" in kept else {}),
+        **({_VOLUME: tuple_weight} if "V" in kept else {}),
+    }
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    factors = results["study"]["factors"]
+    terms = sound(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
+    rivals = sound(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
+    return [
+        Section("terms", "Every subset of the terms", _terms(results, terms)),
+        Section("rivals", "Against every rival", _rivals(results, rivals)),
+        Section("tuning", "What tuning chose", [chosen_table(results, [*terms, *rivals])]),
+        *failed_sections(results),
+    ]
+
+
+def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
+    factors = results["study"]["factors"]
+
+    def kind(arm: str) -> int:
+        if arm == "terms-paper":
+            return 3
+        kept = factors[arm]["terms"]
+        return 0 if "U" in kept and "A" in kept else 1 if "A" in kept else 2
+
+    shown = [m for m in HEADLINE if m in results["metrics"]]
+    panels = [dot_panel(results, arms, m, number=kind, reference=CORE) for m in shown]
+    marks = [
+        Mark("with uniformity and alignment", 0),
+        Mark("alignment only", 1),
+        Mark("no alignment", 2),
+        Mark("paper", 3),
+    ]
+    return [
+        _LETTERS,
+        Figure(
+            "ablation-terms",
+            "Headline metrics of every subset of the four terms",
+            sheet("ablation-terms", "Every subset of UniAlign's terms", panels, columns=2, legend=marks),
+            f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over "
+            "items and seeds. Dashed: U + A.",
+        ),
+        metric_table(results, arms, family="terms", first_column="terms"),
+        verdict_table(results, "terms"),
+    ]
+
+
+def _rivals(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
+    shown = [m for m in HEADLINE if m in results["metrics"]]
+    panels = [dot_panel(results, arms, m, number=lambda arm: 0 if arm == OURS else 6, reference=OURS) for m in shown]
+    gap = "modality_gap_debiased"
+    points = {
+        Mark(label(results, arm), i): [
+            (known(x), 100 * known(y))
+            for x, y in zip(run_metric(results, arm, gap), run_metric(results, arm, "recall@1"), strict=True)
+        ]
+        for i, arm in enumerate(arms)
+    }
+    trade = scatter("Retrieval against gap", points, x_label="debiased modality gap", y_label="R@1, %")
+    return [
+        Figure(
+            "ablation-rivals",
+            "Headline metrics of every objective",
+            sheet("ablation-rivals", "Every objective, same budget", panels, columns=2),
+            "Image, text and speech of emoji, anchor text. Dashed: UniAlign.",
+        ),
+        Figure(
+            "ablation-trade",
+            "R@1 against modality gap, a point a run",
+            sheet("ablation-trade", "R@1 against modality gap", [trade], legend=list(points)),
+        ),
+        metric_table(results, arms, family="rivals", first_column="objective"),
+        tally_table(results, "rivals"),
+        verdict_table(results, "rivals"),
+    ]
+
+
+STUDY = Study(
+    name="ablation",
+    title="Which terms earn their place, and against whom does UniAlign win?",
+    plan=plan,
+    page=page,
+    epochs=EPOCHS,
+)

@@ -1,0 +1,140 @@
+"""Does zeta rise with the number of modalities on real data, and does it predict anything?
+
+Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Every
+seed adds the modalities in a random order of its own, so that M is not confounded with which they are. Trajectories:
+every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the same items
+for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2.2 and 2.3).
+"""
+
+import random
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from research._conflict_page import MOST, OBJECTIVES, OUTCOMES, answer, page
+from research._estimates import rank_correlation
+from research._figures import runs_of, sound
+from research._grids import ANCHORS, OBJECTIVE_TRIALS, base, registered
+from research._plan import Arm, Look, Options, Plan, Study
+from unialign.losses import label as objective_label
+
+__all__ = ["STUDY"]
+
+EPOCHS = 40
+POINTS = 8
+TRAJECTORY = ("image", "text", "speech")
+POOLS = {
+    "digits": ("fou", "fac", "kar", "zer", "mor"),
+    "emoji": (
+        *("image", "drawing", "keywords", "speech"),
+        *(f"name_{code}" for code in ("de", "fr", "es", "pt", "pl", "ru", "el", "ar", "hi", "ja", "ko", "zh")),
+    ),
+}
+# What may predict, and what there is to predict.
+PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
+# The look whose numbers are "early": the third of eight, after 8 % of the steps.
+EARLY = 2
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    arms = [
+        _sweep(data, m, objective, epochs, options)
+        for data, most in MOST.items()
+        for m in range(2, most + 1)
+        for objective in OBJECTIVES
+    ]
+    arms += [
+        Arm(
+            key=f"trajectory-{name}",
+            label=objective_label(name),
+            data="emoji",
+            train=base("emoji", name, TRAJECTORY, epochs=epochs),
+            factors={"part": "trajectory", "objective": name, "M": 3, "data": "emoji"},
+            anchor=ANCHORS["emoji"],
+            trials=OBJECTIVE_TRIALS[name],
+            look=Look("conflict", {"anchor": ANCHORS["emoji"]}, points=POINTS),
+        )
+        for name in registered()
+    ]
+    return Plan(arms=tuple(arms))
+
+
+def order(data: str, seed: int) -> tuple[str, ...]:
+    """The modalities other than the anchor, in the order in which a seed adds them."""
+    pool = list(POOLS[data])
+    random.Random(f"{data}/{seed}").shuffle(pool)
+    return tuple(pool)
+
+
+def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> Arm:
+    anchor, most = ANCHORS[data], MOST[data]
+    largest = f"{data}-{objective}-M{most}"
+    key = f"{data}-{objective}-M{m}"
+
+    def modalities(seed: int) -> list[str]:
+        return [anchor, *order(data, seed)[: m - 1]]
+
+    seeds = (*options.seeds, *options.tuning_seeds)
+    return Arm(
+        key=key,
+        label=f"{objective_label(objective)}, {data}, M = {m}",
+        data=data,
+        train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
+        factors={"part": "sweep", "objective": objective, "M": m, "data": data},
+        anchor=anchor,
+        # Tuned once, where there are most modalities: the forces are to differ by M, not by the settings.
+        trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
+        tuned_as=None if key == largest else largest,
+        per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
+        look=Look("conflict", {"anchor": anchor}, points=POINTS),
+    )
+
+
+# --- what the arms make together ------------------------------------------------------------------------------------
+
+
+def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Rank correlations, within data set and M, of conflict numbers with what the finished space is worth."""
+    arms = sound(results, results["study"]["factors"])
+    parts = {
+        part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")
+    }
+    return {
+        "correlations": [
+            {
+                "part": part,
+                "when": when,
+                "predictor": predictor,
+                "outcome": outcome,
+                **_correlation(results, keys, when, predictor, outcome),
+            }
+            for part, keys in parts.items()
+            for when in ("early", "end")
+            for predictor in PREDICTORS
+            for outcome in OUTCOMES
+        ]
+    }
+
+
+def _correlation(
+    results: Mapping[str, Any], arms: Sequence[str], when: str, predictor: str, outcome: str
+) -> dict[str, Any]:
+    cells: dict[Hashable, list[tuple[float, float]]] = {}
+    for arm in arms:
+        factors = results["study"]["factors"][arm]
+        for run in runs_of(results, arm):
+            look = run["looks"][min(EARLY, len(run["looks"]) - 1) if when == "early" else -1]
+            pair = (look.get(f"conflict/{predictor}"), run["metrics"].get(outcome))
+            cells.setdefault((factors["data"], factors["M"]), []).append(pair)
+    return rank_correlation(cells)
+
+
+STUDY = Study(
+    name="conflict",
+    title="Does the conflict grow with the number of modalities, and does it predict anything?",
+    plan=plan,
+    analyse=analyse,
+    page=page,
+    answer=answer,
+    epochs=EPOCHS,
+)

@@ -1,0 +1,129 @@
+"""What does it change to continue an InfoNCE space at a small learning rate, the paper's setting?
+
+Anchor InfoNCE is trained on the four modalities of emoji that every item has. Its space is then continued, half as
+long, with each of seven losses at a hundredth and at a tenth of the learning rate it was trained with. They are
+compared with InfoNCE continued in the same way.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from research._figures import dot_panel, metric_table, sound, verdict_table
+from research._grids import HEADS, base
+from research._plan import Arm, Family, Options, Plan, Study
+from research._sweeps import GEOMETRY, UNTUNED, failed_sections
+from unialign.experiments import with_settings
+from unialign.report import Figure, Section
+from unialign.report._plot import Mark, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 40
+MODALITIES = ("image", "drawing", "text", "speech")
+PARENT = "parent"
+# Shares of the learning rate that the parent was trained with.
+RATES = {"small": 0.01, "larger": 0.1}
+# Key -> objective, label, options.
+LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "infonce": ("infonce", "InfoNCE", {}),
+    "balanced": ("unialign", "balanced", {}),
+    "balanced-stop": ("unialign", "balanced, held", {"stop_gradient": "target"}),
+    "balanced-volume": ("unialign", "balanced, volume", {"volume_weight": 1.0}),
+    "paper": ("unialign", "paper", {"preset": "paper"}),
+    "paper-stop": ("unialign", "paper, held", {"preset": "paper", "stop_gradient": "target"}),
+    "gram": ("gram", "GRAM", {}),
+}
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    parent = Arm(
+        key=PARENT,
+        label="InfoNCE, not continued",
+        data="emoji",
+        train=base("emoji", "infonce", MODALITIES, epochs=epochs),
+        factors={"loss": PARENT, "rate": None},
+        anchor="text",
+    )
+    continued = [
+        Arm(
+            key=_key(loss, rate),
+            label=f"{said}, lr/{1 / share:.0f}",
+            data="emoji",
+            train=with_settings(
+                base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings),
+                {"lr": share * HEADS["emoji"]["lr"]},
+            ),
+            factors={"loss": loss, "rate": rate},
+            anchor="text",
+            start=PARENT,
+        )
+        for rate, share in RATES.items()
+        for loss, (objective, said, settings) in LOSSES.items()
+    ]
+    families = [Family(rate, _key("infonce", rate), _rivals(rate)) for rate in RATES]
+    return Plan(arms=(parent, *continued), families=tuple(families))
+
+
+def _key(loss: str, rate: str) -> str:
+    return f"{loss}-{rate}"
+
+
+def _rivals(rate: str) -> tuple[str, ...]:
+    return tuple(_key(loss, rate) for loss in LOSSES if loss != "infonce")
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    factors = results["study"]["factors"]
+    arms = sound(results, factors)
+    order = [PARENT, *RATES]
+    marks = [
+        Mark("parent", 0),
+        *(Mark(f"continued, {share:g} of its rate", i + 1) for i, share in enumerate(RATES.values())),
+    ]
+
+    def number(arm: str) -> int:
+        return order.index(factors[arm]["rate"] or PARENT)
+
+    panels = [
+        dot_panel(results, arms, metric, number=number, reference=PARENT)
+        for metric in GEOMETRY
+        if metric in results["metrics"]
+    ]
+    sections = [
+        Section(
+            "metrics",
+            "After continuing",
+            [
+                f"{UNTUNED} Temperature 0.07 throughout; {max(1, _epochs(results) // 2)} epochs after "
+                f"{_epochs(results)} of InfoNCE. “Held”: the alignment has no gradient for the anchor. "
+                f"“Volume”: its weight is 1. “lr/100”: a hundredth of the parent's rate, {HEADS['emoji']['lr']:g}.",
+                Figure(
+                    "continued-metrics",
+                    "Metrics after continuing an InfoNCE space",
+                    sheet("continued-metrics", "After continuing an InfoNCE space", panels, columns=3, legend=marks),
+                    f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
+                    "intervals over items and seeds. Dashed: the space that all continue.",
+                ),
+            ],
+        )
+    ]
+    for rate, share in RATES.items():
+        own = [PARENT, *(_key(loss, rate) for loss in LOSSES)]
+        parts = [metric_table(results, own, GEOMETRY, family=rate), verdict_table(results, rate)]
+        title = f"At {share:g} of the parent's learning rate, against continued InfoNCE"
+        sections.append(Section(f"verdicts-{rate}", title, parts))
+    return [*sections, *failed_sections(results)]
+
+
+def _epochs(results: Mapping[str, Any]) -> int:
+    return int(results["objectives"][PARENT]["settings"]["epochs"])
+
+
+STUDY = Study(
+    name="continued",
+    title="What does it change to continue an InfoNCE space at a small learning rate?",
+    plan=plan,
+    page=page,
+    epochs=EPOCHS,
+)

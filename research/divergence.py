@@ -1,0 +1,344 @@
+"""What does the Hölder divergence say, by estimator and bandwidth, and does it go with anything?
+
+UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
+modalities of emoji and of digits. Test rows are measured over training: four estimators at five bandwidths, effective
+neighbours, Cauchy-Schwarz and MMD, and the upper bound that ties uniformity and alignment to the divergence.
+"""
+
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from research._estimates import rank_correlation, seed_interval
+from research._figures import chosen_table, known, label, looks, runs_of, sound
+from research._grids import ANCHORS, OBJECTIVE_TRIALS, base
+from research._plan import Arm, Look, Options, Plan, Study
+from research._sweeps import between, failed_sections
+from unialign.losses import label as objective_label
+from unialign.report import Figure, Section, Table
+from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 30
+POINTS = 8
+MODALITIES = {"emoji": ("image", "text", "speech"), "digits": ("pix", "fou", "kar")}
+BANDWIDTHS: tuple[float | str, ...] = (0.07, 0.2, 0.5, 1.0, "median")
+ESTIMATORS = {"plugin": "at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
+OTHERS = {"cauchy_schwarz": "Cauchy-Schwarz", "mmd2": "MMD², unbiased"}
+OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
+# The outcomes under the names that a look has them.
+_SEEN = {"recall@1": "divergence/recall@1", "modality_gap_debiased": "divergence/gap_debiased"}
+# Values in results.json have seven digits.
+_ROUNDING = 1e-6
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    return Plan(
+        arms=tuple(
+            Arm(
+                key=f"{data}-{key}",
+                label=f"{said}, {data}",
+                data=data,
+                train=base(data, objective, modalities, epochs=epochs, **extra),
+                factors={"data": data, "objective": key, "label": said},
+                anchor=ANCHORS[data],
+                # A weight chosen by R@1 would leave nothing of the divergence: those arms are tuned as InfoNCE is.
+                trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
+                look=Look("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS),
+            )
+            for data, modalities in MODALITIES.items()
+            for key, objective, said, extra in _trained()
+        )
+    )
+
+
+def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Key, objective, label, options."""
+    plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
+    # At CS-Aligner's own settings, the median bandwidth and weight 1, the term moves nothing here.
+    felt = {"bandwidth": 0.5, "divergence_weight": 3.0}
+    return [
+        *plain,
+        ("cs_aligner", "cs_aligner", "InfoNCE + Cauchy-Schwarz", felt),
+        ("holder", "cs_aligner", "InfoNCE + Hölder", {**felt, "divergence": "holder"}),
+    ]
+
+
+# --- what the arms make together ------------------------------------------------------------------------------------
+
+
+def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+    """How often and by how much the upper bound holds, and rank correlations of every divergence with two outcomes."""
+    arms = sound(results, results["study"]["factors"])
+    names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
+    return {
+        "bound": [_bound(results, data, _written(b)) for data in MODALITIES for b in BANDWIDTHS],
+        "correlations": [
+            {"divergence": name, "outcome": outcome, "when": when, **found}
+            for name in names
+            for outcome in OUTCOMES
+            for when, found in _correlations(results, arms, name, outcome)
+        ],
+    }
+
+
+def _bound(results: Mapping[str, Any], data: str, bandwidth: str) -> dict[str, Any]:
+    found = [
+        (look[f"divergence/plugin@{bandwidth}"], look[f"divergence/bound@{bandwidth}"], mean_log)
+        for arm in _arms(results, data)
+        for run in runs_of(results, arm)
+        for look in run["looks"]
+        if (mean_log := look[f"divergence/mean_log@{bandwidth}"]) is not None
+    ]
+    slack = [bound - value for value, bound, _ in found]
+    return {
+        "data": data,
+        "bandwidth": bandwidth,
+        "looks": len(found),
+        "violations": sum(_below(bound, value) for value, bound, _ in found),
+        "violations_mean_log": sum(_below(mean_log, value) for value, _, mean_log in found),
+        "value_median": median(value for value, *_ in found) if found else math.nan,
+        "bound_median": median(bound for _, bound, _ in found) if found else math.nan,
+        "slack_smallest": min(slack, default=math.nan),
+        "slack_median": median(slack) if slack else math.nan,
+    }
+
+
+def _below(bound: float, value: float) -> bool:
+    return bound < value - _ROUNDING * max(abs(bound), abs(value))
+
+
+def _correlations(
+    results: Mapping[str, Any], arms: Sequence[str], name: str, outcome: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`objectives`: a cell is the finished runs of a data set; `seeds`: of an arm; `training`: see below."""
+    by_data: dict[Hashable, list[tuple[float, float]]] = {}
+    by_arm: dict[Hashable, list[tuple[float, float]]] = {}
+    during = []
+    for arm in arms:
+        for run in runs_of(results, arm):
+            pair = (run["looks"][-1].get(f"divergence/{name}"), run["metrics"].get(outcome))
+            by_data.setdefault(results["study"]["factors"][arm]["data"], []).append(pair)
+            by_arm.setdefault(arm, []).append(pair)
+            course = [(look.get(f"divergence/{name}"), look.get(_SEEN[outcome])) for look in run["looks"]]
+            during.append(rank_correlation({0: course}, resamples=1)["mean"])
+    yield "objectives", rank_correlation(by_data)
+    yield "seeds", rank_correlation(by_arm)
+    # One correlation a run over its looks; they depend on each other, so the interval is over runs.
+    yield "training", {**seed_interval(during), "runs": len(during), "cells": len(during)}
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    return [
+        Section("training", "Over training, by estimator and bandwidth", _training_parts(results)),
+        Section("bandwidths", "What each bandwidth sees", _bandwidth_parts(results)),
+        Section("bound", "The upper bound beside the measured value", _bound_parts(results)),
+        Section("prediction", "Does it go with retrieval or with the gap?", _prediction_parts(results)),
+        Section("tuning", "What tuning chose", [chosen_table(results, list(results["study"]["factors"]))]),
+        *failed_sections(results),
+    ]
+
+
+def answer(results: Mapping[str, Any]) -> list[str]:
+    """Whether the upper bound held, and what the Hölder divergence goes with across objectives."""
+    found = results["study"]["analysis"]
+    violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "looks"))
+    lines_found = [f"The upper bound was violated in {violated} of {seen} looks."]
+    for c in found["correlations"]:
+        if c["divergence"] == "debiased@median" and c["when"] == "objectives":
+            outcome = OUTCOMES[c["outcome"]]
+            lines_found.append(
+                f"Rank correlation of the debiased Hölder divergence (median bandwidth) with {outcome} across "
+                f"objectives: {between(c, decimals=2)}."
+            )
+    return lines_found
+
+
+def _written(bandwidth: float | str) -> str:
+    return bandwidth if isinstance(bandwidth, str) else f"{bandwidth:g}"
+
+
+def _arms(results: Mapping[str, Any], data: str) -> list[str]:
+    factors = results["study"]["factors"]
+    return [arm for arm in sound(results, factors) if factors[arm]["data"] == data]
+
+
+def _marks(results: Mapping[str, Any], data: str) -> dict[str, Mark]:
+    """Arm -> its mark; an objective has the same one on every data set."""
+    order = [key for key, *_ in _trained()]
+    factors = results["study"]["factors"]
+    return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}
+
+
+def _course(results: Mapping[str, Any], arm: str, name: str, mark: Mark) -> Series:
+    places = []
+    for step, values in sorted(looks(results, arm, f"divergence/{name}").items()):
+        found = seed_interval(values)
+        places.append(Place(step, found["mean"], found["low"], found["high"]))
+    return Series(mark, places if mark.dash == "solid" else [Place(p.x, p.y) for p in places])
+
+
+def _training_parts(results: Mapping[str, Any]) -> list[Any]:
+    figures = []
+    for data in MODALITIES:
+        marks = _marks(results, data)
+        if not marks:
+            continue
+        panels: list[Panel] = [
+            lines(
+                f"{said}, bandwidth {_written(b)}",
+                [_course(results, arm, f"{name}@{_written(b)}", mark) for arm, mark in marks.items()],
+                x_label="step",
+            )
+            for b in (0.2, 0.5, "median")
+            for name, said in (*list(ESTIMATORS.items())[1:], *OTHERS.items())
+        ]
+        figures.append(
+            Figure(
+                f"divergence-training-{data}",
+                f"Divergences over training on {data}",
+                sheet(
+                    f"divergence-training-{data}",
+                    f"Divergences over training on {data}",
+                    panels,
+                    columns=5,
+                    legend=list(marks.values()),
+                ),
+                f"{', '.join(MODALITIES[data])}; test rows; means over seeds with 95 % t-intervals. Rows of panels are "
+                "bandwidths; Cauchy-Schwarz and MMD² are means over pairs. The divergence of “InfoNCE +” has weight 3 "
+                "and bandwidth 0.5.",
+            )
+        )
+    return figures
+
+
+def _bandwidth_parts(results: Mapping[str, Any]) -> list[Any]:
+    names = {**ESTIMATORS, **OTHERS, "neighbours": "neighbours", "neighbours_debiased": "neighbours, itself left out"}
+    rows = []
+    for data, key in itertools.product(MODALITIES, ("unialign", "infonce")):
+        arm = f"{data}-{key}"
+        if arm not in results["summary"]:
+            continue
+        for b in BANDWIDTHS:
+            cells = []
+            for name in names:
+                by_step = looks(results, arm, f"divergence/{name}@{_written(b)}")
+                start, end = (seed_interval(by_step[step])["mean"] for step in (min(by_step), max(by_step)))
+                cells.append(f"{_brief(start)} → {_brief(end)}")
+            rows.append([f"{label(results, arm)}, {_written(b)}", *cells])
+    counts = [about["test_items"] for about in results["study"]["data"].values()]
+    return [
+        "From the untrained space to the end of training. A density that rests on fewer than two rows compares paired "
+        "points, not distributions.",
+        Table(
+            ["objective, data, bandwidth", *names.values()],
+            rows,
+            "Means over seeds. Neighbours: effective number of rows that a density rests on, of "
+            f"{' or '.join(map(str, counts))} a modality.",
+        ),
+    ]
+
+
+def _brief(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
+
+
+def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
+    found = results["study"]["analysis"]["bound"]
+    rows = [
+        [
+            f"{b['data']}, {b['bandwidth']}",
+            f"{b['violations']} of {b['looks']}",
+            f"{b['violations_mean_log']} of {b['looks']}",
+            *(_brief(known(b[name])) for name in ("value_median", "bound_median", "slack_median", "slack_smallest")),
+        ]
+        for b in found
+    ]
+    panels = []
+    for data in MODALITIES:
+        marks = {arm: mark for arm, mark in _marks(results, data).items() if arm.endswith(("-unialign", "-infonce"))}
+        for b in (0.07, 0.2, 0.5):
+            series = [_course(results, arm, f"plugin@{_written(b)}", mark) for arm, mark in marks.items()]
+            series += [
+                _course(results, arm, f"bound@{_written(b)}", Mark(f"bound, {mark.label}", mark.number, "dashed"))
+                for arm, mark in marks.items()
+            ]
+            panels.append(lines(f"{data}, bandwidth {_written(b)}", series, x_label="step"))
+    legend = [Mark(objective_label(o), i, dash) for dash in ("solid", "dashed") for i, o in enumerate(_SHOWN)]
+    legend = [Mark(f"bound, {m.label}", m.number, m.dash) if m.dash == "dashed" else m for m in legend]
+    said = sum(b["violations"] for b in found), sum(b["looks"] for b in found)
+    return [
+        "The bound of the plug-in value at the anchor is uniformity, with the logarithm outside of the mean, plus "
+        f"(M − 1)/(2 τ²) alignment plus (M − 1) log B. It was violated in {said[0]} of {said[1]} looks. With the mean "
+        "of logarithms that the training loss has it is no bound; the table says how often that fell below the value.",
+        Figure(
+            "divergence-bound",
+            "Plug-in Hölder divergence at the anchor and its upper bound over training",
+            sheet("divergence-bound", "The upper bound and the measured value", panels, columns=3, legend=legend),
+            "Means over seeds; dashed: the bound.",
+        ),
+        Table(
+            ["data, bandwidth", "violated", "mean of logs below", "value", "bound", "slack", "smallest slack"],
+            rows,
+            "All objectives, seeds and looks; value, bound and slack are medians.",
+        ),
+    ]
+
+
+_SHOWN = ("unialign", "infonce")
+_WHEN = {"objectives": "across objectives", "seeds": "across seeds"}
+
+
+def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
+    found = results["study"]["analysis"]["correlations"]
+    by = {(c["divergence"], c["outcome"], c["when"]): c for c in found}
+    said = {**ESTIMATORS, **OTHERS}
+    names = [
+        (f"{name}@{_written(b)}", f"{said[name]}, {_written(b)}", i) for i, name in enumerate(said) for b in BANDWIDTHS
+    ]
+    panels = []
+    for when, title in _WHEN.items():
+        for outcome, short in OUTCOMES.items():
+            rows = []
+            for name, text, number in names:
+                c = by[name, outcome, when]
+                rows.append(Dot(text, known(c["mean"]), known(c["low"]), known(c["high"]), number))
+            panels.append(
+                dots(f"with {short}, {title}", rows, reference=0.0, write=lambda v: f"{v:.2f}".replace("-", "−"))
+            )
+    table = [
+        [text, *(between(by[name, outcome, "training"], decimals=2) for outcome in OUTCOMES)] for name, text, _ in names
+    ]
+    return [
+        Figure(
+            "divergence-prediction",
+            "Rank correlation of divergences with retrieval and gap",
+            sheet("divergence-prediction", "Rank correlation of divergences with retrieval and gap", panels),
+            "Spearman's correlation of the divergence of test rows at the end with what the space is worth; ranks "
+            "within a data set (above) or an objective on a data set (below); 95 % bootstrap intervals over runs.",
+        ),
+        Table(
+            ["over training", *OUTCOMES.values()],
+            table,
+            "Rank correlation over the looks of one run [95 % t-interval over runs]: nearly everything changes in one "
+            "direction during training, so these are high without saying much.",
+        ),
+    ]
+
+
+STUDY = Study(
+    name="divergence",
+    title="What does the divergence say, by estimator and bandwidth, and does it go with anything?",
+    plan=plan,
+    analyse=analyse,
+    page=page,
+    answer=answer,
+    epochs=EPOCHS,
+)

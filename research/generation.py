@@ -1,0 +1,175 @@
+"""Does a better aligned space make better pictures, and what does that cost in retrieval?
+
+Every objective aligns drawing, text and speech of emoji to the frozen, whitened picture; decoders that know nothing of
+them make pictures of held-out concepts from each modality and two mixtures. UniAlign's uniformity weight is swept, and
+the setting for generation is chosen on the validation split alone.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research._decoders import train_decoders
+from research._estimates import rank_correlation
+from research._figures import sound
+from research._generation_page import (
+    DECODER_SEEDS,
+    GRAM,
+    INFONCE,
+    LOSS,
+    SOURCES,
+    WEIGHTS,
+    answer,
+    mean_over_seeds,
+    page,
+    weight_arm,
+)
+from research._grids import OBJECTIVE_TRIALS, base
+from research._plan import Arm, Contrast, Look, Options, Plan, Study
+from unialign.data import EmbeddingStore
+
+__all__ = ["STUDY"]
+
+EPOCHS = 60
+MODALITIES = ("image", "drawing", "text", "speech")
+ANCHOR = "image"
+# The recipe for a CPU, as it stands.
+DECODER: dict[str, Any] = {}
+# Of a quick look, whose numbers mean nothing.
+_QUICK_STEPS = 20
+# One setting of each rival, the first of its trials in the other studies; Triangle is for three modalities.
+_RIVALS = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
+
+
+def plan(options: Options) -> Plan:
+    arms = [
+        _arm(
+            weight_arm(weight),
+            f"UniAlign, uniformity {weight:g}" if weight else "alignment only",
+            "unialign",
+            options,
+            preset="frozen_anchor",
+            uniformity_weight=weight,
+        )
+        for weight in WEIGHTS
+    ]
+    arms.append(_arm("unialign-balanced", "UniAlign, balanced", "unialign", options))
+    arms += [
+        _arm(
+            INFONCE if t == 0.07 else f"{INFONCE}-t{t:g}",
+            f"InfoNCE, temperature {t:g}",
+            INFONCE,
+            options,
+            temperature=t,
+        )
+        for t in (0.05, 0.07, 0.1)
+    ]
+    arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, warm_start=0.5, temperature=0.07))
+    for name in _RIVALS:
+        settings = dict(OBJECTIVE_TRIALS[name][0])
+        warm = settings.pop("warm_start", 0.0)
+        given = {key.removeprefix("objective_options."): value for key, value in settings.items()}
+        said = f", warm start {warm:g}" if warm else ""
+        arms.append(_arm(name, f"{name}{said}", name, options, warm_start=warm, **given))
+    ours = [weight_arm(weight) for weight in WEIGHTS]
+    contrasts = [
+        Contrast(first, rival, f"pictures/{source}/{score}", "ratio" if score == "fd" else "difference")
+        for first in ours
+        for rival in (INFONCE, GRAM)
+        for source in SOURCES
+        for score in ("fd", "recall@10")
+    ]
+    contrasts += [Contrast(first, INFONCE, "recall@1") for first in ours]
+    return Plan(arms=tuple(arms), contrasts=tuple(contrasts), keep=("recall@10", "true_pair_cosine", "modality_gap"))
+
+
+def _arm(key: str, label: str, objective: str, options: Options, *, warm_start: float = 0.0, **given: Any) -> Arm:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    train = base("emoji", objective, MODALITIES, epochs=epochs, **given)
+    chosen = dict(train.objective_options)
+    if "anchor" in chosen:
+        chosen["anchor"] = ANCHOR
+    body = train.to_dict() | {"objective_options": chosen, "frozen": {ANCHOR: "whiten"}, "warm_start": warm_start}
+    return Arm(
+        key=key,
+        label=label,
+        data="emoji",
+        train=type(train).from_dict(body),
+        factors={"objective": objective, "weight": given.get("uniformity_weight")},
+        anchor=ANCHOR,
+        look=Look(
+            "generation",
+            {
+                "decoder": decoder(options),
+                "seeds": list(DECODER_SEEDS),
+                "anchor": ANCHOR,
+                "sources": list(SOURCES),
+                "extractor": "lite2" if options.epochs is None else "pixels",
+                "controls": "yes" if key == INFONCE else "no",
+            },
+            points=1,
+        ),
+    )
+
+
+def decoder(options: Options) -> dict[str, Any]:
+    """Settings of the decoders; a quick look has quick ones."""
+    return DECODER if options.epochs is None else {**DECODER, "steps": _QUICK_STEPS, "width": 32, "depth": 1}
+
+
+def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
+    """Train the decoders once; no objective has a say in them."""
+    train_decoders(stores["emoji"], decoder(options), DECODER_SEEDS, folder, image=ANCHOR, workers=workers)
+
+
+def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The weight for generation, chosen on validation; what goes with good pictures across objectives."""
+    arms = sound(results, results["study"]["factors"])
+    embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
+    distance = {
+        arm: mean_over_seeds(results, arm, "val/text/fd") + mean_over_seeds(results, arm, "val/drawing/fd")
+        for arm in arms
+    }
+    ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
+    least = embedding.get(INFONCE, math.nan) - LOSS
+    # Without InfoNCE nothing is fair, and a weight without numbers is no choice.
+    fair = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
+    chosen = min(fair, key=lambda arm: distance[arm], default=None)
+    with_pictures = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "pictures/text/fd"))]
+    return {
+        "chosen": chosen,
+        "validation": {arm: {"recall@1": embedding[arm], "fd": distance[arm] / 2} for arm in arms},
+        "correlations": [
+            {
+                "metric": metric,
+                "score": f"pictures/{source}/{score}",
+                **rank_correlation(
+                    {
+                        0: [
+                            (
+                                mean_over_seeds(results, arm, metric),
+                                mean_over_seeds(results, arm, f"pictures/{source}/{score}"),
+                            )
+                            for arm in with_pictures
+                        ]
+                    }
+                ),
+            }
+            for metric in ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")
+            for source in ("text", "drawing", "speech")
+            for score in ("fd", "recall@10")
+        ],
+    }
+
+
+STUDY = Study(
+    name="generation",
+    title="Does a better aligned space make better pictures?",
+    plan=plan,
+    page=page,
+    analyse=analyse,
+    answer=answer,
+    prepare=prepare,
+    epochs=EPOCHS,
+)

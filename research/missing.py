@@ -1,0 +1,236 @@
+"""What is left when entries are missing from the training data, or two modalities never meet?
+
+Eight objectives on image, drawing and text of emoji: three modalities, since Triangle knows no other number. Training
+lacks 0, 30, 60 or 90 % of its entries at random, or no item has image and drawing (each of which meets the text), or
+no item has image and text (each of which meets the drawing). The test set is always complete. Settings are tuned on
+complete data, four trials an objective.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from research._estimates import seed_interval
+from research._figures import HEADLINE, chosen_table, metric_table, sound, verdict_table
+from research._grids import OBJECTIVE_TRIALS, base
+from research._plan import Arm, Change, Family, Options, Plan, Study
+from research._sweeps import directed, failed_sections, metric_lines, over_seeds
+from research._transforms import changed
+from unialign.experiments import open_store
+from unialign.losses import label as objective_label
+from unialign.report import Figure, Section, Table
+from unialign.report._plot import Dot, Mark, Panel, dots, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 30
+MODALITIES = ("image", "drawing", "text")
+SHARES = (0.0, 0.3, 0.6, 0.9)
+PAIRS = {"image-drawing": ("image", "drawing"), "image-text": ("image", "text")}
+# Key -> objective, label, options.
+TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "unialign": ("unialign", "UniAlign", {}),
+    "unialign-all": ("unialign", "UniAlign, all pairs", {"anchor": "all"}),
+    "infonce": ("infonce", "InfoNCE", {}),
+    "infonce-all": ("infonce", "InfoNCE, all pairs", {"anchor": "all"}),
+    **{name: (name, objective_label(name), {}) for name in ("gram", "triangle", "symile", "cs_aligner")},
+}
+# These use items with all modalities only.
+COMPLETE_ONLY = ("triangle", "symile")
+
+
+def conditions() -> dict[str, Change | None]:
+    """Key -> what is taken from the training data."""
+    shares = {f"drop{100 * s:.0f}": Change("drop_entries", {"share": s}) if s else None for s in SHARES}
+    return {**shares, **{f"never-{key}": Change("never_together", {"pair": list(p)}) for key, p in PAIRS.items()}}
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    arms = [
+        Arm(
+            key=_key(trained, condition),
+            label=said if condition == "drop0" else f"{said}, {_said(condition)}",
+            data="emoji",
+            train=base("emoji", objective, MODALITIES, epochs=epochs, **settings),
+            factors={"trained": trained, "condition": condition},
+            anchor="text",
+            trials=OBJECTIVE_TRIALS[objective] if condition == "drop0" else (),
+            tuned_as=None if condition == "drop0" else _key(trained, "drop0"),
+            change=change,
+        )
+        for condition, change in conditions().items()
+        for trained, (objective, said, settings) in TRAINED.items()
+    ]
+    families = [
+        Family(condition, _key("unialign", condition), tuple(_key(t, condition) for t in TRAINED if t != "unialign"))
+        for condition in conditions()
+    ]
+    return Plan(arms=tuple(arms), families=tuple(families))
+
+
+def _key(trained: str, condition: str) -> str:
+    return f"{trained}-{condition}"
+
+
+def _said(condition: str) -> str:
+    kind, _, pair = condition.partition("-")
+    return f"no {' with '.join(PAIRS[pair])}" if kind == "never" else f"{condition.removeprefix('drop')} % dropped"
+
+
+# --- what the arms make together ------------------------------------------------------------------------------------
+
+
+def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+    """How many training items still have which modalities, for every condition: a mean over the seeds' own draws."""
+    options = results["study"]["options"]
+    store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
+    kept: dict[str, dict[str, float]] = {}
+    for condition, change in conditions().items():
+        counts: dict[str, list[int]] = {}
+        for seed in options["seeds"]:
+            there = changed(store, change, seed)
+            rows = there.rows("train")
+            has = {name: there.present(name)[rows] for name in MODALITIES}
+            modalities = np.sum(list(has.values()), 0)
+            counts.setdefault("items", []).append(len(rows))
+            counts.setdefault("complete", []).append(int((modalities == len(MODALITIES)).sum()))
+            counts.setdefault("at_least_two", []).append(int((modalities >= 2).sum()))
+            for m, n in itertools.combinations(MODALITIES, 2):
+                counts.setdefault(f"{m}-{n}", []).append(int((has[m] & has[n]).sum()))
+        kept[condition] = {name: sum(values) / len(values) for name, values in counts.items()}
+    return {"kept": kept}
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    marks = {trained: Mark(said, i) for i, (trained, (_, said, _)) in enumerate(TRAINED.items())}
+    shares = {mark: {100 * s: _key(t, f"drop{100 * s:.0f}") for s in SHARES} for t, mark in marks.items()}
+    panels = metric_lines(
+        results,
+        shares,
+        (*HEADLINE, "true_pair_cosine"),
+        x_label="entries dropped, %",
+        x_ticks=[100 * s for s in SHARES],
+    )
+    sections = [
+        Section("kept", "What is left to train on", [_kept(results)]),
+        Section(
+            "dropped",
+            "Entries dropped at random",
+            [
+                Figure(
+                    "missing-dropped",
+                    "Metrics against the share of entries dropped",
+                    sheet(
+                        "missing-dropped",
+                        "Metrics against the share of entries dropped",
+                        panels,
+                        columns=3,
+                        legend=list(marks.values()),
+                    ),
+                    "Image, drawing and text of emoji, complete test set, anchor text where nothing else is said; "
+                    f"{len(results['protocol']['seeds'])} seeds; 95 % intervals over items and seeds.",
+                ),
+            ],
+        ),
+        Section("never", "Two modalities that never meet", _never(results)),
+    ]
+    for condition in conditions():
+        own = sound(results, (_key(t, condition) for t in TRAINED))
+        parts = [
+            metric_table(results, own, family=condition, first_column="objective"),
+            verdict_table(results, condition),
+        ]
+        title = "Complete data" if condition == "drop0" else _said(condition).capitalize()
+        sections.append(Section(f"table-{condition}", title, parts))
+    chosen = chosen_table(results, [_key(t, "drop0") for t in TRAINED])
+    return [*sections, Section("tuning", "What tuning chose, on complete data", [chosen]), *failed_sections(results)]
+
+
+def _kept(results: Mapping[str, Any]) -> Table:
+    kept = results["study"]["analysis"]["kept"]
+    pairs = list(itertools.combinations(MODALITIES, 2))
+    rows = []
+    for condition in conditions():
+        found = kept[condition]
+        share = 100 * found["complete"] / found["items"]
+        cells = [f"{found['complete']:.0f} ({share:.1f} %)", f"{found['at_least_two']:.0f}"]
+        cells += [f"{found[f'{m}-{n}']:.0f}" for m, n in pairs]
+        rows.append(["complete data" if condition == "drop0" else _said(condition), *cells])
+    only = " and ".join(objective_label(name) for name in COMPLETE_ONLY)
+    return Table(
+        ["training data", "items with all three", "with two or more", *(f"{m} and {n}" for m, n in pairs)],
+        rows,
+        f"Of {kept['drop0']['items']:.0f} items, means over seeds; an item that would lose all entries keeps one. "
+        f"{only} learn from items with all three only; they skip a batch without any.",
+    )
+
+
+def _never(results: Mapping[str, Any]) -> list[Any]:
+    """R@1 of the pair that was never seen together, beside the same pair after training on complete data."""
+    panels: list[Panel] = []
+    rows = []
+    for pair_key, pair in PAIRS.items():
+        both = [pair, pair[::-1]]
+        others = [p for p in itertools.permutations(MODALITIES, 2) if p not in both]
+        found: dict[tuple[str, str, str], list[float]] = {}
+        for trained, condition in itertools.product(TRAINED, ("drop0", f"never-{pair_key}")):
+            for which, directions in (("pair", both), ("others", others)):
+                values = directed(results, _key(trained, condition), directions)
+                found[trained, condition, which] = values if _key(trained, condition) in results["summary"] else []
+        for which, title in (
+            ("pair", f"{pair[0].capitalize()} and {pair[1]} apart"),
+            ("others", "The other pairs then"),
+        ):
+            drawn = []
+            for trained, (_, said, _) in TRAINED.items():
+                at = seed_interval(found[trained, f"never-{pair_key}", which])
+                mean, low, high = (100 * at[key] for key in ("mean", "low", "high"))
+                drawn.append(Dot(said, mean, low, high, 0 if which == "pair" else 1))
+            panels.append(dots(f"{title}, R@1, %", drawn, write=lambda value: f"{value:.1f}"))
+        for trained in TRAINED:
+            cells = [
+                over_seeds(found[trained, condition, which], scale=100, decimals=1)
+                for which in ("pair", "others")
+                for condition in ("drop0", f"never-{pair_key}")
+            ]
+            rows.append([f"{TRAINED[trained][1]}: {' and '.join(pair)}", *cells])
+    warm = [said for t, (_, said, _) in TRAINED.items() if _warm(results, t)]
+    return [
+        *(
+            [f"{', '.join(warm)} begin with InfoNCE, as tuning chose; it uses every pair that is there."]
+            if warm
+            else []
+        ),
+        f"Chance is {100 / results['study']['data']['emoji']['test_items']:.1f} %.",
+        Figure(
+            "missing-never",
+            "R@1 of a pair that was never seen together, and of the other pairs",
+            sheet("missing-never", "Pairs that never meet in training", panels),
+            "Both directions of a pair; means with 95 % t-intervals over seeds.",
+        ),
+        Table(
+            ["R@1, %", "the pair, complete data", "never together", "the others, complete data", "never together"],
+            rows,
+            "Means over seeds [95 % t-interval].",
+        ),
+    ]
+
+
+def _warm(results: Mapping[str, Any], trained: str) -> bool:
+    return bool(results["objectives"][_key(trained, "drop0")]["settings"]["warm_start"] > 0)
+
+
+STUDY = Study(
+    name="missing",
+    title="What is left when entries are missing, or two modalities never meet?",
+    plan=plan,
+    analyse=analyse,
+    page=page,
+    epochs=EPOCHS,
+)

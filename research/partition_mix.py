@@ -1,0 +1,155 @@
+"""What lies between InfoNCE and UniAlign?
+
+UniAlign's `partition_mix` beta from 0 (InfoNCE's log partition between modalities) to 1 (UniAlign's uniformity inside
+them) at two weights of the alignment and two anchors, on the four modalities of emoji that every item has: there, at
+beta 0 and weight 1, the loss is InfoNCE exactly, which is trained beside it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from research._figures import (
+    HEADLINE,
+    known,
+    label,
+    metric_label,
+    metric_table,
+    run_metric,
+    sound,
+    verdict_table,
+)
+from research._grids import base
+from research._plan import Arm, Family, Options, Plan, Study
+from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines
+from unialign.report import Figure, Section, Table
+from unialign.report._plot import Mark, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 40
+MODALITIES = ("image", "drawing", "text", "speech")
+BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (1.0, 0.5)
+ANCHORS = {"text": "anchor text", "all": "all pairs"}
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    mixed = [
+        Arm(
+            key=_key(anchor, weight, beta),
+            label=f"beta {beta:g}, weight {weight:g}, {said}",
+            data="emoji",
+            train=base(
+                "emoji",
+                "unialign",
+                MODALITIES,
+                epochs=epochs,
+                anchor=anchor,
+                partition_mix=beta,
+                alignment_weight=weight,
+            ),
+            factors={"anchor": anchor, "weight": weight, "beta": beta},
+            anchor="text",
+        )
+        for anchor, said in ANCHORS.items()
+        for weight in WEIGHTS
+        for beta in BETAS
+    ]
+    rivals = [
+        Arm(
+            key=f"infonce-{anchor}",
+            label=f"InfoNCE, {said}",
+            data="emoji",
+            train=base("emoji", "infonce", MODALITIES, epochs=epochs, anchor=anchor),
+            factors={"anchor": anchor, "weight": None, "beta": None},
+            anchor="text",
+        )
+        for anchor, said in ANCHORS.items()
+    ]
+    families = [Family(_family(anchor, weight), *_sides(anchor, weight)) for anchor in ANCHORS for weight in WEIGHTS]
+    return Plan(arms=(*mixed, *rivals), families=tuple(families))
+
+
+def _key(anchor: str, weight: float, beta: float) -> str:
+    return f"{anchor}-w{weight:g}-beta{beta:g}"
+
+
+def _family(anchor: str, weight: float) -> str:
+    return f"{anchor}-w{weight:g}"
+
+
+def _sides(anchor: str, weight: float) -> tuple[str, tuple[str, ...]]:
+    first, *rivals = (_key(anchor, weight, beta) for beta in BETAS)
+    return first, tuple(rivals)
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    marks = {
+        (anchor, weight): Mark(f"{said}, alignment weight {weight:g}", 2 * i + j)
+        for i, (anchor, said) in enumerate(ANCHORS.items())
+        for j, weight in enumerate(WEIGHTS)
+    }
+    arms = {mark: {beta: _key(*which, beta) for beta in BETAS} for which, mark in marks.items()}
+    panels = metric_lines(results, arms, GEOMETRY, x_label="beta: InfoNCE at 0, UniAlign at 1", x_ticks=BETAS)
+    sections = [
+        Section(
+            "mix",
+            "From InfoNCE to UniAlign",
+            [
+                f"{UNTUNED} Temperature 0.07 throughout.",
+                Figure(
+                    "partition_mix-metrics",
+                    "Metrics against beta",
+                    sheet(
+                        "partition_mix-metrics",
+                        "Metrics against beta",
+                        panels,
+                        columns=3,
+                        legend=list(marks.values()),
+                    ),
+                    f"{', '.join(MODALITIES)} of emoji, {len(results['protocol']['seeds'])} seeds; 95 % intervals over "
+                    "items and seeds.",
+                ),
+            ],
+        ),
+        Section("identity", "Beta 0 is InfoNCE", [_identity(results)]),
+    ]
+    for (anchor, weight), mark in marks.items():
+        family = _family(anchor, weight)
+        own = sound(results, arms[mark].values())
+        parts = [metric_table(results, own, family=family), verdict_table(results, family)]
+        sections.append(Section(f"verdicts-{anchor}-{round(100 * weight)}", f"Against beta 0: {mark.label}", parts))
+    return [*sections, *failed_sections(results)]
+
+
+def _identity(results: Mapping[str, Any]) -> Table:
+    """The largest difference of any seed between InfoNCE and beta 0 at weight 1."""
+    shown = [metric for metric in HEADLINE if metric in results["metrics"]]
+    rows = []
+    for anchor in ANCHORS:
+        mixed, infonce = _key(anchor, 1.0, 0.0), f"infonce-{anchor}"
+        if len(sound(results, (mixed, infonce))) < 2:
+            continue
+        pairs = {
+            metric: zip(run_metric(results, mixed, metric), run_metric(results, infonce, metric), strict=True)
+            for metric in shown
+        }
+        most = [max(abs(known(x) - known(y)) for x, y in pairs[metric]) for metric in shown]
+        percent = [results["metrics"][metric]["unit"] == "percent" for metric in shown]
+        cells = [f"{100 * d:.2f}" if p else f"{d:.5f}" for d, p in zip(most, percent, strict=True)]
+        rows.append([label(results, infonce), *cells])
+    return Table(
+        ["beta 0, weight 1 and", *(metric_label(results, metric) for metric in shown)],
+        rows,
+        "Largest difference of one seed. The losses are equal, but rounded differently, and training carries that on.",
+    )
+
+
+STUDY = Study(
+    name="partition_mix",
+    title="What lies between InfoNCE and UniAlign?",
+    plan=plan,
+    page=page,
+    epochs=EPOCHS,
+)

@@ -1,0 +1,198 @@
+"""How sensitive is UniAlign to the weights of its terms?
+
+Two grids on the four modalities of emoji that every item has: alignment weight by uniformity weight, and the weights
+of the two tuple terms, centroid uniformity and volume, with both others at 1.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from research._figures import metric_label, metric_table, sound, verdict_table
+from research._grids import base
+from research._plan import Arm, Family, Options, Plan, Study
+from research._sweeps import GEOMETRY, UNTUNED, best_arm, failed_sections, mean_of, metric_tiles
+from unialign.report import Figure, Section
+from unialign.report._plot import Mark, Panel, scatter, sheet
+
+__all__ = ["STUDY"]
+
+EPOCHS = 30
+MODALITIES = ("image", "drawing", "text", "speech")
+ALIGNMENT = (0.25, 0.5, 1.0, 1.5, 2.0)
+UNIFORMITY = (0.25, 0.5, 1.0, 2.0)
+TUPLE = (0.0, 0.1, 0.3, 1.0)
+CORE = "core-a1-u1"
+
+
+def plan(options: Options) -> Plan:
+    epochs = EPOCHS if options.epochs is None else options.epochs
+    core = [
+        _arm(
+            _core(alignment, uniformity),
+            f"alignment {alignment:g}, uniformity {uniformity:g}",
+            {"part": "core", "alignment": alignment, "uniformity": uniformity},
+            epochs,
+            alignment_weight=alignment,
+            uniformity_weight=uniformity,
+        )
+        for alignment, uniformity in itertools.product(ALIGNMENT, UNIFORMITY)
+    ]
+    tuples = [
+        _arm(
+            _tuple(centroid, volume),
+            f"centroid {centroid:g}, volume {volume:g}",
+            {"part": "tuple", "centroid": centroid, "volume": volume},
+            epochs,
+            centroid_weight=centroid,
+            volume_weight=volume,
+        )
+        for centroid, volume in itertools.product(TUPLE, TUPLE)
+        if centroid or volume
+    ]
+    families = (
+        Family("core", CORE, tuple(arm.key for arm in core if arm.key != CORE)),
+        Family("tuple", CORE, tuple(arm.key for arm in tuples)),
+    )
+    return Plan(arms=(*core, *tuples), families=families)
+
+
+def _arm(key: str, label: str, factors: Mapping[str, Any], epochs: int, **weights: float) -> Arm:
+    train = base("emoji", "unialign", MODALITIES, epochs=epochs, **weights)
+    return Arm(key=key, label=label, data="emoji", train=train, factors=factors, anchor="text")
+
+
+def _core(alignment: float, uniformity: float) -> str:
+    return f"core-a{alignment:g}-u{uniformity:g}"
+
+
+def _tuple(centroid: float, volume: float) -> str:
+    """Without both it is the core at its default weights, which is trained once."""
+    return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    core = [[_core(a, u) for u in UNIFORMITY] for a in ALIGNMENT]
+    tuples = [[_tuple(c, v) for v in TUPLE] for c in TUPLE]
+    return [
+        Section(
+            "core",
+            "Alignment and uniformity",
+            [
+                f"{UNTUNED} Both weights times the same number are the same loss but for its scale, which Adam and the "
+                "clipping of gradients mostly take away: what matters is their ratio.",
+                _grid(
+                    results,
+                    "weights-core",
+                    "Alignment weight by uniformity weight",
+                    core,
+                    rows=ALIGNMENT,
+                    columns=UNIFORMITY,
+                    row_label="alignment",
+                    column_label="uniformity weight",
+                ),
+                _best(results, core),
+                _trade(results, core),
+                metric_table(results, _flat(core), family="core", first_column="weights"),
+                verdict_table(results, "core"),
+            ],
+        ),
+        Section(
+            "tuple",
+            "Centroid uniformity and volume",
+            [
+                _grid(
+                    results,
+                    "weights-tuple",
+                    "Centroid weight by volume weight",
+                    tuples,
+                    rows=TUPLE,
+                    columns=TUPLE,
+                    row_label="centroid",
+                    column_label="volume weight",
+                ),
+                _best(results, tuples),
+                metric_table(results, _flat(tuples), family="tuple", first_column="weights"),
+                verdict_table(results, "tuple"),
+            ],
+        ),
+        *failed_sections(results),
+    ]
+
+
+def _flat(grid: Sequence[Sequence[str]]) -> list[str]:
+    return [arm for row in grid for arm in row]
+
+
+def _grid(
+    results: Mapping[str, Any],
+    name: str,
+    title: str,
+    arms: Sequence[Sequence[str]],
+    *,
+    rows: Sequence[float],
+    columns: Sequence[float],
+    row_label: str,
+    column_label: str,
+) -> Figure:
+    panels: list[Panel] = metric_tiles(
+        results,
+        arms,
+        GEOMETRY,
+        rows=[f"{value:g}" for value in rows],
+        columns=[f"{value:g}" for value in columns],
+        row_label=row_label,
+        column_label=column_label,
+    )
+    note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {len(results['protocol']['seeds'])} seeds."
+    return Figure(name, title, sheet(name, title, panels, columns=3), note)
+
+
+def _best(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> str:
+    """Where a grid is best, by each headline metric."""
+    said = []
+    for metric, about in results["metrics"].items():
+        best = best_arm(results, _flat(grid), metric) if about["headline"] else None
+        if best is not None:
+            said.append(f"{about['label']}: {results['objectives'][best]['label']}")
+    return f"Best mean by {'; '.join(said)}. Chosen on the test split, and so a little flattered."
+
+
+def _trade(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> Figure:
+    """What one metric costs of another, a point an arm, by the ratio of the weights."""
+    factors = results["study"]["factors"]
+    ratios: dict[float, list[str]] = {}
+    for arm in sound(results, _flat(grid)):
+        ratios.setdefault(factors[arm]["alignment"] / factors[arm]["uniformity"], []).append(arm)
+    arms = {Mark(f"ratio {ratio:.3g}", i): ratios[ratio] for i, ratio in enumerate(sorted(ratios))}
+
+    def points(x: str, y: str) -> dict[Mark, list[tuple[float, float]]]:
+        scale = [100 if results["metrics"][metric]["unit"] == "percent" else 1 for metric in (x, y)]
+        return {
+            mark: [(scale[0] * mean_of(results, arm, x), scale[1] * mean_of(results, arm, y)) for arm in own]
+            for mark, own in arms.items()
+        }
+
+    panels = [
+        scatter(title, points(x, y), x_label=metric_label(results, x), y_label=metric_label(results, y))
+        for title, x, y in (
+            ("Retrieval against gap", "modality_gap_debiased", "recall@1"),
+            ("Meaning against retrieval", "recall@1", "label_map"),
+        )
+        if x in results["metrics"] and y in results["metrics"]
+    ]
+    return Figure(
+        "weights-trade",
+        "What the ratio of alignment to uniformity trades",
+        sheet("weights-trade", "What the ratio of the weights trades", panels, legend=list(arms)),
+        "A point a pair of weights, mean over seeds; equal marks have equal ratios of alignment to uniformity weight.",
+    )
+
+
+STUDY = Study(
+    name="weights",
+    title="How sensitive is UniAlign to the weights of its terms?",
+    plan=plan,
+    page=page,
+    epochs=EPOCHS,
+)

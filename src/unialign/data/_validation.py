@@ -1,0 +1,313 @@
+"""The border of the data layer: arrays from a caller become a validated `Content`, or an error that names the culprit.
+
+N items, W width of a column.
+"""
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unialign._checks import has_surrogate
+from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
+from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from unialign.io._chunks import CHUNK_BYTES
+from unialign.io._json import canonical_json
+
+__all__ = ["Content", "admit", "check_rows"]
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a store holds. Defaults are left out of `present` and `rows`, so that equal data has one fingerprint."""
+
+    name: str
+    items: int
+    columns: dict[str, Array]
+    present: dict[str, Array]
+    rows: dict[str, Array]
+    names: tuple[str, ...] | None
+    assets: dict[str, bytes]
+    default_modalities: tuple[str, ...]
+    label_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    column_provenance: dict[str, Any]
+
+
+def admit(
+    columns: Mapping[str, ArrayLike],
+    *,
+    name: str,
+    present: Mapping[str, ArrayLike] | None = None,
+    ids: ArrayLike | None = None,
+    group: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    label_names: Sequence[str] | None = None,
+    split: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    default_modalities: Sequence[str] | None = None,
+    assets: Mapping[str, bytes] | None = None,
+) -> Content:
+    """Validate what `EmbeddingStore.write` documents. Arrays are not copied."""
+    if not isinstance(name, str) or has_surrogate(name):
+        raise DataError(f"the name of a store must be a text that UTF-8 can write, got {name!r}; give another `name=`")
+    columns = _mapping(columns, "columns", "name to (items, width) array")
+    if not columns:
+        raise ShapeError("a store needs at least one column, got none")
+    _check_names(columns, "column")
+    arrays = {column: _float_matrix(value, column) for column, value in columns.items()}
+    items = _common_rows(arrays)
+    masks = _masks(_mapping(present, "present", "column name to (items,) bool array"), arrays, items)
+    for column, array_NW in arrays.items():
+        _check_values(array_NW, masks.get(column), column)
+
+    codes = None if split is None else _split_codes(split)
+    given = {"ids": ids, "group": group, "labels": labels, "split": codes}
+    rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
+    label_texts = () if label_names is None else _texts(label_names, "label_names")
+    for kind, values_N in rows.items():
+        check_rows(kind, values_N, label_texts, kind)
+    if "group" in rows and "split" in rows and (leak := _crossing("group", rows["group"], rows["split"])):
+        raise DataError(leak)
+    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
+        # Not refused, as an id may stand for a whole class; but a caption that is trained and tested on flatters.
+        warnings.warn(leak, UserWarning, stacklevel=4)
+
+    item_names = None if names is None else _texts(names, "names")
+    if item_names is not None and len(item_names) != items:
+        raise ShapeError(f"names has {len(item_names)} entries for {items} items; give one for each item")
+    overall, by_column = _provenance(_mapping(provenance, "provenance", "JSON names to values"), arrays)
+    return Content(
+        name=name,
+        items=items,
+        columns=arrays,
+        present={column: mask_N for column, mask_N in masks.items() if not mask_N.all()},
+        rows={
+            kind: values_N for kind, values_N in rows.items() if not np.array_equal(values_N, default_rows(kind, items))
+        },
+        names=item_names,
+        assets=_assets(_mapping(assets, "assets", "file name to bytes")),
+        default_modalities=chosen_columns(arrays if default_modalities is None else default_modalities, arrays),
+        label_names=label_texts,
+        provenance=overall,
+        column_provenance=by_column,
+    )
+
+
+def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the chosen columns as a tuple; ConfigError for an unknown, repeated or missing choice."""
+    if isinstance(chosen, str):
+        raise ConfigError(f"columns is the string {chosen!r}, expected a list of names such as [{chosen!r}]")
+    if not isinstance(chosen, Iterable):
+        raise ConfigError(f"columns is {chosen!r}, expected a list of names out of {list(columns)}")
+    names = tuple(chosen)
+    for name in names:
+        check_column(name, columns)
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"columns {list(names)} must be at least one name, each once; the store has {list(columns)}")
+    return names
+
+
+def check_column(name: str, columns: Mapping[str, object]) -> None:
+    """Raise ConfigError, listing the columns, if `name` is not one of them."""
+    if not isinstance(name, str) or name not in columns:
+        raise ConfigError(f"unknown column {name!r}; the store has {', '.join(map(repr, columns))}")
+
+
+def check_rows(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
+    """Raise DataError if split codes or labels are out of range. `where` is the argument or file to name."""
+    if kind == "split":
+        low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
+    elif kind == "labels":
+        low, high = -1, len(label_names) - 1 if label_names else np.iinfo(np.int64).max
+        meaning = "-1 = unlabelled, else an index into label_names"
+    else:
+        return
+    bad_N = (values_N < low) | (values_N > high)
+    if bad_N.any():
+        row = int(bad_N.argmax())
+        raise DataError(f"{where}: row {row} holds {values_N[row]}, expected {low} to {high} ({meaning})")
+
+
+def default_rows(kind: str, items: int) -> Array:
+    """What a store without the file says: own id, own group, unlabelled, train."""
+    if kind in ("ids", "group"):
+        return np.arange(items, dtype=np.int64)
+    return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
+
+
+def _to_numpy(value: ArrayLike, what: str) -> Array:
+    # Tensors are recognised by their methods, so that this layer never imports torch.
+    try:
+        if hasattr(value, "detach") and hasattr(value, "cpu"):
+            value = value.detach().cpu()
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
+
+
+def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping[str, T]:
+    if value is not None and not isinstance(value, Mapping):
+        raise DataError(f"{what} must map {expected}, got {type(value).__name__}")
+    return value or {}
+
+
+def _check_names(names: Mapping[str, object], what: str) -> None:
+    folded: dict[str, str] = {}
+    for name in names:
+        problem = unsafe_name(name)
+        if problem is not None:
+            raise DataError(f"{what} name {name!r} cannot be a file name: {problem}")
+        twin = folded.setdefault(name.casefold(), name)
+        if twin != name:
+            raise DataError(
+                f"{what} names {twin!r} and {name!r} differ only in case, which some file systems cannot keep apart"
+            )
+
+
+def _float_matrix(value: ArrayLike, column: str) -> Array:
+    array_NW = _to_numpy(value, f"column {column!r}")
+    if array_NW.ndim != 2:
+        raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, width)")
+    if array_NW.dtype.name not in COLUMN_DTYPES:
+        raise ShapeError(
+            f"column {column!r} has dtype {array_NW.dtype}, expected {', '.join(COLUMN_DTYPES)}; convert it first"
+        )
+    if 0 in array_NW.shape:
+        raise ShapeError(
+            f"column {column!r} has shape {array_NW.shape}, expected at least one row and one number a row"
+        )
+    # Files are little-endian and torch reads native numbers only, so a foreign byte order ends here.
+    return array_NW.astype(array_NW.dtype.newbyteorder("="), copy=False)
+
+
+def _common_rows(arrays: Mapping[str, Array]) -> int:
+    first = next(iter(arrays))
+    items = len(arrays[first])
+    for column, array_NW in arrays.items():
+        if len(array_NW) != items:
+            raise ShapeError(
+                f"column {column!r} has {len(array_NW)} rows, {first!r} has {items}; every column needs one row per "
+                f"item (use `present=` for items that lack it, with anything in their rows)"
+            )
+    return items
+
+
+def _masks(present: Mapping[str, ArrayLike], arrays: Mapping[str, Array], items: int) -> dict[str, Array]:
+    masks = {}
+    for column, value in present.items():
+        check_column(column, arrays)
+        mask_N = _to_numpy(value, f"present of {column!r}")
+        if mask_N.dtype != np.bool_ or mask_N.shape != (items,):
+            raise ShapeError(
+                f"present of {column!r} has dtype {mask_N.dtype} and shape {mask_N.shape}, expected bool and ({items},)"
+            )
+        masks[column] = mask_N
+    return masks
+
+
+def _check_values(array_NW: Array, mask_N: Array | None, column: str) -> None:
+    step = max(1, CHUNK_BYTES // array_NW[:1].nbytes)
+    for start in range(0, len(array_NW), step):
+        part_NW = array_NW[start : start + step]
+        finite_NW = np.isfinite(part_NW)
+        bad_N = ~finite_NW.all(axis=1) | ~part_NW.any(axis=1)
+        if mask_N is not None:
+            bad_N &= mask_N[start : start + step]
+        if not bad_N.any():
+            continue
+        row = int(bad_N.argmax())
+        place = int(finite_NW[row].argmin())
+        found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
+        raise NonFiniteError(
+            f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers and a direction "
+            f"(mark items without a usable row as absent with `present=`)"
+        )
+
+
+def _split_codes(split: ArrayLike) -> Array:
+    values_N = _to_numpy(split, "split")
+    if values_N.dtype.kind not in "UTO":
+        return values_N
+    codes_N = np.full(values_N.shape, -1, dtype=np.int8)
+    for code, name in enumerate(SPLITS):
+        codes_N[values_N == name] = code
+    unknown_N = codes_N < 0
+    if unknown_N.any():
+        row = int(unknown_N.argmax())
+        raise DataError(
+            f"split: row {row} holds {values_N.flat[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
+        )
+    return codes_N
+
+
+def _integers(value: ArrayLike, kind: str, items: int) -> Array:
+    values_N = _to_numpy(value, kind)
+    if values_N.dtype.kind not in "iu" or values_N.shape != (items,):
+        raise ShapeError(
+            f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected integers and ({items},)"
+        )
+    target = ROW_DTYPES[kind]
+    narrow_N = values_N.astype(target)
+    if not np.array_equal(narrow_N, values_N):
+        row = int((narrow_N != values_N).argmax())
+        raise DataError(f"{kind}: row {row} holds {values_N[row]}, which does not fit into {np.dtype(target).name}")
+    return narrow_N
+
+
+def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
+    """Which group or id stands in more than one split, in words; None if none does."""
+    order_N = np.lexsort((split_N, code_N))
+    sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
+    crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
+    if not crossing.any():
+        return None
+    place = int(crossing.argmax())
+    first, second = order_N[place], order_N[place + 1]
+    return (
+        f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
+        f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
+        f"one split (random_split(..., group=...) keeps them together)"
+    )
+
+
+def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise DataError(f"{what} is {values!r}; expected a sequence of strings")
+    texts = tuple(values)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{what}: entry {place} is {text!r}; expected a sequence of strings")
+        if has_surrogate(text):
+            raise DataError(f"{what}: entry {place} is {text!r}, which UTF-8 cannot write; repair the text")
+    return texts
+
+
+def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        # Through JSON and back: tuples and integer keys must not read differently after a round trip.
+        overall: dict[str, Any] = json.loads(canonical_json(dict(provenance)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"provenance must be a JSON object: {error}") from None
+    by_column = overall.pop("columns", {})
+    if not isinstance(by_column, dict):
+        raise DataError(f"provenance['columns'] is {by_column!r}, expected an object: column name -> what made it")
+    for column in by_column:
+        check_column(column, arrays)
+    return overall, by_column
+
+
+def _assets(assets: Mapping[str, bytes]) -> dict[str, bytes]:
+    _check_names(assets, "asset")
+    for name, content in assets.items():
+        if not isinstance(content, bytes):
+            raise DataError(f"asset {name!r} is a {type(content).__name__}, expected bytes")
+    return dict(assets)

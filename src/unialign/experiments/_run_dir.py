@@ -1,0 +1,52 @@
+"""Whose is a results folder? One command's, of one kind: nothing else is ever overwritten."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from unialign.errors import ConfigError, DataError
+from unialign.experiments._config import read_yaml
+from unialign.io._files import checked_path
+
+__all__ = ["claim_folder"]
+
+Kind = Literal["comparison", "run", "evaluation", "study", "checkup", "generation"]
+
+# What tells the kinds of config.yaml apart.
+_KEY_OF = {
+    "comparison": "entries",
+    "run": "train",
+    "evaluation": "space",
+    "study": "study",
+    "checkup": "files",
+    "generation": "generation",
+}
+
+
+def claim_folder(path: Path, kind: Kind) -> dict[str, Any] | None:
+    """Make a results folder, or accept one of the same kind; anything else in it is left alone.
+
+    Returns:
+        What the `config.yaml` says that is there already; None in a new folder.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        DataError: the file system refuses.
+    """
+    checked_path(path, "the results folder", error=ConfigError)
+    settings = path / "config.yaml"
+    if settings.exists():
+        try:
+            found = read_yaml(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; delete {path} or choose another --out") from None
+        if _KEY_OF[kind] not in found:
+            holds = next((name for name, key in _KEY_OF.items() if key in found), "something else")
+            raise ConfigError(f"{path} holds another kind of result ({holds}, not {kind}); choose another --out")
+        return found
+    if path.is_dir() and any(path.iterdir()):
+        raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
+    return None

@@ -1,0 +1,116 @@
+"""Singular values and leading directions of tuples (PMRL, Liu et al. 2025).
+
+The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)) with G = Z^T Z, an M x M matrix: its
+eigenvectors v_k give the left vectors Z v_k / sigma_k. No D x D factor is built, and nothing is differentiated through
+a decomposition: perturbation theory gives the exact slopes,
+
+    d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
+
+Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` width.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unialign._single_backward import first_order_only
+from unialign.batch import Batch
+from unialign.functional._gram import wide
+
+__all__ = ["SingularParts", "singular_parts"]
+
+# Below this share of the largest eigenvalue one is rounding noise of a zero, or a gap that of a tie.
+_ZERO, _TIE = 1e-14, 1e-6
+# Below this sum of its entries a leading eigenvector leans to no side.
+_LEVEL = 1e-6
+_NO_SECOND_DERIVATIVE = (
+    "the singular values and vectors that PMRL is made of have a first derivative only, under every kernel backend"
+)
+
+
+class SingularParts(NamedTuple):
+    """The singular values of each tuple and its leading left vector.
+
+    Attributes:
+        sigma_BK: in falling order, float64; 0 with gradient 0 where a tuple has no such value.
+        own_BK: which of them a tuple has: min(D, number of present modalities).
+        direction_BD: leading left vector, in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 of an empty tuple. Where
+            the mean is orthogonal to it, as of two vectors with a negative cosine, the first modality has its side.
+    """
+
+    sigma_BK: Tensor
+    own_BK: Tensor
+    direction_BD: Tensor
+
+
+def singular_parts(batch: Batch) -> SingularParts:
+    """Singular values and oriented leading left vectors of a validated batch.
+
+    A singular value's gradient is u_k v_k^T, bounded also where values are equal, and 0 where the value is 0. Where the
+    two largest tie, any vector of their plane is a leading one: the gradient then moves the direction with the
+    plane, not inside it.
+    """
+    z_MBD = batch.z_MBD
+    values = min(len(z_MBD), z_MBD.shape[-1])
+    own_BK = torch.arange(values, device=z_MBD.device) < batch.present_MB.sum(0)[:, None]
+    sigma_BM, direction_BD = _Singular.apply(z_MBD)  # type: ignore[no-untyped-call]
+    return SingularParts(sigma_BM[:, :values], own_BK, direction_BD)
+
+
+class _Singular(torch.autograd.Function):
+    """sigma_k and u_1 = Z v_1 / sigma_1. Small matrices are float64; vectors of width D stay in the batch's dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, z_MBD: Tensor) -> tuple[Tensor, Tensor]:
+        z_BMD, wide_BMD = z_MBD.transpose(0, 1), wide(z_MBD).transpose(0, 1)
+        rising_BM, vectors_BMM = torch.linalg.eigh(wide_BMD @ wide_BMD.mT)
+        lambda_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
+        v_BMM = _sign(v_BMM[:, :, 0])[:, None, None] * v_BMM
+        sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
+        # An empty tuple has no direction: its vectors are 0, whatever they are divided by.
+        length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
+        weight_BM = (v_BMM[:, :, 0] / length_B1).to(z_MBD.dtype)
+        direction_BD = (weight_BM[:, None] @ z_BMD)[:, 0]
+        ctx.save_for_backward(z_MBD, sigma_BM, v_BMM, direction_BD)
+        return sigma_BM, direction_BD
+
+    @staticmethod
+    def backward(ctx: Any, slope_BM: Tensor, slope_BD: Tensor) -> Tensor:
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            slope_MBD = _pull(slope_BM, slope_BD, *saved)
+        return first_order_only(slope_MBD, saved[0], slope_BM, slope_BD, refusal=_NO_SECOND_DERIVATIVE)
+
+
+def _pull(
+    slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor, direction_BD: Tensor
+) -> Tensor:
+    """The gradient by Z of <slope_BM, sigma> + <slope_BD, u_1>."""
+    z_BMD = z_MBD.transpose(0, 1)
+    lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
+    # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
+    toward_BM1 = (z_BMD @ slope_BD[..., None]).to(v_BMM.dtype) / length_B1[..., None]
+    along_B1 = (slope_BD * direction_BD).sum(-1, keepdim=True).to(v_BMM.dtype)
+    first_B1 = slope_BM[:, :1] - along_B1 / length_B1
+    by_lambda_BM = torch.cat([first_B1, slope_BM[:, 1:]], -1) / (2 * torch.where(sigma_BM > 0, sigma_BM, torch.inf))
+    gap_BM = lambda_BM[:, :1] - lambda_BM
+    gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
+    turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
+    # dL / dG = V A V^T, with the eigenvalues' slopes on A's diagonal and the turn of v_1 in its first column.
+    inner_BMM = torch.diag_embed(2 * by_lambda_BM)
+    inner_BMM[:, :, 0] += turn_BM
+    inner_BMM[:, 0, :] += turn_BM
+    by_gram_BMM = v_BMM @ inner_BMM @ v_BMM.mT
+    by_vector_BM1 = (v_BMM[:, :, :1] / length_B1[..., None]).to(z_MBD.dtype)
+    slope_BMD: Tensor = by_vector_BM1 * slope_BD[:, None]
+    return slope_BMD.baddbmm_(by_gram_BMM.to(z_MBD.dtype), z_BMD).transpose(0, 1)
+
+
+def _sign(leading_BM: Tensor) -> Tensor:
+    """1 or -1: the sign that turns u_1 to its tuple's mean. An eigenvector's own is arbitrary: logits would flip."""
+    # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.
+    lean_B = leading_BM.sum(-1)
+    weight_M = 0.5 ** torch.arange(leading_BM.shape[-1], dtype=leading_BM.dtype, device=leading_BM.device)
+    lean_B = torch.where(lean_B.abs() < _LEVEL, leading_BM @ weight_M, lean_B)
+    return torch.where(lean_B >= 0, 1.0, -1.0).to(leading_BM.dtype)

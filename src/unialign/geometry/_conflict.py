@@ -1,0 +1,214 @@
+"""Do the forces of a contrastive loss work against each other? (paper Eq. 4; Propositions 2.2, 2.3.)
+
+Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` width. V and Phi: see `_forces.py`.
+
+Phi includes the item's own positive. A well-trained space has p_ii near 1, so Phi comes near V and zeta near 1 for
+every good loss: `zeta` alone is no evidence of harm. `zeta_neg` leaves the own positive out, `*_tan` keeps only the
+part of the forces that can move a point on the sphere.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice, check_number, check_temperature
+from unialign.batch import Batch
+from unialign.errors import ConfigError, ShapeError
+from unialign.geometry._bounds import chi_lower_bound, expected_zeta, residual_correlation, zeta_lower_bound
+from unialign.geometry._forces import Direction, forces
+from unialign.geometry._validation import double_batch
+
+__all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict", "quantiles_of"]
+
+# (query modality, key modality) -> w; a pair that is not there weighs 1.
+PairWeights = Mapping[tuple[str, str], float]
+
+PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
+# What a short look shows: the two conflicts of the paper, and zeta without the own positive.
+SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
+
+# A sum of vectors shorter than this share of their lengths has cancelled: what is left is rounding, without direction.
+_FLOOR = 1e-10
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConflictResult:
+    """What `conflict` measured, float64. Per-item tensors are (B,) and NaN where undefined.
+
+    Attributes:
+        anchor: the modality at whose rows the forces act.
+        defined: (B,) bool, the items with the anchor and another modality; the others are NaN throughout. A single
+            field is NaN also where one of its two forces vanishes.
+        zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
+        zeta_neg: cos(V, Phi without the own positive): do the negatives oppose alignment?
+        zeta_neg_renormalised: the same with a softmax over the negatives alone, which the share of the own positive
+            does not reach: every modality's negatives count alike, however well it is aligned.
+        zeta_tan, zeta_neg_tan: the same between the parts tangent to the sphere.
+        net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
+        chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 = the positives agree.
+        c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes it above some c_0 > 0.
+        frac_c_nonpos: share of the defined c that are not above 0.
+        residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; assumed 0. NaN at M = 2.
+        chi_bound: lower bound of mean chi by Proposition 2.3 from the measured mean cosine of non-anchor positives.
+        zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; holds
+            if the residuals are uncorrelated. NaN where a c is not above 0: then the assumption fails.
+        zeta_expected: mean zeta expected from the mean c, the mean |e_n|^2 and the measured residual correlation: what
+            the proposition comes to when its residuals are not independent. An estimate, no bound.
+    """
+
+    anchor: str
+    defined: Tensor
+    zeta: Tensor
+    zeta_neg: Tensor
+    zeta_neg_renormalised: Tensor
+    zeta_tan: Tensor
+    zeta_neg_tan: Tensor
+    net_ratio: Tensor
+    chi: Tensor
+    c: dict[str, Tensor]
+    frac_c_nonpos: Tensor
+    residual_correlation: Tensor
+    chi_bound: Tensor
+    zeta_bound: Tensor
+    zeta_expected: Tensor
+
+    def __repr__(self) -> str:
+        means = self.means()
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in SHOWN)
+        return f"ConflictResult(anchor={self.anchor!r}, items={int(self.defined.sum())}, mean {shown})"
+
+    def means(self) -> dict[str, float]:
+        """Mean over the items where it is defined of every per-item field, the scalars, and `c/<modality>`."""
+        values = {name: float(getattr(self, name).nanmean()) for name in PER_ITEM}
+        values |= {f"c/{name}": float(c_B.nanmean()) for name, c_B in self.c.items()}
+        return values | {name: float(getattr(self, name)) for name in SCALARS}
+
+    def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
+        """Quantiles of a per-item field over the items where it is defined; NaN if there are none."""
+        check_choice("field", field, PER_ITEM)
+        return quantiles_of(getattr(self, field), levels)
+
+
+def quantiles_of(values: Tensor, levels: Sequence[float]) -> list[float]:
+    """Quantiles of what is not NaN; ConfigError for levels that are no numbers from 0 to 1."""
+    if not isinstance(levels, Sequence) or isinstance(levels, str):
+        raise ConfigError(f"levels must be a sequence such as (0.05, 0.5, 0.95), got {levels!r}")
+    for level in levels:
+        check_number("each of levels", level, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+    found: list[float] = torch.nanquantile(values, values.new_tensor(levels)).tolist()
+    return found
+
+
+@torch.no_grad()
+def conflict(
+    embeddings: Mapping[str, Any],
+    *,
+    anchor: str,
+    temperature: float = 0.07,
+    direction: Direction = "forward",
+    present: Mapping[str, Any] | None = None,
+    weights: PairWeights | None = None,
+) -> ConflictResult:
+    """How far the forces of multimodal InfoNCE cancel at the anchor's rows, item by item (paper Eq. 4).
+
+    Args:
+        embeddings: modality -> (B, D) floating tensor or array.
+        anchor: a modality.
+        temperature: tau > 0.
+        direction: `forward` uses the gradient of anchor -> others, as the paper does; `symmetric` adds the reverse
+            direction, which the usual symmetric loss has.
+        present: modality -> (B,) bool. Sums run over the modalities that an item has, keys over the items that have the
+            modality; the M of the bounds is then the item's own.
+        weights: (query, key) -> w > 0 of that pair's loss, 1 where not given. The anchor as query weighs its V and
+            Phi; `symmetric` also uses the anchor as key.
+
+    Returns:
+        See `ConflictResult`. Memory is O(M * B * D), bounded tiles of similarities apart.
+
+    Raises:
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ConfigError also for an unknown
+            anchor, direction or modality in `weights`, and for a temperature or weight that is not above 0.
+    """
+    check_choice("direction", direction, get_args(Direction))
+    check_temperature(temperature)
+    # The net force of a trained space is a small difference of large forces: float64 throughout.
+    batch = double_batch(embeddings, present)
+    if batch.z_MBD.shape[1] == 0:
+        raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
+    if anchor in ("all", "centroid") and anchor not in batch.names:
+        raise ConfigError(
+            f"conflict acts at the rows of one modality, got anchor {anchor!r}; call it for each of {batch.names}"
+        )
+    a = batch.index(anchor)
+    others = [m for m in range(len(batch.names)) if m != a]
+    weights_MM = _weights(weights, batch)
+    f = forces(batch, a, others, temperature=temperature, direction=direction, weights_MM=weights_MM)
+
+    z_BD = batch.z_MBD[a]
+    length_KB = torch.linalg.vector_norm(f.pull_KBD, dim=-1)
+    pull_BD, push_BD, neg_BD = f.pull_KBD.sum(0), f.push_KBD.sum(0), f.push_neg_KBD.sum(0)
+    renorm_BD = f.push_renorm_KBD.sum(0)
+    reach_B, mass_neg_B = length_KB.sum(0), f.mass_neg_KB.sum(0)
+    pull_B = torch.linalg.vector_norm(pull_BD, dim=-1)
+    push_B = torch.linalg.vector_norm(push_BD, dim=-1)
+    defined_B = f.pair_KB.any(0)
+    unit_BD = pull_BD / torch.where(pull_B > _FLOOR * reach_B, pull_B, torch.nan)[:, None]
+    c_KB = torch.where(f.pair_KB, (f.push_KBD * unit_BD).sum(-1), torch.nan)
+    residual_KBD = f.push_KBD - c_KB[..., None] * unit_BD
+    known_KB = ~torch.isnan(c_KB)
+    c_known = c_KB[known_KB]
+    return ConflictResult(
+        anchor=anchor,
+        defined=defined_B,
+        zeta=_cosine(pull_BD, push_BD, reach_B, reach_B),
+        zeta_neg=_cosine(pull_BD, neg_BD, reach_B, mass_neg_B),
+        zeta_neg_renormalised=_cosine(pull_BD, renorm_BD, reach_B, f.mass_renorm_KB.sum(0)),
+        zeta_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(push_BD, z_BD), reach_B, reach_B),
+        zeta_neg_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(neg_BD, z_BD), reach_B, mass_neg_B),
+        net_ratio=torch.linalg.vector_norm(pull_BD - push_BD, dim=-1) / _positive(pull_B + push_B),
+        chi=(1 - pull_B / _positive(reach_B)).clamp(min=0.0),
+        c={batch.names[m]: c_B for m, c_B in zip(others, c_KB, strict=True)},
+        frac_c_nonpos=(c_known <= 0).double().mean(),
+        residual_correlation=residual_correlation(residual_KBD, known_KB),
+        chi_bound=chi_lower_bound(f.pull_KBD, f.pair_KB),
+        zeta_bound=zeta_lower_bound(c_KB, residual_KBD, known_KB),
+        zeta_expected=expected_zeta(c_KB, residual_KBD, known_KB),
+    )
+
+
+def _weights(weights: PairWeights | None, batch: Batch) -> Tensor | None:
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"weights must be a mapping of (query, key) to a number, got {type(weights).__name__}")
+    weights_MM = batch.z_MBD.new_ones(len(batch.names), len(batch.names))
+    for pair, weight in weights.items():
+        known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
+        if not known or pair[0] == pair[1]:
+            raise ConfigError(f"weights has {pair!r}; expected pairs of two of {batch.names}, as (query, key)")
+        check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
+        weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)
+    return weights_MM
+
+
+def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
+    """T(x) = x - <x, z> z for unit z: the part of a force that moves a point on the sphere."""
+    return x_BD - (x_BD * z_BD).sum(-1, keepdim=True) * z_BD
+
+
+def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
+    """Cosine of each row, NaN where either has cancelled to rounding of its size."""
+    x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
+    sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
+    # Dividing first: forces of far negatives can be as small as 1e-200, whose product underflows.
+    x_BD = x_BD / torch.where(sound_B, x_B, torch.nan)[:, None]
+    return (x_BD * y_BD / torch.where(sound_B, y_B, torch.nan)[:, None]).sum(-1).clamp(-1.0, 1.0)
+
+
+def _positive(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, torch.nan)

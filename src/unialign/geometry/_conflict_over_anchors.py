@@ -1,0 +1,75 @@
+"""The conflict of forces with every modality as anchor in turn, put together.
+
+Shapes: `M` modalities, `B` items, `D` width.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unialign._checks import check_choice
+from unialign.errors import ShapeError
+from unialign.geometry._conflict import PER_ITEM, SHOWN, ConflictResult, PairWeights, conflict, quantiles_of
+from unialign.geometry._forces import Direction
+
+__all__ = ["AnchorsResult", "conflict_over_anchors"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AnchorsResult:
+    """What `conflict_over_anchors` measured: one `ConflictResult` an anchor."""
+
+    by_anchor: dict[str, ConflictResult]
+
+    def __repr__(self) -> str:
+        means = self.means()
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in SHOWN)
+        return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
+
+    def means(self) -> dict[str, float]:
+        """`ConflictResult.means` averaged over the anchors for which each is defined; NaN if it is so for none."""
+        found: dict[str, list[float]] = {}
+        for result in self.by_anchor.values():
+            for name, value in result.means().items():
+                found.setdefault(name, []).extend([] if math.isnan(value) else [value])
+        return {name: math.fsum(values) / len(values) if values else math.nan for name, values in found.items()}
+
+    def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
+        """Quantiles of a per-item field over the items of all anchors where it is defined; NaN if there are none."""
+        check_choice("field", field, PER_ITEM)
+        return quantiles_of(torch.cat([getattr(result, field) for result in self.by_anchor.values()]), levels)
+
+
+def conflict_over_anchors(
+    embeddings: Mapping[str, Any],
+    *,
+    temperature: float = 0.07,
+    direction: Direction = "forward",
+    present: Mapping[str, Any] | None = None,
+    weights: PairWeights | None = None,
+) -> AnchorsResult:
+    """`conflict` at the rows of every modality: the paper reports means over items and over anchors (Eq. 4).
+
+    Args, Raises: see `conflict`; `direction`, `weights` and presence mean the same for every anchor.
+    """
+    if not isinstance(embeddings, Mapping):
+        raise ShapeError(
+            f"embeddings must be a mapping of modality name to (B, D) tensor or array, got {type(embeddings).__name__}"
+        )
+    results = {
+        anchor: conflict(
+            embeddings,
+            anchor=anchor,
+            temperature=temperature,
+            direction=direction,
+            present=present,
+            weights=weights,
+        )
+        for anchor in embeddings
+    }
+    if not results:
+        raise ShapeError("expected at least 2 modalities, got 0: []")
+    return AnchorsResult(results)

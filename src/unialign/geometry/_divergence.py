@@ -1,0 +1,275 @@
+"""How far the distributions of modalities differ, estimated by Gaussian kernel densities on the sphere.
+
+Shapes: `M` modalities, `B` items, `N` present rows, `D` width.
+
+A density sees as far as its bandwidth. If that is so small that one row outweighs all others, as 0.07 is at widths of
+64 and more, the number is about the distance of paired points and no longer about distributions: every function here
+then issues a `DivergenceWarning`. If it is so large that all rows look alike, every divergence is near 0.
+`divergence_profile` shows a grid of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice, check_integer
+from unialign.errors import ConfigError, ShapeError
+from unialign.functional._density import log_densities, log_mean_exp
+from unialign.functional._divergence import Estimator, exact_sizes, holder_of_rows, unit_cauchy_schwarz, unit_mmd2
+from unialign.geometry._bandwidth import (
+    Bandwidth,
+    median_of,
+    neighbours,
+    number_of,
+    self_pairs_of,
+    warn_of_few_neighbours,
+)
+from unialign.geometry._validation import double_batch, present_rows, unit_pair
+
+__all__ = [
+    "Normalisation",
+    "bytes_needed",
+    "cauchy_schwarz_divergence",
+    "effective_neighbours",
+    "gcsd",
+    "holder_divergence",
+    "holder_upper_bound",
+    "median_bandwidth",
+    "mmd2",
+]
+
+Normalisation = Literal["none", "modalities", "modalities_minus_one"]
+
+# sigma / median squared distance in the kernel exp(-d^2 / sigma) of the authors of GCSD.
+_GCSD_WIDTH = 0.15
+
+
+def holder_divergence(
+    embeddings: Mapping[str, Any],
+    *,
+    bandwidth: Bandwidth,
+    estimator: Estimator = "plugin_avg",
+    reference: str | None = None,
+    present: Mapping[str, Any] | None = None,
+    max_bytes: int = 2**30,
+) -> Tensor:
+    """Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m of M modalities (paper Eqs. 15, 16).
+
+    At least 0, and 0 where all distributions are equal, collapsed ones included; at M = 2 half of `D_CS`. What the
+    estimators do with that:
+
+    - `plugin`: the paper's, at the rows of one reference modality; may fall below 0.
+    - `plugin_avg`: the mean over all references inside the logarithm; below 0 only rarely.
+    - `pooled`: at the rows of all modalities; never below 0, for training.
+    - `debiased`: every row's own item left out of every density: near 0 for independent draws of one distribution at
+      any bandwidth that is not tiny; noisy, may be negative.
+    - `exact`: the integrals themselves, over B^M tuples; never below 0.
+
+    Args:
+        embeddings: modality -> (B, D) floating tensor or array; each density uses the rows that its modality has,
+            paired or not.
+        bandwidth: tau > 0, common to all modalities, or `median` (see `median_bandwidth`; no gradient passes it).
+        estimator: see above.
+        reference: a modality, for `plugin` (None: the first) and `debiased` (None: the mean over all) only.
+        present: modality -> (B,) bool.
+        max_bytes: most memory for the tuples of `exact`, and for what a gradient needs.
+
+    Returns:
+        A float64 scalar; differentiable where an input requires grad.
+
+    Raises:
+        ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without a
+            present row, or with one where `debiased` needs two.
+        ConfigError: an unknown option, a bandwidth that is no positive number, or more than `max_bytes` needed.
+    """
+    check_choice("estimator", estimator, get_args(Estimator))
+    check_integer("max_bytes", max_bytes, low=1)
+    batch = double_batch(embeddings, present)
+    if reference is not None:
+        check_choice("reference", reference, batch.names)
+        if estimator not in ("plugin", "debiased"):
+            raise ConfigError(
+                f"estimator {estimator!r} has no reference modality, got reference={reference!r}; "
+                f"use 'plugin' or 'debiased', or leave it out"
+            )
+    least = 2 if estimator == "debiased" else 1
+    rows, items = present_rows(batch, f"the {estimator!r} estimator", least=least)
+    tau = number_of(bandwidth, rows)
+    _check_bytes(rows, estimator, max_bytes)
+    warn_of_few_neighbours(rows, tau, self_pairs_of(estimator))
+    centre = None if reference is None else batch.index(reference)
+    return holder_of_rows(rows, items, bandwidth=tau, estimator=estimator, reference=centre)
+
+
+def gcsd(
+    embeddings: Mapping[str, Any],
+    *,
+    normalisation: Normalisation = "none",
+    present: Mapping[str, Any] | None = None,
+    max_bytes: int = 2**30,
+) -> Tensor:
+    """Generalised Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
+
+    The Hölder divergence as its authors compute it: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral averaged
+    over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or M - 1
+    (`modalities_minus_one`, as for clustering). Compare values of one normalisation only.
+
+    Args, Returns, Raises: as `holder_divergence`. The bandwidth is a rule here, and small: expect the warning.
+    """
+    check_choice("normalisation", normalisation, get_args(Normalisation))
+    check_integer("max_bytes", max_bytes, low=1)
+    rows, items = present_rows(double_batch(embeddings, present), "gcsd")
+    tau = median_of(rows) * math.sqrt(_GCSD_WIDTH / 2)
+    _check_bytes(rows, "plugin_avg", max_bytes)
+    warn_of_few_neighbours(rows, tau, "included")
+    divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalisation]
+    return holder_of_rows(rows, items, bandwidth=tau, estimator="plugin_avg") / divisor
+
+
+def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor:
+    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy (Jenssen et al. 2006), a float64 scalar of at least 0.
+
+    It is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
+
+    Args:
+        x, y: floating (N, D) tensors or arrays; rows are L2-normalised here, need not be paired nor equally many.
+        bandwidth: tau > 0 of exp(-d^2 / (2 tau^2)), or `median`.
+
+    Raises:
+        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`.
+        ConfigError: a bandwidth that is no positive number.
+    """
+    rows = unit_pair(x, y, paired=False)
+    tau = number_of(bandwidth, rows)
+    warn_of_few_neighbours(rows, tau, "included")
+    return unit_cauchy_schwarz(*rows, bandwidth=tau)
+
+
+def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Tensor:
+    """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012), a float64 scalar in [-2, 2].
+
+    Args:
+        x, y, bandwidth: as `cauchy_schwarz_divergence`.
+        unbiased: leave out the pairs of a row with itself; 0 on average for equal distributions, below 0 at times.
+            Needs two rows of each. The biased form is at least 0, and above it by at most 1/N_x + 1/N_y.
+
+    Raises:
+        As `cauchy_schwarz_divergence`; ShapeError also for a single row where two are needed.
+    """
+    check_choice("unbiased", unbiased, (True, False))
+    rows = unit_pair(x, y, paired=False)
+    for name, z_ND in zip("xy", rows, strict=True):
+        if unbiased and len(z_ND) < 2:
+            raise ShapeError(f"{name!r} has one row; the unbiased mmd2 needs at least two (or use unbiased=False)")
+    tau = number_of(bandwidth, rows)
+    warn_of_few_neighbours(rows, tau, "excluded" if unbiased else "included")
+    return unit_mmd2(*rows, bandwidth=tau, unbiased=unbiased)
+
+
+def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
+    """Median Euclidean distance of two different rows of the pooled modalities, in [0.01, 2] (the median heuristic).
+
+    Of more than 2,048 rows that many are taken, at even steps and so the same ones each time. Rows that coincide give
+    0.01: below that, unit rows are one point.
+
+    Raises:
+        ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality will do); ShapeError also for
+            fewer than two present rows.
+    """
+    batch = double_batch(embeddings, present, minimum=1)
+    rows = [z_BD[present_B] for z_BD, present_B in zip(batch.z_MBD, batch.present_MB, strict=True)]
+    if sum(map(len, rows)) < 2:
+        raise ShapeError("median_bandwidth needs at least two present rows: one row has no distance to another")
+    return median_of(rows)
+
+
+def effective_neighbours(
+    embeddings: Mapping[str, Any],
+    *,
+    bandwidth: Bandwidth,
+    estimator: Estimator = "plugin_avg",
+    present: Mapping[str, Any] | None = None,
+) -> float:
+    """How many rows a density rests on at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+
+    The mean over the rows of a modality, then over modalities. The sum is the estimator's own: with the row itself,
+    which outweighs all at small bandwidths, or without it for `debiased`. Between 1 and B; below 2 the divergence at
+    this bandwidth says little about distributions.
+
+    Args, Raises: as `holder_divergence`; one modality will do.
+    """
+    check_choice("estimator", estimator, get_args(Estimator))
+    batch = double_batch(embeddings, present, minimum=1)
+    least = 2 if estimator == "debiased" else 1
+    rows, _ = present_rows(batch, f"the {estimator!r} estimator", least=least)
+    return neighbours(rows, number_of(bandwidth, rows), self_pairs_of(estimator))
+
+
+def holder_upper_bound(
+    embeddings: Mapping[str, Any],
+    *,
+    bandwidth: Bandwidth,
+    anchor: str,
+    uniformity: Literal["outer_log", "mean_log"] = "outer_log",
+    present: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """What uniformity and alignment say about the `plugin` Hölder divergence with the anchor as reference.
+
+    `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
+    k = j: an upper bound, whatever the embeddings. It keeps the true tuples of the cross integral and applies Jensen's
+    inequality to them. `mean_log`: (M-1) mean_j log s_j in the place of the logarithm, as the training loss has it.
+    That is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore no bound.
+
+    Only complete items have true tuples: L_align is over these C, the last term log(N_a / C) + sum_{n != a} log N_n.
+
+    Args:
+        anchor: a modality.
+        uniformity: see above.
+        embeddings, bandwidth, present: as `holder_divergence`.
+
+    Returns:
+        A float64 scalar; differentiable where an input requires grad.
+
+    Raises:
+        As `holder_divergence`; ShapeError also without a complete item.
+    """
+    check_choice("uniformity", uniformity, ("outer_log", "mean_log"))
+    batch = double_batch(embeddings, present)
+    check_choice("anchor", anchor, batch.names)
+    rows, _ = present_rows(batch, "the upper bound")
+    complete_B = batch.present_MB.all(0)
+    if not bool(complete_B.any()):
+        raise ShapeError("no item has all modalities; the upper bound needs a complete one")
+    tau, power = number_of(bandwidth, rows), len(rows) - 1
+    spread = []
+    for z_ND in rows:
+        logs_N = power * log_densities(z_ND, z_ND, bandwidth=tau)
+        spread.append(log_mean_exp(logs_N) if uniformity == "outer_log" else logs_N.mean())
+    tuples_MCD = batch.z_MBD[:, complete_B]
+    pull = (tuples_MCD - tuples_MCD[batch.index(anchor)]).square().sum((0, 2)).mean() / (2 * tau * tau)
+    left_out = math.fsum(math.log(len(z_ND)) for z_ND in rows) - math.log(tuples_MCD.shape[1])
+    return torch.stack(spread).mean() + pull + left_out
+
+
+def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
+    """Memory of the tuples of `exact`, or of the kernel values that other estimators keep for a gradient."""
+    counts = [len(z_ND) for z_ND in rows]
+    gradient = any(z_ND.requires_grad for z_ND in rows)
+    if estimator == "exact":
+        sizes = exact_sizes(counts)
+        # The sum, its last summand and the exponential; for a gradient the exponents of all integrals stay.
+        return 8 * (3 * max(sizes) + (sum(sizes) if gradient else 0))
+    return 8 * sum(counts) ** 2 if gradient else 0
+
+
+def _check_bytes(rows: Sequence[Tensor], estimator: Estimator, max_bytes: int) -> None:
+    needed = bytes_needed(rows, estimator)
+    if needed > max_bytes:
+        why = f"compares all {len(rows)}-tuples of rows" if estimator == "exact" else "keeps all pairs for the gradient"
+        raise ConfigError(
+            f"the {estimator!r} estimator {why} and needs about {needed:,} bytes for {[len(z) for z in rows]} rows; "
+            f"max_bytes is {max_bytes:,}. Take fewer rows, or another estimator"
+        )

@@ -1,0 +1,118 @@
+"""Every divergence estimator on a grid of bandwidths, with what each number is worth.
+
+Shapes: `M` modalities, `B` items.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from unialign._checks import check_integer
+from unialign.errors import ConfigError
+from unialign.functional._divergence import Estimator, holder_of_rows
+from unialign.geometry._bandwidth import FEW_NEIGHBOURS, Bandwidth, neighbours, number_of
+from unialign.geometry._divergence import bytes_needed
+from unialign.geometry._validation import double_batch, present_rows
+
+__all__ = ["DivergenceProfile", "DivergenceRow", "Verdict", "divergence_profile"]
+
+Verdict = Literal["distributions", "debiased only", "points"]
+
+
+@dataclass(frozen=True, repr=False)
+class DivergenceRow:
+    """One bandwidth of a profile.
+
+    Attributes:
+        label: what was asked for: a number, or `median`.
+        bandwidth: the number used.
+        values: estimator -> D_H. None where there is none: `debiased` with a modality of one row, `exact` beyond its
+            memory.
+        neighbours: effective number of rows that a density rests on, the row itself among them.
+        neighbours_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
+        verdict: `distributions` if both are at least 2; `debiased only` if only the second is: at their rows, the other
+            estimators see little more than the row itself; `points` if neither is: the numbers are about the distances
+            of paired points.
+    """
+
+    label: str
+    bandwidth: float
+    values: dict[str, float | None]
+    neighbours: float
+    neighbours_debiased: float
+    verdict: Verdict
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in self.values.items() if value is not None)
+        named = self.label if self.label != "median" else f"median = {self.bandwidth:.3g}"
+        return f"DivergenceRow(bandwidth {named}: {values}; {self.neighbours:.3g} neighbours, verdict {self.verdict!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class DivergenceProfile:
+    """What `divergence_profile` measured, one row a bandwidth, in the order asked for."""
+
+    rows: tuple[DivergenceRow, ...]
+
+    def __repr__(self) -> str:
+        return "\n  ".join(["DivergenceProfile(", *map(repr, self.rows)]) + "\n)"
+
+    def row(self, label: str | float) -> DivergenceRow:
+        """The row of one bandwidth; ConfigError naming the bandwidths if it is not there."""
+        found = [row for row in self.rows if row.label == _label(label)]
+        if not found:
+            raise ConfigError(f"the profile has no bandwidth {label!r}; expected one of {[r.label for r in self.rows]}")
+        return found[0]
+
+
+@torch.no_grad()
+def divergence_profile(
+    embeddings: Mapping[str, Any],
+    *,
+    bandwidths: Sequence[Bandwidth] = (0.2, 0.5, 1.0, "median"),
+    present: Mapping[str, Any] | None = None,
+    max_bytes: int = 2**30,
+) -> DivergenceProfile:
+    """The Hölder divergence by every estimator at every bandwidth, with the effective number of neighbours.
+
+    A divergence estimated from densities says something only about the scale of its bandwidth, and estimators disagree
+    where that is too small for the number of rows; a single number hides both. Bandwidths far above the distances
+    between rows make every value small: compare rows of one bandwidth only.
+
+    Args:
+        embeddings, present: as `holder_divergence`.
+        bandwidths: numbers above 0, or `median`.
+        max_bytes: most memory for `exact`, which is left out beyond it.
+
+    Raises:
+        As `holder_divergence`, but for what `DivergenceRow.values` leaves out.
+    """
+    check_integer("max_bytes", max_bytes, low=1)
+    if isinstance(bandwidths, str) or not isinstance(bandwidths, Sequence) or not bandwidths:
+        raise ConfigError(f"bandwidths must be a sequence such as (0.2, 0.5, 'median'), got {bandwidths!r}")
+    rows, items = present_rows(double_batch(embeddings, present), "divergence_profile")
+    known: list[Estimator] = list(get_args(Estimator))
+    if min(map(len, rows)) < 2:
+        known.remove("debiased")
+    if bytes_needed(rows, "exact") > max_bytes:
+        known.remove("exact")
+    found = []
+    for bandwidth in bandwidths:
+        tau = number_of(bandwidth, rows)
+        values: dict[str, float | None] = dict.fromkeys(get_args(Estimator))
+        values |= {name: float(holder_of_rows(rows, items, bandwidth=tau, estimator=name)) for name in known}
+        own, others = neighbours(rows, tau, "included"), neighbours(rows, tau, "excluded")
+        found.append(DivergenceRow(_label(bandwidth), tau, values, own, others, _verdict(own, others)))
+    return DivergenceProfile(tuple(found))
+
+
+def _label(bandwidth: str | float) -> str:
+    return bandwidth if isinstance(bandwidth, str) else f"{bandwidth:g}"
+
+
+def _verdict(own: float, others: float) -> Verdict:
+    if own >= FEW_NEIGHBOURS and others >= FEW_NEIGHBOURS:
+        return "distributions"
+    return "debiased only" if others >= FEW_NEIGHBOURS else "points"

@@ -1,0 +1,81 @@
+"""How far apart the modalities of a space lie, and how close true pairs do.
+
+Shapes: `N` items, `D` width, `R` bootstrap resamples. Rows are L2-normalised here, in float64.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.batch import as_dense
+from unialign.errors import ShapeError
+from unialign.geometry._validation import unit_pair
+
+__all__ = ["modality_gap", "modality_gap_debiased", "true_pair_cosine", "true_pair_cosines"]
+
+
+def modality_gap(x: Any, y: Any) -> Tensor:
+    """|mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
+
+    On N unrelated rows it is about sqrt(2 / N) even where there is no gap: compare spaces by `modality_gap_debiased`.
+
+    Args:
+        x, y: floating (N, D) tensors or arrays; here they may have different N.
+
+    Raises:
+        ShapeError: empty, not 2-D, or widths differ.
+        NonFiniteError: a row holds NaN or infinity or has norm zero.
+    """
+    x_ND, y_ND = unit_pair(x, y, paired=False)
+    gap: Tensor = torch.linalg.vector_norm(x_ND.mean(0) - y_ND.mean(0))
+    return gap
+
+
+def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> Tensor:
+    """sqrt(max(0, |mean(x - y)|^2 - tr(Cov(x - y)) / N)), a float64 scalar in [0, 2]: the gap less its sampling noise.
+
+    With Cov over N - 1 this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, unbiased for the
+    squared gap of the population (before the root and the clip). Weighted, it is
+    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2): copies of an item in a bootstrap resample are no pair either,
+    as otherwise resampling would bring back the very bias.
+
+    Args:
+        x, y: floating (N, D); row i of both is item i; N at least 2.
+        weights: (R, N) how often each item counts, see `unialign.metrics.resample_weights`.
+
+    Returns:
+        A scalar, or (R,) with weights; NaN where a row of weights has fewer than two items.
+
+    Raises:
+        ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N or fewer than two items.
+    """
+    x_ND, y_ND = unit_pair(x, y, paired=True)
+    items = len(x_ND)
+    if items < 2:
+        raise ShapeError("the debiased modality gap needs at least two items, got one")
+    weights_RN = x_ND.new_ones(1, items)
+    if weights is not None:
+        weights_RN = as_dense(weights, "weights", f"numbers of shape (resamples, {items})").to(x_ND)
+    if weights_RN.ndim != 2 or weights_RN.shape[1] != items:
+        raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {items})")
+    d_ND = x_ND - y_ND
+    squared_RN = weights_RN.square()
+    cross_R = (weights_RN @ d_ND).square().sum(1) - squared_RN @ d_ND.square().sum(1)
+    gap_R = (cross_R / (weights_RN.sum(1).square() - squared_RN.sum(1))).clamp(min=0).sqrt()
+    return gap_R if weights is not None else gap_R[0]
+
+
+def true_pair_cosine(x: Any, y: Any) -> Tensor:
+    """Mean cosine of true pairs, a float64 scalar in [-1, 1]; see `true_pair_cosines`."""
+    return true_pair_cosines(x, y).mean()
+
+
+def true_pair_cosines(x: Any, y: Any) -> Tensor:
+    """(N,) cosine of row i of x with row i of y, float64.
+
+    Raises:
+        ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N.
+    """
+    x_ND, y_ND = unit_pair(x, y, paired=True)
+    return (x_ND * y_ND).sum(1)

@@ -1,0 +1,166 @@
+"""Hubs: gallery rows that turn up among everybody's nearest neighbours, and rows that nobody finds.
+
+Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from unialign._checks import check_choice, check_integer
+from unialign.errors import ConfigError, ShapeError
+from unialign.metrics._ranks import TIE_TOLERANCE
+from unialign.metrics._validation import UnitRows
+from unialign.ops._search import top
+from unialign.ops._tiles import rectangle
+
+__all__ = ["HubnessResult", "OwnRow", "hubness"]
+
+OwnRow = Literal["kept", "left_out"]
+
+# Neighbours looked up beyond the k-th: where that many tie with it, all rows that do are sought.
+_SPARE = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HubnessResult:
+    """What `hubness` counted.
+
+    Attributes:
+        counts: (G,) float64, N_k: how many queries have the row among their k nearest. Rows that tie for the last
+            places of a query share them, so that a count may be a fraction; they sum to Q k.
+        k: neighbours of a query.
+        queries: Q.
+        skewness: mean of (N_k - mean)^3 over the cube of its standard deviation; 0 where all counts are equal.
+        antihub_share: share of rows that are among no query's k nearest.
+        largest: the largest count.
+        largest_row: the row that has it.
+    """
+
+    counts: Tensor
+    k: int
+    queries: int
+    skewness: float
+    antihub_share: float
+    largest: float
+    largest_row: int
+
+    def __repr__(self) -> str:
+        return (
+            f"HubnessResult(k={self.k}, queries={self.queries}, gallery={len(self.counts)}, "
+            f"skewness={self.skewness:.3g} (by chance {self.chance_skewness:.3g}), "
+            f"antihub_share={self.antihub_share:.3g} (by chance {self.chance_antihub_share:.3g}), "
+            f"largest={self.largest:.4g} at row {self.largest_row})"
+        )
+
+    @property
+    def chance_skewness(self) -> float:
+        """Skewness if each query drew its k rows at random: that of a binomial count; 0 if k is the whole gallery."""
+        p = self.k / len(self.counts)
+        return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
+
+    @property
+    def chance_antihub_share(self) -> float:
+        """Share of rows never found if each query drew its k rows at random."""
+        return float((1 - self.k / len(self.counts)) ** self.queries)
+
+
+@torch.no_grad()
+def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept") -> HubnessResult:
+    """k-occurrences of the gallery rows among the queries' k nearest by cosine (Radovanović et al., JMLR 2010).
+
+    Skewness well above `chance_skewness` means hubs: some rows answer many queries, and others none. High width,
+    distance from the mean and a gap between modalities all feed it.
+
+    Args:
+        queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalised here, in float64.
+        k: neighbours of a query, from 1 to the number of gallery rows.
+        own_row: `left_out` when both are the same rows: query i does not find row i. `kept` otherwise.
+
+    Returns:
+        See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.nearest`.
+
+    Raises:
+        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also if `left_out` meets unequal
+            numbers of rows.
+        ConfigError: k is no such number, or an unknown `own_row`.
+    """
+    check_integer("k", k, low=1)
+    check_choice("own_row", own_row, get_args(OwnRow))
+    unit_queries = UnitRows(queries, "queries")
+    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
+    if unit_queries.width != unit_gallery.width:
+        raise ShapeError(
+            f"'queries' is {unit_queries.width} wide, 'gallery' is {unit_gallery.width}; both must be embeddings in "
+            f"one space"
+        )
+    if own_row == "left_out" and len(unit_queries) != len(unit_gallery):
+        raise ShapeError(
+            f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; own_row='left_out' needs the "
+            f"same rows in both"
+        )
+    candidates = len(unit_gallery) - (own_row == "left_out")
+    if k > candidates:
+        raise ConfigError(f"k is {k}, but a query has only {candidates} candidates; expected k of at most {candidates}")
+
+    counts_G = _occurrences(unit_queries, unit_gallery, k, own_row)
+    centred_G = counts_G - counts_G.mean()
+    deviation = float(centred_G.square().mean().sqrt())
+    # Shares of tied places add up with rounding: what is left of equal counts is no spread.
+    spread = deviation > 1e-9 * max(1.0, float(counts_G.mean()))
+    return HubnessResult(
+        counts=counts_G,
+        k=k,
+        queries=len(unit_queries),
+        skewness=float((centred_G / deviation).pow(3).mean()) if spread else 0.0,
+        antihub_share=float((counts_G == 0).double().mean()),
+        largest=float(counts_G.max()),
+        largest_row=int(counts_G.argmax()),
+    )
+
+
+def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) -> Tensor:
+    left_out = own_row == "left_out"
+    width = min(len(gallery), k + left_out + _SPARE)
+    scores_QW, rows_QW = top(queries, gallery, width, tolerance=TIE_TOLERANCE, most=len(queries))
+    lowest_Q1 = scores_QW.amin(1, keepdim=True)
+    if left_out:
+        scores_QW = scores_QW.masked_fill(
+            rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
+        )
+    last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
+    # By index, equal rows would make the first of them hubs and the others anti-hubs.
+    above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
+    tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
+    places_Q = (k - above_QW.sum(1)).double()
+    all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (width == len(gallery))
+    share_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
+    # Additions on an accelerator come in no fixed order.
+    votes_QW = (above_QW + share_Q[:, None] * tied_QW).cpu()
+    counts_G = torch.zeros(len(gallery), dtype=torch.float64)
+    counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
+    counts_G = counts_G.to(scores_QW.device)
+
+    beyond_n = (~all_here_Q).nonzero().flatten()
+    tied_n = torch.zeros(len(beyond_n), dtype=torch.float64, device=beyond_n.device)
+    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+        tied_n[rows] += tied_qc.sum(1)
+    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+        counts_G[columns] += (places_Q[beyond_n] / tied_n)[rows] @ tied_qc
+    return counts_G
+
+
+def _ties(
+    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, left_out: bool
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Tiles (q, c) in float64 that are 1 where a row ties with the k-th of queries `query_n`."""
+    for rows, columns in rectangle(len(query_n), len(gallery)):
+        query_q = query_n[rows]
+        tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE
+        if left_out:
+            tied_qc &= query_q[:, None] != torch.arange(columns.start, columns.stop, device=query_q.device)
+        yield rows, columns, tied_qc.double()

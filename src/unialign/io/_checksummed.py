@@ -1,0 +1,107 @@
+"""Files that are trusted only after a check: JSON with a seal inside, and safetensors of a known sha256.
+
+Every reader raises `CheckpointError` that names the file; nothing here can unpickle.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from unialign.errors import CheckpointError
+from unialign.io._files import digest, open_regular, write_durably
+from unialign.io._json import SEAL, is_sealed, seal_of
+
+__all__ = ["read_json", "read_tensors", "refuse_pickles", "write_json", "write_tensors"]
+
+# Ours are kilobytes; the bound keeps a hostile one out of memory.
+_MAX_JSON_BYTES = 1 << 24
+_PICKLE_NAMES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> str:
+    """Write a JSON object with a seal over its content; returns the sha256 of the file."""
+    # Not sorted: the order of the modalities says which head is whose.
+    text = json.dumps({**body, SEAL: seal_of(body, sort_keys=False)}, indent=2, allow_nan=False) + "\n"
+    return write_durably(path, text.encode("ascii"))
+
+
+def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
+    """Read what `write_json` wrote; any change since is refused, and so is another file than the one with `sha256`."""
+    data = _read(path, limit=_MAX_JSON_BYTES)
+    if sha256 is not None and digest(data) != sha256:
+        raise CheckpointError(f"{path} was altered: its sha256 is {digest(data)}, expected {sha256}")
+    try:
+        body = json.loads(data.decode("utf-8"))
+        if not isinstance(body, dict):
+            raise ValueError(f"expected an object, got {type(body).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); restore the file or save again") from None
+    if not is_sealed(body, sort_keys=False):
+        raise CheckpointError(f"{path} was altered after it was written; restore the file or save again")
+    del body[SEAL]
+    return body
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors; returns the sha256 of the file."""
+    # Copied and contiguous: the writer refuses tensors that share memory.
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    return write_durably(path, safetensors.torch.save(plain))
+
+
+def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, altered, or a pickle or archive under another name.
+    """
+    data = _read(path)
+    _refuse_foreign(path, data)
+    if digest(data) != sha256:
+        raise CheckpointError(
+            f"{path} was altered or truncated: its sha256 is {digest(data)}, expected {sha256}; "
+            f"restore the file or save again"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # hostile input: the parser may raise anything
+        raise CheckpointError(f"{path} is not a safetensors file ({type(error).__name__}: {error})") from None
+
+
+def refuse_pickles(folder: Path, wanted: str) -> None:
+    """Explain a folder that has a pickle where `wanted` should be."""
+    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_NAMES)
+    if found:
+        raise CheckpointError(
+            f"{folder / found[0]} is a pickle, which can run code and is never read; "
+            f"ask for {wanted}, or convert it with safetensors in a place where that is safe"
+        )
+
+
+def _read(path: Path, *, limit: int | None = None) -> bytes:
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if limit is not None and size > limit:
+                raise CheckpointError(f"{path} has {size} bytes; at most {limit} are expected")
+            return file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _refuse_foreign(path: Path, data: bytes) -> None:
+    # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian, then `{`.
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
+        raise CheckpointError(f"{path} is a pickle under another name; pickles can run code and are never read")
+    if data[:4] == b"PK\x03\x04":
+        raise CheckpointError(
+            f"{path} is a zip archive (as `torch.save` makes), not safetensors; such files are never read"
+        )
+    header = int.from_bytes(data[:8], "little")
+    if len(data) < 9 or header > len(data) - 8 or data[8:9] != b"{":
+        raise CheckpointError(f"{path} is not a safetensors file, or it is truncated ({len(data)} bytes)")

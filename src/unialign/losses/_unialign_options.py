@@ -1,0 +1,66 @@
+"""Which options of UniAlign there are, and which do not go together."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
+from unialign.errors import ConfigError
+from unialign.functional._alignment import Distance, StopGradient
+from unialign.functional._uniformity import Reduction
+from unialign.ops._kernel_functions import Kernel
+
+__all__ = ["Weighting", "check_unialign"]
+
+Weighting = Literal["mean", "sum", "infonce_matched", "mean_of_others"]
+
+
+def check_unialign(options: Mapping[str, Any]) -> None:
+    """Refuse options that are out of range or contradict each other; all of them are given."""
+    anchor, weighting, scale = options["anchor"], options["weighting"], options["alignment_scale"]
+    check_text("anchor", anchor)
+    check_temperature(options["temperature"])
+    if options["centroid_temperature"] is not None:
+        check_temperature(options["centroid_temperature"], "centroid_temperature")
+    for option, allowed in (
+        ("kernel", get_args(Kernel)),
+        ("reduction", (None, *get_args(Reduction))),
+        ("weighting", get_args(Weighting)),
+        ("distance", get_args(Distance)),
+        ("stop_gradient", get_args(StopGradient)),
+    ):
+        check_choice(option, options[option], allowed)
+    for option in ("uniformity_weight", "alignment_weight", "centroid_weight", "volume_weight"):
+        check_nonnegative(option, options[option])
+    if options["volume_eps"] is not None:
+        check_nonnegative("volume_eps", options["volume_eps"])
+    if not isinstance(scale, str) or scale != "matched":
+        check_number("alignment_scale", scale, "'matched' or a positive number", lambda x: 0 < x < math.inf)
+    check_number("partition_mix", options["partition_mix"], "in [0, 1]", lambda x: 0 <= x <= 1)
+    if anchor == "all" and options["stop_gradient"] == "target":
+        raise ConfigError("stop_gradient='target' needs a target: an anchor modality or 'centroid', not 'all'")
+    if anchor in ("all", "centroid") and weighting in ("infonce_matched", "mean_of_others"):
+        raise ConfigError(f"weighting={weighting!r} singles out the anchor, but anchor={anchor!r} is no modality")
+    if options["partition_mix"] < 1:
+        _check_mix(options)
+
+
+def _check_mix(options: Mapping[str, Any]) -> None:
+    """Refuse what a partition between modalities has no meaning for."""
+    reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
+
+    def refuse(option: str, instead: str) -> None:
+        raise ConfigError(f"partition_mix below 1 does not go with {option}={options[option]!r}: {instead}")
+
+    if options["anchor"] == "centroid":
+        refuse("anchor", "its partition is over pairs of modalities; name a modality, or 'all'")
+    if options["weighting"] in ("sum", "mean_of_others"):
+        refuse("weighting", "the two partitions have equal weight under 'mean' and 'infonce_matched' only")
+    if options["stop_gradient"] == "target":
+        refuse("stop_gradient", "its partition moves the anchor as well; leave it 'none'")
+    if reduction == "outer_log":
+        refuse("reduction", "its partition is a mean of logs; use 'mean_log'")
+    if reduction is None and kernel == "wang_isola":
+        refuse("kernel", "its log is outside unless you say reduction='mean_log'")
+    if (kernel == "geodesic") != (distance == "geodesic"):
+        refuse("kernel", f"with distance={distance!r} attraction and repulsion have two geometries; use one")

@@ -1,0 +1,59 @@
+"""Exact nearest neighbours by cosine.
+
+Shapes: `Q` queries, `G` gallery, `D` width.
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from unialign._checks import check_integer
+from unialign.errors import ConfigError
+from unialign.metrics._ranks import TIE_TOLERANCE
+from unialign.metrics._validation import UnitRows, check_one_space
+from unialign.ops._search import top
+
+__all__ = ["Nearest", "nearest"]
+
+
+class Nearest(NamedTuple):
+    """What `nearest` found, best first, on the device of the queries.
+
+    Attributes:
+        scores: (Q, k) float64, cosines.
+        rows: (Q, k) int64, rows of the gallery.
+    """
+
+    scores: Tensor
+    rows: Tensor
+
+
+def nearest(queries: Any, gallery: Any, *, k: int, chunk: int = 1024) -> Nearest:
+    """The k gallery rows with the highest cosine to each query: exact search, no index.
+
+    Candidates whose cosines agree to 1e-12 are tied and stand in the order of their rows, so that equal rows are found
+    first come first. Most of the work is a product in float32; what lies within its rounding of the k-th place is
+    scored again in float64, so that scores and rows are those of float64.
+
+    Args:
+        queries: (Q, D) floating tensor or array; rows are L2-normalised here.
+        gallery: (G, D); may be a memory map, and is never copied as a whole.
+        k: from 1 to G.
+        chunk: most queries scored at once. The result does not depend on it.
+
+    Returns:
+        See `Nearest`. Memory is O(Q (D + k)) beside the inputs.
+
+    Raises:
+        ShapeError: empty or not 2-D, or widths differ.
+        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ConfigError: k or chunk is no such number.
+    """
+    check_integer("k", k, low=1)
+    check_integer("chunk", chunk, low=1)
+    unit_queries = UnitRows(queries, "queries")
+    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
+    check_one_space(unit_queries, unit_gallery)
+    if k > len(unit_gallery):
+        raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
+    return Nearest(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=chunk))

@@ -1,0 +1,159 @@
+"""The border of the metrics: anything array-like becomes float64 unit rows, anything id-like becomes int64 codes."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unialign.batch import as_dense, check_dense, first_bad_row
+from unialign.errors import NonFiniteError, ShapeError
+from unialign.ops._tiles import row_tiles
+
+__all__ = ["UnitRows", "check_one_space", "codes", "matching_codes", "unit_rows"]
+
+# Norms whose squares float32 holds without overflow, and beside which what underflows is nothing.
+_PLAIN = (1e-12, 1e12)
+
+
+def unit_rows(x: Any, name: str) -> Tensor:
+    """Validate (N, D) rows and scale each to unit length, in float64.
+
+    float64 because cosine ranks hang on the last digits: half-precision inputs are exact in it, and rounding of the
+    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so ties can be told apart.
+
+    Args:
+        x: floating (N, D) tensor, or what `torch.as_tensor` accepts; N and D at least 1.
+        name: what an error calls it.
+
+    Raises:
+        ShapeError: not 2-D, empty, or not floating.
+        NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
+    """
+    raw_ND = _floating_rows(x, name).to(torch.float64)
+    _refuse(raw_ND, ~_usable(raw_ND), name)
+    return _unit(raw_ND)
+
+
+class UnitRows:
+    """`unit_rows` made when they are asked for, so that a large or memory-mapped set has no second copy in float64.
+
+    Args:
+        x: as for `unit_rows`. All rows are looked at once, here.
+        name: what an error calls it.
+        device: where rows are wanted; where they lie if None.
+
+    Raises:
+        ShapeError, NonFiniteError: as `unit_rows`.
+    """
+
+    def __init__(self, x: Any, name: str, *, device: torch.device | None = None) -> None:
+        self._raw_ND = _floating_rows(x, name).detach()
+        self.device = self._raw_ND.device if device is None else device
+        bad_N = torch.zeros(len(self._raw_ND), dtype=torch.bool)
+        self._plain = self._raw_ND.dtype != torch.float64
+        for rows in row_tiles(*self._raw_ND.shape):
+            raw_nD = self._raw_ND[rows]
+            norm_n = torch.linalg.vector_norm(raw_nD.float() if self._plain else raw_nD, dim=1)
+            # Squares of such rows neither overflow nor lose anything that matters; NaN and infinity fail as well.
+            if not bool(((norm_n > _PLAIN[0]) & (norm_n < _PLAIN[1])).all()):
+                self._plain = False
+                bad_N[rows] = ~_usable(raw_nD.double()).cpu()
+        _refuse(self._raw_ND, bad_N, name)
+
+    def __len__(self) -> int:
+        return len(self._raw_ND)
+
+    @property
+    def width(self) -> int:
+        return self._raw_ND.shape[1]
+
+    def exact(self, rows: slice | Tensor) -> Tensor:
+        """(n, D) in float64, the same numbers as `unit_rows`."""
+        return _unit(self._rows(rows).double())
+
+    def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
+        """(n, D) in the dtype of `out_nD`, written there; each entry within two roundings of the exact one."""
+        if out_nD.dtype == torch.float64 or not self._plain:
+            return out_nD.copy_(self.exact(rows))
+        raw_nD = self._rows(rows).to(out_nD.dtype)
+        norm_n1 = torch.linalg.vector_norm(raw_nD, dim=1, keepdim=True, dtype=torch.float64)
+        return torch.mul(raw_nD, norm_n1.reciprocal_().to(out_nD.dtype), out=out_nD)
+
+    def _rows(self, rows: slice | Tensor) -> Tensor:
+        if isinstance(rows, Tensor):
+            return self._raw_ND[rows.to(self._raw_ND.device)].to(self.device)
+        return self._raw_ND[rows].to(self.device)
+
+
+def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
+    """Refuse rows of different widths."""
+    if queries.width != gallery.width:
+        raise ShapeError(
+            f"'queries' are {queries.width} wide, 'gallery' is {gallery.width}; both must be embeddings in one space"
+        )
+
+
+def _floating_rows(x: Any, name: str) -> Tensor:
+    if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
+        # A memory map that is open for reading only. Nothing here writes, so torch's warning has no object.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
+    raw = as_dense(x, repr(name), "floating (rows, width)")
+    if raw.ndim != 2 or 0 in raw.shape:
+        raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, width) with at least one of each")
+    if not raw.is_floating_point():
+        raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating dtype")
+    return raw.cpu() if raw.device.type == "mps" else raw  # mps has no float64
+
+
+def _usable(raw_ND: Tensor) -> Tensor:
+    largest_N = raw_ND.detach().abs().amax(1)
+    # One comparison catches NaN, infinity and zero.
+    return (largest_N > 0) & (largest_N < torch.inf)
+
+
+def _refuse(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
+    bad = first_bad_row(raw_ND, bad_N)
+    if bad is not None:
+        raise NonFiniteError(
+            f"{name!r} row {bad.row} {bad.what}{bad.more}; "
+            "a comparison with such a row is meaningless: leave these items out, or find what produced them"
+        )
+
+
+def _unit(raw_ND: Tensor) -> Tensor:
+    # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
+    scaled_ND = raw_ND / raw_ND.detach().abs().amax(1, keepdim=True)
+    norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
+    return scaled_ND / norm_N1
+
+
+def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
+    """Integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
+    values_N = _labels(labels, name, rows)
+    return torch.from_numpy(np.unique(values_N, return_inverse=True)[1].astype(np.int64).reshape(-1))
+
+
+def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Two label arrays in one common coding."""
+    a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
+    if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
+        raise ShapeError(f"{names[0]} are {a_N.dtype}, {names[1]} are {b_N.dtype}; expected both text or both integers")
+    both = np.unique(np.concatenate([a_N, b_N]), return_inverse=True)[1].astype(np.int64).reshape(-1)
+    return torch.from_numpy(both[: len(a_N)]), torch.from_numpy(both[len(a_N) :])
+
+
+def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
+    expected = f"integers or text of shape {'(rows,)' if rows is None else f'({rows},)'}"
+    if isinstance(labels, Tensor):
+        check_dense(labels, name, expected)
+    try:
+        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes that NumPy does not have
+        raise ShapeError(f"{name} cannot become an array ({error}); expected {expected}") from None
+    if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
+        raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")
+    return values

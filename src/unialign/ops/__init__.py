@@ -1,0 +1,12 @@
+"""Sums over all pairs of rows in tiles: exact value and gradient, O(B D) memory, nothing of size B x B.
+
+Losses, metrics and diagnostics are built on these. Which implementation runs is chosen by device and size, and can be
+pinned:
+
+    with unialign.ops.pinned("reference"):
+        loss(embeddings).total.backward()
+"""
+
+from unialign.ops._backend import Backend, pinned
+
+__all__ = ["Backend", "pinned"]

@@ -1,0 +1,201 @@
+"""The numbers against what a plain computation says."""
+
+import numpy as np
+import pytest
+import torch
+from spaces import ITEMS, WIDTH, healthy, shifted, unit
+
+import unialign as ua
+from unialign.diagnostics import diagnose
+from unialign.diagnostics._cka import shared_structure
+from unialign.diagnostics._pair import answers
+from unialign.diagnostics._sample import draw, sample_size
+from unialign.diagnostics._scan import scan
+from unialign.diagnostics._sources import gather
+from unialign.readers import _arrays
+
+
+def checked(sources, **options):
+    return diagnose(sources, resamples=100, **options)
+
+
+def scanned(z, **extra):
+    material = gather({"z": z} | {f"present.{key}": mask for key, mask in extra.items()})
+    return scan(material.modalities["z"], np.arange(min(len(z), 4)), on_bytes=lambda count: None)
+
+
+def test_geometry_is_that_of_the_public_functions():
+    space = shifted()
+    numbers = checked(space).numbers
+    image, audio = space["image"], space["audio"]
+    pair = numbers["pairs"]["image-audio"]
+    assert pair["modality_gap_debiased"]["mean"] == pytest.approx(
+        float(ua.geometry.modality_gap_debiased(image, audio))
+    )
+    assert pair["modality_gap"] == pytest.approx(float(ua.geometry.modality_gap(image, audio)))
+    assert pair["true_pair_cosine"]["mean"] == pytest.approx(float(ua.geometry.true_pair_cosine(image, audio)))
+    one = numbers["modalities"]["audio"]
+    assert one["effective_rank"] == pytest.approx(float(ua.geometry.effective_rank(audio)))
+    x, y = (unit(z.astype(np.float64)).astype(np.float64) for z in (image, audio))
+    other = ~np.eye(ITEMS, dtype=bool)
+    assert one["mean_cosine"]["mean"] == pytest.approx((y @ y.T)[other].mean(), abs=1e-6)
+    assert pair["random_pair_cosine"] == pytest.approx((x @ y.T)[other].mean(), abs=1e-6)
+    squared = 2 - 2 * (y @ y.T)[other]
+    assert one["uniformity"] == pytest.approx(np.log(np.exp(-2 * squared).mean()), abs=1e-6)
+    distance = np.square(x - y).sum(1).mean()
+    assert pair["gap_share"] == pytest.approx(pair["modality_gap_debiased"]["mean"] ** 2 / distance, rel=1e-4)
+
+
+def test_retrieval_is_that_of_the_public_function_and_the_summary_its_mean():
+    space = healthy(noise=1.2)
+    checkup = checked(space)
+    result = ua.metrics.retrieval(space["image"], space["text"], k=(1, 10))
+    direction = checkup.numbers["directions"]["image->text"]
+    assert direction["recall@1"]["mean"] == pytest.approx(result.recall[1])
+    assert direction["recall@10"]["mean"] == pytest.approx(result.recall[10])
+    assert direction["mrr"]["mean"] == pytest.approx(result.mrr)
+    assert direction["median_rank"] == result.median_rank
+    assert direction["beaten"]["mean"] == pytest.approx(1 - float((result.ranks - 1).mean()) / (ITEMS - 1))
+    assert direction["recall@1"]["low"] < direction["recall@1"]["mean"] < direction["recall@1"]["high"]
+    means = [d["recall@1"]["mean"] for d in checkup.numbers["directions"].values()]
+    assert checkup.summary["recall@1"]["mean"] == pytest.approx(np.mean(means))
+    assert checkup.details["directions"]["image->text"]["recall@1"] == pytest.approx(result.recall[1])
+
+
+def test_chance_is_what_unrelated_rows_reach_whatever_the_ids():
+    rng = np.random.default_rng(0)
+    items = 600
+    space = {name: rng.standard_normal((items, 16)).astype(np.float32) for name in "ab"}
+    for ids in (np.arange(items), np.arange(items) // 5):
+        direction = checked(space | {"ids": ids}).numbers["directions"]["a->b"]
+        chance = direction["chance"]
+        several = items // len(np.unique(ids))
+        assert chance["recall@1"] == pytest.approx(several / items)
+        if several == 1:
+            assert chance["mrr"] == pytest.approx((1 / np.arange(1, items + 1)).mean())
+        assert direction["recall@10"]["mean"] == pytest.approx(chance["recall@10"], abs=0.03)
+        # The best of several right answers is better by luck; that luck is taken out.
+        assert direction["beaten"]["mean"] == pytest.approx(0.5, abs=0.04)
+
+
+def test_answers_join_ids_and_equal_rows_in_chains():
+    ids, first, second = np.array([0, 1, 2, 3, 4]), np.array([9, 9, 8, 7, 6]), np.array([5, 4, 4, 3, 2])
+    assert answers(ids, first, second).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_structure_is_one_for_a_rotation_and_nothing_for_a_shuffle():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.standard_normal((200, 8)))
+    turn = torch.from_numpy(np.linalg.qr(rng.standard_normal((8, 8)))[0])
+    value, p = shared_structure(x, 3 * x @ turn, seed=0)
+    assert value == pytest.approx(1.0)
+    assert p < 0.01
+    value, p = shared_structure(x, x[torch.from_numpy(rng.permutation(200))], seed=0)
+    assert abs(value) < 0.05
+    assert p > 0.01
+    # Unbiased HSIC written out (Song et al. 2012, Eq. 5).
+    y = x + 0.5 * torch.from_numpy(rng.standard_normal((200, 8)))
+
+    def hsic(a, b):
+        k, m = (z @ z.T * (1 - torch.eye(200)) for z in (a, b))
+        n, one = 200, torch.ones(200, dtype=torch.float64)
+        parts = (k * m).sum() + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+        return float((parts - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3)))
+
+    expected = hsic(x, y) / (hsic(x, x) * hsic(y, y)) ** 0.5
+    assert shared_structure(x, y, seed=0)[0] == pytest.approx(expected)
+
+
+def test_norms_and_largest_entry_are_of_all_usable_rows():
+    z = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
+    z[3], z[4], z[5, 1] = 0, np.nan, np.inf
+    z[6] *= 1e30
+    z[7] *= 1e-30
+    found = scanned(z)
+    assert {kind: (b.count, b.first) for kind, b in found.broken.items()} == {
+        "nan": (1, (4,)), "inf": (1, (5,)), "zero": (1, (3,)), "short": (0, ()),
+    }  # fmt: skip
+    assert found.blank == 2
+    usable = np.array([n not in (3, 4, 5) for n in range(50)])
+    np.testing.assert_array_equal(found.usable_N, usable)
+    np.testing.assert_allclose(found.norms_N[usable], np.linalg.norm(z[usable].astype(np.float64), axis=1), rtol=1e-5)
+    assert found.largest == pytest.approx(float(np.abs(z[usable]).max()))
+
+
+def test_equal_rows_have_equal_checksums_and_others_do_not():
+    z = np.random.default_rng(0).standard_normal((2000, 5)).astype(np.float32)
+    z[7] = z[3]
+    z[:, 2] = 0.0
+    z[7, 2] = -0.0  # minus zero is zero
+    hashes = scanned(z).hashes_N
+    assert hashes[7] == hashes[3]
+    assert len(np.unique(hashes)) == 1999
+
+
+def test_checksums_tell_apart_rows_that_differ_in_few_bits():
+    """A sum of 64-bit words times odd numbers loses the bits that a difference of 2^45 pushes out: numbers that were
+    float16 once and differ in odd columns only are such, and 20,000 of them would have collided."""
+    z = np.zeros((20_000, 8), np.float16)
+    rng = np.random.default_rng(0)
+    z[:, 1::2] = rng.choice([0.25, 0.5, 1.0, 2.0], (20_000, 4)) * rng.integers(1, 2000, (20_000, 4))
+    distinct = len(np.unique(z, axis=0))
+    assert len(np.unique(scanned(z).hashes_N)) == distinct
+
+
+def test_the_fingerprint_knows_content_names_and_presence_and_nothing_else(monkeypatch):
+    space = healthy()
+    first = checked(space).fingerprint
+    assert checked(space, seed=3, sample=50).fingerprint == first
+    monkeypatch.setattr(_arrays, "CHUNK_BYTES", 1000)
+    assert checked(space).fingerprint == first
+    assert checked(space | {"present.text": np.arange(ITEMS) > 0}).fingerprint != first
+    assert checked({"a": space["image"], **{k: v for k, v in space.items() if k != "image"}}).fingerprint != first
+    space["text"][5, 5] += 1e-3
+    assert checked(space).fingerprint != first
+
+
+def test_a_sample_of_a_large_set_is_like_the_whole():
+    space = healthy(items=2000, noise=1.0)
+    whole, part = checked(space, sample=2000).numbers, checked(space, sample=400).numbers
+    assert part["sampled"] == 400
+    for name, pair in part["pairs"].items():
+        low, high = pair["true_pair_cosine"]["low"], pair["true_pair_cosine"]["high"]
+        assert low - 0.01 < whole["pairs"][name]["true_pair_cosine"]["mean"] < high + 0.01
+    assert part["directions"]["image->text"]["queries"] == 400
+    assert part["modalities"]["image"]["rows"] == 2000
+
+
+def test_thin_presence_still_gives_every_pair_enough_items():
+    items = 20_000
+    rng = np.random.default_rng(0)
+    space = {name: rng.standard_normal((items, 4)).astype(np.float32) for name in "abc"}
+    masks = {"present.b": rng.random(items) < 0.05, "present.c": np.arange(items) < 300}
+    material = gather(space | masks)
+    rows = draw(material, sample_size(material, None), seed=0)
+    assert (np.diff(rows) > 0).all()
+    for a, b in ("ab", "ac", "bc"):
+        both = material.modalities[a].present_N & material.modalities[b].present_N
+        assert both[rows].sum() >= min(512, both.sum())
+
+
+def test_the_sample_shrinks_with_the_number_of_modalities_and_obeys_a_wish():
+    small = {f"m{i}": np.ones((9000, 2), np.float32) for i in range(24)}
+    material = gather(small)
+    assert sample_size(material, None) == 493
+    assert sample_size(material, 2000) == 2000
+    assert sample_size(gather({"a": small["m0"], "b": small["m1"]}), None) == 2048
+
+
+def test_the_same_call_gives_the_same_numbers():
+    assert checked(healthy(), seed=4).to_dict() == checked(healthy(), seed=4).to_dict()
+    assert len(healthy()["text"][0]) == WIDTH
+
+
+def test_the_map_of_wide_rows_is_that_of_the_same_rows_without_the_zeros():
+    """100,000 columns asked for a covariance of 80 GB: of few rows the other Gram matrix has the same axes."""
+    space = healthy(("image", "text"), items=20)
+    padded = {name: np.pad(z, ((0, 0), (30, 70_000))) for name, z in space.items()}
+    narrow, wide = (checked(sources).details["sketch"] for sources in (space, padded))
+    for name in space:
+        np.testing.assert_allclose(wide["map"][name], narrow["map"][name], atol=2e-4)
+    assert wide["explained"] == pytest.approx(narrow["explained"], rel=1e-4)

@@ -1,0 +1,191 @@
+"""Pairings that hold for some rows only: a user had 60 to 450 of 600 rows in another order, or a file that slipped by
+one row in the middle, and was told that nothing was wrong, because a mean over all rows hardly moves."""
+
+import numpy as np
+import pytest
+import torch
+from spaces import healthy, rotated, unit
+
+import unialign as ua
+from unialign.diagnostics import diagnose
+from unialign.diagnostics._row_alignment import closeness, order
+
+NAMES = {2: ("image", "audio"), 3: ("image", "text", "audio")}
+KEYS = {2: "image-audio", 3: "audio"}
+CODES = {"rows_slipped", "rows_swapped", "random_partners"}
+
+
+def checked(space, **options):
+    return diagnose(space, resamples=100, **options)
+
+
+def serious(checkup):
+    return [(f.code, f.severity, f.about) for f in checkup.findings if f.severity in ("problem", "warning")]
+
+
+def permuted(space, rows, seed=0):
+    """The rows of audio that are named, in another order."""
+    rows = np.asarray(rows)
+    space["audio"][rows] = space["audio"][np.random.default_rng(seed).permutation(rows)]
+    return space
+
+
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize("rows", [60, 150, 300, 450])
+def test_a_block_of_permuted_rows_is_found_with_its_rows_and_its_modality(modalities, rows):
+    checkup = checked(permuted(healthy(NAMES[modalities], items=600, seed=rows), np.arange(rows)))
+    about = ("audio",) if modalities == 3 else NAMES[2]
+    assert serious(checkup) == [("rows_swapped", "problem", about)]
+    (finding,) = checkup.about("rows_swapped")
+    (first, last), *more = checkup.numbers["order"][KEYS[modalities]]["blocks"]
+    assert not more
+    assert first <= 3
+    assert abs(last - rows + 1) <= 3
+    assert f"Rows {first} to {last} of " in finding.text
+    assert not checkup.about("pairing")
+
+
+def test_several_blocks_are_told_apart_and_a_sample_gives_about_the_rows():
+    space = healthy(NAMES[3], items=20_000)
+    permuted(permuted(space, np.arange(4000, 8000)), np.arange(12_000, 14_000))
+    checkup = checked(space, sample=1000)
+    ((a, b), (c, d)) = checkup.numbers["order"]["audio"]["blocks"]
+    assert np.abs(np.array([a, b, c, d]) - [4000, 7999, 12_000, 13_999]).max() < 200
+    assert serious(checkup) == [("rows_swapped", "problem", ("audio",))]
+    assert checkup.about("rows_swapped")[0].text.startswith("About the rows 4,0")
+
+
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize(("rows", "severity"), [(60, "warning"), (120, "warning"), (300, "problem"), (450, "problem")])
+def test_scattered_permuted_rows_are_counted(modalities, rows, severity):
+    for seed in range(3):
+        scattered = np.random.default_rng(seed).choice(600, rows, replace=False)
+        checkup = checked(permuted(healthy(NAMES[modalities], items=600, seed=seed), scattered))
+        assert serious(checkup) == [("random_partners", severity, ("audio",) if modalities == 3 else NAMES[2])]
+        assert checkup.numbers["order"][KEYS[modalities]]["random_share"] == pytest.approx(rows / 600, abs=0.05)
+
+
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize("by", [-2, -1, 1, 3])
+def test_a_file_that_slips_in_the_middle_is_found_with_row_and_direction(modalities, by):
+    space = healthy(NAMES[modalities], items=600)
+    half = np.arange(300, 600)
+    space["audio"][half] = space["audio"][np.clip(half - by, 0, 599)]
+    checkup = checked(space)
+    assert serious(checkup)[0] == ("rows_slipped", "problem", ("audio",) if modalities == 3 else NAMES[2])
+    assert {code for code, _, _ in serious(checkup)} <= {"rows_slipped", "duplicates"}
+    (shift,) = checkup.numbers["pairs"]["image-audio"]["row_shifts"]
+    assert shift["by"] == by
+    assert abs(shift["start"][0] - 300) <= 4
+    assert shift["stop"] is None
+    assert shift["cosine"] > 0.6 > 0.1 > shift["as_is"]
+    text = checkup.about("rows_slipped")[0].text
+    assert (
+        f"row i {'+' if by > 0 else '-'} {abs(by)} fits row i of {'the others' if modalities == 3 else 'image'}" in text
+    )
+    assert "from about row " in text
+
+
+def test_the_shifted_modality_is_named_wherever_it_stands():
+    """Of a pair's two the first was the shifted one: the sign is then the other way round."""
+    space = healthy(("audio", "image", "text"), items=600)
+    space["audio"] = np.roll(space["audio"], 1, axis=0)
+    checkup = checked(space)
+    assert serious(checkup) == [("rows_slipped", "problem", ("audio",))]
+    assert checkup.about("rows_slipped")[0].text.startswith("audio is shifted by 1 row: its row i + 1 fits row i")
+
+
+def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample():
+    space = healthy(NAMES[2], items=30_000)
+    space["audio"][10_000:] = space["audio"][9_999:-1].copy()
+    checkup = checked(space, sample=512)
+    assert [code for code, _, _ in serious(checkup)] == ["rows_slipped"]
+    ((low, high),) = [shift["start"] for shift in checkup.numbers["pairs"]["image-audio"]["row_shifts"]]
+    assert low <= 10_000 <= high
+    assert high - low < 3000
+
+
+def test_a_row_lost_and_another_one_later_are_two_shifts():
+    space = healthy(NAMES[2], items=1200)
+    audio = space["audio"]
+    space["audio"] = np.concatenate([audio[:400], audio[399:799], audio[797:-3]])[:1200]
+    shifts = checked(space).numbers["pairs"]["image-audio"]["row_shifts"]
+    assert [shift["by"] for shift in shifts] == [1, 3]
+
+
+def lognormal(rng, items, noise, spread):
+    """Some items are much harder than others."""
+    own = noise * np.exp(spread * rng.standard_normal((items, 1)))
+    latent = rng.standard_normal((items, 32))
+    return {name: unit(latent + own * rng.standard_normal((items, 32))) for name in NAMES[2]}
+
+
+def by_class(rng, items, classes, within, noise):
+    """Rows sorted by class, whose items differ by `within`."""
+    label = np.sort(rng.integers(0, classes, items))
+    latent = rng.standard_normal((classes, 32))[label] + within * rng.standard_normal((items, 32))
+    return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
+
+
+def film(rng, items, noise):
+    """Neighbouring rows are alike."""
+    latent = np.cumsum(rng.standard_normal((items, 32)), 0) * 0.3
+    return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
+
+
+HEALTHY = {
+    **{f"noise {noise}": lambda rng, noise=noise: healthy(NAMES[2], items=600, noise=noise, seed=rng.integers(9**9))
+       for noise in (0.1, 0.6, 1.0, 1.5, 2.0, 3.0)},
+    **{f"uneven {spread}": lambda rng, spread=spread: lognormal(rng, 600, 0.8, spread) for spread in (0.3, 0.6)},
+    **{f"{k} classes, {within}, {noise}": lambda rng, k=k, within=within, noise=noise: by_class(
+        rng, 600, k, within, noise) for k in (3, 10, 50) for within, noise in ((0.0, 0.6), (0.3, 0.6), (0.3, 2.0))},
+    "film": lambda rng: film(rng, 600, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_healthy_rows_in_any_order_raise_no_alarm(kind):
+    """Noise, hard items, sorted classes and neighbours that are alike: each looks like a fault to a careless test."""
+    for seed in range(4):
+        codes = {f.code for f in checked(HEALTHY[kind](np.random.default_rng(seed))).findings}
+        assert not codes & CODES, seed
+
+
+def test_captions_of_one_picture_side_by_side_are_no_shift():
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((120, 32))
+    ids = np.arange(600) // 5
+    space = {"image": unit(latent + 0.3 * rng.standard_normal(latent.shape))[ids]}
+    space["text"] = unit(latent[ids] + 0.6 * rng.standard_normal((600, 32)))
+    assert not {f.code for f in checked(space | {"ids": ids}).findings} & CODES
+
+
+def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
+    """Emoji are sorted by subject and their encoders are separate: the faces lie close by luck."""
+    assert not {f.code for f in checked(rotated()).findings} & CODES
+    assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=800).findings} & CODES
+
+
+def test_a_space_trained_on_emoji_raises_no_alarm():
+    store = ua.data.load("emoji")
+    names = ["image", "text", "speech"]
+    config = ua.TrainConfig(
+        objective="unialign", objective_options={"anchor": "text"}, modalities=names, epochs=1, dim=32
+    )
+    z = ua.fit(store, config).space.encode({name: np.asarray(store.array(name)) for name in names})
+    for some in (names, names[:2], names[1:], names[::2]):
+        assert not {f.code for f in checked({name: z[name] for name in some}).findings} & CODES, some
+
+
+def test_closeness_is_uniform_for_random_partners_and_blind_to_a_gap():
+    rng = np.random.default_rng(0)
+    x, y = (torch.from_numpy(unit(rng.standard_normal((1500, 16)) + 2)).double() for _ in range(2))
+    close = closeness(x, y, np.arange(1500), seed=0)
+    assert np.abs(np.sort(close) - (np.arange(1500) + 0.5) / 1500).max() < 1.63 / 1500**0.5  # Kolmogorov, 1 %
+    moved = closeness(x + 3.0, y - 1.0, np.arange(1500), seed=0)
+    np.testing.assert_allclose(moved, close, atol=1e-4)
+
+
+def test_few_items_are_not_judged():
+    few = order(np.arange(60), np.zeros(60), np.full(60, 0.5))
+    assert (few.blocks, few.random_share) == ((), 0.0)

@@ -1,0 +1,126 @@
+"""k-occurrences against brute force, and what naive counts get wrong."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import unialign.geometry._hubness as module
+import unialign.ops._search as search_module
+from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.geometry import hubness
+
+
+def draw(rows, width, seed=0, shift=0.0):
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+
+
+@given(
+    queries=st.integers(1, 12),
+    gallery=st.integers(3, 12),
+    k=st.integers(1, 3),
+    seed=st.integers(0, 99),
+    side=st.sampled_from([1, 5, 512]),
+    spare=st.sampled_from([0, 1, 8]),
+)
+def test_counts_equal_sorting(queries, gallery, k, seed, side, spare):
+    x, y = draw(queries, 4, seed), draw(gallery, 4, seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_module, "SIDE", side)
+        patch.setattr(module, "_SPARE", spare)
+        result = hubness(x, y, k=k)
+    cosines = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(y).T
+    counts = np.zeros(gallery)
+    for row in cosines.numpy():
+        counts[np.argsort(-row)[:k]] += 1
+    np.testing.assert_allclose(result.counts, counts, atol=1e-12)
+    assert result.largest == counts.max()
+    assert counts[result.largest_row] == counts.max()
+    assert result.antihub_share == pytest.approx(np.mean(counts == 0))
+    spread = counts.std()
+    skewness = np.mean((counts - counts.mean()) ** 3) / spread**3 if spread > 0 else 0.0
+    assert result.skewness == pytest.approx(skewness, abs=1e-9)
+
+
+def test_equal_rows_share_their_places():
+    """Counted by index, a collapsed gallery would look like k perfect hubs, and the same rows moved like other ones."""
+    collapsed = hubness(draw(20, 4), torch.ones(30, 4), k=3)
+    assert collapsed.counts.tolist() == pytest.approx([2.0] * 30)
+    assert (collapsed.skewness, collapsed.antihub_share) == (0.0, 0.0)
+    twice = draw(8, 4, 1).repeat(2, 1)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    straight, moved = hubness(draw(20, 4), twice, k=3), hubness(draw(20, 4), twice[order], k=3)
+    torch.testing.assert_close(moved.counts, straight.counts[order])
+    torch.testing.assert_close(straight.counts[:8], straight.counts[8:])
+    assert float(straight.counts.sum()) == pytest.approx(60)
+
+
+@given(
+    rows=st.integers(2, 20),
+    k=st.integers(1, 5),
+    own_row=st.sampled_from(["kept", "left_out"]),
+    spare=st.sampled_from([0, 1, 8]),
+    seed=st.integers(0, 99),
+)
+def test_ties_are_shared_as_the_definition_says(rows, k, own_row, spare, seed):
+    """More ties than the search looked up are sought in the whole gallery."""
+    x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
+    k = min(k, rows - (own_row == "left_out"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SPARE", spare)
+        result = hubness(x, y, k=k, own_row=own_row)
+    counts = np.zeros(rows)
+    for i, row in enumerate((x @ y.T / 2).numpy()):
+        open_ = np.array([own_row == "kept" or j != i for j in range(rows)])
+        last = np.sort(row[open_])[-k]
+        above, tied = open_ & (row > last + 0.1), open_ & (abs(row - last) < 0.1)
+        counts += above + (k - above.sum()) / tied.sum() * tied
+    np.testing.assert_allclose(result.counts, counts, atol=1e-12)
+
+
+def test_wide_spaces_far_from_their_centre_have_hubs():
+    """No hubs in three dimensions; many where gallery rows differ in how near they lie to the mean of all queries."""
+    flat = hubness(draw(800, 3), draw(800, 3, 1))
+    assert flat.skewness < 3 * flat.chance_skewness
+    nearness = torch.rand(800, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    hubs = hubness(draw(800, 128, 3) + 1, draw(800, 128, 4) + nearness)
+    assert hubs.skewness > 5 * hubs.chance_skewness
+    assert hubs.antihub_share > 0.5 > hubs.chance_antihub_share
+    assert hubs.largest > 100
+
+
+def test_chance_is_a_binomial_count():
+    g = np.random.default_rng(0)
+    result = hubness(draw(400, 8), draw(50, 8, 1), k=2)
+    picks = np.stack([g.binomial(400, 2 / 50, 200_000)])
+    assert result.chance_skewness == pytest.approx(float(np.mean((picks - 16) ** 3) / picks.std() ** 3), abs=0.02)
+    assert result.chance_antihub_share == pytest.approx(0.96**400)
+    assert hubness(draw(3, 4), draw(2, 4), k=2).chance_skewness == 0.0
+
+
+def test_own_row_is_left_out_on_request():
+    x = draw(40, 8)
+    kept, left_out = hubness(x, x, k=1), hubness(x, x, k=1, own_row="left_out")
+    assert kept.counts.tolist() == [1.0] * 40
+    assert left_out.antihub_share > 0.2
+    assert float(left_out.counts.sum()) == pytest.approx(40)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"k": 0}, ConfigError, "k must be an integer of at least 1"),
+        ({"k": 4}, ConfigError, "k is 4, but a query has only 3 candidates"),
+        ({"k": 3, "own_row": "left_out"}, ConfigError, "only 2 candidates"),
+        ({"k": 1, "own_row": "gone"}, ConfigError, "'gone'"),
+        ({"k": 1, "gallery": torch.eye(4)}, ShapeError, "'queries' is 3 wide, 'gallery' is 4"),
+        ({"k": 1, "gallery": torch.eye(3)[:2], "own_row": "left_out"}, ShapeError, "same rows"),
+        ({"k": 1, "gallery": torch.full((2, 3), math.nan)}, NonFiniteError, "'gallery' row 0 holds nan"),
+    ],
+)
+def test_refusals(options, error, text):
+    with pytest.raises(error, match=text):
+        hubness(torch.eye(3), options.pop("gallery", torch.eye(3)), **options)

@@ -1,0 +1,110 @@
+"""The Triton kernels against the plain tiles, on a GPU or, with TRITON_INTERPRET=1, in Triton's interpreter on a CPU.
+
+Skipped where Triton is not installed: `make test-triton` installs it beside the environment.
+"""
+
+import os
+
+import pytest
+import torch
+
+from unialign.ops import _row_sums_torch
+from unialign.ops import _triton as triton_kernels
+from unialign.ops._row_sums_torch import Own, Table
+
+pytest.importorskip("triton", reason="needs the extra `triton`")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+
+
+def draw_table(
+    rows: int, columns: int, width: int, *, own: Own, ids: bool, scale: float = 10.0, dtype: torch.dtype = torch.float32
+) -> Table:
+    generator = torch.Generator().manual_seed(rows + 31 * columns + 997 * width)
+    y_ND = torch.nn.functional.normalize(torch.randn(columns, width, generator=generator), dim=1)
+    places_R = torch.randperm(columns, generator=generator)[:rows].sort().values
+    x_RD = y_ND[places_R] if own == "left_out" else torch.nn.functional.normalize(
+        y_ND[places_R] + 0.5 * torch.randn(rows, width, generator=generator), dim=1
+    )  # fmt: skip
+    codes_N = torch.randint(0, max(1, columns // 2), (columns,), generator=generator).sort().values.int()
+    codes_R, codes_N = (codes_N[places_R], codes_N) if ids else (None, None)
+    return Table(
+        x_RD.to(DEVICE, dtype),
+        y_ND.to(DEVICE, dtype),
+        scale,
+        places_R.to(DEVICE),
+        None if codes_R is None else codes_R.to(DEVICE),
+        None if codes_N is None else codes_N.to(DEVICE),
+        own,
+    )
+
+
+def in_float64(table: Table) -> Table:
+    return Table(
+        table.x_RD.double(),
+        table.y_ND.double(),
+        table.scale,
+        table.places_R,
+        table.codes_R,
+        table.codes_N,
+        table.own,
+    )
+
+
+CASES = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 130, 33), (100, 100, 100), (17, 129, 600)]
+
+
+@pytest.mark.parametrize("own", ["kept", "left_out"])
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(("rows", "columns", "width"), CASES)
+def test_sums_and_pulls_equal_the_tiles_in_float64(rows, columns, width, ids, own):
+    table = draw_table(rows, columns, width, own=own, ids=ids)
+    wide = in_float64(table)
+    r_R = _row_sums_torch.log_sums(wide)
+    torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-6, atol=2e-6)
+    found_r, found_m = triton_kernels.log_sums_and_means(table)
+    assert torch.equal(found_r, triton_kernels.log_sums(table))
+    torch.testing.assert_close(found_m.double(), _row_sums_torch.log_sums_and_means(wide)[1], rtol=1e-5, atol=1e-5)
+    generator = torch.Generator().manual_seed(5)
+    g_R, h_N = (torch.rand(size, generator=generator).to(DEVICE) for size in (rows, columns))
+    c_N = torch.rand(columns, generator=generator).to(DEVICE) + 10
+    c_N[0] = -torch.inf
+    expected = _row_sums_torch.pull(wide, r_R, g_R.double(), c_N.double(), h_N.double())
+    found = triton_kernels.pull(table, r_R.float(), g_R, c_N, h_N)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-5 * float(expected.abs().max() + 1e-12))
+
+
+# The interpreter multiplies the bits of bfloat16 as integers.
+HALF = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_rows_are_summed_in_float32(dtype):
+    table = draw_table(40, 90, 48, own="left_out", ids=True, dtype=dtype)
+    r_R = _row_sums_torch.log_sums(in_float64(table))
+    torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-4, atol=1e-4)
+    ones_R, ones_N = torch.ones(40, device=DEVICE), torch.ones(90, device=DEVICE)
+    c_N = torch.full((90,), 10.0, device=DEVICE)
+    expected = _row_sums_torch.pull(in_float64(table), r_R, ones_R.double(), c_N.double(), ones_N.double())
+    found = triton_kernels.pull(table, r_R.float(), ones_R, c_N, ones_N)
+    assert float((found.double() - expected).norm() / expected.norm()) < 1e-2
+
+
+def test_small_temperatures_neither_underflow_nor_overflow():
+    table = draw_table(30, 30, 16, own="left_out", ids=False, scale=400.0)
+    r_R = _row_sums_torch.log_sums(in_float64(table))
+    torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-5, atol=1e-4)
+    assert torch.isfinite(triton_kernels.log_sums(table)).all()
+
+
+def test_rows_that_see_nothing_have_no_sum_and_pull_nothing():
+    table = draw_table(4, 4, 8, own="left_out", ids=True)
+    one = torch.zeros_like(table.codes_N)
+    alone = Table(table.x_RD, table.y_ND, 10.0, table.places_R, one, one, "left_out")
+    r_R = triton_kernels.log_sums(alone)
+    assert (r_R == -torch.inf).all()
+    ones = torch.ones(4, device=DEVICE)
+    assert (triton_kernels.pull(alone, r_R, ones, r_R, ones) == 0).all()
+    assert (triton_kernels.log_sums_and_means(alone)[1] == 0).all()

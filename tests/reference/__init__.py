@@ -1,0 +1,78 @@
+"""Slow twins of objectives and divergences: loops over modalities, items and pairs in float64, one formula a function.
+
+They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the
+fast functions, trust their input, and are differentiable, so that gradients can be compared as well as values.
+"""
+
+from reference._core import (
+    alignment,
+    centroids,
+    cross_partitions,
+    cross_volumes,
+    gram,
+    gram_volumes,
+    infonce,
+    log_kernel,
+    symmetric_contrast,
+    unialign,
+    uniformity,
+)
+from reference._densities import (
+    cauchy_schwarz,
+    effective_neighbours,
+    gaussian_mass,
+    gcsd,
+    holder,
+    holder_upper_bound,
+    median_bandwidth,
+    mmd2,
+)
+from reference._pairs import align_uniform, cs_aligner, cua, modgap, sigmoid
+from reference._rows import Ids, Presence, Rows, mean, tuple_of, unit_rows
+from reference._tuples import (
+    cross_areas,
+    pmrl,
+    singular_values,
+    symile_all,
+    symile_sampled,
+    triangle,
+)
+
+__all__ = [
+    "Ids",
+    "Presence",
+    "Rows",
+    "align_uniform",
+    "alignment",
+    "cauchy_schwarz",
+    "centroids",
+    "cross_areas",
+    "cross_partitions",
+    "cross_volumes",
+    "cs_aligner",
+    "cua",
+    "effective_neighbours",
+    "gaussian_mass",
+    "gcsd",
+    "gram",
+    "gram_volumes",
+    "holder",
+    "holder_upper_bound",
+    "infonce",
+    "log_kernel",
+    "mean",
+    "median_bandwidth",
+    "mmd2",
+    "modgap",
+    "pmrl",
+    "sigmoid",
+    "singular_values",
+    "symile_all",
+    "symile_sampled",
+    "symmetric_contrast",
+    "triangle",
+    "tuple_of",
+    "unialign",
+    "uniformity",
+    "unit_rows",
+]

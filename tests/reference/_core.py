@@ -1,0 +1,243 @@
+"""UniAlign, InfoNCE and GRAM, and the parts they share.
+
+Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reference._rows import Ids, Rows, both, mean, pairs_of, tuple_of
+
+__all__ = [
+    "alignment",
+    "centroids",
+    "cross_partitions",
+    "cross_volumes",
+    "gram",
+    "gram_volumes",
+    "infonce",
+    "log_kernel",
+    "symmetric_contrast",
+    "unialign",
+    "uniformity",
+]
+
+
+def _log_mean_exp(values: Sequence[Tensor]) -> Tensor:
+    return torch.logsumexp(torch.stack(list(values)), 0) - math.log(len(values))
+
+
+def _euclidean_squared(x: Tensor, y: Tensor) -> Tensor:
+    return ((x - y) ** 2).sum()
+
+
+def _angle_squared(x: Tensor, y: Tensor) -> Tensor:
+    """Square of the angle by the half-angle formula 2 atan2(|x - y|, |x + y|), which is accurate everywhere."""
+    square = _euclidean_squared(x, y)
+    if square < 1e-16:  # angle^2 = square (1 + square / 12 + ...), and |x - y| has no gradient at 0
+        return square
+    return 4 * torch.atan2((x - y).norm(), (x + y).norm()) ** 2
+
+
+def log_kernel(x: Tensor, y: Tensor, kernel: str, tau: float) -> Tensor:
+    if kernel == "gaussian":  # Eq. 9
+        return -_euclidean_squared(x, y) / (2 * tau**2)
+    if kernel == "clip":  # Eq. 2
+        return -_euclidean_squared(x, y) / (2 * tau)
+    if kernel == "wang_isola":
+        return -2 * _euclidean_squared(x, y)
+    if kernel == "geodesic":  # Eq. 14
+        return -_angle_squared(x, y) / (2 * tau**2)
+    raise ValueError(kernel)
+
+
+def uniformity(
+    rows: Sequence[Tensor | None],
+    *,
+    kernel: str,
+    tau: float,
+    reduction: str | None = None,
+    order: int = 1,
+    ids: Ids = None,
+) -> Tensor | None:
+    """U(Z), Eq. 9; None if no row has another one to be compared with (decision 1)."""
+    logs = []
+    for i, x in enumerate(rows):
+        if x is None:
+            continue
+        exponents = []
+        for j, y in enumerate(rows):
+            if j != i and y is not None and (ids is None or ids[i] != ids[j]):
+                exponents.append(log_kernel(x, y, kernel, tau))
+        if exponents:
+            logs.append(_log_mean_exp(exponents))
+    if not logs:
+        return None
+    if reduction == "outer_log" or (reduction is None and kernel == "wang_isola"):
+        return _log_mean_exp([order * value for value in logs]) / order
+    return mean(logs)
+
+
+def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_gradient: str = "none") -> Tensor | None:
+    """Mean squared distance over the pairs that exist, Eq. 10; None if there is no pair (decisions 3 and 4)."""
+    names, middles = list(rows), centroids(rows)
+    pairs: list[tuple[Tensor | None, Tensor | None]] = []
+    for i, middle in enumerate(middles):
+        if anchor == "all":
+            pairs += [(rows[m][i], rows[n][i]) for m, n in pairs_of(rows, "all")]
+        elif anchor == "centroid":
+            if len(tuple_of(rows, i)) >= 2:
+                pairs += [(rows[m][i], middle) for m in names]
+        else:
+            pairs += [(rows[n][i], rows[anchor][i]) for n in names if n != anchor]
+    squares = []
+    for x, target in pairs:
+        if x is not None and target is not None:
+            target = target.detach() if stop_gradient == "target" else target
+            squares.append(_angle_squared(x, target) if distance == "geodesic" else _euclidean_squared(x, target))
+    return mean(squares) if squares else None
+
+
+def centroids(rows: Rows) -> list[Tensor | None]:
+    """Normalised mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
+    result: list[Tensor | None] = []
+    for i in range(len(next(iter(rows.values())))):
+        vectors = tuple_of(rows, i)
+        total = torch.stack(vectors).sum(0) if vectors else None
+        result.append(None if total is None or total.norm() <= 1e-6 else total / total.norm())
+    return result
+
+
+def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
+    """sqrt(max(det G, 0) + eps), decision 7."""
+    gram_MM = [torch.stack([(x * y).sum() for y in vectors]) for x in vectors]
+    det = torch.linalg.det(torch.stack(gram_MM)) if gram_MM else torch.ones((), dtype=torch.float64)
+    square = det.clamp(min=0) + eps
+    return torch.sqrt(square) if square > 0 else square
+
+
+def gram_volumes(rows: Rows, *, eps: float = 0.0) -> list[Tensor]:
+    """Volume of what each item has, Eq. 12; 1 if it has nothing."""
+    return [_volume(tuple_of(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
+
+
+def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float = 0.0) -> list[list[Tensor]]:
+    """Volume of the anchor of item i with the other vectors of item j, for i, j in `items`."""
+    others: Rows = {n: rows[n] for n in rows if n != anchor}
+    table = []
+    for i in items:
+        x = rows[anchor][i]
+        assert x is not None
+        table.append([_volume([x, *tuple_of(others, j)], eps) for j in items])
+    return table
+
+
+def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, label_smoothing: float = 0.0) -> Tensor:
+    """Mean of the two cross-entropies of a square table with its diagonal as target (decision 2)."""
+    size = range(len(logits))
+    losses = []
+    for table in (logits, [[logits[j][i] for j in size] for i in size]):
+        for i in size:
+            keys = [table[i][k] for k in size if k == i or ids is None or ids[k] != ids[i]]
+            log_z = torch.logsumexp(torch.stack(keys), 0)
+            spread = mean([log_z - key for key in keys])
+            losses.append((1 - label_smoothing) * (log_z - table[i][i]) + label_smoothing * spread)
+    return mean(losses)
+
+
+def infonce(
+    rows: Rows, *, anchor: str | None, tau: float | Tensor, label_smoothing: float = 0.0, ids: Ids = None
+) -> Tensor:
+    """Mean over the pairs that contain the anchor, or over all (anchor "all" or None), Eq. 1 (decision 3)."""
+    losses = []
+    for m, n in pairs_of(rows, "all" if anchor is None else anchor):
+        items = both(rows, m, n)
+        if items:
+            logits = [[(x * y).sum() / tau for _, _, y in items] for _, x, _ in items]
+            kept = None if ids is None else [ids[i] for i, _, _ in items]
+            losses.append(symmetric_contrast(logits, kept, label_smoothing))
+    return mean(losses)
+
+
+def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
+    """Mean over the anchor's pairs, or over all, of InfoNCE's log partitions in both directions; None without a row."""
+    values = []
+    for m, n in pairs_of(rows, anchor):
+        items = both(rows, m, n)
+        logs = []
+        for i, x, y in items:
+            keys = [(u, v) for k, u, v in items if k == i or ids is None or ids[k] != ids[i]]
+            logs.append(torch.logsumexp(torch.stack([log_kernel(x, v, kernel, tau) for _, v in keys]), 0))
+            logs.append(torch.logsumexp(torch.stack([log_kernel(y, u, kernel, tau) for u, _ in keys]), 0))
+        if logs:
+            values.append(mean(logs))
+    return mean(values) if values else None
+
+
+def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
+    """Contrast of volumes over the items with the anchor and another modality (decision 5)."""
+    items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
+    if not items:
+        return mean([])
+    logits = [[-volume / tau for volume in row] for row in cross_volumes(rows, anchor=anchor, items=items, eps=eps)]
+    return symmetric_contrast(logits, None if ids is None else [ids[i] for i in items], label_smoothing)
+
+
+def unialign(
+    rows: Rows,
+    *,
+    anchor: str,
+    kernel: str,
+    temperature: float,
+    reduction: str | None,
+    weighting: str,
+    partition_mix: float,
+    uniformity_weight: float,
+    alignment_weight: float,
+    alignment_scale: float | str,
+    distance: str,
+    stop_gradient: str,
+    centroid_weight: float,
+    centroid_temperature: float | None,
+    volume_weight: float,
+    volume_eps: float | None,
+    ids: Ids = None,
+) -> Tensor:
+    """Eq. 13 with every option spelt out, as `UniAlign.settings()` does (decisions 1, 3, 4, 6 and 7)."""
+    order = len(rows) - 1 if reduction == "outer_log" else 1
+    total = torch.zeros((), dtype=torch.float64)
+
+    spreads = {}
+    for m in rows:
+        value = uniformity(rows[m], kernel=kernel, tau=temperature, reduction=reduction, order=order, ids=ids)
+        if value is not None and not (weighting == "mean_of_others" and m == anchor):
+            spreads[m] = value
+    for m, value in spreads.items():
+        weight = 1.0 if weighting == "sum" else 1 / len(spreads)
+        if weighting == "infonce_matched":
+            weight = 1 / 2 if m == anchor else 1 / (2 * (len(rows) - 1))
+        total = total + partition_mix * uniformity_weight * weight * value
+
+    partitions = cross_partitions(rows, anchor=anchor, kernel=kernel, tau=temperature, ids=ids)
+    if partition_mix < 1 and partitions is not None:
+        total = total + (1 - partition_mix) * uniformity_weight * partitions
+
+    matched = {"clip": 1 / (2 * temperature), "wang_isola": 2.0}.get(kernel, 1 / (2 * temperature**2))
+    scale = matched if isinstance(alignment_scale, str) else alignment_scale
+    distances = alignment(rows, anchor=anchor, distance=distance, stop_gradient=stop_gradient)
+    if distances is not None:
+        total = total + alignment_weight * scale * distances
+
+    tuples = [len(tuple_of(rows, i)) >= 2 for i in range(len(next(iter(rows.values()))))]
+    middles = [c if whole else None for c, whole in zip(centroids(rows), tuples, strict=True)]
+    tau = temperature if centroid_temperature is None else centroid_temperature
+    spread = uniformity(middles, kernel=kernel, tau=tau, reduction=reduction, order=order, ids=ids)
+    if spread is not None and centroid_weight > 0:
+        total = total + centroid_weight * spread
+
+    volumes = gram_volumes(rows, eps=1e-14 if volume_eps is None else volume_eps)
+    kept = [volume for volume, whole in zip(volumes, tuples, strict=True) if whole]
+    return total + volume_weight * mean(kept) if volume_weight > 0 else total

@@ -1,0 +1,101 @@
+"""Stores small enough to study in seconds, on disk since workers open them; a study with all an arm may ask for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research._figures import chosen_table, dot_panel, metric_table, sound, verdict_table
+from research._plan import Arm, Change, Family, Look, Options, Plan, Study
+from unialign.data import EmbeddingStore
+from unialign.report import Figure, Section
+from unialign.report._plot import sheet
+from unialign.train import TrainConfig
+
+TRAIN, VAL, TEST = 24, 8, 10
+MODALITIES = ("image", "text", "audio")
+RESAMPLES = 600
+
+
+def write_store(
+    folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", width: int = 5
+) -> str:
+    """One latent, three classes, two test items of one group; `test` is added to the test rows.
+
+    Heads with dropout 0.5 need a `width` of which something is left.
+    """
+    rng = np.random.default_rng(0)
+    items = TRAIN + VAL + TEST
+    latent = rng.normal(size=(items, 4))
+    split = np.repeat([0, 1, 2], [TRAIN, VAL, TEST])
+    arrays = {}
+    for i, column in enumerate(columns):
+        x = latent @ rng.normal(size=(4, width + i % 3)) + 0.1 * rng.normal(size=(items, width + i % 3))
+        x[split == 2] += test
+        arrays[column] = x
+    group = np.arange(items)
+    group[-1] = group[-2]
+    EmbeddingStore.write(
+        folder, arrays, split=split, group=group, labels=np.arange(items) % 3, label_names=["a", "b", "c"], name=name
+    )
+    return str(folder)
+
+
+def options(store: str, **changes: Any) -> Options:
+    settings = {"study": "small", "seeds": (0, 1), "resamples": RESAMPLES, "stores": {"tiny": store}}
+    return Options(**settings | changes)
+
+
+def base(objective: str, epochs: int, **changes: Any) -> TrainConfig:
+    settings = {"dim": 6, "head": "linear", "batch_size": 12, "lr": 0.02, "dropout": 0.2, "checkpoint_every": None}
+    return TrainConfig(objective=objective, modalities=MODALITIES, epochs=epochs, **settings | changes)
+
+
+def plan(chosen: Options) -> Plan:
+    epochs = chosen.epochs or 2
+    trials = tuple({"objective_options.temperature": t} for t in (0.05, 0.1))
+    text = {"objective_options": {"anchor": "text"}}
+
+    def arm(key: str, objective: str, **more: Any) -> Arm:
+        return Arm(key=key, label=key, data="tiny", train=base(objective, epochs, **text), **more)
+
+    arms = (
+        arm("ours", "unialign", trials=trials, look=Look("conflict", {"anchor": "text"}, points=3), anchor="text"),
+        arm("rival", "infonce", trials=trials, factors={"kind": "rival"}),
+        arm("holes", "unialign", tuned_as="ours", change=Change("drop_entries", {"share": 0.3})),
+        arm("on", "unialign", trials=trials, start="rival"),
+        arm("further", "unialign", start="on"),
+        arm(
+            "order",
+            "infonce",
+            per_seed={s: {"modalities": ["text", MODALITIES[2 * (s % 2)]]} for s in (0, 1, 100)},
+        ),
+    )
+    return Plan(arms=arms, families=(Family("all", "ours", ("rival", "on", "holes")),))
+
+
+def page(results: Mapping[str, Any]) -> list[Section]:
+    arms = sound(results, results["study"]["factors"])
+    figure = sheet("small-recall", "R@1 & more", [dot_panel(results, arms, "recall@1", reference="ours")])
+    numbers = [Figure("small-recall", "R@1", figure), metric_table(results, arms, family="all")]
+    return [
+        Section("numbers", "Numbers", [*numbers, verdict_table(results, "all")]),
+        Section("tuning", "Tuning", ["Words.", chosen_table(results, arms)]),
+    ]
+
+
+SMALL = Study(
+    name="small",
+    title="Does the machinery work?",
+    plan=plan,
+    page=page,
+    analyse=lambda results: {"arms": len(results["summary"]), "nothing": float("nan")},
+)
+
+
+def timeless(value: Any) -> Any:
+    """Results without what differs from one day to the next."""
+    if isinstance(value, Mapping):
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "date", "environment")}
+    return [timeless(entry) for entry in value] if isinstance(value, list) else value

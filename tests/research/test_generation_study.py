@@ -1,0 +1,142 @@
+"""The study of generation on three of its arms, with decoders of seconds; its choices from made-up numbers."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from research import load_study
+from research._plan import Options, Plan, Study
+from research._run import answer_lines, planned, run_study
+from research.generation import DECODER_SEEDS, SOURCES, analyse
+from unialign.errors import ConfigError
+from unialign.generation import FlowDecoder
+from unialign.generation._benchmark import CONTROLS
+
+pytest.importorskip("PIL")
+
+ARMS = ("unialign-u0", "unialign-u0.1", "infonce")
+
+
+def shortened() -> Study:
+    study = load_study("generation")
+
+    def plan(options: Options) -> Plan:
+        whole = study.plan(options)
+        return dataclasses.replace(
+            whole,
+            arms=tuple(arm for arm in whole.arms if arm.key in ARMS),
+            contrasts=tuple(c for c in whole.contrasts if c.first in ARMS and c.rival in ARMS),
+        )
+
+    return dataclasses.replace(study, plan=plan)
+
+
+@pytest.fixture(scope="module")
+def options() -> Options:
+    return Options(study="generation", epochs=1, seeds=(0,), resamples=100)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, options: Options) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "run"
+    run_study(shortened(), options, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+def test_every_arm_has_scores_of_every_source_and_one_has_the_controls(results: dict[str, Any]) -> None:
+    assert set(results["summary"]) == set(ARMS)
+    for run in results["runs"]:
+        metrics = run["metrics"]
+        for source in SOURCES:
+            assert 0 <= metrics[f"pictures/{source}/recall@10"] <= 1
+            assert metrics[f"pictures/{source}/fd"] > 0
+        assert "val/recall@1" in metrics
+        assert "val/text/fd" in metrics
+        measured = {name.split("/")[1] for name in metrics if name.startswith("pictures/")}
+        assert measured == set(SOURCES) | (set(CONTROLS) if run["objective"] == "infonce" else set())
+    for arm in ARMS:
+        found = results["summary"][arm]["pictures/text/fd"]
+        assert found["low"] <= found["mean"] <= found["high"]
+
+
+def test_contrasts_are_paired_ratios_and_differences(results: dict[str, Any]) -> None:
+    means = {run["objective"]: run["metrics"] for run in results["runs"]}
+    contrasts = results["study"]["contrasts"]
+    assert {c["first"] for c in contrasts} == {"unialign-u0", "unialign-u0.1"}
+    for c in contrasts:
+        first, rival = (means[c[side]][c["metric"]] for side in ("first", "rival"))
+        expected = first / rival if c["kind"] == "ratio" else first - rival
+        assert c["value"] == pytest.approx(expected, abs=1e-5)
+        assert c["low"] <= c["high"]
+
+
+def test_decoders_are_trained_once_and_are_those_of_the_study(folder: Path, options: Options) -> None:
+    seeds = {
+        FlowDecoder.from_pretrained(folder / "decoders" / f"seed-{s}" / "decoder").config.seed for s in DECODER_SEEDS
+    }
+    assert seeds == set(DECODER_SEEDS)
+    weights = folder / "decoders" / "seed-1" / "decoder" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = run_study(shortened(), options, folder)
+    assert weights.stat().st_mtime_ns == before
+    assert again["runs"] == json.loads((folder / "results.json").read_text())["runs"]
+
+
+def test_decoders_of_other_settings_are_refused(folder: Path, options: Options, tmp_path: Path) -> None:
+    from research._decoders import _decoder
+
+    with pytest.raises(ConfigError, match="holds a decoder of other settings than the study's; delete"):
+        _decoder(folder, {"steps": 77}, 0)
+
+
+def test_the_page_and_the_answer(folder: Path, results: dict[str, Any]) -> None:
+    text = (folder / "page.md").read_text()
+    for source in SOURCES:
+        assert f"| {source} -> picture |" in text
+    for name, meaning in CONTROLS.items():
+        assert f"{name}: {meaning}" in text
+    assert "alignment only" in text
+    assert (folder / "figures" / "generation-front.svg").exists()
+    assert any("Rank correlation" in line for line in answer_lines(shortened(), results))
+
+
+def made_up(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Results in which only what the choice looks at differs."""
+    runs = [
+        {"objective": arm, "metrics": {"val/recall@1": recall, "val/text/fd": fd, "val/drawing/fd": fd}}
+        for arm, (recall, fd) in validation.items()
+    ]
+    return {"runs": runs, "summary": {arm: {} for arm in validation}, "study": {"factors": dict.fromkeys(validation)}}
+
+
+def test_the_weight_is_chosen_on_validation_among_those_that_keep_retrieval() -> None:
+    arms = {
+        "infonce": (0.20, 30.0),
+        "unialign-u0": (0.15, 20.0),
+        "unialign-u0.1": (0.195, 25.0),
+        "unialign-u1": (0.21, 31.0),
+    }
+    assert analyse(made_up(arms))["chosen"] == "unialign-u0.1"
+    arms["unialign-u0"] = (0.191, 20.0)
+    assert analyse(made_up(arms))["chosen"] == "unialign-u0"
+    assert analyse(made_up({"infonce": (0.9, 1.0), "unialign-u1": (0.1, 1.0)}))["chosen"] is None
+
+
+def test_every_arm_freezes_the_anchor_and_looks_once() -> None:
+    plan, _, _ = planned(load_study("generation"), Options(study="generation"))
+    for arm in plan.arms:
+        assert arm.train.frozen == {"image": "whiten"}
+        assert arm.train.objective_options.get("anchor", "image") == "image"
+        assert arm.look is not None
+        assert arm.look.steps(90) == [90]
+        assert arm.look.arguments["extractor"] == "lite2"
+    assert sum(arm.look.arguments["controls"] == "yes" for arm in plan.arms if arm.look) == 1

@@ -1,0 +1,353 @@
+"""A study from the plan to the page: equal budgets, honest splits, interruption, read-back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from study_cases import SMALL, TEST, options, plan, timeless, write_store
+
+from research import _study as study_module
+from research import _worker as work_module
+from research._plan import Arm, Options, Plan, Study
+from research._records import read_record
+from research._run import planned, run_study
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError, NonFiniteError
+from unialign.experiments import evaluate_split, read_yaml
+from unialign.report import text_table
+from unialign.report._schema import parse_results
+from unialign.space import Space
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_store(tmp_path_factory.mktemp("data") / "store")
+
+
+@pytest.fixture(scope="module")
+def finished(store: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished study; tests only read it."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, run_study(SMALL, options(store), folder)
+
+
+def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored == results
+    parsed = parse_results(stored)
+    assert len(parsed.runs) == 6 * 2
+    assert "ours" in text_table(stored)
+    assert results["data"]["test_items"] == TEST
+    assert results["study"]["analysis"] == {"arms": 6, "nothing": None}
+    for arm in ("ours", "holes", "order"):
+        low, mean, high = (results["summary"][arm]["recall@1"][k] for k in ("low", "mean", "high"))
+        assert 0 <= low <= mean <= high <= 1.2
+        points = [run["metrics"]["recall@1"] for run in results["runs"] if run["objective"] == arm]
+        assert mean == pytest.approx(sum(points) / 2)
+    assert {c["rival"] for c in results["comparisons"]} == {"rival", "on", "holes"}
+    family = [c for c in results["comparisons"] if "verdict" in c]
+    assert len(family) == 3 * 5
+    assert all(c["p_holm"] >= c["p"] for c in family)
+
+
+def test_looks_begin_before_training_and_end_with_the_metrics(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, results = finished
+    run = next(run for run in results["runs"] if run["objective"] == "ours")
+    assert [look["step"] for look in run["looks"]] == [0, 1, 4] == [0, 1, run["steps"]]
+    # Measured by two roads: the probe at the last step, and the evaluation with the same anchor.
+    assert run["looks"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
+    assert run["metrics"]["conflict/chi"] == run["looks"][-1]["conflict/chi"]
+    own = results["summary"]["ours"]["conflict/zeta_neg_tan"]
+    assert own["low"] < own["mean"] < own["high"]
+
+
+def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    tuning = results["study"]["tuning"]
+    assert {arm: len(t["trials"]) for arm, t in tuning.items() if "trials" in t} == {"ours": 2, "rival": 2, "on": 2}
+    assert tuning["holes"] == {"as": "ours"}
+    for arm in ("ours", "rival", "on"):
+        scores = [trial["recall@1"] for trial in tuning[arm]["trials"]]
+        assert scores[tuning[arm]["chosen"]] == max(scores)
+        chosen = tuning[arm]["trials"][tuning[arm]["chosen"]]["settings"]["objective_options.temperature"]
+        assert results["objectives"][arm]["settings"]["objective_options"]["temperature"] == chosen
+    assert len(list((folder / "tuning").iterdir())) == 6
+    assert results["study"]["trainings"] == len(list((folder / "runs").iterdir())) + 6
+
+
+def test_the_number_of_trainings_is_known_beforehand(store: str, tmp_path: Path) -> None:
+    heard: list[tuple[int, int, str]] = []
+    run_study(SMALL, options(store), tmp_path / "run", on_done=lambda p: heard.append((p.done, p.total, p.job.purpose)))
+    # 3 arms x 2 trials, 12 runs, and the space of the tuning seed that the trials of `on` begin from.
+    assert [done for done, _, _ in heard] == list(range(1, 20))
+    assert {total for _, total, _ in heard} == {19}
+    assert [purpose for _, _, purpose in heard].count("start") == 1
+
+
+def test_settings_of_a_seed_its_modalities_for_one(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, results = finished
+    runs = {run["seed"]: run for run in results["runs"] if run["objective"] == "order"}
+    assert runs[0]["modalities"] == ["text", "image"]
+    assert runs[1]["modalities"] == ["text", "audio"]
+    assert set(runs[1]["directions"]) == {"text->audio", "audio->text"}
+
+
+def test_a_continued_arm_begins_with_the_space_of_its_own_seed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, int, bool, bool]] = []
+    train = work_module.fit
+
+    def spy(data: Any, config: Any, **more: Any) -> Any:
+        start = more["start"]
+        if start is not None:
+            seed = config.seed
+            parents = [Space.from_pretrained(f) for f in (tmp_path / "run" / "spaces").glob(f"*-seed{seed}")]
+            same = [
+                all(torch.equal(a, b) for a, b in zip(start.parameters(), p.parameters(), strict=True)) for p in parents
+            ]
+            begun.append((config.objective, seed, any(same), start.metadata["training"]["seed"] == seed))
+        return train(data, config, **more)
+
+    monkeypatch.setattr(work_module, "fit", spy)
+    run_study(SMALL, options(store), tmp_path / "run")
+    assert {(objective, seed) for objective, seed, _, _ in begun} == {("unialign", s) for s in (0, 1, 100)}
+    assert len(begun) == 2 + 2 + 2
+    assert all(same and own for _, _, same, own in begun)
+
+
+def test_the_test_split_decides_nothing(store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
+    """Data that differ in their test rows alone lead to the same trials and the same choice."""
+    other = write_store(tmp_path / "other", test=5.0)
+    results = run_study(SMALL, options(other), tmp_path / "run")
+    assert results["study"]["tuning"] == finished[1]["study"]["tuning"]
+    assert results["runs"][0]["metrics"]["recall@1"] != finished[1]["runs"][0]["metrics"]["recall@1"]
+
+
+def test_trials_are_evaluated_on_validation_rows(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    current: list[str] = []
+
+    def spied_evaluate(embeddings: Any, data: Any, split: str, **more: Any) -> Any:
+        seen.append((current[-1], split))
+        return evaluate_split(embeddings, data, split, **more)
+
+    whole = work_module._measured
+    monkeypatch.setattr(work_module, "evaluate_split", spied_evaluate)
+    monkeypatch.setattr(work_module, "_measured", lambda job, data: (current.append(job.purpose), whole(job, data))[1])
+    run_study(SMALL, options(store, seeds=(0,)), tmp_path / "run")
+    assert set(seen) == {("trial", "val"), ("start", "val"), ("run", "test")}
+
+
+# --- interruption ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 8, 18])
+def test_an_interrupted_study_continues(
+    store: str, tmp_path: Path, stop: int, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(progress: Any) -> None:
+        if progress.done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(SMALL, options(store), tmp_path / "run", on_done=press)
+    worked: list[str] = []
+    train = study_module.work
+    monkeypatch.setattr(study_module, "work", lambda job: (worked.append(job.file.name), train(job))[1])
+    heard: list[bool] = []
+    results = run_study(SMALL, options(store), tmp_path / "run", on_done=lambda p: heard.append(p.read_back))
+    assert len(worked) == 19 - stop
+    assert heard.count(True) == stop
+    assert timeless(results) == timeless(finished[1])
+
+
+def test_a_finished_study_is_read_back_and_its_page_made_again(
+    finished: tuple[Path, dict[str, Any]], store: str
+) -> None:
+    folder, results = finished
+    before = (folder / "page.md").read_text()
+    (folder / "report.html").unlink()
+    heard: list[bool] = []
+    again = run_study(SMALL, options(store), folder, on_done=lambda p: heard.append(p.read_back))
+    assert all(heard)
+    assert timeless(again) == timeless(results)
+    assert (folder / "page.md").read_text() == before
+    assert (folder / "report.html").exists()
+
+
+def test_the_configuration_runs_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, results = finished
+    again = Options.from_dict(read_yaml(folder / "config.yaml"))
+    assert len(again.fingerprints["tiny"]) == 64
+    assert timeless(run_study(SMALL, again, tmp_path / "again")) == timeless(results)
+
+
+def test_worker_processes_give_the_same_numbers(
+    store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    """One arm only: every pool of processes costs seconds."""
+    short = Study(name="small", title="", plan=lambda o: Plan(arms=plan(o).arms[-1:]), page=lambda results: [])
+    results = run_study(short, options(store), tmp_path / "run", workers=2)
+    expected = {(r["objective"], r["seed"]): r["metrics"] for r in finished[1]["runs"]}
+    for run in results["runs"]:
+        for name, value in run["metrics"].items():
+            assert value == pytest.approx(expected[run["objective"], run["seed"]][name], abs=1e-5), name
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 1}, {"seeds": (0,)}, {"resamples": 700}])
+def test_a_folder_belongs_to_one_study(
+    finished: tuple[Path, dict[str, Any]], store: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="holds another study"):
+        run_study(SMALL, options(store, **changes), finished[0])
+
+
+def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    shutil.copyfile(finished[0] / "runs" / "ours-seed0.safetensors", file)
+    with pytest.raises(DataError, match=r"result of other settings \(.*train differ"):
+        read_record(file, {"train": {}})
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match="no record of a study"):
+        read_record(file, {})
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match="delete it"):
+        read_record(file, {})
+    assert read_record(tmp_path / "none", {}) is None
+
+
+def test_another_revision_of_the_data_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    again = Options.from_dict(read_yaml(finished[0] / "config.yaml"))
+    other = write_store(tmp_path / "other", test=1.0)
+    with pytest.raises(DataError, match="another revision"):
+        run_study(SMALL, again.replace(stores={"tiny": other}), finished[0])
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_an_arm_that_does_not_train_is_reported_and_the_rest_stands(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = work_module.fit
+
+    def break_some(data: Any, config: Any, **more: Any) -> Any:
+        chosen = config.objective_options.get("temperature")
+        if config.objective == "infonce" and config.seed == 1 and len(config.modalities) == 3:
+            raise NonFiniteError("the loss is not finite")
+        if config.objective == "unialign" and config.seed == 100 and chosen == 0.05:
+            raise NonFiniteError("a gradient is not finite")
+        return train(data, config, **more)
+
+    monkeypatch.setattr(work_module, "fit", break_some)
+    short = Study(
+        name="small",
+        title="",
+        plan=lambda o: Plan(arms=plan(o).arms[:3], families=(*plan(o).families,)[:0]),
+        page=lambda results: SMALL.page(
+            {**results, "study": {**results["study"], "families": [{"name": "all", "first": "ours", "rivals": []}]}}
+        ),
+    )
+    results = run_study(short, options(store), tmp_path / "run")
+    assert results["study"]["failed"] == {"rival": "seed 1: the loss is not finite"}
+    assert set(results["summary"]) == {"ours", "holes"}
+    trials = results["study"]["tuning"]["ours"]
+    assert trials["chosen"] == 1
+    assert trials["trials"][0]["failed"] == "a gradient is not finite"
+    assert trials["trials"][0]["recall@1"] is None
+    assert "| rival" not in (tmp_path / "run" / "page.md").read_text().split("Tuning")[0]
+
+
+def test_an_arm_whose_trials_all_fail_stops_the_study(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(data: Any, config: Any, **more: Any) -> Any:
+        raise NonFiniteError("'text', row 3")
+
+    monkeypatch.setattr(work_module, "fit", broken)
+    with pytest.raises(DataError, match=r"all 2 trials of 'ours' failed; the first: 'text', row 3"):
+        run_study(SMALL, options(store), tmp_path / "run")
+
+
+def changed(**changes: Any) -> Study:
+    """The small study with another first arm."""
+    import dataclasses
+
+    def altered(chosen: Options) -> Plan:
+        first, *rest = plan(chosen).arms
+        return dataclasses.replace(plan(chosen), arms=(dataclasses.replace(first, **changes), *rest))
+
+    return dataclasses.replace(SMALL, plan=altered)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": ({"lr": 0.1},)}, "as many trials as the others"),
+        ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
+        ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
+        ({"key": "../ours"}, "must be a file name"),
+        ({"key": "rival"}, "different keys"),
+        ({"tuned_as": "rival"}, "has trials of its own"),
+        ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
+        ({"start": "ours"}, "which no arm leads to"),
+        ({"start": "none"}, "unknown start of arm 'ours' 'none'"),
+        ({"anchor": None, "look": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
+    ],
+)
+def test_plans_that_could_not_be_carried_out_are_refused(store: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planned(changed(**changes), options(store))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resamples": 599}, "resamples must be at least 600 for the 3 rivals"),
+        ({"seeds": (0, 100)}, "seed 100 is in seeds and in tuning_seeds"),
+        ({"seeds": ()}, "one or more different integers"),
+        ({"seeds": (1, 1)}, "one or more different integers"),
+        ({"seeds": (-1,)}, "at least 0"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1"),
+        ({"stores": ["a"]}, "stores must map"),
+    ],
+)
+def test_options_are_checked(store: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planned(SMALL, options(store, **changes))
+
+
+def test_options_of_another_study_or_kind_are_refused(store: str) -> None:
+    with pytest.raises(ConfigError, match="not of 'small'"):
+        planned(SMALL, options(store, study="ablation"))
+    with pytest.raises(ConfigError, match="unknown setting epoch"):
+        Options.from_dict({"study": "small", "epoch": 1})
+    with pytest.raises(ConfigError, match="needs `study`"):
+        Options.from_dict({"epochs": 1})
+
+
+def test_arms_on_other_modalities_are_not_compared(store: str) -> None:
+    arms = plan(options(store)).arms
+    rest = Arm(**{**vars(arms[1]), "train": arms[1].config(0, {"modalities": ["image", "text"]})})
+    other = Study(
+        name="small",
+        title="",
+        plan=lambda o: Plan(arms=(arms[0], rest), families=(type(plan(o).families[0])("f", "ours", ("rival",)),)),
+        page=lambda results: [],
+    )
+    with pytest.raises(ConfigError, match="not on the same modalities and data"):
+        planned(other, options(store))
+
+
+def test_data_without_a_validation_split_cannot_tune(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.normal(size=(9, 4)) for name in ("image", "text", "audio")}
+    EmbeddingStore.write(tmp_path / "flat", columns, split=[0] * 6 + [2] * 3)
+    with pytest.raises(DataError, match="0 items in its val split"):
+        planned(SMALL, options(str(tmp_path / "flat")))

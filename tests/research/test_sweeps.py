@@ -1,0 +1,300 @@
+"""The studies that vary one thing: end to end on a few items, and what their pages compute by hand."""
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from study_cases import MODALITIES, TRAIN, base, write_store
+
+from research import anchor, continued, divergence, load_study, missing, partition_mix, temperature, weights
+from research._measures import View, measure_divergence, measure_modalities
+from research._plan import Change, Options, Plan
+from research._run import run_study
+from research._sweeps import best_arm, between, directed
+from research._transforms import changed
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError
+from unialign.experiments import open_store
+from unialign.geometry import holder_divergence, holder_upper_bound, modality_gap_debiased
+from unialign.losses import create
+from unialign.report._plot import Mark, Place, Series, lines
+from unialign.report._tiles import tiles
+from unialign.train import fit
+
+COLUMNS = {
+    "emoji": ("image", "drawing", "text", "keywords", "speech"),
+    "digits": ("pix", "fou", "kar"),
+}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("stores")
+    return {name: write_store(folder / name, columns, name=name, width=40) for name, columns in COLUMNS.items()}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> EmbeddingStore:
+    return open_store(write_store(tmp_path / "tiny"), MODALITIES, None)
+
+
+def one_trial(plan: Plan) -> Plan:
+    return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "rivals"),
+    [
+        ("divergence", (0, 1), 0),
+        ("partition_mix", (0,), 4),
+        ("missing", (0,), 7),
+        ("continued", (0,), 6),
+        ("anchor", (0,), 6),
+        ("temperature", (0,), 6),
+        ("weights", (0,), 19),
+    ],
+)
+def test_a_sweep_runs_to_its_page(
+    name: str, seeds: tuple[int, ...], rivals: int, stores: dict[str, str], tmp_path: Path
+) -> None:
+    study = load_study(name)
+    shortened = dataclasses.replace(study, plan=lambda options: one_trial(study.plan(options)))
+    used = {arm.data for arm in study.plan(Options(study=name)).arms}
+    options = Options(
+        study=name,
+        epochs=1,
+        seeds=seeds,
+        resamples=max(100, 200 * rivals),
+        stores={data: folder for data, folder in stores.items() if data in used},
+    )
+    results = run_study(shortened, options, tmp_path / "run")
+    assert not results["study"]["failed"]
+    assert set(results["summary"]) == set(results["study"]["factors"])
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    sections = study.page(written)
+    text = (tmp_path / "run" / "page.md").read_text()
+    assert all(f"<!-- generated: {section.key} -->" in text for section in sections)
+    assert "nan" not in text.lower()
+    figures = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
+    assert figures == {figure.name for section in sections for figure in section.figures}
+    assert figures
+    if name == "missing":
+        kept = written["study"]["analysis"]["kept"]
+        assert kept["drop0"] == dict.fromkeys(kept["drop0"], TRAIN)
+        assert kept["never-image-text"]["complete"] == kept["never-image-text"]["image-text"] == 0
+        assert 0 < kept["drop60"]["at_least_two"] < TRAIN
+    if name == "divergence":
+        assert sum(b["looks"] for b in written["study"]["analysis"]["bound"]) == 5 * sum(
+            len(run["looks"]) for run in written["runs"]
+        )
+        assert all(b["violations"] == 0 for b in written["study"]["analysis"]["bound"])
+
+
+# --- changes and measures -------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None:
+    """Each item keeps one of the two, either as often; the third modality and the rows of test and validation stay."""
+    change = Change("never_together", {"pair": ["image", "audio"]})
+    there = changed(tiny, change, 0)
+    image, audio = there.present("image"), there.present("audio")
+    train = there.rows("train")
+    assert not (image & audio)[train].any()
+    assert (image | audio)[train].all()
+    assert TRAIN / 4 < image[train].sum() < 3 * TRAIN / 4
+    assert there.present("text").all()
+    for split in ("val", "test"):
+        assert (image & audio)[there.rows(split)].all()
+    np.testing.assert_array_equal(changed(tiny, change, 0).present("image"), image)
+    assert (changed(tiny, change, 1).present("image") != image).any()
+    with pytest.raises(ConfigError, match="each of pair 'video'"):
+        changed(tiny, Change("never_together", {"pair": ["image", "video"]}), 0)
+
+
+@pytest.mark.parametrize("objective", missing.COMPLETE_ONLY)
+@pytest.mark.parametrize(
+    "change",
+    [Change("drop_entries", {"share": 0.9}), Change("never_together", {"pair": ["image", "audio"]})],
+    ids=["dropped", "never"],
+)
+def test_objectives_of_complete_items_pass_over_batches_without_any(
+    tiny: EmbeddingStore, objective: str, change: Change
+) -> None:
+    """They are no reason to stop, nor for numbers that are not finite: nothing is learnt from such a batch."""
+    options = {"anchor": "text"} if objective == "triangle" else {}
+    config = base(objective, 2, objective_options=options, batch_size=6)
+    result = fit(changed(tiny, change, 0), config, progress="none")
+    assert all(math.isfinite(record["loss"]) for record in result.history)
+    if change.name == "never_together":
+        assert {record["loss"] for record in result.history} == {0.0}
+    assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
+
+
+def test_divergences_of_a_look_are_those_of_the_diagnostics() -> None:
+    """At the anchor even where it is not the first modality, and over the rows that are there."""
+    generator = torch.Generator().manual_seed(0)
+    embeddings = {
+        m: torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
+        for m in ("image", "text", "audio")
+    }
+    present = {m: torch.ones(9, dtype=torch.bool) for m in embeddings}
+    present["audio"][:2] = False
+    view = View(embeddings, present, torch.arange(9))
+    found: dict[str, Any] = measure_divergence(view, anchor="text", bandwidths=[0.8, "median"])
+    at = {"bandwidth": 0.8, "present": present}
+    plugin = holder_divergence(embeddings, estimator="plugin", reference="text", **at)
+    assert found["divergence/plugin@0.8"] == pytest.approx(float(plugin), rel=1e-9)
+    for estimator in ("plugin_avg", "pooled", "debiased"):
+        value = holder_divergence(embeddings, estimator=estimator, **at)
+        assert found[f"divergence/{estimator}@0.8"] == pytest.approx(float(value), rel=1e-9)
+    bound = holder_upper_bound(embeddings, bandwidth=0.8, anchor="text", present=present)
+    assert found["divergence/bound@0.8"] == pytest.approx(float(bound), rel=1e-9)
+    assert found["divergence/bound@0.8"] > found["divergence/plugin@0.8"]
+    assert "divergence/exact@0.8" not in found
+    gaps = [
+        float(modality_gap_debiased(embeddings[m][present[m] & present[n]], embeddings[n][present[m] & present[n]]))
+        for m, n in itertools.combinations(embeddings, 2)
+    ]
+    assert found["divergence/gap_debiased"] == pytest.approx(sum(gaps) / 3)
+    assert 0 <= found["divergence/recall@1"] <= 1
+    ranks = measure_modalities(view)
+    assert set(ranks) == {f"modality/{m}/effective_rank" for m in embeddings}
+    assert all(1 <= float(rank) <= 4 for rank in ranks.values())
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+def test_mix_begins_with_infonce_and_ends_with_unialign() -> None:
+    arms = {arm.key: arm for arm in partition_mix.plan(Options(study="partition_mix")).arms}
+    generator = torch.Generator().manual_seed(0)
+    embeddings = {m: torch.randn(6, 5, generator=generator) for m in partition_mix.MODALITIES}
+
+    def loss(key: str) -> float:
+        train = arms[key].train
+        return float(create(train.objective, **train.objective_options)(embeddings).total)
+
+    for target in partition_mix.ANCHORS:
+        assert loss(f"{target}-w1-beta0") == pytest.approx(loss(f"infonce-{target}"), abs=1e-4)
+        plain = create("unialign", anchor=target)(embeddings).total
+        assert loss(f"{target}-w1-beta1") == pytest.approx(float(plain), rel=1e-6)
+
+
+def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
+    parent, *others = continued.plan(Options(study="continued")).arms
+    assert parent.start is None
+    assert {arm.start for arm in others} == {parent.key}
+    shares = {round(arm.train.lr / parent.train.lr, 6) for arm in others}
+    assert shares == set(continued.RATES.values())
+    assert all(arm.train.warm_start == 0 for arm in others)
+    held = [arm for arm in others if arm.train.objective_options.get("stop_gradient") == "target"]
+    assert len(held) == 4
+
+
+def test_sweeps_hold_everything_else_still() -> None:
+    """Arms of one line differ in the setting that is swept, and in nothing else."""
+    for module, swept in (
+        (temperature, {"temperature"}),
+        (partition_mix, {"partition_mix"}),
+        (anchor, {"anchor"}),
+        (weights, {"alignment_weight", "uniformity_weight"}),
+    ):
+        plan = module.STUDY.plan(Options(study=module.STUDY.name))
+        for family in plan.families:
+            if family.name.startswith("same-") or family.name == "tuple":
+                continue
+            first = plan.arm(family.first).train.to_dict()
+            for rival in family.rivals:
+                other = plan.arm(rival).train.to_dict()
+                differ = {k for k in first if first[k] != other[k]}
+                assert differ == {"objective_options"}
+                options, theirs = first["objective_options"], other["objective_options"]
+                assert {k for k in options | theirs if options.get(k) != theirs.get(k)} <= swept
+
+
+# --- numbers of pages -----------------------------------------------------------------------------------------------
+
+
+def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Results that have directions alone: arm -> a mapping of direction to R@1 for each seed."""
+    return {
+        "runs": [
+            {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "looks": []}
+            for arm, seeds in runs.items()
+            for seed in seeds
+        ],
+        "summary": {arm: {} for arm in runs},
+        "study": {"factors": {arm: {"objective": "unialign", "anchor": arm.split("-")[1]} for arm in runs}},
+    }
+
+
+def test_directions_with_the_anchor_are_told_from_those_without() -> None:
+    every = list(itertools.permutations(anchor.MODALITIES, 2))
+    values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
+    values["image->speech"] = 0.1
+    values["image+drawing->text"] = 1.0  # joint queries are no directions of modalities
+    results = _results(**{"unialign-text": [values, values], "unialign-all": [values]})
+    found = anchor.analyse(results)
+    assert found["unialign-text"]["with"] == pytest.approx([0.8, 0.8])
+    assert found["unialign-text"]["without"] == pytest.approx([(11 * 0.2 + 0.1) / 12] * 2)
+    assert found["unialign-text"]["worst"] == [0.1, 0.1]
+    assert found["unialign-text"]["worst_direction"] == "image->speech"
+    assert found["unialign-text"]["spread"] == pytest.approx([0.8 - (2 * 0.8 + 5 * 0.2 + 0.1) / 8] * 2)
+    assert "with" not in found["unialign-all"]
+    assert math.isnan(directed(results, "unialign-all", [("image", "video")])[0])
+
+
+def test_a_bound_below_its_value_counts_as_violated_and_rounding_does_not() -> None:
+    looks = [
+        {"divergence/plugin@1": 1.0, "divergence/bound@1": bound, "divergence/mean_log@1": 0.5}
+        for bound in (2.0, 0.9, 1.0 - 1e-8)
+    ]
+    results: dict[str, Any] = {
+        "summary": {"emoji-unialign": {}},
+        "study": {"factors": {"emoji-unialign": {"data": "emoji"}}},
+        "runs": [{"objective": "emoji-unialign", "looks": looks}],
+    }
+    found = divergence._bound(results, "emoji", "1")
+    assert (found["looks"], found["violations"], found["violations_mean_log"]) == (3, 1, 3)
+    assert found["slack_smallest"] == pytest.approx(-0.1)
+
+
+def test_best_is_the_smallest_where_smaller_is_better() -> None:
+    results: dict[str, Any] = {
+        "metrics": {"recall@1": {"higher_is_better": True}, "gap": {"higher_is_better": False}},
+        "summary": {
+            "a": {"recall@1": {"mean": 0.1}, "gap": {"mean": 0.1}},
+            "b": {"recall@1": {"mean": 0.2}, "gap": {"mean": 0.2}},
+        },
+    }
+    assert best_arm(results, ["a", "b", "failed"], "recall@1") == "b"
+    assert best_arm(results, ["a", "b", "failed"], "gap") == "a"
+    assert best_arm(results, ["failed"], "gap") is None
+
+
+def test_numbers_with_intervals_as_text() -> None:
+    assert between({"mean": -0.5, "low": -0.75, "high": 0.25}, decimals=2) == "−0.50 [−0.75, 0.25]"
+    assert between({"mean": 0.5, "low": None, "high": None}, scale=100, decimals=1) == "50.0"
+    assert between({"mean": None, "low": None, "high": None}) == "–"
+
+
+def test_tiles_and_named_ticks() -> None:
+    panel = tiles(
+        "R@1", ["a", "b"], ["x", "y"], [[1.0, 2.0], [math.nan, 4.0]], write=lambda v: f"{v:.1f}", row_label="r"
+    )
+    assert panel.body.count("<rect") == 3
+    assert panel.spoken == "R@1: from 1.0 to 4.0"
+    assert 'fill-opacity="0.06"' in panel.body
+    assert 'fill-opacity="0.96"' in panel.body
+    assert tiles("none", ["a"], ["x"], [[math.nan]]).spoken == "none: nothing known"
+    drawn = lines(
+        "t", [Series(Mark("m", 0), [Place(0, 1.0), Place(1, 2.0)])], x_label="x", x_ticks={0: "low", 1: "high"}
+    )
+    assert ">low<" in drawn.body
+    assert ">high<" in drawn.body
