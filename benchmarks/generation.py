@@ -64,7 +64,7 @@ def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list
 
 def picture_grid() -> None:
     """Evenly spaced held-out concepts: nobody picked them."""
-    store, space, decoder = ua.data.load("emoji"), load_space("emoji"), load_decoder("emoji")
+    store, space, decoder = ua.data.load_dataset("emoji"), load_space("emoji"), load_decoder("emoji")
     test = store.rows("test")
     rows = test[np.linspace(0, len(test) - 1, 2 * SHOWN).round().astype(int)]
     z = space.encode({name: store.array(name)[rows] for name in space.modalities})
@@ -82,7 +82,7 @@ def picture_grid() -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    store, space = ua.data.load("emoji"), load_space("emoji")
+    store, space = ua.data.load_dataset("emoji"), load_space("emoji")
     decoders = [FlowDecoder.from_pretrained(path) for path in sys.argv[1:]] or [load_decoder("emoji")]
     bench = make_bench(store, decoders, anchor="image", extractor=lite2())
     controls = bench.controls(space)
@@ -99,7 +99,7 @@ def main() -> None:
             for name, found in made.items()
             for score in RESAMPLED
         },
-        store.group[bench.rows],
+        store.groups[bench.rows],
         resamples=RESAMPLES,
     )
     intervals: dict[str, dict[str, list[float]]] = {name: {} for name in made}

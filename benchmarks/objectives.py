@@ -201,7 +201,7 @@ def race(contest: Contest) -> dict[str, Any]:
 def kept(name: str) -> dict[str, Any]:
     """Bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
     width = 256
-    objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.options(name) else {}))
+    objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.parameter_names(name) else {}))
     leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, width))}
     number = saved_bytes(lambda: objective(leaves).total)
     return {

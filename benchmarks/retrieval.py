@@ -94,7 +94,7 @@ def child(name: str, folder: Path, threads: int) -> None:
 
         torch.set_num_threads(threads)
         metrics.retrieval(queries_QD[:32], queries_QD[:32])
-        metrics.nearest(queries_QD[:32], queries_QD[:32], k=1)
+        metrics.knn(queries_QD[:32], queries_QD[:32], k=1)
         loaded = memory("VmRSS")
         if name == "ranks":
             ids_G = np.arange(len(gallery_GD))
@@ -105,7 +105,7 @@ def child(name: str, folder: Path, threads: int) -> None:
         else:
 
             def search() -> dict[str, Any]:
-                return {"rows": metrics.nearest(queries_QD, gallery_GD, k=NEIGHBOURS).rows.numpy()}
+                return {"rows": metrics.knn(queries_QD, gallery_GD, k=NEIGHBOURS).rows.numpy()}
 
     wall, cpu = time.perf_counter(), time.process_time()
     found = search()

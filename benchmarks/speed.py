@@ -141,7 +141,7 @@ def run(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dic
         "threads": threads,
     }
     if case.group == "objectives":
-        chosen = {"anchor": "m0"} if "anchor" in losses.options(case.name) else {}
+        chosen = {"anchor": "m0"} if "anchor" in losses.parameter_names(case.name) else {}
         make = partial(our_objective, case.name, **chosen)
         settings["in_double"] = case.items == 256
     else:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import unialign as ua
-from unialign.generation import Decoder, conditions_of, load_decoder, make_pictures, read_thumbnails
+from unialign.generation import Decoder, build_conditions, generate_images, load_decoder, read_thumbnails
 from unialign.space import Space
 
 FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
@@ -32,14 +32,14 @@ def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) 
     order = (both * z["image"]).sum(1).argsort(descending=True).tolist()
     found: dict[int, int] = {}
     for place in order:
-        found.setdefault(int(store.group[rows[place]]), int(rows[place]))
+        found.setdefault(int(store.groups[rows[place]]), int(rows[place]))
     return np.array(list(found.values())[:NEAREST])
 
 
 def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: int) -> torch.Tensor:
     """(STEPS, 3, S, S): from text to speech, one noise."""
-    way = conditions_of(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="strip", steps=STEPS)
-    return make_pictures(space, decoder, store, way).pictures[:, 0]
+    way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="strip", steps=STEPS)
+    return generate_images(space, decoder, store, way).pictures[:, 0]
 
 
 def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Image.Image:
@@ -85,7 +85,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text("utf-8"))
     arms = [results["study"]["analysis"]["chosen"], "infonce"]
     labels = {arm: results["objectives"][arm]["label"].split(",")[0] for arm in arms}
-    store, decoder = ua.data.load("emoji"), load_decoder("emoji")
+    store, decoder = ua.data.load_dataset("emoji"), load_decoder("emoji")
     settings = {arm: ua.TrainConfig.from_dict(results["objectives"][arm]["settings"]) for arm in arms}
     spaces = {arm: ua.fit(store, train, progress="none").space for arm, train in settings.items()}
     test = store.rows("test")

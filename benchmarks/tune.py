@@ -16,13 +16,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from unialign.data import load
+from unialign.data import load_dataset
 from unialign.experiments import (
     CompareConfig,
     Entry,
     describe_environment,
+    override,
     search,
-    with_settings,
     write_yaml,
 )
 from unialign.train import TrainConfig
@@ -39,7 +39,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "infonce": {"objective_options.temperature": TEMPERATURES, "lr": RATES},
     # Its authors continue a contrastively trained model; how late is its own second parameter.
-    "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES, "warm_start": (0.5, 0.75, 0.9)},
+    "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES, "infonce_warmup_ratio": (0.5, 0.75, 0.9)},
 }
 ANCHORS = {"emoji": "text", "digits": "pix"}
 # Fixed beforehand, the same for all: a look at 8 settings of head, dropout and decay with InfoNCE and UniAlign on the
@@ -59,7 +59,7 @@ def base(objective: str, anchor: str) -> TrainConfig:
 
 
 def trials_of(objective: str, data: str) -> list[dict[str, Any]]:
-    store = load(data)
+    store = load_dataset(data)
     records = search(
         store, base(objective, ANCHORS[data]), GRIDS[objective], trials=TRIALS, seeds=SEEDS, name=objective
     )
@@ -93,11 +93,11 @@ def write_recipe(data: str, records: list[dict[str, Any]], folder: Path) -> None
     entries = {}
     for objective in GRIDS:
         best = max((r for r in records if r["objective"] == objective), key=lambda record: record["recall@1"])
-        entries[objective] = Entry.of(with_settings(base(objective, ANCHORS[data]), best["settings"]))
+        entries[objective] = Entry.of(override(base(objective, ANCHORS[data]), best["settings"]))
     config = CompareConfig(
         data=data,
         entries=entries,
-        fingerprint=load(data).fingerprint,
+        fingerprint=load_dataset(data).fingerprint,
         selection="temperature, learning rate, UniAlign's alignment weight and GRAM's warm start chosen by mean R@1 on "
         f"the validation split, {TRIALS} trials of {len(SEEDS)} seeds for each objective",
     )

@@ -13,7 +13,7 @@ from research import COSTS, STUDIES, load_study
 from research._plan import Options
 from research._run import Progress, answer_lines, planned, run_study, trainings
 from research._terminal import quick_look
-from unialign.cli._console import chosen_workers, say, shown
+from unialign.cli._console import chosen_workers, echo, shown
 from unialign.cli._options import results_folder
 from unialign.cli.main import execute
 from unialign.errors import ConfigError
@@ -47,11 +47,11 @@ def run(options: Namespace) -> int:
     plan, chosen, _ = planned(study, chosen)
     total = trainings(plan, chosen)
     workers = chosen_workers(options.workers, total)
-    say(f"{study.name}: {study.title}")
+    echo(f"{study.name}: {study.title}")
     seeds = " ".join(map(str, chosen.seeds))
-    say(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
+    echo(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
     if quick := quick_look(chosen.epochs, study.epochs):
-        say(quick)
+        echo(quick)
     started = time.perf_counter()
     try:
         with _Bar() as bar:
@@ -60,12 +60,12 @@ def run(options: Namespace) -> int:
         kept = f"finished trainings are kept in {shown(out)}, the same command continues"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
     for arm, message in results["study"]["failed"].items():
-        say(f"failed: {results['objectives'][arm]['label']}, {message}")
-    say()
+        echo(f"failed: {results['objectives'][arm]['label']}, {message}")
+    echo()
     for line in answer_lines(study, results):
-        say(line)
-    say()
-    say(f"{time.perf_counter() - started:.0f} s. Report: {shown(out / 'report.html')}")
+        echo(line)
+    echo()
+    echo(f"{time.perf_counter() - started:.0f} s. Report: {shown(out / 'report.html')}")
     return 0
 
 
@@ -120,7 +120,7 @@ class _Bar:
         ended = f"failed: {record.failed}"
         if not record.failed:
             ended = f"{record.facts['seconds']:.1f} s, R@1 {100 * record.metrics['recall@1']:.1f} %"
-        say(f"[{progress.done}/{progress.total}] {job.label} ({job.arm}), {what}: {ended}")
+        echo(f"[{progress.done}/{progress.total}] {job.label} ({job.arm}), {what}: {ended}")
 
     def __enter__(self) -> "_Bar":
         return self

@@ -6,7 +6,7 @@ from typing import Any
 from research._estimates import seed_interval
 from research._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
 from research._sweeps import between, failed_sections
-from unialign.losses import label as objective_label
+from unialign.losses import display_name as objective_label
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
 

@@ -7,7 +7,7 @@ from typing import Any
 from research._decoders import SHOWN
 from research._figures import known, label, metric_label, run_metric, sound
 from research._sweeps import between, failed_sections, mean_of
-from unialign.generation import CONTROLS, SCORES, marks
+from unialign.generation import CONTROLS, SCORES, annotate_controls
 from unialign.report import Figure, Section, Table
 from unialign.report._format import DASH
 from unialign.report._plot import Mark, scatter, sheet
@@ -70,7 +70,7 @@ def _tables(results: Mapping[str, Any], arms: Sequence[str]) -> list[Table]:
         rows = []
         for arm in arms:
             numbers = {s: mean_over_seeds(results, arm, f"pictures/{source}/{s}") for s in SHOWN}
-            beaten = marks(numbers, controls)
+            beaten = annotate_controls(numbers, controls)
             rows.append(
                 [
                     label(results, arm),

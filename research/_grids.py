@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unialign.losses import names
-from unialign.losses import options as option_names
+from unialign.losses import parameter_names as option_names
 from unialign.train import TrainConfig
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
@@ -22,7 +22,7 @@ ANCHORS = {"emoji": "text", "digits": "pix"}
 TRIALS = 4
 
 _T = "objective_options.temperature"
-_WARM = "warm_start"
+_WARM = "infonce_warmup_ratio"
 
 
 def _options(**options: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int,
         objective_options=options,
         modalities=modalities,
         epochs=epochs,
-        checkpoint_every=None,
+        save_steps=None,
         **HEADS[data],
     )
 

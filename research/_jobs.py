@@ -35,7 +35,7 @@ class Scheduler:
 
     def total(self) -> int:
         """How many trainings the whole study has."""
-        waves = self.plan.waves()
+        waves = self.plan.stages()
         starts = sum(len(self._tuned_starts(arms)) for arms in waves)
         trials = sum(len(arm.trials) for arm in self.plan.arms)
         return (trials + starts) * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)

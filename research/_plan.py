@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.experiments import with_settings
+from unialign.experiments import override
 from unialign.train import TrainConfig
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
     from unialign.report import Section
 
-__all__ = ["Arm", "Change", "Contrast", "Family", "Look", "Options", "Plan", "Study"]
+__all__ = ["Arm", "DataTransform", "EvalHook", "Family", "Options", "PairedComparison", "Plan", "Study"]
 
 Settings = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Change:
+class DataTransform:
     """A store made from the data: a name of `_changes.CHANGES`, and its arguments. The run's seed comes on top.
 
     Training sees the changed store; validation and test are always those of the data itself.
@@ -100,7 +100,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Look:
+class EvalHook:
     """What is measured during training: a name of `_measures.MEASURES`, its arguments, and how often.
 
     Attributes:
@@ -143,14 +143,14 @@ class Arm:
     trials: tuple[Settings, ...] = ()
     tuned_as: str | None = None
     per_seed: Mapping[int, Settings] = field(default_factory=dict)
-    change: Change | None = None
+    change: DataTransform | None = None
     start: str | None = None
-    look: Look | None = None
+    look: EvalHook | None = None
     note: str = ""
 
     def config(self, seed: int, chosen: Settings) -> TrainConfig:
         """The settings of one run: those that tuning chose, then those of the seed."""
-        return with_settings(self.train, {**chosen, **self.per_seed.get(seed, {}), "seed": seed})
+        return override(self.train, {**chosen, **self.per_seed.get(seed, {}), "seed": seed})
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class PairedComparison:
     """The ratio or difference of a number that a look measured (a `Statistic`), paired on items and seeds."""
 
     first: str
@@ -187,13 +187,13 @@ class Plan:
 
     arms: tuple[Arm, ...]
     families: tuple[Family, ...] = ()
-    contrasts: tuple[Contrast, ...] = ()
+    contrasts: tuple[PairedComparison, ...] = ()
     keep: tuple[str, ...] = ("recall@10", "true_pair_cosine", "modality_gap", "zeta", "zeta_neg", "chi")
 
     def arm(self, key: str) -> Arm:
         return next(arm for arm in self.arms if arm.key == key)
 
-    def waves(self) -> list[list[Arm]]:
+    def stages(self) -> list[list[Arm]]:
         """Arms in the order in which they can be trained: those that continue another one come after it."""
         left, waves = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}

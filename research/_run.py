@@ -17,8 +17,8 @@ from research._worker import Job, work
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import (
-    claim_folder,
     describe_environment,
+    open_run_dir,
     open_store,
     run_jobs,
     write_json,
@@ -98,7 +98,7 @@ def run_study(
     """
     folder = Path(out)
     plan, options, stores = planned(study, options)
-    found = claim_folder(folder, "study")
+    found = open_run_dir(folder, "study")
     if found is None:
         write_yaml(folder / "config.yaml", options.to_dict())
     elif found != options.to_dict():
@@ -111,7 +111,7 @@ def run_study(
     log.write({"kind": "start", "study": study.name, "workers": workers, **describe_environment()})
     tuning: dict[str, Any] = {}
     records: dict[tuple[str, int], Record] = {}
-    for arms in plan.waves():
+    for arms in plan.stages():
         tried = _done(jobs.trials(arms), workers, log)
         for arm in arms:
             if arm.trials:

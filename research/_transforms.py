@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research._plan import Change
+from research._plan import DataTransform
 from unialign._checks import check_choice, check_number
 from unialign.data import EmbeddingStore
 
 __all__ = ["CHANGES", "changed", "with_presence"]
 
 
-def changed(store: EmbeddingStore, change: Change | None, seed: int) -> EmbeddingStore:
+def changed(store: EmbeddingStore, change: DataTransform | None, seed: int) -> EmbeddingStore:
     """The store that a run trains on."""
     if change is None:
         return store
@@ -31,7 +31,7 @@ def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]
         {name: store.array(name) for name in store.modalities},
         present=masks,
         ids=store.ids,
-        group=store.group,
+        groups=store.groups,
         labels=store.labels,
         label_names=store.label_names or None,
         split=store.split,
@@ -67,9 +67,9 @@ def never_together(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> 
     return with_presence(store, {first: ~both_N | keeps_first_N, second: ~both_N | ~keeps_first_N})
 
 
-CHANGES: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries, "never_together": never_together}
+CHANGES: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries, "no_overlap": never_together}
 
 
-def describe(change: Change | None) -> dict[str, Any] | None:
+def describe(change: DataTransform | None) -> dict[str, Any] | None:
     """A change as JSON."""
     return None if change is None else {"name": change.name, "arguments": dict(change.arguments)}

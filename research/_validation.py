@@ -42,7 +42,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
     for arm in plan.arms:
         _check_references(arm, plan)
         _check_settings(arm, options, stores[arm.data])
-    plan.waves()  # ConfigError for starts that lead nowhere
+    plan.stages()  # ConfigError for starts that lead nowhere
     _check_families(plan, options)
     _check_contrasts(plan)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from research._measures import take, values_of
-from research._plan import Arm, Change, Look
+from research._plan import Arm, DataTransform, EvalHook
 from research._records import Record, read_record, write_record
 from research._transforms import changed, describe
 from unialign.data import EmbeddingStore
@@ -14,7 +14,7 @@ from unialign.errors import NonFiniteError
 from unialign.evaluation import METRICS, Statistic, resample
 from unialign.experiments import embed_split, evaluate_split, open_store
 from unialign.space import Space
-from unialign.train import HealthWarning, Probe, TrainConfig, fit, training_steps
+from unialign.train import EvalCallback, HealthWarning, TrainConfig, fit, training_steps
 
 __all__ = ["Job", "work"]
 
@@ -48,8 +48,8 @@ class Job:
     file: Path
     trial: int | None = None
     anchor: str | None = None
-    change: Change | None = None
-    look: Look | None = None
+    change: DataTransform | None = None
+    look: EvalHook | None = None
     space: Path | None = None
     start: Path | None = None
     start_identity: dict[str, Any] | None = None
@@ -109,8 +109,8 @@ def _measured(job: Job, store: EmbeddingStore) -> Record:
         changed(store, job.change, job.seed),
         job.train,
         progress="none",
-        start=None if job.start is None else Space.from_pretrained(job.start),
-        probe=None if job.look is None else Probe(job.look.steps(steps), look),
+        init_from=None if job.start is None else Space.from_pretrained(job.start),
+        eval_callback=None if job.look is None else EvalCallback(job.look.steps(steps), look),
     )
     if job.space is not None:
         result.space.save_pretrained(job.space)
@@ -128,7 +128,7 @@ def _measured(job: Job, store: EmbeddingStore) -> Record:
     if job.purpose == "run":
         resampled = resample(
             {name: (statistic, metrics[name]) for name, statistic in statistics.items()},
-            store.group[store.rows(job.split)],
+            store.groups[store.rows(job.split)],
             resamples=job.resamples,
         )
     return Record(

@@ -13,9 +13,9 @@ from typing import Any
 from research._estimates import seed_interval
 from research._figures import label, looks, metric_table, sound, verdict_table
 from research._grids import base
-from research._plan import Arm, Family, Look, Options, Plan, Study
+from research._plan import Arm, EvalHook, Family, Options, Plan, Study
 from research._sweeps import UNTUNED, directed, failed_sections, over_seeds
-from unialign.losses import label as objective_label
+from unialign.losses import display_name as objective_label
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Dot, Mark, Panel, dots, sheet
 from unialign.report._tiles import tiles
@@ -37,7 +37,7 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", objective, MODALITIES, epochs=epochs, anchor=anchor),
             factors={"objective": objective, "anchor": anchor},
-            look=Look("modalities", points=2),
+            look=EvalHook("modalities", points=2),
         )
         for objective in OBJECTIVES
         for anchor in TARGETS[objective]

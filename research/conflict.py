@@ -14,8 +14,8 @@ from research._conflict_page import MOST, OBJECTIVES, OUTCOMES, answer, page
 from research._estimates import rank_correlation
 from research._figures import runs_of, sound
 from research._grids import ANCHORS, OBJECTIVE_TRIALS, base, registered
-from research._plan import Arm, Look, Options, Plan, Study
-from unialign.losses import label as objective_label
+from research._plan import Arm, EvalHook, Options, Plan, Study
+from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
 
@@ -52,7 +52,7 @@ def plan(options: Options) -> Plan:
             factors={"part": "trajectory", "objective": name, "M": 3, "data": "emoji"},
             anchor=ANCHORS["emoji"],
             trials=OBJECTIVE_TRIALS[name],
-            look=Look("conflict", {"anchor": ANCHORS["emoji"]}, points=POINTS),
+            look=EvalHook("conflict", {"anchor": ANCHORS["emoji"]}, points=POINTS),
         )
         for name in registered()
     ]
@@ -86,7 +86,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
-        look=Look("conflict", {"anchor": anchor}, points=POINTS),
+        look=EvalHook("conflict", {"anchor": anchor}, points=POINTS),
     )
 
 

@@ -12,7 +12,7 @@ from research._figures import dot_panel, metric_table, sound, verdict_table
 from research._grids import HEADS, base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections
-from unialign.experiments import with_settings
+from unialign.experiments import override
 from unialign.report import Figure, Section
 from unialign.report._plot import Mark, sheet
 
@@ -27,10 +27,10 @@ RATES = {"small": 0.01, "larger": 0.1}
 LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce": ("infonce", "InfoNCE", {}),
     "balanced": ("unialign", "balanced", {}),
-    "balanced-stop": ("unialign", "balanced, held", {"stop_gradient": "target"}),
+    "balanced-stop": ("unialign", "balanced, held", {"stop_gradient": "anchor"}),
     "balanced-volume": ("unialign", "balanced, volume", {"volume_weight": 1.0}),
     "paper": ("unialign", "paper", {"preset": "paper"}),
-    "paper-stop": ("unialign", "paper, held", {"preset": "paper", "stop_gradient": "target"}),
+    "paper-stop": ("unialign", "paper, held", {"preset": "paper", "stop_gradient": "anchor"}),
     "gram": ("gram", "GRAM", {}),
 }
 
@@ -50,7 +50,7 @@ def plan(options: Options) -> Plan:
             key=_key(loss, rate),
             label=f"{said}, lr/{1 / share:.0f}",
             data="emoji",
-            train=with_settings(
+            train=override(
                 base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings),
                 {"lr": share * HEADS["emoji"]["lr"]},
             ),

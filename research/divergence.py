@@ -14,9 +14,9 @@ from typing import Any
 from research._estimates import rank_correlation, seed_interval
 from research._figures import chosen_table, known, label, looks, runs_of, sound
 from research._grids import ANCHORS, OBJECTIVE_TRIALS, base
-from research._plan import Arm, Look, Options, Plan, Study
+from research._plan import Arm, EvalHook, Options, Plan, Study
 from research._sweeps import between, failed_sections
-from unialign.losses import label as objective_label
+from unialign.losses import display_name as objective_label
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, sheet
 
@@ -48,7 +48,7 @@ def plan(options: Options) -> Plan:
                 anchor=ANCHORS[data],
                 # A weight chosen by R@1 would leave nothing of the divergence: those arms are tuned as InfoNCE is.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
-                look=Look("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS),
+                look=EvalHook("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS),
             )
             for data, modalities in MODALITIES.items()
             for key, objective, said, extra in _trained()

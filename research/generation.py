@@ -26,7 +26,7 @@ from research._generation_page import (
     weight_arm,
 )
 from research._grids import OBJECTIVE_TRIALS, base
-from research._plan import Arm, Contrast, Look, Options, Plan, Study
+from research._plan import Arm, EvalHook, Options, PairedComparison, Plan, Study
 from unialign.data import EmbeddingStore
 
 __all__ = ["STUDY"]
@@ -65,32 +65,38 @@ def plan(options: Options) -> Plan:
         )
         for t in (0.05, 0.07, 0.1)
     ]
-    arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, warm_start=0.5, temperature=0.07))
+    arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, infonce_warmup_ratio=0.5, temperature=0.07))
     for name in _RIVALS:
         settings = dict(OBJECTIVE_TRIALS[name][0])
-        warm = settings.pop("warm_start", 0.0)
+        warm = settings.pop("infonce_warmup_ratio", 0.0)
         given = {key.removeprefix("objective_options."): value for key, value in settings.items()}
         said = f", warm start {warm:g}" if warm else ""
-        arms.append(_arm(name, f"{name}{said}", name, options, warm_start=warm, **given))
+        arms.append(_arm(name, f"{name}{said}", name, options, infonce_warmup_ratio=warm, **given))
     ours = [weight_arm(weight) for weight in WEIGHTS]
     contrasts = [
-        Contrast(first, rival, f"pictures/{source}/{score}", "ratio" if score == "fd" else "difference")
+        PairedComparison(first, rival, f"pictures/{source}/{score}", "ratio" if score == "fd" else "difference")
         for first in ours
         for rival in (INFONCE, GRAM)
         for source in SOURCES
         for score in ("fd", "recall@10")
     ]
-    contrasts += [Contrast(first, INFONCE, "recall@1") for first in ours]
+    contrasts += [PairedComparison(first, INFONCE, "recall@1") for first in ours]
     return Plan(arms=tuple(arms), contrasts=tuple(contrasts), keep=("recall@10", "true_pair_cosine", "modality_gap"))
 
 
-def _arm(key: str, label: str, objective: str, options: Options, *, warm_start: float = 0.0, **given: Any) -> Arm:
+def _arm(
+    key: str, label: str, objective: str, options: Options, *, infonce_warmup_ratio: float = 0.0, **given: Any
+) -> Arm:
     epochs = EPOCHS if options.epochs is None else options.epochs
     train = base("emoji", objective, MODALITIES, epochs=epochs, **given)
     chosen = dict(train.objective_options)
     if "anchor" in chosen:
         chosen["anchor"] = ANCHOR
-    body = train.to_dict() | {"objective_options": chosen, "frozen": {ANCHOR: "whiten"}, "warm_start": warm_start}
+    body = train.to_dict() | {
+        "objective_options": chosen,
+        "frozen": {ANCHOR: "whiten"},
+        "infonce_warmup_ratio": infonce_warmup_ratio,
+    }
     return Arm(
         key=key,
         label=label,
@@ -98,7 +104,7 @@ def _arm(key: str, label: str, objective: str, options: Options, *, warm_start: 
         train=type(train).from_dict(body),
         factors={"objective": objective, "weight": given.get("uniformity_weight")},
         anchor=ANCHOR,
-        look=Look(
+        look=EvalHook(
             "generation",
             {
                 "decoder": decoder(options),

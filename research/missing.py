@@ -15,11 +15,11 @@ import numpy as np
 from research._estimates import seed_interval
 from research._figures import HEADLINE, chosen_table, metric_table, sound, verdict_table
 from research._grids import OBJECTIVE_TRIALS, base
-from research._plan import Arm, Change, Family, Options, Plan, Study
+from research._plan import Arm, DataTransform, Family, Options, Plan, Study
 from research._sweeps import directed, failed_sections, metric_lines, over_seeds
 from research._transforms import changed
 from unialign.experiments import open_store
-from unialign.losses import label as objective_label
+from unialign.losses import display_name as objective_label
 from unialign.report import Figure, Section, Table
 from unialign.report._plot import Dot, Mark, Panel, dots, sheet
 
@@ -41,10 +41,10 @@ TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
 COMPLETE_ONLY = ("triangle", "symile")
 
 
-def conditions() -> dict[str, Change | None]:
+def conditions() -> dict[str, DataTransform | None]:
     """Key -> what is taken from the training data."""
-    shares = {f"drop{100 * s:.0f}": Change("drop_entries", {"share": s}) if s else None for s in SHARES}
-    return {**shares, **{f"never-{key}": Change("never_together", {"pair": list(p)}) for key, p in PAIRS.items()}}
+    shares = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"share": s}) if s else None for s in SHARES}
+    return {**shares, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
 
 def plan(options: Options) -> Plan:
@@ -223,7 +223,7 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
 
 
 def _warm(results: Mapping[str, Any], trained: str) -> bool:
-    return bool(results["objectives"][_key(trained, "drop0")]["settings"]["warm_start"] > 0)
+    return bool(results["objectives"][_key(trained, "drop0")]["settings"]["infonce_warmup_ratio"] > 0)
 
 
 STUDY = Study(

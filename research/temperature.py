@@ -12,7 +12,7 @@ from research._figures import HEADLINE, metric_table, verdict_table
 from research._grids import base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines, range_table
-from unialign.experiments import with_settings
+from unialign.experiments import override
 from unialign.report import Figure, Section
 from unialign.report._plot import Mark, sheet
 
@@ -42,7 +42,7 @@ def plan(options: Options) -> Plan:
                     key=_key(line, temperature),
                     label=f"{said}, {temperature:g}",
                     data="emoji",
-                    train=with_settings(train, {"warm_start": warm}),
+                    train=override(train, {"infonce_warmup_ratio": warm}),
                     factors={"line": line, "temperature": temperature},
                     anchor="text",
                 )

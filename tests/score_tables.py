@@ -5,8 +5,8 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._tuple_contrast import area_scores, volume_scores
-from unialign.ops._row_selection import Members, members
-from unialign.ops._tuple_logits import Areas, TriangleForm, Volumes
+from unialign.ops._row_selection import RowSelection, select_rows
+from unialign.ops._tuple_logits import AreaLogits, TriangleForm, VolumeLogits
 
 __all__ = ["cross_areas", "cross_volumes"]
 
@@ -14,17 +14,17 @@ __all__ = ["cross_areas", "cross_volumes"]
 def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
     """(B, B) volumes of the anchor of item i with the other vectors of item j."""
     tensors, own_B = volume_scores(batch, _everyone(batch), anchor=anchor, temperature=1.0, eps=eps)
-    return -_with_own(Volumes(*tensors, eps=eps).dense(), own_B)
+    return -_with_own(VolumeLogits(*tensors, eps=eps).dense(), own_B)
 
 
 def cross_areas(batch: Batch, *, anchor: int, form: TriangleForm = "area", eps: float) -> Tensor:
     """(B, B) areas of the triangle of the anchor of item i with the other vectors of item j."""
     tensors, own_B = area_scores(batch, _everyone(batch), anchor=anchor, form=form, temperature=1.0, eps=eps)
-    return -_with_own(Areas(*tensors, form=form, eps=eps).dense(), own_B)
+    return -_with_own(AreaLogits(*tensors, form=form, eps=eps).dense(), own_B)
 
 
-def _everyone(batch: Batch) -> Members:
-    return members(torch.ones(batch.z_MBD.shape[1], dtype=torch.bool), None)
+def _everyone(batch: Batch) -> RowSelection:
+    return select_rows(torch.ones(batch.z_MBD.shape[1], dtype=torch.bool), None)
 
 
 def _with_own(table_BB: Tensor, own_B: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
     overview = (DOCS / "objectives" / "index.md").read_text("utf-8")
     assert f"({name}.md) `{name}` |" in overview
     (row,) = [line for line in overview.splitlines() if f"({name}.md) `{name}` |" in line]
-    begins = {"scratch": "yes", "contrastive": "after a warm start"}[losses.start(name)]
+    begins = {"scratch": "yes", "contrastive": "after a warm start"}[losses.initialization(name)]
     assert row.split(" | ")[4] == begins, "whether it trains from random weights"
     for heading in ("When to use it", "Settings", "What it means for ...", "Relations"):
         assert f"\n## {heading}\n" in page
@@ -110,7 +110,7 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
     """A table of published hyper-parameters that the code does not have would be worse than none."""
     rows = OPTION.findall((DOCS / "objectives" / f"{name}.md").read_text("utf-8"))
     assert rows
-    needed = {"anchor": "text"} if "anchor" in losses.options(name) else {}
+    needed = {"anchor": "text"} if "anchor" in losses.parameter_names(name) else {}
     parameters = inspect.signature(type(losses.create(name, **needed))).parameters
     for option, default, source in rows:
         assert parameters[option].default == yaml_like(default), option

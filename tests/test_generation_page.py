@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unialign.data import load
+from unialign.data import load_dataset
 from unialign.generation import DecoderConfig, load_decoder, load_space
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ def test_the_docs_have_the_results(script: Any) -> None:
 
 
 def test_the_results_are_of_the_shipped_data_and_recipe() -> None:
-    assert RESULTS["data"]["fingerprint"] == load("emoji").fingerprint
+    assert RESULTS["data"]["fingerprint"] == load_dataset("emoji").fingerprint
     assert [config["seed"] for config in RESULTS["decoders"]] == [0, 1, 2]
     recipe = DecoderConfig().to_dict()
     for config in RESULTS["decoders"]:

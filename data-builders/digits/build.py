@@ -91,10 +91,10 @@ def build(wheel: Path, out: Path) -> EmbeddingStore:
         out,
         {name: compact(features) for name, (features, _) in views.items()},
         ids=first_of_group,
-        group=first_of_group,
+        groups=first_of_group,
         labels=labels,
         label_names=[str(digit) for digit in range(10)],
-        split=random_split(len(labels), group=first_of_group, labels=labels, seed=SEED),
+        split=random_split(len(labels), groups=first_of_group, labels=labels, seed=SEED),
         names=[f"digit {digit} #{row:04d}" for row, digit in enumerate(labels)],
         provenance={
             "title": "UCI multiple features: 2,000 handwritten digits of Dutch utility maps in six numeric views",

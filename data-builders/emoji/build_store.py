@@ -145,7 +145,7 @@ def main() -> None:
         {name: stored[name] for name in made},
         present={name: stored[f"present_{name}"] for name in made},
         ids=np.arange(len(items)),
-        group=np.array(groups["group"]),
+        groups=np.array(groups["group"]),
         labels=np.array([LABELS.index(item["label"]) for item in items]),
         label_names=LABELS,
         split=groups["split"],

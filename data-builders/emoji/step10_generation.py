@@ -25,7 +25,7 @@ SPACE = ua.TrainConfig(
 
 def main() -> None:
     target, run = Path(sys.argv[1]), Path(sys.argv[2])
-    store = ua.data.load("emoji")
+    store = ua.data.load_dataset("emoji")
     ua.fit(store, SPACE).space.save_pretrained(target / "space")
     decoder = train_decoder(store, DecoderConfig(), out=run, resume="auto").decoder
     decoder.half().save_pretrained(target / "decoder")

@@ -10,7 +10,7 @@ import torch
 from common import WORK, read_json
 from step8_reduce import ENCODERS, axes_of
 
-from unialign.data import EmbeddingStore, column_identity
+from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.io._checksummed import write_json, write_tensors
 
 # Half-precision numbers of the store cannot be met more closely.
@@ -39,7 +39,7 @@ def main() -> None:
     write_json(
         json_file,
         {
-            "identity": column_identity(store, "text"),
+            "identity": encoder_fingerprint(store, "text"),
             "belongs_to": {
                 "store": store.name,
                 "column": "text",

@@ -4,9 +4,9 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
-    "MissingExtra",
+    "DistributedError",
+    "MissingDependencyError",
     "NonFiniteError",
-    "ProcessError",
     "ShapeError",
     "UniAlignError",
 ]
@@ -24,7 +24,7 @@ class NonFiniteError(UniAlignError, ValueError):
     """A value is NaN or infinite, or a row has no direction because its norm is zero."""
 
 
-class MissingExtra(UniAlignError, ImportError):
+class MissingDependencyError(UniAlignError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
@@ -40,5 +40,5 @@ class CheckpointError(UniAlignError, RuntimeError):
     """A checkpoint or saved space is missing, torn, altered or of a refused kind (pickles are never read)."""
 
 
-class ProcessError(UniAlignError, RuntimeError):
+class DistributedError(UniAlignError, RuntimeError):
     """Another process of a distributed job failed, ended or never came; the message names it where it is known."""

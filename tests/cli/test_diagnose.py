@@ -64,7 +64,7 @@ def test_a_checkup_writes_a_results_folder(here, capsys):
 def test_the_python_call_gives_the_same(here):
     assert main(["diagnose", "good.npz", *QUICK, "--seed", "3"]) == 0
     results = json.loads((here / "runs/diagnose/results.json").read_text())
-    found = checkup.diagnose("good.npz", resamples=100, seed=3)
+    found = diagnostics.diagnose("good.npz", resamples=100, seed=3)
     assert results["line"] == found.line
     assert results["answer"] == found.answer == "Nothing wrong with these embeddings: 200 items in 3 modalities."
 

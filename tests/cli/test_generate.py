@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from unialign.cli.main import main
-from unialign.data import EmbeddingStore, load
+from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, load_decoder
 from unialign.io._lock import only_writer
@@ -75,7 +75,7 @@ def test_the_same_call_makes_the_same_pictures_and_config_repeats_it(tmp_path: P
     for name in made(first)["pictures"][0]["files"]:
         assert (first / name).read_bytes() == (again / name).read_bytes()
     settings = yaml.safe_load((first / "config.yaml").read_text())["generation"]
-    assert settings["fingerprint"] == load("emoji").fingerprint
+    assert settings["fingerprint"] == load_dataset("emoji").fingerprint
     # Another call replaces the pictures, and leaves none of the old behind.
     assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(first)]) == 0
     assert len(list((first / "pictures").iterdir())) == 1
@@ -99,7 +99,7 @@ def test_items_together_and_in_a_strip(tmp_path: Path) -> None:
         (["--item", "hedgehog", "--strip", "1"], "--strip must be an integer of at least 2"),
         (["--item", "hedgehog", "--guidance", "-1"], "guidance"),
         (["--item", "ship", "--item", "tiger", "--strip", "3", "--together"], "give one of them"),
-        (["--item", "ship", "--item", "tiger", "--strip", "3", "--mix", "plain_mean"], "leave --mix out"),
+        (["--item", "ship", "--item", "tiger", "--strip", "3", "--mix", "unnormalized_mean"], "leave --mix out"),
         (["--item", "ship", "--item", "ship", "--together"], "is asked for twice"),
         (["--item", "ship", "--from", ","], "--from names no modality"),
         (["--text", "red apple", "--from", "text"], "name one with --item"),
@@ -157,7 +157,7 @@ def test_pictures_of_an_earlier_call_are_not_shown_as_those_of_this_one(tmp_path
     out = tmp_path / "out"
     assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
     assert (out / "thumbnails.zip").exists()
-    emoji = load("emoji")
+    emoji = load_dataset("emoji")
     bare = {name: emoji.array(name) for name in ("image", "text")}
     columns = {"image": emoji.provenance["columns"]["image"]}
     EmbeddingStore.write(tmp_path / "bare", bare, split=emoji.split, provenance={"columns": columns})
@@ -179,7 +179,7 @@ def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytes
 def small(tmp_path: Path) -> Path:
     """Forty emoji in a store of their own, with the pictures."""
     pytest.importorskip("PIL")
-    emoji = load("emoji")
+    emoji = load_dataset("emoji")
     rows = np.arange(len(emoji.item_names))
     split = np.where(rows % 40 == 0, np.where(rows % 80 == 0, "train", "test"), "val")
     EmbeddingStore.write(

@@ -218,7 +218,7 @@ def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
         (["train", "digits", "--set", "learning_rate=1"], "learning_rate"),
         (["train", "digits", "--set", "lr"], "KEY=VALUE"),
         (["train", "digits", "--lr", "-1"], "lr"),
-        (["train", "digits", "--resume", "must"], "no complete checkpoint"),
+        (["train", "digits", "--resume", "required"], "no complete checkpoint"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["evaluate"], "name the space"),
         (["compare", "digits", "--seeds", "1", "1"], "different"),
@@ -267,7 +267,7 @@ def test_a_broken_configuration_names_its_flaw(tmp_path, monkeypatch, capsys, co
 def test_a_refused_start_does_not_block_its_folder(tmp_path, monkeypatch):
     """Story: files written before the refusal made the corrected command find the folder "not empty"."""
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "digits", *QUICK, "--resume", "must"]) == 2
+    assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0
 
 
@@ -309,7 +309,7 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
     assert section.count("data:image/png") == 8 * 3
     assert section.count("data:image/webp") == 8 * (1 + 3)
     drawn = json.loads((tmp_path / "runs/demo/pictures/pictures.json").read_text())
-    store = ua.data.load("emoji")
+    store = ua.data.load_dataset("emoji")
     assert {store.split[card["row"]] for card in drawn["cards"]} == {store.split[store.rows("test")[0]]}
     assert drawn["twins"] == "pixels"
     pictures = {key: (tmp_path / f"runs/demo/pictures/0-{key}.png").read_bytes() for key in drawn["labels"]}

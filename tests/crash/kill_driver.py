@@ -27,7 +27,7 @@ from unialign.train._log import read_log
 torch.set_num_threads(1)
 # A checkpoint after every step: much of the time goes into writing, and many of the kills fall there.
 CONFIG = tiny_config(
-    objective="gram", objective_options={"anchor": "text"}, warm_start=0.3, checkpoint_every=1, epochs=8
+    objective="gram", objective_options={"anchor": "text"}, infonce_warmup_ratio=0.3, save_steps=1, epochs=8
 )
 Say = Callable[[str], None]
 

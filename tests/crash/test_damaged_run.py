@@ -11,7 +11,7 @@ from unialign.errors import CheckpointError
 from unialign.train._checkpoint import MANIFEST, STATE, TENSORS
 
 FILES = (MANIFEST, STATE, *TENSORS.values())
-CONFIG = tiny_config(objective_options={"temperature_mode": "learnable"}, checkpoint_every=4)
+CONFIG = tiny_config(objective_options={"temperature_mode": "learnable"}, save_steps=4)
 STORE = tiny_store()
 
 
@@ -73,7 +73,7 @@ def test_the_earlier_checkpoint_continues_to_the_same_weights(cut: Path, tmp_pat
         (out / "checkpoints" / "step-00000008" / file).unlink()
     else:
         shutil.rmtree(out / "checkpoints" / "step-00000008")
-    result = run(STORE, CONFIG, out=out, resume="must")
+    result = run(STORE, CONFIG, out=out, resume="required")
     assert digest_of(result) == digest_of(run(STORE, CONFIG))
 
 
@@ -82,7 +82,7 @@ def test_what_a_crash_left_half_written_is_cleared_away(cut: Path, tmp_path: Pat
     (out / ".log.jsonl.0123.partial").write_text("half")
     (out / ".config.yaml.0123.partial").write_text("half")
     (out / "checkpoints" / ".step-00000012.0123.partial").mkdir()
-    run(STORE, CONFIG, out=out, resume="must")
+    run(STORE, CONFIG, out=out, resume="required")
     assert not list(out.rglob("*.partial"))
 
 

@@ -63,7 +63,7 @@ def test_the_space_encodes(kept: Path) -> None:
 def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
     """Not to the bit: another version of torch may sum in another order."""
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
-    result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="must")
+    result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="required")
     assert [record["step"] for record in result.history] == list(range(1, 21))
     expected = Space.from_pretrained(kept / "space").state_dict()
     for name, tensor in result.space.state_dict().items():
@@ -72,11 +72,11 @@ def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_a_setting_that_came_later_was_at_its_default(kept: Path) -> None:
-    """A checkpoint from before a setting existed used to be refused as "made with warm_start=None"."""
+    """A checkpoint from before a setting existed used to be refused as "made with infonce_warmup_ratio=None"."""
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")
     with pytest.raises(CheckpointError, match=r"made with min_lr=0\.0, this run has min_lr=0\.001"):
-        run(store, TrainConfig.from_dict(config.to_dict() | {"min_lr": 1e-3}), out=kept / "run", resume="must")
-    result = run(store, config, out=kept / "run", resume="must")
+        run(store, TrainConfig.from_dict(config.to_dict() | {"min_lr": 1e-3}), out=kept / "run", resume="required")
+    result = run(store, config, out=kept / "run", resume="required")
     assert len(result.history) == 20

@@ -96,7 +96,7 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path, kind: str, limi
 
 
 def test_a_checkpoint_that_does_not_fit_stops_the_run_and_the_earlier_one_continues_it(tmp_path: Path) -> None:
-    config = tiny_config(checkpoint_every=4)
+    config = tiny_config(save_steps=4)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(8))
     largest = max(path.stat().st_size for path in (tmp_path / "run" / "checkpoints").rglob("*.safetensors"))
@@ -177,7 +177,7 @@ def test_a_full_disk(disk: Path, kind: str, leave: int) -> None:
 
 
 def test_training_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path) -> None:
-    config = tiny_config(checkpoint_every=2, keep_checkpoints=50)
+    config = tiny_config(save_steps=2, save_total_limit=50)
     filler = fill(disk, leave=150 * 1024)
     with pytest.raises(CheckpointError, match=r"No space left on device.*resume='auto'"):
         run(tiny_store(), config, out=disk / "run")
@@ -186,13 +186,13 @@ def test_training_on_a_disk_that_fills_up_goes_on_when_there_is_room(disk: Path)
     step = load_checkpoint(newest).step
     assert step >= 2
     filler.unlink()
-    result = run(tiny_store(), config, out=disk / "run", resume="must")
+    result = run(tiny_store(), config, out=disk / "run", resume="required")
     assert digest_of(result) == digest_of(run(tiny_store(), config))
     assert [record["step"] for record in result.history] == list(range(1, 21))
 
 
 def test_a_log_on_a_disk_that_fills_up_stops_the_run_in_words(disk: Path) -> None:
-    config = tiny_config(checkpoint_every=None)
+    config = tiny_config(save_steps=None)
 
     def fill_at_third(info: Mapping[str, Any]) -> None:
         if info["step"] == 3:
@@ -212,7 +212,7 @@ def read_only(disk: Path) -> Path:
     for write in WRITERS.values():
         write(disk, 1)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store(), tiny_config(checkpoint_every=4), out=disk / "run", on_step=stop_at(8))
+        run(tiny_store(), tiny_config(save_steps=4), out=disk / "run", on_step=stop_at(8))
     assert mount("-o", "remount,ro", str(disk)) is None
     return disk
 
@@ -231,7 +231,7 @@ def test_a_run_on_a_read_only_disk_is_refused_before_it_trains(read_only: Path) 
         with pytest.raises(CheckpointError, match="Read-only file system"):
             run(
                 tiny_store(),
-                tiny_config(checkpoint_every=4),
+                tiny_config(save_steps=4),
                 out=read_only / out,
                 resume=resume,
                 on_step=lambda info, steps=steps: steps.append(info["step"]),
@@ -253,7 +253,7 @@ def test_a_run_on_a_read_only_disk_is_refused_before_it_trains(read_only: Path) 
 def test_commands_on_a_read_only_disk_say_so(
     read_only: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    digits = data.load("digits")
+    digits = data.load_dataset("digits")
     Space({name: digits.width(name) for name in digits.modalities}, dim=2).save_pretrained(
         read_only.parent / "digits-space"
     )

@@ -31,7 +31,7 @@ def options() -> dict[str, Any]:
     return {
         "present": {"audio": np.arange(ITEMS) % 3 > 0},
         "ids": np.arange(ITEMS) // 2,
-        "group": np.arange(ITEMS) // 2 + 100,
+        "groups": np.arange(ITEMS) // 2 + 100,
         "labels": np.arange(ITEMS) % 3 - 1,
         "label_names": ["cat", "dog"],
         "split": ["train"] * 6 + ["val"] * 2 + ["test"] * 4,
@@ -50,7 +50,7 @@ def store(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> E
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
     """A copy of the shipped digits that a test may damage."""
-    source = data.load("digits").path
+    source = data.load_dataset("digits").path
     assert source is not None
     return Path(shutil.copytree(source, tmp_path / "digits"))
 

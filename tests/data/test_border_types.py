@@ -28,7 +28,7 @@ PATHS: dict[str, Any] = {
 
 @pytest.mark.parametrize("case", PATHS)
 def test_paths(case: str) -> None:
-    for call in (data.load, EmbeddingStore.open, lambda path: EmbeddingStore.write(path, COLUMNS)):
+    for call in (data.load_dataset, EmbeddingStore.open, lambda path: EmbeddingStore.write(path, COLUMNS)):
         with pytest.raises(DataError, match=r"must be a path|cannot be used|can be no path") as caught:
             call(PATHS[case])
         assert len(str(caught.value)) < 500
@@ -36,7 +36,7 @@ def test_paths(case: str) -> None:
 
 def test_a_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for call in (data.load, EmbeddingStore.open, lambda path: EmbeddingStore.write(path, COLUMNS)):
+    for call in (data.load_dataset, EmbeddingStore.open, lambda path: EmbeddingStore.write(path, COLUMNS)):
         with pytest.raises(DataError):
             call(tmp_path / "loop")
 

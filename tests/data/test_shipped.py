@@ -9,23 +9,23 @@ from unialign import data
 from unialign.data import EmbeddingStore
 
 FINGERPRINTS: dict[str, str] = {
-    "digits": "e99ef729bc89ef7077d3aaff8e32d4c838ebebd1ec2c82cb933adc31b0d0ae68",
-    "emoji": "7d6a2eb7b87f4b999bf48dbbb70cccaf2d402d83d240c081c2f8b908e2f3232f",
+    "digits": "34e84a11aa93c430839cbd25837a1722e3597a9be5c0ffe214123e7da35ff06b",
+    "emoji": "1fc8696c46f1130572622be8e54f3d5d3a8716a8f77200b797051fa3f8e33420",
 }
 MAX_BYTES = {"digits": 3_000_000, "emoji": 20_000_000}
 SHIPPED = Path(data.__file__).parent / "shipped"
 
 
-@pytest.fixture(params=data.names())
+@pytest.fixture(params=data.list_datasets())
 def shipped(request: pytest.FixtureRequest) -> EmbeddingStore:
     if request.param == "emoji" and not (SHIPPED / "emoji").exists():
         pytest.skip("the emoji are not built yet")
-    return data.load(request.param)
+    return data.load_dataset(request.param)
 
 
 def test_hashes(shipped: EmbeddingStore) -> None:
     shipped.verify()
-    shipped.require(FINGERPRINTS[shipped.name])
+    shipped.check_fingerprint(FINGERPRINTS[shipped.name])
 
 
 def test_size(shipped: EmbeddingStore) -> None:
@@ -37,7 +37,7 @@ def test_size(shipped: EmbeddingStore) -> None:
 def test_split(shipped: EmbeddingStore) -> None:
     for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
         assert abs(len(shipped.rows(split)) / shipped.items - share) < 0.03
-    pairs = np.unique(np.stack([shipped.group, shipped.split]), axis=1)
+    pairs = np.unique(np.stack([shipped.groups, shipped.split]), axis=1)
     assert len(np.unique(pairs[0])) == pairs.shape[1], "a group crosses splits"
 
 
@@ -64,7 +64,7 @@ def test_names_and_labels(shipped: EmbeddingStore) -> None:
 
 
 def test_digits() -> None:
-    digits = data.load("digits")
+    digits = data.load_dataset("digits")
     widths = {name: digits.width(name) for name in digits.modalities}
     assert widths == {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
     for split, each in (("train", 140), ("val", 20), ("test", 40)):
@@ -79,7 +79,7 @@ def test_digits() -> None:
 def test_emoji() -> None:
     if not (SHIPPED / "emoji").exists():
         pytest.skip("the emoji are not built yet")
-    emoji = data.load("emoji")
+    emoji = data.load_dataset("emoji")
     assert len(emoji.modalities) == 5
     assert emoji.items > 1000
     assert len(emoji.label_names) > 1

@@ -30,7 +30,7 @@ def test_pure_function_of_the_seed() -> None:
 def test_pinned() -> None:
     """The same on every platform and NumPy: a change here changes everybody's splits."""
     assert "".join(map(str, random_split(40, seed=0))) == "0200010220002000000021020202100000001000"
-    assert "".join(map(str, random_split(12, seed=1, group=np.arange(12) // 3))) == "000000000222"
+    assert "".join(map(str, random_split(12, seed=1, groups=np.arange(12) // 3))) == "000000000222"
 
 
 def test_labels_are_stratified() -> None:
@@ -51,22 +51,22 @@ def test_small_labels_are_spread_over_all_splits() -> None:
 )
 def test_groups_stay_whole(group: list[int], seed: int, stratify: bool) -> None:
     labels = np.arange(len(group)) % 3 if stratify else None
-    codes = random_split(len(group), group=group, labels=labels, seed=seed)
+    codes = random_split(len(group), groups=group, labels=labels, seed=seed)
     for number in set(group):
         assert len(set(codes[np.array(group) == number])) == 1
-    EmbeddingStore.from_arrays({"x": np.ones((len(group), 1))}, group=group, split=codes)
+    EmbeddingStore.from_arrays({"x": np.ones((len(group), 1))}, groups=group, split=codes)
 
 
 @given(sizes_G=st.lists(st.integers(1, 9), min_size=20, max_size=200), seed=st.integers(0, 99))
 def test_groups_come_near_the_shares(sizes_G: list[int], seed: int) -> None:
     items = sum(sizes_G)
-    codes = random_split(items, group=np.repeat(np.arange(len(sizes_G)), sizes_G), seed=seed)
+    codes = random_split(items, groups=np.repeat(np.arange(len(sizes_G)), sizes_G), seed=seed)
     for found, share in zip(sizes(codes), (0.7, 0.1, 0.2), strict=True):
         assert abs(found - share * items) <= max(sizes_G)
 
 
 def test_groups_may_be_words() -> None:
-    codes = random_split(4, group=["a", "b", "a", "b"], fractions=(0.5, 0, 0.5))
+    codes = random_split(4, groups=["a", "b", "a", "b"], fractions=(0.5, 0, 0.5))
     assert codes[0] == codes[2] != codes[1] == codes[3]
 
 
@@ -82,7 +82,7 @@ def test_bad_numbers(arguments: dict[str, Any]) -> None:
         random_split(**arguments)
 
 
-@pytest.mark.parametrize("what", ["group", "labels"])
+@pytest.mark.parametrize("what", ["groups", "labels"])
 def test_bad_shapes(what: str) -> None:
     arguments: dict[str, Any] = {what: [1, 2]}
     with pytest.raises(ShapeError, match=rf"{what} has shape \(2,\), expected \(3,\)"):

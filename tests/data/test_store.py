@@ -40,7 +40,7 @@ def test_everything_comes_back(make: Maker, columns: dict[str, Any], options: di
         np.testing.assert_array_equal(store.array(name), array)
     assert store.present("image").all()
     np.testing.assert_array_equal(store.present("audio"), options["present"]["audio"])
-    for kind in ("ids", "group", "labels"):
+    for kind in ("ids", "groups", "labels"):
         np.testing.assert_array_equal(getattr(store, kind), options[kind])
         assert getattr(store, kind).dtype == np.int64
     assert store.split.tolist() == [0] * 6 + [1] * 2 + [2] * 4
@@ -57,7 +57,7 @@ def test_everything_comes_back(make: Maker, columns: dict[str, Any], options: di
 def test_defaults(make: Maker, columns: dict[str, Any]) -> None:
     store = make(columns)
     assert store.modalities == ("image", "text", "audio")
-    assert store.ids.tolist() == store.group.tolist() == store.rows("train").tolist() == list(range(12))
+    assert store.ids.tolist() == store.groups.tolist() == store.rows("train").tolist() == list(range(12))
     assert store.labels.tolist() == [-1] * 12
     assert store.rows("val").size == store.rows("test").size == 0
     assert store.item_names[11] == "item 11"
@@ -234,7 +234,7 @@ def _change(columns: dict[str, Any], options: dict[str, Any], what: str) -> None
         "provenance",
         "column provenance",
         "ids",
-        "group",
+        "groups",
         "labels",
         "split",
     ],
@@ -264,9 +264,9 @@ def test_spelling_out_a_default_is_the_same_data(columns: dict[str, Any]) -> Non
 
 
 def test_require_names_both_revisions(store: EmbeddingStore) -> None:
-    store.require(store.fingerprint)
+    store.check_fingerprint(store.fingerprint)
     with pytest.raises(DataError, match=f"{store.fingerprint}.*{'0' * 64}.*another revision"):
-        store.require("0" * 64)
+        store.check_fingerprint("0" * 64)
 
 
 def test_verify_notices_a_change_in_memory(columns: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
     plant(digits, "mor", npy(np.ones((2000, 6), dtype=np.float16)))
     store = EmbeddingStore.open(digits)
     with pytest.raises(DataError, match="another revision"):
-        store.require(before)
+        store.check_fingerprint(before)
     with pytest.raises(DataError, match=r"store\.json was altered"):
         store.verify()
 
@@ -413,7 +413,7 @@ def test_any_other_value_in_a_description_is_refused_or_harmless(store: Embeddin
         changed = EmbeddingStore(parse_description(json.dumps(body).encode(), store.path), store._source)
         for column in changed.columns:
             (changed.array(column), changed.present(column))
-        _ = (changed.ids, changed.group, changed.labels, changed.split, changed.item_names, changed.fingerprint)
+        _ = (changed.ids, changed.groups, changed.labels, changed.split, changed.item_names, changed.fingerprint)
         _ = [changed.asset(name) for name in changed.assets]
     except DataError:
         pass

@@ -29,20 +29,20 @@ def test_a_healthy_space_has_nothing_wrong(seed, modalities):
     assert checkup.severity == "ok"
     assert checkup.answer == f"Nothing wrong with these embeddings: {ITEMS} items in {modalities} modalities."
     assert {f.code for f in checkup.findings} == {
-        "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "hubs",
+        "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "hubness",
     }  # fmt: skip
     assert all(f.severity == "ok" and not f.advice for f in checkup.findings)
-    assert "| healthy |" in checkup.line
+    assert "| healthy |" in checkup.issue_summary
 
 
 def test_a_collapsed_modality_is_the_only_fault_and_says_what_it_does_in_each_direction():
     checkup = checked(collapsed())
     assert serious(checkup) == [("collapsed", "problem", ("text",))]
-    text = checkup.about("collapsed")[0].text
+    text = checkup.findings_with("collapsed")[0].text
     assert "asking with it" in text
     assert "asking for it" in text
     # The gap of a collapsed modality follows from the collapse.
-    assert checkup.about("gap")[0].severity == "ok"
+    assert checkup.findings_with("gap")[0].severity == "ok"
     assert checkup.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
 
 
@@ -50,8 +50,8 @@ def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines
     space = {name: unit(z + 1.2 * np.eye(WIDTH)[0]) for name, z in healthy(noise=0.3).items()}
     checkup = checked(space)
     assert serious(checkup) == []
-    assert [f.about for f in checkup.about("narrow_cone")] == [("image",), ("text",), ("audio",)]
-    assert "judge cosines against" in checkup.about("narrow_cone")[0].advice
+    assert [f.modalities for f in checkup.findings_with("anisotropy")] == [("image",), ("text",), ("audio",)]
+    assert "judge cosines against" in checkup.findings_with("anisotropy")[0].advice
 
 
 def test_a_flat_modality_is_told_by_its_effective_rank():
@@ -63,9 +63,15 @@ def test_a_flat_modality_is_told_by_its_effective_rank():
 def test_a_shifted_modality_is_named_with_what_the_gap_costs():
     checkup = checked(shifted())
     codes = serious(checkup)
-    assert codes[0] == ("shifted", "problem", ("audio",))
-    assert {code for code, _, _ in codes} <= {"shifted", "hubs", "uneven_retrieval", "weak_retrieval", "narrow_cone"}
-    assert "subtracting each modality's mean lifts R@1" in checkup.about("shifted")[0].text
+    assert codes[0] == ("modality_gap", "problem", ("audio",))
+    assert {code for code, _, _ in codes} <= {
+        "modality_gap",
+        "hubness",
+        "uneven_retrieval",
+        "weak_retrieval",
+        "anisotropy",
+    }
+    assert "subtracting each modality's mean lifts R@1" in checkup.findings_with("modality_gap")[0].text
     # Asking with the shifted modality is what suffers: the gallery's rows near the offset answer everything.
     directions = checkup.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
@@ -76,9 +82,9 @@ def test_a_shifted_modality_is_named_with_what_the_gap_costs():
 def test_a_gap_between_two_modalities_blames_neither():
     space = healthy(("image", "text"))
     space["text"] = unit(space["text"] + 0.5 * np.eye(WIDTH)[0])
-    (finding,) = checked(space).about("gap")
+    (finding,) = checked(space).findings_with("gap")
     assert finding.severity in ("warning", "problem")
-    assert finding.about == ("image", "text")
+    assert finding.modalities == ("image", "text")
 
 
 def test_a_rotated_modality_is_not_aligned_though_its_rows_are_paired():
@@ -91,7 +97,7 @@ def test_shuffled_rows_are_not_paired():
     checkup = checked(shuffled())
     assert serious(checkup) == [("not_paired", "problem", ("audio",))]
     assert checkup.numbers["pairs"]["image-audio"]["structure_p"] > 0.01
-    assert "bring all files into one order" in checkup.about("not_paired")[0].advice
+    assert "bring all files into one order" in checkup.findings_with("not_paired")[0].advice
 
 
 def test_two_groups_that_fit_among_themselves_are_one_finding():
@@ -100,14 +106,14 @@ def test_two_groups_that_fit_among_themselves_are_one_finding():
     ((code, _, about),) = serious(checkup)
     assert code == "not_paired"
     assert set(about) == set(first) | set(second)
-    assert "image with drawing and text with words" in checkup.about(code)[0].text
+    assert "image with drawing and text with words" in checkup.findings_with(code)[0].text
 
 
 def test_the_same_file_twice_is_no_second_modality():
     space = healthy(("image", "text"))
     space["copy"] = space["image"].copy()
     checkup = checked(space)
-    assert serious(checkup) == [("same_rows", "problem", ("image", "copy"))]
+    assert serious(checkup) == [("duplicate_modality", "problem", ("image", "copy"))]
 
 
 def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
@@ -116,21 +122,21 @@ def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, WIDTH)))
     checkup = checked(space)
     assert serious(checkup) == [("duplicates", "warning", ("image",))]
-    assert "200 of 400 rows (50.0 %)" in checkup.about("duplicates")[0].text
-    assert "0 and 1" in checkup.about("duplicates")[0].text
+    assert "200 of 400 rows (50.0 %)" in checkup.findings_with("duplicates")[0].text
+    assert "0 and 1" in checkup.findings_with("duplicates")[0].text
     # A tie with the copy would halve it, a caption of the same picture would too.
     assert checkup.numbers["directions"]["text->image"]["recall@1"]["mean"] == 1.0
     assert checkup.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
     # With ids, copies within an item are as they should be.
     known = checked(space | {"ids": np.arange(ITEMS) // 2})
-    assert known.about("duplicates")[0].severity == "ok"
+    assert known.findings_with("duplicates")[0].severity == "ok"
     assert known.numbers["directions"]["text->image"]["chance"]["recall@1"] == pytest.approx(2 / ITEMS)
 
 
 def test_a_few_copies_are_a_note():
     space = healthy()
     space["text"][7] = space["text"][3]
-    (finding,) = checked(space).about("duplicates")
+    (finding,) = checked(space).findings_with("duplicates")
     assert finding.severity == "note"
 
 
@@ -148,10 +154,10 @@ def test_unequal_widths_are_not_one_space_but_the_pairing_is_still_checked():
     space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((WIDTH, 48))).astype(np.float32)
     checkup = checked(space)
     assert serious(checkup) == [("widths", "problem", ("audio",))]
-    assert "rows do belong together" in checkup.about("widths")[0].text
+    assert "rows do belong together" in checkup.findings_with("widths")[0].text
     assert "image->audio" not in checkup.numbers["directions"]
     space["audio"] = space["audio"][::-1]
-    assert "No sign that the rows belong together" in checked(space).about("widths")[0].text
+    assert "No sign that the rows belong together" in checked(space).findings_with("widths")[0].text
 
 
 def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers():
@@ -167,7 +173,7 @@ def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers
         ("zero_rows", "problem", ("audio",)),
         ("zero_rows", "warning", ("audio",)),
     ]
-    nan = checkup.about("nan")[0]
+    nan = checkup.findings_with("nan")[0]
     assert "3 of 400 rows (0.8 %) hold NaN (rows 3, 17, 200)" in nan.text
     assert "present.text" in nan.advice
     assert checkup.numbers["pairs"]["image-text"]["items"] == ITEMS - 4
@@ -177,7 +183,7 @@ def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers
 def test_many_broken_rows_show_the_first_five():
     space = healthy()
     space["text"][50:350] = np.nan
-    text = checked(space).about("nan")[0].text
+    text = checked(space).findings_with("nan")[0].text
     assert "300 of 400 rows (75.0 %)" in text
     assert "first rows 50, 51, 52, 53, 54, ..." in text
 
@@ -186,7 +192,7 @@ def test_a_modality_without_a_usable_row_stops_nothing():
     space = healthy()
     space["text"][:] = np.nan
     checkup = checked(space)
-    assert [f.code for f in checkup.findings[:2]] == ["nan", "never_together"]
+    assert [f.code for f in checkup.findings[:2]] == ["nan", "no_overlap"]
     assert checkup.numbers["directions"].keys() == {"image->audio", "audio->image"}
     assert "text" in checkup.text()
 
@@ -198,7 +204,7 @@ def test_absent_rows_may_hold_anything():
     for key in ("present.text", "present/text"):
         checkup = checked(space | {key: present})
         assert serious(checkup) == []
-        assert "text 25.0 %" in checkup.about("missing")[0].text
+        assert "text 25.0 %" in checkup.findings_with("missing")[0].text
         assert checkup.numbers["pairs"]["image-text"]["items"] == 300
 
 
@@ -206,17 +212,17 @@ def test_modalities_never_seen_together_are_said():
     space = healthy()
     half = np.arange(ITEMS) < ITEMS // 2
     checkup = checked(space | {"present.image": half, "present.audio": ~half})
-    assert serious(checkup) == [("never_together", "warning", ("image", "audio"))]
+    assert serious(checkup) == [("no_overlap", "warning", ("image", "audio"))]
 
 
 def test_lengths_are_notes_since_cosines_do_not_see_them():
     space = healthy()
     space["text"] *= 30
-    assert checked(space).about("norm_scale")[0].severity == "note"
+    assert checked(space).findings_with("norm_scale")[0].severity == "note"
     space["text"] *= np.random.default_rng(0).uniform(0.5, 1.5, (ITEMS, 1)).astype(np.float32)
     checkup = checked(space)
     assert serious(checkup) == []
-    assert checkup.about("norms")[0].about == ("text",)
+    assert checkup.findings_with("norms")[0].modalities == ("text",)
 
 
 def test_lengths_far_off_are_warnings():
@@ -236,14 +242,14 @@ def test_a_hub_is_found_and_its_row_named():
     space = {name: unit(z + offset) for name, z in space.items()}
     space["text"][123] = np.eye(WIDTH)[0]  # the mean of all queries
     checkup = checked(space)
-    assert ("hubs", "warning", ("text",)) in serious(checkup)
-    assert "row 123 " in checkup.about("hubs")[0].text
+    assert ("hubness", "warning", ("text",)) in serious(checkup)
+    assert "row 123 " in checkup.findings_with("hubness")[0].text
 
 
 def test_columns_that_never_move_are_counted():
     space = {name: np.pad(z, ((0, 0), (0, 8))) for name, z in healthy().items()}
-    found = checked(space).about("still_columns")
-    assert [(f.severity, f.about) for f in found] == [("warning", (name,)) for name in space]
+    found = checked(space).findings_with("constant_columns")
+    assert [(f.severity, f.modalities) for f in found] == [("warning", (name,)) for name in space]
     assert "8 columns of 40 never change (columns 32, 33, 34, 35, 36, ...)" in found[0].text
 
 
@@ -251,25 +257,25 @@ def test_weak_retrieval_is_said_with_chance():
     checkup = checked(healthy(noise=3.0))
     (code, severity, _), *_ = serious(checkup)
     assert (code, severity) == ("weak_retrieval", "warning")
-    assert "(chance 0.2 %" in checkup.about("weak_retrieval")[0].text
+    assert "(chance 0.2 %" in checkup.findings_with("weak_retrieval")[0].text
 
 
 def test_one_direction_that_suffers_is_named():
     space = healthy(("image", "text"))
     space["text"] = unit(space["text"] + 2.0 * np.eye(WIDTH)[0])
     checkup = checked(space)
-    (finding,) = checkup.about("uneven_retrieval")
+    (finding,) = checkup.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval suffers in one direction: text->image has R@1")
-    assert not checkup.about("retrieval")  # it does not work in every direction, then
+    assert not checkup.findings_with("retrieval")  # it does not work in every direction, then
 
 
 def test_what_follows_from_a_shift_is_one_line_under_it():
     """The cone, the uneven directions and the hubs of a shifted modality were warnings beside the shift itself."""
     checkup = checked(shifted(by=2.0))
-    assert serious(checkup) == [("shifted", "problem", ("audio",))]
-    assert "With it come a narrow cone" in checkup.about("shifted")[0].text
-    assert "works in one direction only" in checkup.about("shifted")[0].text
-    assert not checkup.about("retrieval") or "every direction" not in checkup.about("retrieval")[0].text
+    assert serious(checkup) == [("modality_gap", "problem", ("audio",))]
+    assert "With it come a narrow cone" in checkup.findings_with("modality_gap")[0].text
+    assert "works in one direction only" in checkup.findings_with("modality_gap")[0].text
+    assert not checkup.findings_with("retrieval") or "every direction" not in checkup.findings_with("retrieval")[0].text
 
 
 def test_of_a_collapsed_modality_nothing_else_is_judged():
@@ -280,16 +286,16 @@ def test_of_a_collapsed_modality_nothing_else_is_judged():
         space["text"] = unit(0.02 * rng.standard_normal((ITEMS, WIDTH)) + unit(np.ones((1, WIDTH))))
         checkup = checked(space)
         assert serious(checkup) == [("collapsed", "problem", ("text",))]
-        assert "Pairing, gap and retrieval with it cannot be judged" in checkup.about("collapsed")[0].text
-        assert "effective rank" not in checkup.about("collapsed")[0].text
-        assert bool(checkup.about("gap")) == bool(checkup.about("pairing")) == (len(names) > 2)
+        assert "Pairing, gap and retrieval with it cannot be judged" in checkup.findings_with("collapsed")[0].text
+        assert "effective rank" not in checkup.findings_with("collapsed")[0].text
+        assert bool(checkup.findings_with("gap")) == bool(checkup.findings_with("pairing")) == (len(names) > 2)
 
 
 def test_zero_rows_are_absent_or_broken_until_somebody_says_which():
     """`encode` writes zeros for absent items, which were called a problem whatever the caller knew."""
     space = healthy()
     space["text"][:100] = 0.0
-    (finding,) = checked(space).about("zero_rows")
+    (finding,) = checked(space).findings_with("zero_rows")
     assert finding.severity == "warning"
     assert "absent or broken" in finding.text
     assert "present=" in finding.advice
@@ -312,7 +318,7 @@ def test_items_copied_in_every_modality_are_one_finding():
     space = {name: np.concatenate([z, z[:40]]) for name, z in healthy().items()}
     checkup = checked(space)
     assert serious(checkup) == [("duplicates", "warning", ())]
-    assert "in every modality 40 of 440 rows" in checkup.about("duplicates")[0].text
+    assert "in every modality 40 of 440 rows" in checkup.findings_with("duplicates")[0].text
 
 
 def test_uneven_lengths_are_said_only_where_they_turn_answers():
@@ -332,28 +338,28 @@ def test_a_lone_modality_is_looked_at_and_says_what_a_second_would_tell():
     checkup = checked({"text": healthy()["text"]})
     assert serious(checkup) == []
     assert checkup.answer.startswith("Nothing wrong in what one modality can show: 400 items in 1 modality.")
-    assert checkup.about("one_modality")[0].severity == "note"
-    assert checkup.about("collapse")[0].severity == "ok"
+    assert checkup.findings_with("one_modality")[0].severity == "note"
+    assert checkup.findings_with("collapse")[0].severity == "ok"
     assert checkup.summary.keys() == {"uniformity", "effective_rank"}
 
 
 @pytest.mark.parametrize("items", [1, 2, 3, 7])
 def test_a_handful_of_items_never_crashes(items):
     checkup = checked({name: z[:items] for name, z in healthy().items()})
-    assert checkup.about("few_items")
-    assert checkup.text().endswith(checkup.line)
+    assert checkup.findings_with("few_items")
+    assert checkup.text().endswith(checkup.issue_summary)
 
 
 def test_labels_are_compared_with_chance():
     space = healthy() | {"labels": np.arange(ITEMS) % 4}
     checkup = checked(space)
     assert checkup.numbers["label_map_chance"] == pytest.approx(0.25, abs=0.02)
-    assert checkup.about("labels")
+    assert checkup.findings_with("labels")
 
 
 def test_what_is_no_matrix_is_left_alone_and_said():
     checkup = checked(healthy() | {"scale": np.float32(3), "names": np.array(["a"] * ITEMS)})
-    assert "scale" in checkup.about("ignored")[0].text
+    assert "scale" in checkup.findings_with("ignored")[0].text
 
 
 @pytest.mark.parametrize("options", [{"sample": 3}, {"resamples": 5}, {"seed": -1}, {"modalities": "text"}])
@@ -368,5 +374,5 @@ def test_the_text_has_words_then_numbers_then_the_line():
     assert text.isascii()
     assert max(len(line) for line in text.splitlines()[:20]) <= 100
     assert text.index("PROBLEM") < text.index("modality ") < text.index("To paste into an issue")
-    assert text.splitlines()[-1] == checkup.line
-    assert "\n" not in checkup.line
+    assert text.splitlines()[-1] == checkup.issue_summary
+    assert "\n" not in checkup.issue_summary

@@ -15,7 +15,7 @@ from spaces import ITEMS, WIDTH, healthy
 
 import unialign as ua
 from unialign.diagnostics import diagnose
-from unialign.errors import ConfigError, DataError, MissingExtra, ShapeError
+from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
 from unialign.readers import _arrays
 
 SPACE = healthy(("image", "text"))
@@ -143,7 +143,7 @@ def test_parquet_nulls_are_absent_rows_and_text_columns_may_be_ids(tmp_path):
     present = np.arange(ITEMS) % 4 > 0
     other = checked(SPACE | {"ids": ids, "present.text": present})
     assert checkup.numbers["pairs"] == other.numbers["pairs"]
-    assert "title" in checkup.about("ignored")[0].text
+    assert "title" in checkup.findings_with("ignored")[0].text
 
 
 def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path):
@@ -168,7 +168,7 @@ def test_ragged_lists_are_refused_with_their_row(tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     parquet_list(tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(MissingExtra, match=r"unialign\[parquet\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[parquet\]"):
         checked(tmp_path / "a.parquet")
 
 
@@ -243,9 +243,9 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
     for modality in (*numbers["modalities"].values(), *expected["modalities"].values()):
         del modality["fingerprint"]  # of the file as it is
     assert numbers == expected
-    assert "b.npz" in found.about("matched")[0].text
+    assert "b.npz" in found.findings_with("matched")[0].text
     np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})
-    assert checked([tmp_path / "b.npz", tmp_path / "c.npz"]).about("same_rows")
+    assert checked([tmp_path / "b.npz", tmp_path / "c.npz"]).findings_with("duplicate_modality")
 
 
 def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
@@ -362,7 +362,7 @@ def test_a_mask_that_names_nothing_is_mentioned(tmp_path):
     """A slip of the pen in the name of a mask made absent rows present, and nobody said so."""
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **SPACE, **{"present.imgae": mask, "present.text": mask})
-    (finding,) = checked(tmp_path / "a.npz").about("ignored")
+    (finding,) = checked(tmp_path / "a.npz").findings_with("ignored")
     assert "present.imgae (no array of that name)" in finding.text
     assert "present.text" not in finding.text
 

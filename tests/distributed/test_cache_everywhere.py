@@ -18,7 +18,7 @@ from test_losses_everywhere import cut, fit_sizes
 from torch import Tensor, nn
 
 from unialign.losses import Objective
-from unialign.train import cached_backward
+from unialign.train import grad_cache_backward
 
 Features = dict[str, Tensor]
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -76,7 +76,7 @@ def with_cache(
     outputs = []
     for share, weight in zip(batches[rank], weights, strict=True):
         outputs.append(
-            cached_backward(
+            grad_cache_backward(
                 objective,
                 lambda piece: {name: encoders[name](x) for name, x in piece.items()},
                 in_pieces(share.features, 3 if rank % 2 else 2),

@@ -18,7 +18,7 @@ from test_losses_everywhere import Batch, assert_close, cut
 from torch import Tensor, nn
 
 from unialign.losses import Objective, create
-from unialign.train import cached_backward
+from unialign.train import grad_cache_backward
 
 NAMES = ("m0", "m1", "m2")
 STEPS = 3
@@ -123,7 +123,7 @@ def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list
     answers = []
     for step in range(STEPS):
         pieces = in_pieces(batches[step][rank], PIECES[step][rank])
-        out = cached_backward(objective, encode, pieces, group=group, modules=modules)
+        out = grad_cache_backward(objective, encode, pieces, group=group, modules=modules)
         answers.append({"total": out.total, **take_step(towers, objective, group, averaged=True)})
     return answers
 
@@ -173,7 +173,7 @@ def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Ten
     for encoder in towers.encoders.values():
         fully_shard(encoder, mesh=mesh)
     pieces = in_pieces(batches[rank], 1)
-    out = cached_backward(objective, towers, pieces, modules=towers.encoders.values())
+    out = grad_cache_backward(objective, towers, pieces, modules=towers.encoders.values())
     return [{"total": out.total, **take_step(towers, objective, dist.group.WORLD, averaged=True)}]
 
 
@@ -197,7 +197,7 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
             nn.functional.dropout(x, 0.5)
     expected = torch.get_rng_state()
     torch.manual_seed(3)
-    cached_backward(create("align_uniform", anchor="m0"), with_dropout, pieces, group=group, modules=modules)
+    grad_cache_backward(create("align_uniform", anchor="m0"), with_dropout, pieces, group=group, modules=modules)
     return torch.equal(torch.get_rng_state(), expected)
 
 
@@ -213,7 +213,7 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     encode, modules = ENGINES[engine](towers, group)
     pieces = in_pieces(batches[rank], PIECES[0][rank])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-        cached_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+        grad_cache_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
     names = [event.name for event in seen.events() or ()]
     return {kind: names.count(f"c10d::{kind}") for kind in ("allreduce_", "_reduce_scatter_base_")}
 
@@ -265,7 +265,7 @@ def without_a_modality(
             total.backward()
         else:
             size = PIECES[step][rank]
-            total = cached_backward(
+            total = grad_cache_backward(
                 objective,
                 encode_piece,
                 list(zip(in_pieces(features, size), in_pieces(present, size), strict=True)),
@@ -317,7 +317,7 @@ def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batc
     if rank == 1 and trouble == "ctrl-c":
         encode = interrupted
     try:
-        cached_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+        grad_cache_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
     except BaseException as error:
         return type(error).__name__, str(error)
     return "nothing", ""
@@ -348,7 +348,7 @@ def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: 
     told, own = pool.run(refusal, "ddp-all", trouble, shares[0], processes=2)
     assert own[0] == kind
     assert says in own[1]
-    assert told[0] == (kind if kind == "ConfigError" else "ProcessError")
+    assert told[0] == (kind if kind == "ConfigError" else "DistributedError")
     assert told[1].startswith("process 1 of 4 failed while it encoded its batch: ")  # of the job, not of the group
     assert says in told[1]
 

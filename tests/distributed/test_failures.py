@@ -10,9 +10,9 @@ import torch.distributed as dist
 from processes import Pool
 
 from unialign.distributed import _watchdog
-from unialign.distributed._collectives import first_error, packed, unpacked
+from unialign.distributed._collectives import deserialize_error, first_error, serialize_error
 from unialign.distributed._failures import BATCH, is_of_the_transport, naming_failures
-from unialign.errors import DataError, ProcessError
+from unialign.errors import DataError, DistributedError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from unialign.errors import DataError, ProcessError
     [
         dist.DistBackendError("NCCL error in: somewhere"),
         dist.DistNetworkError("cannot reach it"),
-        ProcessError("process 1 is gone"),
+        DistributedError("process 1 is gone"),
         RuntimeError("[/src/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:123"),
         RuntimeError("Timed out waiting 1000ms for recv operation to complete"),
     ],
@@ -61,21 +61,26 @@ def test_what_a_collective_meets(pool: Pool, doing: str | None) -> None:
     """Memory that ran out inside a collective was told as another process that had ended."""
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
-    assert gone.startswith(f"ProcessError: process 1 of 2 lost the others while it {doing or 'exchanged a message'}: ")
+    assert gone.startswith(
+        f"DistributedError: process 1 of 2 lost the others while it {doing or 'exchanged a message'}: "
+    )
     assert ("call the loss equally often" in gone) == (doing == BATCH)
 
 
 def test_errors_travel() -> None:
-    told = unpacked(packed(DataError("torn")), 1, 3, did="read")
+    told = deserialize_error(serialize_error(DataError("torn")), 1, 3, did="read")
     assert (type(told), str(told)) == (DataError, "process 1 of 3 read: torn")
-    told = unpacked(packed(ZeroDivisionError("1/0")), 1, 3)
-    assert (type(told), str(told)) == (ProcessError, "process 1 of 3: ZeroDivisionError: 1/0")
-    wish = unpacked(packed(SystemExit(143)), 0, 3)
+    told = deserialize_error(serialize_error(ZeroDivisionError("1/0")), 1, 3)
+    assert (type(told), str(told)) == (DistributedError, "process 1 of 3: ZeroDivisionError: 1/0")
+    wish = deserialize_error(serialize_error(SystemExit(143)), 0, 3)
     assert isinstance(wish, SystemExit)
     assert wish.code == 143
-    assert isinstance(unpacked(packed(KeyboardInterrupt()), 0, 3), KeyboardInterrupt)
+    assert isinstance(deserialize_error(serialize_error(KeyboardInterrupt()), 0, 3), KeyboardInterrupt)
     assert first_error([None, None]) is None
-    assert str(first_error([None, packed(DataError("torn")), packed(DataError("late"))])) == "process 1 of 3: torn"
+    assert (
+        str(first_error([None, serialize_error(DataError("torn")), serialize_error(DataError("late"))]))
+        == "process 1 of 3: torn"
+    )
 
 
 class Odd(dist.HashStore):
@@ -103,7 +108,7 @@ def test_watch_goes_on_after_an_error_of_its_own(
     monkeypatch.setattr(_watchdog, "_BEAT", 0.01)
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 1)
-    watch = _watchdog.Watch([], timeout=5)
+    watch = _watchdog.Watchdog([], timeout=5)
     end = time.monotonic() + 20
     while int(store.get("beat/0")) < 8 and time.monotonic() < end:
         time.sleep(0.01)

@@ -17,15 +17,15 @@ from train_cases import run as run_alone
 
 from unialign.errors import DataError
 from unialign.losses import create
-from unialign.train import HealthWarning, Probe
+from unialign.train import EvalCallback, HealthWarning
 
 CASES: dict[str, dict[str, Any]] = {
     "infonce": {},
     "infonce, pieces of 2 rows": {"micro_batch_size": 2},
     "unialign, linear heads": {"objective": "unialign", "head": "linear", "objective_options": {"anchor": "image"}},
     "sigmoid, learnt scale and bias": {"objective": "sigmoid", "modalities": ("image", "text")},
-    "gram, warm start": {"objective": "gram", "warm_start": 0.5, "objective_options": {"anchor": "image"}},
-    "fewer rows than processes": {"batch_size": 2, "accumulate": 1, "epochs": 2},
+    "gram, warm start": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
+    "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
 # Where a row has nothing to be compared with, the gradient is 0 or a rounding error, which AdamW makes a whole step of.
 COMPLETE = {"fewer rows than processes"}
@@ -113,12 +113,12 @@ def test_dropout_differs_between_processes_and_repeats_itself(pool: Pool) -> Non
 def test_resumption_in_mid_epoch_on_another_number_of_processes(
     pool: Pool, tmp_path: Path, before: int, after: int
 ) -> None:
-    changes, out = {"dropout": 0.0, "accumulate": 1}, tmp_path / "run"
+    changes, out = {"dropout": 0.0, "gradient_accumulation_steps": 1}, tmp_path / "run"
     whole = run_alone(tiny_store(), tiny_config(**changes))
     stopped = together(pool, before, changes, stop=7, out=out)
     assert {seen["error"][0] for seen in stopped} == {"KeyboardInterrupt"}
     assert "after step 7 of 30" in stopped[0]["error"][1]
-    continued = together(pool, after, changes, out=out, resume="must")
+    continued = together(pool, after, changes, out=out, resume="required")
     for seen in continued:
         assert_same_curve(whole.history, seen["history"])
         assert "environment" in seen["codes"]
@@ -186,7 +186,7 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
 @pytest.mark.parametrize("lr", [1e30, 1e18])
 def test_a_number_that_is_not_finite_is_explained_alike_on_all(pool: Pool, processes: int, lr: float) -> None:
     """Only the process that holds the row can see it; the others must not be left in a collective meanwhile."""
-    changes = {"lr": lr, "warmup": 0.0, "dropout": 0.0, "clip": None, "head": "linear"}
+    changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)
     assert kind == "NonFiniteError"
@@ -229,7 +229,12 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
         config = tiny_config(epochs=3, objective="unialign", objective_options={"alignment_weight": 1e-4})
         try:
             run_alone(
-                tiny_store(), config, group=group, on_step=on_step, probe=Probe([2], look), out=Path(folder) / "run"
+                tiny_store(),
+                config,
+                group=group,
+                on_step=on_step,
+                probe=EvalCallback([2], look),
+                out=Path(folder) / "run",
             )
         except BaseException as error:
             ended = error
@@ -242,9 +247,9 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
     [
         ("error", ["DataError", "DataError"]),
         ("probe", ["DataError", "DataError"]),
-        ("other error", ["ZeroDivisionError", "ProcessError"]),
+        ("other error", ["ZeroDivisionError", "DistributedError"]),
         ("exit", ["SystemExit", "SystemExit"]),
-        ("warning", ["HealthWarning", "ProcessError"]),
+        ("warning", ["HealthWarning", "DistributedError"]),
     ],
 )
 def test_what_ends_one_process_ends_all_and_the_next_run_works(
@@ -266,7 +271,7 @@ def measure_in_callbacks(rank: int, group: Any) -> list[float]:
     def note(*_: Any) -> None:
         values.append(float(create("infonce")(batch).total))
 
-    run_alone(tiny_store(), tiny_config(epochs=1), group=group, on_step=note, probe=Probe([0, 1], note))
+    run_alone(tiny_store(), tiny_config(epochs=1), group=group, on_step=note, probe=EvalCallback([0, 1], note))
     return values
 
 

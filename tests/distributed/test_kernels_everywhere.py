@@ -16,19 +16,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from unialign.distributed._shard import Shard
 from unialign.losses import create
 from unialign.ops._density import log_row_sums_between
-from unialign.ops._kernel_functions import Profile
-from unialign.ops._row_selection import members
+from unialign.ops._kernel_functions import KernelFunction
+from unialign.ops._row_selection import select_rows
 from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, WIDTH = 13, 5
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
 PROFILES = {
-    "clip": Profile("clip", 0.07),
-    "cold": Profile("clip", 0.005),
-    "hot": Profile("clip", 100.0),
-    "geodesic": Profile("geodesic", 0.5),
-    "cold geodesic": Profile("geodesic", 0.1),
+    "clip": KernelFunction("clip", 0.07),
+    "cold": KernelFunction("clip", 0.005),
+    "hot": KernelFunction("clip", 100.0),
+    "geodesic": KernelFunction("geodesic", 0.5),
+    "cold geodesic": KernelFunction("geodesic", 0.1),
 }
 IDS = {
     "different": None,
@@ -81,7 +81,7 @@ def differentiated(
 
 
 def total_of(shard: Any, z_BD: Tensor, name: str, ids: str, weighted: bool, side: int) -> Tensor:
-    chosen = members(presence(3), IDS[ids], shard)
+    chosen = select_rows(presence(3), IDS[ids], shard)
     weights_N = torch.linspace(0.1, 1.0, chosen.size).double() if weighted else None
     z_ND = chosen.take(z_BD)
     return log_total(z_ND, profile=PROFILES[name], members=chosen, weights_N=weights_N, side=side)
@@ -96,7 +96,7 @@ def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
 
 
 def row_sums_of(shard: Any, z_BD: Tensor, name: str, ids: str, self_pairs: Any, side: int) -> Tensor:
-    chosen = members(presence(3), IDS[ids], shard)
+    chosen = select_rows(presence(3), IDS[ids], shard)
     sums_N = log_row_sums(chosen.take(z_BD), profile=PROFILES[name], members=chosen, self_pairs=self_pairs, side=side)
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
@@ -110,7 +110,7 @@ def test_row_sums(pool: Pool, ids: str, side: int) -> None:
 
 
 def softplus_of(shard: Any, x_BD: Tensor, y_BD: Tensor, scale: Tensor, bias: Tensor, ids: str, side: int) -> Tensor:
-    chosen = members(presence(3), IDS[ids], shard)
+    chosen = select_rows(presence(3), IDS[ids], shard)
     return softplus_total(chosen.take(x_BD), chosen.take(y_BD), scale, bias, members=chosen, side=side)
 
 
@@ -124,7 +124,7 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
 
 def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
     """Sets of different sizes, in the order of their ids; a row that sees nobody counts as 0."""
-    chosen, others = (members(presence(seed), IDS[ids], shard) for seed in (3, 4))
+    chosen, others = (select_rows(presence(seed), IDS[ids], shard) for seed in (3, 4))
     codes = None
     if IDS[ids] is not None:
         codes = chosen.take(IDS[ids]), others.take(IDS[ids])

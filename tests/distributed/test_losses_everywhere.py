@@ -33,7 +33,7 @@ from unialign import errors
 from unialign.distributed._shard import Shard
 from unialign.losses import create, names
 from unialign.losses._consistency import call_text
-from unialign.ops import pinned
+from unialign.ops import use_backend
 
 Batch = dict[str, Tensor]
 SIZES = {2: (5, 4), 3: (4, 0, 5), 4: (3, 0, 2, 4)}
@@ -337,7 +337,7 @@ def calling(
     if mode == "frozen":
         objective.requires_grad_(False)
     try:
-        with torch.set_grad_enabled(mode != "no_grad"), pinned("reference" if mode == "reference" else "auto"):
+        with torch.set_grad_enabled(mode != "no_grad"), use_backend("reference" if mode == "reference" else "auto"):
             total = objective(batches[rank], group=group).total
     except Exception as error:
         return type(error).__name__, str(error)
@@ -469,7 +469,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
     brief = dist.new_group([0, 1], timeout=timedelta(seconds=1))
     if rank != 0:
         return ""
-    with pytest.raises(errors.ProcessError) as refusal:
+    with pytest.raises(errors.DistributedError) as refusal:
         make_objective("infonce")(batch, group=brief)
     return str(refusal.value)
 

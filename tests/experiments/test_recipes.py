@@ -39,7 +39,7 @@ def test_the_recipe_is_the_best_trial_of_the_log(trials):
 
 
 def test_log_recipe_and_data_belong_together(trials):
-    shipped = ua.data.load("emoji").fingerprint
+    shipped = ua.data.load_dataset("emoji").fingerprint
     assert {trial["fingerprint"] for trial in trials} == {shipped}
     assert recipe("emoji").fingerprint == shipped
     assert not {trial["environment"]["torch"] for trial in trials} - {trials[0]["environment"]["torch"]}

@@ -201,7 +201,7 @@ def test_alignment_to_the_centroid_is_within_that_to_all():
 def test_a_stopped_target_changes_gradients_only(anchor: str):
     embeddings = {m: z.requires_grad_() for m, z in modalities(9, 3, 4, 5).items()}
     free = alignment(embeddings, anchor=anchor)
-    still = alignment(embeddings, anchor=anchor, stop_gradient="target")
+    still = alignment(embeddings, anchor=anchor, stop_gradient="anchor")
     assert torch.equal(free, still)
     gradient, *_ = torch.autograd.grad(still, list(embeddings.values()), allow_unused=True)
     if anchor == "m0":
@@ -333,7 +333,7 @@ def test_refused_options():
         ({"anchor": "c"}, "'c' is no modality"),
         ({"anchor": "a", "distance": "cosine"}, "unknown distance 'cosine'; expected one of 'euclidean', 'geodesic'"),
         ({"anchor": "a", "stop_gradient": "anchor"}, "unknown stop_gradient 'anchor'"),
-        ({"anchor": "all", "stop_gradient": "target"}, "needs a target"),
+        ({"anchor": "all", "stop_gradient": "anchor"}, "needs a target"),
     ):
         with pytest.raises(ConfigError, match=message):
             alignment(pair, **options)

@@ -37,7 +37,7 @@ def tiny_picture_store(*, name: str = "tiny") -> EmbeddingStore:
         split=split,
         name=name,
         names=[f"square {i}" for i in range(ITEMS)],
-        group=np.arange(ITEMS) // 2,
+        groups=np.arange(ITEMS) // 2,
         assets={"thumbnails.zip": _thumbnails()},
         provenance={"columns": {"image": {"encoder": "a random map", "weights": {"sha256": "0" * 64}}}},
     )
@@ -61,7 +61,7 @@ def tiny_decoder_config(**changes: Any) -> DecoderConfig:
         "steps": 12,
         "batch_size": 8,
         "sampler_steps": 3,
-        "log_every": 1,
-        "checkpoint_every": 5,
+        "logging_steps": 1,
+        "save_steps": 5,
     }
     return DecoderConfig(**settings | changes)

@@ -14,9 +14,9 @@ from unialign.generation import (
     FlowDecoder,
     decode,
     embed_items,
-    find_anchor,
     mean,
     nearest_training,
+    resolve_anchor,
     train_decoder,
 )
 from unialign.space import Space
@@ -50,8 +50,8 @@ def decoder() -> FlowDecoder:
 
 
 def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
-    assert find_anchor(space, decoder) == "image"
-    assert find_anchor(space, decoder, "image") == "image"
+    assert resolve_anchor(space, decoder) == "image"
+    assert resolve_anchor(space, decoder, "image") == "image"
 
 
 def test_a_true_embedding_comes_back_as_itself(space: Space, decoder: FlowDecoder) -> None:
@@ -98,9 +98,9 @@ def test_the_nearest_training_items(space: Space) -> None:
 
 def test_no_decoder_for_a_space_without_a_frozen_anchor(decoder: FlowDecoder) -> None:
     with pytest.raises(ConfigError, match="no decoder for this space"):
-        find_anchor(Space({"image": WIDTH, "text": 6}, dim=8), decoder)
+        resolve_anchor(Space({"image": WIDTH, "text": 6}, dim=8), decoder)
     with pytest.raises(ConfigError, match="'text' is not frozen"):
-        find_anchor(Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
+        resolve_anchor(Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
 
 
 def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
@@ -111,7 +111,7 @@ def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
         provenance={"columns": {"image": made}},
     )
     with pytest.raises(ConfigError, match=r"no decoder for this anchor: the decoder reads embeddings of a random map"):
-        find_anchor(tiny_space(other, epochs=1), decoder)
+        resolve_anchor(tiny_space(other, epochs=1), decoder)
 
 
 def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
@@ -121,25 +121,25 @@ def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
         split=["train"] * 40,
         provenance={"columns": {"image": made}},
     )
-    assert find_anchor(tiny_space(other, epochs=1), decoder) == "image"
+    assert resolve_anchor(tiny_space(other, epochs=1), decoder) == "image"
 
 
 def test_a_space_that_does_not_say_what_made_its_anchor_is_told_by_width(decoder: FlowDecoder) -> None:
     silent = Space({"image": WIDTH, "text": 6}, dim=8, frozen={"image": "whiten"})
-    assert find_anchor(silent, decoder) == "image"
+    assert resolve_anchor(silent, decoder) == "image"
     wide = Space({"image": WIDTH + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
     with pytest.raises(ShapeError, match="no decoder for this anchor: 'image' is 11 wide, the decoder reads 10"):
-        find_anchor(wide, decoder)
+        resolve_anchor(wide, decoder)
     two = Space({"image": WIDTH, "text": WIDTH}, dim=8, frozen={"image": "whiten", "text": "whiten"})
     with pytest.raises(ConfigError, match="image, text could all be the anchor"):
-        find_anchor(two, decoder)
-    assert find_anchor(two, decoder, "text") == "text"
+        resolve_anchor(two, decoder)
+    assert resolve_anchor(two, decoder, "text") == "text"
 
 
 def test_fewer_directions_than_the_decoder_reads_are_refused(decoder: FlowDecoder) -> None:
     narrow = Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"})
     with pytest.raises(ConfigError, match="the space has 4 directions, the decoder reads 8"):
-        find_anchor(narrow, decoder)
+        resolve_anchor(narrow, decoder)
 
 
 def test_absent_items_and_unknown_modalities(space: Space) -> None:

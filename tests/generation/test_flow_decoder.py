@@ -24,9 +24,9 @@ def embeddings() -> torch.Tensor:
 
 def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
     assert isinstance(decoder, Decoder)
-    assert decoder.reads.encoder == "a random map"
-    assert decoder.reads.width == WIDTH
-    assert decoder.reads.lengths == "ignored"
+    assert decoder.input_spec.encoder == "a random map"
+    assert decoder.input_spec.width == WIDTH
+    assert decoder.input_spec.lengths == "ignored"
 
 
 def test_pictures_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> None:
@@ -90,7 +90,7 @@ def test_saving_and_loading(decoder: FlowDecoder, tmp_path: Path) -> None:
     decoder.save_pretrained(tmp_path / "decoder")
     loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
     assert loaded.config == decoder.config
-    assert loaded.reads == decoder.reads
+    assert loaded.input_spec == decoder.input_spec
     assert loaded.metadata == decoder.metadata
     assert torch.equal(loaded.generate(embeddings()), decoder.generate(embeddings()))
     (tmp_path / "decoder" / "model.safetensors").write_bytes(b"\x80\x04pickle")
@@ -120,7 +120,7 @@ def test_a_space_is_not_a_decoder(tmp_path: Path) -> None:
         ({"condition_noise": -1}, "condition_noise"),
         ({"lr": 0}, "lr"),
         ({"steps": 0}, "steps"),
-        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"save_steps": 0}, "save_steps"),
         ({"flips": True}, "flips"),
     ],
 )

@@ -68,9 +68,14 @@ def own_call(decoder: Kandinsky22, x: Tensor, nothing: Tensor, **options: Any) -
 
 def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
     assert isinstance(decoder, Decoder)
-    assert (decoder.size, decoder.reads.width, decoder.reads.norm, decoder.reads.lengths) == (16, WIDTH, None, "read")
-    assert len(decoder.reads.identity or "") == 64
-    assert load_pipeline_decoder(folders[0], prior=folders[1]).reads == decoder.reads
+    assert (decoder.size, decoder.input_spec.width, decoder.input_spec.norm, decoder.input_spec.lengths) == (
+        16,
+        WIDTH,
+        None,
+        "read",
+    )
+    assert len(decoder.input_spec.identity or "") == 64
+    assert load_pipeline_decoder(folders[0], prior=folders[1]).input_spec == decoder.input_spec
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -168,7 +173,7 @@ def test_the_prior_loads_when_asked(folders: Folders, tmp_path: Path) -> None:
 def test_without_the_priors_folder(folders: Folders, decoder: Kandinsky22) -> None:
     alone = load_pipeline_decoder(folders[0])
     assert isinstance(alone, Kandinsky22)
-    assert (alone.reads.width, alone.reads.identity) == (WIDTH, None)
+    assert (alone.input_spec.width, alone.input_spec.identity) == (WIDTH, None)
     x = embeddings(2)
     assert torch.equal(alone.generate(x, steps=2, guidance=1), decoder.generate(x, steps=2, guidance=1))
     for ask in (

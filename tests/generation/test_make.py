@@ -10,7 +10,15 @@ from test_bridge import tiny_space
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.generation import FlowDecoder, Made, conditions_of, make_pictures, mean, slerp, train_decoder
+from unialign.generation import (
+    FlowDecoder,
+    GenerationResult,
+    build_conditions,
+    generate_images,
+    mean,
+    slerp,
+    train_decoder,
+)
 from unialign.generation._prompts import find_item
 from unialign.space import Space
 
@@ -33,7 +41,7 @@ def encode(texts: Sequence[str]) -> torch.Tensor:
 
 
 def asked(space: Space, **options: Any) -> Any:
-    return conditions_of(space, tiny_picture_store(), encode_texts=encode, **options)
+    return build_conditions(space, tiny_picture_store(), encode_texts=encode, **options)
 
 
 def test_items_are_found_by_name_in_any_case_or_by_row() -> None:
@@ -67,7 +75,7 @@ def test_an_item_is_the_mean_of_its_modalities(space: Space) -> None:
     torch.testing.assert_close(weighted.z_D, mean(z, weights=[3, 1])[0])
     (arc,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="barycentre", weights=[0.7, 0.3])
     torch.testing.assert_close(arc.z_D, slerp(z["image"], z["text"], 0.3)[0])
-    (plain,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="plain_mean")
+    (plain,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="unnormalized_mean")
     assert float(plain.z_D.norm()) < 1
 
 
@@ -120,14 +128,14 @@ def test_an_item_without_the_modality_is_refused(space: Space) -> None:
         names=store.item_names,
     )
     with pytest.raises(DataError, match=r"item 'square 3' \(row 3\) has none of text"):
-        conditions_of(space, partly, items=["#3"], modalities=["text"])
-    (rest,) = conditions_of(space, partly, items=["#3"], modalities=["text", "image"])
+        build_conditions(space, partly, items=["#3"], modalities=["text"])
+    (rest,) = build_conditions(space, partly, items=["#3"], modalities=["text", "image"])
     assert rest.parts == ("image of square 3",)
 
 
-def made_of(space: Space, decoder: FlowDecoder, **options: Any) -> Made:
+def made_of(space: Space, decoder: FlowDecoder, **options: Any) -> GenerationResult:
     conditions = asked(space, items=["#40", "#1"], texts=["2"], modalities=["text"])
-    return make_pictures(space, decoder, tiny_picture_store(), conditions, **options)
+    return generate_images(space, decoder, tiny_picture_store(), conditions, **options)
 
 
 def test_pictures_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecoder) -> None:
@@ -152,8 +160,8 @@ def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space
     assert not torch.equal(two.pictures[:, 0], two.pictures[:, 1])
     # Sample 1 of seed 0 is not sample 0 of seed 1.
     assert not torch.equal(made_of(space, decoder, seed=1).pictures[:, 0], two.pictures[:, 1])
-    same = conditions_of(space, tiny_picture_store(), items=["#1", "#1"], modalities=["text"])
-    twice = make_pictures(space, decoder, tiny_picture_store(), same)
+    same = build_conditions(space, tiny_picture_store(), items=["#1", "#1"], modalities=["text"])
+    twice = generate_images(space, decoder, tiny_picture_store(), same)
     assert torch.equal(twice.pictures[0], twice.pictures[1])
     with pytest.raises(ConfigError, match="samples"):
         made_of(space, decoder, samples=0)
@@ -182,14 +190,14 @@ def test_items_of_a_mixture_are_remembered(space: Space) -> None:
     with pytest.raises(ConfigError, match="text of square 1 is asked for twice"):
         asked(space, items=["#1", "#1"], modalities=["text"], combine="together")
     with pytest.raises(ConfigError, match="texts need encode_texts"):
-        conditions_of(space, tiny_picture_store(), texts=["1"])
+        build_conditions(space, tiny_picture_store(), texts=["1"])
 
 
 def test_what_is_no_list_of_words_is_named(space: Space) -> None:
     store = tiny_picture_store()
     with pytest.raises(ConfigError, match="items must be a list of strings"):
-        conditions_of(space, store, items=[6], modalities=["text"])  # type: ignore[list-item]
+        build_conditions(space, store, items=[6], modalities=["text"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="weights must be a list of numbers"):
-        conditions_of(space, store, items=["#0"], modalities=["text"], weights=1)  # type: ignore[arg-type]
+        build_conditions(space, store, items=["#0"], modalities=["text"], weights=1)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="2 rows for one text"):
-        conditions_of(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.widths["text"]))
+        build_conditions(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.widths["text"]))

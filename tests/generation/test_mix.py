@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.generation import barycentre, combine, interpolate, mean, slerp
+from unialign.generation import frechet_mean, interpolate, linear_combination, mean, slerp
 
 K, B, D = 3, 5, 4
 
@@ -154,7 +154,7 @@ def test_opposite_rows_are_refused() -> None:
         with pytest.raises(NonFiniteError, match="row 2 of the mixture cancels"):
             mean([a, b], lengths=lengths)  # type: ignore[arg-type]
     with pytest.raises(NonFiniteError, match="row 2 of the mixture cancels"):
-        barycentre([a, b])
+        frechet_mean([a, b])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -170,12 +170,12 @@ def test_nearly_opposite_rows_have_an_arc(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.1, 0.5, 0.8])
 def test_the_barycentre_of_two_is_slerp(weight: float) -> None:
     a, b = unit(B, D), unit(B, D, seed=1)
-    torch.testing.assert_close(barycentre([a, b], weights=[1 - weight, weight]), slerp(a, b, weight))
+    torch.testing.assert_close(frechet_mean([a, b], weights=[1 - weight, weight]), slerp(a, b, weight))
 
 
 def test_the_barycentre_has_the_least_squared_angles() -> None:
     z, weights = rows(), [0.2, 0.5, 0.3]
-    best = barycentre(z, weights=weights)
+    best = frechet_mean(z, weights=weights)
 
     def cost(at: Tensor) -> Tensor:
         return sum(w * torch.arccos((at * x).sum(1)).square() for w, x in zip(weights, z.values(), strict=True))  # type: ignore[return-value]
@@ -196,7 +196,7 @@ def test_the_barycentre_on_a_circle_is_the_mean_angle() -> None:
     angles, weights = torch.tensor([0.1, 0.4, 2.5], dtype=torch.float64), [0.5, 0.2, 0.3]
     z = [torch.stack([angle.cos(), angle.sin()])[None] for angle in angles]
     middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
-    best = barycentre(z, weights=weights)
+    best = frechet_mean(z, weights=weights)
     torch.testing.assert_close(torch.atan2(best[0, 1], best[0, 0]).item(), middle)
     # The row far from the others pulls harder here than in the mean of chords.
     chord = mean(z, weights=weights)
@@ -205,7 +205,7 @@ def test_the_barycentre_on_a_circle_is_the_mean_angle() -> None:
 
 def test_the_barycentre_is_the_slow_descent() -> None:
     z, weights = rows(3), [0.2, 0.5, 0.3]
-    best = barycentre(z, weights=weights)
+    best = frechet_mean(z, weights=weights)
     for i in range(B):
         at = z["text"][i].clone()
         for _ in range(400):
@@ -222,12 +222,12 @@ def test_the_barycentre_is_the_slow_descent() -> None:
 def test_the_barycentre_has_its_own_derivative_also_where_the_mean_is_it() -> None:
     # By symmetry the search ends at its first step; the derivative there must not be that of the mean.
     z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
-    torch.testing.assert_close(barycentre(z), mean(z))
-    torch.autograd.gradcheck(lambda *z: barycentre(z), z)
+    torch.testing.assert_close(frechet_mean(z), mean(z))
+    torch.autograd.gradcheck(lambda *z: frechet_mean(z), z)
     same = tuple(unit(1, D).requires_grad_() for _ in range(3))
-    torch.autograd.gradcheck(lambda *z: barycentre(z, weights=[1, 2, 3]), same)
+    torch.autograd.gradcheck(lambda *z: frechet_mean(z, weights=[1, 2, 3]), same)
     weights = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(lambda w: barycentre(rows(), weights=w), (weights,))
+    torch.autograd.gradcheck(lambda w: frechet_mean(rows(), weights=w), (weights,))
 
 
 def test_rows_without_a_barycentre_are_refused() -> None:
@@ -237,16 +237,16 @@ def test_rows_without_a_barycentre_are_refused() -> None:
     pole = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(4, -1)
     around = [*torch.nn.functional.normalize(z, dim=1)[:, None], *pole[:, None]]
     with pytest.raises(NonFiniteError, match="spread too far"):
-        barycentre(around)
+        frechet_mean(around)
     with pytest.raises(NonFiniteError, match="row 0 of the mixture still moved by more than 1e-12 after 2 steps"):
-        barycentre(rows(), weights=[1, 2, 3], iterations=2)
+        frechet_mean(rows(), weights=[1, 2, 3], iterations=2)
 
 
 def test_wide_rows_settle_in_float32() -> None:
     z = [torch.nn.functional.normalize(torch.randn(3, 512, generator=torch.Generator().manual_seed(k)), dim=1)
          for k in range(12)]  # fmt: skip
-    best = barycentre(z, weights=range(1, 13))
-    exact = barycentre([x.double() for x in z], weights=range(1, 13))
+    best = frechet_mean(z, weights=range(1, 13))
+    exact = frechet_mean([x.double() for x in z], weights=range(1, 13))
     assert best.dtype == torch.float32
     torch.testing.assert_close(best.double(), exact, atol=1e-6, rtol=0)
 
@@ -254,7 +254,7 @@ def test_wide_rows_settle_in_float32() -> None:
 def test_order_does_not_matter() -> None:
     z, weights = rows(), {"text": 1.0, "audio": 2.0, "video": 0.5}
     turned = dict(reversed(z.items()))
-    for mixture in (mean, barycentre):
+    for mixture in (mean, frechet_mean):
         torch.testing.assert_close(mixture(turned, weights=weights), mixture(z, weights=weights))
         items = mixture({name: x.flip(0) for name, x in z.items()}, weights=weights)
         torch.testing.assert_close(items, mixture(z, weights=weights).flip(0))
@@ -265,30 +265,35 @@ def test_extreme_scales_are_only_scales() -> None:
     weights, exact = [1.0, 2.0, 4.0], mean(z, weights=[1, 2, 4])
     for scale in (1e-300, 1e-30, 1e300):
         torch.testing.assert_close(mean(z, weights=[scale * w for w in weights]), exact)
-        torch.testing.assert_close(combine([(scale * w, x) for w, x in zip(weights, z, strict=True)]), exact)
+        torch.testing.assert_close(linear_combination([(scale * w, x) for w, x in zip(weights, z, strict=True)]), exact)
     for scale in (1e-25, 1e30):
         torch.testing.assert_close(mean([scale * x for x in z], weights=weights), exact)
     with pytest.raises(NonFiniteError, match="row 0 of the mixture cancels"):
-        combine([(1e4, z[0]), (-1e4, 3 * z[0])])
+        linear_combination([(1e4, z[0]), (-1e4, 3 * z[0])])
     with pytest.raises(NonFiniteError, match="too short to have a direction"):
         mean([1e-40 * x for x in z])
 
 
 def test_no_rows_and_one() -> None:
     none = torch.empty(0, D)
-    for mixed in (mean([none, none]), barycentre([none, none]), slerp(none, none, 0.5), combine([(1, none)])):
+    for mixed in (
+        mean([none, none]),
+        frechet_mean([none, none]),
+        slerp(none, none, 0.5),
+        linear_combination([(1, none)]),
+    ):
         assert mixed.shape == (0, D)
     a = unit(1, D)
-    for mixed in (mean([a]), barycentre([a]), combine([(2, a)])):
+    for mixed in (mean([a]), frechet_mean([a]), linear_combination([(2, a)])):
         torch.testing.assert_close(mixed, a)
 
 
 def test_arithmetic() -> None:
     king, man, woman = unit(B, D), unit(B, D, seed=1), unit(B, D, seed=2)
-    queen = combine([(1.0, king), (-1.0, man), (1.0, woman)])
+    queen = linear_combination([(1.0, king), (-1.0, man), (1.0, woman)])
     torch.testing.assert_close(queen, torch.nn.functional.normalize(king - man + woman, dim=1))
     with pytest.raises(NonFiniteError, match="cancels"):
-        combine([(1.0, king), (-1.0, king)])
+        linear_combination([(1.0, king), (-1.0, king)])
 
 
 def test_a_path_meets_its_waypoints_and_keeps_its_pace() -> None:
@@ -312,8 +317,8 @@ def test_gradients_and_rotations(mixture: str) -> None:
             "mean": lambda: mean([a, b], weights=[1, 3]),
             "kept": lambda: mean([a, b], lengths="kept"),
             "slerp": lambda: slerp(a, b, 0.3),
-            "barycentre": lambda: barycentre([a, b, a + b], weights=[1, 3, 1]),
-            "combine": lambda: combine([(2.0, a), (-0.5, b)]),
+            "barycentre": lambda: frechet_mean([a, b, a + b], weights=[1, 3, 1]),
+            "combine": lambda: linear_combination([(2.0, a), (-0.5, b)]),
         }
         result: Tensor = calls[mixture]()
         return result
@@ -374,16 +379,16 @@ def test_dtypes() -> None:
         (lambda a: interpolate(torch.stack([a, -a]), steps=3), NonFiniteError, "row 0 of the mixture is opposite"),
         (lambda a: interpolate(torch.stack([a, 0 * a]), steps=3), NonFiniteError, "'waypoint 1', row 0, has norm zero"),
         (lambda a: interpolate(a, steps=3, path="arc"), ConfigError, "path"),
-        (lambda a: combine([a]), ConfigError, "pair"),
-        (lambda a: combine([(0, a), (0, a)]), ConfigError, "all 0"),
-        (lambda a: combine([(math.nan, a)]), ConfigError, "finite numbers"),
-        (lambda a: combine([(1, a), (1, a.fill_(math.nan))]), NonFiniteError, "'term 0', row 0, holds nan"),
-        (lambda a: barycentre([a], tolerance=-1), ConfigError, "tolerance"),
+        (lambda a: linear_combination([a]), ConfigError, "pair"),
+        (lambda a: linear_combination([(0, a), (0, a)]), ConfigError, "all 0"),
+        (lambda a: linear_combination([(math.nan, a)]), ConfigError, "finite numbers"),
+        (lambda a: linear_combination([(1, a), (1, a.fill_(math.nan))]), NonFiniteError, "'term 0', row 0, holds nan"),
+        (lambda a: frechet_mean([a], tolerance=-1), ConfigError, "tolerance"),
         (lambda a: slerp(a, a, float("nan")), ConfigError, "finite numbers"),
         (lambda a: interpolate(a[:1], steps=3), ShapeError, "at least 2 waypoints"),
         (lambda a: interpolate(a, steps=1), ConfigError, "steps"),
-        (lambda a: combine([]), ConfigError, "at least one"),
-        (lambda a: barycentre([a], iterations=0), ConfigError, "iterations"),
+        (lambda a: linear_combination([]), ConfigError, "at least one"),
+        (lambda a: frechet_mean([a], iterations=0), ConfigError, "iterations"),
     ],
 )
 def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore, load
-from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
-from unialign.generation import grid, png_bytes, read_thumbnails, strip, write_png
+from unialign.data import EmbeddingStore, load_dataset
+from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
+from unialign.generation import grid, image_row, png_bytes, read_thumbnails, write_png
 from unialign.generation._images import resize
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
@@ -185,9 +185,9 @@ def test_bytes_and_numbers_go_together() -> None:
 def test_a_strip_is_a_grid_of_one_row() -> None:
     pictures = noise(4, 3, 5, 5)
     assert torch.equal(
-        strip(pictures, gap=3, scale=2, background=0.5), grid(pictures[None], gap=3, scale=2, background=0.5)
+        image_row(pictures, gap=3, scale=2, background=0.5), grid(pictures[None], gap=3, scale=2, background=0.5)
     )
-    assert torch.equal(strip(list(pictures)), strip(pictures))
+    assert torch.equal(image_row(list(pictures)), image_row(pictures))
 
 
 @pytest.mark.parametrize(
@@ -196,14 +196,14 @@ def test_a_strip_is_a_grid_of_one_row() -> None:
         (lambda x: grid([]), ShapeError, "at least one picture"),
         (lambda x: grid([[None], []]), ShapeError, "at least one picture"),
         (lambda x: grid(x), ShapeError, "see `strip`"),
-        (lambda x: strip(x[0]), ShapeError, r"a strip is of \(T, 3, S, S\)"),
+        (lambda x: image_row(x[0]), ShapeError, r"a strip is of \(T, 3, S, S\)"),
         (lambda x: grid([[x[0]], [None, x[1, :, :2]]]), ShapeError, r"row 1, column 1 is \(3, 2, 4\), that in row 0"),
         (lambda x: grid([[x[0], x[1] * 9]]), NonFiniteError, "row 0, column 1 holds"),
         (lambda x: grid([x[0]]), ShapeError, r"row 0, column 0 has shape \(4, 4\)"),
-        (lambda x: strip(x, gap=-1), ConfigError, "gap"),
-        (lambda x: strip(x, scale=0), ConfigError, "scale"),
-        (lambda x: strip(x, scale=1.5), ConfigError, "scale"),
-        (lambda x: strip(x, background=2), ConfigError, "background"),
+        (lambda x: image_row(x, gap=-1), ConfigError, "gap"),
+        (lambda x: image_row(x, scale=0), ConfigError, "scale"),
+        (lambda x: image_row(x, scale=1.5), ConfigError, "scale"),
+        (lambda x: image_row(x, background=2), ConfigError, "background"),
     ],
 )
 def test_what_is_no_grid_is_refused(call: Any, error: type[Exception], message: str) -> None:
@@ -286,7 +286,7 @@ def test_thumbnails_of_any_kind_size_and_shape() -> None:
 
 def test_thumbnails_of_the_shipped_set() -> None:
     pytest.importorskip("PIL.Image")
-    emoji = load("emoji")
+    emoji = load_dataset("emoji")
     rows = [0, 700, emoji.items - 1]
     small, large = (read_thumbnails(emoji, "image", rows, size) for size in (32, 64))
     torch.testing.assert_close(small, resize(large, 32), atol=2 / 255, rtol=0)
@@ -330,7 +330,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtra, match=r"unialign\[pictures\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[pictures\]"):
         read_thumbnails(store({"thumbnails.zip": zipped({})}), "image", [0], 4)
     assert decoded(png_bytes(grid([[noise(3, 2, 2)]]))).shape == (3, 2, 2)
 

@@ -20,7 +20,7 @@ pytest.importorskip("PIL.Image")
 
 from tiny_pipelines import WIDTH, rewrite_index, save_stable_unclip  # noqa: E402
 
-from unialign.errors import CheckpointError, ConfigError, MissingExtra  # noqa: E402
+from unialign.errors import CheckpointError, ConfigError, MissingDependencyError  # noqa: E402
 from unialign.generation._pipelines import is_pipeline, load_pipeline_decoder  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
@@ -169,7 +169,7 @@ def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["diffusers", "transformers"])
 def test_the_extra_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=r"unialign\[generate\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[generate\]"):
         StableUnCLIP.from_pretrained(saved)
 
 
@@ -191,7 +191,7 @@ def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     assert is_pipeline("someone/unclip", revision="v1")
-    assert load_pipeline_decoder("someone/unclip", revision="v1").reads.width == WIDTH
+    assert load_pipeline_decoder("someone/unclip", revision="v1").input_spec.width == WIDTH
     assert {(call["name"], call["revision"]) for call in asked} == {("someone/unclip", "v1")}
     # First which pipeline it is, then the rest.
     assert asked[0]["allow_patterns"] == ["model_index.json"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from unialign.data import EmbeddingStore, column_identity
+from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, ShapeError
-from unialign.generation import decode, embed_items, find_anchor, load_decoder, mean
+from unialign.generation import decode, embed_items, load_decoder, mean, resolve_anchor
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
@@ -61,7 +61,7 @@ def space(store: EmbeddingStore) -> Space:
 
 
 def test_the_column_has_the_identity_of_the_tower(store: EmbeddingStore, decoder: Any) -> None:
-    assert column_identity(store, "image") == decoder.reads.identity
+    assert encoder_fingerprint(store, "image") == decoder.reads.identity
 
 
 def test_every_modality_makes_pictures(space: Space, store: EmbeddingStore, decoder: Any) -> None:
@@ -79,14 +79,14 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
-    like = space.features_like("image", z["text"])
+    like = space.inverse_transform("image", z["text"])
     centre = image.mean(0)
     typical = (image - centre).norm(dim=1).mean()
     assert 0.4 * typical < (like - centre).norm(dim=1).mean() < 1.6 * typical
     # The paper's plain mean is shorter, and so are its features: these decoders read lengths.
     pair = [z["text"], z["text"].roll(1, 0)]
     lengths = [
-        (space.features_like("image", mean(pair, lengths=kind)) - space.features[0].mean).norm(dim=1)  # type: ignore[arg-type]
+        (space.inverse_transform("image", mean(pair, lengths=kind)) - space.features[0].mean).norm(dim=1)  # type: ignore[arg-type]
         for kind in ("kept", "unit")
     ]
     assert bool((lengths[0] < lengths[1]).all())
@@ -95,12 +95,12 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
 def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
     emoji = Space.from_pretrained(Path(__file__).parents[2] / "src/unialign/generation/shipped/emoji/space")
     with pytest.raises(ConfigError, match="no decoder for this anchor"):
-        find_anchor(emoji, decoder)
+        resolve_anchor(emoji, decoder)
     with pytest.raises(ConfigError, match="no decoder for this anchor"):
-        find_anchor(space, load_decoder("emoji"))
+        resolve_anchor(space, load_decoder("emoji"))
 
 
 def test_a_wrong_width_is_refused(decoder: Any) -> None:
     silent = Space({"image": WIDTH + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
     with pytest.raises(ShapeError, match=f"{WIDTH + 3} wide, the decoder reads {WIDTH}"):
-        find_anchor(silent, decoder)
+        resolve_anchor(silent, decoder)

@@ -13,7 +13,7 @@ from unialign.evaluation._statistics import ItemMean
 from unialign.generation._distances import frechet_distance, kernel_distance
 from unialign.generation._extractors import pixels, resized
 from unialign.generation._reference import Reference
-from unialign.generation._scores import SCORES, Scores, marks, score
+from unialign.generation._scores import SCORES, Scores, annotate_controls, score
 from unialign.geometry import median_bandwidth, mmd2
 from unialign.metrics import percentile_interval, resample_weights
 
@@ -228,32 +228,36 @@ CONTROLS: Mapping[str, Mapping[str, float]] = {
 
 
 def test_marks_know_the_direction_of_a_score() -> None:
-    found = marks({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, CONTROLS)
+    found = annotate_controls({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, CONTROLS)
     assert found == {"fd": ("shuffled", "nearest", "halves"), "recall@10": ("nearest",), "l1": ("nearest",)}
-    assert marks({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, CONTROLS) == {"fd": (), "recall@10": (), "l1": ()}
+    assert annotate_controls({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, CONTROLS) == {
+        "fd": (),
+        "recall@10": (),
+        "l1": (),
+    }
 
 
 def test_marks_of_equal_numbers_and_of_ties() -> None:
-    assert marks({"fd": 40.0, "recall@10": 0.02}, {"shuffled": CONTROLS["shuffled"]}) == {
+    assert annotate_controls({"fd": 40.0, "recall@10": 0.02}, {"shuffled": CONTROLS["shuffled"]}) == {
         "fd": ("shuffled",),
         "recall@10": ("shuffled",),
     }
     ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
     # A control without a number ties with nothing.
-    found = marks({"fd": 3.0, "recall@10": 0.8}, CONTROLS, ties=ties)
+    found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, CONTROLS, ties=ties)
     assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
 
 
 def test_marks_leave_out_what_has_no_better_direction_or_no_number() -> None:
-    assert marks({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, CONTROLS) == {}
+    assert annotate_controls({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, CONTROLS) == {}
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: marks({"fid": 1.0}, CONTROLS), "unknown score 'fid'.*did you mean 'fd'"),
-        (lambda: marks({"fd": 1.0}, CONTROLS, ties={"kid": []}), "unknown score in ties 'kid'"),
-        (lambda: marks({"fd": 1.0}, CONTROLS, ties={"fd": ["noise"]}), "unknown control in ties 'noise'"),
+        (lambda: annotate_controls({"fid": 1.0}, CONTROLS), "unknown score 'fid'.*did you mean 'fd'"),
+        (lambda: annotate_controls({"fd": 1.0}, CONTROLS, ties={"kid": []}), "unknown score in ties 'kid'"),
+        (lambda: annotate_controls({"fd": 1.0}, CONTROLS, ties={"fd": ["noise"]}), "unknown control in ties 'noise'"),
     ],
 )
 def test_marks_refuse_names_they_do_not_know(call: Callable[[], object], message: str) -> None:

@@ -53,34 +53,34 @@ def pil(x: Tensor) -> Any:
 
 def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     assert isinstance(decoder, Decoder)
-    assert (decoder.size, decoder.reads.width, decoder.reads.lengths) == (16, WIDTH, "read")
-    assert len(decoder.reads.identity or "") == 64
+    assert (decoder.size, decoder.input_spec.width, decoder.input_spec.lengths) == (16, WIDTH, "read")
+    assert len(decoder.input_spec.identity or "") == 64
     normalizer = decoder.pipeline.image_normalizer
     noise = torch.randn(200_000, WIDTH, generator=torch.Generator().manual_seed(0))
     draws = normalizer.mean.detach() + normalizer.std.detach() * noise
-    assert decoder.reads.norm == pytest.approx(float(draws.square().sum(1).mean().sqrt()), rel=0.01)
+    assert decoder.input_spec.norm == pytest.approx(float(draws.square().sum(1).mean().sqrt()), rel=0.01)
     assert is_pipeline(saved)
-    assert load_pipeline_decoder(saved).reads == decoder.reads
+    assert load_pipeline_decoder(saved).input_spec == decoder.input_spec
 
 
 def test_a_normaliser_without_statistics_knows_no_norm(copy: Path) -> None:
     plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=WIDTH)
     plain.save_pretrained(copy / "image_normalizer")
-    assert StableUnCLIP.from_pretrained(copy).reads.norm is None
+    assert StableUnCLIP.from_pretrained(copy).input_spec.norm is None
 
 
 def test_identity_is_of_weights_and_configuration(copy: Path, decoder: StableUnCLIP) -> None:
     part = copy / "image_encoder"
     config = json.loads((part / "config.json").read_text())
     (part / "config.json").write_text(json.dumps({**config, "transformers_version": "1.0", "_name_or_path": "x"}))
-    assert StableUnCLIP.from_pretrained(copy).reads.identity == decoder.reads.identity
+    assert StableUnCLIP.from_pretrained(copy).input_spec.identity == decoder.input_spec.identity
     (part / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
-    other = StableUnCLIP.from_pretrained(copy).reads.identity
-    assert other != decoder.reads.identity
+    other = StableUnCLIP.from_pretrained(copy).input_spec.identity
+    assert other != decoder.input_spec.identity
     tower = StableUnCLIP.from_pretrained(copy).pipeline.image_encoder
     next(tower.parameters()).data.add_(1)
     tower.save_pretrained(part)
-    assert StableUnCLIP.from_pretrained(copy).reads.identity not in (other, decoder.reads.identity)
+    assert StableUnCLIP.from_pretrained(copy).input_spec.identity not in (other, decoder.input_spec.identity)
 
 
 def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None:
@@ -141,7 +141,7 @@ def test_what_changes_pictures(decoder: StableUnCLIP) -> None:
 def test_the_prompt_is_empty_unless_given(decoder: StableUnCLIP) -> None:
     x = embeddings(1)
     asked = StableUnCLIP(decoder.pipeline, prompt="red apple")
-    assert asked.reads.identity is None
+    assert asked.input_spec.identity is None
     assert not torch.equal(asked.generate(x, steps=3), decoder.generate(x, steps=3))
 
 

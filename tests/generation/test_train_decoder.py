@@ -69,7 +69,7 @@ def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> Non
     whole = run()
     with pytest.raises(KeyboardInterrupt, match=f"after step {stop} of 12"):
         run(tmp_path, on_step=stop_at(stop))
-    again = run(tmp_path, resume="must")
+    again = run(tmp_path, resume="required")
     assert digest_of(again) == digest_of(whole)
     assert [line["step"] for line in again.history] == list(range(1, 13))
     # A finished run is read back, with its history.
@@ -81,7 +81,7 @@ def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> Non
 
 
 def test_the_folder_of_a_run(tmp_path: Path) -> None:
-    fit = run(tmp_path, keep_checkpoints=1)
+    fit = run(tmp_path, save_total_limit=1)
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert [f for f in files if not f.startswith("checkpoints/")] == [
         "config.yaml",
@@ -109,7 +109,7 @@ def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="use the same data"):
         run(tmp_path, resume="auto", store=altered)
     # How it is watched may change.
-    run(tmp_path, resume="must", log_every=3)
+    run(tmp_path, resume="required", logging_steps=3)
 
 
 def test_pictures_may_be_bytes() -> None:
@@ -151,7 +151,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be a DecoderConfig"):
         train_decoder(tiny_picture_store(), {"steps": 1}, pictures=pictures)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs out="):
-        run(resume="must")
+        run(resume="required")
     held = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image")}, split=["test"] * ITEMS)
     with pytest.raises(DataError, match="has 0 training rows"):
         run(store=held)
@@ -160,7 +160,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
 
 def test_a_diverging_run_stops_before_it_updates(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"gradient of step \d+ is not finite"):
-        run(tmp_path, lr=1e30, steps=50, clip=1e30)
+        run(tmp_path, lr=1e30, steps=50, max_grad_norm=1e30)
 
 
 def test_sizes_of_the_pictures_are_those_of_the_settings() -> None:

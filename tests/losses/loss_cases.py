@@ -23,7 +23,7 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "symmetric": ("unialign", {"preset": "symmetric"}),
     "geodesic": ("unialign", {"anchor": "m0", "preset": "geodesic"}),
     "centroid": ("unialign", {"anchor": "centroid", "centroid_weight": 0.5, "centroid_temperature": 0.2}),
-    "centroid-still": ("unialign", {"anchor": "centroid", "stop_gradient": "target"}),
+    "centroid-still": ("unialign", {"anchor": "centroid", "stop_gradient": "anchor"}),
     "wang_isola": ("unialign", {"anchor": "m0", "kernel": "wang_isola"}),
     "outer_log": ("unialign", {"anchor": "m0", "reduction": "outer_log", "centroid_weight": 0.3}),
     "volume": ("unialign", {"anchor": "all", "volume_weight": 2.0, "volume_eps": 1e-4, "uniformity_weight": 0.5}),
@@ -84,7 +84,7 @@ def fit_items(case: str, modalities: int, wanted: int) -> int:
 
 def options_of(name: str) -> tuple[str, ...]:
     """Options of an objective's constructor."""
-    return losses.options(name)
+    return losses.parameter_names(name)
 
 
 def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:
@@ -100,7 +100,7 @@ def with_temperature(case: str, temperature: float) -> dict[str, Any]:
 
 
 def learns_temperature(case: str) -> bool:
-    return make_objective(case).settings().get("temperature_mode") == "learnable"
+    return make_objective(case).get_config().get("temperature_mode") == "learnable"
 
 
 def draw_batch(
@@ -155,26 +155,26 @@ def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] |
 
 
 def _unialign(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    settings = objective.settings()
+    settings = objective.get_config()
     settings.pop("preset")
     return reference.unialign(rows, ids=ids, **settings)
 
 
 def _infonce(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     anchor = s["anchor"] if s["pairs"] == "anchor" else "all"
     return reference.infonce(rows, anchor=anchor, tau=s["temperature"], label_smoothing=s["label_smoothing"], ids=ids)
 
 
 def _gram(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     eps = 1e-14 if s["eps"] is None else s["eps"]
     smoothing = s["label_smoothing"]
     return reference.gram(rows, anchor=s["anchor"], tau=s["temperature"], label_smoothing=smoothing, eps=eps, ids=ids)
 
 
 def _triangle(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     return reference.triangle(
         rows,
         anchor=s["anchor"],
@@ -187,7 +187,7 @@ def _triangle(objective: Objective, rows: reference.Rows, ids: list[int] | None)
 
 
 def _symile(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     if s["negatives"] == "all":
         return reference.symile_all(rows, tau=s["temperature"], ids=ids)
     complete = sum(all(x is not None for x in item) for item in zip(*rows.values(), strict=True))
@@ -196,12 +196,12 @@ def _symile(objective: Objective, rows: reference.Rows, ids: list[int] | None) -
 
 
 def _pmrl(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     return reference.pmrl(rows, intra=s["intra_temperature"], inter=s["inter_temperature"], ids=ids)
 
 
 def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    s = objective.settings()
+    s = objective.get_config()
     return reference.sigmoid(rows, anchor=s["anchor"], scale=s["scale"], bias=s["bias"], ids=ids)
 
 
@@ -209,8 +209,8 @@ def _with_tau(twin: Callable[..., Tensor]) -> Callable[[Objective, reference.Row
     """The call of a twin that takes the settings as they are, but for the temperature."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-        s = {key: value for key, value in objective.settings().items() if not key.startswith("temperature")}
-        tau = {"tau": objective.settings()["temperature"]} if "temperature" in objective.settings() else {}
+        s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}
+        tau = {"tau": objective.get_config()["temperature"]} if "temperature" in objective.get_config() else {}
         return twin(rows, ids=ids, **s, **tau)
 
     return call

@@ -12,7 +12,7 @@ from loss_cases import OBJECTIVES, draw_batch, learns_temperature, make_objectiv
 import unialign as ua
 from unialign.batch import Batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
-from unialign.losses import Objective, Term
+from unialign.losses import LossTerm, Objective
 
 
 def test_the_calls_of_the_public_page():
@@ -43,12 +43,12 @@ def test_names_and_create_agree(name: str):
 @pytest.mark.parametrize("name", ua.losses.names())
 def test_options_are_those_of_the_constructor(name: str):
     objective = ua.losses.create(name, **with_anchor(name, "text"))
-    assert set(ua.losses.options(name)) == set(objective.settings())
+    assert set(ua.losses.parameter_names(name)) == set(objective.get_config())
 
 
 def test_options_of_no_objective():
     with pytest.raises(ConfigError, match="unknown objective 'softmax'; expected one of 'unialign'"):
-        ua.losses.options("softmax")
+        ua.losses.parameter_names("softmax")
 
 
 PRESET_TABLE: dict[str, dict[str, Any]] = {
@@ -61,7 +61,7 @@ PRESET_TABLE: dict[str, dict[str, Any]] = {
     },
     "balanced": {},
     "infonce_matched": {"weighting": "infonce_matched"},
-    "frozen_anchor": {"weighting": "mean_of_others", "stop_gradient": "target"},
+    "frozen_anchor": {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     "symmetric": {"anchor": "all"},
     "geodesic": {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
@@ -83,7 +83,7 @@ BALANCED = {
 
 @pytest.mark.parametrize("preset", PRESET_TABLE)
 def test_presets(preset: str):
-    settings = ua.losses.UniAlign(anchor="text", preset=preset).settings()
+    settings = ua.losses.UniAlign(anchor="text", preset=preset).get_config()
     expected = BALANCED | PRESET_TABLE[preset]
     assert {option: settings[option] for option in expected} == expected
 
@@ -112,9 +112,9 @@ def test_matched_alignment_scale(kernel: str, scale: float):
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_settings_rebuild_the_objective_through_json(case: str):
     objective = make_objective(case)
-    settings = json.loads(json.dumps(objective.settings()))
+    settings = json.loads(json.dumps(objective.get_config()))
     rebuilt = ua.losses.create(objective.name, **settings)
-    assert rebuilt.settings() == objective.settings()
+    assert rebuilt.get_config() == objective.get_config()
     embeddings = draw_batch(3, 3, 4, 5)
     assert torch.equal(rebuilt(embeddings).total, objective(embeddings).total)
     assert set(settings) == set(inspect.signature(type(objective)).parameters)
@@ -123,7 +123,7 @@ def test_settings_rebuild_the_objective_through_json(case: str):
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_repr_tells_the_settings(case: str):
     objective = make_objective(case)
-    assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.settings().items())
+    assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.get_config().items())
 
 
 def test_every_objective_takes_part_in_the_shared_tests():
@@ -182,7 +182,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
     ("unialign", {"alignment_scale": 0.0}, "alignment_scale must be 'matched' or a positive number"),
     ("unialign", {"alignment_scale": "auto"}, "alignment_scale must be 'matched' or a positive number"),
-    ("unialign", {"anchor": "all", "stop_gradient": "target"}, "needs a target"),
+    ("unialign", {"anchor": "all", "stop_gradient": "anchor"}, "needs a target"),
     ("unialign", {"preset": "frozen_anchor"}, "needs a target"),
     ("unialign", {"preset": "infonce_matched"}, "singles out the anchor"),
     ("unialign", {"anchor": "centroid", "preset": "frozen_anchor"}, "singles out the anchor"),
@@ -290,7 +290,7 @@ def test_bad_rows_stop_every_objective(case: str):
 
 def test_an_objective_without_its_two_methods_is_not_made():
     class Half(Objective):
-        def terms(self, batch: Batch) -> dict[str, Term]:
+        def terms(self, batch: Batch) -> dict[str, LossTerm]:
             return {}
 
     with pytest.raises(TypeError, match="settings"):

@@ -195,7 +195,7 @@ def test_zero_is_a_value_and_not_an_absence():
     assert hard(embeddings).total != soft(embeddings).total
     assert "alignment" not in UniAlign("m0", alignment_weight=0.0)(embeddings).terms
     assert set(UniAlign("m0", uniformity_weight=0.0)(embeddings).terms) == {"alignment"}
-    assert GRAM("m0", eps=0.0).settings()["eps"] == 0.0
+    assert GRAM("m0", eps=0.0).get_config()["eps"] == 0.0
     equal = dict.fromkeys(embeddings, embeddings["m0"])
     assert UniAlign("m0", preset="paper", volume_eps=0.0)(equal).terms["volume"] < 1e-7
     assert UniAlign("m0", preset="paper", volume_eps=0.01)(equal).terms["volume"] == pytest.approx(0.1)

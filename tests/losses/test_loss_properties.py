@@ -40,7 +40,7 @@ def at_bound(case: str, bound: str) -> dict[str, Any]:
     if bound == "default":
         return {}
     known = options_of(OBJECTIVES[case][0])
-    low, high = make_objective(case).settings().get("temperature_bounds") or (LOWEST, HIGHEST)
+    low, high = make_objective(case).get_config().get("temperature_bounds") or (LOWEST, HIGHEST)
     value = low if bound == "low" else high
     return {option: value for option in known if option.endswith("temperature")}
 

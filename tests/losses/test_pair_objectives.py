@@ -14,7 +14,7 @@ from unialign.errors import ConfigError
 from unialign.functional._density import median_bandwidth_of
 from unialign.functional._kernels import distance_power
 from unialign.losses import CUA, AlignUniform, CSAligner, InfoNCE, ModGap, Sigmoid, UniAlign
-from unialign.losses._bounded_parameter import Bounded
+from unialign.losses._bounded_parameter import BoundedParameter
 
 
 def unit(embeddings: dict[str, Tensor]) -> list[Tensor]:
@@ -63,7 +63,7 @@ def test_equal_ids_leave_the_sum_of_the_sigmoid():
 def test_scale_and_bias_are_held_and_come_back(name: str, start: float, low: float, high: float):
     objective = Sigmoid("m0")
     embeddings = draw_batch(3, 2, 5, 6, torch.float32)
-    (held,) = [m for m in objective.modules() if isinstance(m, Bounded) and m.option == name]
+    (held,) = [m for m in objective.modules() if isinstance(m, BoundedParameter) and m.option == name]
     assert held.value() == start
     assert held.at_bound() is None
     for push, side, bound in ((-1e4, "low", low), (1e4, "high", high)):
@@ -115,7 +115,7 @@ def test_each_pair_learns_for_itself():
     turned = {m: embeddings[m] for m in ("audio", "image", "text")}
     torch.testing.assert_close(objective(turned).total, objective(embeddings).total)
     # A state goes into a new objective of the same settings.
-    fresh = Sigmoid(**objective.settings())
+    fresh = Sigmoid(**objective.get_config())
     fresh.load_state_dict(objective.state_dict())
     assert torch.equal(fresh(embeddings).total, objective(embeddings).total)
 

@@ -98,9 +98,9 @@ def test_uniformity_weight_multiplies_both_partitions():
     [
         ({"anchor": "centroid"}, r"does not go with anchor='centroid': .*name a modality, or 'all'"),
         ({"weighting": "sum"}, r"does not go with weighting='sum': .*'mean' and 'infonce_matched' only"),
-        ({"weighting": "mean_of_others"}, r"does not go with weighting='mean_of_others'"),
+        ({"weighting": "exclude_anchor"}, r"does not go with weighting='exclude_anchor'"),
         ({"preset": "paper"}, r"does not go with weighting='sum'"),
-        ({"stop_gradient": "target"}, r"does not go with stop_gradient='target': .*leave it 'none'"),
+        ({"stop_gradient": "anchor"}, r"does not go with stop_gradient='anchor': .*leave it 'none'"),
         ({"reduction": "outer_log"}, r"does not go with reduction='outer_log': .*use 'mean_log'"),
         ({"kernel": "wang_isola"}, r"does not go with kernel='wang_isola': .*reduction='mean_log'"),
         ({"kernel": "geodesic"}, r"kernel='geodesic': with distance='euclidean' .*two geometries"),

@@ -168,7 +168,7 @@ def test_sampled_negatives_keep_squares_only():
 
 def test_temperature_is_the_inverse_of_the_logit_scale():
     """Products of unit vectors are tiny, so 0.07 would leave all logits equal: the default is smaller."""
-    assert create("symile").settings()["temperature"] == 0.01
-    assert create("symile").settings()["temperature_bounds"] == [1e-4, 1.0]
+    assert create("symile").get_config()["temperature"] == 0.01
+    assert create("symile").get_config()["temperature_bounds"] == [1e-4, 1.0]
     wide = Symile(negatives="all", temperature_mode="fixed")(draw_batch(12, 3, 8, 512)).total
     assert wide.item() == pytest.approx(2 * torch.tensor(8.0).log().item(), abs=0.2)

@@ -38,7 +38,7 @@ def test_golden_terms_of_pmrl(golden: dict[str, Tensor]):
 
 
 def test_published_defaults():
-    triangle, pmrl = Triangle("text").settings(), PMRL().settings()
+    triangle, pmrl = Triangle("text").get_config(), PMRL().get_config()
     assert (triangle["form"], triangle["temperature"], triangle["label_smoothing"]) == ("area", 0.07, 0.1)
     assert pmrl == {"intra_temperature": 0.01, "inter_temperature": 0.1}
 

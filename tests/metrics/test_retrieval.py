@@ -119,7 +119,7 @@ def test_identical_gallery_rows_tie_wherever_they_lie_in_the_tile(gallery):
     other = -row + 0.1 * rows(1, 333, seed=4)
     bank = row.repeat(gallery, 1)
     bank[1] = other
-    result = retrieval(rows(gallery, 333, seed=5) * 0.5 + row, bank, ties="pessimistic", chunk=7)
+    result = retrieval(rows(gallery, 333, seed=5) * 0.5 + row, bank, ties="pessimistic", batch_size=7)
     assert result.ranks[torch.arange(gallery) != 1].unique().tolist() == [gallery - 1]
 
 
@@ -155,7 +155,7 @@ def test_chunk_and_order_of_rows_change_nothing(monkeypatch):
     whole = retrieval(x, y, **options)
     ks = (1, 3, 10)
     for chunk in (1, 7, 60, 61):
-        np.testing.assert_array_equal(found(retrieval(x, y, **options, chunk=chunk), ks), found(whole, ks))
+        np.testing.assert_array_equal(found(retrieval(x, y, **options, batch_size=chunk), ks), found(whole, ks))
     monkeypatch.setattr(ranks_module, "_TILE", 100)
     np.testing.assert_array_equal(found(retrieval(x, y, **options), ks), found(whole, ks))
     q, g = torch.randperm(60, generator=torch.Generator().manual_seed(0)), torch.arange(60).flip(0)
@@ -215,7 +215,7 @@ def test_infinite_scores_exclude_a_candidate():
         (lambda x: retrieval(x, x, query_ids=list("abcd"), gallery_ids=[0, 1, 2, 3]), ShapeError, "both text"),
         (lambda x: retrieval(x, x, ties="random"), ConfigError, "'random'"),
         (lambda x: retrieval(x, x, k=(0,)), ConfigError, "at least 1"),
-        (lambda x: retrieval(x, x, chunk=0), ConfigError, "chunk"),
+        (lambda x: retrieval(x, x, batch_size=0), ConfigError, "chunk"),
         (lambda x: retrieval(x, x).interval("recall@x"), ConfigError, "recall@x"),
         (lambda x: retrieval(x, x).interval(level=1.0), ConfigError, "level"),
         (lambda x: retrieval(x, x).interval(resamples=0), ConfigError, "resamples"),

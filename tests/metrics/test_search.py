@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import unialign.ops._search as module
 import unialign.ops._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.metrics import Nearest, nearest, retrieval, retrieval_from_scores
+from unialign.metrics import KNNResult, knn, retrieval, retrieval_from_scores
 from unialign.metrics._validation import UnitRows, unit_rows
 
 
@@ -49,7 +49,7 @@ def sorted_by_definition(x, y, k):
 
 
 def assert_nearest(x, y, k, **options):
-    scores_Qk, rows_Qk = nearest(x, y, k=k, **options)
+    scores_Qk, rows_Qk = knn(x, y, k=k, **options)
     wanted_Qk, wanted_rows_Qk = sorted_by_definition(x, y, k)
     torch.testing.assert_close(rows_Qk, wanted_rows_Qk, rtol=0, atol=0)
     torch.testing.assert_close(scores_Qk, wanted_Qk, rtol=0, atol=1e-14)
@@ -82,7 +82,7 @@ def test_ranks_are_those_of_float64(name):
     x, y = hard_spaces()[name]
     for ties in ("expected", "optimistic", "pessimistic"):
         assert_same(retrieval(x, y, ties=ties), in_float64(x, y, ties=ties))
-    assert_same(retrieval(x, y, chunk=97), in_float64(x, y))
+    assert_same(retrieval(x, y, batch_size=97), in_float64(x, y))
 
 
 @pytest.mark.parametrize("name", hard_spaces())
@@ -122,29 +122,29 @@ def test_neither_tiles_nor_the_way_taken_change_anything(queries, gallery, level
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("SIDE", side), ("_WAITING", waiting), ("_DENSE", dense)):
             patch.setattr(module, name, value)
-        assert_same(retrieval(x, y, **options, chunk=9), in_float64(x, y, **options))
+        assert_same(retrieval(x, y, **options, batch_size=9), in_float64(x, y, **options))
         assert_nearest(x, y, 1 + seed % gallery, chunk=9)
 
 
 def test_products_that_the_user_made_coarser_decide_nothing():
     """`set_float32_matmul_precision` and autocast allow bfloat16 inside the product, a thousand times the margin."""
     x, y = draw(600, 512, dtype=torch.float32), draw(600, 512, 1, torch.float32)
-    wanted, found = in_float64(x, y), nearest(x, y, k=9)
+    wanted, found = in_float64(x, y), knn(x, y, k=9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(retrieval(x, y), wanted)
-        assert torch.equal(nearest(x, y, k=9).rows, found.rows)
+        assert torch.equal(knn(x, y, k=9).rows, found.rows)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
         assert_same(retrieval(x, y), wanted)
-        assert torch.equal(nearest(x, y, k=9).rows, found.rows)
+        assert torch.equal(knn(x, y, k=9).rows, found.rows)
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 def test_equal_rows_are_found_first_come_first():
     """`torch.topk` gives equal scores in no order: the same search twice, other rows."""
-    scores_Qk, rows_Qk = nearest(draw(5), draw(1).expand(2000, -1), k=600)
+    scores_Qk, rows_Qk = knn(draw(5), draw(1).expand(2000, -1), k=600)
     assert torch.equal(rows_Qk, torch.arange(600).expand(5, -1))
     assert float((scores_Qk - scores_Qk[:, :1]).abs().max()) < 1e-12
 
@@ -157,10 +157,10 @@ def test_a_memory_map_is_read_in_place(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = UnitRows(mapped, "y")
-        found = nearest(draw(7), mapped, k=4)
+        found = knn(draw(7), mapped, k=4)
     assert rows._raw_ND.data_ptr() == mapped.ctypes.data
-    assert isinstance(found, Nearest)
-    assert torch.equal(found.rows, nearest(draw(7), y, k=4).rows)
+    assert isinstance(found, KNNResult)
+    assert torch.equal(found.rows, knn(draw(7), y, k=4).rows)
     assert_same(retrieval(y, mapped), retrieval(y, y))
 
 
@@ -192,7 +192,7 @@ def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(col
         ids = {"query_ids": torch.arange(queries), "gallery_ids": torch.arange(gallery)}
         for name, call in {
             "ranks": lambda y=y, ids=ids: retrieval(x, y, **ids),
-            "nearest": lambda y=y: nearest(x, y, k=5),
+            "nearest": lambda y=y: knn(x, y, k=5),
         }.items():
             with Largest() as seen:
                 call()
@@ -206,24 +206,24 @@ def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
     monkeypatch.setattr(tiles_module, "TILE", 64)
     x, y = draw(20, 8), draw(90, 8)
     y[71, 3], y[80] = torch.nan, 0.0
-    for call in (lambda: nearest(x, y, k=1), lambda: retrieval(x, y, query_ids=range(20), gallery_ids=range(90))):
+    for call in (lambda: knn(x, y, k=1), lambda: retrieval(x, y, query_ids=range(20), gallery_ids=range(90))):
         with pytest.raises(NonFiniteError, match=r"'gallery' row 71 holds nan at column 3.*1 more such rows"):
             call()
     with pytest.raises(NonFiniteError, match=r"'queries' row 2 holds inf"):
-        nearest(x.index_fill(0, torch.tensor([2]), torch.inf), x, k=1)
+        knn(x.index_fill(0, torch.tensor([2]), torch.inf), x, k=1)
     with pytest.raises(NonFiniteError, match=r"'queries' row 2 has norm zero"):
-        nearest(x.index_fill(0, torch.tensor([2]), 0.0).half(), x, k=1)
+        knn(x.index_fill(0, torch.tensor([2]), 0.0).half(), x, k=1)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda x: nearest(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
-        (lambda x: nearest(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),
-        (lambda x: nearest(x, x, k=1, chunk=0), ConfigError, "chunk"),
-        (lambda x: nearest(x, x[:, :3], k=1), ShapeError, "'queries' are 8 wide, 'gallery' is 3"),
-        (lambda x: nearest(x[0], x, k=1), ShapeError, r"\(8,\)"),
-        (lambda x: nearest(x, x[:0], k=1), ShapeError, r"\(0, 8\)"),
+        (lambda x: knn(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
+        (lambda x: knn(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),
+        (lambda x: knn(x, x, k=1, batch_size=0), ConfigError, "chunk"),
+        (lambda x: knn(x, x[:, :3], k=1), ShapeError, "'queries' are 8 wide, 'gallery' is 3"),
+        (lambda x: knn(x[0], x, k=1), ShapeError, r"\(8,\)"),
+        (lambda x: knn(x, x[:0], k=1), ShapeError, r"\(0, 8\)"),
     ],
 )
 def test_refusals_say_what_was_wrong(call, error, text):

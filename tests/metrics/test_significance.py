@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unialign.errors import ConfigError
-from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, resample_weights, weighted_mean
+from unialign.metrics import add_seed_variance, bootstrap_p_value, holm_correction, resample_weights, weighted_mean
 
 
 def test_bootstrap_p_value_by_hand():
@@ -36,14 +36,14 @@ def test_seed_variance_is_that_of_the_mean():
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_correction([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_correction([0.5, 0.9]) == [1.0, 1.0]
+    assert holm_correction([]) == []
     with pytest.raises(ConfigError):
-        holm([0.5, float("nan")])
+        holm_correction([0.5, float("nan")])
 
 
 def test_holm_refuses_what_is_no_probability():
     with pytest.raises(ConfigError, match="0, 1"):
-        holm([0.2, 1.2])
-    assert holm([]) == []
+        holm_correction([0.2, 1.2])
+    assert holm_correction([]) == []

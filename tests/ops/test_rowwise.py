@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from unialign.errors import ConfigError
-from unialign.ops import _tiles, pinned
+from unialign.ops import _tiles, use_backend
 from unialign.ops._backend import rowwise_backend
-from unialign.ops._row_selection import members
+from unialign.ops._row_selection import select_rows
 from unialign.ops._row_sums import log_row_sums, mean_excess
 
 
@@ -51,7 +51,7 @@ def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 def test_row_sums_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
     z = unit_rows(1, items, 5).requires_grad_()
-    chosen = members(present, ids)
+    chosen = select_rows(present, ids)
     sums = log_row_sums(chosen.take(z), rate=14.0, members=chosen, backend="tiled")
     dense = chosen.take(dense_row_sums(z, present, ids, 14.0))
     torch.testing.assert_close(sums, dense, rtol=1e-12, atol=1e-12)
@@ -68,7 +68,7 @@ def test_excesses_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
     x, y = (unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
-    chosen = members(present, ids)
+    chosen = select_rows(present, ids)
     value = mean_excess(chosen.take(x), chosen.take(y), scale, members=chosen, backend="tiled")
     keys = torch.eye(items, dtype=torch.bool)
     keys = keys | (torch.ones_like(keys) if ids is None else ids[:, None] != ids)
@@ -88,7 +88,7 @@ def test_a_loss_near_zero_keeps_its_digits(temperature: float):
     """With the own key inside a float32 sum, an aligned batch had a loss of -1e-6, or 0, or 1e-5."""
     x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
     y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
-    chosen = members(torch.ones(12, dtype=torch.bool), None)
+    chosen = select_rows(torch.ones(12, dtype=torch.bool), None)
     results = []
     for dtype in (torch.float32, torch.float64):
         leaves = [z.to(dtype).requires_grad_() for z in (x, y)]
@@ -103,7 +103,7 @@ def test_a_loss_near_zero_keeps_its_digits(temperature: float):
 
 def test_rows_without_others_have_no_excess_and_no_gradient():
     x, y = (torch.nn.functional.normalize(torch.randn(5, 4), dim=1).requires_grad_() for _ in range(2))
-    chosen = members(torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64))
+    chosen = select_rows(torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64))
     scale = torch.tensor(100.0, requires_grad=True)
     value = mean_excess(x, y, scale, members=chosen, backend="tiled")
     assert value.item() == 0
@@ -113,7 +113,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
 
 def test_a_second_derivative_is_refused_in_words():
     z = unit_rows(1, 6, 4).requires_grad_()
-    chosen = members(torch.ones(6, dtype=torch.bool), None)
+    chosen = select_rows(torch.ones(6, dtype=torch.bool), None)
     sums = log_row_sums(z, rate=5.0, members=chosen, backend="tiled")
     (gradient,) = torch.autograd.grad(sums.sum(), z, create_graph=True)
     with pytest.raises(ConfigError, match="no second derivative"):
@@ -122,11 +122,11 @@ def test_a_second_derivative_is_refused_in_words():
 
 def test_backends_that_cannot_run_here_say_why():
     z = torch.ones(3, 4)
-    with pytest.raises(ConfigError, match="backend"), pinned("cuda"):  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="backend"), use_backend("cuda"):  # type: ignore[arg-type]
         pass
     assert rowwise_backend(z, divided=False) is None
-    with pinned("compiled"):
+    with use_backend("compiled"):
         assert rowwise_backend(z, divided=False) == "compiled"
-    with pinned("tiled"):
+    with use_backend("tiled"):
         assert rowwise_backend(z, divided=False) is None
     assert rowwise_backend(z, divided=False) is None

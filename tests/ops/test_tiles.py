@@ -13,27 +13,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saved_bytes import saved_bytes
 from unialign.errors import ConfigError
-from unialign.ops import pinned
+from unialign.ops import use_backend
 from unialign.ops._contrast import mean_contrast
 from unialign.ops._density import log_row_sums_between
-from unialign.ops._kernel_functions import Profile
-from unialign.ops._logits import Cosines, KernelScores, TupleCosines
-from unialign.ops._row_selection import Members, members
+from unialign.ops._kernel_functions import KernelFunction
+from unialign.ops._logits import CosineLogits, KernelLogits, TupleCosineLogits
+from unialign.ops._row_selection import RowSelection, select_rows
 from unialign.ops._softplus import softplus_total
-from unialign.ops._tuple_logits import Areas, Volumes
+from unialign.ops._tuple_logits import AreaLogits, VolumeLogits
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, WIDTH = 13, 5
 SIDES = [1, 2, 5, ITEMS, ITEMS + 1]
 IDS = torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13])
 PROFILES = {
-    "clip": Profile("clip", 0.07),
-    "cold": Profile("clip", 0.005),
-    "hot": Profile("clip", 100.0),
-    "gaussian": Profile("gaussian", 0.07),
-    "wang_isola": Profile("wang_isola", 1.0),
-    "geodesic": Profile("geodesic", 0.5),
-    "cold geodesic": Profile("geodesic", 0.1),
+    "clip": KernelFunction("clip", 0.07),
+    "cold": KernelFunction("clip", 0.005),
+    "hot": KernelFunction("clip", 100.0),
+    "gaussian": KernelFunction("gaussian", 0.07),
+    "wang_isola": KernelFunction("wang_isola", 1.0),
+    "geodesic": KernelFunction("geodesic", 0.5),
+    "cold geodesic": KernelFunction("geodesic", 0.1),
 }
 
 Kernel = Callable[..., Tensor]
@@ -48,15 +48,15 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def everyone(ids: Tensor | None = None, items: int = ITEMS) -> Members:
-    return members(torch.ones(items, dtype=torch.bool), ids)
+def everyone(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
+    return select_rows(torch.ones(items, dtype=torch.bool), ids)
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
     """A kernel equals its whole-matrix twin in value and gradient, in a second backward pass too."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
-    with pinned("reference"):
+    with use_backend("reference"):
         expected = kernel(*leaves)
     # The sum of nothing is -inf on both sides.
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
@@ -99,7 +99,7 @@ def test_row_sums_between_two_sets(name: str, side: int):
         check(partial(log_row_sums_between, profile=PROFILES[name], codes=codes, side=side), [x, y])
 
 
-def contrast_of(make: Callable[..., object], chosen: Members, side: int, **options: object) -> Kernel:
+def contrast_of(make: Callable[..., object], chosen: RowSelection, side: int, **options: object) -> Kernel:
     def kernel(own: Tensor, *tensors: Tensor) -> Tensor:
         return mean_contrast(make, tensors, own, members=chosen, side=side, **options)
 
@@ -115,7 +115,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
     for scale in (0.01, 14.0, 200.0):
         own = (x * y).sum(-1) * scale
         for options in ({}, {"sides": "rows"}, {"own_weight": 0.0}):
-            kernel = contrast_of(Cosines, chosen, side, label_smoothing=smoothing, **options)
+            kernel = contrast_of(CosineLogits, chosen, side, label_smoothing=smoothing, **options)
             check(kernel, [own, x, y, number(scale)])
 
 
@@ -123,7 +123,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
 @pytest.mark.parametrize("name", PROFILES)
 def test_contrasts_of_kernels(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
-    make = partial(KernelScores, profile=PROFILES[name])
+    make = partial(KernelLogits, profile=PROFILES[name])
     own = PROFILES[name].log((x * y).sum(-1))
     check(contrast_of(make, everyone(IDS), side, own_weight=0.0), [own, x, y])
 
@@ -138,7 +138,7 @@ def test_contrasts_of_volumes(others: int, side: int):
     adj = half + half.transpose(0, 1)
     own = -5 * torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     for scale in (5.0, 90.0):
-        kernel = contrast_of(partial(Volumes, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
+        kernel = contrast_of(partial(VolumeLogits, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
         check(kernel, [own, det, adj, number(scale), *vectors])
 
 
@@ -149,7 +149,7 @@ def test_contrasts_of_areas(form: str, side: int):
     w = v - a
     own = -5 * torch.rand(ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for scale in (5.0, 90.0):
-        kernel = contrast_of(partial(Areas, form=form, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
+        kernel = contrast_of(partial(AreaLogits, form=form, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
         check(kernel, [own, number(scale), t, v, w, (v * w).sum(-1), (w * w).sum(-1)])
 
 
@@ -157,7 +157,7 @@ def test_contrasts_of_areas(form: str, side: int):
 def test_contrasts_with_keys_of_several_items(side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
     codes = torch.stack([IDS.roll(1), IDS])
-    make = partial(TupleCosines, codes_N=IDS, key_codes_KN=codes)
+    make = partial(TupleCosineLogits, codes_N=IDS, key_codes_KN=codes)
     check(contrast_of(make, everyone(), side, sides="rows"), [(x * y).sum(-1) * 7, x, y, number(7.0)])
 
 
@@ -189,18 +189,18 @@ def big_kernels(items: int, width: int) -> dict[str, tuple[Kernel, list[Tensor]]
     x, y, w = (unit(seed, items, width).float() for seed in range(3))
     ones = torch.ones(items)
     scale = torch.tensor(10.0)
-    options = {"profile": Profile("clip", 0.07), "members": chosen, "side": 64}
+    options = {"profile": KernelFunction("clip", 0.07), "members": chosen, "side": 64}
     return {
         "row sums": (partial(log_row_sums, **options), [x]),
         "total": (partial(log_total, **options), [x]),
-        "between": (partial(log_row_sums_between, profile=Profile("clip", 0.07), side=64), [x, y]),
-        "cosines": (contrast_of(Cosines, chosen, 64), [ones, x, y, scale]),
+        "between": (partial(log_row_sums_between, profile=KernelFunction("clip", 0.07), side=64), [x, y]),
+        "cosines": (contrast_of(CosineLogits, chosen, 64), [ones, x, y, scale]),
         "volumes": (
-            contrast_of(partial(Volumes, eps=1e-4), chosen, 64),
+            contrast_of(partial(VolumeLogits, eps=1e-4), chosen, 64),
             [-ones, ones, torch.full((2, 2, items), 0.1), scale, x, y, w],
         ),
         "areas": (
-            contrast_of(partial(Areas, form="area", eps=1e-4), chosen, 64),
+            contrast_of(partial(AreaLogits, form="area", eps=1e-4), chosen, 64),
             [-ones, scale, x, y, y - w, (y * (y - w)).sum(-1), ((y - w) ** 2).sum(-1)],
         ),
         "softplus": (partial(softplus_total, members=chosen, side=64), [x, y, scale, -scale]),

@@ -71,8 +71,8 @@ def test_sums_and_pulls_equal_the_tiles_in_float64(rows, columns, width, ids, ow
     g_R, h_N = (torch.rand(size, generator=generator).to(DEVICE) for size in (rows, columns))
     c_N = torch.rand(columns, generator=generator).to(DEVICE) + 10
     c_N[0] = -torch.inf
-    expected = _row_sums_torch.pull(wide, r_R, g_R.double(), c_N.double(), h_N.double())
-    found = triton_kernels.pull(table, r_R.float(), g_R, c_N, h_N)
+    expected = _row_sums_torch.accumulate_grad(wide, r_R, g_R.double(), c_N.double(), h_N.double())
+    found = triton_kernels.accumulate_grad(table, r_R.float(), g_R, c_N, h_N)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-5 * float(expected.abs().max() + 1e-12))
 
 
@@ -87,8 +87,8 @@ def test_half_precision_rows_are_summed_in_float32(dtype):
     torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-4, atol=1e-4)
     ones_R, ones_N = torch.ones(40, device=DEVICE), torch.ones(90, device=DEVICE)
     c_N = torch.full((90,), 10.0, device=DEVICE)
-    expected = _row_sums_torch.pull(in_float64(table), r_R, ones_R.double(), c_N.double(), ones_N.double())
-    found = triton_kernels.pull(table, r_R.float(), ones_R, c_N, ones_N)
+    expected = _row_sums_torch.accumulate_grad(in_float64(table), r_R, ones_R.double(), c_N.double(), ones_N.double())
+    found = triton_kernels.accumulate_grad(table, r_R.float(), ones_R, c_N, ones_N)
     assert float((found.double() - expected).norm() / expected.norm()) < 1e-2
 
 
@@ -106,5 +106,5 @@ def test_rows_that_see_nothing_have_no_sum_and_pull_nothing():
     r_R = triton_kernels.log_sums(alone)
     assert (r_R == -torch.inf).all()
     ones = torch.ones(4, device=DEVICE)
-    assert (triton_kernels.pull(alone, r_R, ones, r_R, ones) == 0).all()
+    assert (triton_kernels.accumulate_grad(alone, r_R, ones, r_R, ones) == 0).all()
     assert (triton_kernels.log_sums_and_means(alone)[1] == 0).all()

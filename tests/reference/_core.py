@@ -96,7 +96,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
     squares = []
     for x, target in pairs:
         if x is not None and target is not None:
-            target = target.detach() if stop_gradient == "target" else target
+            target = target.detach() if stop_gradient == "anchor" else target
             squares.append(_angle_squared(x, target) if distance == "geodesic" else _euclidean_squared(x, target))
     return mean(squares) if squares else None
 
@@ -213,7 +213,7 @@ def unialign(
     spreads = {}
     for m in rows:
         value = uniformity(rows[m], kernel=kernel, tau=temperature, reduction=reduction, order=order, ids=ids)
-        if value is not None and not (weighting == "mean_of_others" and m == anchor):
+        if value is not None and not (weighting == "exclude_anchor" and m == anchor):
             spreads[m] = value
     for m, value in spreads.items():
         weight = 1.0 if weighting == "sum" else 1 / len(spreads)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from research._figures import chosen_table, dot_panel, metric_table, sound, verdict_table
-from research._plan import Arm, Change, Family, Look, Options, Plan, Study
+from research._plan import Arm, DataTransform, EvalHook, Family, Options, Plan, Study
 from unialign.data import EmbeddingStore
 from unialign.report import Figure, Section
 from unialign.report._plot import sheet
@@ -37,7 +37,7 @@ def write_store(
     group = np.arange(items)
     group[-1] = group[-2]
     EmbeddingStore.write(
-        folder, arrays, split=split, group=group, labels=np.arange(items) % 3, label_names=["a", "b", "c"], name=name
+        folder, arrays, split=split, groups=group, labels=np.arange(items) % 3, label_names=["a", "b", "c"], name=name
     )
     return str(folder)
 
@@ -48,7 +48,7 @@ def options(store: str, **changes: Any) -> Options:
 
 
 def base(objective: str, epochs: int, **changes: Any) -> TrainConfig:
-    settings = {"dim": 6, "head": "linear", "batch_size": 12, "lr": 0.02, "dropout": 0.2, "checkpoint_every": None}
+    settings = {"dim": 6, "head": "linear", "batch_size": 12, "lr": 0.02, "dropout": 0.2, "save_steps": None}
     return TrainConfig(objective=objective, modalities=MODALITIES, epochs=epochs, **settings | changes)
 
 
@@ -61,9 +61,9 @@ def plan(chosen: Options) -> Plan:
         return Arm(key=key, label=key, data="tiny", train=base(objective, epochs, **text), **more)
 
     arms = (
-        arm("ours", "unialign", trials=trials, look=Look("conflict", {"anchor": "text"}, points=3), anchor="text"),
+        arm("ours", "unialign", trials=trials, look=EvalHook("conflict", {"anchor": "text"}, points=3), anchor="text"),
         arm("rival", "infonce", trials=trials, factors={"kind": "rival"}),
-        arm("holes", "unialign", tuned_as="ours", change=Change("drop_entries", {"share": 0.3})),
+        arm("holes", "unialign", tuned_as="ours", change=DataTransform("drop_entries", {"share": 0.3})),
         arm("on", "unialign", trials=trials, start="rival"),
         arm("further", "unialign", start="on"),
         arm(

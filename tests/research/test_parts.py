@@ -11,7 +11,7 @@ from study_cases import MODALITIES, TRAIN, write_store
 from research import COSTS, STUDIES, load_study
 from research._estimates import rank_correlation, seed_interval
 from research._grids import OBJECTIVE_TRIALS, TRIALS, registered
-from research._plan import Arm, Change, Look, Options
+from research._plan import Arm, DataTransform, EvalHook, Options
 from research._run import planned, trainings
 from research._transforms import changed, with_presence
 from unialign.data import EmbeddingStore
@@ -22,15 +22,15 @@ from unialign.losses import names
 def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
     store = EmbeddingStore.open(write_store(tmp_path / "store"))
     for seed in range(5):
-        thin = changed(store, Change("drop_entries", {"share": 0.8}), seed)
+        thin = changed(store, DataTransform("drop_entries", {"share": 0.8}), seed)
         kept = np.stack([thin.present(name) for name in MODALITIES], 1)
         assert kept[TRAIN:].all()
         assert kept[:TRAIN].any(1).all()
         assert kept[:TRAIN].mean() < 0.6
         assert np.array_equal(thin.array("text"), store.array("text"))
-        for rows in ("ids", "group", "labels", "split"):
+        for rows in ("ids", "groups", "labels", "split"):
             assert np.array_equal(getattr(thin, rows), getattr(store, rows))
-    first, again, other = (changed(store, Change("drop_entries", {"share": 0.5}), seed) for seed in (0, 0, 1))
+    first, again, other = (changed(store, DataTransform("drop_entries", {"share": 0.5}), seed) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint != other.fingerprint
     assert changed(store, None, 0) is store
     assert with_presence(store, {}).fingerprint != first.fingerprint
@@ -40,27 +40,27 @@ def test_the_dropped_share_is_the_one_asked_for() -> None:
     rng = np.random.default_rng(0)
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
     for share in (0.0, 0.3, 0.6):
-        thin = changed(store, Change("drop_entries", {"share": share}), 3)
+        thin = changed(store, DataTransform("drop_entries", {"share": share}), 3)
         # An item that would have lost all keeps one of three.
         expected = share - share**3 / 3
         assert 1 - np.mean([thin.present(name).mean() for name in "abc"]) == pytest.approx(expected, abs=0.015)
 
 
-@pytest.mark.parametrize("change", [Change("forget"), Change("drop_entries", {"share": 1.0})])
-def test_unknown_or_impossible_changes_are_refused(change: Change) -> None:
+@pytest.mark.parametrize("change", [DataTransform("forget"), DataTransform("drop_entries", {"share": 1.0})])
+def test_unknown_or_impossible_changes_are_refused(change: DataTransform) -> None:
     store = EmbeddingStore.from_arrays({"a": np.ones((3, 2)), "b": np.ones((3, 2))})
     with pytest.raises(ConfigError, match=r"unknown change 'forget'|share must be in \[0, 1\)"):
         changed(store, change, 0)
 
 
 def test_looks_hold_both_ends_and_are_denser_early() -> None:
-    steps = Look("conflict", points=8).steps(200)
+    steps = EvalHook("conflict", points=8).steps(200)
     assert steps[0] == 0
     assert steps[-1] == 200
     assert len(steps) == 8
     assert all(b - a < c - b for a, b, c in zip(steps, steps[1:], steps[2:], strict=False))
-    assert Look("conflict", points=8).steps(3) == [0, 1, 2, 3]
-    assert Look("conflict", points=2).steps(50) == [0, 50]
+    assert EvalHook("conflict", points=8).steps(3) == [0, 1, 2, 3]
+    assert EvalHook("conflict", points=2).steps(50) == [0, 50]
 
 
 def test_intervals_over_seeds_are_students() -> None:

@@ -14,7 +14,7 @@ from study_cases import MODALITIES, TRAIN, base, write_store
 
 from research import anchor, continued, divergence, load_study, missing, partition_mix, temperature, weights
 from research._measures import View, measure_divergence, measure_modalities
-from research._plan import Change, Options, Plan
+from research._plan import DataTransform, Options, Plan
 from research._run import run_study
 from research._sweeps import best_arm, between, directed
 from research._transforms import changed
@@ -101,7 +101,7 @@ def test_a_sweep_runs_to_its_page(
 
 def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None:
     """Each item keeps one of the two, either as often; the third modality and the rows of test and validation stay."""
-    change = Change("never_together", {"pair": ["image", "audio"]})
+    change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
     there = changed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
     train = there.rows("train")
@@ -114,24 +114,24 @@ def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None
     np.testing.assert_array_equal(changed(tiny, change, 0).present("image"), image)
     assert (changed(tiny, change, 1).present("image") != image).any()
     with pytest.raises(ConfigError, match="each of pair 'video'"):
-        changed(tiny, Change("never_together", {"pair": ["image", "video"]}), 0)
+        changed(tiny, DataTransform("no_overlap", {"pair": ["image", "video"]}), 0)
 
 
 @pytest.mark.parametrize("objective", missing.COMPLETE_ONLY)
 @pytest.mark.parametrize(
     "change",
-    [Change("drop_entries", {"share": 0.9}), Change("never_together", {"pair": ["image", "audio"]})],
+    [DataTransform("drop_entries", {"share": 0.9}), DataTransform("no_overlap", {"pair": ["image", "audio"]})],
     ids=["dropped", "never"],
 )
 def test_objectives_of_complete_items_pass_over_batches_without_any(
-    tiny: EmbeddingStore, objective: str, change: Change
+    tiny: EmbeddingStore, objective: str, change: DataTransform
 ) -> None:
     """They are no reason to stop, nor for numbers that are not finite: nothing is learnt from such a batch."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
     result = fit(changed(tiny, change, 0), config, progress="none")
     assert all(math.isfinite(record["loss"]) for record in result.history)
-    if change.name == "never_together":
+    if change.name == "no_overlap":
         assert {record["loss"] for record in result.history} == {0.0}
     assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
 
@@ -192,8 +192,8 @@ def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
     assert {arm.start for arm in others} == {parent.key}
     shares = {round(arm.train.lr / parent.train.lr, 6) for arm in others}
     assert shares == set(continued.RATES.values())
-    assert all(arm.train.warm_start == 0 for arm in others)
-    held = [arm for arm in others if arm.train.objective_options.get("stop_gradient") == "target"]
+    assert all(arm.train.infonce_warmup_ratio == 0 for arm in others)
+    held = [arm for arm in others if arm.train.objective_options.get("stop_gradient") == "anchor"]
     assert len(held) == 4
 
 

@@ -9,7 +9,7 @@ import torch
 
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, DataError, ShapeError
-from unialign.space import Frame, Space
+from unialign.space import Space, Whitening
 
 N, W, D = 60, 7, 4
 
@@ -23,13 +23,13 @@ def store(rank: int = W) -> EmbeddingStore:
 
 def fitted(framing: str = "whiten") -> Space:
     space = Space({"image": W, "text": 5}, dim=D, hidden=8, frozen={"image": framing})  # type: ignore[dict-item]
-    return space.fit_inputs(store(), np.arange(40))
+    return space.fit_normalizer(store(), np.arange(40))
 
 
 @pytest.mark.parametrize("framing", ["whiten", "center"])
 def test_the_frame_is_that_of_the_training_rows_alone(framing: str) -> None:
     frame = fitted(framing).features[0]
-    assert isinstance(frame, Frame)
+    assert isinstance(frame, Whitening)
     x = store().array("image")[:40]
     z = frame(torch.tensor(x).float()).double()
     torch.testing.assert_close(z.mean(0), torch.zeros(D, dtype=torch.float64), atol=1e-5, rtol=0)
@@ -58,19 +58,19 @@ def test_encoding_is_the_frame_and_nothing_else(framing: str) -> None:
 def test_features_like_is_the_way_back(framing: str) -> None:
     space = fitted(framing)
     z = torch.nn.functional.normalize(torch.randn(9, D, generator=torch.Generator().manual_seed(1)), dim=1)
-    features = space.features_like("image", z)
+    features = space.inverse_transform("image", z)
     assert features.shape == (9, W)
     torch.testing.assert_close(space.encode({"image": features})["image"], z)
     framed = space.features[0](features)
     torch.testing.assert_close(framed.norm(dim=1), space.features[0].length.expand(9))
-    half = space.features_like("image", z / 2)
+    half = space.inverse_transform("image", z / 2)
     torch.testing.assert_close(half - space.features[0].mean, (features - space.features[0].mean) / 2)
 
 
 def test_a_frame_that_keeps_every_direction_loses_nothing() -> None:
-    space = Space({"image": W, "text": 5}, dim=W, frozen={"image": "center"}).fit_inputs(store(), np.arange(40))
+    space = Space({"image": W, "text": 5}, dim=W, frozen={"image": "center"}).fit_normalizer(store(), np.arange(40))
     x = torch.tensor(store().array("image")).float()
-    back = space.features[0].features_like(space.features[0](x) / space.features[0].length)
+    back = space.features[0].inverse_transform(space.features[0](x) / space.features[0].length)
     torch.testing.assert_close(back, x, atol=1e-4, rtol=1e-5)
 
 
@@ -81,8 +81,8 @@ def test_absent_rows_are_zero_and_stay_out_of_the_statistics() -> None:
     image[~present] = np.nan
     some = EmbeddingStore.from_arrays({"image": image}, present={"image": present})
     kept = EmbeddingStore.from_arrays({"image": image[present]})
-    one = Space({"image": W}, dim=D, frozen={"image": "whiten"}).fit_inputs(some, np.arange(N))
-    two = Space({"image": W}, dim=D, frozen={"image": "whiten"}).fit_inputs(kept, np.arange(int(present.sum())))
+    one = Space({"image": W}, dim=D, frozen={"image": "whiten"}).fit_normalizer(some, np.arange(N))
+    two = Space({"image": W}, dim=D, frozen={"image": "whiten"}).fit_normalizer(kept, np.arange(int(present.sum())))
     torch.testing.assert_close(one.features[0].axes, two.features[0].axes)
     z = one.encode({"image": image}, present={"image": present})["image"]
     assert not z[~torch.from_numpy(present)].any()
@@ -92,9 +92,9 @@ def test_absent_rows_are_zero_and_stay_out_of_the_statistics() -> None:
 def test_too_few_directions_are_refused_in_words() -> None:
     space = Space({"image": W, "text": 5}, dim=D, frozen={"image": "whiten"})
     with pytest.raises(DataError, match=r"'image' varies in 2 directions over its 60 training rows, fewer than dim=4"):
-        space.fit_inputs(store(rank=2), np.arange(N))
+        space.fit_normalizer(store(rank=2), np.arange(N))
     with pytest.raises(DataError, match="varies in 0 directions"):
-        space.fit_inputs(store(), np.array([3]))
+        space.fit_normalizer(store(), np.array([3]))
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_bad_options_are_refused(frozen: Any, message: str) -> None:
 def test_there_is_no_way_back_through_a_head() -> None:
     space = fitted()
     with pytest.raises(ConfigError, match="'text' has a trained head"):
-        space.features_like("text", torch.ones(1, D))
+        space.inverse_transform("text", torch.ones(1, D))
     with pytest.raises(ConfigError, match="names 'audio'"):
-        space.features_like("audio", torch.ones(1, D))
+        space.inverse_transform("audio", torch.ones(1, D))
     with pytest.raises(ShapeError, match=r"z has shape \(1, 3\)"):
-        space.features_like("image", torch.ones(1, 3))
+        space.inverse_transform("image", torch.ones(1, 3))
 
 
 def test_saving_keeps_the_frame(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def space() -> Space:
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("inputs", ["standardize", "unit", "none"])
 def test_rows_have_length_one(head: str, inputs: str) -> None:
-    out = Space(WIDTHS, dim=5, hidden=7, head=head, inputs=inputs).encode(features())  # type: ignore[arg-type]
+    out = Space(WIDTHS, dim=5, hidden=7, head=head, input_norm=inputs).encode(features())  # type: ignore[arg-type]
     for z in out.values():
         assert z.shape == (9, 5)
         assert z.dtype == torch.float32
@@ -140,11 +140,11 @@ def test_a_row_without_direction_is_named() -> None:
     x = features()
     x["text"][5] = 0
     with pytest.raises(NonFiniteError, match="'text' row 5 maps to an embedding that has norm zero"):
-        Space(WIDTHS, head="linear", inputs="unit").encode(x)
+        Space(WIDTHS, head="linear", input_norm="unit").encode(x)
 
 
 def test_huge_features_are_no_problem() -> None:
-    out = Space(WIDTHS, head="linear", inputs="unit").encode({"text": features()["text"] * 1e37})
+    out = Space(WIDTHS, head="linear", input_norm="unit").encode({"text": features()["text"] * 1e37})
     torch.testing.assert_close(out["text"].norm(dim=1), torch.ones(9))
 
 
@@ -188,7 +188,7 @@ def test_statistics_use_present_training_rows_only() -> None:
     text[~present] = np.nan
     store = store_of(text, present)
     rows = store.rows("train")
-    space = Space(WIDTHS).fit_inputs(store, rows)
+    space = Space(WIDTHS).fit_normalizer(store, rows)
     used = text[rows][present[rows]]
     torch.testing.assert_close(space.features[1].mean, torch.tensor(used.mean(0)).float())
     torch.testing.assert_close(space.features[1].std, torch.tensor(used.std(0)).float())
@@ -200,7 +200,7 @@ def test_a_constant_column_becomes_zeros() -> None:
     text = np.random.default_rng(4).normal(size=(40, 4)) * 1e-3
     text[:, 2] = 123.456
     store = store_of(text, np.ones(40, dtype=bool))
-    space = Space(WIDTHS).fit_inputs(store, store.rows("train"))
+    space = Space(WIDTHS).fit_normalizer(store, store.rows("train"))
     x = space.prepare("text", torch.tensor(text).float())
     assert float(x[:, 2].abs().max()) < 1e-3
     assert float(x[:, 0].std()) == pytest.approx(1, abs=0.2)
@@ -210,10 +210,10 @@ def test_a_modality_without_training_rows() -> None:
     present = np.arange(40) >= 37
     store = store_of(np.ones((40, 4)), present)
     with pytest.raises(DataError, match="'text' is absent from all 37 training rows"):
-        Space(WIDTHS).fit_inputs(store, store.rows("train"))
+        Space(WIDTHS).fit_normalizer(store, store.rows("train"))
 
 
 def test_a_store_of_another_width() -> None:
     store = store_of(np.ones((40, 3)), np.ones(40, dtype=bool))
     with pytest.raises(ShapeError, match="'text' is 3 wide in the store, 4 in the space"):
-        Space(WIDTHS).fit_inputs(store, store.rows("train"))
+        Space(WIDTHS).fit_normalizer(store, store.rows("train"))

@@ -18,7 +18,7 @@ MASK = [True, False, True, True]
 @pytest.fixture(params=["standardize", "none"])
 def space(request: Any) -> Space:
     torch.manual_seed(0)
-    return Space({"a": WIDTH, "b": WIDTH}, dim=5, hidden=7, inputs=request.param).eval()
+    return Space({"a": WIDTH, "b": WIDTH}, dim=5, hidden=7, input_norm=request.param).eval()
 
 
 BAD_FEATURES: dict[str, Any] = {

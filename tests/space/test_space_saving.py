@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
 from unialign.io import _checksummed
 from unialign.io import _pretrained as _saving
 from unialign.space import Space
@@ -292,7 +292,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_the_hub_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"unialign\[hub\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[hub\]"):
         Space.from_pretrained("someone/space")
 
 

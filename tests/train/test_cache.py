@@ -12,14 +12,14 @@ from train_cases import WIDTHS, bits, digest_of, run, stop_at, tiny_config, tiny
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.losses import create
 from unialign.space import Space
-from unialign.train import cached_backward
+from unialign.train import grad_cache_backward
 
 ROWS = 13
 
 
 def heads(dropout: float = 0.0, hidden: int = 7) -> Space:
     torch.manual_seed(0)
-    return Space(WIDTHS, dim=5, hidden=hidden, dropout=dropout, inputs="none").double()
+    return Space(WIDTHS, dim=5, hidden=hidden, dropout=dropout, input_norm="none").double()
 
 
 def batch(rows: int = ROWS) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
@@ -52,7 +52,7 @@ def test_pieces_give_value_and_gradient_of_the_whole(name: str, options: dict[st
     expected = objective(whole(x), present=present, ids=ids)
     expected.total.backward()
     pieces, other = heads(), create(name, **options).double()
-    found = cached_backward(other, pieces, cut(x, size), present=present, ids=ids)
+    found = grad_cache_backward(other, pieces, cut(x, size), present=present, ids=ids)
     torch.testing.assert_close(found.total, expected.total.detach(), rtol=1e-12, atol=1e-12)
     assert not found.total.requires_grad
     assert found.terms.keys() == expected.terms.keys()
@@ -65,8 +65,8 @@ def test_pieces_of_zero_rows_change_nothing() -> None:
     with_nothing, without = heads(), heads()
     nothing = {name: column[:0] for name, column in x.items()}
     pieces = [nothing, *cut(x, 5), nothing]
-    found = cached_backward(create("infonce"), with_nothing, pieces, present=present, ids=ids)
-    expected = cached_backward(create("infonce"), without, cut(x, 5), present=present, ids=ids)
+    found = grad_cache_backward(create("infonce"), with_nothing, pieces, present=present, ids=ids)
+    expected = grad_cache_backward(create("infonce"), without, cut(x, 5), present=present, ids=ids)
     assert torch.equal(found.total, expected.total)
     for g, h in zip(gradients(with_nothing), gradients(without), strict=True):
         torch.testing.assert_close(g, h, rtol=1e-12, atol=1e-14)
@@ -75,9 +75,9 @@ def test_pieces_of_zero_rows_change_nothing() -> None:
 def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
     x, _, _ = batch()
     once, thrice = heads(), heads()
-    cached_backward(create("infonce"), once, cut(x, 4))
-    cached_backward(create("infonce"), thrice, cut(x, 4), weight=0.5)
-    cached_backward(create("infonce"), thrice, cut(x, 4), weight=2.5)
+    grad_cache_backward(create("infonce"), once, cut(x, 4))
+    grad_cache_backward(create("infonce"), thrice, cut(x, 4), weight=0.5)
+    grad_cache_backward(create("infonce"), thrice, cut(x, 4), weight=2.5)
     for g, h in zip(gradients(thrice), gradients(once), strict=True):
         torch.testing.assert_close(g, 3 * h, rtol=1e-10, atol=1e-12)
 
@@ -90,7 +90,7 @@ def test_dropout_repeats_itself_exactly_in_the_second_pass() -> None:
     for head in space.heads:
         head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.detach().clone()))
     torch.manual_seed(3)
-    cached_backward(create("infonce"), space, cut(x, 4), present=present, ids=ids)
+    grad_cache_backward(create("infonce"), space, cut(x, 4), present=present, ids=ids)
     after = torch.get_rng_state()
     first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     assert len(first) == 4 * len(WIDTHS)
@@ -122,7 +122,7 @@ def kept_in_heads(batch_size: int, micro: int | None) -> int:
         most = max(most, kept)
         return raw
 
-    cached_backward(create("infonce"), encode, cut(x, micro or batch_size))
+    grad_cache_backward(create("infonce"), encode, cut(x, micro or batch_size))
     return most
 
 
@@ -152,7 +152,7 @@ class Averaging(nn.Module):
 def test_wrapped_modules_average_once() -> None:
     x, _, _ = batch()
     model = Averaging(heads())
-    cached_backward(create("infonce"), model, cut(x, 3), modules=[model])
+    grad_cache_backward(create("infonce"), model, cut(x, 3), modules=[model])
     assert model.averaged == 1
 
 
@@ -161,7 +161,7 @@ def test_autocast_around_the_call_does_not_lose_the_gradient() -> None:
     x, _, _ = batch()
     space = heads().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cached_backward(create("infonce"), space, cut({name: v.float() for name, v in x.items()}, 4))
+        grad_cache_backward(create("infonce"), space, cut({name: v.float() for name, v in x.items()}, 4))
     assert all(bool(gradient.any()) for gradient in gradients(space))
 
 
@@ -169,15 +169,15 @@ def test_what_cannot_work_is_refused() -> None:
     x, _, _ = batch()
     space, objective = heads(), create("infonce")
     with pytest.raises(ConfigError, match="at least one piece"):
-        cached_backward(objective, space, [])
+        grad_cache_backward(objective, space, [])
     with pytest.raises(ConfigError, match="without gradient"):
-        cached_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
+        grad_cache_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
     with pytest.raises(ConfigError, match="or modules after `fully_shard`, got Space"):
-        cached_backward(objective, space, cut(x, 4), modules=[space])
+        grad_cache_backward(objective, space, cut(x, 4), modules=[space])
     other = cut(x, 4)
     del other[2]["text"]
     with pytest.raises(ShapeError, match="piece 2 has the modalities"):
-        cached_backward(objective, space, other)
+        grad_cache_backward(objective, space, other)
 
 
 @pytest.mark.parametrize("objective", ["infonce", "unialign"])
@@ -198,33 +198,33 @@ def test_a_run_in_micro_batches_with_dropout_resumes_bit_by_bit(tmp_path: Any) -
     straight = run(tiny_store(), config)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(5))
-    resumed = run(tiny_store(), config, out=tmp_path / "run", resume="must")
+    resumed = run(tiny_store(), config, out=tmp_path / "run", resume="required")
     assert digest_of(resumed) == digest_of(straight)
     assert without_time(resumed.history)[-1] == without_time(straight.history)[-1]
 
 
 def test_looking_changes_nothing_in_micro_batches() -> None:
-    often = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_every=1))
-    never = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_every=1000))
+    often = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_steps=1))
+    never = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_steps=1000))
     assert digest_of(often) == digest_of(never)
 
 
 def test_a_number_that_is_not_finite_is_explained_by_its_row() -> None:
     with pytest.raises(NonFiniteError, match=r"training stopped at step \d+, .*row \d+ of the store"):
-        run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, clip=None, warmup=0.0, dropout=0.3))
+        run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, max_grad_norm=None, warmup_ratio=0.0, dropout=0.3))
 
 
 @pytest.mark.parametrize("given", [3, [torch.ones(2, 2)], None, {"a": 1.0}])
 def test_encode_that_gives_no_embeddings(given: Any) -> None:
     with pytest.raises(ConfigError, match="encode must give a mapping"):
-        cached_backward(create("infonce"), lambda piece: given, [0, 1])
+        grad_cache_backward(create("infonce"), lambda piece: given, [0, 1])
 
 
 def test_without_gradients_there_is_nothing_to_do() -> None:
     with torch.no_grad(), pytest.raises(ConfigError, match="outside `no_grad`"):
-        cached_backward(create("infonce"), lambda piece: {}, [0, 1])
+        grad_cache_backward(create("infonce"), lambda piece: {}, [0, 1])
 
 
 def test_modules_are_a_list() -> None:
     with pytest.raises(ConfigError, match="put it into a list"):
-        cached_backward(create("infonce"), lambda piece: {}, [0], modules=torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+        grad_cache_backward(create("infonce"), lambda piece: {}, [0], modules=torch.nn.Linear(1, 1))  # type: ignore[arg-type]

@@ -233,7 +233,7 @@ def test_an_old_checkpoint_that_cannot_be_deleted_is_no_reason_to_stop(
 
 
 def test_a_full_disk_in_training_then_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config(checkpoint_every=4)
+    config = tiny_config(save_steps=4)
     save, saved = save_checkpoint, []
 
     def full(*arguments: Any, **options: Any) -> Path:
@@ -256,13 +256,13 @@ def test_a_full_disk_in_training_then_room_again(tmp_path: Path, monkeypatch: py
 def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
     """The older one is not silently used: whoever altered the newest should hear of it."""
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store(), tiny_config(checkpoint_every=2), out=tmp_path / "run", on_step=stop_at(5))
+        run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", on_step=stop_at(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000005" / "optimizer.safetensors"
     data = newest.read_bytes()
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors was altered"):
-        run(tiny_store(), tiny_config(checkpoint_every=2), out=tmp_path / "run", resume="auto")
+        run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
     # The way out that the message names.
     shutil.rmtree(newest.parent)
-    result = run(tiny_store(), tiny_config(checkpoint_every=2), out=tmp_path / "run", resume="auto")
+    result = run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", resume="auto")
     assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))

@@ -32,7 +32,9 @@ from unialign.train._signals import StopRequest
     ],
 )
 def test_it_learns(objective: str, options: dict[str, Any]) -> None:
-    config = tiny_config(objective=objective, objective_options=options, epochs=40, dropout=0.0, warm_start=0.2)
+    config = tiny_config(
+        objective=objective, objective_options=options, epochs=40, dropout=0.0, infonce_warmup_ratio=0.2
+    )
     result = run(tiny_store(missing="none"), config)
     own = [record["loss"] for record in result.history if record["objective"] == objective]
     assert np.mean(own[-5:]) < np.mean(own[:5])
@@ -59,8 +61,8 @@ def test_it_repeats_itself_and_leaves_the_callers_random_numbers_alone() -> None
 
 def test_watching_changes_nothing() -> None:
     config = {"objective": "unialign", "objective_options": {"anchor": "text"}}
-    often = run(tiny_store(), tiny_config(**config, monitor_every=1, log_every=1))
-    never = run(tiny_store(), tiny_config(**config, monitor_every=1000, log_every=1000))
+    often = run(tiny_store(), tiny_config(**config, monitor_steps=1, logging_steps=1))
+    never = run(tiny_store(), tiny_config(**config, monitor_steps=1000, logging_steps=1000))
     assert digest_of(often) == digest_of(never)
 
 
@@ -77,7 +79,9 @@ def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -
         columns[name][~mask] = np.nan
     store = EmbeddingStore.from_arrays(columns, present=present)
     for objective, options in (("unialign", {"anchor": "text"}), ("infonce", {}), ("gram", {"anchor": "text"})):
-        config = tiny_config(objective=objective, objective_options=options, batch_size=4, accumulate=1, epochs=2)
+        config = tiny_config(
+            objective=objective, objective_options=options, batch_size=4, gradient_accumulation_steps=1, epochs=2
+        )
         result = run(store, config)
         assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
 
@@ -124,7 +128,7 @@ def test_equal_ids_reach_the_objective() -> None:
 
 
 def test_fewer_rows_than_a_batch() -> None:
-    result = run(tiny_store(), tiny_config(batch_size=1000, accumulate=1, epochs=3))
+    result = run(tiny_store(), tiny_config(batch_size=1000, gradient_accumulation_steps=1, epochs=3))
     assert result.history[-1]["step"] == 3
 
 
@@ -132,9 +136,9 @@ def test_accumulated_batches_weigh_their_items() -> None:
     """With an objective that is a mean over items, two halves are one whole."""
     store = tiny_store(missing="none")
     options = {"anchor": "text", "uniformity_weight": 0.0}
-    common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "clip": None}
-    whole = run(store, tiny_config(**common, batch_size=23, accumulate=1)).space.state_dict()
-    halves = run(store, tiny_config(**common, batch_size=13, accumulate=2)).space.state_dict()
+    common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "max_grad_norm": None}
+    whole = run(store, tiny_config(**common, batch_size=23, gradient_accumulation_steps=1)).space.state_dict()
+    halves = run(store, tiny_config(**common, batch_size=13, gradient_accumulation_steps=2)).space.state_dict()
     for name, tensor in whole.items():
         torch.testing.assert_close(halves[name], tensor, rtol=1e-3, atol=1e-4)
 
@@ -155,7 +159,9 @@ def test_no_weight_decay_on_biases_and_temperature() -> None:
 
 
 def test_warm_start_switches_objectives() -> None:
-    config = tiny_config(objective="gram", objective_options={"anchor": "text", "temperature": 0.1}, warm_start=0.3)
+    config = tiny_config(
+        objective="gram", objective_options={"anchor": "text", "temperature": 0.1}, infonce_warmup_ratio=0.3
+    )
     history = run(tiny_store(), config).history
     assert [record["objective"] for record in history] == ["infonce"] * 6 + ["gram"] * 14
     assert set(history[0]["terms"]) == {"contrast/text-image", "contrast/text-audio"}
@@ -164,7 +170,7 @@ def test_warm_start_switches_objectives() -> None:
 
 
 def test_warm_start_of_all_pairs() -> None:
-    history = run(tiny_store(), tiny_config(objective="unialign", warm_start=1.0)).history
+    history = run(tiny_store(), tiny_config(objective="unialign", infonce_warmup_ratio=1.0)).history
     assert {record["objective"] for record in history} == {"infonce"}
     assert len(history[0]["terms"]) == 3
 
@@ -173,7 +179,7 @@ def test_warm_start_of_all_pairs() -> None:
 
 
 def test_the_folder_of_a_run(tmp_path: Path) -> None:
-    store, config = tiny_store(), tiny_config(checkpoint_every=7)
+    store, config = tiny_store(), tiny_config(save_steps=7)
     result = run(store, config, out=tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml", "log.jsonl", "space"]
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000014", "step-00000020"]
@@ -196,7 +202,7 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
 
 
 def test_history_without_a_folder() -> None:
-    record = run(tiny_store(), tiny_config(log_every=7)).history
+    record = run(tiny_store(), tiny_config(logging_steps=7)).history
     assert [entry["step"] for entry in record] == [1, 4, 7, 8, 12, 14, 16, 20]
     assert set(record[-1]) == {
         "step",
@@ -249,7 +255,7 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         ({}, {"device": "cuda:99"}, "is not there"),
         ({}, {"progress": "dots"}, "unknown progress 'dots'"),
         ({}, {"resume": "yes"}, "unknown resume 'yes'"),
-        ({}, {"resume": "must"}, "needs out="),
+        ({}, {"resume": "required"}, "needs out="),
     ],
 )
 def test_refused_before_anything_is_written(
@@ -318,7 +324,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
     tmp_path: Path, number: int, error: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(number)
-    config = tiny_config(checkpoint_every=None)
+    config = tiny_config(save_steps=None)
 
     def send(info: Any) -> None:
         if info["step"] == 7:
@@ -397,4 +403,4 @@ def test_a_worker_that_was_told_to_end_stops_after_its_first_step(tmp_path: Path
         signal.signal(signal.SIGTERM, before)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
     whole = run(tiny_store(), tiny_config())
-    assert digest_of(run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must")) == digest_of(whole)
+    assert digest_of(run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required")) == digest_of(whole)

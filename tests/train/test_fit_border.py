@@ -10,7 +10,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.train import TrainConfig, fit
 
 SETTINGS: list[tuple[str, Any]] = [
-    *(("clip", value) for value in (float("inf"), float("nan"), 0, -1, True, "a", 10**400)),
+    *(("max_grad_norm", value) for value in (float("inf"), float("nan"), 0, -1, True, "a", 10**400)),
     *(("modalities", value) for value in (5, [[1], [2]], "ab", ["a"], ["a", "a"], [1, 2], True)),
     *(("log_to", value) for value in (5, None, "jsonl", [["jsonl"]], [None], True)),
     *(("objective_options", value) for value in (5, None, [1], {("a",): 1}, {"a": object()})),

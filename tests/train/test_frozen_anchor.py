@@ -9,7 +9,7 @@ from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
 from unialign.errors import ConfigError
 from unialign.losses import names
-from unialign.losses import options as option_names
+from unialign.losses import parameter_names as option_names
 from unialign.train import TrainConfig
 
 FROZEN = {"image": "whiten"}
@@ -47,7 +47,7 @@ def test_a_run_resumes_bit_by_bit(tmp_path: Path) -> None:
     whole = run(tiny_store(), config)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(9))
-    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="must")) == digest_of(whole)
+    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="required")) == digest_of(whole)
 
 
 def test_a_start_must_be_frozen_alike() -> None:

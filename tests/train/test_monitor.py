@@ -16,7 +16,7 @@ from train_cases import WIDTHS, run, tiny_config, tiny_store
 from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, Term, create
+from unialign.losses import LossTerm, Objective, create
 from unialign.losses import _registry as registry
 from unialign.space import Space
 from unialign.train import HealthWarning
@@ -184,7 +184,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
             super().__init__()
             self.kind = kind
 
-        def terms(self, batch: Batch) -> dict[str, Term]:
+        def terms(self, batch: Batch) -> dict[str, LossTerm]:
             type(self).calls += 1
             terms = dict(create("infonce").terms(batch))
             if type(self).calls > 4:
@@ -193,7 +193,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 zero = (z_BD[row] - z_BD[row].detach()).square().sum()
                 # sqrt at 0: the value is fine, the gradient is infinite times zero.
                 kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
-                terms["odd"] = Term(kinds[self.kind](), 1.0)
+                terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
 
         def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
@@ -231,7 +231,7 @@ def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
 
 
 def test_diverged_weights_are_named() -> None:
-    config = tiny_config(lr=1e38, warmup=0.0, clip=None)
+    config = tiny_config(lr=1e38, warmup_ratio=0.0, max_grad_norm=None)
     with pytest.raises(NonFiniteError) as caught:
         run(tiny_store(), config)
     message = str(caught.value)
@@ -271,7 +271,7 @@ def test_an_embedding_too_short_for_the_border_is_named_by_its_row_of_the_store(
 
 
 def test_the_last_checkpoint_survives_a_stop(tmp_path: Any, explosive: type[Objective]) -> None:
-    config = tiny_config(objective="explosive", checkpoint_every=1)
+    config = tiny_config(objective="explosive", save_steps=1)
     with pytest.raises(NonFiniteError):
         run(tiny_store(), config, out=tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000001", "step-00000002"]

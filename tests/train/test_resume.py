@@ -32,7 +32,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gram after a warm start": {
         "objective": "gram",
         "objective_options": {"anchor": "text"},
-        "warm_start": 0.3,
+        "infonce_warmup_ratio": 0.3,
     },
     # Its negatives are drawn by the number of training steps so far, two to an optimiser step here.
     "symile, drawn negatives": {"objective": "symile", "objective_options": {"seed": 3}},
@@ -54,7 +54,7 @@ def test_10_and_10_are_20(tmp_path: Path, recipe: dict[str, Any], stop: int) -> 
         run(tiny_store(), config, out=tmp_path / "parts", on_step=stop_at(stop))
     # Whatever state the process is in when it comes back.
     torch.manual_seed(stop)
-    parts = run(tiny_store(), config, out=tmp_path / "parts", resume="must")
+    parts = run(tiny_store(), config, out=tmp_path / "parts", resume="required")
     assert digest_of(parts) == digest_of(whole)
     assert checkpoint_bits(tmp_path / "parts") == checkpoint_bits(tmp_path / "whole")
     assert without_time(parts.history) == without_time(whole.history)
@@ -72,7 +72,7 @@ def test_many_interruptions(tmp_path: Path, recipe: dict[str, Any]) -> None:
 
 
 def test_a_crash_goes_back_to_the_last_checkpoint_and_the_log_with_it(tmp_path: Path) -> None:
-    config = tiny_config(checkpoint_every=4)
+    config = tiny_config(save_steps=4)
 
     def crash(info: Any) -> None:
         if info["step"] == 11:
@@ -101,7 +101,7 @@ def test_a_crash_before_the_first_checkpoint_starts_again(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=crash)
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
-        run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must")
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required")
     with pytest.raises(CheckpointError, match=r"made with lr=0\.01, this run has lr=0\.02"):
         run(tiny_store(), tiny_config(lr=0.02), out=tmp_path / "run", resume="auto")
     with pytest.raises(DataError, match="fingerprint"):
@@ -136,7 +136,7 @@ def test_a_run_that_died_before_its_space_was_written(tmp_path: Path) -> None:
 def test_auto_starts_where_nothing_is(tmp_path: Path) -> None:
     run(tiny_store(), tiny_config(), out=tmp_path / "a" / "b", resume="auto")
     with pytest.raises(CheckpointError, match="no complete checkpoint to resume from"):
-        run(tiny_store(), tiny_config(), out=tmp_path / "c", resume="must")
+        run(tiny_store(), tiny_config(), out=tmp_path / "c", resume="required")
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_never_overwrites(tmp_path: Path) -> None:
         {"objective": "unialign"},
         {"objective_options": {"temperature": 0.2}},
         {"modalities": ("text", "image", "audio")},
-        {"warm_start": 0.5},
+        {"infonce_warmup_ratio": 0.5},
     ],
 )
 def test_other_settings(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ def test_other_settings(tmp_path: Path, change: dict[str, Any]) -> None:
 def test_other_bookkeeping_is_welcome(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(3))
-    config = tiny_config(checkpoint_every=5, keep_checkpoints=1, log_every=3, monitor_every=9)
+    config = tiny_config(save_steps=5, save_total_limit=1, logging_steps=3, monitor_steps=9)
     result = run(tiny_store(), config, out=tmp_path / "run", resume="auto")
     assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from train_cases import run, tiny_config, tiny_store
 
-from unialign.errors import CheckpointError, MissingExtra
+from unialign.errors import CheckpointError, MissingDependencyError
 from unialign.train._log import RunLog, read_log
 
 
@@ -93,7 +93,7 @@ def test_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tensorboard_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtra, match=r"unialign\[tensorboard\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[tensorboard\]"):
         run(tiny_store(), tiny_config(log_to=("tensorboard",)), out=tmp_path / "run")
     # Nothing that would make the next attempt look like a second run.
     monkeypatch.undo()

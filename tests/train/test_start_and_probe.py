@@ -13,10 +13,10 @@ from unialign.cli.main import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError
 from unialign.space import Space
-from unialign.train import Probe, training_steps
+from unialign.train import EvalCallback, training_steps
 
 
-def rude(seen: list[int]) -> Probe:
+def rude(seen: list[int]) -> EvalCallback:
     """A look that draws random numbers, embeds rows, and would give gradients if it could."""
     store = tiny_store()
 
@@ -30,12 +30,12 @@ def rude(seen: list[int]) -> Probe:
         )
         assert not z["image"].requires_grad
 
-    return Probe((0, 1, 7, 20), look)
+    return EvalCallback((0, 1, 7, 20), look)
 
 
 @pytest.mark.parametrize("objective", ["infonce", "unialign"])
 def test_a_probe_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None:
-    config = tiny_config(objective=objective, warm_start=0.2)
+    config = tiny_config(objective=objective, infonce_warmup_ratio=0.2)
     seen: list[int] = []
     plain = run(tiny_store(), config, out=tmp_path / "plain")
     torch.manual_seed(3)
@@ -60,7 +60,7 @@ def test_a_probe_sees_the_space_of_its_step() -> None:
     result = run(
         tiny_store(),
         config,
-        probe=Probe({0, 5, 20}, look),
+        probe=EvalCallback({0, 5, 20}, look),
         on_step=lambda info: after.append(held[0].training),
     )
     assert states[20] == bits(result.space.state_dict())
@@ -84,7 +84,7 @@ def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> 
     def look(step: int, space: Space) -> None:
         clock[0] += 1.0
 
-    result = run(tiny_store(), tiny_config(), probe=Probe((0, 3, 20), look))
+    result = run(tiny_store(), tiny_config(), probe=EvalCallback((0, 3, 20), look))
     assert clock[0] == 3.0
     assert {record["seconds"] for record in result.history} == {0.0}
 
@@ -93,10 +93,10 @@ def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), probe=rude(seen))
-    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must", probe=rude(seen))
+    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", probe=rude(seen))
     assert seen == [0, 1, 7, 20]
     assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))
-    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="must", probe=rude(seen))
+    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", probe=rude(seen))
     assert seen == [0, 1, 7, 20]
 
 
@@ -104,10 +104,10 @@ def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -
     ("probe", "message"),
     [
         (lambda step, space: None, "must be a Probe"),
-        (Probe((0, 21), lambda step, space: None), "names 21, but training has 20 steps"),
-        (Probe((0, -1), lambda step, space: None), r"probe\.steps must be an integer of at least 0, got -1"),
-        (Probe("12", lambda step, space: None), "collection of numbers"),  # type: ignore[arg-type]
-        (Probe((1,), None), "function that takes step and space"),  # type: ignore[arg-type]
+        (EvalCallback((0, 21), lambda step, space: None), "names 21, but training has 20 steps"),
+        (EvalCallback((0, -1), lambda step, space: None), r"probe\.steps must be an integer of at least 0, got -1"),
+        (EvalCallback("12", lambda step, space: None), "collection of numbers"),  # type: ignore[arg-type]
+        (EvalCallback((1,), None), "function that takes step and space"),  # type: ignore[arg-type]
     ],
 )
 def test_unusable_probes_are_refused_before_anything_is_written(tmp_path: Path, probe: Any, message: str) -> None:
@@ -118,7 +118,7 @@ def test_unusable_probes_are_refused_before_anything_is_written(tmp_path: Path, 
 
 def test_steps_are_known_beforehand() -> None:
     assert training_steps(tiny_store(), tiny_config()) == 20
-    assert training_steps(tiny_store(), tiny_config(epochs=3, accumulate=1)) == 9
+    assert training_steps(tiny_store(), tiny_config(epochs=3, gradient_accumulation_steps=1)) == 9
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_a_start_keeps_its_weights_and_input_statistics() -> None:
     first = run(tiny_store(), tiny_config()).space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}
-    probe = Probe((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
+    probe = EvalCallback((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
     result = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"), start=first, probe=probe)
     assert seen[0] == before
     assert bits(first.state_dict()) == before
@@ -150,7 +150,7 @@ def test_modalities_of_a_start_are_found_by_name() -> None:
     first = run(tiny_store(), tiny_config(modalities=("audio", "image", "text"))).space
     held: list[dict[str, torch.Tensor]] = []
     rows = {"text": torch.randn(4, 5, generator=torch.Generator().manual_seed(0))}
-    probe = Probe((0,), lambda step, space: held.append(space.encode(rows)))
+    probe = EvalCallback((0,), lambda step, space: held.append(space.encode(rows)))
     run(tiny_store(), tiny_config(epochs=1), start=first, probe=probe)
     assert torch.equal(held[0]["text"], first.encode(rows)["text"])
 
@@ -187,14 +187,14 @@ def test_a_run_resumes_from_its_own_start_only(tmp_path: Path) -> None:
         run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", on_step=stop_at(9))
     for other in (second, None):
         with pytest.raises(CheckpointError, match="was made from the space with weights of sha256"):
-            run(tiny_store(), tiny_config(), start=other, out=tmp_path / "run", resume="must")
-    result = run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", resume="must")
+            run(tiny_store(), tiny_config(), start=other, out=tmp_path / "run", resume="required")
+    result = run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", resume="required")
     assert digest_of(result) == digest_of(whole)
     assert len(result.space.metadata["start"]["weights"]) == 64
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "plain", on_step=stop_at(9))
     with pytest.raises(CheckpointError, match="from random weights, this run begins from the space"):
-        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "plain", resume="must")
+        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "plain", resume="required")
 
 
 def test_the_command_line_does_not_pretend_to_repeat_a_continued_run(

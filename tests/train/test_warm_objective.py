@@ -6,33 +6,33 @@ import pytest
 import torch
 from train_cases import WIDTHS, run, tiny_config, tiny_store
 
-from unialign.losses import InfoNCE, create, names, options
+from unialign.losses import InfoNCE, create, names, parameter_names
 from unialign.train._step import warm_objective
 
 MODALITIES = tuple(WIDTHS)
-DEFAULTS = InfoNCE().settings()
+DEFAULTS = InfoNCE().get_config()
 
 
 def anchored(name: str) -> dict[str, Any]:
-    return {"anchor": "text"} if "anchor" in options(name) else {}
+    return {"anchor": "text"} if "anchor" in parameter_names(name) else {}
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_objective_has_a_warm_start(name: str) -> None:
     warm = warm_objective(create(name, **anchored(name)), MODALITIES)
     assert isinstance(warm, InfoNCE)
-    assert warm.anchor == ("text" if "anchor" in options(name) else None)
+    assert warm.anchor == ("text" if "anchor" in parameter_names(name) else None)
 
 
 @pytest.mark.parametrize("name", ["gram", "cs_aligner", "cua", "modgap"])
 def test_a_temperature_of_cosines_is_kept(name: str) -> None:
     kept = {"temperature": 0.2, "temperature_mode": "learnable", "temperature_bounds": [0.02, 0.5]}
     warm = warm_objective(create(name, anchor="text", **kept), MODALITIES)
-    assert {key: warm.settings()[key] for key in kept} == kept
+    assert {key: warm.get_config()[key] for key in kept} == kept
 
 
 def test_unialigns_temperature_is_kept() -> None:
-    assert warm_objective(create("unialign", temperature=0.2), MODALITIES).settings()["temperature"] == 0.2
+    assert warm_objective(create("unialign", temperature=0.2), MODALITIES).get_config()["temperature"] == 0.2
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
     """Symile's divides products of M vectors, about D^((M-1)/2) times smaller than cosines: InfoNCE would be a max."""
     warm = warm_objective(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
-        assert warm.settings()[key] == DEFAULTS[key]
+        assert warm.get_config()[key] == DEFAULTS[key]
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "align_uniform"])
 def test_no_temperature_is_the_default_one(name: str) -> None:
-    assert warm_objective(create(name, anchor="all"), MODALITIES).settings() == DEFAULTS
+    assert warm_objective(create(name, anchor="all"), MODALITIES).get_config() == DEFAULTS
 
 
 @pytest.mark.filterwarnings("ignore::unialign.train.HealthWarning")

@@ -50,11 +50,11 @@ def tiny_config(**changes: Any) -> TrainConfig:
         "dropout": 0.3,
         "epochs": 10,
         "batch_size": 8,
-        "accumulate": 2,
+        "gradient_accumulation_steps": 2,
         "lr": 0.01,
-        "warmup": 0.2,
-        "log_every": 1,
-        "monitor_every": 4,
+        "warmup_ratio": 0.2,
+        "logging_steps": 1,
+        "monitor_steps": 4,
     }
     return TrainConfig(**settings | changes)
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from unialign.errors import ConfigError
-from unialign.experiments import with_settings
-from unialign.losses import label, needs_anchor
-from unialign.losses import options as objective_options
+from unialign.experiments import override
+from unialign.losses import display_name, needs_anchor
+from unialign.losses import parameter_names as objective_options
 from unialign.train import TrainConfig
 
 __all__ = ["ANCHOR", "anchor_words", "has_anchor", "with_anchor"]
@@ -33,11 +33,11 @@ def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainCo
     needed = needs_anchor(config.objective)
     if needed == "no":
         return config, ""
-    anchor, name = config.objective_options.get("anchor"), label(config.objective)
+    anchor, name = config.objective_options.get("anchor"), display_name(config.objective)
     if anchor is None:
         first = modalities[0]
         note = f"note: {name} needs an anchor; {first} is the data's first modality, --anchor names another"
-        return with_settings(config, {ANCHOR: first}), note
+        return override(config, {ANCHOR: first}), note
     if needed == "modality" and anchor not in modalities:
         known = ", ".join(modalities)
         raise ConfigError(f"{name} needs a modality as anchor, got {anchor!r}: give --anchor, one of {known}")

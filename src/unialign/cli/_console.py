@@ -13,10 +13,10 @@ from tqdm import tqdm
 from unialign.errors import ConfigError
 from unialign.experiments import RunRecord
 
-__all__ = ["RunProgress", "chosen_workers", "parse_settings", "say", "shown", "training_settings"]
+__all__ = ["RunProgress", "chosen_workers", "echo", "parse_settings", "shown", "training_settings"]
 
 
-def say(text: str = "") -> None:
+def echo(text: str = "") -> None:
     """Print a line. When nobody can read it any more (`| head`, a full disk), the work goes on in silence."""
     try:
         # A bar that is being drawn would be torn by a bare print.
@@ -47,9 +47,9 @@ class RunProgress:
         self.done += 1
         self.bar.update()
         recall = 100 * record.evaluation.metrics["recall@1"]
-        say(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {record.seconds:.1f} s, R@1 {recall:.1f} %")
+        echo(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {record.seconds:.1f} s, R@1 {recall:.1f} %")
         for warning in record.warnings:
-            say(f"    health: {warning['message']}")
+            echo(f"    health: {warning['message']}")
 
     def __enter__(self) -> "RunProgress":
         return self

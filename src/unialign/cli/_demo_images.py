@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from unialign.cli._anchors import ANCHOR, has_anchor
-from unialign.cli._console import say
+from unialign.cli._console import echo
 from unialign.cli._image_files import compared_rows, write_enlarged, write_thumbnails
-from unialign.data import EmbeddingStore, load
-from unialign.experiments import CompareConfig, with_settings, write_json
-from unialign.generation import Made, conditions_of, load_decoder, make_pictures
+from unialign.data import EmbeddingStore, load_dataset
+from unialign.experiments import CompareConfig, override, write_json
+from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
 from unialign.train import TrainConfig, fit
 
 __all__ = ["add_pictures"]
@@ -34,21 +34,21 @@ _RULE = (
 
 def add_pictures(config: CompareConfig, out: Path) -> None:
     """Train each entry with the picture frozen, decode the queries, and write `pictures/` into the folder of a demo."""
-    store, decoder = load(config.data), load_decoder(config.data)
+    store, decoder = load_dataset(config.data), load_decoder(config.data)
     folder, seed = out / FOLDER, min(config.seeds)
     rows = store.rows("test")
     rows = rows[np.linspace(0, len(rows) - 1, _QUERIES).round().astype(int)]
-    made: dict[str, Made] = {}
+    made: dict[str, GenerationResult] = {}
     for key, entry in config.entries.items():
-        say(f"pictures: {entry.label} around the frozen {_IMAGE}, seed {seed}")
+        echo(f"pictures: {entry.label} around the frozen {_IMAGE}, seed {seed}")
         train = _around_the_picture(entry.train, seed)
         space = fit(store, train, out=folder / key, resume="auto", progress="none").space
         conditions = [
             condition
             for i, row in enumerate(rows)
-            for condition in conditions_of(space, store, items=[f"#{row}"], modalities=_SOURCES[i % len(_SOURCES)])
+            for condition in build_conditions(space, store, items=[f"#{row}"], modalities=_SOURCES[i % len(_SOURCES)])
         ]
-        made[key] = make_pictures(space, decoder, store, conditions, anchor=_IMAGE)
+        made[key] = generate_images(space, decoder, store, conditions, anchor=_IMAGE)
     _write(folder, store, config, made)
 
 
@@ -56,10 +56,10 @@ def _around_the_picture(train: TrainConfig, seed: int) -> TrainConfig:
     settings: dict[str, Any] = {"seed": seed, f"frozen.{_IMAGE}": "whiten", **_FOR_PICTURES.get(train.objective, {})}
     if has_anchor(train.objective):
         settings[ANCHOR] = _IMAGE
-    return with_settings(train, settings)
+    return override(train, settings)
 
 
-def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Mapping[str, Made]) -> None:
+def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Mapping[str, GenerationResult]) -> None:
     first = next(iter(made.values()))
     cards = []
     for i, condition in enumerate(first.conditions):

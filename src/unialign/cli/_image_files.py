@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unialign.cli._console import say
+from unialign.cli._console import echo
 from unialign.data import EmbeddingStore
 from unialign.experiments import copy_thumbnails
-from unialign.generation import Made, grid, write_png
+from unialign.generation import GenerationResult, grid, write_png
 
 __all__ = ["compared_rows", "enlargement", "write_enlarged", "write_thumbnails"]
 
@@ -26,7 +26,7 @@ def write_enlarged(path: Path, picture: Tensor) -> None:
     write_png(path, grid([[picture]], gap=0, scale=enlargement(picture)))
 
 
-def compared_rows(made: Made) -> set[int]:
+def compared_rows(made: GenerationResult) -> set[int]:
     """Rows of the store whose pictures a page shows beside those that were made."""
     rows = {entry["row"] for near in made.nearest for entry in near} | {row for c in made.conditions for row in c.rows}
     return rows | {entry["row"] for samples in made.copies or [] for entry in samples}
@@ -36,4 +36,4 @@ def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Col
     """`thumbnails.zip` with the pictures of some rows, as the store has them; none where the store has none."""
     flaw = copy_thumbnails(store, folder, lambda modality, row: row if modality == anchor and row in rows else None)
     if flaw:
-        say(flaw)  # they are decoration: what was made is there without them
+        echo(flaw)  # they are decoration: what was made is there without them

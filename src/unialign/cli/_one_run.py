@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.cli._console import say, shown
+from unialign.cli._console import echo, shown
 from unialign.data import EmbeddingStore
 from unialign.experiments import CompareConfig, RunRecord, make_results, write_items, write_json
 from unialign.report import text_table, write_report
@@ -29,7 +29,7 @@ def finish(
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     report = write_report(folder)
-    say()
-    say(text_table(results))
-    say()
-    say(f"Report: {shown(report)}")
+    echo()
+    echo(text_table(results))
+    echo()
+    echo(f"Report: {shown(report)}")

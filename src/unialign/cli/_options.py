@@ -4,7 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-from unialign.losses import names, needs_anchor, start
+from unialign.losses import initialization, names, needs_anchor
 
 __all__ = ["EXAMPLES", "add_options", "results_folder"]
 
@@ -81,7 +81,7 @@ def _train(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="seed of weights and batches (default: 0)")
     parser.add_argument(
         "--resume",
-        choices=("never", "auto", "must"),
+        choices=("never", "auto", "required"),
         default="auto",
         help="an unfinished run in --out: continue it if there is one (auto), insist on one (must), refuse it (never)",
     )
@@ -101,7 +101,7 @@ def _evaluate(parser: ArgumentParser) -> None:
 
 
 def _compare(parser: ArgumentParser) -> None:
-    continuing = [name for name in names() if start(name) == "contrastive"]
+    continuing = [name for name in names() if initialization(name) == "contrastive"]
     _data(parser)
     parser.add_argument("--config", type=Path, help="a config.yaml that an earlier comparison wrote; options here win")
     parser.add_argument(
@@ -166,8 +166,8 @@ def _generate(parser: ArgumentParser) -> None:
     parser.add_argument("--strip", type=int, metavar="N", help="a path of N pictures through all that is given")
     parser.add_argument(
         "--mix",
-        choices=("mean", "plain_mean", "barycentre"),
-        help="how modalities are mixed (default: mean, which has unit length; plain_mean as in the paper)",
+        choices=("mean", "unnormalized_mean", "barycentre"),
+        help="how modalities are mixed (default: mean, which has unit length; unnormalized_mean as in the paper)",
     )
     parser.add_argument(
         "--weights", nargs="+", action="extend", type=float, metavar="W", help="of the parts, in the order given"
@@ -208,7 +208,7 @@ def _decoder(parser: ArgumentParser) -> None:
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     train.add_argument(
         "--resume",
-        choices=("never", "auto", "must"),
+        choices=("never", "auto", "required"),
         default="auto",
         help="an unfinished run in --out: continue it if there is one (auto), insist on one (must), refuse it (never)",
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from unialign.cli._anchors import ANCHOR, anchor_words, has_anchor
-from unialign.cli._console import RunProgress, chosen_workers, say, shown, training_settings
+from unialign.cli._console import RunProgress, chosen_workers, echo, shown, training_settings
 from unialign.errors import ConfigError
-from unialign.experiments import CompareConfig, Entry, compare, open_store, read_yaml, with_settings
-from unialign.losses import start
+from unialign.experiments import CompareConfig, Entry, compare, open_store, override, read_yaml
+from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 from unialign.train import TrainConfig
 
@@ -34,8 +34,8 @@ def run_comparison(
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
     anchors = anchor_words(entry.train for entry in config.entries.values())
-    say(f"{config.data}: {', '.join(labels.values())}, {anchors}, into {shown(out)}")
-    say(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
+    echo(f"{config.data}: {', '.join(labels.values())}, {anchors}, into {shown(out)}")
+    echo(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
     started = time.perf_counter()
     try:
         with RunProgress(total, labels) as progress:
@@ -47,13 +47,13 @@ def run_comparison(
         kept = f"finished runs are kept in {shown(out)}, the same command continues"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
     report = write_report(out)
-    say()
-    say(text_table(results))
-    say()
+    echo()
+    echo(text_table(results))
+    echo()
     for line in verdict_lines(results):
-        say(line)
-    say()
-    say(f"{time.perf_counter() - started:.0f} s. Report: {shown(report)}")
+        echo(line)
+    echo()
+    echo(f"{time.perf_counter() - started:.0f} s. Report: {shown(report)}")
     return 0
 
 
@@ -85,17 +85,17 @@ def _from_options(options: Namespace) -> CompareConfig:
     settings = {ANCHOR: anchor} | training_settings(options)
     entries = {}
     for name in objectives:
-        warm = {"warm_start": _WARM_START} if start(name) == "contrastive" else {}
+        warm = {"infonce_warmup_ratio": _WARM_START} if initialization(name) == "contrastive" else {}
         train = _with_settings(TrainConfig(objective=name), warm | settings)
         entries[name] = Entry.of(train)
     return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)
 
 
 def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
-    """`with_settings`, without the anchor for an objective that has none."""
+    """`override`, without the anchor for an objective that has none."""
     if not has_anchor(train.objective):
         settings = {key: value for key, value in settings.items() if key != ANCHOR}
-    return with_settings(train, settings)
+    return override(train, settings)
 
 
 def _common(config: CompareConfig, options: Namespace) -> CompareConfig:

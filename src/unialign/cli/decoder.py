@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from unialign._checks import check_integer
-from unialign.cli._console import parse_settings, say, shown
-from unialign.data import column_identity, load
+from unialign.cli._console import echo, parse_settings, shown
+from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
@@ -30,9 +30,9 @@ def run(options: Namespace) -> int:
 
 def _train(options: Namespace) -> int:
     data, image, fingerprint, config = _settings(options)
-    store = load(data)
+    store = load_dataset(data)
     if fingerprint is not None:
-        store.require(fingerprint)
+        store.check_fingerprint(fingerprint)
     _refuse_others(options.out)
     started = time.perf_counter()
     fit = train_decoder(
@@ -41,11 +41,11 @@ def _train(options: Namespace) -> int:
     # A finished run whose log is lost has nothing to tell of its steps.
     last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
     weights = sum(p.numel() for p in fit.decoder.parameters())
-    say(
+    echo(
         f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
         f"loss {last['loss']:.3f}, {time.perf_counter() - started:.0f} s"
     )
-    say(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
+    echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
     return 0
 
 
@@ -72,7 +72,7 @@ def _sample(options: Namespace) -> int:
         raise ConfigError("name the data whose embeddings are decoded; --help has an example")
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)
-    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load(options.data)
+    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(options.data)
     facts: Any = getattr(decoder, "metadata", {})
     source = facts.get("data") if isinstance(facts, Mapping) else None
     image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"
@@ -81,11 +81,11 @@ def _sample(options: Namespace) -> int:
     if len(rows) == 0:
         raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
-    identity = column_identity(store, image)
-    if decoder.reads.identity not in (None, identity):
+    identity = encoder_fingerprint(store, image)
+    if decoder.input_spec.identity not in (None, identity):
         raise ConfigError(
             f"{image!r} of {store.name!r} (identity {identity[:12]}) is not what the decoder reads, embeddings of "
-            f"{decoder.reads.encoder} (identity {str(decoder.reads.identity)[:12]}); name another column with --image"
+            f"{decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); name another column with --image"
         )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
     made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
@@ -94,7 +94,7 @@ def _sample(options: Namespace) -> int:
     for start in range(0, len(rows), _COLUMNS):
         lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
     write_png(options.out, grid(lines, scale=_SCALE))
-    say(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
+    echo(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
     return 0
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from unialign.cli._console import say, shown
-from unialign.diagnostics import Checkup, diagnose
+from unialign.cli._console import echo, shown
+from unialign.diagnostics import DiagnosisReport, diagnose
 from unialign.diagnostics._results_json import make_results
 from unialign.errors import ConfigError
-from unialign.experiments import claim_folder, read_yaml, write_json, write_yaml
+from unialign.experiments import open_run_dir, read_yaml, write_json, write_yaml
 from unialign.io._files import replace_file
 from unialign.report import write_checkup_report
 
@@ -27,7 +27,7 @@ def run(options: Namespace) -> int:
     settings = _settings(options)
     out: Path = options.out
     new = not out.exists()
-    claim_folder(out, "checkup")  # an earlier checkup is replaced: it cost a minute and is made again as easily
+    open_run_dir(out, "checkup")  # an earlier checkup is replaced: it cost a minute and is made again as easily
     started = time.perf_counter()
     try:
         with _Progress() as progress:
@@ -47,19 +47,19 @@ def run(options: Namespace) -> int:
         if new:
             with contextlib.suppress(OSError):
                 out.rmdir()
-    say(checkup.text())
-    say()
-    say(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
+    echo(checkup.text())
+    echo()
+    echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
     return _status(checkup, options.fail_on)
 
 
-def _status(checkup: Checkup, fail_on: str | None) -> int:
+def _status(checkup: DiagnosisReport, fail_on: str | None) -> int:
     """1 where something as bad as `fail_on` was found, for scripts; else 0."""
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
     return int(checkup.severity in failing)
 
 
-def _write(out: Path, settings: Mapping[str, Any], checkup: Checkup, seconds: float) -> None:
+def _write(out: Path, settings: Mapping[str, Any], checkup: DiagnosisReport, seconds: float) -> None:
     write_yaml(out / "config.yaml", settings)
     write_json(out / "results.json", make_results(checkup, seconds=seconds))
     replace_file(out / "log.txt", checkup.text() + "\n")
@@ -111,7 +111,7 @@ class _Progress:
         self.done = done
         # Small files are read at once; a line about them would be noise.
         if done == total and self.bar.disable and time.perf_counter() - self.started > 1:
-            say(f"{name}: read {total / 1e9:.2f} GB in {time.perf_counter() - self.started:.1f} s")
+            echo(f"{name}: read {total / 1e9:.2f} GB in {time.perf_counter() - self.started:.1f} s")
 
     def __enter__(self) -> "_Progress":
         return self

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from unialign.cli._console import say, shown
+from unialign.cli._console import echo, shown
 from unialign.cli._one_run import finish
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import (
@@ -12,9 +12,9 @@ from unialign.experiments import (
     CompareConfig,
     Entry,
     RunRecord,
-    claim_folder,
     embed_split,
     evaluate_split,
+    open_run_dir,
     open_store,
     read_yaml,
     save_embeddings,
@@ -39,12 +39,12 @@ def run(options: Namespace) -> int:
     store = store.select(shared)
     out, split, anchor = options.out, settings["split"], settings["anchor"]
     settings["fingerprint"] = store.fingerprint
-    if claim_folder(out, "evaluation") not in (None, settings):
+    if open_run_dir(out, "evaluation") not in (None, settings):
         raise ConfigError(
             f"{out} holds another evaluation (its config.yaml differs); choose another --out or delete it"
         )
     write_yaml(out / "config.yaml", settings)
-    say(f"{settings['data']}, {split} split: {', '.join(shared)}, into {shown(out)}")
+    echo(f"{settings['data']}, {split} split: {', '.join(shared)}, into {shown(out)}")
     embeddings = embed_split(space, store, split)
     record = RunRecord(
         seconds=0.0,

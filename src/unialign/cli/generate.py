@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from unialign._checks import check_choice, check_integer, check_nonnegative
-from unialign.cli._console import say, shown
+from unialign.cli._console import echo, shown
 from unialign.cli._image_files import compared_rows, enlargement, write_enlarged, write_thumbnails
-from unialign.data import EmbeddingStore, load, names
+from unialign.data import EmbeddingStore, list_datasets, load_dataset
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import claim_folder, describe_environment, read_yaml, write_json, write_yaml
+from unialign.experiments import describe_environment, open_run_dir, read_yaml, write_json, write_yaml
 from unialign.generation import (
     Condition,
-    Made,
-    conditions_of,
-    find_anchor,
+    GenerationResult,
+    build_conditions,
+    generate_images,
     grid,
     load_decoder,
     load_space,
-    make_pictures,
+    resolve_anchor,
     shipped_decoders,
     write_png,
 )
@@ -65,9 +65,9 @@ _MOST = 1000
 def run(options: Namespace) -> int:
     started = time.perf_counter()
     settings = _settings(options)
-    store = load(settings["data"])
+    store = load_dataset(settings["data"])
     if settings["fingerprint"] is not None:
-        store.require(settings["fingerprint"])
+        store.check_fingerprint(settings["fingerprint"])
     settings["fingerprint"] = store.fingerprint
     for what in ("space", "decoder"):
         if settings[what] is None:
@@ -78,16 +78,16 @@ def run(options: Namespace) -> int:
     _check_data(space, store)
     # What can be refused is refused before anything is written, what takes long is made after the folder is ours.
     conditions = _conditions(settings, space, store)
-    find_anchor(space, decoder, settings["anchor"])
+    resolve_anchor(space, decoder, settings["anchor"])
     out: Path = options.out
-    claim_folder(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
+    open_run_dir(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
     with only_writer(out, doing="writing pictures"):
         for left in out.glob(f"{_NEW}*"):  # of a call that was killed
             shutil.rmtree(left, ignore_errors=True)
         if not (out / "config.yaml").exists():
             # A folder that a kill leaves half written must be known as one of pictures.
             write_yaml(out / "config.yaml", {"generation": settings})
-        made = make_pictures(
+        made = generate_images(
             space,
             decoder,
             store,
@@ -107,13 +107,13 @@ def run(options: Namespace) -> int:
         except OSError as error:
             raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
     _tell(made, files, out)
-    say(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
+    echo(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
     return 0
 
 
 def _conditions(settings: Mapping[str, Any], space: Space, store: EmbeddingStore) -> list[Condition]:
     strip = settings["strip"]
-    return conditions_of(
+    return build_conditions(
         space,
         store,
         items=settings["items"],
@@ -156,7 +156,7 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
         )
 
 
-def _write_pictures(out: Path, made: Made) -> list[list[str]]:
+def _write_pictures(out: Path, made: GenerationResult) -> list[list[str]]:
     (out / "pictures").mkdir()
     files = []
     for i, (condition, samples) in enumerate(zip(made.conditions, made.pictures, strict=True)):
@@ -201,7 +201,7 @@ def _results(
     space: Space,
     decoder: Any,
     store: EmbeddingStore,
-    made: Made,
+    made: GenerationResult,
     files: list[list[str]],
     seconds: float,
 ) -> dict[str, Any]:
@@ -259,9 +259,9 @@ def _results(
     }
 
 
-def _tell(made: Made, files: list[list[str]], out: Path) -> None:
+def _tell(made: GenerationResult, files: list[list[str]], out: Path) -> None:
     if made.copies is None:
-        say(f"not compared with the training pictures, which these may be copies of: {made.not_compared}")
+        echo(f"not compared with the training pictures, which these may be copies of: {made.not_compared}")
     for i, (condition, shots) in enumerate(zip(made.conditions, files, strict=True)):
         seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
         near = made.nearest[i][0]
@@ -269,7 +269,7 @@ def _tell(made: Made, files: list[list[str]], out: Path) -> None:
         if made.copies is not None:
             copy = made.copies[i][0]
             said += f"; by the picture: {copy['name']}, {100 * copy['distance']:.0f} % off"
-        say(f"{condition.name}{seen}: {shown(out / shots[0])}; {said}")
+        echo(f"{condition.name}{seen}: {shown(out / shots[0])}; {said}")
 
 
 def _settings(options: Namespace) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _settings(options: Namespace) -> dict[str, Any]:
         # A page is read from elsewhere; names of shipped things and of the hub stay.
         if settings[key] is not None and not isinstance(settings[key], str):
             raise ConfigError(f"{key} must be a name or a folder, got {settings[key]!r}")
-        known = settings[key] in names() or settings[key] in shipped_decoders()
+        known = settings[key] in list_datasets() or settings[key] in shipped_decoders()
         if settings[key] is not None and not known and os.path.exists(settings[key]):
             settings[key] = os.path.abspath(settings[key])
     return settings

@@ -12,7 +12,7 @@ from typing import Any
 
 from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
-from unialign.distributed._environment import read_place
+from unialign.distributed._environment import read_process_info
 from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["execute", "main"]
@@ -73,9 +73,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _refuse_copies(command: str) -> None:
     # Under SLURM each task may well be a command of its own; torchrun starts the same one many times.
-    if command != "train" and "RANK" in os.environ and (place := read_place(os.environ)) is not None:
+    if command != "train" and "RANK" in os.environ and (place := read_process_info(os.environ)) is not None:
         raise ConfigError(
-            f"torchrun started this command {place.processes} times; only `train` works on many processes, start "
+            f"torchrun started this command {place.world_size} times; only `train` works on many processes, start "
             f"`unialign {command}` without torchrun"
         )
 

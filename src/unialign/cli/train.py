@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unialign.cli._anchors import anchor_words, with_anchor
-from unialign.cli._console import say, shown, training_settings
+from unialign.cli._console import echo, shown, training_settings
 from unialign.cli._one_run import finish
-from unialign.data import names
-from unialign.distributed import start as join_job
+from unialign.data import list_datasets
+from unialign.distributed import init as join_job
 from unialign.errors import ConfigError
 from unialign.experiments import (
     CompareConfig,
     Entry,
-    claim_folder,
+    open_run_dir,
     open_store,
+    override,
     read_yaml,
-    with_settings,
 )
 from unialign.experiments import run as run_once
-from unialign.losses import label, start
+from unialign.losses import display_name, initialization
 from unialign.train import TrainConfig, check_fit, fit, newest_checkpoint
 
 __all__ = ["run"]
@@ -29,7 +29,7 @@ __all__ = ["run"]
 
 def run(options: Namespace) -> int:
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as place:
-        return _run(options, rank=place.rank, processes=place.processes)
+        return _run(options, rank=place.rank, processes=place.world_size)
 
 
 def _run(options: Namespace, *, rank: int, processes: int) -> int:
@@ -42,17 +42,19 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
         with _saying_where(options.out):
             fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
         return 0
-    claim_folder(options.out, "run")
+    open_run_dir(options.out, "run")
     newest = newest_checkpoint(options.out / "checkpoints")
     if newest is not None and options.resume != "never":
-        say(f"continuing from {newest.name}")
+        echo(f"continuing from {newest.name}")
     if note:
-        say(note)
-    if start(train.objective) == "contrastive" and not train.warm_start:
-        say(f"note: {label(train.objective)} trains badly from scratch; --set warm_start=0.5 begins with InfoNCE")
+        echo(note)
+    if initialization(train.objective) == "contrastive" and not train.infonce_warmup_ratio:
+        echo(
+            f"note: {display_name(train.objective)} trains badly from scratch; --set infonce_warmup_ratio=0.5 begins with InfoNCE"
+        )
     over = f"{train.objective} over {', '.join(store.modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "
-    say(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, {together}into {shown(options.out)}")
+    echo(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, {together}into {shown(options.out)}")
     with _saying_where(options.out):
         record = run_once(
             store,
@@ -64,7 +66,7 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
             progress="auto",
         )
     for warning in record.warnings:
-        say(f"health: {warning['message']}")
+        echo(f"health: {warning['message']}")
     entry = Entry(label=train.objective, train=train)
     config = CompareConfig(
         data=data,
@@ -74,7 +76,7 @@ def _run(options: Namespace, *, rank: int, processes: int) -> int:
         selection="as given, not tuned",
     )
     finish(options.out, config, store, record, command="train")
-    say(f"Space: {shown(options.out / 'space')}")
+    echo(f"Space: {shown(options.out / 'space')}")
     return 0
 
 
@@ -103,7 +105,7 @@ def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:
         train = dataclasses.replace(train, objective=options.objective, objective_options={})
     if options.seed is not None:
         settings["seed"] = options.seed
-    return data, fingerprint, with_settings(train, settings)
+    return data, fingerprint, override(train, settings)
 
 
 def _read(source: Path) -> tuple[str | None, str, TrainConfig]:
@@ -118,5 +120,5 @@ def _read(source: Path) -> tuple[str | None, str, TrainConfig]:
             f"and could not repeat it"
         )
     # A shipped set is found by its name wherever the package lies; a run on arrays in memory has no path.
-    where = made["name"] if made.get("name") in names() else made.get("path")
+    where = made["name"] if made.get("name") in list_datasets() else made.get("path")
     return where if isinstance(where, str) else None, made["fingerprint"], TrainConfig.from_dict(settings)

@@ -1,8 +1,8 @@
 """Named arrays of many items: open a store, write one, load a shipped data set, split without leaks."""
 
-from unialign.data._catalog import load, names
-from unialign.data._encoder_fingerprint import column_identity
+from unialign.data._catalog import list_datasets, load_dataset
+from unialign.data._encoder_fingerprint import encoder_fingerprint
 from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 
-__all__ = ["EmbeddingStore", "column_identity", "load", "names", "random_split"]
+__all__ = ["EmbeddingStore", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]

@@ -7,18 +7,18 @@ from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError
 from unialign.io._files import checked_path
 
-__all__ = ["load", "names"]
+__all__ = ["list_datasets", "load_dataset"]
 
 _SHIPPED = Path(__file__).parent / "shipped"
 _NAMES = ("emoji", "digits")
 
 
-def names() -> tuple[str, ...]:
+def list_datasets() -> tuple[str, ...]:
     """Names of the shipped data sets, the default one first."""
     return _NAMES
 
 
-def load(name_or_path: str | os.PathLike[str]) -> EmbeddingStore:
+def load_dataset(name_or_path: str | os.PathLike[str]) -> EmbeddingStore:
     """Open a shipped data set by its name, or the store folder at a path. A name wins; write "./digits" for a folder.
 
     Raises:

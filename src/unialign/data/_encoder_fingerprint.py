@@ -7,13 +7,13 @@ from unialign.data._store import EmbeddingStore
 from unialign.io._files import digest
 from unialign.io._json import canonical_json
 
-__all__ = ["column_identity"]
+__all__ = ["encoder_fingerprint"]
 
 # What says nothing about the coordinates: the same encoder may have seen other pictures, on another machine.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
-def column_identity(store: EmbeddingStore, column: str) -> str:
+def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
     """sha256 of what made a column: of its encoder, weights, pooling and reduction, as the store's provenance has them.
 
     What was encoded (`input`, `synthetic`, `voices`) and with which software (`packages`, `licence`) is left out, so

@@ -20,7 +20,7 @@ def random_split(
     items: int,
     *,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
-    group: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
@@ -48,7 +48,7 @@ def random_split(
         raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
     # (G,) number of the first item and size of each group; (N,) the group of each item.
     _, first_G, group_N, size_G = np.unique(
-        _per_item(group, "group", items), return_index=True, return_inverse=True, return_counts=True
+        _per_item(groups, "groups", items), return_index=True, return_inverse=True, return_counts=True
     )
     if labels is None:
         stratum_G = np.zeros(len(first_G), dtype=np.int64)

@@ -16,7 +16,7 @@ from unialign._checks import check_choice
 from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
 from unialign.data._storage import FolderSource, MemorySource, Source, parse_names
-from unialign.data._validation import admit, check_column, check_rows, chosen_columns, default_rows
+from unialign.data._validation import check_column, check_rows, chosen_columns, default_rows, validate
 from unialign.data._write import Overwrite, keep_in_memory, refuse_existing, write_folder
 from unialign.errors import ConfigError, DataError
 from unialign.io._files import checked_path
@@ -59,7 +59,7 @@ class EmbeddingStore:
         *,
         present: Mapping[str, ArrayLike] | None = None,
         ids: ArrayLike | None = None,
-        group: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         label_names: Sequence[str] | None = None,
         split: ArrayLike | None = None,
@@ -104,12 +104,12 @@ class EmbeddingStore:
         target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
         # Before the arrays are looked at: reading a terabyte to say "exists already" would be unkind.
         refuse_existing(target, overwrite=overwrite)
-        content = admit(
+        content = validate(
             columns,
             name=target.name if name is None else name,
             present=present,
             ids=ids,
-            group=group,
+            groups=groups,
             labels=labels,
             label_names=label_names,
             split=split,
@@ -128,7 +128,7 @@ class EmbeddingStore:
         *,
         present: Mapping[str, ArrayLike] | None = None,
         ids: ArrayLike | None = None,
-        group: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         label_names: Sequence[str] | None = None,
         split: ArrayLike | None = None,
@@ -142,12 +142,12 @@ class EmbeddingStore:
 
         The arrays are not copied; change them afterwards and `verify` will say so.
         """
-        content = admit(
+        content = validate(
             columns,
             name=name,
             present=present,
             ids=ids,
-            group=group,
+            groups=groups,
             labels=labels,
             label_names=label_names,
             split=split,
@@ -260,9 +260,9 @@ class EmbeddingStore:
         return self._rows("ids")
 
     @property
-    def group(self) -> NDArray[np.int64]:
+    def groups(self) -> NDArray[np.int64]:
         """(N,) items of one group share a split, and the bootstrap draws whole groups."""
-        return self._rows("group")
+        return self._rows("groups")
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -309,7 +309,7 @@ class EmbeddingStore:
         for file, record in self._description.files().items():
             self._source.verify(file, record)
 
-    def require(self, fingerprint: str) -> None:
+    def check_fingerprint(self, fingerprint: str) -> None:
         """Raise DataError if this is another revision of the data than the one with `fingerprint`."""
         if fingerprint != self._fingerprint:
             raise DataError(

@@ -18,7 +18,7 @@ from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.io._chunks import CHUNK_BYTES
 from unialign.io._json import canonical_json
 
-__all__ = ["Content", "admit", "check_rows"]
+__all__ = ["Content", "check_rows", "validate"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -41,13 +41,13 @@ class Content:
     column_provenance: dict[str, Any]
 
 
-def admit(
+def validate(
     columns: Mapping[str, ArrayLike],
     *,
     name: str,
     present: Mapping[str, ArrayLike] | None = None,
     ids: ArrayLike | None = None,
-    group: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     label_names: Sequence[str] | None = None,
     split: ArrayLike | None = None,
@@ -70,12 +70,12 @@ def admit(
         _check_values(array_NW, masks.get(column), column)
 
     codes = None if split is None else _split_codes(split)
-    given = {"ids": ids, "group": group, "labels": labels, "split": codes}
+    given = {"ids": ids, "groups": groups, "labels": labels, "split": codes}
     rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
     label_texts = () if label_names is None else _texts(label_names, "label_names")
     for kind, values_N in rows.items():
         check_rows(kind, values_N, label_texts, kind)
-    if "group" in rows and "split" in rows and (leak := _crossing("group", rows["group"], rows["split"])):
+    if "groups" in rows and "split" in rows and (leak := _crossing("groups", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
         # Not refused, as an id may stand for a whole class; but a caption that is trained and tested on flatters.
@@ -139,7 +139,7 @@ def check_rows(kind: str, values_N: Array, label_names: Sequence[str], where: ob
 
 def default_rows(kind: str, items: int) -> Array:
     """What a store without the file says: own id, own group, unlabelled, train."""
-    if kind in ("ids", "group"):
+    if kind in ("ids", "groups"):
         return np.arange(items, dtype=np.int64)
     return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
 

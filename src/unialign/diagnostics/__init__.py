@@ -1,6 +1,6 @@
 """What is wrong with these embeddings? Anybody's files, in words first, then in numbers."""
 
-from unialign.diagnostics._diagnose import Checkup, diagnose
+from unialign.diagnostics._diagnose import DiagnosisReport, diagnose
 from unialign.diagnostics._finding import Finding
 
-__all__ = ["Checkup", "Finding", "diagnose"]
+__all__ = ["DiagnosisReport", "Finding", "diagnose"]

@@ -23,13 +23,13 @@ from unialign.diagnostics._statistics import LEVEL, sampled, windowed
 from unialign.diagnostics._text import answer, issue_line, text
 from unialign.errors import ConfigError
 
-__all__ = ["Checkup", "diagnose"]
+__all__ = ["DiagnosisReport", "diagnose"]
 
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Checkup:
+class DiagnosisReport:
     """What `diagnose` found.
 
     Attributes:
@@ -45,7 +45,7 @@ class Checkup:
     findings: tuple[Finding, ...]
     numbers: dict[str, Any]
     summary: dict[str, dict[str, float]]
-    line: str
+    issue_summary: str
     fingerprint: str
     details: dict[str, Any]
 
@@ -59,13 +59,13 @@ class Checkup:
         """The whole in one or two sentences."""
         return answer(self.findings, self.numbers)
 
-    def about(self, code: str) -> tuple[Finding, ...]:
+    def findings_with(self, code: str) -> tuple[Finding, ...]:
         """The findings of one code."""
         return tuple(finding for finding in self.findings if finding.code == code)
 
     def text(self) -> str:
         """Words, numbers, and the line to paste."""
-        return text(self.findings, self.numbers, self.line)
+        return text(self.findings, self.numbers, self.issue_summary)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON once NaN is null."""
@@ -73,7 +73,7 @@ class Checkup:
             "answer": self.answer,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "numbers": self.numbers,
-            "line": self.line,
+            "line": self.issue_summary,
         }
 
 
@@ -87,7 +87,7 @@ def diagnose(
     resamples: int = 1000,
     seed: int = 0,
     on_progress: OnProgress | None = None,
-) -> Checkup:
+) -> DiagnosisReport:
     """Look for what is wrong with embeddings, without knowing what made them.
 
     Every row is read once, in pieces: damage, presence, lengths, exact copies, columns that never change. Geometry
@@ -111,7 +111,7 @@ def diagnose(
     Raises:
         DataError: a source cannot be read, holds no matrix or pickled objects; numbers of rows or ids differ.
         ShapeError: no (N, D) floats, or masks and ids that are not (N,).
-        MissingExtra: parquet without pyarrow.
+        MissingDependencyError: parquet without pyarrow.
         ConfigError: unknown or repeated names, or a bad option.
     """
     if sample is not None:
@@ -143,7 +143,7 @@ def diagnose(
         "sketch": sketch(measured, looked),
     }
     line = issue_line(findings, known, totals, material.kinds, fingerprint)
-    return Checkup(findings, known, totals, line, fingerprint, details)
+    return DiagnosisReport(findings, known, totals, line, fingerprint, details)
 
 
 def _scan(material: Material, name: str, rows_n: NDArray[np.int64], on_progress: OnProgress | None) -> Scan:

@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 Code = Literal[
-    "collapse", "collapsed", "constant", "duplicates", "few_items", "gap", "hubs", "ignored", "inf", "labels",
-    "low_rank", "matched", "missing", "nan", "narrow_cone", "never_together", "norm_outliers", "norm_range",
-    "norm_scale", "norms", "not_aligned", "not_paired", "one_modality", "pairing", "random_partners", "retrieval",
-    "rows_slipped", "rows_swapped", "same_rows", "shifted", "still_columns", "undecidable", "uneven_retrieval",
+    "collapse", "collapsed", "constant", "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels",
+    "low_rank", "matched", "missing", "nan", "anisotropy", "no_overlap", "norm_outliers", "norm_range",
+    "norm_scale", "norms", "not_aligned", "not_paired", "one_modality", "pairing", "random_pairs", "retrieval",
+    "row_offset", "misaligned_block", "duplicate_modality", "modality_gap", "constant_columns", "undecidable", "uneven_retrieval",
     "values", "weak_retrieval", "widths", "zero_rows",
 ]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]
@@ -47,14 +47,14 @@ class Finding:
 
     code: Code
     severity: Severity
-    about: tuple[str, ...]
+    modalities: tuple[str, ...]
     text: str
     advice: str = ""
 
     @property
     def brief(self) -> str:
         """`gap(audio)`."""
-        return f"{self.code}({','.join(self.about)})" if self.about else self.code
+        return f"{self.code}({','.join(self.modalities)})" if self.modalities else self.code
 
 
 def percent(value: float) -> str:

@@ -54,7 +54,7 @@ def _slipped(measured: Measured, names: tuple[str, ...], pairs: Pairs) -> Findin
         "A row was lost, doubled or inserted there, in one of the files: look at that row, and write the files again "
         "with `ids`, so that this is checked."
     )
-    return Finding("rows_slipped", "problem", names, text, advice)
+    return Finding("row_offset", "problem", names, text, advice)
 
 
 def _where(shift: Shift, items: int) -> str:
@@ -84,7 +84,7 @@ def _swapped(measured: Measured, names: tuple[str, ...], order: Order) -> Findin
         "Most likely these rows were written in another order or for other items (a shard in the wrong place, a part "
         "that was embedded again): write them again, and give `ids` in each file so that this is checked."
     )
-    return Finding("rows_swapped", "problem", names, text, advice)
+    return Finding("misaligned_block", "problem", names, text, advice)
 
 
 def _scattered(names: tuple[str, ...], order: Order) -> Finding:
@@ -98,4 +98,4 @@ def _scattered(names: tuple[str, ...], order: Order) -> Finding:
         "Look at the items whose rows are farthest from each other: wrong partners (rows swapped, a join on a key "
         "that is not unique) or broken inputs; give `ids` in each file so that the pairing is checked."
     )
-    return Finding("random_partners", severity, names, text, advice)
+    return Finding("random_pairs", severity, names, text, advice)

@@ -20,7 +20,7 @@ def pairing_findings(measured: Measured) -> list[Finding]:
     for (a, b), pair in same.items():
         text = f"{a} and {b} are the same numbers in {percent(pair.identical)} of the items."
         advice = "One file was given twice or saved under two names; no result about this pair means anything."
-        found.append(Finding("same_rows", "problem", (a, b), text, advice))
+        found.append(Finding("duplicate_modality", "problem", (a, b), text, advice))
     # What has collapsed cannot be paired or unpaired; that is said where the collapse is.
     told = {
         pair: p

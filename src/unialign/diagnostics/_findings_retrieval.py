@@ -110,7 +110,7 @@ def _hubs(measured: Measured) -> list[Finding]:
             f"No hubs: the most popular candidate is among the first {worst.hubs.k} of "
             f"{percent(worst.hubs.largest / worst.queries)} of the queries (skewness {number(worst.hubs.skewness)})."
         )
-        return [Finding("hubs", "ok", (), text)]
+        return [Finding("hubness", "ok", (), text)]
     name, worst = max(bad.items(), key=lambda item: item[1].hubs.skewness)
     text = (
         f"A few candidates answer everything in {counted(len(bad), 'direction')} of {len(judged)}: in {name} row "
@@ -124,7 +124,7 @@ def _hubs(measured: Measured) -> list[Finding]:
         "broken input."
     )
     about = tuple(dict.fromkeys(n.split("->")[1] for n in bad))
-    return [Finding("hubs", "warning", about, text, advice)]
+    return [Finding("hubness", "warning", about, text, advice)]
 
 
 def hubby(direction: Direction) -> bool:

@@ -112,7 +112,7 @@ def _presence(material: Material, measured: Measured) -> list[Finding]:
         pairs = joined_words([f"{a} and {b}" for a, b in measured.apart[:6]])
         found.append(
             Finding(
-                "never_together",
+                "no_overlap",
                 "warning",
                 tuple(dict.fromkeys(name for pair in measured.apart for name in pair)),
                 f"Fewer than two items have both of: {pairs}. Nothing can be said about how they fit each other.",
@@ -204,7 +204,7 @@ def _columns(name: str, single: Single) -> list[Finding]:
         f"{', '.join(map(str, still[:5]))}{', ...' if len(still) > 5 else ''})."
     )
     advice = "Padding or dead units: they cost memory; if their value is not 0, they also push all cosines up."
-    return [Finding("still_columns", "warning" if len(still) / single.width >= STILL_SHARE else "note",
+    return [Finding("constant_columns", "warning" if len(still) / single.width >= STILL_SHARE else "note",
                     (name,), text, advice)]  # fmt: skip
 
 

@@ -43,8 +43,8 @@ def space_findings(measured: Measured) -> list[Finding]:
 
 def _folded(found: list[Finding], measured: Measured) -> list[Finding]:
     """What follows from a modality that is far from the others, said as one line under it and not as faults beside."""
-    for cause in [f for f in found if f.code == "shifted"]:
-        (name,) = cause.about
+    for cause in [f for f in found if f.code == "modality_gap"]:
+        (name,) = cause.modalities
         follows = [f for f in found if f.severity == "warning" and f.code in _FOLLOWS and _about(f, name, measured)]
         if follows:
             words = joined_words(dict.fromkeys(_FOLLOWS[f.code] for f in follows))
@@ -55,19 +55,19 @@ def _folded(found: list[Finding], measured: Measured) -> list[Finding]:
 
 def _about(finding: Finding, name: str, measured: Measured) -> bool:
     """Whether it is all about a modality; a hub or a weak direction elsewhere has a cause of its own."""
-    if finding.code == "narrow_cone":
-        return finding.about == (name,)
+    if finding.code == "anisotropy":
+        return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":
-        return name in finding.about
+        return name in finding.modalities
     bad = weak if finding.code == "weak_retrieval" else hubby
     return all(name in pair for pair, p in measured.pairs.items() if any(bad(d) for d in p.directions.values()))
 
 
 _FOLLOWS = {
-    "narrow_cone": "a narrow cone",
+    "anisotropy": "a narrow cone",
     "uneven_retrieval": "retrieval that works in one direction only",
     "weak_retrieval": "weak retrieval",
-    "hubs": "hubs",
+    "hubness": "hubness",
 }
 
 
@@ -100,7 +100,7 @@ def _collapse(measured: Measured) -> list[Finding]:
                     "modality."
                 )
             severity: Severity = "note" if works and not deep else "problem" if deep and not works else "warning"
-            found.append(Finding("collapsed" if deep else "narrow_cone", severity, (name,), text, advice))
+            found.append(Finding("collapsed" if deep else "anisotropy", severity, (name,), text, advice))
         elif single.rank < FLAT_RANK or single.rank < FLAT_SHARE * single.possible_rank:
             text = (
                 f"{name} is nearly flat: {number(single.rank)} directions of {single.possible_rank:,} hold its "
@@ -202,7 +202,7 @@ def _gap_finding(names: tuple[str, ...], pairs: Pairs, rest: float | None) -> Fi
         "rows) and normalise again; when training, a larger temperature and a loss that pushes apart within modalities "
         "only (ua.losses.UniAlign) close the gap."
     )
-    return Finding("shifted" if rest is not None else "gap", severity, names, text, advice)
+    return Finding("modality_gap" if rest is not None else "gap", severity, names, text, advice)
 
 
 def _gain(pairs: Pairs) -> tuple[str, float, float] | None:

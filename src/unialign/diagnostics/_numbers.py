@@ -49,7 +49,7 @@ def _single(single: Single) -> dict[str, Any]:
         "repeated_rows": single.copies.repeats,
         "distinct_rows": single.copies.distinct,
         "most_equal_rows": single.copies.largest,
-        "still_columns": len(single.scan.still),
+        "constant_columns": len(single.scan.still),
         "largest_entry": single.scan.largest,
         "norm": {} if single.lengths is None else _lengths(single.lengths),
         "mean_cosine": single.cosine,

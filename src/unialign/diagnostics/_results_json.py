@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from unialign.diagnostics._diagnose import Checkup
+from unialign.diagnostics._diagnose import DiagnosisReport
 from unialign.experiments._results import describe_environment, describe_metrics
 
 __all__ = ["make_results"]
 
 
-def make_results(checkup: Checkup, *, seconds: float) -> dict[str, Any]:
+def make_results(checkup: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
     """The content of `results.json`."""
     details, numbers = checkup.details, checkup.numbers
     settings = details["settings"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import has_surrogate
-from unialign.data import EmbeddingStore, load, names
+from unialign.data import EmbeddingStore, list_datasets, load_dataset
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io._files import checked_path
 from unialign.readers._arrays import MatchedRows, Rows
@@ -192,8 +192,8 @@ def _open(source: Source) -> tuple[str | None, File]:
     if equals and given and os.sep not in given and not os.path.exists(text):
         return given, open_file(checked_path(rest, f"the file of {given!r}", error=DataError))
     path = checked_path(source, "the file", error=DataError)
-    if text in names() and not path.is_file() and not (path / "store.json").exists():
-        return None, store_file(load(text), text)
+    if text in list_datasets() and not path.is_file() and not (path / "store.json").exists():
+        return None, store_file(load_dataset(text), text)
     return None, open_file(path)
 
 

@@ -29,7 +29,7 @@ def answer(findings: Sequence[Finding], numbers: Mapping[str, Any]) -> str:
 
 
 def _spoken(finding: Finding) -> str:
-    about = finding.about if len(finding.about) <= 3 else (*finding.about[:3], "...")
+    about = finding.modalities if len(finding.modalities) <= 3 else (*finding.modalities[:3], "...")
     what = _SPOKEN.get(finding.code, finding.code.replace("_", " "))
     return f"{what} ({', '.join(about)})" if about else what
 
@@ -40,16 +40,16 @@ _SPOKEN = {
     "zero_rows": "rows without direction",
     "constant": "one row for all items",
     "duplicates": "equal rows",
-    "shifted": "a modality far from the others",
+    "modality_gap": "a modality far from the others",
     "gap": "a gap between modalities",
     "not_paired": "rows that are not paired",
-    "rows_slipped": "rows that have slipped",
-    "rows_swapped": "blocks of rows that are not paired",
-    "random_partners": "rows with a random partner",
+    "row_offset": "rows that have slipped",
+    "misaligned_block": "blocks of rows that are not paired",
+    "random_pairs": "rows with a random partner",
     "not_aligned": "modalities that are not aligned",
-    "same_rows": "two modalities that are one",
+    "duplicate_modality": "two modalities that are one",
     "widths": "different widths",
-    "hubs": "hubs",
+    "hubness": "hubness",
 }
 
 

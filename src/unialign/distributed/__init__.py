@@ -1,19 +1,19 @@
 """Many processes: one batch that lies on all of them.
 
-`with unialign.distributed.start():` in a script that torchrun or SLURM starts is all that a training needs; losses find
+`with unialign.distributed.init():` in a script that torchrun or SLURM starts is all that a training needs; losses find
 the processes by themselves.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Place", "start"]
+__all__ = ["ProcessInfo", "init"]
 
 if TYPE_CHECKING:
-    from unialign.distributed._environment import Place
-    from unialign.distributed._launch import start
+    from unialign.distributed._environment import ProcessInfo
+    from unialign.distributed._launch import init
 
-_HOMES = {"Place": "_environment", "start": "_launch"}
+_HOMES = {"ProcessInfo": "_environment", "init": "_launch"}
 
 
 def __getattr__(name: str) -> Any:

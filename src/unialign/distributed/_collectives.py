@@ -15,20 +15,20 @@ from torch import Tensor
 
 from unialign import errors
 from unialign.distributed._failures import MESSAGE, naming_failures
-from unialign.errors import ConfigError, ProcessError, UniAlignError
+from unialign.errors import ConfigError, DistributedError, UniAlignError
 
 __all__ = [
     "Packed",
     "accelerator_of",
     "check_device",
+    "collective_device",
+    "deserialize_error",
     "devices_of",
     "first_error",
     "gather_integers",
     "gather_objects",
     "gather_tensors",
-    "meeting_device",
-    "packed",
-    "unpacked",
+    "serialize_error",
 ]
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
         doing: what `naming_failures` says that this process did.
 
     Raises:
-        ProcessError: another process ended or never came.
+        DistributedError: another process ended or never came.
     """
-    row_K = torch.tensor(own, dtype=torch.int64, device=meeting_device(group))
+    row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
     return [[int(number) for number in row] for row in gather_tensors(row_K, group, doing=doing).tolist()]
 
 
@@ -55,7 +55,7 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
     """(P, K) of the (K,) of each process, of one dtype and on a device that the group takes; one collective.
 
     Raises:
-        ProcessError: another process ended or never came.
+        DistributedError: another process ended or never came.
     """
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
@@ -68,7 +68,7 @@ def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
     """What each process brings, by rank in the group; it must survive pickling.
 
     Raises:
-        ProcessError: another process ended or never came.
+        DistributedError: another process ended or never came.
     """
     values: list[Any] = [None] * dist.get_world_size(group)
     with naming_failures(group, doing):
@@ -95,7 +95,7 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
         )
 
 
-def meeting_device(group: Any) -> torch.device:
+def collective_device(group: Any) -> torch.device:
     """A device that every process of the group has, whatever it computes on: the CPU where the backend takes it."""
     return torch.device("cpu") if "cpu" in devices_of(group) else accelerator_of(group)
 
@@ -107,14 +107,14 @@ def accelerator_of(group: Any) -> torch.device:
     return torch.device(kind, torch.accelerator.current_device_index())
 
 
-def packed(error: BaseException) -> Packed:
+def serialize_error(error: BaseException) -> Packed:
     """An error in a form that reaches the other processes, whatever it holds."""
     code = error.code if isinstance(error, SystemExit) else None
     return type(error).__name__, str(error), code if isinstance(code, int | str | None) else str(code)
 
 
-def unpacked(told: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """The error of another process: as one of ours where it was, its wish to end as that wish, else `ProcessError`.
+def deserialize_error(told: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
+    """The error of another process: as one of ours where it was, its wish to end as that wish, else `DistributedError`.
 
     Args:
         rank: that process.
@@ -130,7 +130,7 @@ def unpacked(told: Packed, rank: int, count: int, *, did: str = "") -> BaseExcep
     known = getattr(errors, kind, None)
     if isinstance(known, type) and issubclass(known, UniAlignError):
         return known(f"{who}: {message}")
-    return ProcessError(f"{who}: {kind}: {message}")
+    return DistributedError(f"{who}: {kind}: {message}")
 
 
 def first_error(told: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
@@ -141,4 +141,4 @@ def first_error(told: Sequence[Packed | None], *, did: str = "") -> BaseExceptio
         did: as `unpacked` takes it.
     """
     found = ((rank, error) for rank, error in enumerate(told) if error is not None)
-    return next((unpacked(error, rank, len(told), did=did) for rank, error in found), None)
+    return next((deserialize_error(error, rank, len(told), did=did) for rank, error in found), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unialign.errors import ConfigError
 
-__all__ = ["Place", "first_host", "read_place"]
+__all__ = ["ProcessInfo", "first_host", "read_process_info"]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
@@ -14,7 +14,7 @@ _HOST = re.compile(r"([^\[,]*)(?:\[([^\]]*)\])?([^,]*)")
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """This process in its job.
 
     Attributes:
@@ -26,13 +26,13 @@ class Place:
     """
 
     rank: int
-    processes: int
-    local: int
+    world_size: int
+    local_rank: int
     address: str
     port: int
 
 
-def read_place(environment: Mapping[str, str]) -> Place | None:
+def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
     """This process in its job; None where there is no job of several processes.
 
     torchrun's variables go first: inside a SLURM job it starts the processes, and SLURM counts its launchers.
@@ -49,7 +49,7 @@ def read_place(environment: Mapping[str, str]) -> Place | None:
         rank = _integer(environment, "RANK", 0, processes - 1)
         local = _integer(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
         port = _integer(environment, "MASTER_PORT", 1, 65535)
-        return Place(rank, processes, local, environment["MASTER_ADDR"], port)
+        return ProcessInfo(rank, processes, local, environment["MASTER_ADDR"], port)
     # A shell in an allocation (salloc, sbatch) has the number of tasks but no number of its own: it is one process.
     if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "") == "1":
         return None
@@ -59,7 +59,7 @@ def read_place(environment: Mapping[str, str]) -> Place | None:
         processes = _integer(environment, "SLURM_STEP_NUM_TASKS", 1)
     if processes == 1:
         return None
-    return Place(
+    return ProcessInfo(
         _integer(environment, "SLURM_PROCID", 0, processes - 1),
         processes,
         _integer(environment, "SLURM_LOCALID", 0),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from unialign.errors import ProcessError
+from unialign.errors import DistributedError
 
 __all__ = ["BATCH", "MESSAGE", "first_line", "is_of_the_transport", "naming_failures"]
 
@@ -27,7 +27,7 @@ _TRANSPORT = re.compile(
 
 @contextmanager
 def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
-    """Turn the errors of a transport into `ProcessError`: a process that ended, or one that never came.
+    """Turn the errors of a transport into `DistributedError`: a process that ended, or one that never came.
 
     What is no error of the transport, such as memory that does not suffice here, stays what it is.
 
@@ -41,7 +41,7 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
     except RuntimeError as error:
         if not is_of_the_transport(error):
             raise
-        raise ProcessError(
+        raise DistributedError(
             f"{own} lost the others while it {doing}: another process ended, and its own error says why, or it never "
             f"came{_ADVICE.get(doing, '')}. The backend says: {first_line(error)[:200]}"
         ) from error
@@ -51,7 +51,7 @@ def is_of_the_transport(error: BaseException) -> bool:
     """Whether an error says no more than that some other process is gone, or does not answer."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    if isinstance(error, ProcessError | dist.DistError):
+    if isinstance(error, DistributedError | dist.DistError):
         return True
     # Only the plain class: those derived from it mean something of their own.
     return type(error) is RuntimeError and _TRANSPORT.search(str(error)) is not None

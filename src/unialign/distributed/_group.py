@@ -6,8 +6,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from unialign.distributed._environment import Place, read_place
-from unialign.distributed._local_scope import is_alone
+from unialign.distributed._environment import ProcessInfo, read_process_info
+from unialign.distributed._local_scope import in_local_scope
 from unialign.errors import ConfigError
 
 __all__ = ["not_joined", "processes_of"]
@@ -21,7 +21,7 @@ def processes_of(group: Any) -> Any:
     Args:
         group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
     """
-    if group is None or (isinstance(group, str) and group == "auto" and is_alone()):
+    if group is None or (isinstance(group, str) and group == "auto" and in_local_scope()):
         return None
     if isinstance(group, str) and group == "auto" and not _initialised():
         _warn_of_a_job_not_joined()
@@ -40,13 +40,13 @@ def processes_of(group: Any) -> Any:
     return None if dist.get_world_size(group) == 1 else group
 
 
-def not_joined() -> Place | None:
+def not_joined() -> ProcessInfo | None:
     """This process in the job of several that it was started for, while torch.distributed does not run.
 
     Raises:
         ConfigError: the environment says half of it.
     """
-    return None if _initialised() else read_place(os.environ)
+    return None if _initialised() else read_process_info(os.environ)
 
 
 def _warn_of_a_job_not_joined() -> None:
@@ -59,8 +59,8 @@ def _warn_of_a_job_not_joined() -> None:
         return
     if place is not None:
         warnings.warn(
-            f"torchrun started {place.processes} processes, but torch.distributed does not run: this loss sees the "
-            f"rows of its own process only. Put the training into `with unialign.distributed.start():`, or pass "
+            f"torchrun started {place.world_size} processes, but torch.distributed does not run: this loss sees the "
+            f"rows of its own process only. Put the training into `with unialign.distributed.init():`, or pass "
             f"group=None if that is meant",
             stacklevel=2,  # one place: said once
         )

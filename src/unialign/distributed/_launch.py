@@ -12,18 +12,18 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from unialign._checks import check_choice, check_number
-from unialign.distributed._environment import Place, read_place
+from unialign.distributed._environment import ProcessInfo, read_process_info
 from unialign.distributed._rendezvous import known_addresses
-from unialign.distributed._watchdog import Watch, being_watched, watching
-from unialign.errors import ConfigError, ProcessError
+from unialign.distributed._watchdog import Watchdog, being_watched, watching
+from unialign.errors import ConfigError, DistributedError
 
-__all__ = ["Transport", "start"]
+__all__ = ["Transport", "init"]
 
 Transport = Literal["auto", "nccl", "gloo"]
 
 
 @contextmanager
-def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Place]:
+def init(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[ProcessInfo]:
     """Join the job that torchrun or SLURM (`srun`) started this process for, and leave it at the end.
 
     In the body every loss works on the batch of all processes. If a process fails or dies there, all others end within
@@ -41,24 +41,24 @@ def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Pl
 
     Raises:
         ConfigError: variables of the environment are missing or contradict each other; `nccl` without CUDA.
-        ProcessError: another process failed.
+        DistributedError: another process failed.
     """
     check_choice("backend", backend, get_args(Transport))
     check_number("timeout", timeout, "a number of seconds from 1 to 1,000,000", lambda x: 1 <= x <= 1e6)
     if dist.is_available() and dist.is_initialized():
         watch = _watch_running_group(timeout)
         with nullcontext() if watch is None else watching(watch):
-            yield Place(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), "", 0)
+            yield ProcessInfo(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), "", 0)
         return
-    place = read_place(os.environ)
+    place = read_process_info(os.environ)
     if place is None:
-        yield Place(0, 1, 0, "", 0)
+        yield ProcessInfo(0, 1, 0, "", 0)
         return
     chosen = _choose(backend, place)
     _join(chosen, place, timeout)
     failed = True
     try:
-        with watching(Watch([place.address], timeout=timeout)):
+        with watching(Watchdog([place.address], timeout=timeout)):
             yield place
         failed = False
     finally:
@@ -67,12 +67,12 @@ def start(*, backend: Transport = "auto", timeout: float = 600.0) -> Iterator[Pl
             dist.destroy_process_group()
 
 
-def _watch_running_group(timeout: float) -> Watch | None:
+def _watch_running_group(timeout: float) -> Watchdog | None:
     if dist.get_world_size() == 1 or being_watched():
         return None
     try:
-        return Watch(known_addresses(), timeout=timeout)
-    except ProcessError as error:
+        return Watchdog(known_addresses(), timeout=timeout)
+    except DistributedError as error:
         # The job runs without it as well as it did before it came here.
         warnings.warn(
             f"the processes of the running group are not watched over ({error}): if one fails, the others wait until "
@@ -82,7 +82,7 @@ def _watch_running_group(timeout: float) -> Watch | None:
         return None
 
 
-def _choose(backend: Transport, place: Place) -> str:
+def _choose(backend: Transport, place: ProcessInfo) -> str:
     if not dist.is_available():
         raise ConfigError("this build of torch has no torch.distributed; run one process, or install another build")
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
@@ -90,20 +90,20 @@ def _choose(backend: Transport, place: Place) -> str:
         raise ConfigError("backend 'nccl' needs CUDA, and there is none here; expected 'gloo' or 'auto'")
     chosen = ("nccl" if cuda else "gloo") if backend == "auto" else backend
     if chosen == "nccl":
-        if place.local >= torch.cuda.device_count():
+        if place.local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"process {place.rank} is number {place.local} on its machine, which shows {torch.cuda.device_count()} "
+                f"process {place.rank} is number {place.local_rank} on its machine, which shows {torch.cuda.device_count()} "
                 f"GPUs; start at most one process per GPU, or use backend 'gloo'"
             )
-        torch.cuda.set_device(place.local)
+        torch.cuda.set_device(place.local_rank)
     return chosen
 
 
-def _join(backend: str, place: Place, timeout: float) -> None:
+def _join(backend: str, place: ProcessInfo, timeout: float) -> None:
     patience = timedelta(seconds=timeout)
     # torchrun's own agent may keep the store already: torch finds that out from the environment.
     if "RANK" in os.environ:
         dist.init_process_group(backend, init_method="env://", timeout=patience)
         return
-    store = TCPStore(place.address, place.port, place.processes, is_master=place.rank == 0, timeout=patience)
-    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.processes, timeout=patience)
+    store = TCPStore(place.address, place.port, place.world_size, is_master=place.rank == 0, timeout=patience)
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=patience)

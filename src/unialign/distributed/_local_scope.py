@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["alone", "is_alone"]
+__all__ = ["in_local_scope", "local_scope"]
 
 _alone: ContextVar[bool] = ContextVar("unialign_alone", default=False)
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def local_scope() -> Iterator[None]:
     """In the body `group="auto"` means this process: it would wait for the others in vain."""
     token = _alone.set(True)
     try:
@@ -19,5 +19,5 @@ def alone() -> Iterator[None]:
         _alone.reset(token)
 
 
-def is_alone() -> bool:
+def in_local_scope() -> bool:
     return _alone.get()

@@ -16,9 +16,9 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from unialign.distributed._failures import first_line
-from unialign.errors import ProcessError
+from unialign.errors import DistributedError
 
-__all__ = ["known_addresses", "meet"]
+__all__ = ["known_addresses", "rendezvous"]
 
 # To reach a store that is there; a machine that does not answer at all takes as long.
 _PATIENCE = timedelta(seconds=15)
@@ -32,7 +32,7 @@ def known_addresses() -> list[str]:
     return [address for address in dict.fromkeys(addresses) if address]
 
 
-def meet(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
+def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
     """A store that process 0 keeps and all others reach, after every process has prepared it.
 
     Every process comes to every meeting, in the same order. One that some processes did not come to leaves them at
@@ -44,19 +44,19 @@ def meet(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStor
         prepare: writes what this process has to say.
 
     Raises:
-        ProcessError: on every process, if one of them did not come or cannot reach process 0.
+        DistributedError: on every process, if one of them did not come or cannot reach process 0.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
     shared = _store_of_the_group()
     if shared is None:
-        raise ProcessError("the process group was made without a store over which its processes could agree")
+        raise DistributedError("the process group was made without a store over which its processes could agree")
     shared = PrefixStore(f"unialign/meeting-{next(_meetings)}", shared)
     patience = timedelta(seconds=timeout)
     store = None
     try:
         store = _keep(addresses, shared) if rank == 0 else _reach(shared, patience)
         prepare(store)
-    except (RuntimeError, ProcessError) as error:
+    except (RuntimeError, DistributedError) as error:
         shared.set("failed", f"process {rank} of {processes} on {socket.gethostname()}: {first_line(error)}")
     if shared.add("answered", 1) == processes:
         shared.set("complete", "1")
@@ -64,9 +64,9 @@ def meet(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStor
         shared.wait(["complete"], patience)
     except RuntimeError as error:
         came = shared.add("answered", 0)
-        raise ProcessError(f"only {came} of {processes} processes came within {timeout:g} s") from error
+        raise DistributedError(f"only {came} of {processes} processes came within {timeout:g} s") from error
     if store is None or shared.check(["failed"]):
-        raise ProcessError(shared.get("failed").decode())
+        raise DistributedError(shared.get("failed").decode())
     return store
 
 
@@ -81,14 +81,14 @@ def _keep(addresses: Sequence[str], shared: Store) -> TCPStore:
         shared.set("place", json.dumps([address, store.port]))
         return store
     shared.set("place", json.dumps(None))
-    raise failure or ProcessError("process 0 knows no address of its own")
+    raise failure or DistributedError("process 0 knows no address of its own")
 
 
 def _reach(shared: Store, patience: timedelta) -> TCPStore:
     shared.wait(["place"], patience)
     place = json.loads(shared.get("place"))
     if place is None:
-        raise ProcessError("process 0 has no address that works")
+        raise DistributedError("process 0 has no address that works")
     address, port = place
     return TCPStore(address, port, is_master=False, timeout=_PATIENCE)
 

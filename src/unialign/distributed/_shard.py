@@ -68,7 +68,7 @@ class Shard:
         Every process brings the same dtype, bool included, and the same shape but for `dim`.
 
         Raises:
-            ProcessError: another process ended or never came.
+            DistributedError: another process ended or never came.
         """
         own_n = own_n.detach()
         longest = max(self.sizes)
@@ -89,7 +89,7 @@ class Shard:
         Every process brings the same dtype and K; no bool, which not every backend knows.
 
         Raises:
-            ProcessError: another process ended or never came.
+            DistributedError: another process ended or never came.
         """
         return gather_tensors(own_K, self.group, doing=BATCH)
 
@@ -100,7 +100,7 @@ class Shard:
         overflows at 65,504, and bool is refused by some backends; convert before.
 
         Raises:
-            ProcessError: another process ended or never came.
+            DistributedError: another process ended or never came.
         """
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):

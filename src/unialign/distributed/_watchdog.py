@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from unialign.distributed._failures import first_line, is_of_the_transport
-from unialign.distributed._rendezvous import meet
-from unialign.errors import ProcessError
+from unialign.distributed._rendezvous import rendezvous
+from unialign.errors import DistributedError
 
-__all__ = ["Watch", "being_watched", "watching"]
+__all__ = ["Watchdog", "being_watched", "watching"]
 
 _BEAT = 1.0
 # Longer than any call that keeps Python's lock should take; with the rest it stays below half a minute.
@@ -29,7 +29,7 @@ _SILENCE = 15.0
 _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NOTHING = "-"
-_active: list["Watch"] = []
+_active: list["Watchdog"] = []
 
 
 def being_watched() -> bool:
@@ -41,11 +41,11 @@ def being_watched() -> bool:
 
 
 @contextmanager
-def watching(watch: "Watch") -> Iterator[None]:
+def watching(watch: "Watchdog") -> Iterator[None]:
     """Watch over the processes of the default group while the body runs.
 
     Raises:
-        ProcessError: a collective failed here because another process did; the message names that one.
+        DistributedError: a collective failed here because another process did; the message names that one.
     """
     _active.append(watch)
     try:
@@ -56,7 +56,7 @@ def watching(watch: "Watch") -> Iterator[None]:
 
 
 @contextmanager
-def _watched(watch: "Watch") -> Iterator[None]:
+def _watched(watch: "Watchdog") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -66,12 +66,12 @@ def _watched(watch: "Watch") -> Iterator[None]:
         named = watch.fail(error)
         if named is None:
             raise
-        raise ProcessError(named) from error
+        raise DistributedError(named) from error
     else:
         watch.leave()
 
 
-class Watch:
+class Watchdog:
     """One process's part in it, from the moment when all have met.
 
     Args:
@@ -79,7 +79,7 @@ class Watch:
         timeout: seconds to wait for a process that has not come yet.
 
     Raises:
-        ProcessError: on every process, if they do not meet.
+        DistributedError: on every process, if they do not meet.
     """
 
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
@@ -89,7 +89,7 @@ class Watch:
         self._beat = "0"
         self._left = threading.Event()
         self._told = threading.Event()
-        self._store = meet(addresses, timeout=timeout, prepare=self._prepare)
+        self._store = rendezvous(addresses, timeout=timeout, prepare=self._prepare)
         self._thread = threading.Thread(target=self._run, name="unialign-watch", daemon=True)
         self._thread.start()
 
@@ -123,7 +123,7 @@ class Watch:
         self._left.set()
         if self.failure is not None:
             self._wait_until_told()
-            raise ProcessError(self.failure)
+            raise DistributedError(self.failure)
 
     def _prepare(self, store: TCPStore) -> None:
         store.set(f"beat/{self.rank}", "0")

@@ -77,7 +77,7 @@ def find_projection(store: EmbeddingStore, column: str, identity: str) -> Projec
     """The shipped projection of a column.
 
     Args:
-        identity: `column_identity` of the column.
+        identity: `encoder_fingerprint` of the column.
 
     Raises:
         ConfigError: none belongs to it.

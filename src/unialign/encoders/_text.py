@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore, column_identity
+from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.encoders._projection import Projection, find_projection
-from unialign.errors import ConfigError, DataError, MissingExtra
+from unialign.errors import ConfigError, DataError, MissingDependencyError
 
 __all__ = ["TextEncoder", "text_encoder"]
 
@@ -27,7 +27,7 @@ class TextEncoder:
     """Callable: texts -> features in the coordinates of a column. Made by `text_encoder`.
 
     Attributes:
-        identity: `column_identity` of the column.
+        identity: `encoder_fingerprint` of the column.
         width: W.
     """
 
@@ -78,9 +78,9 @@ def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
     Raises:
         ConfigError: no such column, or its provenance names no encoder and reduction that are known here.
         DataError: the installed weights are not those that made the column, or the libraries make other features.
-        MissingExtra: without `unialign[text]`.
+        MissingDependencyError: without `unialign[text]`.
     """
-    identity = column_identity(store, column)
+    identity = encoder_fingerprint(store, column)
     projection = find_projection(store, column, identity)
     encoder = TextEncoder(_load(projection), projection, identity)
     difference = float((encoder([projection.witness])[0] - projection.witness_W).abs().max())
@@ -124,7 +124,7 @@ def _extra(module: str, projection: Projection) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingExtra(
+        raise MissingDependencyError(
             f"features of new texts need {projection.encoder}, and {module} cannot be imported ({error}): "
             f"pip install 'unialign[text]'"
         ) from None

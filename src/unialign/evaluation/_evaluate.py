@@ -14,12 +14,12 @@ from unialign._checks import check_cutoffs, check_seed, check_text
 from unialign.batch import Batch, as_tensors, make_batch, row_integers
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
-from unialign.evaluation._metrics import METRICS, bounds
+from unialign.evaluation._metrics import METRICS, metric_range
 from unialign.evaluation._statistics import (
     ClusterAgreement,
+    ConstantStatistic,
     DebiasedGap,
     ItemMean,
-    Point,
     Statistic,
     resample,
 )
@@ -96,7 +96,7 @@ class Evaluation:
         drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
         values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
         found = percentile_interval(values[metric], level, estimate=estimate)
-        least, most = bounds(metric)
+        least, most = metric_range(metric)
         return Interval(estimate, min(max(found.low, least), most), min(max(found.high, least), most))
 
 
@@ -175,7 +175,7 @@ def _pairwise(
     statistics: dict[str, Statistic] = {name: ItemMean(torch.stack(rows)) for name, rows in scores.items()}
     if directions:
         median = sum(values["median_rank"] for values in directions.values()) / len(directions)
-        statistics["median_rank"] = Point(median)
+        statistics["median_rank"] = ConstantStatistic(median)
     return directions, statistics
 
 
@@ -267,11 +267,11 @@ def _geometry(batch: Batch) -> dict[str, Statistic]:
     statistics: dict[str, Statistic] = {}
     if debiased:
         statistics["modality_gap_debiased"] = DebiasedGap(debiased)
-        statistics["modality_gap"] = Point(sum(raw) / len(raw))
+        statistics["modality_gap"] = ConstantStatistic(sum(raw) / len(raw))
         statistics["true_pair_cosine"] = ItemMean(torch.stack(cosines_KN))
     columns = [batch.z_MBD[m, batch.present_MB[m]] for m in range(len(batch.names)) if batch.present_MB[m].sum() >= 2]
     for name, measure in _SPREAD.items() if columns else ():
-        statistics[name] = Point(sum(measure(x) for x in columns) / len(columns))
+        statistics[name] = ConstantStatistic(sum(measure(x) for x in columns) / len(columns))
     return statistics
 
 

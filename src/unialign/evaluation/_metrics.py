@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["METRICS", "Metric", "bounds"]
+__all__ = ["METRICS", "Metric", "metric_range"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ _BOUNDS = {
 }
 
 
-def bounds(metric: str) -> tuple[float, float]:
+def metric_range(metric: str) -> tuple[float, float]:
     """The least and the most that a metric can be; its interval ends there too. Infinite where nothing is known."""
     return _BOUNDS.get(
         metric, (0.0, 1.0) if metric in METRICS or metric.startswith("recall@") else (-math.inf, math.inf)

@@ -15,7 +15,7 @@ from torch import Tensor
 from unialign.geometry import modality_gap_debiased
 from unialign.metrics import weight_blocks, weighted_v_measure
 
-__all__ = ["ClusterAgreement", "DebiasedGap", "ItemMean", "Point", "Statistic", "resample"]
+__all__ = ["ClusterAgreement", "ConstantStatistic", "DebiasedGap", "ItemMean", "Statistic", "resample"]
 
 
 class Statistic(Protocol):
@@ -88,7 +88,7 @@ class ClusterAgreement:
 
 
 @dataclass(frozen=True)
-class Point:
+class ConstantStatistic:
     """A number without item weights (median rank, spectra): its interval comes from the seeds alone."""
 
     value: float

@@ -7,9 +7,9 @@ from unialign.experiments._pool import run_jobs
 from unialign.experiments._recipes import recipe
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import EMBEDDINGS_FILE, RunRecord, embed_split, evaluate_split, run, save_embeddings
-from unialign.experiments._run_dir import claim_folder
+from unialign.experiments._run_dir import open_run_dir
 from unialign.experiments._summary import LEVEL, compare_entries, intervals
-from unialign.experiments._tuning import search, with_settings
+from unialign.experiments._tuning import override, search
 from unialign.io._files import write_yaml
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "CompareConfig",
     "Entry",
     "RunRecord",
-    "claim_folder",
     "compare",
     "compare_entries",
     "copy_thumbnails",
@@ -29,14 +28,15 @@ __all__ = [
     "evaluate_split",
     "intervals",
     "make_results",
+    "open_run_dir",
     "open_store",
+    "override",
     "read_yaml",
     "recipe",
     "run",
     "run_jobs",
     "save_embeddings",
     "search",
-    "with_settings",
     "write_items",
     "write_json",
     "write_yaml",

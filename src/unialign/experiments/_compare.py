@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.data import EmbeddingStore, load
+from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError
 from unialign.experiments._config import CompareConfig
 from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
 from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
 from unialign.experiments._run import RunRecord, run
-from unialign.experiments._run_dir import claim_folder
+from unialign.experiments._run_dir import open_run_dir
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
 from unialign.io._files import write_yaml
 from unialign.train import TrainConfig, check_fit
@@ -94,9 +94,9 @@ def compare(
 
 def open_store(data: str, modalities: tuple[str, ...] | None, fingerprint: str | None) -> EmbeddingStore:
     """The store with its chosen columns; DataError when it is another revision than the one asked for."""
-    store = load(data)
+    store = load_dataset(data)
     if fingerprint is not None:
-        store.require(fingerprint)
+        store.check_fingerprint(fingerprint)
     return store if modalities is None else store.select(modalities)
 
 
@@ -121,7 +121,7 @@ def make_results(
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
-    summary, resampled = summarise(evaluations, store.group[rows], resamples=config.resamples)
+    summary, resampled = summarise(evaluations, store.groups[rows], resamples=config.resamples)
     first = next(iter(config.entries))
     any_run = evaluations[first][0]
     return {
@@ -179,7 +179,7 @@ def make_results(
 
 def _claim(folder: Path, config: CompareConfig) -> None:
     """Make the folder this comparison's own, or find that it is already."""
-    found = claim_folder(folder, "comparison")
+    found = open_run_dir(folder, "comparison")
     if found is None:
         write_yaml(folder / "config.yaml", config.to_dict())
     elif found != config.to_dict():

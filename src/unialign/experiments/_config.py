@@ -10,7 +10,7 @@ import yaml
 
 from unialign.errors import ConfigError
 from unialign.evaluation import METRICS
-from unialign.losses import label
+from unialign.losses import display_name
 from unialign.train import TrainConfig
 
 __all__ = ["CompareConfig", "Entry", "read_yaml"]
@@ -29,8 +29,12 @@ class Entry:
     @classmethod
     def of(cls, train: TrainConfig) -> "Entry":
         """The usual label of the objective, and a note where it does not train from scratch."""
-        warm = f"warm start: first {100 * train.warm_start:.0f} % of the steps with InfoNCE" if train.warm_start else ""
-        return cls(label=label(train.objective), train=train, note=warm)
+        warm = (
+            f"warm start: first {100 * train.infonce_warmup_ratio:.0f} % of the steps with InfoNCE"
+            if train.infonce_warmup_ratio
+            else ""
+        )
+        return cls(label=display_name(train.objective), train=train, note=warm)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def run(
     *,
     split: str,
     anchor: str | None = None,
-    resume: Literal["never", "auto", "must"] = "auto",
+    resume: Literal["never", "auto", "required"] = "auto",
     device: str = "auto",
     progress: Literal["auto", "none"] = "none",
 ) -> RunRecord:

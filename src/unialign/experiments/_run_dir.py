@@ -7,7 +7,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments._config import read_yaml
 from unialign.io._files import checked_path
 
-__all__ = ["claim_folder"]
+__all__ = ["open_run_dir"]
 
 Kind = Literal["comparison", "run", "evaluation", "study", "checkup", "generation"]
 
@@ -22,7 +22,7 @@ _KEY_OF = {
 }
 
 
-def claim_folder(path: Path, kind: Kind) -> dict[str, Any] | None:
+def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
     """Make a results folder, or accept one of the same kind; anything else in it is left alone.
 
     Returns:

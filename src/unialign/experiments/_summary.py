@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unialign.evaluation import METRICS, Evaluation, bounds, resample
-from unialign.metrics import add_seed_variance, bootstrap_p_value, holm, percentile_interval
+from unialign.evaluation import METRICS, Evaluation, metric_range, resample
+from unialign.metrics import add_seed_variance, bootstrap_p_value, holm_correction, percentile_interval
 
 __all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarise"]
 
@@ -73,7 +73,7 @@ def intervals(runs: Sequence[Measured], resampled: Mapping[str, Tensor]) -> dict
     for metric, values_SR in resampled.items():
         points_S = torch.tensor([run.metrics[metric] for run in runs], dtype=torch.float64)
         low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
-        least, most = bounds(metric)
+        least, most = metric_range(metric)
         low, high = max(low, least), min(high, most)
         mean = float(points_S.mean())
         found[metric] = {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
@@ -124,7 +124,7 @@ def compare_entries(
 def _judge(records: list[dict[str, Any]]) -> None:
     """Verdicts of the declared family only: other p-values are not corrected for their number."""
     family = [record for record in records if METRICS[record["metric"]].headline == "yes"]
-    for record, corrected in zip(family, holm([record["p"] for record in family]), strict=True):
+    for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected
         if corrected >= ALPHA:
             record["verdict"] = "tie"

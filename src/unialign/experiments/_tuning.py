@@ -14,7 +14,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments._run import embed_split, evaluate_split
 from unialign.train import TrainConfig, fit
 
-__all__ = ["search", "with_settings"]
+__all__ = ["override", "search"]
 
 SELECTION = "recall@1"
 
@@ -55,7 +55,7 @@ def search(
         raise ConfigError(f"the grid of {name!r} has {len(points)} points, fewer than the budget of {trials} trials")
     draw = random.Random(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     for settings in draw.sample(points, trials):
-        config = with_settings(base, settings)
+        config = override(base, settings)
         metrics: list[dict[str, float]] = []
         for seed in seeds:
             result = fit(store, dataclasses.replace(config, seed=seed), progress="none")
@@ -70,7 +70,7 @@ def search(
         }
 
 
-def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+def override(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     """A configuration with some settings replaced; `objective_options.KEY` and `frozen.MODALITY` set one entry."""
     raw = config.to_dict()
     for key, value in settings.items():

@@ -20,7 +20,7 @@ from unialign.ops._kernel_functions import arccos_squared
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 
 Distance = Literal["euclidean", "geodesic"]
-StopGradient = Literal["none", "target"]
+StopGradient = Literal["none", "anchor"]
 
 
 def alignment(
@@ -73,7 +73,7 @@ def unit_alignment(
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":
         if stop_gradient != "none":
-            raise ConfigError('stop_gradient="target" needs a target: an anchor modality or "centroid", not "all"')
+            raise ConfigError('stop_gradient="anchor" needs a target: an anchor modality or "centroid", not "all"')
         left, right = torch.triu_indices(len(batch.names), len(batch.names), offset=1, device=z_MBD.device)
         x_PBD, y_PBD, pairs_PB = z_MBD[left], z_MBD[right], present_MB[left] & present_MB[right]
     elif anchor == "centroid":
@@ -87,7 +87,7 @@ def unit_alignment(
         others = [m for m in range(len(batch.names)) if m != a]
         x_PBD, y_PBD = z_MBD[others], z_MBD[a][None].expand(len(others), -1, -1)
         pairs_PB = present_MB[others] & present_MB[a]
-    if stop_gradient == "target":
+    if stop_gradient == "anchor":
         y_PBD = y_PBD.detach()
     if distance == "geodesic":
         square_PB = arccos_squared((x_PBD * y_PBD).sum(-1))

@@ -15,9 +15,9 @@ from torch import Tensor
 from unialign.distributed._shard import Shard
 from unialign.ops._backend import rowwise_backend
 from unialign.ops._contrast import Sides, mean_contrast
-from unialign.ops._kernel_functions import Profile
-from unialign.ops._logits import Cosines, Scores
-from unialign.ops._row_selection import Members, members
+from unialign.ops._kernel_functions import KernelFunction
+from unialign.ops._logits import CosineLogits, Logits
+from unialign.ops._row_selection import RowSelection, select_rows
 from unialign.ops._row_sums import mean_excess
 from unialign.ops._uniformity import log_row_sums
 
@@ -43,13 +43,13 @@ def cosine_contrast(
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
-    chosen_rows = members(present_B, ids_B, shard)
+    chosen_rows = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = chosen_rows.take(x_BD), chosen_rows.take(y_BD)
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
     backend = rowwise_backend(x_ND, divided=shard is not None)
     if backend is None:
         own_N = (x_ND * y_ND).sum(-1) * scale
-        return contrast(Cosines, (x_ND, y_ND, scale), own_N, chosen_rows, label_smoothing=label_smoothing)
+        return contrast(CosineLogits, (x_ND, y_ND, scale), own_N, chosen_rows, label_smoothing=label_smoothing)
     excess = mean_excess(x_ND, y_ND, scale, members=chosen_rows, backend=backend)
     if label_smoothing == 0:
         return excess
@@ -58,10 +58,10 @@ def cosine_contrast(
 
 
 def contrast(
-    make: Callable[..., Scores],
+    make: Callable[..., Logits],
     tensors: tuple[Tensor, ...],
-    own_N: Tensor,
-    chosen_rows: Members,
+    positive_logits_N: Tensor,
+    chosen_rows: RowSelection,
     *,
     sides: Sides = "both",
     label_smoothing: float = 0.0,
@@ -73,24 +73,26 @@ def contrast(
         own_N: score of each query with its own key.
         sides: `rows` leaves the column-wise cross-entropy out.
     """
-    return mean_contrast(make, tensors, own_N, members=chosen_rows, sides=sides, label_smoothing=label_smoothing)
+    return mean_contrast(
+        make, tensors, positive_logits_N, members=chosen_rows, sides=sides, label_smoothing=label_smoothing
+    )
 
 
 def self_contrast(
     z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float, shard: Shard | None = None
 ) -> Tensor:
     """`cosine_contrast` of rows with themselves, whose rows and columns are alike, at half its cost."""
-    chosen_rows = members(present_B, ids_B, shard)
+    chosen_rows = select_rows(present_B, ids_B, shard)
     z_ND = chosen_rows.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0
-    profile = Profile("clip", temperature)
+    profile = KernelFunction("clip", temperature)
     sums_N = log_row_sums(z_ND, profile=profile, members=chosen_rows, self_pairs="included")
     # The own key is a part of each sum: only rounding makes the difference negative.
     return (sums_N - ((z_ND * z_ND).sum(-1) - 1) / temperature).mean().clamp(min=0)
 
 
-def _mean_cosine(x_ND: Tensor, y_ND: Tensor, chosen_rows: Members) -> Tensor:
+def _mean_cosine(x_ND: Tensor, y_ND: Tensor, chosen_rows: RowSelection) -> Tensor:
     """1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without a table of all pairs."""
     keys_N = chosen_rows.others(x_ND.dtype, x_ND.device) + 1
     total = (x_ND / keys_N[:, None]).sum(0) @ y_ND.sum(0) + x_ND.sum(0) @ (y_ND / keys_N[:, None]).sum(0)

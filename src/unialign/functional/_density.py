@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from unialign.ops._density import Divided, log_row_sums_between
-from unialign.ops._kernel_functions import Profile, log_kernel
-from unialign.ops._row_selection import Members
+from unialign.ops._kernel_functions import KernelFunction, log_kernel
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import row_tiles
 from unialign.ops._uniformity import SelfPairs, log_row_sums
 
@@ -44,9 +44,9 @@ def log_densities(
             have another item among the rows.
         divided: how points and rows lie on the processes, if these share the work.
     """
-    profile = Profile("gaussian", bandwidth)
+    profile = KernelFunction("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
-        everyone = Members(len(rows_KD), len(rows_KD)) if divided is None else divided[1]
+        everyone = RowSelection(len(rows_KD), len(rows_KD)) if divided is None else divided[1]
         sums_N = log_row_sums(rows_KD, profile=profile, members=everyone, self_pairs="included")
     else:
         sums_N = log_row_sums_between(at_ND, rows_KD, profile=profile, codes=items, divided=divided)

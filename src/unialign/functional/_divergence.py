@@ -14,9 +14,17 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
 from unialign.ops._density import Divided
-from unialign.ops._row_selection import Members, members
+from unialign.ops._row_selection import RowSelection, select_rows
 
-__all__ = ["Estimator", "exact_sizes", "holder_of_rows", "lying_of", "unit_cauchy_schwarz", "unit_holder", "unit_mmd2"]
+__all__ = [
+    "Estimator",
+    "exact_sizes",
+    "holder_of_rows",
+    "shard_layout",
+    "unit_cauchy_schwarz",
+    "unit_holder",
+    "unit_mmd2",
+]
 
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
@@ -81,15 +89,15 @@ def unit_holder(
         bandwidth=bandwidth,
         estimator=estimator,
         reference=None if centre is None else kept.index(centre),
-        lying=None if batch.shard is None else [lying_of(batch, m) for m in kept],
+        lying=None if batch.shard is None else [shard_layout(batch, m) for m in kept],
     )
 
 
-def lying_of(batch: Batch, m: int) -> Members:
+def shard_layout(batch: Batch, m: int) -> RowSelection:
     """How the present rows of a modality lie on the processes."""
     present_B = batch.present_MB[m]
     shard = None if batch.shard is None else batch.shard.kept(present_B)
-    return members(present_B[present_B], None, shard)
+    return select_rows(present_B[present_B], None, shard)
 
 
 def holder_of_rows(
@@ -99,7 +107,7 @@ def holder_of_rows(
     bandwidth: float,
     estimator: Estimator,
     reference: int | None = None,
-    lying: list[Members] | None = None,
+    lying: list[RowSelection] | None = None,
 ) -> Tensor:
     """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 

@@ -13,9 +13,9 @@ from unialign.distributed._shard import Shard
 from unialign.ops._backend import rowwise_backend
 from unialign.ops._contrast import mean_contrast
 from unialign.ops._density import log_row_sums_between
-from unialign.ops._kernel_functions import Kernel, Profile
-from unialign.ops._logits import KernelScores
-from unialign.ops._row_selection import members
+from unialign.ops._kernel_functions import Kernel, KernelFunction
+from unialign.ops._logits import KernelLogits
+from unialign.ops._row_selection import select_rows
 from unialign.ops._row_sums import mean_excess
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
@@ -39,7 +39,7 @@ def cross_log_partition(
     Args:
         present_B: items that have both modalities.
     """
-    chosen, profile = members(present_B, ids_B, shard), Profile(kernel, temperature)
+    chosen, profile = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
     defined = torch.tensor(chosen.size > 0, device=x_BD.device)
     backend = rowwise_backend(x_ND, divided=shard is not None)
@@ -49,7 +49,7 @@ def cross_log_partition(
         own = profile.rate * ((x_ND * y_ND).sum() / chosen.size - 1)
         return mean_excess(x_ND, y_ND, scale, members=chosen, backend=backend) + own, defined
     own_N = profile.log((x_ND * y_ND).sum(-1))
-    value = mean_contrast(partial(KernelScores, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
+    value = mean_contrast(partial(KernelLogits, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
     return value, defined
 
 
@@ -63,12 +63,12 @@ def cross_log_potential(
     Args:
         present_B: items that have both modalities.
     """
-    chosen = members(present_B, ids_B, shard)
+    chosen = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
     count = int(chosen.others(torch.float64, x_BD.device).sum())
     if count == 0:
         return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
     codes_N = torch.arange(chosen.size, device=x_BD.device) if chosen.codes_N is None else chosen.codes_N
-    profile, divided = Profile("clip", 1 / (2 * t)), None if shard is None else (chosen, chosen)
+    profile, divided = KernelFunction("clip", 1 / (2 * t)), None if shard is None else (chosen, chosen)
     sums_N = log_row_sums_between(x_ND, y_ND, profile=profile, codes=(codes_N, codes_N), divided=divided)
     return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unialign.distributed._shard import Shard
-from unialign.ops._row_selection import members
+from unialign.ops._row_selection import select_rows
 from unialign.ops._softplus import softplus_total
 
 __all__ = ["sigmoid_contrast"]
@@ -35,7 +35,7 @@ def sigmoid_contrast(
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is left.
     """
-    chosen = members(present_B, ids_B, shard)
+    chosen = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
     own = ((x_ND * y_ND).sum(-1) * scale + bias).sum()

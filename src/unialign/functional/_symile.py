@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unialign.functional._contrast import contrast
-from unialign.ops._logits import TupleCosines
-from unialign.ops._row_selection import members
+from unialign.ops._logits import TupleCosineLogits
+from unialign.ops._row_selection import select_rows
 
 __all__ = ["all_contrasts", "all_contrasts_bytes", "draw_permutations", "sampled_contrasts"]
 
@@ -52,13 +52,13 @@ def sampled_contrasts(
     scale = 1 / torch.as_tensor(temperature, dtype=z_MND.dtype, device=z_MND.device)
     own_N = reduce(torch.mul, z_MND).sum(-1) * scale
     ids_N = torch.arange(items, device=z_MND.device) if ids_N is None else ids_N
-    everyone = members(torch.ones(items, dtype=torch.bool, device=z_MND.device), None)
+    everyone = select_rows(torch.ones(items, dtype=torch.bool, device=z_MND.device), None)
     losses = []
     for r in range(modalities):
         others = [m for m in range(modalities) if m != r]
         key_ND = reduce(torch.mul, (z_MND[m][rows_MMN[r, m]] for m in others))
         key_ids_KN = torch.stack([ids_N[rows_MMN[r, m]] for m in others])
-        make = partial(TupleCosines, codes_N=ids_N, key_codes_KN=key_ids_KN)
+        make = partial(TupleCosineLogits, codes_N=ids_N, key_codes_KN=key_ids_KN)
         losses.append(contrast(make, (z_MND[r], key_ND, scale), own_N, everyone, sides="rows"))
     return losses
 

@@ -15,8 +15,8 @@ from unialign.batch import Batch
 from unialign.functional._contrast import contrast
 from unialign.functional._gram import wide
 from unialign.functional._volume import determinant_and_adjugate, masked_gram, safe_sqrt
-from unialign.ops._row_selection import Members, members
-from unialign.ops._tuple_logits import Areas, TriangleForm, Volumes
+from unialign.ops._row_selection import RowSelection, select_rows
+from unialign.ops._tuple_logits import AreaLogits, TriangleForm, VolumeLogits
 
 __all__ = ["area_contrast", "area_scores", "volume_contrast", "volume_scores"]
 
@@ -31,13 +31,13 @@ def volume_contrast(
     eps: float,
 ) -> Tensor:
     """InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the items that `items_B` marks, both ways."""
-    chosen = members(items_B, batch.ids_B)
+    chosen = select_rows(items_B, batch.ids_B)
     tensors, own_N = volume_scores(batch, chosen, anchor=anchor, temperature=temperature, eps=eps)
-    return contrast(partial(Volumes, eps=eps), tensors, own_N, chosen, label_smoothing=label_smoothing)
+    return contrast(partial(VolumeLogits, eps=eps), tensors, own_N, chosen, label_smoothing=label_smoothing)
 
 
 def volume_scores(
-    batch: Batch, chosen: Members, *, anchor: int, temperature: Tensor | float, eps: float
+    batch: Batch, chosen: RowSelection, *, anchor: int, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """What `Volumes` is made of, and the scores of the true tuples.
 
@@ -68,14 +68,14 @@ def area_contrast(
     eps: float,
 ) -> Tensor:
     """InfoNCE of -A / tau, A of the triangle of item i's anchor with the two other vectors of item j, both ways."""
-    chosen = members(items_B, batch.ids_B)
+    chosen = select_rows(items_B, batch.ids_B)
     tensors, own_N = area_scores(batch, chosen, anchor=anchor, form=form, temperature=temperature, eps=eps)
-    make = partial(Areas, form=form, eps=eps)
+    make = partial(AreaLogits, form=form, eps=eps)
     return contrast(make, tensors, own_N, chosen, label_smoothing=label_smoothing)
 
 
 def area_scores(
-    batch: Batch, chosen: Members, *, anchor: int, form: TriangleForm, temperature: Tensor | float, eps: float
+    batch: Batch, chosen: RowSelection, *, anchor: int, form: TriangleForm, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """What `Areas` is made of, and the scores of the true tuples.
 

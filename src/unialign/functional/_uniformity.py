@@ -12,8 +12,8 @@ from torch import Tensor
 from unialign._checks import check_choice, check_number, check_temperature
 from unialign.batch import Batch, make_batch
 from unialign.distributed._shard import Shard
-from unialign.ops._kernel_functions import Kernel, Profile
-from unialign.ops._row_selection import members
+from unialign.ops._kernel_functions import Kernel, KernelFunction
+from unialign.ops._row_selection import select_rows
 from unialign.ops._uniformity import log_row_sums, log_total
 
 __all__ = [
@@ -93,7 +93,7 @@ def unit_uniformity(
     """`uniformity` of rows that are unit already; also says whether it is defined (some row has a partner)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
-    chosen, profile = members(present_B, ids_B, shard), Profile(kernel, temperature)
+    chosen, profile = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
     others_N = chosen.others(z_BD.dtype, z_BD.device)
     rows_N = others_N > 0
     count = int(rows_N.sum())

@@ -109,7 +109,7 @@ class GenerationBench:
         chosen = torch.randint(len(self.training), (len(self.rows),), generator=generator)
         return {
             "self": self.pictures(space, self_ND),
-            "shuffled": self.pictures(space, self_ND[shuffled(self.store.group[self.rows], seed=self.seed)]),
+            "shuffled": self.pictures(space, self_ND[shuffled(self.store.groups[self.rows], seed=self.seed)]),
             "random": self.pictures(space, random_ND),
             "nearest embedding": self.pictures(space, near_ND),
             "nearest picture": self.nearest_pictures(space, self_ND),
@@ -148,7 +148,7 @@ def make_bench(
     Raises:
         ConfigError: no decoder, decoders of different sizes, or no such modality.
         DataError: no pictures; no items.
-        MissingExtra: Pillow is not installed.
+        MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
         raise ConfigError(f"a table needs decoders of one size, got sizes {[decoder.size for decoder in decoders]}")

@@ -19,10 +19,10 @@ from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import Decoder
 from unialign.space import Space
 
-__all__ = ["Neighbours", "decode", "embed_items", "find_anchor", "nearest_training"]
+__all__ = ["Neighbours", "decode", "embed_items", "nearest_training", "resolve_anchor"]
 
 
-def find_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
+def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
     """The frozen modality of a space whose encoder is the decoder's.
 
     Args:
@@ -42,26 +42,26 @@ def find_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> st
         raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
     candidates = list(space.frozen) if anchor is None else [anchor]
     known = {name: _identity(space, name) for name in candidates}
-    wanted = decoder.reads.identity
+    wanted = decoder.input_spec.identity
     fitting = [name for name in candidates if wanted is not None and known[name] == wanted]
     if not fitting:
         # A column or a decoder that does not say what made it can be told by its width only.
         unknown = [name for name in candidates if wanted is None or known[name] is None]
-        fitting = [name for name in unknown if space.widths[name] == decoder.reads.width] or unknown[:1]
+        fitting = [name for name in unknown if space.widths[name] == decoder.input_spec.width] or unknown[:1]
     if not fitting:
         made = ", ".join(f"{name!r} (identity {str(known[name])[:12]})" for name in candidates)
         raise ConfigError(
-            f"no decoder for this anchor: the decoder reads embeddings of {decoder.reads.encoder} (identity "
+            f"no decoder for this anchor: the decoder reads embeddings of {decoder.input_spec.encoder} (identity "
             f"{wanted and wanted[:12]}), this space has {made}; use the decoder of that encoder, or train one with "
             f"`unialign decoder train`"
         )
     if len(fitting) > 1:
         raise ConfigError(f"{', '.join(fitting)} could all be the anchor of this decoder; name one with anchor=")
     width = space.widths[fitting[0]]
-    if width != decoder.reads.width:
+    if width != decoder.input_spec.width:
         raise ShapeError(
-            f"no decoder for this anchor: {fitting[0]!r} is {width} wide, the decoder reads {decoder.reads.width} "
-            f"numbers of {decoder.reads.encoder}"
+            f"no decoder for this anchor: {fitting[0]!r} is {width} wide, the decoder reads {decoder.input_spec.width} "
+            f"numbers of {decoder.input_spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
     if space.dim < directions:
@@ -89,15 +89,15 @@ def decode(
         decoder: of the anchor's embeddings.
         z: (N, D) rows: of any modality, or a mixture (`unialign.generation.mean`, `slerp`, ...). Unit rows go to
             features of the typical length; shorter ones, such as plain means, to features nearer to the mean.
-        anchor, seed, steps, guidance: as in `find_anchor` and `Decoder.generate`.
+        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`.
 
     Returns:
         (N, 3, S, S) float32 in [0, 1].
     """
-    anchor = find_anchor(space, decoder, anchor)
+    anchor = resolve_anchor(space, decoder, anchor)
     z_ND = _checked(z, space.dim)
     with torch.no_grad(), torch.autocast(z_ND.device.type, enabled=False):
-        features_NW = space.features_like(anchor, z_ND)
+        features_NW = space.inverse_transform(anchor, z_ND)
     return decoder.generate(features_NW, seed=seed, steps=steps, guidance=guidance)
 
 

@@ -65,7 +65,7 @@ class Decoder(Protocol):
     """A generator of pictures that is conditioned on image embeddings."""
 
     @property
-    def reads(self) -> EmbeddingSpec:
+    def input_spec(self) -> EmbeddingSpec:
         """The embeddings it reads."""
 
     @property

@@ -8,14 +8,14 @@ from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, check_integer, check_nonnegative, check_number
 from unialign.errors import ConfigError
-from unialign.space import Framing
+from unialign.space import WhiteningMode
 
 __all__ = ["BOOKKEEPING", "DecoderConfig", "Network"]
 
 Network = Literal["mlp", "unet"]
 
 # Settings that say how a run is watched and kept, not what is learnt: they may differ between a run and its resumption.
-BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every")
+BOOKKEEPING = ("save_steps", "save_total_limit", "logging_steps")
 
 _MAX_SIZE = 512
 # Far above any use: a damaged or hostile file must not fill the memory or take for ever.
@@ -56,17 +56,17 @@ class DecoderConfig:
         clip: largest norm of the gradient.
         average: decay of the moving average of the weights, which is what samples.
         sampler_steps, guidance: what `generate` takes when it is not told otherwise.
-        checkpoint_every: the most steps between checkpoints, each with a picture of samples; short runs have one every
+        save_steps: the most steps between checkpoints, each with a picture of samples; short runs have one every
             tenth of `steps`, but not before 5; None: at the end only.
-        keep_checkpoints: how many of the latest stay.
-        log_every: steps between records.
+        save_total_limit: how many of the latest stay.
+        logging_steps: steps between records.
         seed: decides weights, order, noise.
     """
 
     network: Network = "mlp"
     size: int = 32
     directions: int = 128
-    framing: Framing = "center"
+    whitening: WhiteningMode = "center"
     latents: int = 512
     width: int = 384
     depth: int = 4
@@ -76,30 +76,30 @@ class DecoderConfig:
     steps: int = 4000
     batch_size: int = 192
     lr: float = 1.5e-3
-    warmup: float = 0.05
+    warmup_ratio: float = 0.05
     weight_decay: float = 0.01
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     average: float = 0.998
     sampler_steps: int = 10
     guidance: float = 1.0
-    checkpoint_every: int | None = 500
-    keep_checkpoints: int = 2
-    log_every: int = 50
+    save_steps: int | None = 500
+    save_total_limit: int = 2
+    logging_steps: int = 50
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, get_args(Network))
-        check_choice("framing", self.framing, get_args(Framing))
+        check_choice("whitening", self.whitening, get_args(WhiteningMode))
         check_choice("flips", self.flips, ("none", "horizontal"))
         check_integer("size", self.size, low=4, high=_MAX_SIZE)
         if self.network == "unet" and self.size % 8:
             raise ConfigError(f"size must be a multiple of 8 for network='unet', got {self.size}")
         for name, most in _MOST.items():
             check_integer(name, getattr(self, name), low=1, high=most)
-        for name in ("keep_checkpoints", "log_every"):
+        for name in ("save_total_limit", "logging_steps"):
             check_integer(name, getattr(self, name), low=1)
-        if self.checkpoint_every is not None:
-            check_integer("checkpoint_every", self.checkpoint_every, low=1)
+        if self.save_steps is not None:
+            check_integer("save_steps", self.save_steps, low=1)
         check_integer("seed", self.seed, low=0)
         if self.network == "mlp" and self.latents > 3 * self.size * self.size:
             raise ConfigError(
@@ -107,9 +107,9 @@ class DecoderConfig:
             )
         for name in ("condition_noise", "weight_decay", "guidance"):
             check_nonnegative(name, getattr(self, name))
-        for name in ("lr", "clip"):
+        for name in ("lr", "max_grad_norm"):
             check_number(name, getattr(self, name), "a positive finite number", lambda x: 0 < x < math.inf)
-        for name in ("condition_dropout", "warmup", "average"):
+        for name in ("condition_dropout", "warmup_ratio", "average"):
             check_number(name, getattr(self, name), "a number in [0, 1)", lambda x: 0 <= x < 1)
 
     def to_dict(self) -> dict[str, Any]:

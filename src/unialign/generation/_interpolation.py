@@ -17,7 +17,7 @@ from unialign.batch import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.generation._interpolation_inputs import Rows, finite_numbers, mixing_weights, shares, stack_rows
 
-__all__ = ["barycentre", "combine", "interpolate", "mean", "slerp"]
+__all__ = ["frechet_mean", "interpolate", "linear_combination", "mean", "slerp"]
 
 Lengths = Literal["unit", "kept"]
 
@@ -59,7 +59,7 @@ def mean(
     return unit_BD if lengths == "unit" else mixed_BD
 
 
-def combine(terms: Sequence[tuple[float, Any]]) -> Tensor:
+def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
     """Arithmetic such as king - man + woman: the unit row of sum_k weight_k z_k, (B, D).
 
     Args:
@@ -140,7 +140,7 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     return z_TBD if ends.ndim == 3 else z_TBD[:, 0]
 
 
-def barycentre(
+def frechet_mean(
     embeddings: Rows, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
 ) -> Tensor:
     """The point of the sphere with the least weighted sum of squared angles (Buss & Fillmore 2001), (B, D).

@@ -87,7 +87,7 @@ class Kandinsky22:
             dtype: of the weights; None is float32.
 
         Raises:
-            MissingExtra: diffusers is not installed.
+            MissingDependencyError: diffusers is not installed.
             ConfigError: a folder holds another pipeline; the device is not there.
             CheckpointError: no such folder; a component is missing, or a pickle, or does not fit the others.
         """
@@ -106,7 +106,7 @@ class Kandinsky22:
         return cls(load_pipeline(folder, KANDINSKY, device=target, dtype=dtype), tower=tower, open_prior=open_prior)
 
     @property
-    def reads(self) -> EmbeddingSpec:
+    def input_spec(self) -> EmbeddingSpec:
         """The embeddings it reads; the identity is known if the prior's folder is."""
         return self._reads
 

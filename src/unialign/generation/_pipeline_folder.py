@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
 from unialign.io._checksummed import refuse_pickles
 from unialign.io._files import checked_path, digest, open_regular
 from unialign.io._json import canonical_json
@@ -115,7 +115,7 @@ def is_pipeline(source: str | os.PathLike[str], *, revision: str | None = None) 
         return (folder / INDEX).exists()
     try:
         return (fetch(source, revision, [INDEX]) / INDEX).exists()
-    except MissingExtra:  # then nothing comes from the Hub, and whoever loads the other kinds says so
+    except MissingDependencyError:  # then nothing comes from the Hub, and whoever loads the other kinds says so
         return False
 
 
@@ -214,11 +214,11 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def extra(module: str) -> Any:
-    """A module that the extra `generate` brings; `MissingExtra` without it."""
+    """A module that the extra `generate` brings; `MissingDependencyError` without it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingExtra(
+        raise MissingDependencyError(
             f"pipelines of diffusers need the extra `generate`: pip install 'unialign[generate]' ({error})"
         ) from None
 

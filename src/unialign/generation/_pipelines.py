@@ -68,7 +68,7 @@ def load_pipeline_decoder(
         dtype: of the weights; None is float32.
 
     Raises:
-        MissingExtra: diffusers is not installed.
+        MissingDependencyError: diffusers is not installed.
         ConfigError: a pipeline that is not conditioned on image embeddings alone, or is deprecated.
         CheckpointError: no such folder; a component is missing, or a pickle.
     """

@@ -14,12 +14,12 @@ from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation._decode import embed_items
-from unialign.generation._interpolation import barycentre, mean
+from unialign.generation._interpolation import frechet_mean, mean
 from unialign.space import Space
 
 __all__ = ["Mix", "Query", "find_item", "item_query", "mixed", "text_query", "together"]
 
-Mix = Literal["mean", "plain_mean", "barycentre"]
+Mix = Literal["mean", "unnormalized_mean", "barycentre"]
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,16 @@ def mixed(query: Query, *, mix: Mix = "mean", weights: Sequence[float] | None = 
     """(D,) the mixture of a query's parts.
 
     Args:
-        mix: `mean`, renormalised; `plain_mean` as the paper has it, shorter than 1, which only decoders that read
+        mix: `mean`, renormalised; `unnormalized_mean` as the paper has it, shorter than 1, which only decoders that read
             lengths can tell from it; `barycentre`, the point of the sphere with the least squared angles.
         weights: one for each part.
     """
-    check_choice("mix", mix, ("mean", "plain_mean", "barycentre"))
+    check_choice("mix", mix, ("mean", "unnormalized_mean", "barycentre"))
     rows = [z[None] for z in query.parts.values()]
     if weights is not None and len(weights) != len(rows):
         raise ConfigError(f"{len(weights)} weights for {len(rows)} parts ({', '.join(query.parts)}); give one for each")
     if mix == "barycentre":
-        return barycentre(rows, weights=weights)[0]
+        return frechet_mean(rows, weights=weights)[0]
     return mean(rows, weights=weights, lengths="unit" if mix == "mean" else "kept")[0]
 
 

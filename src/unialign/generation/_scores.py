@@ -36,7 +36,7 @@ from unialign.generation._extractors import Extractor, check_pictures, resized
 from unialign.generation._reference import Reference
 from unialign.metrics import retrieval
 
-__all__ = ["SCORES", "Scores", "marks", "score"]
+__all__ = ["SCORES", "Scores", "annotate_controls", "score"]
 
 # In table order.
 SCORES: Mapping[str, Metric] = MappingProxyType(
@@ -147,7 +147,7 @@ def score(generated: Any, reference: Reference, *, extractor: Extractor, self_sc
     )
 
 
-def marks(
+def annotate_controls(
     numbers: Mapping[str, float],
     controls: Mapping[str, Mapping[str, float]],
     *,

@@ -45,7 +45,7 @@ def load_decoder(
         CheckpointError: nothing there, or a damaged model.
         ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for a decoder
             that has none.
-        MissingExtra: a pipeline without diffusers, or a hub id without huggingface_hub.
+        MissingDependencyError: a pipeline without diffusers, or a hub id without huggingface_hub.
     """
     shipped = isinstance(source, str) and source in shipped_decoders()
     if not shipped and is_pipeline(source, revision=revision):

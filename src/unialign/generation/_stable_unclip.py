@@ -75,7 +75,7 @@ class StableUnCLIP:
             prompt: goes to the text encoder with every embedding.
 
         Raises:
-            MissingExtra: diffusers is not installed.
+            MissingDependencyError: diffusers is not installed.
             ConfigError: the folder holds another pipeline; the device is not there.
             CheckpointError: no such folder; a component is missing, or a pickle, or does not fit the others.
         """
@@ -85,7 +85,7 @@ class StableUnCLIP:
         return cls(pipeline, identity=tower_identity(folder), prompt=prompt)
 
     @property
-    def reads(self) -> EmbeddingSpec:
+    def input_spec(self) -> EmbeddingSpec:
         """The embeddings it reads; `norm` is of the normaliser's statistics, None where it has none."""
         return self._reads
 

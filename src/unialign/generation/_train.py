@@ -45,7 +45,7 @@ OnStep = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class DecoderFit:
-    """What training leaves: the decoder with averaged weights, in eval mode, and a record every `log_every` steps."""
+    """What training leaves: the decoder with averaged weights, in eval mode, and a record every `logging_steps` steps."""
 
     decoder: FlowDecoder
     history: list[dict[str, Any]] = field(repr=False)
@@ -87,7 +87,7 @@ def train_decoder(
         ShapeError: pictures of another number or size.
         NonFiniteError: an embedding, a picture or the loss is not finite.
         CheckpointError: a checkpoint cannot be written or read.
-        MissingExtra: network="unet", or thumbnails, without their extra.
+        MissingDependencyError: network="unet", or thumbnails, without their extra.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     config = DecoderConfig() if config is None else config
@@ -198,7 +198,7 @@ class _Run:
                     self.done = step + 1
                     seconds = self.seconds_before + time.perf_counter() - started
                     info = {"step": self.done, "steps": config.steps, "loss": loss}
-                    if self.done % config.log_every == 0 or self.done in (1, config.steps):
+                    if self.done % config.logging_steps == 0 or self.done in (1, config.steps):
                         log.write("step", self.done, {"loss": loss, "grad_norm": norm, "seconds": round(seconds, 3)})
                     bar.step(info)
                     asked = _call(on_step, info, stop)
@@ -233,7 +233,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss = flow_loss(self.decoder.network, x, condition, times_N=times, noise=noise)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), config.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             raise NonFiniteError(
                 f"the gradient of step {step + 1} is not finite (loss {loss.item()}); nothing was updated: lower lr, "
@@ -249,7 +249,7 @@ class _Run:
 
     def _is_due(self) -> bool:
         """Short runs, too, lose a tenth of their steps at most, or 5."""
-        every = self.config.checkpoint_every
+        every = self.config.save_steps
         return every is not None and self.done % min(every, max(_FEWEST, self.config.steps // 10)) == 0
 
     def _checkpoint(self, seconds: float) -> None:
@@ -269,7 +269,7 @@ class _Run:
             },
             facts=self.facts | {"seconds": seconds},
         )
-        save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.keep_checkpoints)
+        save_checkpoint(self.folder.checkpoints, snapshot, keep=self.config.save_total_limit)
         write_png(self.folder.path / f"samples-{self.done:08d}.png", shown)
 
     def _grid(self) -> Tensor:
@@ -303,6 +303,6 @@ def _call(on_step: OnStep | None, info: Mapping[str, Any], stop: StopRequest) ->
 
 
 def _rate(config: DecoderConfig, step: int) -> float:
-    warm = config.warmup * config.steps
+    warm = config.warmup_ratio * config.steps
     rising = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
     return config.lr * rising * float(0.5 + 0.5 * np.cos(np.pi * step / config.steps))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.data import EmbeddingStore, column_identity
+from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._decoder_config import DecoderConfig
@@ -73,7 +73,7 @@ def load_training_pictures(
     spec = EmbeddingSpec(
         encoder=str(encoder or f"the column {image!r} of {store.name!r}"),
         width=width,
-        identity=column_identity(store, image),
+        identity=encoder_fingerprint(store, image),
         norm=float(x_NW.norm(dim=1).mean()),
         lengths="ignored",
     )

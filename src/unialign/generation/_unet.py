@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unialign.errors import MissingExtra
+from unialign.errors import MissingDependencyError
 
 __all__ = ["ConditionalUNet", "make_unet"]
 
@@ -40,7 +40,7 @@ def make_unet(size: int, condition: int, *, width: int, depth: int) -> Condition
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:
-        raise MissingExtra("network='unet' is made of diffusers: pip install 'unialign[generate]'") from None
+        raise MissingDependencyError("network='unet' is made of diffusers: pip install 'unialign[generate]'") from None
     levels = 4 if size >= 32 else 3
     channels = tuple(width * factor for factor in (1, 2, 2, 4)[:levels])
     attended = [size >> level <= 16 and level > 0 for level in range(levels)]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign._version import __version__
-from unialign.errors import CheckpointError, ConfigError, MissingExtra
+from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
 from unialign.io._checksummed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
 from unialign.io._files import checked_path, digest, sync_folder, write_durably
 from unialign.io._json import canonical_json
@@ -101,7 +101,7 @@ def load_folder(
 
     Raises:
         CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
-        MissingExtra: `source` is no folder and `huggingface_hub` is not installed.
+        MissingDependencyError: `source` is no folder and `huggingface_hub` is not installed.
     """
     folder = _locate(kind, source, revision)
     config = _pick_config(kind, folder)
@@ -143,7 +143,7 @@ def _locate(kind: str, source: str | os.PathLike[str], revision: str | None) -> 
     try:
         hub: Any = import_module("huggingface_hub")
     except ImportError:
-        raise MissingExtra(
+        raise MissingDependencyError(
             f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub: pip install 'unialign[hub]'"
         ) from None
     try:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unialign.losses._presets import PRESETS
-from unialign.losses._registry import create, label, names, needs_anchor, options, start
+from unialign.losses._registry import create, display_name, initialization, names, needs_anchor, parameter_names
 
 if TYPE_CHECKING:
     from unialign.losses._align_uniform import AlignUniform
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unialign.losses._gram import GRAM
     from unialign.losses._infonce import InfoNCE
     from unialign.losses._modgap import ModGap
-    from unialign.losses._objective import LossOutput, Objective, Term, weighted_sum
+    from unialign.losses._objective import LossOutput, LossTerm, Objective, weighted_sum
     from unialign.losses._pmrl import PMRL
     from unialign.losses._sigmoid import Sigmoid
     from unialign.losses._symile import Symile
@@ -32,19 +32,19 @@ __all__ = [
     "CSAligner",
     "InfoNCE",
     "LossOutput",
+    "LossTerm",
     "ModGap",
     "Objective",
     "Sigmoid",
     "Symile",
-    "Term",
     "Triangle",
     "UniAlign",
     "create",
-    "label",
+    "display_name",
+    "initialization",
     "names",
     "needs_anchor",
-    "options",
-    "start",
+    "parameter_names",
     "weighted_sum",
 ]
 
@@ -60,7 +60,7 @@ _HOMES = {
     "PMRL": "_pmrl",
     "Sigmoid": "_sigmoid",
     "Symile": "_symile",
-    "Term": "_objective",
+    "LossTerm": "_objective",
     "Triangle": "_triangle",
     "UniAlign": "_unialign",
     "weighted_sum": "_objective",

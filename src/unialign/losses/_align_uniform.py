@@ -6,7 +6,7 @@ from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
 from unialign.functional._alignment import unit_alignment
 from unialign.functional._uniformity import modality_log_potentials
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
 
 __all__ = ["AlignUniform"]
@@ -39,18 +39,18 @@ class AlignUniform(Objective):
         self.anchor, self.alpha, self.t = anchor, float(alpha), float(t)
         self.uniformity_weight = float(uniformity_weight)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
-        terms: dict[str, Term] = {}
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        terms: dict[str, LossTerm] = {}
         distance, paired = unit_alignment(batch, anchor=self.anchor, alpha=self.alpha)
         if bool(paired):
-            terms["alignment"] = Term(distance, 1.0)
+            terms["alignment"] = LossTerm(distance, 1.0)
         if self.uniformity_weight != 0:
             spreads = modality_log_potentials(batch, t=self.t)
             named = {f"uniformity/{name}": value for name, value in spreads.items()}
             terms |= mean_terms(named, self.uniformity_weight)
         return terms
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
             "alpha": self.alpha,

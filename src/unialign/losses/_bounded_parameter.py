@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from unialign._checks import check_number, check_temperature
 from unialign.errors import ConfigError
 
-__all__ = ["Bounded", "Mode", "Spacing"]
+__all__ = ["BoundedParameter", "Mode", "Spacing"]
 
 Mode = Literal["fixed", "learnable"]
 Spacing = Literal["log", "linear"]
 
 
-class Bounded(nn.Module):
+class BoundedParameter(nn.Module):
     """initial * exp(shift) for `log` spacing, initial + shift for `linear`; the shift is learnt, clamped to the bounds.
 
     The parameter starts at 0, so the initial value is exact in every dtype.

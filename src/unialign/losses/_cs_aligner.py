@@ -8,9 +8,9 @@ from unialign._checks import check_choice, check_nonnegative, check_temperature
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.functional._density import median_bandwidth_of
-from unialign.functional._divergence import lying_of, unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.functional._divergence import shard_layout, unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
 from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
@@ -66,9 +66,9 @@ class CSAligner(Objective):
         self.bandwidth: float | Literal["median"] = bandwidth
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, self.anchor)
-        terms: dict[str, Term] = {}
+        terms: dict[str, LossTerm] = {}
         if self.contrast_weight != 0:
             terms = mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
         if self.divergence_weight != 0:
@@ -83,7 +83,7 @@ class CSAligner(Objective):
                 return {}
             return {"divergence": unit_holder(batch, bandwidth=bandwidth, estimator="pooled", reference=None)}
         measure = unit_cauchy_schwarz if self.divergence == "cauchy_schwarz" else unit_mmd2
-        lying = None if batch.shard is None else [lying_of(batch, m) for m in range(len(batch.names))]
+        lying = None if batch.shard is None else [shard_layout(batch, m) for m in range(len(batch.names))]
         return {
             f"divergence/{pair_name(batch.names[m], batch.names[n])}": measure(
                 rows[m], rows[n], bandwidth=bandwidth, divided=None if lying is None else (lying[m], lying[n])
@@ -92,10 +92,10 @@ class CSAligner(Objective):
             if len(rows[m]) > 0 and len(rows[n]) > 0
         }
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "contrast_weight": self.contrast_weight,
             "divergence_weight": self.divergence_weight,
             "divergence": self.divergence,

@@ -12,7 +12,7 @@ from unialign.functional._alignment import unit_alignment
 from unialign.functional._log_partition import cross_log_potential
 from unialign.functional._uniformity import modality_log_potentials
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
 from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
@@ -60,24 +60,24 @@ class CUA(Objective):
         self.cross_term: CrossTerm = cross_term
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, self.anchor)
         terms = self._uniformity_terms(batch, pairs)
         distance, paired = unit_alignment(batch, anchor=self.anchor)
         if bool(paired):
-            terms["alignment"] = Term(distance, 1.0)
+            terms["alignment"] = LossTerm(distance, 1.0)
         if self.cross_term == "xu":
             terms |= mean_terms(self._cross(batch, pairs))
         if self.contrast_weight != 0:
             terms |= mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
         return terms
 
-    def _uniformity_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, Term]:
+    def _uniformity_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
         values = modality_log_potentials(batch, t=self.t)
         names = [(batch.names[m], batch.names[n]) for m, n in pairs]
         names = [pair for pair in names if pair[0] in values and pair[1] in values]
         uses = Counter(name for pair in names for name in pair)
-        return {f"uniformity/{name}": Term(values[name], count / (2 * len(names))) for name, count in uses.items()}
+        return {f"uniformity/{name}": LossTerm(values[name], count / (2 * len(names))) for name, count in uses.items()}
 
     def _cross(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
         values = {}
@@ -94,10 +94,10 @@ class CUA(Objective):
                 values[f"cross/{pair_name(batch.names[m], batch.names[n])}"] = value
         return values
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "contrast_weight": self.contrast_weight,
             "t": self.t,
             "cross_term": self.cross_term,

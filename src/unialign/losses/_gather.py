@@ -24,11 +24,11 @@ from unialign.distributed._collectives import (
     first_error,
     gather_integers,
     gather_objects,
-    packed,
+    serialize_error,
 )
 from unialign.distributed._failures import BATCH
 from unialign.distributed._shard import Shard, gather_with_own_gradient
-from unialign.errors import ConfigError, ProcessError, ShapeError
+from unialign.errors import ConfigError, DistributedError, ShapeError
 from unialign.losses._consistency import checksum, different_calls, takes_triton
 
 __all__ = ["batch_everywhere"]
@@ -138,8 +138,8 @@ def _own_batch(
 
 
 def _raise_everywhere(own: _Own, group: Any) -> NoReturn:
-    told = gather_objects(None if own.error is None else packed(own.error), group, doing=BATCH)
-    raise own.error or first_error(told, did="refused its batch") or ProcessError("a process refused its batch")
+    told = gather_objects(None if own.error is None else serialize_error(own.error), group, doing=BATCH)
+    raise own.error or first_error(told, did="refused its batch") or DistributedError("a process refused its batch")
 
 
 def _check_fit(headers: list[_Header]) -> None:
@@ -166,7 +166,7 @@ def _check_fit(headers: list[_Header]) -> None:
         raise ConfigError(
             f"kernels 'auto' run by Triton on process {having} of {len(headers)}, but not on {lacking}, where it is "
             f"not installed; what they exchange differs. Install 'unialign[triton]' everywhere, or pin one backend on "
-            f"every process with `unialign.ops.pinned`"
+            f"every process with `unialign.ops.use_backend`"
         )
     rows = [(rank, header.ids) for rank, header in enumerate(headers) if header.rows > 0]
     without = _listed(rank for rank, has_ids in rows if not has_ids)

@@ -7,7 +7,7 @@ from unialign.batch import Batch
 from unialign.functional._tuple_contrast import volume_contrast
 from unialign.functional._volume import volume_floor
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_tuple_anchor
 from unialign.losses._temperature import Temperature
 
@@ -19,7 +19,7 @@ class GRAM(Objective):
 
     Rows and columns are the items with the anchor and at least one other modality; an absent one counts as an extra
     orthonormal axis. The volume is blind to the sign of every vector and is 0 for coplanar ones, so this trains badly
-    from scratch: its authors continue from a contrastively trained model. `unialign.fit` has `warm_start` for that.
+    from scratch: its authors continue from a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that.
 
     Args:
         anchor: a modality.
@@ -50,7 +50,7 @@ class GRAM(Objective):
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         a = batch.index(self.anchor)
         present_B = batch.present_MB[a] & (batch.present_MB.sum(0) >= 2)
         if not bool(present_B.any()):
@@ -64,12 +64,12 @@ class GRAM(Objective):
             label_smoothing=self.label_smoothing,
             eps=eps,
         )
-        return {"volume_contrast": Term(value, 1.0)}
+        return {"volume_contrast": LossTerm(value, 1.0)}
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "label_smoothing": self.label_smoothing,
             "eps": self.eps,
         }

@@ -6,7 +6,7 @@ from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
 from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
@@ -56,15 +56,15 @@ class InfoNCE(Objective):
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
         values = pair_contrasts(batch, pairs, temperature=self.temperature(), label_smoothing=self.label_smoothing)
         return mean_terms(values)
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
             "pairs": self.pairs,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "label_smoothing": self.label_smoothing,
         }

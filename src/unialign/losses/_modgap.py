@@ -8,7 +8,7 @@ from unialign.functional._alignment import unit_alignment
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._uniformity import log_potential
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
 from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
@@ -49,25 +49,25 @@ class ModGap(Objective):
         self.anchor, self.contrast_weight, self.t = anchor, float(contrast_weight), float(t)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
-        terms: dict[str, Term] = {}
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        terms: dict[str, LossTerm] = {}
         distance, paired = unit_alignment(batch, anchor=self.anchor)
         if bool(paired):
-            terms["alignment"] = Term(distance, 1.0)
+            terms["alignment"] = LossTerm(distance, 1.0)
         centroid_BD, defined_B = unit_centroids(batch)
         tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
         spread, spreads = log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B, shard=batch.shard)
         if bool(spreads):
-            terms["centroid"] = Term(spread, 1.0)
+            terms["centroid"] = LossTerm(spread, 1.0)
         if self.contrast_weight != 0:
             pairs = modality_pairs(batch, self.anchor)
             terms |= mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
         return terms
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "contrast_weight": self.contrast_weight,
             "t": self.t,
         }

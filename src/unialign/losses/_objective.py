@@ -13,7 +13,7 @@ from unialign.distributed._group import processes_of
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import batch_everywhere
 
-__all__ = ["LossOutput", "Objective", "Term", "mean_terms", "weighted_sum"]
+__all__ = ["LossOutput", "LossTerm", "Objective", "mean_terms", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LossOutput:
     terms: dict[str, Tensor]
 
 
-class Term(NamedTuple):
+class LossTerm(NamedTuple):
     """One live summand of an objective: it contributes `weight * value`."""
 
     value: Tensor
@@ -74,7 +74,7 @@ class Objective(nn.Module, ABC):
             ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an anchor that is not there.
                 If one process refuses its batch, every process raises an error that names it; so they do where two
                 processes call different objectives or settings, or one under `torch.no_grad` and the other not.
-            ProcessError: another process ended or did not come within the group's time-out.
+            DistributedError: another process ended or did not come within the group's time-out.
         """
         batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
         return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
@@ -86,7 +86,7 @@ class Objective(nn.Module, ABC):
         present: Mapping[str, Tensor] | None = None,
         ids: Tensor | None = None,
         group: Any = "auto",
-    ) -> tuple[Batch, dict[str, Term]]:
+    ) -> tuple[Batch, dict[str, LossTerm]]:
         """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch says what is wrong
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
@@ -101,7 +101,7 @@ class Objective(nn.Module, ABC):
             return batch, self.terms(batch)
 
     @abstractmethod
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         """The live terms of a validated batch; terms without any row or pair are left out."""
 
     def draw_number(self) -> int:
@@ -111,21 +111,21 @@ class Objective(nn.Module, ABC):
     def _call(self) -> str:
         return call_text(
             self.name,
-            self.settings(),
+            self.get_config(),
             gradients=torch.is_grad_enabled(),
             learnt=list(self.named_parameters()),
             draw=self.draw_number(),
         )
 
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         """JSON-able arguments with which `unialign.losses.create(self.name, **settings)` rebuilds this objective."""
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+        return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
 
 
-def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
+def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
     """The total of terms, as a scalar that is differentiable by the batch even where there is no term."""
     if not terms:  # absent rows are exact zeros, so this is 0
         return batch.z_MBD.sum() * 0.0
@@ -135,6 +135,6 @@ def weighted_sum(batch: Batch, terms: Mapping[str, Term]) -> Tensor:
     return total
 
 
-def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, Term]:
+def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
     """Terms that together contribute `weight` times the mean of the values; none of nothing or at weight 0."""
-    return {name: Term(value, weight / len(values)) for name, value in values.items() if weight != 0}
+    return {name: LossTerm(value, weight / len(values)) for name, value in values.items() if weight != 0}

@@ -8,7 +8,7 @@ from unialign._checks import check_temperature
 from unialign.batch import Batch
 from unialign.functional._contrast import self_contrast
 from unialign.functional._singular_values import singular_parts
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import LossTerm, Objective
 
 __all__ = ["PMRL"]
 
@@ -22,7 +22,7 @@ class PMRL(Objective):
 
     It has no anchor and takes items with at least two modalities. u_1 points to the side of the tuple's mean. Singular
     values are blind to the sign of every vector (opposite ones are of rank one as well), so this trains badly
-    from scratch: its authors continue a contrastively trained model. `unialign.fit` has `warm_start` for that. Their
+    from scratch: its authors continue a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that. Their
     binary matching term needs an encoder over token pairs and is not part of this loss.
 
     Args:
@@ -38,7 +38,7 @@ class PMRL(Objective):
         check_temperature(inter_temperature, "inter_temperature")
         self.intra_temperature, self.inter_temperature = intra_temperature, inter_temperature
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         tuples_B = batch.present_MB.sum(0) >= 2
         if not bool(tuples_B.any()):
             return {}
@@ -52,9 +52,9 @@ class PMRL(Objective):
             direction_BD, tuples_B, batch.ids_B, temperature=self.inter_temperature, shard=batch.shard
         )
         return {
-            "rank_one": Term(rank_one.to(contrast.dtype), 1.0),
-            "direction_contrast": Term(contrast, 1.0),
+            "rank_one": LossTerm(rank_one.to(contrast.dtype), 1.0),
+            "direction_contrast": LossTerm(contrast, 1.0),
         }
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {"intra_temperature": self.intra_temperature, "inter_temperature": self.inter_temperature}

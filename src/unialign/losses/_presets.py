@@ -33,7 +33,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     # The weight per modality that anchor InfoNCE gives its partitions: anchor 1/2, every other 1 / (2 (M - 1)).
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # A pretrained anchor tower that is kept: it is a target only and does not repel.
-    "frozen_anchor": _BALANCED | {"weighting": "mean_of_others", "stop_gradient": "target"},
+    "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     # No natural anchor: alignment over all pairs, whatever `anchor` says.
     "symmetric": _BALANCED | {"anchor": "all"},
     # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), as its exponent has tau squared.

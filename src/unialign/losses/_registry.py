@@ -10,9 +10,17 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "has_cosine_temperature", "label", "names", "needs_anchor", "options", "start"]
+__all__ = [
+    "create",
+    "display_name",
+    "has_cosine_temperature",
+    "initialization",
+    "names",
+    "needs_anchor",
+    "parameter_names",
+]
 
-Start = Literal["scratch", "contrastive"]
+Initialization = Literal["scratch", "contrastive"]
 
 
 class _Entry(NamedTuple):
@@ -22,8 +30,8 @@ class _Entry(NamedTuple):
 
     home: str
     attribute: str
-    label: str
-    start: Start = "scratch"
+    display_name: str
+    initialization: Initialization = "scratch"
     temperature: Literal["cosines", "other"] = "other"
     needs_anchor: Literal["modality", "any", "no"] = "no"
 
@@ -32,12 +40,14 @@ _OBJECTIVES = {
     "unialign": _Entry("_unialign", "UniAlign", "UniAlign", temperature="cosines"),
     "infonce": _Entry("_infonce", "InfoNCE", "InfoNCE", temperature="cosines"),
     # Volumes are blind to sign: its authors continue a contrastively trained model.
-    "gram": _Entry("_gram", "GRAM", "GRAM", start="contrastive", temperature="cosines", needs_anchor="modality"),
+    "gram": _Entry(
+        "_gram", "GRAM", "GRAM", initialization="contrastive", temperature="cosines", needs_anchor="modality"
+    ),
     # An area is 0 where two corners coincide, wherever the third is: its authors continue a contrastive model as well.
-    "triangle": _Entry("_triangle", "Triangle", "Triangle", start="contrastive", needs_anchor="modality"),
+    "triangle": _Entry("_triangle", "Triangle", "Triangle", initialization="contrastive", needs_anchor="modality"),
     "symile": _Entry("_symile", "Symile", "Symile"),
     # Singular values are blind to sign, as volumes are.
-    "pmrl": _Entry("_pmrl", "PMRL", "PMRL", start="contrastive"),
+    "pmrl": _Entry("_pmrl", "PMRL", "PMRL", initialization="contrastive"),
     "sigmoid": _Entry("_sigmoid", "Sigmoid", "Sigmoid"),
     "cs_aligner": _Entry("_cs_aligner", "CSAligner", "CS-Aligner", temperature="cosines"),
     "modgap": _Entry("_modgap", "ModGap", "ModGap", temperature="cosines", needs_anchor="any"),
@@ -51,14 +61,14 @@ def names() -> tuple[str, ...]:
     return tuple(_OBJECTIVES)
 
 
-def label(name: str) -> str:
+def display_name(name: str) -> str:
     """How people write an objective's name; the name itself for one that is not known here."""
-    return _OBJECTIVES[name].label if name in _OBJECTIVES else name
+    return _OBJECTIVES[name].display_name if name in _OBJECTIVES else name
 
 
-def start(name: str) -> Start:
+def initialization(name: str) -> Initialization:
     """`contrastive` for an objective that trains badly from random weights and should continue a contrastive model."""
-    return _OBJECTIVES[name].start if name in _OBJECTIVES else "scratch"
+    return _OBJECTIVES[name].initialization if name in _OBJECTIVES else "scratch"
 
 
 def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
@@ -71,7 +81,7 @@ def has_cosine_temperature(name: str) -> bool:
     return name in _OBJECTIVES and _OBJECTIVES[name].temperature == "cosines"
 
 
-def options(name: str) -> tuple[str, ...]:
+def parameter_names(name: str) -> tuple[str, ...]:
     """Options of an objective, in the order of its constructor; this imports torch.
 
     Example:

@@ -10,8 +10,8 @@ from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional._sigmoid import sigmoid_contrast
-from unialign.losses._bounded_parameter import Bounded, Mode
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._bounded_parameter import BoundedParameter, Mode
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
 from unialign.losses._pairs import modality_pairs
 
@@ -63,7 +63,7 @@ class Sigmoid(Objective):
             _Logit(scale, bias, mode, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
         )
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         values = {}
         for m, n in modality_pairs(batch, self.anchor):
             present_B = batch.present_MB[m] & batch.present_MB[n]
@@ -102,7 +102,7 @@ class Sigmoid(Objective):
             place = pairs.index(frozenset((str(first), str(second))))
         return cast(_Logit, self.logits[place])
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         logit = cast(_Logit, self.logits[0])
         return {
             "anchor": self.anchor,
@@ -128,8 +128,8 @@ class _Logit(nn.Module):
         bias_bounds: tuple[float, float],
     ) -> None:
         super().__init__()
-        self.scale = Bounded("scale", scale, mode=mode, bounds=scale_bounds, spacing="log")
-        self.bias = Bounded("bias", bias, mode=mode, bounds=bias_bounds, spacing="linear")
+        self.scale = BoundedParameter("scale", scale, mode=mode, bounds=scale_bounds, spacing="log")
+        self.bias = BoundedParameter("bias", bias, mode=mode, bounds=bias_bounds, spacing="linear")
 
     def forward(self) -> tuple[Tensor | float, Tensor | float]:
         return self.scale(), self.bias()

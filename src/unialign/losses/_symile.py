@@ -15,7 +15,7 @@ from unialign.functional._symile import (
     sampled_contrasts,
 )
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._temperature import Temperature
 
 __all__ = ["Symile"]
@@ -66,14 +66,14 @@ class Symile(Objective):
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         complete_B = batch.present_MB.all(0)
         if not bool(complete_B.any()):
             return {}
         z_MND, ids_N = batch.z_MBD[:, complete_B], None if batch.ids_B is None else batch.ids_B[complete_B]
         values = self._all(z_MND, ids_N) if self.negatives == "all" else self._sampled(z_MND, ids_N)
         return {
-            f"multilinear_contrast/{name}": Term(value, 1 / len(values))
+            f"multilinear_contrast/{name}": LossTerm(value, 1 / len(values))
             for name, value in zip(batch.names, values, strict=True)
         }
 
@@ -99,10 +99,10 @@ class Symile(Objective):
             )
         return all_contrasts(z_MND, temperature=self.temperature(), ids_N=ids_N)
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "negatives": self.negatives,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "seed": self.seed,
             "max_bytes": self.max_bytes,
         }

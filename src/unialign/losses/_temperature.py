@@ -3,12 +3,12 @@
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.losses._bounded_parameter import Bounded, Mode
+from unialign.losses._bounded_parameter import BoundedParameter, Mode
 
 __all__ = ["Temperature"]
 
 
-class Temperature(Bounded):
+class Temperature(BoundedParameter):
     """tau = initial * exp(shift); the shift is learnt (CLIP's logit scale is 1 / tau) and clamped to the bounds.
 
     Args:
@@ -21,7 +21,7 @@ class Temperature(Bounded):
         check_choice("temperature_mode", mode, get_args(Mode))
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         """The options that an objective with this temperature has, JSON-able."""
         return {
             "temperature": self.initial,

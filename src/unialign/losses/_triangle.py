@@ -8,7 +8,7 @@ from unialign.errors import ShapeError
 from unialign.functional._tuple_contrast import area_contrast
 from unialign.functional._volume import volume_floor
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import Objective, Term
+from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_tuple_anchor
 from unialign.losses._temperature import Temperature
 from unialign.ops._tuple_logits import TriangleForm
@@ -21,7 +21,7 @@ class Triangle(Objective):
 
     A is the area of the triangle with the three unit vectors as corners. Rows and columns are the
     complete items. An area is 0 as soon as two corners coincide, wherever the third is, so this is no aligner by
-    itself: its authors continue a contrastively trained model. `unialign.fit` has `warm_start` for that. Their binary
+    itself: its authors continue a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that. Their binary
     matching term needs an encoder over token pairs and is not part of this loss.
 
     Args:
@@ -56,7 +56,7 @@ class Triangle(Objective):
         self.label_smoothing = float(label_smoothing)
         self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         if len(batch.names) != 3:
             raise ShapeError(
                 f"triangle needs exactly 3 modalities, one for each corner, got {len(batch.names)}: "
@@ -76,13 +76,13 @@ class Triangle(Objective):
             label_smoothing=self.label_smoothing,
             eps=eps,
         )
-        return {"area_contrast": Term(value, 1.0)}
+        return {"area_contrast": LossTerm(value, 1.0)}
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
             "form": self.form,
-            **self.temperature.settings(),
+            **self.temperature.get_config(),
             "label_smoothing": self.label_smoothing,
             "eps": self.eps,
         }

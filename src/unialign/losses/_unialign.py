@@ -16,7 +16,7 @@ from unialign.functional._kernels import matched_alignment_scale
 from unialign.functional._log_partition import cross_log_partition
 from unialign.functional._uniformity import Reduction, unit_uniformity
 from unialign.functional._volume import unit_volumes, volume_floor
-from unialign.losses._objective import Objective, Term, mean_terms
+from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._pairs import modality_pairs
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
@@ -40,7 +40,7 @@ class UniAlign(Objective):
             weights set balance.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, what the Hölder divergence contains.
         weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
-            anchor 1/2, others 1 / (2 (M - 1)) · `mean_of_others`: the mean without the anchor.
+            anchor 1/2, others 1 / (2 (M - 1)) · `exclude_anchor`: the mean without the anchor.
         partition_mix: beta in [0, 1], ours. The repulsion is beta times the uniformities inside the modalities plus
             1 - beta times the mean over the alignment's pairs of InfoNCE's log partition between the two modalities:
             1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], the own positive included. 1 is
@@ -103,19 +103,19 @@ class UniAlign(Objective):
         self.centroid_temperature = centroid_temperature
         self.volume_weight: float = choose("volume_weight", volume_weight)
         self.volume_eps = volume_eps
-        check_unialign(self.settings())
+        check_unialign(self.get_config())
 
-    def terms(self, batch: Batch) -> dict[str, Term]:
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
         repulsion = self._uniformity_terms(batch) | self._partition_terms(batch)
         return repulsion | self._alignment_terms(batch) | self._tuple_terms(batch)
 
-    def _uniformity_terms(self, batch: Batch) -> dict[str, Term]:
+    def _uniformity_terms(self, batch: Batch) -> dict[str, LossTerm]:
         weight = self.partition_mix * self.uniformity_weight
         if weight == 0:
             return {}
         values: dict[str, Tensor] = {}
         for m, name in enumerate(batch.names):
-            if self.weighting == "mean_of_others" and name == self.anchor:
+            if self.weighting == "exclude_anchor" and name == self.anchor:
                 continue
             value, defined = unit_uniformity(
                 batch.rows(m),
@@ -130,7 +130,7 @@ class UniAlign(Objective):
             if bool(defined):
                 values[name] = value
         return {
-            f"uniformity/{name}": Term(value, weight * self._modality_weight(name, batch, len(values)))
+            f"uniformity/{name}": LossTerm(value, weight * self._modality_weight(name, batch, len(values)))
             for name, value in values.items()
         }
 
@@ -141,7 +141,7 @@ class UniAlign(Objective):
             return 0.5 if name == self.anchor else 0.5 / (len(batch.names) - 1)
         return 1 / defined
 
-    def _partition_terms(self, batch: Batch) -> dict[str, Term]:
+    def _partition_terms(self, batch: Batch) -> dict[str, LossTerm]:
         weight = (1 - self.partition_mix) * self.uniformity_weight
         if weight == 0:
             return {}
@@ -160,7 +160,7 @@ class UniAlign(Objective):
                 values[f"partition/{pair_name(batch.names[m], batch.names[n])}"] = value
         return mean_terms(values, weight)
 
-    def _alignment_terms(self, batch: Batch) -> dict[str, Term]:
+    def _alignment_terms(self, batch: Batch) -> dict[str, LossTerm]:
         value, defined = unit_alignment(
             batch, anchor=self.anchor, distance=self.distance, stop_gradient=self.stop_gradient
         )
@@ -169,10 +169,10 @@ class UniAlign(Objective):
             scale = matched_alignment_scale(self.kernel, self.temperature)
         if self.alignment_weight == 0 or not bool(defined):
             return {}
-        return {"alignment": Term(value, self.alignment_weight * scale)}
+        return {"alignment": LossTerm(value, self.alignment_weight * scale)}
 
-    def _tuple_terms(self, batch: Batch) -> dict[str, Term]:
-        terms: dict[str, Term] = {}
+    def _tuple_terms(self, batch: Batch) -> dict[str, LossTerm]:
+        terms: dict[str, LossTerm] = {}
         tuples_B = batch.present_MB.sum(0) >= 2
         if self.centroid_weight != 0:
             centroid_BD, defined_B = unit_centroids(batch)
@@ -187,14 +187,14 @@ class UniAlign(Objective):
                 shard=batch.shard,
             )
             if bool(defined):
-                terms["centroid"] = Term(value, self.centroid_weight)
+                terms["centroid"] = LossTerm(value, self.centroid_weight)
         if self.volume_weight != 0 and bool(tuples_B.any()):
             eps = volume_floor(batch.z_MBD.dtype) if self.volume_eps is None else self.volume_eps
             volume_B = unit_volumes(batch, eps=eps)
-            terms["volume"] = Term(volume_B[tuples_B].mean(), self.volume_weight)
+            terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms
 
-    def settings(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
         return {
             "anchor": self.anchor,
             "preset": self.preset,

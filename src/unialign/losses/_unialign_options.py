@@ -12,7 +12,7 @@ from unialign.ops._kernel_functions import Kernel
 
 __all__ = ["Weighting", "check_unialign"]
 
-Weighting = Literal["mean", "sum", "infonce_matched", "mean_of_others"]
+Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
 
 
 def check_unialign(options: Mapping[str, Any]) -> None:
@@ -37,9 +37,9 @@ def check_unialign(options: Mapping[str, Any]) -> None:
     if not isinstance(scale, str) or scale != "matched":
         check_number("alignment_scale", scale, "'matched' or a positive number", lambda x: 0 < x < math.inf)
     check_number("partition_mix", options["partition_mix"], "in [0, 1]", lambda x: 0 <= x <= 1)
-    if anchor == "all" and options["stop_gradient"] == "target":
-        raise ConfigError("stop_gradient='target' needs a target: an anchor modality or 'centroid', not 'all'")
-    if anchor in ("all", "centroid") and weighting in ("infonce_matched", "mean_of_others"):
+    if anchor == "all" and options["stop_gradient"] == "anchor":
+        raise ConfigError("stop_gradient='anchor' needs a target: an anchor modality or 'centroid', not 'all'")
+    if anchor in ("all", "centroid") and weighting in ("infonce_matched", "exclude_anchor"):
         raise ConfigError(f"weighting={weighting!r} singles out the anchor, but anchor={anchor!r} is no modality")
     if options["partition_mix"] < 1:
         _check_mix(options)
@@ -54,9 +54,9 @@ def _check_mix(options: Mapping[str, Any]) -> None:
 
     if options["anchor"] == "centroid":
         refuse("anchor", "its partition is over pairs of modalities; name a modality, or 'all'")
-    if options["weighting"] in ("sum", "mean_of_others"):
+    if options["weighting"] in ("sum", "exclude_anchor"):
         refuse("weighting", "the two partitions have equal weight under 'mean' and 'infonce_matched' only")
-    if options["stop_gradient"] == "target":
+    if options["stop_gradient"] == "anchor":
         refuse("stop_gradient", "its partition moves the anchor as well; leave it 'none'")
     if reduction == "outer_log":
         refuse("reduction", "its partition is a mean of logs; use 'mean_log'")

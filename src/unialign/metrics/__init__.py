@@ -9,20 +9,20 @@ from unialign.metrics._bootstrap import (
     weighted_median,
 )
 from unialign.metrics._clustering import Clustering, kmeans, nmi, v_measure, weighted_v_measure
-from unialign.metrics._knn import Nearest, nearest
+from unialign.metrics._knn import KNNResult, knn
 from unialign.metrics._retrieval import RetrievalResult, retrieval, retrieval_from_scores
-from unialign.metrics._significance import add_seed_variance, bootstrap_p_value, holm
+from unialign.metrics._significance import add_seed_variance, bootstrap_p_value, holm_correction
 
 __all__ = [
     "Clustering",
     "Interval",
-    "Nearest",
+    "KNNResult",
     "RetrievalResult",
     "add_seed_variance",
     "bootstrap_p_value",
-    "holm",
+    "holm_correction",
     "kmeans",
-    "nearest",
+    "knn",
     "nmi",
     "percentile_interval",
     "resample_weights",

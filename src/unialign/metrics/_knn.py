@@ -13,10 +13,10 @@ from unialign.metrics._ranks import TIE_TOLERANCE
 from unialign.metrics._validation import UnitRows, check_one_space
 from unialign.ops._search import top
 
-__all__ = ["Nearest", "nearest"]
+__all__ = ["KNNResult", "knn"]
 
 
-class Nearest(NamedTuple):
+class KNNResult(NamedTuple):
     """What `nearest` found, best first, on the device of the queries.
 
     Attributes:
@@ -28,7 +28,7 @@ class Nearest(NamedTuple):
     rows: Tensor
 
 
-def nearest(queries: Any, gallery: Any, *, k: int, chunk: int = 1024) -> Nearest:
+def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNResult:
     """The k gallery rows with the highest cosine to each query: exact search, no index.
 
     Candidates whose cosines agree to 1e-12 are tied and stand in the order of their rows, so that equal rows are found
@@ -50,10 +50,10 @@ def nearest(queries: Any, gallery: Any, *, k: int, chunk: int = 1024) -> Nearest
         ConfigError: k or chunk is no such number.
     """
     check_integer("k", k, low=1)
-    check_integer("chunk", chunk, low=1)
+    check_integer("chunk", batch_size, low=1)
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     check_one_space(unit_queries, unit_gallery)
     if k > len(unit_gallery):
         raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
-    return Nearest(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=chunk))
+    return KNNResult(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=batch_size))

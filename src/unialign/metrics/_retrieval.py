@@ -140,7 +140,7 @@ def retrieval(
     gallery_ids: Any = None,
     k: Sequence[int] = (1, 5, 10),
     ties: Ties = "expected",
-    chunk: int = 1024,
+    batch_size: int = 1024,
 ) -> RetrievalResult:
     """Cosine retrieval of gallery rows by query rows.
 
@@ -174,9 +174,9 @@ def retrieval(
     check_one_space(unit_queries, unit_gallery)
 
     def count(rows_S: Tensor, positives: Positives) -> RankCounts:
-        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, chunk=chunk)
+        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, chunk=batch_size)
 
-    _check_options(k, ties, chunk)
+    _check_options(k, ties, batch_size)
     return _retrieved(count, (len(unit_queries), len(unit_gallery)), query_ids, gallery_ids, k=k, ties=ties)
 
 

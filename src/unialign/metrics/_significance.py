@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unialign.errors import ConfigError
 
-__all__ = ["add_seed_variance", "bootstrap_p_value", "holm"]
+__all__ = ["add_seed_variance", "bootstrap_p_value", "holm_correction"]
 
 
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
@@ -47,7 +47,7 @@ def bootstrap_p_value(differences_R: Tensor) -> float:
     return min(1.0, 2 * (smaller + 1) / (len(values) + 1))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) step-down adjusted p-values, in the order given: below alpha together with error rate alpha.
 
     Raises:

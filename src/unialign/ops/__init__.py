@@ -3,10 +3,10 @@
 Losses, metrics and diagnostics are built on these. Which implementation runs is chosen by device and size, and can be
 pinned:
 
-    with unialign.ops.pinned("reference"):
+    with unialign.ops.use_backend("reference"):
         loss(embeddings).total.backward()
 """
 
-from unialign.ops._backend import Backend, pinned
+from unialign.ops._backend import Backend, use_backend
 
-__all__ = ["Backend", "pinned"]
+__all__ = ["Backend", "use_backend"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice
-from unialign.errors import ConfigError, MissingExtra
+from unialign.errors import ConfigError, MissingDependencyError
 
-__all__ = ["TRITON_WIDTH", "Backend", "chosen", "pinned", "rowwise_backend"]
+__all__ = ["TRITON_WIDTH", "Backend", "chosen", "rowwise_backend", "use_backend"]
 
 Backend = Literal["auto", "reference", "tiled", "compiled", "triton"]
 
@@ -24,7 +24,7 @@ _pinned: ContextVar[Backend] = ContextVar("unialign_kernels", default="auto")
 
 
 @contextmanager
-def pinned(backend: Backend) -> Iterator[None]:
+def use_backend(backend: Backend) -> Iterator[None]:
     """Every loss, metric and diagnostic called inside uses this implementation; a backward pass may be outside.
 
     `reference`: whole B x B matrices and autograd, slow and obvious, with derivatives of every order · `tiled`: torch
@@ -35,7 +35,7 @@ def pinned(backend: Backend) -> Iterator[None]:
 
     Raises:
         ConfigError: no such backend. Calls inside raise it where the backend cannot run on their tensors.
-        MissingExtra: `triton` is pinned and not installed.
+        MissingDependencyError: `triton` is pinned and not installed.
     """
     check_choice("backend", backend, get_args(Backend))
     token = _pinned.set(backend)
@@ -70,7 +70,7 @@ def rowwise_backend(z: Tensor, *, divided: bool) -> Backend | None:
 
 def _check_triton(z: Tensor) -> None:
     if not _has_triton():
-        raise MissingExtra("kernels 'triton' are pinned and need: pip install 'unialign[triton]'")
+        raise MissingDependencyError("kernels 'triton' are pinned and need: pip install 'unialign[triton]'")
     if z.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         raise ConfigError("kernels 'triton' are pinned, but the tensors are on the CPU; pin 'tiled', or move them")
     if z.dtype == torch.float64:

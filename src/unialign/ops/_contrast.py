@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from unialign.ops._backend import chosen
-from unialign.ops._logits import Scores
+from unialign.ops._logits import Logits
 from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import Members
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle
 
 __all__ = ["Sides", "mean_contrast"]
@@ -42,11 +42,11 @@ _ONE_TILE = 1024
 
 
 def mean_contrast(
-    make: Callable[..., Scores],
+    make: Callable[..., Logits],
     tensors: tuple[Tensor, ...],
-    own_N: Tensor,
+    positive_logits_N: Tensor,
     *,
-    members: Members,
+    members: RowSelection,
     sides: Sides = "both",
     label_smoothing: float = 0.0,
     own_weight: float | None = None,
@@ -63,10 +63,10 @@ def mean_contrast(
     """
     weights = _Weights(sides == "both", label_smoothing, 1 - label_smoothing if own_weight is None else own_weight)
     if chosen() == "reference":
-        return _dense(make(*tensors), own_N, members, weights)
+        return _dense(make(*tensors), positive_logits_N, members, weights)
     if side is None:
         side = _ONE_TILE if members.size <= _ONE_TILE else SIDE
-    value: Tensor = _MeanContrast.apply(make, members, weights, side, own_N, *tensors)  # type: ignore[no-untyped-call]
+    value: Tensor = _MeanContrast.apply(make, members, weights, side, positive_logits_N, *tensors)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -82,8 +82,8 @@ class _MeanContrast(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        make: Callable[..., Scores],
-        members: Members,
+        make: Callable[..., Logits],
+        members: RowSelection,
         weights: _Weights,
         side: int,
         own_N: Tensor,
@@ -122,7 +122,7 @@ class _MeanContrast(torch.autograd.Function):
 class _Table:
     """All tiles of the table, one at a time in one buffer."""
 
-    def __init__(self, scores: Scores, own_N: Tensor, members: Members, weights: _Weights, side: int) -> None:
+    def __init__(self, scores: Logits, own_N: Tensor, members: RowSelection, weights: _Weights, side: int) -> None:
         self.scores, self.own_N, self.members, self.side = scores, own_N, members, side
         self.items, (self.both, self.smoothing, self.own_weight) = members.size, weights
         self.share = 1 / max(1, self.items * (2 if self.both else 1))
@@ -168,7 +168,7 @@ class _Table:
         for i, j, logit_IJ, known in self.logits():
             exponent_IJ = _shifted(logit_IJ, self.shift).exp_() if self.narrow else logit_IJ
             weight_IJ = self._weights(exponent_IJ, i, j, r_N, c_N)
-            self.scores.pull(gradients[1:], i, j, weight_IJ, known)
+            self.scores.accumulate_grad(gradients[1:], i, j, weight_IJ, known)
         gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return gradients
@@ -198,7 +198,7 @@ class _Table:
                 r_N, c_N = wide.logs()
             value = self._total(r_N, c_N, smoothed)
             weight_IJ = self._weights(logit_IJ, i, j, r_N, c_N)
-            self.scores.pull(gradients[1:], i, j, weight_IJ, known)
+            self.scores.accumulate_grad(gradients[1:], i, j, weight_IJ, known)
             gradients[0].copy_(self._by_own(r_N, c_N))
         self.scores.finish(gradients[1:])
         return value, gradients
@@ -220,7 +220,7 @@ class _Table:
         """
         if i == j:
             x_IJ.diagonal().fill_(value)
-        for hidden_IJ in (self.members.same_id(i, j), self.scores.forbidden(i, j)):
+        for hidden_IJ in (self.members.same_id(i, j), self.scores.masked(i, j)):
             if hidden_IJ is not None:
                 x_IJ.masked_fill_(hidden_IJ, value)
 
@@ -314,7 +314,7 @@ class _Wide:
         return rows_N, columns_N
 
 
-def _dense(scores: Scores, own_N: Tensor, members: Members, weights: _Weights) -> Tensor:
+def _dense(scores: Logits, own_N: Tensor, members: RowSelection, weights: _Weights) -> Tensor:
     """The same by the whole table and autograd."""
     if members.size == 0:
         return own_N.sum()
@@ -322,7 +322,7 @@ def _dense(scores: Scores, own_N: Tensor, members: Members, weights: _Weights) -
     own_NN = torch.eye(members.size, dtype=torch.bool, device=own_N.device)
     logit_NN = torch.where(own_NN, own_N[:, None], scores.dense())
     hidden_NN = members.same_id_table(own_N.device)
-    forbidden_NN = scores.forbidden(everything, everything)
+    forbidden_NN = scores.masked(everything, everything)
     if forbidden_NN is not None:
         hidden_NN = hidden_NN | forbidden_NN
     hidden_NN = hidden_NN & ~own_NN

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from unialign.ops._backend import chosen
-from unialign.ops._kernel_functions import Profile
+from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import Members
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle
 
 __all__ = ["Codes", "Divided", "log_row_sums_between"]
@@ -22,11 +22,17 @@ __all__ = ["Codes", "Divided", "log_row_sums_between"]
 # Integers of the rows of both sets: equal ones do not see each other. None: all see all.
 Codes = tuple[Tensor, Tensor] | None
 # How the rows of both sets lie on the processes. None: each process makes the whole.
-Divided = tuple[Members, Members] | None
+Divided = tuple[RowSelection, RowSelection] | None
 
 
 def log_row_sums_between(
-    x_ND: Tensor, y_KD: Tensor, *, profile: Profile, codes: Codes = None, divided: Divided = None, side: int = SIDE
+    x_ND: Tensor,
+    y_KD: Tensor,
+    *,
+    profile: KernelFunction,
+    codes: Codes = None,
+    divided: Divided = None,
+    side: int = SIDE,
 ) -> Tensor:
     """(N,) l; -inf, without gradient, in rows that see nobody.
 
@@ -45,7 +51,7 @@ def log_row_sums_between(
 class _Between(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes, divided: Divided, side: int
+        ctx: Any, x_ND: Tensor, y_KD: Tensor, profile: KernelFunction, codes: Codes, divided: Divided, side: int
     ) -> Tensor:
         if divided is None:
             sums_N = _log_sums(x_ND, y_KD, profile, codes, side)
@@ -84,7 +90,7 @@ class _Between(torch.autograd.Function):
         return *gradients, None, None, None, None
 
 
-def _log_sums(x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes, side: int) -> Tensor:
+def _log_sums(x_ND: Tensor, y_KD: Tensor, profile: KernelFunction, codes: Codes, side: int) -> Tensor:
     """(N,) l, float64."""
     highest_N = torch.full((len(x_ND),), -torch.inf, dtype=torch.float64, device=x_ND.device)
     total_N = torch.zeros_like(highest_N)
@@ -105,7 +111,7 @@ def _pull(
     g_N: Tensor,
     by_x_ND: Tensor | None,
     by_y_KD: Tensor | None,
-    profile: Profile,
+    profile: KernelFunction,
     codes: Codes,
     side: int,
 ) -> None:
@@ -119,7 +125,7 @@ def _pull(
             by_y_KD[j].addmm_(weight_IJ.mT, x_ND[i])
 
 
-def _rows_of(codes: Codes, place: int, members: Members) -> Codes:
+def _rows_of(codes: Codes, place: int, members: RowSelection) -> Codes:
     """The codes, of one side those of its own rows alone."""
     if codes is None:
         return None
@@ -128,7 +134,7 @@ def _rows_of(codes: Codes, place: int, members: Members) -> Codes:
 
 
 def _tiles(
-    x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes, side: int
+    x_ND: Tensor, y_KD: Tensor, profile: KernelFunction, codes: Codes, side: int
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor | float]]:
     for i, j in rectangle(len(x_ND), len(y_KD), side=side):
         cosine_IJ = x_ND[i] @ y_KD[j].mT
@@ -139,7 +145,7 @@ def _tiles(
         yield i, j, logk_IJ, slope
 
 
-def _dense(x_ND: Tensor, y_KD: Tensor, profile: Profile, codes: Codes) -> Tensor:
+def _dense(x_ND: Tensor, y_KD: Tensor, profile: KernelFunction, codes: Codes) -> Tensor:
     logk_NK = profile.log(x_ND @ y_KD.mT)
     if codes is None:
         return torch.logsumexp(logk_NK, 1)

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["WANG_ISOLA_T", "Kernel", "Profile", "arccos_squared", "log_kernel"]
+__all__ = ["WANG_ISOLA_T", "Kernel", "KernelFunction", "arccos_squared", "log_kernel"]
 
 Kernel = Literal["gaussian", "clip", "wang_isola", "geodesic"]
 WANG_ISOLA_T = 2.0  # Wang & Isola 2020, the value that CUA and ModGap share
 
 
 @dataclass(frozen=True)
-class Profile:
+class KernelFunction:
     """log kappa as a function of the cosine: what a tile needs to know of a kernel."""
 
     kernel: Kernel

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unialign.ops._kernel_functions import Profile
-from unialign.ops._row_selection import Members
+from unialign.ops._kernel_functions import KernelFunction
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import rectangle, upper_triangle
 
 __all__ = ["SPAN", "OwnTiles", "SelfPairs", "Tiles"]
@@ -30,7 +30,9 @@ class Tiles:
         offset: log kappa = logit - offset.
     """
 
-    def __init__(self, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> None:
+    def __init__(
+        self, z_ND: Tensor, profile: KernelFunction, members: RowSelection, self_pairs: SelfPairs, side: int
+    ) -> None:
         self.z_ND, self.profile, self.members = z_ND, profile, members
         self.self_pairs, self.side = self_pairs, side
         # A line's factor goes into one side of the product: no pass over the tile is spent on it.
@@ -59,7 +61,7 @@ class Tiles:
         slope_IJ = torch.as_tensor(self.profile.slope(logit_IJ))
         return logit_IJ.copy_(self.profile.log(logit_IJ)), slope_IJ
 
-    def hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
+    def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
         """Overwrite the pairs that do not count: a row with itself, and rows of one id, which stand side by side."""
         if i == j and self.self_pairs == "excluded":
             x_IJ.diagonal().fill_(value)
@@ -78,7 +80,7 @@ class Tiles:
         """The rows' part of numbers of all members."""
         return a_N
 
-    def times(self, i: slice, j: slice) -> int:
+    def multiplicity(self, i: slice, j: slice) -> int:
         """How often the pairs of a tile count: off the diagonal it stands for its mirror image as well."""
         return 1 if i == j else 2
 
@@ -87,7 +89,7 @@ class Tiles:
         out_IJ = self.spare[: (i.stop - i.start) * (j.stop - j.start)].view(i.stop - i.start, -1)
         return torch.add(self.of_rows(a_N)[i, None], a_N[j], out=out_IJ)
 
-    def pull(self, gradient_ND: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
+    def accumulate_grad(self, gradient_ND: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
         """Add sum_j W_ij z_j to the rows and, off the diagonal, sum_i W_ij z_i to the columns."""
         gradient_ND[i].addmm_(weight_IJ, self.z_ND[j])
         if i != j:
@@ -100,7 +102,7 @@ class OwnTiles(Tiles):
     Rows of a tile are counted among the R, columns among the N.
     """
 
-    def __init__(self, z_ND: Tensor, profile: Profile, members: Members, side: int) -> None:
+    def __init__(self, z_ND: Tensor, profile: KernelFunction, members: RowSelection, side: int) -> None:
         super().__init__(z_ND, profile, members, "excluded", side)
         assert members.places_R is not None
         self.places_R, self.places = members.places_R, members.places_R.tolist()
@@ -111,7 +113,7 @@ class OwnTiles(Tiles):
         for i, j in rectangle(len(self.x_RD), len(self.z_ND), side=self.side):
             yield i, j, *self.tile(self.x_RD[i] * self.rate, j)
 
-    def hide(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
+    def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
         # Places rise, so that the rows whose own column is in the tile follow each other.
         first = max(i.start, bisect_left(self.places, j.start))
         stop = min(i.stop, bisect_left(self.places, j.stop))
@@ -130,9 +132,9 @@ class OwnTiles(Tiles):
     def of_rows(self, a_N: Tensor) -> Tensor:
         return a_N[self.places_R]
 
-    def times(self, i: slice, j: slice) -> int:
+    def multiplicity(self, i: slice, j: slice) -> int:
         return 1
 
-    def pull(self, gradient_RD: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
+    def accumulate_grad(self, gradient_RD: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
         """Add sum_j W_ij z_j to the rows."""
         gradient_RD[i].addmm_(weight_IJ, self.z_ND[j])

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unialign.ops._kernel_functions import Profile
+from unialign.ops._kernel_functions import KernelFunction
 
-__all__ = ["Cosines", "KernelScores", "Scores", "TupleCosines"]
+__all__ = ["CosineLogits", "KernelLogits", "Logits", "TupleCosineLogits"]
 
 
-class Scores(Protocol):
+class Logits(Protocol):
     """Scores of query i with key j; made anew from the same tensors for the backward pass.
 
     Attributes:
@@ -31,20 +31,20 @@ class Scores(Protocol):
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
         """Write the scores to `out_IJ`; returns what `pull` wants to know of them again."""
 
-    def pull(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Any) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Any) -> None:
         """Add sum_ij W_ij d score_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten."""
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
         """Called after the last tile."""
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         """Mask of what is no key besides what equal ids say; the diagonal does not count."""
 
     def dense(self) -> Tensor:
         """All scores, (N, N), by operations that autograd follows."""
 
 
-class Cosines:
+class CosineLogits:
     """scale <x_i, y_j>.
 
     Args:
@@ -62,7 +62,7 @@ class Cosines:
         x_ND, y_ND, _ = self.tensors
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
 
-    def pull(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: None) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: None) -> None:
         x_ND, y_ND, _ = self.tensors
         gradients[0][i].addmm_(weight_IJ, y_ND[j])
         gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
@@ -73,7 +73,7 @@ class Cosines:
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         return None
 
     def dense(self) -> Tensor:
@@ -81,7 +81,7 @@ class Cosines:
         return x_ND @ y_ND.mT * scale
 
 
-class TupleCosines(Cosines):
+class TupleCosineLogits(CosineLogits):
     """Cosines with keys that are products of rows of several items (Symile).
 
     Args:
@@ -93,14 +93,14 @@ class TupleCosines(Cosines):
         super().__init__(x_ND, y_ND, scale)
         self.codes_N, self.key_codes_KN = codes_N, key_codes_KN
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         return (self.codes_N[None, i, None] == self.key_codes_KN[:, None, j]).all(0)
 
 
-class KernelScores:
+class KernelLogits:
     """log kappa(x_i, y_j) of any kernel."""
 
-    def __init__(self, x_ND: Tensor, y_ND: Tensor, *, profile: Profile) -> None:
+    def __init__(self, x_ND: Tensor, y_ND: Tensor, *, profile: KernelFunction) -> None:
         self.tensors = x_ND, y_ND
         self.profile = profile
         self.lowest, self.highest = 1.001 * profile.lowest, -0.001 * profile.lowest
@@ -112,7 +112,9 @@ class KernelScores:
         out_IJ.copy_(self.profile.log(out_IJ))
         return slope
 
-    def pull(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Tensor | float) -> None:
+    def accumulate_grad(
+        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Tensor | float
+    ) -> None:
         x_ND, y_ND = self.tensors
         weight_IJ.mul_(known)
         gradients[0][i].addmm_(weight_IJ, y_ND[j])
@@ -121,7 +123,7 @@ class KernelScores:
     def finish(self, gradients: Sequence[Tensor]) -> None:
         return
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         return None
 
     def dense(self) -> Tensor:

@@ -10,6 +10,6 @@ first_order_only = partial(
     _first_order_only,
     refusal=(
         "this loss has a closed-form gradient and no second derivative; for one, call it inside "
-        "`with unialign.ops.pinned('reference'):`, which keeps whole B x B matrices"
+        "`with unialign.ops.use_backend('reference'):`, which keeps whole B x B matrices"
     ),
 )

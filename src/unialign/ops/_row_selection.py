@@ -10,11 +10,11 @@ from torch import Tensor
 
 from unialign.distributed._shard import Shard
 
-__all__ = ["Members", "members"]
+__all__ = ["RowSelection", "select_rows"]
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class RowSelection:
     """The N rows that take part, in the order in which kernels see them.
 
     Attributes:
@@ -67,7 +67,7 @@ class Members:
         local[position_R - self.shard.start] = own_R
         return self.take(self.shard.gather_rows(local))
 
-    def spread(self, own_RD: Tensor, like_ND: Tensor) -> Tensor:
+    def broadcast(self, own_RD: Tensor, like_ND: Tensor) -> Tensor:
         """(N, D) with the (R, D) of this process's own at their places and 0 elsewhere, in the dtype of `like_ND`."""
         if self.places_R is None:
             return own_RD.to(like_ND.dtype)
@@ -76,7 +76,7 @@ class Members:
         return all_ND
 
 
-def members(present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None) -> Members:
+def select_rows(present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None) -> RowSelection:
     """The present rows, sorted by id where ids repeat."""
     items = len(present_B)
     index_N = None if bool(present_B.all()) else present_B.nonzero().flatten()
@@ -95,4 +95,4 @@ def members(present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None)
     if shard is not None:
         position_N = torch.arange(size, device=present_B.device) if index_N is None else index_N
         places_R = ((position_N >= shard.start) & (position_N < shard.stop)).nonzero().flatten()
-    return Members(size, items, index_N, codes_N, places_R, shard)
+    return RowSelection(size, items, index_N, codes_N, places_R, shard)

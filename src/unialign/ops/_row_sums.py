@@ -15,14 +15,16 @@ from torch import Tensor
 from unialign.ops import _row_sums_torch
 from unialign.ops._backend import Backend
 from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import Members
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._row_sums_torch import Own, Table
 from unialign.ops._tiles import row_tiles
 
 __all__ = ["log_row_sums", "mean_excess"]
 
 
-def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backend, own: Own = "left_out") -> Tensor:
+def log_row_sums(
+    z_ND: Tensor, *, rate: float, members: RowSelection, backend: Backend, own: Own = "left_out"
+) -> Tensor:
     """(N,) log sum over the members k of another id, and k = i if it is kept, of exp(rate (<z_i, z_k> - 1)).
 
     -inf where there is none.
@@ -31,7 +33,7 @@ def log_row_sums(z_ND: Tensor, *, rate: float, members: Members, backend: Backen
     return sums_N
 
 
-def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: Members, backend: Backend) -> Tensor:
+def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: RowSelection, backend: Backend) -> Tensor:
     """1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of another id.
 
     At least 0: what InfoNCE is without smoothing. Own keys are added in float64: a value near 0 keeps its digits.
@@ -45,7 +47,7 @@ def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: Members, 
 
 class _RowSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z_ND: Tensor, rate: float, members: Members, own: Own, backend: Backend) -> Tensor:
+    def forward(ctx: Any, z_ND: Tensor, rate: float, members: RowSelection, own: Own, backend: Backend) -> Tensor:
         table = _table(z_ND, z_ND, rate, members, own)
         r_N = members.gather(_log_sums(table, backend))
         ctx.save_for_backward(z_ND, r_N)
@@ -67,7 +69,7 @@ class _MeanExcess(torch.autograd.Function):
     """With e_i = log(1 + exp(rest_i - own_i)) the own key has the share exp(-e_i) of a row's sum."""
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, members: Members, backend: Backend) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, members: RowSelection, backend: Backend) -> Tensor:
         factor = float(scale)
         tables = [_table(a_ND, b_ND, factor, members, "left_out") for a_ND, b_ND in ((x_ND, y_ND), (y_ND, x_ND))]
         own_R = _own_logits(tables[0])
@@ -91,7 +93,7 @@ class _MeanExcess(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, y_ND, scale, own_N, by_row_N, by_column_N, slope = ctx.saved_tensors
-        members: Members = ctx.members
+        members: RowSelection = ctx.members
         with torch.no_grad():
             g_N = (gradient.double() / max(1, 2 * len(own_N))).expand(len(own_N))
             # What the own key's share lacks to 1, on both sides.
@@ -107,7 +109,7 @@ class _MeanExcess(torch.autograd.Function):
                 g_in_dtype_N = g_N.to(dtype)
                 p_RD = _pull(table, r_N[places_R], g_in_dtype_N[places_R], c_N, g_in_dtype_N, ctx.backend)
                 p_RD.addcmul_(b_ND[places_R].to(p_RD.dtype), (lacking_N[places_R, None] * scale).to(p_RD.dtype))
-                gradients.append(members.spread(p_RD, a_ND))
+                gradients.append(members.broadcast(p_RD, a_ND))
             by_scale = (slope * gradient).to(scale.dtype).reshape(scale.shape)
         parts = (first_order_only(part, x_ND, y_ND, scale, gradient) for part in (*gradients, by_scale))
         return (*parts, None, None)
@@ -121,7 +123,7 @@ def _own_logits(table: Table) -> Tensor:
     return own_R.mul_(table.scale)
 
 
-def _table(x_ND: Tensor, y_ND: Tensor, scale: float, members: Members, own: Own) -> Table:
+def _table(x_ND: Tensor, y_ND: Tensor, scale: float, members: RowSelection, own: Own) -> Table:
     codes_N = members.codes_N
     if members.places_R is None:
         places_R = torch.arange(members.size, device=x_ND.device)
@@ -145,7 +147,7 @@ def _log_sums_and_means(table: Table, backend: Backend) -> tuple[Tensor, Tensor]
 def _pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, backend: Backend) -> Tensor:
     if backend == "triton":
         return _triton().pull(table, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
-    return _row_sums_torch.pull(table, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
+    return _row_sums_torch.accumulate_grad(table, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
 
 
 def _triton() -> ModuleType:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["Own", "Table", "log_sums", "log_sums_and_means", "pull"]
+__all__ = ["Own", "Table", "accumulate_grad", "log_sums", "log_sums_and_means"]
 
 Own = Literal["kept", "left_out"]
 
@@ -75,7 +75,9 @@ def log_sums_and_means(table: Table, *, compiled: bool = False) -> tuple[Tensor,
     return r_R, m_R
 
 
-def pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False) -> Tensor:
+def accumulate_grad(
+    table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False
+) -> Tensor:
     """(R, D) p."""
     weigh = _compiled(_weights_of_tile) if compiled else _weights_of_tile
     # exp(s - inf) = 0: what sees nothing, or is seen by nobody, has no part.

@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from unialign.ops._backend import chosen
 from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import Members
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle
 
 __all__ = ["softplus_total"]
 
 
 def softplus_total(
-    x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, members: Members, side: int = SIDE
+    x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, members: RowSelection, side: int = SIDE
 ) -> Tensor:
     """The sum above, a scalar.
 
@@ -44,7 +44,7 @@ def softplus_total(
 class _SoftplusTotal(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, members: Members, side: int
+        ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, members: RowSelection, side: int
     ) -> Tensor:
         make = _whole if members.shard is None else _divided
         sums = make(
@@ -74,7 +74,7 @@ class _Sums(NamedTuple):
 
 
 def _whole(
-    x_ND: Tensor, y_ND: Tensor, scale: float, bias: float, *, members: Members, side: int, with_gradient: bool
+    x_ND: Tensor, y_ND: Tensor, scale: float, bias: float, *, members: RowSelection, side: int, with_gradient: bool
 ) -> _Sums:
     by_x_ND, by_y_ND = (torch.zeros_like(z_ND) if with_gradient else None for z_ND in (x_ND, y_ND))
     total, by_bias = 0.0, 0.0
@@ -98,7 +98,7 @@ def _whole(
 
 
 def _divided(
-    x_ND: Tensor, y_ND: Tensor, scale: float, bias: float, *, members: Members, side: int, with_gradient: bool
+    x_ND: Tensor, y_ND: Tensor, scale: float, bias: float, *, members: RowSelection, side: int, with_gradient: bool
 ) -> _Sums:
     """Own rows against all columns for the sums and the gradient by x, own columns against all rows for that by y."""
     assert members.shard is not None
@@ -109,14 +109,14 @@ def _divided(
     if with_gradient:
         by_scale = float((by_x_RD * x_ND[members.places_R]).sum(dtype=torch.float64))
         _, _, by_y_RD = own_rows(y_ND, x_ND)
-        gradients = [members.spread(by_RD.mul_(scale), x_ND) for by_RD in (by_x_RD, by_y_RD)]
+        gradients = [members.broadcast(by_RD.mul_(scale), x_ND) for by_RD in (by_x_RD, by_y_RD)]
     own_3 = torch.tensor([total, by_scale, by_bias], dtype=torch.float64, device=x_ND.device)
     sums = members.shard.gather_numbers(own_3).sum(0).tolist()
     return _Sums(*sums, *(gradients or (None, None)))
 
 
 def _own_rows(
-    x_ND: Tensor, y_ND: Tensor, *, scale: float, bias: float, members: Members, side: int, with_gradient: bool
+    x_ND: Tensor, y_ND: Tensor, *, scale: float, bias: float, members: RowSelection, side: int, with_gradient: bool
 ) -> tuple[float, float, Tensor]:
     """The sum over own rows x_i and all y_k, that of its slopes, and (R, D) sum_k sigmoid(l_ik) y_k."""
     places_R, codes_N = members.places_R, members.codes_N

@@ -24,7 +24,7 @@ try:
 except ImportError:
     triton = tl = None
 
-__all__ = ["log_sums", "log_sums_and_means", "pull"]
+__all__ = ["accumulate_grad", "log_sums", "log_sums_and_means"]
 
 _LOG2E = 1.4426950408889634
 
@@ -212,7 +212,7 @@ def _sum_rows(table: Table, r_R: Tensor, m_R: Tensor | None) -> None:
     )  # fmt: skip
 
 
-def pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
+def accumulate_grad(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
     """(R, D) p, float32."""
     rows, width = table.x_RD.shape
     p_RD = torch.zeros(rows, width, dtype=torch.float32, device=table.x_RD.device)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Areas", "TriangleForm", "Volumes"]
+__all__ = ["AreaLogits", "TriangleForm", "VolumeLogits"]
 
 TriangleForm = Literal["area", "squared"]
 
@@ -19,7 +19,7 @@ class _Volume(NamedTuple):
     value_IJ: Tensor
 
 
-class Volumes:
+class VolumeLogits:
     """-scale sqrt(max(det_j - sum_kn adj_jkn g_ijk g_ijn, 0) + eps), g_ijk the cosine of anchor i with vector k of j.
 
     Args:
@@ -48,7 +48,9 @@ class Volumes:
         torch.mul(value_IJ, -self.factor, out=out_IJ)
         return _Volume(cosines, value_IJ)
 
-    def pull(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Volume) -> None:
+    def accumulate_grad(
+        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Volume
+    ) -> None:
         _, adj_KKN, _, anchor_ND, *others = self.tensors
         by_det_N, by_adj_KKN, by_scale, by_anchor_ND, *by_others = gradients
         by_scale -= (weight_IJ * known.value_IJ).sum()
@@ -70,7 +72,7 @@ class Volumes:
     def finish(self, gradients: Sequence[Tensor]) -> None:
         return
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         return None
 
     def dense(self) -> Tensor:
@@ -86,7 +88,7 @@ class _Area(NamedTuple):
     value_IJ: Tensor
 
 
-class Areas:
+class AreaLogits:
     """-scale A, A of the triangle of anchor t_i with v_j and a_j; w = v - a.
 
     S = |t - v|^2 |w|^2 - <t - v, w>^2 with |t - v|^2 = 2 - 2 <t, v>; `area`: A = sqrt(max(S, 0) + eps) / 2 · `squared`:
@@ -129,7 +131,7 @@ class Areas:
         torch.mul(value_IJ, -self.factor, out=out_IJ)
         return _Area(p_IJ, q_IJ, value_IJ)
 
-    def pull(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Area) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Area) -> None:
         _, t_ND, v_ND, w_ND, _, ww_N = self.tensors
         by_scale, by_t_ND, by_v_ND, by_w_ND, by_vw_N, by_ww_N = gradients
         by_scale -= (weight_IJ * known.value_IJ).sum()
@@ -151,7 +153,7 @@ class Areas:
     def finish(self, gradients: Sequence[Tensor]) -> None:
         return
 
-    def forbidden(self, i: slice, j: slice) -> Tensor | None:
+    def masked(self, i: slice, j: slice) -> Tensor | None:
         return None
 
     def dense(self) -> Tensor:

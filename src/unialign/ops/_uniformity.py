@@ -21,10 +21,10 @@ from torch import Tensor
 
 from unialign.ops import _row_sums
 from unialign.ops._backend import chosen, rowwise_backend
-from unialign.ops._kernel_functions import Profile
+from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._kernel_tiles import OwnTiles, SelfPairs, Tiles
 from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import Members
+from unialign.ops._row_selection import RowSelection
 from unialign.ops._row_sums_torch import Own
 from unialign.ops._tiles import SIDE
 
@@ -35,7 +35,12 @@ _SLACK = 40.0
 
 
 def log_row_sums(
-    z_ND: Tensor, *, profile: Profile, members: Members, self_pairs: SelfPairs = "excluded", side: int = SIDE
+    z_ND: Tensor,
+    *,
+    profile: KernelFunction,
+    members: RowSelection,
+    self_pairs: SelfPairs = "excluded",
+    side: int = SIDE,
 ) -> Tensor:
     """(N,) l; -inf, without gradient, in rows that have nobody to be compared with.
 
@@ -57,7 +62,7 @@ def log_row_sums(
 
 
 def log_total(
-    z_ND: Tensor, *, profile: Profile, members: Members, weights_N: Tensor | None = None, side: int = SIDE
+    z_ND: Tensor, *, profile: KernelFunction, members: RowSelection, weights_N: Tensor | None = None, side: int = SIDE
 ) -> Tensor:
     """log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one row must have somebody to be compared with.
 
@@ -77,7 +82,9 @@ def log_total(
 
 class _RowSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tensor:
+    def forward(
+        ctx: Any, z_ND: Tensor, profile: KernelFunction, members: RowSelection, self_pairs: SelfPairs, side: int
+    ) -> Tensor:
         tiles = _tiles(z_ND, profile, members, self_pairs, side)
         sums_N = _sums(tiles) if tiles.narrow else _sums_of_any_span(tiles)
         if isinstance(tiles, OwnTiles):
@@ -97,7 +104,7 @@ class _RowSums(torch.autograd.Function):
             gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1])
             weigh = _narrow_weights(tiles, g_N, sums_N) if tiles.narrow else _wide_weights(tiles, g_N, sums_N)
             for i, j, weight_IJ in weigh:
-                tiles.pull(gradient, i, j, weight_IJ)
+                tiles.accumulate_grad(gradient, i, j, weight_IJ)
             gradient_ND = _at_their_places(gradient.mul_(tiles.rate), tiles)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
@@ -105,7 +112,7 @@ class _RowSums(torch.autograd.Function):
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int
+        ctx: Any, z_ND: Tensor, profile: KernelFunction, members: RowSelection, weights_N: Tensor | None, side: int
     ) -> Tensor:
         part = _part_of_total(z_ND, profile, members, weights_N, side, with_gradient=ctx.needs_input_grad[0])
         log_total = part.log
@@ -131,7 +138,7 @@ class _Total(torch.autograd.Function):
         return first_order_only(gradient_ND, z_ND, g), None, None, None, None
 
 
-def _tiles(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs, side: int) -> Tiles:
+def _tiles(z_ND: Tensor, profile: KernelFunction, members: RowSelection, self_pairs: SelfPairs, side: int) -> Tiles:
     if members.places_R is None or self_pairs == "included":
         return Tiles(z_ND, profile, members, self_pairs, side)
     return OwnTiles(z_ND, profile, members, side)
@@ -139,16 +146,16 @@ def _tiles(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPai
 
 def _at_their_places(gradient: Tensor, tiles: Tiles) -> Tensor:
     """(N, D): 0 in the rows that other processes answer for."""
-    return tiles.members.spread(gradient, tiles.z_ND) if isinstance(tiles, OwnTiles) else gradient
+    return tiles.members.broadcast(gradient, tiles.z_ND) if isinstance(tiles, OwnTiles) else gradient
 
 
 def _sums(tiles: Tiles) -> Tensor:
     total_N = torch.zeros(tiles.rows, dtype=torch.float64, device=tiles.z_ND.device)
     for i, j, logit_IJ, _ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
-        tiles.hide(kernel_IJ, i, j, 0.0)
+        tiles.mask_(kernel_IJ, i, j, 0.0)
         total_N[i] += kernel_IJ.sum(1)
-        if tiles.times(i, j) == 2:
+        if tiles.multiplicity(i, j) == 2:
             total_N[j] += kernel_IJ.sum(0)
     return torch.log(total_N) - tiles.offset
 
@@ -157,8 +164,8 @@ def _sums_of_any_span(tiles: Tiles) -> Tensor:
     highest_N = torch.full((tiles.rows,), -torch.inf, dtype=torch.float64, device=tiles.z_ND.device)
     total_N = torch.zeros_like(highest_N)
     for i, j, logit_IJ, _ in tiles.logits():
-        tiles.hide(logit_IJ, i, j, -torch.inf)
-        for place, dim in ((i, 1), (j, 0))[: tiles.times(i, j)]:
+        tiles.mask_(logit_IJ, i, j, -torch.inf)
+        for place, dim in ((i, 1), (j, 0))[: tiles.multiplicity(i, j)]:
             higher = torch.maximum(highest_N[place], logit_IJ.amax(dim).double())
             # Nothing seen so far: -inf - -inf would be NaN.
             shift = torch.where(higher == -torch.inf, 0.0, higher)
@@ -174,7 +181,7 @@ def _narrow_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple
     share_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
-        tiles.hide(kernel_IJ, i, j, 0.0)
+        tiles.mask_(kernel_IJ, i, j, 0.0)
         kernel_IJ.mul_(tiles.outer_sum(share_N, i, j))
         yield i, j, kernel_IJ if slope_IJ is None else kernel_IJ.mul_(slope_IJ)
 
@@ -184,7 +191,7 @@ def _wide_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[s
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
     own_log_N, own_g_N = tiles.of_rows(log_N), tiles.of_rows(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
-        tiles.hide(logit_IJ, i, j, -torch.inf)
+        tiles.mask_(logit_IJ, i, j, -torch.inf)
         weight_IJ = torch.exp(logit_IJ - own_log_N[i, None]).mul_(own_g_N[i, None])
         weight_IJ += torch.exp(logit_IJ.sub_(log_N[j])).mul_(g_N[j])
         yield i, j, weight_IJ if slope_IJ is None else weight_IJ.mul_(slope_IJ)
@@ -215,7 +222,13 @@ class _Part:
 
 
 def _part_of_total(
-    z_ND: Tensor, profile: Profile, members: Members, weights_N: Tensor | None, side: int, *, with_gradient: bool
+    z_ND: Tensor,
+    profile: KernelFunction,
+    members: RowSelection,
+    weights_N: Tensor | None,
+    side: int,
+    *,
+    with_gradient: bool,
 ) -> _Part:
     tiles = _tiles(z_ND, profile, members, "excluded", side)
     gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1]) if with_gradient else None
@@ -223,7 +236,7 @@ def _part_of_total(
     weights_N = None if weights_N is None else weights_N.to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         if not tiles.narrow:
-            tiles.hide(logit_IJ, i, j, -torch.inf)
+            tiles.mask_(logit_IJ, i, j, -torch.inf)
             highest = float(logit_IJ.max())
             if highest > shift + _SLACK:
                 smaller = math.exp(shift - highest)
@@ -234,23 +247,23 @@ def _part_of_total(
             if shift > -math.inf:
                 logit_IJ -= shift
         kernel_IJ = logit_IJ.exp_()
-        tiles.hide(kernel_IJ, i, j, 0.0)
+        tiles.mask_(kernel_IJ, i, j, 0.0)
         if weights_N is not None:
             kernel_IJ.mul_(tiles.outer_sum(weights_N, i, j))
         # Of w_i + w_j a pair's half is its own, the other half that of its mirror image.
-        once = tiles.times(i, j) * (1.0 if weights_N is None else 0.5)
+        once = tiles.multiplicity(i, j) * (1.0 if weights_N is None else 0.5)
         # Rows first, in the tile's dtype: asked for float64, the sum would copy the tile.
         total += once * float(kernel_IJ.sum(1).double().sum())
         if gradient is not None:
             if slope_IJ is not None:
                 kernel_IJ.mul_(slope_IJ)
-            tiles.pull(gradient, i, j, kernel_IJ)
+            tiles.accumulate_grad(gradient, i, j, kernel_IJ)
     shift -= tiles.offset
     log = math.log(total) + shift if total > 0 else -math.inf
     return _Part(log, shift, tiles.rate * (2.0 if weights_N is None else 1.0), gradient, tiles)
 
 
-def _dense_row_sums(z_ND: Tensor, profile: Profile, members: Members, self_pairs: SelfPairs) -> Tensor:
+def _dense_row_sums(z_ND: Tensor, profile: KernelFunction, members: RowSelection, self_pairs: SelfPairs) -> Tensor:
     logk_NN = profile.log(z_ND @ z_ND.mT)
     own_NN = torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
     hidden_NN = members.same_id_table(z_ND.device) & ~own_NN

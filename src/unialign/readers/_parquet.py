@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.errors import DataError, MissingExtra, ShapeError
+from unialign.errors import DataError, MissingDependencyError, ShapeError
 from unialign.readers._arrays import CHUNK_BYTES, Rows, StreamRows
 from unialign.readers._types import Entry
 
@@ -21,7 +21,7 @@ _FLOATS = {"halffloat": "<f2", "float": "<f4", "double": "<f8"}
 
 
 def parquet_entries(path: Path) -> dict[str, Entry]:
-    """The file's columns; MissingExtra without pyarrow."""
+    """The file's columns; MissingDependencyError without pyarrow."""
     opened = _open(path)
     fields = {field.name: field.type for field in opened.schema_arrow}
     rows = int(opened.metadata.num_rows)
@@ -54,7 +54,9 @@ def _open(path: Path) -> Any:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError:
-        raise MissingExtra(f"{path}: reading parquet needs pyarrow; pip install 'unialign[parquet]'") from None
+        raise MissingDependencyError(
+            f"{path}: reading parquet needs pyarrow; pip install 'unialign[parquet]'"
+        ) from None
     try:
         # A buffered stream: otherwise a column of a row group, which may be all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)

@@ -3,6 +3,6 @@
 from unialign.space._heads import Head
 from unialign.space._normalizer import Inputs
 from unialign.space._space import Space
-from unialign.space._whitening import Frame, Framing
+from unialign.space._whitening import Whitening, WhiteningMode
 
-__all__ = ["Frame", "Framing", "Head", "Inputs", "Space"]
+__all__ = ["Head", "Inputs", "Space", "Whitening", "WhiteningMode"]

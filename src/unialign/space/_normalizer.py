@@ -44,7 +44,7 @@ class UnitRows(nn.Module):
 
 def make_inputs(inputs: str, width: int) -> nn.Module:
     """The module of a kind of input handling."""
-    check_choice("inputs", inputs, get_args(Inputs))
+    check_choice("input_norm", inputs, get_args(Inputs))
     if inputs == "standardize":
         return Standardize(width)
     return UnitRows() if inputs == "unit" else nn.Identity()

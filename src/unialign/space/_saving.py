@@ -54,7 +54,7 @@ tags: [multimodal, embeddings]
 # A shared embedding space
 
 {made}{source}, unialign {__version__}. {len(space.widths)} modalities, {space.dim} dimensions,
-head `{space.head}`, inputs `{space.inputs}`. It maps features of frozen encoders, not raw media.
+head `{space.head}`, inputs `{space.input_norm}`. It maps features of frozen encoders, not raw media.
 
 | modality | width of its features |
 |---|---|

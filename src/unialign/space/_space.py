@@ -21,7 +21,7 @@ from unialign.space._heads import Head, make_head
 from unialign.space._normalizer import Inputs, Standardize, column_statistics, make_inputs
 from unialign.space._saving import load, save
 from unialign.space._validation import refuse_non_finite, unit_rows
-from unialign.space._whitening import Frame, Framing, check_frozen
+from unialign.space._whitening import Whitening, WhiteningMode, check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
@@ -46,12 +46,12 @@ class Space(nn.Module):
         head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
         hidden: width between the two layers of `mlp`.
         dropout: probability in [0, 1), before every linear layer, in training only.
-        inputs: `standardize` (each column by the mean and deviation of the training rows, see `fit_inputs`; before
+        inputs: `standardize` (each column by the mean and deviation of the training rows, see `fit_normalizer`; before
             that, nothing), `unit` (rows of length one) or `none`.
         frozen: modality -> framing, for modalities that stay where their encoder puts them, such as the images of an
             unCLIP decoder: no head, nothing trained. `whiten` centres the features and evens out the variances of their
             `dim` leading principal axes, `center` keeps the variances; the statistics are those of the training rows,
-            see `fit_inputs`. `features_like` is the way back.
+            see `fit_normalizer`. `inverse_transform` is the way back.
         metadata: JSON object about how the space was made; saved with it.
 
     Raises:
@@ -66,8 +66,8 @@ class Space(nn.Module):
         head: Head = "mlp",
         hidden: int = 256,
         dropout: float = 0.0,
-        inputs: Inputs = "standardize",
-        frozen: Mapping[str, Framing] | None = None,
+        input_norm: Inputs = "standardize",
+        frozen: Mapping[str, WhiteningMode] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -86,12 +86,12 @@ class Space(nn.Module):
             raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
         self.widths = dict(widths)
         self.dim, self.head, self.hidden = dim, head, hidden
-        self.dropout, self.inputs = float(dropout), inputs
+        self.dropout, self.input_norm = float(dropout), input_norm
         self.frozen = check_frozen(frozen, widths, dim)
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Lists, not nn.ModuleDict: names are data, and "type" or "rna.seq" would be refused as attributes.
         self.features = nn.ModuleList(
-            Frame(self.frozen[name], width, dim) if name in self.frozen else make_inputs(inputs, width)
+            Whitening(self.frozen[name], width, dim) if name in self.frozen else make_inputs(input_norm, width)
             for name, width in widths.items()
         )
         self.heads = nn.ModuleList(
@@ -114,7 +114,7 @@ class Space(nn.Module):
             "head": self.head,
             "hidden": self.hidden,
             "dropout": self.dropout,
-            "inputs": self.inputs,
+            "input_norm": self.input_norm,
             **({"frozen": dict(self.frozen)} if self.frozen else {}),
         }
 
@@ -194,7 +194,7 @@ class Space(nn.Module):
         return raw
 
     @torch.no_grad()
-    def fit_inputs(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
+    def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
         """Take the statistics of `inputs="standardize"` and of frames from the present ones of these training rows.
 
         Raises:
@@ -203,14 +203,14 @@ class Space(nn.Module):
         """
         for place, (name, width) in enumerate(self.widths.items()):
             module = self.features[place]
-            if not isinstance(module, Standardize | Frame):
+            if not isinstance(module, Standardize | Whitening):
                 continue
             if store.width(name) != width:
                 raise ShapeError(f"{name!r} is {store.width(name)} wide in the store, {width} in the space")
             present_rows = rows[store.present(name)[rows]]
             if len(present_rows) == 0:
                 raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
-            if isinstance(module, Frame):
+            if isinstance(module, Whitening):
                 module.fit(store.array(name), present_rows, name=name)
                 continue
             mean_W, std_W = column_statistics(store.array(name), present_rows)
@@ -218,7 +218,7 @@ class Space(nn.Module):
             module.std.copy_(std_W)
         return self
 
-    def features_like(self, name: str, z: Tensor) -> Tensor:
+    def inverse_transform(self, name: str, z: Tensor) -> Tensor:
         """The features of a frozen modality that would be embedded at `z`: what its encoder would have said.
 
         Args:
@@ -235,7 +235,7 @@ class Space(nn.Module):
         """
         self._check_names([name], "name")
         module = self.features[self.modalities.index(name)]
-        if not isinstance(module, Frame):
+        if not isinstance(module, Whitening):
             frozen = ", ".join(map(repr, self.frozen)) or "none"
             raise ConfigError(
                 f"{name!r} has a trained head, from which there is no way back to features; frozen modalities of this "
@@ -244,7 +244,7 @@ class Space(nn.Module):
         z = as_dense(z, "z", f"(B, {self.dim})")
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ShapeError(f"z has shape {tuple(z.shape)}; this space has rows of (B, {self.dim})")
-        return module.features_like(z.to(module.mean))
+        return module.inverse_transform(z.to(module.mean))
 
     # --- saving -------------------------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Space(nn.Module):
 
         Raises:
             CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
-            MissingExtra: `source` is no folder and `huggingface_hub` is not installed.
+            MissingDependencyError: `source` is no folder and `huggingface_hub` is not installed.
         """
         return load(cls, source, revision=revision)
 

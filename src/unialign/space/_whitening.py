@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from unialign._checks import check_choice
 from unialign.errors import ConfigError, DataError, NonFiniteError
 
-__all__ = ["Frame", "Framing", "check_frozen"]
+__all__ = ["Whitening", "WhiteningMode", "check_frozen"]
 
-Framing = Literal["whiten", "center"]
+WhiteningMode = Literal["whiten", "center"]
 
 _CHUNK_ROWS = 8192
 # A direction with less of the largest variance than this is rounding, and whitening would blow it up.
 _LEAST_VARIANCE = 1e-10
 
 
-class Frame(nn.Module):
+class Whitening(nn.Module):
     """z = (x - mean) axes / scale, an affine map without trained numbers; all of it is buffers, saved with the space.
 
     Args:
@@ -55,7 +55,7 @@ class Frame(nn.Module):
         """(B, W) features -> (B, D), not of unit length."""
         return (x_BW - self.mean) @ self.axes / self.scale
 
-    def features_like(self, z_BD: Tensor) -> Tensor:
+    def inverse_transform(self, z_BD: Tensor) -> Tensor:
         """(B, D) rows of unit length -> (B, W) features of the typical length; shorter rows stay closer to the mean."""
         return (z_BD * self.length * self.scale) @ self.axes.mT + self.mean
 
@@ -101,7 +101,7 @@ class Frame(nn.Module):
         self.length.fill_(float(np.concatenate(lengths).mean()))
 
 
-def check_frozen(frozen: Any, widths: Mapping[str, int], dim: int) -> dict[str, Framing]:
+def check_frozen(frozen: Any, widths: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
     """The option `frozen` as a dict; `ConfigError` unless a frame of `dim` directions can be made for each modality."""
     if frozen is None:
         return {}
@@ -110,7 +110,7 @@ def check_frozen(frozen: Any, widths: Mapping[str, int], dim: int) -> dict[str, 
     for name, framing in frozen.items():
         if name not in widths:
             raise ConfigError(f"frozen names {name!r}, which the space does not have; it has {', '.join(widths)}")
-        check_choice(f"framing of {name!r}", framing, get_args(Framing))
+        check_choice(f"framing of {name!r}", framing, get_args(WhiteningMode))
         if widths[name] < dim:
             raise ConfigError(
                 f"{name!r} is {widths[name]} wide and frozen, so that it cannot fill dim={dim}; set dim to at most "

@@ -13,14 +13,14 @@ from unialign.errors import ConfigError
 from unialign.losses import names as objective_names
 
 if TYPE_CHECKING:
-    from unialign.space import Framing, Head, Inputs
+    from unialign.space import Head, Inputs, WhiteningMode
 
 __all__ = ["TrainConfig"]
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 # Settings that say how a run is watched and kept, not what is learnt: they may differ between a run and its resumption.
-BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every", "log_to", "monitor_every")
+BOOKKEEPING = ("save_steps", "save_total_limit", "logging_steps", "log_to", "monitor_steps")
 _LOGS = ("jsonl", "tensorboard")
 
 
@@ -38,7 +38,7 @@ class TrainConfig:
             batch of an epoch is smaller, and is left out if it would hold a single item.
         micro_batch_size: items that the heads see at once, at least 1; None: the whole batch. The objective sees the
             batch all the same and the result is the same, but for other draws of dropout and rounding; the heads keep
-            the activations of that many items only, and run forward twice (see `cached_backward`).
+            the activations of that many items only, and run forward twice (see `grad_cache_backward`).
         accumulate: batches whose gradients one optimiser step averages, weighted by their items. Each has negatives of
             its own: 4 batches of 256 are not one batch of 1024 to a contrastive objective.
         lr: the highest learning rate.
@@ -48,12 +48,12 @@ class TrainConfig:
         clip: largest norm of the gradient; None leaves it alone.
         precision: `auto` (bf16 autocast of the heads on CUDA, fp32 elsewhere), `fp32` or `bf16` (CUDA only). Objectives
             compute in fp32 always.
-        warm_start: fraction of the steps, in [0, 1], that InfoNCE trains first, with the same anchor, and the same
+        infonce_warmup_ratio: fraction of the steps, in [0, 1], that InfoNCE trains first, with the same anchor, and the same
             temperature where it is one of cosines.
-        checkpoint_every: steps between checkpoints; None: only when interrupted and at the end.
-        keep_checkpoints: how many of the latest stay, at least 1.
-        log_every: steps between records.
-        monitor_every: steps between looks at the health of the space.
+        save_steps: steps between checkpoints; None: only when interrupted and at the end.
+        save_total_limit: how many of the latest stay, at least 1.
+        logging_steps: steps between records.
+        monitor_steps: steps between looks at the health of the space.
         log_to: `jsonl` (always, if there is a folder) and optionally `tensorboard`.
         seed: decides initial weights, order of the items and dropout.
     """
@@ -65,23 +65,23 @@ class TrainConfig:
     head: "Head" = "mlp"
     hidden: int = 256
     dropout: float = 0.0
-    inputs: "Inputs" = "standardize"
-    frozen: Mapping[str, "Framing"] = field(default_factory=dict)
+    input_norm: "Inputs" = "standardize"
+    frozen: Mapping[str, "WhiteningMode"] = field(default_factory=dict)
     epochs: int = 100
     batch_size: int = 256
     micro_batch_size: int | None = None
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.01
-    warmup: float = 0.05
+    warmup_ratio: float = 0.05
     min_lr: float = 0.0
-    clip: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     precision: Precision = "auto"
-    warm_start: float = 0.0
-    checkpoint_every: int | None = 500
-    keep_checkpoints: int = 2
-    log_every: int = 10
-    monitor_every: int = 50
+    infonce_warmup_ratio: float = 0.0
+    save_steps: int | None = 500
+    save_total_limit: int = 2
+    logging_steps: int = 10
+    monitor_steps: int = 50
     log_to: tuple[str, ...] = ("jsonl",)
     seed: int = 0
 
@@ -103,38 +103,51 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise `ConfigError` for the first setting that is out of range."""
-        from unialign.space import Framing, Head, Inputs
+        from unialign.space import Head, Inputs, WhiteningMode
 
         check_choice("objective", self.objective, objective_names())
         check_choice("head", self.head, get_args(Head))
-        check_choice("inputs", self.inputs, get_args(Inputs))
+        check_choice("input_norm", self.input_norm, get_args(Inputs))
         if not isinstance(self.frozen, Mapping):
             raise ConfigError(
                 f"frozen must map modality to framing, such as {{'image': 'whiten'}}; got {self.frozen!r}"
             )
         for name, framing in self.frozen.items():
-            check_choice(f"framing of {name!r}", framing, get_args(Framing))
+            check_choice(f"framing of {name!r}", framing, get_args(WhiteningMode))
         if str(self.precision) == "fp16":
             raise ConfigError("precision='fp16' would need loss scaling; use 'bf16' on a GPU, or 'fp32'")
         check_choice("precision", self.precision, get_args(Precision))
-        for name in ("dim", "hidden", "epochs", "accumulate", "keep_checkpoints", "log_every", "monitor_every"):
+        for name in (
+            "dim",
+            "hidden",
+            "epochs",
+            "gradient_accumulation_steps",
+            "save_total_limit",
+            "logging_steps",
+            "monitor_steps",
+        ):
             check_integer(name, getattr(self, name), low=1)
         check_integer("batch_size", self.batch_size, low=2)
         if self.micro_batch_size is not None:
             check_integer("micro_batch_size", self.micro_batch_size, low=1)
-        if self.checkpoint_every is not None:
-            check_integer("checkpoint_every", self.checkpoint_every, low=1)
+        if self.save_steps is not None:
+            check_integer("save_steps", self.save_steps, low=1)
         check_integer("seed", self.seed, low=0)
         check_number("lr", self.lr, "a positive finite number", lambda x: 0 < x < math.inf)
         check_nonnegative("weight_decay", self.weight_decay)
         check_number("min_lr", self.min_lr, f"a number in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)
         check_number("dropout", self.dropout, "a number in [0, 1)", lambda x: 0 <= x < 1)
-        check_number("warmup", self.warmup, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
+        check_number("warmup_ratio", self.warmup_ratio, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
         check_number(
-            "warm_start", self.warm_start, "a number in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1
+            "infonce_warmup_ratio",
+            self.infonce_warmup_ratio,
+            "a number in [0, 1], a fraction of the steps",
+            lambda x: 0 <= x <= 1,
         )
-        if self.clip is not None:
-            check_number("clip", self.clip, "a positive finite number, or None", lambda x: 0 < x < math.inf)
+        if self.max_grad_norm is not None:
+            check_number(
+                "max_grad_norm", self.max_grad_norm, "a positive finite number, or None", lambda x: 0 < x < math.inf
+            )
         if self.modalities is not None and (
             not all(isinstance(name, str) for name in self.modalities)
             or len(set(self.modalities)) < max(2, len(self.modalities))

@@ -73,7 +73,7 @@ def load_training_data(
         with np.errstate(over="ignore"):
             x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
         mask = torch.from_numpy(store.present(name)[rows])
-        _check(x, mask, name, store, rows, zeros="refused" if space.inputs != "standardize" else "welcome")
+        _check(x, mask, name, store, rows, zeros="refused" if space.input_norm != "standardize" else "welcome")
         x = torch.where(mask[:, None], x, 0.0).to(device)
         mask = mask.to(device)
         with torch.no_grad():

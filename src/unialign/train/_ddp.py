@@ -12,8 +12,14 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
-from unialign.distributed._collectives import Packed, gather_integers, gather_objects, packed, unpacked
-from unialign.errors import ConfigError, ProcessError
+from unialign.distributed._collectives import (
+    Packed,
+    deserialize_error,
+    gather_integers,
+    gather_objects,
+    serialize_error,
+)
+from unialign.errors import ConfigError, DistributedError
 
 __all__ = ["Wrapped"]
 
@@ -84,12 +90,12 @@ class Wrapped:
         except BaseException as error:
             # Where modules communicate in a forward pass, the others are inside one and cannot listen.
             if self.groups and not self.in_step:
-                with suppress(ProcessError):
-                    self._exchange(called, (dist.get_rank(), packed(error)))
+                with suppress(DistributedError):
+                    self._exchange(called, (dist.get_rank(), serialize_error(error)))
             raise
         if (failure := self._exchange(called, None)) is not None:
             rank, told = failure
-            raise unpacked(told, rank, dist.get_world_size(), did="failed while it encoded its batch")
+            raise deserialize_error(told, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: _Failure | None) -> _Failure | None:
         """The first failure of a process, told on to every group in which this process is.

@@ -10,11 +10,11 @@ from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.space import Space
 
-__all__ = ["Probe", "check_probe", "check_probe_steps"]
+__all__ = ["EvalCallback", "check_probe", "check_probe_steps"]
 
 
 @dataclass(frozen=True)
-class Probe:
+class EvalCallback:
     """What to measure during training, and when.
 
     The run is bit by bit the one without a probe: the space is in eval mode and without gradients for the look, random
@@ -47,7 +47,7 @@ def check_probe(probe: object) -> None:
     """`ConfigError` unless it is None or a usable `Probe`."""
     if probe is None:
         return
-    if not isinstance(probe, Probe) or not callable(probe.look):
+    if not isinstance(probe, EvalCallback) or not callable(probe.look):
         raise ConfigError(f"probe must be a Probe with a function that takes step and space, got {probe!r}")
     steps: Any = probe.steps
     if not isinstance(steps, Collection) or isinstance(steps, str | bytes):
@@ -56,7 +56,7 @@ def check_probe(probe: object) -> None:
         check_integer("each of probe.steps", step, low=0)
 
 
-def check_probe_steps(probe: Probe, steps: int) -> None:
+def check_probe_steps(probe: EvalCallback, steps: int) -> None:
     """`ConfigError` if the run ends before a chosen step, which would then never be looked at."""
     if late := sorted(step for step in probe.steps if step > steps):
         raise ConfigError(f"probe.steps names {late[-1]}, but training has {steps} steps (see `training_steps`)")

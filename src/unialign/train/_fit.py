@@ -19,15 +19,15 @@ from unialign.train._batches import Batches, derived_seed
 from unialign.train._checkpoint import Snapshot
 from unialign.train._config import TrainConfig
 from unialign.train._data import load_training_data, training_rows
-from unialign.train._eval_callback import Probe
-from unialign.train._init_from import take_over
+from unialign.train._eval_callback import EvalCallback
+from unialign.train._init_from import copy_weights
 from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
-from unialign.train._process_group import Peers, peers_of
+from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._progress import ProgressMode
 from unialign.train._run_dir import Resume, RunFolder
-from unialign.train._step import Engine
+from unialign.train._step import Stepper
 from unialign.train._validation import Plan, check_types, make_plan, resolved, term_names
 
 __all__ = ["FitResult", "check_fit", "fit", "training_steps"]
@@ -40,8 +40,8 @@ class FitResult:
     Attributes:
         space: the trained space, in eval mode, on the training device.
         objective: the objective with its parameters (a learnt temperature) at the end.
-        history: one dict every `log_every` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
-            `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_every` steps also `health`.
+        history: one dict every `logging_steps` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
+            `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_steps` steps also `health`.
         warnings: what the health monitor saw, each code once.
     """
 
@@ -60,8 +60,8 @@ def fit(
     device: str | torch.device = "auto",
     on_step: OnStep | None = None,
     progress: ProgressMode = "auto",
-    start: Space | None = None,
-    probe: Probe | None = None,
+    init_from: Space | None = None,
+    eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
     """Train a space on the training rows of a store. The columns it uses are held in memory as float32.
@@ -69,7 +69,7 @@ def fit(
     The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
     whether or not the run was interrupted and resumed. The caller's random numbers are not touched.
 
-    Inside `unialign.distributed.start()` the processes of a job train one space: all call `fit` with the same
+    Inside `unialign.distributed.init()` the processes of a job train one space: all call `fit` with the same
     arguments, each embeds its share of every batch (`batch_size` counts the rows of all), and all get the same result.
     Process 0 alone writes, speaks, and calls `on_step` and `probe`. The loss curve is that of one process up to
     rounding, but for dropout, which draws other numbers; a run may be resumed on another number of processes.
@@ -91,15 +91,15 @@ def fit(
     Raises:
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never"; a
             start of other modalities, widths or heads; a probe of steps that training does not have; processes that
-            differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.start` did not join.
+            differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
         CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
-        ProcessError: another process failed or ended.
+        DistributedError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     peers = _peers(group)
-    plan = peers.jointly(
+    plan = peers.run_all_or_raise(
         lambda: make_plan(
             store,
             config,
@@ -108,8 +108,8 @@ def fit(
             device=device,
             on_step=on_step,
             progress=progress,
-            start=start,
-            probe=probe,
+            start=init_from,
+            probe=eval_callback,
         )
     )
     peers.check_same(plan.common(resume))
@@ -120,28 +120,30 @@ def fit(
         nullcontext() if folder is None else closing(folder),
     ):
         snapshot, has_space = None, False
-        space, objective, terms = peers.jointly(lambda: _made(plan))
+        space, objective, terms = peers.run_all_or_raise(lambda: _made(plan))
         if folder is not None:
-            snapshot, has_space = peers.from_first(lambda: (folder.begin(resume, plan.facts), folder.has_result))
-        engine = peers.jointly(lambda: _engine(plan, store, space, objective, start, snapshot, peers))
-        peers.spread(engine.weights())
+            snapshot, has_space = peers.broadcast_from_rank0(
+                lambda: (folder.begin(resume, plan.facts), folder.has_result)
+            )
+        engine = peers.run_all_or_raise(lambda: _engine(plan, store, space, objective, init_from, snapshot, peers))
+        peers.broadcast(engine.weights())
         done = 0 if snapshot is None else snapshot.step
         finished = done == plan.batches.steps and has_space
         if folder is not None and not finished:
-            peers.from_first(lambda: folder.prepare(_settings(plan, store)))
+            peers.broadcast_from_rank0(lambda: folder.prepare(_settings(plan, store)))
         log = _open_log(peers, folder, plan.config, keep_steps=done, finished=finished)
         monitor = HealthMonitor(log.warnings, frozen=plan.config.frozen)
         try:
             if snapshot is None:
-                peers.jointly(lambda: log.write("start", 0, plan.facts | _baselines(engine, terms)))
+                peers.run_all_or_raise(lambda: log.write("start", 0, plan.facts | _baselines(engine, terms)))
             elif not finished:
-                peers.jointly(lambda: _announce(snapshot, engine, monitor, log))
-            Loop(engine, folder, log, monitor, plan.facts, probe).train(done, on_step, progress)
+                peers.run_all_or_raise(lambda: _announce(snapshot, engine, monitor, log))
+            Loop(engine, folder, log, monitor, plan.facts, eval_callback).train(done, on_step, progress)
         finally:
             log.close()
         space.eval()
         if folder is not None and not finished:
-            peers.from_first(lambda: space.save_pretrained(folder.result))
+            peers.broadcast_from_rank0(lambda: space.save_pretrained(folder.result))
     return FitResult(space, objective, log.history, tuple(monitor.warnings))
 
 
@@ -157,24 +159,24 @@ def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
     check_types(store, config)
     config = resolved(store, config, "a folder")
     items = len(training_rows(store, config.modalities or ()))
-    return Batches(items, config.batch_size, config.accumulate, config.epochs, config.seed).steps
+    return Batches(items, config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed).steps
 
 
-def _peers(group: Any) -> Peers:
+def _peers(group: Any) -> ProcessGroup:
     if isinstance(group, str) and group == "auto" and (place := not_joined()) is not None:
         # Each would train the whole space by itself, and all would write to one folder.
         raise ConfigError(
-            f"this process is number {place.rank} of {place.processes} that torchrun or SLURM started; call fit inside "
-            f"`with unialign.distributed.start():` to train one space together, or with group=None for a space each"
+            f"this process is number {place.rank} of {place.world_size} that torchrun or SLURM started; call fit inside "
+            f"`with unialign.distributed.init():` to train one space together, or with group=None for a space each"
         )
-    return peers_of(group)
+    return process_group_of(group)
 
 
 @contextmanager
-def _speaking(peers: Peers) -> Iterator[None]:
+def _speaking(peers: ProcessGroup) -> Iterator[None]:
     """Process 0 warns of what all of them see."""
     with warnings.catch_warnings():
-        if not peers.first:
+        if not peers.is_rank0:
             warnings.simplefilter("ignore", HealthWarning)
         yield
 
@@ -189,7 +191,7 @@ def _made(plan: Plan) -> tuple[Space, Objective, list[str]]:
         head=config.head,
         hidden=config.hidden,
         dropout=config.dropout,
-        inputs=config.inputs,
+        input_norm=config.input_norm,
         frozen=config.frozen,
         metadata=plan.facts,
     )
@@ -204,13 +206,13 @@ def _engine(
     objective: Objective,
     start: Space | None,
     snapshot: Snapshot | None,
-    peers: Peers,
-) -> Engine:
+    peers: ProcessGroup,
+) -> Stepper:
     """The engine with its data, in the state of the snapshot if there is one."""
     peers.check_device(plan.device)
-    (space.fit_inputs(store, plan.rows) if start is None else take_over(space, start)).to(plan.device)
+    (space.fit_normalizer(store, plan.rows) if start is None else copy_weights(space, start)).to(plan.device)
     data = load_training_data(store, space, plan.rows, plan.device)
-    engine = Engine(space, objective.to(plan.device), data, plan.batches, plan.config, plan.device, peers)
+    engine = Stepper(space, objective.to(plan.device), data, plan.batches, plan.config, plan.device, peers)
     if snapshot is not None:
         _restore(engine, snapshot)
     return engine
@@ -223,7 +225,7 @@ def _settings(plan: Plan, store: EmbeddingStore) -> dict[str, Any]:
     return {"data": plan.facts["data"] | path, "train": plan.facts["training"], **begun}
 
 
-def _baselines(engine: Engine, terms: list[str]) -> dict[str, Any]:
+def _baselines(engine: Stepper, terms: list[str]) -> dict[str, Any]:
     batches = engine.batches
     contrastive = engine.warm is not None or any("contrast" in name for name in terms)
     # What a contrastive loss is worth while embeddings say nothing.
@@ -232,7 +234,7 @@ def _baselines(engine: Engine, terms: list[str]) -> dict[str, Any]:
 
 
 def _open_log(
-    peers: Peers, folder: RunFolder | None, config: TrainConfig, *, keep_steps: int, finished: bool
+    peers: ProcessGroup, folder: RunFolder | None, config: TrainConfig, *, keep_steps: int, finished: bool
 ) -> RunLog:
     """The log that process 0 writes, and what stands in it for the others."""
     opened: list[RunLog] = []
@@ -246,7 +248,7 @@ def _open_log(
         opened.append(log)
         return log.records
 
-    records = peers.from_first(work)
+    records = peers.broadcast_from_rank0(work)
     if opened:
         return opened[0]
     log = RunLog(None, keep_steps=keep_steps, log_to=config.log_to)
@@ -254,7 +256,7 @@ def _open_log(
     return log
 
 
-def _restore(engine: Engine, snapshot: Snapshot) -> None:
+def _restore(engine: Stepper, snapshot: Snapshot) -> None:
     try:
         engine.restore(snapshot.space, snapshot.objective, snapshot.optimizer)
     except (RuntimeError, KeyError) as error:
@@ -263,8 +265,8 @@ def _restore(engine: Engine, snapshot: Snapshot) -> None:
         ) from None
 
 
-def _announce(snapshot: Snapshot, engine: Engine, monitor: HealthMonitor, log: RunLog) -> None:
-    here = environment(engine.device, engine.peers.count)
+def _announce(snapshot: Snapshot, engine: Stepper, monitor: HealthMonitor, log: RunLog) -> None:
+    here = environment(engine.device, engine.peers.world_size)
     there = {"processes": 1} | snapshot.facts.get("environment", {})
     log.write("resume", snapshot.step, {"environment": here})
     differing = [f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key]]

@@ -17,18 +17,18 @@ from unialign._checks import check_number
 from unialign.batch import Batch
 from unialign.distributed._group import processes_of
 from unialign.errors import ConfigError, ShapeError
-from unialign.losses import LossOutput, Objective, Term, weighted_sum
+from unialign.losses import LossOutput, LossTerm, Objective, weighted_sum
 from unialign.train._ddp import Wrapped
 
-__all__ = ["Look", "cached_backward"]
+__all__ = ["Look", "grad_cache_backward"]
 
 Piece = TypeVar("Piece")
 
 # Called with the whole batch and its live terms, before the backward pass.
-Look = Callable[[Objective, Batch, dict[str, Term]], None]
+Look = Callable[[Objective, Batch, dict[str, LossTerm]], None]
 
 
-def cached_backward(
+def grad_cache_backward(
     objective: Objective,
     encode: Callable[[Piece], Mapping[str, Tensor]],
     pieces: Iterable[Piece],
@@ -53,12 +53,12 @@ def cached_backward(
 
     Example:
         >>> import torch, unialign
-        >>> from unialign.train import cached_backward
+        >>> from unialign.train import grad_cache_backward
         >>> model = torch.nn.ModuleDict({"image": torch.nn.Linear(6, 4), "text": torch.nn.Linear(5, 4)})
         >>> objective = unialign.losses.create("infonce")
         >>> batch = {"image": torch.randn(32, 6), "text": torch.randn(32, 5)}
         >>> pieces = [{name: x[at : at + 8] for name, x in batch.items()} for at in range(0, 32, 8)]
-        >>> out = cached_backward(objective, lambda piece: {m: model[m](x) for m, x in piece.items()}, pieces)
+        >>> out = grad_cache_backward(objective, lambda piece: {m: model[m](x) for m, x in piece.items()}, pieces)
         >>> tuple(model["image"].weight.grad.shape)
         (4, 6)
 
@@ -87,18 +87,18 @@ def cached_backward(
     Raises:
         ConfigError: no piece on a process alone; modules of another kind; embeddings without gradient. On every
             process: one has no piece under `modules`, other `modules`, or does not call one that others call.
-        ProcessError: on the others, where one fails in the first pass under DDP.
+        DistributedError: on the others, where one fails in the first pass under DDP.
         ShapeError: pieces with different modalities or widths; the second pass of a piece has another shape.
         NonFiniteError: as the objective, with the row in the whole batch.
     """
     if not torch.is_grad_enabled():
-        raise ConfigError("cached_backward makes gradients; call it outside `no_grad` and `inference_mode`")
+        raise ConfigError("grad_cache_backward makes gradients; call it outside `no_grad` and `inference_mode`")
     parts, wrapped = list(pieces), Wrapped(modules)
     check_number("weight", weight, "a finite number", lambda x: abs(x) < torch.inf)
     most = wrapped.most_pieces(len(parts))
     if not parts:
         if wrapped.modules or processes_of(group) is None:
-            raise ConfigError("cached_backward needs at least one piece of a batch; got none")
+            raise ConfigError("grad_cache_backward needs at least one piece of a batch; got none")
         # Masks of no rows are no presence of a modality.
         present = {name: x_n for name, x_n in (present or {}).items() if x_n.numel() > 0}
 

@@ -10,7 +10,7 @@ from unialign.errors import ConfigError
 from unialign.space import Space
 from unialign.train._config import TrainConfig
 
-__all__ = ["check_frozen_start", "check_start", "take_over", "weights_digest"]
+__all__ = ["check_frozen_start", "check_start", "copy_weights", "weights_digest"]
 
 
 def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -> None:
@@ -30,7 +30,7 @@ def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -
     for name, width in widths.items():
         if start.widths[name] != width:
             raise ConfigError(f"start expects {name!r} to be {start.widths[name]} wide, the store's is {width} wide")
-    names = ("dim", "head", "inputs", "frozen", *(["hidden"] if config.head == "mlp" else []))
+    names = ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else []))
     for name in names:
         if getattr(start, name) != getattr(config, name):
             raise ConfigError(
@@ -65,7 +65,7 @@ def weights_digest(space: Space) -> str:
 
 
 @torch.no_grad()
-def take_over(space: Space, start: Space) -> Space:
+def copy_weights(space: Space, start: Space) -> Space:
     """Copy weights and input statistics of `start` into a space of the same shape; `start` stays as it is."""
     for place, name in enumerate(space.modalities):
         there = start.modalities.index(name)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from unialign.errors import CheckpointError, MissingExtra
+from unialign.errors import CheckpointError, MissingDependencyError
 from unialign.io._files import replace_file
 from unialign.io._json import finite
 from unialign.train._monitor import HealthWarning
@@ -132,5 +132,5 @@ def _summary_writer(folder: Path, keep_steps: int) -> Any:
     try:
         module = import_module("torch.utils.tensorboard")
     except ImportError:
-        raise MissingExtra("log_to='tensorboard' needs: pip install 'unialign[tensorboard]'") from None
+        raise MissingDependencyError("log_to='tensorboard' needs: pip install 'unialign[tensorboard]'") from None
     return module.SummaryWriter(str(folder), purge_step=keep_steps + 1)

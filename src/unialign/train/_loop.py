@@ -10,16 +10,16 @@ import torch
 
 from unialign._version import __version__
 from unialign.batch import Batch
-from unialign.distributed._local_scope import alone
-from unialign.losses import Objective, Term
+from unialign.distributed._local_scope import local_scope
+from unialign.losses import LossTerm, Objective
 from unialign.train._checkpoint import Snapshot, save_checkpoint
-from unialign.train._eval_callback import Probe
+from unialign.train._eval_callback import EvalCallback
 from unialign.train._log import RunLog
 from unialign.train._monitor import HealthMonitor
 from unialign.train._progress import Progress, ProgressMode
 from unialign.train._run_dir import RunFolder
 from unialign.train._signals import StopRequest
-from unialign.train._step import Engine, Outcome
+from unialign.train._step import Outcome, Stepper
 
 __all__ = ["Loop", "OnStep", "environment"]
 
@@ -33,12 +33,12 @@ class Loop:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Stepper,
         folder: RunFolder | None,
         log: RunLog,
         monitor: HealthMonitor,
         facts: dict[str, Any],
-        probe: Probe | None = None,
+        probe: EvalCallback | None = None,
     ) -> None:
         self.engine, self.folder, self.log, self.monitor, self.facts = engine, folder, log, monitor, facts
         self.probe = probe
@@ -51,19 +51,19 @@ class Loop:
     def train(self, done: int, on_step: OnStep | None, progress: ProgressMode) -> None:
         """Take the steps after `done`; leave a checkpoint at the end or when asked to stop."""
         peers = self.engine.peers
-        bar = Progress(progress if peers.first else "none", steps=self.steps, done=done, label=self.config.objective)
+        bar = Progress(progress if peers.is_rank0 else "none", steps=self.steps, done=done, label=self.config.objective)
         self.started = time.perf_counter()
         self.engine.space.train()
         try:
             with StopRequest() as stop:
                 if done == 0:
-                    peers.jointly(lambda: self._look(0))
+                    peers.run_all_or_raise(lambda: self._look(0))
                 for step in range(done, self.steps):
                     outcome = self._step(step)
-                    asked = peers.jointly(partial(self._tell, step, outcome, on_step, bar))
+                    asked = peers.run_all_or_raise(partial(self._tell, step, outcome, on_step, bar))
                     asked = stop.received if asked is None else asked
                     # Whoever of the processes was asked to stop, all stop after the same step.
-                    number = peers.largest(_NO_SIGNAL if asked is None else asked)
+                    number = peers.all_reduce_max(_NO_SIGNAL if asked is None else asked)
                     received = None if number == _NO_SIGNAL else number
                     if self._is_due(step + 1) or received is not None:
                         self._checkpoint(step + 1)
@@ -75,7 +75,7 @@ class Loop:
     def _step(self, step: int) -> Outcome:
         completed = step + 1
 
-        def look(objective: Objective, batch: Batch, terms: dict[str, Term]) -> None:
+        def look(objective: Objective, batch: Batch, terms: dict[str, LossTerm]) -> None:
             self.health = self.monitor.look(objective, batch, terms, step=completed)
 
         return self.engine.step(step, look if self._is_watched(completed) else None)
@@ -94,14 +94,14 @@ class Loop:
         }
         bar.step(info)
         self._look(step + 1)
-        return _call(on_step, info) if self.engine.peers.first else None
+        return _call(on_step, info) if self.engine.peers.is_rank0 else None
 
     def _record(self, step: int, outcome: Outcome) -> None:
         completed = step + 1
         for warning in self.monitor.say():
             self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
         watched = self._is_watched(completed)
-        if completed % self.config.log_every == 0 or completed in (1, self.steps) or watched:
+        if completed % self.config.logging_steps == 0 or completed in (1, self.steps) or watched:
             self.log.write(
                 "step",
                 completed,
@@ -119,9 +119,9 @@ class Loop:
             )
 
     def _look(self, completed: int) -> None:
-        if self.probe is not None and self.engine.peers.first:
+        if self.probe is not None and self.engine.peers.is_rank0:
             began = time.perf_counter()
-            with alone():
+            with local_scope():
                 self.probe.visit(completed, self.engine.space, self.engine.device)
             self.seconds_of_probes += time.perf_counter() - began
 
@@ -130,10 +130,10 @@ class Loop:
         return self.seconds_before + time.perf_counter() - self.started - self.seconds_of_probes
 
     def _is_watched(self, completed: int) -> bool:
-        return completed % self.config.monitor_every == 0 or completed == self.steps
+        return completed % self.config.monitor_steps == 0 or completed == self.steps
 
     def _is_due(self, completed: int) -> bool:
-        every = self.config.checkpoint_every
+        every = self.config.save_steps
         return completed == self.steps or (every is not None and completed % every == 0)
 
     def _checkpoint(self, completed: int) -> None:
@@ -147,11 +147,11 @@ class Loop:
                 space=self.engine.space.state_dict(),
                 objective=self.engine.objective_state(),
                 optimizer=self.engine.optimizer_state(),
-                facts=self.facts | {"environment": environment(self.engine.device, self.engine.peers.count)},
+                facts=self.facts | {"environment": environment(self.engine.device, self.engine.peers.world_size)},
             )
-            save_checkpoint(folder, snapshot, keep=self.config.keep_checkpoints)
+            save_checkpoint(folder, snapshot, keep=self.config.save_total_limit)
 
-        self.engine.peers.from_first(save)
+        self.engine.peers.broadcast_from_rank0(save)
 
     def _farewell(self, completed: int) -> str:
         if self.folder is None:
@@ -166,7 +166,7 @@ def _call(on_step: OnStep | None, info: Mapping[str, Any]) -> int | None:
     """Tell the caller of a step; a KeyboardInterrupt is the polite way to stop a run from inside, as Ctrl-C does."""
     if on_step is not None:
         try:
-            with alone():
+            with local_scope():
                 on_step(info)
         except KeyboardInterrupt:
             return signal.SIGINT

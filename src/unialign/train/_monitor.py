@@ -11,8 +11,8 @@ import torch
 
 from unialign.batch import Batch
 from unialign.geometry import effective_rank
-from unialign.losses import Objective, Term, weighted_sum
-from unialign.losses._bounded_parameter import Bounded
+from unialign.losses import LossTerm, Objective, weighted_sum
+from unialign.losses._bounded_parameter import BoundedParameter
 
 __all__ = ["HealthMonitor", "HealthWarning"]
 
@@ -53,7 +53,7 @@ class HealthMonitor:
         self.frozen = frozen
         self._unsaid: list[HealthWarning] = []
 
-    def look(self, objective: Objective, batch: Batch, terms: dict[str, Term], *, step: int) -> dict[str, float]:
+    def look(self, objective: Objective, batch: Batch, terms: dict[str, LossTerm], *, step: int) -> dict[str, float]:
         """Measure one batch before its backward pass; returns numbers for the log.
 
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
@@ -126,7 +126,7 @@ class HealthMonitor:
 
     def _look_at_bounds(self, objective: Objective, step: int) -> None:
         for module in objective.modules():
-            if isinstance(module, Bounded) and (bound := module.at_bound()) is not None:
+            if isinstance(module, BoundedParameter) and (bound := module.at_bound()) is not None:
                 self.warn(
                     f"the learnable {module.option} sits at its {bound}er bound of "
                     f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen {module.option}_bounds",
@@ -135,7 +135,7 @@ class HealthMonitor:
                 )
 
 
-def gradient_ratio(batch: Batch, terms: dict[str, Term]) -> float | None:
+def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
     """Norm of the gradient of all terms that repel over that of the alignment, by embedding; None without both.
 
     Only the part along the sphere counts: normalisation removes the other.
@@ -151,7 +151,7 @@ def gradient_ratio(batch: Batch, terms: dict[str, Term]) -> float | None:
     return above / below
 
 
-def _tangent_norm(batch: Batch, terms: dict[str, Term]) -> float:
+def _tangent_norm(batch: Batch, terms: dict[str, LossTerm]) -> float:
     z_MBD = batch.z_MBD
     (gradient_MBD,) = torch.autograd.grad(weighted_sum(batch, terms), z_MBD, retain_graph=True)
     radial_MB1 = (gradient_MBD * z_MBD.detach()).sum(-1, keepdim=True)

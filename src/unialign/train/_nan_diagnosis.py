@@ -10,13 +10,13 @@ from unialign.errors import NonFiniteError
 from unialign.losses import Objective, weighted_sum
 
 if TYPE_CHECKING:
-    from unialign.train._step import Engine
+    from unialign.train._step import Stepper
 
 __all__ = ["explain"]
 
 
 def explain(
-    engine: "Engine", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
+    engine: "Stepper", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
     """The error that names modality, row of the store and step (counted from 1).
 
@@ -41,13 +41,13 @@ def explain(
     )
 
 
-def _any(engine: "Engine", found: str | None) -> str | None:
+def _any(engine: "Stepper", found: str | None) -> str | None:
     """The first of what the processes found."""
-    return next((words for words in engine.peers.all_of(found) if words is not None), None)
+    return next((words for words in engine.peers.all_gather(found) if words is not None), None)
 
 
 def _bad_embedding(
-    engine: "Engine", raw: dict[str, Tensor], present: dict[str, Tensor] | None, rows_B: Tensor
+    engine: "Stepper", raw: dict[str, Tensor], present: dict[str, Tensor] | None, rows_B: Tensor
 ) -> str | None:
     for name, z_BD in raw.items():
         # In float32, as `make_batch` sees it.
@@ -61,7 +61,7 @@ def _bad_embedding(
 
 
 def _bad_gradient(
-    engine: "Engine",
+    engine: "Stepper",
     objective: Objective,
     features: dict[str, Tensor],
     raw: dict[str, Tensor],
@@ -88,13 +88,13 @@ def _bad_gradient(
     if culprits:
         return f"the term {', '.join(map(repr, culprits))} is not finite"
     _, found = max(
-        engine.peers.all_of(_largest_gradient(engine, features, gradients, rows_B)), key=lambda pair: pair[0]
+        engine.peers.all_gather(_largest_gradient(engine, features, gradients, rows_B)), key=lambda pair: pair[0]
     )
     return found
 
 
 def _largest_gradient(
-    engine: "Engine", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
+    engine: "Stepper", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
     """How much the row contributes that contributes most to a gradient which is finite by row and overflows in the
     sum, and a sentence that names it; -1 and None where there is no row.
@@ -113,6 +113,6 @@ def _largest_gradient(
     return largest, found
 
 
-def _sentence(engine: "Engine", name: str, rows_B: Tensor, row: int, what: str, others: int) -> str:
+def _sentence(engine: "Stepper", name: str, rows_B: Tensor, row: int, what: str, others: int) -> str:
     more = f" (and {others} more rows of this batch)" if others else ""
     return f"{name!r}, {engine.data.where(int(rows_B[row]))}, {what}{more}"

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from unialign.distributed._collectives import (
     check_device,
+    collective_device,
+    deserialize_error,
     first_error,
     gather_objects,
-    meeting_device,
-    packed,
-    unpacked,
+    serialize_error,
 )
 from unialign.distributed._failures import naming_failures
 from unialign.distributed._group import processes_of
 from unialign.errors import ConfigError
 
-__all__ = ["Peers", "peers_of"]
+__all__ = ["ProcessGroup", "process_group_of"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _DOING = "trained with them"
 
 
 @dataclass(frozen=True)
-class Peers:
+class ProcessGroup:
     """Attributes:
     rank: this process's number among them; process 0 writes.
     count: how many there are.
@@ -40,91 +40,91 @@ class Peers:
     """
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     group: Any = None
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
         """`ConfigError` unless the group's backend takes tensors of this device."""
-        if self.count > 1:
+        if self.world_size > 1:
             check_device(device, self.group, what="parameters lie")
 
     def own(self, rows_B: Tensor) -> Tensor:
         """This process's rows of a batch, consecutive ones; none where there are fewer rows than processes."""
         items = len(rows_B)
-        return rows_B[items * self.rank // self.count : items * (self.rank + 1) // self.count]
+        return rows_B[items * self.rank // self.world_size : items * (self.rank + 1) // self.world_size]
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
         """What `work` returns on process 0, which alone does it; its error is raised on every process."""
-        if self.count == 1:
+        if self.world_size == 1:
             return work()
         told: list[Any] = [None, None]
         failure: BaseException | None = None
-        if self.first:
+        if self.is_rank0:
             try:
                 told[0] = work()
             except BaseException as error:
-                failure, told[1] = error, packed(error)
+                failure, told[1] = error, serialize_error(error)
         with naming_failures(self.group, _DOING):
             dist.broadcast_object_list(told, group=self.group, group_src=0)
         if failure is not None:
             raise failure
         if told[1] is not None:
-            raise unpacked(told[1], 0, self.count)
+            raise deserialize_error(told[1], 0, self.world_size)
         result: T = told[0]
         return result
 
-    def jointly(self, work: Callable[[], T]) -> T:
+    def run_all_or_raise(self, work: Callable[[], T]) -> T:
         """What `work` returns here; it runs on every process, and what it raises on one of them is raised on all.
 
         Who went on alone would wait for the others in vain.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return work()
         result, failure = None, None
         try:
             result = work()
         except BaseException as error:
             failure = error
-        if self.largest(int(failure is not None)) == 0:
+        if self.all_reduce_max(int(failure is not None)) == 0:
             return result  # type: ignore[return-value]
-        told = first_error(self.all_of(None if failure is None else packed(failure)))
+        told = first_error(self.all_gather(None if failure is None else serialize_error(failure)))
         assert told is not None
         raise told if failure is None else failure
 
-    def all_of(self, own: T) -> list[T]:
+    def all_gather(self, own: T) -> list[T]:
         """What each process brings, by rank."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [own]
         return gather_objects(own, self.group, doing=_DOING)
 
     def check_same(self, facts: dict[str, Any]) -> None:
         """`ConfigError` on every process, naming the first fact that is not the same everywhere."""
-        everywhere = self.all_of(facts)
+        everywhere = self.all_gather(facts)
         for rank, other in enumerate(everywhere):
             for name in everywhere[0]:
                 if other[name] != everywhere[0][name]:
                     raise ConfigError(
-                        f"process {rank} of {self.count} calls fit with {name}={_shown(other[name])}, process 0 with "
+                        f"process {rank} of {self.world_size} calls fit with {name}={_shown(other[name])}, process 0 with "
                         f"{_shown(everywhere[0][name])}; all processes train one space, with the same arguments"
                     )
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of a number that each process has."""
-        if self.count == 1:
+        if self.world_size == 1:
             return number
-        value = torch.tensor(number, device=meeting_device(self.group))
+        value = torch.tensor(number, device=collective_device(self.group))
         with naming_failures(self.group, _DOING):
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
         return int(value)
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of process 0."""
-        if self.count == 1:
+        if self.world_size == 1:
             return
         for tensor in tensors:
             with naming_failures(self.group, _DOING):
@@ -136,7 +136,7 @@ class Peers:
 
         A parameter that has a gradient on some process has one on all afterwards; where none has one, it stays None.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return
         given = [float(p.grad is not None) for p in parameters]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -146,15 +146,15 @@ class Peers:
             dist.all_reduce(whole, group=self.group)
         found, *means = torch.split(whole, [len(parameters), *(p.numel() for p in parameters)])
         for parameter, times, mean in zip(parameters, found.tolist(), means, strict=True):
-            parameter.grad = mean.div_(self.count).view_as(parameter) if times > 0 else None
+            parameter.grad = mean.div_(self.world_size).view_as(parameter) if times > 0 else None
 
 
-def peers_of(group: Any) -> Peers:
+def process_group_of(group: Any) -> ProcessGroup:
     """The processes of a group as `Objective.forward` takes it: `"auto"`, None, or a process group."""
     shared = processes_of(group)
     if shared is None:
-        return Peers()
-    return Peers(dist.get_rank(shared), dist.get_world_size(shared), shared)
+        return ProcessGroup()
+    return ProcessGroup(dist.get_rank(shared), dist.get_world_size(shared), shared)
 
 
 def _shown(value: Any) -> str:

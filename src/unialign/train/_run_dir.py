@@ -16,7 +16,7 @@ from unialign.train._log import read_log
 
 __all__ = ["Resume", "RunFolder"]
 
-Resume = Literal["never", "auto", "must"]
+Resume = Literal["never", "auto", "required"]
 
 
 class RunFolder:
@@ -57,7 +57,7 @@ class RunFolder:
 
         Raises:
             ConfigError: a run is there and `resume` is "never".
-            CheckpointError: nothing to resume with "must"; another configuration; an altered checkpoint.
+            CheckpointError: nothing to resume with "required"; another configuration; an altered checkpoint.
             DataError: other data.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -72,7 +72,7 @@ class RunFolder:
                 f"or choose another folder"
             )
         if newest is None:
-            if resume == "must":
+            if resume == "required":
                 raise CheckpointError(
                     f"{self.path} has no complete checkpoint to resume from; start with resume='auto'"
                 )
@@ -151,5 +151,5 @@ def _start_in_words(start: Any) -> str:
 def check_resume(resume: str, out: object) -> None:
     """`ConfigError` unless `resume` is known and has a folder to act on."""
     check_choice("resume", resume, get_args(Resume))
-    if resume == "must" and out is None:
-        raise ConfigError("resume='must' needs out=, the folder of the run to continue")
+    if resume == "required" and out is None:
+        raise ConfigError("resume='required' needs out=, the folder of the run to continue")

@@ -19,12 +19,12 @@ from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
 from unialign.train._config import TrainConfig
 from unialign.train._data import TrainingData
-from unialign.train._grad_cache import Look, cached_backward
+from unialign.train._grad_cache import Look, grad_cache_backward
 from unialign.train._nan_diagnosis import explain
-from unialign.train._process_group import Peers
+from unialign.train._process_group import ProcessGroup
 from unialign.train._schedule import learning_rate
 
-__all__ = ["Engine", "Outcome", "warm_objective"]
+__all__ = ["Outcome", "Stepper", "warm_objective"]
 
 _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
@@ -46,14 +46,14 @@ def warm_objective(objective: Objective, modalities: tuple[str, ...]) -> Objecti
     The temperature, its mode and its bounds are the objective's own if it would mean the same in InfoNCE, otherwise
     InfoNCE's defaults: that of a product of M vectors or of singular values is no temperature of cosines.
     """
-    settings = objective.settings()
+    settings = objective.get_config()
     kept = _TEMPERATURE_OPTIONS if has_cosine_temperature(objective.name) else ()
     options = {key: settings[key] for key in kept if key in settings}
     anchor = settings.get("anchor")
     return create("infonce", anchor=anchor if anchor in modalities else None, **options)
 
 
-class Engine:
+class Stepper:
     """A space, its objectives, and the optimiser over the parameters of all of them."""
 
     def __init__(
@@ -64,13 +64,13 @@ class Engine:
         batches: Batches,
         config: TrainConfig,
         device: torch.device,
-        peers: Peers,
+        peers: ProcessGroup,
     ) -> None:
         self.space, self.objective = space, objective
-        self.warm_steps = round(config.warm_start * batches.steps)
+        self.warm_steps = round(config.infonce_warmup_ratio * batches.steps)
         self.warm = warm_objective(objective, space.modalities).to(device) if self.warm_steps else None
         self.data, self.batches, self.config, self.device, self.peers = data, batches, config, device, peers
-        self.warmup_steps = round(config.warmup * batches.steps)
+        self.warmup_steps = round(config.warmup_ratio * batches.steps)
         self.parameters = dict(self._named_parameters())
         self.optimizer = _adamw(self.parameters, config)
         self.autocast = config.precision == "bf16" or (
@@ -99,7 +99,7 @@ class Engine:
                 features, present, ids = self.data.batch(own_n.to(self.device))
                 share = len(rows_B) / items
                 self.seed(self.dropout_seed(step, micro))
-                output = cached_backward(
+                output = grad_cache_backward(
                     objective,
                     self.project,
                     self.cut(features, present),
@@ -114,7 +114,7 @@ class Engine:
         except NonFiniteError as error:
             raise explain(self, objective, step, own, error) from None
         self.peers.mean_gradients(self._trained)
-        clip = math.inf if self.config.clip is None else self.config.clip
+        clip = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self._trained, clip, foreach=True)
         # On one process the only wait for the device in a step.
         loss_value, norm_value = torch.stack([torch.stack(losses).sum(), norm]).tolist()
@@ -157,7 +157,7 @@ class Engine:
 
     def dropout_seed(self, step: int, micro: int) -> int:
         """Where the draws of a batch begin, on each process elsewhere: their rows are different items."""
-        others = () if self.peers.first else ("process", self.peers.rank)
+        others = () if self.peers.is_rank0 else ("process", self.peers.rank)
         return derived_seed("step", self.config.seed, step, micro, *others)
 
     def seed(self, seed: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unialign.data import EmbeddingStore, column_identity
+from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.io._files import checked_path
 from unialign.losses import Objective
@@ -20,7 +20,7 @@ from unialign.train._batches import Batches
 from unialign.train._config import TrainConfig
 from unialign.train._data import training_rows
 from unialign.train._device import chosen_device
-from unialign.train._eval_callback import Probe, check_probe, check_probe_steps
+from unialign.train._eval_callback import EvalCallback, check_probe, check_probe_steps
 from unialign.train._init_from import check_frozen_start, check_start, weights_digest
 from unialign.train._progress import check_progress
 from unialign.train._run_dir import check_resume
@@ -75,7 +75,7 @@ def make_plan(
     on_step: Callable[..., object] | None,
     progress: str,
     start: Space | None,
-    probe: Probe | None,
+    probe: EvalCallback | None,
 ) -> Plan:
     """Check the arguments of `fit`, whose errors these are."""
     check_types(store, config)
@@ -92,13 +92,13 @@ def make_plan(
     widths = {name: store.width(name) for name in modalities}
     check_start(start, widths, config)
     rows = training_rows(store, modalities)
-    batches = Batches(len(rows), config.batch_size, config.accumulate, config.epochs, config.seed)
+    batches = Batches(len(rows), config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
     if probe is not None:
         check_probe_steps(probe, batches.steps)
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
     if config.frozen:
         # What a decoder of these embeddings compares with.
-        data["columns"] = {name: column_identity(store, name) for name in config.frozen}
+        data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
     if start is not None:
         check_frozen_start(start, data.get("columns", {}))

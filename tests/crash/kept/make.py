@@ -29,7 +29,7 @@ def main() -> None:
     )
     # A learnt temperature, two objectives, dropout, and accumulation: whatever a checkpoint has to hold.
     config = tiny_config(
-        objective_options={"temperature_mode": "learnable"}, warm_start=0.2, checkpoint_every=10, keep_checkpoints=1
+        objective_options={"temperature_mode": "learnable"}, infonce_warmup_ratio=0.2, save_steps=10, save_total_limit=1
     )
     run(tiny, config).space.save_pretrained(folder / "space")
     try:
