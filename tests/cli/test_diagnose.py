@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from unialign import diagnostics
 from unialign.cli.main import main
 
 
@@ -81,7 +82,7 @@ def test_the_same_command_overwrites_its_own_folder_and_no_other(here, capsys):
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["line"] != first["line"]
 
-    # So is another file: a checkup has nothing that it would be a pity to lose.
+    # So is another file: a diagnosis has nothing that it would be a pity to lose.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
     assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
     assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()

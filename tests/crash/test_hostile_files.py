@@ -52,7 +52,7 @@ def read_saved_space(folder: Path, content: bytes) -> None:
     Space.from_pretrained(folder)
 
 
-def read_for_a_checkup(folder: Path, content: bytes) -> None:
+def read_for_a_diagnosis(folder: Path, content: bytes) -> None:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(content)
     ua.diagnostics.diagnose(folder / "model.safetensors")
@@ -73,7 +73,7 @@ def read_record_of_a_study(folder: Path, content: bytes) -> None:
 READERS: dict[str, Reader] = {
     "checkpoint": read_checkpoint,
     "space": read_saved_space,
-    "checkup": read_for_a_checkup,
+    "diagnosis": read_for_a_diagnosis,
     "report": read_for_a_report,
     "study": read_record_of_a_study,
 }

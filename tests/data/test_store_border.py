@@ -109,11 +109,11 @@ bad_options: dict[str, Any] = {
     "ids as floats": ({"ids": np.arange(6.0)}, ShapeError, "ids has dtype float64"),
     "ids too many": ({"ids": np.arange(7)}, ShapeError, r"ids .*\(7,\), expected integers and \(6,\)"),
     "ids too large": ({"ids": np.full(N, 2**63, dtype=np.uint64)}, DataError, "ids: row 0 holds 9223372036854775808"),
-    "group as strings": ({"groups": list("abcdef")}, ShapeError, "group has dtype <U1"),
+    "group as strings": ({"groups": list("abcdef")}, ShapeError, "groups has dtype <U1"),
     "group crosses": (
         {"groups": [4, 5, 6, 7, 5, 8], "split": [0, 0, 0, 1, 2, 2]},
         DataError,
-        "group 5 crosses splits: row 1 is in 'train', row 4 in 'test'.*random_split",
+        "groups 5 crosses splits: row 1 is in 'train', row 4 in 'test'.*random_split",
     ),
     "labels below": ({"labels": [0, 1, -2, 0, 0, 0]}, DataError, "labels: row 2 holds -2.*-1 = unlabelled"),
     "labels above": (

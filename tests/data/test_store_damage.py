@@ -23,7 +23,7 @@ Plant = Callable[[Path, str, bytes], None]
 
 DIGITS_FILES = [f"arrays/{view}.npy" for view in ("fou", "fac", "kar", "pix", "zer", "mor")] + [
     "ids.npy",
-    "group.npy",
+    "groups.npy",
     "labels.npy",
     "split.npy",
     "names.json",

@@ -18,40 +18,40 @@ def checked(space, **options):
     return diagnose(space, resamples=100, **options)
 
 
-def serious(checkup):
-    return [(f.code, f.severity, f.about) for f in checkup.findings if f.severity in ("problem", "warning")]
+def serious(diagnosis):
+    return [(f.code, f.severity, f.about) for f in diagnosis.findings if f.severity in ("problem", "warning")]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("modalities", [2, 3, 5])
 def test_a_healthy_space_has_nothing_wrong(seed, modalities):
-    checkup = checked(healthy([f"m{i}" for i in range(modalities)], seed=seed))
-    assert checkup.severity == "ok"
-    assert checkup.answer == f"Nothing wrong with these embeddings: {ITEMS} items in {modalities} modalities."
-    assert {f.code for f in checkup.findings} == {
+    diagnosis = checked(healthy([f"m{i}" for i in range(modalities)], seed=seed))
+    assert diagnosis.severity == "ok"
+    assert diagnosis.answer == f"Nothing wrong with these embeddings: {ITEMS} items in {modalities} modalities."
+    assert {f.code for f in diagnosis.findings} == {
         "values", "duplicates", "norms", "pairing", "collapse", "gap", "retrieval", "hubness",
     }  # fmt: skip
-    assert all(f.severity == "ok" and not f.advice for f in checkup.findings)
-    assert "| healthy |" in checkup.issue_summary
+    assert all(f.severity == "ok" and not f.advice for f in diagnosis.findings)
+    assert "| healthy |" in diagnosis.issue_summary
 
 
 def test_a_collapsed_modality_is_the_only_fault_and_says_what_it_does_in_each_direction():
-    checkup = checked(collapsed())
-    assert serious(checkup) == [("collapsed", "problem", ("text",))]
-    text = checkup.findings_with("collapsed")[0].text
+    diagnosis = checked(collapsed())
+    assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
+    text = diagnosis.findings_with("collapsed")[0].text
     assert "asking with it" in text
     assert "asking for it" in text
     # The gap of a collapsed modality follows from the collapse.
-    assert checkup.findings_with("gap")[0].severity == "ok"
-    assert checkup.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
+    assert diagnosis.findings_with("gap")[0].severity == "ok"
+    assert diagnosis.numbers["modalities"]["text"]["mean_cosine"]["mean"] > 0.99
 
 
 def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines():
     space = {name: unit(z + 1.2 * np.eye(WIDTH)[0]) for name, z in healthy(noise=0.3).items()}
-    checkup = checked(space)
-    assert serious(checkup) == []
-    assert [f.modalities for f in checkup.findings_with("anisotropy")] == [("image",), ("text",), ("audio",)]
-    assert "judge cosines against" in checkup.findings_with("anisotropy")[0].advice
+    diagnosis = checked(space)
+    assert serious(diagnosis) == []
+    assert [f.modalities for f in diagnosis.findings_with("anisotropy")] == [("image",), ("text",), ("audio",)]
+    assert "judge cosines against" in diagnosis.findings_with("anisotropy")[0].advice
 
 
 def test_a_flat_modality_is_told_by_its_effective_rank():
@@ -61,8 +61,8 @@ def test_a_flat_modality_is_told_by_its_effective_rank():
 
 
 def test_a_shifted_modality_is_named_with_what_the_gap_costs():
-    checkup = checked(shifted())
-    codes = serious(checkup)
+    diagnosis = checked(shifted())
+    codes = serious(diagnosis)
     assert codes[0] == ("modality_gap", "problem", ("audio",))
     assert {code for code, _, _ in codes} <= {
         "modality_gap",
@@ -71,11 +71,11 @@ def test_a_shifted_modality_is_named_with_what_the_gap_costs():
         "weak_retrieval",
         "anisotropy",
     }
-    assert "subtracting each modality's mean lifts R@1" in checkup.findings_with("modality_gap")[0].text
+    assert "subtracting each modality's mean lifts R@1" in diagnosis.findings_with("modality_gap")[0].text
     # Asking with the shifted modality is what suffers: the gallery's rows near the offset answer everything.
-    directions = checkup.numbers["directions"]
+    directions = diagnosis.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
-    centred = checkup.numbers["pairs"]["image-audio"]["centred_recall@1"]["audio->image"]["mean"]
+    centred = diagnosis.numbers["pairs"]["image-audio"]["centred_recall@1"]["audio->image"]["mean"]
     assert centred > directions["audio->image"]["recall@1"]["mean"]
 
 
@@ -88,45 +88,45 @@ def test_a_gap_between_two_modalities_blames_neither():
 
 
 def test_a_rotated_modality_is_not_aligned_though_its_rows_are_paired():
-    checkup = checked(rotated())
-    assert serious(checkup) == [("not_aligned", "problem", ("audio",))]
-    assert checkup.numbers["pairs"]["image-audio"]["structure_p"] < 0.01
+    diagnosis = checked(rotated())
+    assert serious(diagnosis) == [("not_aligned", "problem", ("audio",))]
+    assert diagnosis.numbers["pairs"]["image-audio"]["structure_p"] < 0.01
 
 
 def test_shuffled_rows_are_not_paired():
-    checkup = checked(shuffled())
-    assert serious(checkup) == [("not_paired", "problem", ("audio",))]
-    assert checkup.numbers["pairs"]["image-audio"]["structure_p"] > 0.01
-    assert "bring all files into one order" in checkup.findings_with("not_paired")[0].advice
+    diagnosis = checked(shuffled())
+    assert serious(diagnosis) == [("not_paired", "problem", ("audio",))]
+    assert diagnosis.numbers["pairs"]["image-audio"]["structure_p"] > 0.01
+    assert "bring all files into one order" in diagnosis.findings_with("not_paired")[0].advice
 
 
 def test_two_groups_that_fit_among_themselves_are_one_finding():
     first, second = healthy(("image", "drawing")), healthy(("text", "words"), seed=7)
-    checkup = checked(first | second)
-    ((code, _, about),) = serious(checkup)
+    diagnosis = checked(first | second)
+    ((code, _, about),) = serious(diagnosis)
     assert code == "not_paired"
     assert set(about) == set(first) | set(second)
-    assert "image with drawing and text with words" in checkup.findings_with(code)[0].text
+    assert "image with drawing and text with words" in diagnosis.findings_with(code)[0].text
 
 
 def test_the_same_file_twice_is_no_second_modality():
     space = healthy(("image", "text"))
     space["copy"] = space["image"].copy()
-    checkup = checked(space)
-    assert serious(checkup) == [("duplicate_modality", "problem", ("image", "copy"))]
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("duplicate_modality", "problem", ("image", "copy"))]
 
 
 def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     space = healthy(("image",), noise=0.1)
     space["image"][1::2] = space["image"][::2]  # each picture with two captions
     space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, WIDTH)))
-    checkup = checked(space)
-    assert serious(checkup) == [("duplicates", "warning", ("image",))]
-    assert "200 of 400 rows (50.0 %)" in checkup.findings_with("duplicates")[0].text
-    assert "0 and 1" in checkup.findings_with("duplicates")[0].text
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("duplicates", "warning", ("image",))]
+    assert "200 of 400 rows (50.0 %)" in diagnosis.findings_with("duplicates")[0].text
+    assert "0 and 1" in diagnosis.findings_with("duplicates")[0].text
     # A tie with the copy would halve it, a caption of the same picture would too.
-    assert checkup.numbers["directions"]["text->image"]["recall@1"]["mean"] == 1.0
-    assert checkup.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
+    assert diagnosis.numbers["directions"]["text->image"]["recall@1"]["mean"] == 1.0
+    assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
     # With ids, copies within an item are as they should be.
     known = checked(space | {"ids": np.arange(ITEMS) // 2})
     assert known.findings_with("duplicates")[0].severity == "ok"
@@ -143,19 +143,19 @@ def test_a_few_copies_are_a_note():
 def test_a_constant_modality_is_a_problem_and_its_retrieval_is_not_judged():
     space = healthy()
     space["text"] = np.tile(space["text"][:1], (ITEMS, 1))
-    checkup = checked(space)
-    assert ("constant", "problem", ("text",)) in serious(checkup)
-    assert {code for code, _, _ in serious(checkup)} == {"constant"}
-    assert "image->text" not in checkup.numbers["directions"]
+    diagnosis = checked(space)
+    assert ("constant", "problem", ("text",)) in serious(diagnosis)
+    assert {code for code, _, _ in serious(diagnosis)} == {"constant"}
+    assert "image->text" not in diagnosis.numbers["directions"]
 
 
 def test_unequal_widths_are_not_one_space_but_the_pairing_is_still_checked():
     space = healthy()
     space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((WIDTH, 48))).astype(np.float32)
-    checkup = checked(space)
-    assert serious(checkup) == [("widths", "problem", ("audio",))]
-    assert "rows do belong together" in checkup.findings_with("widths")[0].text
-    assert "image->audio" not in checkup.numbers["directions"]
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("widths", "problem", ("audio",))]
+    assert "rows do belong together" in diagnosis.findings_with("widths")[0].text
+    assert "image->audio" not in diagnosis.numbers["directions"]
     space["audio"] = space["audio"][::-1]
     assert "No sign that the rows belong together" in checked(space).findings_with("widths")[0].text
 
@@ -166,18 +166,18 @@ def test_broken_rows_are_counted_with_the_first_ones_and_leave_all_other_numbers
     space["image"][5, 2] = np.inf
     space["audio"][9] = 0.0
     space["audio"][11] = 1e-40
-    checkup = checked(space)
-    assert serious(checkup) == [
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [
         ("inf", "problem", ("image",)),
         ("nan", "problem", ("text",)),
         ("zero_rows", "problem", ("audio",)),
         ("zero_rows", "warning", ("audio",)),
     ]
-    nan = checkup.findings_with("nan")[0]
+    nan = diagnosis.findings_with("nan")[0]
     assert "3 of 400 rows (0.8 %) hold NaN (rows 3, 17, 200)" in nan.text
     assert "present.text" in nan.advice
-    assert checkup.numbers["pairs"]["image-text"]["items"] == ITEMS - 4
-    assert checkup.numbers["directions"]["image->text"]["recall@1"]["mean"] > 0.95
+    assert diagnosis.numbers["pairs"]["image-text"]["items"] == ITEMS - 4
+    assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] > 0.95
 
 
 def test_many_broken_rows_show_the_first_five():
@@ -191,10 +191,10 @@ def test_many_broken_rows_show_the_first_five():
 def test_a_modality_without_a_usable_row_stops_nothing():
     space = healthy()
     space["text"][:] = np.nan
-    checkup = checked(space)
-    assert [f.code for f in checkup.findings[:2]] == ["nan", "no_overlap"]
-    assert checkup.numbers["directions"].keys() == {"image->audio", "audio->image"}
-    assert "text" in checkup.text()
+    diagnosis = checked(space)
+    assert [f.code for f in diagnosis.findings[:2]] == ["nan", "no_overlap"]
+    assert diagnosis.numbers["directions"].keys() == {"image->audio", "audio->image"}
+    assert "text" in diagnosis.text()
 
 
 def test_absent_rows_may_hold_anything():
@@ -202,17 +202,17 @@ def test_absent_rows_may_hold_anything():
     space["text"][:100] = np.nan
     present = np.arange(ITEMS) >= 100
     for key in ("present.text", "present/text"):
-        checkup = checked(space | {key: present})
-        assert serious(checkup) == []
-        assert "text 25.0 %" in checkup.findings_with("missing")[0].text
-        assert checkup.numbers["pairs"]["image-text"]["items"] == 300
+        diagnosis = checked(space | {key: present})
+        assert serious(diagnosis) == []
+        assert "text 25.0 %" in diagnosis.findings_with("missing")[0].text
+        assert diagnosis.numbers["pairs"]["image-text"]["items"] == 300
 
 
 def test_modalities_never_seen_together_are_said():
     space = healthy()
     half = np.arange(ITEMS) < ITEMS // 2
-    checkup = checked(space | {"present.image": half, "present.audio": ~half})
-    assert serious(checkup) == [("no_overlap", "warning", ("image", "audio"))]
+    diagnosis = checked(space | {"present.image": half, "present.audio": ~half})
+    assert serious(diagnosis) == [("no_overlap", "warning", ("image", "audio"))]
 
 
 def test_lengths_are_notes_since_cosines_do_not_see_them():
@@ -220,9 +220,9 @@ def test_lengths_are_notes_since_cosines_do_not_see_them():
     space["text"] *= 30
     assert checked(space).findings_with("norm_scale")[0].severity == "note"
     space["text"] *= np.random.default_rng(0).uniform(0.5, 1.5, (ITEMS, 1)).astype(np.float32)
-    checkup = checked(space)
-    assert serious(checkup) == []
-    assert checkup.findings_with("norms")[0].modalities == ("text",)
+    diagnosis = checked(space)
+    assert serious(diagnosis) == []
+    assert diagnosis.findings_with("norms")[0].modalities == ("text",)
 
 
 def test_lengths_far_off_are_warnings():
@@ -241,9 +241,9 @@ def test_a_hub_is_found_and_its_row_named():
     offset = 0.9 * np.eye(WIDTH)[0]
     space = {name: unit(z + offset) for name, z in space.items()}
     space["text"][123] = np.eye(WIDTH)[0]  # the mean of all queries
-    checkup = checked(space)
-    assert ("hubness", "warning", ("text",)) in serious(checkup)
-    assert "row 123 " in checkup.findings_with("hubness")[0].text
+    diagnosis = checked(space)
+    assert ("hubness", "warning", ("text",)) in serious(diagnosis)
+    assert "row 123 " in diagnosis.findings_with("hubness")[0].text
 
 
 def test_columns_that_never_move_are_counted():
@@ -254,28 +254,28 @@ def test_columns_that_never_move_are_counted():
 
 
 def test_weak_retrieval_is_said_with_chance():
-    checkup = checked(healthy(noise=3.0))
-    (code, severity, _), *_ = serious(checkup)
+    diagnosis = checked(healthy(noise=3.0))
+    (code, severity, _), *_ = serious(diagnosis)
     assert (code, severity) == ("weak_retrieval", "warning")
-    assert "(chance 0.2 %" in checkup.findings_with("weak_retrieval")[0].text
+    assert "(chance 0.2 %" in diagnosis.findings_with("weak_retrieval")[0].text
 
 
 def test_one_direction_that_suffers_is_named():
     space = healthy(("image", "text"))
     space["text"] = unit(space["text"] + 2.0 * np.eye(WIDTH)[0])
-    checkup = checked(space)
-    (finding,) = checkup.findings_with("uneven_retrieval")
+    diagnosis = checked(space)
+    (finding,) = diagnosis.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval suffers in one direction: text->image has R@1")
-    assert not checkup.findings_with("retrieval")  # it does not work in every direction, then
+    assert not diagnosis.findings_with("retrieval")  # it does not work in every direction, then
 
 
 def test_what_follows_from_a_shift_is_one_line_under_it():
     """The cone, the uneven directions and the hubs of a shifted modality were warnings beside the shift itself."""
-    checkup = checked(shifted(by=2.0))
-    assert serious(checkup) == [("modality_gap", "problem", ("audio",))]
-    assert "With it come a narrow cone" in checkup.findings_with("modality_gap")[0].text
-    assert "works in one direction only" in checkup.findings_with("modality_gap")[0].text
-    assert not checkup.findings_with("retrieval") or "every direction" not in checkup.findings_with("retrieval")[0].text
+    diagnosis = checked(shifted(by=2.0))
+    assert serious(diagnosis) == [("modality_gap", "problem", ("audio",))]
+    assert "With it come a narrow cone" in diagnosis.findings_with("modality_gap")[0].text
+    assert "works in one direction only" in diagnosis.findings_with("modality_gap")[0].text
+    assert not diagnosis.findings_with("retrieval") or "every direction" not in diagnosis.findings_with("retrieval")[0].text
 
 
 def test_of_a_collapsed_modality_nothing_else_is_judged():
@@ -284,11 +284,11 @@ def test_of_a_collapsed_modality_nothing_else_is_judged():
     for names in (("image", "text"), ("image", "text", "audio")):
         space = healthy(names)
         space["text"] = unit(0.02 * rng.standard_normal((ITEMS, WIDTH)) + unit(np.ones((1, WIDTH))))
-        checkup = checked(space)
-        assert serious(checkup) == [("collapsed", "problem", ("text",))]
-        assert "Pairing, gap and retrieval with it cannot be judged" in checkup.findings_with("collapsed")[0].text
-        assert "effective rank" not in checkup.findings_with("collapsed")[0].text
-        assert bool(checkup.findings_with("gap")) == bool(checkup.findings_with("pairing")) == (len(names) > 2)
+        diagnosis = checked(space)
+        assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
+        assert "Pairing, gap and retrieval with it cannot be judged" in diagnosis.findings_with("collapsed")[0].text
+        assert "effective rank" not in diagnosis.findings_with("collapsed")[0].text
+        assert bool(diagnosis.findings_with("gap")) == bool(diagnosis.findings_with("pairing")) == (len(names) > 2)
 
 
 def test_zero_rows_are_absent_or_broken_until_somebody_says_which():
@@ -316,9 +316,9 @@ def test_ids_may_be_given_beside_the_arrays():
 
 def test_items_copied_in_every_modality_are_one_finding():
     space = {name: np.concatenate([z, z[:40]]) for name, z in healthy().items()}
-    checkup = checked(space)
-    assert serious(checkup) == [("duplicates", "warning", ())]
-    assert "in every modality 40 of 440 rows" in checkup.findings_with("duplicates")[0].text
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("duplicates", "warning", ())]
+    assert "in every modality 40 of 440 rows" in diagnosis.findings_with("duplicates")[0].text
 
 
 def test_uneven_lengths_are_said_only_where_they_turn_answers():
@@ -335,31 +335,31 @@ def test_the_guide_names_every_code_and_no_other():
 
 
 def test_a_lone_modality_is_looked_at_and_says_what_a_second_would_tell():
-    checkup = checked({"text": healthy()["text"]})
-    assert serious(checkup) == []
-    assert checkup.answer.startswith("Nothing wrong in what one modality can show: 400 items in 1 modality.")
-    assert checkup.findings_with("one_modality")[0].severity == "note"
-    assert checkup.findings_with("collapse")[0].severity == "ok"
-    assert checkup.summary.keys() == {"uniformity", "effective_rank"}
+    diagnosis = checked({"text": healthy()["text"]})
+    assert serious(diagnosis) == []
+    assert diagnosis.answer.startswith("Nothing wrong in what one modality can show: 400 items in 1 modality.")
+    assert diagnosis.findings_with("one_modality")[0].severity == "note"
+    assert diagnosis.findings_with("collapse")[0].severity == "ok"
+    assert diagnosis.summary.keys() == {"uniformity", "effective_rank"}
 
 
 @pytest.mark.parametrize("items", [1, 2, 3, 7])
 def test_a_handful_of_items_never_crashes(items):
-    checkup = checked({name: z[:items] for name, z in healthy().items()})
-    assert checkup.findings_with("few_items")
-    assert checkup.text().endswith(checkup.issue_summary)
+    diagnosis = checked({name: z[:items] for name, z in healthy().items()})
+    assert diagnosis.findings_with("few_items")
+    assert diagnosis.text().endswith(diagnosis.issue_summary)
 
 
 def test_labels_are_compared_with_chance():
     space = healthy() | {"labels": np.arange(ITEMS) % 4}
-    checkup = checked(space)
-    assert checkup.numbers["label_map_chance"] == pytest.approx(0.25, abs=0.02)
-    assert checkup.findings_with("labels")
+    diagnosis = checked(space)
+    assert diagnosis.numbers["label_map_chance"] == pytest.approx(0.25, abs=0.02)
+    assert diagnosis.findings_with("labels")
 
 
 def test_what_is_no_matrix_is_left_alone_and_said():
-    checkup = checked(healthy() | {"scale": np.float32(3), "names": np.array(["a"] * ITEMS)})
-    assert "scale" in checkup.findings_with("ignored")[0].text
+    diagnosis = checked(healthy() | {"scale": np.float32(3), "names": np.array(["a"] * ITEMS)})
+    assert "scale" in diagnosis.findings_with("ignored")[0].text
 
 
 @pytest.mark.parametrize("options", [{"sample": 3}, {"resamples": 5}, {"seed": -1}, {"modalities": "text"}])
@@ -369,10 +369,10 @@ def test_bad_options_are_refused(options):
 
 
 def test_the_text_has_words_then_numbers_then_the_line():
-    checkup = checked(shuffled())
-    text = checkup.text()
+    diagnosis = checked(shuffled())
+    text = diagnosis.text()
     assert text.isascii()
     assert max(len(line) for line in text.splitlines()[:20]) <= 100
     assert text.index("PROBLEM") < text.index("modality ") < text.index("To paste into an issue")
-    assert text.splitlines()[-1] == checkup.issue_summary
-    assert "\n" not in checkup.issue_summary
+    assert text.splitlines()[-1] == diagnosis.issue_summary
+    assert "\n" not in diagnosis.issue_summary

@@ -48,18 +48,18 @@ def test_geometry_is_that_of_the_public_functions():
 
 def test_retrieval_is_that_of_the_public_function_and_the_summary_its_mean():
     space = healthy(noise=1.2)
-    checkup = checked(space)
+    diagnosis = checked(space)
     result = ua.metrics.retrieval(space["image"], space["text"], k=(1, 10))
-    direction = checkup.numbers["directions"]["image->text"]
+    direction = diagnosis.numbers["directions"]["image->text"]
     assert direction["recall@1"]["mean"] == pytest.approx(result.recall[1])
     assert direction["recall@10"]["mean"] == pytest.approx(result.recall[10])
     assert direction["mrr"]["mean"] == pytest.approx(result.mrr)
     assert direction["median_rank"] == result.median_rank
     assert direction["beaten"]["mean"] == pytest.approx(1 - float((result.ranks - 1).mean()) / (ITEMS - 1))
     assert direction["recall@1"]["low"] < direction["recall@1"]["mean"] < direction["recall@1"]["high"]
-    means = [d["recall@1"]["mean"] for d in checkup.numbers["directions"].values()]
-    assert checkup.summary["recall@1"]["mean"] == pytest.approx(np.mean(means))
-    assert checkup.details["directions"]["image->text"]["recall@1"] == pytest.approx(result.recall[1])
+    means = [d["recall@1"]["mean"] for d in diagnosis.numbers["directions"].values()]
+    assert diagnosis.summary["recall@1"]["mean"] == pytest.approx(np.mean(means))
+    assert diagnosis.details["directions"]["image->text"]["recall@1"] == pytest.approx(result.recall[1])
 
 
 def test_chance_is_what_unrelated_rows_reach_whatever_the_ids():

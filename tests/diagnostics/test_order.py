@@ -19,8 +19,8 @@ def checked(space, **options):
     return diagnose(space, resamples=100, **options)
 
 
-def serious(checkup):
-    return [(f.code, f.severity, f.about) for f in checkup.findings if f.severity in ("problem", "warning")]
+def serious(diagnosis):
+    return [(f.code, f.severity, f.about) for f in diagnosis.findings if f.severity in ("problem", "warning")]
 
 
 def permuted(space, rows, seed=0):
@@ -33,26 +33,26 @@ def permuted(space, rows, seed=0):
 @pytest.mark.parametrize("modalities", [2, 3])
 @pytest.mark.parametrize("rows", [60, 150, 300, 450])
 def test_a_block_of_permuted_rows_is_found_with_its_rows_and_its_modality(modalities, rows):
-    checkup = checked(permuted(healthy(NAMES[modalities], items=600, seed=rows), np.arange(rows)))
+    diagnosis = checked(permuted(healthy(NAMES[modalities], items=600, seed=rows), np.arange(rows)))
     about = ("audio",) if modalities == 3 else NAMES[2]
-    assert serious(checkup) == [("misaligned_block", "problem", about)]
-    (finding,) = checkup.findings_with("misaligned_block")
-    (first, last), *more = checkup.numbers["order"][KEYS[modalities]]["blocks"]
+    assert serious(diagnosis) == [("misaligned_block", "problem", about)]
+    (finding,) = diagnosis.findings_with("misaligned_block")
+    (first, last), *more = diagnosis.numbers["order"][KEYS[modalities]]["blocks"]
     assert not more
     assert first <= 3
     assert abs(last - rows + 1) <= 3
     assert f"Rows {first} to {last} of " in finding.text
-    assert not checkup.findings_with("pairing")
+    assert not diagnosis.findings_with("pairing")
 
 
 def test_several_blocks_are_told_apart_and_a_sample_gives_about_the_rows():
     space = healthy(NAMES[3], items=20_000)
     permuted(permuted(space, np.arange(4000, 8000)), np.arange(12_000, 14_000))
-    checkup = checked(space, sample=1000)
-    ((a, b), (c, d)) = checkup.numbers["order"]["audio"]["blocks"]
+    diagnosis = checked(space, sample=1000)
+    ((a, b), (c, d)) = diagnosis.numbers["order"]["audio"]["blocks"]
     assert np.abs(np.array([a, b, c, d]) - [4000, 7999, 12_000, 13_999]).max() < 200
-    assert serious(checkup) == [("misaligned_block", "problem", ("audio",))]
-    assert checkup.findings_with("misaligned_block")[0].text.startswith("About the rows 4,0")
+    assert serious(diagnosis) == [("misaligned_block", "problem", ("audio",))]
+    assert diagnosis.findings_with("misaligned_block")[0].text.startswith("About the rows 4,0")
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
@@ -60,9 +60,9 @@ def test_several_blocks_are_told_apart_and_a_sample_gives_about_the_rows():
 def test_scattered_permuted_rows_are_counted(modalities, rows, severity):
     for seed in range(3):
         scattered = np.random.default_rng(seed).choice(600, rows, replace=False)
-        checkup = checked(permuted(healthy(NAMES[modalities], items=600, seed=seed), scattered))
-        assert serious(checkup) == [("random_pairs", severity, ("audio",) if modalities == 3 else NAMES[2])]
-        assert checkup.numbers["order"][KEYS[modalities]]["random_share"] == pytest.approx(rows / 600, abs=0.05)
+        diagnosis = checked(permuted(healthy(NAMES[modalities], items=600, seed=seed), scattered))
+        assert serious(diagnosis) == [("random_pairs", severity, ("audio",) if modalities == 3 else NAMES[2])]
+        assert diagnosis.numbers["order"][KEYS[modalities]]["random_share"] == pytest.approx(rows / 600, abs=0.05)
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
@@ -71,15 +71,15 @@ def test_a_file_that_slips_in_the_middle_is_found_with_row_and_direction(modalit
     space = healthy(NAMES[modalities], items=600)
     half = np.arange(300, 600)
     space["audio"][half] = space["audio"][np.clip(half - by, 0, 599)]
-    checkup = checked(space)
-    assert serious(checkup)[0] == ("row_offset", "problem", ("audio",) if modalities == 3 else NAMES[2])
-    assert {code for code, _, _ in serious(checkup)} <= {"row_offset", "duplicates"}
-    (shift,) = checkup.numbers["pairs"]["image-audio"]["row_shifts"]
+    diagnosis = checked(space)
+    assert serious(diagnosis)[0] == ("row_offset", "problem", ("audio",) if modalities == 3 else NAMES[2])
+    assert {code for code, _, _ in serious(diagnosis)} <= {"row_offset", "duplicates"}
+    (shift,) = diagnosis.numbers["pairs"]["image-audio"]["row_shifts"]
     assert shift["by"] == by
     assert abs(shift["start"][0] - 300) <= 4
     assert shift["stop"] is None
     assert shift["cosine"] > 0.6 > 0.1 > shift["as_is"]
-    text = checkup.findings_with("row_offset")[0].text
+    text = diagnosis.findings_with("row_offset")[0].text
     assert (
         f"row i {'+' if by > 0 else '-'} {abs(by)} fits row i of {'the others' if modalities == 3 else 'image'}" in text
     )
@@ -90,17 +90,17 @@ def test_the_shifted_modality_is_named_wherever_it_stands():
     """Of a pair's two the first was the shifted one: the sign is then the other way round."""
     space = healthy(("audio", "image", "text"), items=600)
     space["audio"] = np.roll(space["audio"], 1, axis=0)
-    checkup = checked(space)
-    assert serious(checkup) == [("row_offset", "problem", ("audio",))]
-    assert checkup.findings_with("row_offset")[0].text.startswith("audio is shifted by 1 row: its row i + 1 fits row i")
+    diagnosis = checked(space)
+    assert serious(diagnosis) == [("row_offset", "problem", ("audio",))]
+    assert diagnosis.findings_with("row_offset")[0].text.startswith("audio is shifted by 1 row: its row i + 1 fits row i")
 
 
 def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample():
     space = healthy(NAMES[2], items=30_000)
     space["audio"][10_000:] = space["audio"][9_999:-1].copy()
-    checkup = checked(space, sample=512)
-    assert [code for code, _, _ in serious(checkup)] == ["row_offset"]
-    ((low, high),) = [shift["start"] for shift in checkup.numbers["pairs"]["image-audio"]["row_shifts"]]
+    diagnosis = checked(space, sample=512)
+    assert [code for code, _, _ in serious(diagnosis)] == ["row_offset"]
+    ((low, high),) = [shift["start"] for shift in diagnosis.numbers["pairs"]["image-audio"]["row_shifts"]]
     assert low <= 10_000 <= high
     assert high - low < 3000
 

@@ -82,10 +82,10 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
     monkeypatch.setattr(_arrays, "CHUNK_BYTES", 7 * WIDTH * 4)  # many pieces, the last one ragged
-    checkup = checked(files(tmp_path, kind))
-    assert checkup.numbers == reference.numbers
-    assert checkup.fingerprint == reference.fingerprint
-    assert checkup.findings == reference.findings
+    diagnosis = checked(files(tmp_path, kind))
+    assert diagnosis.numbers == reference.numbers
+    assert diagnosis.fingerprint == reference.fingerprint
+    assert diagnosis.findings == reference.findings
 
 
 def test_tensors_and_stores_in_memory_are_sources_too(reference):
@@ -139,11 +139,11 @@ def test_parquet_nulls_are_absent_rows_and_text_columns_may_be_ids(tmp_path):
     ids = [f"item {i // 2}" for i in range(ITEMS)]
     table = {"image": pa.array(list(SPACE["image"])), "text": pa.array(rows), "ids": ids, "title": ids}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
-    checkup = checked(tmp_path / "a.parquet")
+    diagnosis = checked(tmp_path / "a.parquet")
     present = np.arange(ITEMS) % 4 > 0
     other = checked(SPACE | {"ids": ids, "present.text": present})
-    assert checkup.numbers["pairs"] == other.numbers["pairs"]
-    assert "title" in checkup.findings_with("ignored")[0].text
+    assert diagnosis.numbers["pairs"] == other.numbers["pairs"]
+    assert "title" in diagnosis.findings_with("ignored")[0].text
 
 
 def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path):
@@ -152,8 +152,8 @@ def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path):
 
     for name, z in SPACE.items():
         pq.write_table(pa.table({f"{d:03d}": z[:, d] for d in range(WIDTH)}), tmp_path / f"{name}.parquet")
-    checkup = checked([tmp_path / f"{name}.parquet" for name in SPACE])
-    assert checkup.fingerprint == checked(SPACE).fingerprint
+    diagnosis = checked([tmp_path / f"{name}.parquet" for name in SPACE])
+    assert diagnosis.fingerprint == checked(SPACE).fingerprint
 
 
 def test_ragged_lists_are_refused_with_their_row(tmp_path):

@@ -233,7 +233,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
                 config,
                 group=group,
                 on_step=on_step,
-                probe=EvalCallback([2], look),
+                eval_callback=EvalCallback([2], look),
                 out=Path(folder) / "run",
             )
         except BaseException as error:
@@ -271,7 +271,7 @@ def measure_in_callbacks(rank: int, group: Any) -> list[float]:
     def note(*_: Any) -> None:
         values.append(float(create("infonce")(batch).total))
 
-    run_alone(tiny_store(), tiny_config(epochs=1), group=group, on_step=note, probe=EvalCallback([0, 1], note))
+    run_alone(tiny_store(), tiny_config(epochs=1), group=group, on_step=note, eval_callback=EvalCallback([0, 1], note))
     return values
 
 

@@ -332,7 +332,7 @@ def test_refused_options():
     for options, message in (
         ({"anchor": "c"}, "'c' is no modality"),
         ({"anchor": "a", "distance": "cosine"}, "unknown distance 'cosine'; expected one of 'euclidean', 'geodesic'"),
-        ({"anchor": "a", "stop_gradient": "anchor"}, "unknown stop_gradient 'anchor'"),
+        ({"anchor": "a", "stop_gradient": "target"}, "unknown stop_gradient 'target'"),
         ({"anchor": "all", "stop_gradient": "anchor"}, "needs a target"),
     ):
         with pytest.raises(ConfigError, match=message):

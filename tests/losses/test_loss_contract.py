@@ -163,7 +163,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"reduction": "log"}, "unknown reduction 'log'"),
     ("unialign", {"weighting": "max"}, "unknown weighting 'max'"),
     ("unialign", {"distance": "cosine"}, "unknown distance 'cosine'"),
-    ("unialign", {"stop_gradient": "anchor"}, "unknown stop_gradient 'anchor'"),
+    ("unialign", {"stop_gradient": "target"}, "unknown stop_gradient 'target'"),
     ("unialign", {"temperature": 0.0}, "temperature must be a positive finite number of at least 1e-6, got 0.0"),
     ("unialign", {"temperature": 1e-200}, "temperature must be a positive finite number of at least 1e-6, got 1e-200"),
     (
@@ -293,5 +293,5 @@ def test_an_objective_without_its_two_methods_is_not_made():
         def terms(self, batch: Batch) -> dict[str, LossTerm]:
             return {}
 
-    with pytest.raises(TypeError, match="settings"):
+    with pytest.raises(TypeError, match="get_config"):
         Half()  # type: ignore[abstract]

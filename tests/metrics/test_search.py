@@ -90,7 +90,7 @@ def test_nearest_are_those_of_a_sort_in_float64(name):
     x, y = hard_spaces()[name]
     for k in (1, 10, 699):
         assert_nearest(x[:40], y, k)
-    assert_nearest(x[:40], y, 5, chunk=7)
+    assert_nearest(x[:40], y, 5, batch_size=7)
 
 
 def test_float32_scores_alone_would_be_wrong():
@@ -123,7 +123,7 @@ def test_neither_tiles_nor_the_way_taken_change_anything(queries, gallery, level
         for name, value in (("SIDE", side), ("_WAITING", waiting), ("_DENSE", dense)):
             patch.setattr(module, name, value)
         assert_same(retrieval(x, y, **options, batch_size=9), in_float64(x, y, **options))
-        assert_nearest(x, y, 1 + seed % gallery, chunk=9)
+        assert_nearest(x, y, 1 + seed % gallery, batch_size=9)
 
 
 def test_products_that_the_user_made_coarser_decide_nothing():
@@ -220,7 +220,7 @@ def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
     [
         (lambda x: knn(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
         (lambda x: knn(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),
-        (lambda x: knn(x, x, k=1, batch_size=0), ConfigError, "chunk"),
+        (lambda x: knn(x, x, k=1, batch_size=0), ConfigError, "batch_size"),
         (lambda x: knn(x, x[:, :3], k=1), ShapeError, "'queries' are 8 wide, 'gallery' is 3"),
         (lambda x: knn(x[0], x, k=1), ShapeError, r"\(8,\)"),
         (lambda x: knn(x, x[:0], k=1), ShapeError, r"\(0, 8\)"),

@@ -152,7 +152,7 @@ def test_huge_features_are_no_problem() -> None:
     ("options", "message"),
     [
         ({"head": "deep"}, "unknown head 'deep'"),
-        ({"inputs": "whiten"}, "unknown inputs 'whiten'"),
+        ({"input_norm": "whiten"}, "unknown input_norm 'whiten'"),
         ({"dim": 0}, "dim must be"),
         ({"dim": 10**30}, "dim must be"),
         ({"hidden": True}, "hidden must be"),

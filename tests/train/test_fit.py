@@ -306,14 +306,14 @@ class Poisoned(EmbeddingStore):
 def test_non_finite_features_are_refused_at_the_start(value: float, inputs: str) -> None:
     store = Poisoned(tiny_store(), "text", 9, value)
     with pytest.raises(NonFiniteError, match=rf"'text', row 9 of the store \('item 9'\), holds {value} at column 0"):
-        run(store, tiny_config(inputs=inputs))
+        run(store, tiny_config(input_norm=inputs))
 
 
 def test_rows_of_zeros_are_refused_where_only_the_direction_counts() -> None:
     store = Poisoned(tiny_store(), "text", 9, 0.0)
     run(store, tiny_config())
     with pytest.raises(NonFiniteError, match=r"'text', row 9 of the store .* holds only zeros"):
-        run(store, tiny_config(inputs="unit"))
+        run(store, tiny_config(input_norm="unit"))
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

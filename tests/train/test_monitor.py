@@ -196,7 +196,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
 
-        def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
+        def get_config(self) -> Mapping[str, Any]:  # type: ignore[override]
             return {"kind": self.kind}
 
     monkeypatch.setitem(sys.modules, "unialign.losses._explosive", type("M", (), {"Explosive": Explosive}))
@@ -253,7 +253,7 @@ def test_one_row_that_overflows_is_named(value: float, message: str) -> None:
     columns = {name: np.array(store.array(name)) for name in WIDTHS}
     columns["text"][15] = value
     store = EmbeddingStore.from_arrays(columns, split=store.split)
-    config = tiny_config(inputs="none", hidden=64, dropout=0.0, modalities=("image", "text"), batch_size=23)
+    config = tiny_config(input_norm="none", hidden=64, dropout=0.0, modalities=("image", "text"), batch_size=23)
     with pytest.raises(NonFiniteError, match=message):
         run(store, config)
 
@@ -264,7 +264,7 @@ def test_an_embedding_too_short_for_the_border_is_named_by_its_row_of_the_store(
     columns = {name: np.array(store.array(name)) for name in WIDTHS}
     columns["text"][15] = scale
     store = EmbeddingStore.from_arrays(columns, split=store.split)
-    config = tiny_config(inputs="none", head="linear", dropout=0.0, modalities=("image", "text"), batch_size=23)
+    config = tiny_config(input_norm="none", head="linear", dropout=0.0, modalities=("image", "text"), batch_size=23)
     message = "training stopped at step 1, .*'text', row 15 of the store .*, has an embedding that is too short"
     with pytest.raises(NonFiniteError, match=message):
         run(store, config)

@@ -39,7 +39,7 @@ def test_a_probe_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None
     seen: list[int] = []
     plain = run(tiny_store(), config, out=tmp_path / "plain")
     torch.manual_seed(3)
-    probed = run(tiny_store(), config, out=tmp_path / "probed", probe=rude(seen))
+    probed = run(tiny_store(), config, out=tmp_path / "probed", eval_callback=rude(seen))
     assert seen == [0, 1, 7, 20]
     assert digest_of(probed) == digest_of(plain)
     assert checkpoint_bits(tmp_path / "probed") == checkpoint_bits(tmp_path / "plain")
@@ -60,7 +60,7 @@ def test_a_probe_sees_the_space_of_its_step() -> None:
     result = run(
         tiny_store(),
         config,
-        probe=EvalCallback({0, 5, 20}, look),
+        eval_callback=EvalCallback({0, 5, 20}, look),
         on_step=lambda info: after.append(held[0].training),
     )
     assert states[20] == bits(result.space.state_dict())
@@ -84,7 +84,7 @@ def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> 
     def look(step: int, space: Space) -> None:
         clock[0] += 1.0
 
-    result = run(tiny_store(), tiny_config(), probe=EvalCallback((0, 3, 20), look))
+    result = run(tiny_store(), tiny_config(), eval_callback=EvalCallback((0, 3, 20), look))
     assert clock[0] == 3.0
     assert {record["seconds"] for record in result.history} == {0.0}
 
@@ -92,11 +92,11 @@ def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -> None:
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), probe=rude(seen))
-    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", probe=rude(seen))
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), eval_callback=rude(seen))
+    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=rude(seen))
     assert seen == [0, 1, 7, 20]
     assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))
-    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", probe=rude(seen))
+    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=rude(seen))
     assert seen == [0, 1, 7, 20]
 
 
@@ -112,7 +112,7 @@ def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -
 )
 def test_unusable_probes_are_refused_before_anything_is_written(tmp_path: Path, probe: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(tiny_store(), tiny_config(), out=tmp_path / "run", probe=probe)
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", eval_callback=probe)
     assert not (tmp_path / "run").exists()
 
 
@@ -137,7 +137,7 @@ def test_a_start_keeps_its_weights_and_input_statistics() -> None:
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}
     probe = EvalCallback((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
-    result = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"), start=first, probe=probe)
+    result = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"), init_from=first, eval_callback=probe)
     assert seen[0] == before
     assert bits(first.state_dict()) == before
     assert torch.equal(result.space.features[0].mean, first.features[0].mean)
@@ -151,7 +151,7 @@ def test_modalities_of_a_start_are_found_by_name() -> None:
     held: list[dict[str, torch.Tensor]] = []
     rows = {"text": torch.randn(4, 5, generator=torch.Generator().manual_seed(0))}
     probe = EvalCallback((0,), lambda step, space: held.append(space.encode(rows)))
-    run(tiny_store(), tiny_config(epochs=1), start=first, probe=probe)
+    run(tiny_store(), tiny_config(epochs=1), init_from=first, eval_callback=probe)
     assert torch.equal(held[0]["text"], first.encode(rows)["text"])
 
 
@@ -162,39 +162,39 @@ def test_modalities_of_a_start_are_found_by_name() -> None:
         ({"dim": 4}, "made with dim=8, this run has dim=4"),
         ({"head": "linear"}, "made with head='mlp'"),
         ({"hidden": 4}, "made with hidden=16"),
-        ({"inputs": "none"}, "made with inputs='standardize'"),
+        ({"input_norm": "none"}, "made with inputs='standardize'"),
     ],
 )
 def test_a_start_of_another_shape_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     first = run(tiny_store(), tiny_config(epochs=1)).space
     with pytest.raises(ConfigError, match=message):
-        run(tiny_store(), tiny_config(**changes), start=first, out=tmp_path / "run")
+        run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_start_of_other_widths_or_kind_is_refused() -> None:
     other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
     with pytest.raises(ConfigError, match="start expects 'text' to be 9 wide, the store's is 5 wide"):
-        run(tiny_store(), tiny_config(), start=other)
+        run(tiny_store(), tiny_config(), init_from=other)
     with pytest.raises(ConfigError, match="start must be a Space"):
         run(tiny_store(), tiny_config(), start="runs/space")
 
 
 def test_a_run_resumes_from_its_own_start_only(tmp_path: Path) -> None:
     first, second = (run(tiny_store(), tiny_config(epochs=1, seed=seed)).space for seed in (0, 1))
-    whole = run(tiny_store(), tiny_config(), start=first)
+    whole = run(tiny_store(), tiny_config(), init_from=first)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", on_step=stop_at(9))
+        run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "run", on_step=stop_at(9))
     for other in (second, None):
         with pytest.raises(CheckpointError, match="was made from the space with weights of sha256"):
-            run(tiny_store(), tiny_config(), start=other, out=tmp_path / "run", resume="required")
-    result = run(tiny_store(), tiny_config(), start=first, out=tmp_path / "run", resume="required")
+            run(tiny_store(), tiny_config(), init_from=other, out=tmp_path / "run", resume="required")
+    result = run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "run", resume="required")
     assert digest_of(result) == digest_of(whole)
     assert len(result.space.metadata["start"]["weights"]) == 64
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "plain", on_step=stop_at(9))
     with pytest.raises(CheckpointError, match="from random weights, this run begins from the space"):
-        run(tiny_store(), tiny_config(), start=first, out=tmp_path / "plain", resume="required")
+        run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "plain", resume="required")
 
 
 def test_the_command_line_does_not_pretend_to_repeat_a_continued_run(
@@ -208,6 +208,6 @@ def test_the_command_line_does_not_pretend_to_repeat_a_continued_run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = run(store, config).space
-        run(store, config, start=first, out=tmp_path / "run")
+        run(store, config, init_from=first, out=tmp_path / "run")
     assert main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")]) == 2
     assert "continued from another space" in capsys.readouterr().err

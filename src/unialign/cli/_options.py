@@ -19,7 +19,7 @@ EmbeddingStore. A matrix (items, width) is a modality, named by its key or by it
 (items,) and `present.NAME` (items,) bool are understood: items with equal ids answer each other, absent rows are left
 out. In parquet a list column is a modality and a null row an absent one. Compressed .npz and .parquet are slower to
 read. Nothing is unpickled. The exit status is 0 whatever is found (1 with --fail-on), and 2 if a file cannot be read.
-Another checkup's results in --out are replaced.""",
+Another diagnosis's results in --out are replaced.""",
     "demo": """example:
   unialign demo
   unialign demo --seeds 0 --out runs/quick""",
@@ -131,7 +131,7 @@ def _diagnose(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="files of embeddings, all with the same items in the same order; NAME=FILE names a file's only matrix",
     )
-    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier checkup wrote; options here win")
+    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier diagnosis wrote; options here win")
     parser.add_argument(
         "--modalities", nargs="+", action="extend", metavar="NAME", help="matrices to look at (default: all)"
     )

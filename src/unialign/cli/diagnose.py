@@ -16,7 +16,7 @@ from unialign.diagnostics._results_json import make_results
 from unialign.errors import ConfigError
 from unialign.experiments import open_run_dir, read_yaml, write_json, write_yaml
 from unialign.io._files import replace_file
-from unialign.report import write_checkup_report
+from unialign.report import write_diagnosis_report
 
 __all__ = ["run"]
 
@@ -27,11 +27,11 @@ def run(options: Namespace) -> int:
     settings = _settings(options)
     out: Path = options.out
     new = not out.exists()
-    open_run_dir(out, "checkup")  # an earlier checkup is replaced: it cost a minute and is made again as easily
+    open_run_dir(out, "diagnosis")  # an earlier diagnosis is replaced: it cost a minute and is made again as easily
     started = time.perf_counter()
     try:
         with _Progress() as progress:
-            checkup = diagnose(
+            diagnosis = diagnose(
                 settings["files"],
                 modalities=settings["modalities"],
                 sample=settings["sample"],
@@ -41,29 +41,29 @@ def run(options: Namespace) -> int:
             )
         seconds = time.perf_counter() - started
         # Everything is known before anything is written.
-        _write(out, settings, checkup, seconds)
+        _write(out, settings, diagnosis, seconds)
     finally:
-        # A folder made for a checkup that did not come about; one with anything in it stays.
+        # A folder made for a diagnosis that did not come about; one with anything in it stays.
         if new:
             with contextlib.suppress(OSError):
                 out.rmdir()
-    echo(checkup.text())
+    echo(diagnosis.text())
     echo()
     echo(f"{seconds:.0f} s. Report: {shown(out / 'report.html')}")
-    return _status(checkup, options.fail_on)
+    return _status(diagnosis, options.fail_on)
 
 
-def _status(checkup: DiagnosisReport, fail_on: str | None) -> int:
+def _status(diagnosis: DiagnosisReport, fail_on: str | None) -> int:
     """1 where something as bad as `fail_on` was found, for scripts; else 0."""
     failing = {None: (), "problem": ("problem",), "warning": ("problem", "warning")}[fail_on]
-    return int(checkup.severity in failing)
+    return int(diagnosis.severity in failing)
 
 
-def _write(out: Path, settings: Mapping[str, Any], checkup: DiagnosisReport, seconds: float) -> None:
+def _write(out: Path, settings: Mapping[str, Any], diagnosis: DiagnosisReport, seconds: float) -> None:
     write_yaml(out / "config.yaml", settings)
-    write_json(out / "results.json", make_results(checkup, seconds=seconds))
-    replace_file(out / "log.txt", checkup.text() + "\n")
-    write_checkup_report(out)
+    write_json(out / "results.json", make_results(diagnosis, seconds=seconds))
+    replace_file(out / "log.txt", diagnosis.text() + "\n")
+    write_diagnosis_report(out)
 
 
 def _settings(options: Namespace) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def _results(
         "protocol": {
             "name": "pictures from rows of the space in the place of the image embedding, without a prior",
             "anchor": made.anchor,
-            "decoder": decoder.reads.encoder,
+            "decoder": decoder.input_spec.encoder,
             "size": decoder.size,
             **{
                 key: settings[key]

@@ -1,4 +1,4 @@
-"""The numbers of a checkup as plain dictionaries, and as the runs and summary of `results.json`.
+"""The numbers of a diagnosis as plain dictionaries, and as the runs and summary of `results.json`.
 
 Shapes: `n` sampled items, `K` directions.
 """

@@ -1,4 +1,4 @@
-"""A checkup as `results.json`, schema 1: one run of the objective "given", and beside it findings and numbers."""
+"""A diagnosis as `results.json`, schema 1: one run of the objective "given", and beside it findings and numbers."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from unialign.experiments._results import describe_environment, describe_metrics
 __all__ = ["make_results"]
 
 
-def make_results(checkup: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
+def make_results(diagnosis: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
     """The content of `results.json`."""
-    details, numbers = checkup.details, checkup.numbers
+    details, numbers = diagnosis.details, diagnosis.numbers
     settings = details["settings"]
     chance = [d["chance"]["recall@1"] for d in numbers["directions"].values()]
     return {
@@ -18,7 +18,7 @@ def make_results(checkup: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
         "environment": describe_environment(),
         "data": {
             "name": details["name"],
-            "fingerprint": checkup.fingerprint,
+            "fingerprint": diagnosis.fingerprint,
             "items": numbers["items"],
             "modalities": list(numbers["modalities"]),
             "kinds": details["kinds"],
@@ -27,7 +27,7 @@ def make_results(checkup: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
             "labels": details["labels"],
         },
         "protocol": {
-            "name": "checkup: every row read once; geometry and retrieval on a random sample of items",
+            "name": "diagnosis: every row read once; geometry and retrieval on a random sample of items",
             "k": [1, 10],
             "recall": "hit rate: share of queries with a positive among the first k",
             "positives": "equal ids; rows equal number by number never count as wrong answers",
@@ -44,21 +44,21 @@ def make_results(checkup: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
             "selection": "nothing was trained",
         },
         "objectives": {"given": {"label": "as given", "note": "", "settings": {}, "parameters": None}},
-        "metrics": {name: about for name, about in describe_metrics().items() if name in checkup.summary},
+        "metrics": {name: about for name, about in describe_metrics().items() if name in diagnosis.summary},
         "runs": [
             {
                 "objective": "given",
                 "seed": 0,
-                "metrics": {name: value["mean"] for name, value in checkup.summary.items()},
+                "metrics": {name: value["mean"] for name, value in diagnosis.summary.items()},
                 "directions": details["directions"],
                 "seconds": seconds,
                 "warnings": [],
                 "folder": ".",
             }
         ],
-        "summary": {"given": checkup.summary},
+        "summary": {"given": diagnosis.summary},
         "comparisons": [],
         "reproduce": "unialign diagnose --config config.yaml --out again",
-        **checkup.to_dict(),
+        **diagnosis.to_dict(),
         "sketch": details["sketch"],
     }

@@ -9,7 +9,7 @@ from unialign.io._files import checked_path
 
 __all__ = ["open_run_dir"]
 
-Kind = Literal["comparison", "run", "evaluation", "study", "checkup", "generation"]
+Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation"]
 
 # What tells the kinds of config.yaml apart.
 _KEY_OF = {
@@ -17,7 +17,7 @@ _KEY_OF = {
     "run": "train",
     "evaluation": "space",
     "study": "study",
-    "checkup": "files",
+    "diagnosis": "files",
     "generation": "generation",
 }
 

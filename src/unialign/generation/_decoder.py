@@ -51,7 +51,7 @@ class EmbeddingSpec:
     def provenance(self) -> dict[str, Any]:
         """What a store says of a column of such embeddings, so that spaces and decoders of it know each other.
 
-        `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.reads.provenance()}})`
+        `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.input_spec.provenance()}})`
         """
         return {"encoder": self.encoder, "identity": self.identity}
 

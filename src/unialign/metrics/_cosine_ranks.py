@@ -15,7 +15,7 @@ __all__ = ["count_cosine_ranks"]
 
 @torch.no_grad()
 def count_cosine_ranks(
-    queries: UnitRows, gallery: UnitRows, positives: Positives, rows_S: Tensor, *, ties: Ties, chunk: int
+    queries: UnitRows, gallery: UnitRows, positives: Positives, rows_S: Tensor, *, ties: Ties, batch_size: int
 ) -> RankCounts:
     """`count_ranks` of the cosines of queries[rows_S] and the gallery.
 
@@ -32,7 +32,7 @@ def count_cosine_ranks(
         own_S = _only_positive(positives, alone_S).to(gallery.device)
         query_S = rows_S[alone_S].to(gallery.device)
         level_S = pair_scores(queries, gallery, query_S, own_S)
-        counts = count_above(queries, gallery, level_S, rows_Q=query_S, tolerance=TIE_TOLERANCE, most=chunk)
+        counts = count_above(queries, gallery, level_S, rows_Q=query_S, tolerance=TIE_TOLERANCE, most=batch_size)
         above_S[alone_S] = counts.above.cpu()
         tied_S[alone_S] = counts.level.cpu() - 1
         tables = Tables(len(gallery))
@@ -44,7 +44,7 @@ def count_cosine_ranks(
             lambda r: queries.exact(rows_S[several_S[r]]) @ unit_GD.mT,
             Positives(positives.query_codes_Q[several_S], positives.gallery_codes_G, one_each=False),
             ties=ties,
-            chunk=chunk,
+            batch_size=batch_size,
         )
         above_S[several_S], tied_S[several_S] = ranks.above, ranks.tied
         tied_positives_S[several_S] = ranks.tied_positives

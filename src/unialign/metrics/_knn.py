@@ -39,7 +39,7 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
         queries: (Q, D) floating tensor or array; rows are L2-normalised here.
         gallery: (G, D); may be a memory map, and is never copied as a whole.
         k: from 1 to G.
-        chunk: most queries scored at once. The result does not depend on it.
+        batch_size: most queries scored at once. The result does not depend on it.
 
     Returns:
         See `Nearest`. Memory is O(Q (D + k)) beside the inputs.
@@ -47,10 +47,10 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
     Raises:
         ShapeError: empty or not 2-D, or widths differ.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
-        ConfigError: k or chunk is no such number.
+        ConfigError: k or batch_size is no such number.
     """
     check_integer("k", k, low=1)
-    check_integer("chunk", batch_size, low=1)
+    check_integer("batch_size", batch_size, low=1)
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     check_one_space(unit_queries, unit_gallery)

@@ -89,7 +89,7 @@ class RankCounts:
 
 
 def count_ranks(
-    score: ScoreFunction, positives: Positives, *, ties: Ties, chunk: int, tolerance: float = TIE_TOLERANCE
+    score: ScoreFunction, positives: Positives, *, ties: Ties, batch_size: int, tolerance: float = TIE_TOLERANCE
 ) -> RankCounts:
     """Walk over tiles of queries and count.
 
@@ -97,7 +97,7 @@ def count_ranks(
         score: takes int64 query rows (q,), returns (q, G), larger is better. Infinite scores are fine.
         positives: every query must have one.
         ties: how candidates that lie within `tolerance` of each other are ordered; `optimistic` puts positives first.
-        chunk: most queries in a tile; the result does not depend on it. Memory is O(chunk * G), bounded.
+        batch_size: most queries in a tile; the result does not depend on it. Memory is O(batch_size * G), bounded.
         tolerance: absolute.
 
     Raises:
@@ -108,7 +108,7 @@ def count_ranks(
     positives_Q = positives.counts()
     tables = Tables(gallery)
     parts: list[tuple[Tensor, ...]] = []
-    for tile in row_tiles(len(positives_Q), gallery, most=chunk, entries=_TILE):
+    for tile in row_tiles(len(positives_Q), gallery, most=batch_size, entries=_TILE):
         rows_q = torch.arange(tile.start, tile.stop)
         s_qG = _checked(score(rows_q), rows_q, gallery)
         above_q, tied_q, tied_positives_q, is_positive_qG = _count(s_qG, positives, rows_q, tolerance)

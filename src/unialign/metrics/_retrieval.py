@@ -155,7 +155,7 @@ def retrieval(
             query i. Queries without a positive are left out and counted.
         k: cut-offs; one larger than G counts as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
-        chunk: most queries scored at once. The result does not depend on it.
+        batch_size: most queries scored at once. The result does not depend on it.
 
     Returns:
         See `RetrievalResult`. Where every query has one positive, memory is O(Q + G) beside the inputs, which may be
@@ -174,7 +174,7 @@ def retrieval(
     check_one_space(unit_queries, unit_gallery)
 
     def count(rows_S: Tensor, positives: Positives) -> RankCounts:
-        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, chunk=batch_size)
+        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size)
 
     _check_options(k, ties, batch_size)
     return _retrieved(count, (len(unit_queries), len(unit_gallery)), query_ids, gallery_ids, k=k, ties=ties)
@@ -189,7 +189,7 @@ def retrieval_from_scores(
     gallery_ids: Any = None,
     k: Sequence[int] = (1, 5, 10),
     ties: Ties = "expected",
-    chunk: int = 1024,
+    batch_size: int = 1024,
     tolerance: float = TIE_TOLERANCE,
 ) -> RetrievalResult:
     """`retrieval` for any score: negative tuple volume, cosine with a centroid of several modalities, a re-ranker.
@@ -198,25 +198,25 @@ def retrieval_from_scores(
         score: takes int64 query rows (q,), returns (q, gallery) scores, larger is better. Best in float64: scores that
             lie within `tolerance` count as tied.
         queries, gallery: Q and G.
-        query_ids, gallery_ids, k, ties, chunk: see `retrieval`.
+        query_ids, gallery_ids, k, ties, batch_size: see `retrieval`.
         tolerance: absolute; raise it to about 1e-6 for scores that were computed in float32.
 
     Raises:
         As `retrieval`; NonFiniteError also for a score that is NaN.
     """
-    _check_options(k, ties, chunk)
+    _check_options(k, ties, batch_size)
     check_nonnegative("tolerance", tolerance)
 
     def count(rows_S: Tensor, positives: Positives) -> RankCounts:
-        return count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, chunk=chunk, tolerance=tolerance)
+        return count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, batch_size=batch_size, tolerance=tolerance)
 
     return _retrieved(count, (queries, gallery), query_ids, gallery_ids, k=k, ties=ties)
 
 
-def _check_options(k: Sequence[int], ties: Ties, chunk: int) -> None:
+def _check_options(k: Sequence[int], ties: Ties, batch_size: int) -> None:
     check_cutoffs(k)
     check_choice("ties", ties, get_args(Ties))
-    check_integer("chunk", chunk, low=1)
+    check_integer("batch_size", batch_size, low=1)
 
 
 def _retrieved(

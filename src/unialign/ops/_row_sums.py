@@ -61,7 +61,7 @@ class _RowSums(torch.autograd.Function):
             table = _table(z_ND, z_ND, ctx.rate, ctx.members, ctx.own)
             places_R = table.places_R
             p_RD = _pull(table, r_N[places_R], g_N[places_R], r_N, g_N, ctx.backend)
-            gradient_ND = ctx.members.spread(p_RD, z_ND)
+            gradient_ND = ctx.members.broadcast(p_RD, z_ND)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
@@ -146,7 +146,7 @@ def _log_sums_and_means(table: Table, backend: Backend) -> tuple[Tensor, Tensor]
 
 def _pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, backend: Backend) -> Tensor:
     if backend == "triton":
-        return _triton().pull(table, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
+        return _triton().accumulate_grad(table, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
     return _row_sums_torch.accumulate_grad(table, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
 
 

@@ -1,4 +1,4 @@
-"""The page of a checkup: the answer, the findings, pictures, numbers. Made of the folder's `results.json` alone."""
+"""The page of a diagnosis: the answer, the findings, pictures, numbers. Made of the folder's `results.json` alone."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
 
-__all__ = ["write_checkup_report"]
+__all__ = ["write_diagnosis_report"]
 
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
 # More panels than this would be a wall; the tables have them all.
@@ -30,22 +30,22 @@ _PANELS = 12
 _PERCENT = Style(percent=True, decimals=1)
 
 
-def write_checkup_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.html` about the checkup in `folder` and return its path; DataError if there is none."""
+def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` about the diagnosis in `folder` and return its path; DataError if there is none."""
     source, target = Path(folder) / "results.json", Path(folder) / "report.html"
     try:
         results = json.loads(source.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be read ({error}); run `unialign diagnose` again") from None
     if not isinstance(results, dict) or not isinstance(results.get("findings"), list):
-        raise DataError(f"{source} is no checkup: it has no findings; run `unialign diagnose` for one")
+        raise DataError(f"{source} is no diagnosis: it has no findings; run `unialign diagnose` for one")
     replace_file(target, render(clean(results)))
     return target
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """The page of a checkup's `results.json`."""
-    return fill("checkup.html.j2", styles=("page.css", "checkup.css"), context=_context(results))
+    """The page of a diagnosis's `results.json`."""
+    return fill("diagnosis.html.j2", styles=("page.css", "diagnosis.css"), context=_context(results))
 
 
 def _context(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""Lazy package namespaces: a package's `__init__.pyi` lists its names once, for type checkers and for the import system.
+
+`import unialign.losses` then loads neither torch nor any submodule; a name is imported when it is first used (PEP 562).
+"""
+
+import ast
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__all__ = ["attach_stub"]
+
+
+def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return `__getattr__`, `__dir__` and `__all__` of a package from the stub beside its `__init__.py`.
+
+    Args:
+        package: the `__name__` of the package.
+        file: its `__file__`.
+
+    Returns:
+        The stub's `from module import name as name` lines, resolved on first use. `__all__` is the stub's own list: the
+        public names. Names that are imported but not listed there are shared with other packages of this library only.
+    """
+    homes: dict[str, str] = {}
+    public: list[str] = []
+    for node in ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            homes |= {alias.asname or alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            public = list(ast.literal_eval(node.value))
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(homes[name])
+        return module if homes[name] == f"{package}.{name}" else getattr(module, name)
+
+    return get, lambda: sorted(public), public
