@@ -32,7 +32,7 @@ from torch.nn import functional
 from unialign import losses
 from unialign.batch import Batch
 from unialign.experiments import describe_environment
-from unialign.functional._singular_values import singular_parts
+from unialign.functional import singular_parts
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -70,7 +70,7 @@ from speed_parts.requirements import judge  # noqa: E402
 
 from unialign import losses  # noqa: E402
 from unialign.experiments import describe_environment  # noqa: E402
-from unialign.io._files import replace_file  # noqa: E402
+from unialign.io import replace_file
 
 PACKAGES = ("open_clip_torch", "lightly", "pytorch-metric-learning", "sentence-transformers", "inf-cl", "memeff")
 EXACT_UP_TO = {"nt-xent": 4096}  # float64 of 2 B rows; 16,384 for the others

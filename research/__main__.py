@@ -13,8 +13,7 @@ from research import COSTS, STUDIES, load_study
 from research._plan import Options
 from research._run import Progress, answer_lines, planned, run_study, trainings
 from research._terminal import quick_look
-from unialign.cli._console import chosen_workers, echo, shown
-from unialign.cli._options import results_folder
+from unialign.cli import chosen_workers, echo, results_folder, shown
 from unialign.cli.main import execute
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml

@@ -7,8 +7,7 @@ from research._estimates import seed_interval
 from research._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
 from research._sweeps import between, failed_sections
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Section, Table
-from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
+from unialign.report import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, scatter, sheet
 
 __all__ = ["answer", "page"]
 

@@ -31,7 +31,7 @@ from unialign.generation import (
     scores_of,
     train_decoder,
 )
-from unialign.io._json import canonical_json
+from unialign.io import canonical_json
 from unialign.space import Space
 
 __all__ = ["DECODERS", "SHOWN", "measure_pictures", "train_decoders"]

@@ -7,9 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from unialign.report import Table
-from unialign.report._format import DASH, Style, style
-from unialign.report._plot import Dot, Panel, dots
+from unialign.report import DASH, Dot, Panel, Style, Table, dots, style
 
 __all__ = [
     "HEADLINE",

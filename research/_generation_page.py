@@ -8,9 +8,7 @@ from research._decoders import SHOWN
 from research._figures import known, label, metric_label, run_metric, sound
 from research._sweeps import between, failed_sections, mean_of
 from unialign.generation import CONTROLS, SCORES, annotate_controls
-from unialign.report import Figure, Section, Table
-from unialign.report._format import DASH
-from unialign.report._plot import Mark, scatter, sheet
+from unialign.report import DASH, Figure, Mark, Section, Table, scatter, sheet
 
 __all__ = [
     "DECODER_SEEDS",

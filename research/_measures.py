@@ -18,8 +18,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
-from unialign.evaluation import Statistic
-from unialign.evaluation._statistics import ItemMean
+from unialign.evaluation import ItemMean, Statistic
 from unialign.experiments import embed_split
 from unialign.geometry import (
     DivergenceWarning,

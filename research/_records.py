@@ -14,8 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from unialign.errors import DataError
-from unialign.io._files import replace_file
-from unialign.io._json import finite
+from unialign.io import finite, replace_file
 
 __all__ = ["Record", "read_record", "write_record"]
 

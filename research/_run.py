@@ -22,9 +22,8 @@ from unialign.experiments import (
     open_store,
     run_jobs,
     write_json,
-    write_yaml,
 )
-from unialign.io._files import replace_file
+from unialign.io import replace_file, write_yaml
 from unialign.report import Section, html_page, markdown_page
 
 __all__ = ["Progress", "answer_lines", "planned", "run_study", "trainings", "write_pages"]

@@ -6,10 +6,7 @@ from typing import Any
 
 from research._estimates import seed_interval
 from research._figures import known, metric_label, number_style, runs_of
-from unialign.report import Section, Table
-from unialign.report._format import DASH
-from unialign.report._plot import Mark, Panel, Place, Series, lines
-from unialign.report._tiles import tiles
+from unialign.report import DASH, Mark, Panel, Place, Section, Series, Table, lines, tiles
 
 __all__ = [
     "GEOMETRY",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from research._figures import headline, label, metric_label
-from unialign.report._format import count, listed
+from unialign.report import count, listed
 
 __all__ = ["quick_look", "tally_lines"]
 

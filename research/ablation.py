@@ -25,8 +25,7 @@ from research._grids import OBJECTIVE_TRIALS, base, registered
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import failed_sections
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Section
-from unialign.report._plot import Mark, scatter, sheet
+from unialign.report import Figure, Mark, Section, scatter, sheet
 
 __all__ = ["STUDY"]
 

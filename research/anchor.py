@@ -16,9 +16,7 @@ from research._grids import base
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
 from research._sweeps import UNTUNED, directed, failed_sections, over_seeds
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Section, Table
-from unialign.report._plot import Dot, Mark, Panel, dots, sheet
-from unialign.report._tiles import tiles
+from unialign.report import Dot, Figure, Mark, Panel, Section, Table, dots, sheet, tiles
 
 __all__ = ["STUDY"]
 

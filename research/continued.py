@@ -13,8 +13,7 @@ from research._grids import HEADS, base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections
 from unialign.experiments import override
-from unialign.report import Figure, Section
-from unialign.report._plot import Mark, sheet
+from unialign.report import Figure, Mark, Section, sheet
 
 __all__ = ["STUDY"]
 

@@ -17,8 +17,7 @@ from research._grids import ANCHORS, OBJECTIVE_TRIALS, base
 from research._plan import Arm, EvalHook, Options, Plan, Study
 from research._sweeps import between, failed_sections
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Section, Table
-from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, sheet
+from unialign.report import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, sheet
 
 __all__ = ["STUDY"]
 

@@ -20,8 +20,7 @@ from research._sweeps import directed, failed_sections, metric_lines, over_seeds
 from research._transforms import changed
 from unialign.experiments import open_store
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Section, Table
-from unialign.report._plot import Dot, Mark, Panel, dots, sheet
+from unialign.report import Dot, Figure, Mark, Panel, Section, Table, dots, sheet
 
 __all__ = ["STUDY"]
 

@@ -101,7 +101,7 @@ def our_uniformity(reduction: str) -> Function:
 
 
 def our_unit_uniformity(reduction: Any) -> Function:
-    from unialign.functional._uniformity import unit_uniformity
+    from unialign.functional import unit_uniformity
 
     def value(x_BD: Tensor) -> Tensor:
         present_B = torch.ones(len(x_BD), dtype=torch.bool, device=x_BD.device)

@@ -11,7 +11,7 @@ from common import WORK, read_json
 from step8_reduce import ENCODERS, axes_of
 
 from unialign.data import EmbeddingStore, encoder_fingerprint
-from unialign.io._checksummed import write_json, write_tensors
+from unialign.io import write_json, write_tensors
 
 # Half-precision numbers of the store cannot be met more closely.
 _ROUNDING = 1e-4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign._unit_rows import largest_entries, unit_rows
-from unialign.distributed._shard import Shard
+from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = [

@@ -275,7 +275,10 @@ def test_what_follows_from_a_shift_is_one_line_under_it():
     assert serious(diagnosis) == [("modality_gap", "problem", ("audio",))]
     assert "With it come a narrow cone" in diagnosis.findings_with("modality_gap")[0].text
     assert "works in one direction only" in diagnosis.findings_with("modality_gap")[0].text
-    assert not diagnosis.findings_with("retrieval") or "every direction" not in diagnosis.findings_with("retrieval")[0].text
+    assert (
+        not diagnosis.findings_with("retrieval")
+        or "every direction" not in diagnosis.findings_with("retrieval")[0].text
+    )
 
 
 def test_of_a_collapsed_modality_nothing_else_is_judged():

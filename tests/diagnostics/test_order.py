@@ -92,7 +92,9 @@ def test_the_shifted_modality_is_named_wherever_it_stands():
     space["audio"] = np.roll(space["audio"], 1, axis=0)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("row_offset", "problem", ("audio",))]
-    assert diagnosis.findings_with("row_offset")[0].text.startswith("audio is shifted by 1 row: its row i + 1 fits row i")
+    assert diagnosis.findings_with("row_offset")[0].text.startswith(
+        "audio is shifted by 1 row: its row i + 1 fits row i"
+    )
 
 
 def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample():

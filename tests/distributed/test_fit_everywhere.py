@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from processes import Pool
-from train_cases import digest_of, stop_at, tiny_config, tiny_store, without_time
-from train_cases import run as run_alone
+from train_cases import digest_of, run as run_alone, stop_at, tiny_config, tiny_store, without_time
 
 from unialign.errors import DataError
 from unialign.losses import create

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from loss_cases import DRAWN, OBJECTIVES, draw_batch, draw_present, fit_modalities, make_objective, value_and_gradients
 
 from unialign.batch import make_batch

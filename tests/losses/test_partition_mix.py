@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from loss_cases import draw_batch, draw_present, value_and_gradients
 
 from unialign.errors import ConfigError

@@ -8,8 +8,7 @@ import os
 import pytest
 import torch
 
-from unialign.ops import _row_sums_torch
-from unialign.ops import _triton as triton_kernels
+from unialign.ops import _row_sums_torch, _triton as triton_kernels
 from unialign.ops._row_sums_torch import Own, Table
 
 pytest.importorskip("triton", reason="needs the extra `triton`")

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from unialign.report._curves import panels, switches
-from unialign.report._folder import LogLine
-from unialign.report._folder import TestRows as Rows
+from unialign.report._folder import LogLine, TestRows as Rows
 from unialign.report._gallery import directions, expected_rank
 from unialign.report._heatmap import JOINT, mean_directions
 from unialign.report._model import Run

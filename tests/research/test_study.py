@@ -10,8 +10,7 @@ import pytest
 import torch
 from study_cases import SMALL, TEST, options, plan, timeless, write_store
 
-from research import _study as study_module
-from research import _worker as work_module
+from research import _study as study_module, _worker as work_module
 from research._plan import Arm, Options, Plan, Study
 from research._records import read_record
 from research._run import planned, run_study

@@ -17,8 +17,7 @@ import safetensors.torch
 import torch
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
-from unialign.io import _checksummed
-from unialign.io import _pretrained as _saving
+from unialign.io import _checksummed, _pretrained as _saving
 from unialign.space import Space
 
 

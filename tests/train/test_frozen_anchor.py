@@ -8,8 +8,7 @@ import torch
 from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
 from unialign.errors import ConfigError
-from unialign.losses import names
-from unialign.losses import parameter_names as option_names
+from unialign.losses import names, parameter_names as option_names
 from unialign.train import TrainConfig
 
 FROZEN = {"image": "whiten"}

@@ -16,8 +16,7 @@ from train_cases import WIDTHS, run, tiny_config, tiny_store
 from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
 from unialign.errors import NonFiniteError
-from unialign.losses import LossTerm, Objective, create
-from unialign.losses import _registry as registry
+from unialign.losses import LossTerm, Objective, _registry as registry, create
 from unialign.space import Space
 from unialign.train import HealthWarning
 from unialign.train._monitor import HealthMonitor, gradient_ratio

@@ -21,8 +21,7 @@ from train_cases import (
 
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.space import Space
-from unialign.train import HealthWarning
-from unialign.train import _loop as loop_module
+from unialign.train import HealthWarning, _loop as loop_module
 
 RECIPES: dict[str, dict[str, Any]] = {
     "infonce, learnable temperature": {

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from unialign.errors import ConfigError
 from unialign.experiments import override
-from unialign.losses import display_name, needs_anchor
-from unialign.losses import parameter_names as objective_options
+from unialign.losses import display_name, needs_anchor, parameter_names as objective_options
 from unialign.train import TrainConfig
 
 __all__ = ["ANCHOR", "anchor_words", "has_anchor", "with_anchor"]

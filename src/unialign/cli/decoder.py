@@ -15,7 +15,7 @@ from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
 from unialign.experiments import read_yaml
 from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
-from unialign.io._files import checked_path
+from unialign.io import checked_path
 from unialign.train import chosen_device
 
 __all__ = ["run"]

@@ -11,11 +11,10 @@ from typing import Any
 from tqdm import tqdm
 
 from unialign.cli._console import echo, shown
-from unialign.diagnostics import DiagnosisReport, diagnose
-from unialign.diagnostics._results_json import make_results
+from unialign.diagnostics import DiagnosisReport, diagnose, make_results
 from unialign.errors import ConfigError
-from unialign.experiments import open_run_dir, read_yaml, write_json, write_yaml
-from unialign.io._files import replace_file
+from unialign.experiments import open_run_dir, read_yaml, write_json
+from unialign.io import replace_file, write_yaml
 from unialign.report import write_diagnosis_report
 
 __all__ = ["run"]

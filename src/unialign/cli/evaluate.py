@@ -18,8 +18,8 @@ from unialign.experiments import (
     open_store,
     read_yaml,
     save_embeddings,
-    write_yaml,
 )
+from unialign.io import write_yaml
 from unialign.space import Space
 from unialign.train import TrainConfig
 

@@ -16,11 +16,12 @@ from unialign.cli._console import echo, shown
 from unialign.cli._image_files import compared_rows, enlargement, write_enlarged, write_thumbnails
 from unialign.data import EmbeddingStore, list_datasets, load_dataset
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import describe_environment, open_run_dir, read_yaml, write_json, write_yaml
+from unialign.experiments import describe_environment, open_run_dir, read_yaml, write_json
 from unialign.generation import (
     Condition,
     GenerationResult,
     build_conditions,
+    check_shipped,
     generate_images,
     grid,
     load_decoder,
@@ -29,8 +30,7 @@ from unialign.generation import (
     shipped_decoders,
     write_png,
 )
-from unialign.generation._shipped import check_shipped
-from unialign.io._lock import only_writer
+from unialign.io import only_writer, write_yaml
 from unialign.report import write_generation_report
 from unialign.space import Space
 from unialign.train import chosen_device

@@ -12,7 +12,7 @@ from typing import Any
 
 from unialign._version import __version__
 from unialign.cli._options import EXAMPLES, add_options
-from unialign.distributed._environment import read_process_info
+from unialign.distributed import read_process_info
 from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["execute", "main"]

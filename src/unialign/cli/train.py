@@ -19,8 +19,8 @@ from unialign.experiments import (
     open_store,
     override,
     read_yaml,
+    run as run_once,
 )
-from unialign.experiments import run as run_once
 from unialign.losses import display_name, initialization
 from unialign.train import TrainConfig, check_fit, fit, newest_checkpoint
 

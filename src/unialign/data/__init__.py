@@ -1,8 +1,5 @@
 """Named arrays of many items: open a store, write one, load a shipped data set, split without leaks."""
 
-from unialign.data._catalog import list_datasets, load_dataset
-from unialign.data._encoder_fingerprint import encoder_fingerprint
-from unialign.data._split import random_split
-from unialign.data._store import EmbeddingStore
+from unialign._lazy import attach_stub
 
-__all__ = ["EmbeddingStore", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

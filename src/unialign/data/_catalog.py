@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError
-from unialign.io._files import checked_path
+from unialign.io import checked_path
 
 __all__ = ["list_datasets", "load_dataset"]
 

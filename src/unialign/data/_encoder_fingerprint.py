@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unialign.data._store import EmbeddingStore
-from unialign.io._files import digest
-from unialign.io._json import canonical_json
+from unialign.io import canonical_json, digest
 
 __all__ = ["encoder_fingerprint"]
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from unialign.errors import DataError
-from unialign.io._files import digest
-from unialign.io._json import SEAL, canonical_json, is_sealed, seal_of
+from unialign.io import SEAL, canonical_json, digest, is_sealed, seal_of
 
 __all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", "parse_description", "unsafe_name"]
 

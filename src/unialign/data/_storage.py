@@ -12,8 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from unialign.data._layout import DESCRIPTION_FILE, Description, FileRecord, check_seal
 from unialign.errors import DataError
-from unialign.io._chunks import file_pieces, npy_pieces
-from unialign.io._files import digest, open_regular
+from unialign.io import digest, file_pieces, npy_pieces, open_regular
 
 __all__ = ["FolderSource", "MemorySource", "Source"]
 

@@ -19,7 +19,7 @@ from unialign.data._storage import FolderSource, MemorySource, Source, parse_nam
 from unialign.data._validation import check_column, check_rows, chosen_columns, default_rows, validate
 from unialign.data._write import Overwrite, keep_in_memory, refuse_existing, write_folder
 from unialign.errors import ConfigError, DataError
-from unialign.io._files import checked_path
+from unialign.io import checked_path
 
 __all__ = ["EmbeddingStore"]
 

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from unialign._checks import has_surrogate
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.io._chunks import CHUNK_BYTES
-from unialign.io._json import canonical_json
+from unialign.io import CHUNK_BYTES, canonical_json
 
 __all__ = ["Content", "check_rows", "validate"]
 

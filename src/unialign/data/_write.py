@@ -16,8 +16,7 @@ from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
 from unialign.data._validation import Content
 from unialign.errors import DataError
-from unialign.io._chunks import npy_pieces
-from unialign.io._files import digest, exchange, sync_folder, write_durably
+from unialign.io import digest, exchange, npy_pieces, sync_folder, write_durably
 
 __all__ = ["Overwrite", "keep_in_memory", "refuse_existing", "write_folder"]
 

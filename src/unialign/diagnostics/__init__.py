@@ -1,6 +1,5 @@
 """What is wrong with these embeddings? Anybody's files, in words first, then in numbers."""
 
-from unialign.diagnostics._diagnose import DiagnosisReport, diagnose
-from unialign.diagnostics._finding import Finding
+from unialign._lazy import attach_stub
 
-__all__ = ["DiagnosisReport", "Finding", "diagnose"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.diagnostics._scan import Scan
-from unialign.readers._arrays import Rows
+from unialign.readers import Rows
 
 __all__ = ["Copies", "copies"]
 

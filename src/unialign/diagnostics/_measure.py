@@ -24,7 +24,7 @@ from unialign.diagnostics._statistics import Sample, Value, estimate
 from unialign.diagnostics._thresholds import ALIKE, COLLAPSED, OUTLIER, STRUCTURE_P, UNPAIRED
 from unialign.geometry import conflict_over_anchors, effective_rank
 from unialign.metrics import retrieval
-from unialign.ops._kernel_functions import log_kernel
+from unialign.ops import log_kernel
 
 __all__ = ["Lengths", "Measured", "Single", "measure"]
 

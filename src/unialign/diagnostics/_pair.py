@@ -16,8 +16,7 @@ from unialign.diagnostics._row_alignment import Shift, Windows, shifts
 from unialign.diagnostics._statistics import Sample, Value, estimate, mean_value
 from unialign.diagnostics._thresholds import ALIKE, GAP_NOTE, LEAST_ANSWERS, UNPAIRED
 from unialign.geometry import HubnessResult, hubness, modality_gap, modality_gap_debiased, true_pair_cosines
-from unialign.metrics import RetrievalResult, retrieval
-from unialign.metrics._ranks import RankCounts
+from unialign.metrics import RankCounts, RetrievalResult, retrieval
 
 __all__ = ["Direction", "Pair", "answers", "measure_pair"]
 

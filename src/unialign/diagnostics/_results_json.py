@@ -3,7 +3,7 @@
 from typing import Any
 
 from unialign.diagnostics._diagnose import DiagnosisReport
-from unialign.experiments._results import describe_environment, describe_metrics
+from unialign.experiments import describe_environment, describe_metrics
 
 __all__ = ["make_results"]
 

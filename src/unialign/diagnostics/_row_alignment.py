@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign.ops._tiles import row_tiles
+from unialign.ops import row_tiles
 
 __all__ = ["WINDOW", "Order", "Shift", "Windows", "closeness", "order", "shifts"]
 

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from unialign._checks import has_surrogate
 from unialign.data import EmbeddingStore, list_datasets, load_dataset
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.io._files import checked_path
-from unialign.readers._arrays import MatchedRows, Rows
-from unialign.readers._formats import open_file, store_file
-from unialign.readers._types import Entry, File
+from unialign.io import checked_path
+from unialign.readers import Entry, File, MatchedRows, Rows, open_file, store_file
 
 __all__ = ["Material", "Source", "gather"]
 

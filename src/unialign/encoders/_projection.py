@@ -15,8 +15,7 @@ from torch import Tensor
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.io._checksummed import read_json, read_tensors
-from unialign.io._files import digest
+from unialign.io import digest, read_json, read_tensors
 
 __all__ = ["Projection", "find_projection"]
 

@@ -27,12 +27,12 @@ from unialign.geometry import conflict, effective_rank, modality_gap, true_pair_
 from unialign.metrics import (
     Interval,
     RetrievalResult,
+    codes,
     kmeans,
     percentile_interval,
     retrieval,
 )
-from unialign.metrics._validation import codes
-from unialign.ops._kernel_functions import log_kernel
+from unialign.ops import log_kernel
 
 __all__ = ["Evaluation", "evaluate"]
 

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional._centroid import unit_or_zero
-from unialign.functional._volume import determinant_and_adjugate, masked_gram
+from unialign.functional import determinant_and_adjugate, masked_gram, unit_or_zero
 from unialign.metrics import RetrievalResult, retrieval_from_scores
 
 __all__ = ["JOINT_SCORES", "JointScore", "joint_retrieval"]

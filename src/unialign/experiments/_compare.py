@@ -16,7 +16,7 @@ from unialign.experiments._results import describe_data, describe_environment, d
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._run_dir import open_run_dir
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
-from unialign.io._files import write_yaml
+from unialign.io import write_yaml
 from unialign.train import TrainConfig, check_fit
 
 __all__ = ["compare", "make_results", "open_store"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unialign.data import EmbeddingStore
 from unialign.experiments._results import write_json
-from unialign.io._files import replace_file
+from unialign.io import replace_file
 
 __all__ = ["copy_thumbnails", "write_items"]
 

@@ -14,8 +14,7 @@ import torch
 from unialign._version import __version__
 from unialign.data import EmbeddingStore
 from unialign.evaluation import METRICS
-from unialign.io._files import replace_file
-from unialign.io._json import finite
+from unialign.io import finite, replace_file
 
 __all__ = ["describe_data", "describe_environment", "describe_metrics", "write_json"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import Evaluation, evaluate
-from unialign.io._files import replace_file
+from unialign.io import replace_file
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 

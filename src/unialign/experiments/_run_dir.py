@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from unialign.errors import ConfigError, DataError
 from unialign.experiments._config import read_yaml
-from unialign.io._files import checked_path
+from unialign.io import checked_path
 
 __all__ = ["open_run_dir"]
 

@@ -15,7 +15,7 @@ from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
 from unialign.functional._kernels import distance_power
-from unialign.ops._kernel_functions import arccos_squared
+from unialign.ops import arccos_squared
 
 __all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
 

@@ -12,14 +12,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unialign.distributed._shard import Shard
-from unialign.ops._backend import rowwise_backend
-from unialign.ops._contrast import Sides, mean_contrast
-from unialign.ops._kernel_functions import KernelFunction
-from unialign.ops._logits import CosineLogits, Logits
-from unialign.ops._row_selection import RowSelection, select_rows
-from unialign.ops._row_sums import mean_excess
-from unialign.ops._uniformity import log_row_sums
+from unialign.distributed import Shard
+from unialign.ops import (
+    CosineLogits,
+    KernelFunction,
+    Logits,
+    RowSelection,
+    Sides,
+    log_row_sums,
+    mean_contrast,
+    mean_excess,
+    rowwise_backend,
+    select_rows,
+)
 
 __all__ = ["contrast", "cosine_contrast", "self_contrast"]
 

@@ -10,11 +10,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from unialign.ops._density import Divided, log_row_sums_between
-from unialign.ops._kernel_functions import KernelFunction, log_kernel
-from unialign.ops._row_selection import RowSelection
-from unialign.ops._tiles import row_tiles
-from unialign.ops._uniformity import SelfPairs, log_row_sums
+from unialign.ops import (
+    Divided,
+    KernelFunction,
+    RowSelection,
+    SelfPairs,
+    log_kernel,
+    log_row_sums,
+    log_row_sums_between,
+    row_tiles,
+)
 
 __all__ = ["SelfPairs", "log_densities", "log_mean_exp", "mean_neighbours", "median_bandwidth_of"]
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
-from unialign.ops._density import Divided
-from unialign.ops._row_selection import RowSelection, select_rows
+from unialign.ops import Divided, RowSelection, select_rows
 
 __all__ = [
     "Estimator",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unialign.ops._kernel_functions import WANG_ISOLA_T, Kernel
+from unialign.ops import WANG_ISOLA_T, Kernel
 
 __all__ = ["distance_power", "matched_alignment_scale"]
 

@@ -9,14 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unialign.distributed._shard import Shard
-from unialign.ops._backend import rowwise_backend
-from unialign.ops._contrast import mean_contrast
-from unialign.ops._density import log_row_sums_between
-from unialign.ops._kernel_functions import Kernel, KernelFunction
-from unialign.ops._logits import KernelLogits
-from unialign.ops._row_selection import select_rows
-from unialign.ops._row_sums import mean_excess
+from unialign.distributed import Shard
+from unialign.ops import (
+    Kernel,
+    KernelFunction,
+    KernelLogits,
+    log_row_sums_between,
+    mean_contrast,
+    mean_excess,
+    rowwise_backend,
+    select_rows,
+)
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
 

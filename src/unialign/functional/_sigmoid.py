@@ -6,9 +6,8 @@ Shapes: `B` items, `N` of them have both modalities, `D` width.
 import torch
 from torch import Tensor
 
-from unialign.distributed._shard import Shard
-from unialign.ops._row_selection import select_rows
-from unialign.ops._softplus import softplus_total
+from unialign.distributed import Shard
+from unialign.ops import select_rows, softplus_total
 
 __all__ = ["sigmoid_contrast"]
 

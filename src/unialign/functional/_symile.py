@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from unialign.functional._contrast import contrast
-from unialign.ops._logits import TupleCosineLogits
-from unialign.ops._row_selection import select_rows
+from unialign.ops import TupleCosineLogits, select_rows
 
 __all__ = ["all_contrasts", "all_contrasts_bytes", "draw_permutations", "sampled_contrasts"]
 

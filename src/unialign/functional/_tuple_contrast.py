@@ -15,8 +15,7 @@ from unialign.batch import Batch
 from unialign.functional._contrast import contrast
 from unialign.functional._gram import wide
 from unialign.functional._volume import determinant_and_adjugate, masked_gram, safe_sqrt
-from unialign.ops._row_selection import RowSelection, select_rows
-from unialign.ops._tuple_logits import AreaLogits, TriangleForm, VolumeLogits
+from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, select_rows
 
 __all__ = ["area_contrast", "area_scores", "volume_contrast", "volume_scores"]
 

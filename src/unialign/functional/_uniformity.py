@@ -11,10 +11,8 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
 from unialign.batch import Batch, make_batch
-from unialign.distributed._shard import Shard
-from unialign.ops._kernel_functions import Kernel, KernelFunction
-from unialign.ops._row_selection import select_rows
-from unialign.ops._uniformity import log_row_sums, log_total
+from unialign.distributed import Shard
+from unialign.ops import Kernel, KernelFunction, log_row_sums, log_total, select_rows
 
 __all__ = [
     "Reduction",

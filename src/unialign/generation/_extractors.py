@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unialign._checks import check_integer
 from unialign.batch import as_dense
 from unialign.errors import DataError, MissingDependencyError, NonFiniteError, ShapeError
-from unialign.io._files import digest
+from unialign.io import digest
 
 __all__ = ["Extractor", "check_pictures", "lite0", "lite2", "pixels", "resized"]
 

@@ -20,7 +20,7 @@ from unialign.generation._latents import PictureBasis
 from unialign.generation._pixels import PixelBasis
 from unialign.generation._residual_mlp import ResidualMLP
 from unialign.generation._unet import make_unet
-from unialign.io._pretrained import json_object, load_folder, save_folder
+from unialign.io import json_object, load_folder, save_folder
 from unialign.space import Whitening
 
 __all__ = ["FlowDecoder"]

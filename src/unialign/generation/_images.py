@@ -22,7 +22,7 @@ from unialign.batch import as_dense
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
 from unialign.generation._extractors import check_pictures, resized
-from unialign.io._files import checked_path, replace_file
+from unialign.io import checked_path, replace_file
 
 __all__ = ["grid", "image_row", "png_bytes", "read_thumbnails", "resize", "write_png"]
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
-from unialign.io._checksummed import refuse_pickles
-from unialign.io._files import checked_path, digest, open_regular
-from unialign.io._json import canonical_json
+from unialign.io import canonical_json, checked_path, digest, open_regular, refuse_pickles
 
 __all__ = [
     "INDEX",

@@ -21,8 +21,7 @@ from torch import Tensor
 from unialign._checks import check_choice
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, ShapeError
-from unialign.evaluation import Metric, Statistic
-from unialign.evaluation._statistics import ItemMean
+from unialign.evaluation import ItemMean, Metric, Statistic
 from unialign.generation._distances import (
     Average,
     Frechet,

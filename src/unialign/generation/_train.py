@@ -23,14 +23,22 @@ from unialign.generation._flow import draw_times, flow_loss
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._images import grid, write_png
 from unialign.generation._training_images import TrainingPictures, load_training_pictures
-from unialign.io._files import checked_path
-from unialign.train._batches import derived_seed
-from unialign.train._checkpoint import Snapshot, save_checkpoint
-from unialign.train._device import chosen_device
-from unialign.train._log import RunLog, read_log
-from unialign.train._progress import Progress, ProgressMode, check_progress
-from unialign.train._run_dir import Resume, RunFolder, check_resume
-from unialign.train._signals import StopRequest
+from unialign.io import checked_path
+from unialign.train import (
+    Progress,
+    ProgressMode,
+    Resume,
+    RunFolder,
+    RunLog,
+    Snapshot,
+    StopRequest,
+    check_progress,
+    check_resume,
+    chosen_device,
+    derived_seed,
+    read_log,
+    save_checkpoint,
+)
 
 __all__ = ["DecoderFit", "train_decoder"]
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from unialign._checks import check_temperature
 from unialign.errors import ConfigError
-from unialign.functional._density import SelfPairs, mean_neighbours, median_bandwidth_of
-from unialign.functional._divergence import Estimator
+from unialign.functional import Estimator, SelfPairs, mean_neighbours, median_bandwidth_of
 
 __all__ = [
     "FEW_NEIGHBOURS",

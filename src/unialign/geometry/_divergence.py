@@ -17,8 +17,15 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional._density import log_densities, log_mean_exp
-from unialign.functional._divergence import Estimator, exact_sizes, holder_of_rows, unit_cauchy_schwarz, unit_mmd2
+from unialign.functional import (
+    Estimator,
+    exact_sizes,
+    holder_of_rows,
+    log_densities,
+    log_mean_exp,
+    unit_cauchy_schwarz,
+    unit_mmd2,
+)
 from unialign.geometry._bandwidth import (
     Bandwidth,
     median_of,

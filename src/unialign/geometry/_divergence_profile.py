@@ -11,7 +11,7 @@ import torch
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.functional._divergence import Estimator, holder_of_rows
+from unialign.functional import Estimator, holder_of_rows
 from unialign.geometry._bandwidth import FEW_NEIGHBOURS, Bandwidth, neighbours, number_of
 from unialign.geometry._divergence import bytes_needed
 from unialign.geometry._validation import double_batch, present_rows

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unialign.batch import Batch
-from unialign.ops._tiles import row_tiles
+from unialign.ops import row_tiles
 
 __all__ = ["Direction", "Forces", "forces"]
 

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
-from unialign.metrics._ranks import TIE_TOLERANCE
-from unialign.metrics._validation import UnitRows
-from unialign.ops._search import top
-from unialign.ops._tiles import rectangle
+from unialign.metrics import TIE_TOLERANCE, UnitRows
+from unialign.ops import rectangle, top
 
 __all__ = ["HubnessResult", "OwnRow", "hubness"]
 

@@ -4,8 +4,7 @@ from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
-from unialign.functional._alignment import unit_alignment
-from unialign.functional._uniformity import modality_log_potentials
+from unialign.functional import modality_log_potentials, unit_alignment
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
 

@@ -7,8 +7,7 @@ from torch import Tensor
 from unialign._checks import check_choice, check_nonnegative, check_temperature
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional._density import median_bandwidth_of
-from unialign.functional._divergence import shard_layout, unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.functional import median_bandwidth_of, shard_layout, unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor

@@ -8,9 +8,7 @@ from torch import Tensor
 from unialign._checks import check_choice, check_nonnegative
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional._alignment import unit_alignment
-from unialign.functional._log_partition import cross_log_potential
-from unialign.functional._uniformity import modality_log_potentials
+from unialign.functional import cross_log_potential, modality_log_potentials, unit_alignment
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential

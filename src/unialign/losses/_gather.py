@@ -18,16 +18,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from unialign.batch import Batch, make_batch
-from unialign.distributed._collectives import (
+from unialign.distributed import (
+    BATCH,
+    Shard,
     accelerator_of,
     check_device,
     first_error,
     gather_integers,
     gather_objects,
+    gather_with_own_gradient,
     serialize_error,
 )
-from unialign.distributed._failures import BATCH
-from unialign.distributed._shard import Shard, gather_with_own_gradient
 from unialign.errors import ConfigError, DistributedError, ShapeError
 from unialign.losses._consistency import checksum, different_calls, takes_triton
 

@@ -4,8 +4,7 @@ from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
-from unialign.functional._tuple_contrast import volume_contrast
-from unialign.functional._volume import volume_floor
+from unialign.functional import volume_contrast, volume_floor
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_tuple_anchor

@@ -4,9 +4,7 @@ from typing import Any, ClassVar
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
-from unialign.functional._alignment import unit_alignment
-from unialign.functional._centroid import unit_centroids
-from unialign.functional._uniformity import log_potential
+from unialign.functional import log_potential, unit_alignment, unit_centroids
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.batch import Batch, make_batch
-from unialign.distributed._group import processes_of
+from unialign.distributed import processes_of
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import batch_everywhere
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional._contrast import cosine_contrast
+from unialign.functional import cosine_contrast
 
 __all__ = ["Pair", "modality_pairs", "pair_contrasts"]
 

@@ -6,8 +6,7 @@ import torch
 
 from unialign._checks import check_temperature
 from unialign.batch import Batch
-from unialign.functional._contrast import self_contrast
-from unialign.functional._singular_values import singular_parts
+from unialign.functional import self_contrast, singular_parts
 from unialign.losses._objective import LossTerm, Objective
 
 __all__ = ["PMRL"]

@@ -9,7 +9,7 @@ from unialign._checks import check_choice
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional._sigmoid import sigmoid_contrast
+from unialign.functional import sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor

@@ -8,12 +8,7 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional._symile import (
-    all_contrasts,
-    all_contrasts_bytes,
-    draw_permutations,
-    sampled_contrasts,
-)
+from unialign.functional import all_contrasts, all_contrasts_bytes, draw_permutations, sampled_contrasts
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._temperature import Temperature

@@ -5,13 +5,12 @@ from typing import Any, ClassVar, get_args
 from unialign._checks import check_choice, check_nonnegative
 from unialign.batch import Batch
 from unialign.errors import ShapeError
-from unialign.functional._tuple_contrast import area_contrast
-from unialign.functional._volume import volume_floor
+from unialign.functional import area_contrast, volume_floor
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._options import check_label_smoothing, check_tuple_anchor
 from unialign.losses._temperature import Temperature
-from unialign.ops._tuple_logits import TriangleForm
+from unialign.ops import TriangleForm
 
 __all__ = ["Triangle"]
 

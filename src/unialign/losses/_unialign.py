@@ -10,17 +10,23 @@ from torch import Tensor
 from unialign._checks import check_choice
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional._alignment import Distance, StopGradient, unit_alignment
-from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import matched_alignment_scale
-from unialign.functional._log_partition import cross_log_partition
-from unialign.functional._uniformity import Reduction, unit_uniformity
-from unialign.functional._volume import unit_volumes, volume_floor
+from unialign.functional import (
+    Distance,
+    Reduction,
+    StopGradient,
+    cross_log_partition,
+    matched_alignment_scale,
+    unit_alignment,
+    unit_centroids,
+    unit_uniformity,
+    unit_volumes,
+    volume_floor,
+)
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._pairs import modality_pairs
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
-from unialign.ops._kernel_functions import Kernel
+from unialign.ops import Kernel
 
 __all__ = ["UniAlign"]
 

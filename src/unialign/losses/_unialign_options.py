@@ -6,9 +6,8 @@ from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, check_nonnegative, check_number, check_temperature, check_text
 from unialign.errors import ConfigError
-from unialign.functional._alignment import Distance, StopGradient
-from unialign.functional._uniformity import Reduction
-from unialign.ops._kernel_functions import Kernel
+from unialign.functional import Distance, Reduction, StopGradient
+from unialign.ops import Kernel
 
 __all__ = ["Weighting", "check_unialign"]
 

@@ -15,7 +15,7 @@ from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics._validation import codes, unit_rows
-from unialign.ops._tiles import row_tiles
+from unialign.ops import row_tiles
 
 __all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
 

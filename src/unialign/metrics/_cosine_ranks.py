@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unialign.metrics._ranks import TIE_TOLERANCE, Positives, RankCounts, Tables, Ties, count_ranks
 from unialign.metrics._validation import UnitRows
-from unialign.ops._search import count_above, pair_scores
+from unialign.ops import count_above, pair_scores
 
 __all__ = ["count_cosine_ranks"]
 

@@ -11,7 +11,7 @@ from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.metrics._ranks import TIE_TOLERANCE
 from unialign.metrics._validation import UnitRows, check_one_space
-from unialign.ops._search import top
+from unialign.ops import top
 
 __all__ = ["KNNResult", "knn"]
 

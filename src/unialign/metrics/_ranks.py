@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unialign.errors import NonFiniteError, ShapeError
-from unialign.ops._tiles import TILE, row_tiles
+from unialign.ops import TILE, row_tiles
 
 __all__ = ["TIE_TOLERANCE", "Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_ranks"]
 

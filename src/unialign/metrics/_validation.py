@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unialign.batch import as_dense, check_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
-from unialign.ops._tiles import row_tiles
+from unialign.ops import row_tiles
 
 __all__ = ["UnitRows", "check_one_space", "codes", "matching_codes", "unit_rows"]
 

@@ -7,6 +7,6 @@ pinned:
         loss(embeddings).total.backward()
 """
 
-from unialign.ops._backend import Backend, use_backend
+from unialign._lazy import attach_stub
 
-__all__ = ["Backend", "use_backend"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unialign.distributed._shard import Shard
+from unialign.distributed import Shard
 
 __all__ = ["RowSelection", "select_rows"]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unialign.metrics._validation import UnitRows
+from unialign.metrics import UnitRows
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 
 __all__ = ["Counts", "count_above", "pair_scores", "top"]

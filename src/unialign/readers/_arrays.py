@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError
-from unialign.io._files import open_regular
+from unialign.io import open_regular
 
 __all__ = ["ArrayRows", "Block", "FileRows", "MatchedRows", "Rows", "StreamRows", "working"]
 

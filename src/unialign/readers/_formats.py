@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
-from unialign.io._files import open_regular
+from unialign.io import open_regular
 from unialign.readers._arrays import CHUNK_BYTES, Block, FileRows, Rows, StreamRows
 from unialign.readers._parquet import parquet_entries
 from unialign.readers._types import Entry, File

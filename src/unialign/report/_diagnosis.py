@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from unialign.errors import DataError
-from unialign.io._files import replace_file
+from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labelled_bars
 from unialign.report._format import DASH, Style, count, style

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign.errors import DataError
-from unialign.io._files import replace_file
+from unialign.io import replace_file
 from unialign.report._archive import Archive, address
 from unialign.report._format import count
 from unialign.report._schema import clean

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unialign.io._files import replace_file
+from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
 from unialign.report._format import count, listed

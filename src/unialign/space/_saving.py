@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unialign._version import __version__
-from unialign.io._pretrained import json_object, load_folder, save_folder
+from unialign.io import json_object, load_folder, save_folder
 
 if TYPE_CHECKING:
     from unialign.space._space import Space

@@ -15,8 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from unialign.errors import CheckpointError
-from unialign.io._checksummed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
-from unialign.io._files import sync_folder
+from unialign.io import read_json, read_tensors, refuse_pickles, sync_folder, write_json, write_tensors
 
 __all__ = ["Snapshot", "discard_partial", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 

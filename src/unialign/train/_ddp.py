@@ -12,13 +12,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
-from unialign.distributed._collectives import (
-    Packed,
-    deserialize_error,
-    gather_integers,
-    gather_objects,
-    serialize_error,
-)
+from unialign.distributed import Packed, deserialize_error, gather_integers, gather_objects, serialize_error
 from unialign.errors import ConfigError, DistributedError
 
 __all__ = ["Wrapped"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unialign.data import EmbeddingStore
-from unialign.distributed._group import not_joined
+from unialign.distributed import not_joined
 from unialign.errors import CheckpointError, ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space

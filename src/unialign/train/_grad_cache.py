@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unialign._checks import check_number
 from unialign.batch import Batch
-from unialign.distributed._group import processes_of
+from unialign.distributed import processes_of
 from unialign.errors import ConfigError, ShapeError
 from unialign.losses import LossOutput, LossTerm, Objective, weighted_sum
 from unialign.train._ddp import Wrapped

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unialign.errors import CheckpointError, MissingDependencyError
-from unialign.io._files import replace_file
-from unialign.io._json import finite
+from unialign.io import finite, replace_file
 from unialign.train._monitor import HealthWarning
 
 __all__ = ["RunLog", "read_log"]

@@ -10,7 +10,7 @@ import torch
 
 from unialign._version import __version__
 from unialign.batch import Batch
-from unialign.distributed._local_scope import local_scope
+from unialign.distributed import local_scope
 from unialign.losses import LossTerm, Objective
 from unialign.train._checkpoint import Snapshot, save_checkpoint
 from unialign.train._eval_callback import EvalCallback

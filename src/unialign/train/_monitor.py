@@ -11,8 +11,7 @@ import torch
 
 from unialign.batch import Batch
 from unialign.geometry import effective_rank
-from unialign.losses import LossTerm, Objective, weighted_sum
-from unialign.losses._bounded_parameter import BoundedParameter
+from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
 
 __all__ = ["HealthMonitor", "HealthWarning"]
 

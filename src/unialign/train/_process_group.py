@@ -12,16 +12,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unialign.distributed._collectives import (
+from unialign.distributed import (
     check_device,
     collective_device,
     deserialize_error,
     first_error,
     gather_objects,
+    naming_failures,
+    processes_of,
     serialize_error,
 )
-from unialign.distributed._failures import naming_failures
-from unialign.distributed._group import processes_of
 from unialign.errors import ConfigError
 
 __all__ = ["ProcessGroup", "process_group_of"]

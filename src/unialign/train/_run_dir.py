@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice
 from unialign.errors import CheckpointError, ConfigError, DataError
-from unialign.io._files import write_yaml
-from unialign.io._lock import lock_folder
+from unialign.io import lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
 from unialign.train._config import BOOKKEEPING, TrainConfig
 from unialign.train._log import read_log

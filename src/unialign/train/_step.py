@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, create
-from unialign.losses._registry import has_cosine_temperature
-from unialign.losses._temperature import Temperature
+from unialign.losses import Objective, Temperature, create, has_cosine_temperature
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
 from unialign.train._config import TrainConfig

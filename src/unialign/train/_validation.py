@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
-from unialign.io._files import checked_path
+from unialign.io import checked_path
 from unialign.losses import Objective
-from unialign.space import Space
-from unialign.space._whitening import check_frozen
+from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
 from unialign.train._config import TrainConfig
 from unialign.train._data import training_rows

@@ -1,0 +1,6 @@
+from unialign.data._catalog import list_datasets as list_datasets, load_dataset as load_dataset
+from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
+from unialign.data._split import random_split as random_split
+from unialign.data._store import EmbeddingStore as EmbeddingStore
+
+__all__ = ["EmbeddingStore", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]

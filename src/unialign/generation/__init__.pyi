@@ -1,0 +1,104 @@
+from unialign.generation._benchmark import (
+    CONTROLS as CONTROLS,
+    GenerationBench as GenerationBench,
+    make_bench as make_bench,
+    scores_of as scores_of,
+)
+from unialign.generation._decode import (
+    Neighbours as Neighbours,
+    decode as decode,
+    embed_items as embed_items,
+    nearest_training as nearest_training,
+    resolve_anchor as resolve_anchor,
+)
+from unialign.generation._decoder import Decoder as Decoder, EmbeddingSpec as EmbeddingSpec
+from unialign.generation._decoder_config import DecoderConfig as DecoderConfig
+from unialign.generation._distances import frechet_distance as frechet_distance, kernel_distance as kernel_distance
+from unialign.generation._extractors import Extractor as Extractor, lite0 as lite0, lite2 as lite2, pixels as pixels
+from unialign.generation._flow_decoder import FlowDecoder as FlowDecoder
+from unialign.generation._generate import (
+    Condition as Condition,
+    GenerationResult as GenerationResult,
+    build_conditions as build_conditions,
+    generate_images as generate_images,
+)
+from unialign.generation._images import (
+    grid as grid,
+    image_row as image_row,
+    png_bytes as png_bytes,
+    read_thumbnails as read_thumbnails,
+    resize as resize,
+    write_png as write_png,
+)
+from unialign.generation._interpolation import (
+    frechet_mean as frechet_mean,
+    interpolate as interpolate,
+    linear_combination as linear_combination,
+    mean as mean,
+    slerp as slerp,
+)
+from unialign.generation._kandinsky import Kandinsky22 as Kandinsky22
+from unialign.generation._reference import Reference as Reference
+from unialign.generation._scores import (
+    SCORES as SCORES,
+    Scores as Scores,
+    annotate_controls as annotate_controls,
+    score as score,
+)
+from unialign.generation._shipped import (
+    check_shipped as check_shipped,
+    load_decoder as load_decoder,
+    load_space as load_space,
+    shipped_decoders as shipped_decoders,
+)
+from unialign.generation._stable_unclip import StableUnCLIP as StableUnCLIP
+from unialign.generation._train import DecoderFit as DecoderFit, train_decoder as train_decoder
+
+__all__ = [
+    "CONTROLS",
+    "SCORES",
+    "Condition",
+    "Decoder",
+    "DecoderConfig",
+    "DecoderFit",
+    "EmbeddingSpec",
+    "Extractor",
+    "FlowDecoder",
+    "GenerationBench",
+    "GenerationResult",
+    "Kandinsky22",
+    "Neighbours",
+    "Reference",
+    "Scores",
+    "StableUnCLIP",
+    "annotate_controls",
+    "build_conditions",
+    "decode",
+    "embed_items",
+    "frechet_distance",
+    "frechet_mean",
+    "generate_images",
+    "grid",
+    "image_row",
+    "interpolate",
+    "kernel_distance",
+    "linear_combination",
+    "lite0",
+    "lite2",
+    "load_decoder",
+    "load_space",
+    "make_bench",
+    "mean",
+    "nearest_training",
+    "pixels",
+    "png_bytes",
+    "read_thumbnails",
+    "resize",
+    "resolve_anchor",
+    "score",
+    "scores_of",
+    "shipped_decoders",
+    "slerp",
+    "train_decoder",
+    "write_png",
+]

@@ -1,0 +1,29 @@
+from unialign.io._checksummed import (
+    read_json as read_json,
+    read_tensors as read_tensors,
+    refuse_pickles as refuse_pickles,
+    write_json as write_json,
+    write_tensors as write_tensors,
+)
+from unialign.io._chunks import CHUNK_BYTES as CHUNK_BYTES, file_pieces as file_pieces, npy_pieces as npy_pieces
+from unialign.io._files import (
+    checked_path as checked_path,
+    digest as digest,
+    exchange as exchange,
+    open_regular as open_regular,
+    replace_file as replace_file,
+    sync_folder as sync_folder,
+    write_durably as write_durably,
+    write_yaml as write_yaml,
+)
+from unialign.io._json import (
+    SEAL as SEAL,
+    canonical_json as canonical_json,
+    finite as finite,
+    is_sealed as is_sealed,
+    seal_of as seal_of,
+)
+from unialign.io._lock import lock_folder as lock_folder, only_writer as only_writer
+from unialign.io._pretrained import json_object as json_object, load_folder as load_folder, save_folder as save_folder
+
+__all__ = []

@@ -1,0 +1,50 @@
+from unialign.metrics._bootstrap import (
+    Interval as Interval,
+    percentile_interval as percentile_interval,
+    resample_weights as resample_weights,
+    weight_blocks as weight_blocks,
+    weighted_mean as weighted_mean,
+    weighted_median as weighted_median,
+)
+from unialign.metrics._clustering import (
+    Clustering as Clustering,
+    kmeans as kmeans,
+    nmi as nmi,
+    v_measure as v_measure,
+    weighted_v_measure as weighted_v_measure,
+)
+from unialign.metrics._knn import KNNResult as KNNResult, knn as knn
+from unialign.metrics._ranks import TIE_TOLERANCE as TIE_TOLERANCE, RankCounts as RankCounts
+from unialign.metrics._retrieval import (
+    RetrievalResult as RetrievalResult,
+    retrieval as retrieval,
+    retrieval_from_scores as retrieval_from_scores,
+)
+from unialign.metrics._significance import (
+    add_seed_variance as add_seed_variance,
+    bootstrap_p_value as bootstrap_p_value,
+    holm_correction as holm_correction,
+)
+from unialign.metrics._validation import UnitRows as UnitRows, codes as codes, unit_rows as unit_rows
+
+__all__ = [
+    "Clustering",
+    "Interval",
+    "KNNResult",
+    "RetrievalResult",
+    "add_seed_variance",
+    "bootstrap_p_value",
+    "holm_correction",
+    "kmeans",
+    "knn",
+    "nmi",
+    "percentile_interval",
+    "resample_weights",
+    "retrieval",
+    "retrieval_from_scores",
+    "v_measure",
+    "weight_blocks",
+    "weighted_mean",
+    "weighted_median",
+    "weighted_v_measure",
+]

@@ -1,0 +1,29 @@
+from unialign.ops._backend import Backend as Backend, rowwise_backend as rowwise_backend, use_backend as use_backend
+from unialign.ops._contrast import Sides as Sides, mean_contrast as mean_contrast
+from unialign.ops._density import Divided as Divided, log_row_sums_between as log_row_sums_between
+from unialign.ops._kernel_functions import (
+    WANG_ISOLA_T as WANG_ISOLA_T,
+    Kernel as Kernel,
+    KernelFunction as KernelFunction,
+    arccos_squared as arccos_squared,
+    log_kernel as log_kernel,
+)
+from unialign.ops._logits import (
+    CosineLogits as CosineLogits,
+    KernelLogits as KernelLogits,
+    Logits as Logits,
+    TupleCosineLogits as TupleCosineLogits,
+)
+from unialign.ops._row_selection import RowSelection as RowSelection, select_rows as select_rows
+from unialign.ops._row_sums import mean_excess as mean_excess
+from unialign.ops._search import count_above as count_above, pair_scores as pair_scores, top as top
+from unialign.ops._softplus import softplus_total as softplus_total
+from unialign.ops._tiles import TILE as TILE, rectangle as rectangle, row_tiles as row_tiles
+from unialign.ops._tuple_logits import (
+    AreaLogits as AreaLogits,
+    TriangleForm as TriangleForm,
+    VolumeLogits as VolumeLogits,
+)
+from unialign.ops._uniformity import SelfPairs as SelfPairs, log_row_sums as log_row_sums, log_total as log_total
+
+__all__ = ["Backend", "use_backend"]
