@@ -48,5 +48,4 @@ __all__ = [
     "search",
     "write_items",
     "write_json",
-    "write_yaml",
 ]
