@@ -20,13 +20,13 @@ DOCS = ROOT / "docs"
 NAMESPACES = (
     "losses",
     "functional",
-    "diagnostics",
+    "geometry",
     "metrics",
     "data",
     "space",
     "train",
     "evaluation",
-    "checkup",
+    "diagnostics",
     "generation",
     "encoders",
     "errors",
@@ -152,7 +152,7 @@ def test_the_command_line_page_has_every_command(build):
 
 def test_findings_named_in_the_how_to_exist():
     page = (DOCS / "how-to" / "diagnose.md").read_text("utf-8")
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "unialign" / "checkup").glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "unialign" / "diagnostics").glob("*.py"))
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
     codes = [code for row in rows for code in re.findall(r"`(\w+)`", row)]
     assert len(codes) > 5
