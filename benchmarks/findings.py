@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from research import load_study
+from research.pages import Section, markdown_page, replace_blocks
 from unialign.io import replace_file
-from unialign.report import Section, markdown_page, replace_blocks
 
 FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 

@@ -6,8 +6,8 @@ from typing import Any
 from research._estimates import seed_interval
 from research._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
 from research._sweeps import between, failed_sections
+from research.pages import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, scatter, sheet
 from unialign.losses import display_name as objective_label
-from unialign.report import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, scatter, sheet
 
 __all__ = ["answer", "page"]
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from unialign.report import DASH, Dot, Panel, Style, Table, dots, style
+from research.pages import Dot, Panel, Table, dots
+from unialign.report import DASH, Style, style
 
 __all__ = [
     "HEADLINE",

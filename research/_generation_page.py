@@ -7,8 +7,9 @@ from typing import Any
 from research._decoders import SHOWN
 from research._figures import known, label, metric_label, run_metric, sound
 from research._sweeps import between, failed_sections, mean_of
+from research.pages import Figure, Mark, Section, Table, scatter, sheet
 from unialign.generation import CONTROLS, SCORES, annotate_controls
-from unialign.report import DASH, Figure, Mark, Section, Table, scatter, sheet
+from unialign.report import DASH
 
 __all__ = [
     "DECODER_SEEDS",

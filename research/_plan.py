@@ -12,8 +12,8 @@ from unialign.experiments import override
 from unialign.train import TrainConfig
 
 if TYPE_CHECKING:
+    from research.pages import Section
     from unialign.data import EmbeddingStore
-    from unialign.report import Section
 
 __all__ = ["Arm", "DataTransform", "EvalHook", "Family", "Options", "PairedComparison", "Plan", "Study"]
 

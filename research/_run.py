@@ -14,6 +14,7 @@ from research._results import make_results, rounded
 from research._terminal import quick_look, tally_lines
 from research._validation import check_plan
 from research._worker import Job, work
+from research.pages import Section, html_page, markdown_page
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import (
@@ -24,7 +25,6 @@ from unialign.experiments import (
     write_json,
 )
 from unialign.io import replace_file, write_yaml
-from unialign.report import Section, html_page, markdown_page
 
 __all__ = ["Progress", "answer_lines", "planned", "run_study", "trainings", "write_pages"]
 

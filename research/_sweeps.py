@@ -6,7 +6,8 @@ from typing import Any
 
 from research._estimates import seed_interval
 from research._figures import known, metric_label, number_style, runs_of
-from unialign.report import DASH, Mark, Panel, Place, Section, Series, Table, lines, tiles
+from research.pages import Mark, Panel, Place, Section, Series, Table, lines, tiles
+from unialign.report import DASH
 
 __all__ = [
     "GEOMETRY",

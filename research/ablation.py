@@ -24,8 +24,8 @@ from research._figures import (
 from research._grids import OBJECTIVE_TRIALS, base, registered
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import failed_sections
+from research.pages import Figure, Mark, Section, scatter, sheet
 from unialign.losses import display_name as objective_label
-from unialign.report import Figure, Mark, Section, scatter, sheet
 
 __all__ = ["STUDY"]
 

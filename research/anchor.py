@@ -15,8 +15,8 @@ from research._figures import label, looks, metric_table, sound, verdict_table
 from research._grids import base
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
 from research._sweeps import UNTUNED, directed, failed_sections, over_seeds
+from research.pages import Dot, Figure, Mark, Panel, Section, Table, dots, sheet, tiles
 from unialign.losses import display_name as objective_label
-from unialign.report import Dot, Figure, Mark, Panel, Section, Table, dots, sheet, tiles
 
 __all__ = ["STUDY"]
 

@@ -12,8 +12,8 @@ from research._figures import dot_panel, metric_table, sound, verdict_table
 from research._grids import HEADS, base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections
+from research.pages import Figure, Mark, Section, sheet
 from unialign.experiments import override
-from unialign.report import Figure, Mark, Section, sheet
 
 __all__ = ["STUDY"]
 

@@ -16,8 +16,8 @@ from research._figures import chosen_table, known, label, looks, runs_of, sound
 from research._grids import ANCHORS, OBJECTIVE_TRIALS, base
 from research._plan import Arm, EvalHook, Options, Plan, Study
 from research._sweeps import between, failed_sections
+from research.pages import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, sheet
 from unialign.losses import display_name as objective_label
-from unialign.report import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, sheet
 
 __all__ = ["STUDY"]
 

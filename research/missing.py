@@ -18,9 +18,9 @@ from research._grids import OBJECTIVE_TRIALS, base
 from research._plan import Arm, DataTransform, Family, Options, Plan, Study
 from research._sweeps import directed, failed_sections, metric_lines, over_seeds
 from research._transforms import changed
+from research.pages import Dot, Figure, Mark, Panel, Section, Table, dots, sheet
 from unialign.experiments import open_store
 from unialign.losses import display_name as objective_label
-from unialign.report import Dot, Figure, Mark, Panel, Section, Table, dots, sheet
 
 __all__ = ["STUDY"]
 

@@ -21,7 +21,7 @@ from research._figures import (
 from research._grids import base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines
-from unialign.report import Figure, Mark, Section, Table, sheet
+from research.pages import Figure, Mark, Section, Table, sheet
 
 __all__ = ["STUDY"]
 

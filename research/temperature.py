@@ -12,8 +12,8 @@ from research._figures import HEADLINE, metric_table, verdict_table
 from research._grids import base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines, range_table
+from research.pages import Figure, Mark, Section, sheet
 from unialign.experiments import override
-from unialign.report import Figure, Mark, Section, sheet
 
 __all__ = ["STUDY"]
 

@@ -12,7 +12,7 @@ from research._figures import metric_label, metric_table, sound, verdict_table
 from research._grids import base
 from research._plan import Arm, Family, Options, Plan, Study
 from research._sweeps import GEOMETRY, UNTUNED, best_arm, failed_sections, mean_of, metric_tiles
-from unialign.report import Figure, Mark, Panel, Section, scatter, sheet
+from research.pages import Figure, Mark, Panel, Section, scatter, sheet
 
 __all__ = ["STUDY"]
 

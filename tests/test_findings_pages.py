@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from research.pages import Section, Table, markdown_page, replace_blocks
 from unialign.errors import DataError
-from unialign.report import Section, Table, markdown_page, replace_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = sorted((ROOT / "docs" / "findings" / "results").glob("*.json"))

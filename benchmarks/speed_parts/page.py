@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from research.pages import Section, Table, markdown_page, replace_blocks
 from speed_parts.contestants import CONTESTANTS
 from speed_parts.plan import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, OBJECTIVE_WIDTH, SIZES, WIDTH, growth
 from speed_parts.requirements import judge
-from unialign.report import Section, Table, markdown_page, replace_blocks
 
 __all__ = ["page", "sections"]
 

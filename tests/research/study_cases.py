@@ -8,9 +8,8 @@ import numpy as np
 
 from research._figures import chosen_table, dot_panel, metric_table, sound, verdict_table
 from research._plan import Arm, DataTransform, EvalHook, Family, Options, Plan, Study
+from research.pages import Figure, Section, sheet
 from unialign.data import EmbeddingStore
-from unialign.report import Figure, Section
-from unialign.report._plot import sheet
 from unialign.train import TrainConfig
 
 TRAIN, VAL, TEST = 24, 8, 10

@@ -18,13 +18,12 @@ from research._plan import DataTransform, Options, Plan
 from research._run import run_study
 from research._sweeps import best_arm, between, directed
 from research._transforms import changed
+from research.pages import Mark, Place, Series, lines, tiles
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.experiments import open_store
 from unialign.geometry import holder_divergence, holder_upper_bound, modality_gap_debiased
 from unialign.losses import create
-from unialign.report._plot import Mark, Place, Series, lines
-from unialign.report._tiles import tiles
 from unialign.train import fit
 
 COLUMNS = {

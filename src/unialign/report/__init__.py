@@ -1,7 +1,6 @@
 """Self-contained HTML pages about results, and what they say as plain text.
 
-`write_report` is about a comparison of objectives, `write_diagnosis_report` about embeddings that somebody has. Studies
-build their pages of sections, tables and figures.
+`write_report` is about a comparison of objectives, `write_diagnosis_report` about embeddings that somebody has.
 """
 
 from unialign._lazy import attach_stub

@@ -9,15 +9,21 @@ from markupsafe import Markup
 __all__ = ["fill"]
 
 
-def fill(template: str, *, styles: Sequence[str] = ("page.css",), context: Mapping[str, object]) -> str:
-    """The page that a template of this package makes of `context`; `styles` are names of style sheets beside it."""
+def fill(
+    template: str,
+    *,
+    context: Mapping[str, object],
+    styles: Sequence[str] = ("page.css",),
+    package: str = "unialign.report",
+) -> str:
+    """Render a template of `package` with `context`; `styles` are names of style sheets of this package."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["tied"] = _tied
-    package = files("unialign.report")
-    style = "\n".join(package.joinpath(name).read_text(encoding="utf-8") for name in styles)
-    source = package.joinpath(template).read_text(encoding="utf-8")
+    own = files("unialign.report")
+    style = "\n".join(own.joinpath(name).read_text(encoding="utf-8") for name in styles)
+    source = files(package).joinpath(template).read_text(encoding="utf-8")
     return environment.from_string(source).render(style=Markup(style), **context)
 
 

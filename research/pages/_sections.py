@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from unialign.errors import DataError
-from unialign.report._template import fill
+from unialign.report import fill
 
 __all__ = ["Figure", "Section", "Table", "html_page", "markdown_page", "replace_blocks"]
 
@@ -94,4 +94,4 @@ def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequen
         ],
         "reproduce": reproduce,
     }
-    return fill("study.html.j2", context=context)
+    return fill("study.html.j2", package="research.pages", context=context)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from unialign.report._plot import WIDTH, Panel
-from unialign.report._svg import colour, group, num, shortened, tag, text
+from research.pages._plot import WIDTH, Panel
+from unialign.report import colour, group, num, shortened, tag, text
 
 __all__ = ["tiles"]
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from unialign.report._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
+from research.pages import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
 
 NAN = math.nan
 

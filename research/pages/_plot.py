@@ -13,8 +13,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from unialign.report._format import DASH
-from unialign.report._svg import colour, group, line, num, polyline, shape, shortened, svg, tag, text, ticks
+from unialign.report import DASH, colour, group, line, num, polyline, shape, shortened, svg, tag, text, ticks
 
 __all__ = ["Dot", "Mark", "Panel", "Place", "Series", "dots", "lines", "scatter", "sheet"]
 
