@@ -1,0 +1,24 @@
+"""Pages of studies: sections with paragraphs, tables and figures, written as Markdown and as one HTML file."""
+
+from research.pages._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
+from research.pages._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
+from research.pages._tiles import tiles
+
+__all__ = [
+    "Dot",
+    "Figure",
+    "Mark",
+    "Panel",
+    "Place",
+    "Section",
+    "Series",
+    "Table",
+    "dots",
+    "html_page",
+    "lines",
+    "markdown_page",
+    "replace_blocks",
+    "scatter",
+    "sheet",
+    "tiles",
+]
