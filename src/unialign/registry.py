@@ -1,0 +1,123 @@
+"""Look up plug-ins by name: built-in ones, those of installed packages, and those registered in this process.
+
+A built-in is a public module of its group's package (`losses/infonce.py`) that holds an object whose attribute `name`
+is the name of the module. A package adds names by entry points (`[project.entry-points."unialign.objectives"]`), a
+notebook with `register`. Importing this module imports no torch; entry points are read only for a name that is neither
+built in nor registered, and for a list of all names.
+"""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from unialign._checks import check_choice
+from unialign.errors import ConfigError
+
+__all__ = ["Group", "check", "load", "names", "register", "registered"]
+
+Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
+
+_WORDS = {
+    "objectives": "objective",
+    "readers": "reader",
+    "encoders": "encoder",
+    "decoders": "decoder",
+    "index": "index back end",
+    "commands": "command",
+    "metrics": "metric",
+}
+# Packages whose public modules are the built-in names, and the names that lists show first.
+_PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
+_FIRST = {
+    "objectives": ("unialign", "infonce"),
+    "commands": ("demo", "train", "evaluate", "compare", "diagnose", "generate", "decoder"),
+}
+
+_registered: dict[tuple[str, str], Any] = {}
+
+
+def names(group: Group) -> tuple[str, ...]:
+    """Names that `load` accepts: built-in ones, then those of installed packages and of this process, sorted."""
+    check_choice("registry group", group, _WORDS)
+    added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
+    return (*_built_in(group), *sorted(added - set(_built_in(group))))
+
+
+def check(group: Group, name: object) -> None:
+    """Raise ConfigError, with the closest known name, unless `load` accepts a name. Nothing is imported."""
+    check_choice("registry group", group, _WORDS)
+    if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
+        return
+    try:
+        check_choice(_WORDS[group], name, names(group))
+    except ConfigError as error:
+        if "did you mean" in str(error):
+            raise
+        raise ConfigError(
+            f"{error}; for a plug-in install the package that adds it (entry points 'unialign.{group}') or call "
+            f"unialign.registry.register({group!r}, {name!r}, ...)"
+        ) from None
+
+
+def load(group: Group, name: str) -> Any:
+    """The object that a name stands for, imported on first use.
+
+    Raises:
+        ConfigError: the name is unknown, two packages add it, or the package that adds it cannot be imported.
+    """
+    check(group, name)
+    if (group, name) in _registered:
+        return _registered[group, name]
+    if name in _built_in(group):
+        module = import_module(f"{_PACKAGES[group]}.{name}")
+        return next(value for value in vars(module).values() if getattr(value, "name", None) == name)
+    found = _entry_points(group)[name]
+    if len({point.value for point in found}) > 1:
+        packages = ", ".join(sorted(point.dist.name if point.dist else "?" for point in found))
+        raise ConfigError(f"{_WORDS[group]} {name!r} is added by several packages ({packages}); uninstall all but one")
+    try:
+        return found[0].load()
+    except Exception as error:  # a third party's module may raise anything
+        package = found[0].dist.name if found[0].dist else "?"
+        raise ConfigError(f"{_WORDS[group]} {name!r} of the package {package!r} cannot be imported: {error}") from error
+
+
+def register(group: Group, name: str, value: Any) -> None:
+    """Add a name for this process, for notebooks and tests; the same name again replaces the earlier object.
+
+    Worker processes of `compare` get a copy (see `registered`), so that the object must be importable or picklable.
+
+    Raises:
+        ConfigError: the name is that of a built-in, or holds other characters than letters, digits, '_' and '-'.
+    """
+    check_choice("registry group", group, _WORDS)
+    if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+        raise ConfigError(f"name of a {_WORDS[group]} must consist of letters, digits, '_' and '-', got {name!r}")
+    if name in _built_in(group):
+        raise ConfigError(f"{name!r} is a built-in {_WORDS[group]}; choose another name")
+    _registered[group, name] = value
+
+
+def registered() -> dict[tuple[str, str], Any]:
+    """(group, name) -> object of all calls of `register` in this process."""
+    return dict(_registered)
+
+
+@cache
+def _built_in(group: str) -> tuple[str, ...]:
+    spec = find_spec(_PACKAGES[group]) if group in _PACKAGES else None
+    places = spec.submodule_search_locations if spec is not None else None
+    found = {m.name for m in pkgutil.iter_modules(places or []) if not m.name.startswith("_") and not m.ispkg}
+    first = tuple(name for name in _FIRST.get(group, ()) if name in found)
+    return (*first, *sorted(found - set(first)))
+
+
+@cache
+def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"unialign.{group}"):
+        found.setdefault(point.name, []).append(point)
+    return found

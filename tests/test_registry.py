@@ -1,0 +1,87 @@
+"""Plug-ins by name: built-in, from installed packages, and registered in this process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unialign import registry
+from unialign.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    registry._entry_points.cache_clear()
+    yield
+    registry._entry_points.cache_clear()
+
+
+def install(folder: Path, package: str, group: str, points: dict[str, str], monkeypatch) -> None:
+    """A package with entry points, as pip leaves it."""
+    info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = [f"[unialign.{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(folder))
+    registry._entry_points.cache_clear()
+
+
+def test_built_in_names_are_the_public_modules_of_a_package():
+    assert registry.names("commands")[:3] == ("demo", "train", "evaluate")
+    assert registry.names("decoders") == ()
+
+
+def test_entry_points_add_names_and_are_imported_on_first_use(tmp_path, monkeypatch):
+    (tmp_path / "plug_a.py").write_text("class Mine:\n    name = 'mine'\n")
+    install(tmp_path, "plug-a", "encoders", {"mine": "plug_a:Mine"}, monkeypatch)
+    assert registry.names("encoders") == ("mine",)
+    registry.check("encoders", "mine")
+    assert "plug_a" not in sys.modules
+    assert registry.load("encoders", "mine").name == "mine"
+
+
+def test_a_plug_in_that_cannot_be_imported_names_its_package(tmp_path, monkeypatch):
+    install(tmp_path, "plug-broken", "encoders", {"broken": "no_such_module:Mine"}, monkeypatch)
+    with pytest.raises(ConfigError, match="encoder 'broken' of the package 'plug-broken' cannot be imported"):
+        registry.load("encoders", "broken")
+
+
+def test_one_name_of_two_packages_raises(tmp_path, monkeypatch):
+    install(tmp_path / "a", "plug-a", "encoders", {"mine": "json:loads"}, monkeypatch)
+    install(tmp_path / "b", "plug-b", "encoders", {"mine": "json:dumps"}, monkeypatch)
+    with pytest.raises(ConfigError, match="several packages \\(plug-a, plug-b\\)"):
+        registry.load("encoders", "mine")
+
+
+def test_register_adds_and_replaces_a_name_of_this_process():
+    registry.register("readers", "mine", 1)
+    registry.register("readers", "mine", 2)
+    assert registry.load("readers", "mine") == 2
+    assert "mine" in registry.names("readers")
+    assert registry.registered() == {("readers", "mine"): 2}
+
+
+def test_wrong_names_and_groups_raise():
+    registry.register("metrics", "margin", object())
+    for call, message in (
+        (lambda: registry.register("commands", "train", 1), "built-in command"),
+        (lambda: registry.register("metrics", "a b", 1), "letters, digits"),
+        (lambda: registry.register("metrics", 3, 1), "letters, digits"),
+        (lambda: registry.load("metrics", "margim"), "did you mean 'margin'"),
+        (lambda: registry.load("metrics", "other"), "install the package that adds it .*unialign.metrics"),
+        (lambda: registry.check("metrics", None), "unknown metric None"),
+        (lambda: registry.names("metric"), "registry group.*did you mean 'metrics'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            call()
+
+
+def test_names_and_checks_import_no_torch():
+    code = (
+        "import sys; from unialign import registry; [registry.names(g) for g in registry._WORDS];"
+        "registry.check('commands', 'train'); assert not {'torch', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
