@@ -44,3 +44,7 @@ def golden() -> dict[str, Tensor]:
     i, k = (torch.arange(1, n + 1, dtype=torch.float64) for n in (4, 5))
     rows = [torch.sin(i[:, None] * k) + 0.5 * torch.sin(3 * m + 2 * i[:, None] + 5 * k[None, :] * m) for m in (1, 2, 3)]
     return {f"z{m}": x for m, x in enumerate(rows)}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-api", action="store_true", help="write tests/public_api.txt again")
