@@ -14,7 +14,7 @@ from unialign.cli.main import main
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, load_decoder
-from unialign.io._lock import only_writer
+from unialign.io import lock_folder
 from unialign.report import write_generation_report
 from unialign.space import Space
 
@@ -60,7 +60,7 @@ def test_two_commands_do_not_write_into_one_folder(tmp_path: Path, capsys: pytes
     words = ["generate", "--item", "ship", "--samples", "1", "--out", str(out)]
     assert main(words) == 0
     before = (out / "results.json").read_bytes()
-    with only_writer(out, doing="writing pictures"):
+    with lock_folder(out, doing="writing pictures"):
         assert main([*words, "--seed", "5"]) == 2
     assert "writing pictures" in capsys.readouterr().err
     assert (out / "results.json").read_bytes() == before

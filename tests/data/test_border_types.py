@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from unialign import data
-from unialign.data import EmbeddingStore, _write
+from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.io import _atomic
 
 COLUMNS = {"a": np.ones((2, 3), dtype=np.float32)}
 LONE = "half \ud800 pair"
@@ -123,7 +124,7 @@ def test_writers_at_once_leave_one_store_and_nothing_beside_it(tmp_path: Path) -
 
 def test_a_replacement_that_fails_puts_the_old_store_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Where two folders are exchanged in one step, there is no rename that could fail.
-    monkeypatch.setattr(_write, "exchange", lambda *_: False)
+    monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     path = tmp_path / "store"
     before = EmbeddingStore.write(path, COLUMNS)
     rename = Path.rename

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unialign.data import EmbeddingStore, _write
+from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.io import _atomic
 
 COLUMNS = {"x": np.ones((3, 2), dtype=np.float32), "y": np.ones((3, 2), dtype=np.float32)}
 OTHER = {"x": np.full((3, 2), 2, dtype=np.float32)}
@@ -118,7 +119,7 @@ def test_failure_in_the_middle(
 
 
 def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_write, "exchange", lambda *_: False)
+    monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     before = EmbeddingStore.write(tmp_path / "s", OTHER).fingerprint
     real = Path.rename
 
@@ -146,7 +147,7 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
 def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Somebody puts a folder of their own there while the new store is written: it stays."""
     if how == "two renames":
-        monkeypatch.setattr(_write, "exchange", lambda *_: False)
+        monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     real = os.fsync
 
     def fsync(handle: int) -> None:

@@ -30,7 +30,7 @@ from unialign.generation import (
     shipped_decoders,
     write_png,
 )
-from unialign.io import only_writer, write_yaml
+from unialign.io import lock_folder, write_yaml
 from unialign.report import write_generation_report
 from unialign.space import Space
 from unialign.train import chosen_device
@@ -81,7 +81,7 @@ def run(options: Namespace) -> int:
     resolve_anchor(space, decoder, settings["anchor"])
     out: Path = options.out
     open_run_dir(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
-    with only_writer(out, doing="writing pictures"):
+    with lock_folder(out, doing="writing pictures"):
         for left in out.glob(f"{_NEW}*"):  # of a call that was killed
             shutil.rmtree(left, ignore_errors=True)
         if not (out / "config.yaml").exists():

@@ -4,13 +4,11 @@ What the file system refuses while replacing becomes the caller's own error; the
 """
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,16 +20,12 @@ from unialign.errors import DataError, UniAlignError
 __all__ = [
     "checked_path",
     "digest",
-    "exchange",
     "open_regular",
     "replace_file",
     "sync_folder",
     "write_durably",
     "write_yaml",
 ]
-
-# Of Linux: what `renameat2` takes for "relative to the working directory" and for "exchange".
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
@@ -108,21 +102,6 @@ def sync_folder(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Give two existing files or folders each other's name in one step; False, with nothing done, where that fails.
-
-    Only Linux can, on most of its file systems.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):  # a C library without it
-        return False
-    done: int = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE))
-    return done == 0
 
 
 def digest(data: bytes | Iterable[bytes]) -> str:

@@ -1,55 +1,45 @@
-"""One writer at a time in a folder."""
+"""Lock a folder against a second writer."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from unialign.errors import ConfigError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+__all__ = ["LOCK_FILE", "lock_folder"]
 
-__all__ = ["lock_folder", "only_writer"]
+LOCK_FILE = ".lock"
 
 
-def lock_folder(path: Path, *, doing: str) -> int | None:
-    """A lock on a folder that ends with the process, whatever ends that; None where there are no such locks.
+@contextmanager
+def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold the lock `.lock` inside an existing folder for the duration of a block; it ends with the process at latest.
+
+    Without effect on file systems that do not support locks.
 
     Args:
-        doing: what another process does that holds it, for the error: `training`.
-
-    Returns:
-        A file descriptor; closing it gives the folder free.
+        path: a folder of this process's results; never one that is exchanged as a whole.
+        doing: the work of another process that holds it, for the error: `training`.
 
     Raises:
         ConfigError: another process holds it.
+        OSError: the file system failed.
     """
-    if fcntl is None:
-        return None
-    handle = os.open(path, os.O_RDONLY)
+    # Not thread-local: a signal handler or a helper thread may end the block.
+    lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        lock.acquire()
+    except Timeout:
         raise ConfigError(
             f"another run is {doing} in {path} at this moment, and two would write over each other; choose another "
             f"folder, or wait for its end"
         ) from None
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
-
-
-@contextmanager
-def only_writer(path: Path, *, doing: str) -> Iterator[None]:
-    """`lock_folder` for the time of a block."""
-    handle = lock_folder(path, doing=doing)
+    except NotImplementedError:
+        yield
+        return
     try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
+        lock.release()

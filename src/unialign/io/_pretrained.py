@@ -7,10 +7,8 @@ configuration. If a crash falls between the two, the reader finds the configurat
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from unialign._version import __version__
-from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
+from unialign.errors import CheckpointError, ConfigError
+from unialign.io._atomic import commit_files
 from unialign.io._checksummed import read_json, read_tensors, refuse_pickles, write_json, write_tensors
 from unialign.io._files import checked_path, digest, sync_folder, write_durably
+from unialign.io._hub import local_folder
 from unialign.io._json import canonical_json
 
-__all__ = ["is_hub_id", "json_object", "load_folder", "save_folder"]
+__all__ = ["json_object", "load_folder", "save_folder"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -31,7 +31,6 @@ SCHEMA = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _SAVING = ".saving"
 _COMMON = {"schema", "library", "version", "metadata", "weights"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def save_folder(
@@ -67,11 +66,7 @@ def save_folder(
         if not (folder / CARD).exists():
             write_durably(saving / CARD, card.encode("utf-8", errors="replace"))
         sync_folder(saving)
-        for name in (WEIGHTS, CONFIG, CARD):
-            if (saving / name).exists():
-                os.replace(saving / name, folder / name)
-                # The order of the renames must reach the disk too.
-                sync_folder(folder)
+        commit_files(saving, folder, last=(WEIGHTS, CONFIG, CARD))
     except OSError as error:
         raise CheckpointError(
             f"cannot save the {kind} in {folder}: {error.strerror or error}; nothing there was damaged"
@@ -103,7 +98,7 @@ def load_folder(
         CheckpointError: nothing there, another version, a pickle, or a file that is truncated or altered.
         MissingDependencyError: `source` is no folder and `huggingface_hub` is not installed.
     """
-    folder = _locate(kind, source, revision)
+    folder = local_folder(source, f"a saved {kind}", revision=revision, allow_patterns=[CONFIG, WEIGHTS])
     config = _pick_config(kind, folder)
     for file in (config, folder / WEIGHTS):
         _refuse_links_out(file, folder)
@@ -127,31 +122,6 @@ def load_folder(
         raise CheckpointError(f"{folder / WEIGHTS} holds weights that are not floating numbers")
     model.load_state_dict(tensors, assign=True)
     return model.eval()
-
-
-def is_hub_id(source: object) -> bool:
-    """Whether a text may be the `owner/name` of a repository on the Hugging Face Hub."""
-    return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
-
-
-def _locate(kind: str, source: str | os.PathLike[str], revision: str | None) -> Path:
-    folder = checked_path(source, f"the folder of a saved {kind}", error=CheckpointError)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not is_hub_id(source):
-        raise CheckpointError(f"{source} is not a folder with a saved {kind}; check the path")
-    try:
-        hub: Any = import_module("huggingface_hub")
-    except ImportError:
-        raise MissingDependencyError(
-            f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub: pip install 'unialign[hub]'"
-        ) from None
-    try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except Exception as error:  # network, permission, no such repository: the hub's many exceptions
-        raise CheckpointError(
-            f"there is no folder {str(source)!r}, and the Hugging Face Hub does not give it ({error})"
-        ) from error
 
 
 def _pick_config(kind: str, folder: Path) -> Path:

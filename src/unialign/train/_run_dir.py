@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -41,7 +42,7 @@ class RunFolder:
         self.checkpoints, self.result = self.path / "checkpoints", self.path / result
         self._defaults = TrainConfig().to_dict() if defaults is None else defaults
         self._bookkeeping = bookkeeping
-        self._lock: int | None = None
+        self._lock = ExitStack()
 
     @property
     def has_result(self) -> bool:
@@ -91,7 +92,7 @@ class RunFolder:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(self.path, doing="training")
+            self._lock.enter_context(lock_folder(self.path, doing="training"))
             discard_partial(self.checkpoints)
             discard_partial(self.path)
         except OSError as error:
@@ -100,9 +101,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let others in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)

@@ -1,0 +1,85 @@
+"""Exchange folders with the Hugging Face Hub; `huggingface_hub` is an extra and imported on use."""
+
+import os
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unialign.errors import CheckpointError, MissingDependencyError
+from unialign.io._files import checked_path
+
+__all__ = ["is_hub_id", "local_folder", "push_folder"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def is_hub_id(source: object) -> bool:
+    """Whether a string has the form `owner/name` of a repository on the Hub."""
+    return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
+
+
+def local_folder(
+    source: str | os.PathLike[str],
+    what: str,
+    *,
+    revision: str | None = None,
+    allow_patterns: Sequence[str],
+    ignore_patterns: Sequence[str] | None = None,
+) -> Path:
+    """Return a folder, downloaded from the Hub if `source` is not a local folder but an `owner/name`.
+
+    Args:
+        what: the content of the folder, for messages: `a saved space`.
+        revision: branch, tag or commit on the Hub.
+        allow_patterns, ignore_patterns: the files to download.
+
+    Raises:
+        CheckpointError: neither a folder nor a repository that can be downloaded.
+        MissingDependencyError: a download is needed and `huggingface_hub` is not installed.
+    """
+    folder = checked_path(source, f"the folder of {what}", error=CheckpointError)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not is_hub_id(source):
+        raise CheckpointError(f"{source} is not a folder with {what}; check the path")
+    options: dict[str, Any] = {"allow_patterns": list(allow_patterns)}
+    if ignore_patterns is not None:
+        options["ignore_patterns"] = list(ignore_patterns)
+    hub = _hub(f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub")
+    try:
+        return Path(hub.snapshot_download(source, revision=revision, **options))
+    except Exception as error:  # network, permission, no such repository: the hub's many exceptions
+        raise CheckpointError(
+            f"there is no folder {str(source)!r}, and the download from the Hugging Face Hub failed ({error})"
+        ) from error
+
+
+def push_folder(
+    folder: Path, repo_id: str, *, private: bool | None, token: str | None, revision: str | None, message: str
+) -> str:
+    """Create a repository on the Hub unless it exists, upload a folder as one commit, and return the commit's URL.
+
+    Raises:
+        CheckpointError: `repo_id` is not an `owner/name`, or the Hub rejects the upload.
+        MissingDependencyError: `huggingface_hub` is not installed.
+    """
+    if not is_hub_id(repo_id):
+        raise CheckpointError(f"{repo_id!r} is not a repository on the Hugging Face Hub; expected 'owner/name'")
+    hub = _hub("to upload to the Hugging Face Hub")
+    try:
+        hub.create_repo(repo_id, private=private, token=token, exist_ok=True)
+        commit = hub.upload_folder(
+            repo_id=repo_id, folder_path=folder, token=token, revision=revision, commit_message=message
+        )
+    except Exception as error:  # network, permission: the hub's many exceptions
+        raise CheckpointError(f"the upload to {repo_id!r} on the Hugging Face Hub failed ({error})") from error
+    return str(commit)
+
+
+def _hub(purpose: str) -> Any:
+    try:
+        return import_module("huggingface_hub")
+    except ImportError:
+        raise MissingDependencyError(f"{purpose}: pip install 'unialign[hub]'") from None
