@@ -28,7 +28,7 @@ def test_the_calls_of_the_public_page():
 
     gram = ua.losses.create("gram", anchor="text", temperature=0.07)
     assert isinstance(gram, ua.losses.GRAM)
-    assert ua.losses.names()[:3] == ("unialign", "infonce", "gram")
+    assert ua.losses.names()[:3] == ("unialign", "infonce", "align_uniform")
     assert ua.losses.create("infonce", pairs="all")(embeddings).total.isfinite()
 
 
@@ -151,12 +151,12 @@ def test_fixed_objectives_own_no_state(case: str):
 
 
 BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("softmax", {}, "unknown objective 'softmax'; expected one of 'unialign', 'infonce', 'gram'"),
+    ("softmax", {}, "unknown objective 'softmax'; expected one of 'unialign', 'infonce', 'align_uniform'"),
     ("unialign", {"anchro": "text"}, "no option 'anchro'"),
     ("InfoNCE", {}, r"did you mean 'infonce'\?$"),
     ("cs-aligner", {}, r"did you mean 'cs_aligner'\?$"),
     ("Align+Uniform", {}, r"did you mean 'align_uniform'\?$"),
-    ("clip", {}, r"'align_uniform'$"),
+    ("clip", {}, r"'triangle'; for a plug-in install the package that adds it"),
     ("gram", {}, "gram needs anchor="),
     ("unialign", {"preset": "best"}, "unknown preset 'best'; expected one of 'balanced', 'paper'"),
     ("unialign", {"kernel": "rbf"}, "unknown kernel 'rbf'; expected one of 'gaussian', 'clip'"),

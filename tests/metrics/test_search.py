@@ -14,7 +14,7 @@ import unialign.ops._search as module
 import unialign.ops._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics import KNNResult, knn, retrieval, retrieval_from_scores
-from unialign.metrics._validation import UnitRows, unit_rows
+from unialign.ops import UnitRows, unit_rows
 
 
 def draw(rows, width=16, seed=0, dtype=torch.float64):

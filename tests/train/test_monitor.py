@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 from train_cases import WIDTHS, run, tiny_config, tiny_store
 
+from unialign import registry
 from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
 from unialign.errors import NonFiniteError
-from unialign.losses import LossTerm, Objective, _registry as registry, create
+from unialign.losses import LossTerm, Objective, create
 from unialign.space import Space
 from unialign.train import HealthWarning
 from unialign.train._monitor import HealthMonitor, gradient_ratio
@@ -198,8 +198,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
         def get_config(self) -> Mapping[str, Any]:  # type: ignore[override]
             return {"kind": self.kind}
 
-    monkeypatch.setitem(sys.modules, "unialign.losses._explosive", type("M", (), {"Explosive": Explosive}))
-    monkeypatch.setitem(registry._OBJECTIVES, "explosive", registry._Entry("_explosive", "Explosive", "Explosive"))
+    monkeypatch.setitem(registry._registered, ("objectives", "explosive"), Explosive)
     return Explosive
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
-from unialign.metrics import TIE_TOLERANCE, UnitRows
-from unialign.ops import rectangle, top
+from unialign.ops import TIE_TOLERANCE, UnitRows, rectangle, top
 
 __all__ = ["HubnessResult", "OwnRow", "hubness"]
 

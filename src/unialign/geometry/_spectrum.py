@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.metrics import unit_rows
+from unialign.ops import unit_rows
 
 __all__ = ["effective_rank"]
 

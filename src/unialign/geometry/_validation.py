@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unialign.batch import Batch, as_tensors, make_batch
 from unialign.errors import ShapeError
-from unialign.metrics import unit_rows
+from unialign.ops import unit_rows
 
 __all__ = ["double_batch", "present_rows", "unit_pair"]
 

@@ -1,32 +1,31 @@
-from unialign.losses._align_uniform import AlignUniform as AlignUniform
 from unialign.losses._bounded_parameter import BoundedParameter as BoundedParameter
-from unialign.losses._cs_aligner import CSAligner as CSAligner
-from unialign.losses._cua import CUA as CUA
-from unialign.losses._gram import GRAM as GRAM
-from unialign.losses._infonce import InfoNCE as InfoNCE
-from unialign.losses._modgap import ModGap as ModGap
+from unialign.losses._create import (
+    create as create,
+    display_name as display_name,
+    initialization as initialization,
+    names as names,
+    needs_anchor as needs_anchor,
+    parameter_names as parameter_names,
+)
 from unialign.losses._objective import (
     LossOutput as LossOutput,
     LossTerm as LossTerm,
     Objective as Objective,
     weighted_sum as weighted_sum,
 )
-from unialign.losses._pmrl import PMRL as PMRL
 from unialign.losses._presets import PRESETS as PRESETS
-from unialign.losses._registry import (
-    create as create,
-    display_name as display_name,
-    has_cosine_temperature as has_cosine_temperature,
-    initialization as initialization,
-    names as names,
-    needs_anchor as needs_anchor,
-    parameter_names as parameter_names,
-)
-from unialign.losses._sigmoid import Sigmoid as Sigmoid
-from unialign.losses._symile import Symile as Symile
 from unialign.losses._temperature import Temperature as Temperature
-from unialign.losses._triangle import Triangle as Triangle
-from unialign.losses._unialign import UniAlign as UniAlign
+from unialign.losses.align_uniform import AlignUniform as AlignUniform
+from unialign.losses.cs_aligner import CSAligner as CSAligner
+from unialign.losses.cua import CUA as CUA
+from unialign.losses.gram import GRAM as GRAM
+from unialign.losses.infonce import InfoNCE as InfoNCE
+from unialign.losses.modgap import ModGap as ModGap
+from unialign.losses.pmrl import PMRL as PMRL
+from unialign.losses.sigmoid import Sigmoid as Sigmoid
+from unialign.losses.symile import Symile as Symile
+from unialign.losses.triangle import Triangle as Triangle
+from unialign.losses.unialign import UniAlign as UniAlign
 
 __all__ = [
     "CUA",

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +37,30 @@ class LossTerm(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """A training loss over all modalities; subclasses say what its terms are.
+    """A training loss over all modalities; subclasses define its terms.
 
     The call normalises rows itself, accepts missing modalities and equal items, and computes in float32 or better
     whatever the autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix
     products of the gradient are half precision.
+
+    Attributes:
+        name: the name for `create`, configurations and the command line.
+        display_name: the name in tables and reports.
+        initialization: `contrastive` if it trains badly from random weights and should continue a contrastive model.
+        needs_anchor: whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`.
+        temperature_kind: `cosines` if its temperature means the same in InfoNCE, which may be trained before it.
     """
 
     name: ClassVar[str]
+    display_name: ClassVar[str]
+    initialization: ClassVar[Literal["scratch", "contrastive"]] = "scratch"
+    needs_anchor: ClassVar[Literal["modality", "any", "no"]] = "no"
+    temperature_kind: ClassVar[Literal["cosines", "other"]] = "other"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" in cls.__dict__ and "display_name" not in cls.__dict__:
+            cls.display_name = cls.name
 
     def forward(
         self,

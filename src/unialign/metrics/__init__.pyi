@@ -14,7 +14,8 @@ from unialign.metrics._clustering import (
     weighted_v_measure as weighted_v_measure,
 )
 from unialign.metrics._knn import KNNResult as KNNResult, knn as knn
-from unialign.metrics._ranks import TIE_TOLERANCE as TIE_TOLERANCE, RankCounts as RankCounts
+from unialign.metrics._labels import codes as codes
+from unialign.metrics._ranks import RankCounts as RankCounts
 from unialign.metrics._retrieval import (
     RetrievalResult as RetrievalResult,
     retrieval as retrieval,
@@ -25,7 +26,6 @@ from unialign.metrics._significance import (
     bootstrap_p_value as bootstrap_p_value,
     holm_correction as holm_correction,
 )
-from unialign.metrics._validation import UnitRows as UnitRows, codes as codes, unit_rows as unit_rows
 
 __all__ = [
     "Clustering",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer, check_number, check_seed
 from unialign.errors import ShapeError
-from unialign.metrics._validation import codes
+from unialign.metrics._labels import codes
 
 __all__ = ["Interval", "percentile_interval", "resample_weights", "weight_blocks", "weighted_mean", "weighted_median"]
 

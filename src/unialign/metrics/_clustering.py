@@ -14,8 +14,8 @@ from torch import Tensor
 from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
-from unialign.metrics._validation import codes, unit_rows
-from unialign.ops import row_tiles
+from unialign.metrics._labels import codes
+from unialign.ops import row_tiles, unit_rows
 
 __all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
 

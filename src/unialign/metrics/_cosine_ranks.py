@@ -6,9 +6,8 @@ Shapes: `S` queries to rank, `G` gallery.
 import torch
 from torch import Tensor
 
-from unialign.metrics._ranks import TIE_TOLERANCE, Positives, RankCounts, Tables, Ties, count_ranks
-from unialign.metrics._validation import UnitRows
-from unialign.ops import count_above, pair_scores
+from unialign.metrics._ranks import Positives, RankCounts, Tables, Ties, count_ranks
+from unialign.ops import TIE_TOLERANCE, UnitRows, count_above, pair_scores
 
 __all__ = ["count_cosine_ranks"]
 

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.metrics._ranks import TIE_TOLERANCE
-from unialign.metrics._validation import UnitRows, check_one_space
-from unialign.ops import top
+from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, top
 
 __all__ = ["KNNResult", "knn"]
 

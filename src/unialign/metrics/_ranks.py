@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from unialign.errors import NonFiniteError, ShapeError
-from unialign.ops import TILE, row_tiles
+from unialign.ops import TIE_TOLERANCE, TILE, row_tiles
 
-__all__ = ["TIE_TOLERANCE", "Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_ranks"]
+__all__ = ["Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_ranks"]
 
 Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
 
-# A matrix product may give two identical gallery rows scores that differ by some 1e-16, depending on where in the tile
-# they lie; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
-TIE_TOLERANCE = 1e-12
 # Entries of a tile: 64 MiB of float64. The C library keeps freed blocks of up to 32 MiB and fits aligned new ones
 # badly among them; with tiles just below that, score functions of several temporaries took gigabytes.
 _TILE = 2 * TILE

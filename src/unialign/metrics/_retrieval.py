@@ -14,8 +14,9 @@ from unialign._checks import check_choice, check_cutoffs, check_integer, check_n
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.metrics._bootstrap import Interval, percentile_interval, weight_blocks, weighted_mean, weighted_median
 from unialign.metrics._cosine_ranks import count_cosine_ranks
-from unialign.metrics._ranks import TIE_TOLERANCE, Positives, RankCounts, ScoreFunction, Ties, count_ranks
-from unialign.metrics._validation import UnitRows, check_one_space, codes, matching_codes
+from unialign.metrics._labels import codes, matching_codes
+from unialign.metrics._ranks import Positives, RankCounts, ScoreFunction, Ties, count_ranks
+from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space
 
 __all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
 

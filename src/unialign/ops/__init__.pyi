@@ -25,5 +25,11 @@ from unialign.ops._tuple_logits import (
     VolumeLogits as VolumeLogits,
 )
 from unialign.ops._uniformity import SelfPairs as SelfPairs, log_row_sums as log_row_sums, log_total as log_total
+from unialign.ops._unit_vectors import (
+    TIE_TOLERANCE as TIE_TOLERANCE,
+    UnitRows as UnitRows,
+    check_one_space as check_one_space,
+    unit_rows as unit_rows,
+)
 
 __all__ = ["Backend", "use_backend"]

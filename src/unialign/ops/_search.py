@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unialign.metrics import UnitRows
 from unialign.ops._tiles import SIDE, TILE, row_tiles
+from unialign.ops._unit_vectors import UnitRows
 
 __all__ = ["Counts", "count_above", "pair_scores", "top"]
 

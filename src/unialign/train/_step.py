@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, Temperature, create, has_cosine_temperature
+from unialign.losses import Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
 from unialign.train._config import TrainConfig
@@ -45,7 +45,7 @@ def warm_objective(objective: Objective, modalities: tuple[str, ...]) -> Objecti
     InfoNCE's defaults: that of a product of M vectors or of singular values is no temperature of cosines.
     """
     settings = objective.get_config()
-    kept = _TEMPERATURE_OPTIONS if has_cosine_temperature(objective.name) else ()
+    kept = _TEMPERATURE_OPTIONS if objective.temperature_kind == "cosines" else ()
     options = {key: settings[key] for key in kept if key in settings}
     anchor = settings.get("anchor")
     return create("infonce", anchor=anchor if anchor in modalities else None, **options)

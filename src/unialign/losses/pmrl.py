@@ -1,6 +1,6 @@
 """PMRL: tuples of rank one, and their directions apart (Liu et al. 2025)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -19,17 +19,20 @@ class PMRL(Objective):
     `rank_one` = mean_i [ log sum_k exp(sigma_ik / tau_intra) - sigma_i1 / tau_intra ] makes its modalities collinear,
     `direction_contrast` = InfoNCE of u_1 with itself across the batch at tau_inter keeps items apart.
 
-    It has no anchor and takes items with at least two modalities. u_1 points to the side of the tuple's mean. Singular
-    values are blind to the sign of every vector (opposite ones are of rank one as well), so this trains badly
-    from scratch: its authors continue a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that. Their
-    binary matching term needs an encoder over token pairs and is not part of this loss.
+    PMRL has no anchor and uses items with at least two modalities. u_1 points to the side of the tuple's mean. Singular
+    values ignore the sign of every vector (opposite ones are of rank one as well), so PMRL trains badly from scratch:
+    its authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary
+    matching term needs an encoder over token pairs and is not part of this loss.
 
     Args:
         intra_temperature: tau of the singular values; 0.01 in the authors' pre-training, 0.05 in their fine-tuning.
         inter_temperature: tau of the directions; 0.1 as published.
     """
 
-    name: ClassVar[str] = "pmrl"
+    name = "pmrl"
+    display_name = "PMRL"
+    # Singular values ignore signs, as volumes do.
+    initialization = "contrastive"
 
     def __init__(self, *, intra_temperature: float = 0.01, inter_temperature: float = 0.1) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """CUA and CUAXU: InfoNCE with uniformity and alignment beside it (Fahim et al., arXiv 2405.18570)."""
 
 from collections import Counter
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -36,7 +36,9 @@ class CUA(Objective):
         cross_term: `none` (CUA), or `xu` (CUAXU): adds the mean over pairs of log mean_{i != j} exp(-t |x_i - y_j|^2).
     """
 
-    name: ClassVar[str] = "cua"
+    name = "cua"
+    display_name = "CUA"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 Shapes: `M` modalities, `B` items.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -65,7 +65,9 @@ class UniAlign(Objective):
         volume_eps: added under its root; default 1e-8 in float32, 1e-14 in float64.
     """
 
-    name: ClassVar[str] = "unialign"
+    name = "unialign"
+    display_name = "UniAlign"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

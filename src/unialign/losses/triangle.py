@@ -1,6 +1,6 @@
 """TRIANGLE: contrast of triangle areas (Cicchetti et al. 2025)."""
 
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from unialign._checks import check_choice, check_nonnegative
 from unialign.batch import Batch
@@ -18,10 +18,10 @@ __all__ = ["Triangle"]
 class Triangle(Objective):
     """InfoNCE whose logits are -A(anchor of i, the two other modalities of j) / tau, in both directions; M = 3 exactly.
 
-    A is the area of the triangle with the three unit vectors as corners. Rows and columns are the
-    complete items. An area is 0 as soon as two corners coincide, wherever the third is, so this is no aligner by
-    itself: its authors continue a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that. Their binary
-    matching term needs an encoder over token pairs and is not part of this loss.
+    A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. An
+    area is 0 where two corners coincide, wherever the third is, so TRIANGLE alone does not align: its authors continue
+    a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary matching term needs an
+    encoder over token pairs and is not part of this loss.
 
     Args:
         anchor: a modality; the authors' is the text.
@@ -32,7 +32,11 @@ class Triangle(Objective):
         eps: added under the root of `area`; default 1e-8 in float32 and 1e-14 in float64.
     """
 
-    name: ClassVar[str] = "triangle"
+    name = "triangle"
+    display_name = "Triangle"
+    # An area is 0 where two corners coincide, wherever the third is: the authors continue a contrastive model.
+    initialization = "contrastive"
+    needs_anchor = "modality"
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""The border of the metrics: anything array-like becomes float64 unit rows, anything id-like becomes int64 codes."""
+"""Unit rows of anything array-like in float64, the input validation of metrics, searches and measurements.
+
+Shapes: `N`, `n` rows, `D` dim.
+"""
 
 import warnings
 from typing import Any
@@ -7,11 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign.batch import as_dense, check_dense, first_bad_row
+from unialign.batch import as_dense, first_bad_row
 from unialign.errors import NonFiniteError, ShapeError
-from unialign.ops import row_tiles
+from unialign.ops._tiles import row_tiles
 
-__all__ = ["UnitRows", "check_one_space", "codes", "matching_codes", "unit_rows"]
+__all__ = ["TIE_TOLERANCE", "UnitRows", "check_one_space", "unit_rows"]
+
+# A matrix product may give two identical gallery rows scores that differ by some 1e-16, depending on their place in the
+# tile; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
+TIE_TOLERANCE = 1e-12
 
 # Norms whose squares float32 holds without overflow, and beside which what underflows is nothing.
 _PLAIN = (1e-12, 1e12)
@@ -129,31 +136,3 @@ def _unit(raw_ND: Tensor) -> Tensor:
     scaled_ND = raw_ND / raw_ND.detach().abs().amax(1, keepdim=True)
     norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
     return scaled_ND / norm_N1
-
-
-def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
-    """Integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
-    values_N = _labels(labels, name, rows)
-    return torch.from_numpy(np.unique(values_N, return_inverse=True)[1].astype(np.int64).reshape(-1))
-
-
-def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two label arrays in one common coding."""
-    a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
-    if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
-        raise ShapeError(f"{names[0]} are {a_N.dtype}, {names[1]} are {b_N.dtype}; expected both text or both integers")
-    both = np.unique(np.concatenate([a_N, b_N]), return_inverse=True)[1].astype(np.int64).reshape(-1)
-    return torch.from_numpy(both[: len(a_N)]), torch.from_numpy(both[len(a_N) :])
-
-
-def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
-    expected = f"integers or text of shape {'(rows,)' if rows is None else f'({rows},)'}"
-    if isinstance(labels, Tensor):
-        check_dense(labels, name, expected)
-    try:
-        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes that NumPy does not have
-        raise ShapeError(f"{name} cannot become an array ({error}); expected {expected}") from None
-    if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
-        raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")
-    return values

@@ -1,6 +1,6 @@
 """Symile: contrast of multilinear inner products (Saporta et al. 2024)."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ class Symile(Objective):
         max_bytes: most memory that `negatives="all"` may take, loss and gradient together; beyond it a call is refused.
     """
 
-    name: ClassVar[str] = "symile"
+    name = "symile"
+    display_name = "Symile"
     draw: Tensor
 
     def __init__(

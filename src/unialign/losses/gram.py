@@ -1,6 +1,6 @@
 """GRAM: contrast of tuple volumes (Cicchetti et al. 2025)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
@@ -17,8 +17,8 @@ class GRAM(Objective):
     """InfoNCE whose logits are -Vol(anchor of i, other modalities of j) / tau, in both directions.
 
     Rows and columns are the items with the anchor and at least one other modality; an absent one counts as an extra
-    orthonormal axis. The volume is blind to the sign of every vector and is 0 for coplanar ones, so this trains badly
-    from scratch: its authors continue from a contrastively trained model. `unialign.fit` has `infonce_warmup_ratio` for that.
+    orthonormal axis. The volume ignores the sign of every vector and is 0 for coplanar ones, so GRAM trains badly
+    from scratch: its authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`.
 
     Args:
         anchor: a modality.
@@ -28,7 +28,12 @@ class GRAM(Objective):
         eps: added under the root of the squared volume; default 1e-8 in float32 and 1e-14 in float64.
     """
 
-    name: ClassVar[str] = "gram"
+    name = "gram"
+    display_name = "GRAM"
+    # Volumes ignore signs: the authors continue a contrastively trained model.
+    initialization = "contrastive"
+    needs_anchor = "modality"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Alignment and uniformity without any contrast (Wang & Isola 2020)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
@@ -24,7 +24,8 @@ class AlignUniform(Objective):
         uniformity_weight: lambda; 1, the default of the released code. The best one depends on alpha and t.
     """
 
-    name: ClassVar[str] = "align_uniform"
+    name = "align_uniform"
+    display_name = "Align+Uniform"
 
     def __init__(
         self, anchor: str = "all", *, alpha: float = 2.0, t: float = 2.0, uniformity_weight: float = 1.0

@@ -1,6 +1,6 @@
 """Paired InfoNCE, the objective of ImageBind (anchor pairs) and of most toolkits (all pairs)."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice
 from unialign.batch import Batch
@@ -31,7 +31,9 @@ class InfoNCE(Objective):
         label_smoothing: in [0, 1), spread over the keys that a query may see.
     """
 
-    name: ClassVar[str] = "infonce"
+    name = "infonce"
+    display_name = "InfoNCE"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

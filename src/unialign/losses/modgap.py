@@ -1,6 +1,6 @@
 """ModGap: anchor alignment, uniform centroids and InfoNCE (arXiv 2601.18525)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
@@ -28,7 +28,10 @@ class ModGap(Objective):
         t: 2 as published.
     """
 
-    name: ClassVar[str] = "modgap"
+    name = "modgap"
+    display_name = "ModGap"
+    needs_anchor = "any"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

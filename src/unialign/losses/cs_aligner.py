@@ -1,6 +1,6 @@
 """CS-Aligner: InfoNCE for pairs, a divergence for distributions (Yin et al., arXiv 2502.17028)."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -37,7 +37,9 @@ class CSAligner(Objective):
             rows of the batch, over all modalities, taken as a constant in the gradient.
     """
 
-    name: ClassVar[str] = "cs_aligner"
+    name = "cs_aligner"
+    display_name = "CS-Aligner"
+    temperature_kind = "cosines"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023), over pairs of modalities."""
 
 from itertools import combinations
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -37,7 +37,8 @@ class Sigmoid(Objective):
         modalities: names of all modalities, for `per_pair`.
     """
 
-    name: ClassVar[str] = "sigmoid"
+    name = "sigmoid"
+    display_name = "Sigmoid"
 
     def __init__(
         self,

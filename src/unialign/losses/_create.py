@@ -1,0 +1,87 @@
+"""Objectives by name: built-in ones and those of other packages. Importing this module imports no torch."""
+
+import inspect
+from typing import TYPE_CHECKING, Any, Literal
+
+from unialign import registry
+from unialign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unialign.losses._objective import Objective
+
+__all__ = ["create", "display_name", "initialization", "names", "needs_anchor", "parameter_names"]
+
+
+def names() -> tuple[str, ...]:
+    """Names that `create` accepts: `unialign`, `infonce`, the other built-in ones, then those of other packages."""
+    return registry.names("objectives")
+
+
+def create(objective: "str | Objective", **options: Any) -> "Objective":
+    """Build an objective by name. An instance is returned as it is.
+
+    Example:
+        >>> create("gram", anchor="text", temperature=0.07).anchor
+        'text'
+
+    Raises:
+        ConfigError: unknown name, unknown option, an option out of range, or options beside an instance.
+    """
+    if not isinstance(objective, str):
+        return _checked_instance(objective, options)
+    objective_class = _class(objective)
+    parameters = inspect.signature(objective_class).parameters
+    unknown = sorted(set(options) - set(parameters))
+    if unknown:
+        raise ConfigError(f"{objective} has no option {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
+    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in options]
+    if missing:
+        raise ConfigError(f"{objective} needs {', '.join(f'{option}=' for option in missing)}")
+    return objective_class(**options)
+
+
+def parameter_names(name: str) -> tuple[str, ...]:
+    """Options of an objective, in the order of its constructor.
+
+    Example:
+        >>> parameter_names("infonce")[:2]
+        ('anchor', 'pairs')
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    return tuple(inspect.signature(_class(name)).parameters)
+
+
+def display_name(name: str) -> str:
+    """The name of an objective in tables and reports; the name itself if it is unknown here."""
+    return _class(name).display_name if name in names() else name
+
+
+def initialization(name: str) -> Literal["scratch", "contrastive"]:
+    """`contrastive` for an objective that trains badly from random weights and continues a contrastive model."""
+    return _class(name).initialization
+
+
+def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
+    """Whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`."""
+    return _class(name).needs_anchor
+
+
+def _class(name: str) -> "type[Objective]":
+    from unialign.losses._objective import Objective
+
+    found = registry.load("objectives", name)
+    if not (isinstance(found, type) and issubclass(found, Objective)):
+        raise ConfigError(f"objective {name!r} must be a subclass of unialign.losses.Objective, got {found!r}")
+    return found
+
+
+def _checked_instance(objective: object, options: dict[str, Any]) -> "Objective":
+    from unialign.losses._objective import Objective
+
+    if not isinstance(objective, Objective):
+        raise ConfigError(f"objective must be a name or an unialign.losses.Objective, got {type(objective).__name__}")
+    if options:
+        raise ConfigError(f"options {', '.join(options)} need an objective by name; set them on the instance")
+    return objective
