@@ -29,7 +29,7 @@ $(V)/python:
 
 # Pillow reads the thumbnails, with which generated pictures are compared.
 .venv/.demo: .venv/.core
-	$(V)/pip install -q -c constraints.txt -e ".[pictures]"
+	$(V)/pip install -q -c constraints.txt -e ".[images]"
 	touch $@
 
 demo: .venv/.demo

@@ -39,7 +39,7 @@ def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) 
 def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: int) -> torch.Tensor:
     """(STEPS, 3, S, S): from text to speech, one noise."""
     way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="strip", steps=STEPS)
-    return generate_images(space, decoder, store, way).pictures[:, 0]
+    return generate_images(space, decoder, store, way).images[:, 0]
 
 
 def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Image.Image:

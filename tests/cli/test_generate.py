@@ -1,4 +1,4 @@
-"""`unialign generate` and `unialign decoder`: pictures from the shipped weights, a decoder of one's own, refusals."""
+"""`unialign generate` and `unialign decoder`: images from the shipped weights, a decoder of one's own, refusals."""
 
 import json
 import shutil
@@ -32,25 +32,25 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     results = made(out)
     assert results["schema"] == 1
     assert results["data"]["name"] == "emoji"
-    (picture,) = results["pictures"]
-    assert picture["split"] == "test"
-    assert picture["parts"] == ["drawing of hedgehog", "speech of hedgehog"]
-    assert len(picture["files"]) == 4
-    image = pytest.importorskip("PIL.Image")
-    for name in [*picture["files"], "sheet.png"]:
-        with image.open(out / name) as file:
+    (image,) = results["images"]
+    assert image["split"] == "test"
+    assert image["parts"] == ["drawing of hedgehog", "speech of hedgehog"]
+    assert len(image["files"]) == 4
+    pil = pytest.importorskip("PIL.Image")
+    for name in [*image["files"], "sheet.png"]:
+        with pil.open(out / name) as file:
             assert file.mode == "RGB"
             assert min(file.size) >= 128
-    # What each sample is nearest to among the training pictures, by the pixels themselves.
-    assert [0 < copy["distance"] < 0.5 for copy in picture["copies"]] == [True] * 4
+    # What each sample is nearest to among the training images, by the pixels themselves.
+    assert [0 < copy["distance"] < 0.5 for copy in image["copies"]] == [True] * 4
     assert "nearest training item by the condition" in said
     assert "% off" in said
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 4
-    # Each sample's nearest training picture, the true one, and three that lie near the condition; none is broken.
+    # Each sample's nearest training image, the true one, and three that lie near the condition; none is broken.
     assert page.count("data:image/webp") == 4 + 1 + 3
     assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
-    assert "the true picture" in page
+    assert "the true image" in page
     # Nothing is fetched from anywhere.
     assert "http" not in page.replace("http-equiv", "")
 
@@ -60,34 +60,34 @@ def test_two_commands_do_not_write_into_one_folder(tmp_path: Path, capsys: pytes
     words = ["generate", "--item", "ship", "--samples", "1", "--out", str(out)]
     assert main(words) == 0
     before = (out / "results.json").read_bytes()
-    with lock_folder(out, doing="writing pictures"):
+    with lock_folder(out, doing="writing images"):
         assert main([*words, "--seed", "5"]) == 2
-    assert "writing pictures" in capsys.readouterr().err
+    assert "writing images" in capsys.readouterr().err
     assert (out / "results.json").read_bytes() == before
     assert main([*words, "--seed", "5"]) == 0
     assert (out / "results.json").read_bytes() != before
 
 
-def test_the_same_call_makes_the_same_pictures_and_config_repeats_it(tmp_path: Path) -> None:
+def test_the_same_call_makes_the_same_images_and_config_repeats_it(tmp_path: Path) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     assert main(["generate", "--item", "ship", "--from", "text", "--seed", "3", "--out", str(first)]) == 0
     assert main(["generate", "--config", str(first / "config.yaml"), "--out", str(again)]) == 0
-    for name in made(first)["pictures"][0]["files"]:
+    for name in made(first)["images"][0]["files"]:
         assert (first / name).read_bytes() == (again / name).read_bytes()
     settings = yaml.safe_load((first / "config.yaml").read_text())["generation"]
     assert settings["fingerprint"] == load_dataset("emoji").fingerprint
-    # Another call replaces the pictures, and leaves none of the old behind.
+    # Another call replaces the images, and leaves none of the old behind.
     assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(first)]) == 0
-    assert len(list((first / "pictures").iterdir())) == 1
+    assert len(list((first / "images").iterdir())) == 1
 
 
 def test_items_together_and_in_a_strip(tmp_path: Path) -> None:
     items = ["--item", "ship", "--item", "tiger", "--from", "text", "--samples", "1"]
     assert main(["generate", *items, "--together", "--weights", "1", "3", "--out", str(tmp_path / "one")]) == 0
-    (picture,) = made(tmp_path / "one")["pictures"]
-    assert picture["name"] == "ship + tiger"
+    (image,) = made(tmp_path / "one")["images"]
+    assert image["name"] == "ship + tiger"
     assert main(["generate", *items, "--strip", "5", "--out", str(tmp_path / "strip")]) == 0
-    assert len(made(tmp_path / "strip")["pictures"]) == 5
+    assert len(made(tmp_path / "strip")["images"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_settings_of_a_file_are_checked(
     assert message in capsys.readouterr().err
 
 
-def test_pictures_of_an_earlier_call_are_not_shown_as_those_of_this_one(tmp_path: Path) -> None:
+def test_images_of_an_earlier_call_are_not_shown_as_those_of_this_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
     assert (out / "thumbnails.zip").exists()
@@ -166,7 +166,7 @@ def test_pictures_of_an_earlier_call_are_not_shown_as_those_of_this_one(tmp_path
     made_by = ["--data", str(tmp_path / "bare"), "--space", str(tmp_path / "run" / "space"), "--decoder", "emoji"]
     assert main(["generate", *made_by, "--item", "#250", "--samples", "1", "--out", str(out)]) == 0
     assert not (out / "thumbnails.zip").exists()
-    assert made(out)["pictures"][0]["copies"] == []
+    assert made(out)["images"][0]["copies"] == []
 
 
 def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +177,7 @@ def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytes
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Forty emoji in a store of their own, with the pictures."""
+    """Forty emoji in a store of their own, with the images."""
     pytest.importorskip("PIL")
     emoji = load_dataset("emoji")
     rows = np.arange(len(emoji.item_names))
@@ -210,27 +210,27 @@ def test_a_decoder_of_ones_own(small: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["decoder", "train", str(small), *SETTINGS, "--seed", "5", "--out", str(out)]) == 2
     assert "made with seed=0, this run has seed=5" in capsys.readouterr().err
 
-    picture = tmp_path / "look.png"
-    assert main(["decoder", "sample", str(out / "decoder"), str(small), "--count", "5", "--out", str(picture)]) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    image = tmp_path / "look.png"
+    assert main(["decoder", "sample", str(out / "decoder"), str(small), "--count", "5", "--out", str(image)]) == 0
+    assert image.read_bytes().startswith(b"\x89PNG")
 
     training = ["--objective", "unialign", "--anchor", "image", "--epochs", "1", "--dim", "8", "--batch-size", "8"]
     space = ["train", str(small), *training, "--set", "frozen.image=whiten", "--out", str(tmp_path / "space")]
     assert main(space) == 0
     made_by = ["--space", str(tmp_path / "space" / "space"), "--decoder", str(out / "decoder")]
     call = ["generate", "--data", str(small), *made_by, "--item", "#40", "--from", "text", "--samples", "1"]
-    assert main([*call, "--out", str(tmp_path / "pictures")]) == 0
-    assert made(tmp_path / "pictures")["protocol"]["size"] == 8
+    assert main([*call, "--out", str(tmp_path / "images")]) == 0
+    assert made(tmp_path / "images")["protocol"]["size"] == 8
 
 
 def test_a_decoder_does_not_overwrite_other_results_or_read_other_embeddings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "pictures")]) == 0
-    before = (tmp_path / "pictures" / "config.yaml").read_bytes()
-    assert main(["decoder", "train", "emoji", "--steps", "1", "--out", str(tmp_path / "pictures")]) == 2
+    assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "images")]) == 0
+    before = (tmp_path / "images" / "config.yaml").read_bytes()
+    assert main(["decoder", "train", "emoji", "--steps", "1", "--out", str(tmp_path / "images")]) == 2
     assert "holds another kind of result, not a decoder" in capsys.readouterr().err
-    assert (tmp_path / "pictures" / "config.yaml").read_bytes() == before
+    assert (tmp_path / "images" / "config.yaml").read_bytes() == before
     look = ["decoder", "sample", "emoji", "emoji", "--image", "drawing", "--out", str(tmp_path / "look.png")]
     assert main(look) == 2
     assert "'drawing' of 'emoji'" in capsys.readouterr().err
@@ -245,7 +245,7 @@ def test_a_decoder_does_not_overwrite_other_results_or_read_other_embeddings(
         (["train"], "name the data"),
         (["train", "emoji", "--set", "colour=3"], "unknown decoder setting colour"),
         (["train", "emoji", "--size", "3"], "size"),
-        (["train", "emoji", "--image", "picture"], "'picture'"),
+        (["train", "emoji", "--image", "image"], "'image'"),
         (["train", "digits", "--image", "pix"], "has no asset thumbnails.zip"),
         (["sample", "emoji"], "name the data"),
         (["sample", "nowhere", "emoji"], "not a folder with a saved decoder"),
@@ -286,20 +286,20 @@ def test_shares_are_on_the_page_and_in_the_results(tmp_path: Path) -> None:
     words = ["--item", "ship", "--from", "text", "drawing", "--weights", "3", "1", "--samples", "1"]
     assert main(["generate", *words, "--out", str(out)]) == 0
     assert made(out)["protocol"]["weights"] == [3.0, 1.0]
-    assert made(out)["pictures"][0]["parts"] == ["text of ship (75 %)", "drawing of ship (25 %)"]
+    assert made(out)["images"][0]["parts"] == ["text of ship (75 %)", "drawing of ship (25 %)"]
     assert "text of ship (75 %)" in (out / "report.html").read_text().replace("\xa0", " ")
 
 
-def test_what_a_picture_may_copy_is_shown_or_the_reason_why_not(
+def test_what_an_image_may_copy_is_shown_or_the_reason_why_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(tmp_path / "out")]) == 0
-    assert "not compared with the training pictures" in capsys.readouterr().out
+    assert "not compared with the training images" in capsys.readouterr().out
     page = (tmp_path / "out/report.html").read_text()
-    assert "Not compared with the training pictures" in page
-    assert "unialign[pictures]" in page
+    assert "Not compared with the training images" in page
+    assert "unialign[images]" in page
     assert "Under each sample stands" not in page
 
 
@@ -307,9 +307,9 @@ def test_a_damaged_result_is_no_traceback(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
     whole = made(out)
-    for key in ("protocol", "data", "pictures"):
+    for key in ("protocol", "data", "images"):
         (out / "results.json").write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
-        with pytest.raises(DataError, match="holds no generated pictures"):
+        with pytest.raises(DataError, match="holds no generated images"):
             write_generation_report(out)
 
 
@@ -319,7 +319,7 @@ def test_a_strip_leads_through_all_that_it_names(tmp_path: Path, capsys: pytest.
     assert "cannot lead through 4 things" in capsys.readouterr().err
     there_and_back = ["--item", "ship", "--item", "tiger", "--item", "ship", "--from", "drawing", "--strip", "5"]
     assert main(["generate", *there_and_back, "--samples", "1", "--out", str(tmp_path / "out")]) == 0
-    first, *_, last = made(tmp_path / "out")["pictures"]
+    first, *_, last = made(tmp_path / "out")["images"]
     assert (tmp_path / "out" / first["files"][0]).read_bytes() == (tmp_path / "out" / last["files"][0]).read_bytes()
 
 
@@ -328,12 +328,12 @@ def test_a_prior_is_for_decoders_that_have_one() -> None:
         load_decoder("emoji", prior="somewhere")
 
 
-def test_a_call_that_fails_leaves_the_earlier_pictures(
+def test_a_call_that_fails_leaves_the_earlier_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert main(["generate", "--item", "ship", "--samples", "2", "--out", str(out)]) == 0
-    (out / "pictures" / "of-my-own.png").write_bytes(b"mine")
+    (out / "images" / "of-my-own.png").write_bytes(b"mine")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     def full(*arguments: object) -> None:
@@ -348,16 +348,16 @@ def test_a_call_that_fails_leaves_the_earlier_pictures(
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     # The next call removes what the first one made, and only that.
     assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(out)]) == 0
-    left = {path.name for path in (out / "pictures").iterdir()}
-    assert left == {"of-my-own.png", *(Path(name).name for name in made(out)["pictures"][0]["files"])}
+    left = {path.name for path in (out / "images").iterdir()}
+    assert left == {"of-my-own.png", *(Path(name).name for name in made(out)["images"][0]["files"])}
     assert not list(out.glob(".new-*"))
 
 
-def test_pictures_are_not_written_through_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_not_written_through_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, elsewhere = tmp_path / "out", tmp_path / "holiday"
     assert main(["generate", "--item", "ship", "--samples", "1", "--out", str(out)]) == 0
-    (out / "pictures").rename(elsewhere)
-    (out / "pictures").symlink_to(elsewhere)
+    (out / "images").rename(elsewhere)
+    (out / "images").symlink_to(elsewhere)
     kept = sorted(path.name for path in elsewhere.iterdir())
     assert main(["generate", "--item", "tiger", "--samples", "1", "--out", str(out)]) == 2
     assert "is a link" in capsys.readouterr().err

@@ -308,16 +308,16 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
     assert section.count("<article") == 8
     assert section.count("data:image/png") == 8 * 3
     assert section.count("data:image/webp") == 8 * (1 + 3)
-    drawn = json.loads((tmp_path / "runs/demo/pictures/pictures.json").read_text())
+    drawn = json.loads((tmp_path / "runs/demo/images/images.json").read_text())
     store = ua.data.load_dataset("emoji")
     assert {store.split[card["row"]] for card in drawn["cards"]} == {store.split[store.rows("test")[0]]}
     assert drawn["twins"] == "pixels"
-    pictures = {key: (tmp_path / f"runs/demo/pictures/0-{key}.png").read_bytes() for key in drawn["labels"]}
+    pictures = {key: (tmp_path / f"runs/demo/images/0-{key}.png").read_bytes() for key in drawn["labels"]}
     assert set(pictures) == {"unialign", "infonce", "gram"}
     assert len(set(pictures.values())) == 3, "each objective's space makes a picture of its own"
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/pictures").glob("*.png")}
     assert main(["demo", "--seeds", "0"]) == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/pictures").glob("*.png")}
-    (tmp_path / "runs/demo/pictures/pictures.json").write_text('{"cards": 3}')
+    (tmp_path / "runs/demo/images/images.json").write_text('{"cards": 3}')
     with pytest.raises(ua.errors.DataError, match="pictures is damaged"):
         write_report(tmp_path / "runs/demo")

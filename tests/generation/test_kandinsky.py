@@ -11,7 +11,7 @@ from torch import Tensor
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
-image = pytest.importorskip("PIL.Image")
+pil = pytest.importorskip("PIL.Image")
 
 from tiny_pipelines import WIDTH, save_kandinsky, save_kandinsky_prior, save_stable_unclip  # noqa: E402
 
@@ -63,7 +63,7 @@ def own_call(decoder: Kandinsky22, x: Tensor, nothing: Tensor, **options: Any) -
                 **options,
             ).images[0]
         )
-    return torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in made])
+    return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in made])
 
 
 def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
@@ -92,7 +92,7 @@ def test_generate_is_the_pipelines_own(folders: Folders, own_prior: Any, guidanc
 
 def test_embed_is_the_priors_own(decoder: Kandinsky22, own_prior: Any) -> None:
     x = torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
-    files = [image.fromarray((picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()) for picture in x]
+    files = [pil.fromarray((image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()) for image in x]
     with torch.no_grad():
         pixels = own_prior.image_processor(images=files, return_tensors="pt").pixel_values
         expected = own_prior.image_encoder(pixels).image_embeds
@@ -100,7 +100,7 @@ def test_embed_is_the_priors_own(decoder: Kandinsky22, own_prior: Any) -> None:
     assert decoder.generate(decoder.embed(x), steps=2).shape == (3, 3, 16, 16)
 
 
-def test_pictures(decoder: Kandinsky22) -> None:
+def test_images(decoder: Kandinsky22) -> None:
     x = embeddings(2)
     made = decoder.generate(x, steps=3)
     assert (made.dtype, made.device.type) == (torch.float32, "cpu")
@@ -109,7 +109,7 @@ def test_pictures(decoder: Kandinsky22) -> None:
     assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
 
 
-def test_what_changes_pictures(decoder: Kandinsky22) -> None:
+def test_what_changes_images(decoder: Kandinsky22) -> None:
     x = embeddings(1)
     made = decoder.generate(x, steps=3)
     others = {
@@ -239,7 +239,7 @@ def test_pickles_are_refused(folders: Folders, tmp_path: Path) -> None:
 def test_folders_in_each_others_place(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a KandinskyV22Pipeline, expected a KandinskyV22PriorPipeline"):
         Kandinsky22.from_pretrained(folders[0], prior=folders[0])
-    with pytest.raises(ConfigError, match="makes image embeddings, not pictures"):
+    with pytest.raises(ConfigError, match="makes image embeddings, not images"):
         load_pipeline_decoder(folders[1])
     unclip = save_stable_unclip(tmp_path / "unclip")
     with pytest.raises(ConfigError, match="load it with StableUnCLIP"):

@@ -40,7 +40,7 @@ def copy(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
-def pictures(rows: int) -> Tensor:
+def images(rows: int) -> Tensor:
     return torch.rand(rows, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
@@ -150,7 +150,7 @@ def test_weights_in_several_files(copy: Path, decoder: StableUnCLIP) -> None:
     shards = sorted(part.glob("model-*.safetensors"))
     assert len(shards) > 1
     split = StableUnCLIP.from_pretrained(copy)
-    assert torch.equal(split.embed(pictures(1)), decoder.embed(pictures(1)))
+    assert torch.equal(split.embed(images(1)), decoder.embed(images(1)))
     shards[1].unlink()
     with pytest.raises(CheckpointError, match=f"image_encoder has no {shards[1].name}"):
         StableUnCLIP.from_pretrained(copy)

@@ -1,5 +1,5 @@
 """The whole path around a pipeline of diffusers: its own image tower fills a store, a space is trained around that
-frozen column, and every modality of the space makes pictures."""
+frozen column, and every modality of the space makes images."""
 
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,14 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def store(decoder: Any) -> EmbeddingStore:
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(ITEMS, 3, 4, 4, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    image = decoder.embed(pictures)
+    images = torch.rand(ITEMS, 3, 4, 4, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    image = decoder.embed(images)
     rng = np.random.default_rng(0)
     text = image.numpy() @ rng.normal(size=(WIDTH, 12)) + 0.01 * rng.normal(size=(ITEMS, 12))
     return EmbeddingStore.from_arrays(
         {"image": image, "text": text, "audio": text @ rng.normal(size=(12, 9))},
         split=["train"] * 30 + ["test"] * 10,
-        provenance={"columns": {"image": decoder.reads.provenance()}},
+        provenance={"columns": {"image": decoder.input_spec.provenance()}},
     )
 
 
@@ -61,16 +61,16 @@ def space(store: EmbeddingStore) -> Space:
 
 
 def test_the_column_has_the_identity_of_the_tower(store: EmbeddingStore, decoder: Any) -> None:
-    assert encoder_fingerprint(store, "image") == decoder.reads.identity
+    assert encoder_fingerprint(store, "image") == decoder.input_spec.identity
 
 
-def test_every_modality_makes_pictures(space: Space, store: EmbeddingStore, decoder: Any) -> None:
+def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decoder: Any) -> None:
     z, present = embed_items(space, store, store.rows("test")[:2], space.modalities)
     made = {name: decode(space, decoder, z[name], steps=2, guidance=1.0) for name in space.modalities}
     made["all"] = decode(space, decoder, mean(z, present=present), steps=2, guidance=1.0)
-    for name, pictures in made.items():
-        assert pictures.shape == (2, 3, decoder.size, decoder.size), name
-        assert bool(torch.isfinite(pictures).all())
+    for name, images in made.items():
+        assert images.shape == (2, 3, decoder.size, decoder.size), name
+        assert bool(torch.isfinite(images).all())
     assert not torch.equal(made["text"], made["audio"])
 
 

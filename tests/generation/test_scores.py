@@ -1,4 +1,4 @@
-"""Scores of generated pictures: what they must say of pictures whose answer is known, and their item weights."""
+"""Scores of generated images: what they must say of images whose answer is known, and their item weights."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ ITEMS, SIZE = 24, 8
 EXTRACTOR = pixels(4)
 
 
-def random_pictures(*shape: int, seed: int) -> Tensor:
+def random_images(*shape: int, seed: int) -> Tensor:
     return torch.rand(*shape, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-TRUE, TRAINING = random_pictures(ITEMS, seed=0), random_pictures(80, seed=1)
-NOISE = random_pictures(2, ITEMS, seed=2)
+TRUE, TRAINING = random_images(ITEMS, seed=0), random_images(80, seed=1)
+NOISE = random_images(2, ITEMS, seed=2)
 CLOSE = 0.8 * TRUE + 0.2 * NOISE
 
 
@@ -40,19 +40,19 @@ def close(reference: Reference) -> Scores:
     return score(CLOSE, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
 
 
-def test_true_pictures_score_best(reference: Reference) -> None:
+def test_true_images_score_best(reference: Reference) -> None:
     numbers = score(TRUE, reference, extractor=EXTRACTOR).numbers
     assert set(numbers) == set(SCORES) - {"fd_self", "diversity"}
     assert list(numbers) == [name for name in SCORES if name in numbers]
     assert numbers["fd"] == pytest.approx(0, abs=1e-9)
     assert [numbers[name] for name in ("recall@1", "recall@10", "mrr", "l1")] == [1, 1, 1, 0]
     assert numbers["cosine"] == pytest.approx(1)
-    # A picture's pair with its own copy counts across the sets and not inside them: unbiased, and so below 0.
+    # An image's pair with its own copy counts across the sets and not inside them: unbiased, and so below 0.
     assert numbers["kid"] < 0
     assert numbers["mmd"] < 0
 
 
-def test_one_picture_for_all_scores_chance(reference: Reference) -> None:
+def test_one_image_for_all_scores_chance(reference: Reference) -> None:
     numbers = score(NOISE[0, :1].expand(ITEMS, -1, -1, -1), reference, extractor=EXTRACTOR).numbers
     assert numbers["recall@1"] == pytest.approx(1 / ITEMS)
     assert numbers["recall@10"] == pytest.approx(10 / ITEMS)
@@ -98,7 +98,7 @@ def test_every_number_by_its_definition(reference: Reference) -> None:
         assert float(value_N.mean()) == pytest.approx(numbers[name])
 
 
-def test_training_pictures_alone_set_the_scale(reference: Reference) -> None:
+def test_training_images_alone_set_the_scale(reference: Reference) -> None:
     train = EXTRACTOR(TRAINING).double()
     assert float(reference.components(train).var(0).sum()) == pytest.approx(100)
     torch.testing.assert_close(reference.standardised(train).std(0), torch.ones(48).double())
@@ -128,7 +128,7 @@ def test_order_of_the_items_does_not_matter(close: Scores) -> None:
     assert numbers == pytest.approx({name: close.numbers[name] for name in numbers}, rel=1e-6)
 
 
-def test_shuffled_pictures_keep_their_distances_and_lose_their_meaning(close: Scores, reference: Reference) -> None:
+def test_shuffled_images_keep_their_distances_and_lose_their_meaning(close: Scores, reference: Reference) -> None:
     """What the controls are for: FD cannot tell them apart."""
     shuffled = score(CLOSE.roll(1, 1), reference, extractor=EXTRACTOR).numbers
     assert shuffled["fd"] == pytest.approx(close.numbers["fd"])
@@ -137,7 +137,7 @@ def test_shuffled_pictures_keep_their_distances_and_lose_their_meaning(close: Sc
     assert shuffled["cosine"] < close.numbers["cosine"] / 2
 
 
-def test_true_pictures_of_another_size_are_resized(close: Scores) -> None:
+def test_true_images_of_another_size_are_resized(close: Scores) -> None:
     true = TRUE.repeat_interleave(2, 2).repeat_interleave(2, 3)
     reference = Reference.fit(true, TRAINING, extractor=EXTRACTOR, components=10)
     expected = float((CLOSE - resized(true, SIZE)).abs().mean())
@@ -146,7 +146,7 @@ def test_true_pictures_of_another_size_are_resized(close: Scores) -> None:
 
 
 def test_resampled_means_and_distances_are_those_of_the_rows_drawn(close: Scores, reference: Reference) -> None:
-    """Search goes on among all true pictures; FD is that of the pictures drawn, generated and true together."""
+    """Search goes on among all true images; FD is that of the images drawn, generated and true together."""
     weights = resample_weights(ITEMS, resamples=5, seed=3)
     for r, w in enumerate(weights.long()):
         rows = torch.arange(ITEMS).repeat_interleave(w)
@@ -197,24 +197,24 @@ def test_what_is_refused(reference: Reference, close: Scores) -> None:
     one = score(TRUE, reference, extractor=EXTRACTOR)
     with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' is not the reference's, 'pixels, 4 px'"):
         score(TRUE, reference, extractor=pixels(2))
-    with pytest.raises(ShapeError, match=r"generated pictures have shape \(23, 3, 8, 8\); expected \(24, 3, S, S\)"):
+    with pytest.raises(ShapeError, match=r"generated images have shape \(23, 3, 8, 8\); expected \(24, 3, S, S\)"):
         score(TRUE[:-1], reference, extractor=EXTRACTOR)
     with pytest.raises(ShapeError, match=r"have shape \(0, 24, 3, 8, 8\)"):
         score(NOISE[:0], reference, extractor=EXTRACTOR)
-    with pytest.raises(ShapeError, match="self_scores have 1 noises and 24 items, the generated pictures 2 and 24"):
+    with pytest.raises(ShapeError, match="self_scores have 1 noises and 24 items, the generated images 2 and 24"):
         score(NOISE, reference, extractor=EXTRACTOR, self_scores=one)
     other = Reference.fit(TRUE, TRAINING, extractor=pixels(2), components=2)
     with pytest.raises(ConfigError, match="self_scores are by 'pixels, 4 px'"):
         score(NOISE, other, extractor=pixels(2), self_scores=close)
     bad = TRUE.clone()
     bad[5, 0, 0, 0] = torch.nan
-    with pytest.raises(NonFiniteError, match="generated pictures, row 5"):
+    with pytest.raises(NonFiniteError, match="generated images, row 5"):
         score(bad, reference, extractor=EXTRACTOR)
-    with pytest.raises(ShapeError, match="true pictures reach from 0 to 2"):
+    with pytest.raises(ShapeError, match="true images reach from 0 to 2"):
         Reference.fit(TRUE * 0 + torch.tensor([0, 2.0]).repeat(4), TRAINING, extractor=EXTRACTOR)
-    with pytest.raises(ShapeError, match=r"features of the true pictures.*at least 2"):
+    with pytest.raises(ShapeError, match=r"features of the true images.*at least 2"):
         Reference.fit(TRUE[:1], TRAINING, extractor=EXTRACTOR, components=10)
-    with pytest.raises(DataError, match=r"8 training pictures by pixels, 4 px vary in 7 directions.*at most 7"):
+    with pytest.raises(DataError, match=r"8 training images by pixels, 4 px vary in 7 directions.*at most 7"):
         Reference.fit(TRUE, TRAINING[:8], extractor=EXTRACTOR, components=8)
     with pytest.raises(ConfigError, match="components"):
         Reference.fit(TRUE, TRAINING, extractor=EXTRACTOR, components=0)

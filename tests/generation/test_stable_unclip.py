@@ -13,7 +13,7 @@ from torch import Tensor
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
-image = pytest.importorskip("PIL.Image")
+pil = pytest.importorskip("PIL.Image")
 
 from tiny_pipelines import WIDTH, save_stable_unclip  # noqa: E402
 
@@ -43,12 +43,12 @@ def embeddings(rows: int, seed: int = 0) -> Tensor:
     return 3 * torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def pictures(rows: int, side: int = 16) -> Tensor:
+def images(rows: int, side: int = 16) -> Tensor:
     return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def pil(x: Tensor) -> Any:
-    return image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+def as_pil(x: Tensor) -> Any:
+    return pil.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
@@ -84,16 +84,16 @@ def test_identity_is_of_weights_and_configuration(copy: Path, decoder: StableUnC
 
 
 def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None:
-    x = pictures(1, side=20)
+    x = images(1, side=20)
     pipeline = decoder.pipeline
-    pixels = pipeline.feature_extractor(images=pil(x[0]), return_tensors="pt").pixel_values
+    pixels = pipeline.feature_extractor(images=as_pil(x[0]), return_tensors="pt").pixel_values
     with torch.no_grad():
         expected = pipeline.image_encoder(pixels).image_embeds
     embedded = decoder.embed(x)
     torch.testing.assert_close(embedded, expected)
     made = decoder.generate(embedded, seed=5, steps=4, guidance=3.0)
     own = pipeline(
-        image=pil(x[0]),
+        image=as_pil(x[0]),
         prompt="",
         latents=noise_rows(1, 4 * 8 * 8, seed=5).view(1, 4, 8, 8),
         # The noise of level 0 is a hundredth of a deviation, drawn from elsewhere.
@@ -107,7 +107,7 @@ def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None
 
 
 def test_embed_in_batches(decoder: StableUnCLIP) -> None:
-    x = pictures(5)
+    x = images(5)
     together = decoder.embed(x)
     assert together.shape == (5, WIDTH)
     assert together.dtype == torch.float32
@@ -115,7 +115,7 @@ def test_embed_in_batches(decoder: StableUnCLIP) -> None:
     assert decoder.embed(x[:0]).shape == (0, WIDTH)
 
 
-def test_pictures(decoder: StableUnCLIP) -> None:
+def test_images(decoder: StableUnCLIP) -> None:
     x = embeddings(3)
     made = decoder.generate(x, steps=3)
     assert made.shape == (3, 3, 16, 16)
@@ -125,7 +125,7 @@ def test_pictures(decoder: StableUnCLIP) -> None:
     assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
 
 
-def test_what_changes_pictures(decoder: StableUnCLIP) -> None:
+def test_what_changes_images(decoder: StableUnCLIP) -> None:
     x = embeddings(1)
     made = decoder.generate(x, steps=3)
     others = {
@@ -182,7 +182,7 @@ def test_global_random_numbers_are_left_alone(saved: Path) -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     decoder = StableUnCLIP.from_pretrained(saved)
     decoder.generate(embeddings(2), steps=2)
-    decoder.embed(pictures(1))
+    decoder.embed(images(1))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
 
@@ -198,7 +198,7 @@ def test_half_precision(saved: Path, decoder: StableUnCLIP) -> None:
     made = half.generate(embeddings(2), steps=2)
     assert made.dtype == torch.float32
     torch.testing.assert_close(made, decoder.generate(embeddings(2), steps=2), atol=0.2, rtol=0)
-    torch.testing.assert_close(half.embed(pictures(2)), decoder.embed(pictures(2)), atol=0.1, rtol=0)
+    torch.testing.assert_close(half.embed(images(2)), decoder.embed(images(2)), atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(2, WIDTH + 1), (WIDTH,), (1, 2, WIDTH)])
@@ -234,10 +234,10 @@ def test_options_out_of_range(decoder: StableUnCLIP, options: dict[str, Any], na
         (torch.zeros(2, 1, 8, 8), ShapeError, "height, width"),
         (torch.zeros(3, 8, 8), ShapeError, "height, width"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ShapeError, "uint8"),
-        (torch.full((2, 3, 8, 8), 255.0), DataError, "picture 0 .* 255"),
-        (torch.full((2, 3, 8, 8), torch.nan), NonFiniteError, "picture 0"),
+        (torch.full((2, 3, 8, 8), 255.0), DataError, "image 0 .* 255"),
+        (torch.full((2, 3, 8, 8), torch.nan), NonFiniteError, "image 0"),
     ],
 )
-def test_what_is_no_picture(decoder: StableUnCLIP, wrong: Tensor, error: type[Exception], words: str) -> None:
+def test_what_is_no_image(decoder: StableUnCLIP, wrong: Tensor, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         decoder.embed(wrong)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import ITEMS, SIZE, tiny_decoder_config, tiny_picture_store, tiny_pictures
+from decoder_cases import ITEMS, SIZE, tiny_decoder_config, tiny_image_store, tiny_images
 
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
@@ -15,10 +15,10 @@ from unialign.generation import DecoderFit, FlowDecoder, train_decoder
 
 
 def run(out: Path | None = None, *, store: EmbeddingStore | None = None, **options: Any) -> DecoderFit:
-    given = {name: options.pop(name) for name in ("resume", "on_step", "pictures") if name in options}
+    given = {name: options.pop(name) for name in ("resume", "on_step", "images") if name in options}
     config = tiny_decoder_config(**options)
-    given.setdefault("pictures", tiny_pictures())
-    return train_decoder(store or tiny_picture_store(), config, out=out, progress="none", **given)
+    given.setdefault("images", tiny_images())
+    return train_decoder(store or tiny_image_store(), config, out=out, progress="none", **given)
 
 
 def digest_of(fit: DecoderFit) -> str:
@@ -38,14 +38,14 @@ def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 
 def error_of(fit: DecoderFit, rows: Any, *, shuffled: bool = False) -> float:
-    store, pictures = tiny_picture_store(), tiny_pictures()
+    store, images = tiny_image_store(), tiny_images()
     embeddings = store.array("image")[rows]
     made = fit.decoder.generate(embeddings[::-1].copy() if shuffled else embeddings)
-    return float((made - pictures[rows]).abs().mean())
+    return float((made - images[rows]).abs().mean())
 
 
 def test_it_learns_what_its_embeddings_show() -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     fit = run(steps=600, batch_size=32, condition_noise=0.2, lr=3e-3, sampler_steps=8)
     for split in ("train", "test"):
         rows = store.rows(split)
@@ -95,7 +95,7 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
     ]
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000012"]
     loaded = FlowDecoder.from_pretrained(tmp_path / "decoder")
-    embeddings = tiny_picture_store().array("image")[:5]
+    embeddings = tiny_image_store().array("image")[:5]
     assert torch.equal(loaded.generate(embeddings), fit.decoder.generate(embeddings))
     assert loaded.metadata["data"]["training_items"] == 36
 
@@ -105,20 +105,20 @@ def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> Non
         run(tmp_path, on_step=stop_at(5))
     with pytest.raises(CheckpointError, match="made with lr="):
         run(tmp_path, resume="auto", lr=0.1)
-    altered = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image") + 1}, split=["train"] * ITEMS)
+    altered = EmbeddingStore.from_arrays({"image": tiny_image_store().array("image") + 1}, split=["train"] * ITEMS)
     with pytest.raises(DataError, match="use the same data"):
         run(tmp_path, resume="auto", store=altered)
     # How it is watched may change.
     run(tmp_path, resume="required", logging_steps=3)
 
 
-def test_pictures_may_be_bytes() -> None:
-    exact = (tiny_pictures() * 255).round()
-    assert digest_of(run(pictures=exact.to(torch.uint8))) == digest_of(run(pictures=exact / 255))
+def test_images_may_be_bytes() -> None:
+    exact = (tiny_images() * 255).round()
+    assert digest_of(run(images=exact.to(torch.uint8))) == digest_of(run(images=exact / 255))
 
 
 def test_absent_rows_do_not_train() -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     image = store.array("image").copy()
     there = torch.arange(ITEMS) % 5 != 1
     image[~there.numpy()] = float("nan")
@@ -127,32 +127,32 @@ def test_absent_rows_do_not_train() -> None:
     assert run(store=partly, latents=20).decoder.metadata["data"]["training_items"] < 36
 
 
-def test_mirrored_pictures_change_training() -> None:
+def test_mirrored_images_change_training() -> None:
     assert digest_of(run(flips="horizontal")) != digest_of(run())
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
-    pictures = tiny_pictures()
+    images = tiny_images()
     with pytest.raises(ShapeError, match=r"expected a tensor \(48, 3, 8, 8\)"):
-        run(tmp_path / "a", pictures=pictures[:5])
+        run(tmp_path / "a", images=images[:5])
     with pytest.raises(NonFiniteError, match=r"finite numbers in \[0, 1\]"):
-        run(tmp_path / "a", pictures=pictures * 2)
+        run(tmp_path / "a", images=images * 2)
     with pytest.raises(ConfigError, match="directions=11 is more than the 10 numbers"):
         run(tmp_path / "a", directions=11)
     with pytest.raises(DataError, match=r"vary in \d+ directions, fewer than latents=36"):
         run(tmp_path / "a", latents=36)
-    with pytest.raises(ConfigError, match="'picture'"):
-        train_decoder(tiny_picture_store(), tiny_decoder_config(), image="picture", pictures=pictures)
+    with pytest.raises(ConfigError, match="'photo'"):
+        train_decoder(tiny_image_store(), tiny_decoder_config(), image="photo", images=images)
     with pytest.raises(ShapeError, match=r"dtype torch\.int64; expected uint8"):
-        run(tmp_path / "a", pictures=(pictures * 255).long())
+        run(tmp_path / "a", images=(images * 255).long())
     for device in ("banana", "meta", "cuda:99"):
         with pytest.raises(ConfigError, match="device"):
-            train_decoder(tiny_picture_store(), tiny_decoder_config(), pictures=pictures, device=device)
+            train_decoder(tiny_image_store(), tiny_decoder_config(), images=images, device=device)
     with pytest.raises(ConfigError, match="must be a DecoderConfig"):
-        train_decoder(tiny_picture_store(), {"steps": 1}, pictures=pictures)  # type: ignore[arg-type]
+        train_decoder(tiny_image_store(), {"steps": 1}, images=images)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs out="):
         run(resume="required")
-    held = EmbeddingStore.from_arrays({"image": tiny_picture_store().array("image")}, split=["test"] * ITEMS)
+    held = EmbeddingStore.from_arrays({"image": tiny_image_store().array("image")}, split=["test"] * ITEMS)
     with pytest.raises(DataError, match="has 0 training rows"):
         run(store=held)
     assert not (tmp_path / "a" / "log.jsonl").exists()
@@ -163,7 +163,7 @@ def test_a_diverging_run_stops_before_it_updates(tmp_path: Path) -> None:
         run(tmp_path, lr=1e30, steps=50, max_grad_norm=1e30)
 
 
-def test_sizes_of_the_pictures_are_those_of_the_settings() -> None:
+def test_sizes_of_the_images_are_those_of_the_settings() -> None:
     fit = run()
     assert fit.decoder.size == SIZE
-    assert fit.decoder.generate(tiny_picture_store().array("image")[:2]).shape == (2, 3, SIZE, SIZE)
+    assert fit.decoder.generate(tiny_image_store().array("image")[:2]).shape == (2, 3, SIZE, SIZE)

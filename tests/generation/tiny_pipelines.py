@@ -16,7 +16,7 @@ _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers"
 
 
 def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -> Path:
-    """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 pictures with an image normaliser of known statistics."""
+    """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 images with an image normaliser of known statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=width)
@@ -57,7 +57,7 @@ def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = Non
 
 
 def save_kandinsky(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -> Path:
-    """A `KandinskyV22Pipeline` of 16 x 16 pictures; like the published one it has no image tower."""
+    """A `KandinskyV22Pipeline` of 16 x 16 images; like the published one it has no image tower."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         pipeline = diffusers.KandinskyV22Pipeline(
@@ -160,7 +160,7 @@ def _text_config(*, projection_dim: int = 32, hidden_size: int = 32) -> Any:
 
 def _save(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Published folders name the class whose name does not say what decodes the pictures.
+    # Published folders name the class whose name does not say what decodes the images.
     index = json.loads((folder / "model_index.json").read_text())
     for part in ("feature_extractor", "image_processor"):
         if part in index:

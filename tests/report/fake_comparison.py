@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-# One pixel: the page never decodes pictures, so any valid file will do.
+# One pixel: the page never decodes images, so any valid file will do.
 PIXEL = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 
 EMOJI = ("image", "drawing", "text", "keywords", "speech")
@@ -117,11 +117,11 @@ def make_folder(
     items: int = 60,
     width: int = 16,
     names: Sequence[str] | None = None,
-    pictured: Sequence[str] = ("image", "drawing"),
-    picture: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
+    with_images: Sequence[str] = ("image", "drawing"),
+    image: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
     steps: int = 60,
 ) -> Path:
-    """`pictured` modalities get thumbnails; `names` defaults to "item i"."""
+    """`with_images` modalities get thumbnails; `names` defaults to "item i"."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"item {i}" for i in range(items)] if names is None else list(names)
@@ -135,11 +135,11 @@ def make_folder(
             "label_names": labels,
         },
     )
-    if pictured:
+    if with_images:
         with zipfile.ZipFile(folder / "thumbnails.zip", "w") as archive:
-            for modality in pictured:
+            for modality in with_images:
                 for i in range(items):
-                    archive.writestr(f"{modality}/{i}.webp", picture(modality, i))
+                    archive.writestr(f"{modality}/{i}.webp", image(modality, i))
     runs = []
     for k, objective in enumerate(objectives):
         for seed in range(seeds):

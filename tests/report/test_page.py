@@ -98,7 +98,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
 def test_hostile_names_stay_text(tmp_path, edited):
     evil = "<script>alert('x')</script>"
     names = [evil, "</style><b>", "\ud800 half", "\x00\x07", "", "a" * 400, "{{ 7*7 }}", "\u202eevil", "日本"]
-    folder = make_folder(tmp_path / "c", modalities=["a", evil], items=9, names=names, pictured=())
+    folder = make_folder(tmp_path / "c", modalities=["a", evil], items=9, names=names, with_images=())
 
     def spoil(results):
         results["data"]["description"] = "<img src=x onerror=alert(1)>"
@@ -119,7 +119,7 @@ def test_hostile_names_stay_text(tmp_path, edited):
 
 def test_two_modalities_one_objective_no_extras(tmp_path):
     folder = make_folder(
-        tmp_path / "c", modalities=["rna", "protein"], objectives=["unialign"], seeds=1, items=7, pictured=()
+        tmp_path / "c", modalities=["rna", "protein"], objectives=["unialign"], seeds=1, items=7, with_images=()
     )
     (folder / "items.json").unlink()
     (folder / "runs" / "unialign-seed0" / "log.jsonl").unlink()
@@ -139,18 +139,18 @@ def test_many_modalities_stay_under_the_size(tmp_path):
     many = [f"channel {i}" for i in range(12)]
     objectives = ["unialign", "infonce", "gram", "triangle", "symile", "pmrl"]
     path = write_report(
-        make_folder(tmp_path / "c", modalities=many, objectives=objectives, seeds=1, items=400, pictured=())
+        make_folder(tmp_path / "c", modalities=many, objectives=objectives, seeds=1, items=400, with_images=())
     )
     assert path.stat().st_size < 2_000_000
 
 
-def test_only_used_pictures_are_embedded_each_once_and_within_the_budget(tmp_path):
+def test_only_used_images_are_embedded_each_once_and_within_the_budget(tmp_path):
     text = written(make_folder(tmp_path / "few", items=200))
     rules = re.findall(r"\.(p\d+)\{background-image", text)
     assert 0 < len(rules) <= 8 * (1 + 3 * 5)
     assert len(rules) == len(set(rules))
     large = PIXEL + b"\0" * 150_000
-    heavy = make_folder(tmp_path / "heavy", items=200, picture=lambda modality, position: large)
+    heavy = make_folder(tmp_path / "heavy", items=200, image=lambda modality, position: large)
     assert write_report(heavy).stat().st_size < 5_000_000
 
 
@@ -264,13 +264,13 @@ def test_a_run_outside_the_folder_is_refused(tmp_path, edited):
         write_report(folder)
 
 
-def test_a_damaged_picture_is_named(tmp_path):
-    folder = make_folder(tmp_path / "c", items=12, pictured=())
+def test_a_damaged_image_is_named(tmp_path):
+    folder = make_folder(tmp_path / "c", items=12, with_images=())
     with zipfile.ZipFile(folder / "thumbnails.zip", "w") as archive:
         for i in range(12):
-            archive.writestr(f"image/{i}.webp", b"picture" * 9)
+            archive.writestr(f"image/{i}.webp", b"pixels" * 9)
     content = (folder / "thumbnails.zip").read_bytes()
-    (folder / "thumbnails.zip").write_bytes(content.replace(b"picture", b"pictuRe"))
+    (folder / "thumbnails.zip").write_bytes(content.replace(b"pixels", b"pixelS"))
     with pytest.raises(DataError, match=r"image/\d+.webp is damaged"):
         write_report(folder)
 

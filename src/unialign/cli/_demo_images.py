@@ -1,4 +1,4 @@
-"""The demo's pictures: every objective trained again around the frozen picture, and what a decoder makes of the same
+"""The demo's images: every objective trained again around the frozen image, and what a decoder makes of the same
 held-out queries in each of the spaces.
 """
 
@@ -16,13 +16,13 @@ from unialign.experiments import CompareConfig, override, write_json
 from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
 from unialign.train import TrainConfig, fit
 
-__all__ = ["add_pictures"]
+__all__ = ["add_images"]
 
-FOLDER = "pictures"
+FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8
 _SOURCES = (("text",), ("drawing",), ("speech",), ("text", "speech"))
-# What an objective changes for pictures: docs/findings/generation.md says why, and what it costs.
+# What an objective changes for images: docs/findings/generation.md says why, and what it costs.
 _FOR_PICTURES: Mapping[str, Mapping[str, Any]] = {
     "unialign": {"objective_options.preset": "frozen_anchor", "objective_options.uniformity_weight": 0.3}
 }
@@ -32,16 +32,16 @@ _RULE = (
 )
 
 
-def add_pictures(config: CompareConfig, out: Path) -> None:
-    """Train each entry with the picture frozen, decode the queries, and write `pictures/` into the folder of a demo."""
+def add_images(config: CompareConfig, out: Path) -> None:
+    """Train each entry with the image frozen, decode the queries, and write `images/` into the folder of a demo."""
     store, decoder = load_dataset(config.data), load_decoder(config.data)
     folder, seed = out / FOLDER, min(config.seeds)
     rows = store.rows("test")
     rows = rows[np.linspace(0, len(rows) - 1, _QUERIES).round().astype(int)]
     made: dict[str, GenerationResult] = {}
     for key, entry in config.entries.items():
-        echo(f"pictures: {entry.label} around the frozen {_IMAGE}, seed {seed}")
-        train = _around_the_picture(entry.train, seed)
+        echo(f"images: {entry.label} around the frozen {_IMAGE}, seed {seed}")
+        train = _around_the_image(entry.train, seed)
         space = fit(store, train, out=folder / key, resume="auto", progress="none").space
         conditions = [
             condition
@@ -52,7 +52,7 @@ def add_pictures(config: CompareConfig, out: Path) -> None:
     _write(folder, store, config, made)
 
 
-def _around_the_picture(train: TrainConfig, seed: int) -> TrainConfig:
+def _around_the_image(train: TrainConfig, seed: int) -> TrainConfig:
     settings: dict[str, Any] = {"seed": seed, f"frozen.{_IMAGE}": "whiten", **_FOR_PICTURES.get(train.objective, {})}
     if has_anchor(train.objective):
         settings[ANCHOR] = _IMAGE
@@ -66,7 +66,7 @@ def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Map
         shown = {}
         for key, of_one in made.items():
             name = f"{i}-{key}.png"
-            write_enlarged(folder / name, of_one.pictures[i, 0])
+            write_enlarged(folder / name, of_one.images[i, 0])
             twin = of_one.nearest[i][0] if of_one.copies is None else of_one.copies[i][0]
             shown[key] = {"file": name, "true_cosine": of_one.truth[i], "twin": twin}
         sources = [part.removesuffix(f" of {condition.name}") for part in condition.parts]
@@ -80,4 +80,4 @@ def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Map
         "twins": "condition" if first.copies is None else "pixels",
         "cards": cards,
     }
-    write_json(folder / "pictures.json", contents)
+    write_json(folder / "images.json", contents)

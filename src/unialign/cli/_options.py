@@ -44,7 +44,7 @@ Another diagnosis's results in --out are replaced.""",
 The space must have a frozen modality (`unialign train --set frozen.image=whiten`), whose embeddings the decoder reads.
 A folder of diffusers' Stable unCLIP or Kandinsky 2.2 is a decoder too (unialign[generate]).""",
     "decoder": """examples:
-  unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[pictures]
+  unialign decoder train emoji --out runs/decoder                 reads the pictures of the store: unialign[images]
   unialign decoder train emoji --out runs/decoder                 the same again: an interrupted run continues
   unialign decoder sample runs/decoder/decoder emoji              held-out pictures over what it makes of them""",
 }

@@ -94,7 +94,7 @@ def _sample(options: Namespace) -> int:
     for start in range(0, len(rows), _COLUMNS):
         lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
     write_png(options.out, grid(lines, scale=_SCALE))
-    echo(f"{len(rows)} items of {options.split!r}, true pictures above, made ones below: {shown(options.out)}")
+    echo(f"{len(rows)} items of {options.split!r}, true images above, made ones below: {shown(options.out)}")
     return 0
 
 

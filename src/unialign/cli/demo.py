@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from unialign.cli._demo_images import add_pictures
+from unialign.cli._demo_images import add_images
 from unialign.cli.compare import run_comparison
 from unialign.experiments import recipe
 
@@ -13,4 +13,4 @@ def run(options: Namespace) -> int:
     config = recipe("emoji")
     if options.seeds:
         config = config.replace(seeds=tuple(options.seeds))
-    return run_comparison(config, options.out, options.workers, also=add_pictures)
+    return run_comparison(config, options.out, options.workers, also=add_images)

@@ -1,4 +1,4 @@
-"""`unialign generate`: pictures from any modality of a space, or a mixture, through a decoder of image embeddings."""
+"""`unialign generate`: images from any modality of a space, or a mixture, through a decoder of image embeddings."""
 
 import json
 import os
@@ -80,12 +80,12 @@ def run(options: Namespace) -> int:
     conditions = _conditions(settings, space, store)
     resolve_anchor(space, decoder, settings["anchor"])
     out: Path = options.out
-    open_run_dir(out, "generation")  # before the work; earlier pictures are replaced: they are made again in seconds
-    with lock_folder(out, doing="writing pictures"):
+    open_run_dir(out, "generation")  # before the work; earlier images are replaced: they are made again in seconds
+    with lock_folder(out, doing="writing images"):
         for left in out.glob(f"{_NEW}*"):  # of a call that was killed
             shutil.rmtree(left, ignore_errors=True)
         if not (out / "config.yaml").exists():
-            # A folder that a kill leaves half written must be known as one of pictures.
+            # A folder that a kill leaves half written must be known as one of images.
             write_yaml(out / "config.yaml", {"generation": settings})
         made = generate_images(
             space,
@@ -97,7 +97,7 @@ def run(options: Namespace) -> int:
         try:
             with tempfile.TemporaryDirectory(dir=out, prefix=_NEW) as place:
                 new = Path(place)
-                files = _write_pictures(new, made)
+                files = _write_images(new, made)
                 seconds = time.perf_counter() - started
                 write_yaml(new / "config.yaml", {"generation": settings})
                 write_json(new / "results.json", _results(settings, space, decoder, store, made, files, seconds))
@@ -156,28 +156,28 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
         )
 
 
-def _write_pictures(out: Path, made: GenerationResult) -> list[list[str]]:
-    (out / "pictures").mkdir()
+def _write_images(out: Path, made: GenerationResult) -> list[list[str]]:
+    (out / "images").mkdir()
     files = []
-    for i, (condition, samples) in enumerate(zip(made.conditions, made.pictures, strict=True)):
-        names = [f"pictures/{i:02d}-{_slug(condition.name)}-{k}.png" for k in range(len(samples))]
-        for name, picture in zip(names, samples, strict=True):
-            write_enlarged(out / name, picture)
+    for i, (condition, samples) in enumerate(zip(made.conditions, made.images, strict=True)):
+        names = [f"images/{i:02d}-{_slug(condition.name)}-{k}.png" for k in range(len(samples))]
+        for name, image in zip(names, samples, strict=True):
+            write_enlarged(out / name, image)
         files.append(names)
-    write_png(out / "sheet.png", grid([list(samples) for samples in made.pictures], scale=enlargement(made.pictures)))
+    write_png(out / "sheet.png", grid([list(samples) for samples in made.images], scale=enlargement(made.images)))
     return files
 
 
 def _publish(new: Path, out: Path) -> None:
-    """Put everything into its place once it is whole; then remove the pictures of the call before, and nothing else."""
-    place = out / "pictures"
+    """Put everything into its place once it is whole; then remove the images of the call before, and nothing else."""
+    place = out / "images"
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise DataError(f"{place} is a link or a file, which is not replaced; remove it or choose another --out")
     place.mkdir(exist_ok=True)
-    before = _pictures_of(out / "results.json")
-    now = {file.name for file in (new / "pictures").iterdir()}
+    before = _images_of(out / "results.json")
+    now = {file.name for file in (new / "images").iterdir()}
     for name in sorted(now):
-        os.replace(new / "pictures" / name, place / name)
+        os.replace(new / "images" / name, place / name)
     files = [file for file in new.iterdir() if file.is_file()]
     for file in files:
         os.replace(file, out / file.name)
@@ -187,10 +187,10 @@ def _publish(new: Path, out: Path) -> None:
         (place / name).unlink(missing_ok=True)
 
 
-def _pictures_of(results: Path) -> set[str]:
-    """Names of the pictures that a call has left, by its results; none if these cannot be read."""
+def _images_of(results: Path) -> set[str]:
+    """Names of the images that a call has left, by its results; none if these cannot be read."""
     try:
-        entries = json.loads(results.read_text("utf-8"))["pictures"]
+        entries = json.loads(results.read_text("utf-8"))["images"]
         return {Path(name).name for entry in entries for name in entry["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
@@ -218,7 +218,7 @@ def _results(
             "modalities": list(space.modalities),
         },
         "protocol": {
-            "name": "pictures from rows of the space in the place of the image embedding, without a prior",
+            "name": "images from rows of the space in the place of the image embedding, without a prior",
             "anchor": made.anchor,
             "decoder": decoder.input_spec.encoder,
             "size": decoder.size,
@@ -227,7 +227,7 @@ def _results(
                 for key in ("mix", "weights", "combine", "strip", "samples", "seed", "steps", "guidance")
             },
             "seconds": round(seconds, 2),
-            **({"not compared with training pictures": made.not_compared} if made.copies is None else {}),
+            **({"not compared with training images": made.not_compared} if made.copies is None else {}),
         },
         "runs": [
             {
@@ -238,7 +238,7 @@ def _results(
             }
         ],
         "summary": {},
-        "pictures": [
+        "images": [
             {
                 "name": condition.name,
                 "parts": list(condition.parts),
@@ -261,14 +261,14 @@ def _results(
 
 def _tell(made: GenerationResult, files: list[list[str]], out: Path) -> None:
     if made.copies is None:
-        echo(f"not compared with the training pictures, which these may be copies of: {made.not_compared}")
+        echo(f"not compared with the training images, which these may be copies of: {made.not_compared}")
     for i, (condition, shots) in enumerate(zip(made.conditions, files, strict=True)):
-        seen = " (a training item: the decoder has seen its picture)" if condition.split == "train" else ""
+        seen = " (a training item: the decoder has seen its image)" if condition.split == "train" else ""
         near = made.nearest[i][0]
         said = f"nearest training item by the condition: {near['name']}, cosine {near['cosine']:.2f}"
         if made.copies is not None:
             copy = made.copies[i][0]
-            said += f"; by the picture: {copy['name']}, {100 * copy['distance']:.0f} % off"
+            said += f"; by the image: {copy['name']}, {100 * copy['distance']:.0f} % off"
         echo(f"{condition.name}{seen}: {shown(out / shots[0])}; {said}")
 
 
@@ -278,7 +278,7 @@ def _settings(options: Namespace) -> dict[str, Any]:
     if options.config:
         raw = read_yaml(options.config).get("generation")
         if not isinstance(raw, Mapping):
-            raise ConfigError(f"{options.config} holds no settings of pictures; expected a mapping `generation`")
+            raise ConfigError(f"{options.config} holds no settings of images; expected a mapping `generation`")
         if unknown := sorted(str(key) for key in set(raw) - set(settings)):
             raise ConfigError(f"{options.config}: unknown setting {', '.join(unknown)}; expected {', '.join(settings)}")
         settings |= raw
@@ -348,7 +348,7 @@ def _check(settings: Mapping[str, Any]) -> None:
     count = settings["strip"] or len(settings["items"]) + len(settings["texts"])
     if count * settings["samples"] > _MOST:
         raise ConfigError(
-            f"{count} x {settings['samples']} pictures are more than a page can hold ({_MOST}); ask for fewer"
+            f"{count} x {settings['samples']} images are more than a page can hold ({_MOST}); ask for fewer"
         )
 
 
@@ -358,4 +358,4 @@ def _listed(words: list[str] | None) -> list[str] | None:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[\W_]+", "-", name.casefold()).strip("-")[:40] or "picture"
+    return re.sub(r"[\W_]+", "-", name.casefold()).strip("-")[:40] or "image"

@@ -1,4 +1,4 @@
-"""Pictures from any modality: decoders of image embeddings, mixtures, and honest scores of what they make."""
+"""Images from any modality: decoders of image embeddings, mixtures, and honest scores of what they make."""
 
 from unialign._lazy import attach_stub
 

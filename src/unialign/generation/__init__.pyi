@@ -1,3 +1,4 @@
+from unialign.config import DecoderConfig as DecoderConfig
 from unialign.generation._benchmark import (
     CONTROLS as CONTROLS,
     GenerationBench as GenerationBench,
@@ -12,7 +13,6 @@ from unialign.generation._decode import (
     resolve_anchor as resolve_anchor,
 )
 from unialign.generation._decoder import Decoder as Decoder, EmbeddingSpec as EmbeddingSpec
-from unialign.generation._decoder_config import DecoderConfig as DecoderConfig
 from unialign.generation._distances import frechet_distance as frechet_distance, kernel_distance as kernel_distance
 from unialign.generation._extractors import Extractor as Extractor, lite0 as lite0, lite2 as lite2, pixels as pixels
 from unialign.generation._flow_decoder import FlowDecoder as FlowDecoder

@@ -1,4 +1,4 @@
-"""How good are the pictures of a space? Sources, and the controls without which no score of them says anything.
+"""How good are the images of a space? Sources, and the controls without which no score of them says anything.
 
 Shapes: `N` evaluated items, `D` width of the space, `S` pixels a side, `K` decoders.
 """
@@ -37,15 +37,15 @@ CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class GenerationBench:
-    """What is common to all rows of a table: the items, their true pictures, the judge, the decoders and their noise.
+    """What is common to all rows of a table: the items, their true images, the judge, the decoders and their noise.
 
     Attributes:
         store: the data.
-        rows: (N,) evaluated rows, all of which have their anchor and their picture.
+        rows: (N,) evaluated rows, all of which have their anchor and their image.
         anchor: the modality in whose place is decoded.
         decoders: K of them, made alike with different seeds; every score is the mean over them.
         extractor, reference: who judges, and by what measure.
-        training: (T, 3, S, S) pictures of the training rows that have one.
+        training: (T, 3, S, S) images of the training rows that have one.
         training_rows: (T,) those rows.
         seed: of the noise, which is the same for all rows of a table.
         steps, guidance: of the sampler.
@@ -63,7 +63,7 @@ class GenerationBench:
     steps: int | None = None
     guidance: float | None = None
 
-    def pictures(self, space: Space, z_ND: Tensor) -> Tensor:
+    def images(self, space: Space, z_ND: Tensor) -> Tensor:
         """(K, N, 3, S, S): the same rows through every decoder."""
         return torch.stack(
             [
@@ -80,11 +80,11 @@ class GenerationBench:
             ]
         )
 
-    def score(self, pictures: Tensor, *, self_scores: Scores | None = None) -> Scores:
-        """Scores of (K, N, 3, S, S) pictures, or of (N, 3, S, S) ones that are the same for every decoder."""
-        if pictures.ndim == 4:
-            pictures = pictures.expand(len(self.decoders), *pictures.shape)
-        return score(pictures, self.reference, extractor=self.extractor, self_scores=self_scores)
+    def score(self, images: Tensor, *, self_scores: Scores | None = None) -> Scores:
+        """Scores of (K, N, 3, S, S) images, or of (N, 3, S, S) ones that are the same for every decoder."""
+        if images.ndim == 4:
+            images = images.expand(len(self.decoders), *images.shape)
+        return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
         """(N, D) the items through some of their modalities, mixed by the renormalised mean.
@@ -100,7 +100,7 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """The pictures of each of `CONTROLS`; nearest by the item's own anchor."""
+        """The images of each of `CONTROLS`; nearest by the item's own anchor."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -108,11 +108,11 @@ class GenerationBench:
         near_ND = self.nearest(space, self_ND)
         chosen = torch.randint(len(self.training), (len(self.rows),), generator=generator)
         return {
-            "self": self.pictures(space, self_ND),
-            "shuffled": self.pictures(space, self_ND[shuffled(self.store.groups[self.rows], seed=self.seed)]),
-            "random": self.pictures(space, random_ND),
-            "nearest embedding": self.pictures(space, near_ND),
-            "nearest picture": self.nearest_pictures(space, self_ND),
+            "self": self.images(space, self_ND),
+            "shuffled": self.images(space, self_ND[shuffled(self.store.groups[self.rows], seed=self.seed)]),
+            "random": self.images(space, random_ND),
+            "nearest embedding": self.images(space, near_ND),
+            "nearest picture": self.nearest_images(space, self_ND),
             "random picture": self.training[chosen],
         }
 
@@ -121,8 +121,8 @@ class GenerationBench:
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
-    def nearest_pictures(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(N, 3, S, S) the true pictures of those items."""
+    def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
+        """(N, 3, S, S) the true images of those items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
         place = {int(row): i for i, row in enumerate(self.training_rows)}
         return self.training[[place[int(row)] for row in found]]
@@ -139,15 +139,15 @@ def make_bench(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationBench:
-    """The bench of a split of a store, whose pictures are its thumbnails.
+    """The bench of a split of a store, whose images are its thumbnails.
 
     Args:
         decoders: at least one; all of one size.
-        anchor: the modality in whose place is decoded, whose pictures the thumbnails are.
+        anchor: the modality in whose place is decoded, whose images the thumbnails are.
 
     Raises:
         ConfigError: no decoder, decoders of different sizes, or no such modality.
-        DataError: no pictures; no items.
+        DataError: no images; no items.
         MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
@@ -188,6 +188,6 @@ def scores_of(
 ) -> dict[str, Scores]:
     """Scores of each source of a space."""
     return {
-        name: bench.score(bench.pictures(space, bench.source(space, modalities)), self_scores=self_scores)
+        name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)
         for name, modalities in sources.items()
     }

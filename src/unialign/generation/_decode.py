@@ -1,4 +1,4 @@
-"""From a space to a decoder: which modality is the anchor, and the pictures of rows of the space.
+"""From a space to a decoder: which modality is the anchor, and the images of rows of the space.
 
 Shapes: `N` rows, `D` width of the space, `W` width of the anchor's features, `S` pixels a side.
 """
@@ -66,7 +66,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
     if space.dim < directions:
         raise ConfigError(
-            f"the space has {space.dim} directions, the decoder reads {directions} and would see the mean picture in "
+            f"the space has {space.dim} directions, the decoder reads {directions} and would see the mean image in "
             f"the others; train the space with dim={directions}, or a decoder with directions={space.dim}"
         )
     return fitting[0]
@@ -82,7 +82,7 @@ def decode(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> Tensor:
-    """Pictures of rows of the space, as if the anchor's encoder had seen them (arXiv 2602.09507, section 5: no prior).
+    """Images of rows of the space, as if the anchor's encoder had seen them (arXiv 2602.09507, section 5: no prior).
 
     Args:
         space: one with a frozen anchor.
@@ -129,7 +129,7 @@ class Neighbours:
 
 
 def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: str, k: int = 1) -> Neighbours:
-    """The training pictures nearest to rows of the space: what a decoder might have copied.
+    """The training images nearest to rows of the space: what a decoder might have copied.
 
     Args:
         z: (N, D) rows of the space.

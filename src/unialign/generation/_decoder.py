@@ -1,6 +1,6 @@
-"""What a decoder is: pictures from embeddings of its image encoder, as unCLIP has it (Ramesh et al. 2022, section 2.1).
+"""What a decoder is: images from embeddings of its image encoder, as unCLIP has it (Ramesh et al. 2022, section 2.1).
 
-Shapes: `N` pictures, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images, `W` width of the embeddings, `S` pixels a side.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class EmbeddingSpec:
         identity: sha256 of what made them; a space whose anchor has another one is refused. None: unknown, and only the
             width can be compared.
         norm: typical length of an embedding, None if unknown.
-        lengths: whether the length of an embedding changes the picture (`read`), or its direction from the mean only
+        lengths: whether the length of an embedding changes the image (`read`), or its direction from the mean only
             (`ignored`).
     """
 
@@ -56,13 +56,13 @@ class EmbeddingSpec:
         return {"encoder": self.encoder, "identity": self.identity}
 
 
-# Published ones are below 20; far above, samples leave the numbers that pictures have.
+# Published ones are below 20; far above, samples leave the numbers that images have.
 _MOST_GUIDANCE = 1000.0
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A generator of pictures that is conditioned on image embeddings."""
+    """A generator of images that is conditioned on image embeddings."""
 
     @property
     def input_spec(self) -> EmbeddingSpec:
@@ -75,7 +75,7 @@ class Decoder(Protocol):
     def generate(
         self, embeddings: Any, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
     ) -> Tensor:
-        """Pictures of embeddings.
+        """Images of embeddings.
 
         Args:
             embeddings: (N, W) real numbers, tensor or array.
@@ -108,7 +108,7 @@ def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
     bad = first_bad_row(x_NW, ~torch.isfinite(x_NW).all(1) | ~x_NW.any(1))
     if bad is not None:
         raise NonFiniteError(
-            f"embeddings, row {bad.row}, {bad.what}{bad.more}; a picture is made of finite numbers that are not all 0"
+            f"embeddings, row {bad.row}, {bad.what}{bad.more}; an image is made of finite numbers that are not all 0"
         )
     return x_NW
 
@@ -120,21 +120,21 @@ def check_sampling(seed: int, steps: int, guidance: float) -> None:
     check_number("guidance", guidance, f"a number from 0 to {_MOST_GUIDANCE:g}", lambda x: 0 <= x <= _MOST_GUIDANCE)
 
 
-def check_made(pictures: Tensor) -> Tensor:
-    """The pictures of a decoder, or `NonFiniteError`: its weights or its options have led it out of all numbers."""
-    bad = (~torch.isfinite(pictures).flatten(1).all(1)).nonzero()
+def check_made(images: Tensor) -> Tensor:
+    """The images of a decoder, or `NonFiniteError`: its weights or its options have led it out of all numbers."""
+    bad = (~torch.isfinite(images).flatten(1).all(1)).nonzero()
     if len(bad):
         raise NonFiniteError(
-            f"picture {int(bad[0])} is not finite; take a smaller guidance, or embeddings of usual lengths, and if it "
+            f"image {int(bad[0])} is not finite; take a smaller guidance, or embeddings of usual lengths, and if it "
             f"stays so, the decoder is damaged or diverged in training"
         )
-    return pictures
+    return images
 
 
 def noise_rows(rows: int, width: int, *, seed: int, first: int = 0) -> Tensor:
     """(rows, width) normal numbers; row i depends on the seed and on `first + i` alone.
 
-    So that pictures of equal seed can be compared one by one, whatever was asked for together.
+    So that images of equal seed can be compared one by one, whatever was asked for together.
     """
     out = torch.empty(rows, width, dtype=torch.float32)
     for i in range(rows):

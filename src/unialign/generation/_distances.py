@@ -1,10 +1,10 @@
-"""How far two sets of pictures lie apart, from their features; each distance also as a function of item weights.
+"""How far two sets of images lie apart, from their features; each distance also as a function of item weights.
 
 A bootstrap repeats items, so it is written here as whole-number weights: a set in which item i stands w_i times. A pair
-of copies of one item says nothing about two different pictures; where a distance is a mean over pairs of different
-pictures, pairs of copies are left out like a picture's pair with itself.
+of copies of one item says nothing about two different images; where a distance is a mean over pairs of different
+images, pairs of copies are left out like an image's pair with itself.
 
-Shapes: `N`, `M` pictures, `F` features, `R` resamples.
+Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
 
 from collections.abc import Sequence

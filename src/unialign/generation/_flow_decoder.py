@@ -1,6 +1,6 @@
-"""Our own decoder: flow matching from noise to a picture, given the frame of an image embedding.
+"""Our own decoder: flow matching from noise to an image, given the frame of an image embedding.
 
-Shapes: `N` pictures, `W` width of the embeddings, `D` directions of the frame, `S` pixels a side.
+Shapes: `N` images, `W` width of the embeddings, `D` directions of the frame, `S` pixels a side.
 """
 
 import math
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unialign.config import DecoderConfig
 from unialign.errors import CheckpointError, ConfigError
 from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_made, check_sampling, noise_rows
-from unialign.generation._decoder_config import DecoderConfig
 from unialign.generation._flow import sample
-from unialign.generation._latents import PictureBasis
+from unialign.generation._latents import ImageBasis
 from unialign.generation._pixels import PixelBasis
 from unialign.generation._residual_mlp import ResidualMLP
 from unialign.generation._unet import make_unet
@@ -53,10 +53,10 @@ class FlowDecoder(nn.Module):
         self.config, self._reads = config, reads
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.frame = Whitening(config.whitening, reads.width, config.directions)
-        self.basis: PictureBasis | PixelBasis
+        self.basis: ImageBasis | PixelBasis
         self.network: nn.Module
         if config.network == "mlp":
-            self.basis = PictureBasis(config.size, config.latents)
+            self.basis = ImageBasis(config.size, config.latents)
             self.network = ResidualMLP(config.latents, config.directions, width=config.width, depth=config.depth)
         else:
             self.basis = PixelBasis(config.size)
@@ -103,7 +103,7 @@ class FlowDecoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, embeddings_NW: Tensor, noise: Tensor, *, steps: int, guidance: float) -> Tensor:
-        """Pictures from embeddings and given noise (N, numbers of a sample); trusts its input."""
+        """Images from embeddings and given noise (N, numbers of a sample); trusts its input."""
         with torch.autocast(self.none.device.type, enabled=False):
             noise = noise.to(self.none).reshape(-1, *self.basis.shape)
             latents = sample(
@@ -169,13 +169,13 @@ tags: [unclip, image-generation]
 
 # A decoder of image embeddings
 
-Pictures of {config.size} x {config.size} from embeddings of {reads.encoder} ({reads.width} numbers), by flow matching
+Images of {config.size} x {config.size} from embeddings of {reads.encoder} ({reads.width} numbers), by flow matching
 (`{config.network}`, {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights).
 
 ```python
 import unialign as ua
 
 decoder = ua.generation.load_decoder("path or owner/name of this folder")
-pictures = decoder.generate(embeddings)  # (N, {reads.width}) -> (N, 3, {config.size}, {config.size}) in [0, 1]
+images = decoder.generate(embeddings)  # (N, {reads.width}) -> (N, 3, {config.size}, {config.size}) in [0, 1]
 ```
 """

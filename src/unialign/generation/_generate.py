@@ -1,4 +1,4 @@
-"""What `unialign generate` does: from settings to pictures, each with what it was made of and what it may be a copy of.
+"""What `unialign generate` does: from settings to images, each with what it was made of and what it may be a copy of.
 
 Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
@@ -25,13 +25,13 @@ from unialign.space import Space
 __all__ = ["Condition", "GenerationResult", "build_conditions", "generate_images"]
 
 _NEAREST = 3
-# Pixels a side at which pictures are compared with training pictures, at most.
+# Pixels a side at which images are compared with training images, at most.
 _COMPARED = 64
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the space that pictures are made of, and how it came about.
+    """A row of the space that images are made of, and how it came about.
 
     Attributes:
         name: for people.
@@ -53,17 +53,17 @@ class Condition:
 class GenerationResult:
     """Attributes:
     conditions: Q of them.
-    pictures: (Q, V, 3, S, S) in [0, 1].
+    images: (Q, V, 3, S, S) in [0, 1].
     anchor: the modality in whose place they were decoded.
     nearest: for each condition the training items with the nearest anchor: row, name, cosine.
     truth: for each condition its cosine with the item's own anchor; None where there is none.
-    copies: for each condition and sample the training picture with the least distance of pixels: row, name, distance
-        (root mean square, in [0, 1]); None where the store's pictures cannot be read.
+    copies: for each condition and sample the training image with the least distance of pixels: row, name, distance
+        (root mean square, in [0, 1]); None where the store's images cannot be read.
     not_compared: why `copies` is None, else "".
     """
 
     conditions: tuple[Condition, ...]
-    pictures: Tensor
+    images: Tensor
     anchor: str
     nearest: list[list[dict[str, Any]]]
     truth: list[float | None]
@@ -154,15 +154,15 @@ def generate_images(
     check_integer("samples", samples, low=1, high=64)
     check_integer("seed", seed, low=0)
     if not conditions:
-        raise ConfigError("pictures need at least one condition; see `build_conditions`")
+        raise ConfigError("images need at least one condition; see `build_conditions`")
     anchor = resolve_anchor(space, decoder, anchor)
     z_QD = torch.stack([condition.z_D for condition in conditions])
     rows = [z_QD[i : i + 1] for i in range(len(z_QD))]
-    pictures = []
+    images = []
     for noise in range(samples):
         # One call a condition: row 0 of a call has the same noise in each, so that only the condition differs.
         options: Mapping[str, Any] = {"seed": _seed(seed, noise), "steps": steps, "guidance": guidance}
-        pictures.append(torch.cat([decode(space, decoder, z_1D, anchor=anchor, **options) for z_1D in rows]))
+        images.append(torch.cat([decode(space, decoder, z_1D, anchor=anchor, **options) for z_1D in rows]))
     found = nearest_training(space, store, z_QD, anchor=anchor, k=_NEAREST)
     names = store.item_names
     nearest = [
@@ -172,29 +172,29 @@ def generate_images(
         ]
         for rows, cosines in zip(found.rows, found.cosines, strict=True)
     ]
-    made_QV = torch.stack(pictures, 1)
+    made_QV = torch.stack(images, 1)
     truth = _truth(space, store, conditions, anchor)
     try:
         copies, reason = _copies(store, anchor, made_QV), ""
     except (DataError, MissingDependencyError) as error:
-        copies, reason = None, str(error)  # pictures are made without them, and on the core install
+        copies, reason = None, str(error)  # images are made without them, and on the core install
     return GenerationResult(tuple(conditions), made_QV, anchor, nearest, truth, copies, reason)
 
 
-def _copies(store: EmbeddingStore, anchor: str, pictures: Tensor) -> list[list[dict[str, Any]]]:
-    """What each sample may be a copy of: a decoder of few pictures has them by heart."""
+def _copies(store: EmbeddingStore, anchor: str, images: Tensor) -> list[list[dict[str, Any]]]:
+    """What each sample may be a copy of: a decoder of few images has them by heart."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
-    # Large pictures are compared as small ones: all training pictures at 768 pixels would not fit into the memory.
-    side = min(pictures.shape[-1], _COMPARED)
+    # Large images are compared as small ones: all training images at 768 pixels would not fit into the memory.
+    side = min(images.shape[-1], _COMPARED)
     training_TP = read_thumbnails(store, anchor, rows, side).flatten(1)
-    flat = resize(pictures.flatten(0, 1), side).flatten(1)
+    flat = resize(images.flatten(0, 1), side).flatten(1)
     distance, place = (torch.cdist(flat, training_TP) / math.sqrt(flat.shape[1])).min(1)
     found = [
         {"row": int(rows[i]), "name": store.item_names[int(rows[i])], "distance": float(d)}
         for i, d in zip(place.tolist(), distance, strict=True)
     ]
-    samples = pictures.shape[1]
+    samples = images.shape[1]
     return [found[i : i + samples] for i in range(0, len(found), samples)]
 
 

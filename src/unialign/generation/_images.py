@@ -1,6 +1,6 @@
-"""Pictures as files and grids, with the core install alone; Pillow only reads thumbnails.
+"""Images as files and grids, with the core install alone; Pillow only reads thumbnails.
 
-Shapes: `N` or `T` pictures, `S` pixels a side, `H` and `W` of any picture, `R` rows and `C` columns of a grid.
+Shapes: `N` or `T` images, `S` pixels a side, `H` and `W` of any image, `R` rows and `C` columns of a grid.
 """
 
 import io
@@ -21,7 +21,7 @@ from unialign._checks import check_integer, check_number
 from unialign.batch import as_dense
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
-from unialign.generation._extractors import check_pictures, resized
+from unialign.generation._extractors import check_images, resized
 from unialign.io import checked_path, replace_file
 
 __all__ = ["grid", "image_row", "png_bytes", "read_thumbnails", "resize", "write_png"]
@@ -35,14 +35,14 @@ _MOST_SIDE = 4096
 _KINDS = ("webp", "png", "jpg", "jpeg")
 
 
-def png_bytes(picture: Any) -> bytes:
+def png_bytes(image: Any) -> bytes:
     """A PNG file (RGB, 8 bit) of (3, H, W): uint8, or float in [0, 1].
 
     Raises:
         ShapeError: not (3, H, W), or neither uint8 nor float.
         NonFiniteError: NaN, or a number outside [0, 1].
     """
-    x = _checked(picture, "a picture")
+    x = _checked(image, "an image")
     pixels = (x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)).permute(1, 2, 0).contiguous().numpy()
     height, width = pixels.shape[:2]
     # Each line begins with the number of its filter, 0 for none.
@@ -52,28 +52,28 @@ def png_bytes(picture: Any) -> bytes:
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
-def write_png(path: str | os.PathLike[str], picture: Any) -> None:
-    """Write a picture as a PNG file, whole or not at all.
+def write_png(path: str | os.PathLike[str], image: Any) -> None:
+    """Write an image as a PNG file, whole or not at all.
 
     Raises:
         ShapeError, NonFiniteError: as in `png_bytes`.
         ConfigError: no path.
         DataError: the file cannot be written.
     """
-    replace_file(checked_path(path, "the path of a picture", error=ConfigError), png_bytes(picture))
+    replace_file(checked_path(path, "the path of an image", error=ConfigError), png_bytes(image))
 
 
 def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
-    """Pictures of one size in rows, (3, H, W) float32 in [0, 1].
+    """Images of one size in rows, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: R rows of C pictures (3, S, S), or (R, C, 3, S, S). None, and what a short row lacks, stays empty.
-        gap: pixels between pictures, after scaling.
+        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). None, and what a short row lacks, stays empty.
+        gap: pixels between images, after scaling.
         scale: each pixel becomes scale x scale.
         background: grey value in [0, 1].
 
     Raises:
-        ShapeError: no picture at all, pictures of different sizes, or as in `png_bytes`.
+        ShapeError: no image at all, images of different sizes, or as in `png_bytes`.
         NonFiniteError: as in `png_bytes`.
         ConfigError: an option is out of range.
     """
@@ -81,66 +81,66 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     check_integer("scale", scale, low=1)
     check_number("background", background, "a number in [0, 1]", lambda x: 0 <= x <= 1)
     if isinstance(rows, Tensor | np.ndarray) and rows.ndim != 5:
-        raise ShapeError(f"a grid is of (R, C, 3, S, S) or lists of pictures, got {tuple(rows.shape)}; see `strip`")
+        raise ShapeError(f"a grid is of (R, C, 3, S, S) or lists of images, got {tuple(rows.shape)}; see `strip`")
     cells = {
-        (i, j): _checked(picture, f"the picture in row {i}, column {j}")
+        (i, j): _checked(image, f"the image in row {i}, column {j}")
         for i, row in enumerate(rows)
-        for j, picture in enumerate(row)
-        if picture is not None
+        for j, image in enumerate(row)
+        if image is not None
     }
     if not cells:
-        raise ShapeError("a grid needs at least one picture")
+        raise ShapeError("a grid needs at least one image")
     (start, first), *others = cells.items()
-    for (i, j), picture in others:
-        if picture.shape != first.shape:
+    for (i, j), image in others:
+        if image.shape != first.shape:
             raise ShapeError(
-                f"the picture in row {i}, column {j} is {tuple(picture.shape)}, that in row {start[0]}, column "
-                f"{start[1]} {tuple(first.shape)}; a grid is of pictures of one size (see `resize`)"
+                f"the image in row {i}, column {j} is {tuple(image.shape)}, that in row {start[0]}, column "
+                f"{start[1]} {tuple(first.shape)}; a grid is of images of one size (see `resize`)"
             )
     height, width = first.shape[1] * scale, first.shape[2] * scale
     columns = max(len(row) for row in rows)
     out = torch.full(
         (3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background), dtype=torch.float32
     )
-    for (i, j), picture in cells.items():
-        values = picture.float() / 255 if picture.dtype == torch.uint8 else picture
+    for (i, j), image in cells.items():
+        values = image.float() / 255 if image.dtype == torch.uint8 else image
         top, left = i * (height + gap), j * (width + gap)
         large = values.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         out[:, top : top + height, left : left + width] = large
     return out
 
 
-def image_row(pictures: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
-    """(T, 3, S, S) pictures side by side; options and errors as in `grid`."""
-    if isinstance(pictures, Tensor | np.ndarray) and pictures.ndim != 4:
-        raise ShapeError(f"a strip is of (T, 3, S, S) pictures, got {tuple(pictures.shape)}")
-    return grid([list(pictures)], gap=gap, scale=scale, background=background)
+def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
+    """(T, 3, S, S) images side by side; options and errors as in `grid`."""
+    if isinstance(images, Tensor | np.ndarray) and images.ndim != 4:
+        raise ShapeError(f"a strip is of (T, 3, S, S) images, got {tuple(images.shape)}")
+    return grid([list(images)], gap=gap, scale=scale, background=background)
 
 
-def resize(pictures: Any, size: int) -> Tensor:
+def resize(images: Any, size: int) -> Tensor:
     """(N, 3, S, S) float in [0, 1] -> (N, 3, size, size) float32.
 
     The mean of blocks of pixels where size divides S, else bilinear with antialias; without a change of size as it is.
 
     Raises:
         ShapeError: not (N, 3, S, S) in [0, 1].
-        NonFiniteError: a picture holds NaN or infinity.
+        NonFiniteError: an image holds NaN or infinity.
         ConfigError: size is no integer of at least 1.
     """
     check_integer("size", size, low=1)
-    x = check_pictures(pictures)
+    x = check_images(images)
     if x.shape[-1] % size == 0:
         return torch.nn.functional.avg_pool2d(x, x.shape[-1] // size).clamp(0, 1)
     return resized(x, size)
 
 
 def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
-    """The pictures of items on white, (N, 3, size, size) float32 in [0, 1], from the store's asset `thumbnails.zip`.
+    """The images of items on white, (N, 3, size, size) float32 in [0, 1], from the store's asset `thumbnails.zip`.
 
     Args:
         modality: whose `<modality>/<row>.webp` (or .png, .jpg).
         rows: N rows of the store.
-        size: pixels a side; a whole fraction of the picture's own is the mean of blocks. Pictures that are not square
+        size: pixels a side; a whole fraction of the image's own is the mean of blocks. Images that are not square
             are centred on a white square.
 
     Raises:
@@ -157,55 +157,55 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         )
     source = f"{THUMBNAILS} of {store.name!r}"
     if THUMBNAILS not in store.assets:
-        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or give the pictures")
+        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or give the images")
     try:
-        image: Any = import_module("PIL.Image")
+        pil: Any = import_module("PIL.Image")
     except ImportError:
-        raise MissingDependencyError("reading thumbnails needs Pillow: pip install 'unialign[pictures]'") from None
+        raise MissingDependencyError("reading thumbnails needs Pillow: pip install 'unialign[images]'") from None
     out = torch.empty(len(numbers), 3, size, size, dtype=torch.float32)
     try:
         archive = zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS)))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise DataError(f"{source} is no zip archive ({error}); write the store again") from None
     with archive:
-        pictures = [info for info in archive.infolist() if info.filename.rpartition(".")[2] in _KINDS]
-        files = {info.filename.rpartition(".")[0]: info for info in pictures}
+        images = [info for info in archive.infolist() if info.filename.rpartition(".")[2] in _KINDS]
+        files = {info.filename.rpartition(".")[0]: info for info in images}
         for i, row in enumerate(numbers.tolist()):
             file = files.get(f"{modality}/{row}")
             if file is None:
                 known = sorted({name.partition("/")[0] for name in files if "/" in name})
                 raise DataError(
-                    f"{source} has no picture of {modality!r} for row {row}; it has some of "
+                    f"{source} has no image of {modality!r} for row {row}; it has some of "
                     f"{', '.join(map(repr, known)) or 'nothing'}, and the store has {store.items} rows"
                 )
-            out[i] = _read(image, archive, file, source, size)
+            out[i] = _read(pil, archive, file, source, size)
     return out
 
 
-def _read(image: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: str, size: int) -> Tensor:
+def _read(pil: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: str, size: int) -> Tensor:
     what = f"{file.filename} in {source}"
     if file.file_size > _LARGEST_FILE:
         raise DataError(f"{what} has {file.file_size} bytes; expected a thumbnail of at most {_LARGEST_FILE}")
     try:
         # Of the formats that thumbnails have, since Pillow runs other programs for some that it knows.
-        with image.open(io.BytesIO(archive.read(file)), formats=("PNG", "JPEG", "WEBP")) as opened:
+        with pil.open(io.BytesIO(archive.read(file)), formats=("PNG", "JPEG", "WEBP")) as opened:
             if max(opened.size) > _MOST_SIDE:
                 raise ValueError(f"it is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MOST_SIDE}")
-            picture = opened.convert("RGBA")
-    except Exception as error:  # a damaged archive or picture: the decoders raise anything
+            image = opened.convert("RGBA")
+    except Exception as error:  # a damaged archive or image: the decoders raise anything
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None
-    side = max(picture.size)
-    white = image.new("RGBA", (side, side), "white")
-    white.alpha_composite(picture, ((side - picture.size[0]) // 2, (side - picture.size[1]) // 2))
+    side = max(image.size)
+    white = pil.new("RGBA", (side, side), "white")
+    white.alpha_composite(image, ((side - image.size[0]) // 2, (side - image.size[1]) // 2))
     small = white.convert("RGB")
     if side != size:
-        small = small.resize((size, size), image.Resampling.BOX if side % size == 0 else image.Resampling.BICUBIC)
+        small = small.resize((size, size), pil.Resampling.BOX if side % size == 0 else pil.Resampling.BICUBIC)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
 
 
-def _checked(picture: Any, what: str) -> Tensor:
+def _checked(image: Any, what: str) -> Tensor:
     """(3, H, W) uint8, or float32 in [0, 1], on the CPU."""
-    x = as_dense(picture, what, "(3, H, W)")
+    x = as_dense(image, what, "(3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or 0 in x.shape:
         raise ShapeError(f"{what} has shape {tuple(x.shape)}; expected (3, H, W)")
     x = x.detach().cpu()

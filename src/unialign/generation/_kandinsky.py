@@ -1,6 +1,6 @@
 """Kandinsky 2.2 as a decoder, by diffusers, and its prior (text -> image embedding) to compare with.
 
-Shapes: `N` pictures or texts, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images or texts, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
 """
 
 import os
@@ -17,9 +17,9 @@ from unialign.generation._pipeline_folder import KANDINSKY, KANDINSKY_PRIOR, ope
 from unialign.generation._pipelines import (
     ImageTower,
     check_guided,
+    images_of,
     latent_side,
     load_pipeline,
-    pictures_of,
     place,
     sample_rows,
 )
@@ -35,7 +35,7 @@ class Kandinsky22:
     """A decoder of the embeddings of Kandinsky 2.2's image encoder.
 
     The published decoder comes without that encoder; it lies beside the prior. Guidance needs it (the embedding of an
-    empty picture is what guidance leads away from), and so do `embed` and the identity in `reads`.
+    empty image is what guidance leads away from), and so do `embed` and the identity in `reads`.
 
     Args:
         pipeline: a `KandinskyV22Pipeline`, on its device.
@@ -115,13 +115,13 @@ class Kandinsky22:
         """S, pixels a side."""
         return self._latent * self._scale
 
-    def embed(self, pictures: Any, *, batch_size: int = 8) -> Tensor:
+    def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Raw image embeddings, as `generate` reads them: the anchor column of a store.
 
         Args:
-            pictures: (N, 3, height, width) floating numbers in [0, 1], of any size: the pipeline's own processor
+            images: (N, 3, height, width) floating numbers in [0, 1], of any size: the pipeline's own processor
                 resizes them.
-            batch_size: pictures at once.
+            batch_size: images at once.
 
         Returns:
             (N, W) float32 on the CPU.
@@ -129,10 +129,10 @@ class Kandinsky22:
         Raises:
             ConfigError: loaded without `prior`, where the image encoder is.
             ShapeError: not (N, 3, height, width) floating numbers.
-            NonFiniteError: a picture holds NaN or infinity.
-            DataError: a picture leaves [0, 1].
+            NonFiniteError: an image holds NaN or infinity.
+            DataError: an image leaves [0, 1].
         """
-        return self._need_tower("embed").embed(pictures, batch_size=batch_size)
+        return self._need_tower("embed").embed(images, batch_size=batch_size)
 
     def generate(
         self,
@@ -166,7 +166,7 @@ class Kandinsky22:
 
         shape = (int(self.pipeline.unet.config.in_channels), self._latent, self._latent)
         made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return pictures_of(made, self.size)
+        return images_of(made, self.size)
 
     def prior_embeddings(
         self,

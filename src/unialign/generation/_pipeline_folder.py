@@ -32,7 +32,7 @@ INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # Any other library of a component would be code that the folder brings.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-# What a component without weights is made of: a scheduler, a tokenizer, what prepares pictures.
+# What a component without weights is made of: a scheduler, a tokenizer, what prepares images.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
 # What a component may be, whole names: classes of wider use load more than a folder should be able to ask for.
 _CLASSES = {
@@ -81,7 +81,7 @@ _REFUSED = {
     "UnCLIPImageVariationPipeline": _DEPRECATED,
     "StableUnCLIPPipeline": "makes its image embeddings from text and has no image encoder, so that nothing says which "
     "embeddings it reads; use the folder of its image-conditioned twin, StableUnCLIPImg2ImgPipeline",
-    "KandinskyV22PriorPipeline": "makes image embeddings, not pictures; give the folder of a KandinskyV22Pipeline, and "
+    "KandinskyV22PriorPipeline": "makes image embeddings, not images; give the folder of a KandinskyV22Pipeline, and "
     "this one as `prior`",
 }
 
@@ -118,7 +118,7 @@ def is_pipeline(source: str | os.PathLike[str], *, revision: str | None = None) 
 
 
 def tower_identity(folder: Path) -> str:
-    """sha256 over the weights and the configuration of a pipeline's image encoder, not over what prepares pictures."""
+    """sha256 over the weights and the configuration of a pipeline's image encoder, not over what prepares images."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {file.name: digest(_pieces(file)) for file in _weights(part)}

@@ -1,6 +1,6 @@
-"""What the pipelines of diffusers share: a folder is checked before anything is loaded, and pictures become embeddings.
+"""What the pipelines of diffusers share: a folder is checked before anything is loaded, and images become embeddings.
 
-Shapes: `N` pictures, `B` of them at once, `W` width of the embeddings, `H` and `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `H` and `S` pixels a side.
 """
 
 import os
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageTower",
     "check_guided",
+    "images_of",
     "is_pipeline",
     "latent_side",
     "load_pipeline",
     "load_pipeline_decoder",
-    "pictures_of",
     "place",
     "row_generator",
     "sample_rows",
@@ -121,7 +121,7 @@ def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | Non
 
 
 def _load_rest(part: Path, library: str, name: str, *, dtype: torch.dtype | None = None) -> Any:
-    """A scheduler, a tokenizer, or what prepares pictures."""
+    """A scheduler, a tokenizer, or what prepares images."""
     module = extra(library)
     if part.name in ("feature_extractor", "image_processor"):
         # By Pillow, as when the towers were published: embeddings would else depend on whether torchvision is there.
@@ -196,7 +196,7 @@ def sample_rows(
     return out
 
 
-def pictures_of(batches: list[Tensor], size: int) -> Tensor:
+def images_of(batches: list[Tensor], size: int) -> Tensor:
     """(N, 3, S, S) of batches as pipelines give them, (B, S, S, 3)."""
     empty = torch.empty(0, size, size, 3, dtype=torch.float32)
     return check_made(torch.cat([empty, *batches]).permute(0, 3, 1, 2).contiguous())
@@ -204,7 +204,7 @@ def pictures_of(batches: list[Tensor], size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageTower:
-    """The image encoder of a pipeline with what prepares its pictures.
+    """The image encoder of a pipeline with what prepares its images.
 
     Attributes:
         encoder: a `CLIPVisionModelWithProjection`.
@@ -221,16 +221,16 @@ class ImageTower:
         """W."""
         return int(self.encoder.config.projection_dim)
 
-    def embed(self, pictures: Any, *, batch_size: int) -> Tensor:
-        """(N, 3, H, S) pictures in [0, 1] -> (N, W) float32 on the CPU, neither centred nor normalised."""
+    def embed(self, images: Any, *, batch_size: int) -> Tensor:
+        """(N, 3, H, S) images in [0, 1] -> (N, W) float32 on the CPU, neither centred nor normalised."""
         check_integer("batch_size", batch_size, low=1)
-        x = _check_pictures(pictures)
+        x = _check_images(images)
         # In bytes, since that is how the processor would get them from a file.
         bytes_NHSC = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        image = extra("PIL.Image")
+        pil = extra("PIL.Image")
         out = [torch.empty(0, self.width, dtype=torch.float32)]
         for start in range(0, len(x), batch_size):
-            batch = [image.fromarray(picture) for picture in bytes_NHSC[start : start + batch_size]]
+            batch = [pil.fromarray(image) for image in bytes_NHSC[start : start + batch_size]]
             out.append(self.project(self.processor(images=batch, return_tensors="pt").pixel_values))
         return torch.cat(out)
 
@@ -252,18 +252,18 @@ class ImageTower:
         return cls(encoder, prepare, tower_identity(folder))
 
 
-def _check_pictures(pictures: Any) -> Tensor:
+def _check_images(images: Any) -> Tensor:
     expected = "(N, 3, height, width) floating numbers in [0, 1]"
-    x = as_dense(pictures, "pictures", expected)
+    x = as_dense(images, "images", expected)
     if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape[2:] or not x.is_floating_point():
-        raise ShapeError(f"pictures have shape {tuple(x.shape)} and dtype {x.dtype}; expected {expected}")
+        raise ShapeError(f"images have shape {tuple(x.shape)} and dtype {x.dtype}; expected {expected}")
     x = x.detach().float().cpu()
-    for i, picture in enumerate(x):
-        if not bool(torch.isfinite(picture).all()):
-            raise NonFiniteError(f"picture {i} holds NaN or infinity; expected {expected}")
-        if float(picture.min()) < 0 or float(picture.max()) > 1:
+    for i, image in enumerate(x):
+        if not bool(torch.isfinite(image).all()):
+            raise NonFiniteError(f"image {i} holds NaN or infinity; expected {expected}")
+        if float(image.min()) < 0 or float(image.max()) > 1:
             raise DataError(
-                f"picture {i} has values from {float(picture.min()):.4g} to {float(picture.max()):.4g}; expected "
+                f"image {i} has values from {float(image.min()):.4g} to {float(image.max()):.4g}; expected "
                 f"[0, 1] (divide bytes by 255)"
             )
     return x

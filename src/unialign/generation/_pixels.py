@@ -1,6 +1,6 @@
-"""Pictures as they are, scaled to the size of the noise that they are mixed with.
+"""Images as they are, scaled to the size of the noise that they are mixed with.
 
-Shapes: `N` pictures, `S` pixels a side.
+Shapes: `N` images, `S` pixels a side.
 """
 
 import torch
@@ -10,7 +10,7 @@ __all__ = ["PixelBasis"]
 
 
 class PixelBasis(nn.Module):
-    """(picture - mean) / deviation, one mean and one deviation over all training pixels, as buffers.
+    """(image - mean) / deviation, one mean and one deviation over all training pixels, as buffers.
 
     Args:
         size: S.
@@ -36,14 +36,14 @@ class PixelBasis(nn.Module):
         return 3 * self.size * self.size
 
     @torch.no_grad()
-    def fit(self, pictures: Tensor) -> None:
-        """Take the mean and the deviation of (N, 3, S, S) pictures in [0, 1]."""
-        self.mean.fill_(pictures.double().mean())
-        self.scale.fill_(pictures.double().std(correction=0).clamp_min(1e-3))
+    def fit(self, images: Tensor) -> None:
+        """Take the mean and the deviation of (N, 3, S, S) images in [0, 1]."""
+        self.mean.fill_(images.double().mean())
+        self.scale.fill_(images.double().std(correction=0).clamp_min(1e-3))
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) in [0, 1] -> (N, 3, S, S)."""
-        return (pictures - self.mean) / self.scale
+        return (images - self.mean) / self.scale
 
     def decode(self, samples: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, 3, S, S), clipped to [0, 1]."""

@@ -24,7 +24,7 @@ Mix = Literal["mean", "unnormalized_mean", "barycentre"]
 
 @dataclass(frozen=True)
 class Query:
-    """A picture to be made.
+    """An image to be made.
 
     Attributes:
         name: for people.

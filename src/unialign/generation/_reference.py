@@ -1,6 +1,6 @@
-"""What generated pictures are compared with: the true ones, on scales that the training pictures set.
+"""What generated images are compared with: the true ones, on scales that the training images set.
 
-Shapes: `N` evaluated items, `T` training pictures, `S` pixels a side, `F` features, `C` principal components.
+Shapes: `N` evaluated items, `T` training images, `S` pixels a side, `F` features, `C` principal components.
 """
 
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from torch.nn.functional import normalize
 from unialign._checks import check_integer
 from unialign.errors import DataError
 from unialign.generation._distances import as_features, frechet_distance, kernel_distance
-from unialign.generation._extractors import Extractor, check_pictures
+from unialign.generation._extractors import Extractor, check_images
 from unialign.geometry import median_bandwidth
 
 __all__ = ["Reference"]
 
-# What the variances of the training pictures' components sum to.
+# What the variances of the training images' components sum to.
 _VARIANCE = 100.0
-# A feature that the training pictures hardly move would decide every standardised distance, cubed: with none of this,
-# two pictures out of 309 make the interval of a KID of 17 reach from -12 to 85. In shares of the median deviation.
+# A feature that the training images hardly move would decide every standardised distance, cubed: with none of this,
+# two images out of 309 make the interval of a KID of 17 reach from -12 to 85. In shares of the median deviation.
 _LEAST_DEVIATION = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference:
-    """The true pictures of the evaluated items, and the measures that the training pictures' features set.
+    """The true images of the evaluated items, and the measures that the training images' features set.
 
     Made once and used for all rows of a table, so that every number of it has the same scale.
 
     Attributes:
         extractor: its name.
-        pictures: (N, 3, S, S) true pictures.
-        features_NF: of the true pictures, float64.
-        mean_F: of the training pictures' features.
+        images: (N, 3, S, S) true images.
+        features_NF: of the true images, float64.
+        mean_F: of the training images' features.
         deviation_F: of theirs too, at least a quarter of the median over features that vary.
         axes_FC: principal axes of the training features, scaled so that their variances along them sum to 100.
-        bandwidth: of the MMD's kernel: median distance of the directions of two true pictures' features.
+        bandwidth: of the MMD's kernel: median distance of the directions of two true images' features.
     """
 
     extractor: str
-    pictures: Tensor
+    images: Tensor
     features_NF: Tensor
     mean_F: Tensor
     deviation_F: Tensor
@@ -51,44 +51,44 @@ class Reference:
 
     @classmethod
     def fit(cls, true: Any, training: Any, *, extractor: Extractor, components: int = 64) -> "Reference":
-        """Take features of the true pictures, and mean, deviations and axes of the training pictures' alone.
+        """Take features of the true images, and mean, deviations and axes of the training images' alone.
 
         Args:
             true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
-            training: pictures of training items; more than `components`.
+            training: images of training items; more than `components`.
             extractor: what judges.
             components: C.
 
         Raises:
-            ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true picture.
+            ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true image.
             ConfigError: components is no integer of at least 1.
             DataError: the training features vary in fewer than C directions.
         """
         check_integer("components", components, low=1)
-        pictures = check_pictures(true, "true pictures")
-        true_NF = as_features(extractor(pictures), "features of the true pictures", least=2)
+        images = check_images(true, "true images")
+        true_NF = as_features(extractor(images), "features of the true images", least=2)
         train_TF = as_features(
-            extractor(check_pictures(training, "training pictures")), "features of the training pictures", least=2
+            extractor(check_images(training, "training images")), "features of the training images", least=2
         )
         mean_F = train_TF.mean(0)
         _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
         rank = int((values_K > 1e-7 * values_K.max()).sum())
         if rank < components:
             raise DataError(
-                f"features of {len(train_TF)} training pictures by {extractor.name} vary in {rank} directions, fewer "
-                f"than components={components}; set components to at most {rank}, or use more pictures"
+                f"features of {len(train_TF)} training images by {extractor.name} vary in {rank} directions, fewer "
+                f"than components={components}; set components to at most {rank}, or use more images"
             )
         variances_C = values_K[:components].square() / (len(train_TF) - 1)
         deviation_F = train_TF.std(0)
         varies_F = deviation_F > 1e-6 * deviation_F.max()
         return cls(
             extractor=extractor.name,
-            pictures=pictures,
+            images=images,
             features_NF=true_NF,
             mean_F=mean_F,
             deviation_F=deviation_F.clamp_min(_LEAST_DEVIATION * float(deviation_F[varies_F].median())),
             axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
-            bandwidth=median_bandwidth({"true pictures": true_NF - mean_F}),
+            bandwidth=median_bandwidth({"true images": true_NF - mean_F}),
         )
 
     def components(self, features_NF: Tensor) -> Tensor:
@@ -100,12 +100,12 @@ class Reference:
         return (features_NF - self.mean_F) / self.deviation_F
 
     def directions(self, features_NF: Tensor) -> Tensor:
-        """(N, F) unit rows of the features less their mean over the training pictures."""
+        """(N, F) unit rows of the features less their mean over the training images."""
         return normalize(features_NF - self.mean_F, dim=1)
 
     def halves(self, *, seed: int = 0) -> dict[str, float]:
-        """FD and KID x 100 between two random halves of the true pictures: what perfect pictures of half as many items
-        would get. FD falls with the number of pictures, so this is above the least that N of them can reach.
+        """FD and KID x 100 between two random halves of the true images: what perfect images of half as many items
+        would get. FD falls with the number of images, so this is above the least that N of them can reach.
         """
         order_N = torch.randperm(len(self.features_NF), generator=torch.Generator().manual_seed(seed))
         one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))

@@ -1,7 +1,7 @@
-"""Scores of generated pictures, each with its item weights, and which of them a control reaches as well.
+"""Scores of generated images, each with its item weights, and which of them a control reaches as well.
 
-Distances between sets of pictures (FD, KID, MMD) see sharpness and style, hardly what is shown: pictures of shuffled
-conditions score like right ones. Retrieval of the true picture sees what is shown. Neither says anything without
+Distances between sets of images (FD, KID, MMD) see sharpness and style, hardly what is shown: images of shuffled
+conditions score like right ones. Retrieval of the true image sees what is shown. Neither says anything without
 controls beside it.
 
 Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
@@ -31,7 +31,7 @@ from unialign.generation._distances import (
     cubic_kernel,
     gaussian_kernel,
 )
-from unialign.generation._extractors import Extractor, check_pictures, resized
+from unialign.generation._extractors import Extractor, check_images, resized
 from unialign.generation._reference import Reference
 from unialign.metrics import retrieval
 
@@ -42,27 +42,27 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
     {
         "fd": Metric(
             "FD",
-            "Fréchet distance to the true pictures, on principal components in which the training pictures' variances "
+            "Fréchet distance to the true images, on principal components in which the training images' variances "
             "sum to 100; comparable to no published FID",
             "lower",
             "number",
         ),
         "kid": Metric(
-            "KID x 100", "unbiased cubic MMD² to the true pictures on standardised features", "lower", "number"
+            "KID x 100", "unbiased cubic MMD² to the true images on standardised features", "lower", "number"
         ),
         "mmd": Metric(
             "MMD²", "unbiased, Gaussian kernel, of the directions of features from their mean", "lower", "number"
         ),
-        "fd_self": Metric("FD to self", "FD to the pictures made of the true image embeddings", "lower", "number"),
-        "recall@1": Metric("R@1", "the generated picture finds the true one among all true ones"),
+        "fd_self": Metric("FD to self", "FD to the images made of the true image embeddings", "lower", "number"),
+        "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
-        "mrr": Metric("MRR", "mean reciprocal rank of the true picture", unit="number"),
-        "cosine": Metric("cosine", "of the centred features of the generated and the true picture", unit="number"),
-        "l1": Metric("L1", "mean absolute difference of the pixels from the true picture's", "lower"),
+        "mrr": Metric("MRR", "mean reciprocal rank of the true image", unit="number"),
+        "cosine": Metric("cosine", "of the centred features of the generated and the true image", unit="number"),
+        "l1": Metric("L1", "mean absolute difference of the pixels from the true image's", "lower"),
         "diversity": Metric(
-            "diversity", "mean cosine distance of pictures of one condition and several noises", "neither", "number"
+            "diversity", "mean cosine distance of images of one condition and several noises", "neither", "number"
         ),
-        "spread": Metric("spread", "mean cosine distance of pictures of different conditions", "neither", "number"),
+        "spread": Metric("spread", "mean cosine distance of images of different conditions", "neither", "number"),
     }
 )
 
@@ -79,7 +79,7 @@ class Scores:
             and seed for two rows, the difference of their resampled values is paired. Those of distances and spread
             hold (N, N) numbers.
         per_item: (N,) float64, means over the noises, of the scores that are means over items.
-        features_VNF: of the generated pictures, float32.
+        features_VNF: of the generated images, float32.
     """
 
     extractor: str
@@ -101,37 +101,37 @@ class Scores:
 
 
 def score(generated: Any, reference: Reference, *, extractor: Extractor, self_scores: Scores | None = None) -> Scores:
-    """Score generated pictures against the true ones.
+    """Score generated images against the true ones.
 
-    Retrieval ranks the N true pictures by the cosine of centred features; tied ones count as their expectation. Under
-    item weights the true pictures that are searched stay as they are, as everywhere in `unialign.evaluation`; the
-    distances resample generated and true pictures together. With several noises each score is the mean over them.
-    `kid` and `mmd` are 0 on average for pictures that know nothing of the single true ones, and a little below 0 for
+    Retrieval ranks the N true images by the cosine of centred features; tied ones count as their expectation. Under
+    item weights the true images that are searched stay as they are, as everywhere in `unialign.evaluation`; the
+    distances resample generated and true images together. With several noises each score is the mean over them.
+    `kid` and `mmd` are 0 on average for images that know nothing of the single true ones, and a little below 0 for
     copies of these.
 
     Args:
         generated: (N, 3, S, S) in [0, 1], row i made for item i, or (V, N, 3, S, S) of V noises.
-        reference: of the true pictures. Those are resized to S for `l1`.
+        reference: of the true images. Those are resized to S for `l1`.
         extractor: the one that the reference was made with.
-        self_scores: scores of the pictures made of the true image embeddings, by the same V noises: gives `fd_self`.
+        self_scores: scores of the images made of the true image embeddings, by the same V noises: gives `fd_self`.
 
     Returns:
         See `Scores`. `diversity` needs two noises.
 
     Raises:
-        ShapeError: not one picture for each true one, or `self_scores` are of other noises or items.
-        NonFiniteError: a picture is not finite, or its features are exactly the mean.
+        ShapeError: not one image for each true one, or `self_scores` are of other noises or items.
+        NonFiniteError: an image is not finite, or its features are exactly the mean.
         ConfigError: another extractor than the reference's.
     """
     if extractor.name != reference.extractor:
         raise ConfigError(
             f"extractor {extractor.name!r} is not the reference's, {reference.extractor!r}; make both with one"
         )
-    pictures = _by_noise(generated, len(reference.pictures))
-    noises, items = pictures.shape[:2]
-    features_VNF = extractor(pictures.flatten(0, 1)).reshape(noises, items, -1)
-    sets = [as_features(x_NF, "features of the generated pictures") for x_NF in features_VNF]
-    per_item = _item_scores(pictures, sets, reference)
+    images = _by_noise(generated, len(reference.images))
+    noises, items = images.shape[:2]
+    features_VNF = extractor(images.flatten(0, 1)).reshape(noises, items, -1)
+    sets = [as_features(x_NF, "features of the generated images") for x_NF in features_VNF]
+    per_item = _item_scores(images, sets, reference)
     statistics: dict[str, Statistic] = {name: ItemMean(value_N[None]) for name, value_N in per_item.items()}
     statistics |= _set_scores(sets, reference)
     if self_scores is not None:
@@ -189,25 +189,25 @@ def annotate_controls(
 
 def _by_noise(generated: Any, items: int) -> Tensor:
     """(V, N, 3, S, S) float32."""
-    expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one picture for each true one"
-    x = as_dense(generated, "generated pictures", expected)
+    expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one image for each true one"
+    x = as_dense(generated, "generated images", expected)
     if x.ndim not in (4, 5) or x.shape[-4] != items or 0 in x.shape:
-        raise ShapeError(f"generated pictures have shape {tuple(x.shape)}; expected {expected}")
-    return check_pictures(x.reshape(-1, *x.shape[-3:]), "generated pictures").reshape(-1, items, *x.shape[-3:])
+        raise ShapeError(f"generated images have shape {tuple(x.shape)}; expected {expected}")
+    return check_images(x.reshape(-1, *x.shape[-3:]), "generated images").reshape(-1, items, *x.shape[-3:])
 
 
-def _item_scores(pictures: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
+def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
     """(N,) of every score that is a mean over items; the mean over noises."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
-    truth = resized(reference.pictures, pictures.shape[-1])
+    truth = resized(reference.images, images.shape[-1])
     by_noise = {
         "recall@1": [result.hits(1) for result in found],
         "recall@10": [result.hits(10) for result in found],
         "mrr": [result.reciprocal_ranks for result in found],
         "cosine": [(x_NF * true_NF).sum(1) for x_NF in directions],
-        "l1": [(x - truth).abs().flatten(1).double().mean(1) for x in pictures],
+        "l1": [(x - truth).abs().flatten(1).double().mean(1) for x in images],
         "diversity": [1 - (x_NF * y_NF).sum(1) for x_NF, y_NF in itertools.combinations(directions, 2)],
     }
     return {name: torch.stack(values).mean(0) for name, values in by_noise.items() if values}
@@ -253,7 +253,7 @@ def _self_distance(sets: list[Tensor], reference: Reference, self_scores: Scores
         )
     if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
         raise ShapeError(
-            f"self_scores have {self_scores.noises} noises and {self_scores.items} items, the generated pictures "
+            f"self_scores have {self_scores.noises} noises and {self_scores.items} items, the generated images "
             f"{len(sets)} and {len(sets[0])}; use the same noises for both"
         )
     pairs = zip(sets, self_scores.features_VNF.double(), strict=True)

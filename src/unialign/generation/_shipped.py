@@ -39,7 +39,7 @@ def load_decoder(
         source: name, folder or `owner/name`.
         revision: branch, tag or commit on the Hub.
         prior: the prior of a Kandinsky 2.2 decoder, whose image tower it needs; see `Kandinsky22.from_pretrained`.
-        device: where it computes; its pictures come to the CPU.
+        device: where it computes; its images come to the CPU.
 
     Raises:
         CheckpointError: nothing there, or a damaged model.

@@ -1,6 +1,6 @@
 """Stable unCLIP as a decoder: Stable Diffusion that an image embedding conditions, by diffusers.
 
-Shapes: `N` pictures, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
 """
 
 import os
@@ -16,9 +16,9 @@ from unialign.generation._pipeline_folder import STABLE_UNCLIP, open_folder, tow
 from unialign.generation._pipelines import (
     ImageTower,
     check_guided,
+    images_of,
     latent_side,
     load_pipeline,
-    pictures_of,
     place,
     sample_rows,
 )
@@ -94,23 +94,23 @@ class StableUnCLIP:
         """S, pixels a side."""
         return self._latent * int(self.pipeline.vae_scale_factor)
 
-    def embed(self, pictures: Any, *, batch_size: int = 8) -> Tensor:
+    def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Raw image embeddings, as `generate` reads them: the anchor column of a store.
 
         Args:
-            pictures: (N, 3, height, width) floating numbers in [0, 1], of any size: the pipeline's own processor
+            images: (N, 3, height, width) floating numbers in [0, 1], of any size: the pipeline's own processor
                 resizes them.
-            batch_size: pictures at once.
+            batch_size: images at once.
 
         Returns:
             (N, W) float32 on the CPU.
 
         Raises:
             ShapeError: not (N, 3, height, width) floating numbers.
-            NonFiniteError: a picture holds NaN or infinity.
-            DataError: a picture leaves [0, 1].
+            NonFiniteError: an image holds NaN or infinity.
+            DataError: an image leaves [0, 1].
         """
-        return self.tower.embed(pictures, batch_size=batch_size)
+        return self.tower.embed(images, batch_size=batch_size)
 
     def generate(
         self,
@@ -144,7 +144,7 @@ class StableUnCLIP:
 
         shape = (int(pipeline.unet.config.in_channels), self._latent, self._latent)
         made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return pictures_of(made, self.size)
+        return images_of(made, self.size)
 
 
 def _check_widths(pipeline: Any, width: int) -> None:

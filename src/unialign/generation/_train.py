@@ -1,6 +1,6 @@
-"""`train_decoder`: a decoder from pictures and the embeddings of the same pictures.
+"""`train_decoder`: a decoder from images and the embeddings of the same images.
 
-Shapes: `N` training pictures, `S` pixels a side, `W` width of the embeddings.
+Shapes: `N` training images, `S` pixels a side, `W` width of the embeddings.
 """
 
 import math
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unialign.config import DecoderConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError
-from unialign.generation._decoder_config import BOOKKEEPING, DecoderConfig
 from unialign.generation._flow import draw_times, flow_loss
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._images import grid, write_png
-from unialign.generation._training_images import TrainingPictures, load_training_pictures
+from unialign.generation._training_images import TrainingImages, load_training_images
 from unialign.io import checked_path
 from unialign.train import (
     Progress,
@@ -53,7 +53,7 @@ OnStep = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class DecoderFit:
-    """What training leaves: the decoder with averaged weights, in eval mode, and a record every `logging_steps` steps."""
+    """The trained decoder (averaged weights, eval mode) and a record every `logging_steps` steps."""
 
     decoder: FlowDecoder
     history: list[dict[str, Any]] = field(repr=False)
@@ -64,14 +64,14 @@ def train_decoder(
     config: DecoderConfig | None = None,
     *,
     image: str = "image",
-    pictures: Tensor | None = None,
+    images: Tensor | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "never",
     device: str | torch.device = "auto",
     on_step: OnStep | None = None,
     progress: ProgressMode = "auto",
 ) -> DecoderFit:
-    """Train a decoder on the training rows of a store: its column of image embeddings, and their pictures.
+    """Train a decoder on the training rows of a store: its column of image embeddings, and their images.
 
     The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
     whether or not the run was interrupted and resumed. The caller's random numbers are not touched.
@@ -80,10 +80,10 @@ def train_decoder(
         config: None is the recipe for a CPU.
         image: the column of image embeddings that the decoder will read; its rows must be raw, as the encoder gave
             them.
-        pictures: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
-            asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[pictures]`).
+        images: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
+            asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[images]`).
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/`, a `samples-*.png` for each (held-out
-            pictures over what is made of their embeddings) and, at the end, `decoder/`. None: nothing on disk.
+            images over what is made of their embeddings) and, at the end, `decoder/`. None: nothing on disk.
         resume: as for `fit`: `never`, `auto` or `must`.
         device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
         on_step: called after every step with `step`, `steps` and `loss`; may raise KeyboardInterrupt to stop.
@@ -91,9 +91,9 @@ def train_decoder(
 
     Raises:
         ConfigError: settings that do not fit the store; `out` holds a run and `resume` is "never".
-        DataError: no training rows, no pictures, or a checkpoint of other data.
-        ShapeError: pictures of another number or size.
-        NonFiniteError: an embedding, a picture or the loss is not finite.
+        DataError: no training rows, no images, or a checkpoint of other data.
+        ShapeError: images of another number or size.
+        NonFiniteError: an embedding, an image or the loss is not finite.
         CheckpointError: a checkpoint cannot be written or read.
         MissingDependencyError: network="unet", or thumbnails, without their extra.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
@@ -104,13 +104,15 @@ def train_decoder(
     check_resume(resume, out)
     check_progress(progress)
     target = chosen_device(device)
-    data = load_training_pictures(store, config, image, pictures)
+    data = load_training_images(store, config, image, images)
     source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
     folder = None
     if out is not None:
         path = checked_path(out, "out", error=ConfigError)
-        folder = RunFolder(path, result="decoder", defaults=DecoderConfig().to_dict(), bookkeeping=BOOKKEEPING)
+        folder = RunFolder(
+            path, result="decoder", defaults=DecoderConfig().to_dict(), bookkeeping=DecoderConfig.bookkeeping()
+        )
     with (
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
         torch.inference_mode(False),
@@ -155,7 +157,7 @@ class _Run:
     def __init__(
         self,
         config: DecoderConfig,
-        data: TrainingPictures,
+        data: TrainingImages,
         facts: dict[str, Any],
         device: torch.device,
         folder: RunFolder | None,
@@ -163,16 +165,16 @@ class _Run:
         self.config, self.data, self.facts, self.device, self.folder = config, data, facts, device, folder
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         self.decoder, self.average = (FlowDecoder(config, data.spec, metadata=facts) for _ in range(2))
-        pictures = data.pictures.float() / 255
+        images = data.images.float() / 255
         self.decoder.frame.fit(data.embeddings.numpy(), np.arange(len(data.embeddings)), name="image embeddings")
-        self.decoder.basis.fit(pictures)
+        self.decoder.basis.fit(images)
         self.average.load_state_dict(self.decoder.state_dict())
         self.decoder.to(device).train()
         self.average.to(device).eval()
         with torch.no_grad():
             self.conditions = self.decoder.condition(data.embeddings.to(device))
-            self.samples = self.decoder.basis.encode(pictures.to(device))
-            self.mirrored = self.decoder.basis.encode(pictures.flip(-1).to(device)) if config.flips != "none" else None
+            self.samples = self.decoder.basis.encode(images.to(device))
+            self.mirrored = self.decoder.basis.encode(images.flip(-1).to(device)) if config.flips != "none" else None
         decayed = [p for p in self.decoder.parameters() if p.ndim > 1]
         others = [p for p in self.decoder.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -287,10 +289,10 @@ class _Run:
                 f"{self.config.lr}, or weight_decay, now {self.config.weight_decay}; earlier checkpoints are kept"
             )
         made = self.average.generate(self.data.shown_embeddings)
-        pictures = self.data.shown_pictures.float() / 255
+        images = self.data.shown_images.float() / 255
         rows = []
-        for start in range(0, len(pictures), _GRID):
-            rows += [list(pictures[start : start + _GRID]), list(made[start : start + _GRID])]
+        for start in range(0, len(images), _GRID):
+            rows += [list(images[start : start + _GRID]), list(made[start : start + _GRID])]
         return grid(rows, scale=_SCALE)
 
     def _farewell(self) -> str:

@@ -1,6 +1,6 @@
-"""What a decoder trains on: the pictures of a store's training rows, and their embeddings.
+"""What a decoder trains on: the images of a store's training rows, and their embeddings.
 
-Shapes: `N` training pictures, `S` pixels a side, `W` width of the embeddings.
+Shapes: `N` training images, `S` pixels a side, `W` width of the embeddings.
 """
 
 from dataclasses import dataclass
@@ -10,38 +10,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign.config import DecoderConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import EmbeddingSpec
-from unialign.generation._decoder_config import DecoderConfig
 from unialign.generation._images import read_thumbnails
 
-__all__ = ["TrainingPictures", "load_training_pictures"]
+__all__ = ["TrainingImages", "load_training_images"]
 
-# How many held-out pictures the grids of a run show.
+# How many held-out images the grids of a run show.
 SHOWN = 32
 
 
 @dataclass(frozen=True)
-class TrainingPictures:
+class TrainingImages:
     """Attributes:
     embeddings: (N, W) float32 of the training rows.
-    pictures: (N, 3, S, S) uint8.
+    images: (N, 3, S, S) uint8.
     train, shown: rows of the store: those, and the few that grids show (held out, if there are such).
-    shown_embeddings, shown_pictures: of the latter.
+    shown_embeddings, shown_images: of the latter.
     """
 
     spec: EmbeddingSpec
     embeddings: Tensor
-    pictures: Tensor
+    images: Tensor
     train: np.ndarray
     shown_embeddings: Tensor
-    shown_pictures: Tensor
+    shown_images: Tensor
 
 
-def load_training_pictures(
-    store: EmbeddingStore, config: DecoderConfig, image: str, pictures: Tensor | None
-) -> TrainingPictures:
+def load_training_images(
+    store: EmbeddingStore, config: DecoderConfig, image: str, images: Tensor | None
+) -> TrainingImages:
     if not isinstance(store, EmbeddingStore):
         raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
     width, present = store.width(image), store.present(image)
@@ -52,14 +52,14 @@ def load_training_pictures(
     held = np.concatenate([store.rows(split)[present[store.rows(split)]] for split in ("val", "test")])
     source = held if len(held) else train
     shown = source[np.linspace(0, len(source) - 1, min(len(source), SHOWN)).round().astype(int)]
-    if pictures is None:
+    if images is None:
         both = read_thumbnails(store, image, np.concatenate([train, shown]), config.size)
     else:
-        _check_pictures(pictures, store.items, config.size)
-        both = pictures[torch.from_numpy(np.concatenate([train, shown]))]
+        _check_images(images, store.items, config.size)
+        both = images[torch.from_numpy(np.concatenate([train, shown]))]
         both = both.float() / 255 if both.dtype == torch.uint8 else both
     if not bool(torch.isfinite(both).all()) or float(both.min()) < 0 or float(both.max()) > 1:
-        raise NonFiniteError("pictures must be finite numbers in [0, 1], or uint8; scale them")
+        raise NonFiniteError("images must be finite numbers in [0, 1], or uint8; scale them")
     both = (both * 255).round().to(torch.uint8)
     x_NW, y_NW = (torch.from_numpy(store.array(image)[rows].astype(np.float32)) for rows in (train, shown))
     if not bool(torch.isfinite(x_NW).all()):
@@ -77,12 +77,12 @@ def load_training_pictures(
         norm=float(x_NW.norm(dim=1).mean()),
         lengths="ignored",
     )
-    return TrainingPictures(spec, x_NW, both[: len(train)], train, y_NW, both[len(train) :])
+    return TrainingImages(spec, x_NW, both[: len(train)], train, y_NW, both[len(train) :])
 
 
-def _check_pictures(pictures: Any, items: int, size: int) -> None:
-    if not isinstance(pictures, Tensor) or pictures.shape != (items, 3, size, size):
-        shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
-        raise ShapeError(f"pictures are {shape}; expected a tensor ({items}, 3, {size}, {size}), one for every item")
-    if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
-        raise ShapeError(f"pictures have dtype {pictures.dtype}; expected uint8 in [0, 255], or float in [0, 1]")
+def _check_images(images: Any, items: int, size: int) -> None:
+    if not isinstance(images, Tensor) or images.shape != (items, 3, size, size):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ShapeError(f"images are {shape}; expected a tensor ({items}, 3, {size}, {size}), one for every item")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ShapeError(f"images have dtype {images.dtype}; expected uint8 in [0, 255], or float in [0, 1]")

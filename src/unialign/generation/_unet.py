@@ -1,6 +1,6 @@
 """The convolutional network: diffusers' `UNet2DModel`, with the condition where it expects a class embedding.
 
-Shapes: `N` pictures, `S` pixels a side, `C` width of the condition.
+Shapes: `N` images, `S` pixels a side, `C` width of the condition.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ _TIME = 1000.0
 
 
 class ConditionalUNet(nn.Module):
-    """Predicts the clean picture.
+    """Predicts the clean image.
 
     Args:
         unet: `UNet2DModel` with `class_embed_type="identity"`.

@@ -1,4 +1,4 @@
-"""Pictures inside a page, as data addresses: from a file, or from the `thumbnails.zip` of a folder."""
+"""Images inside a page, as data addresses: from a file, or from the `thumbnails.zip` of a folder."""
 
 import base64
 import zipfile
@@ -16,7 +16,7 @@ def address(data: bytes, kind: str) -> str:
 
 
 class Archive:
-    """Pictures of items of the store by modality and row; no archive, or a damaged one, has none."""
+    """Images of items of the store by modality and row; no archive, or a damaged one, has none."""
 
     def __init__(self, folder: Path) -> None:
         self._found: dict[str, bytes] = {}
@@ -28,7 +28,7 @@ class Archive:
             self._found = {}
 
     def use(self, modality: str, row: int | None) -> str:
-        """The address of a picture, "" where there is none."""
+        """The address of an image, "" where there is none."""
         for kind in ("webp", "png", "jpg"):
             data = self._found.get(f"{modality}/{row}.{kind}")
             if data is not None:

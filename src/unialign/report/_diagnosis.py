@@ -71,7 +71,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "modality_rows": _modality_rows(numbers),
         "pair_rows": _pair_rows(numbers),
         "direction_rows": _direction_rows(numbers),
-        "line": results["line"],
+        "line": results["issue_summary"],
         "sources": list(results["data"]["sources"].items()),
         "fingerprint": data.fingerprint,
         "protocol": plain_rows(results["protocol"]),

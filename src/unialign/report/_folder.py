@@ -55,7 +55,7 @@ class TestRows:
 
 
 class Thumbnails:
-    """Pictures of the test items by (modality, position); none where the archive lacks one."""
+    """Images of the test items by (modality, position); none where the archive lacks one."""
 
     def __init__(self, path: Path) -> None:
         self._archive: zipfile.ZipFile | None = None

@@ -49,9 +49,9 @@ class Example:
     rows: tuple[Row, ...]
 
 
-def directions(modalities: Sequence[str], pictured: set[str], anchor: str) -> list[Direction]:
-    """The anchor asks for a picture, a second picture for the anchor, the last and all others for a picture again."""
-    seen = [m for m in modalities if m in pictured]
+def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[Direction]:
+    """The anchor asks for an image, a second image for the anchor, the last and all others for an image again."""
+    seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
         anchor = next((m for m in modalities if m not in seen), modalities[0])
     target = next((m for m in [*seen, *modalities] if m != anchor), modalities[0])

@@ -1,4 +1,4 @@
-"""The section of a comparison about pictures that were made in each objective's space; empty where there are none."""
+"""The section of a comparison about images that were made in each objective's space; empty where there are none."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,22 @@ from unialign.errors import DataError
 from unialign.report._archive import Archive, address
 from unialign.report._schema import clean
 
-__all__ = ["made_pictures"]
+__all__ = ["made_images"]
 
-FOLDER = "pictures"
+FOLDER = "images"
 
 
-def made_pictures(folder: Path) -> dict[str, Any] | None:
-    """What the template needs of `pictures/` in the folder of a demo; None without it.
+def made_images(folder: Path) -> dict[str, Any] | None:
+    """What the template needs of `images/` in the folder of a demo; None without it.
 
     Raises:
         DataError: it is there and damaged.
     """
     root = folder / FOLDER
-    if not (root / "pictures.json").exists():
+    if not (root / "images.json").exists():
         return None
     try:
-        contents = clean(json.loads((root / "pictures.json").read_text("utf-8")))
+        contents = clean(json.loads((root / "images.json").read_text("utf-8")))
         return {
             "rule": contents["rule"],
             "twins": contents["twins"],

@@ -1,4 +1,4 @@
-"""The page of generated pictures: each beside the picture it should be and the training picture it may be a copy of."""
+"""The page of generated images: each beside the image it should be and the training image it may be a copy of."""
 
 import json
 import os
@@ -18,29 +18,29 @@ __all__ = ["write_generation_report"]
 
 
 def write_generation_report(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.html` about the pictures in `folder` and return its path; DataError if there are none."""
+    """Write `report.html` about the images in `folder` and return its path; DataError if there are none."""
     root = Path(folder)
     try:
         results = json.loads((root / "results.json").read_text("utf-8"))
-        pictures = results["pictures"]
-        files = {name: (root / "pictures" / Path(name).name).read_bytes() for e in pictures for name in e["files"]}
+        images = results["images"]
+        files = {name: (root / "images" / Path(name).name).read_bytes() for e in images for name in e["files"]}
         context = _context(clean(results), files, Archive(root))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{root} holds no generated pictures ({error}); run `unialign generate` again") from None
+        raise DataError(f"{root} holds no generated images ({error}); run `unialign generate` again") from None
     target = root / "report.html"
     replace_file(target, fill("generation.html.j2", styles=("page.css", "generation.css"), context=context))
     return target
 
 
 def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails: Archive) -> dict[str, Any]:
-    protocol, entries = results["protocol"], results["pictures"]
+    protocol, entries = results["protocol"], results["images"]
     anchor = protocol["anchor"]
     cards = [
         {
             "name": entry["name"],
             "parts": ", ".join(entry["parts"]),
             "split": {
-                "train": "a training item: its picture was seen",
+                "train": "a training item: its image was seen",
                 "val": "validation item",
                 "test": "test item",
             }.get(entry["split"] or "", ""),
@@ -53,12 +53,12 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
                 for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
             ],
             "truth": [
-                {"picture": thumbnails.use(anchor, row), "name": name}
+                {"image": thumbnails.use(anchor, row), "name": name}
                 for row, name in zip(entry["rows"], entry["names"], strict=True)
             ],
             "true_cosine": "" if entry["true_cosine"] is None else f"{entry['true_cosine']:.2f}",
             "nearest": [
-                near | {"picture": thumbnails.use(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
+                near | {"image": thumbnails.use(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
                 for near in entry["nearest"]
             ],
         }
@@ -66,17 +66,17 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
     ]
     made = sum(len(entry["files"]) for entry in entries)
     return {
-        "title": f"Pictures from {results['data']['name']}",
+        "title": f"Images from {results['data']['name']}",
         "facts": [
             count(len(entries), "condition"),
-            count(made, "picture"),
+            count(made, "image"),
             f"{protocol['size']} × {protocol['size']} pixels",
             f"anchor {anchor}",
         ],
         "strip": protocol["strip"] is not None,
         "cards": cards,
         "compared": any(entry["copies"] for entry in entries),
-        "not_compared": protocol.get("not compared with training pictures", ""),
+        "not_compared": protocol.get("not compared with training images", ""),
         "protocol": plain_rows(protocol),
         "data": plain_rows(results["data"]),
         "environment": plain_rows(results["environment"]),

@@ -52,7 +52,7 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
-    """A modality's mark as a picture of its own."""
+    """A modality's mark as an image of its own."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {colour(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 

@@ -13,13 +13,13 @@ from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
 from unialign.report._format import count, listed
-from unialign.report._generated import made_pictures
+from unialign.report._generated import made_images
 from unialign.report._model import Results
 from unialign.report._projection import Projection, project
 from unialign.report._summary import metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
-from unialign.report._thumbnails import Pictures
+from unialign.report._thumbnails import Images
 
 __all__ = ["write_report"]
 
@@ -59,7 +59,7 @@ def render(comparison: ComparisonFolder) -> str:
         if run is not None:
             spaces[key] = comparison.space(run)
     context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
-    context["made"] = made_pictures(comparison.folder)
+    context["made"] = made_images(comparison.folder)
     return fill("page.html.j2", context=context)
 
 
@@ -208,15 +208,15 @@ def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
 
 
 def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    items, pictures = comparison.items, Pictures(comparison.thumbnails)
+    items, images = comparison.items, Images(comparison.thumbnails)
     if items is None or not spaces:
-        return {"examples": [], "example_rule": "", "pictures": pictures.css}
+        return {"examples": [], "example_rule": "", "images": images.css}
     found = _gallery.examples(comparison, items, spaces)
-    cards = [_card(comparison.results, items, example, pictures) for example in found]
-    return {"examples": cards, "example_rule": _gallery.RULE, "pictures": pictures.css}
+    cards = [_card(comparison.results, items, example, images) for example in found]
+    return {"examples": cards, "example_rule": _gallery.RULE, "images": images.css}
 
 
-def _card(results: Results, items: Items, example: _gallery.Example, pictures: Pictures) -> dict[str, Any]:
+def _card(results: Results, items: Items, example: _gallery.Example, images: Images) -> dict[str, Any]:
     data, queries, answer = results.data, example.direction.queries, example.direction.answer
     rows = [
         {
@@ -224,7 +224,7 @@ def _card(results: Results, items: Items, example: _gallery.Example, pictures: P
             "rank": row.rank,
             "first": row.first,
             "answers": [
-                {"name": items.names[a.position], "picture": pictures.use(answer, a.position), "correct": a.correct}
+                {"name": items.names[a.position], "image": images.use(answer, a.position), "correct": a.correct}
                 for a in row.answers
             ],
         }
@@ -232,7 +232,7 @@ def _card(results: Results, items: Items, example: _gallery.Example, pictures: P
     ]
     return {
         "query": "all others" if len(queries) > 1 else data.shown(queries[0]),
-        "parts": [{"label": data.shown(q), "picture": pictures.use(q, example.position)} for q in queries],
+        "parts": [{"label": data.shown(q), "image": images.use(q, example.position)} for q in queries],
         "answer": data.shown(answer),
         "name": items.names[example.position],
         "pool": example.pool,

@@ -1,4 +1,4 @@
-"""The pictures a page uses: each embedded once, as a CSS class that any number of tiles share."""
+"""The images a page uses: each embedded once, as a CSS class that any number of tiles share."""
 
 import base64
 
@@ -6,13 +6,13 @@ from markupsafe import Markup
 
 from unialign.report._folder import Thumbnails
 
-__all__ = ["Pictures"]
+__all__ = ["Images"]
 
 # Leaves room for the charts under the page's limit of 5 MB (base64 adds a third).
 _BUDGET = 2_400_000
 
 
-class Pictures:
+class Images:
     """Thumbnails inside the page, each once, as CSS classes."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
@@ -22,7 +22,7 @@ class Pictures:
         self._left = _BUDGET
 
     def use(self, modality: str, position: int) -> str:
-        """The CSS class of a picture, "" where there is none (or no room left)."""
+        """The CSS class of an image, "" where there is none (or no room left)."""
         key = (modality, position)
         if key not in self._known:
             self._known[key] = self._embedded(modality, position)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import tiny_decoder_config, tiny_picture_store, tiny_pictures
-from test_bridge import tiny_space
+from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images
+from test_decode import tiny_space
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
@@ -31,28 +31,28 @@ def space() -> Space:
 @pytest.fixture(scope="module")
 def decoder() -> FlowDecoder:
     return train_decoder(
-        tiny_picture_store(), tiny_decoder_config(steps=40), pictures=tiny_pictures(), progress="none"
+        tiny_image_store(), tiny_decoder_config(steps=40), images=tiny_images(), progress="none"
     ).decoder
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:
     """Stands for a text encoder: the features of the item whose number the text is."""
-    return torch.tensor(tiny_picture_store().array("text")[[int(text) for text in texts]]).float()
+    return torch.tensor(tiny_image_store().array("text")[[int(text) for text in texts]]).float()
 
 
 def asked(space: Space, **options: Any) -> Any:
-    return build_conditions(space, tiny_picture_store(), encode_texts=encode, **options)
+    return build_conditions(space, tiny_image_store(), encode_texts=encode, **options)
 
 
 def test_items_are_found_by_name_in_any_case_or_by_row() -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     assert find_item(store, "square 7") == 7
     assert find_item(store, " SQUARE 7 ") == 7
     assert find_item(store, "#7") == 7
 
 
 def test_unknown_items_are_refused_with_a_suggestion() -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     with pytest.raises(ConfigError, match="has no item 'squar 7'; did you mean 'square 7'"):
         find_item(store, "squar 7")
     with pytest.raises(ConfigError, match="rows #0 to #47"):
@@ -65,7 +65,7 @@ def test_unknown_items_are_refused_with_a_suggestion() -> None:
 
 
 def test_an_item_is_the_mean_of_its_modalities(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     (condition,) = asked(space, items=["square 40"], modalities=["image", "text"])
     z = space.encode({name: store.array(name)[[40]] for name in ("image", "text")})
     torch.testing.assert_close(condition.z_D, mean(z)[0])
@@ -121,7 +121,7 @@ def test_bad_requests_are_refused(space: Space, options: dict[str, Any], error: 
 
 
 def test_an_item_without_the_modality_is_refused(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     partly = EmbeddingStore.from_arrays(
         {name: store.array(name) for name in ("image", "text")},
         present={"text": torch.arange(48).numpy() != 3},
@@ -135,48 +135,48 @@ def test_an_item_without_the_modality_is_refused(space: Space) -> None:
 
 def made_of(space: Space, decoder: FlowDecoder, **options: Any) -> GenerationResult:
     conditions = asked(space, items=["#40", "#1"], texts=["2"], modalities=["text"])
-    return generate_images(space, decoder, tiny_picture_store(), conditions, **options)
+    return generate_images(space, decoder, tiny_image_store(), conditions, **options)
 
 
-def test_pictures_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecoder) -> None:
+def test_images_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecoder) -> None:
     made = made_of(space, decoder, samples=2)
-    assert made.pictures.shape == (3, 2, 3, 8, 8)
+    assert made.images.shape == (3, 2, 3, 8, 8)
     assert made.anchor == "image"
-    train = set(tiny_picture_store().rows("train").tolist())
+    train = set(tiny_image_store().rows("train").tolist())
     for near in made.nearest:
         assert len(near) == 3
         assert {entry["row"] for entry in near} <= train
         assert near[0]["cosine"] >= near[1]["cosine"] >= near[2]["cosine"]
         assert near[0]["name"] == f"square {near[0]['row']}"
     assert made.truth[2] is None
-    store = tiny_picture_store()
+    store = tiny_image_store()
     true = space.encode({"image": store.array("image")[[40]]})["image"][0]
     assert made.truth[0] == pytest.approx(float(true @ made.conditions[0].z_D), abs=1e-5)
 
 
 def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space: Space, decoder: FlowDecoder) -> None:
     two = made_of(space, decoder, samples=2)
-    assert torch.equal(made_of(space, decoder, samples=1).pictures[:, 0], two.pictures[:, 0])
-    assert not torch.equal(two.pictures[:, 0], two.pictures[:, 1])
+    assert torch.equal(made_of(space, decoder, samples=1).images[:, 0], two.images[:, 0])
+    assert not torch.equal(two.images[:, 0], two.images[:, 1])
     # Sample 1 of seed 0 is not sample 0 of seed 1.
-    assert not torch.equal(made_of(space, decoder, seed=1).pictures[:, 0], two.pictures[:, 1])
-    same = build_conditions(space, tiny_picture_store(), items=["#1", "#1"], modalities=["text"])
-    twice = generate_images(space, decoder, tiny_picture_store(), same)
-    assert torch.equal(twice.pictures[0], twice.pictures[1])
+    assert not torch.equal(made_of(space, decoder, seed=1).images[:, 0], two.images[:, 1])
+    same = build_conditions(space, tiny_image_store(), items=["#1", "#1"], modalities=["text"])
+    twice = generate_images(space, decoder, tiny_image_store(), same)
+    assert torch.equal(twice.images[0], twice.images[1])
     with pytest.raises(ConfigError, match="samples"):
         made_of(space, decoder, samples=0)
 
 
-def test_each_sample_is_held_against_the_training_pictures(space: Space, decoder: FlowDecoder) -> None:
+def test_each_sample_is_held_against_the_training_images(space: Space, decoder: FlowDecoder) -> None:
     pytest.importorskip("PIL")
     made = made_of(space, decoder, samples=2)
     assert made.copies is not None
-    train = tiny_picture_store().rows("train")
-    pictures = (tiny_pictures() * 255).round() / 255
-    for condition, copies in zip(made.pictures, made.copies, strict=True):
+    train = tiny_image_store().rows("train")
+    images = (tiny_images() * 255).round() / 255
+    for condition, copies in zip(made.images, made.copies, strict=True):
         assert len(copies) == 2
         for sample, copy in zip(condition, copies, strict=True):
-            slow = [float((sample - pictures[row]).square().mean().sqrt()) for row in train]
+            slow = [float((sample - images[row]).square().mean().sqrt()) for row in train]
             assert copy["distance"] == pytest.approx(min(slow), abs=1e-4)
             assert copy["row"] == int(train[slow.index(min(slow))])
 
@@ -190,11 +190,11 @@ def test_items_of_a_mixture_are_remembered(space: Space) -> None:
     with pytest.raises(ConfigError, match="text of square 1 is asked for twice"):
         asked(space, items=["#1", "#1"], modalities=["text"], combine="together")
     with pytest.raises(ConfigError, match="texts need encode_texts"):
-        build_conditions(space, tiny_picture_store(), texts=["1"])
+        build_conditions(space, tiny_image_store(), texts=["1"])
 
 
 def test_what_is_no_list_of_words_is_named(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     with pytest.raises(ConfigError, match="items must be a list of strings"):
         build_conditions(space, store, items=[6], modalities=["text"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="weights must be a list of numbers"):

@@ -1,4 +1,4 @@
-"""Pictures as files, grids and thumbnails, against a small decoder of PNG, loops and Pillow."""
+"""Images as files, grids and thumbnails, against a small decoder of PNG, loops and Pillow."""
 
 import io
 import struct
@@ -59,10 +59,10 @@ def decoded(data: bytes) -> Tensor:
 
 
 def rgba(size: tuple[int, int], seed: int = 0, kind: str = "WEBP") -> bytes:
-    image = pytest.importorskip("PIL.Image")
+    pil = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
     file = io.BytesIO()
-    image.fromarray(pixels).save(file, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+    pil.fromarray(pixels).save(file, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
     return file.getvalue()
 
 
@@ -85,17 +85,17 @@ def store(assets: Mapping[str, bytes]) -> EmbeddingStore:
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 5, 7), (3, 32, 32)])
 def test_a_png_holds_the_pixels(shape: tuple[int, ...]) -> None:
     pixels = (noise(*shape) * 255).round().to(torch.uint8)
-    for picture in (pixels, pixels.numpy(), pixels.float() / 255, pixels.double() / 255):
-        assert torch.equal(decoded(png_bytes(picture)), pixels)
+    for image in (pixels, pixels.numpy(), pixels.float() / 255, pixels.double() / 255):
+        assert torch.equal(decoded(png_bytes(image)), pixels)
 
 
 def test_pillow_reads_the_same() -> None:
-    image = pytest.importorskip("PIL.Image")
-    picture = noise(3, 9, 6)
-    with image.open(io.BytesIO(png_bytes(picture))) as opened:
+    pil = pytest.importorskip("PIL.Image")
+    image = noise(3, 9, 6)
+    with pil.open(io.BytesIO(png_bytes(image))) as opened:
         assert (opened.mode, opened.size) == ("RGB", (6, 9))
         pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
-    assert torch.equal(pixels, (picture * 255).round().to(torch.uint8))
+    assert torch.equal(pixels, (image * 255).round().to(torch.uint8))
 
 
 def test_numbers_are_rounded_to_the_nearest_byte() -> None:
@@ -103,30 +103,30 @@ def test_numbers_are_rounded_to_the_nearest_byte() -> None:
     assert decoded(png_bytes(values.expand(3, 1, 5)))[0, 0].tolist() == [0, 0, 1, 255, 255]
 
 
-def test_a_picture_may_have_any_strides_and_a_gradient() -> None:
-    picture = noise(4, 6, 3).permute(2, 1, 0).requires_grad_()
-    assert torch.equal(decoded(png_bytes(picture)), (picture.detach() * 255).round().to(torch.uint8))
+def test_an_image_may_have_any_strides_and_a_gradient() -> None:
+    image = noise(4, 6, 3).permute(2, 1, 0).requires_grad_()
+    assert torch.equal(decoded(png_bytes(image)), (image.detach() * 255).round().to(torch.uint8))
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "picture.png"
+    path = tmp_path / "new" / "image.png"
     for seed in range(2):
-        picture = noise(3, 4, 4, seed=seed)
-        write_png(path, picture)
-        assert path.read_bytes() == png_bytes(picture)
+        image = noise(3, 4, 4, seed=seed)
+        write_png(path, image)
+        assert path.read_bytes() == png_bytes(image)
     with pytest.raises(NonFiniteError):
-        write_png(str(path), picture * 2)
-    assert path.read_bytes() == png_bytes(picture)
-    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
+        write_png(str(path), image * 2)
+    assert path.read_bytes() == png_bytes(image)
+    assert [file.name for file in path.parent.iterdir()] == ["image.png"]
 
 
 @pytest.mark.parametrize(
-    ("picture", "error", "message"),
+    ("image", "error", "message"),
     [
-        (noise(1, 4, 4), ShapeError, r"a picture has shape \(1, 4, 4\); expected \(3, H, W\)"),
+        (noise(1, 4, 4), ShapeError, r"an image has shape \(1, 4, 4\); expected \(3, H, W\)"),
         (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
         (noise(3, 0, 4), ShapeError, r"expected \(3, H, W\)"),
-        ("picture.png", ShapeError, "cannot become a tensor"),
+        ("image.png", ShapeError, "cannot become a tensor"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), ShapeError, "dtype torch.int64; expected uint8, or float"),
         (torch.zeros(3, 2, 2, dtype=torch.bool), ShapeError, "dtype torch.bool"),
         (torch.full((3, 2, 2), torch.nan), NonFiniteError, "from nan to nan"),
@@ -134,17 +134,17 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         (noise(3, 2, 2) - 1, NonFiniteError, r"expected \[0, 1\]"),
     ],
 )
-def test_what_is_no_picture_is_refused(picture: Any, error: type[Exception], message: str) -> None:
+def test_what_is_no_image_is_refused(image: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        png_bytes(picture)
+        png_bytes(image)
 
 
 def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the path of a picture must be a path"):
+    with pytest.raises(ConfigError, match="the path of an image must be a path"):
         write_png(3, noise(3, 2, 2))  # type: ignore[arg-type]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
-        write_png(tmp_path / "file" / "picture.png", noise(3, 2, 2))
+        write_png(tmp_path / "file" / "image.png", noise(3, 2, 2))
 
 
 # --- grids ----------------------------------------------------------------------------------------------------------
@@ -152,15 +152,15 @@ def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("gap", "scale"), [(0, 1), (2, 1), (1, 3)])
 def test_every_pixel_of_a_grid_is_where_it_belongs(gap: int, scale: int) -> None:
-    pictures, background = noise(2, 3, 3, 4, 5), 0.25
-    out = grid(pictures, gap=gap, scale=scale, background=background)
+    images, background = noise(2, 3, 3, 4, 5), 0.25
+    out = grid(images, gap=gap, scale=scale, background=background)
     height, width = 4 * scale + gap, 5 * scale + gap
     assert out.shape == (3, 2 * height - gap, 3 * width - gap)
     for y in range(out.shape[1]):
         for x in range(out.shape[2]):
             (i, v), (j, u) = divmod(y, height), divmod(x, width)
             inside = v < 4 * scale and u < 5 * scale
-            expected = pictures[i, j, :, v // scale, u // scale] if inside else torch.full((3,), background)
+            expected = images[i, j, :, v // scale, u // scale] if inside else torch.full((3,), background)
             assert torch.equal(out[:, y, x], expected)
 
 
@@ -183,18 +183,18 @@ def test_bytes_and_numbers_go_together() -> None:
 
 
 def test_a_strip_is_a_grid_of_one_row() -> None:
-    pictures = noise(4, 3, 5, 5)
+    images = noise(4, 3, 5, 5)
     assert torch.equal(
-        image_row(pictures, gap=3, scale=2, background=0.5), grid(pictures[None], gap=3, scale=2, background=0.5)
+        image_row(images, gap=3, scale=2, background=0.5), grid(images[None], gap=3, scale=2, background=0.5)
     )
-    assert torch.equal(image_row(list(pictures)), image_row(pictures))
+    assert torch.equal(image_row(list(images)), image_row(images))
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: grid([]), ShapeError, "at least one picture"),
-        (lambda x: grid([[None], []]), ShapeError, "at least one picture"),
+        (lambda x: grid([]), ShapeError, "at least one image"),
+        (lambda x: grid([[None], []]), ShapeError, "at least one image"),
         (lambda x: grid(x), ShapeError, "see `strip`"),
         (lambda x: image_row(x[0]), ShapeError, r"a strip is of \(T, 3, S, S\)"),
         (lambda x: grid([[x[0]], [None, x[1, :, :2]]]), ShapeError, r"row 1, column 1 is \(3, 2, 4\), that in row 0"),
@@ -215,24 +215,24 @@ def test_what_is_no_grid_is_refused(call: Any, error: type[Exception], message: 
 
 
 def test_a_whole_fraction_is_the_mean_of_blocks() -> None:
-    pictures = noise(2, 3, 12, 12)
-    small = resize(pictures, 4)
+    images = noise(2, 3, 12, 12)
+    small = resize(images, 4)
     for y in range(4):
         for x in range(4):
-            block = pictures[:, :, 3 * y : 3 * y + 3, 3 * x : 3 * x + 3]
+            block = images[:, :, 3 * y : 3 * y + 3, 3 * x : 3 * x + 3]
             torch.testing.assert_close(small[:, :, y, x], block.mean((2, 3)))
-    assert torch.equal(resize(pictures, 12), pictures)
+    assert torch.equal(resize(images, 12), images)
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 30])
 def test_any_size_keeps_the_range_and_the_colour(size: int) -> None:
-    pictures = torch.cat([noise(1, 3, 12, 12).round(), plain((0.2, 0.5, 0.9), 12)[None]])
-    out = resize(pictures, size)
+    images = torch.cat([noise(1, 3, 12, 12).round(), plain((0.2, 0.5, 0.9), 12)[None]])
+    out = resize(images, size)
     assert out.shape == (2, 3, size, size)
     assert float(out.min()) >= 0
     assert float(out.max()) <= 1
     torch.testing.assert_close(out[1], plain((0.2, 0.5, 0.9), size))
-    torch.testing.assert_close(out[0].mean(), pictures[0].mean(), atol=0.05, rtol=0)
+    torch.testing.assert_close(out[0].mean(), images[0].mean(), atol=0.05, rtol=0)
 
 
 def test_fine_stripes_become_grey_not_stripes() -> None:
@@ -255,8 +255,8 @@ def test_sizes_that_are_none_are_refused() -> None:
 
 def composed(data: bytes) -> np.ndarray[Any, Any]:
     """On white, by the formula: (H, W, 3) in [0, 1]."""
-    image = pytest.importorskip("PIL.Image")
-    pixels = np.array(image.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
+    pil = pytest.importorskip("PIL.Image")
+    pixels = np.array(pil.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
     return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
 
 
@@ -296,9 +296,9 @@ def test_thumbnails_of_the_shipped_set() -> None:
 
 def test_missing_thumbnails_name_the_row() -> None:
     data = store({"thumbnails.zip": zipped({"image/0.webp": rgba((4, 4))})})
-    with pytest.raises(DataError, match="no picture of 'image' for row 2; it has some of 'image', and the store has 4"):
+    with pytest.raises(DataError, match="no image of 'image' for row 2; it has some of 'image', and the store has 4"):
         read_thumbnails(data, "image", [0, 2], 4)
-    with pytest.raises(DataError, match="no picture of 'drawing' for row 0"):
+    with pytest.raises(DataError, match="no image of 'drawing' for row 0"):
         read_thumbnails(data, "drawing", [0], 4)
     with pytest.raises(DataError, match=r"'painted' has no asset thumbnails\.zip"):
         read_thumbnails(store({}), "image", [0], 4)
@@ -330,13 +330,13 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingDependencyError, match=r"unialign\[pictures\]"):
+    with pytest.raises(MissingDependencyError, match=r"unialign\[images\]"):
         read_thumbnails(store({"thumbnails.zip": zipped({})}), "image", [0], 4)
     assert decoded(png_bytes(grid([[noise(3, 2, 2)]]))).shape == (3, 2, 2)
 
 
-def test_an_archive_cannot_fill_the_memory_run_programs_or_hide_a_picture() -> None:
-    image = pytest.importorskip("PIL.Image")
+def test_an_archive_cannot_fill_the_memory_run_programs_or_hide_an_image() -> None:
+    pil = pytest.importorskip("PIL.Image")
 
     def store_of(**files: bytes) -> EmbeddingStore:
         archive = io.BytesIO()
@@ -347,7 +347,7 @@ def test_an_archive_cannot_fill_the_memory_run_programs_or_hide_a_picture() -> N
 
     def png(width: int, height: int) -> bytes:
         file = io.BytesIO()
-        image.new("1", (width, height)).save(file, "png")
+        pil.new("1", (width, height)).save(file, "png")
         return file.getvalue()
 
     with pytest.raises(DataError, match="1 x 60000 pixels"):

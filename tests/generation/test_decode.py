@@ -1,11 +1,11 @@
-"""From a space to a decoder: the anchor is found, wrong partners are refused, pictures follow the condition."""
+"""From a space to a decoder: the anchor is found, wrong partners are refused, images follow the condition."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from decoder_cases import ITEMS, WIDTH, tiny_decoder_config, tiny_picture_store, tiny_pictures
+from decoder_cases import ITEMS, WIDTH, tiny_decoder_config, tiny_image_store, tiny_images
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
@@ -35,7 +35,7 @@ def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
         "batch_size": 36,
         "lr": 0.02,
     }
-    return fit(store or tiny_picture_store(), TrainConfig(**settings | changes), progress="none").space
+    return fit(store or tiny_image_store(), TrainConfig(**settings | changes), progress="none").space
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def space() -> Space:
 @pytest.fixture(scope="module")
 def decoder() -> FlowDecoder:
     config = tiny_decoder_config(steps=500, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6)
-    return train_decoder(tiny_picture_store(), config, pictures=tiny_pictures(), progress="none").decoder
+    return train_decoder(tiny_image_store(), config, images=tiny_images(), progress="none").decoder
 
 
 def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
@@ -56,35 +56,35 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
 
 def test_a_true_embedding_comes_back_as_itself(space: Space, decoder: FlowDecoder) -> None:
     """The self-reconstruction goes the way of every other condition, and loses nothing that the decoder reads."""
-    store = tiny_picture_store()
+    store = tiny_image_store()
     rows = store.rows("test")
     z, _ = embed_items(space, store, rows, ["image"])
     through_space = decode(space, decoder, z["image"])
     torch.testing.assert_close(through_space, decoder.generate(store.array("image")[rows]), atol=1e-3, rtol=0)
 
 
-def test_text_makes_the_picture_of_its_item(space: Space, decoder: FlowDecoder) -> None:
-    store, pictures = tiny_picture_store(), tiny_pictures()
+def test_text_makes_the_image_of_its_item(space: Space, decoder: FlowDecoder) -> None:
+    store, images = tiny_image_store(), tiny_images()
     rows = store.rows("train")
     z, _ = embed_items(space, store, rows, ["text"])
     made = decode(space, decoder, z["text"])
-    right = float((made - pictures[rows]).abs().mean())
-    wrong = float((made - pictures[rows].roll(7, 0)).abs().mean())
+    right = float((made - images[rows]).abs().mean())
+    wrong = float((made - images[rows].roll(7, 0)).abs().mean())
     assert right < 0.8 * wrong
 
 
 def test_mixtures_are_rows_like_others(space: Space, decoder: FlowDecoder) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     z, present = embed_items(space, store, [1, 2, 3], ["image", "text"])
     mixed = mean(z, present=present)
     assert decode(space, decoder, mixed).shape == (3, 3, 8, 8)
-    # Our decoder reads directions, so the paper's plain mean makes the same picture.
+    # Our decoder reads directions, so the paper's plain mean makes the same image.
     plain = decode(space, decoder, mean(z, lengths="kept"))
     torch.testing.assert_close(plain, decode(space, decoder, mixed), atol=1e-3, rtol=0)
 
 
 def test_the_nearest_training_items(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     train = store.rows("train")
     z, _ = embed_items(space, store, train[:4], ["image"])
     found = nearest_training(space, store, z["image"], anchor="image", k=3)
@@ -104,9 +104,9 @@ def test_no_decoder_for_a_space_without_a_frozen_anchor(decoder: FlowDecoder) ->
 
 
 def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
-    made = tiny_picture_store().provenance["columns"]["image"] | {"encoder": "another one"}
+    made = tiny_image_store().provenance["columns"]["image"] | {"encoder": "another one"}
     other = EmbeddingStore.from_arrays(
-        {name: tiny_picture_store().array(name) for name in ("image", "text")},
+        {name: tiny_image_store().array(name) for name in ("image", "text")},
         split=["train"] * ITEMS,
         provenance={"columns": {"image": made}},
     )
@@ -115,9 +115,9 @@ def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
 
 
 def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
-    made = tiny_picture_store().provenance["columns"]["image"] | {"input": "other pictures", "licence": "another"}
+    made = tiny_image_store().provenance["columns"]["image"] | {"input": "other images", "licence": "another"}
     other = EmbeddingStore.from_arrays(
-        {name: tiny_picture_store().array(name)[:40] for name in ("image", "text")},
+        {name: tiny_image_store().array(name)[:40] for name in ("image", "text")},
         split=["train"] * 40,
         provenance={"columns": {"image": made}},
     )
@@ -143,7 +143,7 @@ def test_fewer_directions_than_the_decoder_reads_are_refused(decoder: FlowDecode
 
 
 def test_absent_items_and_unknown_modalities(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     text = store.array("text").copy()
     there = np.arange(ITEMS) != 3
     text[3] = np.nan
@@ -157,19 +157,19 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Grey:
-        """Pictures as grey as the first number says."""
+        """Images as grey as the first number says."""
 
-        reads, size = EmbeddingSpec("anything", WIDTH), 4
+        input_spec, size = EmbeddingSpec("anything", WIDTH), 4
 
         def generate(self, embeddings: Any, *, seed: int = 0, steps: Any = None, guidance: Any = None) -> torch.Tensor:
             return torch.sigmoid(embeddings[:, :1, None, None]).expand(-1, 3, 4, 4)
 
-    z, _ = embed_items(space, tiny_picture_store(), [0, 1], ["image"])
+    z, _ = embed_items(space, tiny_image_store(), [0, 1], ["image"])
     assert decode(space, Grey(), z["image"]).shape == (2, 3, 4, 4)
 
 
 def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecoder) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     z = torch.ones(3, 8)
     z[1, 3] = torch.nan
     with pytest.raises(NonFiniteError, match="z, row 1, holds nan at column 3"):
@@ -189,7 +189,7 @@ def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecode
 
 
 def test_neighbours_depend_on_direction_alone(space: Space) -> None:
-    store = tiny_picture_store()
+    store = tiny_image_store()
     z = torch.randn(3, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     usual = nearest_training(space, store, z, anchor="image")
     for scale in (1e-300, 1e-13, 1e300):
