@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unialign._version import __version__
 
 _MODULES = (
+    "config",
     "data",
     "diagnostics",
     "distributed",
@@ -21,11 +22,13 @@ _MODULES = (
     "ops",
     "losses",
     "metrics",
+    "registry",
     "train",
 )
 _OBJECTS = {
     "Space": "unialign.space",
-    "TrainConfig": "unialign.train",
+    "TrainConfig": "unialign.config",
+    "diagnose": "unialign.diagnostics",
     "fit": "unialign.train",
     "evaluate": "unialign.evaluation",
 }
@@ -34,7 +37,9 @@ __all__ = [
     "Space",
     "TrainConfig",
     "__version__",
+    "config",
     "data",
+    "diagnose",
     "diagnostics",
     "distributed",
     "encoders",
@@ -48,11 +53,13 @@ __all__ = [
     "losses",
     "metrics",
     "ops",
+    "registry",
     "train",
 ]
 
 if TYPE_CHECKING:
     from unialign import (
+        config,
         data,
         diagnostics,
         distributed,
@@ -65,11 +72,14 @@ if TYPE_CHECKING:
         losses,
         metrics,
         ops,
+        registry,
         train,
     )
+    from unialign.config import TrainConfig
+    from unialign.diagnostics import diagnose
     from unialign.evaluation import evaluate
     from unialign.space import Space
-    from unialign.train import TrainConfig, fit
+    from unialign.train import fit
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from unialign._checks import check_choice
 from unialign.errors import ConfigError
 
-__all__ = ["Group", "check", "load", "names", "register", "registered"]
+__all__ = ["Group", "check", "is_built_in", "load", "names", "register", "registered"]
 
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
@@ -99,6 +99,11 @@ def register(group: Group, name: str, value: Any) -> None:
     if name in _built_in(group):
         raise ConfigError(f"{name!r} is a built-in {_WORDS[group]}; choose another name")
     _registered[group, name] = value
+
+
+def is_built_in(group: Group, name: str) -> bool:
+    """Whether a name is one of this package's own."""
+    return name in _built_in(group)
 
 
 def registered() -> dict[tuple[str, str], Any]:

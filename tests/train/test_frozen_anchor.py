@@ -63,8 +63,8 @@ def test_settings_come_back_from_a_file() -> None:
 
 def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     cases = [
-        ({"frozen": "image"}, "frozen must map modality"),
-        ({"frozen": {"image": "no"}}, "framing of 'image'"),
+        ({"frozen": "image"}, "frozen must be a mapping"),
+        ({"frozen": {"image": "no"}}, "whitening of 'image'"),
         ({"frozen": {"video": "whiten"}, "dim": 3}, "frozen names 'video'"),
         ({"frozen": FROZEN, "dim": 7}, "'image' is 6 wide and frozen"),
         ({"frozen": {"image": "whiten", "text": "center", "audio": "whiten"}, "dim": 3}, "nothing is trained"),

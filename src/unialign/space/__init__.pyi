@@ -1,10 +1,5 @@
-from unialign.space._heads import Head as Head
-from unialign.space._normalizer import Inputs as Inputs
+from unialign.config import Head as Head, InputNorm as InputNorm, WhiteningMode as WhiteningMode
 from unialign.space._space import Space as Space
-from unialign.space._whitening import (
-    Whitening as Whitening,
-    WhiteningMode as WhiteningMode,
-    check_frozen as check_frozen,
-)
+from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 
-__all__ = ["Head", "Inputs", "Space", "Whitening", "WhiteningMode"]
+__all__ = ["Head", "InputNorm", "Space", "Whitening", "WhiteningMode"]

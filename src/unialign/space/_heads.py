@@ -1,14 +1,13 @@
 """The trained part of a space: one head per modality, from its features to the shared width."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import nn
 
 from unialign._checks import check_choice
+from unialign.config import Head
 
-__all__ = ["Head", "make_head"]
-
-Head = Literal["linear", "mlp"]
+__all__ = ["make_head"]
 
 
 def make_head(head: str, width: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """What happens to features before the first layer. Shapes: `B` rows, `W` width of a modality."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
+from unialign.config import InputNorm
 
-__all__ = ["Inputs", "Standardize", "column_statistics", "make_inputs"]
-
-Inputs = Literal["standardize", "unit", "none"]
+__all__ = ["Standardize", "column_statistics", "make_inputs"]
 
 _CHUNK_ROWS = 8192
 
@@ -44,7 +43,7 @@ class UnitRows(nn.Module):
 
 def make_inputs(inputs: str, width: int) -> nn.Module:
     """The module of a kind of input handling."""
-    check_choice("input_norm", inputs, get_args(Inputs))
+    check_choice("input_norm", inputs, get_args(InputNorm))
     if inputs == "standardize":
         return Standardize(width)
     return UnitRows() if inputs == "unit" else nn.Identity()

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from unialign._checks import check_integer, check_number, has_surrogate
 from unialign.batch import as_dense, check_dense, row_mask
+from unialign.config import Head, InputNorm, WhiteningMode
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.space._heads import Head, make_head
-from unialign.space._normalizer import Inputs, Standardize, column_statistics, make_inputs
+from unialign.space._heads import make_head
+from unialign.space._normalizer import Standardize, column_statistics, make_inputs
 from unialign.space._saving import load, save
 from unialign.space._validation import refuse_non_finite, unit_rows
-from unialign.space._whitening import Whitening, WhiteningMode, check_frozen
+from unialign.space._whitening import Whitening, check_frozen
 
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
@@ -66,7 +67,7 @@ class Space(nn.Module):
         head: Head = "mlp",
         hidden: int = 256,
         dropout: float = 0.0,
-        input_norm: Inputs = "standardize",
+        input_norm: InputNorm = "standardize",
         frozen: Mapping[str, WhiteningMode] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ Shapes: `B` rows, `W` width of the features, `D` width of the space.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
+from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
 
-__all__ = ["Whitening", "WhiteningMode", "check_frozen"]
-
-WhiteningMode = Literal["whiten", "center"]
+__all__ = ["Whitening", "check_frozen"]
 
 _CHUNK_ROWS = 8192
 # A direction with less of the largest variance than this is rounding, and whitening would blow it up.

@@ -1,10 +1,10 @@
+from unialign.config import ProgressMode as ProgressMode, Resume as Resume, TrainConfig as TrainConfig
 from unialign.train._batches import derived_seed as derived_seed
 from unialign.train._checkpoint import (
     Snapshot as Snapshot,
     newest_checkpoint as newest_checkpoint,
     save_checkpoint as save_checkpoint,
 )
-from unialign.train._config import TrainConfig as TrainConfig
 from unialign.train._device import chosen_device as chosen_device
 from unialign.train._eval_callback import EvalCallback as EvalCallback
 from unialign.train._fit import (
@@ -18,10 +18,9 @@ from unialign.train._log import RunLog as RunLog, read_log as read_log
 from unialign.train._monitor import HealthWarning as HealthWarning
 from unialign.train._progress import (
     Progress as Progress,
-    ProgressMode as ProgressMode,
     check_progress as check_progress,
 )
-from unialign.train._run_dir import Resume as Resume, RunFolder as RunFolder, check_resume as check_resume
+from unialign.train._run_dir import RunFolder as RunFolder, check_resume as check_resume
 from unialign.train._signals import StopRequest as StopRequest
 
 __all__ = [

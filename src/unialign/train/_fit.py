@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unialign.config import ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.distributed import not_joined
 from unialign.errors import CheckpointError, ConfigError
@@ -17,7 +18,6 @@ from unialign.losses import Objective, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
 from unialign.train._checkpoint import Snapshot
-from unialign.train._config import TrainConfig
 from unialign.train._data import load_training_data, training_rows
 from unialign.train._eval_callback import EvalCallback
 from unialign.train._init_from import copy_weights
@@ -25,8 +25,7 @@ from unialign.train._log import RunLog, read_log
 from unialign.train._loop import Loop, OnStep, environment
 from unialign.train._monitor import HealthMonitor, HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
-from unialign.train._progress import ProgressMode
-from unialign.train._run_dir import Resume, RunFolder
+from unialign.train._run_dir import RunFolder
 from unialign.train._step import Stepper
 from unialign.train._validation import Plan, check_types, make_plan, resolved, term_names
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from unialign.config import TrainConfig
 from unialign.errors import ConfigError
 from unialign.space import Space
-from unialign.train._config import TrainConfig
 
 __all__ = ["check_frozen_start", "check_start", "copy_weights", "weights_digest"]
 

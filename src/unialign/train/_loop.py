@@ -10,13 +10,14 @@ import torch
 
 from unialign._version import __version__
 from unialign.batch import Batch
+from unialign.config import ProgressMode
 from unialign.distributed import local_scope
 from unialign.losses import LossTerm, Objective
 from unialign.train._checkpoint import Snapshot, save_checkpoint
 from unialign.train._eval_callback import EvalCallback
 from unialign.train._log import RunLog
 from unialign.train._monitor import HealthMonitor
-from unialign.train._progress import Progress, ProgressMode
+from unialign.train._progress import Progress
 from unialign.train._run_dir import RunFolder
 from unialign.train._signals import StopRequest
 from unialign.train._step import Outcome, Stepper

@@ -3,15 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from tqdm import tqdm
 
 from unialign._checks import check_choice
+from unialign.config import ProgressMode
 
-__all__ = ["Progress", "ProgressMode", "check_progress"]
-
-ProgressMode = Literal["auto", "bar", "lines", "none"]
+__all__ = ["Progress", "check_progress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -5,18 +5,16 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from unialign._checks import check_choice
+from unialign.config import Resume, TrainConfig
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
-from unialign.train._config import BOOKKEEPING, TrainConfig
 from unialign.train._log import read_log
 
-__all__ = ["Resume", "RunFolder"]
-
-Resume = Literal["never", "auto", "required"]
+__all__ = ["RunFolder"]
 
 
 class RunFolder:
@@ -35,7 +33,7 @@ class RunFolder:
         *,
         result: str = "space",
         defaults: Mapping[str, Any] | None = None,
-        bookkeeping: Sequence[str] = BOOKKEEPING,
+        bookkeeping: Sequence[str] = TrainConfig.bookkeeping(),
     ) -> None:
         self.path = Path(path)
         self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"

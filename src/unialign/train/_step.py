@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unialign.config import TrainConfig
 from unialign.errors import NonFiniteError
 from unialign.losses import Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import Batches, derived_seed
-from unialign.train._config import TrainConfig
 from unialign.train._data import TrainingData
 from unialign.train._grad_cache import Look, grad_cache_backward
 from unialign.train._nan_diagnosis import explain

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
 from unialign.losses import Objective
 from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
-from unialign.train._config import TrainConfig
 from unialign.train._data import training_rows
 from unialign.train._device import chosen_device
 from unialign.train._eval_callback import EvalCallback, check_probe, check_probe_steps

@@ -51,7 +51,7 @@ def test_yaml_number_written_as_a_string() -> None:
     [
         ("objective", "clip"),
         ("head", "deep"),
-        ("inputs", "whiten"),
+        ("input_norm", "whiten"),
         ("precision", "fp16"),
         ("precision", "fp8"),
         ("epochs", 0),

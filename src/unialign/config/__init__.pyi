@@ -1,0 +1,17 @@
+from unialign.config._base import Config as Config, Setting as Setting, setting as setting
+from unialign.config._choices import (
+    Flips as Flips,
+    Head as Head,
+    InputNorm as InputNorm,
+    Network as Network,
+    Precision as Precision,
+    ProgressMode as ProgressMode,
+    Resume as Resume,
+    Split as Split,
+    WhiteningMode as WhiteningMode,
+)
+from unialign.config._decoder import DecoderConfig as DecoderConfig
+from unialign.config._train import TrainConfig as TrainConfig
+from unialign.config._yaml import read_yaml as read_yaml
+
+__all__ = ["Config", "DecoderConfig", "TrainConfig"]

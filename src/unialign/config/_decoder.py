@@ -1,0 +1,74 @@
+"""Settings of a decoder of image embeddings and of its training."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unialign.config._base import Config, setting
+from unialign.config._choices import Flips, Network, WhiteningMode
+from unialign.config._ranges import fraction, integer, nonnegative, positive
+from unialign.errors import ConfigError
+
+__all__ = ["DecoderConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Config):
+    """Settings of `train_decoder`, checked on construction.
+
+    Upper limits are far above any use: a damaged or hostile file must not exhaust memory or time.
+    """
+
+    kind: ClassVar[str] = "decoder"
+
+    network: Network = setting(
+        "mlp",
+        "`mlp`, a residual network on principal components of the images, for a CPU; `unet`, a convolutional network "
+        "on pixels from diffusers (needs `unialign[generate]`), for a GPU",
+    )
+    size: int = setting(32, "image side in pixels; a multiple of 8 for `unet`", integer(4, 512))
+    directions: int = setting(128, "principal directions of the image embeddings that are read", integer(1, 2**16))
+    whitening: WhiteningMode = setting(
+        "center",
+        "`center` keeps the variances of the directions, so that condition noise covers the weak ones, which held-out "
+        "images do not share; `whiten` equalizes them",
+    )
+    latents: int = setting(512, "principal components of an image (`mlp`)", integer(1, 2**20))
+    width: int = setting(384, "width of the network; channels of the first level (`unet`)", integer(1, 2**16))
+    depth: int = setting(4, "residual blocks (`mlp`), or residual blocks per level (`unet`)", integer(1, 1024))
+    condition_noise: float = setting(
+        1.6,
+        "largest noise added to a condition in training, in units of a direction's mean deviation, drawn uniformly "
+        "from 0; it delays memorization of training images",
+        nonnegative,
+    )
+    condition_dropout: float = setting(
+        0.1, "fraction of the samples trained without condition, which guidance needs, in [0, 1)", fraction
+    )
+    flips: Flips = setting("none", "`none`, or `horizontal`: half of the images are mirrored, their embeddings are not")
+    steps: int = setting(4000, "optimizer steps", integer(1, 10**9))
+    batch_size: int = setting(192, "images per step", integer(1, 2**20))
+    lr: float = setting(1.5e-3, "peak learning rate; a cosine schedule ends at 0", positive)
+    warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", nonnegative)
+    max_grad_norm: float = setting(1.0, "largest gradient norm", positive)
+    average: float = setting(0.998, "decay of the moving average of the weights, which samples, in [0, 1)", fraction)
+    sampler_steps: int = setting(10, "sampler steps of `generate` by default", integer(1, 10**4))
+    guidance: float = setting(1.0, "guidance scale of `generate` by default; 1 is none", nonnegative)
+    save_steps: int | None = setting(
+        500,
+        "most steps between checkpoints, each with a grid of samples; short runs save every tenth of `steps`, at least "
+        "5; None: only at the end",
+        integer(1),
+        bookkeeping=True,
+    )
+    save_total_limit: int = setting(2, "number of latest checkpoints to keep", integer(1), bookkeeping=True)
+    logging_steps: int = setting(50, "steps between log records", integer(1), bookkeeping=True)
+    seed: int = setting(0, "seed of weights, item order and noise", integer(0))
+
+    def validate(self) -> None:
+        if self.network == "unet" and self.size % 8:
+            raise ConfigError(f"size must be a multiple of 8 for network='unet', got {self.size}")
+        if self.network == "mlp" and self.latents > 3 * self.size * self.size:
+            raise ConfigError(
+                f"latents={self.latents} is more than the {3 * self.size**2} numbers of an image of size={self.size}"
+            )

@@ -1,0 +1,134 @@
+"""Settings of a training run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+
+from unialign import registry
+from unialign._checks import check_choice, check_number
+from unialign.config._base import Config, setting
+from unialign.config._choices import Head, InputNorm, Precision, WhiteningMode
+from unialign.config._instances import ConfigurableModule, name_and_options
+from unialign.config._ranges import fraction, integer, nonnegative, positive
+from unialign.errors import ConfigError
+
+__all__ = ["TrainConfig"]
+
+if TYPE_CHECKING:
+
+    class _ObjectiveName:
+        """The field `objective` for type checkers: it takes a name or an instance and reads as the name."""
+
+        def __get__(self, config: object, owner: object) -> str: ...
+        def __set__(self, config: object, value: str | ConfigurableModule) -> None: ...
+else:
+    _ObjectiveName = str
+
+
+def _objective(name: str, value: str) -> None:
+    from unialign.losses import names
+
+    if value not in names():
+        registry.check("objectives", value)
+
+
+def _modalities(name: str, value: tuple[object, ...]) -> None:
+    if not all(isinstance(one, str) for one in value) or len(set(value)) < max(2, len(value)):
+        raise ConfigError(f"{name} must be at least two different names, got {list(value)}")
+
+
+def _frozen(name: str, value: Mapping[str, object]) -> None:
+    for modality, mode in value.items():
+        check_choice(f"whitening of {modality!r}", mode, get_args(WhiteningMode))
+
+
+def _warmup(name: str, value: object) -> None:
+    check_number(name, value, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
+
+
+def _infonce_warmup(name: str, value: object) -> None:
+    check_number(name, value, "a number in [0, 1], a fraction of the steps", lambda x: 0 <= x <= 1)
+
+
+def _logs(name: str, value: tuple[object, ...]) -> None:
+    for log in value:
+        check_choice(name, log, ("jsonl", "tensorboard"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """Settings of `fit`, checked on construction."""
+
+    kind: ClassVar[str] = "training"
+
+    objective: _ObjectiveName = setting(
+        "unialign",
+        "name of an objective (`unialign.losses.names()`), or an instance, kept as name and options",
+        _objective,
+    )
+    objective_options: Mapping[str, Any] = setting(
+        {}, "options of the objective; without `anchor`, objectives that allow it take all pairs of modalities"
+    )
+    modalities: tuple[str, ...] | None = setting(
+        None, "modalities to train on, at least two; default: those that the data set chooses", _modalities
+    )
+    dim: int = setting(128, "dimension of the shared space", integer(1))
+    head: Head = setting("mlp", "head of each modality: `linear`, or `mlp` with one hidden layer")
+    hidden: int = setting(256, "hidden units of an `mlp` head", integer(1))
+    dropout: float = setting(0.0, "dropout probability in the heads, in [0, 1)", fraction)
+    input_norm: InputNorm = setting(
+        "standardize", "normalization of features: `standardize` columns, `unit` rows, or `none`"
+    )
+    frozen: Mapping[str, WhiteningMode] = setting(
+        {}, "modalities without a head, mapped to `whiten` or `center`, the transform of their features", _frozen
+    )
+    epochs: int = setting(100, "passes over the training rows", integer(1))
+    batch_size: int = setting(
+        256, "items per objective call, at least 2; a last batch of a single item is dropped", integer(2)
+    )
+    micro_batch_size: int | None = setting(
+        None,
+        "items per forward pass of the heads, which saves memory and runs the heads twice; the objective still sees "
+        "the whole batch (default: the batch)",
+        integer(1),
+    )
+    gradient_accumulation_steps: int = setting(
+        1, "batches per optimizer step, weighted by their items; negatives come from each batch alone", integer(1)
+    )
+    lr: float = setting(1e-3, "peak learning rate", positive)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", nonnegative)
+    warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", _warmup)
+    min_lr: float = setting(0.0, "learning rate at the end of the cosine schedule, in [0, lr]")
+    max_grad_norm: float | None = setting(1.0, "largest gradient norm; None for no clipping", positive)
+    precision: Precision = setting(
+        "auto",
+        "autocast of the heads: `auto` (bf16 on CUDA, fp32 elsewhere), `fp32` or `bf16`; objectives compute in fp32",
+    )
+    infonce_warmup_ratio: float = setting(
+        0.0,
+        "fraction of the steps, in [0, 1], that train InfoNCE first, with the same anchor and, where it divides "
+        "cosines, the same temperature",
+        _infonce_warmup,
+    )
+    save_steps: int | None = setting(
+        500, "steps between checkpoints; None: only on interruption and at the end", integer(1), bookkeeping=True
+    )
+    save_total_limit: int = setting(2, "number of latest checkpoints to keep", integer(1), bookkeeping=True)
+    logging_steps: int = setting(10, "steps between log records", integer(1), bookkeeping=True)
+    monitor_steps: int = setting(50, "steps between health checks of the space", integer(1), bookkeeping=True)
+    log_to: tuple[str, ...] = setting(
+        ("jsonl",), "log formats: `jsonl` (always written to the run folder), `tensorboard`", _logs, bookkeeping=True
+    )
+    seed: int = setting(0, "seed of initial weights, item order and dropout", integer(0))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objective, ConfigurableModule) and not isinstance(self.objective, type):
+            if self.objective_options:
+                raise ConfigError("objective_options must be empty where objective is an instance, which has its own")
+            name, options = name_and_options(self.objective)
+            object.__setattr__(self, "objective", name)
+            object.__setattr__(self, "objective_options", options)
+        super().__post_init__()
+
+    def validate(self) -> None:
+        check_number("min_lr", self.min_lr, f"a number in [0, lr = {self.lr}]", lambda x: 0 <= x <= self.lr)
