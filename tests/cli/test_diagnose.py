@@ -57,8 +57,8 @@ def test_a_checkup_writes_a_results_folder(here, capsys):
         assert value["mean"] == run["metrics"][name]
         assert name in results["metrics"]
     (finding,) = [f for f in results["findings"] if f["severity"] == "problem"]
-    assert (finding["code"], finding["about"]) == ("not_paired", ["text"])
-    assert results["line"] in printed
+    assert (finding["code"], finding["modalities"]) == ("not_paired", ["text"])
+    assert results["issue_summary"] in printed
     assert results["numbers"]["pairs"]["image-text"]["structure_p"] > 0.01
 
 
@@ -66,7 +66,7 @@ def test_the_python_call_gives_the_same(here):
     assert main(["diagnose", "good.npz", *QUICK, "--seed", "3"]) == 0
     results = json.loads((here / "runs/diagnose/results.json").read_text())
     found = diagnostics.diagnose("good.npz", resamples=100, seed=3)
-    assert results["line"] == found.line
+    assert results["issue_summary"] == found.issue_summary
     assert results["answer"] == found.answer == "Nothing wrong with these embeddings: 200 items in 3 modalities."
 
 
@@ -80,7 +80,7 @@ def test_the_same_command_overwrites_its_own_folder_and_no_other(here, capsys):
     # New contents of the same file are the usual reason to run it again.
     (here / "good.npz").write_bytes((here / "bad.npz").read_bytes())
     assert main(["diagnose", "good.npz", *QUICK]) == 0
-    assert json.loads((here / "runs/diagnose/results.json").read_text())["line"] != first["line"]
+    assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]
 
     # So is another file: a diagnosis has nothing that it would be a pity to lose.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0

@@ -19,7 +19,7 @@ def checked(space, **options):
 
 
 def serious(diagnosis):
-    return [(f.code, f.severity, f.about) for f in diagnosis.findings if f.severity in ("problem", "warning")]
+    return [(f.code, f.severity, f.modalities) for f in diagnosis.findings if f.severity in ("problem", "warning")]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -73,7 +73,7 @@ class DiagnosisReport:
             "answer": self.answer,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "numbers": self.numbers,
-            "line": self.issue_summary,
+            "issue_summary": self.issue_summary,
         }
 
 

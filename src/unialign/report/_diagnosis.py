@@ -15,9 +15,9 @@ from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labelled_bars
-from unialign.report._format import DASH, Style, count, style
+from unialign.report._format import DASH, NumberFormat, count, number_format
 from unialign.report._model import DataInfo, Estimate
-from unialign.report._projection import Projection
+from unialign.report._projection import PCAMap
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
@@ -27,7 +27,7 @@ __all__ = ["write_diagnosis_report"]
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
 # More panels than this would be a wall; the tables have them all.
 _PANELS = 12
-_PERCENT = Style(percent=True, decimals=1)
+_PERCENT = NumberFormat(percent=True, decimals=1)
 
 
 def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
@@ -105,7 +105,7 @@ def _map(results: Mapping[str, Any], data: DataInfo) -> dict[str, Any] | None:
         for name in data.modalities
     }
     first, second = sketch["explained"]
-    projection = Projection(points, (first, second))
+    projection = PCAMap(points, (first, second))
     names = [f"row {row:,}" for row in sketch["rows"]]
     drawn = list(range(len(names)))
     chart = _maps.space_map(
@@ -135,7 +135,7 @@ def _gap(numbers: Mapping[str, Any]) -> Markup | None:
         return None
     wide = sorted(pairs, key=lambda name: -pairs[name]["modality_gap_debiased"]["mean"])[:_PANELS]
     rows = [(name, _estimate(pairs[name]["modality_gap_debiased"])) for name in wide]
-    return labelled_bars("gap", "Debiased gap", style([e.high for _, e in rows], unit="number"), rows)
+    return labelled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
 def _cosine_panels(sketch: Mapping[str, Any]) -> list[tuple[str, Markup]]:
@@ -150,16 +150,16 @@ def _estimate(value: Mapping[str, Any] | None) -> Estimate:
     return Estimate(**numbers)
 
 
-def _cell(value: Mapping[str, Any] | float | None, look: Style | None = None) -> tuple[str, str]:
+def _cell(value: Mapping[str, Any] | float | None, look: NumberFormat | None = None) -> tuple[str, str]:
     """A number as the table has it, and its interval."""
     if isinstance(value, Mapping):
         estimate = _estimate(value)
-        look = look or style([estimate.mean], unit="number")
+        look = look or number_format([estimate.mean], unit="number")
         known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
-        return look.value(estimate.mean), f"{look.bare(estimate.low)} to {look.bare(estimate.high)}" if known else ""
+        return look.with_unit(estimate.mean), f"{look.number(estimate.low)} to {look.number(estimate.high)}" if known else ""
     if value is None:
         return DASH, ""
-    return (look or style([value], unit="number")).value(value), ""
+    return (look or number_format([value], unit="number")).with_unit(value), ""
 
 
 def _modality_rows(numbers: Mapping[str, Any]) -> list[dict[str, Any]]:
