@@ -1,28 +1,18 @@
-"""Studies: questions about objectives that are answered by many trainings, and end as a page with figures.
+"""Studies of the objectives: many trainings each, evaluated as a page with tables and figures.
 
-A study is a file here, a line in `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
+A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
 
-    plan(options) -> Plan                   the arms, and which of them are compared
-    analyse(results) -> dict                numbers that need several arms (optional), for results["study"]["analysis"]
-    page(results) -> list[Section]          words, tables and figures, from the content of results.json alone
+    plan(options) -> Plan                   the arms and the comparisons between them
+    analyse(results) -> dict                optional: numbers that need several arms, for results["study"]["analysis"]
+    page(results) -> list[Section]          paragraphs, tables and figures, from the content of results.json alone
 
-An `Arm` is one way to train: data, `TrainConfig`, and what tells it from the others (`factors`, plain values that pages
-group by). What an arm may ask for besides:
+`run_study` runs trials and trainings in worker processes and writes one file for each, so that an interrupted study
+continues. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each `Family`, and
+writes results.json, figures, page.md and report.html. Data transforms and measurements during training are named, not
+passed, since arms are sent to the workers (`_transforms.py`, `_measures.py`). `ablation.py` is the example to follow;
+`_figures.py` has common tables and figures, `_sweeps.py` those of a varied setting.
 
-    trials=({setting: value}, ...)          tuning on the validation split; every tuned arm of a study has as many
-    tuned_as="arm"                          takes the settings that were chosen for another arm
-    per_seed={0: {setting: value}, ...}     settings that a seed has of its own, such as its modalities
-    change=Change("name", {...})            a store made from the data, by a function of `_changes.py`
-    start="arm"                             continues the space of another arm of the same seed
-    look=Look("name", {...}, points=8)      measured while training and at its end, by a function of `_measures.py`
-
-`run_study` does the rest: trials and runs in worker processes, one file for each finished one, so that an interrupted
-study continues; intervals over groups of items and seeds; Holm-corrected verdicts for each `Family` of the plan;
-results.json, figures, page.md, report.html. Arms travel to the workers as plain values: changes and measures are named,
-never passed. `ablation.py` is the example to follow; `_figures.py` has the usual tables and figures, `_sweeps.py` those
-of a setting that is varied.
-
-Importing this module imports nothing heavy: the command line lists the studies without torch.
+This module imports nothing heavy: `--help` lists the studies without torch.
 """
 
 from importlib import import_module
@@ -36,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["COSTS", "STUDIES", "load_study"]
 
 STUDIES = {
-    "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every rival",
+    "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every baseline",
     "anchor": "every modality, all pairs and the centroid as the target: retrieval with it, without it, and at worst",
     "conflict": "zeta and chi against the number of modalities and over training, beside the theory's bounds",
     "continued": "an InfoNCE space continued at small learning rates, the paper's setting",
     "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound, what it goes with",
-    "generation": "pictures from every modality by objective and uniformity weight, with controls; what predicts them",
+    "generation": "images from every modality by objective and uniformity weight, with controls; what predicts them",
     "missing": "30, 60 and 90 % of the entries missing in training, or two modalities that never meet",
     "partition_mix": "what lies between InfoNCE and UniAlign",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
@@ -64,7 +54,7 @@ COSTS = {
 
 
 def load_study(name: str) -> "Study":
-    """A study by name; `ConfigError` lists the names."""
+    """Return a study by name; `ConfigError` lists the names."""
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study

@@ -1,5 +1,6 @@
 """`python -m research NAME`: run one of the studies of the paper's claims and write its page with figures."""
 
+import dataclasses
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -11,8 +12,8 @@ from tqdm import tqdm
 
 from research import COSTS, STUDIES, load_study
 from research._plan import Options
-from research._run import Progress, answer_lines, planned, run_study, trainings
-from research._terminal import quick_look
+from research._run import Progress, answer_lines, make_plan, run_study, trainings
+from research._terminal import smoke_run_note
 from unialign.cli import chosen_workers, echo, results_folder, shown
 from unialign.cli.main import execute
 from unialign.errors import ConfigError
@@ -43,14 +44,14 @@ def run(options: Namespace) -> int:
     chosen = _options(options)
     study = load_study(chosen.study)
     out = Path("runs") / "study" / study.name if options.out is None else options.out
-    plan, chosen, _ = planned(study, chosen)
+    plan, chosen, _ = make_plan(study, chosen)
     total = trainings(plan, chosen)
     workers = chosen_workers(options.workers, total)
     echo(f"{study.name}: {study.title}")
     seeds = " ".join(map(str, chosen.seeds))
     echo(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
-    if quick := quick_look(chosen.epochs, study.epochs):
-        echo(quick)
+    if note := smoke_run_note(chosen.epochs, study.epochs):
+        echo(note)
     started = time.perf_counter()
     try:
         with _Bar() as bar:
@@ -72,13 +73,13 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m research",
         allow_abbrev=False,
-        description="Answer a question about objectives with many trainings: tuned alike, several seeds, one page.",
+        description="Run a study of the objectives: many trainings, tuned alike, with several seeds, and a page of results.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
-    parser.add_argument("--config", type=Path, help="a config.yaml that an earlier study wrote; options here win")
-    parser.add_argument("--epochs", type=int, help="of every training (default: the study's own); few for a smoke run")
+    parser.add_argument("--config", type=Path, help="config.yaml of an earlier run; options given here take precedence")
+    parser.add_argument("--epochs", type=int, help="epochs of every training (default: the study's own)")
     parser.add_argument(
         "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
     )
@@ -90,21 +91,21 @@ def _parser() -> ArgumentParser:
 
 
 def _options(options: Namespace) -> Options:
-    """What the file says, if one is given, and over it what the command line does."""
+    """Return the options of the file, if one is given, overridden by those of the command line."""
     if options.config:
         chosen = Options.from_dict(read_yaml(options.config), source=str(options.config))
         if options.name not in (None, chosen.study):
             raise ConfigError(f"{options.config} is of the study {chosen.study!r}, not {options.name!r}")
     elif options.name is None:
-        raise ConfigError("name a study, `ablation` for one, or give --config; --help lists them")
+        raise ConfigError("name a study, such as `ablation`, or give --config; --help lists the studies")
     else:
         chosen = Options(study=options.name)
     changes = {"seeds": options.seeds and tuple(options.seeds), "epochs": options.epochs}
-    return chosen.replace(**{key: value for key, value in changes.items() if value is not None})
+    return dataclasses.replace(chosen, **{key: value for key, value in changes.items() if value is not None})
 
 
 class _Bar:
-    """Says each finished training; on a terminal a bar shows how many are left."""
+    """Print a line for each finished training, and on a terminal a progress bar."""
 
     def __init__(self) -> None:
         self.bar = tqdm(unit="training", disable=not sys.stderr.isatty(), leave=False)
@@ -119,7 +120,7 @@ class _Bar:
         ended = f"failed: {record.failed}"
         if not record.failed:
             ended = f"{record.facts['seconds']:.1f} s, R@1 {100 * record.metrics['recall@1']:.1f} %"
-        echo(f"[{progress.done}/{progress.total}] {job.label} ({job.arm}), {what}: {ended}")
+        echo(f"[{progress.done}/{progress.total}] {job.arm.label} ({job.arm.key}), {what}: {ended}")
 
     def __enter__(self) -> "_Bar":
         return self

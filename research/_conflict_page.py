@@ -1,272 +1,229 @@
 """The page of the study `conflict`, from the content of its results.json."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from research._estimates import seed_interval
-from research._figures import chosen_table, known, label, looks, run_metric, runs_of, sound
-from research._sweeps import between, failed_sections
-from research.pages import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, scatter, sheet
-from unialign.losses import display_name as objective_label
+from research._estimates import Interval, seed_interval
+from research._figures import failed_sections, format_interval, minus, seed_series, trials_table
+from research._read import Results, completed, evaluations, label, run_metric
+from research.pages import Dot, Mark, Panel, Point, Section, Series, Table, dots, figure, lines, scatter
+from unialign.losses import display_name
 
 __all__ = ["answer", "page"]
 
 MOST = {"digits": 6, "emoji": 8}
 OBJECTIVES = ("unialign", "infonce")
-OUTCOMES = ("recall@1", "modality_gap_debiased")
-_SHORT = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
+OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
+_MEANS = "Means over seeds [95 % t-interval]."
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     return [
         Section("sweep", "Conflict against the number of modalities", _sweep_parts(results)),
         Section("assumptions", "Do the assumptions of the propositions hold?", _assumption_parts(results)),
         Section("trajectories", "From the untrained space to the end", _trajectory_parts(results)),
         Section("prediction", "Does it predict anything?", _prediction_parts(results)),
-        Section("tuning", "What tuning chose", [chosen_table(results, list(results["study"]["factors"]))]),
+        Section("tuning", "What tuning chose", [trials_table(results)]),
         *failed_sections(results),
     ]
 
 
-def answer(results: Mapping[str, Any]) -> list[str]:
-    """How zeta and chi go with M, and what zeta goes with."""
+def answer(results: Results) -> list[str]:
+    """Summarise zeta and chi against M, and the correlation of zeta with the outcomes."""
     found = []
     for data in MOST:
         for objective in OBJECTIVES:
-            arms = _arms(results, data, objective)
+            arms = _sweep_arms(results, data, objective)
             if not arms:
                 continue
-            ends = {m: {name: _at(results, arms[m], name, "end")["mean"] for name in ("zeta", "chi")} for m in arms}
-            few, many = min(ends), max(ends)
-            said = [f"{name} {ends[few][name]:.2f} to {ends[many][name]:.2f}" for name in ("zeta", "chi")]
-            found.append(f"{data}, {objective_label(objective)}, from M = {few} to {many}: {' and '.join(said)}.")
+            few, many = min(arms), max(arms)
+            ends = [
+                f"{name} {_at(results, arms[few], name).mean:.2f} to {_at(results, arms[many], name).mean:.2f}"
+                for name in ("zeta", "chi")
+            ]
+            found.append(f"{data}, {display_name(objective)}, from M = {few} to {many}: {' and '.join(ends)}.")
     for c in results["study"]["analysis"]["correlations"]:
         if (c["part"], c["when"], c["predictor"]) == ("sweep", "end", "zeta"):
-            outcome = _SHORT[c["outcome"]]
-            found.append(f"Rank correlation of zeta with {outcome} of finished spaces: {between(c, decimals=2)}.")
+            outcome, rho = OUTCOMES[c["outcome"]], format_interval(c, decimals=2)
+            found.append(f"Rank correlation of zeta with {outcome} of finished spaces: {rho}.")
     return found
 
 
-def _arms(results: Mapping[str, Any], data: str, objective: str) -> dict[int, str]:
-    """M -> arm of the sweep."""
+def _sweep_arms(results: Results, data: str, objective: str) -> dict[int, str]:
+    """Return M -> arm of the sweep."""
     factors = results["study"]["factors"]
-    found = [
-        arm
-        for arm in sound(results, factors)
-        if factors[arm]["part"] == "sweep" and (factors[arm]["data"], factors[arm]["objective"]) == (data, objective)
-    ]
-    return {factors[arm]["M"]: arm for arm in found}
+    wanted = {"part": "sweep", "data": data, "objective": objective}
+    return {factors[arm]["M"]: arm for arm in completed(results) if wanted.items() <= factors[arm].items()}
 
 
-def _at(results: Mapping[str, Any], arm: str, name: str, when: str) -> dict[str, float]:
-    """A number of the first or the last look, with its interval over seeds."""
-    by_step = looks(results, arm, f"conflict/{name}")
-    return seed_interval(by_step[min(by_step) if when == "start" else max(by_step)]) if by_step else seed_interval([])
+def _at(results: Results, arm: str, name: str, when: str = "end") -> Interval:
+    """Return a number of the first or the last evaluation, with its interval over seeds."""
+    by_step = evaluations(results, arm, f"conflict/{name}")
+    return seed_interval(by_step[min(by_step) if when == "start" else max(by_step)] if by_step else [])
 
 
-def _over_m(results: Mapping[str, Any], data: str, objective: str, name: str, when: str, mark: Mark) -> Series:
-    places = []
-    for m, arm in sorted(_arms(results, data, objective).items()):
-        found = _at(results, arm, name, when)
-        places.append(Place(m, found["mean"], found["low"], found["high"]))
-    return Series(mark, places if mark.dash == "solid" else [Place(p.x, p.y) for p in places])
+def _sweep_parts(results: Results) -> list[Any]:
+    ends = {o: Mark(f"{display_name(o)}, trained", i) for i, o in enumerate(OBJECTIVES)}
+    start = Mark("untrained", 6)  # the same spaces for both objectives: they depend on the seed alone
+    bounds = {o: Mark(f"{display_name(o)}, lower bound", i, "dashed") for i, o in enumerate(OBJECTIVES)}
+    expected = {o: Mark(f"{display_name(o)}, expected", i + 2, "dashed") for i, o in enumerate(OBJECTIVES)}
 
-
-def _sweep_parts(results: Mapping[str, Any]) -> list[Any]:
-    ends = {objective: Mark(f"{objective_label(objective)}, trained", i) for i, objective in enumerate(OBJECTIVES)}
-    start = Mark("untrained", 6)  # the same spaces for both: the seed alone decides
-    bounds = {o: Mark(f"{objective_label(o)}, lower bound", i, "dashed") for i, o in enumerate(OBJECTIVES)}
-    expected = {o: Mark(f"{objective_label(o)}, expected", i + 2, "dashed") for i, o in enumerate(OBJECTIVES)}
+    def series(data: str, objective: str, name: str, mark: Mark, when: str = "end") -> Series:
+        at = {m: _at(results, arm, name, when) for m, arm in sorted(_sweep_arms(results, data, objective).items())}
+        return Series(mark, [Point(m, *i) if mark.dash == "solid" else Point(m, i.mean) for m, i in at.items()])
 
     def panel(data: str, name: str, title: str, lowest: float) -> Panel:
-        series = [_over_m(results, data, OBJECTIVES[0], name, "start", start)]
-        series += [_over_m(results, data, o, name, "end", mark) for o, mark in ends.items()]
+        drawn = [series(data, OBJECTIVES[0], name, start, "start")]
+        drawn += [series(data, o, name, mark) for o, mark in ends.items()]
         if name in ("zeta", "chi"):
-            series += [_over_m(results, data, o, f"{name}_bound", "end", mark) for o, mark in bounds.items()]
+            drawn += [series(data, o, f"{name}_bound", mark) for o, mark in bounds.items()]
         if name == "zeta":
-            series += [_over_m(results, data, o, "zeta_expected", "end", mark) for o, mark in expected.items()]
+            drawn += [series(data, o, "zeta_expected", mark) for o, mark in expected.items()]
         ticks = range(2, MOST[data] + 1)
-        return lines(f"{title} on {data}", series, x_label="modalities M", x_ticks=ticks, within=(lowest, 1.0))
+        return lines(f"{title} on {data}", drawn, x_label="modalities M", x_ticks=ticks, within=(lowest, 1.0))
 
+    others = (
+        ("zeta_neg", "zeta, negatives only", -1.0),
+        ("zeta_neg_tan", "zeta, negatives, tangential", -1.0),
+        ("net_ratio", "net force ratio", 0.0),
+    )
+    columns = ("zeta", "zeta_bound", "zeta_expected", "zeta_neg", "zeta_neg_tan", "net_ratio", "chi", "chi_bound")
+    head = ("zeta", "its bound", "expected", "zeta neg.", "tangential", "net ratio", "chi", "its bound", "R@1, %")
+    rows = [
+        [name, *(format_interval(_at(results, arm, c)) for c in columns), _recall(results, arm)]
+        for name, arm in _sweep_rows(results)
+    ]
     return [
-        Figure(
+        figure(
             "conflict-sweep",
             "zeta and chi against M, with the bounds of Propositions 2.2 and 2.3",
-            sheet(
-                "conflict-sweep",
-                "Conflict against the number of modalities",
-                [panel(data, name, name, low) for data in MOST for name, low in (("zeta", -1.0), ("chi", 0.0))],
-                legend=[start, *ends.values(), *bounds.values(), *expected.values()],
-            ),
             "Means over seeds with 95 % t-intervals; every seed adds modalities in an order of its own. The bound of "
             "zeta is missing where a measured c is not above 0: there its assumption fails. Expected: zeta computed "
             "from the measured c, residuals and their correlation between modalities.",
+            [panel(data, name, name, low) for data in MOST for name, low in (("zeta", -1.0), ("chi", 0.0))],
+            heading="Conflict against the number of modalities",
+            legend=[start, *ends.values(), *bounds.values(), *expected.values()],
         ),
-        Figure(
+        figure(
             "conflict-negatives",
             "The same without the own positive, tangential, and the net force",
-            sheet(
-                "conflict-negatives",
-                "Conflict without the own positive",
-                [panel(data, *what) for data in MOST for what in _OTHERS],
-                columns=3,
-                legend=[start, *ends.values()],
-            ),
+            "",
+            [panel(data, *other) for data in MOST for other in others],
+            heading="Conflict without the own positive",
+            columns=3,
+            legend=[start, *ends.values()],
         ),
-        _sweep_table(results),
+        Table(["trained", *head], rows, _MEANS),
     ]
 
 
-_OTHERS = (
-    ("zeta_neg", "zeta, negatives only", -1.0),
-    ("zeta_neg_tan", "zeta, negatives, tangential", -1.0),
-    ("net_ratio", "net force ratio", 0.0),
-)
-
-
-def _sweep_table(results: Mapping[str, Any]) -> Table:
-    columns = ("zeta", "zeta_bound", "zeta_expected", "zeta_neg", "zeta_neg_tan", "net_ratio", "chi", "chi_bound")
-    rows = []
+def _sweep_rows(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield the title of a row and its arm."""
     for data in MOST:
         for objective in OBJECTIVES:
-            for m, arm in sorted(_arms(results, data, objective).items()):
-                recall = seed_interval(run_metric(results, arm, "recall@1"))["mean"]
-                name = f"{data}, {objective_label(objective)}, M = {m}"
-                rows.append([name, *(between(_at(results, arm, c, "end")) for c in columns), f"{100 * recall:.1f}"])
-    head = [
-        "trained",
-        "zeta",
-        "its bound",
-        "expected",
-        "zeta neg.",
-        "tangential",
-        "net ratio",
-        "chi",
-        "its bound",
-        "R@1, %",
+            for m, arm in sorted(_sweep_arms(results, data, objective).items()):
+                yield f"{data}, {display_name(objective)}, M = {m}", arm
+
+
+def _recall(results: Results, arm: str) -> str:
+    return f"{100 * seed_interval(run_metric(results, arm, 'recall@1')).mean:.1f}"
+
+
+def _assumption_parts(results: Results) -> list[Any]:
+    columns = [(name, when) for name in ("residual_correlation", "frac_c_nonpos") for when in ("start", "end")]
+    rows = [
+        [name, *(format_interval(_at(results, arm, *column)) for column in columns)]
+        for name, arm in _sweep_rows(results)
     ]
-    return Table(head, rows, "Means over seeds [95 % t-interval].")
-
-
-def _assumption_parts(results: Mapping[str, Any]) -> list[Any]:
-    rows = []
-    for data in MOST:
-        for objective in OBJECTIVES:
-            for m, arm in sorted(_arms(results, data, objective).items()):
-                cells = [
-                    between(_at(results, arm, name, when))
-                    for name in ("residual_correlation", "frac_c_nonpos")
-                    for when in ("start", "end")
-                ]
-                rows.append([f"{data}, {objective_label(objective)}, M = {m}", *cells])
     head = ["", "residual correlation, untrained", "trained", "share of c not above 0, untrained", "trained"]
     return [
         "Proposition 2.2 assumes that the residuals of different modalities are uncorrelated and that every c is above "
         "a positive constant. The bound says nothing where a c is not.",
-        Table(head, rows, "Means over seeds [95 % t-interval]."),
+        Table(head, rows, _MEANS),
     ]
 
 
-def _trajectory_parts(results: Mapping[str, Any]) -> list[Any]:
+def _trajectory_marks(results: Results) -> dict[str, Mark]:
     factors = results["study"]["factors"]
-    arms = [arm for arm in sound(results, factors) if factors[arm]["part"] == "trajectory"]
-    marks = {arm: Mark(label(results, arm), i) for i, arm in enumerate(arms)}
+    arms = [arm for arm in completed(results) if factors[arm]["part"] == "trajectory"]
+    return {arm: Mark(label(results, arm), i) for i, arm in enumerate(arms)}
+
+
+def _trajectory_parts(results: Results) -> list[Any]:
+    marks = _trajectory_marks(results)
+    titles = {
+        "zeta": "zeta",
+        "zeta_neg": "zeta, negatives only",
+        "zeta_neg_tan": "zeta, negatives, tangential",
+        "net_ratio": "net force ratio",
+        "chi": "chi",
+        "residual_correlation": "residual correlation",
+    }
     panels = []
-    for name, title in (
-        ("zeta", "zeta"),
-        ("zeta_neg", "zeta, negatives only"),
-        ("zeta_neg_tan", "zeta, negatives, tangential"),
-        ("net_ratio", "net force ratio"),
-        ("chi", "chi"),
-        ("residual_correlation", "residual correlation"),
-    ):
-        series = []
-        for arm, mark in marks.items():
-            found = {
-                step: seed_interval(v)["mean"] for step, v in sorted(looks(results, arm, f"conflict/{name}").items())
-            }
-            series.append(Series(mark, [Place(step, mean) for step, mean in found.items()]))
+    for name, title in titles.items():
+        measured = {mark: evaluations(results, arm, f"conflict/{name}") for arm, mark in marks.items()}
+        series = [seed_series(mark, by_step, band=False) for mark, by_step in measured.items()]
         panels.append(lines(title, series, x_label="step"))
-    columns = ("zeta", "zeta_neg", "zeta_neg_tan", "net_ratio", "chi")
     rows = []
-    for arm in arms:
-        recall, gap = (seed_interval(run_metric(results, arm, m))["mean"] for m in OUTCOMES)
-        rows.append(
-            [
-                label(results, arm),
-                *(between(_at(results, arm, c, "end")) for c in columns),
-                f"{100 * recall:.1f}",
-                f"{gap:.3f}",
-            ]
-        )
+    for arm in marks:
+        gap = seed_interval(run_metric(results, arm, "modality_gap_debiased")).mean
+        cells = [format_interval(_at(results, arm, name)) for name in list(titles)[:5]]
+        rows.append([label(results, arm), *cells, _recall(results, arm), f"{gap:.3f}"])
     head = ["objective", "zeta", "zeta neg.", "tangential", "net ratio", "chi", "R@1, %", "debiased gap"]
     return [
-        Figure(
+        figure(
             "conflict-trajectories",
             "Conflict over training, for every objective",
-            sheet("conflict-trajectories", "Conflict over training", panels, columns=3, legend=list(marks.values())),
             "Image, text and speech of emoji, anchor text; means over seeds. All forces are those of InfoNCE at "
             "temperature 0.07, whatever trained the space.",
+            panels,
+            heading="Conflict over training",
+            columns=3,
+            legend=list(marks.values()),
         ),
         Table(head, rows, "At the end of training; means over seeds [95 % t-interval]."),
     ]
 
 
-def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
+def _prediction_parts(results: Results) -> list[Any]:
     found = results["study"]["analysis"].get("correlations", [])
     panels = []
-    for part, said in (("sweep", "sweep"), ("trajectory", "trajectories")):
-        for outcome in OUTCOMES:
+    for part, title in (("sweep", "sweep"), ("trajectory", "trajectories")):
+        for outcome, short in OUTCOMES.items():
             rows = [
-                Dot(
-                    f"{c['predictor']}, {c['when']}",
-                    known(c["mean"]),
-                    known(c["low"]),
-                    known(c["high"]),
-                    0 if c["when"] == "end" else 1,
-                )
+                Dot(f"{c['predictor']}, {when}", *Interval.read(c), number=0 if when == "end" else 1)
                 for when in ("early", "end")
                 for c in found
                 if (c["part"], c["outcome"], c["when"]) == (part, outcome, when)
             ]
-            panels.append(
-                dots(
-                    f"with {_SHORT[outcome]}, {said}", rows, reference=0.0, write=lambda v: f"{v:.2f}".replace("-", "−")
-                )
-            )
-    factors = results["study"]["factors"]
-    arms = [arm for arm in sound(results, factors) if factors[arm]["part"] == "trajectory"]
-    marks = {arm: Mark(label(results, arm), i) for i, arm in enumerate(arms)}
+            panels.append(dots(f"with {short}, {title}", rows, reference=0.0, write=lambda v: minus(f"{v:.2f}")))
+    marks = _trajectory_marks(results)
     clouds = []
     for name in ("zeta", "zeta_neg_tan"):
-        points = {
-            mark: [
-                (known(run["looks"][-1].get(f"conflict/{name}")), 100 * known(run["metrics"].get("recall@1")))
-                for run in runs_of(results, arm)
-            ]
-            for arm, mark in marks.items()
-        }
-        rho = next(
-            (
-                c
-                for c in found
-                if (c["part"], c["when"], c["predictor"], c["outcome"]) == ("trajectory", "end", name, "recall@1")
-            ),
-            None,
-        )
-        note = "" if rho is None else f"rank correlation {between(rho)}"
+        points = {}
+        for arm, mark in marks.items():
+            by_step = evaluations(results, arm, f"conflict/{name}")
+            recall = [100 * value for value in run_metric(results, arm, "recall@1")]
+            points[mark] = list(zip(by_step[max(by_step)], recall, strict=True))
+        key = ("trajectory", "end", name, "recall@1")
+        rho = [c for c in found if (c["part"], c["when"], c["predictor"], c["outcome"]) == key]
+        note = f"rank correlation {format_interval(rho[0])}" if rho else ""
         clouds.append(scatter(f"R@1 against {name}", points, x_label=f"{name} at the end", y_label="R@1, %", note=note))
     return [
-        Figure(
+        figure(
             "conflict-prediction",
             "Rank correlation of conflict numbers with the finished space",
-            sheet("conflict-prediction", "Rank correlations within data set and M", panels),
             "Spearman's correlation with ranks taken within each data set and M; 95 % bootstrap intervals over runs. "
             "Early: after 8 % of the steps. An interval across the dashed line says that nothing is predicted.",
+            panels,
+            heading="Rank correlations within data set and M",
         ),
-        Figure(
+        figure(
             "conflict-scatter",
             "Every run of the trajectories",
-            sheet("conflict-scatter", "R@1 against conflict, a point a run", clouds, legend=list(marks.values())),
+            "",
+            clouds,
+            heading="R@1 against conflict, a point a run",
+            legend=list(marks.values()),
         ),
     ]

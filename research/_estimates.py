@@ -1,57 +1,69 @@
-"""Numbers over runs: intervals over seeds, and rank correlations within cells of like runs.
+"""Statistics over runs: intervals over seeds, and rank correlations within cells of comparable runs.
 
 Shapes: `n` runs of a cell, `R` resamples.
 """
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cells", "rank_correlation", "seed_interval"]
+__all__ = ["Cells", "Interval", "rank_correlation", "seed_interval"]
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them the normal's is within 4 %.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL = 1.96
 
-Cells = Mapping[Hashable, Sequence[tuple[float, float]]]
+Cells = Mapping[Hashable, Sequence[tuple[float | None, float | None]]]
 
 
-def seed_interval(values: Sequence[float | None]) -> dict[str, float]:
-    """Mean of one number a seed with its 95 % t-interval; a single seed has none. Missing values are left out."""
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval; NaN if unknown."""
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any] | None) -> "Interval":
+        """Read `mean`, `low` and `high` of an entry of results.json, where null stands for NaN."""
+        values = ((entry or {}).get(key) for key in cls._fields)
+        return cls(*(math.nan if value is None else value for value in values))
+
+    def scaled(self, factor: float) -> "Interval":
+        return Interval(*(factor * value for value in self))
+
+
+def seed_interval(values: Sequence[float | None]) -> Interval:
+    """Return the mean of one number per seed with its t-interval; missing values are left out."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known:
-        return {"mean": math.nan, "low": math.nan, "high": math.nan}
+        return Interval(math.nan)
     mean = math.fsum(known) / len(known)
-    if len(known) == 1:
-        return {"mean": mean, "low": math.nan, "high": math.nan}
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (len(known) - 1))
     freedom = len(known) - 1
+    if freedom == 0:
+        return Interval(mean)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / freedom)
     reach = (_T[freedom - 1] if freedom <= len(_T) else _NORMAL) * deviation / math.sqrt(len(known))
-    return {"mean": mean, "low": mean - reach, "high": mean + reach}
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Spearman's rank correlation of x and y with ranks taken within each cell, and its 95 % bootstrap interval.
+    """Return Spearman's correlation of x and y with ranks within each cell, and its 95 % bootstrap interval.
 
-    Ranks are centred and divided by the size of their cell, so that what differs between cells (the data set, the
-    number of modalities) cannot show up as a correlation. The bootstrap draws runs with replacement within each cell.
+    Ranks are centred and divided by the size of their cell, so that differences between cells (the data set, the number
+    of modalities) do not contribute. The bootstrap draws runs with replacement within each cell.
 
     Returns:
         `mean` (NaN where all ranks tie), `low`, `high`, `runs`, `cells`; cells of fewer than three runs are left out.
     """
-    known = [
-        np.array(
-            [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
-        )
-        for pairs in cells.values()
-    ]
+    arrays = [np.array([*pairs], dtype=np.float64).reshape(-1, 2) for pairs in cells.values()]  # None becomes NaN
+    known = [pairs_n2[np.isfinite(pairs_n2).all(1)] for pairs_n2 in arrays]
     known = [pairs_n2 for pairs_n2 in known if len(pairs_n2) >= 3]
-    none = {"mean": math.nan, "low": math.nan, "high": math.nan, "runs": 0, "cells": 0}
     if not known:
-        return none
+        return {**Interval(math.nan)._asdict(), "runs": 0, "cells": 0}
     rng = np.random.default_rng(seed)
     point = _pooled([_cell_sums(pairs_n2[None]) for pairs_n2 in known])
     sums = []
@@ -62,24 +74,19 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
         sums.append(np.concatenate(blocks, 1))
     values_R = _pooled(sums)
     values_R = values_R[np.isfinite(values_R)]
-    low, high = np.quantile(values_R, [0.025, 0.975]) if len(values_R) else (math.nan, math.nan)
-    return {
-        "mean": float(point[0]),
-        "low": float(low),
-        "high": float(high),
-        "runs": sum(map(len, known)),
-        "cells": len(known),
-    }
+    low, high = map(float, np.quantile(values_R, [0.025, 0.975])) if len(values_R) else (math.nan, math.nan)
+    runs = sum(map(len, known))
+    return {"mean": float(point[0]), "low": low, "high": high, "runs": runs, "cells": len(known)}
 
 
 def _cell_sums(pairs_Rn2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, R) sums of rank products xy, xx, yy of a cell."""
+    """Return (3, R) sums of the rank products xy, xx, yy of a cell."""
     x_Rn, y_Rn = (_centred_ranks(pairs_Rn2[..., k]) for k in (0, 1))
     return np.stack([(x_Rn * y_Rn).sum(1), (x_Rn**2).sum(1), (y_Rn**2).sum(1)])
 
 
 def _centred_ranks(values_Rn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean ranks of ties, centred, divided by n."""
+    """Return ranks, ties averaged, centred and divided by n."""
     below_Rn = (values_Rn[:, :, None] > values_Rn[:, None, :]).sum(2)
     equal_Rn = (values_Rn[:, :, None] == values_Rn[:, None, :]).sum(2)
     n = values_Rn.shape[1]

@@ -1,108 +1,103 @@
-"""The usual tables and figures of studies, from the content of results.json.
+"""Common tables and panels of studies, from the content of results.json.
 
-Everything takes `results` and keys of arms; an arm without a summary (it failed) is left out where it would stand.
+All functions take `results` and keys of arms; an arm without a summary (it failed) is left out.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from research.pages import Dot, Panel, Table, dots
-from unialign.report import DASH, Style, style
+from research._estimates import Interval, seed_interval
+from research._read import (
+    PRIMARY,
+    Results,
+    completed,
+    family_tests,
+    label,
+    mean_of,
+    metric_label,
+    primary_metrics,
+    scale_of,
+)
+from research.pages import Dot, Mark, Panel, Point, Section, Series, Table, dots, lines, tiles
+from unialign.report import DASH, NumberFormat, number_format
 
 __all__ = [
-    "HEADLINE",
-    "chosen_table",
+    "UNTUNED",
+    "best_arm",
     "dot_panel",
-    "headline",
-    "known",
-    "label",
-    "looks",
-    "metric_label",
+    "failed_sections",
+    "format_interval",
+    "format_seeds",
+    "metric_lines",
     "metric_table",
-    "number_style",
-    "run_metric",
-    "runs_of",
-    "sound",
+    "metric_tiles",
+    "minus",
+    "range_table",
+    "seed_series",
     "tally_table",
+    "trials_table",
     "verdict_table",
 ]
 
-Results = Mapping[str, Any]
-HEADLINE = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
+UNTUNED = "Nothing is tuned here: the settings themselves are what is varied."
 _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
+# A verdict is about the first arm of a family; the rows of a table are the baselines.
+_BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
 
 
-def headline(results: Results) -> list[str]:
-    """The headline metrics that the results have."""
-    return [name for name, about in results["metrics"].items() if about["headline"]]
+def minus(text: str) -> str:
+    """Replace hyphens by minus signs."""
+    return text.replace("-", "−")
 
 
-def known(value: float | None) -> float:
-    """A number of a file as a float: null is NaN."""
-    return math.nan if value is None else value
+def format_interval(found: Interval | Mapping[str, Any], *, scale: float = 1.0, decimals: int = 3) -> str:
+    """Format `0.123 [0.110, 0.140]`; a dash if there is no number."""
+    mean, low, high = (found if isinstance(found, Interval) else Interval.read(found)).scaled(scale)
+    if math.isnan(mean):
+        return DASH
+    text = f"{mean:.{decimals}f}"
+    if not math.isnan(low):
+        text += f" [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return minus(text)
 
 
-def label(results: Results, arm: str) -> str:
-    """How an arm is called."""
-    return str(results["objectives"][arm]["label"])
+def format_seeds(values: Sequence[float | None], *, scale: float = 1.0, decimals: int = 3) -> str:
+    """Format the mean and t-interval of one number per seed."""
+    return format_interval(seed_interval(values), scale=scale, decimals=decimals)
 
 
-def sound(results: Results, arms: Iterable[str]) -> list[str]:
-    """Those of the arms that have a summary."""
-    return [arm for arm in arms if arm in results["summary"]]
+def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool = True) -> Series:
+    """Return a line through means over seeds: x -> one number per seed. A dashed line has no band."""
+    found = {x: seed_interval(own) for x, own in sorted(values.items())}
+    band = band and mark.dash == "solid"
+    return Series(mark, [Point(x, *at) if band else Point(x, at.mean) for x, at in found.items()])
 
 
-def runs_of(results: Results, arm: str) -> list[Mapping[str, Any]]:
-    """The runs of an arm, one a seed."""
-    return [run for run in results["runs"] if run["objective"] == arm]
+def failed_sections(results: Results) -> list[Section]:
+    """Return a section about the arms that failed, if there are any."""
+    lines = [f"{label(results, arm)}: {message}." for arm, message in results["study"]["failed"].items()]
+    return [Section("failed", "Arms that did not train", lines)] if lines else []
 
 
-def run_metric(results: Results, arm: str, metric: str) -> list[float | None]:
-    """A metric of every seed."""
-    return [run["metrics"].get(metric) for run in runs_of(results, arm)]
-
-
-def looks(results: Results, arm: str, name: str) -> dict[int, list[float | None]]:
-    """What was measured during training: step -> one number a seed."""
-    found: dict[int, list[float | None]] = {}
-    for run in runs_of(results, arm):
-        for look in run.get("looks", ()):
-            found.setdefault(int(look["step"]), []).append(look.get(name))
-    return found
-
-
-def metric_label(results: Results, metric: str) -> str:
-    """A metric's name with its unit."""
-    about = results["metrics"][metric]
-    return str(about["label"]) + (", %" if about["unit"] == "percent" else "")
-
-
-def number_style(results: Results, metric: str, arms: Iterable[str]) -> Style:
-    """Decimals that suit a metric's values."""
-    values = [results["summary"][arm][metric]["mean"] for arm in arms if metric in results["summary"][arm]]
-    return style((v for v in values if v is not None), unit=results["metrics"][metric]["unit"])
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 def metric_table(
     results: Results,
-    arms: Sequence[str],
-    metrics: Sequence[str] = HEADLINE,
+    arms: Iterable[str],
+    metrics: Sequence[str] = PRIMARY,
     *,
     family: str = "",
     first_column: str = "arm",
 ) -> Table:
-    """Mean and interval of some metrics by arm; with a family, a sign says how each compares with its first arm."""
-    arms = sound(results, arms)
+    """Tabulate means and intervals by arm; with a family, signs compare each arm with the family's first."""
+    arms = completed(results, arms)
     shown = [m for m in metrics if m in results["metrics"]]
-    looks_of = {m: number_style(results, m, arms) for m in shown}
-    signs = {
-        (c["rival"], c["metric"]): _SIGNS[_turned(c["verdict"])]
-        for c in results["comparisons"]
-        if c.get("family") == family and "verdict" in c
-    }
+    styles = {m: _style(results, m, arms) for m in shown}
+    signs = {(t["rival"], t["metric"]): _BASELINE_SIGNS[t["verdict"]] for t in family_tests(results, family)}
     rows = [
-        [label(results, arm), *(_cell(results, arm, m, looks_of[m], signs.get((arm, m), "")) for m in shown)]
+        [label(results, arm), *(_cell(results, arm, m, styles[m], signs.get((arm, m), "")) for m in shown)]
         for arm in arms
     ]
     level = f"{100 * results['protocol']['bootstrap']['level']:.0f} %"
@@ -116,106 +111,185 @@ def metric_table(
     return Table([first_column, *(metric_label(results, m) for m in shown)], rows, note)
 
 
-def _turned(verdict: str) -> str:
-    """A verdict is of the first arm; a table's rows are the rivals."""
-    return {"win": "lose", "lose": "win"}.get(verdict, verdict)
+def _style(results: Results, metric: str, arms: Iterable[str]) -> NumberFormat:
+    """Choose the decimals that suit a metric's values."""
+    means = (mean_of(results, arm, metric) for arm in arms)
+    return number_format((v for v in means if not math.isnan(v)), unit=results["metrics"][metric]["unit"])
 
 
-def _cell(results: Results, arm: str, metric: str, look: Style, sign: str) -> str:
+def _cell(results: Results, arm: str, metric: str, fmt: NumberFormat, sign: str) -> str:
     found = results["summary"][arm].get(metric)
     if found is None or found["mean"] is None:
         return DASH
-    text = look.bare(found["mean"])
+    text = fmt.number(found["mean"])
     if found["low"] is not None and found["high"] is not None:
-        text += f" [{look.bare(found['low'])}, {look.bare(found['high'])}]"
+        text += f" [{fmt.number(found['low'])}, {fmt.number(found['high'])}]"
     return f"{text} {sign}".strip()
 
 
 def verdict_table(results: Results, family: str) -> Table:
-    """The first arm of a family against each rival: difference, interval and verdict on each headline metric."""
+    """Tabulate the first arm of a family against each baseline: difference, interval, verdict on primary metrics."""
     arms = next(f for f in results["study"]["families"] if f["name"] == family)
-    found = {(c["rival"], c["metric"]): c for c in results["comparisons"] if c["family"] == family and "verdict" in c}
-    shown = [m for m in headline(results) if any(metric == m for _, metric in found)]
-    rows = []
-    for rival in arms["rivals"]:
-        if not any(key == rival for key, _ in found):
-            continue
-        cells = [_contest(results, found[rival, m], m) if (rival, m) in found else DASH for m in shown]
-        rows.append([label(results, rival), *cells])
+    tests = {(t["rival"], t["metric"]): t for t in family_tests(results, family)}
+    shown = [m for m in primary_metrics(results) if any(metric == m for _, metric in tests)]
+    rows = [
+        [label(results, arm), *(_verdict(results, tests[arm, m]) if (arm, m) in tests else DASH for m in shown)]
+        for arm in arms["baselines"]
+        if any(key == arm for key, _ in tests)
+    ]
     first = label(results, arms["first"])
     note = (
         f"{first} minus the row's arm [interval], paired on items and seeds; the verdict is {first}'s after Holm's "
-        f"correction over all {len(found)} tests."
+        f"correction over all {len(tests)} tests."
     )
     return Table([f"{first} against", *(metric_label(results, m) for m in shown)], rows, note)
 
 
-def _contest(results: Results, contest: Mapping[str, Any], metric: str) -> str:
-    percent = results["metrics"][metric]["unit"] == "percent"
-    look = Style(percent=percent, decimals=1 if percent else 3)
-    ends = ", ".join(_signed(look, contest[key]) for key in ("low", "high"))
-    return f"{contest['verdict']} {_signed(look, contest['difference'])} [{ends}]"
+def _verdict(results: Results, test: Mapping[str, Any]) -> str:
+    percent = results["metrics"][test["metric"]]["unit"] == "percent"
+    fmt = NumberFormat(percent=percent, decimals=1 if percent else 3)
+    difference, low, high = (_signed(fmt, test[key]) for key in ("difference", "low", "high"))
+    return f"{test['verdict']} {difference} [{low}, {high}]"
 
 
-def _signed(look: Style, value: float) -> str:
-    text = look.bare(value)
+def _signed(fmt: NumberFormat, value: float) -> str:
+    text = fmt.number(value)
     return f"+{text}" if value > 0 and text.strip("0.,") else text
 
 
 def tally_table(results: Results, family: str) -> Table:
-    """How often the first arm of a family wins, ties and loses on each headline metric."""
-    found = [c for c in results["comparisons"] if c["family"] == family and "verdict" in c]
-    arms = next(f for f in results["study"]["families"] if f["name"] == family)
+    """Tabulate how often the first arm of a family wins, ties and loses on each primary metric."""
+    tests = family_tests(results, family)
+    first = next(f["first"] for f in results["study"]["families"] if f["name"] == family)
     rows = []
-    for metric in headline(results):
-        own = [c for c in found if c["metric"] == metric]
-        named = {v: [label(results, c["rival"]) for c in own if c["verdict"] == v] for v in _SIGNS}
+    for metric in primary_metrics(results):
+        own = [test for test in tests if test["metric"] == metric]
+        named = [[label(results, test["rival"]) for test in own if test["verdict"] == v] for v in _SIGNS]
         if own:
-            rows.append([metric_label(results, metric), *(_listed(named[v]) for v in _SIGNS)])
-    return Table([label(results, arms["first"]), "wins against", "ties with", "loses to"], rows)
+            cells = (f"{len(names)}: {', '.join(names)}" if names else "0" for names in named)
+            rows.append([metric_label(results, metric), *cells])
+    return Table([label(results, first), "wins against", "ties with", "loses to"], rows)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names)}" if names else "0"
-
-
-def chosen_table(results: Results, arms: Sequence[str]) -> Table:
-    """What tuning chose for each arm, and how far the trials lay apart."""
+def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
+    """Tabulate the tuned settings of each arm, and the range of its trials."""
+    tuning = results["study"]["tuning"]
     rows = []
-    for arm in arms:
-        tuning = results["study"]["tuning"].get(arm)
-        if tuning is None or "trials" not in tuning:
+    for arm in results["study"]["factors"] if arms is None else arms:
+        trials = tuning.get(arm, {}).get("trials")
+        if trials is None:
             continue
-        scores = [t["recall@1"] for t in tuning["trials"] if t["recall@1"] is not None]
-        chosen = tuning["trials"][tuning["chosen"]]
-        settings = ", ".join(f"{k.removeprefix('objective_options.')} {v:g}" for k, v in chosen["settings"].items())
-        failed = sum("failed" in t for t in tuning["trials"])
-        said = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}" + (f", {failed} failed" if failed else "")
-        rows.append([label(results, arm), settings, said])
-    budget = max((len(t.get("trials", ())) for t in results["study"]["tuning"].values()), default=0)
-    return Table(
-        ["arm", "chosen", "R@1 on validation, %"],
-        rows,
-        f"The best of {budget} trials an arm by R@1 on the validation split.",
-    )
+        scores = [t["recall@1"] for t in trials if t["recall@1"] is not None]
+        chosen = trials[tuning[arm]["chosen"]]["settings"]
+        settings = ", ".join(f"{k.removeprefix('objective_options.')} {v:g}" for k, v in chosen.items())
+        failed = sum("failed" in t for t in trials)
+        spread = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}" + (f", {failed} failed" if failed else "")
+        rows.append([label(results, arm), settings, spread])
+    budget = max((len(t.get("trials", ())) for t in tuning.values()), default=0)
+    note = f"The best of {budget} trials an arm by R@1 on the validation split."
+    return Table(["arm", "chosen", "R@1 on validation, %"], rows, note)
+
+
+def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:
+    """Return the arm with the best mean of a metric; None if no arm has it."""
+    sign = 1 if results["metrics"].get(metric, {}).get("higher_is_better") else -1
+    known = [arm for arm in arms if not math.isnan(mean_of(results, arm, metric))]
+    return max(known, key=lambda arm: sign * mean_of(results, arm, metric), default=None)
+
+
+def range_table(
+    results: Results, swept: Mapping[str, Mapping[str, str]], metrics: Sequence[str], *, first_column: str, note: str
+) -> Table:
+    """Tabulate the best setting and the range of each metric for each line of a sweep (name -> setting -> arm)."""
+    shown = [metric for metric in metrics if metric in results["metrics"]]
+    rows = []
+    for name, arms in swept.items():
+        cells = []
+        for metric in shown:
+            best = best_arm(results, arms.values(), metric)
+            if best is None:
+                cells.append(DASH)
+                continue
+            fmt = _style(results, metric, arms.values())
+            means = [m for arm in arms.values() if not math.isnan(m := mean_of(results, arm, metric))]
+            at = next(setting for setting, arm in arms.items() if arm == best)
+            best_mean, low, high = map(fmt.number, (mean_of(results, best, metric), min(means), max(means)))
+            cells.append(f"{best_mean} at {at}; {low} to {high}")
+        rows.append([name, *cells])
+    return Table([first_column, *(metric_label(results, metric) for metric in shown)], rows, note)
+
+
+# --- panels ---------------------------------------------------------------------------------------------------------
 
 
 def dot_panel(
     results: Results,
-    arms: Sequence[str],
+    arms: Iterable[str],
     metric: str,
     *,
     number: Callable[[str], int] = lambda arm: 0,
     reference: str = "",
 ) -> Panel:
-    """A metric with its interval for each arm; `reference` names the arm whose value is drawn through all rows."""
-    arms = sound(results, arms)
-    look = number_style(results, metric, arms)
-    rows = []
-    for arm in arms:
-        found = results["summary"][arm].get(metric)
-        if found is not None:
-            mean, low, high = (known(found[key]) for key in ("mean", "low", "high"))
-            rows.append(Dot(label(results, arm), mean, low, high, number(arm)))
-    line = known(results["summary"][reference][metric]["mean"]) if reference in arms else None
-    return dots(metric_label(results, metric), rows, reference=line, write=look.bare)
+    """Draw a metric with its interval for each arm, and a line through all rows at the value of `reference`."""
+    arms = completed(results, arms)
+    summary = results["summary"]
+    rows = [
+        Dot(label(results, arm), *Interval.read(summary[arm][metric]), number(arm))
+        for arm in arms
+        if metric in summary[arm]
+    ]
+    line = mean_of(results, reference, metric) if reference in arms else None
+    return dots(metric_label(results, metric), rows, reference=line, write=_style(results, metric, arms).number)
+
+
+def metric_lines(
+    results: Results,
+    arms: Mapping[Mark, Mapping[float, str]],
+    metrics: Sequence[str],
+    *,
+    x_label: str,
+    x_ticks: Sequence[float] | Mapping[float, str] | None = None,
+) -> list[Panel]:
+    """Draw a panel per metric: for each mark, x -> arm. Bands are the intervals of the summary."""
+    return [
+        lines(
+            metric_label(results, metric),
+            [Series(mark, _points(results, own, metric)) for mark, own in arms.items()],
+            x_label=x_label,
+            x_ticks=x_ticks,
+        )
+        for metric in metrics
+        if metric in results["metrics"]
+    ]
+
+
+def _points(results: Results, arms: Mapping[float, str], metric: str) -> list[Point]:
+    found = {x: results["summary"].get(arm, {}).get(metric) for x, arm in sorted(arms.items())}
+    scale = scale_of(results, metric)
+    return [Point(x, *Interval.read(entry).scaled(scale)) for x, entry in found.items() if entry is not None]
+
+
+def metric_tiles(
+    results: Results,
+    arms: Sequence[Sequence[str]],
+    metrics: Sequence[str],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_label: str,
+    column_label: str,
+) -> list[Panel]:
+    """Draw a panel per metric: means over seeds of a grid of arms."""
+    return [
+        tiles(
+            metric_label(results, metric),
+            rows,
+            columns,
+            [[mean_of(results, arm, metric) for arm in row] for row in arms],
+            row_label=row_label,
+            column_label=column_label,
+            write=_style(results, metric, [arm for row in arms for arm in row]).number,
+        )
+        for metric in metrics
+        if metric in results["metrics"]
+    ]

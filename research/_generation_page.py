@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research._decoders import SHOWN
-from research._figures import known, label, metric_label, run_metric, sound
-from research._sweeps import between, failed_sections, mean_of
-from research.pages import Figure, Mark, Section, Table, scatter, sheet
+from research._figures import failed_sections, format_interval
+from research._image_scores import SHOWN
+from research._read import Results, completed, label, mean_of, metric_label, run_metric
+from research.pages import Figure, Mark, Section, Table, figure, scatter
 from unialign.generation import CONTROLS, SCORES, annotate_controls
 from unialign.report import DASH
 
@@ -37,14 +37,14 @@ def weight_arm(weight: float) -> str:
     return f"unialign-u{weight:g}"
 
 
-def mean_over_seeds(results: Mapping[str, Any], arm: str, metric: str) -> float:
+def mean_over_seeds(results: Results, arm: str, metric: str) -> float:
     """Of a number that a look measured; NaN where it is missing."""
-    values = [known(value) for value in run_metric(results, arm, metric)]
+    values = run_metric(results, arm, metric)
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
-    arms = sound(results, results["study"]["factors"])
+def page(results: Results) -> list[Section]:
+    arms = completed(results)
     chosen = results["study"]["analysis"]["chosen"]
     said = (
         f"Chosen on the validation split: {label(results, chosen)}, the least FD of text and drawing among weights "
@@ -62,18 +62,18 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     ]
 
 
-def _tables(results: Mapping[str, Any], arms: Sequence[str]) -> list[Table]:
+def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
     controls = _control_numbers(results)
     tables = []
     for source in SOURCES:
         rows = []
         for arm in arms:
-            numbers = {s: mean_over_seeds(results, arm, f"pictures/{source}/{s}") for s in SHOWN}
+            numbers = {s: mean_over_seeds(results, arm, f"images/{source}/{s}") for s in SHOWN}
             beaten = annotate_controls(numbers, controls)
             rows.append(
                 [
                     label(results, arm),
-                    *(_cell(results, arm, f"pictures/{source}/{s}", s, beaten.get(s, ())) for s in SHOWN),
+                    *(_cell(results, arm, f"images/{source}/{s}", s, beaten.get(s, ())) for s in SHOWN),
                 ]
             )
         note = (
@@ -83,7 +83,7 @@ def _tables(results: Mapping[str, Any], arms: Sequence[str]) -> list[Table]:
         )
         tables.append(Table([f"{source} -> picture", *map(_head, SHOWN)], rows, note))
     rows = [
-        [label(results, arm), *(between(_summary(results, arm, m), **_look(results, m)) for m in _EMBEDDING)]
+        [label(results, arm), *(format_interval(_summary(results, arm, m), **_look(results, m)) for m in _EMBEDDING)]
         for arm in arms
     ]
     tables.append(Table(["embedding", *(metric_label(results, m) for m in _EMBEDDING)], rows, "The spaces themselves."))
@@ -99,33 +99,35 @@ def _head(score: str) -> str:
     return SCORES[score].label + (", %" if SCORES[score].unit == "percent" else "")
 
 
-def _summary(results: Mapping[str, Any], arm: str, metric: str) -> Mapping[str, float | None]:
+def _summary(results: Results, arm: str, metric: str) -> Mapping[str, float | None]:
     found: Mapping[str, float | None] | None = results["summary"][arm].get(metric)
     mean = mean_over_seeds(results, arm, metric)
     return found if found is not None else {"mean": mean, "low": None, "high": None}
 
 
-def _look(results: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _look(results: Results, metric: str) -> dict[str, Any]:
     percent = results["metrics"][metric]["unit"] == "percent"
     return {"scale": 100.0 if percent else 1.0, "decimals": 1 if percent else 3}
 
 
 def _written(found: Mapping[str, float | None], score: str) -> str:
     percent = SCORES[score].unit == "percent"
-    return between(found, scale=100.0 if percent else 1.0, decimals=1 if percent or score in ("fd", "kid") else 3)
+    return format_interval(
+        found, scale=100.0 if percent else 1.0, decimals=1 if percent or score in ("fd", "kid") else 3
+    )
 
 
-def _cell(results: Mapping[str, Any], arm: str, metric: str, score: str, beaten: Sequence[str]) -> str:
+def _cell(results: Results, arm: str, metric: str, score: str, beaten: Sequence[str]) -> str:
     text = _written(_summary(results, arm, metric), score)
     return f"{text} *" if any(control in _BLIND for control in beaten) else text
 
 
-def _control_numbers(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
     """The same for every space; those of the arm that measured them, mean over its seeds."""
-    return {name: {s: mean_over_seeds(results, INFONCE, f"pictures/{name}/{s}") for s in SHOWN} for name in CONTROLS}
+    return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
-def _controls(results: Mapping[str, Any]) -> list[str | Table]:
+def _controls(results: Results) -> list[str | Table]:
     rows = [
         [
             f"{name}: {CONTROLS[name]}",
@@ -133,11 +135,11 @@ def _controls(results: Mapping[str, Any]) -> list[str | Table]:
         ]
         for name, numbers in _control_numbers(results).items()
     ]
-    # A quick look has decoders of a few steps and compares plain pixels, for speed.
+    # A smoke run has decoders of a few steps and compares plain pixels, for speed.
     if results["study"]["options"].get("epochs") is None:
         judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
     else:
-        judge = "plain pixels, and decoders of a few steps: a quick look, whose numbers mean nothing"
+        judge = "plain pixels, and decoders of a few steps: a smoke run, whose numbers mean nothing"
     return [
         f"All rows: the same {results['protocol']['pool']['emoji']} held-out concepts, the same noise, the same judge "
         f"({judge}). FD and KID see sharpness and style; only retrieval sees what is shown.",
@@ -145,7 +147,7 @@ def _controls(results: Mapping[str, Any]) -> list[str | Table]:
     ]
 
 
-def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
+def _front(results: Results, arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
     # One that hardly trained would squeeze all others into a corner.
     best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
@@ -168,7 +170,7 @@ def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
                 Mark(name, number): [
                     (
                         100 * mean_of(results, arm, "recall@1"),
-                        scale * mean_over_seeds(results, arm, f"pictures/{source}/{score}"),
+                        scale * mean_over_seeds(results, arm, f"images/{source}/{score}"),
                     )
                     for arm in drawn
                     if kind(arm) == name
@@ -183,24 +185,24 @@ def _front(results: Mapping[str, Any], arms: Sequence[str]) -> Figure:
     title = "Embedding retrieval against pictures"
     note = "A point an arm, mean over seeds. Right is better; low FD and high R@10 are better."
     note += f" Not drawn, far to the left: {', '.join(far)}." if far else ""
-    return Figure("generation-front", title, sheet("generation-front", title, panels, legend=legend), note)
+    return figure("generation-front", title, note, panels, legend=legend)
 
 
-def _ratios(results: Mapping[str, Any]) -> list[str | Table]:
-    found = {(c["first"], c["rival"], c["metric"]): c for c in results["study"]["contrasts"]}
+def _ratios(results: Results) -> list[str | Table]:
+    found = {(c["first"], c["baseline"], c["metric"]): c for c in results["study"]["comparisons"]}
     tables: list[str | Table] = []
-    for rival in (INFONCE, GRAM):
+    for baseline in (INFONCE, GRAM):
         rows = []
         for weight in WEIGHTS:
             first = weight_arm(weight)
             cells = []
             for source in SOURCES:
-                fd, recall = (found.get((first, rival, f"pictures/{source}/{s}")) for s in ("fd", "recall@10"))
+                fd, recall = (found.get((first, baseline, f"images/{source}/{s}")) for s in ("fd", "recall@10"))
                 cells += [_contrast(fd, scale=1, decimals=2), _contrast(recall, scale=100, decimals=1)]
             if first in results["summary"]:
                 rows.append([f"{weight:g}", *cells])
-        if rows and rival in results["summary"]:
-            head = [f"weight, against {label(results, rival)}"]
+        if rows and baseline in results["summary"]:
+            head = [f"weight, against {label(results, baseline)}"]
             head += [text for source in SOURCES for text in (f"{source}: FD ratio", f"{source}: R@10 difference")]
             tables.append(Table(head, rows, "Paired on items and seeds [95 % interval]."))
     return tables
@@ -209,14 +211,16 @@ def _ratios(results: Mapping[str, Any]) -> list[str | Table]:
 def _contrast(found: Mapping[str, Any] | None, *, scale: float, decimals: int) -> str:
     if found is None:
         return DASH
-    return between({"mean": found["value"], "low": found["low"], "high": found["high"]}, scale=scale, decimals=decimals)
+    return format_interval(
+        {"mean": found["value"], "low": found["low"], "high": found["high"]}, scale=scale, decimals=decimals
+    )
 
 
-def _prediction(results: Mapping[str, Any]) -> list[str | Table]:
+def _prediction(results: Results) -> list[str | Table]:
     found = {(c["metric"], c["score"]): c for c in results["study"]["analysis"]["correlations"]}
     metrics = list(dict.fromkeys(metric for metric, _ in found))
     scores = list(dict.fromkeys(score for _, score in found))
-    rows = [[metric_label(results, m), *(between(found[m, s], decimals=2) for s in scores)] for m in metrics]
+    rows = [[metric_label(results, m), *(format_interval(found[m, s], decimals=2) for s in scores)] for m in metrics]
     head = ["", *(f"{s.split('/')[1]}: {_head(s.split('/')[2])}" for s in scores)]
     note = (
         "Rank correlation over arms of a number of the space with a score of its pictures. A metric that predicts good "
@@ -225,21 +229,21 @@ def _prediction(results: Mapping[str, Any]) -> list[str | Table]:
     return [Table(head, rows, note)]
 
 
-def answer(results: Mapping[str, Any]) -> list[str]:
+def answer(results: Results) -> list[str]:
     """The chosen weight, what it costs, and what went with good pictures."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:
-        contrast = {(c["first"], c["rival"], c["metric"]): c for c in results["study"]["contrasts"]}
-        fd = _contrast(contrast.get((chosen, INFONCE, "pictures/text/fd")), scale=1, decimals=2)
+        contrast = {(c["first"], c["baseline"], c["metric"]): c for c in results["study"]["comparisons"]}
+        fd = _contrast(contrast.get((chosen, INFONCE, "images/text/fd")), scale=1, decimals=2)
         recall = _contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
         lines.append(
             f"Chosen on validation: {label(results, chosen)}. Text -> picture FD {fd} times InfoNCE's; embedding R@1 "
             f"differs by {recall} points."
         )
     for c in results["study"]["analysis"]["correlations"]:
-        if c["score"] == "pictures/text/fd":
+        if c["score"] == "images/text/fd":
             lines.append(
-                f"Rank correlation of {c['metric']} with text -> picture FD over arms: {between(c, decimals=2)}."
+                f"Rank correlation of {c['metric']} with text -> picture FD over arms: {format_interval(c, decimals=2)}."
             )
     return lines

@@ -1,142 +1,188 @@
-"""From a plan to jobs: trials, the choice they lead to, and runs, wave by wave."""
+"""Jobs of a study: the trials, the choice of settings that they lead to, and the runs, stage by stage."""
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from research._plan import Arm, Options, Plan
-from research._records import Record
-from research._worker import Job, job_of
+from research._plan import Arm, EvalHook, Options, Plan
+from research._records import Record, read_record
 from unialign.errors import DataError
+from unialign.train import TrainConfig
 
-__all__ = ["SELECTION", "Scheduler", "chosen_trial"]
+__all__ = ["SELECTION", "Job", "Scheduler", "select_trial"]
 
 SELECTION = "recall@1"
 
 
-@dataclass
-class Scheduler:
-    """Makes the jobs of a study.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training, as plain values: worker processes receive a copy and open the data themselves.
 
     Attributes:
-        stores: name of a data set in the plan -> what workers open.
-        fingerprints: name of a data set -> its revision.
-        chosen: arm -> settings that its trials led to; filled as they end.
+        purpose: `trial` selects settings; `parent` trains a space that trials of other arms continue; `run` is a
+            result.
+        data: name or folder of the store.
+        file: path of the record.
+        trial: index into the arm's trials.
+        space: folder for the trained space, if other arms continue it.
+        parent: the job whose space this one continues.
+    """
+
+    arm: Arm
+    purpose: Literal["trial", "parent", "run"]
+    data: str
+    fingerprint: str
+    train: TrainConfig
+    resamples: int
+    keep: tuple[str, ...]
+    file: Path
+    trial: int | None = None
+    space: Path | None = None
+    parent: "Job | None" = None
+
+    @property
+    def seed(self) -> int:
+        return self.train.seed
+
+    @property
+    def split(self) -> str:
+        """Evaluated rows: the test split for a run only."""
+        return "test" if self.purpose == "run" else "val"
+
+    @property
+    def eval_hook(self) -> EvalHook | None:
+        return self.arm.eval_hook if self.purpose == "run" else None
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on, as JSON."""
+        is_run = self.purpose == "run"
+        return {
+            "fingerprint": self.fingerprint,
+            "train": self.train.to_dict(),
+            "split": self.split,
+            "anchor": self.arm.anchor,
+            "transform": self.arm.transform and dataclasses.asdict(self.arm.transform),
+            "init_from": self.parent and self.parent.identity(),
+            "eval_hook": self.eval_hook and dataclasses.asdict(self.eval_hook),
+            "resamples": self.resamples if is_run else None,
+            "keep": list(self.keep) if is_run else None,
+        }
+
+    def read_back(self) -> Record | None:
+        """Return the record of an earlier run of this job, if it is complete."""
+        record = read_record(self.file, self.identity())
+        lost = self.space is not None and not (self.space / "config.json").exists()
+        return None if record is None or (lost and not record.failed) else record
+
+
+@dataclass
+class Scheduler:
+    """Creates the jobs of a study.
+
+    Attributes:
+        tuned: arm -> settings that its trials led to; filled as they end.
     """
 
     plan: Plan
     options: Options
     folder: Path
-    stores: Mapping[str, str]
-    fingerprints: Mapping[str, str]
-    chosen: dict[str, Mapping[str, Any]]
+    tuned: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def total(self) -> int:
-        """How many trainings the whole study has."""
-        waves = self.plan.stages()
-        starts = sum(len(self._tuned_starts(arms)) for arms in waves)
-        trials = sum(len(arm.trials) for arm in self.plan.arms)
-        return (trials + starts) * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)
+        """Return the number of trainings of the whole study."""
+        trials = sum(len(arm.trials) for arm in self.plan.arms) + len(self._continued_by_trials())
+        return trials * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)
 
     def trials(self, arms: Sequence[Arm]) -> list[Job]:
-        """Every setting with every tuning seed; evaluated on the validation split."""
+        """Return a job for every trial with every tuning seed."""
         return [
-            self._job(arm, seed, settings, "trial", self.folder / "tuning" / f"{arm.key}-{i}-seed{seed}.safetensors", i)
+            self._job(arm, seed, "trial", settings, i)
             for arm in arms
             for i, settings in enumerate(arm.trials)
             for seed in self.options.tuning_seeds
         ]
 
-    def starts(self, arms: Sequence[Arm]) -> list[Job]:
-        """Spaces of the tuning seeds, for the trials of arms that continue these ones."""
+    def parents(self, arms: Sequence[Arm]) -> list[Job]:
+        """Return jobs for the spaces, with tuning seeds, that trials of other arms continue."""
+        wanted = self._continued_by_trials()
         return [
-            self._job(arm, seed, self.settings(arm), "start", self._file(arm.key, seed))
-            for arm in self._tuned_starts(arms)
-            for seed in self.options.tuning_seeds
+            self._job(arm, seed, "parent") for arm in arms if arm.key in wanted for seed in self.options.tuning_seeds
         ]
 
     def runs(self, arms: Sequence[Arm]) -> list[Job]:
-        """Every arm with every seed, with the settings chosen for it; evaluated on the test split."""
-        return [
-            self._job(arm, seed, self.settings(arm), "run", self._file(arm.key, seed))
-            for seed in self.options.seeds
-            for arm in arms
-        ]
+        """Return a job for every arm with every seed, with its tuned settings."""
+        return [self._job(arm, seed, "run") for seed in self.options.seeds for arm in arms]
 
     def settings(self, arm: Arm) -> Mapping[str, Any]:
-        """What tuning chose for an arm; nothing for one that is not tuned."""
-        return self.chosen.get(arm.tuned_as or arm.key, {})
+        """Return the tuned settings of an arm, empty for one that is not tuned."""
+        return self.tuned.get(arm.tuned_as or arm.key, {})
 
     def _job(
-        self, arm: Arm, seed: int, settings: Mapping[str, Any], purpose: Any, file: Path, trial: int | None = None
+        self,
+        arm: Arm,
+        seed: int,
+        purpose: Literal["trial", "parent", "run"],
+        settings: Mapping[str, Any] | None = None,
+        trial: int | None = None,
     ) -> Job:
-        start, identity = None, None
-        if arm.start is not None:
-            parent = self.plan.arm(arm.start)
-            kind = "run" if seed in self.options.seeds else "start"
-            start = self._space(parent.key, seed)
-            identity = self._job(parent, seed, self.settings(parent), kind, self._file(parent.key, seed)).identity()
-        followed = purpose != "trial" and any(other.start == arm.key for other in self.plan.arms)
-        return job_of(
-            arm,
+        parent = None
+        if arm.init_from is not None:
+            kind: Literal["parent", "run"] = "run" if seed in self.options.seeds else "parent"
+            parent = self._job(self.plan.arm(arm.init_from), seed, kind)
+        file = f"tuning/{arm.key}-{trial}" if purpose == "trial" else f"runs/{arm.key}"
+        continued = purpose != "trial" and any(other.init_from == arm.key for other in self.plan.arms)
+        return Job(
+            arm=arm,
             purpose=purpose,
             trial=trial,
-            data=self.stores[arm.data],
-            fingerprint=self.fingerprints[arm.data],
-            train=arm.config(seed, settings),
-            split="test" if purpose == "run" else "val",
+            data=self.options.stores.get(arm.data, arm.data),
+            fingerprint=self.options.fingerprints[arm.data],
+            train=arm.config(seed, self.settings(arm) if settings is None else settings),
             resamples=self.options.resamples,
             keep=self.plan.keep,
-            look=arm.look if purpose == "run" else None,
-            file=file,
-            space=self._space(arm.key, seed) if followed else None,
-            start=start,
-            start_identity=identity,
+            file=self.folder / f"{file}-seed{seed}.safetensors",
+            space=self.folder / "spaces" / f"{arm.key}-seed{seed}" if continued else None,
+            parent=parent,
         )
 
-    def _tuned_starts(self, arms: Sequence[Arm]) -> list[Arm]:
-        """Those of the arms that some other arm's trials, or its trials' starts, begin from."""
-        wanted = {arm.start for arm in self.plan.arms if arm.trials}
-        while more := {self.plan.arm(key).start for key in wanted if key is not None} - wanted:
-            wanted |= more
-        return [arm for arm in arms if arm.key in wanted]
+    def _continued_by_trials(self) -> set[str]:
+        """Return the arms that trials of other arms continue, directly or through further arms."""
+        by_key = {arm.key: arm for arm in self.plan.arms}
+        wanted: set[str] = set()
+        pending = [arm.init_from for arm in self.plan.arms if arm.trials]
+        while pending:
+            key = pending.pop()
+            if key is not None and key not in wanted:
+                wanted.add(key)
+                pending.append(by_key[key].init_from)
+        return wanted
 
-    def _file(self, key: str, seed: int) -> Path:
-        return self.folder / "runs" / f"{key}-seed{seed}.safetensors"
 
-    def _space(self, key: str, seed: int) -> Path:
-        return self.folder / "spaces" / f"{key}-seed{seed}"
-
-
-def chosen_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | None, int], Record]) -> dict[str, Any]:
-    """What an arm's trials found, and which settings they lead to: the best mean R@1 over all ordered pairs.
+def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | None, int], Record]) -> dict[str, Any]:
+    """Describe an arm's trials and choose the one with the best mean R@1 over all ordered pairs.
 
     Args:
         records: (trial, seed) -> record. A trial that failed with any seed is not chosen.
 
+    Returns:
+        `trials`, with settings and scores, and the index `chosen`.
+
     Raises:
         DataError: all trials failed.
     """
-    trials = list(_described(arm, seeds, records))
-    scores = [-math.inf if math.isnan(trial[SELECTION]) else trial[SELECTION] for trial in trials]
-    best = max(range(len(trials)), key=scores.__getitem__)
-    if scores[best] == -math.inf:
-        raise DataError(f"all {len(trials)} trials of {arm.key!r} failed; the first: {trials[0]['failed']}")
-    return {"trials": trials, "chosen": best}
-
-
-def _described(
-    arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | None, int], Record]
-) -> Iterator[dict[str, Any]]:
+    trials: list[dict[str, Any]] = []
     for i, settings in enumerate(arm.trials):
         found = [records[i, seed] for seed in seeds]
         failed = next((record.failed for record in found if record.failed), "")
         scores = [math.nan if record.failed else record.metrics[SELECTION] for record in found]
-        yield {
-            "settings": dict(settings),
-            SELECTION: math.fsum(scores) / len(scores),
-            "per_seed": scores,
-            **({"failed": failed} if failed else {}),
-        }
+        mean = math.fsum(scores) / len(scores)
+        trials.append({"settings": dict(settings), SELECTION: mean, "per_seed": scores})
+        if failed:
+            trials[-1]["failed"] = failed
+    valid = [i for i, trial in enumerate(trials) if not math.isnan(trial[SELECTION])]
+    if not valid:
+        raise DataError(f"all {len(trials)} trials of {arm.key!r} failed; the first: {trials[0]['failed']}")
+    return {"trials": trials, "chosen": max(valid, key=lambda i: trials[i][SELECTION])}

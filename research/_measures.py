@@ -1,7 +1,7 @@
-"""What may be measured during training, by name, since worker processes do the measuring.
+"""Measurements during training, by name, since worker processes take them.
 
-A measure takes a `View` and the arguments of its `Look`, and returns name -> number, or -> `Statistic` where the number
-is one of item weights, so that its interval at the end covers the items. Names must not be those of `METRICS`.
+A measure takes a `View` and the arguments of its `EvalHook`, and returns name -> number, or -> `Statistic` for a number
+that is a function of item weights, so that its interval at the end covers the items. Names must not be in `METRICS`.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from research._plan import EvalHook
 from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
 from unialign.evaluation import ItemMean, Statistic
@@ -33,12 +34,12 @@ from unialign.geometry import (
 from unialign.metrics import retrieval
 from unialign.space import Space
 
-__all__ = ["MEASURES", "View", "take", "values_of"]
+__all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids, and where they come from."""
+    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids, and their origin."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
@@ -46,29 +47,22 @@ class View:
     space: Space | None = None
     store: EmbeddingStore | None = None
     split: str = "test"
-    folder: Path | None = None
+    study_folder: Path | None = None
 
 
-def take(
-    space: Space,
-    store: EmbeddingStore,
-    split: str,
-    name: str,
-    arguments: Mapping[str, Any],
-    *,
-    folder: Path | None = None,
-) -> dict[str, Any]:
-    """Measure a space on a split of the data; `folder` is the study's, where `Study.prepare` left what it made."""
-    check_choice("measure", name, MEASURES)
-    rows = store.rows(split)
-    embeddings = embed_split(space, store, split)
+def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder: Path | None = None) -> dict[str, Any]:
+    """Measure a space on the hook's split; `study_folder` holds what `Study.prepare` wrote."""
+    check_choice("measure", hook.name, MEASURES)
+    rows = store.rows(hook.split)
+    embeddings = embed_split(space, store, hook.split)
     present = {name: torch.from_numpy(store.present(name)[rows].copy()) for name in embeddings}
     ids = torch.from_numpy(store.ids[rows].copy())
-    return MEASURES[name](View(embeddings, present, ids, space, store, split, folder), **arguments)
+    view = View(embeddings, present, ids, space, store, hook.split, study_folder)
+    return MEASURES[hook.name](view, **hook.arguments)
 
 
-def values_of(measured: Mapping[str, Any], items: int) -> dict[str, float]:
-    """What was measured as numbers."""
+def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
+    """Evaluate statistics with equal weights of the items."""
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     return {
         name: float(value) if isinstance(value, int | float) else float(value.evaluate(ones_1N))
@@ -77,7 +71,7 @@ def values_of(measured: Mapping[str, Any], items: int) -> dict[str, float]:
 
 
 def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> dict[str, float | Statistic]:
-    """`unialign.geometry.conflict` at one anchor: per-item fields as means over items, bounds, c, correlations."""
+    """Measure `unialign.geometry.conflict` at one anchor: means of the per-item fields, bounds, c, correlations."""
     result = conflict(view.embeddings, anchor=anchor, temperature=temperature, present=view.present)
     c_KB = torch.stack(list(result.c.values()))
     found: dict[str, float | Statistic] = {
@@ -86,7 +80,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # their modalities differ between runs; the two numbers above say what the assumption needs
+            continue  # modalities differ between runs; the two numbers above suffice for the assumption
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
@@ -94,7 +88,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
 
 
 def measure_modalities(view: View) -> dict[str, float | Statistic]:
-    """How many directions each modality's rows use (effective rank)."""
+    """Measure the effective rank of each modality's rows."""
     rows = {name: z_ND[view.present[name]] for name, z_ND in view.embeddings.items()}
     return {f"modality/{name}/effective_rank": float(effective_rank(z_ND)) for name, z_ND in rows.items()}
 
@@ -102,12 +96,12 @@ def measure_modalities(view: View) -> dict[str, float | Statistic]:
 def measure_divergence(
     view: View, *, anchor: str, bandwidths: Sequence[float | Literal["median"]]
 ) -> dict[str, float | Statistic]:
-    """The Hölder divergence by every estimator at every bandwidth, what stands beside it, and what it may go with.
+    """Measure the Hölder divergence by every estimator at every bandwidth, other divergences, R@1 and debiased gap.
 
     Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin`: at the anchor), `cauchy_schwarz` and the
     unbiased `mmd2` (means over pairs), `neighbours` and `neighbours_debiased`, `bound` of the `plugin` value, and
-    `mean_log`, which has the training loss's uniformity in the bound's place and is none. R@1 and debiased gap come
-    without a bandwidth: a look during training has no other metrics.
+    `mean_log`: the same formula with the training loss's uniformity, which is not a bound. R@1 and gap have no
+    bandwidth.
     """
     order = [anchor, *(name for name in view.embeddings if name != anchor)]
     embeddings = {name: view.embeddings[name] for name in order}
@@ -115,14 +109,14 @@ def measure_divergence(
     pairs = list(itertools.combinations(order, 2))
     rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
     found: dict[str, float | Statistic] = {}
-    # No `exact`: it is for tests, and 309 items in three modalities make 30 million tuples.
+    # Without `exact`, which is for tests: 309 items in three modalities make 30 million tuples.
     profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
         numbers |= {"neighbours": row.neighbours, "neighbours_debiased": row.neighbours_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # the neighbours say it
+            warnings.simplefilter("ignore", DivergenceWarning)  # the neighbours are measured too
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)
@@ -142,13 +136,13 @@ def measure_divergence(
 
 
 def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
-    """Scores of the pictures that decoders make of the space; see `research._decoders`."""
-    from research._decoders import measure_pictures  # diffusers' neighbourhood is not for other studies
+    """Score the images that decoders generate from the space; see `research._image_scores`."""
+    from research._image_scores import score_images  # imports diffusers, which other studies do not need
 
     assert view.space is not None
     assert view.store is not None
-    assert view.folder is not None
-    return measure_pictures(view.space, view.store, view.split, view.folder, **arguments)
+    assert view.study_folder is not None
+    return score_images(view.space, view.store, view.split, view.study_folder, **arguments)
 
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {

@@ -1,4 +1,7 @@
-"""What a study is: options in, a plan of arms out. Everything here is plain values that go into files and processes."""
+"""Definition of a study: its options, the plan of arms that they lead to, and the comparisons between arms.
+
+Everything here is a plain value, since it is written to files and sent to worker processes.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +25,16 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user decides about a study; `config.yaml` holds exactly this.
+    """Settings of a study that a user chooses; `config.yaml` holds exactly these.
 
     Attributes:
         study: its name.
         seeds: every arm is trained once per seed.
-        tuning_seeds: of the trials; none of the above.
-        epochs: of every training; None is the study's own number. Fewer are for a quick look.
+        tuning_seeds: seeds of the trials; disjoint from `seeds`.
+        epochs: of every training; None is the study's own number. A smoke run has fewer.
         resamples: bootstrap resamples of the items.
         stores: name of a data set -> folder of the store to use in its place, with columns of the same names.
-        fingerprints: name of a data set -> the revision that was used; another one is refused.
+        fingerprints: name of a data set -> required revision.
     """
 
     study: str
@@ -51,7 +54,7 @@ class Options:
                 check_integer(f"each of {option}", seed, low=0)
             object.__setattr__(self, option, tuple(seeds))
         if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
-            raise ConfigError(f"seed {both[0]} is in seeds and in tuning_seeds; settings chosen on it would flatter it")
+            raise ConfigError(f"seed {both[0]} is in seeds and in tuning_seeds; settings chosen on it would favour it")
         if self.epochs is not None:
             check_integer("epochs", self.epochs, low=1)
         check_integer("resamples", self.resamples, low=100)
@@ -60,29 +63,18 @@ class Options:
             if not isinstance(given, Mapping) or not all(isinstance(v, str) for v in (*given, *given.values())):
                 raise ConfigError(f"{option} must map names of data sets to text, got {given!r}")
 
-    def replace(self, **changes: Any) -> "Options":
-        return dataclasses.replace(self, **changes)
-
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "study": self.study,
-            "seeds": list(self.seeds),
-            "tuning_seeds": list(self.tuning_seeds),
-            "epochs": self.epochs,
-            "resamples": self.resamples,
-            "stores": dict(self.stores),
-            "fingerprints": dict(self.fingerprints),
-        }
+        body = dataclasses.asdict(self)
+        return {"schema": 1, **{key: list(value) if isinstance(value, tuple) else value for key, value in body.items()}}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], *, source: str = "config") -> "Options":
-        """Build from parsed YAML; `ConfigError` names what is unknown or of the wrong kind."""
+        """Build from parsed YAML; `ConfigError` names unknown settings and wrong types."""
         known = {"schema", *(f.name for f in dataclasses.fields(cls))}
         if unknown := sorted(set(raw) - known):
             raise ConfigError(f"{source}: unknown setting {', '.join(unknown)}; expected {', '.join(sorted(known))}")
         if raw.get("schema", 1) != 1:
-            raise ConfigError(f"{source}: schema {raw['schema']!r} is not one that this version reads (1)")
+            raise ConfigError(f"{source}: schema {raw['schema']!r} is not supported by this version (1)")
         if not isinstance(raw.get("study"), str):
             raise ConfigError(f"{source}: needs `study`, the name of a study")
         return cls(**{key: value for key, value in raw.items() if key != "schema"})
@@ -90,9 +82,9 @@ class Options:
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A store made from the data: a name of `_changes.CHANGES`, and its arguments. The run's seed comes on top.
+    """A change of the training data: a name of `_transforms.TRANSFORMS` and its arguments, besides the run's seed.
 
-    Training sees the changed store; validation and test are always those of the data itself.
+    Validation and test rows stay those of the data set.
     """
 
     name: str
@@ -101,10 +93,11 @@ class DataTransform:
 
 @dataclass(frozen=True)
 class EvalHook:
-    """What is measured during training: a name of `_measures.MEASURES`, its arguments, and how often.
+    """A measurement during training: a name of `_measures.MEASURES`, its arguments, and when it is taken.
 
     Attributes:
-        points: looks, the first before training, the last at its end, denser at the beginning; 1 is at the end alone.
+        points: number of evaluations: the first before training, the last at its end, denser at the beginning; 1 is
+            the end alone.
         split: rows that are measured.
     """
 
@@ -114,7 +107,7 @@ class EvalHook:
     split: str = "test"
 
     def steps(self, total: int) -> list[int]:
-        """The completed steps after which to look; squares, since most happens early."""
+        """Completed steps after which to evaluate; spaced quadratically, since most happens early."""
         if self.points == 1:
             return [total]
         last = max(1, self.points - 1)
@@ -123,15 +116,21 @@ class EvalHook:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to train. See the package's docstring for what each field asks for.
+    """One way to train.
 
     Attributes:
         key: unique in the study; letters, digits, `-`, `_` and `.`, since files are named after it.
         data: a shipped data set's name or a store's folder; `Options.stores` may replace it.
         train: settings before tuning; `modalities` must be given. The seed comes from the options.
+        factors: plain values that distinguish the arm; pages group and draw by them.
         anchor: of the conflict metrics at the end; None averages over all modalities.
-        factors: what tells the arm from the others: plain values by which pages group and draw.
-        note: what a reader must know about it.
+        trials: settings to tune over on the validation split; every tuned arm of a study has as many.
+        tuned_as: arm whose tuned settings this one takes.
+        per_seed: settings that depend on the seed, such as the modalities.
+        transform: change of the training data.
+        init_from: arm whose space of the same seed this one continues.
+        eval_hook: measured during training and at its end.
+        note: caveat for readers of the results.
     """
 
     key: str
@@ -143,84 +142,89 @@ class Arm:
     trials: tuple[Settings, ...] = ()
     tuned_as: str | None = None
     per_seed: Mapping[int, Settings] = field(default_factory=dict)
-    change: DataTransform | None = None
-    start: str | None = None
-    look: EvalHook | None = None
+    transform: DataTransform | None = None
+    init_from: str | None = None
+    eval_hook: EvalHook | None = None
     note: str = ""
 
-    def config(self, seed: int, chosen: Settings) -> TrainConfig:
-        """The settings of one run: those that tuning chose, then those of the seed."""
-        return override(self.train, {**chosen, **self.per_seed.get(seed, {}), "seed": seed})
+    def config(self, seed: int, tuned: Settings) -> TrainConfig:
+        """Return the settings of one run: the arm's, then the tuned ones, then those of the seed."""
+        return override(self.train, {**tuned, **self.per_seed.get(seed, {}), "seed": seed})
+
+    def modalities(self) -> list[str]:
+        """Return every modality that some seed trains on, in order of first use."""
+        settings = ({"modalities": self.train.modalities}, *self.per_seed.values())
+        return list(dict.fromkeys(name for each in settings for name in each.get("modalities") or ()))
 
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that are corrected together: the first arm against each rival, on every headline metric.
+    """Comparisons with a common Holm correction: the first arm against each baseline, on every primary metric.
 
-    Both train on the same modalities of the same data, or the difference would mean nothing.
+    All arms must train on the same modalities of the same data.
     """
 
     name: str
     first: str
-    rivals: tuple[str, ...]
+    baselines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The ratio or difference of a number that a look measured (a `Statistic`), paired on items and seeds."""
+    """The ratio or difference of a resampled metric between two arms, paired on items and seeds."""
 
     first: str
-    rival: str
+    baseline: str
     metric: str
     kind: Literal["ratio", "difference"] = "difference"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms of a study and which of them are compared.
+    """The arms of a study and the comparisons between them.
 
     Attributes:
-        contrasts: intervals of numbers that looks measured, without verdicts: nothing corrects for their number.
+        comparisons: reported with intervals and without verdicts: nothing corrects for their number.
         keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, besides the
-            headline ones.
+            primary ones.
     """
 
     arms: tuple[Arm, ...]
     families: tuple[Family, ...] = ()
-    contrasts: tuple[PairedComparison, ...] = ()
+    comparisons: tuple[PairedComparison, ...] = ()
     keep: tuple[str, ...] = ("recall@10", "true_pair_cosine", "modality_gap", "zeta", "zeta_neg", "chi")
 
     def arm(self, key: str) -> Arm:
         return next(arm for arm in self.arms if arm.key == key)
 
     def stages(self) -> list[list[Arm]]:
-        """Arms in the order in which they can be trained: those that continue another one come after it."""
-        left, waves = list(self.arms), list[list[Arm]]()
+        """Group the arms by the order in which they can be trained: an arm comes after the one it continues."""
+        left, stages = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}
         while left:
-            ready = [arm for arm in left if arm.start in done]
+            ready = [arm for arm in left if arm.init_from in done]
             if not ready:
-                raise ConfigError(f"arm {left[0].key!r} starts from {left[0].start!r}, which no arm leads to")
-            waves.append(ready)
+                raise ConfigError(f"arm {left[0].key!r} starts from {left[0].init_from!r}, which no arm leads to")
+            stages.append(ready)
             done |= {arm.key for arm in ready}
             left = [arm for arm in left if arm.key not in done]
-        return waves
+        return stages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question, how it is put to the data, and how the answer is shown.
+    """A question about objectives: the trainings that answer it and the page that shows the answer.
 
     Attributes:
         name: as in `STUDIES`.
-        title: the question, for the page's head.
+        title: the question, heading of the page.
         plan: options -> arms.
-        page: content of results.json -> sections. It must not look anywhere else, so that a page can be made again.
-        analyse: content of results.json, complete but for this -> numbers that several arms make together.
-        answer: content of results.json -> what was found, a few lines for the terminal; None: the families' tallies.
-        prepare: what all runs need and none makes: options, the study's folder, data by name, workers. It is called
-            before the first training, and again when an interrupted study continues.
-        epochs: of a training; with fewer, everything the study says is marked as a quick look.
+        page: content of results.json -> sections. It must read nothing else, so that a page can be made again.
+        analyse: content of results.json -> numbers that need several arms, stored in `study.analysis`.
+        answer: content of results.json -> a few lines for the terminal; None: the tallies of the families.
+        prepare: called before the first training, also when an interrupted study continues, with the options, the
+            study's folder, the data by name, and the number of workers.
+        epochs: of a training; with fewer, everything is marked as a smoke run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Finished trainings as files, one each, written whole, read back under their own settings only.
+"""Records of finished trainings: one file each, written atomically, read back under its own settings only.
 
 A file is safetensors: the resampled metrics (R,) as tensors, everything else as JSON in its metadata.
 """
@@ -26,17 +26,17 @@ class Record:
     """A finished training.
 
     Attributes:
-        metrics: at its end, what a look measured last included. Empty if it failed.
+        metrics: at its end, including the last evaluation of the hook. Empty if it failed.
         directions: `"a->b"` -> metrics of that direction.
-        looks: what was measured at which step.
+        evaluations: measurements of the hook, each with its `step`.
         facts: seconds, parameters, steps, warnings.
-        failed: why there are no metrics; "" for a training that ended well.
+        failed: reason of a failure; "" for a training that ended well.
         resampled: metric -> (R,) values under the resamples that all records share.
     """
 
     metrics: dict[str, float]
     directions: dict[str, dict[str, float]] = field(default_factory=dict)
-    looks: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
     resampled: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -44,23 +44,13 @@ class Record:
 
 def write_record(path: Path, identity: Mapping[str, Any], record: Record) -> None:
     """Write a record with the settings that it is the result of."""
-    body = {
-        "schema": _SCHEMA,
-        "identity": identity,
-        "record": {
-            "metrics": record.metrics,
-            "directions": record.directions,
-            "looks": record.looks,
-            "facts": record.facts,
-            "failed": record.failed,
-        },
-    }
-    text = json.dumps(finite(body), allow_nan=False)
+    plain = {name: value for name, value in vars(record).items() if name != "resampled"}
+    text = json.dumps(finite({"schema": _SCHEMA, "identity": identity, "record": plain}), allow_nan=False)
     replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
 
 
 def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
-    """The record of these settings, or None where there is none yet.
+    """Read the record of these settings; None if there is none yet.
 
     Raises:
         DataError: the file is damaged, or of other settings.
@@ -77,7 +67,7 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
         record = Record(
             metrics=_numbers(raw["metrics"]),
             directions={name: _numbers(values) for name, values in raw["directions"].items()},
-            looks=[_numbers(look) for look in raw["looks"]],
+            evaluations=[_numbers(values) for values in raw["evaluations"]],
             facts=raw["facts"],
             failed=raw["failed"],
             resampled=resampled,
@@ -85,7 +75,7 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
     except (
         OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError
     ) as error:  # fmt: skip
-        raise DataError(f"{path} is no record of a study ({error}); delete it, and the study makes it again") from None
+        raise DataError(f"{path} is not a valid record of a study ({error}); delete it to train again") from None
     here = json.loads(json.dumps(finite(identity)))
     if there != here:
         odd = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
@@ -96,5 +86,5 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
 
 
 def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """JSON has no NaN: null stands for it."""
+    """Turn null, which JSON has in place of NaN, into NaN."""
     return {name: float("nan") if value is None else value for name, value in raw.items()}

@@ -1,13 +1,13 @@
-"""The content of a study's results.json: schema 1, as a comparison has it, and a part `study` of its own.
+"""The content of a study's results.json: schema 1, as of a comparison, with an additional part `study`.
 
-study.factors    arm -> what tells it from the others
-study.tuning     arm -> its trials with their scores and the chosen one, or {"as": another arm}
-study.failed     arm -> why it has no summary
-study.contrasts  paired ratios and differences of numbers that looks measured
-study.families   name, first arm, rivals
-study.data       every data set
-study.analysis   what the study computes from the rest
-runs[i].looks    what was measured at which step
+study.factors      arm -> plain values that distinguish it
+study.tuning       arm -> its trials with their scores and the chosen one, or {"as": another arm}
+study.failed       arm -> reason why it has no summary
+study.comparisons  paired ratios and differences
+study.families     name, first arm, baselines
+study.data         every data set
+study.analysis     the result of `Study.analyse`
+runs[i].evaluations  measurements during training
 """
 
 import math
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from research._jobs import SELECTION, Scheduler
-from research._plan import Arm, Options, Plan, Study
+from research._plan import Arm, Plan, Study
 from research._records import Record
 from unialign.data import EmbeddingStore
 from unialign.evaluation import METRICS
@@ -39,34 +39,30 @@ Records = Mapping[tuple[str, int], Record]
 
 def make_results(
     study: Study,
-    plan: Plan,
-    options: Options,
+    jobs: Scheduler,
     stores: Mapping[str, EmbeddingStore],
     records: Records,
     tuning: Mapping[str, Any],
-    jobs: Scheduler,
 ) -> dict[str, Any]:
-    """Results of finished runs, without `study.analysis`."""
-    seeds = options.seeds
-    sound = [arm.key for arm in plan.arms if not any(records[arm.key, seed].failed for seed in seeds)]
-    runs = {key: [records[key, seed] for seed in seeds] for key in sound}
-    resampled = {key: _stacked(found) for key, found in runs.items()}
-    summary = {key: intervals(runs[key], resampled[key]) for key in sound}
-    comparisons = []
-    for family in plan.families:
-        own = {key: runs[key] for key in (family.first, *family.rivals) if key in runs}
-        if family.first in own:
-            found = compare_entries(family.first, own, resampled)
-            comparisons += [{"family": family.name, **record} for record in found]
+    """Return the results of finished runs, without `study.analysis`."""
+    plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
+    runs = {arm.key: [records[arm.key, seed] for seed in seeds] for arm in plan.arms}
+    failed = {
+        key: next(f"seed {seed}: {run.failed}" for seed, run in zip(seeds, found, strict=True) if run.failed)
+        for key, found in runs.items()
+        if any(run.failed for run in found)
+    }
+    complete = {key: found for key, found in runs.items() if key not in failed}
+    resampled = {key: _stacked(found) for key, found in complete.items()}
+    summary = {key: intervals(found, resampled[key]) for key, found in complete.items()}
     data = {
         name: describe_data(store.select(_modalities(plan, name)), split="test", test_items=len(store.rows("test")))
         for name, store in stores.items()
     }
-    first = next(iter(data.values()))
     return {
         "schema": 1,
         "environment": describe_environment(),
-        "data": first,
+        "data": next(iter(data.values())),
         "protocol": {
             "name": f"study {study.name}: {study.title}",
             "split": "test",
@@ -78,18 +74,18 @@ def make_results(
                 "unit": "groups of near-duplicate items",
                 "seeds": "variance of the mean over seeds is added",
             },
-            "tests": "two-sided paired bootstrap, Holm-corrected over headline metrics x rivals of a family",
+            "tests": "two-sided paired bootstrap, Holm-corrected over primary metrics x baselines of a family",
             "selection": f"{SELECTION} on the validation split, mean over seeds {list(options.tuning_seeds)}; every "
             "tuned arm has the same number of trials",
         },
-        "objectives": {arm.key: _objective(arm, records, seeds, jobs) for arm in plan.arms},
+        "objectives": {arm.key: _objective(arm, runs[arm.key][0], jobs) for arm in plan.arms},
         "metrics": {
             name: text for name, text in describe_metrics().items() if any(name in s for s in summary.values())
         },
         "runs": [_run(arm, seed, records[arm.key, seed]) for arm in plan.arms for seed in seeds],
         "summary": summary,
-        "comparisons": comparisons,
-        "reproduce": f"unialign study {study.name} --config config.yaml --out again",
+        "comparisons": list(_family_tests(plan, complete, resampled)),
+        "reproduce": f"python -m research {study.name} --config config.yaml --out again",
         "study": {
             "name": study.name,
             "title": study.title,
@@ -98,52 +94,61 @@ def make_results(
             "data": data,
             "factors": {arm.key: dict(arm.factors) for arm in plan.arms},
             "tuning": dict(tuning),
-            "failed": _failed(plan, records, seeds),
-            "contrasts": list(_contrasts(plan, runs, resampled)),
-            "families": [{"name": f.name, "first": f.first, "rivals": list(f.rivals)} for f in plan.families],
+            "failed": failed,
+            "comparisons": list(_paired_comparisons(plan, complete, resampled)),
+            "families": [{"name": f.name, "first": f.first, "baselines": list(f.baselines)} for f in plan.families],
             "analysis": {},
         },
     }
 
 
-def _contrasts(
+def _family_tests(
     plan: Plan, runs: Mapping[str, list[Record]], resampled: Mapping[str, Mapping[str, Tensor]]
 ) -> Iterator[dict[str, Any]]:
-    """Paired ratios and differences of what looks measured; arms that failed have none."""
-    for contrast in plan.contrasts:
-        sides = (contrast.first, contrast.rival)
-        if not all(contrast.metric in resampled.get(key, {}) for key in sides):
+    for family in plan.families:
+        own = {key: runs[key] for key in (family.first, *family.baselines) if key in runs}
+        if family.first in own:
+            yield from ({"family": family.name, **test} for test in compare_entries(family.first, own, resampled))
+
+
+def _paired_comparisons(
+    plan: Plan, runs: Mapping[str, list[Record]], resampled: Mapping[str, Mapping[str, Tensor]]
+) -> Iterator[dict[str, Any]]:
+    for comparison in plan.comparisons:
+        sides = (comparison.first, comparison.baseline)
+        if not all(comparison.metric in resampled.get(key, {}) for key in sides):
             continue
-        values = [resampled[key][contrast.metric] for key in sides]
-        points = [
-            torch.tensor([run.metrics[contrast.metric] for run in runs[key]], dtype=torch.float64) for key in sides
-        ]
-        if contrast.kind == "ratio":
-            values_SR, points_S = values[0] / values[1], points[0] / points[1]
-        else:
-            values_SR, points_S = values[0] - values[1], points[0] - points[1]
-        low, high = percentile_interval(add_seed_variance(values_SR, points_S), LEVEL)
-        yield {**vars(contrast), "value": float(points_S.mean()), "low": low, "high": high}
+        first_SR, baseline_SR = (resampled[key][comparison.metric] for key in sides)
+        first_S, baseline_S = (
+            torch.tensor([run.metrics[comparison.metric] for run in runs[key]], dtype=torch.float64) for key in sides
+        )
+        combine = torch.div if comparison.kind == "ratio" else torch.sub
+        points_S = combine(first_S, baseline_S)
+        low, high = percentile_interval(add_seed_variance(combine(first_SR, baseline_SR), points_S), LEVEL)
+        yield {**vars(comparison), "value": float(points_S.mean()), "low": low, "high": high}
 
 
 def _stacked(runs: Sequence[Record]) -> dict[str, Tensor]:
-    """Metric -> (S, R), for metrics that every seed has; headline first, as the table has them."""
+    """Return metric -> (S, R) for metrics that every seed has, in the order of `METRICS`."""
     shared = [name for name in runs[0].resampled if all(name in run.resampled for run in runs)]
     order = list(METRICS)
     shared.sort(key=lambda name: order.index(name) if name in order else len(order))
     return {name: torch.stack([run.resampled[name] for run in runs]) for name in shared}
 
 
-def _objective(arm: Arm, records: Records, seeds: Sequence[int], jobs: Scheduler) -> dict[str, Any]:
-    settings = arm.config(seeds[0], jobs.settings(arm)).to_dict()
+def _objective(arm: Arm, first_run: Record, jobs: Scheduler) -> dict[str, Any]:
+    settings = arm.config(jobs.options.seeds[0], jobs.settings(arm)).to_dict()
     if arm.per_seed:
         settings["modalities"] = "differ by seed, see runs"
-    extra = {"start": arm.start, "change": arm.change and {arm.change.name: dict(arm.change.arguments)}}
+    if arm.init_from:
+        settings["init_from"] = arm.init_from
+    if arm.transform:
+        settings["transform"] = {arm.transform.name: dict(arm.transform.arguments)}
     return {
         "label": arm.label,
         "note": arm.note,
-        "settings": {**settings, **{key: value for key, value in extra.items() if value}},
-        "parameters": records[arm.key, seeds[0]].facts.get("parameters"),
+        "settings": settings,
+        "parameters": first_run.facts.get("parameters"),
     }
 
 
@@ -158,30 +163,20 @@ def _run(arm: Arm, seed: int, record: Record) -> dict[str, Any]:
         "steps": record.facts.get("steps"),
         "warnings": record.facts.get("warnings", []),
         **({"modalities": list(modalities)} if modalities else {}),
-        **({"looks": record.looks} if record.looks else {}),
+        **({"evaluations": record.evaluations} if record.evaluations else {}),
         **({"failed": record.failed} if record.failed else {}),
     }
 
 
-def _failed(plan: Plan, records: Records, seeds: Sequence[int]) -> dict[str, str]:
-    found = {(arm.key, seed): records[arm.key, seed].failed for seed in reversed(seeds) for arm in plan.arms}
-    return {key: f"seed {seed}: {message}" for (key, seed), message in found.items() if message}
-
-
 def _modalities(plan: Plan, data: str) -> list[str]:
-    """Every modality that some arm trains on, in the order met."""
-    met: dict[str, None] = {}
-    for arm in plan.arms:
-        if arm.data == data:
-            for settings in ({"modalities": arm.train.modalities}, *arm.per_seed.values()):
-                met |= dict.fromkeys(settings.get("modalities") or ())
-    return list(met)
+    """Return every modality of a data set that some arm trains on, in order of first use."""
+    return list(dict.fromkeys(name for arm in plan.arms if arm.data == data for name in arm.modalities()))
 
 
 def rounded(value: Any) -> Any:
-    """What the file will say: numbers with seven digits (more mean nothing, and would double its size), null for NaN.
+    """Round numbers to seven digits, as the file has them, and replace NaN by None.
 
-    Pages are made of this, so that they are the same when they are made again from the file.
+    Pages are made of rounded results, so that they are equal when they are made again from the file.
     """
     if isinstance(value, Mapping):
         return {key: rounded(entry) for key, entry in value.items()}

@@ -1,5 +1,6 @@
-"""Runs a study: plan, trials, runs, results, figures, pages. See the package's docstring."""
+"""Run a study: plan, trials, runs, results, figures, pages."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,31 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research._jobs import SELECTION, Scheduler, chosen_trial
+from research._jobs import SELECTION, Job, Scheduler, select_trial
 from research._plan import Options, Plan, Study
 from research._records import Record
 from research._results import make_results, rounded
-from research._terminal import quick_look, tally_lines
+from research._terminal import smoke_run_note, tally_lines
 from research._validation import check_plan
-from research._worker import Job, work
+from research._worker import work
 from research.pages import Section, html_page, markdown_page
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import (
-    describe_environment,
-    open_run_dir,
-    open_store,
-    run_jobs,
-    write_json,
-)
+from unialign.experiments import describe_environment, open_run_dir, open_store, run_jobs, write_json
 from unialign.io import replace_file, write_yaml
 
-__all__ = ["Progress", "answer_lines", "planned", "run_study", "trainings", "write_pages"]
+__all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "write_pages"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A training that has just ended, or was found finished."""
+    """A training that has just ended, or was finished earlier (`read_back`)."""
 
     done: int
     total: int
@@ -43,8 +38,8 @@ class Progress:
 OnDone = Callable[[Progress], None]
 
 
-def planned(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
-    """The checked plan, options with the revisions of the data, and the data by name; nothing is written.
+def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
+    """Return the checked plan, the options with the revisions of the data, and the data by name; write nothing.
 
     Raises:
         ConfigError: options that do not suit the study, or settings that do not suit the data.
@@ -56,19 +51,20 @@ def planned(study: Study, options: Options) -> tuple[Plan, Options, dict[str, Em
     names = list(dict.fromkeys(arm.data for arm in plan.arms))
     stores = {name: open_store(options.stores.get(name, name), None, options.fingerprints.get(name)) for name in names}
     check_plan(plan, options, stores)
-    return plan, options.replace(fingerprints={name: s.fingerprint for name, s in stores.items()}), stores
+    fingerprints = {name: store.fingerprint for name, store in stores.items()}
+    return plan, dataclasses.replace(options, fingerprints=fingerprints), stores
 
 
 def trainings(plan: Plan, options: Options) -> int:
-    """How many trainings a study makes in all: trials, starts of trials, runs."""
-    return Scheduler(plan, options, Path(), {}, {}, {}).total()
+    """Return the number of trainings of a study: trials, their parents, runs."""
+    return Scheduler(plan, options, Path()).total()
 
 
 def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
-    """What a study found, in words for the terminal; first of all whether it was a quick look only."""
-    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
+    """Summarise a study for the terminal; a smoke run is marked in the first line."""
+    note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     found = tally_lines(results) if study.answer is None else study.answer(results)
-    return [*([quick[0].upper() + quick[1:] + "."] if quick else []), *found]
+    return [*([_sentence(note)] if note else []), *found]
 
 
 def run_study(
@@ -79,12 +75,12 @@ def run_study(
     workers: int = 1,
     on_done: OnDone | None = None,
 ) -> dict[str, Any]:
-    """Run a study, or what is left of it, and write its folder.
+    """Run a study, or the rest of an interrupted one, and write its folder.
 
     Args:
         study: see `load_study`.
         options: seeds, epochs, resamples.
-        out: results folder. One that holds the same study is continued.
+        out: results folder; continued if it holds the same study.
         workers: processes that train at the same time; 1 trains in this process.
         on_done: called as each training ends.
 
@@ -92,11 +88,11 @@ def run_study(
         The content of results.json.
 
     Raises:
-        ConfigError: as `planned`; the folder holds something else.
+        ConfigError: as `make_plan`; the folder holds something else.
         DataError: other data, a damaged record, or all trials of an arm failed.
     """
     folder = Path(out)
-    plan, options, stores = planned(study, options)
+    plan, options, stores = make_plan(study, options)
     found = open_run_dir(folder, "study")
     if found is None:
         write_yaml(folder / "config.yaml", options.to_dict())
@@ -104,25 +100,23 @@ def run_study(
         raise ConfigError(f"{folder} holds another study (its config.yaml differs); choose another --out or delete it")
     if study.prepare is not None:
         study.prepare(options, folder, stores, workers)
-    places = {name: options.stores.get(name, name) for name in stores}
-    jobs = Scheduler(plan, options, folder, places, options.fingerprints, {})
+    jobs = Scheduler(plan, options, folder)
     log = _Log(folder / "log.jsonl", jobs.total(), on_done)
     log.write({"kind": "start", "study": study.name, "workers": workers, **describe_environment()})
     tuning: dict[str, Any] = {}
     records: dict[tuple[str, int], Record] = {}
     for arms in plan.stages():
-        tried = _done(jobs.trials(arms), workers, log)
+        trials = _run_all(jobs.trials(arms), workers, log)
         for arm in arms:
             if arm.trials:
-                own = {(job.trial, job.seed): record for job, record in tried if job.arm == arm.key}
-                tuning[arm.key] = chosen_trial(arm, options.tuning_seeds, own)
-                jobs.chosen[arm.key] = arm.trials[tuning[arm.key]["chosen"]]
+                own = {(job.trial, job.seed): record for job, record in trials if job.arm.key == arm.key}
+                tuning[arm.key] = select_trial(arm, options.tuning_seeds, own)
+                jobs.tuned[arm.key] = arm.trials[tuning[arm.key]["chosen"]]
             elif arm.tuned_as is not None:
                 tuning[arm.key] = {"as": arm.tuned_as}
-        _done(jobs.starts(arms), workers, log)
-        for job, record in _done(jobs.runs(arms), workers, log):
-            records[job.arm, job.seed] = record
-    results: dict[str, Any] = rounded(make_results(study, plan, options, stores, records, tuning, jobs))
+        _run_all(jobs.parents(arms), workers, log)
+        records |= {(job.arm.key, job.seed): record for job, record in _run_all(jobs.runs(arms), workers, log)}
+    results: dict[str, Any] = rounded(make_results(study, jobs, stores, records, tuning))
     results["study"]["analysis"] = rounded(study.analyse(results))
     write_json(folder / "results.json", results)
     write_pages(study, results, folder)
@@ -133,9 +127,9 @@ def run_study(
 def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     """Write figures, page.md and report.html from the content of results.json."""
     sections = study.page(results)
-    quick = quick_look(results["study"]["options"]["epochs"], study.epochs)
-    if quick:
-        sections = [Section("quick", "Quick look", [quick[0].upper() + quick[1:] + "."]), *sections]
+    note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
+    if note:
+        sections = [Section("smoke-run", "Smoke run", [_sentence(note)]), *sections]
     for section in sections:
         for figure in section.figures:
             if not figure.name.startswith(f"{study.name}-"):
@@ -145,36 +139,35 @@ def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     page = html_page(
         study.title,
         kicker=f"study: {study.name}",
-        facts=[*_facts(results), *([quick] if quick else [])],
+        facts=[*_facts(results), *([note] if note else [])],
         sections=sections,
         reproduce=results["reproduce"],
     )
     replace_file(folder / "report.html", page)
 
 
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
+
+
 def _facts(results: dict[str, Any]) -> list[str]:
     study = results["study"]
-    seeds = results["protocol"]["seeds"]
     trials = max((len(t.get("trials", ())) for t in study["tuning"].values()), default=0)
     return [
         " and ".join(study["data"]),
-        f"{len(results['objectives'])} arms × {len(seeds)} seeds",
+        f"{len(results['objectives'])} arms × {len(results['protocol']['seeds'])} seeds",
         f"{trials} trials an arm on the validation split" if trials else "settings as given",
         f"{study['trainings']} trainings",
     ]
 
 
-def _done(jobs: Sequence[Job], workers: int, log: "_Log") -> list[tuple[Job, Record]]:
-    """Every job with its record: those that were done earlier first."""
-    finished: list[tuple[Job, Record]] = []
-    left = []
-    for job in jobs:
-        record = job.read_back()
-        if record is None:
-            left.append(job)
-        else:
-            finished.append((job, record))
-            log.done(job, record, read_back=True)
+def _run_all(jobs: Sequence[Job], workers: int, log: "_Log") -> list[tuple[Job, Record]]:
+    """Return every job with its record: those finished earlier first, the others as they end."""
+    earlier = [(job, job.read_back()) for job in jobs]
+    finished = [(job, record) for job, record in earlier if record is not None]
+    for job, record in finished:
+        log.done(job, record, read_back=True)
+    left = [job for job, record in earlier if record is None]
     for job, record in run_jobs(work, left, min(workers, max(1, len(left)))):
         finished.append((job, record))
         log.done(job, record, read_back=False)
@@ -182,7 +175,7 @@ def _done(jobs: Sequence[Job], workers: int, log: "_Log") -> list[tuple[Job, Rec
 
 
 class _Log:
-    """Counts what is done, tells the caller, and keeps a line for each."""
+    """Count finished trainings, report each to the caller, and append a line for it to log.jsonl."""
 
     def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
         self.path, self.total, self.count, self.on_done = path, total, 0, on_done
@@ -193,7 +186,7 @@ class _Log:
             self.write(
                 {
                     "kind": job.purpose,
-                    "arm": job.arm,
+                    "arm": job.arm.key,
                     "seed": job.seed,
                     "file": job.file.name,
                     SELECTION: record.metrics.get(SELECTION),

@@ -1,10 +1,10 @@
-"""Stores made from other stores, by name, since worker processes make them themselves.
+"""Transforms of the training data, by name, since worker processes apply them.
 
-A change keeps ids, groups, labels, splits and every row outside the training split. Shapes: `N` items.
+A transform keeps ids, groups, labels, splits and every row outside of the training split. Shapes: `N` items, `M`
+modalities.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,22 @@ from research._plan import DataTransform
 from unialign._checks import check_choice, check_number
 from unialign.data import EmbeddingStore
 
-__all__ = ["CHANGES", "changed", "with_presence"]
+__all__ = ["TRANSFORMS", "transformed", "with_presence"]
 
 
-def changed(store: EmbeddingStore, change: DataTransform | None, seed: int) -> EmbeddingStore:
-    """The store that a run trains on."""
-    if change is None:
+def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: int) -> EmbeddingStore:
+    """Return the store that a run trains on."""
+    if transform is None:
         return store
-    check_choice("change", change.name, CHANGES)
-    return CHANGES[change.name](store, seed=seed, **change.arguments)
+    check_choice("transform", transform.name, TRANSFORMS)
+    return TRANSFORMS[transform.name](store, seed=seed, **transform.arguments)
 
 
 def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]]) -> EmbeddingStore:
-    """The same data, in memory, where some modalities have fewer rows; (N,) bool for each of those named."""
-    masks = {name: store.present(name) & present.get(name, True) for name in store.modalities}
+    """Return the same data, in memory, with fewer rows of some modalities: (N,) bool for each of those named."""
     return EmbeddingStore.from_arrays(
         {name: store.array(name) for name in store.modalities},
-        present=masks,
+        present={name: store.present(name) & present.get(name, True) for name in store.modalities},
         ids=store.ids,
         groups=store.groups,
         labels=store.labels,
@@ -40,24 +39,24 @@ def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]
     )
 
 
-def drop_entries(store: EmbeddingStore, *, seed: int, share: float) -> EmbeddingStore:
-    """Each entry (item x modality) of the training split is dropped with probability `share`; an item keeps one.
+def drop_entries(store: EmbeddingStore, *, seed: int, fraction: float) -> EmbeddingStore:
+    """Drop each entry (item x modality) of the training split with probability `fraction`.
 
-    An item that would lose all keeps one at random, so that the number of items stays the same.
+    An item that would lose all entries keeps one at random, so that the number of items stays the same.
     """
-    check_number("share", share, "in [0, 1)", lambda x: 0 <= x < 1)
+    check_number("fraction", fraction, "in [0, 1)", lambda x: 0 <= x < 1)
     rng = np.random.default_rng(seed)
-    there_NM = np.stack([store.present(name) for name in store.modalities], 1)
-    kept_NM = there_NM & (rng.random(there_NM.shape) >= share)
-    luck_NM = np.where(there_NM, rng.random(there_NM.shape), -1.0)
-    lost_N = there_NM.any(1) & ~kept_NM.any(1)
-    kept_NM[lost_N, luck_NM[lost_N].argmax(1)] = True
+    present_NM = np.stack([store.present(name) for name in store.modalities], 1)
+    kept_NM = present_NM & (rng.random(present_NM.shape) >= fraction)
+    priority_NM = np.where(present_NM, rng.random(present_NM.shape), -1.0)
+    lost_N = present_NM.any(1) & ~kept_NM.any(1)
+    kept_NM[lost_N, priority_NM[lost_N].argmax(1)] = True
     kept_NM[store.split != 0] = True
     return with_presence(store, {name: kept_NM[:, m] for m, name in enumerate(store.modalities)})
 
 
-def never_together(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> EmbeddingStore:
-    """No item of the training split has both modalities of `pair`: one of the two, at random, is dropped."""
+def no_overlap(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> EmbeddingStore:
+    """Drop one of the two modalities of `pair`, at random, from every item of the training split with both."""
     for name in pair:
         check_choice("each of pair", name, store.modalities)
     first, second = pair
@@ -67,9 +66,4 @@ def never_together(store: EmbeddingStore, *, seed: int, pair: Sequence[str]) -> 
     return with_presence(store, {first: ~both_N | keeps_first_N, second: ~both_N | ~keeps_first_N})
 
 
-CHANGES: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries, "no_overlap": never_together}
-
-
-def describe(change: DataTransform | None) -> dict[str, Any] | None:
-    """A change as JSON."""
-    return None if change is None else {"name": change.name, "arguments": dict(change.arguments)}
+TRANSFORMS: dict[str, Callable[..., EmbeddingStore]] = {"drop_entries": drop_entries, "no_overlap": no_overlap}

@@ -1,28 +1,28 @@
-"""What can be known to be wrong with a plan before anything is trained."""
+"""Checks of a plan before anything is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from research._measures import MEASURES
 from research._plan import Arm, Options, Plan
-from research._transforms import CHANGES
+from research._transforms import TRANSFORMS
 from unialign._checks import check_choice, check_integer
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.evaluation import METRICS
 from unialign.train import check_fit
 
-__all__ = ["check_plan", "fewest_resamples"]
+__all__ = ["check_plan", "min_resamples"]
 
-_HEADLINE = sum(metric.headline == "yes" for metric in METRICS.values())
+_PRIMARY = sum(metric.headline == "yes" for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:
-    """Refuse a plan that could not be carried out, or would not be fair.
+    """Raise if a plan cannot be carried out, or would not be fair.
 
     Raises:
         ConfigError: names that refer to nothing, unequal numbers of trials, settings that do not fit the data, too few
             resamples for any difference to be significant.
-        DataError: a split that is needed has fewer than two items.
+        DataError: a required split has fewer than two items.
     """
     keys = [arm.key for arm in plan.arms]
     if len(set(keys)) < len(keys) or not keys:
@@ -35,42 +35,44 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
         raise ConfigError(f"every tuned arm must have as many trials as the others, got {sorted(budgets)}")
     for name, store in stores.items():
         for split in ("val", "test") if budgets else ("test",):
-            if len(store.rows(split)) < 2:
-                raise DataError(
-                    f"{name!r} has {len(store.rows(split))} items in its {split} split; at least 2 are needed"
-                )
+            if (rows := len(store.rows(split))) < 2:
+                raise DataError(f"{name!r} has {rows} items in its {split} split; at least 2 are needed")
     for arm in plan.arms:
         _check_references(arm, plan)
         _check_settings(arm, options, stores[arm.data])
-    plan.stages()  # ConfigError for starts that lead nowhere
+    plan.stages()  # raises for arms that continue each other
     _check_families(plan, options)
-    _check_contrasts(plan)
+    for comparison in plan.comparisons:
+        for key in (comparison.first, comparison.baseline):
+            check_choice(f"arm of a comparison of {comparison.metric!r}", key, keys)
 
 
-def fewest_resamples(rivals: int) -> int:
-    """With fewer no difference could be significant: the smallest p is 2 / (R + 1), and Holm multiplies it."""
-    return max(100, 40 * _HEADLINE * rivals)
+def min_resamples(baselines: int) -> int:
+    """Return the least number with which a difference can be significant.
+
+    The smallest p-value is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
+    """
+    return max(100, 40 * _PRIMARY * baselines)
 
 
 def _check_references(arm: Arm, plan: Plan) -> None:
-    known = [other.key for other in plan.arms]
     if arm.tuned_as is not None:
-        check_choice(f"tuned_as of arm {arm.key!r}", arm.tuned_as, [o.key for o in plan.arms if o.trials])
+        check_choice(f"tuned_as of arm {arm.key!r}", arm.tuned_as, [other.key for other in plan.arms if other.trials])
         if arm.trials:
             raise ConfigError(f"arm {arm.key!r} has trials of its own and tuned_as={arm.tuned_as!r}; give one of them")
-    if arm.start is not None:
-        check_choice(f"start of arm {arm.key!r}", arm.start, known)
-    if arm.change is not None:
-        check_choice(f"change of arm {arm.key!r}", arm.change.name, CHANGES)
-    if arm.look is not None:
-        check_choice(f"look of arm {arm.key!r}", arm.look.name, MEASURES)
-        check_integer(f"points of the look of arm {arm.key!r}", arm.look.points, low=1)
+    if arm.init_from is not None:
+        check_choice(f"init_from of arm {arm.key!r}", arm.init_from, [other.key for other in plan.arms])
+    if arm.transform is not None:
+        check_choice(f"transform of arm {arm.key!r}", arm.transform.name, TRANSFORMS)
+    if arm.eval_hook is not None:
+        check_choice(f"eval_hook of arm {arm.key!r}", arm.eval_hook.name, MEASURES)
+        check_integer(f"points of the eval_hook of arm {arm.key!r}", arm.eval_hook.points, low=1)
 
 
 def _check_settings(arm: Arm, options: Options, store: EmbeddingStore) -> None:
     if arm.train.modalities is None:
         raise ConfigError(f"arm {arm.key!r} must name its modalities")
-    seeds: Sequence[int] = (*options.seeds, *options.tuning_seeds) if arm.per_seed else options.seeds[:1]
+    seeds = (*options.seeds, *options.tuning_seeds) if arm.per_seed else options.seeds[:1]
     for settings in arm.trials or ({},):
         for seed in seeds:
             try:
@@ -79,25 +81,19 @@ def _check_settings(arm: Arm, options: Options, store: EmbeddingStore) -> None:
                 raise ConfigError(f"arm {arm.key!r} with {dict(settings)}, seed {seed}: {error}") from None
 
 
-def _check_contrasts(plan: Plan) -> None:
-    for contrast in plan.contrasts:
-        for key in (contrast.first, contrast.rival):
-            check_choice(f"arm of a contrast of {contrast.metric!r}", key, [arm.key for arm in plan.arms])
-
-
 def _check_families(plan: Plan, options: Options) -> None:
     for family in plan.families:
-        for key in (family.first, *family.rivals):
+        for key in (family.first, *family.baselines):
             check_choice(f"arm of the family {family.name!r}", key, [arm.key for arm in plan.arms])
         first = plan.arm(family.first)
-        for rival in map(plan.arm, family.rivals):
-            if (rival.data, rival.train.modalities) != (first.data, first.train.modalities):
+        for baseline in map(plan.arm, family.baselines):
+            if (baseline.data, baseline.train.modalities) != (first.data, first.train.modalities):
                 raise ConfigError(
-                    f"{first.key!r} and {rival.key!r} are compared, but not on the same modalities and data"
+                    f"{first.key!r} and {baseline.key!r} are compared, but not on the same modalities and data"
                 )
-        least = fewest_resamples(len(family.rivals))
+        least = min_resamples(len(family.baselines))
         if options.resamples < least:
             raise ConfigError(
-                f"resamples must be at least {least} for the {len(family.rivals)} rivals of {family.name!r}, or no "
-                f"difference could be significant after correction; got {options.resamples}"
+                f"resamples must be at least {least} for the {len(family.baselines)} baselines of {family.name!r}, or "
+                f"no difference could be significant after correction; got {options.resamples}"
             )

@@ -6,25 +6,14 @@ Triangle knows no other number. Every arm has four trials on the validation spli
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from research._figures import (
-    HEADLINE,
-    chosen_table,
-    dot_panel,
-    known,
-    label,
-    metric_table,
-    run_metric,
-    sound,
-    tally_table,
-    verdict_table,
-)
-from research._grids import OBJECTIVE_TRIALS, base, registered
+from research._figures import dot_panel, failed_sections, metric_table, tally_table, trials_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._sweeps import failed_sections
-from research.pages import Figure, Mark, Section, scatter, sheet
+from research._read import PRIMARY, Results, completed, label, run_metric
+from research._settings import OBJECTIVE_TRIALS, base, registered
+from research.pages import Mark, Section, figure, scatter
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -43,7 +32,7 @@ _TAU, _ALIGN, _CENTROID, _VOLUME = (
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     subsets = ["".join(kept) for size in range(5) for kept in itertools.combinations(TERMS, size)]
     arms = [_subset(kept, epochs) for kept in subsets]
     arms.append(
@@ -110,19 +99,19 @@ def _trial(kept: str, temperature: float, alignment: float, tuple_weight: float)
     }
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
-    terms = sound(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
-    rivals = sound(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
+    terms = completed(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
+    rivals = completed(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
     return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
         Section("rivals", "Against every rival", _rivals(results, rivals)),
-        Section("tuning", "What tuning chose", [chosen_table(results, [*terms, *rivals])]),
+        Section("tuning", "What tuning chose", [trials_table(results, [*terms, *rivals])]),
         *failed_sections(results),
     ]
 
 
-def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
+def _terms(results: Results, arms: list[str]) -> list[Any]:
     factors = results["study"]["factors"]
 
     def kind(arm: str) -> int:
@@ -131,7 +120,7 @@ def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
         kept = factors[arm]["terms"]
         return 0 if "U" in kept and "A" in kept else 1 if "A" in kept else 2
 
-    shown = [m for m in HEADLINE if m in results["metrics"]]
+    shown = [m for m in PRIMARY if m in results["metrics"]]
     panels = [dot_panel(results, arms, m, number=kind, reference=CORE) for m in shown]
     marks = [
         Mark("with uniformity and alignment", 0),
@@ -141,41 +130,49 @@ def _terms(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
     ]
     return [
         _LETTERS,
-        Figure(
+        figure(
             "ablation-terms",
             "Headline metrics of every subset of the four terms",
-            sheet("ablation-terms", "Every subset of UniAlign's terms", panels, columns=2, legend=marks),
             f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over "
             "items and seeds. Dashed: U + A.",
+            panels,
+            heading="Every subset of UniAlign's terms",
+            columns=2,
+            legend=marks,
         ),
         metric_table(results, arms, family="terms", first_column="terms"),
         verdict_table(results, "terms"),
     ]
 
 
-def _rivals(results: Mapping[str, Any], arms: list[str]) -> list[Any]:
-    shown = [m for m in HEADLINE if m in results["metrics"]]
+def _rivals(results: Results, arms: list[str]) -> list[Any]:
+    shown = [m for m in PRIMARY if m in results["metrics"]]
     panels = [dot_panel(results, arms, m, number=lambda arm: 0 if arm == OURS else 6, reference=OURS) for m in shown]
     gap = "modality_gap_debiased"
     points = {
         Mark(label(results, arm), i): [
-            (known(x), 100 * known(y))
+            (x, 100 * y)
             for x, y in zip(run_metric(results, arm, gap), run_metric(results, arm, "recall@1"), strict=True)
         ]
         for i, arm in enumerate(arms)
     }
     trade = scatter("Retrieval against gap", points, x_label="debiased modality gap", y_label="R@1, %")
     return [
-        Figure(
+        figure(
             "ablation-rivals",
             "Headline metrics of every objective",
-            sheet("ablation-rivals", "Every objective, same budget", panels, columns=2),
             "Image, text and speech of emoji, anchor text. Dashed: UniAlign.",
+            panels,
+            heading="Every objective, same budget",
+            columns=2,
         ),
-        Figure(
+        figure(
             "ablation-trade",
             "R@1 against modality gap, a point a run",
-            sheet("ablation-trade", "R@1 against modality gap", [trade], legend=list(points)),
+            "",
+            [trade],
+            heading="R@1 against modality gap",
+            legend=list(points),
         ),
         metric_table(results, arms, family="rivals", first_column="objective"),
         tally_table(results, "rivals"),

@@ -6,16 +6,16 @@ which worst, and how many dimensions of the space its rows use.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
 from research._estimates import seed_interval
-from research._figures import label, looks, metric_table, sound, verdict_table
-from research._grids import base
+from research._figures import UNTUNED, failed_sections, format_seeds, metric_table, verdict_table
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
-from research._sweeps import UNTUNED, directed, failed_sections, over_seeds
-from research.pages import Dot, Figure, Mark, Panel, Section, Table, dots, sheet, tiles
+from research._read import Results, completed, evaluations, label, mean_recall
+from research._settings import base
+from research.pages import Dot, Mark, Panel, Section, Table, dots, figure, tiles
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -27,7 +27,7 @@ TARGETS = {"unialign": (*MODALITIES, "all", "centroid"), "infonce": (*MODALITIES
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     arms = tuple(
         Arm(
             key=_key(objective, anchor),
@@ -35,7 +35,7 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", objective, MODALITIES, epochs=epochs, anchor=anchor),
             factors={"objective": objective, "anchor": anchor},
-            look=EvalHook("modalities", points=2),
+            eval_hook=EvalHook("modalities", points=2),
         )
         for objective in OBJECTIVES
         for anchor in TARGETS[objective]
@@ -57,18 +57,18 @@ def _key(objective: str, anchor: str) -> str:
 # --- what the arms make together ------------------------------------------------------------------------------------
 
 
-def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(results: Results) -> dict[str, Any]:
     """R@1 by direction: with the anchor, without it, the worst, by modality; and each modality's effective rank."""
-    return {arm: _by_direction(results, arm) for arm in sound(results, results["study"]["factors"])}
+    return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 
-def _by_direction(results: Mapping[str, Any], arm: str) -> dict[str, Any]:
+def _by_direction(results: Results, arm: str) -> dict[str, Any]:
     """One number a seed for each."""
     anchor = results["study"]["factors"][arm]["anchor"]
     every = list(permutations(MODALITIES, 2))
     touching = {m: [pair for pair in every if m in pair] for m in MODALITIES}
-    by_modality = {m: directed(results, arm, touching[m]) for m in MODALITIES}
-    each = list(zip(*(directed(results, arm, [pair]) for pair in every), strict=True))
+    by_modality = {m: mean_recall(results, arm, touching[m]) for m in MODALITIES}
+    each = list(zip(*(mean_recall(results, arm, [pair]) for pair in every), strict=True))
     served = list(zip(*by_modality.values(), strict=True))
     found: dict[str, Any] = {
         "worst": [min(values) for values in each],
@@ -78,21 +78,21 @@ def _by_direction(results: Mapping[str, Any], arm: str) -> dict[str, Any]:
         "effective_rank": {m: list(_last(results, arm, f"modality/{m}/effective_rank")) for m in MODALITIES},
     }
     if anchor in MODALITIES:
-        found["with"] = directed(results, arm, touching[anchor])
-        found["without"] = directed(results, arm, [pair for pair in every if anchor not in pair])
+        found["with"] = mean_recall(results, arm, touching[anchor])
+        found["without"] = mean_recall(results, arm, [pair for pair in every if anchor not in pair])
     return found
 
 
-def _last(results: Mapping[str, Any], arm: str, name: str) -> Sequence[float | None]:
-    by_step = looks(results, arm, name)
+def _last(results: Results, arm: str, name: str) -> Sequence[float | None]:
+    by_step = evaluations(results, arm, name)
     return by_step[max(by_step)] if by_step else []
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
-    arms = sound(results, results["study"]["factors"])
+def page(results: Results) -> list[Section]:
+    arms = completed(results)
     sections = [
         Section("retrieval", "With the anchor, without it, and at worst", _retrieval(results, arms)),
         Section("modalities", "Who is served", _modalities(results)),
@@ -112,12 +112,12 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     return [*sections, *failed_sections(results)]
 
 
-def _same(results: Mapping[str, Any], anchor: str) -> Table:
+def _same(results: Results, anchor: str) -> Table:
     table = verdict_table(results, f"same-{anchor}")
     return Table(table.head, [[anchor, *row[1:]] for row in table.rows])
 
 
-def _retrieval(results: Mapping[str, Any], arms: Sequence[str]) -> list[Any]:
+def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
     found = results["study"]["analysis"]
     factors = results["study"]["factors"]
     panels: list[Panel] = []
@@ -130,15 +130,14 @@ def _retrieval(results: Mapping[str, Any], arms: Sequence[str]) -> list[Any]:
         rows = []
         for arm in arms:
             if name in found[arm]:
-                at = seed_interval(found[arm][name])
-                mean, low, high = (100 * at[key] for key in ("mean", "low", "high"))
-                rows.append(Dot(label(results, arm), mean, low, high, OBJECTIVES.index(factors[arm]["objective"])))
+                at = seed_interval(found[arm][name]).scaled(100)
+                rows.append(Dot(label(results, arm), *at, number=OBJECTIVES.index(factors[arm]["objective"])))
         panels.append(dots(title, rows, write=lambda value: f"{value:.1f}"))
     table = [
         [
             label(results, arm),
             *(
-                over_seeds(found[arm].get(name, []), scale=100, decimals=1)
+                format_seeds(found[arm].get(name, []), scale=100, decimals=1)
                 for name in ("with", "without", "worst", "spread")
             ),
             found[arm]["worst_direction"].replace("->", " → "),
@@ -147,12 +146,14 @@ def _retrieval(results: Mapping[str, Any], arms: Sequence[str]) -> list[Any]:
     ]
     return [
         f"{UNTUNED} Temperature 0.07 throughout.",
-        Figure(
+        figure(
             "anchor-retrieval",
             "R@1 with the anchor, without it, and at worst",
-            sheet("anchor-retrieval", "R@1 by what the anchor is", panels, legend=_marks()),
             f"All five modalities of emoji; means of {len(results['protocol']['seeds'])} seeds with 95 % t-intervals. "
             "Directions with a hard anchor are hard: compare the objectives at one anchor.",
+            panels,
+            heading="R@1 by what the anchor is",
+            legend=_marks(),
         ),
         Table(
             ["arm", "with the anchor, %", "without, %", "worst direction, %", "spread, %", "the worst on average"],
@@ -167,14 +168,14 @@ def _marks() -> list[Mark]:
     return [Mark(objective_label(objective), i) for i, objective in enumerate(OBJECTIVES)]
 
 
-def _modalities(results: Mapping[str, Any]) -> list[Any]:
+def _modalities(results: Results) -> list[Any]:
     found = results["study"]["analysis"]
     panels = []
     for name, title, scale in (("modalities", "R@1, %", 100), ("effective_rank", "effective rank", 1)):
         for i, objective in enumerate(OBJECTIVES):
             anchors = [a for a in TARGETS[objective] if _key(objective, a) in found]
             values = [
-                [scale * seed_interval(found[_key(objective, a)][name][m])["mean"] for m in MODALITIES] for a in anchors
+                [scale * seed_interval(found[_key(objective, a)][name][m]).mean for m in MODALITIES] for a in anchors
             ]
             panels.append(
                 tiles(
@@ -189,12 +190,13 @@ def _modalities(results: Mapping[str, Any]) -> list[Any]:
                 )
             )
     return [
-        Figure(
+        figure(
             "anchor-modalities",
             "R@1 and effective rank of each modality by anchor",
-            sheet("anchor-modalities", "Each modality by anchor", panels),
             "Means over seeds. R@1 of a modality: mean over the directions that it is part of, on either side. "
             "Effective rank: exp of the entropy of the spectrum of its test rows.",
+            panels,
+            heading="Each modality by anchor",
         )
     ]
 

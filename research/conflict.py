@@ -7,14 +7,14 @@ for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2
 """
 
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from research._conflict_page import MOST, OBJECTIVES, OUTCOMES, answer, page
 from research._estimates import rank_correlation
-from research._figures import runs_of, sound
-from research._grids import ANCHORS, OBJECTIVE_TRIALS, base, registered
 from research._plan import Arm, EvalHook, Options, Plan, Study
+from research._read import Results, completed, runs_of
+from research._settings import ANCHORS, OBJECTIVE_TRIALS, base, registered
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -31,12 +31,12 @@ POOLS = {
 }
 # What may predict, and what there is to predict.
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
-# The look whose numbers are "early": the third of eight, after 8 % of the steps.
+# Index of the evaluation that is called early: the third of eight, after 8 % of the steps.
 EARLY = 2
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     arms = [
         _sweep(data, m, objective, epochs, options)
         for data, most in MOST.items()
@@ -52,7 +52,7 @@ def plan(options: Options) -> Plan:
             factors={"part": "trajectory", "objective": name, "M": 3, "data": "emoji"},
             anchor=ANCHORS["emoji"],
             trials=OBJECTIVE_TRIALS[name],
-            look=EvalHook("conflict", {"anchor": ANCHORS["emoji"]}, points=POINTS),
+            eval_hook=EvalHook("conflict", {"anchor": ANCHORS["emoji"]}, points=POINTS),
         )
         for name in registered()
     ]
@@ -86,16 +86,16 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
-        look=EvalHook("conflict", {"anchor": anchor}, points=POINTS),
+        eval_hook=EvalHook("conflict", {"anchor": anchor}, points=POINTS),
     )
 
 
 # --- what the arms make together ------------------------------------------------------------------------------------
 
 
-def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(results: Results) -> dict[str, Any]:
     """Rank correlations, within data set and M, of conflict numbers with what the finished space is worth."""
-    arms = sound(results, results["study"]["factors"])
+    arms = completed(results)
     parts = {
         part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")
     }
@@ -116,15 +116,13 @@ def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _correlation(
-    results: Mapping[str, Any], arms: Sequence[str], when: str, predictor: str, outcome: str
-) -> dict[str, Any]:
+def _correlation(results: Results, arms: Sequence[str], when: str, predictor: str, outcome: str) -> dict[str, Any]:
     cells: dict[Hashable, list[tuple[float, float]]] = {}
     for arm in arms:
         factors = results["study"]["factors"][arm]
         for run in runs_of(results, arm):
-            look = run["looks"][min(EARLY, len(run["looks"]) - 1) if when == "early" else -1]
-            pair = (look.get(f"conflict/{predictor}"), run["metrics"].get(outcome))
+            evaluation = run["evaluations"][min(EARLY, len(run["evaluations"]) - 1) if when == "early" else -1]
+            pair = (evaluation.get(f"conflict/{predictor}"), run["metrics"].get(outcome))
             cells.setdefault((factors["data"], factors["M"]), []).append(pair)
     return rank_correlation(cells)
 

@@ -8,11 +8,11 @@ compared with InfoNCE continued in the same way.
 from collections.abc import Mapping
 from typing import Any
 
-from research._figures import dot_panel, metric_table, sound, verdict_table
-from research._grids import HEADS, base
+from research._figures import UNTUNED, dot_panel, failed_sections, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._sweeps import GEOMETRY, UNTUNED, failed_sections
-from research.pages import Figure, Mark, Section, sheet
+from research._read import GEOMETRY, Results, completed
+from research._settings import HEADS, base
+from research.pages import Mark, Section, figure
 from unialign.experiments import override
 
 __all__ = ["STUDY"]
@@ -35,7 +35,7 @@ LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     parent = Arm(
         key=PARENT,
         label="InfoNCE, not continued",
@@ -55,12 +55,12 @@ def plan(options: Options) -> Plan:
             ),
             factors={"loss": loss, "rate": rate},
             anchor="text",
-            start=PARENT,
+            init_from=PARENT,
         )
         for rate, share in RATES.items()
         for loss, (objective, said, settings) in LOSSES.items()
     ]
-    families = [Family(rate, _key("infonce", rate), _rivals(rate)) for rate in RATES]
+    families = [Family(rate, _key("infonce", rate), _baselines(rate)) for rate in RATES]
     return Plan(arms=(parent, *continued), families=tuple(families))
 
 
@@ -68,13 +68,13 @@ def _key(loss: str, rate: str) -> str:
     return f"{loss}-{rate}"
 
 
-def _rivals(rate: str) -> tuple[str, ...]:
+def _baselines(rate: str) -> tuple[str, ...]:
     return tuple(_key(loss, rate) for loss in LOSSES if loss != "infonce")
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
-    arms = sound(results, factors)
+    arms = completed(results)
     order = [PARENT, *RATES]
     marks = [
         Mark("parent", 0),
@@ -97,12 +97,15 @@ def page(results: Mapping[str, Any]) -> list[Section]:
                 f"{UNTUNED} Temperature 0.07 throughout; {max(1, _epochs(results) // 2)} epochs after "
                 f"{_epochs(results)} of InfoNCE. “Held”: the alignment has no gradient for the anchor. "
                 f"“Volume”: its weight is 1. “lr/100”: a hundredth of the parent's rate, {HEADS['emoji']['lr']:g}.",
-                Figure(
+                figure(
                     "continued-metrics",
                     "Metrics after continuing an InfoNCE space",
-                    sheet("continued-metrics", "After continuing an InfoNCE space", panels, columns=3, legend=marks),
                     f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
                     "intervals over items and seeds. Dashed: the space that all continue.",
+                    panels,
+                    heading="After continuing an InfoNCE space",
+                    columns=3,
+                    legend=marks,
                 ),
             ],
         )
@@ -115,7 +118,7 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     return [*sections, *failed_sections(results)]
 
 
-def _epochs(results: Mapping[str, Any]) -> int:
+def _epochs(results: Results) -> int:
     return int(results["objectives"][PARENT]["settings"]["epochs"])
 
 

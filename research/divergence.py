@@ -7,16 +7,16 @@ neighbours, Cauchy-Schwarz and MMD, and the upper bound that ties uniformity and
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from research._estimates import rank_correlation, seed_interval
-from research._figures import chosen_table, known, label, looks, runs_of, sound
-from research._grids import ANCHORS, OBJECTIVE_TRIALS, base
+from research._estimates import Interval, rank_correlation, seed_interval
+from research._figures import failed_sections, format_interval, minus, seed_series, trials_table
 from research._plan import Arm, EvalHook, Options, Plan, Study
-from research._sweeps import between, failed_sections
-from research.pages import Dot, Figure, Mark, Panel, Place, Section, Series, Table, dots, lines, sheet
+from research._read import Results, as_float, completed, evaluations, label, runs_of
+from research._settings import ANCHORS, OBJECTIVE_TRIALS, base
+from research.pages import Dot, Mark, Panel, Section, Series, Table, dots, figure, lines
 from unialign.losses import display_name as objective_label
 
 __all__ = ["STUDY"]
@@ -28,14 +28,14 @@ BANDWIDTHS: tuple[float | str, ...] = (0.07, 0.2, 0.5, 1.0, "median")
 ESTIMATORS = {"plugin": "at the anchor", "plugin_avg": "plug-in", "pooled": "pooled", "debiased": "debiased"}
 OTHERS = {"cauchy_schwarz": "Cauchy-Schwarz", "mmd2": "MMD², unbiased"}
 OUTCOMES = {"recall@1": "R@1", "modality_gap_debiased": "debiased gap"}
-# The outcomes under the names that a look has them.
+# Names of the outcomes among the measurements during training.
 _SEEN = {"recall@1": "divergence/recall@1", "modality_gap_debiased": "divergence/gap_debiased"}
 # Values in results.json have seven digits.
 _ROUNDING = 1e-6
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     return Plan(
         arms=tuple(
             Arm(
@@ -47,7 +47,9 @@ def plan(options: Options) -> Plan:
                 anchor=ANCHORS[data],
                 # A weight chosen by R@1 would leave nothing of the divergence: those arms are tuned as InfoNCE is.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
-                look=EvalHook("divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS),
+                eval_hook=EvalHook(
+                    "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
+                ),
             )
             for data, modalities in MODALITIES.items()
             for key, objective, said, extra in _trained()
@@ -70,9 +72,9 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 # --- what the arms make together ------------------------------------------------------------------------------------
 
 
-def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(results: Results) -> dict[str, Any]:
     """How often and by how much the upper bound holds, and rank correlations of every divergence with two outcomes."""
-    arms = sound(results, results["study"]["factors"])
+    arms = completed(results)
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
         "bound": [_bound(results, data, _written(b)) for data in MODALITIES for b in BANDWIDTHS],
@@ -85,19 +87,19 @@ def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bound(results: Mapping[str, Any], data: str, bandwidth: str) -> dict[str, Any]:
+def _bound(results: Results, data: str, bandwidth: str) -> dict[str, Any]:
     found = [
-        (look[f"divergence/plugin@{bandwidth}"], look[f"divergence/bound@{bandwidth}"], mean_log)
+        (evaluation[f"divergence/plugin@{bandwidth}"], evaluation[f"divergence/bound@{bandwidth}"], mean_log)
         for arm in _arms(results, data)
         for run in runs_of(results, arm)
-        for look in run["looks"]
-        if (mean_log := look[f"divergence/mean_log@{bandwidth}"]) is not None
+        for evaluation in run["evaluations"]
+        if (mean_log := evaluation[f"divergence/mean_log@{bandwidth}"]) is not None
     ]
     slack = [bound - value for value, bound, _ in found]
     return {
         "data": data,
         "bandwidth": bandwidth,
-        "looks": len(found),
+        "evaluations": len(found),
         "violations": sum(_below(bound, value) for value, bound, _ in found),
         "violations_mean_log": sum(_below(mean_log, value) for value, _, mean_log in found),
         "value_median": median(value for value, *_ in found) if found else math.nan,
@@ -112,7 +114,7 @@ def _below(bound: float, value: float) -> bool:
 
 
 def _correlations(
-    results: Mapping[str, Any], arms: Sequence[str], name: str, outcome: str
+    results: Results, arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """`objectives`: a cell is the finished runs of a data set; `seeds`: of an arm; `training`: see below."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
@@ -120,42 +122,45 @@ def _correlations(
     during = []
     for arm in arms:
         for run in runs_of(results, arm):
-            pair = (run["looks"][-1].get(f"divergence/{name}"), run["metrics"].get(outcome))
+            pair = (run["evaluations"][-1].get(f"divergence/{name}"), run["metrics"].get(outcome))
             by_data.setdefault(results["study"]["factors"][arm]["data"], []).append(pair)
             by_arm.setdefault(arm, []).append(pair)
-            course = [(look.get(f"divergence/{name}"), look.get(_SEEN[outcome])) for look in run["looks"]]
+            course = [
+                (evaluation.get(f"divergence/{name}"), evaluation.get(_SEEN[outcome]))
+                for evaluation in run["evaluations"]
+            ]
             during.append(rank_correlation({0: course}, resamples=1)["mean"])
     yield "objectives", rank_correlation(by_data)
     yield "seeds", rank_correlation(by_arm)
-    # One correlation a run over its looks; they depend on each other, so the interval is over runs.
-    yield "training", {**seed_interval(during), "runs": len(during), "cells": len(during)}
+    # One correlation a run over its evaluations; they depend on each other, so the interval is over runs.
+    yield "training", {**seed_interval(during)._asdict(), "runs": len(during), "cells": len(during)}
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     return [
         Section("training", "Over training, by estimator and bandwidth", _training_parts(results)),
         Section("bandwidths", "What each bandwidth sees", _bandwidth_parts(results)),
         Section("bound", "The upper bound beside the measured value", _bound_parts(results)),
         Section("prediction", "Does it go with retrieval or with the gap?", _prediction_parts(results)),
-        Section("tuning", "What tuning chose", [chosen_table(results, list(results["study"]["factors"]))]),
+        Section("tuning", "What tuning chose", [trials_table(results)]),
         *failed_sections(results),
     ]
 
 
-def answer(results: Mapping[str, Any]) -> list[str]:
+def answer(results: Results) -> list[str]:
     """Whether the upper bound held, and what the Hölder divergence goes with across objectives."""
     found = results["study"]["analysis"]
-    violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "looks"))
+    violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
     lines_found = [f"The upper bound was violated in {violated} of {seen} looks."]
     for c in found["correlations"]:
         if c["divergence"] == "debiased@median" and c["when"] == "objectives":
             outcome = OUTCOMES[c["outcome"]]
             lines_found.append(
                 f"Rank correlation of the debiased Hölder divergence (median bandwidth) with {outcome} across "
-                f"objectives: {between(c, decimals=2)}."
+                f"objectives: {format_interval(c, decimals=2)}."
             )
     return lines_found
 
@@ -164,27 +169,23 @@ def _written(bandwidth: float | str) -> str:
     return bandwidth if isinstance(bandwidth, str) else f"{bandwidth:g}"
 
 
-def _arms(results: Mapping[str, Any], data: str) -> list[str]:
+def _arms(results: Results, data: str) -> list[str]:
     factors = results["study"]["factors"]
-    return [arm for arm in sound(results, factors) if factors[arm]["data"] == data]
+    return [arm for arm in completed(results) if factors[arm]["data"] == data]
 
 
-def _marks(results: Mapping[str, Any], data: str) -> dict[str, Mark]:
+def _marks(results: Results, data: str) -> dict[str, Mark]:
     """Arm -> its mark; an objective has the same one on every data set."""
     order = [key for key, *_ in _trained()]
     factors = results["study"]["factors"]
     return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}
 
 
-def _course(results: Mapping[str, Any], arm: str, name: str, mark: Mark) -> Series:
-    places = []
-    for step, values in sorted(looks(results, arm, f"divergence/{name}").items()):
-        found = seed_interval(values)
-        places.append(Place(step, found["mean"], found["low"], found["high"]))
-    return Series(mark, places if mark.dash == "solid" else [Place(p.x, p.y) for p in places])
+def _course(results: Results, arm: str, name: str, mark: Mark) -> Series:
+    return seed_series(mark, evaluations(results, arm, f"divergence/{name}"))
 
 
-def _training_parts(results: Mapping[str, Any]) -> list[Any]:
+def _training_parts(results: Results) -> list[Any]:
     figures = []
     for data in MODALITIES:
         marks = _marks(results, data)
@@ -200,25 +201,21 @@ def _training_parts(results: Mapping[str, Any]) -> list[Any]:
             for name, said in (*list(ESTIMATORS.items())[1:], *OTHERS.items())
         ]
         figures.append(
-            Figure(
+            figure(
                 f"divergence-training-{data}",
                 f"Divergences over training on {data}",
-                sheet(
-                    f"divergence-training-{data}",
-                    f"Divergences over training on {data}",
-                    panels,
-                    columns=5,
-                    legend=list(marks.values()),
-                ),
                 f"{', '.join(MODALITIES[data])}; test rows; means over seeds with 95 % t-intervals. Rows of panels are "
                 "bandwidths; Cauchy-Schwarz and MMD² are means over pairs. The divergence of “InfoNCE +” has weight 3 "
                 "and bandwidth 0.5.",
+                panels,
+                columns=5,
+                legend=list(marks.values()),
             )
         )
     return figures
 
 
-def _bandwidth_parts(results: Mapping[str, Any]) -> list[Any]:
+def _bandwidth_parts(results: Results) -> list[Any]:
     names = {**ESTIMATORS, **OTHERS, "neighbours": "neighbours", "neighbours_debiased": "neighbours, itself left out"}
     rows = []
     for data, key in itertools.product(MODALITIES, ("unialign", "infonce")):
@@ -228,8 +225,8 @@ def _bandwidth_parts(results: Mapping[str, Any]) -> list[Any]:
         for b in BANDWIDTHS:
             cells = []
             for name in names:
-                by_step = looks(results, arm, f"divergence/{name}@{_written(b)}")
-                start, end = (seed_interval(by_step[step])["mean"] for step in (min(by_step), max(by_step)))
+                by_step = evaluations(results, arm, f"divergence/{name}@{_written(b)}")
+                start, end = (seed_interval(by_step[step]).mean for step in (min(by_step), max(by_step)))
                 cells.append(f"{_brief(start)} → {_brief(end)}")
             rows.append([f"{label(results, arm)}, {_written(b)}", *cells])
     counts = [about["test_items"] for about in results["study"]["data"].values()]
@@ -249,14 +246,14 @@ def _brief(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 
-def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
+def _bound_parts(results: Results) -> list[Any]:
     found = results["study"]["analysis"]["bound"]
     rows = [
         [
             f"{b['data']}, {b['bandwidth']}",
-            f"{b['violations']} of {b['looks']}",
-            f"{b['violations_mean_log']} of {b['looks']}",
-            *(_brief(known(b[name])) for name in ("value_median", "bound_median", "slack_median", "slack_smallest")),
+            f"{b['violations']} of {b['evaluations']}",
+            f"{b['violations_mean_log']} of {b['evaluations']}",
+            *(_brief(as_float(b[name])) for name in ("value_median", "bound_median", "slack_median", "slack_smallest")),
         ]
         for b in found
     ]
@@ -272,16 +269,19 @@ def _bound_parts(results: Mapping[str, Any]) -> list[Any]:
             panels.append(lines(f"{data}, bandwidth {_written(b)}", series, x_label="step"))
     legend = [Mark(objective_label(o), i, dash) for dash in ("solid", "dashed") for i, o in enumerate(_SHOWN)]
     legend = [Mark(f"bound, {m.label}", m.number, m.dash) if m.dash == "dashed" else m for m in legend]
-    said = sum(b["violations"] for b in found), sum(b["looks"] for b in found)
+    said = sum(b["violations"] for b in found), sum(b["evaluations"] for b in found)
     return [
         "The bound of the plug-in value at the anchor is uniformity, with the logarithm outside of the mean, plus "
         f"(M − 1)/(2 τ²) alignment plus (M − 1) log B. It was violated in {said[0]} of {said[1]} looks. With the mean "
         "of logarithms that the training loss has it is no bound; the table says how often that fell below the value.",
-        Figure(
+        figure(
             "divergence-bound",
             "Plug-in Hölder divergence at the anchor and its upper bound over training",
-            sheet("divergence-bound", "The upper bound and the measured value", panels, columns=3, legend=legend),
             "Means over seeds; dashed: the bound.",
+            panels,
+            heading="The upper bound and the measured value",
+            columns=3,
+            legend=legend,
         ),
         Table(
             ["data, bandwidth", "violated", "mean of logs below", "value", "bound", "slack", "smallest slack"],
@@ -295,7 +295,7 @@ _SHOWN = ("unialign", "infonce")
 _WHEN = {"objectives": "across objectives", "seeds": "across seeds"}
 
 
-def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
+def _prediction_parts(results: Results) -> list[Any]:
     found = results["study"]["analysis"]["correlations"]
     by = {(c["divergence"], c["outcome"], c["when"]): c for c in found}
     said = {**ESTIMATORS, **OTHERS}
@@ -308,20 +308,19 @@ def _prediction_parts(results: Mapping[str, Any]) -> list[Any]:
             rows = []
             for name, text, number in names:
                 c = by[name, outcome, when]
-                rows.append(Dot(text, known(c["mean"]), known(c["low"]), known(c["high"]), number))
-            panels.append(
-                dots(f"with {short}, {title}", rows, reference=0.0, write=lambda v: f"{v:.2f}".replace("-", "−"))
-            )
+                rows.append(Dot(text, *Interval.read(c), number=number))
+            panels.append(dots(f"with {short}, {title}", rows, reference=0.0, write=lambda v: minus(f"{v:.2f}")))
     table = [
-        [text, *(between(by[name, outcome, "training"], decimals=2) for outcome in OUTCOMES)] for name, text, _ in names
+        [text, *(format_interval(by[name, outcome, "training"], decimals=2) for outcome in OUTCOMES)]
+        for name, text, _ in names
     ]
     return [
-        Figure(
+        figure(
             "divergence-prediction",
             "Rank correlation of divergences with retrieval and gap",
-            sheet("divergence-prediction", "Rank correlation of divergences with retrieval and gap", panels),
             "Spearman's correlation of the divergence of test rows at the end with what the space is worth; ranks "
             "within a data set (above) or an objective on a data set (below); 95 % bootstrap intervals over runs.",
+            panels,
         ),
         Table(
             ["over training", *OUTCOMES.values()],

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research._decoders import train_decoders
 from research._estimates import rank_correlation
-from research._figures import sound
 from research._generation_page import (
     DECODER_SEEDS,
     GRAM,
@@ -25,8 +23,10 @@ from research._generation_page import (
     page,
     weight_arm,
 )
-from research._grids import OBJECTIVE_TRIALS, base
+from research._image_scores import train_decoders
 from research._plan import Arm, EvalHook, Options, PairedComparison, Plan, Study
+from research._read import Results, completed
+from research._settings import OBJECTIVE_TRIALS, base
 from unialign.data import EmbeddingStore
 
 __all__ = ["STUDY"]
@@ -36,10 +36,10 @@ MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
 # The recipe for a CPU, as it stands.
 DECODER: dict[str, Any] = {}
-# Of a quick look, whose numbers mean nothing.
-_QUICK_STEPS = 20
-# One setting of each rival, the first of its trials in the other studies; Triangle is for three modalities.
-_RIVALS = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
+# Of a smoke run.
+_SMOKE_STEPS = 20
+# One setting of each baseline, the first of its trials in the other studies; Triangle is for three modalities.
+_BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
 
 def plan(options: Options) -> Plan:
@@ -66,28 +66,30 @@ def plan(options: Options) -> Plan:
         for t in (0.05, 0.07, 0.1)
     ]
     arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, infonce_warmup_ratio=0.5, temperature=0.07))
-    for name in _RIVALS:
+    for name in _BASELINES:
         settings = dict(OBJECTIVE_TRIALS[name][0])
         warm = settings.pop("infonce_warmup_ratio", 0.0)
         given = {key.removeprefix("objective_options."): value for key, value in settings.items()}
         said = f", warm start {warm:g}" if warm else ""
         arms.append(_arm(name, f"{name}{said}", name, options, infonce_warmup_ratio=warm, **given))
     ours = [weight_arm(weight) for weight in WEIGHTS]
-    contrasts = [
-        PairedComparison(first, rival, f"pictures/{source}/{score}", "ratio" if score == "fd" else "difference")
+    comparisons = [
+        PairedComparison(first, baseline, f"images/{source}/{score}", "ratio" if score == "fd" else "difference")
         for first in ours
-        for rival in (INFONCE, GRAM)
+        for baseline in (INFONCE, GRAM)
         for source in SOURCES
         for score in ("fd", "recall@10")
     ]
-    contrasts += [PairedComparison(first, INFONCE, "recall@1") for first in ours]
-    return Plan(arms=tuple(arms), contrasts=tuple(contrasts), keep=("recall@10", "true_pair_cosine", "modality_gap"))
+    comparisons += [PairedComparison(first, INFONCE, "recall@1") for first in ours]
+    return Plan(
+        arms=tuple(arms), comparisons=tuple(comparisons), keep=("recall@10", "true_pair_cosine", "modality_gap")
+    )
 
 
 def _arm(
     key: str, label: str, objective: str, options: Options, *, infonce_warmup_ratio: float = 0.0, **given: Any
 ) -> Arm:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     train = base("emoji", objective, MODALITIES, epochs=epochs, **given)
     chosen = dict(train.objective_options)
     if "anchor" in chosen:
@@ -104,7 +106,7 @@ def _arm(
         train=type(train).from_dict(body),
         factors={"objective": objective, "weight": given.get("uniformity_weight")},
         anchor=ANCHOR,
-        look=EvalHook(
+        eval_hook=EvalHook(
             "generation",
             {
                 "decoder": decoder(options),
@@ -120,8 +122,8 @@ def _arm(
 
 
 def decoder(options: Options) -> dict[str, Any]:
-    """Settings of the decoders; a quick look has quick ones."""
-    return DECODER if options.epochs is None else {**DECODER, "steps": _QUICK_STEPS, "width": 32, "depth": 1}
+    """Return the settings of the decoders; those of a smoke run are small."""
+    return DECODER if options.epochs is None else {**DECODER, "steps": _SMOKE_STEPS, "width": 32, "depth": 1}
 
 
 def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
@@ -129,9 +131,9 @@ def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore]
     train_decoders(stores["emoji"], decoder(options), DECODER_SEEDS, folder, image=ANCHOR, workers=workers)
 
 
-def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(results: Results) -> dict[str, Any]:
     """The weight for generation, chosen on validation; what goes with good pictures across objectives."""
-    arms = sound(results, results["study"]["factors"])
+    arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {
         arm: mean_over_seeds(results, arm, "val/text/fd") + mean_over_seeds(results, arm, "val/drawing/fd")
@@ -142,20 +144,20 @@ def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
     # Without InfoNCE nothing is fair, and a weight without numbers is no choice.
     fair = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(fair, key=lambda arm: distance[arm], default=None)
-    with_pictures = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "pictures/text/fd"))]
+    with_pictures = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "images/text/fd"))]
     return {
         "chosen": chosen,
         "validation": {arm: {"recall@1": embedding[arm], "fd": distance[arm] / 2} for arm in arms},
         "correlations": [
             {
                 "metric": metric,
-                "score": f"pictures/{source}/{score}",
+                "score": f"images/{source}/{score}",
                 **rank_correlation(
                     {
                         0: [
                             (
                                 mean_over_seeds(results, arm, metric),
-                                mean_over_seeds(results, arm, f"pictures/{source}/{score}"),
+                                mean_over_seeds(results, arm, f"images/{source}/{score}"),
                             )
                             for arm in with_pictures
                         ]

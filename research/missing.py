@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from research._estimates import seed_interval
-from research._figures import HEADLINE, chosen_table, metric_table, sound, verdict_table
-from research._grids import OBJECTIVE_TRIALS, base
+from research._figures import failed_sections, format_seeds, metric_lines, metric_table, trials_table, verdict_table
 from research._plan import Arm, DataTransform, Family, Options, Plan, Study
-from research._sweeps import directed, failed_sections, metric_lines, over_seeds
-from research._transforms import changed
-from research.pages import Dot, Figure, Mark, Panel, Section, Table, dots, sheet
+from research._read import PRIMARY, Results, completed, mean_recall
+from research._settings import OBJECTIVE_TRIALS, base
+from research._transforms import transformed
+from research.pages import Dot, Mark, Panel, Section, Table, dots, figure
 from unialign.experiments import open_store
 from unialign.losses import display_name as objective_label
 
@@ -42,12 +42,12 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 def conditions() -> dict[str, DataTransform | None]:
     """Key -> what is taken from the training data."""
-    shares = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"share": s}) if s else None for s in SHARES}
+    shares = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in SHARES}
     return {**shares, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     arms = [
         Arm(
             key=_key(trained, condition),
@@ -58,9 +58,9 @@ def plan(options: Options) -> Plan:
             anchor="text",
             trials=OBJECTIVE_TRIALS[objective] if condition == "drop0" else (),
             tuned_as=None if condition == "drop0" else _key(trained, "drop0"),
-            change=change,
+            transform=transform,
         )
-        for condition, change in conditions().items()
+        for condition, transform in conditions().items()
         for trained, (objective, said, settings) in TRAINED.items()
     ]
     families = [
@@ -82,15 +82,15 @@ def _said(condition: str) -> str:
 # --- what the arms make together ------------------------------------------------------------------------------------
 
 
-def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
+def analyse(results: Results) -> dict[str, Any]:
     """How many training items still have which modalities, for every condition: a mean over the seeds' own draws."""
     options = results["study"]["options"]
     store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
     kept: dict[str, dict[str, float]] = {}
-    for condition, change in conditions().items():
+    for condition, transform in conditions().items():
         counts: dict[str, list[int]] = {}
         for seed in options["seeds"]:
-            there = changed(store, change, seed)
+            there = transformed(store, transform, seed)
             rows = there.rows("train")
             has = {name: there.present(name)[rows] for name in MODALITIES}
             modalities = np.sum(list(has.values()), 0)
@@ -106,13 +106,13 @@ def analyse(results: Mapping[str, Any]) -> dict[str, Any]:
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     marks = {trained: Mark(said, i) for i, (trained, (_, said, _)) in enumerate(TRAINED.items())}
     shares = {mark: {100 * s: _key(t, f"drop{100 * s:.0f}") for s in SHARES} for t, mark in marks.items()}
     panels = metric_lines(
         results,
         shares,
-        (*HEADLINE, "true_pair_cosine"),
+        (*PRIMARY, "true_pair_cosine"),
         x_label="entries dropped, %",
         x_ticks=[100 * s for s in SHARES],
     )
@@ -122,36 +122,32 @@ def page(results: Mapping[str, Any]) -> list[Section]:
             "dropped",
             "Entries dropped at random",
             [
-                Figure(
+                figure(
                     "missing-dropped",
                     "Metrics against the share of entries dropped",
-                    sheet(
-                        "missing-dropped",
-                        "Metrics against the share of entries dropped",
-                        panels,
-                        columns=3,
-                        legend=list(marks.values()),
-                    ),
                     "Image, drawing and text of emoji, complete test set, anchor text where nothing else is said; "
                     f"{len(results['protocol']['seeds'])} seeds; 95 % intervals over items and seeds.",
+                    panels,
+                    columns=3,
+                    legend=list(marks.values()),
                 ),
             ],
         ),
         Section("never", "Two modalities that never meet", _never(results)),
     ]
     for condition in conditions():
-        own = sound(results, (_key(t, condition) for t in TRAINED))
+        own = completed(results, (_key(t, condition) for t in TRAINED))
         parts = [
             metric_table(results, own, family=condition, first_column="objective"),
             verdict_table(results, condition),
         ]
         title = "Complete data" if condition == "drop0" else _said(condition).capitalize()
         sections.append(Section(f"table-{condition}", title, parts))
-    chosen = chosen_table(results, [_key(t, "drop0") for t in TRAINED])
+    chosen = trials_table(results, [_key(t, "drop0") for t in TRAINED])
     return [*sections, Section("tuning", "What tuning chose, on complete data", [chosen]), *failed_sections(results)]
 
 
-def _kept(results: Mapping[str, Any]) -> Table:
+def _kept(results: Results) -> Table:
     kept = results["study"]["analysis"]["kept"]
     pairs = list(itertools.combinations(MODALITIES, 2))
     rows = []
@@ -170,7 +166,7 @@ def _kept(results: Mapping[str, Any]) -> Table:
     )
 
 
-def _never(results: Mapping[str, Any]) -> list[Any]:
+def _never(results: Results) -> list[Any]:
     """R@1 of the pair that was never seen together, beside the same pair after training on complete data."""
     panels: list[Panel] = []
     rows = []
@@ -180,7 +176,7 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
         found: dict[tuple[str, str, str], list[float]] = {}
         for trained, condition in itertools.product(TRAINED, ("drop0", f"never-{pair_key}")):
             for which, directions in (("pair", both), ("others", others)):
-                values = directed(results, _key(trained, condition), directions)
+                values = mean_recall(results, _key(trained, condition), directions)
                 found[trained, condition, which] = values if _key(trained, condition) in results["summary"] else []
         for which, title in (
             ("pair", f"{pair[0].capitalize()} and {pair[1]} apart"),
@@ -188,13 +184,12 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
         ):
             drawn = []
             for trained, (_, said, _) in TRAINED.items():
-                at = seed_interval(found[trained, f"never-{pair_key}", which])
-                mean, low, high = (100 * at[key] for key in ("mean", "low", "high"))
-                drawn.append(Dot(said, mean, low, high, 0 if which == "pair" else 1))
+                at = seed_interval(found[trained, f"never-{pair_key}", which]).scaled(100)
+                drawn.append(Dot(said, *at, number=0 if which == "pair" else 1))
             panels.append(dots(f"{title}, R@1, %", drawn, write=lambda value: f"{value:.1f}"))
         for trained in TRAINED:
             cells = [
-                over_seeds(found[trained, condition, which], scale=100, decimals=1)
+                format_seeds(found[trained, condition, which], scale=100, decimals=1)
                 for which in ("pair", "others")
                 for condition in ("drop0", f"never-{pair_key}")
             ]
@@ -207,11 +202,12 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
             else []
         ),
         f"Chance is {100 / results['study']['data']['emoji']['test_items']:.1f} %.",
-        Figure(
+        figure(
             "missing-never",
             "R@1 of a pair that was never seen together, and of the other pairs",
-            sheet("missing-never", "Pairs that never meet in training", panels),
             "Both directions of a pair; means with 95 % t-intervals over seeds.",
+            panels,
+            heading="Pairs that never meet in training",
         ),
         Table(
             ["R@1, %", "the pair, complete data", "never together", "the others, complete data", "never together"],
@@ -221,7 +217,7 @@ def _never(results: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _warm(results: Mapping[str, Any], trained: str) -> bool:
+def _warm(results: Results, trained: str) -> bool:
     return bool(results["objectives"][_key(trained, "drop0")]["settings"]["infonce_warmup_ratio"] > 0)
 
 

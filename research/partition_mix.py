@@ -5,23 +5,11 @@ them) at two weights of the alignment and two anchors, on the four modalities of
 beta 0 and weight 1, the loss is InfoNCE exactly, which is trained beside it.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from research._figures import (
-    HEADLINE,
-    known,
-    label,
-    metric_label,
-    metric_table,
-    run_metric,
-    sound,
-    verdict_table,
-)
-from research._grids import base
+from research._figures import UNTUNED, failed_sections, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines
-from research.pages import Figure, Mark, Section, Table, sheet
+from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric
+from research._settings import base
+from research.pages import Mark, Section, Table, figure
 
 __all__ = ["STUDY"]
 
@@ -33,7 +21,7 @@ ANCHORS = {"text": "anchor text", "all": "all pairs"}
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     mixed = [
         Arm(
             key=_key(anchor, weight, beta),
@@ -55,7 +43,7 @@ def plan(options: Options) -> Plan:
         for weight in WEIGHTS
         for beta in BETAS
     ]
-    rivals = [
+    baselines = [
         Arm(
             key=f"infonce-{anchor}",
             label=f"InfoNCE, {said}",
@@ -67,7 +55,7 @@ def plan(options: Options) -> Plan:
         for anchor, said in ANCHORS.items()
     ]
     families = [Family(_family(anchor, weight), *_sides(anchor, weight)) for anchor in ANCHORS for weight in WEIGHTS]
-    return Plan(arms=(*mixed, *rivals), families=tuple(families))
+    return Plan(arms=(*mixed, *baselines), families=tuple(families))
 
 
 def _key(anchor: str, weight: float, beta: float) -> str:
@@ -79,11 +67,11 @@ def _family(anchor: str, weight: float) -> str:
 
 
 def _sides(anchor: str, weight: float) -> tuple[str, tuple[str, ...]]:
-    first, *rivals = (_key(anchor, weight, beta) for beta in BETAS)
-    return first, tuple(rivals)
+    first, *baselines = (_key(anchor, weight, beta) for beta in BETAS)
+    return first, tuple(baselines)
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     marks = {
         (anchor, weight): Mark(f"{said}, alignment weight {weight:g}", 2 * i + j)
         for i, (anchor, said) in enumerate(ANCHORS.items())
@@ -97,18 +85,14 @@ def page(results: Mapping[str, Any]) -> list[Section]:
             "From InfoNCE to UniAlign",
             [
                 f"{UNTUNED} Temperature 0.07 throughout.",
-                Figure(
+                figure(
                     "partition_mix-metrics",
                     "Metrics against beta",
-                    sheet(
-                        "partition_mix-metrics",
-                        "Metrics against beta",
-                        panels,
-                        columns=3,
-                        legend=list(marks.values()),
-                    ),
                     f"{', '.join(MODALITIES)} of emoji, {len(results['protocol']['seeds'])} seeds; 95 % intervals over "
                     "items and seeds.",
+                    panels,
+                    columns=3,
+                    legend=list(marks.values()),
                 ),
             ],
         ),
@@ -116,25 +100,25 @@ def page(results: Mapping[str, Any]) -> list[Section]:
     ]
     for (anchor, weight), mark in marks.items():
         family = _family(anchor, weight)
-        own = sound(results, arms[mark].values())
+        own = completed(results, arms[mark].values())
         parts = [metric_table(results, own, family=family), verdict_table(results, family)]
         sections.append(Section(f"verdicts-{anchor}-{round(100 * weight)}", f"Against beta 0: {mark.label}", parts))
     return [*sections, *failed_sections(results)]
 
 
-def _identity(results: Mapping[str, Any]) -> Table:
+def _identity(results: Results) -> Table:
     """The largest difference of any seed between InfoNCE and beta 0 at weight 1."""
-    shown = [metric for metric in HEADLINE if metric in results["metrics"]]
+    shown = [metric for metric in PRIMARY if metric in results["metrics"]]
     rows = []
     for anchor in ANCHORS:
         mixed, infonce = _key(anchor, 1.0, 0.0), f"infonce-{anchor}"
-        if len(sound(results, (mixed, infonce))) < 2:
+        if len(completed(results, (mixed, infonce))) < 2:
             continue
         pairs = {
             metric: zip(run_metric(results, mixed, metric), run_metric(results, infonce, metric), strict=True)
             for metric in shown
         }
-        most = [max(abs(known(x) - known(y)) for x, y in pairs[metric]) for metric in shown]
+        most = [max(abs(x - y) for x, y in pairs[metric]) for metric in shown]
         percent = [results["metrics"][metric]["unit"] == "percent" for metric in shown]
         cells = [f"{100 * d:.2f}" if p else f"{d:.5f}" for d, p in zip(most, percent, strict=True)]
         rows.append([label(results, infonce), *cells])

@@ -8,11 +8,11 @@ the first three quarters of its steps, since volumes do not align a random space
 from collections.abc import Mapping
 from typing import Any
 
-from research._figures import HEADLINE, metric_table, verdict_table
-from research._grids import base
+from research._figures import UNTUNED, failed_sections, metric_lines, metric_table, range_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._sweeps import GEOMETRY, UNTUNED, failed_sections, metric_lines, range_table
-from research.pages import Figure, Mark, Section, sheet
+from research._read import GEOMETRY, PRIMARY, Results
+from research._settings import base
+from research.pages import Mark, Section, figure
 from unialign.experiments import override
 
 __all__ = ["STUDY"]
@@ -31,7 +31,7 @@ LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     arms = []
     for line, (objective, said, settings, warm) in LINES.items():
         for temperature in TEMPERATURES:
@@ -56,7 +56,7 @@ def _key(line: str, temperature: float) -> str:
     return f"{line}-t{temperature:g}"
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     marks = {line: Mark(said, i) for i, (line, (_, said, _, _)) in enumerate(LINES.items())}
     # Places, not numbers: the steps are of equal ratio, nearly.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
@@ -69,23 +69,19 @@ def page(results: Mapping[str, Any]) -> list[Section]:
             "Metrics against the temperature",
             [
                 f"{UNTUNED} GRAM's temperature, which it usually learns, is fixed.",
-                Figure(
+                figure(
                     "temperature-metrics",
                     "Metrics against the temperature",
-                    sheet(
-                        "temperature-metrics",
-                        "Metrics against the temperature",
-                        panels,
-                        columns=3,
-                        legend=list(marks.values()),
-                    ),
                     f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
                     "intervals over items and seeds.",
+                    panels,
+                    columns=3,
+                    legend=list(marks.values()),
                 ),
                 range_table(
                     results,
                     swept,
-                    HEADLINE,
+                    PRIMARY,
                     first_column="objective",
                     note="The best temperature by each metric, chosen on the test split and so a little flattered; "
                     "then the smallest and the largest mean over the seven.",

@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research._figures import metric_label, metric_table, sound, verdict_table
-from research._grids import base
+from research._figures import UNTUNED, best_arm, failed_sections, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._sweeps import GEOMETRY, UNTUNED, best_arm, failed_sections, mean_of, metric_tiles
-from research.pages import Figure, Mark, Panel, Section, scatter, sheet
+from research._read import GEOMETRY, Results, completed, mean_of, metric_label
+from research._settings import base
+from research.pages import Figure, Mark, Panel, Section, figure, scatter
 
 __all__ = ["STUDY"]
 
@@ -25,7 +25,7 @@ CORE = "core-a1-u1"
 
 
 def plan(options: Options) -> Plan:
-    epochs = EPOCHS if options.epochs is None else options.epochs
+    epochs = options.epochs or EPOCHS
     core = [
         _arm(
             _core(alignment, uniformity),
@@ -70,7 +70,7 @@ def _tuple(centroid: float, volume: float) -> str:
     return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
 
 
-def page(results: Mapping[str, Any]) -> list[Section]:
+def page(results: Results) -> list[Section]:
     core = [[_core(a, u) for u in UNIFORMITY] for a in ALIGNMENT]
     tuples = [[_tuple(c, v) for v in TUPLE] for c in TUPLE]
     return [
@@ -124,7 +124,7 @@ def _flat(grid: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _grid(
-    results: Mapping[str, Any],
+    results: Results,
     name: str,
     title: str,
     arms: Sequence[Sequence[str]],
@@ -144,10 +144,10 @@ def _grid(
         column_label=column_label,
     )
     note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {len(results['protocol']['seeds'])} seeds."
-    return Figure(name, title, sheet(name, title, panels, columns=3), note)
+    return figure(name, title, note, panels, columns=3)
 
 
-def _best(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> str:
+def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
     """Where a grid is best, by each headline metric."""
     said = []
     for metric, about in results["metrics"].items():
@@ -157,11 +157,11 @@ def _best(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> str:
     return f"Best mean by {'; '.join(said)}. Chosen on the test split, and so a little flattered."
 
 
-def _trade(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> Figure:
+def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
     """What one metric costs of another, a point an arm, by the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
-    for arm in sound(results, _flat(grid)):
+    for arm in completed(results, _flat(grid)):
         ratios.setdefault(factors[arm]["alignment"] / factors[arm]["uniformity"], []).append(arm)
     arms = {Mark(f"ratio {ratio:.3g}", i): ratios[ratio] for i, ratio in enumerate(sorted(ratios))}
 
@@ -180,11 +180,13 @@ def _trade(results: Mapping[str, Any], grid: Sequence[Sequence[str]]) -> Figure:
         )
         if x in results["metrics"] and y in results["metrics"]
     ]
-    return Figure(
+    return figure(
         "weights-trade",
         "What the ratio of alignment to uniformity trades",
-        sheet("weights-trade", "What the ratio of the weights trades", panels, legend=list(arms)),
         "A point a pair of weights, mean over seeds; equal marks have equal ratios of alignment to uniformity weight.",
+        panels,
+        heading="What the ratio of the weights trades",
+        legend=list(arms),
     )
 
 

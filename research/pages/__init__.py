@@ -1,7 +1,7 @@
 """Pages of studies: sections with paragraphs, tables and figures, written as Markdown and as one HTML file."""
 
-from research.pages._plot import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
-from research.pages._sections import Figure, Section, Table, html_page, markdown_page, replace_blocks
+from research.pages._plot import Dot, Mark, Panel, Point, Series, dots, lines, scatter, sheet
+from research.pages._sections import Figure, Section, Table, figure, html_page, markdown_page, replace_blocks
 from research.pages._tiles import tiles
 
 __all__ = [
@@ -9,11 +9,12 @@ __all__ = [
     "Figure",
     "Mark",
     "Panel",
-    "Place",
+    "Point",
     "Section",
     "Series",
     "Table",
     "dots",
+    "figure",
     "html_page",
     "lines",
     "markdown_page",

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from unialign.report import DASH, colour, group, line, num, polyline, shape, shortened, svg, tag, text, ticks
 
-__all__ = ["Dot", "Mark", "Panel", "Place", "Series", "dots", "lines", "scatter", "sheet"]
+__all__ = ["Dot", "Mark", "Panel", "Point", "Series", "dots", "lines", "scatter", "sheet"]
 
 WIDTH, HEIGHT = 340.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 30.0, 40.0
@@ -35,7 +35,7 @@ _RULES = """
 
 
 @dataclass(frozen=True)
-class Place:
+class Point:
     """A point of a line; the band is left out where its ends are not finite."""
 
     x: float
@@ -58,7 +58,7 @@ class Series:
     """A line of a panel."""
 
     mark: Mark
-    places: Sequence[Place]
+    points: Sequence[Point]
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,26 @@ def lines(
 
     Ticks may map a place to what stands there, for an axis that is not even.
     """
-    series = [Series(s.mark, [_cut(p, within) for p in s.places]) for s in series]
-    finite = [p for s in series for p in s.places if math.isfinite(p.y)]
+    series = [Series(s.mark, [_cut(p, within) for p in s.points]) for s in series]
+    finite = [p for s in series for p in s.points if math.isfinite(p.y)]
     xs = [p.x for p in finite] or [0.0, 1.0]
     ys = [v for p in finite for v in (p.y, p.low, p.high) if math.isfinite(v)] or [0.0, 1.0]
     axes = _Axes(_padded(min(xs), max(xs), 0.03), _padded(min(ys), max(ys), 0.06), HEIGHT)
     parts = [_head(title), *axes.frame(x_label, x_ticks)]
     for one in series:
         tint = colour(one.mark.number)
-        ribbon = [p for p in one.places if all(map(math.isfinite, (p.y, p.low, p.high)))]
+        ribbon = [p for p in one.points if all(map(math.isfinite, (p.y, p.low, p.high)))]
         if len(ribbon) > 1:
             edge = [axes.at(p.x, p.high) for p in ribbon] + [axes.at(p.x, p.low) for p in reversed(ribbon)]
             parts.append(tag("path", d=polyline(edge) + "Z", class_=f"band {tint}"))
     for one in series:
         tint, dashed = colour(one.mark.number), one.mark.dash == "dashed"
-        d = polyline(axes.at(p.x, p.y) for p in one.places)
+        d = polyline(axes.at(p.x, p.y) for p in one.points)
         name = tag("title", one.mark.label)
         parts.append(tag("path", name, d=d, class_=f"curve {tint}{' dashed' if dashed else ''}"))
         if not dashed:
-            parts += [_mark(one.mark, *axes.at(p.x, p.y), 3) for p in one.places if math.isfinite(p.y)]
-    ends = [f"{s.mark.label} ends at {s.places[-1].y:.3g}" for s in series if s.places]
+            parts += [_mark(one.mark, *axes.at(p.x, p.y), 3) for p in one.points if math.isfinite(p.y)]
+    ends = [f"{s.mark.label} ends at {s.points[-1].y:.3g}" for s in series if s.points]
     return Panel(WIDTH, HEIGHT, group(*parts), f"{title}: {'; '.join(ends)}")
 
 
@@ -264,9 +264,9 @@ def _legend(marks: Sequence[Mark], width: float, y: float) -> tuple[list[Markup]
     return parts, y + 22 if marks else y
 
 
-def _cut(place: Place, within: tuple[float, float]) -> Place:
+def _cut(place: Point, within: tuple[float, float]) -> Point:
     low, high = (v if math.isnan(v) else min(max(v, within[0]), within[1]) for v in (place.low, place.high))
-    return Place(place.x, place.y, low, high)
+    return Point(place.x, place.y, low, high)
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:

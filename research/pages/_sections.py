@@ -1,4 +1,4 @@
-"""A page made of sections with words, tables and figures, as Markdown between markers and as one HTML file."""
+"""Pages made of sections with paragraphs, tables and figures, as Markdown between markers and as one HTML file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from research.pages._plot import Mark, Panel, sheet
 from unialign.errors import DataError
 from unialign.report import fill
 
-__all__ = ["Figure", "Section", "Table", "html_page", "markdown_page", "replace_blocks"]
+__all__ = ["Figure", "Section", "Table", "figure", "html_page", "markdown_page", "replace_blocks"]
 
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a head; the first column names the row. `note` stands below."""
+    """Rows of text under a head; the first column names the row, `note` is printed below."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -25,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A standalone SVG (see `_plot.sheet`); the file is `figures/<name>.svg`, so `name` starts with the study's."""
+    """A standalone SVG, written to `figures/<name>.svg`; `name` begins with the study's."""
 
     name: str
     title: str
@@ -35,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """What stands between two markers. Words are plain text, a paragraph each."""
+    """The content between two markers; text is plain, a paragraph each."""
 
     key: str
     title: str
@@ -46,17 +47,31 @@ class Section:
         return [part for part in self.parts if isinstance(part, Figure)]
 
 
+def figure(
+    name: str,
+    title: str,
+    note: str,
+    panels: Sequence[Panel],
+    *,
+    heading: str = "",
+    columns: int = 2,
+    legend: Sequence[Mark] = (),
+) -> Figure:
+    """Draw panels on one sheet; `heading` is the title inside of the SVG, the figure's title by default."""
+    return Figure(name, title, sheet(name, heading or title, panels, columns=columns, legend=legend), note)
+
+
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
-    """The whole page; each section's content stands between markers, so that it can be made again."""
+    """Write a new page; each section's content is between markers, so that it can be replaced."""
     blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
     return f"# {title}\n\n" + "\n".join(blocks)
 
 
 def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
-    """A page with what stands between its markers made again; the rest, somebody's reading, is left alone.
+    """Replace the blocks between the markers of a page; text outside of them is kept.
 
     Raises:
-        DataError: a marker that no section has, or a section that the page has no marker for.
+        DataError: a marker without a section, or a section without a marker.
     """
     known = {section.key: section for section in sections}
     placed = [key for _, key, _ in _BLOCK.findall(page)]
@@ -67,7 +82,7 @@ def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
 
 
 def markdown(section: Section) -> str:
-    """The content of a section."""
+    """Return the content of a section as Markdown."""
     return "\n" + "".join(f"{_markdown(part)}\n\n" for part in section.parts)
 
 
@@ -83,7 +98,7 @@ def _markdown(part: str | Table | Figure) -> str:
 
 
 def html_page(title: str, *, kicker: str, facts: Sequence[str], sections: Sequence[Section], reproduce: str) -> str:
-    """The same content as one self-contained page."""
+    """Return the sections as one self-contained HTML page."""
     context: Mapping[str, object] = {
         "title": title,
         "kicker": kicker,

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from research._figures import chosen_table, dot_panel, metric_table, sound, verdict_table
+from research._figures import dot_panel, metric_table, trials_table, verdict_table
 from research._plan import Arm, DataTransform, EvalHook, Family, Options, Plan, Study
+from research._read import completed
 from research.pages import Figure, Section, sheet
 from unialign.data import EmbeddingStore
 from unialign.train import TrainConfig
@@ -60,11 +61,17 @@ def plan(chosen: Options) -> Plan:
         return Arm(key=key, label=key, data="tiny", train=base(objective, epochs, **text), **more)
 
     arms = (
-        arm("ours", "unialign", trials=trials, look=EvalHook("conflict", {"anchor": "text"}, points=3), anchor="text"),
+        arm(
+            "ours",
+            "unialign",
+            trials=trials,
+            eval_hook=EvalHook("conflict", {"anchor": "text"}, points=3),
+            anchor="text",
+        ),
         arm("rival", "infonce", trials=trials, factors={"kind": "rival"}),
-        arm("holes", "unialign", tuned_as="ours", change=DataTransform("drop_entries", {"share": 0.3})),
-        arm("on", "unialign", trials=trials, start="rival"),
-        arm("further", "unialign", start="on"),
+        arm("holes", "unialign", tuned_as="ours", transform=DataTransform("drop_entries", {"fraction": 0.3})),
+        arm("on", "unialign", trials=trials, init_from="rival"),
+        arm("further", "unialign", init_from="on"),
         arm(
             "order",
             "infonce",
@@ -75,12 +82,12 @@ def plan(chosen: Options) -> Plan:
 
 
 def page(results: Mapping[str, Any]) -> list[Section]:
-    arms = sound(results, results["study"]["factors"])
+    arms = completed(results, results["study"]["factors"])
     figure = sheet("small-recall", "R@1 & more", [dot_panel(results, arms, "recall@1", reference="ours")])
     numbers = [Figure("small-recall", "R@1", figure), metric_table(results, arms, family="all")]
     return [
         Section("numbers", "Numbers", [*numbers, verdict_table(results, "all")]),
-        Section("tuning", "Tuning", ["Words.", chosen_table(results, arms)]),
+        Section("tuning", "Tuning", ["Words.", trials_table(results, arms)]),
     ]
 
 

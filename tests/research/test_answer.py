@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from research._terminal import quick_look, tally_lines
+from research._terminal import smoke_run_note, tally_lines
 
 METRICS = {
     "recall@1": {"label": "R@1", "unit": "percent", "headline": True},
@@ -18,7 +18,7 @@ def results(families: int = 1) -> dict[str, Any]:
     return {
         "objectives": {"us": {"label": "Us"}, **{f"r{i}": {"label": f"Rival {i}"} for i in range(6)}},
         "metrics": METRICS,
-        "study": {"families": [{"name": f"f{n}", "first": "us", "rivals": ["r0"]} for n in range(families)]},
+        "study": {"families": [{"name": f"f{n}", "first": "us", "baselines": ["r0"]} for n in range(families)]},
         "comparisons": [
             {"family": f"f{n}", "metric": metric, "rival": f"r{i}", "verdict": verdict}
             for n in range(families)
@@ -48,7 +48,7 @@ def test_many_families_have_a_line_each_and_one_without_tests_says_so() -> None:
 @pytest.mark.parametrize(
     ("asked", "own", "said"),
     [
-        (2, 40, "quick look: 2 of 40 epochs, numbers mean little"),
+        (2, 40, "smoke run: 2 of 40 epochs, numbers mean little"),
         (40, 40, ""),
         (80, 40, ""),
         (None, 40, ""),
@@ -56,4 +56,4 @@ def test_many_families_have_a_line_each_and_one_without_tests_says_so() -> None:
     ],
 )
 def test_only_fewer_epochs_than_the_studys_own_are_a_quick_look(asked: int | None, own: int | None, said: str) -> None:
-    assert quick_look(asked, own) == said
+    assert smoke_run_note(asked, own) == said

@@ -9,7 +9,7 @@ import pytest
 
 from research import load_study
 from research._plan import Options, Plan, Study
-from research._run import answer_lines, planned, run_study
+from research._run import answer_lines, make_plan, run_study
 from research.generation import DECODER_SEEDS, SOURCES, analyse
 from unialign.errors import ConfigError
 from unialign.generation import FlowDecoder
@@ -28,7 +28,7 @@ def shortened() -> Study:
         return dataclasses.replace(
             whole,
             arms=tuple(arm for arm in whole.arms if arm.key in ARMS),
-            contrasts=tuple(c for c in whole.contrasts if c.first in ARMS and c.rival in ARMS),
+            comparisons=tuple(c for c in whole.comparisons if c.first in ARMS and c.baseline in ARMS),
         )
 
     return dataclasses.replace(study, plan=plan)
@@ -57,22 +57,22 @@ def test_every_arm_has_scores_of_every_source_and_one_has_the_controls(results: 
     for run in results["runs"]:
         metrics = run["metrics"]
         for source in SOURCES:
-            assert 0 <= metrics[f"pictures/{source}/recall@10"] <= 1
-            assert metrics[f"pictures/{source}/fd"] > 0
+            assert 0 <= metrics[f"images/{source}/recall@10"] <= 1
+            assert metrics[f"images/{source}/fd"] > 0
         assert "val/recall@1" in metrics
         assert "val/text/fd" in metrics
-        measured = {name.split("/")[1] for name in metrics if name.startswith("pictures/")}
+        measured = {name.split("/")[1] for name in metrics if name.startswith("images/")}
         assert measured == set(SOURCES) | (set(CONTROLS) if run["objective"] == "infonce" else set())
     for arm in ARMS:
-        found = results["summary"][arm]["pictures/text/fd"]
+        found = results["summary"][arm]["images/text/fd"]
         assert found["low"] <= found["mean"] <= found["high"]
 
 
-def test_contrasts_are_paired_ratios_and_differences(results: dict[str, Any]) -> None:
+def test_comparisons_are_paired_ratios_and_differences(results: dict[str, Any]) -> None:
     means = {run["objective"]: run["metrics"] for run in results["runs"]}
-    contrasts = results["study"]["contrasts"]
-    assert {c["first"] for c in contrasts} == {"unialign-u0", "unialign-u0.1"}
-    for c in contrasts:
+    comparisons = results["study"]["comparisons"]
+    assert {c["first"] for c in comparisons} == {"unialign-u0", "unialign-u0.1"}
+    for c in comparisons:
         first, rival = (means[c[side]][c["metric"]] for side in ("first", "rival"))
         expected = first / rival if c["kind"] == "ratio" else first - rival
         assert c["value"] == pytest.approx(expected, abs=1e-5)
@@ -92,7 +92,7 @@ def test_decoders_are_trained_once_and_are_those_of_the_study(folder: Path, opti
 
 
 def test_decoders_of_other_settings_are_refused(folder: Path, options: Options, tmp_path: Path) -> None:
-    from research._decoders import _decoder
+    from research._image_scores import _decoder
 
     with pytest.raises(ConfigError, match="holds a decoder of other settings than the study's; delete"):
         _decoder(folder, {"steps": 77}, 0)
@@ -132,11 +132,11 @@ def test_the_weight_is_chosen_on_validation_among_those_that_keep_retrieval() ->
 
 
 def test_every_arm_freezes_the_anchor_and_looks_once() -> None:
-    plan, _, _ = planned(load_study("generation"), Options(study="generation"))
+    plan, _, _ = make_plan(load_study("generation"), Options(study="generation"))
     for arm in plan.arms:
         assert arm.train.frozen == {"image": "whiten"}
         assert arm.train.objective_options.get("anchor", "image") == "image"
-        assert arm.look is not None
-        assert arm.look.steps(90) == [90]
-        assert arm.look.arguments["extractor"] == "lite2"
-    assert sum(arm.look.arguments["controls"] == "yes" for arm in plan.arms if arm.look) == 1
+        assert arm.eval_hook is not None
+        assert arm.eval_hook.steps(90) == [90]
+        assert arm.eval_hook.arguments["extractor"] == "lite2"
+    assert sum(arm.eval_hook.arguments["controls"] == "yes" for arm in plan.arms if arm.eval_hook) == 1

@@ -10,10 +10,10 @@ from study_cases import MODALITIES, TRAIN, write_store
 
 from research import COSTS, STUDIES, load_study
 from research._estimates import rank_correlation, seed_interval
-from research._grids import OBJECTIVE_TRIALS, TRIALS, registered
 from research._plan import Arm, DataTransform, EvalHook, Options
-from research._run import planned, trainings
-from research._transforms import changed, with_presence
+from research._run import make_plan, trainings
+from research._settings import OBJECTIVE_TRIALS, TRIALS, registered
+from research._transforms import transformed, with_presence
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.losses import names
@@ -22,7 +22,7 @@ from unialign.losses import names
 def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
     store = EmbeddingStore.open(write_store(tmp_path / "store"))
     for seed in range(5):
-        thin = changed(store, DataTransform("drop_entries", {"share": 0.8}), seed)
+        thin = transformed(store, DataTransform("drop_entries", {"fraction": 0.8}), seed)
         kept = np.stack([thin.present(name) for name in MODALITIES], 1)
         assert kept[TRAIN:].all()
         assert kept[:TRAIN].any(1).all()
@@ -30,9 +30,11 @@ def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
         assert np.array_equal(thin.array("text"), store.array("text"))
         for rows in ("ids", "groups", "labels", "split"):
             assert np.array_equal(getattr(thin, rows), getattr(store, rows))
-    first, again, other = (changed(store, DataTransform("drop_entries", {"share": 0.5}), seed) for seed in (0, 0, 1))
+    first, again, other = (
+        transformed(store, DataTransform("drop_entries", {"fraction": 0.5}), seed) for seed in (0, 0, 1)
+    )
     assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert changed(store, None, 0) is store
+    assert transformed(store, None, 0) is store
     assert with_presence(store, {}).fingerprint != first.fingerprint
 
 
@@ -40,17 +42,17 @@ def test_the_dropped_share_is_the_one_asked_for() -> None:
     rng = np.random.default_rng(0)
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
     for share in (0.0, 0.3, 0.6):
-        thin = changed(store, DataTransform("drop_entries", {"share": share}), 3)
+        thin = transformed(store, DataTransform("drop_entries", {"fraction": share}), 3)
         # An item that would have lost all keeps one of three.
         expected = share - share**3 / 3
         assert 1 - np.mean([thin.present(name).mean() for name in "abc"]) == pytest.approx(expected, abs=0.015)
 
 
-@pytest.mark.parametrize("change", [DataTransform("forget"), DataTransform("drop_entries", {"share": 1.0})])
+@pytest.mark.parametrize("change", [DataTransform("forget"), DataTransform("drop_entries", {"fraction": 1.0})])
 def test_unknown_or_impossible_changes_are_refused(change: DataTransform) -> None:
     store = EmbeddingStore.from_arrays({"a": np.ones((3, 2)), "b": np.ones((3, 2))})
-    with pytest.raises(ConfigError, match=r"unknown change 'forget'|share must be in \[0, 1\)"):
-        changed(store, change, 0)
+    with pytest.raises(ConfigError, match=r"unknown transform 'forget'|fraction must be in \[0, 1\)"):
+        transformed(store, change, 0)
 
 
 def test_looks_hold_both_ends_and_are_denser_early() -> None:
@@ -67,11 +69,11 @@ def test_intervals_over_seeds_are_students() -> None:
     values = [0.2, 0.5, 0.1, 0.4, 0.9]
     found = seed_interval(values)
     low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
-    assert found == pytest.approx({"mean": np.mean(values), "low": low, "high": high}, abs=1e-3)
+    assert found == pytest.approx((np.mean(values), low, high), abs=1e-3)
     one = seed_interval([0.3, None, float("nan")])
-    assert one["mean"] == 0.3
-    assert np.isnan(one["low"])
-    assert np.isnan(seed_interval([])["mean"])
+    assert one.mean == 0.3
+    assert np.isnan(one.low)
+    assert np.isnan(seed_interval([]).mean)
 
 
 def test_rank_correlation_of_one_cell_is_spearmans() -> None:
@@ -113,19 +115,19 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
     """All settings of all arms are tried on the data; tuned arms have equal budgets, or `planned` would refuse."""
     study = load_study(name)
     assert study.name == name
-    plan, options, stores = planned(study, Options(study=name))
+    plan, options, stores = make_plan(study, Options(study=name))
     assert trainings(plan, options) == COSTS[name][0], "what --help says"
     assert max(arm.train.epochs for arm in plan.arms) == study.epochs, "the number that quick looks are held against"
     assert set(options.fingerprints) == set(stores)
     assert len(options.seeds) >= 5
-    quick, _, _ = planned(study, Options(study=name, epochs=1, seeds=(0,)))
+    quick, _, _ = make_plan(study, Options(study=name, epochs=1, seeds=(0,)))
     assert {arm.train.epochs for arm in quick.arms} == {1}
     assert [arm.key for arm in quick.arms] == [arm.key for arm in plan.arms]
 
 
 def test_each_seed_adds_modalities_in_its_own_order() -> None:
     """Else the effect of M would be the effect of one modality."""
-    plan, _, _ = planned(load_study("conflict"), Options(study="conflict"))
+    plan, _, _ = make_plan(load_study("conflict"), Options(study="conflict"))
     sweep = [arm for arm in plan.arms if arm.factors["part"] == "sweep"]
     for data, most in (("digits", 6), ("emoji", 8)):
         by_m = {arm.factors["M"]: arm for arm in sweep if arm.factors["data"] == data}
@@ -135,7 +137,7 @@ def test_each_seed_adds_modalities_in_its_own_order() -> None:
             assert all(small == large[: len(small)] for small, large in itertools.pairwise(chosen))
             assert [len(names) for names in chosen] == sorted(by_m)
         assert len({tuple(by_m[3].per_seed[seed]["modalities"]) for seed in range(5)}) > 2
-    ablation = planned(load_study("ablation"), Options(study="ablation"))[0]
+    ablation = make_plan(load_study("ablation"), Options(study="ablation"))[0]
     kept = {arm.factors["terms"] for arm in ablation.arms if arm.key.startswith("terms-") and arm.key != "terms-paper"}
     assert len(kept) == 16
 

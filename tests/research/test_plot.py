@@ -6,14 +6,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from research.pages import Dot, Mark, Panel, Place, Series, dots, lines, scatter, sheet
+from research.pages import Dot, Mark, Panel, Point, Series, dots, lines, scatter, sheet
 
 NAN = math.nan
 
 
 def panels() -> list[Panel]:
     a, b = Mark("a & <b>", 0), Mark("bound", 1, "dashed")
-    places = [Place(2, 0.1, 0.0, 0.3), Place(3, NAN), Place(4, 0.5, 0.2, 1.7)]
+    places = [Point(2, 0.1, 0.0, 0.3), Point(3, NAN), Point(4, 0.5, 0.2, 1.7)]
     return [
         lines("zeta <M>", [Series(a, places), Series(b, places)], x_label="M", x_ticks=(2, 3, 4), within=(-1.0, 1.0)),
         dots("R@1", [Dot("x", 0.5, 0.4, 0.6), Dot("y", NAN), Dot("z", 0.1)], reference=0.5),
@@ -46,7 +46,7 @@ def test_every_colour_that_is_drawn_has_a_rule() -> None:
 
 def test_bands_end_at_what_is_possible() -> None:
     """A t-interval of two seeds reaches far beyond a cosine's range, and would flatten the picture."""
-    wide = [Series(Mark("a", 0), [Place(2, 0.5, -9.0, 9.0), Place(3, 0.6, -9.0, 9.0)])]
+    wide = [Series(Mark("a", 0), [Point(2, 0.5, -9.0, 9.0), Point(3, 0.6, -9.0, 9.0)])]
     cut, free = (lines("z", wide, x_label="M", within=w) for w in ((-1.0, 1.0), (-math.inf, math.inf)))
     numbers = [float(x.replace("−", "-")) for x in re.findall(r'text-anchor="end"[^>]*>([−\d.]+)<', str(cut.body))]
     assert numbers

@@ -1,5 +1,6 @@
 """A study from the plan to the page: equal budgets, honest splits, interruption, read-back."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 import torch
 from study_cases import SMALL, TEST, options, plan, timeless, write_store
 
-from research import _study as study_module, _worker as work_module
+from research import _run as study_module, _worker as work_module
 from research._plan import Arm, Options, Plan, Study
 from research._records import read_record
-from research._run import planned, run_study
+from research._run import make_plan, run_study
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.experiments import evaluate_split, read_yaml
@@ -57,10 +58,10 @@ def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[s
 def test_looks_begin_before_training_and_end_with_the_metrics(finished: tuple[Path, dict[str, Any]]) -> None:
     _, results = finished
     run = next(run for run in results["runs"] if run["objective"] == "ours")
-    assert [look["step"] for look in run["looks"]] == [0, 1, 4] == [0, 1, run["steps"]]
+    assert [look["step"] for look in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
     # Measured by two roads: the probe at the last step, and the evaluation with the same anchor.
-    assert run["looks"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
-    assert run["metrics"]["conflict/chi"] == run["looks"][-1]["conflict/chi"]
+    assert run["evaluations"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
+    assert run["metrics"]["conflict/chi"] == run["evaluations"][-1]["conflict/chi"]
     own = results["summary"]["ours"]["conflict/zeta_neg_tan"]
     assert own["low"] < own["mean"] < own["high"]
 
@@ -85,7 +86,7 @@ def test_the_number_of_trainings_is_known_beforehand(store: str, tmp_path: Path)
     # 3 arms x 2 trials, 12 runs, and the space of the tuning seed that the trials of `on` begin from.
     assert [done for done, _, _ in heard] == list(range(1, 20))
     assert {total for _, total, _ in heard} == {19}
-    assert [purpose for _, _, purpose in heard].count("start") == 1
+    assert [purpose for _, _, purpose in heard].count("parent") == 1
 
 
 def test_settings_of_a_seed_its_modalities_for_one(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -103,7 +104,7 @@ def test_a_continued_arm_begins_with_the_space_of_its_own_seed(
     train = work_module.fit
 
     def spy(data: Any, config: Any, **more: Any) -> Any:
-        start = more["start"]
+        start = more["init_from"]
         if start is not None:
             seed = config.seed
             parents = [Space.from_pretrained(f) for f in (tmp_path / "run" / "spaces").glob(f"*-seed{seed}")]
@@ -136,11 +137,13 @@ def test_trials_are_evaluated_on_validation_rows(store: str, tmp_path: Path, mon
         seen.append((current[-1], split))
         return evaluate_split(embeddings, data, split, **more)
 
-    whole = work_module._measured
+    whole = work_module._train_and_measure
     monkeypatch.setattr(work_module, "evaluate_split", spied_evaluate)
-    monkeypatch.setattr(work_module, "_measured", lambda job, data: (current.append(job.purpose), whole(job, data))[1])
+    monkeypatch.setattr(
+        work_module, "_train_and_measure", lambda job, data: (current.append(job.purpose), whole(job, data))[1]
+    )
     run_study(SMALL, options(store, seeds=(0,)), tmp_path / "run")
-    assert set(seen) == {("trial", "val"), ("start", "val"), ("run", "test")}
+    assert set(seen) == {("trial", "val"), ("parent", "val"), ("run", "test")}
 
 
 # --- interruption ---------------------------------------------------------------------------------------------------
@@ -213,7 +216,7 @@ def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, di
     with pytest.raises(DataError, match=r"result of other settings \(.*train differ"):
         read_record(file, {"train": {}})
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match="no record of a study"):
+    with pytest.raises(DataError, match="not a valid record of a study"):
         read_record(file, {})
     file.write_bytes(b"")
     with pytest.raises(DataError, match="delete it"):
@@ -225,7 +228,7 @@ def test_another_revision_of_the_data_is_refused(finished: tuple[Path, dict[str,
     again = Options.from_dict(read_yaml(finished[0] / "config.yaml"))
     other = write_store(tmp_path / "other", test=1.0)
     with pytest.raises(DataError, match="another revision"):
-        run_study(SMALL, again.replace(stores={"tiny": other}), finished[0])
+        run_study(SMALL, dataclasses.replace(again, stores={"tiny": other}), finished[0])
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def test_an_arm_that_does_not_train_is_reported_and_the_rest_stands(
         title="",
         plan=lambda o: Plan(arms=plan(o).arms[:3], families=(*plan(o).families,)[:0]),
         page=lambda results: SMALL.page(
-            {**results, "study": {**results["study"], "families": [{"name": "all", "first": "ours", "rivals": []}]}}
+            {**results, "study": {**results["study"], "families": [{"name": "all", "first": "ours", "baselines": []}]}}
         ),
     )
     results = run_study(short, options(store), tmp_path / "run")
@@ -295,20 +298,20 @@ def changed(**changes: Any) -> Study:
         ({"key": "rival"}, "different keys"),
         ({"tuned_as": "rival"}, "has trials of its own"),
         ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
-        ({"start": "ours"}, "which no arm leads to"),
-        ({"start": "none"}, "unknown start of arm 'ours' 'none'"),
-        ({"anchor": None, "look": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
+        ({"init_from": "ours"}, "which no arm leads to"),
+        ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
+        ({"anchor": None, "eval_hook": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
     ],
 )
 def test_plans_that_could_not_be_carried_out_are_refused(store: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        planned(changed(**changes), options(store))
+        make_plan(changed(**changes), options(store))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resamples": 599}, "resamples must be at least 600 for the 3 rivals"),
+        ({"resamples": 599}, "resamples must be at least 600 for the 3 baselines"),
         ({"seeds": (0, 100)}, "seed 100 is in seeds and in tuning_seeds"),
         ({"seeds": ()}, "one or more different integers"),
         ({"seeds": (1, 1)}, "one or more different integers"),
@@ -319,12 +322,12 @@ def test_plans_that_could_not_be_carried_out_are_refused(store: str, changes: di
 )
 def test_options_are_checked(store: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        planned(SMALL, options(store, **changes))
+        make_plan(SMALL, options(store, **changes))
 
 
 def test_options_of_another_study_or_kind_are_refused(store: str) -> None:
     with pytest.raises(ConfigError, match="not of 'small'"):
-        planned(SMALL, options(store, study="ablation"))
+        make_plan(SMALL, options(store, study="ablation"))
     with pytest.raises(ConfigError, match="unknown setting epoch"):
         Options.from_dict({"study": "small", "epoch": 1})
     with pytest.raises(ConfigError, match="needs `study`"):
@@ -341,7 +344,7 @@ def test_arms_on_other_modalities_are_not_compared(store: str) -> None:
         page=lambda results: [],
     )
     with pytest.raises(ConfigError, match="not on the same modalities and data"):
-        planned(other, options(store))
+        make_plan(other, options(store))
 
 
 def test_data_without_a_validation_split_cannot_tune(tmp_path: Path) -> None:
@@ -349,4 +352,4 @@ def test_data_without_a_validation_split_cannot_tune(tmp_path: Path) -> None:
     columns = {name: rng.normal(size=(9, 4)) for name in ("image", "text", "audio")}
     EmbeddingStore.write(tmp_path / "flat", columns, split=[0] * 6 + [2] * 3)
     with pytest.raises(DataError, match="0 items in its val split"):
-        planned(SMALL, options(str(tmp_path / "flat")))
+        make_plan(SMALL, options(str(tmp_path / "flat")))

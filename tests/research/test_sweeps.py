@@ -13,12 +13,13 @@ import torch
 from study_cases import MODALITIES, TRAIN, base, write_store
 
 from research import anchor, continued, divergence, load_study, missing, partition_mix, temperature, weights
+from research._figures import best_arm, format_interval
 from research._measures import View, measure_divergence, measure_modalities
 from research._plan import DataTransform, Options, Plan
+from research._read import mean_recall
 from research._run import run_study
-from research._sweeps import best_arm, between, directed
-from research._transforms import changed
-from research.pages import Mark, Place, Series, lines, tiles
+from research._transforms import transformed
+from research.pages import Mark, Point, Series, lines, tiles
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.experiments import open_store
@@ -89,8 +90,8 @@ def test_a_sweep_runs_to_its_page(
         assert kept["never-image-text"]["complete"] == kept["never-image-text"]["image-text"] == 0
         assert 0 < kept["drop60"]["at_least_two"] < TRAIN
     if name == "divergence":
-        assert sum(b["looks"] for b in written["study"]["analysis"]["bound"]) == 5 * sum(
-            len(run["looks"]) for run in written["runs"]
+        assert sum(b["evaluations"] for b in written["study"]["analysis"]["bound"]) == 5 * sum(
+            len(run["evaluations"]) for run in written["runs"]
         )
         assert all(b["violations"] == 0 for b in written["study"]["analysis"]["bound"])
 
@@ -101,7 +102,7 @@ def test_a_sweep_runs_to_its_page(
 def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None:
     """Each item keeps one of the two, either as often; the third modality and the rows of test and validation stay."""
     change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
-    there = changed(tiny, change, 0)
+    there = transformed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
     train = there.rows("train")
     assert not (image & audio)[train].any()
@@ -110,16 +111,16 @@ def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None
     assert there.present("text").all()
     for split in ("val", "test"):
         assert (image & audio)[there.rows(split)].all()
-    np.testing.assert_array_equal(changed(tiny, change, 0).present("image"), image)
-    assert (changed(tiny, change, 1).present("image") != image).any()
+    np.testing.assert_array_equal(transformed(tiny, change, 0).present("image"), image)
+    assert (transformed(tiny, change, 1).present("image") != image).any()
     with pytest.raises(ConfigError, match="each of pair 'video'"):
-        changed(tiny, DataTransform("no_overlap", {"pair": ["image", "video"]}), 0)
+        transformed(tiny, DataTransform("no_overlap", {"pair": ["image", "video"]}), 0)
 
 
 @pytest.mark.parametrize("objective", missing.COMPLETE_ONLY)
 @pytest.mark.parametrize(
     "change",
-    [DataTransform("drop_entries", {"share": 0.9}), DataTransform("no_overlap", {"pair": ["image", "audio"]})],
+    [DataTransform("drop_entries", {"fraction": 0.9}), DataTransform("no_overlap", {"pair": ["image", "audio"]})],
     ids=["dropped", "never"],
 )
 def test_objectives_of_complete_items_pass_over_batches_without_any(
@@ -128,7 +129,7 @@ def test_objectives_of_complete_items_pass_over_batches_without_any(
     """They are no reason to stop, nor for numbers that are not finite: nothing is learnt from such a batch."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
-    result = fit(changed(tiny, change, 0), config, progress="none")
+    result = fit(transformed(tiny, change, 0), config, progress="none")
     assert all(math.isfinite(record["loss"]) for record in result.history)
     if change.name == "no_overlap":
         assert {record["loss"] for record in result.history} == {0.0}
@@ -187,8 +188,8 @@ def test_mix_begins_with_infonce_and_ends_with_unialign() -> None:
 
 def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
     parent, *others = continued.plan(Options(study="continued")).arms
-    assert parent.start is None
-    assert {arm.start for arm in others} == {parent.key}
+    assert parent.init_from is None
+    assert {arm.init_from for arm in others} == {parent.key}
     shares = {round(arm.train.lr / parent.train.lr, 6) for arm in others}
     assert shares == set(continued.RATES.values())
     assert all(arm.train.infonce_warmup_ratio == 0 for arm in others)
@@ -209,7 +210,7 @@ def test_sweeps_hold_everything_else_still() -> None:
             if family.name.startswith("same-") or family.name == "tuple":
                 continue
             first = plan.arm(family.first).train.to_dict()
-            for rival in family.rivals:
+            for rival in family.baselines:
                 other = plan.arm(rival).train.to_dict()
                 differ = {k for k in first if first[k] != other[k]}
                 assert differ == {"objective_options"}
@@ -224,7 +225,7 @@ def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
     """Results that have directions alone: arm -> a mapping of direction to R@1 for each seed."""
     return {
         "runs": [
-            {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "looks": []}
+            {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "evaluations": []}
             for arm, seeds in runs.items()
             for seed in seeds
         ],
@@ -246,7 +247,7 @@ def test_directions_with_the_anchor_are_told_from_those_without() -> None:
     assert found["unialign-text"]["worst_direction"] == "image->speech"
     assert found["unialign-text"]["spread"] == pytest.approx([0.8 - (2 * 0.8 + 5 * 0.2 + 0.1) / 8] * 2)
     assert "with" not in found["unialign-all"]
-    assert math.isnan(directed(results, "unialign-all", [("image", "video")])[0])
+    assert math.isnan(mean_recall(results, "unialign-all", [("image", "video")])[0])
 
 
 def test_a_bound_below_its_value_counts_as_violated_and_rounding_does_not() -> None:
@@ -257,10 +258,10 @@ def test_a_bound_below_its_value_counts_as_violated_and_rounding_does_not() -> N
     results: dict[str, Any] = {
         "summary": {"emoji-unialign": {}},
         "study": {"factors": {"emoji-unialign": {"data": "emoji"}}},
-        "runs": [{"objective": "emoji-unialign", "looks": looks}],
+        "runs": [{"objective": "emoji-unialign", "evaluations": looks}],
     }
     found = divergence._bound(results, "emoji", "1")
-    assert (found["looks"], found["violations"], found["violations_mean_log"]) == (3, 1, 3)
+    assert (found["evaluations"], found["violations"], found["violations_mean_log"]) == (3, 1, 3)
     assert found["slack_smallest"] == pytest.approx(-0.1)
 
 
@@ -278,9 +279,9 @@ def test_best_is_the_smallest_where_smaller_is_better() -> None:
 
 
 def test_numbers_with_intervals_as_text() -> None:
-    assert between({"mean": -0.5, "low": -0.75, "high": 0.25}, decimals=2) == "−0.50 [−0.75, 0.25]"
-    assert between({"mean": 0.5, "low": None, "high": None}, scale=100, decimals=1) == "50.0"
-    assert between({"mean": None, "low": None, "high": None}) == "–"
+    assert format_interval({"mean": -0.5, "low": -0.75, "high": 0.25}, decimals=2) == "−0.50 [−0.75, 0.25]"
+    assert format_interval({"mean": 0.5, "low": None, "high": None}, scale=100, decimals=1) == "50.0"
+    assert format_interval({"mean": None, "low": None, "high": None}) == "–"
 
 
 def test_tiles_and_named_ticks() -> None:
@@ -293,7 +294,7 @@ def test_tiles_and_named_ticks() -> None:
     assert 'fill-opacity="0.96"' in panel.body
     assert tiles("none", ["a"], ["x"], [[math.nan]]).spoken == "none: nothing known"
     drawn = lines(
-        "t", [Series(Mark("m", 0), [Place(0, 1.0), Place(1, 2.0)])], x_label="x", x_ticks={0: "low", 1: "high"}
+        "t", [Series(Mark("m", 0), [Point(0, 1.0), Point(1, 2.0)])], x_label="x", x_ticks={0: "low", 1: "high"}
     )
     assert ">low<" in drawn.body
     assert ">high<" in drawn.body

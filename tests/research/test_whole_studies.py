@@ -9,17 +9,17 @@ import pytest
 from study_cases import write_store
 
 from research import COSTS, STUDIES, load_study
+from research.__main__ import main
 from research._conflict_page import MOST
 from research._plan import Options, Plan
-from research._run import answer_lines, planned
+from research._run import answer_lines, make_plan
 from research.conflict import POOLS
-from unialign.cli.main import main
-from unialign.experiments import write_yaml
+from unialign.io import write_yaml
 
 
 def columns(name: str) -> dict[str, tuple[str, ...]]:
     """The columns that a study needs of each data set."""
-    plan, _, _ = planned(load_study(name), Options(study=name))
+    plan, _, _ = make_plan(load_study(name), Options(study=name))
     found: dict[str, dict[str, None]] = {}
     for arm in plan.arms:
         for settings in ({"modalities": arm.train.modalities}, *arm.per_seed.values()):
@@ -47,7 +47,7 @@ def test_a_study_runs_to_its_page(
     options = Options(study=name, epochs=1, seeds=seeds, resamples=3200 if name == "ablation" else 100, stores=stores)
     write_yaml(tmp_path / "config.yaml", options.to_dict())
     out = tmp_path / "run"
-    command = ["study", "--config", str(tmp_path / "config.yaml"), "--workers", "1", "--out", str(out)]
+    command = ["--config", str(tmp_path / "config.yaml"), "--workers", "1", "--out", str(out)]
     assert main(command) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
@@ -55,13 +55,13 @@ def test_a_study_runs_to_its_page(
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
     # The console once ended without an answer, and nothing said that one epoch of 40 is no study.
-    quick = "uick look: 1 of 40 epochs, numbers mean little"
+    quick = "moke run: 1 of 40 epochs, numbers mean little"
     answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
-    assert answer[0] == f"Q{quick}."
+    assert answer[0] == f"S{quick}."
     assert answer[1:-2] == answer_lines(study, results)[1:]
     assert len(answer) > 4
     assert answer[-1].endswith("report.html")
-    assert f"Q{quick}." in (out / "page.md").read_text()
+    assert f"S{quick}." in (out / "page.md").read_text()
     assert (out / "report.html").read_text().count(quick) == 2, "in the head and in a section of its own"
     sections = load_study(name).page(results)
     text = (out / "page.md").read_text()
@@ -83,7 +83,7 @@ def test_conflict_uses_every_modality_it_may() -> None:
 
 def test_help_lists_the_studies_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["study", "--help"])
+        main(["--help"])
     said = capsys.readouterr().out
     lines = said.splitlines()
     for name, summary in STUDIES.items():
@@ -95,12 +95,12 @@ def test_help_lists_the_studies_with_a_line_each(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study"], "name a study"),
-        (["study", "abolition"], "unknown study 'abolition'; expected one of 'ablation'"),
-        (["study", "ablation", "--seeds", "1", "1"], "different integers"),
-        (["study", "ablation", "--epochs", "0"], "epochs must be an integer"),
-        (["study", "ablation", "--workers", "0"], "--workers must be at least 1"),
-        (["study", "conflict", "--config", "config.yaml"], "of the study 'ablation', not 'conflict'"),
+        ([], "name a study"),
+        (["abolition"], "unknown study 'abolition'; expected one of 'ablation'"),
+        (["ablation", "--seeds", "1", "1"], "different integers"),
+        (["ablation", "--epochs", "0"], "epochs must be an integer"),
+        (["ablation", "--workers", "0"], "--workers must be at least 1"),
+        (["conflict", "--config", "config.yaml"], "of the study 'ablation', not 'conflict'"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_written(

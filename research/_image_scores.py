@@ -34,7 +34,7 @@ from unialign.generation import (
 from unialign.io import canonical_json
 from unialign.space import Space
 
-__all__ = ["DECODERS", "SHOWN", "measure_pictures", "train_decoders"]
+__all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
 # Scores that are kept, and those of them that have intervals.
@@ -68,7 +68,7 @@ def _place(folder: Path, seed: int) -> Path:
     return folder / DECODERS / f"seed-{seed}"
 
 
-def measure_pictures(
+def score_images(
     space: Space,
     store: EmbeddingStore,
     split: str,
@@ -98,12 +98,12 @@ def measure_pictures(
     if controls == "yes":
         for name, pictures in test.controls(space).items():
             numbers = test.score(pictures).numbers
-            found |= {f"pictures/{name}/{score}": numbers[score] for score in SHOWN}
+            found |= {f"images/{name}/{score}": numbers[score] for score in SHOWN}
     wanted = {source: tuple(source.split("+")) for source in sources}
     for name, scores in scores_of(test, space, wanted).items():
         numbers = scores.numbers
         drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _Few(scores.statistics["fd"])}
-        found |= {f"pictures/{name}/{s}": drawn.get(s, numbers[s]) for s in SHOWN}
+        found |= {f"images/{name}/{s}": drawn.get(s, numbers[s]) for s in SHOWN}
     alone = {name: modalities for name, modalities in wanted.items() if len(modalities) == 1}
     for name, scores in scores_of(val, space, alone).items():
         found |= {f"val/{name}/{score}": value for score, value in scores.numbers.items() if score in SHOWN}

@@ -1,0 +1,96 @@
+"""Accessors for the content of a study's results.json. An arm that failed has no summary."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "GEOMETRY",
+    "PRIMARY",
+    "Results",
+    "as_float",
+    "completed",
+    "evaluations",
+    "family_tests",
+    "label",
+    "mean_of",
+    "mean_recall",
+    "metric_label",
+    "primary_metrics",
+    "run_metric",
+    "runs_of",
+    "scale_of",
+]
+
+Results = Mapping[str, Any]
+PRIMARY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
+# Metrics of retrieval, labels and geometry, in the order of the panels.
+GEOMETRY = (*PRIMARY, "true_pair_cosine")
+
+
+def as_float(value: float | None) -> float:
+    """Turn null, which JSON has in place of NaN, into NaN."""
+    return math.nan if value is None else value
+
+
+def label(results: Results, arm: str) -> str:
+    return str(results["objectives"][arm]["label"])
+
+
+def completed(results: Results, arms: Iterable[str] | None = None) -> list[str]:
+    """Return the arms that have a summary, of all arms by default."""
+    return [arm for arm in (results["study"]["factors"] if arms is None else arms) if arm in results["summary"]]
+
+
+def runs_of(results: Results, arm: str) -> list[Mapping[str, Any]]:
+    """Return the runs of an arm, one per seed."""
+    return [run for run in results["runs"] if run["objective"] == arm]
+
+
+def run_metric(results: Results, arm: str, metric: str) -> list[float]:
+    """Return a metric of every seed."""
+    return [as_float(run["metrics"].get(metric)) for run in runs_of(results, arm)]
+
+
+def mean_of(results: Results, arm: str, metric: str) -> float:
+    """Return the mean of a metric over seeds from the summary; NaN if the arm or the metric is missing."""
+    return as_float(results["summary"].get(arm, {}).get(metric, {}).get("mean"))
+
+
+def mean_recall(results: Results, arm: str, directions: Sequence[tuple[str, str]]) -> list[float]:
+    """Return the mean R@1 over some directions (query, answer), one number per seed."""
+    found = []
+    for run in runs_of(results, arm):
+        values = [as_float(run["directions"].get(f"{q}->{a}", {}).get("recall@1")) for q, a in directions]
+        found.append(math.fsum(values) / len(values) if values else math.nan)
+    return found
+
+
+def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]:
+    """Return a measurement taken during training: step -> one number per seed."""
+    found: dict[int, list[float]] = {}
+    for run in runs_of(results, arm):
+        for evaluation in run.get("evaluations", ()):
+            found.setdefault(int(evaluation["step"]), []).append(as_float(evaluation.get(name)))
+    return found
+
+
+def primary_metrics(results: Results) -> list[str]:
+    """Return the primary metrics that the results have."""
+    return [name for name, about in results["metrics"].items() if about["headline"]]
+
+
+def metric_label(results: Results, metric: str) -> str:
+    """Return a metric's name with its unit."""
+    about = results["metrics"][metric]
+    return str(about["label"]) + (", %" if about["unit"] == "percent" else "")
+
+
+def scale_of(results: Results, metric: str) -> int:
+    """Return the factor from stored to shown numbers."""
+    return 100 if results["metrics"][metric]["unit"] == "percent" else 1
+
+
+def family_tests(results: Results, family: str) -> list[Mapping[str, Any]]:
+    """Return the paired tests of a family that have a verdict."""
+    return [test for test in results["comparisons"] if test.get("family") == family and "verdict" in test]
