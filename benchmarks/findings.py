@@ -1,10 +1,9 @@
-"""Keep a study's results in the documentation and make its page's tables and figures again.
+"""Copy a study's results into the documentation and update its page's tables and figures.
 
-    python benchmarks/findings.py runs/study/ablation
+    python -m benchmarks.findings runs/study/ablation
 
-Copies results.json to docs/findings/results/, draws docs/findings/figures/, and replaces what stands between the
-markers of docs/findings/NAME.md. The reading around them is written by hand and stays; a new page begins with blocks
-alone.
+Copies results.json to docs/findings/results/, draws docs/findings/figures/, and replaces the blocks between the
+markers of docs/findings/NAME.md. Text around them is written by hand and kept; a new page has blocks alone.
 """
 
 import json
@@ -21,12 +20,12 @@ FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
-    """What a study's page says, from its results alone."""
+    """Return the sections of a study's page."""
     return list(load_study(results["study"]["name"]).page(results))
 
 
 def page(results: dict[str, Any], there: str | None) -> str:
-    """The page with its blocks made again; `there` is what it says now, None for a new one."""
+    """Return the page with its blocks replaced; `there` is its current text, None for a new one."""
     made = sections(results)
     if there is None:
         return markdown_page(results["study"]["title"], made)
@@ -34,7 +33,7 @@ def page(results: dict[str, Any], there: str | None) -> str:
 
 
 def keep(folder: Path, findings: Path = FINDINGS) -> Path:
-    """Take over the results of a study's folder; returns its page."""
+    """Copy the results of a study's folder and update its page; return the page's path."""
     results = json.loads((folder / "results.json").read_text("utf-8"))
     name = results["study"]["name"]
     target = findings / f"{name}.md"

@@ -1,8 +1,8 @@
-"""Scores and a grid of what the shipped decoder makes of held-out emoji, beside its controls.
+"""Scores and a grid of images that the shipped decoder generates for held-out emoji, and its controls.
 
-    python benchmarks/generation.py [decoder folder ...]
+    python -m benchmarks.generation [decoder folder ...]
 
-Writes benchmarks/results/generation.json and docs/images/generated.png, and prints the table that stands in
+Writes benchmarks/results/generation.json and docs/images/generated.png, and prints the table of
 docs/how-to/generate.md. Every number is the mean over the decoders: those given, or the shipped one alone. Needs
 `unialign[lite,generate]`.
 """
@@ -16,12 +16,11 @@ import torch
 
 import unialign as ua
 from unialign.evaluation import resample
-from unialign.experiments import describe_environment
 from unialign.generation import (
     SCORES,
     FlowDecoder,
+    GenerationScores,
     Reference,
-    Scores,
     grid,
     lite2,
     load_decoder,
@@ -32,6 +31,7 @@ from unialign.generation import (
     scores_of,
     write_png,
 )
+from unialign.io import describe_environment
 from unialign.metrics import percentile_interval, retrieval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +62,8 @@ def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list
     return "\n".join(lines)
 
 
-def picture_grid() -> None:
-    """Evenly spaced held-out concepts: nobody picked them."""
+def image_grid() -> None:
+    """Draw evenly spaced held-out concepts, without selection."""
     store, space, decoder = ua.data.load_dataset("emoji"), load_space("emoji"), load_decoder("emoji")
     test = store.rows("test")
     rows = test[np.linspace(0, len(test) - 1, 2 * SHOWN).round().astype(int)]
@@ -74,7 +74,7 @@ def picture_grid() -> None:
     lines: list[list[torch.Tensor | None]] = []
     for start in (0, SHOWN):
         part = slice(start, start + SHOWN)
-        lines += [list(pictures[part]) for pictures in (true, *made.values(), copies)]
+        lines += [list(images[part]) for images in (true, *made.values(), copies)]
         lines.append([None] * SHOWN)
     write_png(ROOT / "docs" / "images" / "generated.png", grid(lines[:-1], scale=2))
     print("grid of", [store.item_names[row] for row in rows])
@@ -87,7 +87,7 @@ def main() -> None:
     bench = make_bench(store, decoders, anchor="image", extractor=lite2())
     controls = bench.controls(space)
     own = bench.score(controls["self"])
-    scores: dict[str, Scores] = {name: bench.score(x, self_scores=own) for name, x in controls.items()}
+    scores: dict[str, GenerationScores] = {name: bench.score(x, self_scores=own) for name, x in controls.items()}
     scores |= scores_of(bench, space, {source: source.split("+") for source in SOURCES}, self_scores=own)
     rows = {name: found.numbers for name, found in scores.items()}
     rows["two halves"] = bench.reference.halves()
@@ -119,11 +119,11 @@ def main() -> None:
     target.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(table(rows, intervals))
     print(json.dumps(per_decoder))
-    picture_grid()
+    image_grid()
 
 
-def recall_by_decoder(scores: Scores, reference: Reference) -> list[float]:
-    """R@10 of each decoder alone: its pictures are one noise of the scores."""
+def recall_by_decoder(scores: GenerationScores, reference: Reference) -> list[float]:
+    """R@10 of each decoder alone: its images are one noise of the scores."""
     true_NF = reference.directions(reference.features_NF)
     return [retrieval(reference.directions(x_NF.double()), true_NF, k=(10,)).recall[10] for x_NF in scores.features_VNF]
 

@@ -1,8 +1,8 @@
-"""Tuple objectives against their published formulas written straightforwardly: `python benchmarks/objectives.py`.
+"""Tuple objectives against direct implementations of their published formulas: `python -m benchmarks.objectives`.
 
 Both begin with unit rows and do a forward and a backward pass in one thread; blocks of three runs are interleaved in
 one process, and the result is the ratio of the medians of processor time, which other work on the machine disturbs
-least. Rivals use the released operations: GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, TRIANGLE
+least. Baselines use the released operations: GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, TRIANGLE
 differences of shape (B, B, D), PMRL an SVD of each D x M matrix (released: with full matrices; the reduced one is
 listed too), its left vectors turned as ours are, so that values can be compared. "singular" is its decomposition alone.
 Value and gradient are compared in float64, where only the formula can differ, and in the float32 that is timed.
@@ -29,16 +29,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.saved_bytes import saved_bytes
 from unialign import losses
 from unialign.batch import Batch
-from unialign.experiments import describe_environment
 from unialign.functional import singular_parts
+from unialign.io import describe_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from saved_bytes import saved_bytes  # noqa: E402
-
 RESULT = ROOT / "benchmarks" / "results" / "objectives.json"
 ITEMS, WIDTHS, BLOCK = 512, (256, 512), 3
 PMRL_WIDTHS = (*WIDTHS, 768)
@@ -113,11 +110,11 @@ def ours(objective: losses.Objective) -> Formula:
     return total
 
 
-class Contest(NamedTuple):
-    """One formula of ours and one way to write it straightforwardly."""
+class Comparison(NamedTuple):
+    """One of our formulas and a direct implementation of it."""
 
     formula: str
-    rival: str
+    baseline: str
     modalities: int
     width: int
     required: float | None
@@ -126,14 +123,14 @@ class Contest(NamedTuple):
     theirs: Formula
 
 
-def contests(width: int) -> list[Contest]:
+def comparisons(width: int) -> list[Comparison]:
     gram, triangle = (losses.create(name, anchor="m0", temperature=TAU) for name in ("gram", "triangle"))
-    table = [Contest("gram", "determinants", m, width, 3, 9, ours(gram), published_gram) for m in (3, 4)]
-    table.append(Contest("triangle", "differences", 3, width, 5, 2, ours(triangle), published_triangle))
+    table = [Comparison("gram", "determinants", m, width, 3, 9, ours(gram), published_gram) for m in (3, 4)]
+    table.append(Comparison("triangle", "differences", 3, width, 5, 2, ours(triangle), published_triangle))
     return table
 
 
-def pmrl_contests(width: int) -> list[Contest]:
+def pmrl_comparisons(width: int) -> list[Comparison]:
     pmrl = losses.create("pmrl", intra_temperature=INTRA, inter_temperature=INTER)
     table = []
     for m in (3, 4):
@@ -142,8 +139,8 @@ def pmrl_contests(width: int) -> list[Contest]:
             whole, part = (
                 partial(formula, full_matrices=full) for formula in (published_pmrl, published_decomposition)
             )
-            table.append(Contest("pmrl", kind, m, width, required, blocks, ours(pmrl), whole))
-            table.append(Contest("singular", kind, m, width, required, blocks, our_decomposition, part))
+            table.append(Comparison("pmrl", kind, m, width, required, blocks, ours(pmrl), whole))
+            table.append(Comparison("singular", kind, m, width, required, blocks, our_decomposition, part))
     return table
 
 
@@ -166,14 +163,14 @@ def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
     return seconds, value.item(), gradient_MBD
 
 
-def differences(contest: Contest, z_MBD: Tensor) -> tuple[float, float]:
+def differences(contest: Comparison, z_MBD: Tensor) -> tuple[float, float]:
     """Of the values, and of the gradients relative to the largest entry."""
     _, value, gradient_MBD = step(contest.ours, z_MBD)
     _, expected, expected_MBD = step(contest.theirs, z_MBD)
     return abs(value - expected), float((gradient_MBD - expected_MBD).abs().max() / expected_MBD.abs().max())
 
 
-def race(contest: Contest) -> dict[str, Any]:
+def race(contest: Comparison) -> dict[str, Any]:
     z_MBD = draw(contest.modalities, ITEMS, contest.width)
     exact = differences(contest, functional.normalize(z_MBD.detach().double(), dim=-1).requires_grad_())
     single = differences(contest, z_MBD)
@@ -184,7 +181,7 @@ def race(contest: Contest) -> dict[str, Any]:
     mine, theirs = map(statistics.median, seconds)
     return {
         "formula": contest.formula,
-        "rival": contest.rival,
+        "rival": contest.baseline,
         "modalities": contest.modalities,
         "items": ITEMS,
         "width": contest.width,
@@ -222,7 +219,7 @@ def main() -> None:
     print(f"B = {ITEMS}, forward + backward, one thread")
     print(f"{'formula':10} {'against':13}  M    D      ours     theirs    ratio   difference of value, gradient")
     results = []
-    chosen = [c for width in WIDTHS for c in contests(width)] + [c for w in PMRL_WIDTHS for c in pmrl_contests(w)]
+    chosen = [c for width in WIDTHS for c in comparisons(width)] + [c for w in PMRL_WIDTHS for c in pmrl_comparisons(w)]
     for contest in chosen:
         row = race(contest)
         results.append(row)

@@ -1,4 +1,4 @@
-"""Keep a demo's results and print its table into the README: `python benchmarks/readme.py runs/demo`."""
+"""Copy a demo's results and write its table into the README: `python -m benchmarks.readme runs/demo`."""
 
 import json
 import re
@@ -13,7 +13,7 @@ TABLE = re.compile(r"(<!-- table: benchmarks/results/demo.json -->\n).*?(<!-- /t
 
 
 def block(results: dict) -> str:
-    """What stands between the markers: the table, and the verdict in one sentence."""
+    """Return the block between the markers: the table, and the verdict in one sentence."""
     return f"```text\n{text_table(results)}\n```\n\n{verdict_lines(results)[0]}\n"
 
 

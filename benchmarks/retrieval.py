@@ -1,8 +1,8 @@
-"""Exact search among a million rows beside faiss and torchmetrics: `python benchmarks/retrieval.py`.
+"""Exact search among a million rows beside faiss and torchmetrics: `python -m benchmarks.retrieval`.
 
-Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.nearest`) against the
+Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.knn`) against the
 search of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, alternating,
-each in a process of its own (two libraries' thread pools in one process disturb each other). Measured: processor and
+each in a separate process (two libraries' thread pools in one process disturb each other). Measured: processor and
 wall seconds of the search, the best of the rounds; peak memory above the loaded inputs. faiss' copy of the gallery is
 made before the clock starts, and counted in its memory. Queries are gallery rows with noise of 1 to 30 times their
 length, so that ranks are spread from 1 to half the gallery.
@@ -12,11 +12,11 @@ ranks of up to k with the place of the positive in faiss' list; ranks of some qu
 one score for each pair and a loop over queries, and is run at a size it can do: the mean reciprocal rank from the same
 scores.
 
-    python benchmarks/retrieval.py                                   # everything; about 6 minutes on a quiet machine
-    python benchmarks/retrieval.py --gallery 100000 --rounds 2 --out /tmp/retrieval.json
+    python -m benchmarks.retrieval                                   # everything; about 6 minutes on a quiet machine
+    python -m benchmarks.retrieval --gallery 100000 --rounds 2 --out /tmp/retrieval.json
 
-Exit status 1 unless ranks take at most 1.2 times faiss' time and all results agree. Rivals come from the extra `bench`.
-Linux only: memory is read from /proc.
+Exit status 1 unless ranks take at most 1.2 times faiss' time and all results agree. Baselines come from the extra
+`bench`. Linux only: memory is read from /proc.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def memory(field: str) -> int:
 
 
 def child(name: str, folder: Path, threads: int) -> None:
-    """Measure one contestant and leave what it found in the folder."""
+    """Measure one implementation and write its result into the folder."""
     import numpy as np
 
     queries_QD, gallery_GD, own_Q = (np.load(folder / f"{part}.npy") for part in ("queries", "gallery", "own"))
@@ -115,12 +115,21 @@ def child(name: str, folder: Path, threads: int) -> None:
 
 
 def race(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The best of some rounds of each contestant, in alternation."""
+    """Return the best of some rounds of each implementation, in alternation."""
     environment = os.environ | {f"{library}_NUM_THREADS": str(arguments.threads) for library in ("OMP", "MKL")}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
     for number in range(arguments.rounds):
         for name in CONTESTANTS:
-            command = [sys.executable, __file__, "--threads", str(arguments.threads), "--child", name, str(folder)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.retrieval",
+                "--threads",
+                str(arguments.threads),
+                "--child",
+                name,
+                str(folder),
+            ]
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
             row = runs[name][-1]
@@ -141,7 +150,7 @@ def race(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any
 
 
 def compared(folder: Path) -> dict[str, Any]:
-    """How far the contestants' answers agree."""
+    """Compare the results of the implementations."""
     import numpy as np
 
     queries_QD, own_Q = np.load(folder / "queries.npy").astype(np.float64), np.load(folder / "own.npy")
@@ -186,7 +195,7 @@ def against_torchmetrics(threads: int) -> dict[str, Any]:
     import torch
 
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from speed_parts.torchvision_shim import make_torchvision_importable
+    from benchmarks.torchvision_shim import make_torchvision_importable
 
     make_torchvision_importable()  # torchmetrics imports it
     from torchmetrics.retrieval import RetrievalMRR
@@ -230,7 +239,7 @@ def main() -> None:
         return
     import numpy as np
 
-    from unialign.experiments import describe_environment
+    from unialign.io import describe_environment
 
     print(f"Q = {arguments.queries}, G = {arguments.gallery}, D = {arguments.width}, {arguments.threads} thread(s)")
     with tempfile.TemporaryDirectory() as folder:

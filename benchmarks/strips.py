@@ -1,6 +1,6 @@
-"""The paper's figure of interpolation, ours: pictures on the way from a held-out concept's name to its spoken name.
+"""The paper's figure of interpolation: images between a held-out concept's name and its spoken name.
 
-    python benchmarks/strips.py
+    python -m benchmarks.strips
 
 Trains two arms of docs/findings/results/generation.json again, the weight that the study chose and InfoNCE, seed 0, and
 writes docs/findings/figures/generation-strips*.png with the shipped decoder. Needs `unialign[generate]`.
@@ -19,14 +19,14 @@ from unialign.space import Space
 
 FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 FIGURES, RESULTS = FINDINGS / "figures", FINDINGS / "results" / "generation.json"
-# Evenly spaced held-out concepts, and those whose name and spoken name together lie nearest to their own picture.
+# Evenly spaced held-out concepts, and those whose name and spoken name together lie nearest to their own image.
 EVEN, NEAREST = 12, 6
 STEPS = 7
 SIDE, GAP, NAMES, HEAD = 64, 4, 150, 26
 
 
 def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) -> np.ndarray:
-    """Rows whose text and speech, mixed, have the highest cosine with the true picture; one a group of items."""
+    """Rows whose text and speech, mixed, have the highest cosine with the true image; one per group of items."""
     z = space.encode({name: store.array(name)[rows] for name in ("image", "text", "speech")})
     both = torch.nn.functional.normalize(z["text"] + z["speech"], dim=1)
     order = (both * z["image"]).sum(1).argsort(descending=True).tolist()
@@ -43,7 +43,7 @@ def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: in
 
 
 def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Image.Image:
-    """A block a concept: its name, the true picture, and a strip for each space."""
+    """A block a concept: its name, the true image, and a strip for each space."""
     spaces = len(blocks[0][2])
     width = NAMES + SIDE + 4 * GAP + 90 + STEPS * (SIDE + GAP)
     height = HEAD + len(blocks) * (spaces * (SIDE + GAP) + 3 * GAP)
@@ -56,11 +56,11 @@ def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Im
     top = HEAD
     for name, true, strips in blocks:
         draw.multiline_text((4, top + 22), wrapped(name), fill="#1a1f25", font=font)
-        page.paste(picture(true), (NAMES, top))
-        for label, pictures in strips.items():
+        page.paste(to_pil(true), (NAMES, top))
+        for label, images in strips.items():
             draw.text((left - 86, top + 24), label, fill="#5a6470", font=font)
-            for step, made in enumerate(pictures):
-                page.paste(picture(made), (left + step * (SIDE + GAP), top))
+            for step, made in enumerate(images):
+                page.paste(to_pil(made), (left + step * (SIDE + GAP), top))
             top += SIDE + GAP
         top += 3 * GAP
     return page
@@ -75,7 +75,7 @@ def wrapped(name: str, most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def picture(x: torch.Tensor) -> Image.Image:
+def to_pil(x: torch.Tensor) -> Image.Image:
     pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
 

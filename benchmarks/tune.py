@@ -1,6 +1,6 @@
 """Choose the settings of the demo on the validation split and write the recipe that `unialign demo` runs.
 
-    python benchmarks/tune.py emoji            about 10 minutes on 2 cores
+    python -m benchmarks.tune emoji            about 10 minutes on 2 cores
 
 Every objective gets the same number of trials, training steps (warm start included) and seeds; its best mean R@1 on the
 validation split wins. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order tried.
@@ -16,16 +16,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from unialign.config import TrainConfig
 from unialign.data import load_dataset
 from unialign.experiments import (
     CompareConfig,
-    Entry,
-    describe_environment,
-    override,
+    make_entry,
     search,
-    write_yaml,
 )
-from unialign.train import TrainConfig
+from unialign.io import describe_environment, write_yaml
 
 TRIALS = 20
 SEEDS = (100, 101)  # not those of the demo
@@ -93,7 +91,7 @@ def write_recipe(data: str, records: list[dict[str, Any]], folder: Path) -> None
     entries = {}
     for objective in GRIDS:
         best = max((r for r in records if r["objective"] == objective), key=lambda record: record["recall@1"])
-        entries[objective] = Entry.of(override(base(objective, ANCHORS[data]), best["settings"]))
+        entries[objective] = make_entry(base(objective, ANCHORS[data]).override(best["settings"]))
     config = CompareConfig(
         data=data,
         entries=entries,

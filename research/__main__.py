@@ -1,6 +1,5 @@
 """`python -m research NAME`: run one of the studies of the paper's claims and write its page with figures."""
 
-import dataclasses
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -14,10 +13,8 @@ from research import COSTS, STUDIES, load_study
 from research._plan import Options
 from research._run import Progress, answer_lines, make_plan, run_study, trainings
 from research._terminal import smoke_run_note
-from unialign.cli import chosen_workers, echo, results_folder, shown
-from unialign.cli.main import execute
+from unialign.cli import chosen_workers, echo, execute, results_folder, shown
 from unialign.errors import ConfigError
-from unialign.experiments import read_yaml
 
 __all__ = ["main", "run"]
 
@@ -73,7 +70,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m research",
         allow_abbrev=False,
-        description="Run a study of the objectives: many trainings, tuned alike, with several seeds, and a page of results.",
+        description="Run a study of the objectives: many trainings, tuned alike, with several seeds.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -93,7 +90,7 @@ def _parser() -> ArgumentParser:
 def _options(options: Namespace) -> Options:
     """Return the options of the file, if one is given, overridden by those of the command line."""
     if options.config:
-        chosen = Options.from_dict(read_yaml(options.config), source=str(options.config))
+        chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):
             raise ConfigError(f"{options.config} is of the study {chosen.study!r}, not {options.name!r}")
     elif options.name is None:
@@ -101,7 +98,7 @@ def _options(options: Namespace) -> Options:
     else:
         chosen = Options(study=options.name)
     changes = {"seeds": options.seeds and tuple(options.seeds), "epochs": options.epochs}
-    return dataclasses.replace(chosen, **{key: value for key, value in changes.items() if value is not None})
+    return chosen.replace(**{key: value for key, value in changes.items() if value is not None})
 
 
 class _Bar:

@@ -243,7 +243,6 @@ def answer(results: Results) -> list[str]:
         )
     for c in results["study"]["analysis"]["correlations"]:
         if c["score"] == "images/text/fd":
-            lines.append(
-                f"Rank correlation of {c['metric']} with text -> picture FD over arms: {format_interval(c, decimals=2)}."
-            )
+            rho = format_interval(c, decimals=2)
+            lines.append(f"Rank correlation of {c['metric']} with text -> picture FD over arms: {rho}.")
     return lines

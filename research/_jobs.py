@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from research._plan import Arm, EvalHook, Options, Plan
 from research._records import Record, read_record
+from unialign.config import TrainConfig
 from unialign.errors import DataError
-from unialign.train import TrainConfig
 
 __all__ = ["SELECTION", "Job", "Scheduler", "select_trial"]
 

@@ -3,16 +3,15 @@
 Everything here is a plain value, since it is written to files and sent to worker processes.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unialign._checks import check_integer
+from unialign._checks import check_choice, check_integer
+from unialign.config import REQUIRED, Config, TrainConfig, setting
 from unialign.errors import ConfigError
-from unialign.experiments import override
-from unialign.train import TrainConfig
 
 if TYPE_CHECKING:
     from research.pages import Section
@@ -23,61 +22,38 @@ __all__ = ["Arm", "DataTransform", "EvalHook", "Family", "Options", "PairedCompa
 Settings = Mapping[str, Any]
 
 
+def _check_seeds(name: str, value: tuple[Any, ...]) -> None:
+    if not value or len(set(value)) < len(value):
+        raise ConfigError(f"{name} must be one or more different integers, got {list(value)}")
+    for seed in value:
+        check_integer(f"each of {name}", seed, low=0)
+
+
+def _check_texts(name: str, value: Mapping[str, Any]) -> None:
+    if not all(isinstance(text, str) for text in value.values()):
+        raise ConfigError(f"{name} must map names of data sets to text, got {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Settings of a study that a user chooses; `config.yaml` holds exactly these.
+class Options(Config):
+    """Settings of a study that a user chooses; `config.yaml` holds exactly these."""
 
-    Attributes:
-        study: its name.
-        seeds: every arm is trained once per seed.
-        tuning_seeds: seeds of the trials; disjoint from `seeds`.
-        epochs: of every training; None is the study's own number. A smoke run has fewer.
-        resamples: bootstrap resamples of the items.
-        stores: name of a data set -> folder of the store to use in its place, with columns of the same names.
-        fingerprints: name of a data set -> required revision.
-    """
+    kind: ClassVar[str] = "study"
 
-    study: str
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    tuning_seeds: tuple[int, ...] = (100,)
-    epochs: int | None = None
-    resamples: int = 4000
-    stores: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    schema: int = setting(1, "version of this layout", lambda name, value: check_choice(name, value, (1,)))
+    study: str = setting(REQUIRED, "its name")
+    seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "seeds; every arm is trained once per seed", _check_seeds)
+    tuning_seeds: tuple[int, ...] = setting((100,), "seeds of the trials, disjoint from `seeds`", _check_seeds)
+    epochs: int | None = setting(
+        None, "epochs of every training; None is the study's own number", partial(check_integer, low=1)
+    )
+    resamples: int = setting(4000, "bootstrap resamples of the items", partial(check_integer, low=100))
+    stores: Mapping[str, str] = setting({}, "name of a data set -> folder of the store used in its place", _check_texts)
+    fingerprints: Mapping[str, str] = setting({}, "name of a data set -> required revision", _check_texts)
 
-    def __post_init__(self) -> None:
-        for option in ("seeds", "tuning_seeds"):
-            seeds = getattr(self, option)
-            if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
-                raise ConfigError(f"{option} must be one or more different integers, got {seeds!r}")
-            for seed in seeds:
-                check_integer(f"each of {option}", seed, low=0)
-            object.__setattr__(self, option, tuple(seeds))
+    def validate(self) -> None:
         if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
             raise ConfigError(f"seed {both[0]} is in seeds and in tuning_seeds; settings chosen on it would favour it")
-        if self.epochs is not None:
-            check_integer("epochs", self.epochs, low=1)
-        check_integer("resamples", self.resamples, low=100)
-        for option in ("stores", "fingerprints"):
-            given = getattr(self, option)
-            if not isinstance(given, Mapping) or not all(isinstance(v, str) for v in (*given, *given.values())):
-                raise ConfigError(f"{option} must map names of data sets to text, got {given!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        body = dataclasses.asdict(self)
-        return {"schema": 1, **{key: list(value) if isinstance(value, tuple) else value for key, value in body.items()}}
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any], *, source: str = "config") -> "Options":
-        """Build from parsed YAML; `ConfigError` names unknown settings and wrong types."""
-        known = {"schema", *(f.name for f in dataclasses.fields(cls))}
-        if unknown := sorted(set(raw) - known):
-            raise ConfigError(f"{source}: unknown setting {', '.join(unknown)}; expected {', '.join(sorted(known))}")
-        if raw.get("schema", 1) != 1:
-            raise ConfigError(f"{source}: schema {raw['schema']!r} is not supported by this version (1)")
-        if not isinstance(raw.get("study"), str):
-            raise ConfigError(f"{source}: needs `study`, the name of a study")
-        return cls(**{key: value for key, value in raw.items() if key != "schema"})
 
 
 @dataclass(frozen=True)
@@ -149,7 +125,7 @@ class Arm:
 
     def config(self, seed: int, tuned: Settings) -> TrainConfig:
         """Return the settings of one run: the arm's, then the tuned ones, then those of the seed."""
-        return override(self.train, {**tuned, **self.per_seed.get(seed, {}), "seed": seed})
+        return self.train.override({**tuned, **self.per_seed.get(seed, {}), "seed": seed})
 
     def modalities(self) -> list[str]:
         """Return every modality that some seed trains on, in order of first use."""

@@ -26,10 +26,10 @@ from unialign.experiments import (
     LEVEL,
     compare_entries,
     describe_data,
-    describe_environment,
     describe_metrics,
     intervals,
 )
+from unialign.io import describe_environment
 from unialign.metrics import add_seed_variance, percentile_interval
 
 __all__ = ["make_results", "rounded"]

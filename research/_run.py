@@ -1,6 +1,5 @@
 """Run a study: plan, trials, runs, results, figures, pages."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,8 @@ from research._worker import work
 from research.pages import Section, html_page, markdown_page
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.experiments import describe_environment, open_run_dir, open_store, run_jobs, write_json
-from unialign.io import replace_file, write_yaml
+from unialign.experiments import open_run_dir, open_store, run_jobs, write_json
+from unialign.io import describe_environment, replace_file, write_yaml
 
 __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "write_pages"]
 
@@ -52,7 +51,7 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
     stores = {name: open_store(options.stores.get(name, name), None, options.fingerprints.get(name)) for name in names}
     check_plan(plan, options, stores)
     fingerprints = {name: store.fingerprint for name, store in stores.items()}
-    return plan, dataclasses.replace(options, fingerprints=fingerprints), stores
+    return plan, options.replace(fingerprints=fingerprints), stores
 
 
 def trainings(plan: Plan, options: Options) -> int:

@@ -7,8 +7,8 @@ nearest to it on a batch of 256 from random weights; objectives that begin with 
 from collections.abc import Mapping
 from typing import Any
 
+from unialign.config import TrainConfig
 from unialign.losses import names, parameter_names as option_names
-from unialign.train import TrainConfig
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
 

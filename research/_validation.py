@@ -13,7 +13,7 @@ from unialign.train import check_fit
 
 __all__ = ["check_plan", "min_resamples"]
 
-_PRIMARY = sum(metric.headline == "yes" for metric in METRICS.values())
+_PRIMARY = sum(metric.primary for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:

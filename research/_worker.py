@@ -63,7 +63,7 @@ def _train_and_measure(job: Job, store: EmbeddingStore) -> Record:
         statistics: dict[str, Statistic] = {
             name: statistic
             for name, statistic in evaluation.statistics.items()
-            if METRICS[name].headline == "yes" or name in job.keep
+            if METRICS[name].primary or name in job.keep
         }
         if hook is not None and hook.split == job.split:
             statistics |= {name: value for name, value in last.items() if not isinstance(value, int | float)}

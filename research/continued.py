@@ -13,7 +13,6 @@ from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, Results, completed
 from research._settings import HEADS, base
 from research.pages import Mark, Section, figure
-from unialign.experiments import override
 
 __all__ = ["STUDY"]
 
@@ -49,9 +48,8 @@ def plan(options: Options) -> Plan:
             key=_key(loss, rate),
             label=f"{said}, lr/{1 / share:.0f}",
             data="emoji",
-            train=override(
-                base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings),
-                {"lr": share * HEADS["emoji"]["lr"]},
+            train=base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings).override(
+                {"lr": share * HEADS["emoji"]["lr"]}
             ),
             factors={"loss": loss, "rate": rate},
             anchor="text",

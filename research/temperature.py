@@ -13,7 +13,6 @@ from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, PRIMARY, Results
 from research._settings import base
 from research.pages import Mark, Section, figure
-from unialign.experiments import override
 
 __all__ = ["STUDY"]
 
@@ -41,7 +40,7 @@ def plan(options: Options) -> Plan:
                     key=_key(line, temperature),
                     label=f"{said}, {temperature:g}",
                     data="emoji",
-                    train=override(train, {"infonce_warmup_ratio": warm}),
+                    train=train.override({"infonce_warmup_ratio": warm}),
                     factors={"line": line, "temperature": temperature},
                     anchor="text",
                 )

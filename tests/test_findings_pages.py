@@ -1,13 +1,11 @@
 """Pages of findings say what their results say: tables and figures are generated, the reading around them is not."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks import findings
 from research.pages import Section, Table, markdown_page, replace_blocks
 from unialign.errors import DataError
 
@@ -16,22 +14,9 @@ RESULTS = sorted((ROOT / "docs" / "findings" / "results").glob("*.json"))
 PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem != "index")
 
 
-def _script() -> Any:
-    spec = importlib.util.spec_from_file_location("findings", ROOT / "benchmarks" / "findings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["findings"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-findings = _script()
-
-
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
 def test_a_page_says_what_its_results_say(path: Path) -> None:
-    """`python benchmarks/findings.py RUN` makes it again."""
+    """`python -m benchmarks.findings RUN` makes it again."""
     results = json.loads(path.read_text("utf-8"))
     page = path.parent.parent / f"{path.stem}.md"
     assert findings.page(results, page.read_text("utf-8")) == page.read_text("utf-8")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import unialign as ua
-from saved_bytes import saved_bytes
+from benchmarks.saved_bytes import saved_bytes
 from unialign.batch import make_batch
 from unialign.data import EmbeddingStore, random_split
 from unialign.errors import CheckpointError, NonFiniteError

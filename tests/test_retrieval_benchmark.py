@@ -1,16 +1,14 @@
 """The benchmark of exact search: its verdict follows from its figures, and its comparison sees wrong answers."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import retrieval as benchmark
+
 ROOT = Path(__file__).resolve().parent.parent
-SPEC = importlib.util.spec_from_file_location("retrieval_benchmark", ROOT / "benchmarks" / "retrieval.py")
-benchmark = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(benchmark)
 
 
 def test_the_committed_run_is_the_required_one_and_meets_it():

@@ -2,7 +2,7 @@
 
 import torch
 
-from saved_bytes import saved_bytes, saved_tensors
+from benchmarks.saved_bytes import saved_bytes, saved_tensors
 
 
 def test_a_product_keeps_its_factors():

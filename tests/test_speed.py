@@ -2,30 +2,27 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.speed.cases import SIZES, Case, Limits, cases, growth, out_of_reach
+from benchmarks.speed.exact import exact, tangent
+from benchmarks.speed.implementations import IMPLEMENTATIONS, Implementation
+from benchmarks.speed.inputs import draw
+from benchmarks.speed.measure import in_process, measure
+from benchmarks.speed.page import page
+from benchmarks.speed.requirements import judge
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from speed_parts.contestants import CONTESTANTS, Contestant  # noqa: E402
-from speed_parts.exact import exact, tangent  # noqa: E402
-from speed_parts.inputs import draw  # noqa: E402
-from speed_parts.measure import in_process, measure  # noqa: E402
-from speed_parts.page import page  # noqa: E402
-from speed_parts.plan import SIZES, Case, Limits, cases, growth, out_of_reach  # noqa: E402
-from speed_parts.requirements import judge  # noqa: E402
-
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
-HERE = [c for c in CONTESTANTS if not c.packages and not c.compiled]
+HERE = [c for c in IMPLEMENTATIONS if not c.packages and not c.compiled]
 
 
 def test_the_page_says_what_the_results_say() -> None:
-    """`python benchmarks/speed.py --page` makes it again."""
+    """`python -m benchmarks.speed --page` makes it again."""
     there = (ROOT / "docs" / "reference" / "speed.md").read_text("utf-8")
     results, retrieval = (
         json.loads((RESULTS.parent / f"{name}.json").read_text("utf-8")) for name in ("speed", "retrieval")
@@ -33,13 +30,13 @@ def test_the_page_says_what_the_results_say() -> None:
     assert page(results, retrieval, there) == there
 
 
-@pytest.mark.parametrize("who", HERE, ids=lambda c: f"{c.loss}-{c.name}")
-def test_contestants_compute_the_formula_they_are_compared_by(who: Contestant) -> None:
+@pytest.mark.parametrize("implementation", HERE, ids=lambda c: f"{c.loss}-{c.name}")
+def test_implementations_compute_their_formula(implementation: Implementation) -> None:
     """In float64, where only the formula can differ; value and gradient along the sphere."""
-    rows = draw(who.modalities, 24, 8)
-    value, gradients = exact(who.loss, rows)
+    rows = draw(implementation.modalities, 24, 8)
+    value, gradients = exact(implementation.loss, rows)
     leaves = [torch.nn.functional.normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
-    found = who.make()(*leaves)
+    found = implementation.make()(*leaves)
     assert found.item() == pytest.approx(value, rel=1e-12)
     for z, got, expected in zip(leaves, torch.autograd.grad(found, leaves), gradients, strict=True):
         torch.testing.assert_close(tangent(z.detach(), got), expected, rtol=1e-9, atol=1e-12)
@@ -58,8 +55,8 @@ def test_exact_values_do_not_depend_on_their_chunks() -> None:
 
 
 def test_a_measurement_has_all_its_numbers() -> None:
-    who = next(c for c in HERE if (c.loss, c.name) == ("infonce", "torch"))
-    row = measure(who.make, modalities=2, items=16, width=4, threads=torch.get_num_threads(), in_double=True)
+    implementation = next(c for c in HERE if (c.loss, c.name) == ("infonce", "torch"))
+    row = measure(implementation.make, modalities=2, items=16, width=4, threads=torch.get_num_threads(), in_double=True)
     assert row["status"] == "measured"
     assert row["cpu_seconds"]["best"] <= row["cpu_seconds"]["median"]
     assert row["bytes_kept"] >= row["memory"]["inputs"] == 2 * 16 * 4 * 4

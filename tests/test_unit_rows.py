@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from saved_bytes import saved_bytes
+from benchmarks.saved_bytes import saved_bytes
 from unialign import _unit_rows
 from unialign.batch import make_batch
 

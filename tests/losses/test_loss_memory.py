@@ -3,7 +3,7 @@
 import pytest
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
-from saved_bytes import saved_bytes
+from benchmarks.saved_bytes import saved_bytes
 
 # `negatives="all"` compares all M-tuples of items: its table is the loss.
 LINEAR = [case for case in OBJECTIVES if case != "symile"]

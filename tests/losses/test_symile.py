@@ -6,7 +6,7 @@ from loss_cases import draw_batch, draw_present, value_and_gradients
 from torch import Tensor
 
 import reference
-from saved_bytes import saved_bytes
+from benchmarks.saved_bytes import saved_bytes
 from unialign.batch import make_batch
 from unialign.errors import ConfigError
 from unialign.functional._symile import (

@@ -8,7 +8,7 @@ from loss_cases import draw_batch, value_and_gradients
 from torch import Tensor
 
 import reference
-from saved_bytes import saved_tensors
+from benchmarks.saved_bytes import saved_tensors
 from score_tables import cross_areas
 from unialign.batch import make_batch
 from unialign.errors import ShapeError

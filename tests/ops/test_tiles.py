@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from saved_bytes import saved_bytes
+from benchmarks.saved_bytes import saved_bytes
 from unialign.errors import ConfigError
 from unialign.ops import use_backend
 from unialign.ops._contrast import mean_contrast
@@ -77,7 +77,7 @@ def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
 def test_row_sums(name: str, ids: Tensor | None, side: int):
     chosen = everyone(ids)
     for self_pairs in ("excluded", "included"):
-        options = {"profile": PROFILES[name], "members": chosen, "self_pairs": self_pairs, "side": side}
+        options = {"kernel": PROFILES[name], "selection": chosen, "self_pairs": self_pairs, "side": side}
         check(partial(log_row_sums, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
 
 
@@ -87,7 +87,7 @@ def test_row_sums(name: str, ids: Tensor | None, side: int):
 def test_totals(name: str, ids: Tensor | None, side: int):
     chosen = everyone(ids)
     for weights in (None, torch.rand(ITEMS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)):
-        options = {"profile": PROFILES[name], "members": chosen, "weights_N": weights, "side": side}
+        options = {"kernel": PROFILES[name], "selection": chosen, "weights_N": weights, "side": side}
         check(partial(log_total, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
 
 
@@ -96,12 +96,12 @@ def test_totals(name: str, ids: Tensor | None, side: int):
 def test_row_sums_between_two_sets(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, 7, WIDTH)
     for codes in (None, (torch.arange(ITEMS) % 8, torch.arange(7))):
-        check(partial(log_row_sums_between, profile=PROFILES[name], codes=codes, side=side), [x, y])
+        check(partial(log_row_sums_between, kernel=PROFILES[name], codes=codes, side=side), [x, y])
 
 
 def contrast_of(make: Callable[..., object], chosen: RowSelection, side: int, **options: object) -> Kernel:
     def kernel(own: Tensor, *tensors: Tensor) -> Tensor:
-        return mean_contrast(make, tensors, own, members=chosen, side=side, **options)
+        return mean_contrast(make, tensors, own, selection=chosen, side=side, **options)
 
     return kernel
 
@@ -123,7 +123,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
 @pytest.mark.parametrize("name", PROFILES)
 def test_contrasts_of_kernels(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
-    make = partial(KernelLogits, profile=PROFILES[name])
+    make = partial(KernelLogits, kernel=PROFILES[name])
     own = PROFILES[name].log((x * y).sum(-1))
     check(contrast_of(make, everyone(IDS), side, own_weight=0.0), [own, x, y])
 
@@ -166,7 +166,7 @@ def test_contrasts_with_keys_of_several_items(side: int):
 def test_softplus_totals(ids: Tensor | None, side: int):
     chosen = everyone(ids)
     inputs = [unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH), number(10.0), number(-3.0)]
-    check(partial(softplus_total, members=chosen, side=side), inputs)
+    check(partial(softplus_total, selection=chosen, side=side), inputs)
 
 
 class Largest(TorchDispatchMode):
@@ -189,11 +189,11 @@ def big_kernels(items: int, width: int) -> dict[str, tuple[Kernel, list[Tensor]]
     x, y, w = (unit(seed, items, width).float() for seed in range(3))
     ones = torch.ones(items)
     scale = torch.tensor(10.0)
-    options = {"profile": KernelFunction("clip", 0.07), "members": chosen, "side": 64}
+    options = {"kernel": KernelFunction("clip", 0.07), "selection": chosen, "side": 64}
     return {
         "row sums": (partial(log_row_sums, **options), [x]),
         "total": (partial(log_total, **options), [x]),
-        "between": (partial(log_row_sums_between, profile=KernelFunction("clip", 0.07), side=64), [x, y]),
+        "between": (partial(log_row_sums_between, kernel=KernelFunction("clip", 0.07), side=64), [x, y]),
         "cosines": (contrast_of(CosineLogits, chosen, 64), [ones, x, y, scale]),
         "volumes": (
             contrast_of(partial(VolumeLogits, eps=1e-4), chosen, 64),
@@ -203,7 +203,7 @@ def big_kernels(items: int, width: int) -> dict[str, tuple[Kernel, list[Tensor]]
             contrast_of(partial(AreaLogits, form="area", eps=1e-4), chosen, 64),
             [-ones, scale, x, y, y - w, (y * (y - w)).sum(-1), ((y - w) ** 2).sum(-1)],
         ),
-        "softplus": (partial(softplus_total, members=chosen, side=64), [x, y, scale, -scale]),
+        "softplus": (partial(softplus_total, selection=chosen, side=64), [x, y, scale, -scale]),
     }
 
 

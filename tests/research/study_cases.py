@@ -10,8 +10,8 @@ from research._figures import dot_panel, metric_table, trials_table, verdict_tab
 from research._plan import Arm, DataTransform, EvalHook, Family, Options, Plan, Study
 from research._read import completed
 from research.pages import Figure, Section, sheet
+from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
-from unialign.train import TrainConfig
 
 TRAIN, VAL, TEST = 24, 8, 10
 MODALITIES = ("image", "text", "audio")

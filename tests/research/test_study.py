@@ -17,7 +17,7 @@ from research._records import read_record
 from research._run import make_plan, run_study
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
-from unialign.experiments import evaluate_split, read_yaml
+from unialign.experiments import evaluate_split
 from unialign.report import text_table
 from unialign.report._schema import parse_results
 from unialign.space import Space
@@ -185,7 +185,7 @@ def test_a_finished_study_is_read_back_and_its_page_made_again(
 
 def test_the_configuration_runs_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, results = finished
-    again = Options.from_dict(read_yaml(folder / "config.yaml"))
+    again = Options.read(folder / "config.yaml")
     assert len(again.fingerprints["tiny"]) == 64
     assert timeless(run_study(SMALL, again, tmp_path / "again")) == timeless(results)
 
@@ -225,10 +225,10 @@ def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, di
 
 
 def test_another_revision_of_the_data_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    again = Options.from_dict(read_yaml(finished[0] / "config.yaml"))
+    again = Options.read(finished[0] / "config.yaml")
     other = write_store(tmp_path / "other", test=1.0)
     with pytest.raises(DataError, match="another revision"):
-        run_study(SMALL, dataclasses.replace(again, stores={"tiny": other}), finished[0])
+        run_study(SMALL, again.replace(stores={"tiny": other}), finished[0])
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -279,7 +279,6 @@ def test_an_arm_whose_trials_all_fail_stops_the_study(
 
 def changed(**changes: Any) -> Study:
     """The small study with another first arm."""
-    import dataclasses
 
     def altered(chosen: Options) -> Plan:
         first, *rest = plan(chosen).arms

@@ -1,4 +1,4 @@
-"""Inputs of all cases: unit rows by seed, alike for everybody.
+"""Inputs of all cases: seeded unit rows.
 
 Legend: `M` modalities, `B` items, `D` width.
 """

@@ -1,16 +1,16 @@
-"""Which cases there are, in the order in which they run, and which cannot run."""
+"""The cases in the order in which they run, and the reasons to skip one."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speed_parts.contestants import CONTESTANTS
+from benchmarks.speed.implementations import IMPLEMENTATIONS
 
 __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 
 SIZES = (256, 1024, 4096, 16384, 32768, 65536)
-OURS_ONLY = 32768  # a common batch size; the neighbours say enough about rivals
+OURS_ONLY = 32768  # a common batch size; for baselines the neighbouring sizes suffice
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
 WIDTH, OBJECTIVE_WIDTH = 512, 256
 ONLY_MODALITIES = {"triangle": 3}  # its formula has three
@@ -18,7 +18,7 @@ ONLY_MODALITIES = {"triangle": 3}  # its formula has three
 
 @dataclass(frozen=True)
 class Limits:
-    """What a case may use. Ours may run longer where no rival can run at all: it is the point of the largest size."""
+    """Limits of a case. Ours may run longer: at the largest size no baseline runs at all."""
 
     gigabytes: float = 16.0
     seconds: float = 150.0
@@ -50,14 +50,14 @@ def cases(
     sizes: Sequence[int] | None,
     modalities: Sequence[int] | None,
 ) -> list[Case]:
-    """Formulas by contestant, then whole objectives (`names`); small sizes first: they say what is out of reach."""
+    """Return formulas by implementation, then whole objectives (`names`); small sizes first, to extrapolate from."""
 
     def wanted(group: str) -> bool:
         return only is None or any(group.startswith(word) for word in only)
 
     found = [
         Case(c.loss, c.name, c.modalities, items, WIDTH)
-        for c in CONTESTANTS
+        for c in IMPLEMENTATIONS
         for items in SIZES
         if wanted(c.loss) and items <= c.largest and (c.ours or items != OURS_ONLY)
     ]
@@ -73,7 +73,7 @@ def cases(
 
 
 def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, seconds: float) -> dict[str, Any] | None:
-    """Why a case need not be tried, from the sizes below: a smaller one ran out, or growth with B^2 would."""
+    """Return the reason to skip a case: a smaller one exceeded a limit, or growth with B^2 would."""
     below = [known[c] for c in (f"{case.series}/{size}" for size in SIZES if size < case.items) if c in known]
     if not below:
         return None
@@ -88,7 +88,7 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
     needed = last["cpu_seconds"]["best"] * times
     if last["items"] >= 1024 and needed > 1.2 * seconds:
         return {"status": "time", "reason": f"about {needed:.0f} s by extrapolation", "tried": False}
-    # What grows with B only (inputs, gradients) is no ground for an extrapolation with B^2.
+    # What grows with B only (inputs, gradients) is not extrapolated with B^2.
     square = max(0, last["memory"]["peak"] - 4 * last["memory"]["inputs"])
     size = square * times + 4 * last["memory"]["inputs"] * case.items / last["items"]
     counted = [row for row in below if row.get("bytes_kept") is not None]  # not at the largest sizes
@@ -99,7 +99,7 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
 
 
 def growth(points: Sequence[tuple[float, float]]) -> float | None:
-    """Slope of a least-squares line through the logarithms; None for fewer than two points."""
+    """Return the slope of a least-squares line through the logarithms; None for fewer than two points."""
     usable = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
     if len({x for x, _ in usable}) < 2:
         return None

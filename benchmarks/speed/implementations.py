@@ -1,7 +1,7 @@
-"""Who is compared: each loss, ours and what a user would pick instead.
+"""The compared implementations of each loss: ours and alternatives.
 
-A contestant is a function of unit rows (see `inputs`) that returns a scalar for autograd; one with `steps_itself` runs
-its own backward pass, chunk by chunk. Its packages are imported when it is made, before anything is measured.
+An implementation is a function of unit rows (see `inputs`) that returns a scalar for autograd; one with `steps_itself`
+runs its own backward pass, chunk by chunk. Its packages are imported when it is made, before anything is measured.
 
 Legend: `B` items, `D` width.
 """
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from speed_parts.torchvision_shim import make_torchvision_importable
+from benchmarks.torchvision_shim import make_torchvision_importable
 
-__all__ = ["CONTESTANTS", "POTENTIAL_T", "TAU", "TAU_UNIFORMITY", "Contestant", "contestant"]
+__all__ = ["IMPLEMENTATIONS", "POTENTIAL_T", "TAU", "TAU_UNIFORMITY", "Implementation", "find_implementation"]
 
 TAU_UNIFORMITY, POTENTIAL_T = 0.25, 2.0  # exp((cos - 1) / 0.25) is Wang and Isola's exp(-2 |x - y|^2)
 TAU, SCALE, BIAS = 0.07, 10.0, -10.0
@@ -26,8 +26,8 @@ Function = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """`loss` names the formula and thus whom to compare with; `what` says what is called."""
+class Implementation:
+    """An implementation of the formula `loss`; `what` describes the call."""
 
     loss: str
     name: str
@@ -210,11 +210,11 @@ def lightly_hypersphere() -> Function:
     return HypersphereLoss(t=POTENTIAL_T, lam=1.0, alpha=2.0)
 
 
-def _table() -> list[Contestant]:
-    made: list[Contestant] = []
+def _table() -> list[Implementation]:
+    made: list[Implementation] = []
 
     def add(loss: str, name: str, what: str, make: Callable[[], Function], modalities: int, **more: Any) -> None:
-        made.append(Contestant(loss, name, what, make, modalities, **more))
+        made.append(Implementation(loss, name, what, make, modalities, **more))
 
     forms = (
         ("outer_log", plain_outer_log, cdist_outer_log),
@@ -271,14 +271,14 @@ def _table() -> list[Contestant]:
     return made
 
 
-CONTESTANTS = _table()
+IMPLEMENTATIONS = _table()
 
 
-def contestant(loss: str, name: str) -> Contestant:
-    return next(c for c in CONTESTANTS if (c.loss, c.name) == (loss, name))
+def find_implementation(loss: str, name: str) -> Implementation:
+    return next(c for c in IMPLEMENTATIONS if (c.loss, c.name) == (loss, name))
 
 
 def losses_of(selected: Sequence[str] | None) -> list[str]:
     """Formulas whose name begins with one of the selected words; all of them for None."""
-    names = list(dict.fromkeys(c.loss for c in CONTESTANTS))
+    names = list(dict.fromkeys(c.loss for c in IMPLEMENTATIONS))
     return [n for n in names if selected is None or any(n.startswith(word) for word in selected)]

@@ -1,25 +1,10 @@
-"""Time, memory and exactness of our losses and of what a user would pick instead: `python benchmarks/speed.py`.
-
-Rivals come from the extra `bench` and one that is missing is recorded as such. Every case runs in a process of its
-own, with the same inputs and as many threads as `--threads` says (default: 1), and is written to results/speed.json as
-soon as it is measured; `--resume` goes on where a run was broken off and measures nothing twice of the same source. The
-page docs/reference/speed.md is made again from the file, and the requirements are printed, MET or NOT MET; the exit
-status is 1 unless all of them are met.
-
-    python benchmarks/speed.py                                    # everything; below 45 minutes on a quiet machine
-    python benchmarks/speed.py --only uniformity --sizes 1024 4096
-    python benchmarks/speed.py --only objectives --modalities 3
-    python benchmarks/speed.py --page                             # the page and the requirements alone
-
-Linux only: memory is read from /proc.
-"""
+"""Run the cases, keep their results, and write the page."""
 
 import argparse
 import hashlib
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from functools import partial
@@ -27,60 +12,33 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+import torch
 
+from benchmarks.speed.cases import WIDTH, Case, Limits, cases, out_of_reach
+from benchmarks.speed.exact import exact
+from benchmarks.speed.gpu import measure_gpu
+from benchmarks.speed.implementations import TAU, find_implementation, our_objective
+from benchmarks.speed.inputs import draw
+from benchmarks.speed.measure import in_process, measure
+from benchmarks.speed.page import page
+from benchmarks.speed.requirements import judge
+from unialign import losses
+from unialign.io import describe_environment, replace_file
 
+__all__ = ["RESULTS", "run"]
+
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 PAGE = ROOT / "docs" / "reference" / "speed.md"
-
-
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--only", nargs="+", help="beginnings of groups: uniformity infonce sigmoid objectives gpu ...")
-    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of items B")
-    parser.add_argument("--modalities", nargs="+", type=int, help="for whole objectives")
-    parser.add_argument("--rivals", nargs="+", help="names of contestants or objectives; default: all")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="keep what this source has measured already")
-    parser.add_argument("--page", action="store_true", help="measure nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--docs", type=Path, help="the page; default: that of the documentation, if --out is not given")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":  # before torch is imported: its thread pool reads these once
-    ARGUMENTS = options()
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(ARGUMENTS.threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import torch  # noqa: E402
-from speed_parts.contestants import TAU, contestant, our_objective  # noqa: E402
-from speed_parts.exact import exact  # noqa: E402
-from speed_parts.gpu import measure_gpu  # noqa: E402
-from speed_parts.inputs import draw  # noqa: E402
-from speed_parts.measure import in_process, measure  # noqa: E402
-from speed_parts.page import page  # noqa: E402
-from speed_parts.plan import WIDTH, Case, Limits, cases, out_of_reach  # noqa: E402
-from speed_parts.requirements import judge  # noqa: E402
-
-from unialign import losses  # noqa: E402
-from unialign.experiments import describe_environment  # noqa: E402
-from unialign.io import replace_file
-
 PACKAGES = ("open_clip_torch", "lightly", "pytorch-metric-learning", "sentence-transformers", "inf-cl", "memeff")
 EXACT_UP_TO = {"nt-xent": 4096}  # float64 of 2 B rows; 16,384 for the others
 LIMITS = Limits()
 
 
 def source_fingerprint() -> str:
-    """Of the library's code and of this benchmark's: results of other code are measured again."""
+    """Hash the code of the library and of this benchmark; results of other code are measured again."""
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks" / "speed_parts").glob("*.py")]):
+    for path in sorted([*(ROOT / "src").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
         if path.name not in ("page.py", "requirements.py"):
             digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -106,7 +64,7 @@ def environment(threads: int) -> dict[str, Any]:
 
 
 def exact_file(case: Case, folder: Path) -> Path | None:
-    """Value and gradient in float64, made once for all contestants."""
+    """Write value and gradient in float64, computed once for all implementations."""
     if case.group == "objectives" or case.items > EXACT_UP_TO.get(case.group, 16384):
         return None
     path = folder / f"{case.group.replace('/', '-')}-{case.items}.pt"
@@ -126,14 +84,13 @@ def exact_file(case: Case, folder: Path) -> Path | None:
 def limit_of(case: Case) -> float:
     if case.group == "objectives":
         return LIMITS.objective_seconds
-    return LIMITS.our_seconds if contestant(case.group, case.name).ours else LIMITS.seconds
+    return LIMITS.our_seconds if find_implementation(case.group, case.name).ours else LIMITS.seconds
 
 
-def run(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dict[str, Any]:
-    """One case: measured, or why not."""
-    refused = out_of_reach(case, known, LIMITS, seconds=limit_of(case))
-    if refused is not None:
-        return refused
+def run_case(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dict[str, Any]:
+    """Measure a case, or return the reason why it cannot be measured."""
+    if skipped := out_of_reach(case, known, LIMITS, seconds=limit_of(case)):
+        return skipped
     settings: dict[str, Any] = {
         "modalities": case.modalities,
         "items": case.items,
@@ -145,9 +102,9 @@ def run(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -> dic
         make = partial(our_objective, case.name, **chosen)
         settings["in_double"] = case.items == 256
     else:
-        who = contestant(case.group, case.name)
-        make = who.make
-        settings |= {"steps_itself": who.steps_itself, "compiled": who.compiled}
+        implementation = find_implementation(case.group, case.name)
+        make = implementation.make
+        settings |= {"steps_itself": implementation.steps_itself, "compiled": implementation.compiled}
         settings["exact_file"] = exact_file(case, folder)
     # The limit is for one step, with import, warm-up and the count of kept bytes on top.
     seconds = 3 * limit_of(case) + 60
@@ -191,13 +148,13 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     wanted = cases(names=losses.names(), only=arguments.only, sizes=arguments.sizes, modalities=arguments.modalities)
     with tempfile.TemporaryDirectory() as folder:
         for case in wanted:
-            if arguments.rivals is not None and case.name not in arguments.rivals:
+            if arguments.names is not None and case.name not in arguments.names:
                 continue
             before = known.get(case.key)
             same = before is not None and (before["source"], before["threads"]) == (source, arguments.threads)
             if arguments.resume and same:
                 continue
-            row = run(case, known, threads=arguments.threads, folder=Path(folder))
+            row = run_case(case, known, threads=arguments.threads, folder=Path(folder))
             if row["status"] == "absent" and before is not None and before["status"] == "measured":
                 print(f"{case.key}: {row['reason']}; the earlier figure is kept")
                 continue
@@ -219,7 +176,8 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
         save(results, arguments.out)
 
 
-def main(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Measure what is asked for, write the page, print the requirements; 1 unless all are met."""
     started = time.perf_counter()
     results = load(arguments.out)
     if not arguments.page:
@@ -234,7 +192,3 @@ def main(arguments: argparse.Namespace) -> int:
     for verdict in verdicts:
         print(f"{verdict.state:8} {verdict.requirement}: {verdict.found}")
     return 0 if all(v.state == "MET" for v in verdicts) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(ARGUMENTS))

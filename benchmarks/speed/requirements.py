@@ -1,4 +1,4 @@
-"""What our losses must reach, judged from the results alone."""
+"""Requirements on our losses, checked against the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

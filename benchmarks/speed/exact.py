@@ -1,4 +1,4 @@
-"""Value and gradient in float64, written straightforwardly in chunks of rows: what every contestant is compared with.
+"""Value and gradient in float64, in chunks of rows: the reference for every implementation.
 
 Each formula is a sum over rows i of something that needs row i of the cosines only, so that each chunk is stepped by
 autograd on its own, and nothing of ours is used.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from speed_parts.contestants import BIAS, SCALE, TAU, TAU_UNIFORMITY
+from benchmarks.speed.implementations import BIAS, SCALE, TAU, TAU_UNIFORMITY
 
 __all__ = ["exact", "tangent"]
 

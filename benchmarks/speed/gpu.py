@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speed_parts.contestants import TAU, our_objective, our_uniformity, plain_infonce, plain_outer_log
-from speed_parts.inputs import draw
-from speed_parts.plan import WIDTH
+from benchmarks.speed.cases import WIDTH
+from benchmarks.speed.implementations import TAU, our_objective, our_uniformity, plain_infonce, plain_outer_log
+from benchmarks.speed.inputs import draw
 
 __all__ = ["measure_gpu"]
 

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own, forked from one that has imported torch and run nothing.
+"""One measurement in a separate process, forked from one that has imported torch and run nothing.
 
 What is recorded of a case: seconds of processor time (`time.process_time`, all threads of the process) and wall time,
 best and median; peak resident memory above what was resident before the inputs were made (and after one small product
@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saved_bytes import saved_bytes
-from speed_parts.exact import tangent
-from speed_parts.inputs import draw
+from benchmarks.saved_bytes import saved_bytes
+from benchmarks.speed.exact import tangent
+from benchmarks.speed.inputs import draw
 
 __all__ = ["BUDGET", "GIGABYTE", "REPEATS", "in_process", "measure"]
 
@@ -45,7 +45,7 @@ def resident() -> int:
 
 
 def load_libraries() -> None:
-    """What torch loads with the first product and the first backward pass (some 20 MB) belongs to no contestant."""
+    """Load what torch loads with the first product and backward pass (some 20 MB), which no implementation causes."""
     z_BD = torch.ones(64, 64, requires_grad=True)
     (z_BD @ z_BD.mT).exp().sum().backward()
 
@@ -166,7 +166,7 @@ def errors(value: float, rows: list[Tensor], exact: dict[str, Any]) -> dict[str,
 
 
 def in_process(work: Callable[[], dict[str, Any]], *, seconds: float, gigabytes: float) -> dict[str, Any]:
-    """What `work` returns in a forked process that may use so much time and memory of its own; a dead one says why."""
+    """Run `work` in a forked process with limits of time and memory; return the reason if it dies."""
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_run, args=(work, sender, gigabytes), daemon=False)

@@ -1,12 +1,12 @@
-"""The page 'Speed and memory' from the results alone: tables between markers, the reading around them by hand."""
+"""The page "Speed and memory": tables between markers, made from the results; text around them is written by hand."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.speed.cases import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, OBJECTIVE_WIDTH, SIZES, WIDTH, growth
+from benchmarks.speed.implementations import IMPLEMENTATIONS
+from benchmarks.speed.requirements import judge
 from research.pages import Section, Table, markdown_page, replace_blocks
-from speed_parts.contestants import CONTESTANTS
-from speed_parts.plan import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, OBJECTIVE_WIDTH, SIZES, WIDTH, growth
-from speed_parts.requirements import judge
 
 __all__ = ["page", "sections"]
 
@@ -25,11 +25,11 @@ NOTHING = "–"
 
 
 def page(results: Mapping[str, Any], retrieval: Mapping[str, Any], there: str | None) -> str:
-    """The page with its blocks made again; `there` is what it says now, None for a new one.
+    """Return the page with its blocks replaced; `there` is its current text, None for a new one.
 
     Args:
-        results: what `speed.py` wrote.
-        retrieval: what `retrieval.py` wrote.
+        results: content of speed.json.
+        retrieval: content of retrieval.json.
     """
     made = sections(results, retrieval)
     return markdown_page(TITLE, made) if there is None else replace_blocks(there, made, name="speed.md")
@@ -114,28 +114,28 @@ def _requirements(results: Mapping[str, Any]) -> Table:
 
 
 def _formula(results: Mapping[str, Any], group: str, key: str, title: str) -> Section:
-    who = [c for c in CONTESTANTS if c.loss == group]
+    own = [c for c in IMPLEMENTATIONS if c.loss == group]
     found = {
-        (c.name, size): results["cases"].get(f"{group}/{c.name}/{c.modalities}/{size}") for c in who for size in SIZES
+        (c.name, size): results["cases"].get(f"{group}/{c.name}/{c.modalities}/{size}") for c in own for size in SIZES
     }
     head = ("", *(f"B = {size:,}" for size in SIZES))
 
     def table(cell: Any, note: str) -> Table:
-        return Table(head, [(c.name, *(cell(found[c.name, size]) for size in SIZES)) for c in who], note)
+        return Table(head, [(c.name, *(cell(found[c.name, size]) for size in SIZES)) for c in own], note)
 
     growing = []
-    for c in who:
+    for c in own:
         measured = [(size, row) for size in SIZES if (row := found[c.name, size]) and row["status"] == "measured"]
         growing.append((c.name, *(_exponent(measured, column) for column in ("time", "memory", "kept"))))
     compiling = [
         f"B = {size:,}: {row['first_step_seconds']['wall']:.0f} s"
-        for c in who
+        for c in own
         if c.compiled
         for size in SIZES
         if (row := found[c.name, size]) and row["status"] == "measured"
     ]
     parts: list[str | Table] = [
-        "\n".join(f"- **{c.name}**: {c.what}" for c in who),
+        "\n".join(f"- **{c.name}**: {c.what}" for c in own),
         table(_seconds, "Processor seconds of a forward and a backward pass, best of the repetitions (median)."),
         table(_memory, "Peak resident memory above the baseline in MB, `ru_maxrss` (sampled during the steps)."),
         table(_kept, "MB that autograd keeps for the backward pass, inputs included."),

@@ -1,0 +1,1 @@
+"""Speed, memory and exactness of the losses: `python -m benchmarks.speed`."""
