@@ -63,13 +63,10 @@ def mathml(latex: str, block: bool, where: str) -> str:
 
 def command_help() -> str:
     """`--help` of every command, as Markdown."""
-    from unialign.cli.main import _parser
+    from unialign.cli import parsers
 
     os.environ["COLUMNS"] = "96"
-    parser = _parser()
-    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    sections = [("unialign", parser), *((f"unialign {name}", command) for name, command in commands.items())]
-    return "\n".join(f"## `{title}`\n\n```text\n{each.format_help()}```\n" for title, each in sections)
+    return "\n".join(f"## `{name}`\n\n```text\n{parser.format_help()}```\n" for name, parser in parsers().items())
 
 
 class PlainDocstrings(griffe.Extension):

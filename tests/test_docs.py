@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unialign.cli.main import main
+from unialign.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -2,7 +2,7 @@
 
 import sys
 
-from unialign.cli.main import main
+from unialign.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

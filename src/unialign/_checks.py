@@ -18,6 +18,7 @@ __all__ = [
     "check_seed",
     "check_temperature",
     "check_text",
+    "closest",
     "has_surrogate",
 ]
 
@@ -29,7 +30,7 @@ def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
     known = tuple(allowed)
     # An array compares by its entries and has no single answer; it is no choice either.
     if not isinstance(value, Hashable) or value not in known:
-        meant = _meant(value, known)
+        meant = closest(value, known)
         hint = "" if meant is None else f"; did you mean {meant!r}?"
         raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, known))}{hint}")
 
@@ -89,8 +90,8 @@ def has_surrogate(text: str) -> bool:
     return _SURROGATE.search(text) is not None
 
 
-def _meant(value: object, known: tuple[object, ...]) -> str | None:
-    """The allowed word that a wrong one resembles, whatever its case, hyphens or blanks."""
+def closest(value: object, known: Iterable[object]) -> str | None:
+    """The known name that a wrong one resembles, whatever its case, hyphens or blanks; None if there is none."""
     if not isinstance(value, str):
         return None
     words = {_plain(word): word for word in known if isinstance(word, str)}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from unialign import diagnostics
-from unialign.cli.main import main
+from unialign.cli import main
 
 
 def unit(x):
@@ -198,7 +198,7 @@ def test_a_checkup_that_is_stopped_leaves_no_folder(here):
         "def slow(*a, **k):\n"
         "    print('measuring', flush=True); time.sleep(60)\n"
         "_diagnose.measure = slow\n"
-        "from unialign.cli.main import main\n"
+        "from unialign.cli import main\n"
         "sys.exit(main(['diagnose', 'good.npz']))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

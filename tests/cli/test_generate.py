@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from unialign.cli.main import main
+from unialign.cli import main
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, load_decoder

@@ -18,7 +18,7 @@ from hostile_cases import payloads
 
 import unialign as ua
 from research._records import read_record
-from unialign.cli.main import main
+from unialign.cli import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, UniAlignError
 from unialign.io._checksummed import read_json, write_json

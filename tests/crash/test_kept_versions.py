@@ -11,9 +11,9 @@ import pytest
 import torch
 from train_cases import run, tiny_store
 
+from unialign.config import read_yaml
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError
-from unialign.experiments import read_yaml
 from unialign.io._checksummed import read_json, write_json
 from unialign.space import Space
 from unialign.train import TrainConfig

@@ -16,7 +16,7 @@ import torch
 from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
 from unialign import data
-from unialign.cli.main import main
+from unialign.cli import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, UniAlignError
 from unialign.io._files import replace_file

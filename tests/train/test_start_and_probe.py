@@ -9,7 +9,7 @@ import pytest
 import torch
 from train_cases import bits, checkpoint_bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
 
-from unialign.cli.main import main
+from unialign.cli import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError
 from unialign.space import Space

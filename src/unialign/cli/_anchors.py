@@ -1,30 +1,29 @@
-"""Which modality is the anchor of a training, said aloud: a default that nobody sees is a surprise."""
+"""The anchor of a training: chosen where an objective needs one and none is given, and always printed."""
 
 from collections.abc import Iterable, Sequence
 
+from unialign.config import TrainConfig
 from unialign.errors import ConfigError
-from unialign.experiments import override
-from unialign.losses import display_name, needs_anchor, parameter_names as objective_options
-from unialign.train import TrainConfig
+from unialign.losses import display_name, needs_anchor, parameter_names
 
-__all__ = ["ANCHOR", "anchor_words", "has_anchor", "with_anchor"]
+__all__ = ["ANCHOR", "describe_anchors", "has_anchor", "with_anchor"]
 
 ANCHOR = "objective_options.anchor"
 
 
 def has_anchor(objective: str) -> bool:
     """Whether an objective has an anchor at all."""
-    return "anchor" in objective_options(objective)
+    return "anchor" in parameter_names(objective)
 
 
-def anchor_words(configs: Iterable[TrainConfig]) -> str:
+def describe_anchors(configs: Iterable[TrainConfig]) -> str:
     """`anchor text`, or `no anchor` where no objective has one."""
     chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if has_anchor(c.objective)}
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainConfig, str]:
-    """The settings with the first modality as anchor where one must be named and is not, and a note that says so.
+    """The settings with the first modality as anchor where the objective needs one and none is given, and a note.
 
     Raises:
         ConfigError: the anchor must be a modality and is none.
@@ -36,7 +35,7 @@ def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainCo
     if anchor is None:
         first = modalities[0]
         note = f"note: {name} needs an anchor; {first} is the data's first modality, --anchor names another"
-        return override(config, {ANCHOR: first}), note
+        return config.override({ANCHOR: first}), note
     if needed == "modality" and anchor not in modalities:
         known = ", ".join(modalities)
         raise ConfigError(f"{name} needs a modality as anchor, got {anchor!r}: give --anchor, one of {known}")

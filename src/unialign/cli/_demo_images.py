@@ -11,10 +11,11 @@ import numpy as np
 from unialign.cli._anchors import ANCHOR, has_anchor
 from unialign.cli._console import echo
 from unialign.cli._image_files import compared_rows, write_enlarged, write_thumbnails
+from unialign.config import CompareConfig, TrainConfig
 from unialign.data import EmbeddingStore, load_dataset
-from unialign.experiments import CompareConfig, override, write_json
+from unialign.experiments import write_json
 from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
-from unialign.train import TrainConfig, fit
+from unialign.train import fit
 
 __all__ = ["add_images"]
 
@@ -56,7 +57,7 @@ def _around_the_image(train: TrainConfig, seed: int) -> TrainConfig:
     settings: dict[str, Any] = {"seed": seed, f"frozen.{_IMAGE}": "whiten", **_FOR_PICTURES.get(train.objective, {})}
     if has_anchor(train.objective):
         settings[ANCHOR] = _IMAGE
-    return override(train, settings)
+    return train.override(settings)
 
 
 def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Mapping[str, GenerationResult]) -> None:
@@ -68,7 +69,7 @@ def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Map
             name = f"{i}-{key}.png"
             write_enlarged(folder / name, of_one.images[i, 0])
             twin = of_one.nearest[i][0] if of_one.copies is None else of_one.copies[i][0]
-            shown[key] = {"file": name, "true_cosine": of_one.truth[i], "twin": twin}
+            shown[key] = {"file": name, "true_cosine": of_one.true_cosines[i], "twin": twin}
         sources = [part.removesuffix(f" of {condition.name}") for part in condition.parts]
         cards.append({"name": condition.name, "row": condition.row, "sources": sources, "shown": shown})
     write_thumbnails(folder, store, _IMAGE, set().union(*map(compared_rows, made.values())))

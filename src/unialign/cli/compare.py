@@ -1,107 +1,106 @@
 """`unialign compare`: several objectives, several seeds, one table."""
 
-import time
-from argparse import Namespace
-from collections.abc import Callable
-from pathlib import Path
+import argparse
+from dataclasses import dataclass
 from typing import Any
 
-from unialign.cli._anchors import ANCHOR, anchor_words, has_anchor
-from unialign.cli._console import RunProgress, chosen_workers, echo, shown, training_settings
+from unialign import registry
+from unialign.cli._command import Command, add_out
+from unialign.cli._settings import add_config_file, add_settings, given_settings
+from unialign.cli._sources import add_data, required_data
+from unialign.cli.train import add_training_settings, training_settings
+from unialign.config import CompareConfig, TrainConfig
 from unialign.errors import ConfigError
-from unialign.experiments import CompareConfig, Entry, compare, open_store, override, read_yaml
-from unialign.losses import initialization
-from unialign.report import text_table, verdict_lines, write_report
-from unialign.train import TrainConfig
 
-__all__ = ["run", "run_comparison"]
+__all__ = ["COMMAND", "Comparison", "add_workers", "resolve"]
 
+_EXAMPLES = """\
+  unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
+  unialign compare image.npy text.npy --epochs 20
+  unialign compare --config runs/demo/config.yaml --out runs/again"""
 _OBJECTIVES = ("unialign", "infonce", "gram")
-# Objectives that train badly from random weights continue from InfoNCE, as GRAM's authors do; same steps in all.
-_WARM_START = 0.5
 
 
-def run(options: Namespace) -> int:
-    config = _from_file(options) if options.config else _from_options(options)
-    return run_comparison(config, options.out, options.workers)
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare.
+
+    Attributes:
+        file: a comparison to repeat; None: a new one of `objectives`.
+        objectives: names of objectives, or of the file's entries; (): the default, or all entries.
+        training: training settings of all entries.
+        settings: settings of the comparison.
+    """
+
+    sources: tuple[str, ...]
+    file: CompareConfig | None
+    objectives: tuple[str, ...]
+    training: dict[str, Any]
+    settings: dict[str, Any]
 
 
-def run_comparison(
-    config: CompareConfig, out: Path, workers: int | None, *, also: Callable[[CompareConfig, Path], None] | None = None
-) -> int:
-    """Train, evaluate, print table and verdict, write the report; `also` adds to the folder what the report shows."""
-    total = len(config.entries) * len(config.seeds)
-    workers = chosen_workers(workers, total)
-    labels = {key: entry.label for key, entry in config.entries.items()}
-    anchors = anchor_words(entry.train for entry in config.entries.values())
-    echo(f"{config.data}: {', '.join(labels.values())}, {anchors}, into {shown(out)}")
-    echo(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
-    started = time.perf_counter()
-    try:
-        with RunProgress(total, labels) as progress:
-            results = compare(config, out, workers=workers, on_run=progress)
-        if also is not None:
-            write_report(out)  # what is added may fail, and the comparison is done
-            also(config, out)
-    except KeyboardInterrupt:
-        kept = f"finished runs are kept in {shown(out)}, the same command continues"
-        raise KeyboardInterrupt(f"interrupted; {kept}") from None
-    report = write_report(out)
-    echo()
-    echo(text_table(results))
-    echo()
-    for line in verdict_lines(results):
-        echo(line)
-    echo()
-    echo(f"{time.perf_counter() - started:.0f} s. Report: {shown(report)}")
-    return 0
+def run(options: argparse.Namespace) -> int:
+    """Train, evaluate and compare."""
+    comparison = resolve(options)
+
+    from unialign.cli._compare import configure, run_comparison
+
+    return run_comparison(configure(comparison, options.out), options.out, options.workers)
 
 
-def _from_file(options: Namespace) -> CompareConfig:
-    config = CompareConfig.from_dict(read_yaml(options.config), source=str(options.config))
-    if options.data is not None:
-        config = config.replace(data=options.data, fingerprint=None)
-    if options.objectives:
-        missing = [name for name in options.objectives if name not in config.entries]
-        if missing:
-            raise ConfigError(f"{options.config} has no entry {', '.join(missing)}; it has {', '.join(config.entries)}")
-        config = config.replace(entries={name: config.entries[name] for name in options.objectives})
-    settings = training_settings(options)
-    entries = {
-        key: Entry(label=entry.label, note=entry.note, train=_with_settings(entry.train, settings))
-        for key, entry in config.entries.items()
-    }
-    return _common(config.replace(entries=entries), options)
-
-
-def _from_options(options: Namespace) -> CompareConfig:
-    if options.data is None:
-        raise ConfigError("name the data to compare on, `emoji` for one, or give --config")
-    objectives = options.objectives or _OBJECTIVES
+def resolve(options: argparse.Namespace) -> Comparison:
+    """Check names and settings, and read `--config`."""
+    training = training_settings(options)
+    file, objectives = None, tuple(options.objectives or ())
     if len(set(objectives)) < len(objectives):
-        raise ConfigError(f"--objectives names one twice: {' '.join(objectives)}")
-    # One anchor for all that have one: some have no other choice.
-    anchor = (options.modalities or open_store(options.data, None, None).modalities)[0]
-    settings = {ANCHOR: anchor} | training_settings(options)
-    entries = {}
-    for name in objectives:
-        warm = {"infonce_warmup_ratio": _WARM_START} if initialization(name) == "contrastive" else {}
-        train = _with_settings(TrainConfig(objective=name), warm | settings)
-        entries[name] = Entry.of(train)
-    return _common(CompareConfig(data=options.data, entries=entries, selection="as given, not tuned"), options)
+        raise ConfigError(f"--objectives holds a name twice: {' '.join(objectives)}")
+    if options.config:
+        file = CompareConfig.read(options.config)
+        if missing := [name for name in objectives if name not in file.entries]:
+            raise ConfigError(f"{options.config} has no entry {', '.join(missing)}; it has {', '.join(file.entries)}")
+    else:
+        objectives = objectives or _OBJECTIVES
+        for name in objectives:
+            registry.check("objectives", name)
+    sources = tuple(options.data) or (() if file is None else (file.data,))
+    TrainConfig().override(training)  # raises for a setting out of range
+    return Comparison(
+        required_data(sources, "compare emoji"), file, objectives, training, given_settings(options, CompareConfig)
+    )
 
 
-def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
-    """`override`, without the anchor for an objective that has none."""
-    if not has_anchor(train.objective):
-        settings = {key: value for key, value in settings.items() if key != ANCHOR}
-    return override(train, settings)
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add `--workers`."""
+    parser.add_argument("--workers", type=int, metavar="N", help="runs trained at the same time (default: the cores)")
 
 
-def _common(config: CompareConfig, options: Namespace) -> CompareConfig:
-    changes = {
-        "seeds": options.seeds and tuple(options.seeds),
-        "split": options.split,
-        "resamples": options.resamples,
-    }
-    return config.replace(**{key: value for key, value in changes.items() if value is not None})
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
+    add_config_file(parser, "comparison")
+    parser.add_argument(
+        "--objectives",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that need a "
+        "contrastive model to start from train InfoNCE for the first half of the steps, as their authors do",
+    )
+    add_settings(parser, CompareConfig, only=("seeds", "split", "resamples"), title="comparison")
+    add_training_settings(
+        parser,
+        anchor="the data's first modality, for every objective that has an anchor, since only objectives with the same "
+        "anchor are comparable",
+        skip=("objective", "seed"),
+    )
+    add_workers(parser)
+    add_out(parser, "compare")
+
+
+COMMAND = Command(
+    name="compare",
+    summary="train several objectives with the same budget and seeds: paired significance, one table",
+    usage="[DATA ...] [options]",
+    examples=_EXAMPLES,
+    add_options=_add_options,
+    run=run,
+)

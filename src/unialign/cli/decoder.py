@@ -1,117 +1,102 @@
-"""`unialign decoder`: train a decoder of image embeddings, or look at what one makes of held-out ones."""
+"""`unialign decoder`: train a decoder of image embeddings, or sample images of held-out items from one."""
 
-import time
-from argparse import Namespace
+import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-import numpy as np
-import torch
-
-from unialign._checks import check_integer
-from unialign.cli._console import echo, parse_settings, shown
-from unialign.data import encoder_fingerprint, load_dataset
+from unialign.cli._command import Command, add_device, add_out, add_resume, results_folder
+from unialign.cli._settings import add_config_file, add_settings, given_settings
+from unialign.cli._sources import add_data, required_data
+from unialign.config import DecoderConfig, Split, read_yaml
 from unialign.errors import ConfigError
-from unialign.experiments import read_yaml
-from unialign.generation import DecoderConfig, grid, load_decoder, read_thumbnails, train_decoder, write_png
-from unialign.io import checked_path
-from unialign.train import chosen_device
 
-__all__ = ["run"]
+__all__ = ["COMMAND", "DecoderRun", "resolve"]
 
-_COLUMNS = 16
-_SCALE = 2
+_EXAMPLES = """\
+  unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
+  unialign decoder train emoji --out runs/decoder             the same again: an interrupted run continues
+  unialign decoder sample runs/decoder/decoder emoji          held-out images above those that the decoder makes"""
 
 
-def run(options: Namespace) -> int:
-    return _train(options) if options.action == "train" else _sample(options)
+@dataclass(frozen=True)
+class DecoderRun:
+    """What to train: sources of the data, the fingerprint they must have (None: any), the column, and settings."""
+
+    sources: tuple[str, ...]
+    fingerprint: str | None
+    image: str
+    config: DecoderConfig
 
 
-def _train(options: Namespace) -> int:
-    data, image, fingerprint, config = _settings(options)
-    store = load_dataset(data)
-    if fingerprint is not None:
-        store.check_fingerprint(fingerprint)
-    _refuse_others(options.out)
-    started = time.perf_counter()
-    fit = train_decoder(
-        store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
-    )
-    # A finished run whose log is lost has nothing to tell of its steps.
-    last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
-    weights = sum(p.numel() for p in fit.decoder.parameters())
-    echo(
-        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
-        f"loss {last['loss']:.3f}, {time.perf_counter() - started:.0f} s"
-    )
-    echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
-    return 0
+def run(options: argparse.Namespace) -> int:
+    """Train a decoder, or sample from one."""
+    plan = resolve(options) if options.action == "train" else None
+    sources = required_data(options.data, "decoder sample emoji emoji") if plan is None else ()
+
+    from unialign.cli._decoder import sample, train
+
+    return sample(options, sources) if plan is None else train(plan, options)
 
 
-def _refuse_others(out: Path) -> None:
-    """A folder with another kind of result is left alone; what a decoder's run is, `train_decoder` decides."""
-    checked_path(out, "--out", error=ConfigError)
-    if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
-        raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
-    if out.is_dir() and not (out / "config.yaml").exists():
-        others = sorted(
-            entry.name for entry in out.iterdir() if entry.name not in ("checkpoints", "decoder", "log.jsonl")
-        )
-        if others:
-            raise ConfigError(f"{out} holds no decoder's run but {others[0]}; choose another --out")
-
-
-def _newest_grid(out: Path) -> str:
-    grids = sorted(out.glob("samples-*.png"))
-    return shown(grids[-1]) if grids else "none"
-
-
-def _sample(options: Namespace) -> int:
-    if options.data is None:
-        raise ConfigError("name the data whose embeddings are decoded; --help has an example")
-    check_integer("count", options.count, low=1)
-    device = chosen_device(options.device)
-    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(options.data)
-    facts: Any = getattr(decoder, "metadata", {})
-    source = facts.get("data") if isinstance(facts, Mapping) else None
-    image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"
-    rows = store.rows(options.split)
-    rows = rows[store.present(image)[rows]]
-    if len(rows) == 0:
-        raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
-    identity = encoder_fingerprint(store, image)
-    if decoder.input_spec.identity not in (None, identity):
-        raise ConfigError(
-            f"{image!r} of {store.name!r} (identity {identity[:12]}) is not what the decoder reads, embeddings of "
-            f"{decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); name another column with --image"
-        )
-    embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
-    made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
-    true = read_thumbnails(store, image, rows, decoder.size)
-    lines = []
-    for start in range(0, len(rows), _COLUMNS):
-        lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
-    write_png(options.out, grid(lines, scale=_SCALE))
-    echo(f"{len(rows)} items of {options.split!r}, true images above, made ones below: {shown(options.out)}")
-    return 0
-
-
-def _settings(options: Namespace) -> tuple[str, str, str | None, DecoderConfig]:
-    """Data, column, fingerprint and configuration: the file's, if one is given, and over them the command line's."""
-    settings: dict[str, Any] = {}
-    source: dict[str, Any] = {}
+def resolve(options: argparse.Namespace) -> DecoderRun:
+    """Settings of the options, over those of `--config`, over the defaults."""
+    config, source = DecoderConfig(), {}
     if options.config:
         raw = read_yaml(options.config)
         if not isinstance(raw.get("decoder"), Mapping) or not isinstance(raw.get("data"), Mapping):
             raise ConfigError(f"{options.config} is of no decoder: it needs `decoder` and `data`")
-        settings, source = dict(raw["decoder"]), dict(raw["data"])
-    given = {name: getattr(options, name) for name in ("network", "size", "steps", "seed")}
-    settings |= {name: value for name, value in given.items() if value is not None} | parse_settings(options.set)
-    data = options.data or source.get("path") or source.get("name")
-    if data is None:
-        raise ConfigError("name the data: a shipped data set or a store's folder; --help has an example")
-    # Other data than the file's have another fingerprint.
-    fingerprint = source.get("fingerprint") if options.data is None else None
-    return str(data), options.image or source.get("image") or "image", fingerprint, DecoderConfig.from_dict(settings)
+        config, source = DecoderConfig.from_dict(raw["decoder"]), raw["data"]
+    sources, fingerprint = tuple(options.data), None
+    if not sources and (written := source.get("path") or source.get("name")):
+        sources, fingerprint = (str(written),), source.get("fingerprint")
+    return DecoderRun(
+        required_data(sources, "decoder train emoji"),
+        fingerprint,
+        options.image or source.get("image") or "image",
+        config.override(given_settings(options, DecoderConfig)),
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    train = actions.add_parser("train", help="train a decoder on the images of a store")
+    add_data(train)
+    add_config_file(train, "run")
+    train.add_argument("--image", metavar="NAME", help="modality of the image embeddings (default: image)")
+    add_settings(train, DecoderConfig)
+    add_resume(train)
+    add_out(train, "decoder")
+    sample = actions.add_parser("sample", help="make images of the embeddings of a split")
+    sample.add_argument("decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped one")
+    add_data(sample)
+    sample.add_argument(
+        "--prior", help="prior whose image encoder a Kandinsky 2.2 decoder needs: folder or Hub id (default: none)"
+    )
+    sample.add_argument(
+        "--image", metavar="NAME", help="modality of the image embeddings (default: the one it was trained on)"
+    )
+    sample.add_argument("--split", choices=get_args(Split), default="test", help="split of the items (default: test)")
+    sample.add_argument("--count", type=int, default=64, help="items, evenly spread over the split (default: 64)")
+    sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    sample.add_argument("--steps", type=int, help="sampler steps (default: the decoder's)")
+    sample.add_argument("--guidance", type=float, help="guidance scale, 1 is none (default: the decoder's)")
+    add_device(sample)
+    sample.add_argument(
+        "--out",
+        type=results_folder,
+        default=Path("runs") / "samples.png",
+        metavar="FILE",
+        help="image file (default: runs/samples.png)",
+    )
+
+
+COMMAND = Command(
+    name="decoder",
+    summary="train a decoder of image embeddings, or sample images of held-out items from one",
+    usage="{train,sample} ...",
+    examples=_EXAMPLES,
+    add_options=_add_options,
+    run=run,
+)

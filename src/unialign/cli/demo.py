@@ -1,16 +1,40 @@
-"""`unialign demo`: the tuned comparison on the shipped emoji set, and pictures made in each objective's space."""
+"""`unialign demo`: the tuned comparison on the emoji data set, and images made in the space of each objective."""
 
-from argparse import Namespace
+import argparse
 
-from unialign.cli._demo_images import add_images
-from unialign.cli.compare import run_comparison
-from unialign.experiments import recipe
+from unialign.cli._command import Command, add_out
+from unialign.cli._settings import add_settings, given_settings
+from unialign.cli.compare import add_workers
+from unialign.config import CompareConfig
 
-__all__ = ["run"]
+__all__ = ["COMMAND"]
+
+_EXAMPLES = """\
+  unialign demo
+  unialign demo --seeds 0 --out runs/quick"""
 
 
-def run(options: Namespace) -> int:
-    config = recipe("emoji")
-    if options.seeds:
-        config = config.replace(seeds=tuple(options.seeds))
-    return run_comparison(config, options.out, options.workers, also=add_images)
+def run(options: argparse.Namespace) -> int:
+    """Run the shipped comparison."""
+    from unialign.cli._compare import run_comparison
+    from unialign.cli._demo_images import add_images
+    from unialign.experiments import recipe
+
+    config = recipe("emoji").override(given_settings(options, CompareConfig))
+    return run_comparison(config, options.out, options.workers, extend=add_images)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser, CompareConfig, only=("seeds",))
+    add_workers(parser)
+    add_out(parser, "demo")
+
+
+COMMAND = Command(
+    name="demo",
+    summary="train UniAlign and its baselines on the emoji data set, compare them, make images, write the report",
+    usage="[options]",
+    examples=_EXAMPLES,
+    add_options=_add_options,
+    run=run,
+)

@@ -1,124 +1,122 @@
-"""`unialign train`: one space, on one process or on all those that torchrun or SLURM started."""
+"""`unialign train`: one space, on one process or on all that torchrun or SLURM started."""
 
-import dataclasses
-from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from unialign.cli._anchors import anchor_words, with_anchor
-from unialign.cli._console import echo, shown, training_settings
-from unialign.cli._one_run import finish
+from unialign import registry
+from unialign.cli._command import Command, add_out, add_resume
+from unialign.cli._settings import add_config_file, add_settings, given_settings
+from unialign.cli._sources import add_data, required_data
+from unialign.config import Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
-from unialign.distributed import init as join_job
 from unialign.errors import ConfigError
-from unialign.experiments import (
-    CompareConfig,
-    Entry,
-    open_run_dir,
-    open_store,
-    override,
-    read_yaml,
-    run as run_once,
-)
-from unialign.losses import display_name, initialization
-from unialign.train import TrainConfig, check_fit, fit, newest_checkpoint
 
-__all__ = ["run"]
+__all__ = ["COMMAND", "TrainRun", "add_training_settings", "resolve", "training_settings"]
+
+_EXAMPLES = """\
+  unialign train emoji --objective unialign --anchor text --epochs 60
+  unialign train my-store/ --objective infonce --weight-decay 0.05 --set objective_options.temperature=0.1
+  unialign train image.npy text.safetensors audio=run7/last_layer.npy
+  unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
+  unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
+  torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun works as well)"""
 
 
-def run(options: Namespace) -> int:
-    with join_job(backend="gloo" if options.device == "cpu" else "auto") as place:
-        return _run(options, rank=place.rank, processes=place.world_size)
+@dataclass(frozen=True)
+class TrainRun:
+    """What to train: sources of the data, the fingerprint they must have (None: any), and settings."""
+
+    sources: tuple[str, ...]
+    fingerprint: str | None
+    config: TrainConfig
 
 
-def _run(options: Namespace, *, rank: int, processes: int) -> int:
-    data, fingerprint, train = _config(options)
-    store = open_store(data, train.modalities, fingerprint)
-    train, note = with_anchor(train, store.modalities)
-    check_fit(store, train)
-    if rank > 0:
-        # Process 0 speaks, writes and measures; the others train with it.
-        with _saying_where(options.out):
-            fit(store, train, out=options.out, resume=options.resume, device=options.device, progress="none")
-        return 0
-    open_run_dir(options.out, "run")
-    newest = newest_checkpoint(options.out / "checkpoints")
-    if newest is not None and options.resume != "never":
-        echo(f"continuing from {newest.name}")
-    if note:
-        echo(note)
-    if initialization(train.objective) == "contrastive" and not train.infonce_warmup_ratio:
-        echo(
-            f"note: {display_name(train.objective)} trains badly from scratch; --set infonce_warmup_ratio=0.5 begins with InfoNCE"
-        )
-    over = f"{train.objective} over {', '.join(store.modalities)}"
-    together = "" if processes == 1 else f"on {processes} processes, "
-    echo(f"{data}: {over}, {anchor_words([train])}, seed {train.seed}, {together}into {shown(options.out)}")
-    with _saying_where(options.out):
-        record = run_once(
-            store,
-            train,
-            options.out,
-            split=options.split,
-            resume=options.resume,
-            device=options.device,
-            progress="auto",
-        )
-    for warning in record.warnings:
-        echo(f"health: {warning['message']}")
-    entry = Entry(label=train.objective, train=train)
-    config = CompareConfig(
-        data=data,
-        entries={train.objective: entry},
-        seeds=(train.seed,),
-        split=options.split,
-        selection="as given, not tuned",
-    )
-    finish(options.out, config, store, record, command="train")
-    echo(f"Space: {shown(options.out / 'space')}")
-    return 0
+def run(options: argparse.Namespace) -> int:
+    """Train, evaluate and report one space."""
+    plan = resolve(options)
+
+    from unialign.cli._train import train
+
+    return train(plan, options)
 
 
-@contextmanager
-def _saying_where(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; a checkpoint is in {shown(out)}, the same command continues from it"
-        ) from None
-
-
-def _config(options: Namespace) -> tuple[str, str | None, TrainConfig]:
-    """Data, the fingerprint it must have (None: any), and settings; what is given on the command line wins."""
-    data, fingerprint, train = options.data, None, TrainConfig()
+def resolve(options: argparse.Namespace) -> TrainRun:
+    """Settings of the options, over those of `--config`, over the defaults."""
+    sources, fingerprint, config = tuple(options.data), None, TrainConfig()
     if options.config:
-        written_for, written_on, train = _read(options.config)
-        if data is None:
-            data, fingerprint = written_for, written_on
-    if data is None:
-        raise ConfigError("name the data to train on, `emoji` for one, or give --config")
+        written_for, written_on, config = _read(options.config)
+        if not sources and written_for is not None:
+            sources, fingerprint = (written_for,), written_on
     settings = training_settings(options)
-    if options.objective is not None and options.objective != train.objective:
+    if settings.get("objective", config.objective) != config.objective:
         # Another objective has other options; those of the file would not fit it.
-        train = dataclasses.replace(train, objective=options.objective, objective_options={})
-    if options.seed is not None:
-        settings["seed"] = options.seed
-    return data, fingerprint, override(train, settings)
+        settings = {"objective_options": {}, **settings}
+    return TrainRun(required_data(sources, "train emoji"), fingerprint, config.override(settings))
 
 
-def _read(source: Path) -> tuple[str | None, str, TrainConfig]:
-    """What a run's `config.yaml` says: data, its fingerprint, settings."""
-    raw = read_yaml(source)
-    made, settings = raw.get("data"), raw.get("train")
-    if not (isinstance(made, dict) and isinstance(settings, dict) and isinstance(made.get("fingerprint"), str)):
-        raise ConfigError(f"{source}: expected `data` and `train`, as `unialign train` writes them into its --out")
+def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
+    """Add all settings of a training, and `--anchor` for `objective_options.anchor`."""
+    parser.add_argument(
+        "--anchor",
+        metavar="NAME",
+        help=f"modality that the others align to, or `all` for every pair (default: {anchor})",
+    )
+    add_settings(parser, TrainConfig, skip=skip, title="training settings")
+
+
+def training_settings(options: argparse.Namespace) -> dict[str, object]:
+    """Training settings given on the command line, for `TrainConfig.override`."""
+    anchor = {} if options.anchor is None else {"objective_options.anchor": options.anchor}
+    return anchor | given_settings(options, TrainConfig)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
+    add_config_file(parser, "run")
+    parser.add_argument(
+        "--objective",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help=f"{', '.join(registry.names('objectives'))} (default: unialign)",
+    )
+    add_training_settings(
+        parser, skip=("objective",), anchor="`all`; the data's first modality for an objective that needs a single one"
+    )
+    parser.add_argument(
+        "--split", default="test", choices=get_args(Split), help="split to evaluate at the end (default: test)"
+    )
+    add_resume(parser)
+    add_out(parser, "train")
+
+
+def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
+    """Data, its fingerprint and settings from a run's `config.yaml`."""
+    raw = read_yaml(file)
+    data, settings = raw.get("data"), raw.get("train")
+    if not (isinstance(data, Mapping) and isinstance(settings, Mapping) and isinstance(data.get("fingerprint"), str)):
+        raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
     if "start" in raw:
         raise ConfigError(
-            f"{source} is of a run that continued from another space (`fit(..., start=...)`); this command begins anew "
-            f"and could not repeat it"
+            f"{file} is of a run that continued from another space (`fit(..., init_from=...)`); this command starts "
+            "from random weights and could not repeat it"
         )
-    # A shipped set is found by its name wherever the package lies; a run on arrays in memory has no path.
-    where = made["name"] if made.get("name") in list_datasets() else made.get("path")
-    return where if isinstance(where, str) else None, made["fingerprint"], TrainConfig.from_dict(settings)
+    # A shipped set is found by its name wherever the package is installed; a run on arrays in memory has no path.
+    source = data["name"] if data.get("name") in list_datasets() else data.get("path")
+    try:
+        return source if isinstance(source, str) else None, data["fingerprint"], TrainConfig.from_dict(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+COMMAND = Command(
+    name="train",
+    summary="train one space",
+    usage="[DATA ...] [options]",
+    examples=_EXAMPLES,
+    add_options=_add_options,
+    run=run,
+    multiprocess=True,
+)

@@ -1,8 +1,9 @@
-from unialign.config._base import Config as Config, Setting as Setting, setting as setting
+from unialign.config._base import REQUIRED as REQUIRED, Config as Config, Setting as Setting, setting as setting
 from unialign.config._choices import (
     Flips as Flips,
     Head as Head,
     InputNorm as InputNorm,
+    Mix as Mix,
     Network as Network,
     Precision as Precision,
     ProgressMode as ProgressMode,
@@ -10,8 +11,20 @@ from unialign.config._choices import (
     Split as Split,
     WhiteningMode as WhiteningMode,
 )
+from unialign.config._compare import CompareConfig as CompareConfig, Entry as Entry, EvaluateConfig as EvaluateConfig
 from unialign.config._decoder import DecoderConfig as DecoderConfig
+from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
+from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._train import TrainConfig as TrainConfig
 from unialign.config._yaml import read_yaml as read_yaml
 
-__all__ = ["Config", "DecoderConfig", "TrainConfig"]
+__all__ = [
+    "CompareConfig",
+    "Config",
+    "DecoderConfig",
+    "DiagnoseConfig",
+    "Entry",
+    "EvaluateConfig",
+    "GenerateConfig",
+    "TrainConfig",
+]

@@ -1,27 +1,29 @@
 """Base class of configurations: frozen dataclasses whose fields carry their help text and their check."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from unialign._checks import check_choice, check_text
+from unialign._checks import check_choice, check_text, closest
+from unialign.config._yaml import read_yaml
 from unialign.errors import ConfigError
 
-__all__ = ["Check", "Config", "Setting", "setting"]
+__all__ = ["REQUIRED", "Check", "Config", "Setting", "setting"]
 
 Check = Callable[[str, Any], None]
+REQUIRED = dataclasses.MISSING
 
 
 def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping: bool = False) -> Any:
     """A field of a configuration.
 
     Args:
-        default: the default; a dict is copied for each configuration.
+        default: the default; a dict is copied for each configuration, `REQUIRED` is for a setting without default.
         help: one phrase for the docstring, `--help` and the reference, with units and range.
         check: called with name and value, raises ConfigError; None values of optional settings are not checked.
         bookkeeping: whether the setting may differ between a run and its resumption, since it does not change weights.
@@ -37,7 +39,9 @@ class Setting:
     """Description of one field, for options and reference pages.
 
     Attributes:
+        default: None where the setting is required.
         kind: type of the value, or of an entry where `is_list`; `Mapping` for a mapping.
+        config: class of the value, or of a mapping's values, where these are configurations themselves.
         choices: the values of a `Literal`, else ().
     """
 
@@ -45,9 +49,11 @@ class Setting:
     help: str
     default: Any
     kind: Any
+    config: "type[Config] | None"
     choices: tuple[str, ...]
     is_list: bool
     is_optional: bool
+    is_required: bool
     bookkeeping: bool
     check: Check | None
 
@@ -112,9 +118,11 @@ class Config:
         known = [entry.name for entry in cls.settings()]
         for name in values:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+                meant = closest(name, known)
+                hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
                 raise ConfigError(f"unknown {cls.kind} setting {name!r}; {hint}")
+        if missing := [entry.name for entry in cls.settings() if entry.is_required and entry.name not in values]:
+            raise ConfigError(f"a {cls.kind} configuration needs {' and '.join(map(repr, missing))}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,6 +140,15 @@ class Config:
             raise ConfigError(f"a {cls.kind} configuration must map setting to value, got {type(values).__name__}")
         return cls.from_values(values)
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """`from_dict` of a YAML file; the ConfigError names the file."""
+        values = read_yaml(path)
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
 
 def _checked(entry: Setting, value: Any) -> Any:
     """The value in the type that a file would give back, so that a configuration equals its round trip."""
@@ -144,9 +161,10 @@ def _checked(entry: Setting, value: Any) -> Any:
         if not isinstance(value, Iterable) or isinstance(value, Mapping):
             raise ConfigError(f"{name} must be a list, got {value!r}")
         value = tuple(value)
+    elif entry.config is not None:
+        return _with_configs(entry, value)
     elif entry.kind is Mapping:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{name} must be a mapping, got {value!r}")
+        _check_mapping(name, value)
         try:
             value = json.loads(json.dumps(dict(value), allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
@@ -159,6 +177,27 @@ def _checked(entry: Setting, value: Any) -> Any:
     if entry.check is not None:
         entry.check(name, value)
     return value
+
+
+def _check_mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a mapping, got {value!r}")
+
+
+def _with_configs(entry: Setting, value: Any) -> Any:
+    """A configuration, or a mapping to configurations, each given as such or as a dict."""
+    if entry.kind is not Mapping:
+        return value if isinstance(value, Config) else entry.config.from_dict(value)  # type: ignore[union-attr]
+    _check_mapping(entry.name, value)
+    found = {}
+    for key, one in value.items():
+        try:
+            found[key] = one if isinstance(one, Config) else entry.config.from_dict(one)  # type: ignore[union-attr]
+        except ConfigError as error:
+            raise ConfigError(f"{entry.name}.{key}: {error}") from None
+    if entry.check is not None:
+        entry.check(entry.name, found)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -177,19 +216,22 @@ def _settings(cls: type[Config]) -> tuple[Setting, ...]:
 
 def _setting(entry: "dataclasses.Field[Any]", hint: Any) -> Setting:
     parts = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    optional = NoneType in parts
     (kind,) = parts - {NoneType}
-    is_list = get_origin(kind) is tuple
-    kind = get_args(kind)[0] if is_list else kind
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    is_list, is_mapping = get_origin(kind) is tuple, get_origin(kind) is Mapping
+    value = get_args(kind)[1] if is_mapping else get_args(kind)[0] if is_list else kind
+    choices = get_args(value) if get_origin(value) is Literal and not is_mapping else ()
+    required = entry.default is REQUIRED and entry.default_factory is REQUIRED
+    default = entry.default if entry.default_factory is REQUIRED else entry.default_factory()
     return Setting(
         name=entry.name,
         help=entry.metadata["help"],
-        default=entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory(),
-        kind=str if choices else (Mapping if get_origin(kind) is Mapping else kind),
+        default=None if required else default,
+        kind=Mapping if is_mapping else str if choices else value,
+        config=value if isinstance(value, type) and issubclass(value, Config) else None,
         choices=choices,
         is_list=is_list,
-        is_optional=optional,
+        is_optional=NoneType in parts,
+        is_required=required,
         bookkeeping=entry.metadata["bookkeeping"],
         check=entry.metadata["check"],
     )

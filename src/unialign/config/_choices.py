@@ -6,6 +6,7 @@ __all__ = [
     "Flips",
     "Head",
     "InputNorm",
+    "Mix",
     "Network",
     "Precision",
     "ProgressMode",
@@ -17,6 +18,7 @@ __all__ = [
 Flips = Literal["none", "horizontal"]
 Head = Literal["linear", "mlp"]
 InputNorm = Literal["standardize", "unit", "none"]
+Mix = Literal["mean", "unnormalized_mean", "frechet_mean"]
 Network = Literal["mlp", "unet"]
 Precision = Literal["auto", "fp32", "bf16"]
 ProgressMode = Literal["auto", "bar", "lines", "none"]

@@ -57,7 +57,7 @@ class DecoderConfig(Config):
     save_steps: int | None = setting(
         500,
         "most steps between checkpoints, each with a grid of samples; short runs save every tenth of `steps`, at least "
-        "5; None: only at the end",
+        "5; `none`: only at the end",
         integer(1),
         bookkeeping=True,
     )

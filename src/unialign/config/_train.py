@@ -26,10 +26,7 @@ else:
 
 
 def _objective(name: str, value: str) -> None:
-    from unialign.losses import names
-
-    if value not in names():
-        registry.check("objectives", value)
+    registry.check("objectives", value)
 
 
 def _modalities(name: str, value: tuple[object, ...]) -> None:
@@ -70,7 +67,7 @@ class TrainConfig(Config):
         {}, "options of the objective; without `anchor`, objectives that allow it take all pairs of modalities"
     )
     modalities: tuple[str, ...] | None = setting(
-        None, "modalities to train on, at least two; default: those that the data set chooses", _modalities
+        None, "modalities to train on, at least two (default: those that the data set chooses)", _modalities
     )
     dim: int = setting(128, "dimension of the shared space", integer(1))
     head: Head = setting("mlp", "head of each modality: `linear`, or `mlp` with one hidden layer")
@@ -99,7 +96,7 @@ class TrainConfig(Config):
     weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", nonnegative)
     warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", _warmup)
     min_lr: float = setting(0.0, "learning rate at the end of the cosine schedule, in [0, lr]")
-    max_grad_norm: float | None = setting(1.0, "largest gradient norm; None for no clipping", positive)
+    max_grad_norm: float | None = setting(1.0, "largest gradient norm; `none` for no clipping", positive)
     precision: Precision = setting(
         "auto",
         "autocast of the heads: `auto` (bf16 on CUDA, fp32 elsewhere), `fp32` or `bf16`; objectives compute in fp32",
@@ -111,7 +108,7 @@ class TrainConfig(Config):
         _infonce_warmup,
     )
     save_steps: int | None = setting(
-        500, "steps between checkpoints; None: only on interruption and at the end", integer(1), bookkeeping=True
+        500, "steps between checkpoints; `none`: only on interruption and at the end", integer(1), bookkeeping=True
     )
     save_total_limit: int = setting(2, "number of latest checkpoints to keep", integer(1), bookkeeping=True)
     logging_steps: int = setting(10, "steps between log records", integer(1), bookkeeping=True)

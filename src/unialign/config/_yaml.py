@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unialign.errors import ConfigError
 
 __all__ = ["read_yaml"]
@@ -12,6 +10,8 @@ __all__ = ["read_yaml"]
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Parse a YAML file of plain values; ConfigError names the file when it is missing or malformed."""
+    import yaml  # 20 ms that help and most errors do not need
+
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:

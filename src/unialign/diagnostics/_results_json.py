@@ -3,7 +3,8 @@
 from typing import Any
 
 from unialign.diagnostics._diagnose import DiagnosisReport
-from unialign.experiments import describe_environment, describe_metrics
+from unialign.experiments import describe_metrics
+from unialign.io import describe_environment
 
 __all__ = ["make_results"]
 

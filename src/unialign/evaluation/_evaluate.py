@@ -37,7 +37,7 @@ from unialign.ops import log_kernel
 __all__ = ["Evaluation", "evaluate"]
 
 _PER_QUERY = ("mrr", "ndcg", "map")
-_HEADLINE = tuple(name for name, metric in METRICS.items() if metric.headline == "yes")
+_PRIMARY = tuple(name for name, metric in METRICS.items() if metric.primary)
 # What a short look shows beside the headline metrics.
 _SHOWN = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
 
@@ -60,14 +60,14 @@ class Evaluation:
     items: int
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _HEADLINE if name in self.metrics)
+        shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _PRIMARY if name in self.metrics)
         return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
 
     def text(self) -> str:
         """The main metrics, a line each; `metrics` has all of them, `interval` says how far one may be off."""
         lines = []
         for name in METRICS:
-            if name not in (*_HEADLINE, *_SHOWN) or name not in self.metrics:
+            if name not in (*_PRIMARY, *_SHOWN) or name not in self.metrics:
                 continue
             metric, value = METRICS[name], self.metrics[name]
             written = (

@@ -14,20 +14,18 @@ __all__ = ["METRICS", "Metric", "metric_range"]
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown. `headline` metrics form the declared family of the verdict."""
+    """How a metric is shown. `primary` metrics form the declared family of the verdict."""
 
     label: str
     description: str
     better: Literal["higher", "lower", "neither"] = "higher"
     unit: Literal["percent", "number"] = "percent"
-    headline: Literal["yes", "no"] = "no"
+    primary: bool = False
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "recall@1": Metric(
-            "R@1", "retrieval of unseen items, mean over all ordered pairs of modalities", headline="yes"
-        ),
+        "recall@1": Metric("R@1", "retrieval of unseen items, mean over all ordered pairs of modalities", primary=True),
         "recall@5": Metric("R@5", "as R@1, among the first 5"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
         "median_rank": Metric("median rank", "of the true item, mean over ordered pairs", "lower", "number"),
@@ -35,7 +33,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ndcg": Metric("nDCG", "over the whole gallery, mean over ordered pairs", unit="number"),
         "map": Metric("mAP", "mean average precision, mean over ordered pairs", unit="number"),
         "joint_recall@1": Metric(
-            "joint R@1", "all other modalities together find one (centroid; mean cosine ranks alike)", headline="yes"
+            "joint R@1", "all other modalities together find one (centroid; mean cosine ranks alike)", primary=True
         ),
         "joint_recall@10": Metric("joint R@10", "as joint R@1, among the first 10"),
         "joint_recall@1/volume": Metric("joint R@1, volume", "all others find one, scored by the volume they span"),
@@ -43,12 +41,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "the same, tuples scored by their centroid"),
         "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "the same, tuples scored by volume"),
         "label_map": Metric(
-            "label mAP", "items of the query's class rank first, mean over ordered pairs", headline="yes"
+            "label mAP", "items of the query's class rank first, mean over ordered pairs", primary=True
         ),
-        "v_measure": Metric("V-measure", "k-means of all modalities' vectors against the classes", headline="yes"),
+        "v_measure": Metric("V-measure", "k-means of all modalities' vectors against the classes", primary=True),
         "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": Metric(
-            "debiased gap", "distance of the modality means less its sampling noise", "lower", "number", "yes"
+            "debiased gap", "distance of the modality means less its sampling noise", "lower", "number", True
         ),
         "modality_gap": Metric("gap", "raw distance of the modality means; mostly sampling noise", "lower", "number"),
         "true_pair_cosine": Metric("true-pair cosine", "mean cosine of true pairs", "neither", "number"),

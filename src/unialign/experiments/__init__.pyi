@@ -1,11 +1,11 @@
-from unialign.experiments._compare import compare as compare, make_results as make_results, open_store as open_store
-from unialign.experiments._config import CompareConfig as CompareConfig, Entry as Entry, read_yaml as read_yaml
+from unialign.config import CompareConfig as CompareConfig, Entry as Entry
+from unialign.experiments._compare import compare as compare, make_entry as make_entry, make_results as make_results
+from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data
 from unialign.experiments._items import copy_thumbnails as copy_thumbnails, write_items as write_items
 from unialign.experiments._pool import run_jobs as run_jobs
 from unialign.experiments._recipes import recipe as recipe
 from unialign.experiments._results import (
     describe_data as describe_data,
-    describe_environment as describe_environment,
     describe_metrics as describe_metrics,
     write_json as write_json,
 )
@@ -19,7 +19,7 @@ from unialign.experiments._run import (
 )
 from unialign.experiments._run_dir import open_run_dir as open_run_dir
 from unialign.experiments._summary import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
-from unialign.experiments._tuning import override as override, search as search
+from unialign.experiments._tuning import search as search
 
 __all__ = [
     "EMBEDDINGS_FILE",
@@ -31,16 +31,15 @@ __all__ = [
     "compare_entries",
     "copy_thumbnails",
     "describe_data",
-    "describe_environment",
     "describe_metrics",
     "embed_split",
     "evaluate_split",
     "intervals",
+    "make_entry",
     "make_results",
     "open_run_dir",
     "open_store",
-    "override",
-    "read_yaml",
+    "prepare_data",
     "recipe",
     "run",
     "run_jobs",

@@ -1,40 +1,50 @@
-"""A comparison: every entry with every seed, in one or several processes, then intervals and verdicts."""
+"""Compare objectives: run every entry with every seed, in one or several processes, then test the differences."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.data import EmbeddingStore, load_dataset
+from unialign.config import CompareConfig, Entry, TrainConfig
+from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
-from unialign.experiments._config import CompareConfig
+from unialign.evaluation import METRICS
+from unialign.experiments._data import open_store
 from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
-from unialign.experiments._results import describe_data, describe_environment, describe_metrics, write_json
+from unialign.experiments._results import describe_data, describe_metrics, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._run_dir import open_run_dir
 from unialign.experiments._summary import LEVEL, compare_entries, summarise
-from unialign.io import write_yaml
-from unialign.train import TrainConfig, check_fit
+from unialign.io import describe_environment, write_yaml
+from unialign.losses import display_name
+from unialign.train import check_fit
 
-__all__ = ["compare", "make_results", "open_store"]
+__all__ = ["compare", "make_entry", "make_results"]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker process needs: only plain values, since it opens the data itself."""
+    """One run of a comparison, in plain values, since a worker process opens the data itself."""
 
+    config: CompareConfig
     key: str
     seed: int
-    data: str
-    modalities: tuple[str, ...] | None
-    fingerprint: str
-    train: TrainConfig
     folder: Path
-    split: str
-    anchor: str | None
+
+    def run(self) -> RunRecord:
+        config = self.config
+        store = open_store(config.data, config.modalities, config.fingerprint)
+        train = config.entries[self.key].train.replace(seed=self.seed)
+        return run(store, train, self.folder, split=config.split, anchor=config.anchor)
+
+
+def make_entry(train: TrainConfig) -> Entry:
+    """An entry labelled by its objective, with a note where InfoNCE trains first."""
+    ratio = train.infonce_warmup_ratio
+    note = f"warm start: first {100 * ratio:.0f} % of the steps with InfoNCE" if ratio else ""
+    return Entry(label=display_name(train.objective), train=train, note=note)
 
 
 def compare(
@@ -67,22 +77,12 @@ def compare(
     _check(config, store)
     _claim(folder, config)
     jobs = [
-        _Job(
-            key=key,
-            seed=seed,
-            data=config.data,
-            modalities=config.modalities,
-            fingerprint=store.fingerprint,
-            train=dataclasses.replace(entry.train, seed=seed),
-            folder=folder / "runs" / f"{key}-seed{seed}",
-            split=config.split,
-            anchor=config.anchor,
-        )
+        _Job(config, key, seed, folder / "runs" / f"{key}-seed{seed}")
         for seed in config.seeds
-        for key, entry in config.entries.items()
+        for key in config.entries
     ]
     records: dict[tuple[str, int], RunRecord] = {}
-    for job, record in run_jobs(_work, jobs, workers):
+    for job, record in run_jobs(_Job.run, jobs, workers):
         records[job.key, job.seed] = record
         if on_run is not None:
             on_run(job.key, job.seed, record)
@@ -90,14 +90,6 @@ def compare(
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results
-
-
-def open_store(data: str, modalities: tuple[str, ...] | None, fingerprint: str | None) -> EmbeddingStore:
-    """The store with its chosen columns; DataError when it is another revision than the one asked for."""
-    store = load_dataset(data)
-    if fingerprint is not None:
-        store.check_fingerprint(fingerprint)
-    return store if modalities is None else store.select(modalities)
 
 
 def make_results(
@@ -115,9 +107,9 @@ def make_results(
         config: entries, seeds, split and bootstrap.
         store: the evaluated data.
         records: (entry, seed) -> finished run.
-        folders: (entry, seed) -> where it stands, relative to the results.
-        command: that repeats this from the folder's `config.yaml`.
-        settings: how a space was trained that this run only evaluated; None: the entries' settings.
+        folders: (entry, seed) -> folder of the run, relative to the results.
+        command: the command that repeats this from the folder's `config.yaml`.
+        settings: training settings of a space that this run only evaluated; None: the entries' settings.
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
@@ -178,7 +170,7 @@ def make_results(
 
 
 def _claim(folder: Path, config: CompareConfig) -> None:
-    """Make the folder this comparison's own, or find that it is already."""
+    """Write the configuration into a new folder, or check that of an existing one."""
     found = open_run_dir(folder, "comparison")
     if found is None:
         write_yaml(folder / "config.yaml", config.to_dict())
@@ -189,7 +181,14 @@ def _claim(folder: Path, config: CompareConfig) -> None:
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:
-    """What can be known to be wrong before anything is written or trained."""
+    """Raise ConfigError for settings that do not fit, before anything is written or trained."""
+    # The smallest p of R resamples is 2 / (R + 1), and Holm multiplies it by the number of tests.
+    least = 40 * sum(metric.primary for metric in METRICS.values()) * (len(config.entries) - 1)
+    if config.resamples < least:
+        raise ConfigError(
+            f"resamples must be at least {least} for {len(config.entries)} objectives, or no difference could be "
+            f"significant after correction; got {config.resamples}"
+        )
     if config.anchor is not None and config.anchor not in store.modalities:
         raise ConfigError(f"anchor {config.anchor!r} is no modality; expected one of {', '.join(store.modalities)}")
     for key, entry in config.entries.items():
@@ -197,8 +196,3 @@ def _check(config: CompareConfig, store: EmbeddingStore) -> None:
             check_fit(store, entry.train)
         except ConfigError as error:
             raise ConfigError(f"entry {key!r}: {error}") from None
-
-
-def _work(job: _Job) -> RunRecord:
-    store = open_store(job.data, job.modalities, job.fingerprint)
-    return run(store, job.train, job.folder, split=job.split, anchor=job.anchor)

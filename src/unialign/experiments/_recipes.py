@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from unialign.config import CompareConfig
 from unialign.errors import ConfigError
-from unialign.experiments._config import CompareConfig, read_yaml
 
 __all__ = ["recipe"]
 
@@ -16,4 +16,4 @@ def recipe(name: str) -> CompareConfig:
     known = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
     if name not in known:
         raise ConfigError(f"no recipe {name!r}; expected one of {', '.join(known)}")
-    return CompareConfig.from_dict(read_yaml(path), source=path.name)
+    return CompareConfig.read(path)

@@ -1,35 +1,15 @@
 """`results.json`, schema 1, and the small files beside it. All are written whole or not at all."""
 
-import datetime
 import json
-import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from unialign._version import __version__
 from unialign.data import EmbeddingStore
 from unialign.evaluation import METRICS
 from unialign.io import finite, replace_file
 
-__all__ = ["describe_data", "describe_environment", "describe_metrics", "write_json"]
-
-
-def describe_environment() -> dict[str, Any]:
-    return {
-        "unialign": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+__all__ = ["describe_data", "describe_metrics", "write_json"]
 
 
 def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
@@ -66,7 +46,7 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
             "better": metric.better,
             "higher_is_better": {"higher": True, "lower": False}.get(metric.better),
             "unit": metric.unit,
-            "headline": metric.headline == "yes",
+            "headline": metric.primary,
         }
         for name, metric in METRICS.items()
     }

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from unialign.config import read_yaml
 from unialign.errors import ConfigError, DataError
-from unialign.experiments._config import read_yaml
 from unialign.io import checked_path
 
 __all__ = ["open_run_dir"]

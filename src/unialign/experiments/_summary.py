@@ -123,7 +123,7 @@ def compare_entries(
 
 def _judge(records: list[dict[str, Any]]) -> None:
     """Verdicts of the declared family only: other p-values are not corrected for their number."""
-    family = [record for record in records if METRICS[record["metric"]].headline == "yes"]
+    family = [record for record in records if METRICS[record["metric"]].primary]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected
         if corrected >= ALPHA:

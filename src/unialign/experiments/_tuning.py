@@ -1,6 +1,5 @@
 """Choosing settings on the validation split: the same number of trials, steps and seeds for every objective."""
 
-import dataclasses
 import hashlib
 import itertools
 import random
@@ -9,12 +8,13 @@ from typing import Any
 
 import torch
 
+from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments._run import embed_split, evaluate_split
-from unialign.train import TrainConfig, fit
+from unialign.train import fit
 
-__all__ = ["override", "search"]
+__all__ = ["search"]
 
 SELECTION = "recall@1"
 
@@ -55,10 +55,10 @@ def search(
         raise ConfigError(f"the grid of {name!r} has {len(points)} points, fewer than the budget of {trials} trials")
     draw = random.Random(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     for settings in draw.sample(points, trials):
-        config = override(base, settings)
+        config = base.override(settings)
         metrics: list[dict[str, float]] = []
         for seed in seeds:
-            result = fit(store, dataclasses.replace(config, seed=seed), progress="none")
+            result = fit(store, config.replace(seed=seed), progress="none")
             metrics.append(evaluate_split(embed_split(result.space, store, "val"), store, "val").metrics)
         means = {key: float(torch.tensor([m[key] for m in metrics]).mean()) for key in metrics[0]}
         yield {
@@ -68,17 +68,3 @@ def search(
             "per_seed": [m[SELECTION] for m in metrics],
             "metrics": means,
         }
-
-
-def override(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """A configuration with some settings replaced; `objective_options.KEY` and `frozen.MODALITY` set one entry."""
-    raw = config.to_dict()
-    for key, value in settings.items():
-        head, _, option = key.partition(".")
-        if option:
-            if head not in ("objective_options", "frozen"):
-                raise ConfigError(f"unknown setting {key!r}; only objective_options and frozen have parts")
-            raw[head] = {**raw.get(head, {}), option: value}
-        else:
-            raw[head] = value
-    return TrainConfig.from_dict(raw)

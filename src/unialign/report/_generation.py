@@ -73,7 +73,7 @@ def _context(results: Mapping[str, Any], files: Mapping[str, bytes], thumbnails:
             f"{protocol['size']} × {protocol['size']} pixels",
             f"anchor {anchor}",
         ],
-        "strip": protocol["strip"] is not None,
+        "strip": protocol["interpolate"] is not None,
         "cards": cards,
         "compared": any(entry["copies"] for entry in entries),
         "not_compared": protocol.get("not compared with training images", ""),

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unialign.cli._console import echo, shown
+from unialign.config import CompareConfig
 from unialign.data import EmbeddingStore
-from unialign.experiments import CompareConfig, RunRecord, make_results, write_items, write_json
+from unialign.experiments import RunRecord, make_results, write_items, write_json
 from unialign.report import text_table, write_report
 
 __all__ = ["finish"]

@@ -1,0 +1,118 @@
+"""Commands of `unialign`: their description, and the parser of their options."""
+
+import argparse
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from unialign._checks import check_choice
+from unialign.errors import ConfigError
+
+__all__ = ["Command", "Parser", "add_out", "add_resume", "command_parser", "results_folder"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: a module of `unialign.cli`, or of a package with an entry point `unialign.commands`, holds one.
+
+    The module imports nothing heavy, so that help and errors answer at once; `run` imports what the work needs.
+
+    Attributes:
+        name: the word after `unialign`; a built-in command is named as its module.
+        summary: one phrase for the list of commands, without a full stop.
+        usage: the positional arguments.
+        examples: complete command lines, and remarks, for `--help`.
+        add_options: adds the options to the command's parser.
+        run: takes the parsed options, returns the exit status. Errors are `UniAlignError`.
+        multiprocess: whether torchrun may start several processes of it.
+    """
+
+    name: str
+    summary: str
+    usage: str
+    examples: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    multiprocess: bool = False
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are ConfigErrors that suggest the closest option or value."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """`parse_args`; an unknown option is an error that suggests one."""
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            known = list(_option_strings(self))
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+            raise ConfigError(f"unknown option {unknown[0]}; {hint}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None:
+            check_choice((action.option_strings or [action.dest])[0], value, action.choices)
+
+
+def _option_strings(parser: argparse.ArgumentParser) -> Iterable[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from _option_strings(part)
+
+
+def command_parser(command: Command) -> Parser:
+    """The parser of a command's options."""
+    parser = Parser(
+        prog=f"unialign {command.name}",
+        usage=f"unialign {command.name} {command.usage}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"examples:\n{command.examples}",
+    )
+    command.add_options(parser)
+    return parser
+
+
+def add_out(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add `--out`, the results folder."""
+    parser.add_argument(
+        "--out",
+        type=results_folder,
+        default=Path("runs") / name,
+        metavar="DIR",
+        help=f"results folder (default: runs/{name})",
+    )
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add `--resume` and `--device` of trainings."""
+    parser.add_argument(
+        "--resume",
+        choices=("never", "auto", "required"),
+        default="auto",
+        help="an unfinished run in --out: `auto` continues it if there is one, `required` fails if there is none, "
+        "`never` fails if there is one (default: auto)",
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+
+
+def results_folder(text: str) -> Path:
+    """The path of `--out`; an empty text is an error."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder, got an empty text")
+    return Path(text)

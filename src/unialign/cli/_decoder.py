@@ -1,0 +1,96 @@
+"""The work of `unialign decoder`."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unialign._checks import check_integer
+from unialign.cli._console import echo, shown
+from unialign.cli.decoder import DecoderRun
+from unialign.config import read_yaml
+from unialign.data import encoder_fingerprint, load_dataset
+from unialign.errors import ConfigError
+from unialign.experiments import prepare_data
+from unialign.generation import grid, load_decoder, read_thumbnails, train_decoder, write_png
+from unialign.io import checked_path
+from unialign.train import chosen_device
+
+__all__ = ["sample", "train"]
+
+_COLUMNS = 16
+_SCALE = 2
+
+
+def train(plan: DecoderRun, options: argparse.Namespace) -> int:
+    """Train a decoder, and say where it and its samples are."""
+    store = load_dataset(prepare_data(plan.sources, options.out))
+    if plan.fingerprint is not None:
+        store.check_fingerprint(plan.fingerprint)
+    config = plan.config
+    _refuse_others(options.out)
+    started = time.perf_counter()
+    fit = train_decoder(
+        store, config, image=plan.image, out=options.out, resume=options.resume, device=options.device, progress="auto"
+    )
+    # A finished run whose log is lost has nothing to tell of its steps.
+    last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
+    weights = sum(p.numel() for p in fit.decoder.parameters())
+    echo(
+        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
+        f"loss {last['loss']:.3f}, {time.perf_counter() - started:.0f} s"
+    )
+    echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
+    return 0
+
+
+def _refuse_others(out: Path) -> None:
+    """A folder with another kind of result is left alone; what a decoder's run is, `train_decoder` decides."""
+    checked_path(out, "--out", error=ConfigError)
+    if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
+        raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
+    if out.is_dir() and not (out / "config.yaml").exists():
+        others = sorted(
+            entry.name for entry in out.iterdir() if entry.name not in ("checkpoints", "decoder", "log.jsonl")
+        )
+        if others:
+            raise ConfigError(f"{out} holds no decoder's run but {others[0]}; choose another --out")
+
+
+def _newest_grid(out: Path) -> str:
+    grids = sorted(out.glob("samples-*.png"))
+    return shown(grids[-1]) if grids else "none"
+
+
+def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
+    """Decode the embeddings of a split into one image file."""
+    check_integer("count", options.count, low=1)
+    device = chosen_device(options.device)
+    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(*sources)
+    facts: Any = getattr(decoder, "metadata", {})
+    source = facts.get("data") if isinstance(facts, Mapping) else None
+    image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"
+    rows = store.rows(options.split)
+    rows = rows[store.present(image)[rows]]
+    if len(rows) == 0:
+        raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
+    identity = encoder_fingerprint(store, image)
+    if decoder.input_spec.identity not in (None, identity):
+        raise ConfigError(
+            f"{image!r} of {store.name!r} (identity {identity[:12]}) is not what the decoder reads, embeddings of "
+            f"{decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); name another column with --image"
+        )
+    embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
+    made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
+    true = read_thumbnails(store, image, rows, decoder.size)
+    lines = []
+    for start in range(0, len(rows), _COLUMNS):
+        lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
+    write_png(options.out, grid(lines, scale=_SCALE))
+    echo(f"{len(rows)} items of {options.split!r}, true images above, made ones below: {shown(options.out)}")
+    return 0

@@ -1,0 +1,118 @@
+"""The `unialign` program: finds the command, parses its options, turns errors and signals into an exit status.
+
+Nothing heavy is imported before a command runs, so that help and mistyped names answer at once.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from unialign import registry
+from unialign._version import __version__
+from unialign.cli._command import Command, Parser, command_parser
+from unialign.errors import ConfigError, UniAlignError
+
+__all__ = ["execute", "main", "parsers"]
+
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 an expected error, 130 interrupted, 143 terminated."""
+    # A waiting OpenMP thread that spins starves every other process; this must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller: the work goes on without messages
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and not words[0].startswith("-"):
+        return execute(f"unialign {words[0]}", partial(_run, words))
+    return execute("unialign", partial(_overview, words))
+
+
+def parsers() -> dict[str, Parser]:
+    """Program name (`unialign`, `unialign train`, ...) -> parser, for the reference of the command line."""
+    commands = [_command(name) for name in registry.names("commands")]
+    return {"unialign": _overview_parser(commands)} | {f"unialign {c.name}": command_parser(c) for c in commands}
+
+
+def execute(program: str, run: Callable[[], int]) -> int:
+    """Call a command's function; expected errors and signals become a message on stderr and an exit status."""
+    previous = _terminate_as_exit()
+    try:
+        return run()
+    except UniAlignError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"{program}: {str(stop) or 'interrupted'}", file=sys.stderr)
+        return 130
+    except SystemExit as stop:
+        if stop.code != _TERMINATED:
+            raise
+        print(f"{program}: terminated; the same command continues", file=sys.stderr)
+        return _TERMINATED
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _run(words: Sequence[str]) -> int:
+    command = _command(words[0])
+    options = command_parser(command).parse(words[1:])
+    if not command.multiprocess:
+        _check_one_process(command.name)
+    return command.run(options)
+
+
+def _overview(words: Sequence[str]) -> int:
+    parser = _overview_parser([_command(name) for name in registry.names("commands")])
+    parser.parse(words)
+    parser.print_help()
+    return 0
+
+
+def _command(name: str) -> Command:
+    command = registry.load("commands", name)
+    if not isinstance(command, Command):
+        raise ConfigError(f"command {name!r} must be a unialign.cli.Command, got {command!r}")
+    return command
+
+
+def _overview_parser(commands: Sequence[Command]) -> Parser:
+    width = max(len(command.name) for command in commands)
+    lines = "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
+    parser = Parser(
+        prog="unialign",
+        usage="unialign [--help] [--version] COMMAND ...",
+        description="One embedding space for any number of modalities: train it, measure it, compare objectives.",
+        epilog=f"commands:\n{lines}\n\nStart with `unialign demo`. `unialign COMMAND --help` has options and examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"unialign {__version__}")
+    return parser
+
+
+def _check_one_process(command: str) -> None:
+    from unialign.distributed import read_process_info
+
+    # Under SLURM each task may well be a command of its own; torchrun starts the same one many times.
+    if "RANK" in os.environ and (process := read_process_info(os.environ)) is not None:
+        raise ConfigError(
+            f"torchrun started this command {process.world_size} times; only `train` works on several processes, start "
+            f"`unialign {command}` without torchrun"
+        )
+
+
+def _terminate_as_exit() -> Any:
+    """Let SIGTERM unwind the command, so that workers end; the old handler, or None outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(_TERMINATED)
+
+    return signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,115 @@
+"""Options of a command line from the fields of a configuration."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from unialign.config import Config, Setting
+from unialign.errors import ConfigError
+
+__all__ = ["add_config_file", "add_settings", "given_settings", "parse_entries"]
+
+
+def add_config_file(parser: argparse.ArgumentParser, writer: str) -> None:
+    """Add `--config`, a file whose settings the options override."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"config.yaml of an earlier {writer}; options override its settings"
+    )
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    config: type[Config],
+    *,
+    only: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    title: str = "settings",
+) -> None:
+    """Add an option for each setting of a configuration, and `--set` for the entries of its mappings.
+
+    An option that is not given is absent from the parsed options, so that a file's setting stays.
+
+    Args:
+        only: names of the settings to add; None: all.
+        skip: names of the settings to leave out.
+    """
+    group = parser.add_argument_group(title)
+    settings = [entry for entry in config.settings() if entry.name not in skip and (only is None or entry.name in only)]
+    for entry in settings:
+        if entry.config is None and entry.kind is not Mapping:
+            _add_setting(group, entry)
+    if mappings := [entry for entry in settings if entry.config is None and entry.kind is Mapping]:
+        details = "; ".join(f"{entry.name}: {entry.help}" for entry in mappings)
+        group.add_argument(
+            "--set",
+            nargs="+",
+            action="extend",
+            metavar="KEY=VALUE",
+            default=[],
+            help=f"entries of {' and '.join(entry.name for entry in mappings)}, such as "
+            f"{mappings[0].name}.temperature=0.1 ({_escaped(details)})",
+        )
+
+
+def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
+    """Settings that the command line gives, ready for `Config.override`."""
+    given = {entry.name: getattr(options, entry.name) for entry in config.settings() if hasattr(options, entry.name)}
+    return given | parse_entries(getattr(options, "set", []), config)
+
+
+def parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
+    """`MAPPING.KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
+    mappings = [entry.name for entry in config.settings() if entry.kind is Mapping]
+    names = [entry.name for entry in config.settings()]
+    entries: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        mapping, dot, _ = key.partition(".")
+        if not equals or not key:
+            raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
+        if key in names and key not in mappings:
+            raise ConfigError(f"--set {pair}: {key} has an option of its own, --{key.replace('_', '-')}")
+        if mapping not in mappings or not dot:
+            raise ConfigError(f"--set {pair}: expected an entry of {' or '.join(mappings)}, such as {mappings[0]}.KEY")
+        entries[key] = _value(key, value)
+    return entries
+
+
+def _add_setting(group: Any, entry: Setting) -> None:
+    flag, text = f"--{entry.name.replace('_', '-')}", _escaped(entry.help)
+    if "(default: " not in text and not entry.is_required:
+        default = " ".join(map(str, entry.default)) if isinstance(entry.default, tuple) else entry.default
+        text += f" (default: {'none' if default is None else default})"
+    if entry.kind is bool:
+        group.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=_escaped(entry.help))
+        return
+    lists: dict[str, Any] = {"nargs": "+", "action": "extend"} if entry.is_list else {}
+    names = {int: "N", float: "X"}.get(entry.kind, "NAME" if entry.is_list else "TEXT")
+    metavar = f"{{{','.join(entry.choices)}}}" if entry.choices else names
+    group.add_argument(flag, type=_reader(entry), default=argparse.SUPPRESS, metavar=metavar, help=text, **lists)
+
+
+def _reader(entry: Setting) -> Any:
+    def read(text: str) -> Any:
+        return None if entry.is_optional and text.lower() in ("none", "null") else entry.kind(text)
+
+    read.__name__ = entry.kind.__name__  # argparse names it in "invalid int value"
+    return read
+
+
+def _value(key: str, text: str) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {key}: {text!r} is not a plain value: {error}") from error
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML reads 1e-3 as text
+    except ValueError:
+        return value
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

@@ -1,0 +1,55 @@
+"""The data of a command: a named data set, a store folder, or files of embeddings."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from unialign._checks import closest
+from unialign.data import list_datasets
+from unialign.errors import ConfigError, DataError
+
+__all__ = ["add_data", "check_sources", "required_data"]
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the positional `DATA`."""
+    parser.add_argument(
+        "data",
+        nargs="*",
+        metavar="DATA",
+        help=f"data set ({', '.join(list_datasets())}), store folder, or files of embeddings (.npz, .npy, "
+        ".safetensors, .parquet) with the same items in the same order; NAME=FILE names a file's only matrix",
+    )
+
+
+def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
+    """The sources, all of which exist.
+
+    Raises:
+        ConfigError: there are none.
+        DataError: one is neither a data set nor a path; the message suggests a name.
+    """
+    if not sources:
+        raise ConfigError(f"name the data, such as `unialign {example}`, or give --config")
+    check_sources(sources)
+    return tuple(sources)
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Raise DataError for the first source that is neither a named data set nor an existing path."""
+    names = list_datasets()
+    for source in sources:
+        if source in names or _exists(source) or _exists(source.partition("=")[2]):
+            continue
+        meant = closest(source, names)
+        hint = f"did you mean {meant!r}?" if meant else "check the path"
+        raise DataError(
+            f"{source!r} is neither a shipped data set ({', '.join(map(repr, names))}) nor a file or folder; {hint}"
+        )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return path != "" and Path(path).exists()
+    except (OSError, ValueError):  # a null character, too long a name: the reader's message says more
+        return True

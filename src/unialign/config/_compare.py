@@ -1,0 +1,90 @@
+"""Settings of comparisons and evaluations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unialign.config._base import REQUIRED, Config, setting
+from unialign.config._choices import Split
+from unialign.config._ranges import integer
+from unialign.config._train import TrainConfig
+from unialign.errors import ConfigError
+
+__all__ = ["CompareConfig", "Entry", "EvaluateConfig"]
+
+_FEWEST_RESAMPLES = 100
+
+
+def _seeds(name: str, value: tuple[object, ...]) -> None:
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in value)
+    if not value or not whole or len(set(value)) != len(value):
+        raise ConfigError(f"{name} must be one or more different integers of at least 0, got {list(value)}")
+
+
+def _entries(name: str, value: Mapping[str, "Entry"]) -> None:
+    if not value:
+        raise ConfigError(f"{name} must hold at least one objective")
+    for key in value:
+        if (
+            not isinstance(key, str)
+            or not key
+            or key.startswith(".")
+            or not all(c.isalnum() or c in "-_." for c in key)
+        ):
+            raise ConfigError(f"entry {key!r} must be a file name of letters, digits, '-', '_' and '.'")
+    if len({entry.train.modalities for entry in value.values()}) > 1:
+        raise ConfigError("all entries of a comparison must use the same modalities")
+
+
+def _version(name: str, value: object) -> None:
+    if value != 1:
+        raise ConfigError(f"{name} {value!r} is not one that this version reads (1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Config):
+    """One row of a comparison."""
+
+    kind: ClassVar[str] = "comparison entry"
+
+    label: str = setting(REQUIRED, "name in tables and reports")
+    note: str = setting("", "remark for the report")
+    train: TrainConfig = setting(REQUIRED, "settings of the training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Config):
+    """A comparison of objectives: same data, same budget, same seeds."""
+
+    kind: ClassVar[str] = "comparison"
+
+    schema: int = setting(1, "version of this layout", _version)
+    data: str = setting(REQUIRED, "name of a data set, or path of a store")
+    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    split: Split = setting("test", "split to evaluate")
+    anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
+    seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; every entry is trained once per seed", _seeds)
+    resamples: int = setting(2000, "bootstrap resamples", integer(_FEWEST_RESAMPLES))
+    selection: str = setting("", "how hyper-parameters were chosen, for the report")
+    entries: Mapping[str, Entry] = setting(
+        REQUIRED, "key in results and folder names -> entry; the first is compared with each of the others", _entries
+    )
+
+    @property
+    def modalities(self) -> tuple[str, ...] | None:
+        """Modalities that all entries use; None means the data's default ones."""
+        return next(iter(self.entries.values())).train.modalities
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """An evaluation of a trained space."""
+
+    kind: ClassVar[str] = "evaluation"
+
+    space: str = setting(REQUIRED, "folder written by `Space.save_pretrained`, or a Hub id")
+    data: str = setting(REQUIRED, "name of a data set, or path of a store")
+    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    split: Split = setting("test", "split to evaluate")
+    anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
+    resamples: int = setting(2000, "bootstrap resamples", integer(_FEWEST_RESAMPLES))

@@ -1,0 +1,34 @@
+"""Settings of a diagnosis."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unialign.config._base import REQUIRED, Config, setting
+from unialign.config._ranges import integer
+from unialign.errors import ConfigError
+
+__all__ = ["DiagnoseConfig"]
+
+
+def _not_empty(name: str, value: tuple[object, ...]) -> None:
+    if not value:
+        raise ConfigError(f"{name} must name at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseConfig(Config):
+    """A diagnosis of embeddings."""
+
+    kind: ClassVar[str] = "diagnosis"
+
+    files: tuple[str, ...] = setting(
+        REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", _not_empty
+    )
+    modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", _not_empty)
+    sample: int | None = setting(
+        None,
+        "items to measure closely (default: up to 2048, fewer for more than 6 modalities); all rows are read",
+        integer(16),
+    )
+    resamples: int = setting(1000, "bootstrap resamples", integer(100))
+    seed: int = setting(0, "seed of the sample and the bootstrap", integer(0))

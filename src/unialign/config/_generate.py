@@ -1,0 +1,79 @@
+"""Settings of image generation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unialign.config._base import Config, setting
+from unialign.config._choices import Mix
+from unialign.config._ranges import integer, nonnegative
+from unialign.errors import ConfigError
+
+__all__ = ["GenerateConfig"]
+
+_MAX_IMAGES = 1000
+
+
+def _weights(name: str, value: tuple[object, ...]) -> None:
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+        raise ConfigError(f"{name} must be a list of numbers, got {list(value)}")
+
+
+def _not_empty(name: str, value: tuple[object, ...]) -> None:
+    if not value:
+        raise ConfigError(f"{name} must name at least one modality")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(Config):
+    """Images of items, texts and mixtures, in the place of a frozen modality of a space."""
+
+    kind: ClassVar[str] = "generation"
+
+    data: str = setting("emoji", "name of a data set, or path of a store")
+    fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
+    space: str | None = setting(
+        None, "trained space with a frozen anchor: folder or Hub id (default: the one that comes with the data)"
+    )
+    decoder: str | None = setting(
+        None, "decoder of image embeddings: folder or Hub id (default: the one that comes with the data)"
+    )
+    prior: str | None = setting(
+        None, "prior whose image encoder a Kandinsky 2.2 decoder needs: folder or Hub id (default: none)"
+    )
+    items: tuple[str, ...] = setting((), "items of the data, by name or as #row")
+    texts: tuple[str, ...] = setting((), "new texts, which need the text encoder: unialign[text]")
+    source: tuple[str, ...] | None = setting(
+        None, "modalities of the items that are mixed (default: all but the anchor)", _not_empty
+    )
+    mix: Mix = setting(
+        "mean",
+        "how modalities are mixed: `mean` (unit length), `unnormalized_mean` (as in the paper) or `frechet_mean`",
+    )
+    weights: tuple[float, ...] | None = setting(
+        None, "weights of the parts of a mixture, in the order given (default: equal)", _weights
+    )
+    combine: bool = setting(False, "make one image of all items and texts mixed, not one each")
+    interpolate: int | None = setting(
+        None, "number of images on a path through all items and texts (default: no path)", integer(2)
+    )
+    samples: int = setting(4, "images per item or text, each from its own noise", integer(1))
+    seed: int = setting(0, "seed of the noise", integer(0))
+    steps: int | None = setting(None, "sampler steps (default: the decoder's)", integer(1))
+    guidance: float | None = setting(None, "guidance scale, 1 is none (default: the decoder's)", nonnegative)
+    anchor: str | None = setting(None, "frozen modality to decode (default: the only one)")
+
+    def validate(self) -> None:
+        if self.interpolate is not None:
+            if self.combine:
+                raise ConfigError(
+                    "interpolate makes a path through all items and texts, combine one image of them; give only one"
+                )
+            if self.mix != "mean":
+                raise ConfigError("interpolate follows arcs and does not mix; leave mix out")
+        if self.source is not None and not self.items:
+            raise ConfigError("source names modalities of items; name an item with --items")
+        count = self.interpolate or len(self.items) + len(self.texts)
+        if count * self.samples > _MAX_IMAGES:
+            raise ConfigError(
+                f"{count} x {self.samples} images are more than a page can hold ({_MAX_IMAGES}); ask for fewer"
+            )

@@ -1,0 +1,67 @@
+"""Data of an experiment: stores by name or path, and files that are written once as a store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unialign.data import EmbeddingStore, list_datasets, load_dataset
+from unialign.errors import ConfigError
+
+__all__ = ["DATA_FOLDER", "open_store", "prepare_data"]
+
+DATA_FOLDER = "data"
+
+
+def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
+    """The store with the given modalities (None: its default ones).
+
+    Raises:
+        DataError: the store cannot be read, or has another fingerprint than the given one.
+    """
+    store = load_dataset(data)
+    if fingerprint is not None:
+        store.check_fingerprint(fingerprint)
+    return store if modalities is None else store.select(modalities)
+
+
+def prepare_data(sources: Sequence[str], folder: Path, *, write: bool = True) -> str:
+    """The name or path of a data set that every process and a resumed run can open.
+
+    A named data set or a store stays where it is. Files are written to `folder/data` as a store, once: the same files
+    find it again, others raise.
+
+    Args:
+        sources: see `unialign.data.load_dataset`.
+        folder: results folder.
+        write: False on processes that leave the writing to another one.
+
+    Raises:
+        ConfigError: `folder/data` was made from other files.
+        DataError: a source cannot be read.
+    """
+    if len(sources) == 1 and (sources[0] in list_datasets() or Path(sources[0]).is_dir()):
+        return sources[0]
+    target = folder / DATA_FOLDER
+    if write:
+        store = load_dataset(list(sources))
+        if not target.exists():
+            _write(store, target)
+        elif EmbeddingStore.open(target).fingerprint != store.fingerprint:
+            raise ConfigError(f"{target} was made from other files; choose another --out")
+    return str(target)
+
+
+def _write(store: EmbeddingStore, path: Path) -> None:
+    EmbeddingStore.write(
+        path,
+        {name: store.array(name) for name in store.columns},
+        present={name: store.present(name) for name in store.columns},
+        ids=store.ids,
+        groups=store.groups,
+        labels=store.labels,
+        label_names=store.label_names,
+        split=store.split,
+        names=store.item_names,
+        provenance=store.provenance,
+        default_modalities=store.modalities,
+        name=store.name,
+    )
