@@ -1,4 +1,4 @@
-"""Training a `Space` on a store: one configuration, one function, one result."""
+"""Train a `Space` on a store: one configuration, one function, one result."""
 
 from unialign._lazy import attach_stub
 

@@ -1,10 +1,6 @@
-from unialign.config import ProgressMode as ProgressMode, Resume as Resume, TrainConfig as TrainConfig
+from unialign.config import TrainConfig as TrainConfig
 from unialign.train._batches import derived_seed as derived_seed
-from unialign.train._checkpoint import (
-    Snapshot as Snapshot,
-    newest_checkpoint as newest_checkpoint,
-    save_checkpoint as save_checkpoint,
-)
+from unialign.train._checkpoint import newest_checkpoint as newest_checkpoint
 from unialign.train._device import chosen_device as chosen_device
 from unialign.train._eval_callback import EvalCallback as EvalCallback
 from unialign.train._fit import (
@@ -14,14 +10,22 @@ from unialign.train._fit import (
     training_steps as training_steps,
 )
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
-from unialign.train._log import RunLog as RunLog, read_log as read_log
 from unialign.train._monitor import HealthWarning as HealthWarning
-from unialign.train._progress import (
-    Progress as Progress,
-    check_progress as check_progress,
+from unialign.train._optimizer import (
+    load_optimizer_tensors as load_optimizer_tensors,
+    make_adamw as make_adamw,
+    optimizer_tensors as optimizer_tensors,
 )
+from unialign.train._progress import check_progress as check_progress
 from unialign.train._run_dir import RunFolder as RunFolder, check_resume as check_resume
-from unialign.train._signals import StopRequest as StopRequest
+from unialign.train._schedule import learning_rate as learning_rate
+from unialign.train._trainer import (
+    Cadence as Cadence,
+    OnStep as OnStep,
+    StepReport as StepReport,
+    Trainer as Trainer,
+    TrainingTask as TrainingTask,
+)
 
 __all__ = [
     "EvalCallback",

@@ -1,4 +1,4 @@
-"""Which rows each step sees: a pure function of (seed, epoch), so that resuming needs the step alone."""
+"""Rows of each step as a pure function of (seed, step), so that resuming needs the step alone."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ __all__ = ["Batches", "derived_seed"]
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from anything: unlike seed + epoch, (0, 1) and (1, 0) share nothing."""
+    """A 63-bit seed from a sequence of parts: unlike seed + epoch, (0, 1) and (1, 0) differ."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
@@ -21,14 +21,14 @@ def derived_seed(*parts: int | str) -> int:
 class Batches:
     """The order of `items` training rows over `epochs` epochs.
 
-    Every epoch is a new permutation, cut into batches of `batch_size`. The last batch keeps what is left, unless that
-    is one item, which has nothing to be compared with. `accumulate` consecutive batches of an epoch make a step; the
+    Every epoch is a new permutation, cut into batches of `batch_size`. The last batch holds the rest, and is dropped if
+    that is one item, which has no negatives. `accumulation_steps` consecutive batches of an epoch make one step; the
     last step of an epoch may have fewer. All epochs have the same number of steps.
     """
 
     items: int
     batch_size: int
-    accumulate: int
+    accumulation_steps: int
     epochs: int
     seed: int
 
@@ -39,22 +39,22 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(self.batches_per_epoch / self.accumulate)
+        return math.ceil(self.batches_per_epoch / self.accumulation_steps)
 
     @property
     def steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 0, that a step (from 0) belongs to."""
+        """The epoch, from 0, of a step (from 0)."""
         return step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Tensor]:
         """Positions among the training rows, int64, one tensor for each batch of a step (from 0)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = _order(self.items, self.seed, epoch)
-        first = place * self.accumulate
-        last = min(first + self.accumulate, self.batches_per_epoch)
+        first = step_of_epoch * self.accumulation_steps
+        last = min(first + self.accumulation_steps, self.batches_per_epoch)
         return [order[batch * self.batch_size : (batch + 1) * self.batch_size] for batch in range(first, last)]
 
 

@@ -1,12 +1,11 @@
-"""Checkpoints: folders `step-00000123` that are complete or not there, and are read only if nothing in them changed.
+"""Write and read checkpoints: folders `step-00000123`, atomically written and checksummed.
 
-A checkpoint is written to a hidden folder (`manifest.json`, the sha256 of every file, last), synced, then renamed. The
-newest complete one counts. A folder without a manifest is the trace of a crash and is ignored; one with a manifest that
-does not fit is a broken disk or a foreign hand, and is refused rather than skipped.
+A checkpoint holds one safetensors file for each group of tensors, `state.json`, and `manifest.json` with the sha256 of
+all of them. The newest folder with a manifest counts. One without is the trace of a crash and is ignored. One whose
+files differ from the manifest was damaged or edited: it raises instead of falling back to an older one unnoticed.
 """
 
 import re
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +14,28 @@ from typing import Any
 from torch import Tensor
 
 from unialign.errors import CheckpointError
-from unialign.io import read_json, read_tensors, refuse_pickles, sync_folder, write_json, write_tensors
+from unialign.io import atomic_directory, read_json, read_tensors, reject_pickles, write_json, write_tensors
 
 __all__ = ["Snapshot", "discard_partial", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 
 SCHEMA = 1
 MANIFEST, STATE = "manifest.json", "state.json"
-TENSORS = {"space": "model.safetensors", "objective": "objective.safetensors", "optimizer": "optimizer.safetensors"}
-_NAME = re.compile(r"step-(\d{8,})")
+_FOLDER = re.compile(r"step-(\d{8,})")
+_TENSOR_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that continuing needs; `facts` is JSON about config, data and environment."""
+    """State of a run after `step` steps.
+
+    Attributes:
+        step: completed steps.
+        tensors: group (`space`, `optimizer`, ...) -> name -> tensor.
+        facts: JSON about settings, data and environment.
+    """
 
     step: int
-    space: dict[str, Tensor]
-    objective: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
+    tensors: dict[str, dict[str, Tensor]]
     facts: dict[str, Any]
 
 
@@ -40,29 +43,24 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     """Write a checkpoint below `folder`, then delete all but the newest `keep`.
 
     Raises:
-        CheckpointError: the file system refuses (full, read-only); earlier checkpoints are intact.
+        CheckpointError: the file system failed (full, read-only); earlier checkpoints are intact.
     """
-    final = folder / f"step-{snapshot.step:08d}"
-    partial = folder / f".{final.name}.{secrets.token_hex(6)}.partial"
+    path = folder / f"step-{snapshot.step:08d}"
     try:
-        if not (final / MANIFEST).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(final, ignore_errors=True)
-            _write(partial, snapshot)
-            partial.rename(final)
-            sync_folder(folder)
+        if not (path / MANIFEST).exists():
+            shutil.rmtree(path, ignore_errors=True)
+            with atomic_directory(path) as partial:
+                _write(partial, snapshot)
     except OSError as error:
         newest = newest_checkpoint(folder)
-        intact = f"{newest.name} is intact" if newest is not None else "there was none before"
+        intact = "there was none before" if newest is None else f"{newest.name} is intact"
         raise CheckpointError(
-            f"cannot write the checkpoint {final}: {error.strerror or error}; {intact}. "
+            f"cannot write the checkpoint {path}: {error.strerror or error}; {intact}. "
             f"Make room or choose another folder, then continue with resume='auto'"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     for old in _complete(folder)[:-keep]:
         _remove(old)
-    return final
+    return path
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -72,7 +70,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path) -> Snapshot:
-    """Read a checkpoint.
+    """Read and verify a checkpoint.
 
     Raises:
         CheckpointError: a file is missing, altered, a link or a pickle; the message names it.
@@ -86,7 +84,7 @@ def load_checkpoint(path: Path) -> Snapshot:
 
 
 def discard_partial(folder: Path) -> None:
-    """Remove what a crash left half written: hidden folders of checkpoints, hidden files."""
+    """Delete the `.*.partial` folders and files that a killed process left behind."""
     for entry in folder.glob(".*.partial"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -94,48 +92,57 @@ def discard_partial(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _write(partial: Path, snapshot: Snapshot) -> None:
-    partial.mkdir()
-    hashes = {file: write_tensors(partial / file, getattr(snapshot, part)) for part, file in TENSORS.items()}
-    hashes[STATE] = write_json(partial / STATE, {"schema": SCHEMA, "step": snapshot.step, **snapshot.facts})
-    write_json(partial / MANIFEST, {"schema": SCHEMA, "files": hashes})
-    sync_folder(partial)
+def _write(folder: Path, snapshot: Snapshot) -> None:
+    files = {f"{group}.safetensors": tensors for group, tensors in snapshot.tensors.items()}
+    hashes = {file: write_tensors(folder / file, tensors) for file, tensors in files.items()}
+    hashes[STATE] = write_json(folder / STATE, {"schema": SCHEMA, "step": snapshot.step, **snapshot.facts})
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "files": hashes})
 
 
 def _read(path: Path) -> Snapshot:
-    for file in (MANIFEST, STATE, *TENSORS.values()):
-        if (path / file).is_symlink():
-            raise CheckpointError(f"{path / file} is a link; checkpoints hold plain files only")
-        if not (path / file).exists():
-            refuse_pickles(path, file)
-            raise CheckpointError(f"{path / file} is missing")
+    _check_plain_file(path, MANIFEST)
     manifest = read_json(path / MANIFEST)
     hashes = manifest.get("files")
-    if manifest.get("schema") != SCHEMA or not isinstance(hashes, dict) or set(hashes) != {STATE, *TENSORS.values()}:
+    if manifest.get("schema") != SCHEMA or not isinstance(hashes, dict) or STATE not in hashes:
         raise CheckpointError(
             f"{path / MANIFEST} has schema {manifest.get('schema')!r}; this version of unialign reads {SCHEMA}: "
             f"continue with the version that wrote it"
         )
+    files = [file for file in hashes if file != STATE]
+    for file in files:
+        # A forged manifest must not lead out of the folder.
+        if not _TENSOR_FILE.fullmatch(file):
+            raise CheckpointError(f"{path / MANIFEST} lists the file {file!r}; expected `<group>.safetensors`")
+    for file in (STATE, *files):
+        _check_plain_file(path, file)
     facts = read_json(path / STATE, sha256=hashes[STATE])
-    tensors = {part: read_tensors(path / file, sha256=hashes[file]) for part, file in TENSORS.items()}
+    tensors = {file.removesuffix(".safetensors"): read_tensors(path / file, sha256=hashes[file]) for file in files}
     step = facts.pop("step", None)
     if facts.pop("schema", None) != SCHEMA or not isinstance(step, int) or f"step-{step:08d}" != path.name:
         raise CheckpointError(f"{path / STATE} is not the state of {path.name}")
-    return Snapshot(step=step, facts=facts, **tensors)
+    return Snapshot(step, tensors, facts)
+
+
+def _check_plain_file(path: Path, file: str) -> None:
+    if (path / file).is_symlink():
+        raise CheckpointError(f"{path / file} is a link; checkpoints hold plain files only")
+    if not (path / file).exists():
+        reject_pickles(path, file)
+        raise CheckpointError(f"{path / file} is missing")
 
 
 def _complete(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name) and (entry / MANIFEST).exists()]
+    found = [entry for entry in folder.iterdir() if _FOLDER.fullmatch(entry.name) and (entry / MANIFEST).exists()]
     return sorted(found, key=lambda entry: int(entry.name.removeprefix("step-")))
 
 
 def _remove(path: Path) -> None:
-    # The manifest goes first: what a crash leaves then is ignored, not taken for an altered checkpoint.
+    # The manifest goes first: a crash then leaves an incomplete checkpoint, which is ignored, not an altered one.
     try:
         (path / MANIFEST).unlink()
         shutil.rmtree(path)
     except OSError:
-        # An old checkpoint too many is no reason to stop a run.
+        # One old checkpoint too many is no reason to stop a run.
         return

@@ -1,4 +1,4 @@
-"""The training rows of a store, read once, checked once, and prepared for the heads. Shapes: `N` training rows."""
+"""Load the training rows of a store once: checked, and prepared for the heads. Shapes: `N` training rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ __all__ = ["TrainingData", "load_training_data", "training_rows"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Attributes:
-    prepared: modality -> (N, W) float32 after the space's input handling, on the training device.
-    present: modality -> (N,) bool, only for modalities that some training row lacks.
-    ids: (N,) int64, or None when all are different.
-    store, rows: where row i came from.
+    """Training rows on the training device.
+
+    Attributes:
+        prepared: modality -> (N, W) float32 after the space's input normalization.
+        present: modality -> (N,) bool, only for modalities that some training row lacks.
+        ids: (N,) int64, or None when all are different.
+        store, rows: source of row i.
     """
 
     prepared: dict[str, Tensor]
@@ -32,18 +34,14 @@ class TrainingData:
     rows: NDArray[np.int64]
 
     def batch(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Features, presence and ids of some rows; the last two are None where the answer would be trivial."""
+        """Features, presence and ids of some rows; presence None where all are present, ids None where all differ."""
         features = {name: x_NW.index_select(0, rows) for name, x_NW in self.prepared.items()}
         present = {name: mask_N.index_select(0, rows) for name, mask_N in self.present.items()}
         return features, present or None, None if self.ids is None else self.ids.index_select(0, rows)
 
-    def where(self, position: int) -> str:
-        """A training row, in the words of the store."""
-        return describe_row(self.store, int(self.rows[position]))
-
-
-def describe_row(store: EmbeddingStore, row: int) -> str:
-    return f"row {row} of the store ({store.item_names[row]!r})"
+    def describe(self, position: int) -> str:
+        """Row number and name in the store of a training row."""
+        return _describe_row(self.store, int(self.rows[position]))
 
 
 def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
@@ -65,15 +63,15 @@ def load_training_data(
     """Read the columns of a space's modalities into memory as float32, one modality at a time.
 
     Raises:
-        NonFiniteError: a present row holds NaN or what float32 cannot hold, or only zeros where its direction counts.
+        NonFiniteError: a present row has NaN or exceeds float32, or is all zeros where its direction counts.
     """
     prepared, present = {}, {}
     for name in space.modalities:
-        # What float32 cannot hold becomes infinite, and is refused below in words.
+        # What exceeds float32 becomes infinite, which `_check` reports.
         with np.errstate(over="ignore"):
             x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
         mask = torch.from_numpy(store.present(name)[rows])
-        _check(x, mask, name, store, rows, zeros="refused" if space.input_norm != "standardize" else "welcome")
+        _check(x, mask, name, store, rows, reject_zeros=space.input_norm != "standardize")
         x = torch.where(mask[:, None], x, 0.0).to(device)
         mask = mask.to(device)
         with torch.no_grad():
@@ -86,19 +84,26 @@ def load_training_data(
     return TrainingData(prepared, present, ids, store, rows)
 
 
-def _check(x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, zeros: str) -> None:
+def _check(
+    x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, reject_zeros: bool
+) -> None:
     bad = ~torch.isfinite(x).all(1)
-    if zeros == "refused":
+    if reject_zeros:
         bad |= ~x.any(1)
     bad &= mask
     first = first_bad_row(x, bad)
     if first is None:
         return
     row = int(rows[first.row])
-    what = "holds only zeros"
+    problem = "holds only zeros"
     if first.column is not None:
         # The number in the store: float32 may have made it infinite.
-        what = f"holds {store.array(name)[row, first.column]} at column {first.column}"
+        problem = f"holds {store.array(name)[row, first.column]} at column {first.column}"
     raise NonFiniteError(
-        f"{name!r}, {describe_row(store, row)}, {what}{first.more}; mark items without {name!r} as absent in the store"
+        f"{name!r}, {_describe_row(store, row)}, {problem}{first.more}; mark items without {name!r} as absent in the "
+        f"store"
     )
+
+
+def _describe_row(store: EmbeddingStore, row: int) -> str:
+    return f"row {row} of the store ({store.item_names[row]!r})"

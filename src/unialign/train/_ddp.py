@@ -1,8 +1,8 @@
-"""Modules that average gradients over processes (DistributedDataParallel, FSDP2), and pieces of a batch.
+"""DDP and FSDP2 modules under the gradient cache: gradients averaged once, and errors instead of hangs.
 
-DDP averages in a backward pass: with the last piece only, or it would do so once a piece. FSDP2 gathers weights in
-every forward and backward pass as well: its processes must make equally many. Processes agree on all this before they
-start, since one that waits for another cannot say why.
+DDP averages in a backward pass: with the last micro-batch only, or it would do so for every one. FSDP2 also gathers
+weights in every forward and backward pass: its processes must make equally many. Processes agree on all this before
+they start, since one that waits in a collective cannot raise.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ from torch import nn
 from unialign.distributed import Packed, deserialize_error, gather_integers, gather_objects, serialize_error
 from unialign.errors import ConfigError, DistributedError
 
-__all__ = ["Wrapped"]
+__all__ = ["SynchronizedModules"]
 
-# The number of a process, and its error.
+# Rank of a process, and its error.
 _Failure = tuple[int, Packed]
 
 
-class Wrapped:
-    """The modules, their process groups, and what the processes of these must have in common."""
+class SynchronizedModules:
+    """The modules of one process, and their process groups."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
@@ -35,40 +35,42 @@ class Wrapped:
                     f"{type(module).__name__}"
                 )
         self.groups = list(dict.fromkeys(group for module in self.modules for group in _groups_of(module)))
-        # Anything else may communicate in a forward pass.
-        self.in_step = not all(isinstance(module, nn.parallel.DistributedDataParallel) for module in self.modules)
+        # Of the accepted modules, only DDP never communicates in a forward pass.
+        self.forward_communicates = not all(
+            isinstance(module, nn.parallel.DistributedDataParallel) for module in self.modules
+        )
 
-    def most_pieces(self, own: int) -> int:
-        """The largest number of pieces that a process has.
+    def max_micro_batches(self, own: int) -> int:
+        """The largest number of micro-batches of a process.
 
         Raises:
-            ConfigError: on every process, if one of them has no piece, or other modules.
+            ConfigError: on every process, if one of them has no micro-batch, or other modules.
         """
         rank = dist.get_rank() if self.groups else 0
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
-        for group in self.groups:  # one after the other: the largest number in a mesh of several dimensions
-            told = gather_integers([*least, most, *fewest, *many], group, doing="counted pieces")
-            least, most = min((n, r) for n, r, *_ in told), max(row[2] for row in told)
-            fewest, many = min((row[3], row[4]) for row in told), max((row[5], row[6]) for row in told)
+        for group in self.groups:  # in turn, which gives the extremes over a mesh of several dimensions
+            counts = gather_integers([*least, most, *fewest, *many], group, doing="counted micro-batches")
+            least, most = min((n, r) for n, r, *_ in counts), max(row[2] for row in counts)
+            fewest, many = min((row[3], row[4]) for row in counts), max((row[5], row[6]) for row in counts)
         if fewest[0] != many[0]:
             raise ConfigError(
                 f"process {fewest[1]} gave {fewest[0]} modules and process {many[1]} gave {many[0]}: give the same "
-                f"`modules` in the same order on every process, those of a modality without rows too"
+                f"`modules` in the same order on every process, also those of a modality without rows"
             )
         if self.groups and least[0] == 0:
             raise ConfigError(
-                f"process {least[1]} has no piece, so its modules would never meet those of the others; give it one "
-                f"piece of zero rows, as `x[:0]` has"
+                f"process {least[1]} has no micro-batch, so that the modules of the others would wait for it; give it "
+                f"one of zero rows, such as `x[:0]`"
             )
         return most
 
     @contextmanager
-    def met_everywhere(self) -> Iterator[None]:
-        """Refuse on every process what the body calls on some of them only, or what fails in it on one of them.
+    def checked_forward(self) -> Iterator[None]:
+        """Raise on every process if the block calls a module on some of them only, or fails on one of them.
 
-        The collectives of one module would meet those of another: processes hang, or average what does not belong
-        together.
+        Otherwise a collective of one module would be paired with that of another: processes hang, or average gradients
+        of different modules.
         """
         called = [0] * len(self.modules)
 
@@ -82,20 +84,20 @@ class Wrapped:
                     stack.callback(hook.remove)
                 yield
         except BaseException as error:
-            # Where modules communicate in a forward pass, the others are inside one and cannot listen.
-            if self.groups and not self.in_step:
+            # Where forward passes communicate, the others are inside one and would not take part in this exchange.
+            if self.groups and not self.forward_communicates:
                 with suppress(DistributedError):
                     self._exchange(called, (dist.get_rank(), serialize_error(error)))
             raise
         if (failure := self._exchange(called, None)) is not None:
-            rank, told = failure
-            raise deserialize_error(told, rank, dist.get_world_size(), did="failed while it encoded its batch")
+            rank, packed = failure
+            raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: _Failure | None) -> _Failure | None:
-        """The first failure of a process, told on to every group in which this process is.
+        """The first failure of a process, passed on to every group of this process.
 
         Raises:
-            ConfigError: no process failed, but what they called differs.
+            ConfigError: no process failed, but they called different modules.
         """
         for group in self.groups:
             rows = gather_integers([int(failure is not None), *called], group, doing="encoded a batch")
@@ -115,19 +117,19 @@ class Wrapped:
                 )
                 raise ConfigError(
                     f"encode called modules[{number}] ({type(module).__name__}) on process {did}, but not on "
-                    f"{did_not}; on a process that lacks a modality its encoder still runs, on placeholders that "
-                    f"`present` marks as absent"
+                    f"{did_not}; on a process that lacks a modality run its encoder on placeholders that `present` "
+                    f"marks as absent"
                 )
 
     @contextmanager
-    def averaging(self, *, last: bool) -> Iterator[None]:
-        """A backward pass whose gradients are averaged over the processes if it is the last one."""
+    def gradient_sync(self, *, enabled: bool) -> Iterator[None]:
+        """Average the gradients of a backward pass over the processes, or accumulate them locally."""
         with ExitStack() as stack:
             for module in self.modules:
                 if hasattr(module, "set_requires_gradient_sync"):
-                    module.set_requires_gradient_sync(last)
+                    module.set_requires_gradient_sync(enabled)
                     stack.callback(module.set_requires_gradient_sync, True)
-                elif not last:
+                elif not enabled:
                     stack.enter_context(module.no_sync())
             yield
 

@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Choose the device of a run."""
 
 import torch
 
@@ -8,7 +8,7 @@ __all__ = ["chosen_device"]
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """`auto` is CUDA if there is one; `ConfigError` for a device that is unknown or not there."""
+    """`auto` is CUDA if available; `ConfigError` for an unknown or missing device."""
     if device == "auto":
         target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:
@@ -19,5 +19,5 @@ def chosen_device(device: str | torch.device) -> torch.device:
         if target.type not in ("cpu", "cuda"):
             raise ConfigError(f"unknown device {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
     if target.type == "cuda" and not (torch.cuda.is_available() and (target.index or 0) < torch.cuda.device_count()):
-        raise ConfigError(f"device {str(target)!r} is not there; use device='cpu'")
+        raise ConfigError(f"device {str(target)!r} is not available; use device='cpu'")
     return target

@@ -1,4 +1,4 @@
-"""Training that continues from another space: does it fit, which weights are these, and how they are taken over."""
+"""Continue training from another space: check that it fits, and copy its weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,65 +10,72 @@ from unialign.config import TrainConfig
 from unialign.errors import ConfigError
 from unialign.space import Space
 
-__all__ = ["check_frozen_start", "check_start", "copy_weights", "weights_digest"]
+__all__ = ["check_frozen_encoders", "check_init_from", "copy_weights", "weights_digest"]
 
 
-def check_start(start: object, widths: Mapping[str, int], config: TrainConfig) -> None:
-    """`ConfigError` unless it is None or a space of the shape that the configuration asks for.
+def check_init_from(init_from: object, widths: Mapping[str, int], config: TrainConfig) -> None:
+    """`ConfigError` unless it is None or a space of the configured shape.
 
-    The order of the modalities is free, and so is dropout, which has no weights.
+    The order of the modalities and dropout, which have no weights, may differ.
     """
-    if start is None:
+    if init_from is None:
         return
-    if not isinstance(start, Space):
-        raise ConfigError(f"start must be a Space to continue from, got {start!r}; load one with Space.from_pretrained")
-    if set(start.widths) != set(widths):
+    if not isinstance(init_from, Space):
         raise ConfigError(
-            f"start has the modalities {', '.join(start.widths)}, this run trains {', '.join(widths)}; "
-            f"set modalities to those of the start"
+            f"init_from must be a Space to continue from, got {init_from!r}; load one with Space.from_pretrained"
+        )
+    if set(init_from.widths) != set(widths):
+        raise ConfigError(
+            f"init_from has the modalities {', '.join(init_from.widths)}, this run trains {', '.join(widths)}; "
+            f"set modalities to those of init_from"
         )
     for name, width in widths.items():
-        if start.widths[name] != width:
-            raise ConfigError(f"start expects {name!r} to be {start.widths[name]} wide, the store's is {width} wide")
-    names = ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else []))
-    for name in names:
-        if getattr(start, name) != getattr(config, name):
+        if init_from.widths[name] != width:
             raise ConfigError(
-                f"start was made with {name}={getattr(start, name)!r}, this run has {name}="
+                f"init_from expects {name!r} to be {init_from.widths[name]} wide, the store's is {width} wide"
+            )
+    for name in ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else [])):
+        if getattr(init_from, name) != getattr(config, name):
+            raise ConfigError(
+                f"init_from was made with {name}={getattr(init_from, name)!r}, this run has {name}="
                 f"{getattr(config, name)!r}; use the same setting"
             )
 
 
-def check_frozen_start(start: Space, columns: Mapping[str, str]) -> None:
-    """`ConfigError` if the frame of a frozen modality, which is taken over, is of another encoder than the column."""
-    data: Any = start.metadata.get("data")
+def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
+    """`ConfigError` if a frozen modality of `init_from`, whose whitening is copied, has another encoder in the store.
+
+    Args:
+        columns: frozen modality -> fingerprint of its encoder in the store.
+    """
+    data: Any = init_from.metadata.get("data")
     known = data.get("columns") if isinstance(data, Mapping) else None
-    for name, identity in columns.items():
+    for name, fingerprint in columns.items():
         before = known.get(name) if isinstance(known, Mapping) else None
-        if before is not None and before != identity:
+        if before is not None and before != fingerprint:
             raise ConfigError(
-                f"start froze {name!r} as another encoder gives it (identity {str(before)[:12]}, the store's is "
-                f"{identity[:12]}); use the data that the start was trained on, or start from random weights"
+                f"init_from has {name!r} frozen with embeddings of another encoder (fingerprint {str(before)[:12]}, "
+                f"the store's is {fingerprint[:12]}); use the data that it was trained on, or start from random weights"
             )
 
 
 def weights_digest(space: Space) -> str:
-    """sha256 over the weights and input statistics of a space, the same for every order of its modalities."""
-    whole = hashlib.sha256()
+    """sha256 of the weights and input statistics of a space, independent of the order of its modalities."""
+    digest = hashlib.sha256()
     for name in sorted(space.modalities):
-        place = space.modalities.index(name)
-        for module in (space.features[place], space.heads[place]):
+        m = space.modalities.index(name)
+        for module in (space.features[m], space.heads[m]):
             for key, tensor in module.state_dict().items():
-                whole.update(f"{name}/{key}/{tuple(tensor.shape)}/".encode())
-                whole.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return whole.hexdigest()
+                digest.update(f"{name}/{key}/{tuple(tensor.shape)}/".encode())
+                digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
-def copy_weights(space: Space, start: Space) -> Space:
-    """Copy weights and input statistics of `start` into a space of the same shape; `start` stays as it is."""
-    for place, name in enumerate(space.modalities):
-        there = start.modalities.index(name)
-        space.features[place].load_state_dict(start.features[there].state_dict())
-        space.heads[place].load_state_dict(start.heads[there].state_dict())
+def copy_weights(space: Space, init_from: Space) -> Space:
+    """Copy weights and input statistics of `init_from`, which is not changed, into a space of the same shape."""
+    for m, name in enumerate(space.modalities):
+        source = init_from.modalities.index(name)
+        space.features[m].load_state_dict(init_from.features[source].state_dict())
+        space.heads[m].load_state_dict(init_from.heads[source].state_dict())
     return space

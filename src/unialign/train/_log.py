@@ -1,7 +1,7 @@
-"""The log of a run: JSON lines, flushed one by one, cut back to the checkpoint on resumption; optionally TensorBoard.
+"""Log of a run: JSON lines, each flushed, cut back to the checkpoint on resumption; optionally TensorBoard.
 
-Each line has a `kind`: `start` (settings, data, baselines), `step`, `warning` or `resume`; and a `step`, the number of
-completed steps.
+Each line has a `kind` and a `step`, the number of completed steps. Kinds: `start` (settings, data, baselines), `step`,
+`warning`, `resume`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _ADVICE = "Make room or choose another folder, then continue with resume='auto'"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log; a last line that a crash cut short, and all after it, is left out."""
+    """Read the records of a log up to the first incomplete line, which a crash may leave."""
     records: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -41,21 +41,24 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Keeps the history of a run in memory and, given a path, appends it to a file.
+    """Records of a run, in memory and, after `open`, in a file.
 
     Args:
-        path: `log.jsonl`, or None.
-        keep_steps: records of later steps are dropped from the file: they will be made again.
-        log_to: `jsonl`, `tensorboard`.
+        records: those of the run so far.
     """
 
-    def __init__(self, path: Path | None, *, keep_steps: int, log_to: Sequence[str]) -> None:
-        self.path = path
+    def __init__(self, records: Sequence[dict[str, Any]] = ()) -> None:
+        self.records = list(records)
+        self._path: Path | None = None
         self._file: TextIO | None = None
         self._board: Any = None
-        self.records: list[dict[str, Any]] = []
-        if path is None:
-            return
+
+    def open(self, path: Path, *, keep_steps: int = 0, log_to: Sequence[str] = ("jsonl",)) -> list[dict[str, Any]]:
+        """Continue a file after `keep_steps` completed steps; returns the records that stay.
+
+        Later records are dropped from the file: the resumed run writes them again.
+        """
+        self._path = path
         if "tensorboard" in log_to:
             self._board = _summary_writer(path.parent / "tensorboard", keep_steps)
         self.records = [record for record in read_log(path) if record["step"] <= keep_steps] if keep_steps else []
@@ -64,6 +67,7 @@ class RunLog:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._cannot_write(error) from error
+        return self.records
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -76,7 +80,7 @@ class RunLog:
 
     @property
     def warnings(self) -> list[HealthWarning]:
-        """The warnings that the file remembers."""
+        """The `warning` records as warnings."""
         return [
             HealthWarning(str(record.get("message")), code=str(record.get("code")), step=record["step"])
             for record in self.records
@@ -84,8 +88,8 @@ class RunLog:
         ]
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append a record; CheckpointError if the disk refuses."""
-        # A lone term may be NaN before training stops.
+        """Append a record; CheckpointError if the file system fails."""
+        # A single term may be NaN before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
         if self._file is not None:
@@ -99,17 +103,17 @@ class RunLog:
                 self._board.add_scalar(key, value, step)
 
     def close(self) -> None:
-        """Let go of the files. A second call does nothing."""
+        """Close the files. A second call does nothing."""
         for handle in (self._file, self._board):
             if handle is not None:
-                # What a full disk refused, `write` has said; closing tries it again, and must not hide that.
+                # Closing retries what failed in `write` and must not hide the error raised there.
                 with contextlib.suppress(OSError):
                     handle.close()
         self._file = self._board = None
 
     def _cannot_write(self, error: OSError) -> CheckpointError:
         return CheckpointError(
-            f"cannot write the log {self.path}: {error.strerror or error}; checkpoints are intact. {_ADVICE}"
+            f"cannot write the log {self._path}: {error.strerror or error}; checkpoints are intact. {_ADVICE}"
         )
 
 

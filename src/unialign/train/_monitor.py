@@ -1,11 +1,10 @@
-"""The health monitor: signs that a run is going wrong while its loss still looks fine.
+"""Health checks of a training batch: collapse, low rank, a parameter at its bound, unbalanced gradients.
 
 Shapes: `M` modalities, `B` items, `D` width.
 """
 
 import math
-import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -13,23 +12,24 @@ from unialign.batch import Batch
 from unialign.geometry import effective_rank
 from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
 
-__all__ = ["HealthMonitor", "HealthWarning"]
+__all__ = ["HealthWarning", "check_health", "gradient_ratio"]
 
-# Mean cosine between different items of one modality above which they are hardly told apart.
+# Mean cosine between different items of one modality above which they can hardly be told apart.
 COLLAPSED_COSINE = 0.95
-# Fraction of the available directions below which a modality lives in a corner of the space.
+# Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# Eigenvalues of more rows than this cost more than they tell.
+# The effective rank of more rows costs more and changes little.
 _SAMPLE = 512
 
 
 class HealthWarning(UserWarning):
-    """Something about a training run that deserves a look.
+    """A problem of a training run that its loss does not show.
 
     Attributes:
-        code: what it is, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`, `environment`.
-        step: completed steps when it was seen first. Each code is reported once in a run.
+        code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`, `environment`;
+            reported once in a run.
+        step: completed steps when it was found first.
     """
 
     # The defaults are for pickle, which calls with the message alone and then restores the attributes.
@@ -37,107 +37,95 @@ class HealthWarning(UserWarning):
         super().__init__(message)
         self.message, self.code, self.step = message, code, step
 
+    @classmethod
+    def at(cls, step: int, message: str, *, code: str) -> "HealthWarning":
+        """A warning whose message begins with the step."""
+        return cls(f"step {step}: {message}", code=code, step=step)
 
-class HealthMonitor:
-    """Looks at a live batch every now and then; collects `HealthWarning`s, each code once, until `say` emits them.
+
+def check_health(
+    objective: Objective,
+    batch: Batch,
+    terms: dict[str, LossTerm],
+    *,
+    step: int,
+    frozen: Collection[str] = (),
+) -> tuple[dict[str, float], list[HealthWarning]]:
+    """Measure a batch before its backward pass.
 
     Args:
-        earlier: warnings of the part of the run before a resumption.
-        frozen: modalities that stay where they are. What is attracted to one cannot collapse with it, so that a weak
-            repulsion is a choice (of generation, for one) and no warning.
-    """
+        terms: those of the objective, differentiable.
+        step: completed steps, for the warnings.
+        frozen: modalities without a head. What aligns to one cannot collapse, so that a weak repulsion is no problem.
 
-    def __init__(self, earlier: Iterable[HealthWarning] = (), *, frozen: Collection[str] = ()) -> None:
-        self.warnings: list[HealthWarning] = list(earlier)
-        self.frozen = frozen
-        self._unsaid: list[HealthWarning] = []
-
-    def look(self, objective: Objective, batch: Batch, terms: dict[str, LossTerm], *, step: int) -> dict[str, float]:
-        """Measure one batch before its backward pass; returns numbers for the log.
-
+    Returns:
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
-        weigh an alignment against terms that repel, `gradient_ratio`.
-        """
-        numbers = self._look_at_spread(batch, step)
-        self._look_at_bounds(objective, step)
-        # The advice is about a weight: without one there is nothing to turn.
-        ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
-        if ratio is not None:
-            numbers["gradient_ratio"] = ratio
-            low = 0.0 if self.frozen else BALANCED[0]
-            if not low <= ratio <= BALANCED[1]:
-                advice = (
-                    "items repel much more than true pairs attract: raise alignment_weight"
-                    if ratio > 1
-                    else "true pairs attract much more than items repel, the way to collapse: lower alignment_weight"
-                )
-                self.warn(
+        weigh an alignment against repelling terms, `gradient_ratio`; and the warnings.
+    """
+    numbers: dict[str, float] = {}
+    found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
+    # The advice is about this weight, which not every objective has.
+    ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
+    if ratio is not None:
+        numbers["gradient_ratio"] = ratio
+        low = 0.0 if frozen else BALANCED[0]
+        if not low <= ratio <= BALANCED[1]:
+            advice = (
+                "items repel much more than true pairs attract: raise alignment_weight"
+                if ratio > 1
+                else "true pairs attract much more than items repel, which leads to collapse: lower alignment_weight"
+            )
+            found.append(
+                (
+                    "gradient_ratio",
                     f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment; {advice}",
-                    code="gradient_ratio",
-                    step=step,
                 )
-        return numbers
+            )
+    return numbers, [HealthWarning.at(step, message, code=code) for code, message in found]
 
-    def warn(self, message: str, *, code: str, step: int) -> None:
-        """Collect, once for each code."""
-        if any(known.code == code for known in self.warnings):
-            return
-        warning = HealthWarning(f"step {step}: {message}", code=code, step=step)
-        self.warnings.append(warning)
-        self._unsaid.append(warning)
 
-    def say(self) -> list[HealthWarning]:
-        """Emit what was collected since the last call, and return it. Not inside a step: a filter may raise."""
-        new, self._unsaid = self._unsaid, []
-        for warning in new:
-            warnings.warn(warning, stacklevel=2)
-        return new
+def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """Add mean cosine and effective rank of each modality to `numbers`; yield (code, message) of problems."""
+    z_MBD = batch.z_MBD.detach()
+    for m, name in enumerate(batch.names):
+        z_BD = z_MBD[m][batch.present_MB[m]][:_SAMPLE]
+        rows = len(z_BD)
+        if rows < 2:
+            continue
+        cosine = (float(z_BD.double().sum(0).square().sum()) - rows) / (rows * (rows - 1))
+        numbers[f"cosine/{name}"] = cosine
+        if cosine > COLLAPSED_COSINE:
+            yield (
+                f"collapse/{name}",
+                f"{name!r} is collapsing: different items have a mean cosine of {cosine:.3f}; check temperature and "
+                f"learning rate, and that items repel each other enough",
+            )
+        rank = float(effective_rank(z_BD))
+        numbers[f"rank/{name}"] = rank
+        available = min(rows - 1, z_BD.shape[1])
+        # A collapse to a point has been reported above.
+        if cosine <= COLLAPSED_COSINE and available >= 2 and rank < max(1.1, TINY_RANK * available):
+            yield (
+                f"rank/{name}",
+                f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so that its items can hardly be "
+                f"told apart",
+            )
 
-    def _look_at_spread(self, batch: Batch, step: int) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        z_MBD = batch.z_MBD.detach()
-        for m, name in enumerate(batch.names):
-            z_BD = z_MBD[m][batch.present_MB[m]][:_SAMPLE]
-            rows = len(z_BD)
-            if rows < 2:
-                continue
-            cosine = (float(z_BD.double().sum(0).square().sum()) - rows) / (rows * (rows - 1))
-            numbers[f"cosine/{name}"] = cosine
-            if cosine > COLLAPSED_COSINE:
-                self.warn(
-                    f"{name!r} is collapsing: different items have a mean cosine of {cosine:.3f}; "
-                    f"check temperature and learning rate, and that items repel each other enough",
-                    code=f"collapse/{name}",
-                    step=step,
-                )
-            rank = float(effective_rank(z_BD))
-            numbers[f"rank/{name}"] = rank
-            available = min(rows - 1, z_BD.shape[1])
-            # A space that is one point has been reported above.
-            if cosine <= COLLAPSED_COSINE and available >= 2 and rank < max(1.1, TINY_RANK * available):
-                self.warn(
-                    f"{name!r} uses {rank:.1f} of {available} directions (effective rank); "
-                    f"its items are told apart along next to nothing",
-                    code=f"rank/{name}",
-                    step=step,
-                )
-        return numbers
 
-    def _look_at_bounds(self, objective: Objective, step: int) -> None:
-        for module in objective.modules():
-            if isinstance(module, BoundedParameter) and (bound := module.at_bound()) is not None:
-                self.warn(
-                    f"the learnable {module.option} sits at its {bound}er bound of "
-                    f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen {module.option}_bounds",
-                    code=f"{module.option}/{bound}",
-                    step=step,
-                )
+def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
+    for module in objective.modules():
+        if isinstance(module, BoundedParameter) and (bound := module.at_bound()) is not None:
+            yield (
+                f"{module.option}/{bound}",
+                f"the learnable {module.option} is at its {bound}er bound of "
+                f"{module.bounds[0 if bound == 'low' else 1]:g}; fix it, or widen {module.option}_bounds",
+            )
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
-    """Norm of the gradient of all terms that repel over that of the alignment, by embedding; None without both.
+    """Norm of the gradient of all repelling terms over that of the alignment, by embedding; None without both.
 
-    Only the part along the sphere counts: normalisation removes the other.
+    Only the part along the sphere counts: normalization removes the other.
     """
     repelling = ("uniformity/", "partition/", "centroid")
     repel = {name: term for name, term in terms.items() if name.startswith(repelling)}

@@ -1,4 +1,4 @@
-"""The processes that train one space together: who they are, what they share, and how they agree.
+"""The processes that train one model: how they share rows, results and errors.
 
 All hold the same weights. Each embeds its own rows of a batch; the loss is that of all rows, so that the mean of the
 gradients over the processes is the gradient of the whole batch.
@@ -33,10 +33,12 @@ _DOING = "trained with them"
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Attributes:
-    rank: this process's number among them; process 0 writes.
-    count: how many there are.
-    group: their process group, None for a process alone.
+    """The default is one process by itself, for which every method is local.
+
+    Attributes:
+        rank: number of this process; process 0 writes.
+        world_size: number of processes.
+        group: their `torch.distributed` group, None for a single process.
     """
 
     rank: int = 0
@@ -45,44 +47,41 @@ class ProcessGroup:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes files and calls callbacks."""
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
         """`ConfigError` unless the group's backend takes tensors of this device."""
         if self.world_size > 1:
-            check_device(device, self.group, what="parameters lie")
+            check_device(device, self.group, what="parameters are")
 
-    def own(self, rows_B: Tensor) -> Tensor:
-        """This process's rows of a batch, consecutive ones; none where there are fewer rows than processes."""
+    def local_rows(self, rows_B: Tensor) -> Tensor:
+        """This process's consecutive rows of a batch; none where there are fewer rows than processes."""
         items = len(rows_B)
         return rows_B[items * self.rank // self.world_size : items * (self.rank + 1) // self.world_size]
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """What `work` returns on process 0, which alone does it; its error is raised on every process."""
+        """Run `work` on process 0 only; its result is returned, or its error raised, on every process."""
         if self.world_size == 1:
             return work()
-        told: list[Any] = [None, None]
+        shared: list[Any] = [None, None]
         failure: BaseException | None = None
         if self.is_rank0:
             try:
-                told[0] = work()
+                shared[0] = work()
             except BaseException as error:
-                failure, told[1] = error, serialize_error(error)
+                failure, shared[1] = error, serialize_error(error)
         with naming_failures(self.group, _DOING):
-            dist.broadcast_object_list(told, group=self.group, group_src=0)
+            dist.broadcast_object_list(shared, group=self.group, group_src=0)
         if failure is not None:
             raise failure
-        if told[1] is not None:
-            raise deserialize_error(told[1], 0, self.world_size)
-        result: T = told[0]
+        if shared[1] is not None:
+            raise deserialize_error(shared[1], 0, self.world_size)
+        result: T = shared[0]
         return result
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
-        """What `work` returns here; it runs on every process, and what it raises on one of them is raised on all.
-
-        Who went on alone would wait for the others in vain.
-        """
+        """Run `work` on every process; an error on one is raised on all, which would otherwise wait for it forever."""
         if self.world_size == 1:
             return work()
         result, failure = None, None
@@ -92,29 +91,29 @@ class ProcessGroup:
             failure = error
         if self.all_reduce_max(int(failure is not None)) == 0:
             return result  # type: ignore[return-value]
-        told = first_error(self.all_gather(None if failure is None else serialize_error(failure)))
-        assert told is not None
-        raise told if failure is None else failure
+        remote = first_error(self.all_gather(None if failure is None else serialize_error(failure)))
+        assert remote is not None
+        raise remote if failure is None else failure
 
-    def all_gather(self, own: T) -> list[T]:
-        """What each process brings, by rank."""
+    def all_gather(self, local: T) -> list[T]:
+        """The object of each process, by rank."""
         if self.world_size == 1:
-            return [own]
-        return gather_objects(own, self.group, doing=_DOING)
+            return [local]
+        return gather_objects(local, self.group, doing=_DOING)
 
     def check_same(self, facts: dict[str, Any]) -> None:
-        """`ConfigError` on every process, naming the first fact that is not the same everywhere."""
+        """`ConfigError` on every process, naming the first fact that differs between processes."""
         everywhere = self.all_gather(facts)
         for rank, other in enumerate(everywhere):
             for name in everywhere[0]:
                 if other[name] != everywhere[0][name]:
                     raise ConfigError(
-                        f"process {rank} of {self.world_size} calls fit with {name}={_shown(other[name])}, process 0 with "
-                        f"{_shown(everywhere[0][name])}; all processes train one space, with the same arguments"
+                        f"process {rank} of {self.world_size} calls fit with {name}={_shown(other[name])}, process 0 "
+                        f"with {_shown(everywhere[0][name])}; all processes train one space, with the same arguments"
                     )
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of a number that each process has."""
+        """The largest `number` of all processes."""
         if self.world_size == 1:
             return number
         value = torch.tensor(number, device=collective_device(self.group))
@@ -123,7 +122,7 @@ class ProcessGroup:
         return int(value)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors by those of process 0."""
+        """Overwrite tensors with those of process 0."""
         if self.world_size == 1:
             return
         for tensor in tensors:
@@ -134,19 +133,19 @@ class ProcessGroup:
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Average `.grad` over the processes, in one collective.
 
-        A parameter that has a gradient on some process has one on all afterwards; where none has one, it stays None.
+        A parameter with a gradient on any process has one on all afterwards; one without stays None.
         """
         if self.world_size == 1:
             return
-        given = [float(p.grad is not None) for p in parameters]
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        head = torch.tensor(given, dtype=parts[0].dtype, device=parts[0].device)
-        whole = torch.cat([head, *(part.flatten() for part in parts)])
+        has_gradient = [float(p.grad is not None) for p in parameters]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        header = torch.tensor(has_gradient, dtype=gradients[0].dtype, device=gradients[0].device)
+        flat = torch.cat([header, *(gradient.flatten() for gradient in gradients)])
         with naming_failures(self.group, _DOING):
-            dist.all_reduce(whole, group=self.group)
-        found, *means = torch.split(whole, [len(parameters), *(p.numel() for p in parameters)])
-        for parameter, times, mean in zip(parameters, found.tolist(), means, strict=True):
-            parameter.grad = mean.div_(self.world_size).view_as(parameter) if times > 0 else None
+            dist.all_reduce(flat, group=self.group)
+        counts, *sums = torch.split(flat, [len(parameters), *(p.numel() for p in parameters)])
+        for parameter, count, total in zip(parameters, counts.tolist(), sums, strict=True):
+            parameter.grad = total.div_(self.world_size).view_as(parameter) if count > 0 else None
 
 
 def process_group_of(group: Any) -> ProcessGroup:

@@ -1,4 +1,4 @@
-"""What a person sees while training: a bar on a terminal, a line every now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 import sys
 import time
@@ -21,10 +21,11 @@ def check_progress(mode: str) -> None:
 
 
 class Progress:
-    """Shows steps on stderr.
+    """Shows completed steps and the loss.
 
     Args:
         mode: `auto` is `bar` on a terminal and `lines` elsewhere; short runs print no line at all.
+        done: steps completed before.
     """
 
     def __init__(self, mode: ProgressMode, *, steps: int, done: int, label: str) -> None:
@@ -35,15 +36,15 @@ class Progress:
         self._bar: tqdm[Any] | None = None
         if mode == "bar":
             self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", leave=False, dynamic_ncols=True)
-        self._spoke = time.monotonic()
+        self._last_line = time.monotonic()
 
     def step(self, info: Mapping[str, Any]) -> None:
-        """Tell of a completed step."""
+        """Show a completed step: `step` and `loss`."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {info['loss']:.3f}", refresh=False)
             self._bar.update()
-        elif self._lines and time.monotonic() - self._spoke > _SECONDS_BETWEEN_LINES:
-            self._spoke = time.monotonic()
+        elif self._lines and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             print(
                 f"{self._label}: step {info['step']} of {self._steps}, loss {info['loss']:.3f}",
                 file=sys.stderr,

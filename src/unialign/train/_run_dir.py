@@ -1,57 +1,55 @@
-"""The folder of a run: what stands in it, and whether this run may continue or begin there."""
+"""Folder of a run: `config.yaml`, `log.jsonl`, `checkpoints/` and the trained model."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.config import Resume, TrainConfig
+from unialign.config import Resume
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "check_resume"]
 
 
 class RunFolder:
-    """Paths of a run folder: `config.yaml`, `log.jsonl`, `checkpoints/`, and the folder of what was trained.
+    """Paths of a run, and the rules for starting or resuming there.
 
     Args:
         path: the folder.
-        result: name of the folder that the trained model goes to.
-        defaults: every setting of such a run at its default; None: those of `TrainConfig`.
+        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if the run began from
+            other weights, `init_from`; a run to resume must have the same.
+        settings: content of `config.yaml`.
         bookkeeping: settings that may differ between a run and its resumption.
+        result: name of the folder of the trained model.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
+        facts: dict[str, Any],
+        settings: dict[str, Any],
+        bookkeeping: Sequence[str],
         result: str = "space",
-        defaults: Mapping[str, Any] | None = None,
-        bookkeeping: Sequence[str] = TrainConfig.bookkeeping(),
     ) -> None:
         self.path = Path(path)
         self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"
         self.checkpoints, self.result = self.path / "checkpoints", self.path / result
-        self._defaults = TrainConfig().to_dict() if defaults is None else defaults
-        self._bookkeeping = bookkeeping
-        self._lock = ExitStack()
+        self.facts, self.settings, self._bookkeeping = facts, settings, bookkeeping
 
     @property
     def has_result(self) -> bool:
-        """Whether the trained model was written, which is the last thing a run does."""
+        """Whether the trained model was written, the last action of a run."""
         return (self.result / "config.json").exists()
 
-    def begin(self, resume: str, facts: dict[str, Any]) -> Snapshot | None:
-        """Decide where to start; returns the checkpoint to continue from, or None for the first step.
-
-        Args:
-            facts: `training` (the configuration as a dict) and `data` (name, fingerprint, items) of the run to come.
+    def find_checkpoint(self, resume: Resume) -> Snapshot | None:
+        """The checkpoint to continue from; None to start at the first step. Nothing is written.
 
         Raises:
             ConfigError: a run is there and `resume` is "never".
@@ -75,45 +73,46 @@ class RunFolder:
                     f"{self.path} has no complete checkpoint to resume from; start with resume='auto'"
                 )
             if started:
-                self._check_same(self._logged_facts() or self._result_facts(), facts, self.path)
+                self._check_same_run(self._logged_facts() or self._result_facts(), self.path)
             return None
         snapshot = load_checkpoint(newest)
-        self._check_same(snapshot.facts, facts, newest)
+        self._check_same_run(snapshot.facts, newest)
         return snapshot
 
-    def prepare(self, settings: dict[str, Any]) -> None:
-        """Make the folder, keep others out, clear away what a crash left half written, and write `config.yaml`.
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Create and lock the folder for a block, remove partial files of a crash, write `config.yaml`.
 
         Raises:
-            ConfigError: another process trains there at this moment.
-            CheckpointError: the file system refuses.
+            ConfigError: another process trains there.
+            CheckpointError: the file system failed.
         """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock.enter_context(lock_folder(self.path, doing="training"))
-            discard_partial(self.checkpoints)
-            discard_partial(self.path)
-        except OSError as error:
-            raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
-        write_yaml(self.config, settings, error=CheckpointError)
-
-    def close(self) -> None:
-        """Let others in."""
-        self._lock.close()
+        with ExitStack() as lock:
+            try:
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(lock_folder(self.path, doing="training"))
+                discard_partial(self.checkpoints)
+                discard_partial(self.path)
+            except OSError as error:
+                raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            write_yaml(self.config, self.settings, error=CheckpointError)
+            yield
 
     def _logged_facts(self) -> dict[str, Any]:
         records = read_log(self.log)
         return records[0] if records and records[0].get("kind") == "start" else {}
 
     def _result_facts(self) -> dict[str, Any]:
-        """What the trained model says of itself; {} where there is none that can be read."""
+        """Metadata of the trained model; {} if there is none that can be read."""
         try:
             found = json.loads((self.result / "config.json").read_text("utf-8"))["metadata"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _check_same(self, there: dict[str, Any], here: dict[str, Any], source: Path) -> None:
+    def _check_same_run(self, there: dict[str, Any], source: Path) -> None:
+        """Raise unless data, settings and initial weights of an earlier run are those of this one."""
+        here = self.facts
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
             raise DataError(
@@ -124,13 +123,11 @@ class RunFolder:
         settings = there.get("training")
         if not isinstance(settings, dict):
             return
-        if there.get("start") != here.get("start"):
-            began, begins = (_start_in_words(facts.get("start")) for facts in (there, here))
+        if there.get("init_from") != here.get("init_from"):
+            began, begins = (_describe_initial_weights(facts.get("init_from")) for facts in (there, here))
             raise CheckpointError(
-                f"{source} was made {began}, this run begins {begins}; use the same start, or choose another folder"
+                f"{source} was made {began}, this run begins {begins}; use the same init_from, or choose another folder"
             )
-        # A setting that came later than the version that wrote this was at its default.
-        settings = {**self._defaults, **settings}
         for name in sorted(settings.keys() | here["training"].keys()):
             if name not in self._bookkeeping and settings.get(name) != here["training"].get(name):
                 raise CheckpointError(
@@ -139,13 +136,13 @@ class RunFolder:
                 )
 
 
-def _start_in_words(start: Any) -> str:
-    weights = start.get("weights") if isinstance(start, dict) else None
+def _describe_initial_weights(init_from: Any) -> str:
+    weights = init_from.get("weights") if isinstance(init_from, dict) else None
     return "from random weights" if weights is None else f"from the space with weights of sha256 {weights}"
 
 
 def check_resume(resume: str, out: object) -> None:
-    """`ConfigError` unless `resume` is known and has a folder to act on."""
+    """`ConfigError` unless `resume` is a known value and has a folder where it needs one."""
     check_choice("resume", resume, get_args(Resume))
     if resume == "required" and out is None:
         raise ConfigError("resume='required' needs out=, the folder of the run to continue")

@@ -1,16 +1,29 @@
-"""The learning rate as a pure function of the step."""
+"""Learning rate as a pure function of the step."""
 
 import math
+from typing import Literal
 
 __all__ = ["learning_rate"]
 
 
-def learning_rate(step: int, *, steps: int, warmup: int, highest: float, lowest: float) -> float:
-    """Linear from highest / warmup to `highest` over the first `warmup` steps, then half a cosine down to `lowest`.
+def learning_rate(
+    step: int,
+    *,
+    steps: int,
+    warmup: float,
+    highest: float,
+    lowest: float = 0.0,
+    cosine_from: Literal["warmup", "start"] = "warmup",
+) -> float:
+    """Linear warm-up over the first `warmup` steps, and half a cosine down to `lowest`.
 
     Args:
         step: from 0 to steps - 1.
+        cosine_from: the step where the cosine begins: after the warm-up, or at step 0, where both factors multiply.
     """
+    if cosine_from == "start":
+        rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+        return lowest + (highest * rise - lowest) * 0.5 * (1 + math.cos(math.pi * step / steps))
     if step < warmup:
         return highest * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop after the step it is in, so that nothing is lost."""
+"""Stop a run after its current step on Ctrl-C and SIGTERM, so that nothing is lost."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While entered, the first signal is only noted; a second one acts as it did before.
+    """Context that only notes the first signal; a second one has its previous effect.
 
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    Without effect outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            # What is ignored stays so, as under nohup, or in a worker whose parent hears Ctrl-C for it.
-            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._note) for number in heard}
-            # A worker may have been told to end while the run was being prepared.
-            told = (n for n, before in self._before.items() if getattr(_owner(before), "ending", False))
-            self.received = next(told, None)
+            # Ignored signals stay ignored, as under nohup, or in a worker whose parent handles Ctrl-C.
+            handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in handled}
+            # The handler of a worker process may have received a signal while the run was being prepared.
+            pending = (n for n, before in self._before.items() if getattr(_owner(before), "ending", False))
+            self.received = next(pending, None)
         return self
 
     def __exit__(
@@ -36,11 +36,11 @@ class StopRequest:
     ) -> None:
         self._restore()
         if kind is None and self.received is not None:
-            # It came when no step was left to stop after: whatever follows the run must hear of it.
+            # It came after the last step: the code after the run must receive it.
             signal.raise_signal(self.received)
 
     def leave(self, message: str, received: int) -> NoReturn:
-        """End the run as a signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
+        """Raise as the signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
         if received == signal.SIGTERM:
             print(message, file=sys.stderr, flush=True)
             raise SystemExit(128 + signal.SIGTERM)

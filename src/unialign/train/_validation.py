@@ -1,8 +1,6 @@
-"""What `fit` is given, checked once and before anything is written."""
+"""Validate the arguments of `fit` before anything is written."""
 
-import dataclasses
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,120 +17,130 @@ from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
 from unialign.train._data import training_rows
 from unialign.train._device import chosen_device
-from unialign.train._eval_callback import EvalCallback, check_probe, check_probe_steps
-from unialign.train._init_from import check_frozen_start, check_start, weights_digest
+from unialign.train._eval_callback import EvalCallback, check_eval_callback, check_eval_steps
+from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
 from unialign.train._progress import check_progress
-from unialign.train._run_dir import check_resume
+from unialign.train._run_dir import RunFolder, check_resume
+from unialign.train._trainer import OnStep
 
-__all__ = ["Plan", "check_types", "make_plan", "resolved", "term_names"]
+__all__ = ["FitArguments", "resolve_config", "term_names", "validate_fit"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run before its first step.
+class FitArguments:
+    """Validated arguments of `fit`, and what follows from them.
 
     Attributes:
         config: with its modalities filled in.
         widths: modality -> width of its features.
-        device: where it trains.
         rows: (N,) training rows of the store.
-        batches: which of them each step sees.
-        facts: JSON about settings, data and start, which a run must have in common with one that it continues.
-        out: the folder, or None.
+        batches: training rows of each step.
+        facts: JSON about settings, data and initial weights, equal for a run and its resumption.
+        folder: of the run, or None.
     """
 
+    store: EmbeddingStore
     config: TrainConfig
     widths: dict[str, int]
     device: torch.device
     rows: NDArray[np.int64]
     batches: Batches
+    init_from: Space | None
     facts: dict[str, Any]
-    out: str | os.PathLike[str] | None
+    folder: RunFolder | None
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        return tuple(self.widths)
-
-    def common(self, resume: str) -> dict[str, Any]:
-        """What all processes of a run must have in common, by the name of the argument."""
+    def shared(self, resume: str) -> dict[str, Any]:
+        """What must be equal on all processes of a run, by the name of the argument."""
         return self.config.to_dict() | {
             "data": self.facts["data"],
-            "start": self.facts.get("start"),
+            "init_from": self.facts.get("init_from"),
             "resume": resume,
-            "out": "None" if self.out is None else "a folder",
+            "out": "None" if self.folder is None else "a folder",
             "torch's default dtype": str(torch.get_default_dtype()),
         }
 
 
-def make_plan(
+def validate_fit(
     store: EmbeddingStore,
     config: TrainConfig,
     *,
     out: str | os.PathLike[str] | None,
     resume: str,
     device: str | torch.device,
-    on_step: Callable[..., object] | None,
+    on_step: OnStep | None,
     progress: str,
-    start: Space | None,
-    probe: EvalCallback | None,
-) -> Plan:
-    """Check the arguments of `fit`, whose errors these are."""
-    check_types(store, config)
+    init_from: Space | None,
+    eval_callback: EvalCallback | None,
+) -> FitArguments:
+    """Check the arguments of `fit`; it documents the errors."""
     if out is not None:
-        out = checked_path(out, "out", error=ConfigError)
+        checked_path(out, "out", error=ConfigError)
     if on_step is not None and not callable(on_step):
         raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
     check_resume(resume, out)
     check_progress(progress)
-    check_probe(probe)
+    check_eval_callback(eval_callback)
+    config = resolve_config(store, config)
+    if "tensorboard" in config.log_to and out is None:
+        raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
     target = _device(device, config)
-    config = resolved(store, config, out)
     modalities = config.modalities or ()
     widths = {name: store.width(name) for name in modalities}
-    check_start(start, widths, config)
+    check_init_from(init_from, widths, config)
     rows = training_rows(store, modalities)
-    batches = Batches(len(rows), config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
-    if probe is not None:
-        check_probe_steps(probe, batches.steps)
-    data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(rows)}
-    if config.frozen:
-        # What a decoder of these embeddings compares with.
-        data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}
-    facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
-    if start is not None:
-        check_frozen_start(start, data.get("columns", {}))
-        facts["start"] = {"weights": weights_digest(start)}
-    return Plan(config, widths, target, rows, batches, facts, out)
+    batches = batches_of(len(rows), config)
+    if eval_callback is not None:
+        check_eval_steps(eval_callback, batches.steps)
+    facts = _facts(store, config, len(rows), init_from)
+    folder = None if out is None else _run_folder(out, store, facts)
+    return FitArguments(store, config, widths, target, rows, batches, init_from, facts, folder)
 
 
-def check_types(store: object, config: object) -> None:
-    """`DataError` or `ConfigError` unless these are a store and a configuration."""
+def batches_of(items: int, config: TrainConfig) -> Batches:
+    return Batches(items, config.batch_size, config.gradient_accumulation_steps, config.epochs, config.seed)
+
+
+def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
+    """The configuration with the default modalities of the store where it names none; errors as in `fit`."""
     if not isinstance(store, EmbeddingStore):
-        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load`")
+        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load_dataset`")
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
-
-
-def resolved(store: EmbeddingStore, config: TrainConfig, out: object) -> TrainConfig:
-    """The configuration with the modalities of the store where it names none."""
     if config.modalities is None:
-        config = dataclasses.replace(config, modalities=store.modalities)
+        config = config.replace(modalities=store.modalities)
     modalities = config.modalities or ()
     check_frozen(config.frozen, {name: store.width(name) for name in modalities}, config.dim)
     if len(config.frozen) == len(modalities):
         raise ConfigError(f"frozen holds all of {', '.join(modalities)}, so that nothing is trained; leave one out")
-    if "tensorboard" in config.log_to and out is None:
-        raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
     return config
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Run the objective once, so that a missing anchor or too few modalities is an error before anything is written."""
+    """Run the objective once, so that a missing anchor or too few modalities raise before anything is written."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
         _, terms = objective.compute(rows, group=None)
     return list(terms)
+
+
+def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
+    if config.frozen:
+        # A decoder of these embeddings compares them with its own encoder.
+        data["columns"] = {name: encoder_fingerprint(store, name) for name in config.frozen}
+    facts: dict[str, Any] = {"training": config.to_dict(), "data": data}
+    if init_from is not None:
+        check_frozen_encoders(init_from, data.get("columns", {}))
+        facts["init_from"] = {"weights": weights_digest(init_from)}
+    return facts
+
+
+def _run_folder(out: str | os.PathLike[str], store: EmbeddingStore, facts: dict[str, Any]) -> RunFolder:
+    path = {} if store.path is None else {"path": str(store.path)}
+    init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
+    settings = {"data": facts["data"] | path, "train": facts["training"], **init_from}
+    return RunFolder(out, facts=facts, settings=settings, bookkeeping=TrainConfig.bookkeeping())
 
 
 def _device(device: str | torch.device, config: TrainConfig) -> torch.device:

@@ -1,0 +1,42 @@
+"""AdamW of both training tasks, and its state as named tensors."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["load_optimizer_tensors", "make_adamw", "optimizer_tensors"]
+
+
+def make_adamw(
+    decayed: Sequence[nn.Parameter],
+    others: Sequence[nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float,
+    fused: bool | None = None,
+) -> torch.optim.AdamW:
+    """AdamW with weight decay on weight matrices only: shrinking a bias or a temperature towards 0 has no meaning."""
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Moments and step counts as `parameter/key`; parameters that had no gradient yet have none."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Load what `optimizer_tensors` returned; KeyError for a parameter that is not there."""
+    fused = bool(optimizer.defaults.get("fused"))
+    for name, value in tensors.items():
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        # AdamW keeps step counts on the CPU unless it is fused.
+        optimizer.state[parameter][key] = value if key == "step" and not fused else value.to(parameter.device)

@@ -1,0 +1,329 @@
+"""The training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
+
+A `TrainingTask` is the model with its data and optimizer and takes single steps; the `Trainer` does everything else.
+"""
+
+import signal
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unialign.config import ProgressMode, Resume
+from unialign.distributed import local_scope
+from unialign.errors import CheckpointError
+from unialign.io import training_environment
+from unialign.train._checkpoint import Snapshot, save_checkpoint
+from unialign.train._eval_callback import EvalCallback
+from unialign.train._log import RunLog, read_log
+from unialign.train._monitor import HealthWarning
+from unialign.train._process_group import ProcessGroup
+from unialign.train._progress import Progress
+from unialign.train._run_dir import RunFolder
+from unialign.train._signals import StopRequest
+
+__all__ = ["Cadence", "OnStep", "StepReport", "Trainer", "TrainingRun", "TrainingTask"]
+
+_NO_SIGNAL = 0  # signals are numbered from 1
+
+OnStep = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Outcome of one step.
+
+    Attributes:
+        progress: values for `on_step` and the progress display, among them `loss`.
+        record: returns the values for the log; called only when the step is logged, as it may wait for the device.
+        health: numbers of a health check of this step, which is then logged; None without a check.
+        warnings: problems that the check found.
+    """
+
+    progress: Mapping[str, Any]
+    record: Callable[[], dict[str, Any]]
+    health: dict[str, float] | None = None
+    warnings: Sequence[HealthWarning] = ()
+
+
+class TrainingTask(ABC):
+    """A model with its data and optimizer.
+
+    Attributes:
+        label: name for the progress display.
+        steps: optimizer steps of a whole run.
+        device: where the model is.
+        model: what the run returns, saves and evaluates.
+    """
+
+    label: str
+    steps: int
+    device: torch.device
+    model: nn.Module
+
+    @abstractmethod
+    def setup(self) -> None:
+        """Load the data and make the optimizer. Called once, after it is clear that the run may start."""
+
+    @abstractmethod
+    def step(self, step: int) -> StepReport:
+        """Take one optimizer step (from 0); its random numbers depend on the seed and `step` alone."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The whole state: group -> name -> tensor, the state of the optimizer in the group `optimizer`."""
+
+    @abstractmethod
+    def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
+        """Load what `tensors` returned; RuntimeError or KeyError if it does not fit."""
+
+    @abstractmethod
+    def save_result(self, folder: Path) -> None:
+        """Save the trained model."""
+
+    @abstractmethod
+    def load_result(self, folder: Path) -> object:
+        """Load the saved model; CheckpointError if it is missing or damaged."""
+
+    def start_record(self) -> dict[str, Any]:
+        """Values for the first record of the log."""
+        return {}
+
+    def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)
+        """Raise if the state must not replace an earlier checkpoint."""
+
+    def after_checkpoint(self, step: int, folder: Path) -> None:  # noqa: B027 (optional)
+        """Write files that go with a checkpoint into the folder of the run."""
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often a run is logged and saved; both always happen at the last step."""
+
+    logging_steps: int
+    save_steps: int | None
+    save_total_limit: int
+    log_to: Sequence[str] = ("jsonl",)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Log records of the steps, and the warnings, each code once."""
+
+    history: list[dict[str, Any]]
+    warnings: tuple[HealthWarning, ...]
+
+
+class Trainer:
+    """Runs a task from its first or its last saved step to the end.
+
+    Args:
+        folder: where the run is kept; None: in memory only.
+        on_step: called after every step on process 0.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        cadence: Cadence,
+        *,
+        folder: RunFolder | None = None,
+        resume: Resume = "never",
+        processes: ProcessGroup | None = None,
+        on_step: OnStep | None = None,
+        eval_callback: EvalCallback | None = None,
+        progress: ProgressMode = "auto",
+    ) -> None:
+        self.task, self.cadence, self.folder, self.resume = task, cadence, folder, resume
+        self.processes = ProcessGroup() if processes is None else processes
+        self.on_step, self.eval_callback = on_step, eval_callback
+        self.progress: ProgressMode = progress if self.processes.is_rank0 else "none"
+        self.log = RunLog()
+        self.warnings: list[HealthWarning] = []
+        self._started = self._seconds_before = self._seconds_of_callbacks = 0.0
+
+    def run(self) -> TrainingRun:
+        """Start or resume, take the remaining steps, and save the result."""
+        snapshot, finished = self._find_checkpoint()
+        done = 0 if snapshot is None else snapshot.step
+        self.processes.run_all_or_raise(lambda: self._setup(snapshot))
+        self._broadcast_weights()
+        with ExitStack() as stack:
+            # The folder of a finished run is only read: it may be read-only.
+            folder = None if finished else self.folder
+            if folder is not None:
+                self.processes.broadcast_from_rank0(lambda: stack.enter_context(folder.opened()))
+            stack.enter_context(closing(self.log))
+            self._open_log(done, finished)
+            if not finished:
+                self.processes.run_all_or_raise(lambda: self._log_beginning(snapshot))
+            self._train(done)
+            self.task.model.eval()
+            if folder is not None:
+                self.processes.broadcast_from_rank0(lambda: self.task.save_result(folder.result))
+        return TrainingRun(self.log.history, tuple(self.warnings))
+
+    def _find_checkpoint(self) -> tuple[Snapshot | None, bool]:
+        """The state to continue from, and whether that run is finished."""
+        folder = self.folder
+        if folder is None:
+            return None, False
+
+        def find() -> tuple[Snapshot | None, bool]:
+            snapshot = folder.find_checkpoint(self.resume)
+            return snapshot, snapshot is not None and snapshot.step == self.task.steps and self._has_result(folder)
+
+        return self.processes.broadcast_from_rank0(find)
+
+    def _has_result(self, folder: RunFolder) -> bool:
+        """Whether the trained model is there and intact; otherwise it is saved again."""
+        try:
+            return folder.has_result and self.task.load_result(folder.result) is not None
+        except CheckpointError:
+            return False
+
+    def _setup(self, snapshot: Snapshot | None) -> None:
+        self.task.setup()
+        if snapshot is None:
+            return
+        self._seconds_before = float(snapshot.facts.get("seconds", 0.0))
+        try:
+            self.task.load_tensors(snapshot.tensors)
+        except (RuntimeError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
+            ) from None
+
+    def _broadcast_weights(self) -> None:
+        """Give all processes the weights and statistics of process 0, which other hardware may round differently."""
+        for group, tensors in self.task.tensors().items():
+            if group != "optimizer":
+                self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
+
+    def _open_log(self, done: int, finished: bool) -> None:
+        """Open the file on process 0; every process gets the records of the run so far."""
+        folder = self.folder
+        if folder is None:
+            return
+
+        def read() -> list[dict[str, Any]]:
+            if finished:
+                return read_log(folder.log)
+            return self.log.open(folder.log, keep_steps=done, log_to=self.cadence.log_to)
+
+        self.log.records = self.processes.broadcast_from_rank0(read)
+        self.warnings = self.log.warnings
+
+    def _log_beginning(self, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
+            facts = {} if self.folder is None else self.folder.facts
+            self.log.write("start", 0, facts | self.task.start_record())
+            return
+        here, there = self._environment(), snapshot.facts.get("environment", {})
+        self.log.write("resume", snapshot.step, {"environment": here})
+        changed = [f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key]]
+        if changed:
+            message = f"the environment has changed ({', '.join(changed)}); the final weights may differ in rounding"
+            self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
+
+    # --- loop -------------------------------------------------------------------------------------------------------
+
+    def _train(self, done: int) -> None:
+        """Take the steps after `done`."""
+        steps = self.task.steps
+        bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
+        self._started = time.perf_counter()
+        with closing(bar), StopRequest() as stop:
+            if done == 0:
+                self.processes.run_all_or_raise(lambda: self._evaluate(0))
+            for completed in range(done + 1, steps + 1):
+                report = self.task.step(completed - 1)
+                interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, bar))
+                received = self._agree_on_signal(stop.received if interrupt is None else interrupt)
+                if self._is_save_due(completed) or received is not None:
+                    self._save_checkpoint(completed)
+                if received is not None:
+                    stop.leave(self._interruption_message(completed), received)
+
+    def _publish(self, completed: int, report: StepReport, bar: Progress) -> int | None:
+        """Log a step, show it, run the callbacks; returns the signal that `on_step` asks to stop with, or None."""
+        self._warn(report.warnings)
+        self._log_step(completed, report)
+        info = {"step": completed, "steps": self.task.steps, **report.progress}
+        bar.step(info)
+        self._evaluate(completed)
+        if self.on_step is None or not self.processes.is_rank0:
+            return None
+        try:
+            with local_scope():
+                self.on_step(info)
+        except KeyboardInterrupt:
+            # A stop from inside, which is as orderly as Ctrl-C.
+            return signal.SIGINT
+        return None
+
+    def _log_step(self, completed: int, report: StepReport) -> None:
+        checked = report.health is not None
+        if completed % self.cadence.logging_steps == 0 or completed in (1, self.task.steps) or checked:
+            health = {"health": report.health} if checked else {}
+            self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | health)
+
+    def _warn(self, found: Sequence[HealthWarning]) -> None:
+        """Emit and log warnings, each code once in a run."""
+        for warning in found:
+            if all(warning.code != known.code for known in self.warnings):
+                self.warnings.append(warning)
+                if self.processes.is_rank0:
+                    warnings.warn(warning, stacklevel=2)
+                self.log.write("warning", warning.step, {"code": warning.code, "message": warning.message})
+
+    def _evaluate(self, completed: int) -> None:
+        if self.eval_callback is not None and self.processes.is_rank0:
+            began = time.perf_counter()
+            with local_scope():
+                self.eval_callback.call(completed, self.task.model, self.task.device)
+            self._seconds_of_callbacks += time.perf_counter() - began
+
+    def _seconds(self) -> float:
+        """Training time in seconds, including that before a resumption, without evaluation callbacks."""
+        return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
+
+    def _agree_on_signal(self, received: int | None) -> int | None:
+        """A signal to any process stops all of them after the same step."""
+        number = self.processes.all_reduce_max(_NO_SIGNAL if received is None else received)
+        return None if number == _NO_SIGNAL else number
+
+    def _is_save_due(self, completed: int) -> bool:
+        every = self.cadence.save_steps
+        return completed == self.task.steps or (every is not None and completed % every == 0)
+
+    def _save_checkpoint(self, completed: int) -> None:
+        folder = self.folder
+        if folder is None:
+            return
+
+        def save() -> None:
+            self.task.before_checkpoint(completed)
+            facts = folder.facts | {"environment": self._environment(), "seconds": self._seconds()}
+            snapshot = Snapshot(completed, self.task.tensors(), facts)
+            save_checkpoint(folder.checkpoints, snapshot, keep=self.cadence.save_total_limit)
+            self.task.after_checkpoint(completed, folder.path)
+
+        self.processes.broadcast_from_rank0(save)
+
+    def _environment(self) -> dict[str, Any]:
+        return training_environment(self.task.device, self.processes.world_size)
+
+    def _interruption_message(self, completed: int) -> str:
+        state = "without out= nothing was kept"
+        if self.folder is not None:
+            state = f"a checkpoint is in {self.folder.checkpoints}: continue with resume='auto'"
+        return f"training was interrupted after step {completed} of {self.task.steps}; {state}"
