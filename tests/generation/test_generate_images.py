@@ -60,7 +60,7 @@ def test_unknown_items_are_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="items may also be named by row"):
         find_item(store, "zzz")
     twins = EmbeddingStore.from_arrays({"image": store.array("image")[:3]}, names=["a", "b", "a"])
-    with pytest.raises(ConfigError, match="2 items of 'arrays' are named 'a'; say which: #0, #2"):
+    with pytest.raises(ConfigError, match="2 items of 'arrays' are named 'a'; choose one by row: #0, #2"):
         find_item(twins, "a")
 
 
@@ -73,7 +73,7 @@ def test_an_item_is_the_mean_of_its_modalities(space: Space) -> None:
     assert (condition.row, condition.split) == (40, "test")
     (weighted,) = asked(space, items=["square 40"], modalities=["image", "text"], weights=[3, 1])
     torch.testing.assert_close(weighted.z_D, mean(z, weights=[3, 1])[0])
-    (arc,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="barycentre", weights=[0.7, 0.3])
+    (arc,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="frechet_mean", weights=[0.7, 0.3])
     torch.testing.assert_close(arc.z_D, slerp(z["image"], z["text"], 0.3)[0])
     (plain,) = asked(space, items=["square 40"], modalities=["image", "text"], mix="unnormalized_mean")
     assert float(plain.z_D.norm()) < 1
@@ -88,29 +88,29 @@ def test_texts_are_as_good_as_stored_ones(space: Space) -> None:
 def test_each_or_together(space: Space) -> None:
     each = asked(space, items=["#1", "#2"], texts=["3"], modalities=["text"])
     assert [c.name for c in each] == ["square 1", "square 2", "3"]
-    (one,) = asked(space, items=["#1", "#2"], texts=["3"], modalities=["text"], combine="together")
+    (one,) = asked(space, items=["#1", "#2"], texts=["3"], modalities=["text"], combine="mixture")
     torch.testing.assert_close(one.z_D, mean([c.z_D[None] for c in each])[0])
     assert len(one.parts) == 3
 
 
 def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
-    strip = asked(space, texts=["1", "2"], combine="strip", steps=5)
+    strip = asked(space, texts=["1", "2"], combine="path", steps=5)
     ends = asked(space, texts=["1", "2"])
     torch.testing.assert_close(strip[0].z_D, ends[0].z_D)
     torch.testing.assert_close(strip[4].z_D, ends[1].z_D)
     torch.testing.assert_close(strip[1].z_D, slerp(ends[0].z_D[None], ends[1].z_D[None], 0.25)[0])
     assert [c.name for c in strip][1] == "text “1” 75 %, text “2” 25 %"
-    of_one = asked(space, items=["#40"], modalities=["text", "image"], combine="strip", steps=3)
+    of_one = asked(space, items=["#40"], modalities=["text", "image"], combine="path", steps=3)
     assert [c.row for c in of_one] == [40, 40, 40]
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, ConfigError, "ask for something"),
+        ({}, ConfigError, "nothing to generate"),
         ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
-        ({"texts": ["1"], "combine": "strip"}, ConfigError, "name two texts, two items, or two modalities"),
-        ({"texts": ["1", "2"], "combine": "strip", "weights": [1, 2]}, ConfigError, "it has no weights and no mix"),
+        ({"texts": ["1"], "combine": "path"}, ConfigError, "two texts, two items, or two modalities"),
+        ({"texts": ["1", "2"], "combine": "path", "weights": [1, 2]}, ConfigError, "has no weights and no mix"),
         ({"items": ["#1"], "modalities": ["text"], "weights": [1, 2]}, ConfigError, "2 weights for 1 parts"),
         ({"texts": ["1"], "mix": "median"}, ConfigError, "mix"),
     ],
@@ -148,10 +148,10 @@ def test_images_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecode
         assert {entry["row"] for entry in near} <= train
         assert near[0]["cosine"] >= near[1]["cosine"] >= near[2]["cosine"]
         assert near[0]["name"] == f"square {near[0]['row']}"
-    assert made.truth[2] is None
+    assert made.true_cosines[2] is None
     store = tiny_image_store()
     true = space.encode({"image": store.array("image")[[40]]})["image"][0]
-    assert made.truth[0] == pytest.approx(float(true @ made.conditions[0].z_D), abs=1e-5)
+    assert made.true_cosines[0] == pytest.approx(float(true @ made.conditions[0].z_D), abs=1e-5)
 
 
 def test_noise_is_the_same_for_every_condition_and_differs_between_samples(space: Space, decoder: FlowDecoder) -> None:
@@ -182,13 +182,13 @@ def test_each_sample_is_held_against_the_training_images(space: Space, decoder: 
 
 
 def test_items_of_a_mixture_are_remembered(space: Space) -> None:
-    (mixture,) = asked(space, items=["#40", "#1"], modalities=["text"], combine="together")
+    (mixture,) = asked(space, items=["#40", "#1"], modalities=["text"], combine="mixture")
     assert (mixture.row, mixture.rows, mixture.split) == (None, (40, 1), "train")
-    strip = asked(space, items=["#40", "#41"], modalities=["text"], combine="strip", steps=3)
+    strip = asked(space, items=["#40", "#41"], modalities=["text"], combine="path", steps=3)
     assert {condition.rows for condition in strip} == {(40, 41)}
     assert {condition.split for condition in strip} == {"test"}
-    with pytest.raises(ConfigError, match="text of square 1 is asked for twice"):
-        asked(space, items=["#1", "#1"], modalities=["text"], combine="together")
+    with pytest.raises(ConfigError, match="text of square 1 is requested twice"):
+        asked(space, items=["#1", "#1"], modalities=["text"], combine="mixture")
     with pytest.raises(ConfigError, match="texts need encode_texts"):
         build_conditions(space, tiny_image_store(), texts=["1"])
 

@@ -195,10 +195,10 @@ def test_a_strip_is_a_grid_of_one_row() -> None:
     [
         (lambda x: grid([]), ShapeError, "at least one image"),
         (lambda x: grid([[None], []]), ShapeError, "at least one image"),
-        (lambda x: grid(x), ShapeError, "see `strip`"),
-        (lambda x: image_row(x[0]), ShapeError, r"a strip is of \(T, 3, S, S\)"),
+        (lambda x: grid(x), ShapeError, "see `image_row`"),
+        (lambda x: image_row(x[0]), ShapeError, r"image_row expects \(T, 3, S, S\)"),
         (lambda x: grid([[x[0]], [None, x[1, :, :2]]]), ShapeError, r"row 1, column 1 is \(3, 2, 4\), that in row 0"),
-        (lambda x: grid([[x[0], x[1] * 9]]), NonFiniteError, "row 0, column 1 holds"),
+        (lambda x: grid([[x[0], x[1] * 9]]), NonFiniteError, "row 0, column 1 has values"),
         (lambda x: grid([x[0]]), ShapeError, r"row 0, column 0 has shape \(4, 4\)"),
         (lambda x: image_row(x, gap=-1), ConfigError, "gap"),
         (lambda x: image_row(x, scale=0), ConfigError, "scale"),
@@ -313,7 +313,7 @@ def test_missing_thumbnails_name_the_row() -> None:
 
 def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rgba((16, 16), kind="PNG")
-    with pytest.raises(DataError, match="is no zip archive"):
+    with pytest.raises(DataError, match="is not a zip archive"):
         read_thumbnails(store({"thumbnails.zip": b"no zip"}), "image", [0], 4)
     cut = {"image/0.png": whole[: len(whole) // 2], "image/1.png": b"", "image/2.png": b"text"}
     for row in range(3):
@@ -323,7 +323,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     archive[archive.index(whole) + 60] ^= 1  # the checksum inside the archive no longer fits
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
-    monkeypatch.setattr("unialign.generation._images._LARGEST_FILE", 100)
+    monkeypatch.setattr("unialign.generation._thumbnails._MAX_BYTES", 100)
     with pytest.raises(DataError, match="expected a thumbnail of at most 100"):
         read_thumbnails(store({"thumbnails.zip": zipped({"image/0.png": whole})}), "image", [0], 4)
 

@@ -19,7 +19,8 @@ from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeE
 from unialign.generation import Decoder  # noqa: E402
 from unialign.generation._decoder import noise_rows  # noqa: E402
 from unialign.generation._kandinsky import Kandinsky22  # noqa: E402
-from unialign.generation._pipelines import load_pipeline_decoder, row_generator  # noqa: E402
+from unialign.generation._load import load_pipeline_decoder  # noqa: E402
+from unialign.generation._pipelines import row_generator  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 Folders = tuple[Path, Path]
@@ -68,12 +69,8 @@ def own_call(decoder: Kandinsky22, x: Tensor, nothing: Tensor, **options: Any) -
 
 def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
     assert isinstance(decoder, Decoder)
-    assert (decoder.size, decoder.input_spec.width, decoder.input_spec.norm, decoder.input_spec.lengths) == (
-        16,
-        WIDTH,
-        None,
-        "read",
-    )
+    spec = decoder.input_spec
+    assert (decoder.size, spec.width, spec.norm, spec.scale_invariant) == (16, WIDTH, None, False)
     assert len(decoder.input_spec.identity or "") == 64
     assert load_pipeline_decoder(folders[0], prior=folders[1]).input_spec == decoder.input_spec
 
@@ -200,7 +197,7 @@ def test_half_precision(folders: Folders, decoder: Kandinsky22) -> None:
 
 @pytest.mark.parametrize("shape", [(2, WIDTH - 1), (WIDTH,)])
 def test_wrong_width(decoder: Kandinsky22, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=rf"reads \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"):
+    with pytest.raises(ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"):
         decoder.generate(torch.ones(shape))
 
 
@@ -216,7 +213,7 @@ def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
 
 def test_a_prior_of_another_width(folders: Folders, tmp_path: Path) -> None:
     wide = save_kandinsky_prior(tmp_path / "wide", width=WIDTH + 8)
-    with pytest.raises(CheckpointError, match=f"gives {WIDTH + 8} numbers, the decoder reads {WIDTH}"):
+    with pytest.raises(CheckpointError, match=f"has width {WIDTH + 8}, the decoder needs {WIDTH}"):
         Kandinsky22.from_pretrained(folders[0], prior=wide)
 
 
@@ -239,7 +236,7 @@ def test_pickles_are_refused(folders: Folders, tmp_path: Path) -> None:
 def test_folders_in_each_others_place(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a KandinskyV22Pipeline, expected a KandinskyV22PriorPipeline"):
         Kandinsky22.from_pretrained(folders[0], prior=folders[0])
-    with pytest.raises(ConfigError, match="makes image embeddings, not images"):
+    with pytest.raises(ConfigError, match="generates image embeddings, not images"):
         load_pipeline_decoder(folders[1])
     unclip = save_stable_unclip(tmp_path / "unclip")
     with pytest.raises(ConfigError, match="load it with StableUnCLIP"):

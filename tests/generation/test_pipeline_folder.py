@@ -21,7 +21,8 @@ pytest.importorskip("PIL.Image")
 from tiny_pipelines import WIDTH, rewrite_index, save_stable_unclip  # noqa: E402
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError  # noqa: E402
-from unialign.generation._pipelines import is_pipeline, load_pipeline_decoder  # noqa: E402
+from unialign.generation._load import load_pipeline_decoder  # noqa: E402
+from unialign.generation._pipeline_folder import is_pipeline  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
@@ -158,7 +159,7 @@ def test_weights_in_several_files(copy: Path, decoder: StableUnCLIP) -> None:
 
 def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
     other = save_stable_unclip(tmp_path / "other", width=WIDTH + 8)
-    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normaliser has statistics of 24")):
+    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normaliser has statistics of width 24")):
         broken = Path(shutil.copytree(copy, tmp_path / f"broken-{part}"))
         shutil.rmtree(broken / part)
         shutil.copytree(other / part, broken / part)

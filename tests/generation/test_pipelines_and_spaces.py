@@ -83,13 +83,13 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     centre = image.mean(0)
     typical = (image - centre).norm(dim=1).mean()
     assert 0.4 * typical < (like - centre).norm(dim=1).mean() < 1.6 * typical
-    # The paper's plain mean is shorter, and so are its features: these decoders read lengths.
+    # The paper's plain mean is shorter, and so are its features: these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
-    lengths = [
-        (space.inverse_transform("image", mean(pair, lengths=kind)) - space.features[0].mean).norm(dim=1)  # type: ignore[arg-type]
-        for kind in ("kept", "unit")
+    norms = [
+        (space.inverse_transform("image", mean(pair, normalize=normalize)) - space.features[0].mean).norm(dim=1)
+        for normalize in (False, True)
     ]
-    assert bool((lengths[0] < lengths[1]).all())
+    assert bool((norms[0] < norms[1]).all())
 
 
 def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
@@ -102,5 +102,5 @@ def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
 
 def test_a_wrong_width_is_refused(decoder: Any) -> None:
     silent = Space({"image": WIDTH + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match=f"{WIDTH + 3} wide, the decoder reads {WIDTH}"):
+    with pytest.raises(ShapeError, match=f"has width {WIDTH + 3}, the decoder expects {WIDTH}"):
         resolve_anchor(silent, decoder)

@@ -11,9 +11,10 @@ from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.evaluation import resample
 from unialign.evaluation._statistics import ItemMean
 from unialign.generation._distances import frechet_distance, kernel_distance
-from unialign.generation._extractors import pixels, resized
+from unialign.generation._extractors import pixels
+from unialign.generation._images import resize_bilinear
 from unialign.generation._reference import Reference
-from unialign.generation._scores import SCORES, Scores, annotate_controls, score
+from unialign.generation._scores import SCORES, GenerationScores, annotate_controls, score
 from unialign.geometry import median_bandwidth, mmd2
 from unialign.metrics import percentile_interval, resample_weights
 
@@ -36,7 +37,7 @@ def reference() -> Reference:
 
 
 @pytest.fixture(scope="module")
-def close(reference: Reference) -> Scores:
+def close(reference: Reference) -> GenerationScores:
     return score(CLOSE, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
 
 
@@ -121,14 +122,14 @@ def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
     assert all(torch.isfinite(torch.tensor(list(numbers.values()))))
 
 
-def test_order_of_the_items_does_not_matter(close: Scores) -> None:
+def test_order_of_the_items_does_not_matter(close: GenerationScores) -> None:
     order = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(0))
     reference = Reference.fit(TRUE[order], TRAINING, extractor=EXTRACTOR, components=10)
     numbers = score(CLOSE[:, order], reference, extractor=EXTRACTOR).numbers
     assert numbers == pytest.approx({name: close.numbers[name] for name in numbers}, rel=1e-6)
 
 
-def test_shuffled_images_keep_their_distances_and_lose_their_meaning(close: Scores, reference: Reference) -> None:
+def test_shuffled_images_keep_distances_and_lose_retrieval(close: GenerationScores, reference: Reference) -> None:
     """What the controls are for: FD cannot tell them apart."""
     shuffled = score(CLOSE.roll(1, 1), reference, extractor=EXTRACTOR).numbers
     assert shuffled["fd"] == pytest.approx(close.numbers["fd"])
@@ -137,15 +138,15 @@ def test_shuffled_images_keep_their_distances_and_lose_their_meaning(close: Scor
     assert shuffled["cosine"] < close.numbers["cosine"] / 2
 
 
-def test_true_images_of_another_size_are_resized(close: Scores) -> None:
+def test_true_images_of_another_size_are_resized(close: GenerationScores) -> None:
     true = TRUE.repeat_interleave(2, 2).repeat_interleave(2, 3)
     reference = Reference.fit(true, TRAINING, extractor=EXTRACTOR, components=10)
-    expected = float((CLOSE - resized(true, SIZE)).abs().mean())
+    expected = float((CLOSE - resize_bilinear(true, SIZE)).abs().mean())
     assert score(CLOSE, reference, extractor=EXTRACTOR).numbers["l1"] == pytest.approx(expected, rel=1e-6)
     assert expected == pytest.approx(close.numbers["l1"], rel=0.5)
 
 
-def test_resampled_means_and_distances_are_those_of_the_rows_drawn(close: Scores, reference: Reference) -> None:
+def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, reference: Reference) -> None:
     """Search goes on among all true images; FD is that of the images drawn, generated and true together."""
     weights = resample_weights(ITEMS, resamples=5, seed=3)
     for r, w in enumerate(weights.long()):
@@ -159,7 +160,7 @@ def test_resampled_means_and_distances_are_those_of_the_rows_drawn(close: Scores
 
 
 def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
-    close: Scores, reference: Reference
+    close: GenerationScores, reference: Reference
 ) -> None:
     """`resample` with both rows is all that a paired interval takes: no function of its own is needed."""
     worse = score(0.75 * TRUE + 0.25 * NOISE, reference, extractor=EXTRACTOR)
@@ -177,7 +178,7 @@ def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
         assert (low > 0) if SCORES[name].better == "lower" else (high < 0)
 
 
-def test_a_statistic_weighs_as_the_others_of_evaluation_do(close: Scores) -> None:
+def test_a_statistic_weighs_as_the_others_of_evaluation_do(close: GenerationScores) -> None:
     weights = resample_weights(ITEMS, resamples=7, seed=0)
     expected = ItemMean(close.per_item["mrr"][None]).evaluate(weights)
     torch.testing.assert_close(close.statistics["mrr"].evaluate(weights), expected)
@@ -193,7 +194,7 @@ def test_self_is_at_0_from_itself(reference: Reference) -> None:
     )
 
 
-def test_what_is_refused(reference: Reference, close: Scores) -> None:
+def test_what_is_refused(reference: Reference, close: GenerationScores) -> None:
     one = score(TRUE, reference, extractor=EXTRACTOR)
     with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' is not the reference's, 'pixels, 4 px'"):
         score(TRUE, reference, extractor=pixels(2))
@@ -210,7 +211,7 @@ def test_what_is_refused(reference: Reference, close: Scores) -> None:
     bad[5, 0, 0, 0] = torch.nan
     with pytest.raises(NonFiniteError, match="generated images, row 5"):
         score(bad, reference, extractor=EXTRACTOR)
-    with pytest.raises(ShapeError, match="true images reach from 0 to 2"):
+    with pytest.raises(ShapeError, match="true images, row 0, has values from 0 to 2"):
         Reference.fit(TRUE * 0 + torch.tensor([0, 2.0]).repeat(4), TRAINING, extractor=EXTRACTOR)
     with pytest.raises(ShapeError, match=r"features of the true images.*at least 2"):
         Reference.fit(TRUE[:1], TRAINING, extractor=EXTRACTOR, components=10)

@@ -20,7 +20,8 @@ from tiny_pipelines import WIDTH, save_stable_unclip  # noqa: E402
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError  # noqa: E402
 from unialign.generation import Decoder  # noqa: E402
 from unialign.generation._decoder import noise_rows  # noqa: E402
-from unialign.generation._pipelines import is_pipeline, load_pipeline_decoder  # noqa: E402
+from unialign.generation._load import load_pipeline_decoder  # noqa: E402
+from unialign.generation._pipeline_folder import is_pipeline  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
@@ -53,7 +54,8 @@ def as_pil(x: Tensor) -> Any:
 
 def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     assert isinstance(decoder, Decoder)
-    assert (decoder.size, decoder.input_spec.width, decoder.input_spec.lengths) == (16, WIDTH, "read")
+    spec = decoder.input_spec
+    assert (decoder.size, spec.width, spec.scale_invariant) == (16, WIDTH, False)
     assert len(decoder.input_spec.identity or "") == 64
     normalizer = decoder.pipeline.image_normalizer
     noise = torch.randn(200_000, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -203,7 +205,7 @@ def test_half_precision(saved: Path, decoder: StableUnCLIP) -> None:
 
 @pytest.mark.parametrize("shape", [(2, WIDTH + 1), (WIDTH,), (1, 2, WIDTH)])
 def test_wrong_width(decoder: StableUnCLIP, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=rf"reads \(N, {WIDTH}\), embeddings of the image encoder of Stable unCLIP"):
+    with pytest.raises(ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Stable unCLIP"):
         decoder.generate(torch.ones(shape))
 
 
@@ -234,8 +236,8 @@ def test_options_out_of_range(decoder: StableUnCLIP, options: dict[str, Any], na
         (torch.zeros(2, 1, 8, 8), ShapeError, "height, width"),
         (torch.zeros(3, 8, 8), ShapeError, "height, width"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ShapeError, "uint8"),
-        (torch.full((2, 3, 8, 8), 255.0), DataError, "image 0 .* 255"),
-        (torch.full((2, 3, 8, 8), torch.nan), NonFiniteError, "image 0"),
+        (torch.full((2, 3, 8, 8), 255.0), DataError, "images, row 0, .* 255"),
+        (torch.full((2, 3, 8, 8), torch.nan), NonFiniteError, "images, row 0"),
     ],
 )
 def test_what_is_no_image(decoder: StableUnCLIP, wrong: Tensor, error: type[Exception], words: str) -> None:

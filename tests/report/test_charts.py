@@ -8,7 +8,7 @@ from unialign.report._folder import LogLine, TestRows as Rows
 from unialign.report._gallery import directions, expected_rank
 from unialign.report._heatmap import JOINT, mean_directions
 from unialign.report._model import Run
-from unialign.report._projection import project, spread
+from unialign.report._projection import pca_map, spread
 from unialign.report._svg import COLOURS, SHAPES, num, polyline, shape, tag, ticks
 
 
@@ -44,7 +44,7 @@ def test_spread_takes_the_middle_of_equal_parts():
 def test_projection_is_the_pca_of_all_rows_together():
     rng = np.random.default_rng(0)
     space = Rows({name: rng.normal(size=(30, 6)) * [5, 3, 1, 1, 1, 1] for name in "ab"})
-    found = project(space)
+    found = pca_map(space)
     rows = np.concatenate([space.z["a"], space.z["b"]])
     values = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
     assert found.explained == pytest.approx(values[:2] / values.sum())
@@ -56,8 +56,8 @@ def test_projection_faces_the_way_of_the_first_and_keeps_distances():
     rng = np.random.default_rng(0)
     space = Rows({name: rng.normal(size=(30, 6)) * [5, 3, 1, 1, 1, 1] for name in "ab"})
     turned = Rows({name: -z for name, z in space.z.items()})
-    first = project(space)
-    second = project(turned, like=first)
+    first = pca_map(space)
+    second = pca_map(turned, like=first)
     for name in "ab":
         assert second.points[name] == pytest.approx(first.points[name])
 
@@ -65,13 +65,13 @@ def test_projection_faces_the_way_of_the_first_and_keeps_distances():
 def test_projection_leaves_absent_rows_out():
     z = np.eye(4)
     z[0] = 0
-    found = project(Rows({"a": z, "b": np.eye(4)}))
+    found = pca_map(Rows({"a": z, "b": np.eye(4)}))
     assert np.isnan(found.points["a"][0]).all()
     assert np.isfinite(found.points["a"][1:]).all()
 
 
 def test_projection_of_one_dimension_or_one_point():
-    found = project(Rows({"a": np.ones((3, 1)), "b": np.ones((3, 1))}))
+    found = pca_map(Rows({"a": np.ones((3, 1)), "b": np.ones((3, 1))}))
     assert np.isfinite(found.points["a"]).all()
 
 

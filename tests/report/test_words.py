@@ -4,7 +4,7 @@ import pytest
 
 from unialign.errors import DataError
 from unialign.report import text_table, verdict_lines
-from unialign.report._format import style
+from unialign.report._format import number_format
 
 
 def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=None):
@@ -160,9 +160,9 @@ def test_odd_results_are_refused_by_name(change, said):
 
 
 def test_a_row_of_numbers_shares_its_decimals():
-    assert style([0.03, 0.004], unit="number").bare(0.03) == "0.030"
-    assert style([61.2, 5.0], unit="number").bare(5.0) == "5.0"
-    assert style([0.5], unit="percent").value(0.312) == "31.2 %"
-    assert style([0.5], unit="number").bare(-0.0001) == "0.000"
-    assert style([0.5], unit="number").bare(-0.5) == "−0.500"
-    assert style([], unit="number").value(math.nan) == "–"
+    assert number_format([0.03, 0.004], unit="number").number(0.03) == "0.030"
+    assert number_format([61.2, 5.0], unit="number").number(5.0) == "5.0"
+    assert number_format([0.5], unit="percent").with_unit(0.312) == "31.2 %"
+    assert number_format([0.5], unit="number").number(-0.0001) == "0.000"
+    assert number_format([0.5], unit="number").number(-0.5) == "−0.500"
+    assert number_format([], unit="number").with_unit(math.nan) == "–"

@@ -1,4 +1,4 @@
-"""Images from any modality: decoders of image embeddings, mixtures, and honest scores of what they make."""
+"""Generate images from any modality: decoders of image embeddings, mixtures, and scores of generated images."""
 
 from unialign._lazy import attach_stub
 

@@ -5,8 +5,9 @@ from unialign.generation._benchmark import (
     make_bench as make_bench,
     scores_of as scores_of,
 )
+from unialign.generation._conditions import Condition as Condition, build_conditions as build_conditions
 from unialign.generation._decode import (
-    Neighbours as Neighbours,
+    Neighbors as Neighbors,
     decode as decode,
     embed_items as embed_items,
     nearest_training as nearest_training,
@@ -17,16 +18,13 @@ from unialign.generation._distances import frechet_distance as frechet_distance,
 from unialign.generation._extractors import Extractor as Extractor, lite0 as lite0, lite2 as lite2, pixels as pixels
 from unialign.generation._flow_decoder import FlowDecoder as FlowDecoder
 from unialign.generation._generate import (
-    Condition as Condition,
     GenerationResult as GenerationResult,
-    build_conditions as build_conditions,
     generate_images as generate_images,
 )
 from unialign.generation._images import (
     grid as grid,
     image_row as image_row,
     png_bytes as png_bytes,
-    read_thumbnails as read_thumbnails,
     resize as resize,
     write_png as write_png,
 )
@@ -38,20 +36,21 @@ from unialign.generation._interpolation import (
     slerp as slerp,
 )
 from unialign.generation._kandinsky import Kandinsky22 as Kandinsky22
-from unialign.generation._reference import Reference as Reference
-from unialign.generation._scores import (
-    SCORES as SCORES,
-    Scores as Scores,
-    annotate_controls as annotate_controls,
-    score as score,
-)
-from unialign.generation._shipped import (
+from unialign.generation._load import (
     check_shipped as check_shipped,
     load_decoder as load_decoder,
     load_space as load_space,
     shipped_decoders as shipped_decoders,
 )
+from unialign.generation._reference import Reference as Reference
+from unialign.generation._scores import (
+    SCORES as SCORES,
+    GenerationScores as GenerationScores,
+    annotate_controls as annotate_controls,
+    score as score,
+)
 from unialign.generation._stable_unclip import StableUnCLIP as StableUnCLIP
+from unialign.generation._thumbnails import read_thumbnails as read_thumbnails
 from unialign.generation._train import DecoderFit as DecoderFit, train_decoder as train_decoder
 
 __all__ = [
@@ -66,10 +65,10 @@ __all__ = [
     "FlowDecoder",
     "GenerationBench",
     "GenerationResult",
+    "GenerationScores",
     "Kandinsky22",
-    "Neighbours",
+    "Neighbors",
     "Reference",
-    "Scores",
     "StableUnCLIP",
     "annotate_controls",
     "build_conditions",

@@ -16,10 +16,10 @@ from unialign.errors import ConfigError, DataError
 from unialign.generation._decode import decode, embed_items, nearest_training
 from unialign.generation._decoder import Decoder
 from unialign.generation._extractors import Extractor
-from unialign.generation._images import read_thumbnails
 from unialign.generation._interpolation import mean
 from unialign.generation._reference import Reference
-from unialign.generation._scores import Scores, score
+from unialign.generation._scores import GenerationScores, score
+from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
 __all__ = ["CONTROLS", "GenerationBench", "make_bench", "scores_of"]
@@ -80,7 +80,7 @@ class GenerationBench:
             ]
         )
 
-    def score(self, images: Tensor, *, self_scores: Scores | None = None) -> Scores:
+    def score(self, images: Tensor, *, self_scores: GenerationScores | None = None) -> GenerationScores:
         """Scores of (K, N, 3, S, S) images, or of (N, 3, S, S) ones that are the same for every decoder."""
         if images.ndim == 4:
             images = images.expand(len(self.decoders), *images.shape)
@@ -184,8 +184,12 @@ def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
 
 
 def scores_of(
-    bench: GenerationBench, space: Space, sources: Mapping[str, Sequence[str]], *, self_scores: Scores | None = None
-) -> dict[str, Scores]:
+    bench: GenerationBench,
+    space: Space,
+    sources: Mapping[str, Sequence[str]],
+    *,
+    self_scores: GenerationScores | None = None,
+) -> dict[str, GenerationScores]:
     """Scores of each source of a space."""
     return {
         name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)

@@ -1,4 +1,4 @@
-"""From a space to a decoder: which modality is the anchor, and the images of rows of the space.
+"""Decode rows of a space: find the anchor modality of a decoder, embed items of a store, generate their images.
 
 Shapes: `N` rows, `D` width of the space, `W` width of the anchor's features, `S` pixels a side.
 """
@@ -19,57 +19,56 @@ from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import Decoder
 from unialign.space import Space
 
-__all__ = ["Neighbours", "decode", "embed_items", "nearest_training", "resolve_anchor"]
+__all__ = ["Neighbors", "decode", "embed_items", "nearest_training", "resolve_anchor"]
 
 
 def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
-    """The frozen modality of a space whose encoder is the decoder's.
+    """Return the frozen modality of a space whose encoder is the decoder's.
 
     Args:
-        anchor: which one, if several would do.
+        anchor: the modality, if several match.
 
     Raises:
-        ConfigError: no modality is frozen, its embeddings are not those that the decoder reads, or several would do.
-        ShapeError: the anchor's features have another width than the decoder reads.
+        ConfigError: no modality is frozen, none has the decoder's embeddings, or several match.
+        ShapeError: the anchor's features have another width than the decoder's input.
     """
     if not space.frozen:
         raise ConfigError(
-            f"no decoder for this space: a decoder reads what an image encoder says, and every modality of this space "
-            f"({', '.join(space.modalities)}) has a trained head, from which there is no way back; train one with "
-            f"frozen={{'image': 'whiten'}}, the modality whose encoder the decoder has"
+            f"no decoder for this space: a decoder needs raw image embeddings, and every modality of this space "
+            f"({', '.join(space.modalities)}) has a trained head, which cannot be inverted; train a space with "
+            f"frozen={{'image': 'whiten'}}, where 'image' holds embeddings of the decoder's encoder"
         )
     if anchor is not None and anchor not in space.frozen:
         raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
-    candidates = list(space.frozen) if anchor is None else [anchor]
-    known = {name: _identity(space, name) for name in candidates}
-    wanted = decoder.input_spec.identity
-    fitting = [name for name in candidates if wanted is not None and known[name] == wanted]
-    if not fitting:
-        # A column or a decoder that does not say what made it can be told by its width only.
-        unknown = [name for name in candidates if wanted is None or known[name] is None]
-        fitting = [name for name in unknown if space.widths[name] == decoder.input_spec.width] or unknown[:1]
-    if not fitting:
-        made = ", ".join(f"{name!r} (identity {str(known[name])[:12]})" for name in candidates)
+    spec = decoder.input_spec
+    identities = {name: _identity(space, name) for name in (space.frozen if anchor is None else [anchor])}
+    matches = [name for name, found in identities.items() if spec.identity is not None and found == spec.identity]
+    if not matches:
+        # Without an identity on either side, only widths can be compared.
+        unknown = [name for name, found in identities.items() if spec.identity is None or found is None]
+        matches = [name for name in unknown if space.widths[name] == spec.width] or unknown[:1]
+    if not matches:
+        known = ", ".join(f"{name!r} (identity {str(found)[:12]})" for name, found in identities.items())
         raise ConfigError(
-            f"no decoder for this anchor: the decoder reads embeddings of {decoder.input_spec.encoder} (identity "
-            f"{wanted and wanted[:12]}), this space has {made}; use the decoder of that encoder, or train one with "
+            f"no decoder for this anchor: the decoder expects embeddings of {spec.encoder} (identity "
+            f"{str(spec.identity)[:12]}), this space has {known}; use the decoder of that encoder, or train one with "
             f"`unialign decoder train`"
         )
-    if len(fitting) > 1:
-        raise ConfigError(f"{', '.join(fitting)} could all be the anchor of this decoder; name one with anchor=")
-    width = space.widths[fitting[0]]
-    if width != decoder.input_spec.width:
+    if len(matches) > 1:
+        raise ConfigError(f"{', '.join(matches)} could all be the anchor of this decoder; choose one with anchor=")
+    (name,) = matches
+    if space.widths[name] != spec.width:
         raise ShapeError(
-            f"no decoder for this anchor: {fitting[0]!r} is {width} wide, the decoder reads {decoder.input_spec.width} "
-            f"numbers of {decoder.input_spec.encoder}"
+            f"no decoder for this anchor: {name!r} has width {space.widths[name]}, the decoder expects {spec.width} "
+            f"numbers of {spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
     if space.dim < directions:
         raise ConfigError(
-            f"the space has {space.dim} directions, the decoder reads {directions} and would see the mean image in "
-            f"the others; train the space with dim={directions}, or a decoder with directions={space.dim}"
+            f"the space has {space.dim} directions, the decoder uses {directions}, and the missing ones would be at "
+            f"their mean; train the space with dim={directions}, or a decoder with directions={space.dim}"
         )
-    return fitting[0]
+    return name
 
 
 def decode(
@@ -82,20 +81,20 @@ def decode(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> Tensor:
-    """Images of rows of the space, as if the anchor's encoder had seen them (arXiv 2602.09507, section 5: no prior).
+    """Generate images from rows of the space, used in place of the anchor's embeddings (arXiv 2602.09507, section 5).
 
     Args:
-        space: one with a frozen anchor.
+        space: a space with a frozen anchor.
         decoder: of the anchor's embeddings.
-        z: (N, D) rows: of any modality, or a mixture (`unialign.generation.mean`, `slerp`, ...). Unit rows go to
-            features of the typical length; shorter ones, such as plain means, to features nearer to the mean.
+        z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
+            features of typical norm; shorter ones, such as unnormalised means, to features nearer to the mean.
         anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`.
 
     Returns:
         (N, 3, S, S) float32 in [0, 1].
     """
     anchor = resolve_anchor(space, decoder, anchor)
-    z_ND = _checked(z, space.dim)
+    z_ND = _check_rows(z, space.dim)
     with torch.no_grad(), torch.autocast(z_ND.device.type, enabled=False):
         features_NW = space.inverse_transform(anchor, z_ND)
     return decoder.generate(features_NW, seed=seed, steps=steps, guidance=guidance)
@@ -104,9 +103,9 @@ def decode(
 def embed_items(
     space: Space, store: EmbeddingStore, rows: Sequence[int] | NDArray[np.int64], modalities: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Items of a store in the space: modality -> (N, D) unit rows (absent ones 0), and modality -> (N,) presence."""
+    """Embed items of a store: modality -> (N, D) unit rows (0 where absent), and modality -> (N,) presence."""
     if isinstance(modalities, str):
-        raise ConfigError(f"modalities is the single name {modalities!r}; give a list, [{modalities!r}]")
+        raise ConfigError(f"modalities is the single name {modalities!r}; pass a list, [{modalities!r}]")
     rows_N = np.asarray(rows)
     if rows_N.ndim != 1 or (len(rows_N) and rows_N.dtype.kind not in "iu"):
         raise ShapeError(f"rows must be row numbers, got {rows!r}")
@@ -121,43 +120,44 @@ def embed_items(
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """The training items whose anchor lies nearest: (N, k) row numbers of the store, and their cosines, best first."""
+class Neighbors:
+    """The training items with the nearest anchors: (N, k) rows of the store and their cosines, best first."""
 
     rows: Tensor
     cosines: Tensor
 
 
-def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: str, k: int = 1) -> Neighbours:
-    """The training images nearest to rows of the space: what a decoder might have copied.
+def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: str, k: int = 1) -> Neighbors:
+    """Find the training items whose anchors are nearest to (N, D) rows of the space.
 
-    Args:
-        z: (N, D) rows of the space.
+    Raises:
+        DataError: no training items.
+        ConfigError, ShapeError, NonFiniteError: k is not at least 1; z is not (N, D) floats; a row has no direction.
     """
-    z = _checked(z, space.dim)
+    z = _check_rows(z, space.dim)
     check_integer("k", k, low=1)
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     if len(rows) == 0:
-        raise DataError(f"{store.name!r} has no training rows with {anchor!r}, so nothing lies nearest")
+        raise DataError(f"{store.name!r} has no training rows with {anchor!r}")
     z_TD = space.encode({anchor: store.array(anchor)[rows]})[anchor]
-    # By the largest number first: the square of a very short or long row is 0 or infinite.
+    # Divide by the largest number first, since the squares of very short or long rows under- or overflow.
     z_ND = z.double()
     unit_ND = torch.nn.functional.normalize(z_ND / z_ND.abs().amax(1, keepdim=True), dim=1).to(z_TD)
     found = (unit_ND @ z_TD.mT).topk(min(k, len(rows)), dim=1)
-    return Neighbours(torch.from_numpy(rows)[found.indices], found.values)
+    return Neighbors(torch.from_numpy(rows)[found.indices], found.values)
 
 
-def _checked(z: Any, dim: int) -> Tensor:
-    """(N, D) rows that have a direction, named by their place in what was given."""
+def _check_rows(z: Any, dim: int) -> Tensor:
+    """Validate (N, D) rows, which must be finite and not zero."""
     z_ND = as_dense(z, "z", f"(N, {dim})")
     if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
-        raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; this space has rows of (N, {dim}) floats")
+        raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")
     bad = first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1))
     if bad is not None:
         raise NonFiniteError(
-            f"z, row {bad.row}, {bad.what}{bad.more}; only a direction can be decoded: leave out rows of absent "
-            f"entries, which are zero, by the presence that came with them"
+            f"z, row {bad.row}, {bad.what}{bad.more}; leave out absent entries, whose rows are zero, with the presence "
+            f"that `embed_items` returns"
         )
     return z_ND
 

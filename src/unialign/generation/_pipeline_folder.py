@@ -1,40 +1,47 @@
-"""The folder of a pipeline of diffusers: found or fetched, and checked before anything of it is loaded."""
+"""Find or download the folder of a diffusers pipeline, and validate it before any component is loaded."""
 
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError
-from unialign.io import canonical_json, checked_path, digest, open_regular, refuse_pickles
+from unialign.io import (
+    canonical_json,
+    checked_path,
+    digest,
+    file_pieces,
+    is_hub_id,
+    local_folder,
+    open_regular,
+    reject_pickles,
+)
 
 __all__ = [
     "INDEX",
     "KANDINSKY",
     "KANDINSKY_PRIOR",
     "STABLE_UNCLIP",
-    "Layout",
+    "PipelineSpec",
     "class_name",
-    "extra",
     "fetch",
+    "import_extra",
     "is_pipeline",
     "open_folder",
     "read_object",
-    "refusal",
     "tower_identity",
+    "unsupported_error",
 ]
 
 INDEX = "model_index.json"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-# Any other library of a component would be code that the folder brings.
+# Any other library would be code from the folder itself.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-# What a component without weights is made of: a scheduler, a tokenizer, what prepares images.
+# Configuration files of components without weights: schedulers, tokenizers, image processors.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
-# What a component may be, whole names: classes of wider use load more than a folder should be able to ask for.
+# Allowed classes by component (full match): a general class such as DiffusionPipeline could load anything.
 _CLASSES = {
     "image_encoder": r"CLIPVisionModelWithProjection",
     "text_encoder": r"CLIPTextModel(WithProjection)?",
@@ -50,96 +57,95 @@ _CLASSES = {
     "prior": r"PriorTransformer",
 }
 _MAX_JSON_BYTES = 1 << 26
-# What saving writes anew each time, though the weights stay: no part of an identity.
+# Keys that change whenever a model is saved; not part of its identity.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A pipeline's class and components: those with weights, and the rest."""
+class PipelineSpec:
+    """Class name of a pipeline, its components with weights, and its components without weights."""
 
     pipeline: str
     models: tuple[str, ...]
-    rest: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return self.models + self.others
 
 
-STABLE_UNCLIP = Layout(
+STABLE_UNCLIP = PipelineSpec(
     "StableUnCLIPImg2ImgPipeline",
     ("image_encoder", "image_normalizer", "text_encoder", "unet", "vae"),
     ("feature_extractor", "image_noising_scheduler", "tokenizer", "scheduler"),
 )
-KANDINSKY = Layout("KandinskyV22Pipeline", ("unet", "movq"), ("scheduler",))
-KANDINSKY_PRIOR = Layout(
+KANDINSKY = PipelineSpec("KandinskyV22Pipeline", ("unet", "movq"), ("scheduler",))
+KANDINSKY_PRIOR = PipelineSpec(
     "KandinskyV22PriorPipeline",
     ("image_encoder", "text_encoder", "prior"),
     ("image_processor", "tokenizer", "scheduler"),
 )
 _SUPPORTED = "StableUnCLIPImg2ImgPipeline (Stable unCLIP) and KandinskyV22Pipeline (Kandinsky 2.2)"
 _DEPRECATED = "is deprecated in diffusers; use Stable unCLIP (StableUnCLIPImg2ImgPipeline) or Kandinsky 2.2"
-_REFUSED = {
+_UNSUPPORTED = {
     "UnCLIPPipeline": _DEPRECATED,
     "UnCLIPImageVariationPipeline": _DEPRECATED,
-    "StableUnCLIPPipeline": "makes its image embeddings from text and has no image encoder, so that nothing says which "
-    "embeddings it reads; use the folder of its image-conditioned twin, StableUnCLIPImg2ImgPipeline",
-    "KandinskyV22PriorPipeline": "makes image embeddings, not images; give the folder of a KandinskyV22Pipeline, and "
-    "this one as `prior`",
+    "StableUnCLIPPipeline": "computes image embeddings from text and has no image encoder, so that the origin of the "
+    "embeddings that it reads is unknown; use the image-conditioned StableUnCLIPImg2ImgPipeline",
+    "KandinskyV22PriorPipeline": "generates image embeddings, not images; pass the folder of a KandinskyV22Pipeline, "
+    "and this one as `prior`",
 }
 
 
 def open_folder(
-    source: str | os.PathLike[str], layout: Layout, *, revision: str | None, parts: tuple[str, ...] | None = None
+    source: str | os.PathLike[str], spec: PipelineSpec, *, revision: str | None, parts: tuple[str, ...] | None = None
 ) -> Path:
-    """The folder of a pipeline with all that `layout` names, or the `parts` of it, fetched from the Hub if need be.
+    """Return the local folder of a pipeline after checking its components, all or only `parts`.
 
     Raises:
         ConfigError: the folder holds another pipeline.
-        CheckpointError: no such folder, or it lacks a component, or a component's weights are a pickle.
+        CheckpointError: the folder or a component is missing, or weights are stored as a pickle.
     """
-    parts = layout.models + layout.rest if parts is None else parts
+    parts = spec.components if parts is None else parts
     folder = fetch(source, revision, [INDEX])
-    if (name := class_name(folder)) != layout.pipeline:
-        raise refusal(folder, name, wanted=layout.pipeline)
+    if (name := class_name(folder)) != spec.pipeline:
+        raise unsupported_error(folder, name, wanted=spec.pipeline)
     folder = fetch(source, revision, [INDEX, *(f"{part}/*" for part in parts)])
     index = read_object(folder / INDEX)
     for part in parts:
-        _check_part(folder, index.get(part), part, layout)
+        _check_part(folder, index.get(part), part, spec)
     return folder
 
 
 def is_pipeline(source: str | os.PathLike[str], *, revision: str | None = None) -> bool:
-    """Whether a folder, or a repository on the Hub, is a pipeline of diffusers; False for what is neither."""
+    """Whether a folder or a repository on the Hub holds a diffusers pipeline; False if there is neither."""
     folder = checked_path(source, "the folder of a decoder", error=CheckpointError)
-    if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
+    if folder.exists() or not is_hub_id(source):
         return (folder / INDEX).exists()
     try:
         return (fetch(source, revision, [INDEX]) / INDEX).exists()
-    except MissingDependencyError:  # then nothing comes from the Hub, and whoever loads the other kinds says so
+    except MissingDependencyError:  # the loader of other decoders raises it with its own message
         return False
 
 
 def tower_identity(folder: Path) -> str:
-    """sha256 over the weights and the configuration of a pipeline's image encoder, not over what prepares images."""
+    """sha256 of the image encoder's weights and configuration; the image processor is not included."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
-    weights = {file.name: digest(_pieces(file)) for file in _weights(part)}
+    weights = {}
+    for path in _weights(part):
+        with open_regular(path) as file:
+            weights[path.name] = digest(file_pieces(file))
     return digest(canonical_json({"config": config, "weights": weights}))
 
 
 def fetch(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
-    folder = checked_path(source, "the folder of a pipeline", error=CheckpointError)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or isinstance(source, os.PathLike) or not _HUB_ID.fullmatch(source):
-        raise CheckpointError(f"{source} is not a folder with a pipeline of diffusers; check the path")
-    hub = extra("huggingface_hub")
-    # Half-precision twins double the download; pickles are never read.
+    """The local folder, or a download of the files that match `patterns`."""
+    # Half-precision copies would double the download; pickles are never read.
     ignored = ["*.fp16.*", "*.non_ema.*", "*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.py"]
-    try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=patterns, ignore_patterns=ignored))
-    except Exception as error:  # network, permission, no such repository: the hub's many exceptions
-        raise CheckpointError(
-            f"there is no folder {str(source)!r}, and the Hugging Face Hub does not give it ({error})"
-        ) from error
+    return local_folder(
+        source, "a pipeline of diffusers", revision=revision, allow_patterns=patterns, ignore_patterns=ignored
+    )
 
 
 def class_name(folder: Path) -> str:
@@ -148,57 +154,58 @@ def class_name(folder: Path) -> str:
     name = read_object(folder / INDEX).get("_class_name")
     if not isinstance(name, str):
         raise CheckpointError(
-            f"{folder / INDEX} names {name!r} as the pipeline's class; code of the folder's own is not run, the class "
-            f"must be one of diffusers"
+            f"{folder / INDEX} has the pipeline class {name!r}; expected a class of diffusers, since code in the "
+            f"folder is not run"
         )
     return name
 
 
-def refusal(folder: Path, name: str, *, wanted: str | None = None) -> ConfigError:
-    known = {STABLE_UNCLIP.pipeline: "StableUnCLIP", KANDINSKY.pipeline: "Kandinsky22"}
-    if wanted is not None and (name in known or wanted == KANDINSKY_PRIOR.pipeline):
-        hint = f"; load it with {known[name]}, or with load_pipeline_decoder" if name in known else ""
+def unsupported_error(folder: Path, name: str, *, wanted: str | None = None) -> ConfigError:
+    """The error for a folder with the pipeline class `name` instead of `wanted`, or of any supported class."""
+    loaders = {STABLE_UNCLIP.pipeline: "StableUnCLIP", KANDINSKY.pipeline: "Kandinsky22"}
+    if wanted is not None and (name in loaders or wanted == KANDINSKY_PRIOR.pipeline):
+        hint = f"; load it with {loaders[name]}, or with load_pipeline_decoder" if name in loaders else ""
         return ConfigError(f"{folder} holds a {name}, expected a {wanted}{hint}")
-    reason = _REFUSED.get(name, f"is not conditioned on image embeddings alone; supported are {_SUPPORTED}")
+    reason = _UNSUPPORTED.get(name, f"is not conditioned on image embeddings alone; supported are {_SUPPORTED}")
     return ConfigError(f"{folder} holds a {name}, which {reason}")
 
 
-def _check_part(folder: Path, entry: object, part: str, layout: Layout) -> None:
-    place = folder / part
-    lacks = f"{folder} lacks the component {part} of a {layout.pipeline}"
+def _check_part(folder: Path, entry: object, part: str, spec: PipelineSpec) -> None:
+    path = folder / part
+    lacks = f"{folder} lacks the component {part} of a {spec.pipeline}"
     if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
         raise CheckpointError(
-            f"{lacks}: {INDEX} has {entry!r} for it, expected [library, class]; save the pipeline whole"
+            f"{lacks}: {INDEX} has {entry!r} for it, expected [library, class]; save the whole pipeline"
         )
     if entry[0] not in _LIBRARIES:
         raise CheckpointError(
-            f"{folder / INDEX} takes the component {part} from {entry[0]!r}: code of the folder's own is not run, "
+            f"{folder / INDEX} takes the component {part} from {entry[0]!r}: code in the folder is not run, "
             f"expected one of {', '.join(_LIBRARIES)}"
         )
     if not re.fullmatch(_CLASSES[part], entry[1]):
-        raise CheckpointError(f"{folder / INDEX} has {entry[1]!r} as {part}, which a {layout.pipeline} does not take")
-    if not place.is_dir():
-        raise CheckpointError(f"{lacks}: there is no folder {part}; save the pipeline whole, or download it again")
-    if part not in layout.models:
-        if not any((place / name).is_file() for name in _SETTINGS):
+        raise CheckpointError(f"{folder / INDEX} has {entry[1]!r} as {part}, which a {spec.pipeline} does not accept")
+    if not path.is_dir():
+        raise CheckpointError(f"{lacks}: there is no folder {part}; save the whole pipeline, or download it again")
+    if part not in spec.models:
+        if not any((path / name).is_file() for name in _SETTINGS):
             raise CheckpointError(f"{lacks}: {part} has none of the files {', '.join(_SETTINGS)}; download it again")
         return
-    if not (place / "config.json").is_file():
-        raise CheckpointError(f"{lacks}: {part} has no config.json; save the pipeline whole, or download it again")
-    files = _weights(place)
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{lacks}: {part} has no config.json; save the whole pipeline, or download it again")
+    files = _weights(path)
     if not files:
-        refuse_pickles(place, "weights as safetensors")
+        reject_pickles(path, "weights as safetensors")
         raise CheckpointError(
             f"{lacks}: {part} has no weights as safetensors (model.safetensors or "
-            f"diffusion_pytorch_model.safetensors), and others are not read"
+            f"diffusion_pytorch_model.safetensors); other formats are not read"
         )
     for file in files:
         if not file.is_file():
-            raise CheckpointError(f"{lacks}: {part} has no {file.name}, which its list of weights names")
+            raise CheckpointError(f"{lacks}: {part} has no {file.name}, which its weight index lists")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a pipeline's folder."""
+    """Read a JSON object of at most 64 MB."""
     try:
         with open_regular(path) as file:
             body = json.loads(file.read(_MAX_JSON_BYTES).decode("utf-8"))
@@ -211,18 +218,16 @@ def read_object(path: Path) -> dict[str, Any]:
     return body
 
 
-def extra(module: str) -> Any:
-    """A module that the extra `generate` brings; `MissingDependencyError` without it."""
+def import_extra(module: str) -> Any:
+    """Import a module of the extra `generate`, or raise MissingDependencyError."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(
-            f"pipelines of diffusers need the extra `generate`: pip install 'unialign[generate]' ({error})"
-        ) from None
+        raise MissingDependencyError(f"diffusers pipelines need: pip install 'unialign[generate]' ({error})") from None
 
 
 def _weights(part: Path) -> list[Path]:
-    """The files of weights that are loaded: one, or those that a list beside them names. Empty if there is neither."""
+    """The safetensors files that diffusers would load: one file, or the shards of an index; empty if there are none."""
     for stem in ("model", "diffusion_pytorch_model"):
         one, several = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
         if one.is_file():
@@ -230,13 +235,7 @@ def _weights(part: Path) -> list[Path]:
         if several.is_file():
             files = read_object(several).get("weight_map")
             if not isinstance(files, dict) or not files:
-                raise CheckpointError(f"{several} lists no files of weights; download the pipeline again")
-            # By their last name: a list cannot point out of its folder.
+                raise CheckpointError(f"{several} lists no weight files; download the pipeline again")
+            # Base names only: an index must not point outside of its folder.
             return [part / name for name in sorted({Path(str(file)).name for file in files.values()})]
     return []
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with open_regular(path) as file:
-        while piece := file.read(1 << 24):
-            yield piece

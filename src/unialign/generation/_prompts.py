@@ -1,37 +1,34 @@
-"""What is asked for: items of a store by some of their modalities, new texts, and mixtures of them.
+"""Prompts: items of a store through some of their modalities, new texts, and combinations of both.
 
-Shapes: `K` parts of a query, `D` width of the space.
+Shapes: `D` width of the space.
 """
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation._decode import embed_items
-from unialign.generation._interpolation import frechet_mean, mean
 from unialign.space import Space
 
-__all__ = ["Mix", "Query", "find_item", "item_query", "mixed", "text_query", "together"]
+__all__ = ["Prompt", "find_item", "item_prompt", "joint_split", "merge_prompts", "text_prompt"]
 
-Mix = Literal["mean", "unnormalized_mean", "barycentre"]
+_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Query:
-    """An image to be made.
+class Prompt:
+    """Named parts that one or several images are generated from.
 
     Attributes:
-        name: for people.
-        parts: what it is made of, such as `drawing of hedgehog` -> (D,) unit row.
-        row: the item of the store, None for a text or a mixture of several items.
-        split: of that item; of several, `train` if one of them is in it.
-        rows: of all items.
+        name: for display.
+        parts: label such as `drawing of hedgehog` -> (D,) unit row.
+        row: row of the store, None for a text or several items.
+        split: of that item; of several items, `train` if one of them is in it.
+        rows: rows of all items.
     """
 
     name: str
@@ -42,10 +39,10 @@ class Query:
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
-    """The row of an item by its name, in any case, or `#17` for row 17.
+    """Find the row of an item by its name (ignoring case), or by `#17` for row 17.
 
     Raises:
-        ConfigError: no such item (the message suggests some), or several of that name.
+        ConfigError: no such item (the message suggests similar names), or several items of that name.
     """
     names = [name.strip().casefold() for name in store.item_names]
     rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
@@ -57,14 +54,15 @@ def find_item(store: EmbeddingStore, item: str) -> int:
             raise ConfigError(f"item {item}: {store.name!r} has rows #0 to #{store.items - 1}")
         return row
     if rows:
-        raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; say which: {_rows(rows)}")
+        listed = ", ".join(f"#{row}" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+        raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; choose one by row: {listed}")
     close = difflib.get_close_matches(item.casefold(), names, n=3) or [n for n in names if item.casefold() in n][:3]
     hint = f"did you mean {', '.join(map(repr, close))}?" if close else "items may also be named by row, such as '#17'"
     raise ConfigError(f"{store.name!r} has no item {item!r}; {hint}")
 
 
-def item_query(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> Query:
-    """An item through some of its modalities; those that it lacks are left out.
+def item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> Prompt:
+    """Embed an item through the given modalities; absent ones are left out.
 
     Raises:
         ConfigError: no such item or modality.
@@ -73,72 +71,49 @@ def item_query(space: Space, store: EmbeddingStore, item: str, modalities: Seque
     row = find_item(store, item)
     name = store.item_names[row]
     z, present = embed_items(space, store, [row], modalities)
-    twins = [other.strip().casefold() for other in store.item_names].count(name.strip().casefold()) > 1
-    called = f"{name} (#{row})" if twins else name
-    parts = {f"{modality} of {called}": z[modality][0] for modality in modalities if bool(present[modality][0])}
+    ambiguous = [other.strip().casefold() for other in store.item_names].count(name.strip().casefold()) > 1
+    label = f"{name} (#{row})" if ambiguous else name
+    parts = {f"{modality} of {label}": z[modality][0] for modality in modalities if bool(present[modality][0])}
     if not parts:
-        raise DataError(f"item {name!r} (row {row}) has none of {', '.join(modalities)}; ask for another modality")
-    split = ("train", "val", "test")[int(store.split[row])]
-    return Query(name, parts, row=row, split=split, rows=(row,))
+        raise DataError(f"item {name!r} (row {row}) has none of {', '.join(modalities)}; choose another modality")
+    return Prompt(name, parts, row=row, split=_SPLITS[int(store.split[row])], rows=(row,))
 
 
-def text_query(
+def text_prompt(
     space: Space,
     store: EmbeddingStore,
     encode: Callable[[Sequence[str]], Tensor],
     text: str,
     *,
     modality: str = "text",
-) -> Query:
-    """A text through the encoder of the store's column `modality`; one that names an item of the store is not new."""
+) -> Prompt:
+    """Embed a text with the encoder of the store's column `modality`; its split is that of items of the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
-        raise ShapeError(f"encode_texts gave {len(z_1D)} rows for one text; expected one row a text")
-    named = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
-    splits = [("train", "val", "test")[int(store.split[row])] for row in named]
-    return Query(text, {f"text “{text}”": z_1D[0]}, split=joint_split(splits))
+        raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row for each text")
+    rows = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
+    return Prompt(text, {f"text “{text}”": z_1D[0]}, split=joint_split(_SPLITS[int(store.split[row])] for row in rows))
 
 
-def together(queries: Sequence[Query]) -> Query:
-    """One query of the parts of several.
+def merge_prompts(prompts: Sequence[Prompt]) -> Prompt:
+    """Combine the parts of several prompts in one.
 
     Raises:
-        ConfigError: the same part twice, which would count once.
+        ConfigError: the same part twice.
     """
-    if len(queries) == 1:
-        return queries[0]
-    labels = [label for query in queries for label in query.parts]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ConfigError(f"{twice[0]} is asked for twice; name it once, and weigh it with weights")
-    parts = {label: z for query in queries for label, z in query.parts.items()}
-    rows = tuple(row for query in queries for row in query.rows)
-    split = joint_split(query.split for query in queries)
-    return Query(" + ".join(query.name for query in queries), parts, split=split, rows=rows)
+    if len(prompts) == 1:
+        return prompts[0]
+    labels = [label for prompt in prompts for label in prompt.parts]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ConfigError(f"{repeated[0]} is requested twice; name it once, and use weights")
+    parts = {label: z for prompt in prompts for label, z in prompt.parts.items()}
+    rows = tuple(row for prompt in prompts for row in prompt.rows)
+    split = joint_split(prompt.split for prompt in prompts)
+    return Prompt(" + ".join(prompt.name for prompt in prompts), parts, split=split, rows=rows)
 
 
 def joint_split(splits: Iterable[str | None]) -> str | None:
-    """Of several items: one training item is enough for a decoder to know the answer in part."""
+    """`train` if one item is in it, since the decoder has seen a part of the answer; else the first known split."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
-
-
-def mixed(query: Query, *, mix: Mix = "mean", weights: Sequence[float] | None = None) -> Tensor:
-    """(D,) the mixture of a query's parts.
-
-    Args:
-        mix: `mean`, renormalised; `unnormalized_mean` as the paper has it, shorter than 1, which only decoders that read
-            lengths can tell from it; `barycentre`, the point of the sphere with the least squared angles.
-        weights: one for each part.
-    """
-    check_choice("mix", mix, ("mean", "unnormalized_mean", "barycentre"))
-    rows = [z[None] for z in query.parts.values()]
-    if weights is not None and len(weights) != len(rows):
-        raise ConfigError(f"{len(weights)} weights for {len(rows)} parts ({', '.join(query.parts)}); give one for each")
-    if mix == "barycentre":
-        return frechet_mean(rows, weights=weights)[0]
-    return mean(rows, weights=weights, lengths="unit" if mix == "mean" else "kept")[0]
-
-
-def _rows(rows: Sequence[int]) -> str:
-    return ", ".join(f"#{row}" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")

@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 from unialign._checks import check_integer
 from unialign.errors import DataError
 from unialign.generation._distances import as_features, frechet_distance, kernel_distance
-from unialign.generation._extractors import Extractor, check_images
+from unialign.generation._extractors import Extractor
+from unialign.generation._images import check_images
 from unialign.geometry import median_bandwidth
 
 __all__ = ["Reference"]

@@ -31,11 +31,12 @@ from unialign.generation._distances import (
     cubic_kernel,
     gaussian_kernel,
 )
-from unialign.generation._extractors import Extractor, check_images, resized
+from unialign.generation._extractors import Extractor
+from unialign.generation._images import check_images, resize_bilinear
 from unialign.generation._reference import Reference
 from unialign.metrics import retrieval
 
-__all__ = ["SCORES", "Scores", "annotate_controls", "score"]
+__all__ = ["SCORES", "GenerationScores", "annotate_controls", "score"]
 
 # In table order.
 SCORES: Mapping[str, Metric] = MappingProxyType(
@@ -68,7 +69,7 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores:
+class GenerationScores:
     """Scores of one row of a table; names are those of `SCORES`.
 
     Attributes:
@@ -100,7 +101,9 @@ class Scores:
         return f"Scores({numbers}; {self.items} items, {self.noises} noises, {self.extractor})"
 
 
-def score(generated: Any, reference: Reference, *, extractor: Extractor, self_scores: Scores | None = None) -> Scores:
+def score(
+    generated: Any, reference: Reference, *, extractor: Extractor, self_scores: GenerationScores | None = None
+) -> GenerationScores:
     """Score generated images against the true ones.
 
     Retrieval ranks the N true images by the cosine of centred features; tied ones count as their expectation. Under
@@ -136,7 +139,7 @@ def score(generated: Any, reference: Reference, *, extractor: Extractor, self_sc
     statistics |= _set_scores(sets, reference)
     if self_scores is not None:
         statistics["fd_self"] = _self_distance(sets, reference, self_scores)
-    return Scores(
+    return GenerationScores(
         extractor=extractor.name,
         noises=noises,
         items=items,
@@ -201,7 +204,7 @@ def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> di
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
-    truth = resized(reference.images, images.shape[-1])
+    truth = resize_bilinear(reference.images, images.shape[-1])
     by_noise = {
         "recall@1": [result.hits(1) for result in found],
         "recall@10": [result.hits(10) for result in found],
@@ -245,7 +248,7 @@ def _kernel_distances(
     return [KernelDistance((PairMean(kernel(x_NF, x_NF)), own), kernel(x_NF, true_NF)) for x_NF in sets]
 
 
-def _self_distance(sets: list[Tensor], reference: Reference, self_scores: Scores) -> Statistic:
+def _self_distance(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
     if self_scores.extractor != reference.extractor:
         raise ConfigError(
             f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}; make both "

@@ -1,4 +1,4 @@
-"""Stable unCLIP as a decoder: Stable Diffusion that an image embedding conditions, by diffusers.
+"""Stable unCLIP as a decoder: Stable Diffusion conditioned on an image embedding, by diffusers.
 
 Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
 """
@@ -15,34 +15,34 @@ from unialign.generation._decoder import EmbeddingSpec, check_embeddings
 from unialign.generation._pipeline_folder import STABLE_UNCLIP, open_folder, tower_identity
 from unialign.generation._pipelines import (
     ImageTower,
-    check_guided,
-    images_of,
+    check_guidance,
     latent_side,
     load_pipeline,
-    place,
+    resolve_device,
     sample_rows,
+    to_images,
 )
 
 __all__ = ["StableUnCLIP"]
 
-# Of the pipeline's own call.
+# Defaults of the pipeline's own call.
 _STEPS, _GUIDANCE = 20, 10.0
 
 
 class StableUnCLIP:
-    """A decoder of the embeddings of a `StableUnCLIPImg2ImgPipeline`'s own image encoder.
+    """Decode embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
 
-    The paper's reading: any modality's embedding takes the image embedding's place; the prompt is empty, nothing is
-    asked to stay away (no negative prompt), and the embedding gets the least noise that the pipeline knows (its
-    default, noise level 0: one small step, drawn from the seed like all other noise).
+    The embedding of any modality takes the place of the image embedding (arXiv 2602.09507, section 5). The prompt is
+    empty, there is no negative prompt, and the embedding gets noise level 0, the pipeline's default: one small step,
+    drawn from the seed like all other noise.
 
     Args:
         pipeline: the pipeline, on its device.
         identity: sha256 of its image encoder, None if unknown.
-        prompt: goes to the text encoder with every embedding.
+        prompt: passed to the text encoder with every embedding.
 
     Raises:
-        CheckpointError: the image encoder and the denoiser are of different widths.
+        CheckpointError: image encoder and denoiser have different widths.
     """
 
     def __init__(self, pipeline: Any, *, identity: str | None = None, prompt: str = "") -> None:
@@ -52,8 +52,8 @@ class StableUnCLIP:
         self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, identity)
         _check_widths(pipeline, self.tower.width)
         self._latent = latent_side(pipeline)
-        norm = _norm(pipeline.image_normalizer)
-        self._reads = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
+        norm = _typical_norm(pipeline.image_normalizer)
+        self._input_spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
 
     @classmethod
     def from_pretrained(
@@ -65,29 +65,29 @@ class StableUnCLIP:
         dtype: torch.dtype | None = None,
         prompt: str = "",
     ) -> "StableUnCLIP":
-        """Load a pipeline from a folder, or from the Hugging Face Hub. Only safetensors are read, never pickles.
+        """Load a pipeline from a folder or the Hugging Face Hub. Only safetensors are read, never pickles.
 
         Args:
             source: a folder, or an `owner/name` on the Hub.
             revision: branch, tag or commit on the Hub.
-            device: where the weights go.
+            device: device of the weights.
             dtype: of the weights; None is float32.
-            prompt: goes to the text encoder with every embedding.
+            prompt: passed to the text encoder with every embedding.
 
         Raises:
             MissingDependencyError: diffusers is not installed.
-            ConfigError: the folder holds another pipeline; the device is not there.
-            CheckpointError: no such folder; a component is missing, or a pickle, or does not fit the others.
+            ConfigError: the folder holds another pipeline; the device is not available.
+            CheckpointError: no such folder; a component is missing, is a pickle, or does not fit the others.
         """
-        target = place(device, dtype)
+        target = resolve_device(device, dtype)
         folder = open_folder(source, STABLE_UNCLIP, revision=revision)
         pipeline = load_pipeline(folder, STABLE_UNCLIP, device=target, dtype=dtype)
         return cls(pipeline, identity=tower_identity(folder), prompt=prompt)
 
     @property
     def input_spec(self) -> EmbeddingSpec:
-        """The embeddings it reads; `norm` is of the normaliser's statistics, None where it has none."""
-        return self._reads
+        """The embeddings that it decodes; `norm` comes from the normaliser's statistics, None without them."""
+        return self._input_spec
 
     @property
     def size(self) -> int:
@@ -95,11 +95,10 @@ class StableUnCLIP:
         return self._latent * int(self.pipeline.vae_scale_factor)
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
-        """Raw image embeddings, as `generate` reads them: the anchor column of a store.
+        """Compute raw image embeddings, as `generate` expects them, for the anchor column of a store.
 
         Args:
-            images: (N, 3, height, width) floating numbers in [0, 1], of any size: the pipeline's own processor
-                resizes them.
+            images: (N, 3, height, width) floating numbers in [0, 1], of any size; resized by the pipeline's processor.
             batch_size: images at once.
 
         Returns:
@@ -108,7 +107,7 @@ class StableUnCLIP:
         Raises:
             ShapeError: not (N, 3, height, width) floating numbers.
             NonFiniteError: an image holds NaN or infinity.
-            DataError: an image leaves [0, 1].
+            DataError: a number is outside [0, 1].
         """
         return self.tower.embed(images, batch_size=batch_size)
 
@@ -121,15 +120,15 @@ class StableUnCLIP:
         guidance: float | None = None,
         batch_size: int = 8,
     ) -> Tensor:
-        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows go through the pipeline at once."""
-        x_NW = check_embeddings(embeddings, self._reads)
+        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows are generated at once."""
+        x_NW = check_embeddings(embeddings, self._input_spec)
         steps, guidance = _STEPS if steps is None else steps, _GUIDANCE if guidance is None else guidance
-        check_guided(seed, steps, guidance, batch_size, scheduler=self.pipeline.scheduler)
+        check_guidance(seed, steps, guidance, batch_size, scheduler=self.pipeline.scheduler)
         pipeline = self.pipeline
         weight = next(pipeline.unet.parameters())
 
         def draw(rows: slice, noise: Tensor, generators: list[torch.Generator]) -> Any:
-            # The pipeline scales the noise that it draws itself, and takes noise from outside as it is.
+            # The pipeline scales noise that it draws itself, but not latents that are passed in.
             pipeline.scheduler.set_timesteps(steps, device=weight.device)
             latents = noise.to(weight.device) * pipeline.scheduler.init_noise_sigma
             return pipeline(
@@ -143,30 +142,29 @@ class StableUnCLIP:
             ).images
 
         shape = (int(pipeline.unet.config.in_channels), self._latent, self._latent)
-        made = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return images_of(made, self.size)
+        drawn = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
+        return to_images(drawn, self.size)
 
 
 def _check_widths(pipeline: Any, width: int) -> None:
     config = pipeline.unet.config
-    # The embedding of the noise level, as wide, stands beside the image embedding.
+    # The image embedding is concatenated with an embedding of the noise level of the same width.
     if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * width:
         raise CheckpointError(
-            f"the image encoder gives {width} numbers, for which the denoiser (unet) would read a class embedding of "
-            f"type 'projection' and width {2 * width}; it has type {config.class_embed_type!r} and width "
+            f"the image encoder has width {width}, for which the denoiser (unet) would need a class embedding of type "
+            f"'projection' and width {2 * width}; it has type {config.class_embed_type!r} and width "
             f"{config.projection_class_embeddings_input_dim}: the two do not belong together"
         )
     if pipeline.image_normalizer.config.embedding_dim != width:
         raise CheckpointError(
-            f"the image encoder gives {width} numbers, the image normaliser has statistics of "
+            f"the image encoder has width {width}, the image normaliser has statistics of width "
             f"{pipeline.image_normalizer.config.embedding_dim}: the two do not belong together"
         )
 
 
-def _norm(normalizer: Any) -> float | None:
-    """Root mean square length of embeddings with the normaliser's mean and deviation."""
+def _typical_norm(normalizer: Any) -> float | None:
+    """Root mean square norm of embeddings with the normaliser's mean and deviation; None for its initial values."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
-    # As it is made, without statistics.
     if not bool(mean.any()) and bool((deviation == 1).all()):
         return None
     return float((mean.square() + deviation.square()).sum().sqrt())

@@ -14,7 +14,7 @@ from unialign.config import DecoderConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import EmbeddingSpec
-from unialign.generation._images import read_thumbnails
+from unialign.generation._thumbnails import read_thumbnails
 
 __all__ = ["TrainingImages", "load_training_images"]
 
@@ -75,7 +75,7 @@ def load_training_images(
         width=width,
         identity=encoder_fingerprint(store, image),
         norm=float(x_NW.norm(dim=1).mean()),
-        lengths="ignored",
+        scale_invariant=True,
     )
     return TrainingImages(spec, x_NW, both[: len(train)], train, y_NW, both[len(train) :])
 

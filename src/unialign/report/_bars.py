@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from unialign.report._format import Style
-from unialign.report._model import Contest, Estimate, MetricInfo
+from unialign.report._format import NumberFormat
+from unialign.report._model import MetricComparison, Estimate, MetricInfo
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
-__all__ = ["bars", "labelled_bars", "strip"]
+__all__ = ["bars", "labelled_bars", "difference_chart"]
 
 WIDTH = 340.0
 _ROW = 30.0
@@ -20,7 +20,7 @@ _RIGHT = 54.0
 def bars(
     key: str,
     metric: MetricInfo,
-    look: Style,
+    look: NumberFormat,
     rows: Sequence[tuple[str, Estimate]],
     *,
     floor: tuple[float, str] | None = None,
@@ -36,7 +36,7 @@ def bars(
     for i, (label, estimate) in enumerate(rows):
         y = i * _ROW + 7
         parts.append(text(_LEFT - 8, y + 13, shortened(label, 13), text_anchor="end", class_="label"))
-        parts.append(text(WIDTH - _RIGHT + 10, y + 13, look.bare(estimate.mean), class_="value"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 13, look.number(estimate.mean), class_="value"))
         if not math.isfinite(estimate.mean):
             continue
         end = zero + estimate.mean * unit
@@ -55,7 +55,7 @@ def bars(
     return svg(key, WIDTH, height, metric.label, description, *parts)
 
 
-def labelled_bars(key: str, title: str, look: Style, rows: Sequence[tuple[str, Estimate]]) -> Markup:
+def labelled_bars(key: str, title: str, look: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
     """Bars from 0 with their labels above them, where labels are too long to stand beside."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
@@ -63,7 +63,7 @@ def labelled_bars(key: str, title: str, look: Style, rows: Sequence[tuple[str, E
     for i, (label, estimate) in enumerate(rows):
         y = i * tall
         parts.append(text(1, y + 12, shortened(label, 46), class_="label"))
-        parts.append(text(WIDTH - _RIGHT + 10, y + 28, look.bare(estimate.mean), class_="value"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 28, look.number(estimate.mean), class_="value"))
         if not math.isfinite(estimate.mean):
             continue
         name = tag("title", f"{label}: {_spoken(look, estimate)}")
@@ -81,13 +81,13 @@ def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
     return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
 
 
-def _spoken(look: Style, estimate: Estimate) -> str:
+def _spoken(look: NumberFormat, estimate: Estimate) -> str:
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        return f"{look.value(estimate.mean)} ({look.bare(estimate.low)} to {look.bare(estimate.high)})"
-    return look.value(estimate.mean)
+        return f"{look.with_unit(estimate.mean)} ({look.number(estimate.low)} to {look.number(estimate.high)})"
+    return look.with_unit(estimate.mean)
 
 
-def strip(contest: Contest, metric: MetricInfo, reach: float) -> Markup:
+def difference_chart(contest: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
     """A paired difference and its interval around zero, better to the right; the sentence beside it has the words."""
     wide, tall, mid = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0

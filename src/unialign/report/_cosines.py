@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unialign.report._format import style
+from unialign.report._format import number_format
 from unialign.report._svg import line, num, svg, tag, text, ticks
 
 __all__ = ["cosine_panel"]
@@ -19,7 +19,7 @@ def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
     low, high = float(histogram["low"]), float(histogram["high"])
     wide, bottom = WIDTH - _LEFT - _RIGHT, HEIGHT - _BOTTOM
     parts = []
-    look = style([high - low], unit="number")
+    look = number_format([high - low], unit="number")
     for value in ticks(low, high, 4):
         x = _LEFT + wide * (value - low) / max(high - low, 1e-12)
         parts.append(line(x, _TOP, x, bottom, class_="grid"))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from unialign.report._folder import LogLine
-from unialign.report._format import style
+from unialign.report._format import number_format
 from unialign.report._projection import spread
 from unialign.report._svg import colour, line, polyline, shape, svg, tag, text, ticks
 
@@ -28,17 +28,17 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     title: str
     curves: Sequence[Curve]
 
 
-def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[Panel]:
+def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
     """`logs` is seed -> lines; families are the part of a term's name before the slash."""
     seeds = sorted(logs)
     tints = {seed: "own" if seed == seeds[0] else "other" for seed in seeds}
     loss = [Curve(f"seed {s}", tints[s], None, _series(logs[s], lambda entry: entry.loss)) for s in reversed(seeds)]
-    found = [Panel("total loss", loss)]
+    found = [CurvePanel("total loss", loss)]
     shown = logs[seeds[0]]
     families: dict[str, list[str]] = {}
     for name in dict.fromkeys(term for entry in shown for term in entry.terms):
@@ -49,7 +49,7 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
             mark = _modality(name, names, modalities)
             tint = "own" if len(names) == 1 else "other" if mark is None else colour(mark)
             curves.append(Curve(_inner(name), tint, mark, _series(shown, _term(name))))
-        found.append(Panel(family.replace("_", " "), curves))
+        found.append(CurvePanel(family.replace("_", " "), curves))
     return [panel for panel in found if any(curve.points for curve in panel.curves)]
 
 
@@ -58,7 +58,7 @@ def switches(lines: Sequence[LogLine]) -> list[int]:
     return [after.step for before, after in pairwise(lines) if before.objective != after.objective]
 
 
-def chart(key: str, objective: str, panel: Panel, last: int, switched: Sequence[int]) -> Markup:
+def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequence[int]) -> Markup:
     """One panel of training curves up to step `last`, with a line at each switch of the objective."""
     values = [v for curve in panel.curves for _, v in curve.points]
     low, high = min(values), max(values)
@@ -73,7 +73,7 @@ def chart(key: str, objective: str, panel: Panel, last: int, switched: Sequence[
 
     parts: list[Markup] = []
     marks = ticks(low, high, 5)
-    look = style([high - low], unit="number")
+    look = number_format([high - low], unit="number")
     for value in marks:
         y = place(0, value)[1]
         parts.append(line(_LEFT, y, WIDTH - _RIGHT, y, class_="grid"))

@@ -4,27 +4,27 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DASH", "Style", "count", "listed", "p_value", "style"]
+__all__ = ["DASH", "NumberFormat", "count", "listed", "p_value", "number_format"]
 
 DASH = "–"
 
 
 @dataclass(frozen=True)
-class Style:
+class NumberFormat:
     """How the numbers of a metric are written."""
 
     percent: bool
     decimals: int
 
-    def bare(self, value: float) -> str:
+    def number(self, value: float) -> str:
         if not math.isfinite(value):
             return DASH
         return _written(value * (100 if self.percent else 1), self.decimals)
 
-    def value(self, value: float) -> str:
-        return self.bare(value) + (" %" if self.percent and math.isfinite(value) else "")
+    def with_unit(self, value: float) -> str:
+        return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
 
-    def distance(self, value: float) -> str:
+    def magnitude(self, value: float) -> str:
         """The size of a difference without its unit; one digit more where rounding would leave nothing."""
         if not math.isfinite(value):
             return DASH
@@ -35,12 +35,12 @@ class Style:
         return _written(size, decimals)
 
 
-def style(values: Iterable[float], *, unit: str) -> Style:
+def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
     """The decimals that suit the largest of `values`; `unit` is "percent" or "number"."""
     if unit == "percent":
-        return Style(percent=True, decimals=1)
+        return NumberFormat(percent=True, decimals=1)
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-    return Style(percent=False, decimals=3 if top < 1 else 2 if top < 10 else 1 if top < 1000 else 0)
+    return NumberFormat(percent=False, decimals=3 if top < 1 else 2 if top < 10 else 1 if top < 1000 else 0)
 
 
 def _written(value: float, decimals: int) -> str:

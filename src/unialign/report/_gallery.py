@@ -20,7 +20,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Direction:
+class QueryDirection:
     queries: tuple[str, ...]  # more than one: asked together
     answer: str
 
@@ -32,7 +32,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Row:
+class ObjectiveAnswers:
     objective: str
     rank: str
     first: bool
@@ -44,12 +44,12 @@ class Example:
     """One question, and what each objective answers; `pool` items were searched."""
 
     position: int
-    direction: Direction
+    direction: QueryDirection
     pool: int
-    rows: tuple[Row, ...]
+    rows: tuple[ObjectiveAnswers, ...]
 
 
-def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[Direction]:
+def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[QueryDirection]:
     """The anchor asks for an image, a second image for the anchor, the last and all others for an image again."""
     seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
@@ -59,10 +59,10 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
     last = next((m for m in reversed(modalities) if m not in (anchor, target, second)), anchor)
     others = tuple(m for m in modalities if m != target)
     wanted = [
-        Direction((anchor,), target),
-        Direction((second,), anchor),
-        Direction((last,), target),
-        Direction(others, target),
+        QueryDirection((anchor,), target),
+        QueryDirection((second,), anchor),
+        QueryDirection((last,), target),
+        QueryDirection(others, target),
     ]
     return list(dict.fromkeys(wanted))
 
@@ -82,7 +82,7 @@ def _whole(space: TestRows, position: int) -> bool:
     return all(bool(np.any(z[position] != 0)) for z in space.z.values())
 
 
-def _example(position: int, direction: Direction, spaces: Mapping[str, TestRows]) -> Example:
+def _example(position: int, direction: QueryDirection, spaces: Mapping[str, TestRows]) -> Example:
     rows, pool = [], 0
     for objective, space in spaces.items():
         scores, present = _scores(space, direction, position)
@@ -90,11 +90,11 @@ def _example(position: int, direction: Direction, spaces: Mapping[str, TestRows]
         order = np.argsort(-scores, kind="stable")[: min(TOP, pool)]
         rank = expected_rank(scores, position)
         answers = tuple(Answer(int(n), int(n) == position) for n in order)
-        rows.append(Row(objective, f"{rank:g}", rank == 1, answers))
+        rows.append(ObjectiveAnswers(objective, f"{rank:g}", rank == 1, answers))
     return Example(position, direction, pool, tuple(rows))
 
 
-def _scores(space: TestRows, direction: Direction, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     # Mean cosine over the queries asked together: cosines are linear, so one product with their sum ranks alike.
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     present = space.present[direction.answer]

@@ -8,12 +8,12 @@ from unialign.errors import DataError
 from unialign.report._archive import Archive, address
 from unialign.report._schema import clean
 
-__all__ = ["made_images"]
+__all__ = ["generated_images"]
 
 FOLDER = "images"
 
 
-def made_images(folder: Path) -> dict[str, Any] | None:
+def generated_images(folder: Path) -> dict[str, Any] | None:
     """What the template needs of `images/` in the folder of a demo; None without it.
 
     Raises:

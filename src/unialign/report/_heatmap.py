@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from unialign.report._format import Style
+from unialign.report._format import NumberFormat
 from unialign.report._model import DataInfo, Run
 from unialign.report._svg import group, shortened, svg, tag, text
 
@@ -50,7 +50,7 @@ def heatmap(
     """A metric for each pair of query (row) and answer (column); `top` is the value of full colour."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
-    look = Style(percent=True, decimals=1 if len(columns) <= 6 else 0)
+    look = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
     # Narrow columns need a steeper name, on one line; the last names lean out over the right edge.
     narrow = len(columns) > _NARROW
     turn = math.radians(62 if narrow else 38)
@@ -76,33 +76,33 @@ def heatmap(
             value = values.get((query, answer), math.nan)
             parts.append(_cell(left + j * side, y, side, tall, value, top, look, f"{query} → {answer}: {metric}"))
     height = above + len(rows) * tall + (gap if JOINT in rows else 0) + 2
-    description = f"Rows are the query's modality, columns the answer's; from {look.value(0)} to {look.value(top)}."
+    description = f"Rows are the query's modality, columns the answer's; from {look.with_unit(0)} to {look.with_unit(top)}."
     return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
 
 
 def _length(data: DataInfo, modality: str, *, lines: int) -> float:
     if lines == 1:
-        return len(shortened(data.shown(modality), _LONGEST)) * _LETTER
+        return len(shortened(data.display_name(modality), _LONGEST)) * _LETTER
     return max(len(shortened(modality, _LONGEST)), 8 if modality in data.synthetic else 0) * _LETTER
 
 
 def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
     """The name, and that it is synthetic: behind it, or under it and smaller."""
-    title = tag("title", data.shown(modality))
+    title = tag("title", data.display_name(modality))
     if lines == 1:
-        return title + tag("tspan", shortened(data.shown(modality), _LONGEST))
+        return title + tag("tspan", shortened(data.display_name(modality), _LONGEST))
     parts = [title, tag("tspan", shortened(modality, _LONGEST))]
     if modality in data.synthetic:
         parts.append(tag("tspan", "synthetic", x=x, dy=10, class_="minor"))
     return Markup("").join(parts)
 
 
-def _cell(x: float, y: float, side: float, tall: float, value: float, top: float, look: Style, name: str) -> Markup:
+def _cell(x: float, y: float, side: float, tall: float, value: float, top: float, look: NumberFormat, name: str) -> Markup:
     share = value / top if top > 0 and math.isfinite(value) else 0.0
     if not math.isfinite(value):
         return tag("rect", x=x + 1, y=y + 1, width=side - 2, height=tall - 2, rx=3, class_="none")
     return group(
-        tag("title", f"{name} {look.value(value)}"),
+        tag("title", f"{name} {look.with_unit(value)}"),
         # Opacity over the page's own background: one hue that works in light and dark.
         tag(
             "rect",
@@ -117,7 +117,7 @@ def _cell(x: float, y: float, side: float, tall: float, value: float, top: float
         text(
             x + side / 2,
             y + tall / 2 + 3.8,
-            look.bare(value),
+            look.number(value),
             text_anchor="middle",
             class_="cell strong" if share > _TURNS_LIGHT else "cell",
         ),
@@ -140,12 +140,12 @@ def scale_bar(top: float, metric: str) -> Markup:
         )
         for i in range(steps)
     ]
-    look = Style(percent=True, decimals=0 if top >= 0.1 else 1)
+    look = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)
     return tag(
         "svg",
-        text(54, 13, look.value(0), text_anchor="end", class_="label"),
+        text(54, 13, look.with_unit(0), text_anchor="end", class_="label"),
         *boxes,
-        text(66 + wide, 13, f"{look.value(top)} {metric}", class_="label"),
+        text(66 + wide, 13, f"{look.with_unit(top)} {metric}", class_="label"),
         viewBox="0 0 380 20",
         aria_hidden="true",
         class_="scale",

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from unialign.report._model import DataInfo
-from unialign.report._projection import Projection, spread
+from unialign.report._projection import PCAMap, spread
 from unialign.report._svg import colour, group, line, polyline, shape, svg, tag
 
 __all__ = ["drawn_items", "legend_mark", "marker_definitions", "reach", "space_map"]
@@ -22,7 +22,7 @@ LINKED = 25
 _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
-def reach(projections: Sequence[Projection]) -> float:
+def reach(projections: Sequence[PCAMap]) -> float:
     """Half the width of every panel: one scale for all, so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
@@ -61,7 +61,7 @@ def space_map(
     key: str,
     label: str,
     data: DataInfo,
-    projection: Projection,
+    projection: PCAMap,
     half: float,
     names: Sequence[str],
     drawn: Sequence[int],
@@ -84,7 +84,7 @@ def space_map(
             faint.append(tag("path", d=d, class_="faint", marker_start=mark, marker_mid=mark, marker_end=mark))
         if np.isfinite(xy_N2).any():
             x, y = place(np.nanmean(xy_N2, axis=0))
-            name = tag("title", f"{data.shown(modality)}: mean of all items")
+            name = tag("title", f"{data.display_name(modality)}: mean of all items")
             centres.append(tag("path", name, d=shape(i, x, y, 6.5), class_=f"centre {colour(i)}"))
     links, marks = _linked(data, projection.points, names, place)
     description = (
@@ -121,6 +121,6 @@ def _linked(
         middle = tuple(math.fsum(p[axis] for _, _, p in found) / len(found) for axis in (0, 1))
         links.extend(polyline([(middle[0], middle[1]), p]) for _, _, p in found)
         for i, modality, (x, y) in found:
-            title = tag("title", f"{names[n]}: {data.shown(modality)}")
+            title = tag("title", f"{names[n]}: {data.display_name(modality)}")
             marks.append(tag("path", title, d=shape(i, x, y, 3), class_=f"mark {colour(i)}"))
     return links, marks

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Contest", "DataInfo", "Estimate", "MetricInfo", "ObjectiveInfo", "Results", "Run", "WarningLine", "number"]
+__all__ = ["MetricComparison", "DataInfo", "Estimate", "MetricInfo", "ObjectiveInfo", "Results", "Run", "WarningLine", "number"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class MetricInfo:
     description: str
     higher_is_better: bool | None  # None: neither direction is better
     percent: bool
-    headline: bool
+    primary: bool
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Contest:
+class MetricComparison:
     """One paired comparison; `difference` is objective minus rival."""
 
     metric: str
     objective: str
-    rival: str
+    baseline: str
     difference: float
     low: float
     high: float
@@ -92,7 +92,7 @@ class DataInfo:
     sources: tuple[str, ...]
     made: Mapping[str, str]  # modality -> what made its features, where known
 
-    def shown(self, modality: str) -> str:
+    def display_name(self, modality: str) -> str:
         """The modality's name as the page prints it: made-up channels say so everywhere."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality
 
@@ -108,7 +108,7 @@ class Results:
     metrics: Mapping[str, MetricInfo]
     runs: tuple[Run, ...]
     summary: Mapping[str, Mapping[str, Estimate]]
-    contests: tuple[Contest, ...]
+    comparisons: tuple[MetricComparison, ...]
     reproduce: str
 
     @property
@@ -123,12 +123,12 @@ class Results:
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
 
     @property
-    def alone(self) -> bool:
+    def single(self) -> bool:
         """One objective: nothing is compared."""
         return len(self.objectives) == 1
 
     @property
-    def spread(self) -> str:
+    def interval_scope(self) -> str:
         """What the intervals are over."""
         return "items" if len(self.seeds) == 1 else "items and seeds"
 

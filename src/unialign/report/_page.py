@@ -13,13 +13,13 @@ from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
 from unialign.report._format import count, listed
-from unialign.report._generated import made_images
+from unialign.report._generated import generated_images
 from unialign.report._model import Results
-from unialign.report._projection import Projection, project
+from unialign.report._projection import PCAMap, pca_map
 from unialign.report._summary import metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
-from unialign.report._thumbnails import Images
+from unialign.report._thumbnails import EmbeddedImages
 
 __all__ = ["write_report"]
 
@@ -37,7 +37,7 @@ _UNDER_MAPS = ("recall@1", "modality_gap_debiased")
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     title: str
     chart: Markup
     note: str
@@ -59,7 +59,7 @@ def render(comparison: ComparisonFolder) -> str:
         if run is not None:
             spaces[key] = comparison.space(run)
     context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
-    context["made"] = made_images(comparison.folder)
+    context["made"] = generated_images(comparison.folder)
     return fill("page.html.j2", context=context)
 
 
@@ -68,12 +68,12 @@ def _text(results: Results) -> dict[str, Any]:
     single = len(results.runs) == 1
     found = verdict(results)
     reach: dict[str, float] = {}  # one scale a metric: strips of two rivals can be compared
-    for contest in results.contests:
+    for contest in results.comparisons:
         ends = [abs(v) for v in (contest.difference, contest.low, contest.high) if math.isfinite(v)]
         reach[contest.metric] = max([reach.get(contest.metric, 0.0), *ends])
     strips = {
-        (s.contest.rival, s.metric.key): _bars.strip(s.contest, s.metric, reach[s.metric.key])
-        for rival in found.rivals
+        (s.comparison.baseline, s.metric.key): _bars.difference_chart(s.comparison, s.metric, reach[s.metric.key])
+        for rival in found.baselines
         for s in rival.sentences
     }
     return {
@@ -85,12 +85,12 @@ def _text(results: Results) -> dict[str, Any]:
         "notes": [o for o in results.objectives.values() if o.note],
         "level": results.level,
         "seeds": results.seeds,
-        "alone": results.alone,
-        "spread": results.spread,
+        "alone": results.single,
+        "spread": results.interval_scope,
         "kicker": _kicker(results),
         "verdict": found,
         "strips": strips,
-        "tests": sum(len(rival.sentences) for rival in found.rivals),
+        "tests": sum(len(rival.sentences) for rival in found.baselines),
         "rows": metric_rows(results),
         "settings": settings_rows(results),
         "protocol": plain_rows(results.protocol),
@@ -103,7 +103,7 @@ def _text(results: Results) -> dict[str, Any]:
 def _facts(results: Results) -> list[str]:
     data = results.data
     facts = [] if data.items is None else [count(data.items, "item")]
-    facts.append(f"{len(data.modalities)} modalities: {', '.join(data.shown(m) for m in data.modalities)}")
+    facts.append(f"{len(data.modalities)} modalities: {', '.join(data.display_name(m) for m in data.modalities)}")
     if data.test_items is not None:
         facts.append(f"measured on {count(data.test_items, 'unseen item')}" if data.split == "test" else "")
         facts[-1] = facts[-1] or f"measured on {count(data.test_items, 'item')} of the split {data.split!r}"
@@ -114,7 +114,7 @@ def _facts(results: Results) -> list[str]:
 
 
 def _kicker(results: Results) -> str:
-    if not results.alone:
+    if not results.single:
         return "Comparison of training objectives"
     return "Evaluation of one space" if len(results.runs) == 1 else "Evaluation of one training objective"
 
@@ -124,20 +124,20 @@ def _figures(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> di
     return {
         "maps": _space_maps(comparison, spaces),
         "markers": _maps.marker_definitions(results.data.modalities),
-        "legend": [(_maps.legend_mark(i), results.data.shown(m)) for i, m in enumerate(results.data.modalities)],
+        "legend": [(_maps.legend_mark(i), results.data.display_name(m)) for i, m in enumerate(results.data.modalities)],
         "heat": _heat(results),
         "bars": _bar_panels(results),
         "curves": _curve_panels(comparison),
     }
 
 
-def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> list[Figure]:
+def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> list[PageFigure]:
     results = comparison.results
     if not spaces:
         return []
-    projections: dict[str, Projection] = {}
+    projections: dict[str, PCAMap] = {}
     for key, space in spaces.items():
-        projections[key] = project(space, like=next(iter(projections.values()), None))
+        projections[key] = pca_map(space, like=next(iter(projections.values()), None))
     half = _maps.reach(list(projections.values()))
     items = next(iter(spaces.values())).items
     names = comparison.items.names if comparison.items else [f"item {n}" for n in range(items)]
@@ -148,10 +148,10 @@ def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) ->
         chart = _maps.space_map(f"map{i}", label, results.data, projection, half, names, drawn)
         first, second = projection.explained
         known = [results.metrics[m] for m in _UNDER_MAPS if m in results.metrics]
-        said = [f"{m.label} {metric_style(results, m).value(results.estimate(key, m.key).mean)}" for m in known]
+        said = [f"{m.label} {metric_style(results, m).with_unit(results.estimate(key, m.key).mean)}" for m in known]
         said.append(f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance")
         note = "; ".join(said)
-        figures.append(Figure(label, chart, note))
+        figures.append(PageFigure(label, chart, note))
     return figures
 
 
@@ -164,14 +164,14 @@ def _heat(results: Results) -> dict[str, Any] | None:
     if not math.isfinite(top):
         return None
     figures = [
-        Figure(o.label, _heatmap.heatmap(f"heat{i}", o.label, label, results.data, values[o.key], top), "")
+        PageFigure(o.label, _heatmap.heatmap(f"heat{i}", o.label, label, results.data, values[o.key], top), "")
         for i, o in enumerate(results.objectives.values())
         if values[o.key]
     ]
     return {"figures": figures, "scale": _heatmap.scale_bar(top, label), "label": label}
 
 
-def _bar_panels(results: Results) -> list[Figure]:
+def _bar_panels(results: Results) -> list[PageFigure]:
     figures = []
     for key, note in _BARS.items():
         metric = results.metrics.get(key)
@@ -182,7 +182,7 @@ def _bar_panels(results: Results) -> list[Figure]:
         if key == "modality_gap" and results.data.test_items:
             floor = (math.sqrt(2 / results.data.test_items), "dashed: unrelated rows")
         chart = _bars.bars(f"bar-{key}", metric, metric_style(results, metric), rows, floor=floor)
-        figures.append(Figure(metric.label, chart, note))
+        figures.append(PageFigure(metric.label, chart, note))
     return figures
 
 
@@ -197,7 +197,7 @@ def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
         shown = logs[min(logs)]
         last, switched = max(line.step for lines in logs.values() for line in lines), _curves.switches(shown)
         charts = [
-            Figure(panel.title, _curves.chart(f"curve{i}-{j}", objective.label, panel, last, switched), "")
+            PageFigure(panel.title, _curves.chart(f"curve{i}-{j}", objective.label, panel, last, switched), "")
             for j, panel in enumerate(_curves.panels(logs, results.data.modalities))
         ]
         before = dict.fromkeys(line.objective for line in shown)
@@ -208,7 +208,7 @@ def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
 
 
 def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    items, images = comparison.items, Images(comparison.thumbnails)
+    items, images = comparison.items, EmbeddedImages(comparison.thumbnails)
     if items is None or not spaces:
         return {"examples": [], "example_rule": "", "images": images.css}
     found = _gallery.examples(comparison, items, spaces)
@@ -216,7 +216,7 @@ def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> d
     return {"examples": cards, "example_rule": _gallery.RULE, "images": images.css}
 
 
-def _card(results: Results, items: Items, example: _gallery.Example, images: Images) -> dict[str, Any]:
+def _card(results: Results, items: Items, example: _gallery.Example, images: EmbeddedImages) -> dict[str, Any]:
     data, queries, answer = results.data, example.direction.queries, example.direction.answer
     rows = [
         {
@@ -231,9 +231,9 @@ def _card(results: Results, items: Items, example: _gallery.Example, images: Ima
         for row in example.rows
     ]
     return {
-        "query": "all others" if len(queries) > 1 else data.shown(queries[0]),
-        "parts": [{"label": data.shown(q), "image": images.use(q, example.position)} for q in queries],
-        "answer": data.shown(answer),
+        "query": "all others" if len(queries) > 1 else data.display_name(queries[0]),
+        "parts": [{"label": data.display_name(q), "image": images.use(q, example.position)} for q in queries],
+        "answer": data.display_name(answer),
         "name": items.names[example.position],
         "pool": example.pool,
         "rows": rows,

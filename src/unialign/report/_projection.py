@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from unialign.report._folder import TestRows
 
-__all__ = ["Projection", "project", "spread"]
+__all__ = ["PCAMap", "pca_map", "spread"]
 
 
 @dataclass(frozen=True)
-class Projection:
+class PCAMap:
     """A space in two dimensions."""
 
     points: Mapping[str, NDArray[np.float64]]  # modality -> (N, 2), NaN where absent
     explained: tuple[float, float]  # share of the variance on each axis
 
 
-def project(space: TestRows, *, like: Projection | None = None) -> Projection:
+def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
     """PCA of the joint set; mirrored to face as `like` does, else so that each axis' largest loading is positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
@@ -44,7 +44,7 @@ def project(space: TestRows, *, like: Projection | None = None) -> Projection:
         points = _mirrored(points, like.points)
     total = max(float(values.clip(0).sum()), 1e-30)
     shares = [float(max(v, 0.0)) / total for v in values[::-1][:2]] + [0.0, 0.0]
-    return Projection(points, (shares[0], shares[1]))
+    return PCAMap(points, (shares[0], shares[1]))
 
 
 def _mirrored(

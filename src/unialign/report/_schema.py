@@ -10,7 +10,7 @@ from typing import Any
 
 from unialign.errors import DataError
 from unialign.report._model import (
-    Contest,
+    MetricComparison,
     DataInfo,
     Estimate,
     MetricInfo,
@@ -63,7 +63,7 @@ def parse_results(raw: Mapping[str, Any]) -> Results:
         metrics=metrics,
         runs=runs,
         summary=_summary(raw, objectives, metrics, runs),
-        contests=tuple(_contests(raw, objectives, metrics)),
+        comparisons=tuple(_contests(raw, objectives, metrics)),
         reproduce=str(raw.get("reproduce", "")),
     )
 
@@ -168,7 +168,7 @@ def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, MetricInf
             description=str(entry.get("description") or ""),
             higher_is_better=higher if isinstance(higher, bool) else None,
             percent=entry.get("unit") == "percent",
-            headline=entry.get("headline") is True,
+            primary=entry.get("headline") is True,
         )
     return found
 
@@ -197,7 +197,7 @@ def _summary(
 
 def _contests(
     raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, MetricInfo]
-) -> list[Contest]:
+) -> list[MetricComparison]:
     found = []
     for i, value in enumerate(raw.get("comparisons") or ()):
         entry = _mapping(value, f"comparisons.{i}")
@@ -212,5 +212,5 @@ def _contests(
         if verdict not in VERDICTS:
             raise DataError(f"comparison {i} in results.json has verdict {verdict!r}, expected win, tie or lose")
         numbers = {key: number(entry.get(key)) for key in ("difference", "low", "high", "p", "p_holm")}
-        found.append(Contest(metric=metric, objective=objective, rival=rival, verdict=verdict, **numbers))
+        found.append(MetricComparison(metric=metric, objective=objective, baseline=rival, verdict=verdict, **numbers))
     return found

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._format import Style, count, listed, p_value, style
-from unialign.report._model import Contest, Estimate, MetricInfo, Results
+from unialign.report._format import NumberFormat, count, listed, p_value, number_format
+from unialign.report._model import MetricComparison, Estimate, MetricInfo, Results
 from unialign.report._schema import parse_results
 
 __all__ = ["best", "metric_style", "text_table", "verdict", "verdict_lines"]
@@ -16,14 +16,14 @@ VERBS = {"win": "wins", "tie": "ties", "lose": "loses"}
 
 @dataclass(frozen=True)
 class Sentence:
-    contest: Contest
+    comparison: MetricComparison
     metric: MetricInfo
     text: str
 
 
 @dataclass(frozen=True)
-class RivalVerdict:
-    rival: str
+class BaselineVerdict:
+    baseline: str
     label: str
     tally: str
     sentences: tuple[Sentence, ...]
@@ -32,14 +32,14 @@ class RivalVerdict:
 @dataclass(frozen=True)
 class Verdict:
     lead: str
-    rivals: tuple[RivalVerdict, ...]
+    baselines: tuple[BaselineVerdict, ...]
 
 
 def verdict_lines(results: Mapping[str, Any]) -> list[str]:
     """The content of `results.json` as sentences: the sum, then each rival with one sentence a headline metric."""
     found = verdict(parse_results(results))
     lines = [found.lead]
-    for rival in found.rivals:
+    for rival in found.baselines:
         lines.append(f"Against {rival.label}: {rival.tally}.")
         lines.extend(f"  {sentence.text}" for sentence in rival.sentences)
     return lines
@@ -48,7 +48,7 @@ def verdict_lines(results: Mapping[str, Any]) -> list[str]:
 def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = None) -> str:
     """A plain-text table of means and intervals, for a terminal; `metrics` defaults to the headline ones."""
     parsed = parse_results(results)
-    shown = headline(parsed) if metrics is None else [parsed.metrics[key] for key in metrics]
+    shown = primary_metrics(parsed) if metrics is None else [parsed.metrics[key] for key in metrics]
     noted = [o for o in parsed.objectives.values() if o.note]
     marks = {o.key: f" [{noted.index(o) + 1}]" if o.note else "" for o in parsed.objectives.values()}
     rows = [["", *(o.label + marks[o.key] for o in parsed.objectives.values())]]
@@ -62,7 +62,7 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     seeds, spread = len(parsed.seeds), f"[{parsed.level} interval"
-    once = "Value" if parsed.alone else "One seed"
+    once = "Value" if parsed.single else "One seed"
     lines.append(f"Mean over {count(seeds, 'seed')} {spread}]." if seeds > 1 else f"{once} {spread} over items].")
     if starred:
         lines[-1] += " * better than every other by the paired test."
@@ -73,24 +73,24 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
 def verdict(results: Results) -> Verdict:
     """The first objective against each other one, in sentences."""
     first = next(iter(results.objectives))
-    shown = [metric.key for metric in headline(results)]
-    contests = [c for c in results.contests if c.objective == first and c.metric in shown]
+    shown = [metric.key for metric in primary_metrics(results)]
+    contests = [c for c in results.comparisons if c.objective == first and c.metric in shown]
     if not contests:
         return Verdict(_alone(results, first), ())
     rivals = []
-    for rival in dict.fromkeys(c.rival for c in contests):
-        own = sorted((c for c in contests if c.rival == rival), key=lambda c: shown.index(c.metric))
+    for rival in dict.fromkeys(c.baseline for c in contests):
+        own = sorted((c for c in contests if c.baseline == rival), key=lambda c: shown.index(c.metric))
         sentences = tuple(Sentence(c, results.metrics[c.metric], _sentence(results, c)) for c in own)
-        rivals.append(RivalVerdict(rival, results.objectives[rival].label, tally(own), sentences))
+        rivals.append(BaselineVerdict(rival, results.objectives[rival].label, tally(own), sentences))
     return Verdict(_lead(results, first, contests), tuple(rivals))
 
 
-def headline(results: Results) -> list[MetricInfo]:
+def primary_metrics(results: Results) -> list[MetricInfo]:
     """The key metrics; all of them where none is marked."""
-    return [m for m in results.metrics.values() if m.headline] or list(results.metrics.values())
+    return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
 
 
-def tally(contests: Sequence[Contest]) -> str:
+def tally(contests: Sequence[MetricComparison]) -> str:
     sums = {verdict: sum(c.verdict == verdict for c in contests) for verdict in VERBS}
     return f"{count(sums['win'], 'win')}, {count(sums['tie'], 'tie')}, {count(sums['lose'], 'loss', 'losses')}"
 
@@ -98,11 +98,11 @@ def tally(contests: Sequence[Contest]) -> str:
 def best(results: Results, metric: str) -> str | None:
     """The objective that the paired tests put ahead of every other one, directly or through a third; often none."""
     ahead: dict[str, set[str]] = {key: set() for key in results.objectives}
-    for contest in results.contests:
+    for contest in results.comparisons:
         if contest.metric == metric and contest.verdict == "win":
-            ahead[contest.objective].add(contest.rival)
+            ahead[contest.objective].add(contest.baseline)
         elif contest.metric == metric and contest.verdict == "lose":
-            ahead[contest.rival].add(contest.objective)
+            ahead[contest.baseline].add(contest.objective)
     for _ in ahead:
         for key in ahead:
             ahead[key] |= {beaten for through in tuple(ahead[key]) for beaten in ahead[through]}
@@ -110,16 +110,16 @@ def best(results: Results, metric: str) -> str | None:
     return winners[0] if winners else None
 
 
-def metric_style(results: Results, metric: MetricInfo) -> Style:
+def metric_style(results: Results, metric: MetricInfo) -> NumberFormat:
     """How a metric is written: its unit, and decimals that suit its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
-    return style(values, unit="percent" if metric.percent else "number")
+    return number_format(values, unit="percent" if metric.percent else "number")
 
 
-def _lead(results: Results, first: str, contests: Sequence[Contest]) -> str:
+def _lead(results: Results, first: str, contests: Sequence[MetricComparison]) -> str:
     label = results.objectives[first].label
     sums = {verdict: sum(c.verdict == verdict for c in contests) for verdict in VERBS}
-    rivals = listed((results.objectives[key].label for key in dict.fromkeys(c.rival for c in contests)), last="or")
+    rivals = listed((results.objectives[key].label for key in dict.fromkeys(c.baseline for c in contests)), last="or")
     total = len(contests)
     if sums["win"] == 0:
         rest = f"Of {count(total, 'comparison')} it ties {sums['tie'] or 'none'} and loses {sums['lose'] or 'none'}."
@@ -139,12 +139,12 @@ def _lead(results: Results, first: str, contests: Sequence[Contest]) -> str:
 def _alone(results: Results, first: str) -> str:
     """The numbers: of one objective, which has no verdict to wait for, or of several without paired tests."""
     texts = []
-    for metric in headline(results):
+    for metric in primary_metrics(results):
         look, estimate = metric_style(results, metric), results.estimate(first, metric.key)
         if math.isfinite(estimate.mean):
-            texts.append(f"{metric.label} {look.value(estimate.mean)}" + _between(results, look, estimate))
+            texts.append(f"{metric.label} {look.with_unit(estimate.mean)}" + _between(results, look, estimate))
     label = results.objectives[first].label
-    if not results.alone:
+    if not results.single:
         found = f" {label} reaches {listed(texts)}." if texts else ""
         return f"There are no paired tests, so there is no verdict.{found}"
     data = results.data
@@ -153,21 +153,21 @@ def _alone(results: Results, first: str) -> str:
     return f"{label} on {where}: {listed(texts)}." if texts else f"{label} on {where}: nothing was measured."
 
 
-def _between(results: Results, look: Style, estimate: Estimate) -> str:
+def _between(results: Results, look: NumberFormat, estimate: Estimate) -> str:
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return ""
-    return f" ({results.level} interval {look.bare(estimate.low)} to {look.bare(estimate.high)})"
+    return f" ({results.level} interval {look.number(estimate.low)} to {look.number(estimate.high)})"
 
 
-def _sentence(results: Results, contest: Contest) -> str:
+def _sentence(results: Results, contest: MetricComparison) -> str:
     metric = results.metrics[contest.metric]
     look = metric_style(results, metric)
-    own, other = (results.estimate(key, metric.key).mean for key in (contest.objective, contest.rival))
+    own, other = (results.estimate(key, metric.key).mean for key in (contest.objective, contest.baseline))
     label = results.objectives[contest.objective].label
     lower = " (lower is better)" if metric.higher_is_better is False else ""
-    size = look.distance(contest.difference) + (" points" if metric.percent else "")
+    size = look.magnitude(contest.difference) + (" points" if metric.percent else "")
     text = (
-        f"On {metric.label}{lower} {label} {VERBS[contest.verdict]}: {look.value(own)} against {look.value(other)}, "
+        f"On {metric.label}{lower} {label} {VERBS[contest.verdict]}: {look.with_unit(own)} against {look.with_unit(other)}, "
         f"{size} {_side(contest.difference)} ({results.level} interval {_interval(look, contest)}"
     )
     text += f"; {p_value(contest.p_holm)})" if p_value(contest.p_holm) else ")"
@@ -178,14 +178,14 @@ def _sentence(results: Results, contest: Contest) -> str:
     return text + ", no reliable difference."
 
 
-def _interval(look: Style, contest: Contest) -> str:
+def _interval(look: NumberFormat, contest: MetricComparison) -> str:
     low, high = contest.low, contest.high
     if not (math.isfinite(low) and math.isfinite(high)):
         return "unknown"
     if low >= 0 or high <= 0:
         near, far = sorted((low, high), key=abs)
-        return f"{look.distance(near)} to {look.distance(far)} {_side(low + high)}"
-    return f"from {look.distance(low)} lower to {look.distance(high)} higher"
+        return f"{look.magnitude(near)} to {look.magnitude(far)} {_side(low + high)}"
+    return f"from {look.magnitude(low)} lower to {look.magnitude(high)} higher"
 
 
 def _side(difference: float) -> str:
@@ -198,9 +198,9 @@ def _hint(metric: MetricInfo) -> str:
 
 def _cell(results: Results, metric: MetricInfo, objective: str) -> str:
     look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
-    text = look.bare(estimate.mean)
+    text = look.number(estimate.mean)
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        text += f" [{look.bare(estimate.low)}, {look.bare(estimate.high)}]"
+        text += f" [{look.number(estimate.low)}, {look.number(estimate.high)}]"
     elif math.isfinite(estimate.mean):
         text += " [-]"
     return text.replace("−", "-").replace("–", "-")  # plain ASCII: some terminals have nothing else

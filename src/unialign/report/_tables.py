@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._format import DASH, Style, count
+from unialign.report._format import DASH, NumberFormat, count
 from unialign.report._model import Estimate, MetricInfo, Results
 from unialign.report._summary import best, metric_style
 
@@ -53,11 +53,11 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
     look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
-    for contest in results.contests:
-        if (contest.metric, contest.objective, contest.rival) == (metric.key, first, objective):
+    for contest in results.comparisons:
+        if (contest.metric, contest.objective, contest.baseline) == (metric.key, first, objective):
             mark, side, meaning = _MARKS[contest.verdict]
     return Cell(
-        mean=look.value(estimate.mean),
+        mean=look.with_unit(estimate.mean),
         interval=_interval(look, estimate),
         best=objective == winner,
         mark=mark,
@@ -66,10 +66,10 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
     )
 
 
-def _interval(look: Style, estimate: Estimate) -> str:
+def _interval(look: NumberFormat, estimate: Estimate) -> str:
     """`low to high`; a dash under a number that has none."""
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        return f"{look.bare(estimate.low)} to {look.bare(estimate.high)}"
+        return f"{look.number(estimate.low)} to {look.number(estimate.high)}"
     return DASH if math.isfinite(estimate.mean) else ""
 
 

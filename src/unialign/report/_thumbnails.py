@@ -6,13 +6,13 @@ from markupsafe import Markup
 
 from unialign.report._folder import Thumbnails
 
-__all__ = ["Images"]
+__all__ = ["EmbeddedImages"]
 
 # Leaves room for the charts under the page's limit of 5 MB (base64 adds a third).
 _BUDGET = 2_400_000
 
 
-class Images:
+class EmbeddedImages:
     """Thumbnails inside the page, each once, as CSS classes."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
