@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unialign.batch import Batch
-from unialign.functional._tuple_contrast import area_scores, volume_scores
+from unialign.functional._tuple_contrast import area_inputs, volume_inputs
 from unialign.ops._row_selection import RowSelection, select_rows
 from unialign.ops._tuple_logits import AreaLogits, TriangleForm, VolumeLogits
 
@@ -13,13 +13,13 @@ __all__ = ["cross_areas", "cross_volumes"]
 
 def cross_volumes(batch: Batch, *, anchor: int, eps: float) -> Tensor:
     """(B, B) volumes of the anchor of item i with the other vectors of item j."""
-    tensors, own_B = volume_scores(batch, _everyone(batch), anchor=anchor, temperature=1.0, eps=eps)
+    tensors, own_B = volume_inputs(batch, _everyone(batch), anchor=anchor, temperature=1.0, eps=eps)
     return -_with_own(VolumeLogits(*tensors, eps=eps).dense(), own_B)
 
 
 def cross_areas(batch: Batch, *, anchor: int, form: TriangleForm = "area", eps: float) -> Tensor:
     """(B, B) areas of the triangle of the anchor of item i with the other vectors of item j."""
-    tensors, own_B = area_scores(batch, _everyone(batch), anchor=anchor, form=form, temperature=1.0, eps=eps)
+    tensors, own_B = area_inputs(batch, _everyone(batch), anchor=anchor, form=form, temperature=1.0, eps=eps)
     return -_with_own(AreaLogits(*tensors, form=form, eps=eps).dense(), own_B)
 
 

@@ -1,12 +1,12 @@
-"""What a pair of modalities is called, wherever pairs are keys."""
+"""Keys of pairs of modalities."""
 
 __all__ = ["pair_name"]
 
 
 def pair_name(first: str, second: str) -> str:
-    """`first-second`, different for different pairs: names with a hyphen or a quotation mark stand in quotation marks.
+    """Return `first-second`, unique for each pair: a name with a hyphen or a quotation mark is quoted.
 
-    Joined plainly, ("a", "b-c") and ("a-b", "c") would be one key, and the second of them all that is left.
+    Without quotation marks ("a", "b-c") and ("a-b", "c") would be one key.
 
     Example:
         >>> pair_name("image", "text"), pair_name("rna-seq", "text")

@@ -1,4 +1,4 @@
-"""A gradient that has no derivative of its own says so when one is asked for, in words."""
+"""Raise a clear error where a closed-form gradient is differentiated again."""
 
 from typing import Any
 
@@ -9,25 +9,30 @@ from unialign.errors import ConfigError
 
 __all__ = ["first_order_only"]
 
+_CLOSED_FORM = (
+    "this loss has a closed-form gradient and no second derivative; for one, call it inside "
+    "`with unialign.ops.use_backend('reference'):`, which keeps whole B x B matrices"
+)
 
-def first_order_only(gradient: Tensor, *inputs: Tensor, refusal: str) -> Tensor:
-    """The gradient, such that differentiating it by any of the inputs raises ConfigError with the words of `refusal`.
 
-    For the backward pass of an `autograd.Function`, whose arithmetic must be under `torch.no_grad`. Without
-    `create_graph` it is the gradient itself.
+def first_order_only(gradient: Tensor, *inputs: Tensor, message: str = _CLOSED_FORM) -> Tensor:
+    """Return the gradient, such that differentiating it by any of the inputs raises ConfigError with the message.
+
+    For the backward pass of an `autograd.Function` that computes under `torch.no_grad`. Without `create_graph` the
+    result is the gradient itself.
     """
     if not torch.is_grad_enabled():
         return gradient
-    result: Tensor = _FirstOrderOnly.apply(refusal, gradient, *inputs)  # type: ignore[no-untyped-call]
+    result: Tensor = _FirstOrderOnly.apply(message, gradient, *inputs)  # type: ignore[no-untyped-call]
     return result
 
 
 class _FirstOrderOnly(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, refusal: str, gradient: Tensor, *inputs: Tensor) -> Tensor:
-        ctx.refusal = refusal
+    def forward(ctx: Any, message: str, gradient: Tensor, *inputs: Tensor) -> Tensor:
+        ctx.message = message
         return gradient.view_as(gradient)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:
-        raise ConfigError(ctx.refusal)
+        raise ConfigError(ctx.message)

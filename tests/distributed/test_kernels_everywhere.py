@@ -2,7 +2,7 @@
 
 Tiles are small here, so that own rows, absent ones and equal ids lie across their borders.
 
-Legend: `N` members, `D` width.
+Legend: `N` selection, `D` width.
 """
 
 from typing import Any
@@ -84,7 +84,7 @@ def total_of(shard: Any, z_BD: Tensor, name: str, ids: str, weighted: bool, side
     chosen = select_rows(presence(3), IDS[ids], shard)
     weights_N = torch.linspace(0.1, 1.0, chosen.size).double() if weighted else None
     z_ND = chosen.take(z_BD)
-    return log_total(z_ND, profile=PROFILES[name], members=chosen, weights_N=weights_N, side=side)
+    return log_total(z_ND, kernel=PROFILES[name], selection=chosen, weights_N=weights_N, side=side)
 
 
 @pytest.mark.parametrize("side", [1, 4, ITEMS])
@@ -97,7 +97,7 @@ def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
 
 def row_sums_of(shard: Any, z_BD: Tensor, name: str, ids: str, self_pairs: Any, side: int) -> Tensor:
     chosen = select_rows(presence(3), IDS[ids], shard)
-    sums_N = log_row_sums(chosen.take(z_BD), profile=PROFILES[name], members=chosen, self_pairs=self_pairs, side=side)
+    sums_N = log_row_sums(chosen.take(z_BD), kernel=PROFILES[name], selection=chosen, self_pairs=self_pairs, side=side)
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
 
@@ -111,7 +111,7 @@ def test_row_sums(pool: Pool, ids: str, side: int) -> None:
 
 def softplus_of(shard: Any, x_BD: Tensor, y_BD: Tensor, scale: Tensor, bias: Tensor, ids: str, side: int) -> Tensor:
     chosen = select_rows(presence(3), IDS[ids], shard)
-    return softplus_total(chosen.take(x_BD), chosen.take(y_BD), scale, bias, members=chosen, side=side)
+    return softplus_total(chosen.take(x_BD), chosen.take(y_BD), scale, bias, selection=chosen, side=side)
 
 
 @pytest.mark.parametrize("side", [1, 4, ITEMS])
@@ -128,9 +128,9 @@ def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, si
     codes = None
     if IDS[ids] is not None:
         codes = chosen.take(IDS[ids]), others.take(IDS[ids])
-    divided = None if shard is None else (chosen, others)
+    layouts = None if shard is None else (chosen, others)
     sums_N = log_row_sums_between(
-        chosen.take(x_BD), others.take(y_BD), profile=PROFILES[name], codes=codes, divided=divided, side=side
+        chosen.take(x_BD), others.take(y_BD), kernel=PROFILES[name], codes=codes, layouts=layouts, side=side
     )
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 

@@ -15,6 +15,9 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
+from processes import Pool
+from torch import Tensor, nn
+
 from loss_cases import (
     OBJECTIVES,
     draw_batch,
@@ -26,9 +29,6 @@ from loss_cases import (
     options_of,
     with_anchor,
 )
-from processes import Pool
-from torch import Tensor, nn
-
 from unialign import errors
 from unialign.distributed._shard import Shard
 from unialign.losses import create, names
@@ -266,18 +266,18 @@ def test_bad_rows_of_one_process_are_an_error_on_all(pool: Pool) -> None:
     first, second = refusals(pool, batches)
     assert second[0] == first[0] == errors.NonFiniteError.__name__
     assert second[1].startswith("'m2' row 2")
-    assert first[1].startswith("process 1 of 2 refused its batch: 'm2' row 2")
+    assert first[1].startswith("process 1 of 2 rejected its batch: 'm2' row 2")
 
 
 def test_unexpected_error_of_one_process_is_an_error_on_all(pool: Pool) -> None:
     with_error = refusals(pool, [draw_batch(1, 2, 3, 6), {"m0": "a text", "m1": 3}])
-    assert with_error[0][1].startswith("process 1 of 2 refused its batch")
+    assert with_error[0][1].startswith("process 1 of 2 rejected its batch")
 
 
 @pytest.mark.parametrize(
     ("change", "kind", "says"),
     [
-        (lambda b: {name: z[:, :4] for name, z in b.items()}, "ShapeError", "process 1 of 2 has embeddings of width 4"),
+        (lambda b: {name: z[:, :4] for name, z in b.items()}, "ShapeError", "process 1 of 2 has embeddings of dim 4"),
         (lambda b: [1, 2], "ShapeError", "must be a mapping"),
         (lambda b: {"m0": b["m0"], "m1": b["m1"][:1]}, "ShapeError", "'m1' has 1 rows"),
     ],
@@ -371,12 +371,13 @@ WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperat
             [INFONCE] * 3,
             ["grad", "frozen", "grad"],
             "processes 0, 2 of 3 call infonce learning temperature.shift; "
-            "process 1 of 3 calls infonce learning no number of its own.",
+            "process 1 of 3 calls infonce learning no parameter.",
         ),
         (
             [INFONCE] * 3,
             ["reference", "grad", "grad"],
-            "process 0 of 3 calls infonce by 'reference' kernels; processes 1, 2 of 3 call infonce by 'auto' kernels.",
+            "process 0 of 3 calls infonce with the backend 'reference'; "
+            "processes 1, 2 of 3 call infonce with the backend 'auto'.",
         ),
     ],
     ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
@@ -417,17 +418,16 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
 def test_different_draws_never_meet(pool: Pool) -> None:
     """Symile in eval mode on one process compares with other negatives than the others in training."""
     for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
-        assert "process 0 of 2 calls symile at its draw 1; process 1 of 2 calls symile at its draw 0" in said
+        assert "process 0 of 2 calls symile at draw 1; process 1 of 2 calls symile at draw 0" in said
 
 
 def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
     """A call in which process 1 alone has Triton, for tensors on `device`."""
-    from unialign.losses import _gather
-    from unialign.ops import _backend
+    from unialign.losses import _consistency, _header
 
     with (
-        mock.patch.object(_backend, "_has_triton", return_value=rank == 1),
-        mock.patch.object(_gather, "_TRITON_DEVICE", device),
+        mock.patch.object(_consistency, "has_triton", return_value=rank == 1),
+        mock.patch.object(_header, "_TRITON_DEVICE", device),
     ):
         return calling(rank, group, [INFONCE] * 2, [mode] * 2, [batch] * 2)
 
@@ -440,7 +440,7 @@ def test_triton_on_one_process_only_is_refused(pool: Pool) -> None:
     batch = draw_batch(1, 3, 4, 6)
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"
-        assert "kernels 'auto' run by Triton on process 1 of 2, but not on 0" in message
+        assert "the backend 'auto' is Triton on process 1 of 2, but not on 0" in message
     # Elsewhere, and under a pinned backend, nobody asks for it.
     for device, mode in (("cuda", "grad"), ("cpu", "reference")):
         told = pool.run(calling_with_triton, device, mode, batch, processes=2)
@@ -449,8 +449,8 @@ def test_triton_on_one_process_only_is_refused(pool: Pool) -> None:
 
 def test_settings_that_json_does_not_know_are_told_by_their_type() -> None:
     """The address of an object differs between processes, whose calls are the same."""
-    text = call_text("own", {"kernel": object()}, gradients=True, learnt=[], draw=0)
-    assert text == call_text("own", {"kernel": object()}, gradients=True, learnt=[], draw=0)
+    text = call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
+    assert text == call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
 
 
 def test_process_alone_ignores_the_others(pool: Pool) -> None:

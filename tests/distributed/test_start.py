@@ -247,7 +247,7 @@ def test_refused_batch_keeps_its_class(tmp_path: Path) -> None:
     assert codes == [1, 1, 1], said
     assert "NonFiniteError: 'a' row 0 holds nan" in said[1]
     for rank in (0, 2):
-        assert "NonFiniteError: process 1 of 3 refused its batch: 'a' row 0 holds nan" in said[rank]
+        assert "NonFiniteError: process 1 of 3 rejected its batch: 'a' row 0 holds nan" in said[rank]
 
 
 def test_torchrun(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def test_refused_options():
         ({"anchor": "c"}, "'c' is no modality"),
         ({"anchor": "a", "distance": "cosine"}, "unknown distance 'cosine'; expected one of 'euclidean', 'geodesic'"),
         ({"anchor": "a", "stop_gradient": "target"}, "unknown stop_gradient 'target'"),
-        ({"anchor": "all", "stop_gradient": "anchor"}, "needs a target"),
+        ({"anchor": "all", "stop_gradient": "anchor"}, "needs an anchor modality or"),
     ):
         with pytest.raises(ConfigError, match=message):
             alignment(pair, **options)

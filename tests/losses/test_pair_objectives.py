@@ -11,8 +11,8 @@ from torch import Tensor
 import reference
 from unialign.batch import make_batch
 from unialign.errors import ConfigError
+from unialign.functional._alignment import _power as distance_power
 from unialign.functional._density import median_bandwidth_of
-from unialign.functional._kernels import distance_power
 from unialign.losses import CUA, AlignUniform, CSAligner, InfoNCE, ModGap, Sigmoid, UniAlign
 from unialign.losses._bounded_parameter import BoundedParameter
 

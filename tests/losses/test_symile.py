@@ -9,13 +9,9 @@ import reference
 from benchmarks.saved_bytes import saved_bytes
 from unialign.batch import make_batch
 from unialign.errors import ConfigError
-from unialign.functional._symile import (
-    all_contrasts,
-    all_contrasts_bytes,
-    draw_permutations,
-    sampled_contrasts,
-)
+from unialign.functional import symile_all, symile_sampled
 from unialign.losses import InfoNCE, Symile, create
+from unialign.losses.symile import _bytes_of_all, draw_permutations
 
 
 def rolled(modalities: int, items: int) -> Tensor:
@@ -28,14 +24,14 @@ def rolled(modalities: int, items: int) -> Tensor:
 
 
 def test_golden_values_of_all_tuples(golden: dict[str, Tensor]):
-    values = all_contrasts(make_batch(golden).z_MBD, temperature=0.5, ids_N=None)
+    values = symile_all(make_batch(golden).z_MBD, temperature=0.5, ids_N=None)
     assert [v.item() for v in values] == pytest.approx([2.5809289273, 2.5814074073, 2.5810110710], abs=1e-9)
     assert Symile(negatives="all", temperature=0.5)(golden).total.item() == pytest.approx(2.5811158019, abs=1e-9)
 
 
 def test_golden_values_of_drawn_tuples(golden: dict[str, Tensor]):
     rows_MMN = rolled(3, 4)
-    values = sampled_contrasts(make_batch(golden).z_MBD, rows_MMN=rows_MMN, temperature=0.5, ids_N=None)
+    values = symile_sampled(make_batch(golden).z_MBD, rows_MMN=rows_MMN, temperature=0.5, ids_N=None)
     assert [v.item() for v in values] == pytest.approx([1.2719472447, 1.2493613937, 1.2628761242], abs=1e-9)
     twin = reference.symile_sampled(reference.unit_rows(golden), tau=0.5, permutations=rows_MMN.tolist())
     assert twin.item() == pytest.approx(1.2613949209, abs=1e-9)
@@ -58,7 +54,7 @@ def test_the_positive_is_never_a_negative():
     items, so that the one negative is the positive: nothing is left to contrast with."""
     z_MND = make_batch(draw_batch(0, 3, 2, 6)).z_MBD
     rows_MMN = torch.tensor([1, 0]).repeat(3, 3, 1)
-    values = sampled_contrasts(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=None)
+    values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=None)
     assert all(value == 0 for value in values)
 
 
@@ -66,8 +62,8 @@ def test_a_key_of_several_items_is_a_negative_even_if_one_shares_the_id():
     z_MND, rows_MMN = make_batch(draw_batch(1, 3, 2, 6)).z_MBD, torch.arange(2).repeat(3, 3, 1)
     rows_MMN[:, 2] = torch.tensor([1, 0])
     rows_MMN[2, 1] = torch.tensor([1, 0])
-    different = sampled_contrasts(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=torch.tensor([0, 1]))
-    equal = sampled_contrasts(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=torch.tensor([7, 7]))
+    different = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=torch.tensor([0, 1]))
+    equal = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=torch.tensor([7, 7]))
     assert all(value > 0 for value in different)
     assert all(value == 0 for value in equal)
 
@@ -142,7 +138,7 @@ def test_all_tuples_of_a_large_batch_are_refused_before_they_are_made():
 
 def test_the_budget_is_a_limit():
     embeddings = draw_batch(9, 3, 6, 5)
-    needed = all_contrasts_bytes(3, 6, 5, 8)
+    needed = _bytes_of_all(3, 6, 5, 8)
     assert Symile(negatives="all", max_bytes=needed)(embeddings).total.isfinite()
     with pytest.raises(ConfigError, match="max_bytes"):
         Symile(negatives="all", max_bytes=needed - 1)(embeddings)
@@ -156,7 +152,7 @@ def test_the_budget_covers_what_is_kept(modalities: int, items: int, width: int)
     leaves = {m: z.requires_grad_() for m, z in draw_batch(10, modalities, items, width).items()}
     objective, ids = Symile(negatives="all"), torch.arange(items) // 2
     kept = saved_bytes(lambda: objective(leaves, ids=ids).total)
-    assert kept <= all_contrasts_bytes(modalities, items, width, 8) + 6 * modalities * items * width * 8
+    assert kept <= _bytes_of_all(modalities, items, width, 8) + 6 * modalities * items * width * 8
 
 
 def test_sampled_negatives_keep_squares_only():

@@ -52,7 +52,7 @@ def test_row_sums_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
     z = unit_rows(1, items, 5).requires_grad_()
     chosen = select_rows(present, ids)
-    sums = log_row_sums(chosen.take(z), rate=14.0, members=chosen, backend="tiled")
+    sums = log_row_sums(chosen.take(z), rate=14.0, selection=chosen, backend="tiled")
     dense = chosen.take(dense_row_sums(z, present, ids, 14.0))
     torch.testing.assert_close(sums, dense, rtol=1e-12, atol=1e-12)
     weights = torch.rand(len(sums), dtype=torch.float64)
@@ -69,7 +69,7 @@ def test_excesses_and_their_gradient(case, items, tile):
     x, y = (unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
     chosen = select_rows(present, ids)
-    value = mean_excess(chosen.take(x), chosen.take(y), scale, members=chosen, backend="tiled")
+    value = mean_excess(chosen.take(x), chosen.take(y), scale, selection=chosen, backend="tiled")
     keys = torch.eye(items, dtype=torch.bool)
     keys = keys | (torch.ones_like(keys) if ids is None else ids[:, None] != ids)
     table = (scale * x @ y.mT).masked_fill(~(keys & present), -torch.inf)
@@ -93,7 +93,7 @@ def test_a_loss_near_zero_keeps_its_digits(temperature: float):
     for dtype in (torch.float32, torch.float64):
         leaves = [z.to(dtype).requires_grad_() for z in (x, y)]
         scale = torch.tensor(1 / temperature, dtype=dtype, requires_grad=True)
-        value = mean_excess(*leaves, scale, members=chosen, backend="tiled")
+        value = mean_excess(*leaves, scale, selection=chosen, backend="tiled")
         results.append((value, *torch.autograd.grad(value, [*leaves, scale])))
     assert 0 < results[1][0].item() < 1e-6
     for got, wanted in zip(*results, strict=True):
@@ -105,7 +105,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
     x, y = (torch.nn.functional.normalize(torch.randn(5, 4), dim=1).requires_grad_() for _ in range(2))
     chosen = select_rows(torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64))
     scale = torch.tensor(100.0, requires_grad=True)
-    value = mean_excess(x, y, scale, members=chosen, backend="tiled")
+    value = mean_excess(x, y, scale, selection=chosen, backend="tiled")
     assert value.item() == 0
     for gradient in torch.autograd.grad(value, [x, y, scale]):
         assert not gradient.any()
@@ -114,7 +114,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
 def test_a_second_derivative_is_refused_in_words():
     z = unit_rows(1, 6, 4).requires_grad_()
     chosen = select_rows(torch.ones(6, dtype=torch.bool), None)
-    sums = log_row_sums(z, rate=5.0, members=chosen, backend="tiled")
+    sums = log_row_sums(z, rate=5.0, selection=chosen, backend="tiled")
     (gradient,) = torch.autograd.grad(sums.sum(), z, create_graph=True)
     with pytest.raises(ConfigError, match="no second derivative"):
         gradient.sum().backward()
@@ -124,9 +124,9 @@ def test_backends_that_cannot_run_here_say_why():
     z = torch.ones(3, 4)
     with pytest.raises(ConfigError, match="backend"), use_backend("cuda"):  # type: ignore[arg-type]
         pass
-    assert rowwise_backend(z, divided=False) is None
+    assert rowwise_backend(z, sharded=False) is None
     with use_backend("compiled"):
-        assert rowwise_backend(z, divided=False) == "compiled"
+        assert rowwise_backend(z, sharded=False) == "compiled"
     with use_backend("tiled"):
-        assert rowwise_backend(z, divided=False) is None
-    assert rowwise_backend(z, divided=False) is None
+        assert rowwise_backend(z, sharded=False) is None
+    assert rowwise_backend(z, sharded=False) is None

@@ -114,7 +114,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
     for scale in (0.01, 14.0, 200.0):
         own = (x * y).sum(-1) * scale
-        for options in ({}, {"sides": "rows"}, {"own_weight": 0.0}):
+        for options in ({}, {"sides": "rows"}, {"positive_weight": 0.0}):
             kernel = contrast_of(CosineLogits, chosen, side, label_smoothing=smoothing, **options)
             check(kernel, [own, x, y, number(scale)])
 
@@ -125,7 +125,7 @@ def test_contrasts_of_kernels(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
     make = partial(KernelLogits, kernel=PROFILES[name])
     own = PROFILES[name].log((x * y).sum(-1))
-    check(contrast_of(make, everyone(IDS), side, own_weight=0.0), [own, x, y])
+    check(contrast_of(make, everyone(IDS), side, positive_weight=0.0), [own, x, y])
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -8,8 +8,9 @@ import os
 import pytest
 import torch
 
-from unialign.ops import _row_sums_torch, _triton as triton_kernels
-from unialign.ops._row_sums_torch import Own, Table
+from unialign.ops import _row_sums_torch, _row_sums_triton as triton_kernels
+from unialign.ops._row_selection import SelfPairs
+from unialign.ops._row_sums_torch import LogitMatrix
 
 pytest.importorskip("triton", reason="needs the extra `triton`")
 
@@ -19,47 +20,54 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
 
 
 def draw_table(
-    rows: int, columns: int, width: int, *, own: Own, ids: bool, scale: float = 10.0, dtype: torch.dtype = torch.float32
-) -> Table:
+    rows: int,
+    columns: int,
+    width: int,
+    *,
+    self_pairs: SelfPairs,
+    ids: bool,
+    scale: float = 10.0,
+    dtype: torch.dtype = torch.float32,
+) -> LogitMatrix:
     generator = torch.Generator().manual_seed(rows + 31 * columns + 997 * width)
     y_ND = torch.nn.functional.normalize(torch.randn(columns, width, generator=generator), dim=1)
-    places_R = torch.randperm(columns, generator=generator)[:rows].sort().values
-    x_RD = y_ND[places_R] if own == "left_out" else torch.nn.functional.normalize(
-        y_ND[places_R] + 0.5 * torch.randn(rows, width, generator=generator), dim=1
+    local_R = torch.randperm(columns, generator=generator)[:rows].sort().values
+    x_RD = y_ND[local_R] if self_pairs == "excluded" else torch.nn.functional.normalize(
+        y_ND[local_R] + 0.5 * torch.randn(rows, width, generator=generator), dim=1
     )  # fmt: skip
     codes_N = torch.randint(0, max(1, columns // 2), (columns,), generator=generator).sort().values.int()
-    codes_R, codes_N = (codes_N[places_R], codes_N) if ids else (None, None)
-    return Table(
+    codes_R, codes_N = (codes_N[local_R], codes_N) if ids else (None, None)
+    return LogitMatrix(
         x_RD.to(DEVICE, dtype),
         y_ND.to(DEVICE, dtype),
         scale,
-        places_R.to(DEVICE),
+        local_R.to(DEVICE),
         None if codes_R is None else codes_R.to(DEVICE),
         None if codes_N is None else codes_N.to(DEVICE),
-        own,
+        self_pairs,
     )
 
 
-def in_float64(table: Table) -> Table:
-    return Table(
+def in_float64(table: LogitMatrix) -> LogitMatrix:
+    return LogitMatrix(
         table.x_RD.double(),
         table.y_ND.double(),
         table.scale,
-        table.places_R,
+        table.local_R,
         table.codes_R,
         table.codes_N,
-        table.own,
+        table.self_pairs,
     )
 
 
 CASES = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 130, 33), (100, 100, 100), (17, 129, 600)]
 
 
-@pytest.mark.parametrize("own", ["kept", "left_out"])
+@pytest.mark.parametrize("self_pairs", ["included", "excluded"])
 @pytest.mark.parametrize("ids", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "width"), CASES)
-def test_sums_and_pulls_equal_the_tiles_in_float64(rows, columns, width, ids, own):
-    table = draw_table(rows, columns, width, own=own, ids=ids)
+def test_sums_and_pulls_equal_the_tiles_in_float64(rows, columns, width, ids, self_pairs):
+    table = draw_table(rows, columns, width, self_pairs=self_pairs, ids=ids)
     wide = in_float64(table)
     r_R = _row_sums_torch.log_sums(wide)
     torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-6, atol=2e-6)
@@ -81,7 +89,7 @@ HALF = [torch.float16] if DEVICE == "cpu" else [torch.float16, torch.bfloat16]
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_rows_are_summed_in_float32(dtype):
-    table = draw_table(40, 90, 48, own="left_out", ids=True, dtype=dtype)
+    table = draw_table(40, 90, 48, self_pairs="excluded", ids=True, dtype=dtype)
     r_R = _row_sums_torch.log_sums(in_float64(table))
     torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-4, atol=1e-4)
     ones_R, ones_N = torch.ones(40, device=DEVICE), torch.ones(90, device=DEVICE)
@@ -92,16 +100,16 @@ def test_half_precision_rows_are_summed_in_float32(dtype):
 
 
 def test_small_temperatures_neither_underflow_nor_overflow():
-    table = draw_table(30, 30, 16, own="left_out", ids=False, scale=400.0)
+    table = draw_table(30, 30, 16, self_pairs="excluded", ids=False, scale=400.0)
     r_R = _row_sums_torch.log_sums(in_float64(table))
     torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-5, atol=1e-4)
     assert torch.isfinite(triton_kernels.log_sums(table)).all()
 
 
 def test_rows_that_see_nothing_have_no_sum_and_pull_nothing():
-    table = draw_table(4, 4, 8, own="left_out", ids=True)
+    table = draw_table(4, 4, 8, self_pairs="excluded", ids=True)
     one = torch.zeros_like(table.codes_N)
-    alone = Table(table.x_RD, table.y_ND, 10.0, table.places_R, one, one, "left_out")
+    alone = LogitMatrix(table.x_RD, table.y_ND, 10.0, table.local_R, one, one, "excluded")
     r_R = triton_kernels.log_sums(alone)
     assert (r_R == -torch.inf).all()
     ones = torch.ones(4, device=DEVICE)

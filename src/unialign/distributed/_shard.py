@@ -132,7 +132,7 @@ class _Gather(torch.autograd.Function):
         with torch.no_grad():
             own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
         # By the rows, a second derivative would lack what other processes' rows contribute.
-        return first_order_only(own_MnD, *ctx.saved_tensors, refusal=_NO_SECOND_DERIVATIVE), None
+        return first_order_only(own_MnD, *ctx.saved_tensors, message=_NO_SECOND_DERIVATIVE), None
 
 
 def _pad(own_n: Tensor, longest: int, dim: int) -> Tensor:

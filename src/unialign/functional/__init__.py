@@ -1,4 +1,8 @@
-"""The mathematics as pure functions on tensors. Rows are normalised inside; shapes are in each docstring."""
+"""The formulas of the objectives as pure functions on tensors.
+
+`uniformity`, `alignment`, `centroids` and `gram_volume` take any rows and normalise them. The other functions take unit
+rows, or a validated batch (`unialign.batch.make_batch`), and are the terms of the objectives.
+"""
 
 from unialign._lazy import attach_stub
 

@@ -2,6 +2,7 @@ from unialign.functional._alignment import (
     Distance as Distance,
     StopGradient as StopGradient,
     alignment as alignment,
+    matched_alignment_scale as matched_alignment_scale,
     unit_alignment as unit_alignment,
 )
 from unialign.functional._centroid import (
@@ -11,7 +12,6 @@ from unialign.functional._centroid import (
 )
 from unialign.functional._contrast import cosine_contrast as cosine_contrast, self_contrast as self_contrast
 from unialign.functional._density import (
-    SelfPairs as SelfPairs,
     log_densities as log_densities,
     log_mean_exp as log_mean_exp,
     mean_neighbours as mean_neighbours,
@@ -21,38 +21,58 @@ from unialign.functional._divergence import (
     Estimator as Estimator,
     exact_sizes as exact_sizes,
     holder_of_rows as holder_of_rows,
-    shard_layout as shard_layout,
     unit_cauchy_schwarz as unit_cauchy_schwarz,
     unit_holder as unit_holder,
     unit_mmd2 as unit_mmd2,
 )
-from unialign.functional._kernels import matched_alignment_scale as matched_alignment_scale
+from unialign.functional._float64_gram import masked_gram as masked_gram
 from unialign.functional._log_partition import (
     cross_log_partition as cross_log_partition,
     cross_log_potential as cross_log_potential,
 )
 from unialign.functional._sigmoid import sigmoid_contrast as sigmoid_contrast
-from unialign.functional._singular_values import singular_parts as singular_parts
-from unialign.functional._symile import (
-    all_contrasts as all_contrasts,
-    all_contrasts_bytes as all_contrasts_bytes,
-    draw_permutations as draw_permutations,
-    sampled_contrasts as sampled_contrasts,
-)
+from unialign.functional._singular_values import SingularParts as SingularParts, singular_parts as singular_parts
+from unialign.functional._symile import symile_all as symile_all, symile_sampled as symile_sampled
 from unialign.functional._tuple_contrast import area_contrast as area_contrast, volume_contrast as volume_contrast
 from unialign.functional._uniformity import (
     Reduction as Reduction,
     log_potential as log_potential,
-    modality_log_potentials as modality_log_potentials,
     uniformity as uniformity,
     unit_uniformity as unit_uniformity,
 )
 from unialign.functional._volume import (
     determinant_and_adjugate as determinant_and_adjugate,
     gram_volume as gram_volume,
-    masked_gram as masked_gram,
     unit_volumes as unit_volumes,
-    volume_floor as volume_floor,
 )
 
-__all__ = ["alignment", "centroids", "gram_volume", "uniformity"]
+__all__ = [
+    "Distance",
+    "Estimator",
+    "Reduction",
+    "SingularParts",
+    "StopGradient",
+    "alignment",
+    "area_contrast",
+    "centroids",
+    "cosine_contrast",
+    "cross_log_partition",
+    "cross_log_potential",
+    "gram_volume",
+    "log_potential",
+    "matched_alignment_scale",
+    "self_contrast",
+    "sigmoid_contrast",
+    "singular_parts",
+    "symile_all",
+    "symile_sampled",
+    "uniformity",
+    "unit_alignment",
+    "unit_cauchy_schwarz",
+    "unit_centroids",
+    "unit_holder",
+    "unit_mmd2",
+    "unit_uniformity",
+    "unit_volumes",
+    "volume_contrast",
+]

@@ -1,6 +1,6 @@
 """Alignment of tuples: to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
 
-Shapes: `M` modalities, `B` items, `D` width, `P` pairs.
+Shapes: `M` modalities, `B` items, `D` dim, `P` pairs.
 """
 
 import math
@@ -14,10 +14,9 @@ from unialign._checks import check_choice, check_number
 from unialign.batch import Batch, make_batch
 from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
-from unialign.functional._kernels import distance_power
-from unialign.ops import arccos_squared
+from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared
 
-__all__ = ["Distance", "StopGradient", "alignment", "unit_alignment"]
+__all__ = ["Distance", "StopGradient", "alignment", "matched_alignment_scale", "unit_alignment"]
 
 Distance = Literal["euclidean", "geodesic"]
 StopGradient = Literal["none", "anchor"]
@@ -40,15 +39,15 @@ def alignment(
             the normalised mean of its item's present vectors, itself included).
         scale: factor; `1 / (2 tau)` balances the `clip` kernel.
         distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
-        stop_gradient: `target` holds the anchor (or centroid) still, so that only the others move.
+        stop_gradient: `anchor` detaches the anchor (or centroid), so that only the others get a gradient.
         present: modality -> (B,) bool. The mean is over the pairs that exist.
 
     Returns:
         A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale]; 0 with zero gradient when no pair exists.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an anchor that is no modality; a
-            distance or stop_gradient that does not exist.
+        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor, distance or
+            stop_gradient.
     """
     check_number("scale", scale, "a finite number", math.isfinite)
     check_choice("distance", distance, get_args(Distance))
@@ -66,14 +65,14 @@ def unit_alignment(
     stop_gradient: StopGradient = "none",
     alpha: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """`alignment` without scale of a validated batch; also says whether any pair exists.
+    """`alignment` without scale of a validated batch, and whether any pair exists.
 
     `alpha` >= 1 is the exponent of the distance: the mean of |x - y|^alpha (Wang & Isola 2020).
     """
     z_MBD, present_MB = batch.z_MBD, batch.present_MB
     if anchor == "all":
         if stop_gradient != "none":
-            raise ConfigError('stop_gradient="anchor" needs a target: an anchor modality or "centroid", not "all"')
+            raise ConfigError('stop_gradient="anchor" needs an anchor modality or "centroid", got "all"')
         left, right = torch.triu_indices(len(batch.names), len(batch.names), offset=1, device=z_MBD.device)
         x_PBD, y_PBD, pairs_PB = z_MBD[left], z_MBD[right], present_MB[left] & present_MB[right]
     elif anchor == "centroid":
@@ -93,6 +92,23 @@ def unit_alignment(
         square_PB = arccos_squared((x_PBD * y_PBD).sum(-1))
     else:
         square_PB = ((x_PBD - y_PBD) ** 2).sum(-1)
-    power_PB = distance_power(square_PB, alpha)
+    power_PB = _power(square_PB, alpha)
     count = pairs_PB.sum()
     return torch.where(pairs_PB, power_PB, 0.0).sum() / count.clamp(min=1), count > 0
+
+
+def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
+    """Factor of |x-y|^2 in -log kappa, which balances alignment and uniformity (`clip` at M = 2: as in InfoNCE)."""
+    if kernel == "clip":
+        return 1 / (2 * temperature)
+    if kernel == "wang_isola":
+        return WANG_ISOLA_T
+    return 1 / (2 * temperature**2)
+
+
+def _power(square: Tensor, alpha: float) -> Tensor:
+    """|x - y|^alpha from |x - y|^2, with gradient 0, not infinity, where the points coincide; alpha >= 1."""
+    if alpha == 2:
+        return square
+    apart = square > 0
+    return torch.where(apart, torch.where(apart, square, 1.0) ** (alpha / 2), 0.0)

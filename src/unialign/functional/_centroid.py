@@ -1,6 +1,6 @@
-"""Centroids of tuples: one direction per item (paper Eq. 11).
+"""Centroids of tuples (paper Eq. 11).
 
-Shapes: `M` modalities, `B` items, `D` width.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
 
 
 def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Centroids of a validated batch, and the (B,) mask of items that have a direction."""
+    """`centroids` of a validated batch, and the (B,) mask of items whose centroid has a direction."""
     return unit_or_zero(batch.z_MBD.sum(0))
 
 
 def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows scaled to unit length, 0 where a row is shorter than 1e-6, and the (B,) mask of the others."""
+    """Scale rows to unit length, 0 where a row is shorter than 1e-6; return them and the (B,) mask of the others."""
     # Not vector_norm(...).clamp: its gradient at an exact 0 would be NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
-    sound_B1 = square_B1 > 1e-12
-    norm_B1 = torch.sqrt(torch.where(sound_B1, square_B1, 1.0))
-    return torch.where(sound_B1, sum_BD / norm_B1, 0.0), sound_B1[:, 0]
+    defined_B1 = square_B1 > 1e-12
+    norm_B1 = torch.sqrt(torch.where(defined_B1, square_B1, 1.0))
+    return torch.where(defined_B1, sum_BD / norm_B1, 0.0), defined_B1[:, 0]

@@ -1,8 +1,9 @@
 """Divergences between the kernel densities of modalities: Hölder (paper Eqs. 15, 16), Cauchy-Schwarz, MMD.
 
-Shapes: `M` modalities, `N` present rows of one of them (each has its own N), `P` rows of all, `D` width. p_m is the
-density of `log_densities`; all share one bandwidth tau, so that the kernel's constant cancels. Everything is made of
-log-sum-exp, and differentiable: values and gradients are finite for coinciding and for far rows alike.
+p_m is the density of `log_densities`; all share one bandwidth tau, so that the kernel's constant cancels. All values
+are differentiable log-sum-exps: values and gradients are finite for coinciding rows and for distant ones.
+
+Shapes: `M` modalities, `N` present rows of one of them (N differs between them), `P` rows of all, `D` dim.
 """
 
 import math
@@ -13,13 +14,12 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
-from unialign.ops import Divided, RowSelection, select_rows
+from unialign.ops import RowSelection, ShardLayouts, shard_layout
 
 __all__ = [
     "Estimator",
     "exact_sizes",
     "holder_of_rows",
-    "shard_layout",
     "unit_cauchy_schwarz",
     "unit_holder",
     "unit_mmd2",
@@ -28,52 +28,52 @@ __all__ = [
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 
-def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, divided: Divided = None) -> Tensor:
+def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts: ShardLayouts = None) -> Tensor:
     """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy, at least 0: the angle of two kernel mean embeddings.
 
     Args:
         x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
         bandwidth: tau > 0.
-        divided: how the rows of both lie on the processes, if these share the work.
+        layouts: of the rows of both on the processes, to share the work.
     """
     own_x, own_y = (
-        log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, divided=_with_itself(divided, place)))
-        for place, z_ND in enumerate((x_ND, y_ND))
+        log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, layouts=_with_itself(layouts, side)))
+        for side, z_ND in enumerate((x_ND, y_ND))
     )
-    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, divided=divided))
+    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, layouts=layouts))
 
 
 def unit_mmd2(
-    x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False, divided: Divided = None
+    x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False, layouts: ShardLayouts = None
 ) -> Tensor:
     """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
 
     Args:
         x_ND, y_ND: unit rows, at least one each, two if unbiased.
         bandwidth: tau > 0.
-        unbiased: leave the pairs of a row with itself out of K_xx and K_yy: 0 on average for equal distributions, and
-            so below 0 at times.
-        divided: as in `unit_cauchy_schwarz`.
+        unbiased: exclude self pairs from K_xx and K_yy: 0 on average for equal distributions, and so sometimes
+            negative.
+        layouts: as in `unit_cauchy_schwarz`.
     """
 
-    def own(z_ND: Tensor, place: int) -> Tensor:
+    def own(z_ND: Tensor, side: int) -> Tensor:
         items = torch.arange(len(z_ND), device=z_ND.device)
         pair = (items, items) if unbiased else None
-        logp_N = log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair, divided=_with_itself(divided, place))
+        logp_N = log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair, layouts=_with_itself(layouts, side))
         return log_mean_exp(logp_N).exp()
 
-    cross = log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, divided=divided)).exp()
+    cross = log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, layouts=layouts)).exp()
     return own(x_ND, 0) + own(y_ND, 1) - 2 * cross
 
 
 def unit_holder(
     batch: Batch, *, bandwidth: float, estimator: Estimator = "pooled", reference: str | None = None
 ) -> Tensor:
-    """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16), estimated as `holder_of_rows` says.
+    """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16); estimators: see `holder_of_rows`.
 
-    Each density uses the rows that its modality has. A modality without rows (`debiased`: with fewer than two) has no
-    density and leaves, so that M counts the others; ids play no part. 0 with zero gradient where fewer than two
-    modalities remain, or the reference is none of them.
+    Each density uses the present rows of its modality. A modality without rows (`debiased`: with fewer than two) is
+    left out, so that M counts the others; ids are ignored. 0 with zero gradient where fewer than two modalities remain,
+    or the reference is not among them.
     """
     least = 2 if estimator == "debiased" else 1
     kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]
@@ -88,15 +88,8 @@ def unit_holder(
         bandwidth=bandwidth,
         estimator=estimator,
         reference=None if centre is None else kept.index(centre),
-        lying=None if batch.shard is None else [shard_layout(batch, m) for m in kept],
+        layouts=None if batch.shard is None else [shard_layout(batch.present_MB[m], batch.shard) for m in kept],
     )
-
-
-def shard_layout(batch: Batch, m: int) -> RowSelection:
-    """How the present rows of a modality lie on the processes."""
-    present_B = batch.present_MB[m]
-    shard = None if batch.shard is None else batch.shard.kept(present_B)
-    return select_rows(present_B[present_B], None, shard)
 
 
 def holder_of_rows(
@@ -106,22 +99,22 @@ def holder_of_rows(
     bandwidth: float,
     estimator: Estimator,
     reference: int | None = None,
-    lying: list[RowSelection] | None = None,
+    layouts: list[RowSelection] | None = None,
 ) -> Tensor:
     """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
     `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
     reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` does
-    so with each row's own item left out of every density, or with one reference if that is given. `pooled` evaluates
+    so with the row's item excluded from every density, or with one reference if that is given. `pooled` evaluates
     at the P rows x of all: (1/M) sum_m log sum_x p_m(x)^M - log sum_x prod_m p_m(x), never below 0 by Hölder's
     inequality for sums. `exact` integrates in closed form over all N^M tuples; see `_log_integral`.
 
     Args:
         rows: at least one row each; `debiased` needs two.
-        items: (N,) item number of each row, which tells `debiased` whose own row is whose.
+        items: (N,) item number of each row, by which `debiased` finds the rows of one item.
         bandwidth: tau > 0, common to all.
         reference: position of r; only for `plugin` and `debiased`.
-        lying: how the rows of each set lie on the processes, if these share the work; `exact` is made whole on each.
+        layouts: of each set on the processes, to share the work; `exact` is computed whole on each.
     """
     modalities = range(len(rows))
     if estimator == "exact":
@@ -130,8 +123,8 @@ def holder_of_rows(
 
     def logp(r: int, m: int) -> Tensor:
         own_items = (items[r], items[m]) if estimator == "debiased" else None
-        divided = None if lying is None else (lying[r], lying[m])
-        return log_densities(rows[r], rows[m], bandwidth=bandwidth, items=own_items, divided=divided)
+        pair = None if layouts is None else (layouts[r], layouts[m])
+        return log_densities(rows[r], rows[m], bandwidth=bandwidth, items=own_items, layouts=pair)
 
     if estimator == "pooled":
         logp_MP = torch.stack([torch.cat([logp(r, m) for r in modalities]) for m in modalities])
@@ -146,19 +139,19 @@ def holder_of_rows(
     return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
 
 
-def _with_itself(divided: Divided, place: int) -> Divided:
-    return None if divided is None else (divided[place], divided[place])
+def _with_itself(layouts: ShardLayouts, side: int) -> ShardLayouts:
+    return None if layouts is None else (layouts[side], layouts[side])
 
 
 def exact_sizes(counts: list[int]) -> list[int]:
-    """How many kernel values each integral of the `exact` estimator forms, for sets of these sizes."""
+    """Number of kernel values of each integral of the `exact` estimator, for sets of these sizes."""
     return [math.prod(counts), *(math.prod([count] * len(counts)) for count in counts)]
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
     """log of the mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
 
-    That is int prod_m p_m over R^D for Gaussian kernels, but for (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which all the
+    That is int prod_m p_m over R^D for Gaussian kernels without the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which all
     integrals of one divergence share.
     """
     size = len(rows)

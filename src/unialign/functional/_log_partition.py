@@ -1,6 +1,6 @@
-"""Kernel sums between two modalities: InfoNCE's log partitions (method: paper Eq. 2) and CUAXU's cross term.
+"""Kernel sums between two modalities: the log-partitions of InfoNCE (paper Eq. 2) and the cross term of CUAXU.
 
-Shapes: `B` items, `N` of them have both modalities, `D` width.
+Shapes: `B` items, `N` of them have both modalities, `D` dim.
 """
 
 import math
@@ -34,25 +34,26 @@ def cross_log_partition(
     ids_B: Tensor | None,
     shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether any row is there.
+    """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether there are rows.
 
-    k runs over the present rows, the own positive among them, without others of the same id. With `clip` it is what
-    symmetric InfoNCE has beside |x - y|^2 / (2 tau).
+    k runs over the present rows with another id, and the positive. With `clip`, symmetric InfoNCE is this plus
+    |x - y|^2 / (2 tau).
 
     Args:
         present_B: items that have both modalities.
     """
-    chosen, profile = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
-    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
-    defined = torch.tensor(chosen.size > 0, device=x_BD.device)
-    backend = rowwise_backend(x_ND, divided=shard is not None)
-    if backend is not None and profile.rate is not None and chosen.size > 0:
+    selection, function = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
+    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    defined = torch.tensor(selection.size > 0, device=x_BD.device)
+    backend = rowwise_backend(x_ND, sharded=shard is not None)
+    if backend is not None and function.rate is not None and selection.size > 0:
         # log kappa = rate (cos - 1).
-        scale = x_ND.new_tensor(profile.rate)
-        own = profile.rate * ((x_ND * y_ND).sum() / chosen.size - 1)
-        return mean_excess(x_ND, y_ND, scale, members=chosen, backend=backend) + own, defined
-    own_N = profile.log((x_ND * y_ND).sum(-1))
-    value = mean_contrast(partial(KernelLogits, profile=profile), (x_ND, y_ND), own_N, members=chosen, own_weight=0.0)
+        scale = x_ND.new_tensor(function.rate)
+        positive = function.rate * ((x_ND * y_ND).sum() / selection.size - 1)
+        return mean_excess(x_ND, y_ND, scale, selection=selection, backend=backend) + positive, defined
+    positive_N = function.log((x_ND * y_ND).sum(-1))
+    make = partial(KernelLogits, kernel=function)
+    value = mean_contrast(make, (x_ND, y_ND), positive_N, selection=selection, positive_weight=0.0)
     return value, defined
 
 
@@ -61,17 +62,17 @@ def cross_log_potential(
 ) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |x_i - y_j|^2) of unit rows (CUAXU, Fahim et al. 2024), and whether it is defined.
 
-    One mean over all pairs (i, j) of present rows with different ids, so that neither modality comes first.
+    One mean over all pairs (i, j) of present rows with different ids, symmetric in the modalities.
 
     Args:
         present_B: items that have both modalities.
     """
-    chosen = select_rows(present_B, ids_B, shard)
-    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
-    count = int(chosen.others(torch.float64, x_BD.device).sum())
+    selection = select_rows(present_B, ids_B, shard)
+    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
+    count = int(selection.others(torch.float64, x_BD.device).sum())
     if count == 0:
         return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
-    codes_N = torch.arange(chosen.size, device=x_BD.device) if chosen.codes_N is None else chosen.codes_N
-    profile, divided = KernelFunction("clip", 1 / (2 * t)), None if shard is None else (chosen, chosen)
-    sums_N = log_row_sums_between(x_ND, y_ND, profile=profile, codes=(codes_N, codes_N), divided=divided)
+    codes_N = torch.arange(selection.size, device=x_BD.device) if selection.codes_N is None else selection.codes_N
+    kernel, layouts = KernelFunction("clip", 1 / (2 * t)), None if shard is None else (selection, selection)
+    sums_N = log_row_sums_between(x_ND, y_ND, kernel=kernel, codes=(codes_N, codes_N), layouts=layouts)
     return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)

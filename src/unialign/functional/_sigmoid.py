@@ -1,6 +1,6 @@
-"""Pairwise sigmoid contrast (SigLIP, Zhai et al. 2023, Eq. 1): every pair of rows is one yes-or-no question.
+"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Eq. 1): each pair of rows is a binary classification.
 
-Shapes: `B` items, `N` of them have both modalities, `D` width.
+Shapes: `B` items, `N` of them have both modalities, `D` dim.
 """
 
 import torch
@@ -24,18 +24,18 @@ def sigmoid_contrast(
 ) -> Tensor:
     """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
-    Other pairs of equal ids leave the sum. With softplus(-l) = softplus(l) - l it is a sum of softplus over all pairs
-    without the logits on the diagonal.
+    Other pairs of equal ids leave the sum. Since softplus(-l) = softplus(l) - l, it is the sum of softplus over all
+    pairs minus the logits on the diagonal.
 
     Args:
         x_BD, y_BD: unit rows.
         present_B: items that have both.
 
     Returns:
-        A scalar of at least 0; 0 with zero gradient when no row is left.
+        A scalar of at least 0; 0 with zero gradient when no row is present.
     """
-    chosen = select_rows(present_B, ids_B, shard)
-    x_ND, y_ND = chosen.take(x_BD), chosen.take(y_BD)
+    selection = select_rows(present_B, ids_B, shard)
+    x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
-    own = ((x_ND * y_ND).sum(-1) * scale + bias).sum()
-    return (softplus_total(x_ND, y_ND, scale, bias, members=chosen) - own) / max(1, chosen.size)
+    positive = ((x_ND * y_ND).sum(-1) * scale + bias).sum()
+    return (softplus_total(x_ND, y_ND, scale, bias, selection=selection) - positive) / max(1, selection.size)

@@ -6,7 +6,7 @@ a decomposition: perturbation theory gives the exact slopes,
 
     d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
 
-Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` width.
+Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` dim.
 """
 
 from typing import Any, NamedTuple
@@ -16,27 +16,25 @@ from torch import Tensor
 
 from unialign._single_backward import first_order_only
 from unialign.batch import Batch
-from unialign.functional._gram import wide
+from unialign.functional._float64_gram import to_float64
 
 __all__ = ["SingularParts", "singular_parts"]
 
-# Below this share of the largest eigenvalue one is rounding noise of a zero, or a gap that of a tie.
+# Relative to the largest eigenvalue: smaller eigenvalues are rounding noise of 0, and smaller gaps that of a tie.
 _ZERO, _TIE = 1e-14, 1e-6
-# Below this sum of its entries a leading eigenvector leans to no side.
+# Below this sum of its entries a leading eigenvector is orthogonal to its tuple's mean.
 _LEVEL = 1e-6
-_NO_SECOND_DERIVATIVE = (
-    "the singular values and vectors that PMRL is made of have a first derivative only, under every kernel backend"
-)
+_NO_SECOND_DERIVATIVE = "the singular values and vectors of PMRL have a first derivative only, under every backend"
 
 
 class SingularParts(NamedTuple):
     """The singular values of each tuple and its leading left vector.
 
     Attributes:
-        sigma_BK: in falling order, float64; 0 with gradient 0 where a tuple has no such value.
-        own_BK: which of them a tuple has: min(D, number of present modalities).
+        sigma_BK: descending, float64; 0 with gradient 0 where a tuple has no such value.
+        own_BK: mask of the values that a tuple has, min(D, number of present modalities).
         direction_BD: leading left vector, in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 of an empty tuple. Where
-            the mean is orthogonal to it, as of two vectors with a negative cosine, the first modality has its side.
+            the mean is orthogonal to it, as of two vectors with a negative cosine, the first modality decides the sign.
     """
 
     sigma_BK: Tensor
@@ -45,7 +43,7 @@ class SingularParts(NamedTuple):
 
 
 def singular_parts(batch: Batch) -> SingularParts:
-    """Singular values and oriented leading left vectors of a validated batch.
+    """Singular values and oriented leading left vectors of each tuple (PMRL).
 
     A singular value's gradient is u_k v_k^T, bounded also where values are equal, and 0 where the value is 0. Where the
     two largest tie, any vector of their plane is a leading one: the gradient then moves the direction with the
@@ -59,16 +57,16 @@ def singular_parts(batch: Batch) -> SingularParts:
 
 
 class _Singular(torch.autograd.Function):
-    """sigma_k and u_1 = Z v_1 / sigma_1. Small matrices are float64; vectors of width D stay in the batch's dtype."""
+    """sigma_k and u_1 = Z v_1 / sigma_1. Small matrices are float64; vectors of dim D stay in the batch's dtype."""
 
     @staticmethod
     def forward(ctx: Any, z_MBD: Tensor) -> tuple[Tensor, Tensor]:
-        z_BMD, wide_BMD = z_MBD.transpose(0, 1), wide(z_MBD).transpose(0, 1)
-        rising_BM, vectors_BMM = torch.linalg.eigh(wide_BMD @ wide_BMD.mT)
+        z_BMD, float64_BMD = z_MBD.transpose(0, 1), to_float64(z_MBD).transpose(0, 1)
+        rising_BM, vectors_BMM = torch.linalg.eigh(float64_BMD @ float64_BMD.mT)
         lambda_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
         v_BMM = _sign(v_BMM[:, :, 0])[:, None, None] * v_BMM
         sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
-        # An empty tuple has no direction: its vectors are 0, whatever they are divided by.
+        # An empty tuple has no direction: its vectors are 0, whatever they are layouts by.
         length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
         weight_BM = (v_BMM[:, :, 0] / length_B1).to(z_MBD.dtype)
         direction_BD = (weight_BM[:, None] @ z_BMD)[:, 0]
@@ -79,14 +77,14 @@ class _Singular(torch.autograd.Function):
     def backward(ctx: Any, slope_BM: Tensor, slope_BD: Tensor) -> Tensor:
         saved = ctx.saved_tensors
         with torch.no_grad():
-            slope_MBD = _pull(slope_BM, slope_BD, *saved)
-        return first_order_only(slope_MBD, saved[0], slope_BM, slope_BD, refusal=_NO_SECOND_DERIVATIVE)
+            slope_MBD = _gradient(slope_BM, slope_BD, *saved)
+        return first_order_only(slope_MBD, saved[0], slope_BM, slope_BD, message=_NO_SECOND_DERIVATIVE)
 
 
-def _pull(
+def _gradient(
     slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor, direction_BD: Tensor
 ) -> Tensor:
-    """The gradient by Z of <slope_BM, sigma> + <slope_BD, u_1>."""
+    """Return the gradient by Z of <slope_BM, sigma> + <slope_BD, u_1>."""
     z_BMD = z_MBD.transpose(0, 1)
     lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
     # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
@@ -108,7 +106,7 @@ def _pull(
 
 
 def _sign(leading_BM: Tensor) -> Tensor:
-    """1 or -1: the sign that turns u_1 to its tuple's mean. An eigenvector's own is arbitrary: logits would flip."""
+    """Return the sign, 1 or -1, that turns u_1 to its tuple's mean. The sign of an eigenvector is arbitrary."""
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.
     lean_B = leading_BM.sum(-1)
     weight_M = 0.5 ** torch.arange(leading_BM.shape[-1], dtype=leading_BM.dtype, device=leading_BM.device)

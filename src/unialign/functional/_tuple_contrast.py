@@ -1,9 +1,9 @@
-"""Contrast of the anchor of one item with the other vectors of another: by volume (GRAM) and by area (TRIANGLE).
+"""InfoNCE of the anchor of one item with the other vectors of another: by volume (GRAM) and by area (TRIANGLE).
 
-The scores of the true tuples cancel as their modalities agree, and are therefore made in float64 from the tuples
-themselves; those of all pairs come from matrix products, tile by tile.
+The logits of true tuples cancel where their modalities agree, and are therefore computed in float64 from the tuples;
+those of all pairs come from matrix products, tile by tile.
 
-Shapes: `M` modalities, `K` = M - 1 others, `B` items, `N` of them take part, `D` width.
+Shapes: `M` modalities, `K` = M - 1 others, `B` items, `N` selected ones, `D` dim.
 """
 
 from functools import partial
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from unialign.batch import Batch
-from unialign.functional._contrast import contrast
-from unialign.functional._gram import wide
-from unialign.functional._volume import determinant_and_adjugate, masked_gram, safe_sqrt
-from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, select_rows
+from unialign.functional._float64_gram import masked_gram, to_float64
+from unialign.functional._volume import determinant_and_adjugate, safe_sqrt
+from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, select_rows
 
-__all__ = ["area_contrast", "area_scores", "volume_contrast", "volume_scores"]
+__all__ = ["area_contrast", "area_inputs", "volume_contrast", "volume_inputs"]
 
 
 def volume_contrast(
@@ -29,31 +28,32 @@ def volume_contrast(
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the items that `items_B` marks, both ways."""
-    chosen = select_rows(items_B, batch.ids_B)
-    tensors, own_N = volume_scores(batch, chosen, anchor=anchor, temperature=temperature, eps=eps)
-    return contrast(partial(VolumeLogits, eps=eps), tensors, own_N, chosen, label_smoothing=label_smoothing)
+    """Symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the items in `items_B` (GRAM)."""
+    selection = select_rows(items_B, batch.ids_B)
+    tensors, positive_N = volume_inputs(batch, selection, anchor=anchor, temperature=temperature, eps=eps)
+    make = partial(VolumeLogits, eps=eps)
+    return mean_contrast(make, tensors, positive_N, selection=selection, label_smoothing=label_smoothing)
 
 
-def volume_scores(
-    batch: Batch, chosen: RowSelection, *, anchor: int, temperature: Tensor | float, eps: float
+def volume_inputs(
+    batch: Batch, selection: RowSelection, *, anchor: int, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """What `Volumes` is made of, and the scores of the true tuples.
+    """Return the tensors of `VolumeLogits`, and the logits of the true tuples.
 
     Vol^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines of
-    anchor i with its members: M - 1 products instead of B^2 determinants. Absent members are zero rows with an axis of
-    their own in H_j, so that they add nothing.
+    anchor i with its vectors: M - 1 products instead of B^2 determinants. Absent modalities are zero rows with an extra
+    axis in H_j, so that they add nothing.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
-    z = [chosen.take(batch.rows(m)) for m in range(len(batch.names))]
-    gram_NMM = chosen.take(masked_gram(batch.z_MBD, batch.present_MB))
+    z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
+    gram_NMM = selection.take(masked_gram(batch.z_MBD, batch.present_MB))
     det_N, adj_NKK = determinant_and_adjugate(gram_NMM[:, others][:, :, others])
-    own_NK = gram_NMM[:, anchor, others]
-    square_N = gram_NMM[:, anchor, anchor] * det_N - torch.einsum("bk,bkn,bn->b", own_NK, adj_NKK, own_NK)
+    anchor_NK = gram_NMM[:, anchor, others]
+    square_N = gram_NMM[:, anchor, anchor] * det_N - torch.einsum("bk,bkn,bn->b", anchor_NK, adj_NKK, anchor_NK)
     dtype = batch.z_MBD.dtype
     scale = 1 / torch.as_tensor(temperature, dtype=dtype, device=batch.z_MBD.device)
-    own_N = -scale * safe_sqrt(square_N.to(dtype).clamp(min=0) + eps)
-    return (det_N.to(dtype), adj_NKK.permute(1, 2, 0).to(dtype), scale, z[anchor], *(z[m] for m in others)), own_N
+    positive_N = -scale * safe_sqrt(square_N.to(dtype).clamp(min=0) + eps)
+    return (det_N.to(dtype), adj_NKK.permute(1, 2, 0).to(dtype), scale, z[anchor], *(z[m] for m in others)), positive_N
 
 
 def area_contrast(
@@ -66,31 +66,31 @@ def area_contrast(
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """InfoNCE of -A / tau, A of the triangle of item i's anchor with the two other vectors of item j, both ways."""
-    chosen = select_rows(items_B, batch.ids_B)
-    tensors, own_N = area_scores(batch, chosen, anchor=anchor, form=form, temperature=temperature, eps=eps)
+    """Symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE)."""
+    selection = select_rows(items_B, batch.ids_B)
+    tensors, positive_N = area_inputs(batch, selection, anchor=anchor, form=form, temperature=temperature, eps=eps)
     make = partial(AreaLogits, form=form, eps=eps)
-    return contrast(make, tensors, own_N, chosen, label_smoothing=label_smoothing)
+    return mean_contrast(make, tensors, positive_N, selection=selection, label_smoothing=label_smoothing)
 
 
-def area_scores(
-    batch: Batch, chosen: RowSelection, *, anchor: int, form: TriangleForm, temperature: Tensor | float, eps: float
+def area_inputs(
+    batch: Batch, selection: RowSelection, *, anchor: int, form: TriangleForm, temperature: Tensor | float, eps: float
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """What `Areas` is made of, and the scores of the true tuples.
+    """Return the tensors of `AreaLogits`, and the logits of the true tuples.
 
     `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - v, w = v - a · `squared`: S / 2,
     twice the squared area, which is what the released code trains with.
     """
-    z = [chosen.take(batch.rows(m)) for m in range(len(batch.names))]
+    z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)
     scale = 1 / torch.as_tensor(temperature, dtype=t_ND.dtype, device=t_ND.device)
-    square_N = _own_squares(wide(t_ND), wide(v_ND), wide(a_ND)).to(t_ND.dtype)
+    square_N = _positive_squares(to_float64(t_ND), to_float64(v_ND), to_float64(a_ND)).to(t_ND.dtype)
     area_N = square_N / 2 if form == "squared" else safe_sqrt(square_N.clamp(min=0) + eps) / 2
     w_ND = v_ND - a_ND
     return (scale, t_ND, v_ND, w_ND, (v_ND * w_ND).sum(-1), (w_ND * w_ND).sum(-1)), -scale * area_N
 
 
-def _own_squares(t_ND: Tensor, v_ND: Tensor, a_ND: Tensor) -> Tensor:
+def _positive_squares(t_ND: Tensor, v_ND: Tensor, a_ND: Tensor) -> Tensor:
     u_ND, w_ND = t_ND - v_ND, v_ND - a_ND
     uw_N = (u_ND * w_ND).sum(-1)
     return (u_ND * u_ND).sum(-1) * (w_ND * w_ND).sum(-1) - uw_N * uw_N

@@ -1,6 +1,6 @@
 """Uniformity inside one modality (paper Eq. 9; Wang & Isola 2020).
 
-Shapes: `B` rows, `D` width.
+Shapes: `B` rows, `D` dim.
 """
 
 import math
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
-from unialign.batch import Batch, make_batch
+from unialign.batch import make_batch
 from unialign.distributed import Shard
 from unialign.ops import Kernel, KernelFunction, log_row_sums, log_total, select_rows
 
 __all__ = [
     "Reduction",
     "log_potential",
-    "modality_log_potentials",
     "uniformity",
     "unit_uniformity",
 ]
@@ -35,7 +34,7 @@ def uniformity(
     present: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """U(Z): how crowded the rows are, as a scalar of at most 0; 0 means that all rows coincide. Minimise it.
+    """Uniformity U(Z), a scalar of at most 0 to minimise; 0 means that all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
     (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains,
@@ -52,7 +51,7 @@ def uniformity(
         ids: (B,) integers; equal ids do not repel.
 
     Returns:
-        A scalar. 0, with zero gradient, when no row has another one to be compared with.
+        A scalar; 0, with zero gradient, when all J_i are empty.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
@@ -62,7 +61,7 @@ def uniformity(
     check_choice("reduction", reduction, (None, *get_args(Reduction)))
     check_number("order", order, "at least 1 and finite", lambda x: 1 <= x < math.inf)
     batch = make_batch({"z": z}, present=None if present is None else {"z": present}, ids=ids, minimum=1)
-    # Autocast would take the cosines in half precision, and temperatures multiply their error.
+    # Autocast would compute the cosines in half precision, and 1 / tau multiplies their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
             # Not z_MBD[0], whose gradient is a copy.
@@ -88,22 +87,22 @@ def unit_uniformity(
     ids_B: Tensor | None,
     shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`uniformity` of rows that are unit already; also says whether it is defined (some row has a partner)."""
+    """`uniformity` of unit rows, and whether it is defined (some J_i is not empty)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
-    chosen, profile = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
-    others_N = chosen.others(z_BD.dtype, z_BD.device)
+    selection, function = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
+    others_N = selection.others(z_BD.dtype, z_BD.device)
     rows_N = others_N > 0
     count = int(rows_N.sum())
     if count == 0:
         return z_BD.sum() * 0.0, torch.zeros((), dtype=torch.bool, device=z_BD.device)
-    z_ND, defined = chosen.take(z_BD), torch.ones((), dtype=torch.bool, device=z_BD.device)
+    z_ND, defined = selection.take(z_BD), torch.ones((), dtype=torch.bool, device=z_BD.device)
     if reduction == "outer_log" and order == 1:
-        if chosen.codes_N is None:
-            return log_total(z_ND, profile=profile, members=chosen) - math.log(count * (count - 1)), defined
+        if selection.codes_N is None:
+            return log_total(z_ND, kernel=function, selection=selection) - math.log(count * (count - 1)), defined
         weights_N = torch.where(rows_N, 1 / others_N, 0.0)
-        return log_total(z_ND, profile=profile, members=chosen, weights_N=weights_N) - math.log(count), defined
-    sums_N = log_row_sums(z_ND, profile=profile, members=chosen)
+        return log_total(z_ND, kernel=function, selection=selection, weights_N=weights_N) - math.log(count), defined
+    sums_N = log_row_sums(z_ND, kernel=function, selection=selection)
     log_mean_N = torch.where(rows_N, sums_N, 0.0) - torch.log(others_N.clamp(min=1))
     if reduction == "mean_log":
         return log_mean_N.sum() / count, defined
@@ -126,15 +125,3 @@ def log_potential(
         ids_B=ids_B,
         shard=shard,
     )
-
-
-def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
-    """`log_potential` of each modality where it is defined, by name."""
-    values = {}
-    for m, name in enumerate(batch.names):
-        value, defined = log_potential(
-            batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
-        )
-        if bool(defined):
-            values[name] = value
-    return values

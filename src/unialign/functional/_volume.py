@@ -1,10 +1,10 @@
-"""Volumes of the parallelotopes that tuples of unit vectors span (GRAM, Cicchetti et al. 2025; paper Eq. 12).
+"""Volumes of the parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
 
-The squared volume is a determinant, a polynomial of the cosines, and is computed as one: no inverse, no factorisation,
-so that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
+The squared volume is a determinant and is computed as a polynomial of the cosines, without inverse or factorisation, so
+that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
 Determinants of tuples are taken in float64: in float32 that of nearly equal vectors is rounding noise of either sign.
 
-Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` width.
+Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` dim.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,20 @@ from torch import Tensor
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch, make_batch
-from unialign.functional._gram import wide_gram
+from unialign.functional._float64_gram import masked_gram
 
 __all__ = [
     "determinant_and_adjugate",
     "gram_volume",
-    "masked_gram",
     "safe_sqrt",
     "unit_volumes",
-    "volume_floor",
 ]
 
 
 def gram_volume(
     embeddings: Mapping[str, Tensor], *, eps: float = 0.0, present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
+    """Volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
 
     1 for orthonormal vectors, |sin| of the angle for M = 2, 0 when the vectors are linearly dependent: for M >= 3 that
     does not mean that they agree (three coplanar or two opposite ones suffice). An absent modality counts as one extra
@@ -56,7 +54,7 @@ def unit_volumes(batch: Batch, *, eps: float) -> Tensor:
 
 
 def determinant_and_adjugate(matrix_BMM: Tensor) -> tuple[Tensor, Tensor]:
-    """det and adj of small matrices by Faddeev-LeVerrier: products and traces only, smooth at singular matrices."""
+    """Return det and adj of small matrices by Faddeev-LeVerrier: products and traces, smooth at singular matrices."""
     size = matrix_BMM.shape[-1]
     eye_MM = torch.eye(size, dtype=matrix_BMM.dtype, device=matrix_BMM.device)
     step_BMM = eye_MM.expand_as(matrix_BMM)
@@ -71,17 +69,6 @@ def determinant_and_adjugate(matrix_BMM: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """sqrt with gradient 0, not infinity, at exactly 0."""
+    """Square root with gradient 0, not infinity, at exactly 0."""
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
-
-
-def volume_floor(dtype: torch.dtype) -> float:
-    """eps of the training volume: the smallest at which the dtype still resolves a determinant."""
-    return 1e-14 if dtype == torch.float64 else 1e-8
-
-
-def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
-    """(B, M, M) float64 Gram matrix of unit rows; an absent modality is one more orthonormal axis."""
-    gram_BMM = wide_gram(z_MBD)
-    return gram_BMM + torch.diag_embed((~present_MB).to(gram_BMM.dtype).mT)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from unialign._checks import check_temperature
 from unialign.errors import ConfigError
-from unialign.functional import Estimator, SelfPairs, mean_neighbours, median_bandwidth_of
+from unialign.functional import Estimator, mean_neighbours, median_bandwidth_of
+from unialign.ops import SelfPairs
 
 __all__ = [
     "FEW_NEIGHBOURS",

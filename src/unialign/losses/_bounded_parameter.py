@@ -1,4 +1,4 @@
-"""A number, or a parameter that is learnt inside bounds."""
+"""Numbers that may be learned within bounds."""
 
 import math
 from typing import Literal
@@ -16,13 +16,13 @@ Spacing = Literal["log", "linear"]
 
 
 class BoundedParameter(nn.Module):
-    """initial * exp(shift) for `log` spacing, initial + shift for `linear`; the shift is learnt, clamped to the bounds.
+    """A number, or a learned parameter: initial * exp(shift) for `log` spacing, initial + shift for `linear`.
 
-    The parameter starts at 0, so the initial value is exact in every dtype.
+    The shift starts at 0, so that the initial value is exact in every dtype, and is clamped to the bounds.
 
     Args:
-        option: what messages call it, such as `temperature`; its bounds are `<option>_bounds`.
-        initial: value at the start; positive for `log` spacing.
+        option: the name in messages, such as `temperature`; its bounds are `<option>_bounds`.
+        initial: initial value; positive for `log` spacing.
         mode: `fixed`, or `learnable`.
         bounds: lowest and highest value of the learnable mode.
         spacing: `log` or `linear`.
@@ -49,19 +49,19 @@ class BoundedParameter(nn.Module):
     def forward(self) -> Tensor | float:
         if self.mode == "fixed":
             return self.initial
-        # In place, before it enters the graph: inside the graph a clamp has no gradient to lead back from a bound.
+        # In place, before it enters the graph: a clamp inside the graph has no gradient at a bound.
         with torch.no_grad():
             self.shift.clamp_(*(self._shift_to(bound) for bound in self.bounds))
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
 
     @torch.no_grad()
     def value(self) -> float:
-        """The current value as a number."""
+        """Return the current value as a number."""
         return float(self())
 
     @torch.no_grad()
     def at_bound(self) -> Literal["low", "high"] | None:
-        """Which bound a learnable value sits at: `low`, `high`, or None."""
+        """Return the bound that a learnable value has reached: `low`, `high`, or None."""
         if self.mode == "fixed":
             return None
         self()  # clamps

@@ -1,4 +1,4 @@
-"""What every objective is: a module that turns a validated batch into weighted, named terms."""
+"""The base class of objectives: a module that turns a validated batch into weighted, named terms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from unialign.batch import Batch, make_batch
 from unialign.distributed import processes_of
 from unialign.losses._consistency import call_text
-from unialign.losses._gather import batch_everywhere
+from unialign.losses._gather import gather_batch
 
 __all__ = ["LossOutput", "LossTerm", "Objective", "mean_terms", "weighted_sum"]
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What a loss returns.
+    """The result of a loss.
 
     Attributes:
         total: scalar, differentiable: the weighted sum of the terms.
@@ -30,7 +30,7 @@ class LossOutput:
 
 
 class LossTerm(NamedTuple):
-    """One live summand of an objective: it contributes `weight * value`."""
+    """A differentiable term of an objective: it contributes `weight * value`."""
 
     value: Tensor
     weight: Tensor | float
@@ -39,9 +39,9 @@ class LossTerm(NamedTuple):
 class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses define its terms.
 
-    The call normalises rows itself, accepts missing modalities and equal items, and computes in float32 or better
-    whatever the autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix
-    products of the gradient are half precision.
+    The call normalises rows, accepts missing modalities and equal ids, and computes in float32 or better under any
+    autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix products of
+    the gradient are half precision.
 
     Attributes:
         name: the name for `create`, configurations and the command line.
@@ -70,27 +70,27 @@ class Objective(nn.Module, ABC):
         ids: Tensor | None = None,
         group: Any = "auto",
     ) -> LossOutput:
-        """Loss of a batch, which may lie on several processes.
+        """Compute the loss of a batch, which may be sharded over several processes.
 
-        Where torch.distributed runs with more than one process, the batch is that of all of them, process by process,
-        and every process gets the same total and terms: those of one process that holds the whole batch. Processes may
-        have different numbers of rows, none, or lack a modality. All must call the loss; gradients are such that their
-        mean over the processes, which DDP and FSDP take, is the gradient of the whole batch; that of the objective's
-        own parameters is so on every process.
+        If torch.distributed runs with more than one process, the batch is that of all processes in their order, and
+        every process gets the total and terms of the whole batch. Processes may have different numbers of rows, none,
+        or lack a modality. All must call the loss. The mean of the gradients over the processes, which DDP and FSDP
+        take, is the gradient of the whole batch; each process has the whole gradient of the objective's parameters.
 
         Args:
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
-            present: modality -> (B,) bool; a missing name means all present. Absent rows may hold anything.
-            ids: (B,) integers; items with equal ids are never each other's negatives. On several processes: on all that
-                have rows, or on none; ids are compared across processes.
-            group: the processes whose rows make one batch: `"auto"` for all of them, None for this one alone (an
-                evaluation on one process, for one), or a `torch.distributed` process group.
+            present: modality -> (B,) bool; a missing name means that all rows are present. Absent rows may hold any
+                values.
+            ids: (B,) integers; items with equal ids are never each other's negatives. Several processes give ids on all
+                that have rows, or on none; ids are compared across processes.
+            group: the processes whose rows make one batch: `"auto"` for all, None for this one alone (such as an
+                evaluation on one process), or a `torch.distributed` process group.
 
         Raises:
-            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an anchor that is not there.
-                If one process refuses its batch, every process raises an error that names it; so they do where two
-                processes call different objectives or settings, or one under `torch.no_grad` and the other not.
-            DistributedError: another process ended or did not come within the group's time-out.
+            ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor. If the batch of
+                one process is invalid, every process raises an error that names it; likewise if two processes call
+                different objectives or settings, or one under `torch.no_grad` and the other not.
+            DistributedError: another process ended or did not arrive within the group's time-out.
         """
         batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
         return LossOutput(weighted_sum(batch, terms), {name: term.value.detach() for name, term in terms.items()})
@@ -103,25 +103,25 @@ class Objective(nn.Module, ABC):
         ids: Tensor | None = None,
         group: Any = "auto",
     ) -> tuple[Batch, dict[str, LossTerm]]:
-        """The validated batch and the live terms: what `forward` sums, for callers that weigh or watch terms."""
-        values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch says what is wrong
+        """Return the validated batch and the differentiable terms, for callers that weigh or monitor terms."""
+        values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch rejects others
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
-        if not torch.amp.is_autocast_available(device_type):  # the meta device: the border refuses its tensors
+        if not torch.amp.is_autocast_available(device_type):  # the meta device, which make_batch rejects
             device_type = "cpu"
         with torch.autocast(device_type, enabled=False):
             shared = processes_of(group)
             if shared is None:
                 batch = make_batch(embeddings, present=present, ids=ids)
             else:
-                batch = batch_everywhere(embeddings, present=present, ids=ids, group=shared, call=self._call())
+                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=self._call())
             return batch, self.terms(batch)
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        """The live terms of a validated batch; terms without any row or pair are left out."""
+        """Return the differentiable terms of a validated batch; terms without any row or pair are omitted."""
 
     def draw_number(self) -> int:
-        """Which random draw the next call makes; 0 for an objective that draws nothing."""
+        """Return the number of the next random draw; 0 for an objective without one."""
         return 0
 
     def _call(self) -> str:
@@ -129,21 +129,21 @@ class Objective(nn.Module, ABC):
             self.name,
             self.get_config(),
             gradients=torch.is_grad_enabled(),
-            learnt=list(self.named_parameters()),
+            parameters=list(self.named_parameters()),
             draw=self.draw_number(),
         )
 
     @abstractmethod
     def get_config(self) -> dict[str, Any]:
-        """JSON-able arguments with which `unialign.losses.create(self.name, **settings)` rebuilds this objective."""
+        """Return JSON-able arguments: `unialign.losses.create(self.name, **config)` rebuilds this objective."""
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
 
 
 def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
-    """The total of terms, as a scalar that is differentiable by the batch even where there is no term."""
-    if not terms:  # absent rows are exact zeros, so this is 0
+    """Return the total of terms, a scalar that is differentiable by the batch even without terms."""
+    if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
     total = batch.z_MBD.new_zeros(())
     for term in terms.values():
@@ -152,5 +152,5 @@ def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
 
 
 def mean_terms(values: Mapping[str, Tensor], weight: float = 1.0) -> dict[str, LossTerm]:
-    """Terms that together contribute `weight` times the mean of the values; none of nothing or at weight 0."""
+    """Return terms that contribute `weight` times the mean of the values; none without values or at weight 0."""
     return {name: LossTerm(value, weight / len(values)) for name, value in values.items() if weight != 0}

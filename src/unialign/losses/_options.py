@@ -1,13 +1,15 @@
-"""Checks of options that several objectives have."""
+"""Options that several objectives have: checks and defaults."""
+
+import torch
 
 from unialign._checks import check_number, check_text
 from unialign.errors import ConfigError
 
-__all__ = ["check_label_smoothing", "check_pair_anchor", "check_potential", "check_tuple_anchor"]
+__all__ = ["check_label_smoothing", "check_pair_anchor", "check_potential", "check_tuple_anchor", "default_volume_eps"]
 
 
 def check_pair_anchor(anchor: object, objective: str) -> None:
-    """Refuse an anchor that means no pairs: anything but a modality's name or "all"."""
+    """Raise ConfigError unless the anchor is a modality or "all"."""
     check_text("anchor", anchor)
     if anchor == "centroid":
         raise ConfigError(
@@ -16,7 +18,7 @@ def check_pair_anchor(anchor: object, objective: str) -> None:
 
 
 def check_tuple_anchor(anchor: object, objective: str) -> None:
-    """Refuse an anchor that cannot be held against the others of a tuple: anything but a modality's name."""
+    """Raise ConfigError unless the anchor is a modality."""
     check_text("anchor", anchor)
     if anchor in ("all", "centroid"):
         raise ConfigError(
@@ -25,10 +27,15 @@ def check_tuple_anchor(anchor: object, objective: str) -> None:
 
 
 def check_potential(t: object) -> None:
-    """Refuse a t of exp(-t |x - y|^2) that is no positive number, or so large that float32 loses the cosines."""
+    """Raise ConfigError unless t of exp(-t |x - y|^2) is positive and small enough for float32."""
     check_number("t", t, "a positive number of at most 1e5", lambda x: 0 < x <= 1e5)
 
 
 def check_label_smoothing(label_smoothing: object) -> None:
-    """Refuse a share of the target that is not spread: anything outside [0, 1)."""
+    """Raise ConfigError unless the label smoothing is in [0, 1)."""
     check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def default_volume_eps(dtype: torch.dtype) -> float:
+    """Return eps of a training volume: the smallest at which the dtype still resolves a determinant."""
+    return 1e-14 if dtype == torch.float64 else 1e-8

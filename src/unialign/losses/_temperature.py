@@ -9,7 +9,7 @@ __all__ = ["Temperature"]
 
 
 class Temperature(BoundedParameter):
-    """tau = initial * exp(shift); the shift is learnt (CLIP's logit scale is 1 / tau) and clamped to the bounds.
+    """tau = initial * exp(shift); the shift is learned (CLIP's logit scale is 1 / tau) and clamped to the bounds.
 
     Args:
         initial: tau > 0 at the start.

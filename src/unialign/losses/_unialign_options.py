@@ -1,4 +1,4 @@
-"""Which options of UniAlign there are, and which do not go together."""
+"""Checks of the options of UniAlign, alone and in combination."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
 
 
 def check_unialign(options: Mapping[str, Any]) -> None:
-    """Refuse options that are out of range or contradict each other; all of them are given."""
+    """Raise ConfigError for options that are out of range or contradict each other; all are required."""
     anchor, weighting, scale = options["anchor"], options["weighting"], options["alignment_scale"]
     check_text("anchor", anchor)
     check_temperature(options["temperature"])
@@ -37,29 +37,29 @@ def check_unialign(options: Mapping[str, Any]) -> None:
         check_number("alignment_scale", scale, "'matched' or a positive number", lambda x: 0 < x < math.inf)
     check_number("partition_mix", options["partition_mix"], "in [0, 1]", lambda x: 0 <= x <= 1)
     if anchor == "all" and options["stop_gradient"] == "anchor":
-        raise ConfigError("stop_gradient='anchor' needs a target: an anchor modality or 'centroid', not 'all'")
+        raise ConfigError("stop_gradient='anchor' needs an anchor modality or 'centroid', got 'all'")
     if anchor in ("all", "centroid") and weighting in ("infonce_matched", "exclude_anchor"):
-        raise ConfigError(f"weighting={weighting!r} singles out the anchor, but anchor={anchor!r} is no modality")
+        raise ConfigError(f"weighting={weighting!r} needs an anchor modality, got anchor={anchor!r}")
     if options["partition_mix"] < 1:
         _check_mix(options)
 
 
 def _check_mix(options: Mapping[str, Any]) -> None:
-    """Refuse what a partition between modalities has no meaning for."""
+    """Raise ConfigError for options that a partition between modalities does not support."""
     reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
 
-    def refuse(option: str, instead: str) -> None:
-        raise ConfigError(f"partition_mix below 1 does not go with {option}={options[option]!r}: {instead}")
+    def reject(option: str, reason: str) -> None:
+        raise ConfigError(f"partition_mix below 1 does not support {option}={options[option]!r}: {reason}")
 
     if options["anchor"] == "centroid":
-        refuse("anchor", "its partition is over pairs of modalities; name a modality, or 'all'")
+        reject("anchor", "its partition is over pairs of modalities; use a modality or 'all'")
     if options["weighting"] in ("sum", "exclude_anchor"):
-        refuse("weighting", "the two partitions have equal weight under 'mean' and 'infonce_matched' only")
+        reject("weighting", "the two partitions have equal weight with 'mean' and 'infonce_matched' only")
     if options["stop_gradient"] == "anchor":
-        refuse("stop_gradient", "its partition moves the anchor as well; leave it 'none'")
+        reject("stop_gradient", "its partition has a gradient at the anchor as well; use 'none'")
     if reduction == "outer_log":
-        refuse("reduction", "its partition is a mean of logs; use 'mean_log'")
+        reject("reduction", "its partition is a mean of logs; use 'mean_log'")
     if reduction is None and kernel == "wang_isola":
-        refuse("kernel", "its log is outside unless you say reduction='mean_log'")
+        reject("kernel", "its default reduction is 'outer_log'; use reduction='mean_log'")
     if (kernel == "geodesic") != (distance == "geodesic"):
-        refuse("kernel", f"with distance={distance!r} attraction and repulsion have two geometries; use one")
+        reject("kernel", f"with distance={distance!r} attraction and repulsion have two geometries; use one")

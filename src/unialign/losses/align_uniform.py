@@ -4,7 +4,8 @@ from typing import Any
 
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
-from unialign.functional import modality_log_potentials, unit_alignment
+from unialign.functional import unit_alignment
+from unialign.losses._modality_terms import modality_log_potentials
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
 

@@ -7,12 +7,13 @@ from torch import Tensor
 from unialign._checks import check_choice, check_nonnegative, check_temperature
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional import median_bandwidth_of, shard_layout, unit_cauchy_schwarz, unit_holder, unit_mmd2
+from unialign.functional import median_bandwidth_of, unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.losses._bounded_parameter import Mode
+from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
-from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
+from unialign.ops import shard_layout
 
 __all__ = ["CSAligner"]
 
@@ -84,10 +85,11 @@ class CSAligner(Objective):
                 return {}
             return {"divergence": unit_holder(batch, bandwidth=bandwidth, estimator="pooled", reference=None)}
         measure = unit_cauchy_schwarz if self.divergence == "cauchy_schwarz" else unit_mmd2
-        lying = None if batch.shard is None else [shard_layout(batch, m) for m in range(len(batch.names))]
+        shard = batch.shard
+        layouts = None if shard is None else [shard_layout(present_B, shard) for present_B in batch.present_MB]
         return {
             f"divergence/{pair_name(batch.names[m], batch.names[n])}": measure(
-                rows[m], rows[n], bandwidth=bandwidth, divided=None if lying is None else (lying[m], lying[n])
+                rows[m], rows[n], bandwidth=bandwidth, layouts=None if layouts is None else (layouts[m], layouts[n])
             )
             for m, n in pairs
             if len(rows[m]) > 0 and len(rows[n]) > 0

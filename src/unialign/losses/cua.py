@@ -8,11 +8,11 @@ from torch import Tensor
 from unialign._checks import check_choice, check_nonnegative
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional import cross_log_potential, modality_log_potentials, unit_alignment
+from unialign.functional import cross_log_potential, unit_alignment
 from unialign.losses._bounded_parameter import Mode
+from unialign.losses._modality_terms import Pair, modality_log_potentials, modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
-from unialign.losses._pairs import Pair, modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 
 __all__ = ["CUA"]

@@ -4,10 +4,10 @@ from typing import Any
 
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
-from unialign.functional import volume_contrast, volume_floor
+from unialign.functional import volume_contrast
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
-from unialign.losses._options import check_label_smoothing, check_tuple_anchor
+from unialign.losses._options import check_label_smoothing, check_tuple_anchor, default_volume_eps
 from unialign.losses._temperature import Temperature
 
 __all__ = ["GRAM"]
@@ -59,7 +59,7 @@ class GRAM(Objective):
         present_B = batch.present_MB[a] & (batch.present_MB.sum(0) >= 2)
         if not bool(present_B.any()):
             return {}
-        eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
+        eps = default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps
         value = volume_contrast(
             batch,
             anchor=a,

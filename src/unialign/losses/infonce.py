@@ -6,9 +6,9 @@ from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode
+from unialign.losses._modality_terms import modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
-from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 
 __all__ = ["InfoNCE"]

@@ -6,9 +6,9 @@ from unialign._checks import check_nonnegative
 from unialign.batch import Batch
 from unialign.functional import log_potential, unit_alignment, unit_centroids
 from unialign.losses._bounded_parameter import Mode
+from unialign.losses._modality_terms import modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
-from unialign.losses._pairs import modality_pairs, pair_contrasts
 from unialign.losses._temperature import Temperature
 
 __all__ = ["ModGap"]

@@ -11,9 +11,9 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
+from unialign.losses._modality_terms import modality_pairs
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
-from unialign.losses._pairs import modality_pairs
 
 __all__ = ["Sigmoid"]
 

@@ -2,42 +2,43 @@
 
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.functional import all_contrasts, all_contrasts_bytes, draw_permutations, sampled_contrasts
+from unialign.functional import symile_all, symile_sampled
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
 from unialign.losses._temperature import Temperature
 
-__all__ = ["Symile"]
+__all__ = ["Symile", "draw_permutations"]
 
 Negatives = Literal["sampled", "all"]
 
 
 class Symile(Objective):
-    """Mean over the modalities r of -log softmax of MIP(own tuple) / tau among tuples of the others.
+    """Mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others.
 
-    MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. It has no anchor and uses complete items only. M = 2 is symmetric InfoNCE.
-    For M >= 3 the product depends on the basis: rotating the space changes the loss.
+    MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 is symmetric
+    InfoNCE. For M >= 3 the product depends on the basis: rotating the space changes the loss.
 
     Products of unit vectors are small, about D^((1 - M) / 2), so tau must be small too. The authors learn the logit
-    scale 1 / tau and start it per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length sqrt(D) at
-    D = 8192, which is 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. The default 0.01
-    does so at M = 3 and D = 512; divide it by D / 512 for wider spaces.
+    scale 1 / tau from an initial value per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length
+    sqrt(D) at D = 8192, which is 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. The
+    default 0.01 does so at M = 3 and D = 512; divide it by D / 512 for a larger D.
 
     Args:
-        negatives: `sampled`: B - 1 tuples for each query, each other modality permuted by itself (default, O(B^2));
+        negatives: `sampled`: B - 1 tuples for each query, each other modality permuted separately (default, O(B^2));
             `all`: all B^(M - 1) tuples.
-        temperature: tau > 0, the start if it is learnable.
+        temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         seed: of the permutations. They are a function of seed, modality and `draw`, the number of training steps so
-            far, which is part of `state_dict`: a resumed run draws what an uninterrupted one would. In eval mode or
-            without gradients nothing advances, and in eval mode the draw is always the first.
-        max_bytes: most memory that `negatives="all"` may take, loss and gradient together; beyond it a call is refused.
+            far, which is part of `state_dict`: a resumed run draws the permutations of an uninterrupted one. `draw`
+            advances in training with gradients only; eval mode always uses the first draw.
+        max_bytes: memory limit of `negatives="all"`, loss and gradient together; a call beyond it raises ConfigError.
     """
 
     name = "symile"
@@ -79,21 +80,21 @@ class Symile(Objective):
     def _sampled(self, z_MND: Tensor, ids_N: Tensor | None) -> list[Tensor]:
         modalities, items, _ = z_MND.shape
         rows_MMN = draw_permutations(modalities, items, seed=self.seed, draw=self.draw_number()).to(z_MND.device)
-        values = sampled_contrasts(z_MND, rows_MMN=rows_MMN, temperature=self.temperature(), ids_N=ids_N)
+        values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=self.temperature(), ids_N=ids_N)
         if self.training and torch.is_grad_enabled():
             self.draw += 1
         return values
 
     def _all(self, z_MND: Tensor, ids_N: Tensor | None) -> list[Tensor]:
-        modalities, items, width = z_MND.shape
-        needed = all_contrasts_bytes(modalities, items, width, z_MND.element_size())
+        modalities, items, dim = z_MND.shape
+        needed = _bytes_of_all(modalities, items, dim, z_MND.element_size())
         if needed > self.max_bytes:
             raise ConfigError(
                 f"negatives='all' compares {items}^{modalities} tuples of {items} complete items, which takes about "
                 f"{needed / 2**30:.3g} GiB, more than max_bytes={self.max_bytes}; use negatives='sampled', a smaller "
                 f"batch, or raise max_bytes"
             )
-        return all_contrasts(z_MND, temperature=self.temperature(), ids_N=ids_N)
+        return symile_all(z_MND, temperature=self.temperature(), ids_N=ids_N)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -102,3 +103,30 @@ class Symile(Objective):
             "seed": self.seed,
             "max_bytes": self.max_bytes,
         }
+
+
+def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:
+    """Return (M, M, N) int64: row [r, m] lists the items whose vectors of modality m make the keys of modality r.
+
+    A pure function of its arguments. With two modalities nothing is permuted, since that would only reorder the keys.
+    """
+    identity_N = torch.arange(items)
+    rows_MMN = identity_N.repeat(modalities, modalities, 1)
+    if modalities == 2:
+        return rows_MMN
+    for r in range(modalities):
+        # NumPy guarantees this stream for a seed. The generator runs on the CPU, so that all devices draw the same.
+        words = np.random.SeedSequence([seed, draw, r]).generate_state(2, np.uint32)
+        generator = torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
+        for m in range(modalities):
+            if m != r:
+                rows_MMN[r, m] = torch.randperm(items, generator=generator)
+    return rows_MMN
+
+
+def _bytes_of_all(modalities: int, items: int, dim: int, itemsize: int) -> int:
+    """Peak memory of `symile_all` and its gradient: five tables, two masks, both factors and their gradients."""
+    half = modalities // 2
+    tuples: int = items**modalities
+    rows: int = items**half + items ** (modalities - half)
+    return tuples * (5 * itemsize + 2) + 2 * rows * dim * itemsize

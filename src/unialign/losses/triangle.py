@@ -5,10 +5,10 @@ from typing import Any, get_args
 from unialign._checks import check_choice, check_nonnegative
 from unialign.batch import Batch
 from unialign.errors import ShapeError
-from unialign.functional import area_contrast, volume_floor
+from unialign.functional import area_contrast
 from unialign.losses._bounded_parameter import Mode
 from unialign.losses._objective import LossTerm, Objective
-from unialign.losses._options import check_label_smoothing, check_tuple_anchor
+from unialign.losses._options import check_label_smoothing, check_tuple_anchor, default_volume_eps
 from unialign.losses._temperature import Temperature
 from unialign.ops import TriangleForm
 
@@ -69,7 +69,7 @@ class Triangle(Objective):
         complete_B = batch.present_MB.all(0)
         if not bool(complete_B.any()):
             return {}
-        eps = volume_floor(batch.z_MBD.dtype) if self.eps is None else self.eps
+        eps = default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps
         value = area_contrast(
             batch,
             anchor=a,

@@ -20,10 +20,10 @@ from unialign.functional import (
     unit_centroids,
     unit_uniformity,
     unit_volumes,
-    volume_floor,
 )
+from unialign.losses._modality_terms import modality_pairs
 from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._pairs import modality_pairs
+from unialign.losses._options import default_volume_eps
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
 from unialign.ops import Kernel
@@ -197,7 +197,7 @@ class UniAlign(Objective):
             if bool(defined):
                 terms["centroid"] = LossTerm(value, self.centroid_weight)
         if self.volume_weight != 0 and bool(tuples_B.any()):
-            eps = volume_floor(batch.z_MBD.dtype) if self.volume_eps is None else self.volume_eps
+            eps = default_volume_eps(batch.z_MBD.dtype) if self.volume_eps is None else self.volume_eps
             volume_B = unit_volumes(batch, eps=eps)
             terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms

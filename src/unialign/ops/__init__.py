@@ -1,7 +1,6 @@
-"""Sums over all pairs of rows in tiles: exact value and gradient, O(B D) memory, nothing of size B x B.
+"""Reductions over all pairs of rows, in tiles: exact value and gradient in O(B D) memory, no B x B matrix.
 
-Losses, metrics and diagnostics are built on these. Which implementation runs is chosen by device and size, and can be
-pinned:
+Losses, metrics and measurements use them. Device and size choose the implementation, or the user does:
 
     with unialign.ops.use_backend("reference"):
         loss(embeddings).total.backward()

@@ -1,6 +1,12 @@
-from unialign.ops._backend import Backend as Backend, rowwise_backend as rowwise_backend, use_backend as use_backend
+from unialign.ops._backend import (
+    Backend as Backend,
+    current_backend as current_backend,
+    has_triton as has_triton,
+    rowwise_backend as rowwise_backend,
+    use_backend as use_backend,
+)
 from unialign.ops._contrast import Sides as Sides, mean_contrast as mean_contrast
-from unialign.ops._density import Divided as Divided, log_row_sums_between as log_row_sums_between
+from unialign.ops._density import log_row_sums_between as log_row_sums_between
 from unialign.ops._kernel_functions import (
     WANG_ISOLA_T as WANG_ISOLA_T,
     Kernel as Kernel,
@@ -14,7 +20,13 @@ from unialign.ops._logits import (
     Logits as Logits,
     TupleCosineLogits as TupleCosineLogits,
 )
-from unialign.ops._row_selection import RowSelection as RowSelection, select_rows as select_rows
+from unialign.ops._row_selection import (
+    RowSelection as RowSelection,
+    SelfPairs as SelfPairs,
+    ShardLayouts as ShardLayouts,
+    select_rows as select_rows,
+    shard_layout as shard_layout,
+)
 from unialign.ops._row_sums import mean_excess as mean_excess
 from unialign.ops._search import count_above as count_above, pair_scores as pair_scores, top as top
 from unialign.ops._softplus import softplus_total as softplus_total
@@ -24,7 +36,7 @@ from unialign.ops._tuple_logits import (
     TriangleForm as TriangleForm,
     VolumeLogits as VolumeLogits,
 )
-from unialign.ops._uniformity import SelfPairs as SelfPairs, log_row_sums as log_row_sums, log_total as log_total
+from unialign.ops._uniformity import log_row_sums as log_row_sums, log_total as log_total
 from unialign.ops._unit_vectors import (
     TIE_TOLERANCE as TIE_TOLERANCE,
     UnitRows as UnitRows,

@@ -1,6 +1,6 @@
-"""Logits of a contrast, tile by tile, with their slopes: what `_contrast` needs to know of a table of N x N scores.
+"""Logits of a contrast, tile by tile, with their derivatives.
 
-Shapes: `N` members, `D` width, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ __all__ = ["CosineLogits", "KernelLogits", "Logits", "TupleCosineLogits"]
 
 
 class Logits(Protocol):
-    """Scores of query i with key j; made anew from the same tensors for the backward pass.
+    """Logits of query i and key j; built again from the same tensors for the backward pass.
 
     Attributes:
-        tensors: what the scores are differentiable by.
-        lowest, highest: bounds of a score.
+        tensors: the differentiable inputs.
+        lowest, highest: bounds of a logit.
     """
 
     lowest: float
@@ -29,19 +29,19 @@ class Logits(Protocol):
     def tensors(self) -> tuple[Tensor, ...]: ...
 
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
-        """Write the scores to `out_IJ`; returns what `pull` wants to know of them again."""
+        """Write the logits to `out_IJ`; return what `accumulate_grad` needs of the tile."""
 
-    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Any) -> None:
-        """Add sum_ij W_ij d score_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten."""
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
+        """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten."""
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        """Called after the last tile."""
+        """Complete the gradients after the last tile."""
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
-        """Mask of what is no key besides what equal ids say; the diagonal does not count."""
+        """Mask pairs beyond those of equal ids; the diagonal is ignored. None: there are none."""
 
     def dense(self) -> Tensor:
-        """All scores, (N, N), by operations that autograd follows."""
+        """Return all logits, (N, N), by differentiable operations."""
 
 
 class CosineLogits:
@@ -55,20 +55,20 @@ class CosineLogits:
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor) -> None:
         self.tensors = x_ND, y_ND, scale
         self.factor = float(scale.detach())
-        # A product of unit rows rounds to a little more than 1.
+        # Rounding may take a product of unit rows slightly above 1.
         self.lowest, self.highest = -1.001 * self.factor, 1.001 * self.factor
 
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> None:
         x_ND, y_ND, _ = self.tensors
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
 
-    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: None) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: None) -> None:
         x_ND, y_ND, _ = self.tensors
         gradients[0][i].addmm_(weight_IJ, y_ND[j])
         gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        # Up to here sum_j W_ij y_j: what it has along x_i is the slope by the scale, summed over the row.
+        # So far this is sum_j W_ij y_j: its product with x_i is the derivative by the scale, summed over the row.
         gradients[2].copy_((gradients[0] * self.tensors[0]).sum())
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
@@ -82,11 +82,11 @@ class CosineLogits:
 
 
 class TupleCosineLogits(CosineLogits):
-    """Cosines with keys that are products of rows of several items (Symile).
+    """scale <x_i, y_j> with keys that are products of rows of several items (Symile).
 
     Args:
         codes_N: id of each query.
-        key_codes_KN: ids of the K items that each key is made of; a key all of one query's id is none of its keys.
+        key_codes_KN: ids of the K items of each key; keys whose items all have the query's id are masked.
     """
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:
@@ -100,23 +100,23 @@ class TupleCosineLogits(CosineLogits):
 class KernelLogits:
     """log kappa(x_i, y_j) of any kernel."""
 
-    def __init__(self, x_ND: Tensor, y_ND: Tensor, *, profile: KernelFunction) -> None:
+    def __init__(self, x_ND: Tensor, y_ND: Tensor, *, kernel: KernelFunction) -> None:
         self.tensors = x_ND, y_ND
-        self.profile = profile
-        self.lowest, self.highest = 1.001 * profile.lowest, -0.001 * profile.lowest
+        self.kernel = kernel
+        self.lowest, self.highest = 1.001 * kernel.lowest, -0.001 * kernel.lowest
 
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Tensor | float:
         x_ND, y_ND = self.tensors
         torch.mm(x_ND[i], y_ND[j].mT, out=out_IJ)
-        slope = self.profile.slope(out_IJ)
-        out_IJ.copy_(self.profile.log(out_IJ))
+        slope = self.kernel.slope(out_IJ)
+        out_IJ.copy_(self.kernel.log(out_IJ))
         return slope
 
     def accumulate_grad(
-        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: Tensor | float
+        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Tensor | float
     ) -> None:
         x_ND, y_ND = self.tensors
-        weight_IJ.mul_(known)
+        weight_IJ.mul_(saved)
         gradients[0][i].addmm_(weight_IJ, y_ND[j])
         gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
 
@@ -128,4 +128,4 @@ class KernelLogits:
 
     def dense(self) -> Tensor:
         x_ND, y_ND = self.tensors
-        return self.profile.log(x_ND @ y_ND.mT)
+        return self.kernel.log(x_ND @ y_ND.mT)

@@ -1,9 +1,9 @@
-"""Uniformity and InfoNCE from the row sums of `_rows`: what runs as Triton kernels, and as compiled tiles.
+"""Uniformity and InfoNCE from the row sums of `_row_sums_torch`, as Triton kernels, compiled tiles, or plain tiles.
 
-Every product is formed with whole rows of this process's own, so one pass serves one process and many. A symmetric
-table is not visited by halves here: on a GPU that would need atomics, and the order of their sums is chance.
+Each process multiplies whole local rows, so that one pass serves one process and many. A symmetric matrix is not
+visited by halves here: on a GPU that would need atomics, whose order of summation is random.
 
-Shapes: `N` members, `R` of them this process's own, `D` width.
+Shapes: `N` selected rows, `R` local ones, `D` dim.
 """
 
 from types import ModuleType
@@ -12,145 +12,162 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unialign._single_backward import first_order_only
 from unialign.ops import _row_sums_torch
 from unialign.ops._backend import Backend
-from unialign.ops._once import first_order_only
-from unialign.ops._row_selection import RowSelection
-from unialign.ops._row_sums_torch import Own, Table
+from unialign.ops._row_selection import RowSelection, SelfPairs
+from unialign.ops._row_sums_torch import LogitMatrix
 from unialign.ops._tiles import row_tiles
 
 __all__ = ["log_row_sums", "mean_excess"]
 
 
 def log_row_sums(
-    z_ND: Tensor, *, rate: float, members: RowSelection, backend: Backend, own: Own = "left_out"
+    z_ND: Tensor, *, rate: float, selection: RowSelection, backend: Backend, self_pairs: SelfPairs = "excluded"
 ) -> Tensor:
-    """(N,) log sum over the members k of another id, and k = i if it is kept, of exp(rate (<z_i, z_k> - 1)).
+    """Return (N,) log sum over the k of another id, and k = i if included, of exp(rate (<z_i, z_k> - 1)).
 
-    -inf where there is none.
+    -inf for an empty sum.
     """
-    sums_N: Tensor = _RowSums.apply(z_ND, rate, members, own, backend)  # type: ignore[no-untyped-call]
+    sums_N: Tensor = _RowSums.apply(z_ND, rate, selection, self_pairs, backend)  # type: ignore[no-untyped-call]
     return sums_N
 
 
-def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, members: RowSelection, backend: Backend) -> Tensor:
-    """1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of another id.
+def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSelection, backend: Backend) -> Tensor:
+    """Return 1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of
+    another id.
 
-    At least 0: what InfoNCE is without smoothing. Own keys are added in float64: a value near 0 keeps its digits.
+    It is at least 0: InfoNCE without smoothing. Positives are added in float64: a value near 0 keeps its digits.
 
     Args:
-        scale: scalar tensor, differentiable. On many processes its gradient is that of all rows, the same on each.
+        scale: scalar tensor, differentiable. On several processes its gradient is that of all rows, the same on each.
     """
-    value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, members, backend)  # type: ignore[no-untyped-call]
+    value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, selection, backend)  # type: ignore[no-untyped-call]
     return value
 
 
 class _RowSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z_ND: Tensor, rate: float, members: RowSelection, own: Own, backend: Backend) -> Tensor:
-        table = _table(z_ND, z_ND, rate, members, own)
-        r_N = members.gather(_log_sums(table, backend))
+    def forward(
+        ctx: Any, z_ND: Tensor, rate: float, selection: RowSelection, self_pairs: SelfPairs, backend: Backend
+    ) -> Tensor:
+        r_N = selection.gather(_log_sums(_logit_matrix(z_ND, z_ND, rate, selection, self_pairs), backend))
         ctx.save_for_backward(z_ND, r_N)
-        ctx.rate, ctx.members, ctx.own, ctx.backend = rate, members, own, backend
+        ctx.rest = rate, selection, self_pairs, backend
         return r_N - rate
 
     @staticmethod
     def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
         z_ND, r_N = ctx.saved_tensors
+        rate, selection, self_pairs, backend = ctx.rest
         with torch.no_grad():
-            table = _table(z_ND, z_ND, ctx.rate, ctx.members, ctx.own)
-            places_R = table.places_R
-            p_RD = _pull(table, r_N[places_R], g_N[places_R], r_N, g_N, ctx.backend)
-            gradient_ND = ctx.members.broadcast(p_RD, z_ND)
+            matrix = _logit_matrix(z_ND, z_ND, rate, selection, self_pairs)
+            local_R = matrix.local_R
+            p_RD = _accumulate_grad(matrix, r_N[local_R], g_N[local_R], r_N, g_N, backend)
+            gradient_ND = selection.scatter(p_RD, z_ND)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
 class _MeanExcess(torch.autograd.Function):
-    """With e_i = log(1 + exp(rest_i - own_i)) the own key has the share exp(-e_i) of a row's sum."""
+    """The excess of row i is e_i = log(1 + exp(rest_i - positive_i)): the positive has the probability exp(-e_i)."""
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, members: RowSelection, backend: Backend) -> Tensor:
+    def forward(
+        ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, selection: RowSelection, backend: Backend
+    ) -> Tensor:
         factor = float(scale)
-        tables = [_table(a_ND, b_ND, factor, members, "left_out") for a_ND, b_ND in ((x_ND, y_ND), (y_ND, x_ND))]
-        own_R = _own_logits(tables[0])
-        columns = [own_R]
-        for table in tables:
-            # The slope by the scale is made here, where it comes together with the sums: one exchange serves both.
-            if ctx.needs_input_grad[2]:
-                rest_R, mean_R = _log_sums_and_means(table, backend)
-                excess_R = torch.logaddexp(own_R.new_zeros(()), rest_R.double() - own_R)
-                columns += [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - own_R)]
-            else:
-                columns.append(torch.logaddexp(own_R.new_zeros(()), _log_sums(table, backend).double() - own_R))
-        own_N, *rest = members.gather(torch.stack(columns, 1)).unbind(1)
-        by_row_N, by_column_N = rest[:: len(rest) // 2]
-        count = max(1, 2 * len(own_N))
-        by_scale = (rest[1].sum() + rest[3].sum()) / (factor * count) if len(rest) == 4 else own_N.new_zeros(())
-        ctx.save_for_backward(x_ND, y_ND, scale, own_N, by_row_N, by_column_N, by_scale)
-        ctx.members, ctx.backend = members, backend
-        return ((by_row_N.sum() + by_column_N.sum()) / count).to(scale.dtype)
+        by_row = _logit_matrix(x_ND, y_ND, factor, selection, "excluded")
+        by_column = _logit_matrix(y_ND, x_ND, factor, selection, "excluded")
+        positive_R = _positive_logits(by_row)
+        # The derivative by the scale is computed with the sums, so that one gather serves both.
+        columns = [positive_R]
+        for matrix in (by_row, by_column):
+            columns += _excesses(matrix, positive_R, backend, with_slope=ctx.needs_input_grad[2])
+        positive_N, *rest = selection.gather(torch.stack(columns, 1)).unbind(1)
+        row_excess_N, column_excess_N = rest[:: len(rest) // 2]
+        count = max(1, 2 * len(positive_N))
+        by_scale = positive_N.new_zeros(())
+        if ctx.needs_input_grad[2]:
+            by_scale = (rest[1].sum() + rest[3].sum()) / (factor * count)
+        ctx.save_for_backward(x_ND, y_ND, scale, positive_N, row_excess_N, column_excess_N, by_scale)
+        ctx.rest = selection, backend
+        return ((row_excess_N.sum() + column_excess_N.sum()) / count).to(scale.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x_ND, y_ND, scale, own_N, by_row_N, by_column_N, slope = ctx.saved_tensors
-        members: RowSelection = ctx.members
+        x_ND, y_ND, scale, positive_N, row_excess_N, column_excess_N, slope = ctx.saved_tensors
+        selection, backend = ctx.rest
         with torch.no_grad():
-            g_N = (gradient.double() / max(1, 2 * len(own_N))).expand(len(own_N))
-            # What the own key's share lacks to 1, on both sides.
-            lacking_N = g_N * (torch.expm1(-by_row_N) + torch.expm1(-by_column_N))
+            g_N = (gradient.double() / max(1, 2 * len(positive_N))).expand(len(positive_N))
+            # exp(-e) - 1 on both sides: the probability of the positive minus 1.
+            by_positive_N = g_N * (torch.expm1(-row_excess_N) + torch.expm1(-column_excess_N))
             gradients = []
             for a_ND, b_ND, excess_N, other_N in (
-                (x_ND, y_ND, by_row_N, by_column_N),
-                (y_ND, x_ND, by_column_N, by_row_N),
+                (x_ND, y_ND, row_excess_N, column_excess_N),
+                (y_ND, x_ND, column_excess_N, row_excess_N),
             ):
-                table = _table(a_ND, b_ND, float(scale), members, "left_out")
-                places_R, dtype = table.places_R, a_ND.dtype
-                r_N, c_N = ((own_N + e_N).to(dtype) for e_N in (excess_N, other_N))
-                g_in_dtype_N = g_N.to(dtype)
-                p_RD = _pull(table, r_N[places_R], g_in_dtype_N[places_R], c_N, g_in_dtype_N, ctx.backend)
-                p_RD.addcmul_(b_ND[places_R].to(p_RD.dtype), (lacking_N[places_R, None] * scale).to(p_RD.dtype))
-                gradients.append(members.broadcast(p_RD, a_ND))
+                matrix = _logit_matrix(a_ND, b_ND, float(scale), selection, "excluded")
+                local_R, dtype = matrix.local_R, a_ND.dtype
+                r_N, c_N = ((positive_N + e_N).to(dtype) for e_N in (excess_N, other_N))
+                h_N = g_N.to(dtype)
+                p_RD = _accumulate_grad(matrix, r_N[local_R], h_N[local_R], c_N, h_N, backend)
+                p_RD.addcmul_(b_ND[local_R].to(p_RD.dtype), (by_positive_N[local_R, None] * scale).to(p_RD.dtype))
+                gradients.append(selection.scatter(p_RD, a_ND))
             by_scale = (slope * gradient).to(scale.dtype).reshape(scale.shape)
         parts = (first_order_only(part, x_ND, y_ND, scale, gradient) for part in (*gradients, by_scale))
         return (*parts, None, None)
 
 
-def _own_logits(table: Table) -> Tensor:
-    """(R,) scale <x_i, y_i> in float64, in pieces of rows."""
-    own_R = torch.empty(len(table.x_RD), dtype=torch.float64, device=table.x_RD.device)
-    for rows in row_tiles(len(own_R), table.x_RD.shape[1]):
-        own_R[rows] = (table.x_RD[rows].double() * table.y_ND[table.places_R[rows]].double()).sum(1)
-    return own_R.mul_(table.scale)
+def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with_slope: bool) -> list[Tensor]:
+    """Return (R,) e in float64 and, on demand, scale de/dscale."""
+    zero = positive_R.new_zeros(())
+    if not with_slope:
+        return [torch.logaddexp(zero, _log_sums(matrix, backend).double() - positive_R)]
+    rest_R, mean_R = _log_sums_and_means(matrix, backend)
+    excess_R = torch.logaddexp(zero, rest_R.double() - positive_R)
+    return [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - positive_R)]
 
 
-def _table(x_ND: Tensor, y_ND: Tensor, scale: float, members: RowSelection, own: Own) -> Table:
-    codes_N = members.codes_N
-    if members.places_R is None:
-        places_R = torch.arange(members.size, device=x_ND.device)
-        return Table(x_ND, y_ND, scale, places_R, codes_N, codes_N, own)
-    codes_R = None if codes_N is None else codes_N[members.places_R]
-    return Table(x_ND[members.places_R], y_ND, scale, members.places_R, codes_R, codes_N, own)
+def _positive_logits(matrix: LogitMatrix) -> Tensor:
+    """Return (R,) scale <x_i, y_i> in float64, by blocks of rows."""
+    positive_R = torch.empty(len(matrix.x_RD), dtype=torch.float64, device=matrix.x_RD.device)
+    for rows in row_tiles(len(positive_R), matrix.x_RD.shape[1]):
+        positive_R[rows] = (matrix.x_RD[rows].double() * matrix.y_ND[matrix.local_R[rows]].double()).sum(1)
+    return positive_R.mul_(matrix.scale)
 
 
-def _log_sums(table: Table, backend: Backend) -> Tensor:
+def _logit_matrix(
+    x_ND: Tensor, y_ND: Tensor, scale: float, selection: RowSelection, self_pairs: SelfPairs
+) -> LogitMatrix:
+    codes_N, local_R = selection.codes_N, selection.local_R
+    if local_R is None:
+        local_R = torch.arange(selection.size, device=x_ND.device)
+        return LogitMatrix(x_ND, y_ND, scale, local_R, codes_N, codes_N, self_pairs)
+    codes_R = None if codes_N is None else codes_N[local_R]
+    return LogitMatrix(x_ND[local_R], y_ND, scale, local_R, codes_R, codes_N, self_pairs)
+
+
+def _log_sums(matrix: LogitMatrix, backend: Backend) -> Tensor:
     if backend == "triton":
-        return _triton().log_sums(table)  # type: ignore[no-any-return]
-    return _row_sums_torch.log_sums(table, compiled=backend == "compiled")
+        return _triton().log_sums(matrix)  # type: ignore[no-any-return]
+    return _row_sums_torch.log_sums(matrix, compiled=backend == "compiled")
 
 
-def _log_sums_and_means(table: Table, backend: Backend) -> tuple[Tensor, Tensor]:
+def _log_sums_and_means(matrix: LogitMatrix, backend: Backend) -> tuple[Tensor, Tensor]:
     if backend == "triton":
-        return _triton().log_sums_and_means(table)  # type: ignore[no-any-return]
-    return _row_sums_torch.log_sums_and_means(table, compiled=backend == "compiled")
+        return _triton().log_sums_and_means(matrix)  # type: ignore[no-any-return]
+    return _row_sums_torch.log_sums_and_means(matrix, compiled=backend == "compiled")
 
 
-def _pull(table: Table, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, backend: Backend) -> Tensor:
+def _accumulate_grad(
+    matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, backend: Backend
+) -> Tensor:
     if backend == "triton":
-        return _triton().accumulate_grad(table, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
-    return _row_sums_torch.accumulate_grad(table, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
+        return _triton().accumulate_grad(matrix, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
+    return _row_sums_torch.accumulate_grad(matrix, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
 
 
 def _triton() -> ModuleType:
-    from unialign.ops import _triton as kernels
+    from unialign.ops import _row_sums_triton
 
-    return kernels
+    return _row_sums_triton

@@ -1,12 +1,12 @@
-"""Cosines of all queries with all gallery rows in tiles: how many lie above a level, and which are the highest.
+"""Exact search by cosine, in tiles: count the gallery rows above a level, and find the highest ones.
 
-Shapes: `Q` queries, `G` gallery, `D` width, `k` neighbours, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
-queries of interest.
+A product in float32 is fast, but its error of some 1e-7 can change a rank. The error is at most (D + 8) u, with u the
+unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest
+is rounding of the unit rows, of the scale and of the level). Pairs farther from the level than that are decided by the
+product; the few others are scored again in float64, so that the result is that of float64.
 
-A product in float32 is fast but some 1e-7 off, and ranks hang on less. It is at most (D + 8) u off, u its unit roundoff
-(sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest is rounding
-of the unit rows, of the scale and of the level). What lies farther from the level is decided by it; the few pairs
-nearer than that are scored again in float64, so that the answer is the one of float64.
+Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbours, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
+queries with undecided pairs.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ __all__ = ["Counts", "count_above", "pair_scores", "top"]
 
 # Sums over a tile's row of SIDE entries may hide a doubtful entry that lies within 1 % of the margin's edge.
 _SLACK = 1.02
-# A tile with a larger share of doubtful pairs is scored again as a whole: pairs cost some hundred times as much each.
+# A tile with a larger fraction of doubtful pairs is scored again as a whole: a single pair costs a hundred times more.
 _DENSE = 1 / 128
-# Entries of what is worked on at a time where temporaries should stay in the cache.
+# Entries of a block whose temporaries should stay in the cache.
 _CACHED = 2**17
-# Pairs that wait to be scored again.
+# Pairs collected before they are scored again.
 _WAITING = 2**15
 
 
@@ -43,8 +43,8 @@ class _Tile(NamedTuple):
     s_qc: Tensor
 
 
-class _Table:
-    """The table of all cosines, queries[rows] x gallery, walked through in tiles."""
+class _CosineTiles:
+    """The cosines of queries[rows] and the gallery in tiles."""
 
     def __init__(self, queries: UnitRows, gallery: UnitRows, rows_Q: Tensor, *, tolerance: float, most: int) -> None:
         self.queries, self.gallery, self.rows_Q = queries, gallery, rows_Q
@@ -56,7 +56,7 @@ class _Table:
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
     def tiles(self, scale: float) -> Iterator[_Tile]:
-        """Tiles of `scale` times the cosines; every tile is overwritten by the next one."""
+        """Yield tiles of `scale` times the cosines; each is overwritten by the next."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
         x_QD = torch.empty(queries, self.gallery.width, dtype=self.dtype, device=self.device)
         for rows in row_tiles(queries, self.gallery.width):
@@ -69,22 +69,22 @@ class _Table:
             for rows in runs:
                 shape = (rows.stop - rows.start, len(y_cD))
                 s_qc = buffer[: shape[0] * shape[1]].view(shape)
-                # `out` also keeps autocast away.
+                # `out` also disables autocast.
                 torch.mm(x_QD[rows], y_cD.mT, out=s_qc)
                 yield _Tile(rows, columns, s_qc)
 
     def exact(self, rows: slice, columns: slice) -> Tensor:
-        """(q, c) cosines in float64."""
+        """Return (q, c) cosines in float64."""
         return self.queries.exact(self.rows_Q[rows]) @ self.gallery.exact(columns).mT
 
     def pairs(self, i_P: Tensor, j_P: Tensor) -> Tensor:
-        """(P,) cosines of queries rows_Q[i] with gallery rows j, in float64."""
+        """Return (P,) cosines of queries rows_Q[i] with gallery rows j, in float64."""
         return pair_scores(self.queries, self.gallery, self.rows_Q.to(self.device)[i_P], j_P)
 
 
 @torch.no_grad()
 def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) -> Tensor:
-    """(P,) cosines of query i with gallery row j, in float64."""
+    """Return (P,) cosines of query i with gallery row j, in float64."""
     out_P = torch.empty(len(i_P), dtype=torch.float64, device=gallery.device)
     for part in row_tiles(len(i_P), gallery.width):
         (x_XD, x_P), (y_YD, y_P) = _distinct(queries, i_P[part]), _distinct(gallery, j_P[part])
@@ -97,33 +97,33 @@ def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) 
 def count_above(
     queries: UnitRows, gallery: UnitRows, level_Q: Tensor, *, rows_Q: Tensor, tolerance: float, most: int
 ) -> Counts:
-    """Gallery rows whose cosine with queries[rows_Q] is above level + tolerance, and those within level +- tolerance.
+    """Count gallery rows whose cosine with queries[rows_Q] is above level + tolerance, and within level +- tolerance.
 
     Args:
         level_Q: float64, on the gallery's device.
-        rows_Q: int64, which queries.
+        rows_Q: int64 indices of the queries.
         most: most queries of a tile.
     """
-    table = _Table(queries, gallery, rows_Q, tolerance=tolerance, most=most)
-    scale = 1 / table.margin
-    level_Q1 = (level_Q * scale).to(table.dtype)[:, None]
-    # Of the decided pairs: those above minus those below, and what is not decided.
-    balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=table.device)
+    cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
+    scale = 1 / cosines.margin
+    level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
+    # Of the decided pairs the number above minus the number below; then the numbers of the others.
+    balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     doubtful_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
-    waiting = _Waiting(table.device)
+    waiting = _Waiting(cosines.device)
 
     def settle() -> None:
         i_P, j_P = waiting.empty()
         if len(i_P):
-            difference_P = table.pairs(i_P, j_P) - level_Q[i_P]
+            difference_P = cosines.pairs(i_P, j_P) - level_Q[i_P]
             higher_P = difference_P > tolerance
             doubtful_Q.index_add_(0, i_P, torch.ones_like(i_P))
             above_Q.index_add_(0, i_P, higher_P.long())
             at_Q.index_add_(0, i_P, (~higher_P & (difference_P >= -tolerance)).long())
 
-    for rows, columns, s_qc in table.tiles(scale):
+    for rows, columns, s_qc in cosines.tiles(scale):
         size = s_qc.shape[1]
-        # +1 above, -1 below, between only where it is doubtful; four cheap passes over what lies in the cache.
+        # +1 above, -1 below, in between only where it is doubtful; four cheap passes over a tile in the cache.
         s_qc.sub_(level_Q1[rows]).clamp_(-1, 1)
         balance_q = s_qc.sum(1)
         doubtful_n = (torch.linalg.vector_norm(s_qc, dim=1) != size**0.5).nonzero().flatten()
@@ -131,7 +131,7 @@ def count_above(
             s_nc = s_qc[doubtful_n]
             n_P, c_P = (s_nc.abs() < 1).nonzero(as_tuple=True)
             if len(n_P) > _DENSE * s_qc.numel():
-                difference_qc = table.exact(rows, columns).sub_(level_Q[rows, None])
+                difference_qc = cosines.exact(rows, columns).sub_(level_Q[rows, None])
                 higher_q = (difference_qc > tolerance).sum(1)
                 doubtful_Q[rows].add_(size)
                 above_Q[rows].add_(higher_q)
@@ -148,22 +148,22 @@ def count_above(
 
 @torch.no_grad()
 def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most: int) -> tuple[Tensor, Tensor]:
-    """(Q, k) highest cosines in falling order and their gallery rows; scores within `tolerance` go by row number."""
+    """Return (Q, k) highest cosines, descending, and their gallery rows; scores within `tolerance` sort by row."""
     rows_Q = torch.arange(len(queries), device=gallery.device)
-    table = _Table(queries, gallery, rows_Q, tolerance=tolerance, most=most)
-    best = _Best(len(queries), k, tolerance, table.device)
-    waiting = _Waiting(table.device)
+    cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
+    best = _Best(len(queries), k, tolerance, cosines.device)
+    waiting = _Waiting(cosines.device)
 
     def settle() -> None:
         i_P, j_P = waiting.empty()
         if len(i_P):
-            best.offer(i_P, j_P, table.pairs(i_P, j_P))
+            best.offer(i_P, j_P, cosines.pairs(i_P, j_P))
 
-    for rows, columns, s_qc in table.tiles(1.0):
-        limit_q = (best.last(rows) - table.margin).to(table.dtype)
+    for rows, columns, s_qc in cosines.tiles(1.0):
+        limit_q = (best.last(rows) - cosines.margin).to(cosines.dtype)
         filling = columns.start < k  # no query has k rows yet
         if filling and s_qc.shape[1] >= k:
-            limit_q = s_qc.topk(k, dim=1).values[:, -1] - 2 * table.margin
+            limit_q = s_qc.topk(k, dim=1).values[:, -1] - 2 * cosines.margin
         near_n = (s_qc.amax(1) >= limit_q).nonzero().flatten()
         if not len(near_n):
             continue
@@ -171,7 +171,7 @@ def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most:
         i_P = near_n[n_P]
         if len(n_P) > _DENSE * s_qc.numel():
             settle()
-            best.offer(i_P + rows.start, c_P + columns.start, table.exact(rows, columns)[i_P, c_P])
+            best.offer(i_P + rows.start, c_P + columns.start, cosines.exact(rows, columns)[i_P, c_P])
         elif waiting.add(i_P + rows.start, c_P + columns.start) > _WAITING or filling:
             settle()
     settle()
@@ -179,7 +179,7 @@ def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most:
 
 
 class _Waiting:
-    """Pairs to score again, together, because many small calls would cost more than the products."""
+    """Pairs to score again in one call, since many small calls would cost more than the products."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -199,7 +199,7 @@ class _Waiting:
 
 
 class _Best:
-    """The k best pairs of each query among those offered so far; gallery rows must be offered in rising order."""
+    """The k best pairs of each query so far; gallery rows must be offered in ascending order."""
 
     def __init__(self, queries: int, k: int, tolerance: float, device: torch.device) -> None:
         self.k, self.tolerance = k, tolerance
@@ -207,11 +207,11 @@ class _Best:
         self.rows_Qk = torch.full((queries, k), -1, dtype=torch.int64, device=device)
 
     def last(self, rows: slice | Tensor) -> Tensor:
-        """The k-th score, -inf where fewer are known."""
+        """Return the k-th score, -inf where fewer are known."""
         return self.scores_Qk[rows, -1]
 
     def offer(self, i_P: Tensor, j_P: Tensor, s_P: Tensor) -> None:
-        # A later row that ties with the last place comes behind it.
+        # A later row that ties with the last place does not enter.
         enters_P = s_P > self.last(i_P) + self.tolerance
         i_P, j_P, s_P = i_P[enters_P], j_P[enters_P], s_P[enters_P]
         if not len(i_P):
@@ -238,7 +238,7 @@ class _Best:
 
 
 def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
-    """(X, D) exact rows, each distinct one made once, and which of them is asked for (P,)."""
+    """Return (X, D) exact rows, each distinct one once, and the index of each requested one (P,)."""
     distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
     x_XD = torch.empty(len(distinct_X), x.width, dtype=torch.float64, device=x.device)
     for few in row_tiles(len(distinct_X), x.width, entries=_CACHED):
@@ -247,11 +247,11 @@ def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _product_dtype(device: torch.device, width: int) -> torch.dtype:
-    """float32 where its products are what the margin supposes; float64 otherwise."""
+    """Return float32 where its products meet the margin of `_CosineTiles`; float64 otherwise."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or width > 2**16:
         return torch.float64
-    # A user may have allowed tf32 or bfloat16 inside products of float32, which are a thousand times coarser.
+    # A user may have allowed tf32 or bfloat16 inside products of float32, with a thousand times the error.
     setting = getattr(backend.matmul, "fp32_precision", None)
     if setting is None:
         setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"

@@ -1,6 +1,6 @@
-"""Volumes (GRAM) and areas (TRIANGLE) of the anchor of one item with the other vectors of another, tile by tile.
+"""Logits of GRAM (volumes) and TRIANGLE (areas): the anchor of one item with the other vectors of another.
 
-Shapes: `K` = M - 1 others, `N` members, `D` width, `I` rows and `J` columns of a tile.
+Shapes: `K` = M - 1 others, `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class VolumeLogits:
     ) -> None:
         self.tensors = det_N, adj_KKN, scale, anchor_ND, *others_ND
         self.eps, self.factor = eps, float(scale.detach())
-        # The floor as the dtype has it, since it is compared with.
+        # Rounded as the values that are compared with it.
         self.floor = float(torch.zeros((), dtype=det_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
@@ -49,19 +49,19 @@ class VolumeLogits:
         return _Volume(cosines, value_IJ)
 
     def accumulate_grad(
-        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Volume
+        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: _Volume
     ) -> None:
         _, adj_KKN, _, anchor_ND, *others = self.tensors
         by_det_N, by_adj_KKN, by_scale, by_anchor_ND, *by_others = gradients
-        by_scale -= (weight_IJ * known.value_IJ).sum()
-        # At its floor a volume is flat; without one its slope at 0 is taken as 0.
-        above_IJ = known.value_IJ > self.floor
-        slope_IJ = weight_IJ.div_(known.value_IJ).mul_(-self.factor / 2).masked_fill_(~above_IJ, 0.0)
+        by_scale -= (weight_IJ * saved.value_IJ).sum()
+        # At its floor a volume is constant; without a floor its slope at 0 is taken as 0.
+        above_IJ = saved.value_IJ > self.floor
+        slope_IJ = weight_IJ.div_(saved.value_IJ).mul_(-self.factor / 2).masked_fill_(~above_IJ, 0.0)
         by_det_N[j] += slope_IJ.sum(0)
-        for k, half_IJ in enumerate(_halves(adj_KKN[..., j], known.cosines)):
-            weighted_IJ = slope_IJ * known.cosines[k]
+        for k, half_IJ in enumerate(_halves(adj_KKN[..., j], saved.cosines)):
+            weighted_IJ = slope_IJ * saved.cosines[k]
             for n in range(k + 1):
-                by_entry_J = (weighted_IJ * known.cosines[n]).sum(0)
+                by_entry_J = (weighted_IJ * saved.cosines[n]).sum(0)
                 by_adj_KKN[k, n, j] -= by_entry_J
                 if n != k:
                     by_adj_KKN[n, k, j] -= by_entry_J
@@ -89,7 +89,7 @@ class _Area(NamedTuple):
 
 
 class AreaLogits:
-    """-scale A, A of the triangle of anchor t_i with v_j and a_j; w = v - a.
+    """-scale A, with A of the triangle of anchor t_i with v_j and a_j; w = v - a.
 
     S = |t - v|^2 |w|^2 - <t - v, w>^2 with |t - v|^2 = 2 - 2 <t, v>; `area`: A = sqrt(max(S, 0) + eps) / 2 · `squared`:
     A = S / 2.
@@ -97,7 +97,7 @@ class AreaLogits:
     Args:
         scale: positive scalar.
         t_ND, v_ND: unit rows.
-        w_ND: their third corner, from the second.
+        w_ND: v - a.
         vw_N, ww_N: <v, w> and <w, w>.
     """
 
@@ -131,18 +131,18 @@ class AreaLogits:
         torch.mul(value_IJ, -self.factor, out=out_IJ)
         return _Area(p_IJ, q_IJ, value_IJ)
 
-    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, known: _Area) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: _Area) -> None:
         _, t_ND, v_ND, w_ND, _, ww_N = self.tensors
         by_scale, by_t_ND, by_v_ND, by_w_ND, by_vw_N, by_ww_N = gradients
-        by_scale -= (weight_IJ * known.value_IJ).sum()
+        by_scale -= (weight_IJ * saved.value_IJ).sum()
         if self.form == "area":
             # A = sqrt(S') / 2: dA/dS = 1 / (8 A).
-            above_IJ = known.value_IJ > self.floor
-            slope_IJ = weight_IJ.div_(known.value_IJ).mul_(-self.factor / 8).masked_fill_(~above_IJ, 0.0)
+            above_IJ = saved.value_IJ > self.floor
+            slope_IJ = weight_IJ.div_(saved.value_IJ).mul_(-self.factor / 8).masked_fill_(~above_IJ, 0.0)
         else:
             slope_IJ = weight_IJ.mul_(-self.factor / 2)
-        by_ww_N[j] += (slope_IJ * known.p_IJ).sum(0)
-        by_q_IJ = known.q_IJ.mul_(slope_IJ).mul_(-2)
+        by_ww_N[j] += (slope_IJ * saved.p_IJ).sum(0)
+        by_q_IJ = saved.q_IJ.mul_(slope_IJ).mul_(-2)
         by_vw_N[j] -= by_q_IJ.sum(0)
         by_p_IJ = slope_IJ.mul_(ww_N[j]).mul_(-2)
         by_t_ND[i].addmm_(by_p_IJ, v_ND[j])

@@ -20,36 +20,36 @@ __all__ = ["TIE_TOLERANCE", "UnitRows", "check_one_space", "unit_rows"]
 # tile; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
 TIE_TOLERANCE = 1e-12
 
-# Norms whose squares float32 holds without overflow, and beside which what underflows is nothing.
+# Norms whose squares float32 represents; entries that underflow beside them are negligible.
 _PLAIN = (1e-12, 1e12)
 
 
 def unit_rows(x: Any, name: str) -> Tensor:
     """Validate (N, D) rows and scale each to unit length, in float64.
 
-    float64 because cosine ranks hang on the last digits: half-precision inputs are exact in it, and rounding of the
-    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so ties can be told apart.
+    float64, since cosine ranks depend on the last digits: half-precision inputs are exact in it, and rounding of the
+    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so that ties are recognised.
 
     Args:
         x: floating (N, D) tensor, or what `torch.as_tensor` accepts; N and D at least 1.
-        name: what an error calls it.
+        name: the name in errors.
 
     Raises:
         ShapeError: not 2-D, empty, or not floating.
         NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
     """
     raw_ND = _floating_rows(x, name).to(torch.float64)
-    _refuse(raw_ND, ~_usable(raw_ND), name)
+    _check(raw_ND, ~_usable(raw_ND), name)
     return _unit(raw_ND)
 
 
 class UnitRows:
-    """`unit_rows` made when they are asked for, so that a large or memory-mapped set has no second copy in float64.
+    """`unit_rows` computed on access, so that a large or memory-mapped set has no second copy in float64.
 
     Args:
-        x: as for `unit_rows`. All rows are looked at once, here.
-        name: what an error calls it.
-        device: where rows are wanted; where they lie if None.
+        x: as for `unit_rows`. All rows are checked here.
+        name: the name in errors.
+        device: device of the returned rows; that of x if None.
 
     Raises:
         ShapeError, NonFiniteError: as `unit_rows`.
@@ -63,11 +63,11 @@ class UnitRows:
         for rows in row_tiles(*self._raw_ND.shape):
             raw_nD = self._raw_ND[rows]
             norm_n = torch.linalg.vector_norm(raw_nD.float() if self._plain else raw_nD, dim=1)
-            # Squares of such rows neither overflow nor lose anything that matters; NaN and infinity fail as well.
+            # Squares of such rows neither overflow nor lose digits; NaN and infinity fail the comparison as well.
             if not bool(((norm_n > _PLAIN[0]) & (norm_n < _PLAIN[1])).all()):
                 self._plain = False
                 bad_N[rows] = ~_usable(raw_nD.double()).cpu()
-        _refuse(self._raw_ND, bad_N, name)
+        _check(self._raw_ND, bad_N, name)
 
     def __len__(self) -> int:
         return len(self._raw_ND)
@@ -77,11 +77,11 @@ class UnitRows:
         return self._raw_ND.shape[1]
 
     def exact(self, rows: slice | Tensor) -> Tensor:
-        """(n, D) in float64, the same numbers as `unit_rows`."""
+        """Return (n, D) in float64, the same numbers as `unit_rows`."""
         return _unit(self._rows(rows).double())
 
     def rounded(self, rows: slice | Tensor, out_nD: Tensor) -> Tensor:
-        """(n, D) in the dtype of `out_nD`, written there; each entry within two roundings of the exact one."""
+        """Write (n, D) to `out_nD` in its dtype; each entry is within two roundings of the exact one."""
         if out_nD.dtype == torch.float64 or not self._plain:
             return out_nD.copy_(self.exact(rows))
         raw_nD = self._rows(rows).to(out_nD.dtype)
@@ -95,7 +95,7 @@ class UnitRows:
 
 
 def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
-    """Refuse rows of different widths."""
+    """Raise ShapeError unless queries and gallery have the same dim."""
     if queries.width != gallery.width:
         raise ShapeError(
             f"'queries' are {queries.width} wide, 'gallery' is {gallery.width}; both must be embeddings in one space"
@@ -104,7 +104,7 @@ def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
 
 def _floating_rows(x: Any, name: str) -> Tensor:
     if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
-        # A memory map that is open for reading only. Nothing here writes, so torch's warning has no object.
+        # A read-only memory map. Nothing here writes to it, so torch's warning does not apply.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
@@ -122,7 +122,7 @@ def _usable(raw_ND: Tensor) -> Tensor:
     return (largest_N > 0) & (largest_N < torch.inf)
 
 
-def _refuse(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
+def _check(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
     bad = first_bad_row(raw_ND, bad_N)
     if bad is not None:
         raise NonFiniteError(

@@ -1,4 +1,4 @@
-"""Which pairs of modalities an anchor means, and InfoNCE over them: shared by the objectives that contrast pairs.
+"""Formulas of one modality and of pairs of modalities, over a batch: shared by several objectives.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -7,15 +7,15 @@ from torch import Tensor
 
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
-from unialign.functional import cosine_contrast
+from unialign.functional import cosine_contrast, log_potential
 
-__all__ = ["Pair", "modality_pairs", "pair_contrasts"]
+__all__ = ["Pair", "modality_log_potentials", "modality_pairs", "pair_contrasts"]
 
 Pair = tuple[int, int]
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
-    """The M - 1 pairs (anchor, other) of one anchor, or all M (M - 1) / 2 pairs for "all"."""
+    """Return the M - 1 pairs (anchor, other) of an anchor, or all M (M - 1) / 2 pairs for "all"."""
     modalities = range(len(batch.names))
     if anchor == "all":
         return [(m, n) for m in modalities for n in modalities if m < n]
@@ -26,7 +26,7 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
 def pair_contrasts(
     batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """Symmetric InfoNCE of each pair over the rows that have both, by term name; a pair without rows is left out."""
+    """Return symmetric InfoNCE of each pair over the items with both, by term name; pairs without items are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
@@ -40,4 +40,16 @@ def pair_contrasts(
                 label_smoothing=label_smoothing,
                 shard=batch.shard,
             )
+    return values
+
+
+def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
+    """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined, by name."""
+    values = {}
+    for m, name in enumerate(batch.names):
+        value, defined = log_potential(
+            batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
+        )
+        if bool(defined):
+            values[name] = value
     return values

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import reference
 from unialign import losses
-from unialign.functional._symile import draw_permutations
 from unialign.losses import Objective, create
+from unialign.losses.symile import draw_permutations
 
 # name, options; the anchor m0 is there in every batch.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {

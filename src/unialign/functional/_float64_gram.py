@@ -1,0 +1,42 @@
+"""Gram matrices of tuples in float64: in float32 the determinant of nearly equal vectors is rounding noise.
+
+Shapes: `M` modalities, `B` items, `D` dim.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["float64_gram", "masked_gram", "to_float64"]
+
+
+def float64_gram(z_MBD: Tensor) -> Tensor:
+    """Return (B, M, M) inner products of each item's vectors. For the gradient it saves `z_MBD`, not a float64 copy."""
+    gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
+    return gram_BMM
+
+
+def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
+    """Return (B, M, M) float64 Gram matrices of unit rows; an absent modality is one more orthonormal axis."""
+    gram_BMM = float64_gram(z_MBD)
+    return gram_BMM + torch.diag_embed((~present_MB).to(gram_BMM.dtype).mT)
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """Convert to float64; MPS has none, and tensors there stay as they are."""
+    return x.double() if x.device.type != "mps" else x
+
+
+class _Float64Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z_MBD: Tensor) -> Tensor:
+        ctx.save_for_backward(z_MBD)
+        z_BMD = to_float64(z_MBD).transpose(0, 1)
+        return z_BMD @ z_BMD.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient_BMM: Tensor) -> Tensor:
+        (z_MBD,) = ctx.saved_tensors
+        z_BMD = to_float64(z_MBD).transpose(0, 1)
+        return ((gradient_BMM + gradient_BMM.mT) @ z_BMD).transpose(0, 1).to(z_MBD.dtype)

@@ -1,0 +1,247 @@
+"""The sums of `_row_sums_torch` as Triton kernels: the values of a tile never leave the chip.
+
+Inputs are float32 (as IEEE or TF32 products), float16 or bfloat16; sums are float32. One program owns a block of rows
+and visits all columns, so that there are no atomics and equal calls give equal bits. Where D exceeds a program's
+accumulator, each program of a block computes a part of the result, and the logits are computed again for each part.
+
+Calling the functions needs the package `triton`; importing this module does not.
+
+Shapes: `R` rows, `N` columns, `D` dim.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unialign.ops._row_sums_torch import LogitMatrix
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = tl = None
+
+__all__ = ["accumulate_grad", "log_sums", "log_sums_and_means"]
+
+_LOG2E = 1.4426950408889634
+
+
+def _jit(kernel: Any) -> Any:
+    return kernel if triton is None else triton.jit(kernel)
+
+
+@_jit
+def _logits2(
+    x_ptr,
+    y_ptr,
+    code_r,
+    codes_ptr,
+    self_column,
+    row,
+    column,
+    rows,
+    columns,
+    scale2,
+    DIM: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    HAS_CODES: tl.constexpr,
+    KEEP_SELF: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """A tile of logits in base 2, -inf where a column of a row is masked."""
+    products = tl.zeros((BLOCK_R, BLOCK_N), dtype=tl.float32)
+    for first in range(0, DIM, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        x = tl.load(
+            x_ptr + row[:, None].to(tl.int64) * DIM + k[None, :],
+            mask=(row[:, None] < rows) & (k[None, :] < DIM),
+            other=0.0,
+        )
+        y = tl.load(
+            y_ptr + column[None, :].to(tl.int64) * DIM + k[:, None],
+            mask=(column[None, :] < columns) & (k[:, None] < DIM),
+            other=0.0,
+        )
+        products = tl.dot(x, y, products, input_precision=PRECISION)
+    kept = column[None, :] < columns
+    if HAS_CODES:
+        code = tl.load(codes_ptr + column, mask=column < columns, other=-1)
+        # The self pair has one code as well.
+        kept = kept & (code_r[:, None] != code[None, :])
+        if KEEP_SELF:
+            kept = kept | (self_column[:, None] == column[None, :])
+    else:
+        if not KEEP_SELF:
+            kept = kept & (self_column[:, None] != column[None, :])
+    return tl.where(kept, products * scale2, float("-inf"))
+
+
+@_jit
+def _log_sums_kernel(
+    x_ptr,
+    y_ptr,
+    self_ptr,
+    codes_r_ptr,
+    codes_ptr,
+    out_ptr,
+    mean_ptr,
+    rows,
+    columns,
+    scale2,
+    DIM: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    HAS_CODES: tl.constexpr,
+    KEEP_SELF: tl.constexpr,
+    PRECISION: tl.constexpr,
+    MEANS: tl.constexpr,
+):
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
+    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2) if HAS_CODES else self_column
+    highest = tl.full((BLOCK_R,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_R,), dtype=tl.float32)
+    weighted = tl.zeros((BLOCK_R,), dtype=tl.float32)
+    for first in range(0, columns, BLOCK_N):
+        column = first + tl.arange(0, BLOCK_N)
+        s = _logits2(
+            x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
+            DIM, BLOCK_K, HAS_CODES, KEEP_SELF, PRECISION, BLOCK_R, BLOCK_N,
+        )  # fmt: skip
+        higher = tl.maximum(highest, tl.max(s, 1))
+        # Where all logits so far are -inf the shift is 0, since -inf - -inf is NaN.
+        shift = tl.where(higher == float("-inf"), 0.0, higher)
+        shrink = tl.exp2(highest - shift)
+        e = tl.exp2(s - shift[:, None])
+        total = total * shrink + tl.sum(e, 1)
+        if MEANS:
+            weighted = weighted * shrink + tl.sum(e * tl.where(e != 0, s, 0.0), 1)
+        highest = higher
+    shift = tl.where(highest == float("-inf"), 0.0, highest)
+    tl.store(out_ptr + row, (shift + tl.log2(total)) * 0.6931471805599453, mask=row < rows)
+    if MEANS:
+        mean = weighted / tl.where(total == 0.0, 1.0, total)
+        tl.store(mean_ptr + row, mean * 0.6931471805599453, mask=row < rows)
+
+
+@_jit
+def _accumulate_grad_kernel(
+    x_ptr,
+    y_ptr,
+    self_ptr,
+    codes_r_ptr,
+    codes_ptr,
+    r_ptr,
+    g_ptr,
+    c_ptr,
+    h_ptr,
+    out_ptr,
+    rows,
+    columns,
+    scale2,
+    scale,
+    DIM: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    HAS_CODES: tl.constexpr,
+    KEEP_SELF: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
+    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2) if HAS_CODES else self_column
+    r2 = tl.load(r_ptr + row, mask=row < rows, other=float("inf")) * 1.4426950408889634
+    g = tl.load(g_ptr + row, mask=row < rows, other=0.0)
+    accumulated = tl.zeros((BLOCK_R, BLOCK_D), dtype=tl.float32)
+    for first in range(0, columns, BLOCK_N):
+        column = first + tl.arange(0, BLOCK_N)
+        s = _logits2(
+            x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
+            DIM, BLOCK_K, HAS_CODES, KEEP_SELF, PRECISION, BLOCK_R, BLOCK_N,
+        )  # fmt: skip
+        c2 = tl.load(c_ptr + column, mask=column < columns, other=float("inf")) * 1.4426950408889634
+        h = tl.load(h_ptr + column, mask=column < columns, other=0.0)
+        weight = g[:, None] * tl.exp2(s - r2[:, None]) + h[None, :] * tl.exp2(s - c2[None, :])
+        y = tl.load(
+            y_ptr + column[:, None].to(tl.int64) * DIM + d[None, :],
+            mask=(column[:, None] < columns) & (d[None, :] < DIM),
+            other=0.0,
+        )
+        accumulated = tl.dot(weight.to(y.dtype), y, accumulated, input_precision=PRECISION)
+    tl.store(
+        out_ptr + row[:, None].to(tl.int64) * DIM + d[None, :],
+        accumulated * scale,
+        mask=(row[:, None] < rows) & (d[None, :] < DIM),
+    )
+
+
+def log_sums(matrix: LogitMatrix) -> Tensor:
+    """Return (R,) r, float32."""
+    r_R = torch.empty(len(matrix.x_RD), dtype=torch.float32, device=matrix.x_RD.device)
+    _sum_rows(matrix, r_R, None)
+    return r_R
+
+
+def log_sums_and_means(matrix: LogitMatrix) -> tuple[Tensor, Tensor]:
+    """Return (R,) r and m, float32."""
+    r_R = torch.empty(len(matrix.x_RD), dtype=torch.float32, device=matrix.x_RD.device)
+    m_R = torch.zeros_like(r_R)
+    _sum_rows(matrix, r_R, m_R)
+    return r_R, m_R
+
+
+def _sum_rows(matrix: LogitMatrix, r_R: Tensor, m_R: Tensor | None) -> None:
+    if len(r_R) == 0 or len(matrix.y_ND) == 0:
+        r_R.fill_(-torch.inf)
+        return
+    block_r, block_n, block_k = _blocks(matrix)
+    _log_sums_kernel[(triton.cdiv(len(r_R), block_r),)](
+        *_pointers(matrix), r_R, r_R if m_R is None else m_R, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E,
+        matrix.x_RD.shape[1], block_r, block_n, block_k, matrix.codes_N is not None, matrix.self_pairs == "included",
+        _precision(matrix), m_R is not None,
+    )  # fmt: skip
+
+
+def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
+    """Return (R, D) p, float32."""
+    rows, dim = matrix.x_RD.shape
+    p_RD = torch.zeros(rows, dim, dtype=torch.float32, device=matrix.x_RD.device)
+    if rows == 0 or len(matrix.y_ND) == 0:
+        return p_RD
+    # exp(s - inf) = 0: an empty sum contributes nothing.
+    r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x).float().contiguous() for x in (r_R, c_N))
+    block_r, block_n, block_k = _blocks(matrix)
+    block_d = min(512, max(16, triton.next_power_of_2(dim)))
+    _accumulate_grad_kernel[(triton.cdiv(rows, block_r), triton.cdiv(dim, block_d))](
+        *_pointers(matrix), r_R, g_R.float().contiguous(), c_N, h_N.float().contiguous(), p_RD,
+        rows, len(matrix.y_ND), matrix.scale * _LOG2E, matrix.scale, dim,
+        block_r, block_n, block_k, block_d, matrix.codes_N is not None, matrix.self_pairs == "included",
+        _precision(matrix), num_warps=8,
+    )  # fmt: skip
+    return p_RD
+
+
+def _pointers(matrix: LogitMatrix) -> tuple[Any, ...]:
+    self_R = matrix.local_R.to(torch.int32)
+    codes = (matrix.codes_R, matrix.codes_N) if matrix.codes_N is not None else (self_R, self_R)
+    return matrix.x_RD.contiguous(), matrix.y_ND.contiguous(), self_R, *codes
+
+
+def _blocks(matrix: LogitMatrix) -> tuple[int, int, int]:
+    """Return rows, columns and depth of the block product of a program; each is at least 16."""
+    dim = max(16, triton.next_power_of_2(matrix.x_RD.shape[1]))
+    return 64, 64, min(64, dim)
+
+
+def _precision(matrix: LogitMatrix) -> str:
+    allowed = matrix.x_RD.dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32
+    return "tf32" if allowed else "ieee"
