@@ -1,4 +1,4 @@
-"""The page of the study of generation: tables by objective, controls, the front, ratios, predictors."""
+"""The page of the study `generation`, from the content of its results.json."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ __all__ = [
     "DECODER_SEEDS",
     "GRAM",
     "INFONCE",
-    "LOSS",
+    "MAX_LOSS",
     "SOURCES",
     "WEIGHTS",
     "answer",
@@ -28,17 +28,17 @@ SOURCES = ("text", "drawing", "speech", "text+speech", "text+drawing")
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
 DECODER_SEEDS = (0, 1, 2)
 INFONCE, GRAM = "infonce", "gram"
-# The embedding may be worse than InfoNCE's on validation by no more than this, in R@1.
-LOSS = 0.01
+# Largest accepted loss of R@1 against InfoNCE on validation.
+MAX_LOSS = 0.01
 
 
 def weight_arm(weight: float) -> str:
-    """The arm of a uniformity weight."""
+    """Return the arm of a uniformity weight."""
     return f"unialign-u{weight:g}"
 
 
 def mean_over_seeds(results: Results, arm: str, metric: str) -> float:
-    """Of a number that a look measured; NaN where it is missing."""
+    """Return the mean of a metric over seeds; NaN if it is missing."""
     values = run_metric(results, arm, metric)
     return math.fsum(values) / len(values) if values else math.nan
 
@@ -48,7 +48,7 @@ def page(results: Results) -> list[Section]:
     chosen = results["study"]["analysis"]["chosen"]
     said = (
         f"Chosen on the validation split: {label(results, chosen)}, the least FD of text and drawing among weights "
-        f"whose R@1 there is at most {100 * LOSS:.0f} point below InfoNCE's."
+        f"whose R@1 there is at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
         if chosen
         else "No weight keeps the embedding's R@1 near InfoNCE's on the validation split."
     )
@@ -91,8 +91,8 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
 
 
 _EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
-# A copy of a training picture beats any decoder of a thousand pictures on nearly all scores: it would mark everything.
-_BLIND = ("shuffled", "random", "random picture")
+# Without "nearest picture": a copy of a training image has better scores than nearly all generated images.
+_UNRELATED = ("shuffled", "random", "random picture")
 
 
 def _head(score: str) -> str:
@@ -119,11 +119,11 @@ def _written(found: Mapping[str, float | None], score: str) -> str:
 
 def _cell(results: Results, arm: str, metric: str, score: str, beaten: Sequence[str]) -> str:
     text = _written(_summary(results, arm, metric), score)
-    return f"{text} *" if any(control in _BLIND for control in beaten) else text
+    return f"{text} *" if any(control in _UNRELATED for control in beaten) else text
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
-    """The same for every space; those of the arm that measured them, mean over its seeds."""
+    """Return the scores of the controls, which only one arm measures since they are the same for every space."""
     return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
@@ -149,7 +149,7 @@ def _controls(results: Results) -> list[str | Table]:
 
 def _front(results: Results, arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
-    # One that hardly trained would squeeze all others into a corner.
+    # An arm that hardly trained would compress the axis for all others.
     best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
     drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
     far = [
@@ -230,7 +230,7 @@ def _prediction(results: Results) -> list[str | Table]:
 
 
 def answer(results: Results) -> list[str]:
-    """The chosen weight, what it costs, and what went with good pictures."""
+    """Summarise the chosen weight, its cost, and the correlations with FD."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:

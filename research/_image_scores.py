@@ -1,6 +1,6 @@
-"""What a study of generation needs: decoders that are trained once, and the scores of the pictures of a space.
+"""Decoders of the study `generation`, which are trained once, and the scores of images generated from a space.
 
-Names of numbers: `pictures/<source>/<score>` and `pictures/<control>/<score>` on the evaluated split; for choices, on
+Names of numbers: `images/<source>/<score>` and `images/<control>/<score>` on the evaluated split; for selection, on
 the validation split, `val/<source>/<score>` and `val/recall@1` (queries by every other modality, answers the anchor).
 """
 
@@ -37,18 +37,18 @@ from unialign.space import Space
 __all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
-# Scores that are kept, and those of them that have intervals.
+# Scores that are kept, and those with intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
 # A Fréchet distance takes milliseconds a resample, and a study has thousands of distances.
-_FEW = 300
+_MAX_RESAMPLES = 300
 _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}
 
 
 def train_decoders(
     store: EmbeddingStore, config: Mapping[str, Any], seeds: Sequence[int], folder: Path, *, image: str, workers: int
 ) -> None:
-    """Train the decoders of a study, or what is left of them, into `folder/decoders/seed-K`."""
+    """Train the missing decoders of a study into `folder/decoders/seed-K`."""
     jobs: list[dict[str, Any]] = [
         {"store": str(store.path), "config": {**config, "seed": seed}, "image": image, "out": _place(folder, seed)}
         for seed in seeds
@@ -81,28 +81,28 @@ def score_images(
     extractor: str = "lite2",
     controls: str = "no",
 ) -> dict[str, float | Statistic]:
-    """Scores of the pictures of a space; see the file's docstring for their names.
+    """Score the images generated from a space; names as in the docstring of this module.
 
     Args:
-        decoder: settings of the decoders, which `train_decoders` left in the folder.
-        seeds: theirs.
+        decoder: settings of the decoders in the folder.
+        seeds: seeds of the decoders.
         anchor: the frozen modality.
         sources: such as `text` or `text+speech`.
         extractor: `lite2`, or `pixels` for tests.
-        controls: `yes` to score these as well: they are the same for every space with this anchor.
+        controls: `yes` to score the controls too, which are the same for every space with this anchor.
     """
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
     test, val = _bench(*common, split), _bench(*common, "val")
     found: dict[str, float | Statistic] = {}
     if controls == "yes":
-        for name, pictures in test.controls(space).items():
-            numbers = test.score(pictures).numbers
+        for name, images in test.controls(space).items():
+            numbers = test.score(images).numbers
             found |= {f"images/{name}/{score}": numbers[score] for score in SHOWN}
     wanted = {source: tuple(source.split("+")) for source in sources}
     for name, scores in scores_of(test, space, wanted).items():
         numbers = scores.numbers
-        drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _Few(scores.statistics["fd"])}
+        drawn = {s: scores.statistics[s] for s in _RESAMPLED} | {"fd": _FirstResamples(scores.statistics["fd"])}
         found |= {f"images/{name}/{s}": drawn.get(s, numbers[s]) for s in SHOWN}
     alone = {name: modalities for name, modalities in wanted.items() if len(modalities) == 1}
     for name, scores in scores_of(val, space, alone).items():
@@ -118,14 +118,14 @@ def score_images(
 
 
 @dataclass(frozen=True)
-class _Few:
-    """A statistic on the first 300 weightings of a block, NaN on the rest, which intervals leave out."""
+class _FirstResamples:
+    """A statistic on the first 300 weightings of a block, NaN on the rest, which intervals ignore."""
 
     whole: Statistic
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         out_R = torch.full((len(weights_RN),), torch.nan, dtype=weights_RN.dtype)
-        out_R[:_FEW] = self.whole.evaluate(weights_RN[:_FEW])
+        out_R[:_MAX_RESAMPLES] = self.whole.evaluate(weights_RN[:_MAX_RESAMPLES])
         return out_R
 
 
@@ -139,7 +139,7 @@ def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
     return decoder
 
 
-# Kept between the runs of a worker: reading pictures and judging the true ones takes longer than scoring a source.
+# Cached between the runs of a worker: features of the true images cost more than scoring a source.
 @lru_cache(maxsize=4)
 def _bench(
     folder: Path, store: str, config: str, seeds: tuple[int, ...], extractor: str, anchor: str, split: str

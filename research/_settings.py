@@ -1,7 +1,7 @@
-"""What the studies have in common: how heads are trained on each data set, and what is tried for each objective.
+"""Common settings of the studies: training of the heads on each data set, and the trials of each objective.
 
-Four trials an objective, no more for ours than for a rival's. Each set holds the published setting, or what comes
-nearest to it on a batch of 256 from random weights; objectives that begin with InfoNCE have one trial that ends late.
+Every objective has four trials. Each set includes the published setting, or the nearest one for batches of 256 and
+random initialization; objectives that begin with InfoNCE have one trial with a long warm-up.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from unialign.losses import names, parameter_names as option_names
 
 __all__ = ["ANCHORS", "HEADS", "OBJECTIVE_TRIALS", "TRIALS", "base", "registered"]
 
-# As in the shipped recipe. Digits: six columns of `mor` and dropout 0.5 would now and then leave nothing of an item.
+# As in the recipe of the demo. Without dropout on digits: of the six columns of `mor` it could leave none.
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "emoji": {"head": "linear", "dropout": 0.5, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
     "digits": {"head": "linear", "dropout": 0.0, "weight_decay": 0.05, "lr": 0.004, "batch_size": 256, "dim": 128},
@@ -35,7 +35,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "infonce": tuple({_T: t} for t in (0.03, 0.05, 0.07, 0.1)),
     "gram": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
     "triangle": tuple({_T: t, _WARM: w} for t, w in ((0.07, 0.5), (0.07, 0.9), (0.05, 0.75), (0.1, 0.75))),
-    # From random weights it learns triples whose pairs have nothing in common, and pairs are what is measured here.
+    # From random weights it learns triples whose pairs are unrelated; retrieval measures pairs.
     "symile": tuple({_T: t, _WARM: w} for t, w in ((0.01, 0.0), (0.005, 0.0), (0.01, 0.5), (0.005, 0.5))),
     "pmrl": tuple(
         {**_options(intra_temperature=a, inter_temperature=b), _WARM: w}
@@ -56,7 +56,7 @@ OBJECTIVE_TRIALS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 
 
 def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int, **options: Any) -> TrainConfig:
-    """Untuned settings of an objective on a data set, with its anchor where the objective has one."""
+    """Return the untuned settings of an objective on a data set, with the data set's anchor if it has one."""
     if "anchor" in option_names(objective):
         options = {"anchor": ANCHORS[data], **options}
     return TrainConfig(
@@ -70,5 +70,5 @@ def base(data: str, objective: str, modalities: tuple[str, ...], *, epochs: int,
 
 
 def registered() -> tuple[str, ...]:
-    """Objectives that this version has and this table knows, ours first."""
+    """Return the objectives of this version that have trials, UniAlign first."""
     return tuple(name for name in OBJECTIVE_TRIALS if name in names())

@@ -1,8 +1,8 @@
-"""Which of UniAlign's four terms earn their place, and where does it win, tie or lose against each rival?
+"""Ablation of UniAlign's four terms, and its comparison with every other objective.
 
 Terms: every subset of uniformity, alignment, centroid uniformity and volume on all five modalities of emoji, and the
-`paper` preset as printed. Rivals: every registered objective on image, text and speech: three modalities, since
-Triangle knows no other number. Every arm has four trials on the validation split.
+`paper` preset as printed. Baselines: every registered objective on image, text and speech, since Triangle is defined
+for three modalities. Every arm has four trials on the validation split.
 """
 
 import itertools
@@ -42,7 +42,7 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, preset="paper"),
             factors={"part": "terms", "terms": "UACV"},
-            # As printed, but for the temperature, where tau^2 is the scale: 0.26 is CLIP's 0.07.
+            # As printed, except for the temperature, where tau^2 is the scale: 0.26 is CLIP's 0.07.
             trials=tuple({_TAU: t} for t in (0.07, 0.15, 0.26, 0.5)),
             note="gaussian kernel, uniformity summed over modalities, alignment not scaled by the temperature",
         )
@@ -59,12 +59,12 @@ def plan(options: Options) -> Plan:
         for name in registered()
     ]
     others = tuple(arm.key for arm in arms if arm.factors["part"] == "terms" and arm.key != CORE)
-    rivals = tuple(arm.key for arm in arms if arm.factors["part"] == "rivals" and arm.key != OURS)
-    return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("rivals", OURS, rivals)))
+    baselines = tuple(arm.key for arm in arms if arm.factors["part"] == "rivals" and arm.key != OURS)
+    return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("rivals", OURS, baselines)))
 
 
 def _subset(kept: str, epochs: int) -> Arm:
-    """UniAlign with some of its terms; the weight of the others is 0."""
+    """Return the arm with some of the terms; the weight of the others is 0."""
     options = {
         "uniformity_weight": 1.0 if "U" in kept else 0.0,
         "alignment_weight": 1.0 if "A" in kept else 0.0,
@@ -82,7 +82,7 @@ def _subset(kept: str, epochs: int) -> Arm:
 
 
 def _points(kept: str) -> Sequence[tuple[float, float, float]]:
-    """Four points of (temperature, alignment weight, weight of the tuple terms), spread over what the subset has."""
+    """Return four points of (temperature, alignment weight, weight of the tuple terms) for a subset of the terms."""
     if "C" in kept or "V" in kept:
         return (0.07, 0.5, 0.1), (0.07, 0.5, 1.0), (0.05, 0.5, 0.3), (0.07, 1.0, 0.3)
     if "A" in kept:
@@ -102,11 +102,11 @@ def _trial(kept: str, temperature: float, alignment: float, tuple_weight: float)
 def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
     terms = completed(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
-    rivals = completed(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
+    baselines = completed(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
     return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
-        Section("rivals", "Against every rival", _rivals(results, rivals)),
-        Section("tuning", "What tuning chose", [trials_table(results, [*terms, *rivals])]),
+        Section("rivals", "Against every rival", _baselines(results, baselines)),
+        Section("tuning", "What tuning chose", [trials_table(results, [*terms, *baselines])]),
         *failed_sections(results),
     ]
 
@@ -145,7 +145,7 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
     ]
 
 
-def _rivals(results: Results, arms: list[str]) -> list[Any]:
+def _baselines(results: Results, arms: list[str]) -> list[Any]:
     shown = [m for m in PRIMARY if m in results["metrics"]]
     panels = [dot_panel(results, arms, m, number=lambda arm: 0 if arm == OURS else 6, reference=OURS) for m in shown]
     gap = "modality_gap_debiased"

@@ -1,8 +1,7 @@
-"""What does the choice of the anchor cost, and whom?
+"""Effect of the anchor on retrieval by direction and modality.
 
 Every modality of emoji as the anchor of UniAlign and of InfoNCE, all pairs for both, and the centroid for UniAlign.
-Retrieval is split into directions with the anchor and without it, and looked at by modality: which is served best and
-which worst, and how many dimensions of the space its rows use.
+Retrieval is reported for directions with and without the anchor, and by modality, with the effective rank of its rows.
 """
 
 import math
@@ -58,12 +57,11 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """R@1 by direction: with the anchor, without it, the worst, by modality; and each modality's effective rank."""
+    """Compute R@1 with the anchor, without it, at worst and by modality, and effective ranks; one number per seed."""
     return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 
 def _by_direction(results: Results, arm: str) -> dict[str, Any]:
-    """One number a seed for each."""
     anchor = results["study"]["factors"][arm]["anchor"]
     every = list(permutations(MODALITIES, 2))
     touching = {m: [pair for pair in every if m in pair] for m in MODALITIES}

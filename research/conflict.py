@@ -1,8 +1,8 @@
-"""Does zeta rise with the number of modalities on real data, and does it predict anything?
+"""Conflict measures against the number of modalities, and their rank correlation with retrieval and gap.
 
 Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Every
-seed adds the modalities in a random order of its own, so that M is not confounded with which they are. Trajectories:
-every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the same items
+seed adds the modalities in another random order, so that M is not confounded with the choice of modalities.
+Trajectories: every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the same items
 for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2.2 and 2.3).
 """
 
@@ -29,7 +29,6 @@ POOLS = {
         *(f"name_{code}" for code in ("de", "fr", "es", "pt", "pl", "ru", "el", "ar", "hi", "ja", "ko", "zh")),
     ),
 }
-# What may predict, and what there is to predict.
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
 # Index of the evaluation that is called early: the third of eight, after 8 % of the steps.
 EARLY = 2
@@ -60,7 +59,7 @@ def plan(options: Options) -> Plan:
 
 
 def order(data: str, seed: int) -> tuple[str, ...]:
-    """The modalities other than the anchor, in the order in which a seed adds them."""
+    """Return the modalities other than the anchor in the order in which a seed adds them."""
     pool = list(POOLS[data])
     random.Random(f"{data}/{seed}").shuffle(pool)
     return tuple(pool)
@@ -82,7 +81,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
         factors={"part": "sweep", "objective": objective, "M": m, "data": data},
         anchor=anchor,
-        # Tuned once, where there are most modalities: the forces are to differ by M, not by the settings.
+        # Tuned once, with all modalities, so that the forces differ by M and not by the settings.
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
@@ -94,7 +93,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Rank correlations, within data set and M, of conflict numbers with what the finished space is worth."""
+    """Compute rank correlations, within data set and M, of conflict numbers with retrieval and gap."""
     arms = completed(results)
     parts = {
         part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")

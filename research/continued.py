@@ -1,4 +1,4 @@
-"""What does it change to continue an InfoNCE space at a small learning rate, the paper's setting?
+"""Continuation of an InfoNCE space at a small learning rate, the paper's setting.
 
 Anchor InfoNCE is trained on the four modalities of emoji that every item has. Its space is then continued, half as
 long, with each of seven losses at a hundredth and at a tenth of the learning rate it was trained with. They are
@@ -19,7 +19,7 @@ __all__ = ["STUDY"]
 EPOCHS = 40
 MODALITIES = ("image", "drawing", "text", "speech")
 PARENT = "parent"
-# Shares of the learning rate that the parent was trained with.
+# Fractions of the parent's learning rate.
 RATES = {"small": 0.01, "larger": 0.1}
 # Key -> objective, label, options.
 LOSSES: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""What does the Hölder divergence say, by estimator and bandwidth, and does it go with anything?
+"""Hölder divergence by estimator and bandwidth over training, and its rank correlation with retrieval and gap.
 
 UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
 modalities of emoji and of digits. Test rows are measured over training: four estimators at five bandwidths, effective
@@ -45,7 +45,7 @@ def plan(options: Options) -> Plan:
                 train=base(data, objective, modalities, epochs=epochs, **extra),
                 factors={"data": data, "objective": key, "label": said},
                 anchor=ANCHORS[data],
-                # A weight chosen by R@1 would leave nothing of the divergence: those arms are tuned as InfoNCE is.
+                # Tuned like InfoNCE: a weight chosen by R@1 would remove the divergence.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
                 eval_hook=EvalHook(
                     "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
@@ -60,12 +60,12 @@ def plan(options: Options) -> Plan:
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
     """Key, objective, label, options."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
-    # At CS-Aligner's own settings, the median bandwidth and weight 1, the term moves nothing here.
-    felt = {"bandwidth": 0.5, "divergence_weight": 3.0}
+    # With CS-Aligner's own settings, median bandwidth and weight 1, the term has no effect here.
+    strong = {"bandwidth": 0.5, "divergence_weight": 3.0}
     return [
         *plain,
-        ("cs_aligner", "cs_aligner", "InfoNCE + Cauchy-Schwarz", felt),
-        ("holder", "cs_aligner", "InfoNCE + Hölder", {**felt, "divergence": "holder"}),
+        ("cs_aligner", "cs_aligner", "InfoNCE + Cauchy-Schwarz", strong),
+        ("holder", "cs_aligner", "InfoNCE + Hölder", {**strong, "divergence": "holder"}),
     ]
 
 
@@ -73,7 +73,7 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """How often and by how much the upper bound holds, and rank correlations of every divergence with two outcomes."""
+    """Compute violations and slack of the upper bound, and rank correlations of every divergence with two outcomes."""
     arms = completed(results)
     names = [f"{name}@{_written(b)}" for name in (*ESTIMATORS, *OTHERS) for b in BANDWIDTHS]
     return {
@@ -151,7 +151,7 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Whether the upper bound held, and what the Hölder divergence goes with across objectives."""
+    """Summarise violations of the upper bound and the correlation of the Hölder divergence with the outcomes."""
     found = results["study"]["analysis"]
     violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
     lines_found = [f"The upper bound was violated in {violated} of {seen} looks."]

@@ -1,8 +1,8 @@
-"""Does a better aligned space make better pictures, and what does that cost in retrieval?
+"""Image generation from aligned spaces, by objective and uniformity weight, against retrieval.
 
-Every objective aligns drawing, text and speech of emoji to the frozen, whitened picture; decoders that know nothing of
-them make pictures of held-out concepts from each modality and two mixtures. UniAlign's uniformity weight is swept, and
-the setting for generation is chosen on the validation split alone.
+Every objective aligns drawing, text and speech of emoji to the frozen, whitened image features; decoders trained on
+these features alone generate images of held-out concepts from each modality and two mixtures. UniAlign's uniformity
+weight is swept, and the weight for generation is chosen on the validation split.
 """
 
 import math
@@ -15,7 +15,7 @@ from research._generation_page import (
     DECODER_SEEDS,
     GRAM,
     INFONCE,
-    LOSS,
+    MAX_LOSS,
     SOURCES,
     WEIGHTS,
     answer,
@@ -34,7 +34,7 @@ __all__ = ["STUDY"]
 EPOCHS = 60
 MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
-# The recipe for a CPU, as it stands.
+# The default settings.
 DECODER: dict[str, Any] = {}
 # Of a smoke run.
 _SMOKE_STEPS = 20
@@ -127,12 +127,12 @@ def decoder(options: Options) -> dict[str, Any]:
 
 
 def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
-    """Train the decoders once; no objective has a say in them."""
+    """Train the decoders once, independently of all objectives."""
     train_decoders(stores["emoji"], decoder(options), DECODER_SEEDS, folder, image=ANCHOR, workers=workers)
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """The weight for generation, chosen on validation; what goes with good pictures across objectives."""
+    """Choose the weight for generation on validation; correlate numbers of spaces with scores of their images."""
     arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {
@@ -140,11 +140,11 @@ def analyse(results: Results) -> dict[str, Any]:
         for arm in arms
     }
     ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
-    least = embedding.get(INFONCE, math.nan) - LOSS
-    # Without InfoNCE nothing is fair, and a weight without numbers is no choice.
-    fair = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
-    chosen = min(fair, key=lambda arm: distance[arm], default=None)
-    with_pictures = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "images/text/fd"))]
+    least = embedding.get(INFONCE, math.nan) - MAX_LOSS
+    # Nothing is chosen without InfoNCE; a weight without numbers is excluded.
+    eligible = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
+    chosen = min(eligible, key=lambda arm: distance[arm], default=None)
+    with_images = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "images/text/fd"))]
     return {
         "chosen": chosen,
         "validation": {arm: {"recall@1": embedding[arm], "fd": distance[arm] / 2} for arm in arms},
@@ -159,7 +159,7 @@ def analyse(results: Results) -> dict[str, Any]:
                                 mean_over_seeds(results, arm, metric),
                                 mean_over_seeds(results, arm, f"images/{source}/{score}"),
                             )
-                            for arm in with_pictures
+                            for arm in with_images
                         ]
                     }
                 ),

@@ -1,9 +1,8 @@
-"""What is left when entries are missing from the training data, or two modalities never meet?
+"""Training with missing entries, or with two modalities that never occur in one item.
 
-Eight objectives on image, drawing and text of emoji: three modalities, since Triangle knows no other number. Training
-lacks 0, 30, 60 or 90 % of its entries at random, or no item has image and drawing (each of which meets the text), or
-no item has image and text (each of which meets the drawing). The test set is always complete. Settings are tuned on
-complete data, four trials an objective.
+Eight objectives on image, drawing and text of emoji (three modalities, since Triangle is defined for three). Training
+data lack 0, 30, 60 or 90 % of their entries at random, or no item has both image and drawing, or no item has both image
+and text. The test set is complete. Settings are tuned on complete data, four trials per objective.
 """
 
 import itertools
@@ -41,7 +40,7 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 
 def conditions() -> dict[str, DataTransform | None]:
-    """Key -> what is taken from the training data."""
+    """Return the transform of the training data for each condition."""
     shares = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in SHARES}
     return {**shares, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
@@ -83,7 +82,7 @@ def _said(condition: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """How many training items still have which modalities, for every condition: a mean over the seeds' own draws."""
+    """Count the training items by available modalities for every condition, as a mean over seeds."""
     options = results["study"]["options"]
     store = open_store(options["stores"].get("emoji", "emoji"), MODALITIES, options["fingerprints"].get("emoji"))
     kept: dict[str, dict[str, float]] = {}
@@ -167,7 +166,7 @@ def _kept(results: Results) -> Table:
 
 
 def _never(results: Results) -> list[Any]:
-    """R@1 of the pair that was never seen together, beside the same pair after training on complete data."""
+    """Compare R@1 of the pair that never occurs together with the same pair after training on complete data."""
     panels: list[Panel] = []
     rows = []
     for pair_key, pair in PAIRS.items():

@@ -1,4 +1,4 @@
-"""What lies between InfoNCE and UniAlign?
+"""Interpolation between InfoNCE and UniAlign.
 
 UniAlign's `partition_mix` beta from 0 (InfoNCE's log partition between modalities) to 1 (UniAlign's uniformity inside
 them) at two weights of the alignment and two anchors, on the four modalities of emoji that every item has: there, at
@@ -107,7 +107,7 @@ def page(results: Results) -> list[Section]:
 
 
 def _identity(results: Results) -> Table:
-    """The largest difference of any seed between InfoNCE and beta 0 at weight 1."""
+    """Tabulate the largest difference of any seed between InfoNCE and beta 0 at weight 1."""
     shown = [metric for metric in PRIMARY if metric in results["metrics"]]
     rows = []
     for anchor in ANCHORS:

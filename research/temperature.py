@@ -1,8 +1,8 @@
-"""How sensitive are UniAlign, InfoNCE and GRAM to the temperature?
+"""Sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
 
-Seven temperatures on the four modalities of emoji that every item has. UniAlign stands with its default alignment
-weight and with half of it, as tuning prefers. GRAM's temperature is held fixed here, and InfoNCE at the same one trains
-the first three quarters of its steps, since volumes do not align a random space.
+Seven temperatures on the four modalities of emoji that every item has. UniAlign has its default alignment weight, and
+half of it, as tuning prefers. GRAM's temperature is fixed here, and InfoNCE at the same one trains the first three
+quarters of its steps, since volumes do not align a random space.
 """
 
 from collections.abc import Mapping
@@ -57,10 +57,10 @@ def _key(line: str, temperature: float) -> str:
 
 def page(results: Results) -> list[Section]:
     marks = {line: Mark(said, i) for i, (line, (_, said, _, _)) in enumerate(LINES.items())}
-    # Places, not numbers: the steps are of equal ratio, nearly.
+    # Drawn at equal distances, since the ratios are nearly equal.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
-    written = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
-    panels = metric_lines(results, arms, GEOMETRY, x_label="temperature", x_ticks=written)
+    x_ticks = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
+    panels = metric_lines(results, arms, GEOMETRY, x_label="temperature", x_ticks=x_ticks)
     swept = {mark.label: {f"{t:g}": _key(line, t) for t in TEMPERATURES} for line, mark in marks.items()}
     sections = [
         Section(

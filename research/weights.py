@@ -1,4 +1,4 @@
-"""How sensitive is UniAlign to the weights of its terms?
+"""Sensitivity of UniAlign to the weights of its terms.
 
 Two grids on the four modalities of emoji that every item has: alignment weight by uniformity weight, and the weights
 of the two tuple terms, centroid uniformity and volume, with both others at 1.
@@ -66,7 +66,7 @@ def _core(alignment: float, uniformity: float) -> str:
 
 
 def _tuple(centroid: float, volume: float) -> str:
-    """Without both it is the core at its default weights, which is trained once."""
+    """Return the arm of two weights; both 0 are the core at its default weights, which is trained once."""
     return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
 
 
@@ -148,7 +148,7 @@ def _grid(
 
 
 def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
-    """Where a grid is best, by each headline metric."""
+    """Name the best arm of a grid by each primary metric."""
     said = []
     for metric, about in results["metrics"].items():
         best = best_arm(results, _flat(grid), metric) if about["headline"] else None
@@ -158,7 +158,7 @@ def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
 
 
 def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
-    """What one metric costs of another, a point an arm, by the ratio of the weights."""
+    """Draw one metric against another, a point per arm, by the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
     for arm in completed(results, _flat(grid)):

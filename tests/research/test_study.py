@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from study_cases import SMALL, TEST, options, plan, timeless, write_store
 
 from research import _run as study_module, _worker as work_module
+from research._jobs import Job
 from research._plan import Arm, Options, Plan, Study
-from research._records import read_record
-from research._run import make_plan, run_study
+from research._records import Record, read_record
+from research._run import Progress, make_plan, run_study
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.experiments import evaluate_split
@@ -28,11 +30,52 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_store(tmp_path_factory.mktemp("data") / "store")
 
 
+@dataclass
+class Observed:
+    """Calls during a study: progress, (purpose, split) of evaluations, and how continued arms began."""
+
+    progress: list[Progress] = field(default_factory=list)
+    evaluated: set[tuple[str, str]] = field(default_factory=set)
+    begun: list[tuple[str, int, bool, bool]] = field(default_factory=list)
+
+
 @pytest.fixture(scope="module")
-def finished(store: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def observed() -> Observed:
+    return Observed()
+
+
+@pytest.fixture(scope="module")
+def finished(store: str, tmp_path_factory: pytest.TempPathFactory, observed: Observed) -> tuple[Path, dict[str, Any]]:
     """A finished study; tests only read it."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    return folder, run_study(SMALL, options(store), folder)
+    whole, train = work_module._train_and_measure, work_module.fit
+    current: list[str] = []
+
+    def spied_job(job: Job, data: EmbeddingStore) -> Record:
+        current.append(job.purpose)
+        return whole(job, data)
+
+    def spied_evaluate(embeddings: Any, data: Any, split: str, **more: Any) -> Any:
+        observed.evaluated.add((current[-1], split))
+        return evaluate_split(embeddings, data, split, **more)
+
+    def spied_fit(data: Any, config: Any, **more: Any) -> Any:
+        start, seed = more["init_from"], config.seed
+        if start is not None:
+            parents = [Space.from_pretrained(f) for f in (folder / "spaces").glob(f"*-seed{seed}")]
+            same = [
+                all(torch.equal(a, b) for a, b in zip(start.parameters(), p.parameters(), strict=True)) for p in parents
+            ]
+            own = start.metadata["training"]["seed"] == seed
+            observed.begun.append((config.objective, seed, any(same), own))
+        return train(data, config, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work_module, "_train_and_measure", spied_job)
+        patch.setattr(work_module, "evaluate_split", spied_evaluate)
+        patch.setattr(work_module, "fit", spied_fit)
+        results = run_study(SMALL, options(store), folder, on_done=observed.progress.append)
+    return folder, results
 
 
 def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -80,13 +123,12 @@ def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: t
     assert results["study"]["trainings"] == len(list((folder / "runs").iterdir())) + 6
 
 
-def test_the_number_of_trainings_is_known_beforehand(store: str, tmp_path: Path) -> None:
-    heard: list[tuple[int, int, str]] = []
-    run_study(SMALL, options(store), tmp_path / "run", on_done=lambda p: heard.append((p.done, p.total, p.job.purpose)))
-    # 3 arms x 2 trials, 12 runs, and the space of the tuning seed that the trials of `on` begin from.
-    assert [done for done, _, _ in heard] == list(range(1, 20))
-    assert {total for _, total, _ in heard} == {19}
-    assert [purpose for _, _, purpose in heard].count("parent") == 1
+@pytest.mark.usefixtures("finished")
+def test_the_number_of_trainings_is_known_beforehand(observed: Observed) -> None:
+    # 3 arms x 2 trials, 12 runs, and the space of the tuning seed that the trials of `on` continue.
+    assert [p.done for p in observed.progress] == list(range(1, 20))
+    assert {p.total for p in observed.progress} == {19}
+    assert [p.job.purpose for p in observed.progress].count("parent") == 1
 
 
 def test_settings_of_a_seed_its_modalities_for_one(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -97,76 +139,53 @@ def test_settings_of_a_seed_its_modalities_for_one(finished: tuple[Path, dict[st
     assert set(runs[1]["directions"]) == {"text->audio", "audio->text"}
 
 
-def test_a_continued_arm_begins_with_the_space_of_its_own_seed(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[tuple[str, int, bool, bool]] = []
-    train = work_module.fit
+@pytest.mark.usefixtures("finished")
+def test_a_continued_arm_begins_with_the_space_of_its_own_seed(observed: Observed) -> None:
+    assert {(objective, seed) for objective, seed, _, _ in observed.begun} == {("unialign", s) for s in (0, 1, 100)}
+    assert len(observed.begun) == 2 + 2 + 2
+    assert all(same and own for _, _, same, own in observed.begun)
 
-    def spy(data: Any, config: Any, **more: Any) -> Any:
-        start = more["init_from"]
-        if start is not None:
-            seed = config.seed
-            parents = [Space.from_pretrained(f) for f in (tmp_path / "run" / "spaces").glob(f"*-seed{seed}")]
-            same = [
-                all(torch.equal(a, b) for a, b in zip(start.parameters(), p.parameters(), strict=True)) for p in parents
-            ]
-            begun.append((config.objective, seed, any(same), start.metadata["training"]["seed"] == seed))
-        return train(data, config, **more)
 
-    monkeypatch.setattr(work_module, "fit", spy)
-    run_study(SMALL, options(store), tmp_path / "run")
-    assert {(objective, seed) for objective, seed, _, _ in begun} == {("unialign", s) for s in (0, 1, 100)}
-    assert len(begun) == 2 + 2 + 2
-    assert all(same and own for _, _, same, own in begun)
+@pytest.mark.usefixtures("finished")
+def test_only_runs_are_evaluated_on_test_rows(observed: Observed) -> None:
+    assert observed.evaluated == {("trial", "val"), ("parent", "val"), ("run", "test")}
 
 
 def test_the_test_split_decides_nothing(store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
     """Data that differ in their test rows alone lead to the same trials and the same choice."""
     other = write_store(tmp_path / "other", test=5.0)
-    results = run_study(SMALL, options(other), tmp_path / "run")
+    results = run_study(SMALL, options(other, seeds=(0,)), tmp_path / "run")
     assert results["study"]["tuning"] == finished[1]["study"]["tuning"]
     assert results["runs"][0]["metrics"]["recall@1"] != finished[1]["runs"][0]["metrics"]["recall@1"]
-
-
-def test_trials_are_evaluated_on_validation_rows(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, str]] = []
-    current: list[str] = []
-
-    def spied_evaluate(embeddings: Any, data: Any, split: str, **more: Any) -> Any:
-        seen.append((current[-1], split))
-        return evaluate_split(embeddings, data, split, **more)
-
-    whole = work_module._train_and_measure
-    monkeypatch.setattr(work_module, "evaluate_split", spied_evaluate)
-    monkeypatch.setattr(
-        work_module, "_train_and_measure", lambda job, data: (current.append(job.purpose), whole(job, data))[1]
-    )
-    run_study(SMALL, options(store, seeds=(0,)), tmp_path / "run")
-    assert set(seen) == {("trial", "val"), ("parent", "val"), ("run", "test")}
 
 
 # --- interruption ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop", [1, 8, 18])
 def test_an_interrupted_study_continues(
-    store: str, tmp_path: Path, stop: int, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def press(progress: Any) -> None:
-        if progress.done == stop:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_study(SMALL, options(store), tmp_path / "run", on_done=press)
+    """Interrupted three times, and run from the `config.yaml` of the first study: the same results."""
+    folder, results = finished
+    settings = Options.read(folder / "config.yaml")
+    assert len(settings.fingerprints["tiny"]) == 64
     worked: list[str] = []
     train = study_module.work
     monkeypatch.setattr(study_module, "work", lambda job: (worked.append(job.file.name), train(job))[1])
-    heard: list[bool] = []
-    results = run_study(SMALL, options(store), tmp_path / "run", on_done=lambda p: heard.append(p.read_back))
-    assert len(worked) == 19 - stop
-    assert heard.count(True) == stop
-    assert timeless(results) == timeless(finished[1])
+    for stop in (1, 8, 18):
+
+        def interrupt(progress: Progress, stop: int = stop) -> None:
+            if progress.done == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_study(SMALL, settings, tmp_path / "run", on_done=interrupt)
+        assert len(worked) == stop
+    read_back: list[bool] = []
+    again = run_study(SMALL, settings, tmp_path / "run", on_done=lambda p: read_back.append(p.read_back))
+    assert read_back.count(True) == 18
+    assert len(set(worked)) == len(worked) == 19
+    assert timeless(again) == timeless(results)
 
 
 def test_a_finished_study_is_read_back_and_its_page_made_again(
@@ -183,13 +202,6 @@ def test_a_finished_study_is_read_back_and_its_page_made_again(
     assert (folder / "report.html").exists()
 
 
-def test_the_configuration_runs_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    folder, results = finished
-    again = Options.read(folder / "config.yaml")
-    assert len(again.fingerprints["tiny"]) == 64
-    assert timeless(run_study(SMALL, again, tmp_path / "again")) == timeless(results)
-
-
 def test_worker_processes_give_the_same_numbers(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
@@ -202,12 +214,10 @@ def test_worker_processes_give_the_same_numbers(
             assert value == pytest.approx(expected[run["objective"], run["seed"]][name], abs=1e-5), name
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 1}, {"seeds": (0,)}, {"resamples": 700}])
-def test_a_folder_belongs_to_one_study(
-    finished: tuple[Path, dict[str, Any]], store: str, changes: dict[str, Any]
-) -> None:
-    with pytest.raises(ConfigError, match="holds another study"):
-        run_study(SMALL, options(store, **changes), finished[0])
+def test_a_folder_belongs_to_one_study(finished: tuple[Path, dict[str, Any]], store: str) -> None:
+    for changes in ({"epochs": 1}, {"seeds": (0,)}, {"resamples": 700}):
+        with pytest.raises(ConfigError, match="holds another study"):
+            run_study(SMALL, options(store, **changes), finished[0])
 
 
 def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -287,49 +297,50 @@ def changed(**changes: Any) -> Study:
     return dataclasses.replace(SMALL, plan=altered)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"trials": ({"lr": 0.1},)}, "as many trials as the others"),
-        ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
-        ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
-        ({"key": "../ours"}, "must be a file name"),
-        ({"key": "rival"}, "different keys"),
-        ({"tuned_as": "rival"}, "has trials of its own"),
-        ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
-        ({"init_from": "ours"}, "which no arm leads to"),
-        ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
-        ({"anchor": None, "eval_hook": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
-    ],
-)
-def test_plans_that_could_not_be_carried_out_are_refused(store: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        make_plan(changed(**changes), options(store))
+PLANS: list[tuple[dict[str, Any], str]] = [
+    ({"trials": ({"lr": 0.1},)}, "as many trials as the others"),
+    ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
+    ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
+    ({"key": "../ours"}, "must be a file name"),
+    ({"key": "rival"}, "different keys"),
+    ({"tuned_as": "rival"}, "has trials of its own"),
+    ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
+    ({"init_from": "ours"}, "which no arm leads to"),
+    ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
+    ({"anchor": None, "eval_hook": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
+]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"resamples": 599}, "resamples must be at least 600 for the 3 baselines"),
-        ({"seeds": (0, 100)}, "seed 100 is in seeds and in tuning_seeds"),
-        ({"seeds": ()}, "one or more different integers"),
-        ({"seeds": (1, 1)}, "one or more different integers"),
-        ({"seeds": (-1,)}, "at least 0"),
-        ({"epochs": 0}, "epochs must be an integer of at least 1"),
-        ({"stores": ["a"]}, "stores must map"),
-    ],
-)
-def test_options_are_checked(store: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        make_plan(SMALL, options(store, **changes))
+def test_plans_that_could_not_be_carried_out_raise(store: str) -> None:
+    for changes, message in PLANS:
+        with pytest.raises(ConfigError, match=message):
+            make_plan(changed(**changes), options(store))
 
 
-def test_options_of_another_study_or_kind_are_refused(store: str) -> None:
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"resamples": 599}, "resamples must be at least 600 for the 3 baselines"),
+    ({"seeds": (0, 100)}, "seed 100 is in seeds and in tuning_seeds"),
+    ({"seeds": ()}, "one or more different integers"),
+    ({"seeds": (1, 1)}, "one or more different integers"),
+    ({"seeds": (-1,)}, "at least 0"),
+    ({"epochs": 0}, "epochs must be an integer of at least 1"),
+    ({"stores": ["a"]}, "stores must be a mapping"),
+    ({"stores": {"a": 1}}, "stores must map"),
+]
+
+
+def test_options_out_of_range_raise(store: str) -> None:
+    for changes, message in OPTIONS:
+        with pytest.raises(ConfigError, match=message):
+            make_plan(SMALL, options(store, **changes))
+
+
+def test_options_of_another_study_or_kind_raise(store: str) -> None:
     with pytest.raises(ConfigError, match="not of 'small'"):
         make_plan(SMALL, options(store, study="ablation"))
-    with pytest.raises(ConfigError, match="unknown setting epoch"):
+    with pytest.raises(ConfigError, match="unknown study setting 'epoch'; did you mean 'epochs'"):
         Options.from_dict({"study": "small", "epoch": 1})
-    with pytest.raises(ConfigError, match="needs `study`"):
+    with pytest.raises(ConfigError, match="needs 'study'"):
         Options.from_dict({"epochs": 1})
 
 
