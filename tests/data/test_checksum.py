@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unialign.io._chunks import CHUNK_BYTES, file_pieces, npy_pieces
 from unialign.io._files import digest
 from unialign.io._json import canonical_json
+from unialign.io._npy import CHUNK_BYTES, file_pieces, npy_pieces
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (1, 1), (CHUNK_BYTES // 4 + 3, 2)])

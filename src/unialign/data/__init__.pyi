@@ -1,5 +1,7 @@
-from unialign.data._catalog import list_datasets as list_datasets, load_dataset as load_dataset
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
+from unialign.data._load import load_dataset as load_dataset
+from unialign.data._shipped import list_datasets as list_datasets
+from unialign.data._sources import Source as Source, Sources as Sources, open_collection as open_collection
 from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore
 

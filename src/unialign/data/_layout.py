@@ -1,6 +1,7 @@
-"""What a store folder holds: file names, the schema of `store.json`, and the fingerprint computed from it.
+"""The layout of a store folder: file names, the schema of `store.json`, and the fingerprint computed from it.
 
-File names are derived from column names and never read from `store.json`: a description cannot point out of its folder.
+File names are derived from column names and never read from `store.json`, so that a hostile description cannot refer to
+a file outside of its folder.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from unialign.errors import DataError
-from unialign.io import SEAL, canonical_json, digest, is_sealed, seal_of
+from unialign.io import add_checksum, canonical_json, digest, is_unchanged
 
 __all__ = ["DESCRIPTION_FILE", "SPLITS", "Column", "Description", "FileRecord", "parse_description", "unsafe_name"]
 
@@ -22,7 +23,7 @@ DESCRIPTION_FILE = "store.json"
 NAMES_FILE = "names.json"
 SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
-# Per-item integers, each an optional file; a missing one has the default that `EmbeddingStore` documents.
+# Integers of the items, each an optional file; a missing one has the default that `EmbeddingStore` documents.
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum that one file of the folder must have."""
+    """Size and checksum of one file of the folder."""
 
     bytes: int
     sha256: str
@@ -44,7 +45,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Column:
-    """One named (N, width) array. `present` is None where every item has a row; `provenance` is free JSON."""
+    """One named (N, W) array. `present` is None where every item has a row; `provenance` is any JSON value."""
 
     dtype: str
     width: int
@@ -55,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Description:
-    """Everything `store.json` says."""
+    """The content of `store.json`."""
 
     name: str
     items: int
@@ -68,7 +69,7 @@ class Description:
     provenance: dict[str, Any]
 
     def fingerprint(self) -> str:
-        """sha256 over checksum, presence and provenance of each column, the per-item integers and the provenance."""
+        """sha256 over array, presence and provenance of each column, the integers of the items and the provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()
@@ -77,7 +78,7 @@ class Description:
         return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance}))
 
     def files(self) -> dict[str, FileRecord]:
-        """Every file of the folder but `store.json`, by its name in the folder."""
+        """All files of the folder except `store.json`, by name."""
         files = {array_file(name): column.array for name, column in self.columns.items()}
         files |= {
             present_file(name): column.present for name, column in self.columns.items() if column.present is not None
@@ -87,9 +88,8 @@ class Description:
         return files if self.names is None else {**files, NAMES_FILE: self.names}
 
     def to_bytes(self) -> bytes:
-        """Return the text of `store.json`, sealed with a checksum of its own."""
-        body = {"schema": SCHEMA, **asdict(self)}
-        body[SEAL] = seal_of(body, sort_keys=True)
+        """The text of `store.json`, with a checksum of itself."""
+        body = add_checksum({"schema": SCHEMA, **asdict(self)}, sort_keys=True)
         return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -110,7 +110,7 @@ def asset_file(name: str) -> str:
 
 
 def unsafe_name(name: object) -> str | None:
-    """Return why `name` cannot be a file name, or None if it can."""
+    """The reason why `name` cannot be a file name, or None."""
     if not isinstance(name, str):
         return f"it is a {type(name).__name__}, not a string"
     if not _SAFE_NAME.fullmatch(name) or ".." in name:
@@ -118,18 +118,18 @@ def unsafe_name(name: object) -> str | None:
     return None
 
 
-def check_seal(text: bytes, where: Path) -> None:
+def check_unchanged(text: bytes, where: Path) -> None:
     """Raise DataError if `store.json` was changed after it was written."""
     body = _load_json(text, where)
-    if not isinstance(body, dict) or not is_sealed(body, sort_keys=True):
+    if not isinstance(body, dict) or not is_unchanged(body, sort_keys=True):
         raise DataError(f"{where} was altered after it was written; restore the file or write the store again")
 
 
 def parse_description(text: bytes, where: Path) -> Description:
-    """Read the text of `store.json`; `where` is named in the messages.
+    """Parse the text of `store.json`; messages name `where`.
 
     Raises:
-        DataError: not JSON, another schema version, a missing or ill-typed entry, an unsafe name or an absurd size.
+        DataError: not JSON, another schema version, a missing or ill-typed entry, an unsafe name or an impossible size.
     """
     body = _load_json(text, where)
     try:
@@ -139,16 +139,13 @@ def parse_description(text: bytes, where: Path) -> Description:
                 f"update unialign or write the store again"
             )
         return _description(body)
-    except _Malformed as error:
-        raise DataError(f"{where} is not a store description: {error}; restore it or write the store again") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{where} is not a store description ({type(error).__name__}: {error}); restore it or write the store again"
-        ) from None
+    except (_MalformedError, KeyError, TypeError, AttributeError) as error:
+        what = str(error) if isinstance(error, _MalformedError) else f"{type(error).__name__}: {error}"
+        raise DataError(f"{where} is not a store description ({what}); restore it or write the store again") from None
 
 
-class _Malformed(Exception):
-    """What is wrong with an entry; `parse_description` adds the file and the advice."""
+class _MalformedError(Exception):
+    """The defect of an entry; `parse_description` adds the file and the advice."""
 
 
 def _load_json(text: bytes, where: Path) -> Any:
@@ -166,13 +163,15 @@ def _description(body: dict[str, Any]) -> Description:
         _name(name): _column(entry, name, items) for name, entry in _typed(body["columns"], dict, "columns").items()
     }
     if not columns:
-        raise _Malformed("it lists no column")
+        raise _MalformedError("it lists no column")
     modalities = _strings(body["default_modalities"], "default_modalities")
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
-        raise _Malformed(f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}")
+        raise _MalformedError(
+            f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}"
+        )
     rows = _typed(body["rows"], dict, "rows")
     if not set(rows) <= set(ROW_DTYPES):
-        raise _Malformed(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
+        raise _MalformedError(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
     return Description(
         name=_typed(body["name"], str, "name"),
         items=items,
@@ -188,14 +187,15 @@ def _description(body: dict[str, Any]) -> Description:
 
 def _column(entry: dict[str, Any], name: str, items: int) -> Column:
     if entry["dtype"] not in COLUMN_DTYPES:
-        raise _Malformed(f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}")
+        raise _MalformedError(
+            f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}"
+        )
     width = _integer(entry["width"], f"width of {name!r}", low=1)
     record = _record(entry["array"], name)
     needed = items * width * np.dtype(entry["dtype"]).itemsize
     if not needed < record.bytes <= _MAX_BYTES:
-        raise _Malformed(
-            f"column {name!r} of {items} x {width} {entry['dtype']} needs {needed} bytes "
-            f"and its file is said to have {record.bytes}"
+        raise _MalformedError(
+            f"column {name!r} of {items} x {width} {entry['dtype']} needs {needed} bytes, its file has {record.bytes}"
         )
     return Column(
         dtype=entry["dtype"],
@@ -209,27 +209,27 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
 def _record(entry: dict[str, Any], what: str) -> FileRecord:
     sha256 = _typed(entry["sha256"], str, f"sha256 of {what!r}")
     if not _SHA256.fullmatch(sha256):
-        raise _Malformed(f"sha256 of {what!r} is {sha256!r}, expected 64 hexadecimal digits")
+        raise _MalformedError(f"sha256 of {what!r} is {sha256!r}, expected 64 hexadecimal digits")
     return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=sha256)
 
 
 def _name(name: str) -> str:
     problem = unsafe_name(name)
     if problem is not None:
-        raise _Malformed(f"name {name!r} is refused: {problem}")
+        raise _MalformedError(f"invalid name {name!r}: {problem}")
     return name
 
 
 def _integer(value: object, what: str, *, low: int) -> int:
-    # bool is an int in Python, and `true` rows are nonsense.
+    # bool is an int in Python.
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MAX_BYTES:
-        raise _Malformed(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
+        raise _MalformedError(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
     return value
 
 
 def _typed(value: object, kind: type[T], what: str) -> T:
     if not isinstance(value, kind):
-        raise _Malformed(f"{what} is {value!r}, expected a {kind.__name__}")
+        raise _MalformedError(f"{what} is {value!r}, expected a {kind.__name__}")
     return value
 
 

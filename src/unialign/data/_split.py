@@ -1,4 +1,4 @@
-"""Splits that keep groups together.
+"""Random splits that keep groups together.
 
 N items, G groups.
 """
@@ -31,19 +31,19 @@ def random_split(
 
     Args:
         items: N.
-        fractions: shares of train, val and test; they sum to 1.
-        group: (N,) anything that can be sorted; items of one group leak into each other. Default: every item its own.
-        labels: (N,) anything that can be sorted; stratify by these.
-        seed: another seed, another split.
+        fractions: of train, val and test; they sum to 1.
+        groups: (N,) sortable values; items of one group get one split. Default: a group for every item.
+        labels: (N,) sortable values; stratify by these.
+        seed: of the assignment.
 
     Returns:
         (N,) int8 codes for `EmbeddingStore.write(split=...)`: 0 = train, 1 = val, 2 = test.
 
     Raises:
         ConfigError: `items`, `fractions` or `seed` out of range.
-        ShapeError: `group` or `labels` are not (N,).
+        ShapeError: `groups` or `labels` are not (N,).
     """
-    shares = _shares(fractions)
+    checked = _check_fractions(fractions)
     if not (isinstance(items, int | np.integer) and isinstance(seed, int | np.integer)) or items < 1 or seed < 0:
         raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
     # (G,) number of the first item and size of each group; (N,) the group of each item.
@@ -54,34 +54,34 @@ def random_split(
         stratum_G = np.zeros(len(first_G), dtype=np.int64)
     else:
         stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
-    # Raw bits of PCG64 are the part of NumPy's randomness that is promised never to change.
+    # NumPy guarantees that the raw bits of PCG64 never change.
     random_G = np.random.PCG64(seed).random_raw(len(first_G))
     # Large groups go first within their label, while there is room to even them out.
     order_G = np.lexsort((random_G, -size_G, stratum_G))
     code_G = np.empty(len(first_G), dtype=np.int8)
-    code_G[order_G] = _apportion(size_G[order_G].tolist(), shares)
+    code_G[order_G] = _apportion(size_G[order_G].tolist(), checked)
     return code_G[group_N]
 
 
-def _apportion(sizes: list[int], shares: tuple[float, ...]) -> list[int]:
-    """Give each size in turn to the part furthest behind its share, so that every stretch comes near the shares."""
-    counts = [0] * len(shares)
-    parts = [part for part, share in enumerate(shares) if share > 0]
+def _apportion(sizes: list[int], fractions: tuple[float, ...]) -> list[int]:
+    """Give each size in turn to the part furthest below its fraction, so that every stretch is near the fractions."""
+    counts = [0] * len(fractions)
+    parts = [part for part, fraction in enumerate(fractions) if fraction > 0]
     codes, total = [], 0
     for size in sizes:
         total += size
         # Rounded, so that ties fall to the first part and not to the last bit of a product.
-        chosen = max(parts, key=lambda part: round(shares[part] * total - counts[part], 6))
+        chosen = max(parts, key=lambda part: round(fractions[part] * total - counts[part], 6))
         counts[chosen] += size
         codes.append(chosen)
     return codes
 
 
-def _shares(fractions: Sequence[float]) -> tuple[float, ...]:
-    shares = tuple(float(share) for share in fractions)
-    if len(shares) != len(SPLITS) or not all(0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
-        raise ConfigError(f"fractions {shares} must be three numbers from 0 to 1 that sum to 1: train, val, test")
-    return shares
+def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(float(fraction) for fraction in fractions)
+    if len(found) != len(SPLITS) or not all(0 <= x <= 1 for x in found) or not math.isclose(sum(found), 1):
+        raise ConfigError(f"fractions {found} must be three numbers from 0 to 1 that sum to 1: train, val, test")
+    return found
 
 
 def _per_item(values: ArrayLike | None, what: str, items: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Where the files of a store are read from: a folder, or memory. Both answer by the file names of `_layout`."""
+"""Storage of a store's files: a folder, or memory. Files are named as in `_layout`."""
 
 import contextlib
 import json
@@ -10,17 +10,18 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from unialign.data._layout import DESCRIPTION_FILE, Description, FileRecord, check_seal
+from unialign.data._layout import DESCRIPTION_FILE, FileRecord, check_unchanged
 from unialign.errors import DataError
-from unialign.io import digest, file_pieces, npy_pieces, open_regular
+from unialign.io import digest, file_pieces, npy_pieces, open_regular, read_npy_header, reject_links_out
 
-__all__ = ["FolderSource", "MemorySource", "Source"]
+__all__ = ["FolderStorage", "MemoryStorage", "Storage", "parse_names"]
 
 # A description is a few kilobytes; the bound keeps a hostile one out of memory.
 _MAX_DESCRIPTION_BYTES = 1 << 26
+_REPAIR = "restore the file or write the store again"
 
 
-class Source(Protocol):
+class Storage(Protocol):
     """Reads single files of a store. Every method raises DataError naming the file that does not fit its record."""
 
     @property
@@ -35,12 +36,12 @@ class Source(Protocol):
     def verify(self, file: str, record: FileRecord) -> None:
         """Compare the checksum."""
 
-    def verify_description(self, description: Description) -> None:
-        """Check that the description itself is as it was written."""
+    def verify_description(self) -> None:
+        """Raise if the description was changed after it was written."""
 
 
-class MemorySource:
-    """Arrays and bytes that the caller holds. They are views, not copies."""
+class MemoryStorage:
+    """Arrays and bytes in memory. They are views, not copies."""
 
     path = None
 
@@ -58,22 +59,19 @@ class MemorySource:
 
     def verify(self, file: str, record: FileRecord) -> None:
         content = self._files[file]
-        pieces = [content] if isinstance(content, bytes) else npy_pieces(content)
-        if digest(pieces) != record.sha256:
+        if digest(content if isinstance(content, bytes) else npy_pieces(content)) != record.sha256:
             raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
 
-    def verify_description(self, description: Description) -> None:
+    def verify_description(self) -> None:
         """Nothing to compare: the description never left memory."""
 
 
-class FolderSource:
-    """Files below one folder. Nothing is unpickled, no link out of the folder is followed."""
+class FolderStorage:
+    """Files below one folder. Nothing is unpickled, and no link out of the folder is followed."""
 
     def __init__(self, path: Path) -> None:
         # Absolute, because arrays are opened later, perhaps from another working directory.
         self.path = Path(os.path.abspath(path))
-        # Not `Path.resolve`, which raises on a link that leads back to itself.
-        self._root = Path(os.path.realpath(path))
 
     def description(self) -> bytes:
         """Return the text of `store.json`."""
@@ -87,23 +85,21 @@ class FolderSource:
             )
         return text
 
-    def _advice(self) -> str:
-        # What replacing a store by two renames leaves if it is killed between them.
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(self.path.parent)):
-                if name.startswith(f".{self.path.name}.") and name.endswith(".old"):
-                    return f"its replacement was interrupted, and the earlier store is {name}: rename it back"
-        return "check the path"
-
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        path, dtype = self.path / file, np.dtype(dtype)
         with self._open(file, record) as handle:
-            found_dtype, found_shape, order = self._header(file, handle)
+            try:
+                header = read_npy_header(handle)
+            except ValueError as error:
+                raise DataError(f"{path} is not a plain .npy array ({error}); {_REPAIR}") from None
+            if header.dtype.hasobject:
+                raise DataError(f"{path} holds pickled objects, which are never read; write the store again")
             start = handle.tell()
-            needed = start + int(np.dtype(dtype).itemsize) * int(np.prod(shape, dtype=object))
-            if found_dtype != np.dtype(dtype) or found_shape != shape or order != "C" or needed != record.bytes:
+            needed = start + dtype.itemsize * int(np.prod(shape, dtype=object))
+            if header != (shape, dtype, "C") or needed != record.bytes:
                 raise DataError(
-                    f"{self.path / file} holds {found_shape} of {found_dtype} in {order} order, {DESCRIPTION_FILE} "
-                    f"says {shape} of {np.dtype(dtype)} in {record.bytes} bytes; restore the file or write it again"
+                    f"{path} holds {header.shape} of {header.dtype} in {header.order} order, {DESCRIPTION_FILE} "
+                    f"describes {shape} of {dtype} in {record.bytes} bytes; {_REPAIR}"
                 )
             mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)
@@ -117,54 +113,41 @@ class FolderSource:
             found = digest(file_pieces(handle))
         if found != record.sha256:
             raise DataError(
-                f"{self.path / file} was altered: its sha256 is {found}, {DESCRIPTION_FILE} says {record.sha256}; "
-                f"restore the file or write the store again"
+                f"{self.path / file} was altered: its sha256 is {found}, {DESCRIPTION_FILE} has {record.sha256}; "
+                f"{_REPAIR}"
             )
 
-    def verify_description(self, description: Description) -> None:
-        check_seal(self.description(), self.path / DESCRIPTION_FILE)
+    def verify_description(self) -> None:
+        check_unchanged(self.description(), self.path / DESCRIPTION_FILE)
 
-    def _header(self, file: str, handle: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...], str]:
-        try:
-            # Version 1.0 is all that `write` produces; reading such a header evaluates literals, never a pickle.
-            version = np.lib.format.read_magic(handle)
-            if version != (1, 0):
-                raise ValueError(f"version {version}, expected (1, 0)")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
-        except Exception as error:  # the header is hostile input: its parser may raise anything
-            raise DataError(
-                f"{self.path / file} is not a plain .npy array ({type(error).__name__}: {error}); "
-                f"restore the file or write the store again"
-            ) from None
-        if dtype.hasobject:
-            raise DataError(f"{self.path / file} holds pickled objects, which are never read; write the store again")
-        return dtype, shape, "Fortran" if fortran else "C"
+    def _advice(self) -> str:
+        # Left by a process that was killed between the two renames of a replacement.
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(self.path.parent)):
+                if name.startswith(f".{self.path.name}.") and name.endswith(".old"):
+                    return f"its replacement was interrupted, and the earlier store is {name}: rename it back"
+        return "check the path"
 
     def _open(self, file: str, record: FileRecord | None = None) -> BinaryIO:
         path = self.path / file
+        reject_links_out(path, self.path, error=DataError)
         try:
-            if not path.resolve().is_relative_to(self._root):
-                raise DataError(f"{path} is a link out of the store, which is refused; copy the file into the folder")
             handle = open_regular(path)
-        except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise DataError(f"{path} cannot be read ({reason}); restore the file or write the store again") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error}); {_REPAIR}") from None
         size = os.fstat(handle.fileno()).st_size
         if record is not None and size != record.bytes:
             handle.close()
-            raise DataError(
-                f"{path} has {size} bytes, {DESCRIPTION_FILE} says {record.bytes}; "
-                f"restore the file or write the store again"
-            )
+            raise DataError(f"{path} has {size} bytes, {DESCRIPTION_FILE} has {record.bytes}; {_REPAIR}")
         return handle
 
 
 def parse_names(text: bytes, items: int, where: str) -> tuple[str, ...]:
-    """Read `names.json`: a list of N strings."""
+    """Parse `names.json`: a list of N strings."""
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or len(names) != items or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{where} is not a list of {items} strings; restore the file or write the store again")
+        raise DataError(f"{where} is not a list of {items} strings; {_REPAIR}")
     return tuple(names)

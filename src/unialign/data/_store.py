@@ -1,13 +1,14 @@
-"""`EmbeddingStore`: named arrays of N items, with presence, ids, labels, split, and the fingerprint of what made them.
+"""`EmbeddingStore`: named arrays of N items, with presence, ids, labels, split, and a fingerprint of all of them.
 
 N items, W width of a column.
 """
 
+import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from unialign._checks import check_choice
 from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
-from unialign.data._storage import FolderSource, MemorySource, Source, parse_names
-from unialign.data._validation import check_column, check_rows, chosen_columns, default_rows, validate
-from unialign.data._write import Overwrite, keep_in_memory, refuse_existing, write_folder
+from unialign.data._storage import FolderStorage, MemoryStorage, Storage, parse_names
+from unialign.data._validation import (
+    Content,
+    StoreOptions,
+    check_column,
+    check_rows,
+    chosen_columns,
+    default_rows,
+    validate,
+)
+from unialign.data._write import Overwrite, check_target, keep_in_memory, write_folder
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
 
@@ -25,21 +34,21 @@ __all__ = ["EmbeddingStore"]
 
 
 class EmbeddingStore:
-    """Features of N items seen through named columns (modalities), read-only.
+    """Features of N items in named columns (modalities), read-only.
 
-    Make one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays, no folder). Opening reads
-    `store.json` only; arrays are mapped into memory when first asked for. Every reader raises DataError that names the
-    file when one is missing, truncated, altered in kind, or a link out of the folder; `verify` also compares checksums.
+    Create one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening reads
+    `store.json` only; arrays are mapped into memory on first use. Every accessor raises DataError that names the file
+    if one is missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
     """
 
-    def __init__(self, description: Description, source: Source) -> None:
+    def __init__(self, description: Description, storage: Storage) -> None:
         """For `open`, `write` and `from_arrays`; not meant to be called by users."""
         self._description = description
-        self._source = source
+        self._storage = storage
         self._fingerprint = description.fingerprint()
         self._cache: dict[str, Any] = {}
 
-    # --- making one ---------------------------------------------------------------------------------------------
+    # --- creation ---------------------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "EmbeddingStore":
@@ -48,8 +57,8 @@ class EmbeddingStore:
         Raises:
             DataError: no such folder, or `store.json` is missing, malformed or of an unknown schema.
         """
-        source = FolderSource(checked_path(path, "the store", error=DataError))
-        return cls(parse_description(source.description(), source.path / DESCRIPTION_FILE), source)
+        storage = FolderStorage(checked_path(path, "the store", error=DataError))
+        return cls(parse_description(storage.description(), storage.path / DESCRIPTION_FILE), storage)
 
     @classmethod
     def write(
@@ -57,114 +66,72 @@ class EmbeddingStore:
         path: str | os.PathLike[str],
         columns: Mapping[str, ArrayLike],
         *,
-        present: Mapping[str, ArrayLike] | None = None,
-        ids: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        label_names: Sequence[str] | None = None,
-        split: ArrayLike | None = None,
-        names: Sequence[str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        default_modalities: Sequence[str] | None = None,
-        assets: Mapping[str, bytes] | None = None,
         name: str | None = None,
         overwrite: Overwrite = "never",
+        **options: Unpack[StoreOptions],
     ) -> "EmbeddingStore":
         """Write arrays into a new folder and open it. The folder appears complete or not at all.
 
         Args:
-            path: the folder to make; missing parents are made too.
+            path: the folder to create; missing parents are created too.
             columns: name -> (N, W) array or tensor of float16, float32 or float64. Names become file names: ASCII
                 letters, digits, `_`, `.` and `-`.
-            present: name -> (N,) bool; a column left out has all its rows. Absent rows may hold anything, NaN included.
-            ids: (N,) integers; items with equal ids are never each other's negatives. Default: all different.
-            group: (N,) integers; items of one group must be in one split. Default: every item its own.
-            labels: (N,) integers, -1 = unlabelled. Default: unlabelled.
-            label_names: text of each label.
-            split: (N,) of "train", "val", "test" or 0, 1, 2. Default: everything "train" (see `random_split`).
-            names: N texts that name the items to people.
-            provenance: JSON object that says what made the data; its entry "columns" says it column by column.
-            default_modalities: the columns used when nobody chooses. Default: all, in the order given.
-            assets: file name -> bytes, for example thumbnails.
             name: name of the data in reports. Default: the folder's name.
-            overwrite: "replace" replaces a store that stands there; anything else there is never touched. A process
+            overwrite: "replace" replaces an existing store; anything else at `path` is never touched. A process
                 killed between the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`,
                 one killed earlier leaves a `.NAME.*.partial` that may be deleted. Of several writers at once, the last
                 one's store stays.
+            present: name -> (N,) bool; a column left out has all its rows. Absent rows may hold anything, NaN included.
+            ids: (N,) integers; items with equal ids are never each other's negatives. Default: all different.
+            groups: (N,) integers; items of one group must be in one split. Default: a group for every item.
+            labels: (N,) integers, -1 = unlabelled. Default: unlabelled.
+            label_names: text of each label.
+            split: (N,) of "train", "val", "test" or 0, 1, 2. Default: all "train" (see `random_split`).
+            names: N texts that name the items in reports.
+            provenance: JSON object that describes how the data were made; its entry "columns" describes each column.
+            default_modalities: the columns used where none are chosen. Default: all, in the order given.
+            assets: file name -> bytes, for example thumbnails.
 
         Raises:
-            ShapeError: not two-dimensional, not float, or numbers of rows that differ.
+            ShapeError: not two-dimensional, not float, or different numbers of rows.
             NonFiniteError: a present row holds NaN or infinity, or only zeros.
             DataError: unsafe names, split or labels out of range, a group that crosses splits, `path` exists, or the
-                file system refuses.
-            ConfigError: `present`, `provenance` or `default_modalities` speak of an unknown column.
+                file system failed.
+            ConfigError: an unknown option, or an unknown column in `present`, `provenance` or `default_modalities`.
         """
-        if overwrite not in ("never", "replace"):
-            raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
-        target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
-        # Before the arrays are looked at: reading a terabyte to say "exists already" would be unkind.
-        refuse_existing(target, overwrite=overwrite)
-        content = validate(
-            columns,
-            name=target.name if name is None else name,
-            present=present,
-            ids=ids,
-            groups=groups,
-            labels=labels,
-            label_names=label_names,
-            split=split,
-            names=names,
-            provenance=provenance,
-            default_modalities=default_modalities,
-            assets=assets,
-        )
-        # Not opened by its path: another writer may be replacing it just now.
-        return cls(write_folder(content, target, overwrite=overwrite), FolderSource(target))
+        target = _target(path, overwrite)
+        content = validate(columns, target.name if name is None else name, options)
+        # Not opened by its path: another writer may be replacing it at this moment.
+        return cls(write_folder(content, target, overwrite=overwrite), FolderStorage(target))
 
     @classmethod
     def from_arrays(
-        cls,
-        columns: Mapping[str, ArrayLike],
-        *,
-        present: Mapping[str, ArrayLike] | None = None,
-        ids: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        label_names: Sequence[str] | None = None,
-        split: ArrayLike | None = None,
-        names: Sequence[str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        default_modalities: Sequence[str] | None = None,
-        assets: Mapping[str, bytes] | None = None,
-        name: str = "arrays",
+        cls, columns: Mapping[str, ArrayLike], *, name: str = "arrays", **options: Unpack[StoreOptions]
     ) -> "EmbeddingStore":
-        """Make a store of arrays or tensors in memory, with the arguments, checks and fingerprint of `write`.
+        """Create a store of arrays or tensors in memory, with the options, checks and fingerprint of `write`.
 
-        The arrays are not copied; change them afterwards and `verify` will say so.
+        The arrays are not copied; if they are changed afterwards, `verify` raises.
         """
-        content = validate(
-            columns,
-            name=name,
-            present=present,
-            ids=ids,
-            groups=groups,
-            labels=labels,
-            label_names=label_names,
-            split=split,
-            names=names,
-            provenance=provenance,
-            default_modalities=default_modalities,
-            assets=assets,
-        )
-        description, files = keep_in_memory(content)
-        return cls(description, MemorySource(files))
+        description, files = keep_in_memory(validate(columns, name, options))
+        return cls(description, MemoryStorage(files))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> "EmbeddingStore":
+        """Write the store into a folder, atomically as `write` does, and open it; its fingerprint is the same.
+
+        Raises:
+            DataError: `path` exists, the file system failed, or a file of this store is damaged or was changed.
+        """
+        target = _target(path, overwrite)
+        saved = EmbeddingStore(write_folder(self._content(), target, overwrite=overwrite), FolderStorage(target))
+        saved.check_fingerprint(self._fingerprint)
+        return saved
 
     def select(self, columns: Sequence[str]) -> "EmbeddingStore":
         """Return the same data with other default modalities, in the order given. ConfigError lists the columns."""
         chosen = chosen_columns(columns, self._description.columns)
-        return EmbeddingStore(replace(self._description, default_modalities=chosen), self._source)
+        return EmbeddingStore(replace(self._description, default_modalities=chosen), self._storage)
 
-    # --- what it is ---------------------------------------------------------------------------------------------
+    # --- description --------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -174,7 +141,7 @@ class EmbeddingStore:
     @property
     def path(self) -> Path | None:
         """The folder, or None for arrays in memory."""
-        return self._source.path
+        return self._storage.path
 
     @property
     def items(self) -> int:
@@ -193,15 +160,15 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over checksum and provenance of every column, presence, ids, group, labels and split.
+        """sha256 over array and provenance of every column, presence, ids, groups, labels and split.
 
-        Names, assets and the choice of modalities leave it alone: it says which numbers these are.
+        It identifies the numbers: names, assets and the choice of modalities do not change it.
         """
         return self._fingerprint
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What made the data, as given to `write`."""
+        """How the data were made, as given to `write`."""
         by_column = {
             name: column.provenance
             for name, column in self._description.columns.items()
@@ -216,7 +183,7 @@ class EmbeddingStore:
 
     @property
     def assets(self) -> tuple[str, ...]:
-        """Names that `asset` knows."""
+        """Names of the assets."""
         return tuple(self._description.assets)
 
     def width(self, name: str) -> int:
@@ -225,11 +192,11 @@ class EmbeddingStore:
         return self._description.columns[name].width
 
     def checksum(self, name: str) -> str:
-        """sha256 of a column's numbers, as the description has it."""
+        """sha256 of a column's array file."""
         check_column(name, self._description.columns)
         return self._description.columns[name].array.sha256
 
-    # --- what it holds ------------------------------------------------------------------------------------------
+    # --- arrays -------------------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:
         """Return the read-only (N, W) memory map of a column in its own float dtype; absent rows may hold NaN."""
@@ -237,12 +204,12 @@ class EmbeddingStore:
         column = self._description.columns[name]
         file = _layout.array_file(name)
         if file not in self._cache:
-            self._cache[file] = self._source.array(file, column.array, column.dtype, (self.items, column.width))
+            self._cache[file] = self._storage.array(file, column.array, column.dtype, (self.items, column.width))
         array_NW: NDArray[np.floating[Any]] = self._cache[file]
         return array_NW
 
     def present(self, name: str) -> NDArray[np.bool_]:
-        """Return (N,) bool: which items have a row in the column."""
+        """Return (N,) bool: items that have a row in the column."""
         check_column(name, self._description.columns)
         record = self._description.columns[name].present
         file = _layout.present_file(name)
@@ -250,18 +217,18 @@ class EmbeddingStore:
             if record is None:
                 self._cache[file] = _frozen(np.ones(self.items, dtype=np.bool_))
             else:
-                self._cache[file] = self._source.array(file, record, np.bool_, (self.items,))
+                self._cache[file] = self._storage.array(file, record, np.bool_, (self.items,))
         mask_N: NDArray[np.bool_] = self._cache[file]
         return mask_N
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) items with equal ids are never each other's negatives."""
+        """(N,) ids; items with equal ids are never each other's negatives."""
         return self._rows("ids")
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """(N,) items of one group share a split, and the bootstrap draws whole groups."""
+        """(N,) groups; items of one group share a split, and the bootstrap resamples whole groups."""
         return self._rows("groups")
 
     @property
@@ -282,13 +249,13 @@ class EmbeddingStore:
 
     @property
     def item_names(self) -> tuple[str, ...]:
-        """N texts for people; "item 0", "item 1", ... if none were given."""
+        """N texts for reports; "item 0", "item 1", ... if none were given."""
         if _layout.NAMES_FILE not in self._cache:
             record = self._description.names
             if record is None:
                 names = tuple(f"item {row}" for row in range(self.items))
             else:
-                text = self._source.content(_layout.NAMES_FILE, record)
+                text = self._storage.content(_layout.NAMES_FILE, record)
                 names = parse_names(text, self.items, self._where(_layout.NAMES_FILE))
             self._cache[_layout.NAMES_FILE] = names
         item_names: tuple[str, ...] = self._cache[_layout.NAMES_FILE]
@@ -299,18 +266,18 @@ class EmbeddingStore:
         if not isinstance(name, str) or name not in self._description.assets:
             known = ", ".join(map(repr, self.assets)) or "none"
             raise ConfigError(f"unknown asset {name!r}; the store has {known}")
-        return self._source.content(_layout.asset_file(name), self._description.assets[name])
+        return self._storage.content(_layout.asset_file(name), self._description.assets[name])
 
-    # --- is it what it says -------------------------------------------------------------------------------------
+    # --- integrity ----------------------------------------------------------------------------------------------------
 
     def verify(self) -> None:
         """Read everything and compare the checksums. DataError names the file that was altered."""
-        self._source.verify_description(self._description)
+        self._storage.verify_description()
         for file, record in self._description.files().items():
-            self._source.verify(file, record)
+            self._storage.verify(file, record)
 
     def check_fingerprint(self, fingerprint: str) -> None:
-        """Raise DataError if this is another revision of the data than the one with `fingerprint`."""
+        """Raise DataError unless the data have this fingerprint."""
         if fingerprint != self._fingerprint:
             raise DataError(
                 f"the data {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}: it is another "
@@ -321,8 +288,22 @@ class EmbeddingStore:
         modalities = ", ".join(self.modalities)
         return f"EmbeddingStore({self.name!r}, {self.items} items, {modalities}, fingerprint {self._fingerprint[:12]})"
 
+    def _repr_html_(self) -> str:
+        counts = ", ".join(f"{int((self.split == code).sum()):,} {split}" for code, split in enumerate(SPLITS))
+        head = "".join(f"<th>{word}</th>" for word in ("column", "width", "dtype", "present"))
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{column.width}</td><td>{column.dtype}</td>"
+            f"<td>{self.present(name).mean():.1%}</td></tr>"
+            for name, column in self._description.columns.items()
+        )
+        return (
+            f"<p><b>EmbeddingStore</b> {html.escape(self.name)}: {self.items:,} items ({counts})<br>"
+            f"<small>fingerprint {self._fingerprint[:12]}</small></p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
     def __getstate__(self) -> dict[str, Any]:
-        # A mapped array would be pickled as a full copy into every worker process; it is mapped again there instead.
+        # A mapped array would be pickled as a full copy into every worker process; there it is mapped again.
         return {**self.__dict__, "_cache": {}}
 
     def _rows(self, kind: str) -> NDArray[Any]:
@@ -332,11 +313,28 @@ class EmbeddingStore:
             if record is None:
                 values_N = _frozen(default_rows(kind, self.items))
             else:
-                values_N = self._source.array(file, record, _layout.ROW_DTYPES[kind], (self.items,))
+                values_N = self._storage.array(file, record, _layout.ROW_DTYPES[kind], (self.items,))
                 check_rows(kind, values_N, self.label_names, self._where(file))
             self._cache[file] = values_N
         rows_N: NDArray[Any] = self._cache[file]
         return rows_N
+
+    def _content(self) -> Content:
+        """Everything that the store holds, as `validate` returns it."""
+        described = self._description
+        return Content(
+            name=self.name,
+            items=self.items,
+            columns={name: self.array(name) for name in self.columns},
+            present={name: self.present(name) for name, column in described.columns.items() if column.present},
+            rows={kind: self._rows(kind) for kind in described.rows},
+            names=None if described.names is None else self.item_names,
+            assets={name: self.asset(name) for name in self.assets},
+            default_modalities=self.modalities,
+            label_names=self.label_names,
+            provenance=described.provenance,
+            column_provenance={name: column.provenance for name, column in described.columns.items()},
+        )
 
     def _where(self, file: str) -> str:
         return file if self.path is None else str(self.path / file)
@@ -345,3 +343,12 @@ class EmbeddingStore:
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     array.flags.writeable = False
     return array
+
+
+def _target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
+    """The absolute path to write to, checked before any array is read."""
+    if overwrite not in ("never", "replace"):
+        raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
+    target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
+    check_target(target, overwrite=overwrite)
+    return target

@@ -1,4 +1,4 @@
-"""The border of the data layer: arrays from a caller become a validated `Content`, or an error that names the culprit.
+"""Input validation of the data layer: arrays of a caller become a validated `Content`, or an error that names the row.
 
 N items, W width of a column.
 """
@@ -7,25 +7,42 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unialign._checks import has_surrogate
+from unialign._checks import check_choice, has_surrogate
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.io import CHUNK_BYTES, canonical_json
 
-__all__ = ["Content", "check_rows", "validate"]
+__all__ = ["Content", "StoreOptions", "check_column", "check_rows", "chosen_columns", "default_rows", "validate"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
 
 
+class StoreOptions(TypedDict, total=False):
+    """Options of `EmbeddingStore.write` and `from_arrays`; `write` documents them."""
+
+    present: Mapping[str, ArrayLike] | None
+    ids: ArrayLike | None
+    groups: ArrayLike | None
+    labels: ArrayLike | None
+    label_names: Sequence[str] | None
+    split: ArrayLike | None
+    names: Sequence[str] | None
+    provenance: Mapping[str, Any] | None
+    default_modalities: Sequence[str] | None
+    assets: Mapping[str, bytes] | None
+
+
 @dataclass(frozen=True)
 class Content:
-    """All that a store holds. Defaults are left out of `present` and `rows`, so that equal data has one fingerprint."""
+    """Everything that a store holds. Values equal to their default are left out of `present` and `rows`, so that equal
+    data have equal fingerprints.
+    """
 
     name: str
     items: int
@@ -40,22 +57,10 @@ class Content:
     column_provenance: dict[str, Any]
 
 
-def validate(
-    columns: Mapping[str, ArrayLike],
-    *,
-    name: str,
-    present: Mapping[str, ArrayLike] | None = None,
-    ids: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
-    labels: ArrayLike | None = None,
-    label_names: Sequence[str] | None = None,
-    split: ArrayLike | None = None,
-    names: Sequence[str] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    default_modalities: Sequence[str] | None = None,
-    assets: Mapping[str, bytes] | None = None,
-) -> Content:
-    """Validate what `EmbeddingStore.write` documents. Arrays are not copied."""
+def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions) -> Content:
+    """Validate the arguments that `EmbeddingStore.write` documents. Arrays are not copied."""
+    for option in options:
+        check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
         raise DataError(f"the name of a store must be a text that UTF-8 can write, got {name!r}; give another `name=`")
     columns = _mapping(columns, "columns", "name to (items, width) array")
@@ -64,37 +69,29 @@ def validate(
     _check_names(columns, "column")
     arrays = {column: _float_matrix(value, column) for column, value in columns.items()}
     items = _common_rows(arrays)
-    masks = _masks(_mapping(present, "present", "column name to (items,) bool array"), arrays, items)
+    masks = _masks(_mapping(options.get("present"), "present", "column name to (items,) bool array"), arrays, items)
     for column, array_NW in arrays.items():
         _check_values(array_NW, masks.get(column), column)
-
-    codes = None if split is None else _split_codes(split)
-    given = {"ids": ids, "groups": groups, "labels": labels, "split": codes}
-    rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
+    label_names = options.get("label_names")
     label_texts = () if label_names is None else _texts(label_names, "label_names")
-    for kind, values_N in rows.items():
-        check_rows(kind, values_N, label_texts, kind)
-    if "groups" in rows and "split" in rows and (leak := _crossing("groups", rows["groups"], rows["split"])):
-        raise DataError(leak)
-    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Not refused, as an id may stand for a whole class; but a caption that is trained and tested on flatters.
-        warnings.warn(leak, UserWarning, stacklevel=4)
-
+    rows = _validate_rows(options, items, label_texts)
+    names = options.get("names")
     item_names = None if names is None else _texts(names, "names")
     if item_names is not None and len(item_names) != items:
         raise ShapeError(f"names has {len(item_names)} entries for {items} items; give one for each item")
-    overall, by_column = _provenance(_mapping(provenance, "provenance", "JSON names to values"), arrays)
+    overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "JSON names to values"), arrays)
+    modalities = options.get("default_modalities")
     return Content(
         name=name,
         items=items,
         columns=arrays,
         present={column: mask_N for column, mask_N in masks.items() if not mask_N.all()},
         rows={
-            kind: values_N for kind, values_N in rows.items() if not np.array_equal(values_N, default_rows(kind, items))
+            key: values_N for key, values_N in rows.items() if not np.array_equal(values_N, default_rows(key, items))
         },
         names=item_names,
-        assets=_assets(_mapping(assets, "assets", "file name to bytes")),
-        default_modalities=chosen_columns(arrays if default_modalities is None else default_modalities, arrays),
+        assets=_assets(_mapping(options.get("assets"), "assets", "file name to bytes")),
+        default_modalities=chosen_columns(arrays if modalities is None else modalities, arrays),
         label_names=label_texts,
         provenance=overall,
         column_provenance=by_column,
@@ -137,10 +134,30 @@ def check_rows(kind: str, values_N: Array, label_names: Sequence[str], where: ob
 
 
 def default_rows(kind: str, items: int) -> Array:
-    """What a store without the file says: own id, own group, unlabelled, train."""
+    """Values of a store without the file: own id, own group, unlabelled, train."""
     if kind in ("ids", "groups"):
         return np.arange(items, dtype=np.int64)
     return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
+
+
+def _validate_rows(options: StoreOptions, items: int, label_names: Sequence[str]) -> dict[str, Array]:
+    """ids, groups, labels and split as far as they are given."""
+    split = options.get("split")
+    given = {
+        "ids": options.get("ids"),
+        "groups": options.get("groups"),
+        "labels": options.get("labels"),
+        "split": None if split is None else _split_codes(split),
+    }
+    rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
+    for kind, values_N in rows.items():
+        check_rows(kind, values_N, label_names, kind)
+    if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
+        raise DataError(leak)
+    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
+        # Only a warning, as an id may stand for a whole class; but testing on trained captions inflates the numbers.
+        warnings.warn(leak, UserWarning, stacklevel=4)
+    return rows
 
 
 def _to_numpy(value: ArrayLike, what: str) -> Array:
@@ -165,11 +182,9 @@ def _check_names(names: Mapping[str, object], what: str) -> None:
         problem = unsafe_name(name)
         if problem is not None:
             raise DataError(f"{what} name {name!r} cannot be a file name: {problem}")
-        twin = folded.setdefault(name.casefold(), name)
-        if twin != name:
-            raise DataError(
-                f"{what} names {twin!r} and {name!r} differ only in case, which some file systems cannot keep apart"
-            )
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(f"{what} names {other!r} and {name!r} differ only in case, which some file systems ignore")
 
 
 def _float_matrix(value: ArrayLike, column: str) -> Array:
@@ -184,7 +199,7 @@ def _float_matrix(value: ArrayLike, column: str) -> Array:
         raise ShapeError(
             f"column {column!r} has shape {array_NW.shape}, expected at least one row and one number a row"
         )
-    # Files are little-endian and torch reads native numbers only, so a foreign byte order ends here.
+    # torch reads native byte order only.
     return array_NW.astype(array_NW.dtype.newbyteorder("="), copy=False)
 
 
@@ -263,7 +278,7 @@ def _integers(value: ArrayLike, kind: str, items: int) -> Array:
 
 
 def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
-    """Which group or id stands in more than one split, in words; None if none does."""
+    """Describe the first group or id that is in more than one split; None if there is none."""
     order_N = np.lexsort((split_N, code_N))
     sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
     crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
@@ -274,7 +289,7 @@ def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
     return (
         f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
         f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
-        f"one split (random_split(..., group=...) keeps them together)"
+        f"one split (random_split(..., groups=...) keeps them together)"
     )
 
 

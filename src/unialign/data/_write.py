@@ -1,5 +1,6 @@
-"""A validated `Content` becomes files and their `Description`; a folder appears whole or not at all."""
+"""Write a validated `Content` as a store folder, or describe it in memory."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -12,21 +13,25 @@ from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
 from unialign.data._validation import Content
 from unialign.errors import DataError
-from unialign.io import atomic_directory, digest, npy_pieces, write_durably
+from unialign.io import atomic_directory, npy_pieces, write_durably
 
-__all__ = ["Overwrite", "keep_in_memory", "refuse_existing", "write_folder"]
+__all__ = ["Overwrite", "check_target", "keep_in_memory", "write_folder"]
 
 Overwrite = Literal["never", "replace"]
 Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
 
 
 def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any] | bytes]]:
-    """Describe the content without writing it: the same records, hence the same fingerprint, as `write_folder`."""
+    """Describe the content without writing it; records and fingerprint equal those of `write_folder`."""
     files: dict[str, NDArray[Any] | bytes] = {}
 
     def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
         files[file] = data
-        return FileRecord(sha256=digest(_pieces(data)), bytes=sum(map(len, _pieces(data))))
+        size, hasher = 0, hashlib.sha256()
+        for piece in _pieces(data):
+            size += len(piece)
+            hasher.update(piece)
+        return FileRecord(sha256=hasher.hexdigest(), bytes=size)
 
     return _describe(content, keep), files
 
@@ -37,10 +42,10 @@ def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> Descr
     Raises:
         DataError: `path` exists (or, when replacing, is no store), or the file system failed.
     """
-    refuse_existing(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite)
 
     def check_replaced(previous: Path) -> None:
-        refuse_existing(previous, overwrite="replace", name=path)
+        check_target(previous, overwrite="replace", name=path)
 
     try:
         with atomic_directory(path, check_replaced=check_replaced if overwrite == "replace" else None) as partial:
@@ -51,21 +56,21 @@ def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> Descr
     return description
 
 
-def refuse_existing(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
-    """Raise DataError if writing to `path` would cost the caller something that was not offered.
+def check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
+    """Raise DataError unless `path` is free, or may be replaced.
 
     Args:
-        name: what a message calls it, if not by its path.
+        name: the path in messages, if it is another one.
     """
     try:
-        # One look: another writer may move the folder at any time.
+        # Listed once: another writer may move the folder at any time.
         entries = os.listdir(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not path.is_symlink() and (isinstance(error, FileNotFoundError) or not path.exists()):
             return
-        entries = ["no folder"]
+        entries = ["not a folder"]
     except OSError as error:
-        raise DataError(f"cannot look into {path}: {error.strerror or error}; choose another path") from None
+        raise DataError(f"cannot list {path}: {error.strerror or error}; choose another path") from None
     if not entries:
         return
     if overwrite == "never":

@@ -1,4 +1,4 @@
-"""Files that are trusted only after a check: JSON with a seal inside, and safetensors of a known sha256.
+"""Files that are verified before use: JSON with a checksum inside, and safetensors of a known sha256.
 
 Every reader raises `CheckpointError` that names the file; nothing here can unpickle.
 """
@@ -14,24 +14,28 @@ from torch import Tensor
 
 from unialign.errors import CheckpointError
 from unialign.io._files import digest, open_regular, write_durably
-from unialign.io._json import SEAL, is_sealed, seal_of
+from unialign.io._json import CHECKSUM, add_checksum, is_unchanged
 
-__all__ = ["read_json", "read_tensors", "refuse_pickles", "write_json", "write_tensors"]
+__all__ = ["read_json", "read_tensors", "reject_pickles", "write_json", "write_tensors"]
 
-# Ours are kilobytes; the bound keeps a hostile one out of memory.
+# Written files are kilobytes; the bound keeps a hostile one out of memory.
 _MAX_JSON_BYTES = 1 << 24
-_PICKLE_NAMES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
-    """Write a JSON object with a seal over its content; returns the sha256 of the file."""
-    # Not sorted: the order of the modalities says which head is whose.
-    text = json.dumps({**body, SEAL: seal_of(body, sort_keys=False)}, indent=2, allow_nan=False) + "\n"
+    """Write a JSON object with a checksum of its content; returns the sha256 of the file."""
+    # Not sorted: the order of the modalities is that of the heads.
+    text = json.dumps(add_checksum(body, sort_keys=False), indent=2, allow_nan=False) + "\n"
     return write_durably(path, text.encode("ascii"))
 
 
 def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
-    """Read what `write_json` wrote; any change since is refused, and so is another file than the one with `sha256`."""
+    """Read an object that `write_json` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, was altered since, or is not the one with `sha256`.
+    """
     data = _read(path, limit=_MAX_JSON_BYTES)
     if sha256 is not None and digest(data) != sha256:
         raise CheckpointError(f"{path} was altered: its sha256 is {digest(data)}, expected {sha256}")
@@ -41,27 +45,27 @@ def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
             raise ValueError(f"expected an object, got {type(body).__name__}")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}); restore the file or save again") from None
-    if not is_sealed(body, sort_keys=False):
+    if not is_unchanged(body, sort_keys=False):
         raise CheckpointError(f"{path} was altered after it was written; restore the file or save again")
-    del body[SEAL]
+    del body[CHECKSUM]
     return body
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors as safetensors; returns the sha256 of the file."""
-    # Copied and contiguous: the writer refuses tensors that share memory.
+    # Copied and contiguous: the writer rejects tensors that share memory.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     return write_durably(path, safetensors.torch.save(plain))
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Read what `write_tensors` wrote.
+    """Read tensors that `write_tensors` wrote. The bytes that are verified are those that are parsed.
 
     Raises:
         CheckpointError: the file is missing, truncated, altered, or a pickle or archive under another name.
     """
     data = _read(path)
-    _refuse_foreign(path, data)
+    _reject_other_formats(path, data)
     if digest(data) != sha256:
         raise CheckpointError(
             f"{path} was altered or truncated: its sha256 is {digest(data)}, expected {sha256}; "
@@ -73,13 +77,13 @@ def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a safetensors file ({type(error).__name__}: {error})") from None
 
 
-def refuse_pickles(folder: Path, wanted: str) -> None:
-    """Explain a folder that has a pickle where `wanted` should be."""
-    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_NAMES)
+def reject_pickles(folder: Path, expected: str) -> None:
+    """Raise CheckpointError if a folder has a pickle in the place of `expected`."""
+    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_SUFFIXES)
     if found:
         raise CheckpointError(
             f"{folder / found[0]} is a pickle, which can run code and is never read; "
-            f"ask for {wanted}, or convert it with safetensors in a place where that is safe"
+            f"ask for {expected}, or convert it with safetensors in a place where that is safe"
         )
 
 
@@ -94,7 +98,7 @@ def _read(path: Path, *, limit: int | None = None) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _refuse_foreign(path: Path, data: bytes) -> None:
+def _reject_other_formats(path: Path, data: bytes) -> None:
     # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian, then `{`.
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
         raise CheckpointError(f"{path} is a pickle under another name; pickles can run code and are never read")

@@ -1,6 +1,6 @@
-"""Files: replaced whole or not at all, written so that a power cut keeps them, opened only if they are plain files.
+"""Single files: replaced completely or not at all, synced to disk, and opened only if they are regular files.
 
-What the file system refuses while replacing becomes the caller's own error; the other functions leave OSError to it.
+`replace_file` raises the caller's type of error; the other functions raise OSError where the file system fails.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ __all__ = [
     "checked_path",
     "digest",
     "open_regular",
+    "reject_links_out",
     "replace_file",
     "sync_folder",
     "write_durably",
@@ -29,11 +30,11 @@ __all__ = [
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """A path that the file system can be asked about; whether something stands there is the caller's question.
+    """Return a path that the file system accepts; it need not exist.
 
     Args:
-        what: what a message calls it.
-        error: what is raised for what is no path, or one that no file can have (a null character, too long a name).
+        what: its name in messages.
+        error: raised for a value that is not a path, or cannot be one (a null character, too long a name).
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
@@ -41,19 +42,34 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as refusal:
-        raise error(f"{what} cannot be used, {refusal.strerror}: {_shortened(path)}; choose another path") from None
-    except ValueError as refusal:  # a null character, half a surrogate pair
-        raise error(f"{what} {_shortened(path)} can be no path ({refusal}); choose another one") from None
+    except OSError as reason:
+        raise error(f"{what} cannot be used, {reason.strerror}: {_shortened(path)}; choose another path") from None
+    except ValueError as reason:  # a null character, half a surrogate pair
+        raise error(f"{what} {_shortened(path)} cannot be a path ({reason}); choose another one") from None
     return Path(path)
 
 
+def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) -> None:
+    """Raise unless a file is inside a folder once links are followed.
+
+    Links into the blobs of a cache of the Hugging Face Hub are accepted: `snapshots/NAME/file` -> `blobs/HASH`.
+    """
+    try:
+        root, target = folder.resolve(strict=True), file.resolve(strict=True)
+    except (OSError, RuntimeError) as reason:  # RuntimeError: a link to itself
+        text = reason.strerror if isinstance(reason, OSError) else reason
+        raise error(f"{file} cannot be read ({text}); restore the file") from None
+    cache = next((parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"), None)
+    if not target.is_relative_to(root) and target.parent != cache:
+        raise error(f"{file} is a link out of the folder and is not followed; copy the file into it")
+
+
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
-    """Write a file, and its folder if need be: at every moment a reader sees the old content or the new, never a part.
+    """Write a file and missing parent folders; at every moment a reader sees the old content or the new, never a part.
 
     Args:
         content: text is written as UTF-8.
-        error: what is raised when the file system refuses.
+        error: raised when the file system fails.
         advice: a sentence for its message.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -67,10 +83,10 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as refusal:
-        message = f"cannot write {path}: {refusal.strerror or refusal}; what was there before is untouched"
-        raise error(f"{message}. {advice}" if advice else message) from refusal
-    # The new file is in place; where a folder cannot be synced, a power cut brings the old one back, still whole.
+    except OSError as reason:
+        message = f"cannot write {path}: {reason.strerror or reason}; what was there before is untouched"
+        raise error(f"{message}. {advice}" if advice else message) from reason
+    # The new file is in place; where a folder cannot be synced, a power cut brings the old one back, still complete.
     with contextlib.suppress(OSError):
         sync_folder(path.parent)
 
@@ -81,9 +97,9 @@ def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignE
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
-    """Write a new file, whole or in pieces, and wait until the disk has it; returns its sha256."""
+    """Write a new file, whole or in pieces, wait until it is on disk, and return its sha256."""
     hasher = hashlib.sha256()
-    # Exclusive, and made by `open`, so that its mode follows the umask.
+    # Exclusive, and created by `open`, so that its mode follows the umask.
     with path.open("xb") as file:
         for piece in _pieces(data):
             hasher.update(piece)
@@ -94,7 +110,7 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder: a rename without it can be undone by a power cut."""
+    """Wait until the names in a folder are on disk: a power cut can undo a rename without it."""
     # Only POSIX can open a folder; elsewhere the rename is all there is.
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
@@ -113,8 +129,8 @@ def digest(data: bytes | Iterable[bytes]) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open for reading; OSError also for what is no regular file."""
-    # Not blocking: a named pipe in the place of a file would wait for ever.
+    """Open a regular file for reading; OSError for any other kind."""
+    # Not blocking: opening a named pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -1,4 +1,4 @@
-"""JSON as this package writes it: one spelling to take checksums of, seals, and null for what it has no words for."""
+"""Canonical JSON, checksums of JSON objects, and null for values that JSON lacks."""
 
 import json
 import math
@@ -7,13 +7,13 @@ from typing import Any
 
 from unialign.io._files import digest
 
-__all__ = ["canonical_json", "finite", "is_sealed", "seal_of"]
+__all__ = ["CHECKSUM", "add_checksum", "canonical_json", "finite", "is_unchanged"]
 
-SEAL = "seal"
+CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """One spelling of a JSON value: no blanks, ASCII, keys sorted. TypeError or ValueError for what is none.
+    """The unique encoding of a JSON value: no blanks, ASCII, keys sorted. TypeError or ValueError for other values.
 
     Args:
         sort_keys: False where the order of the keys has a meaning.
@@ -21,16 +21,16 @@ def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def seal_of(body: Mapping[str, Any], *, sort_keys: bool) -> str:
-    """The checksum that goes into an object under `SEAL`; it covers everything else in it."""
-    return digest(canonical_json({key: value for key, value in body.items() if key != SEAL}, sort_keys=sort_keys))
+def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
+    """Return the object with the sha256 of all other entries under `CHECKSUM`."""
+    return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 
-def is_sealed(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
-    """Whether an object that was read is as it was sealed."""
+def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
+    """Whether an object is as `add_checksum` returned it."""
     try:
-        return bool(body.get(SEAL) == seal_of(body, sort_keys=sort_keys))
-    except ValueError:  # the parser takes NaN, which was never written
+        return bool(body.get(CHECKSUM) == _checksum(body, sort_keys))
+    except ValueError:  # the parser accepts NaN, which is never written
         return False
 
 
@@ -43,3 +43,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _checksum(body: Mapping[str, Any], sort_keys: bool) -> str:
+    rest = {key: value for key, value in body.items() if key != CHECKSUM}
+    return digest(canonical_json(rest, sort_keys=sort_keys))

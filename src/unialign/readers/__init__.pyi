@@ -1,5 +1,11 @@
-from unialign.readers._arrays import MatchedRows as MatchedRows, Rows as Rows
-from unialign.readers._formats import open_file as open_file, store_file as store_file
-from unialign.readers._types import Entry as Entry, File as File
+from unialign.readers._collection import (
+    Collection as Collection,
+    Modality as Modality,
+    collect as collect,
+    first_appearance_codes as first_appearance_codes,
+)
+from unialign.readers._entry import EmbeddingFile as EmbeddingFile, Entry as Entry, Reader as Reader
+from unialign.readers._open import open_file as open_file
+from unialign.readers._rows import FileRegion as FileRegion, MatchedRows as MatchedRows, Rows as Rows
 
-__all__ = []
+__all__ = ["EmbeddingFile", "Entry", "FileRegion", "Reader", "Rows", "open_file"]

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unialign._version import __version__
-from unialign.io import json_object, load_folder, save_folder
+from unialign.io import check_json_object, load_folder, save_folder
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
@@ -16,7 +16,7 @@ S = TypeVar("S", bound="Space")
 
 def save(space: "Space", directory: str | os.PathLike[str]) -> None:
     """See `Space.save_pretrained`."""
-    metadata = json_object("space", space.metadata)
+    metadata = check_json_object("space", space.metadata)
     save_folder(
         "space",
         directory,

@@ -10,7 +10,7 @@ import pytest
 from unialign.errors import CheckpointError, DataError
 from unialign.io import _files
 from unialign.io._files import digest, open_regular, replace_file, write_durably, write_yaml
-from unialign.io._json import SEAL, finite, is_sealed, seal_of
+from unialign.io._json import add_checksum, finite, is_unchanged
 
 
 def test_replacing_makes_the_folder_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sort_keys", [True, False])
-def test_seals(sort_keys: bool) -> None:
+def test_checksums_of_objects(sort_keys: bool) -> None:
     body = {"b": 1, "a": [2]}
-    sealed = {**body, SEAL: seal_of(body, sort_keys=sort_keys)}
-    assert is_sealed(sealed, sort_keys=sort_keys)
-    assert is_sealed(dict(reversed(sealed.items())), sort_keys=sort_keys) == sort_keys
-    for altered in (body, {**sealed, "b": 2}, {**sealed, "c": 1}, {**sealed, "b": float("nan")}):
-        assert not is_sealed(altered, sort_keys=sort_keys)
+    written = add_checksum(body, sort_keys=sort_keys)
+    assert is_unchanged(written, sort_keys=sort_keys)
+    assert is_unchanged(dict(reversed(written.items())), sort_keys=sort_keys) == sort_keys
+    for altered in (body, {**written, "b": 2}, {**written, "c": 1}, {**written, "b": float("nan")}):
+        assert not is_unchanged(altered, sort_keys=sort_keys)
 
 
 def test_what_json_has_no_words_for() -> None:

@@ -1,0 +1,125 @@
+"""`load_dataset`: any source as an `EmbeddingStore`."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign._checks import closest
+from unialign.data._layout import DESCRIPTION_FILE, SPLITS
+from unialign.data._shipped import list_datasets, shipped_folder
+from unialign.data._sources import Sources, is_dataset_name, list_sources, open_collection
+from unialign.data._split import random_split
+from unialign.data._store import EmbeddingStore
+from unialign.errors import DataError
+from unialign.io import checked_path
+from unialign.readers import Collection, Reader, first_appearance_codes
+
+__all__ = ["load_dataset"]
+
+# Other common names of the validation split.
+_SPLIT_ALIASES = {"validation": "val", "valid": "val", "dev": "val"}
+
+
+def load_dataset(
+    sources: Sources, *, modalities: Sequence[str] | None = None, reader: str | Reader | None = None
+) -> EmbeddingStore:
+    """Open embeddings as a store.
+
+    Shipped data sets and store folders are opened in milliseconds. Other files are mapped into memory where they hold
+    plain arrays, loaded where they are compressed, and read once for checks and fingerprint; `EmbeddingStore.save`
+    writes them as a folder. Files without an array `split` get a random one (70 % train, 10 % val, 20 % test, seed 0)
+    that keeps items of one group, or of one id, together; a warning reports it.
+
+    Args:
+        sources: name of a shipped data set (a name wins; write "./digits" for a folder), a store folder, an `.npz`,
+            `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
+            several of them with the same N items. Arrays called `ids`, `labels`, `groups`, `split`, `names` (N,) and
+            `present.NAME` (N,) bool have their meaning.
+        modalities: names to use; None: all (of a store: its default ones).
+        reader: name or instance of the reader of every file; None: by content.
+
+    Raises:
+        DataError: a source is missing, damaged or holds no matrix, or sources do not fit each other.
+        ShapeError, NonFiniteError: as `EmbeddingStore.write`.
+        ConfigError: unknown modalities or reader.
+        MissingDependencyError: parquet without pyarrow.
+    """
+    listed = list_sources(sources)
+    if len(listed) == 1 and reader is None:
+        store = _open_store(listed[0])
+        if store is not None:
+            return store if modalities is None else store.select(modalities)
+    return _from_collection(open_collection(listed, modalities=modalities, reader=reader))
+
+
+def _open_store(source: Any) -> EmbeddingStore | None:
+    """The store that a source is, or None where it is something else; DataError for a path that does not exist."""
+    if isinstance(source, EmbeddingStore):
+        return source
+    if is_dataset_name(source):
+        return EmbeddingStore.open(shipped_folder(source))
+    if isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
+        return None
+    path = checked_path(source, "the data", error=DataError)
+    if (path / DESCRIPTION_FILE).exists():
+        return EmbeddingStore.open(path)
+    if not path.exists():
+        text, names = os.fspath(source), list_datasets()
+        meant = closest(text, names)
+        hint = f"did you mean {meant!r}?" if meant else "check the path"
+        known = ", ".join(map(repr, names))
+        raise DataError(f"{text!r} is neither a shipped data set ({known}) nor a file or folder; {hint}")
+    return None
+
+
+def _from_collection(collection: Collection) -> EmbeddingStore:
+    values, items = collection.values, collection.items
+    ids_N, groups_N = (_codes(values[key]) if key in values else None for key in ("ids", "groups"))
+    labels_N, label_names = _labels(values.get("labels"))
+    provenance: dict[str, Any] = {}
+    if "split" in values:
+        split_N = _split(values["split"])
+    else:
+        split_N = random_split(items, groups=ids_N if groups_N is None else groups_N)
+        how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
+        provenance["split"] = how
+        warnings.warn(f"{collection.name!r} has no array `split`; {how}", UserWarning, stacklevel=3)
+    return EmbeddingStore.from_arrays(
+        {name: modality.load() for name, modality in collection.modalities.items()},
+        present={name: collection.modalities[name].present_N for name in collection.masked},
+        ids=ids_N,
+        groups=groups_N,
+        labels=labels_N,
+        label_names=label_names,
+        split=split_N,
+        names=values["names"].astype(str).tolist() if "names" in values else None,
+        provenance=provenance,
+        name=collection.name,
+    )
+
+
+def _codes(values_N: NDArray[Any]) -> NDArray[Any]:
+    """Integers stay; texts become codes."""
+    return values_N if values_N.dtype.kind in "iu" else first_appearance_codes(values_N)
+
+
+def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
+    """(N,) codes with -1 = unlabelled, and the names of the classes where labels are texts."""
+    if values_N is None:
+        return None, None
+    if values_N.dtype.kind in "iu":
+        return np.where(values_N < 0, -1, values_N), None
+    names, code_N = np.unique(values_N.astype(str), return_inverse=True)
+    return code_N.reshape(-1), names.tolist()
+
+
+def _split(values_N: NDArray[Any]) -> NDArray[Any]:
+    """Codes, or names of `SPLITS`; `EmbeddingStore` rejects other values."""
+    if values_N.dtype.kind in "iu":
+        return values_N
+    names = [str(name) for name in values_N.astype(str)]
+    return np.array([name if name in SPLITS else _SPLIT_ALIASES.get(name, name) for name in names])

@@ -1,0 +1,77 @@
+"""Open what a user names: data set names, store folders, files, stores and arrays in memory, one or several."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unialign._checks import has_surrogate
+from unialign.data._shipped import list_datasets, shipped_folder
+from unialign.data._store import EmbeddingStore
+from unialign.data._store_reader import store_file
+from unialign.errors import ConfigError, DataError
+from unialign.io import checked_path
+from unialign.readers import Collection, EmbeddingFile, Entry, Reader, collect, open_file
+
+__all__ = ["Source", "Sources", "is_dataset_name", "list_sources", "open_collection"]
+
+Source = str | os.PathLike[str] | EmbeddingStore | Mapping[str, Any]
+Sources = Source | Sequence[Source]
+
+
+def open_collection(
+    sources: Sources,
+    *,
+    modalities: Sequence[str] | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+    reader: str | Reader | None = None,
+) -> Collection:
+    """Open sources as named modalities of the same N items; matrices are known by their headers and not yet read.
+
+    Args:
+        sources: a path, `"NAME=PATH"`, a shipped data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
+            array, in which `ids`, `labels`, `groups`, `split` and `names` (N,) and `present.NAME` (N,) bool have their
+            meaning; or several of them.
+        modalities: the names to use; None: all matrices (of a store: its default ones).
+        present, ids: masks (N,) of modalities, and (N,) ids, beside those in the sources.
+        reader: name or instance of the reader of every path; None: by content.
+
+    Raises:
+        DataError: a source cannot be read or holds no matrix, or sources do not fit each other.
+        ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
+        ConfigError: unknown or repeated names.
+    """
+    listed = list_sources(sources)
+    if not listed:
+        raise ConfigError("name at least one file of embeddings")
+    files = [_open(source, reader) for source in listed]
+    return collect(files, modalities=modalities, present=present, ids=ids)
+
+
+def list_sources(sources: Sources) -> list[Source]:
+    """One or several sources as a list."""
+    return list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
+
+
+def is_dataset_name(source: object) -> bool:
+    """Whether a source is the name of a shipped data set; a store folder or file of that name is written `./NAME`."""
+    return isinstance(source, str) and source in list_datasets()
+
+
+def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, EmbeddingFile]:
+    """The name that the user gave to the file, or None, and the file."""
+    if isinstance(source, EmbeddingStore):
+        return None, store_file(source, source.name)
+    if isinstance(source, Mapping):
+        entries = {str(key): Entry.from_array(str(key), value) for key, value in source.items()}
+        return None, EmbeddingFile("memory", "memory", "arrays", entries)
+    text = str(checked_path(source, "the file", error=DataError))
+    if has_surrogate(text):
+        raise DataError(f"the path {text!r} cannot be encoded as UTF-8; rename the file or the folder")
+    name, equals, rest = text.partition("=")
+    if equals and name and os.sep not in name and not os.path.exists(text):
+        return name, open_file(checked_path(rest, f"the file of {name!r}", error=DataError), reader=reader)
+    if is_dataset_name(source):
+        return None, store_file(EmbeddingStore.open(shipped_folder(text)), text)
+    return None, open_file(Path(text), reader=reader)

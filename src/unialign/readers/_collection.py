@@ -1,0 +1,177 @@
+"""`Collection`: several files as named modalities of the same N items.
+
+Keys of a file: a matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`,
+`labels`, `groups`, `split` and `names` (N,) are values of the items. Files with the same unique ids in another order
+are matched by them.
+
+Shapes: `N` items, `D` width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import ConfigError, DataError
+from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, contents, place
+from unialign.readers._matching import item_values, match_ids, presence_masks, unused_masks
+from unialign.readers._naming import Matrices, NamedFiles, find_matrices
+from unialign.readers._rows import MatchedRows, Rows
+
+__all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
+
+# The label of masks and ids that were passed as arguments.
+_ARGUMENTS = "the arguments"
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One named matrix.
+
+    Attributes:
+        rows: its rows, in the order of the file.
+        present_N: items that have a row.
+        label, key, kind: the file, the key in it, and its format.
+        order_N: the row in the file of each item, where ids put a file into another order; else None.
+        entry: the array as the file holds it.
+    """
+
+    rows: Rows
+    present_N: NDArray[np.bool_]
+    label: str
+    key: str
+    kind: str
+    order_N: NDArray[np.int64] | None
+    entry: Entry
+
+    def load(self) -> NDArray[Any]:
+        """(N, D) in the order of the items; mapped into memory where the file permits it."""
+        array_ND = self.entry.load()
+        return array_ND if self.order_N is None else array_ND[self.order_N]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Named modalities of N items.
+
+    Attributes:
+        name: of the data, from the names of the files.
+        modalities: at least one.
+        items: N.
+        values: (N,) arrays of the keys ids, labels, groups, split and names that the files hold, as stored.
+        kinds: the formats of the files, each once.
+        ignored: entries that are not used, with the reason.
+        masked: modalities with a presence mask.
+        matched: files whose rows are matched by ids.
+    """
+
+    name: str
+    modalities: dict[str, Modality]
+    items: int
+    values: dict[str, NDArray[Any]]
+    kinds: tuple[str, ...]
+    ignored: tuple[str, ...]
+    masked: frozenset[str]
+    matched: tuple[str, ...]
+
+    @cached_property
+    def ids_N(self) -> NDArray[np.int64] | None:
+        """Codes of the ids; None where there are none."""
+        return first_appearance_codes(self.values["ids"]) if "ids" in self.values else None
+
+    @cached_property
+    def labels_N(self) -> NDArray[np.int64] | None:
+        """Codes of the classes, -1 = unlabelled; None where there are none."""
+        if "labels" not in self.values:
+            return None
+        values_N = self.values["labels"]
+        codes_N = first_appearance_codes(values_N)
+        return np.where(values_N < 0, -1, codes_N) if values_N.dtype.kind == "i" else codes_N
+
+
+def collect(
+    files: NamedFiles,
+    *,
+    modalities: Sequence[str] | None = None,
+    present: Mapping[str, Any] | None = None,
+    ids: Any = None,
+) -> Collection:
+    """Combine opened files.
+
+    Args:
+        files: (name of the only matrix or None, file), at least one.
+        modalities: names to use; None: all matrices (of a store: its default ones).
+        present, ids: masks (N,) of modalities, and (N,) ids, beside those of the files.
+
+    Raises:
+        DataError: no matrix, different numbers of rows, or ids that cannot be matched.
+        ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
+        ConfigError: unknown or repeated names.
+    """
+    matrices, ignored = find_matrices(files, modalities)
+    if not matrices:
+        what = "; ".join(f"{file.label}: {contents(file)}" for _, file in files)
+        raise DataError(f"found no embeddings, which are (items, width) arrays of floats ({what})")
+    items = _count_items(matrices)
+    orders = match_ids(files, items)
+    kinds = tuple(dict.fromkeys(file.kind for _, file in files))
+    name = ", ".join(dict.fromkeys(file.stem for _, file in files))
+    matched = tuple(file.label for _, file in files if id(file) in orders)
+    files = [*files, *_from_arguments(present, ids, matrices)]
+    masks = presence_masks(files, matrices, items, orders)
+    if modalities is None:
+        ignored += unused_masks(files, matrices)
+    found: dict[str, Modality] = {}
+    for modality, (file, entry) in matrices.items():
+        order_N = orders.get(id(file))
+        rows = entry.rows() if order_N is None else MatchedRows(entry.rows(), order_N)
+        present_N = masks.get(modality, np.ones(items, np.bool_))
+        found[modality] = Modality(rows, present_N, file.label, entry.key, file.kind, order_N, entry)
+    values = {key: item_values(files, key, items, orders) for key in ITEM_KEYS}
+    return Collection(
+        name=name,
+        modalities=found,
+        items=items,
+        values={key: values_N for key, values_N in values.items() if values_N is not None},
+        kinds=kinds,
+        ignored=tuple(ignored),
+        masked=frozenset(masks),
+        matched=matched,
+    )
+
+
+def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
+    """0, 1, ... in the order in which values first appear, so that equal texts and numbers have equal codes."""
+    _, first, code_N = np.unique(values_N, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
+
+
+def _count_items(matrices: Matrices) -> int:
+    first = next(iter(matrices))
+    items = matrices[first][1].shape[0]
+    for name, (file, entry) in matrices.items():
+        if entry.shape[0] != items:
+            raise DataError(
+                f"{name!r} ({place(file, entry)}) has {entry.shape[0]:,} rows, {first!r} ({place(*matrices[first])}) "
+                f"has {items:,}; row i of every modality must be the same item: bring them into one order and length, "
+                f"and mark what is missing with a bool array present.{name}"
+            )
+    return items
+
+
+def _from_arguments(present: Mapping[str, Any] | None, ids: Any, matrices: Matrices) -> NamedFiles:
+    """Masks and ids that were passed as arguments, as one more file."""
+    if present is not None and not isinstance(present, Mapping):
+        raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
+    unknown = [str(name) for name in present or {} if name not in matrices]
+    if unknown:
+        raise ConfigError(f"present names {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
+    values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
+    if ids is not None:
+        values["ids"] = ids
+    entries = {key: Entry.from_array(key, value) for key, value in values.items()}
+    return [(None, EmbeddingFile(_ARGUMENTS, "memory", "", entries))] if entries else []

@@ -1,0 +1,93 @@
+"""Find the matrices of several files and give each a unique name."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from unialign._checks import has_surrogate
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._keys import contents, is_item_key, mask_prefix, place
+
+__all__ = ["Matrices", "NamedFiles", "find_matrices"]
+
+NamedFiles = Sequence[tuple[str | None, EmbeddingFile]]
+Matrices = dict[str, tuple[EmbeddingFile, Entry]]
+
+# Keys that do not describe a matrix: the file's name says more.
+_GENERIC = frozenset(
+    {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
+)
+
+
+def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matrices, list[str]]:
+    """Return modality -> (file, entry) in the order of the files, and the ignored entries with the reason."""
+    candidates: list[tuple[str, EmbeddingFile, Entry]] = []
+    ignored: list[str] = []
+    for given, file in files:
+        own: list[Entry] = []
+        for key, entry in file.entries.items():
+            if is_item_key(key, entry) or mask_prefix(key) or (chosen is None and not entry.is_default):
+                continue
+            if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
+                ignored.append(f"{place(file, entry)} ({entry.skipped})")
+            elif len(entry.shape) < 2 and entry.dtype != "object":
+                ignored.append(f"{place(file, entry)} (shape {entry.shape}, {entry.dtype})")
+            else:
+                own.append(entry)
+        if given is not None and len(own) != 1:
+            raise ConfigError(
+                f"{given}={file.label} names one matrix, but the file has {len(own)} ({contents(file)}); give the "
+                "file without a name, and choose with --modalities"
+            )
+        by_file = len(own) == 1 and own[0].key in _GENERIC and file.kind not in ("memory", "store")
+        candidates += [(given or (file.stem if by_file else entry.key), file, entry) for entry in own]
+    matrices = _unique_names(candidates)
+    if chosen is not None:
+        unknown = [name for name in chosen if name not in matrices]
+        if unknown or len(set(chosen)) < len(chosen) or not chosen:
+            known = ", ".join(matrices) or "none"
+            raise ConfigError(f"modalities {', '.join(chosen)} must be of {known}, each once; unknown: {unknown}")
+        matrices = {name: matrices[name] for name in chosen}
+    for name, (file, entry) in matrices.items():
+        _check_matrix(name, file, entry)
+    return matrices, ignored if chosen is None else []
+
+
+def _unique_names(candidates: list[tuple[str, EmbeddingFile, Entry]]) -> Matrices:
+    """Names that occur once stay; others become the name of the file, or `FILE.NAME` where it has several matrices."""
+    uses = Counter(name for name, _, _ in candidates)
+    matrices_in = Counter(id(file) for _, file, _ in candidates)
+    matrices: Matrices = {}
+    for name, file, entry in candidates:
+        alone = matrices_in[id(file)] == 1
+        unique = name if uses[name] == 1 else file.stem if alone else f"{file.stem}.{name}"
+        if unique in matrices:
+            other = matrices[unique][0]
+            advice = f"name them: first={other.label} second={file.label}"
+            if other.label == file.label:
+                advice = "the file is named twice, name it once"
+            elif not alone:
+                advice = "rename one of the files, whose names tell their matrices apart"
+            raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
+        matrices[unique] = (file, entry)
+    return matrices
+
+
+def _check_matrix(name: str, file: EmbeddingFile, entry: Entry) -> None:
+    where = f"{name!r} ({place(file, entry)})"
+    if has_surrogate(name):
+        raise DataError(f"{file.label}: the name {name!r} cannot be encoded as UTF-8; rename the array")
+    if entry.dtype == "object":
+        raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
+    if not entry.is_floating:
+        raise ShapeError(
+            f"{where} is {entry.dtype} of shape {entry.shape}; expected floats: turn quantised codes back into "
+            "floats, or leave it out with --modalities"
+        )
+    if len(entry.shape) != 2:
+        raise ShapeError(
+            f"{where} has shape {entry.shape}; expected (items, width), one pooled vector an item: average over "
+            "tokens or frames first, or leave it out with --modalities"
+        )
+    if 0 in entry.shape:
+        raise ShapeError(f"{where} has shape {entry.shape}; expected at least one row and one column")

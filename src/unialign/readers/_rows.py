@@ -1,0 +1,224 @@
+"""Read the rows of one array in pieces of bounded memory: from a region of a file, a stream, or an array in memory.
+
+Plain reads into reused buffers instead of memory maps: the pages of a map count as memory of the process.
+
+Shapes: `N` rows, `D` width, `c` rows of one piece, `n` wanted rows.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError
+from unialign.io import open_regular
+
+__all__ = [
+    "ArrayRows",
+    "FileRegion",
+    "MatchedRows",
+    "RegionRows",
+    "Rows",
+    "StreamRows",
+    "rows_per_piece",
+    "to_float",
+]
+
+Array = NDArray[Any]
+
+# Fits the second-level cache of a core, where a scan passes over it several times.
+PIECE_BYTES = 1 << 22
+_PREADV = hasattr(os, "preadv")
+
+
+class Rows(Protocol):
+    """(N, D) rows that can be read once from end to end, and picked."""
+
+    shape: tuple[int, int]
+    dtype: str
+
+    def chunks(self) -> Iterator[Array]:
+        """Yield (c, D) float32 or float64 pieces in order; each may be changed, and is overwritten by the next one."""
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        """Return (n, D) rows; `rows_n` ascending."""
+
+
+@dataclass(frozen=True)
+class FileRegion:
+    """An uncompressed array inside a file: where its bytes begin, and what they are.
+
+    Attributes:
+        dtype: NumPy's text, or "bfloat16".
+        order: "C" (row by row) or "F" (column by column).
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+    order: Literal["C", "F"] = "C"
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The dtype to read the bytes with."""
+        return np.dtype("<u2") if self.dtype == "bfloat16" else np.dtype(self.dtype)
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=object)) * self.stored.itemsize
+
+    def load(self) -> Array:
+        """Read the whole array; bfloat16 becomes float32."""
+        flat = np.empty(self.bytes // self.stored.itemsize, self.stored)
+        with _opened(self.path) as file:
+            _fill(file, self.offset, flat, self.path)
+        array = flat.reshape(self.shape, order=self.order)
+        return to_float(array, self.dtype) if self.dtype == "bfloat16" else array
+
+    def map(self) -> Array:
+        """Map the array into memory, read-only; bfloat16, which NumPy lacks, is loaded."""
+        if self.dtype == "bfloat16" or 0 in self.shape:
+            return self.load()
+        return np.asarray(np.memmap(self.path, self.stored, "r", self.offset, self.shape, self.order))
+
+
+class RegionRows:
+    """Rows of a region of a file. While one piece is processed, the next one is being read."""
+
+    def __init__(self, region: FileRegion) -> None:
+        self.region = region
+        self.shape = (region.shape[0], region.shape[1])
+        self.dtype = region.dtype
+
+    def chunks(self) -> Iterator[Array]:
+        rows, width = self.shape
+        step = rows_per_piece(width * self.region.stored.itemsize)
+        starts = range(0, rows, step)
+        buffers = [np.empty(min(step, rows) * width, self.region.stored) for _ in range(2)]
+        with _opened(self.region.path) as file, ThreadPoolExecutor(1) as reader:
+
+            def read(i: int) -> Array:
+                return self._read(file, starts[i], min(rows, starts[i] + step), buffers[i % 2])
+
+            pending = reader.submit(read, 0)
+            for i in range(len(starts)):
+                raw_cD = pending.result()
+                if i + 1 < len(starts):
+                    pending = reader.submit(read, i + 1)
+                yield to_float(raw_cD, self.dtype)
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        buffer = np.empty(self.shape[1], self.region.stored)
+        with _opened(self.region.path) as file:
+            found = [to_float(self._read(file, row, row + 1, buffer), self.dtype).copy() for row in rows_n]
+        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
+
+    def _read(self, file: BinaryIO, start: int, stop: int, buffer: Array) -> Array:
+        (rows, width), size, count = self.shape, self.region.stored.itemsize, stop - start
+        part = buffer[: count * width]
+        if self.region.order == "C":
+            _fill(file, self.region.offset + start * width * size, part, self.region.path)
+            return part.reshape(count, width)
+        part_Dc = part.reshape(width, count)
+        for d in range(width):
+            _fill(file, self.region.offset + (d * rows + start) * size, part_Dc[d], self.region.path)
+        return np.ascontiguousarray(part_Dc.T)
+
+
+class StreamRows:
+    """Rows that can only be read from the beginning, such as those of a compressed archive."""
+
+    def __init__(self, pieces: Callable[[], Iterator[Array]], shape: tuple[int, int], dtype: str) -> None:
+        self._pieces, self.shape, self.dtype = pieces, shape, dtype
+
+    def chunks(self) -> Iterator[Array]:
+        rows = 0
+        for raw_cD in self._pieces():
+            rows += len(raw_cD)
+            yield to_float(raw_cD, self.dtype)
+        if rows != self.shape[0]:
+            raise DataError(f"an array ended after {rows} of {self.shape[0]} rows; the file is damaged, write it again")
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        wanted, found, start = np.asarray(rows_n, dtype=np.int64), [], 0
+        for chunk_cD in self.chunks():
+            inside = wanted[(wanted >= start) & (wanted < start + len(chunk_cD))] - start
+            found.append(chunk_cD[inside].copy())
+            start += len(chunk_cD)
+            if not len(wanted) or start > wanted[-1]:
+                break
+        return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
+
+
+class ArrayRows:
+    """Rows of an array in memory, which is never changed."""
+
+    def __init__(self, array_ND: Array) -> None:
+        self.array_ND = array_ND
+        self.shape = (int(array_ND.shape[0]), int(array_ND.shape[1]))
+        self.dtype = str(array_ND.dtype)
+
+    def chunks(self) -> Iterator[Array]:
+        step = rows_per_piece(self.shape[1] * self.array_ND.dtype.itemsize)
+        for start in range(0, self.shape[0], step):
+            yield to_float(np.array(self.array_ND[start : start + step], order="C"), self.dtype)
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        return to_float(self.array_ND[np.asarray(rows_n, dtype=np.int64)].copy(), self.dtype)
+
+
+class MatchedRows:
+    """Rows that are read in the order of their file and picked by item: item i is row `order_N[i]`."""
+
+    def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
+        self.rows, self.order_N = rows, order_N
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def chunks(self) -> Iterator[Array]:
+        return self.rows.chunks()
+
+    def take(self, rows_n: Sequence[int]) -> Array:
+        own_n, back_n = np.unique(self.order_N[np.asarray(rows_n, dtype=np.int64)], return_inverse=True)
+        return self.rows.take(own_n.tolist())[back_n.reshape(-1)]
+
+
+def rows_per_piece(row_bytes: int) -> int:
+    """Number of rows that a piece holds, at least 1."""
+    return max(1, PIECE_BYTES // max(1, row_bytes))
+
+
+def to_float(raw: Array, dtype: str) -> Array:
+    """Native float32, or float64 where the array is; bfloat16 is the upper half of a float32."""
+    if dtype == "bfloat16":
+        return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return raw.astype(np.float64 if raw.dtype.itemsize > 4 else np.float32, copy=False)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
+
+
+def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
+    """Fill a contiguous array with the bytes at an offset, independent of other reads of the same file."""
+    view, done = memoryview(array.data).cast("B"), 0
+    while done < len(view):
+        try:
+            if _PREADV:
+                count = os.preadv(file.fileno(), [view[done:]], offset + done)
+            else:
+                file.seek(offset + done)
+                count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk") from None
+        if count == 0:
+            raise DataError(f"{path} ended in the middle of an array; it was cut off or is being written, try again")
+        done += count

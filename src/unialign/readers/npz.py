@@ -1,0 +1,119 @@
+"""Read .npz archives: members stored as they are in place, compressed members as streams."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError
+from unialign.io import open_regular
+from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._npy_array import check_size, npy_header
+from unialign.readers._rows import FileRegion, Rows, StreamRows, rows_per_piece
+
+__all__ = ["NpzReader"]
+
+# A compressed array in column order cannot be read row by row: it must fit into memory.
+_MAX_COLUMN_ORDER = 1 << 30
+# Size of a local file header before the name, and where the lengths of name and extra field are in it.
+_LOCAL_HEADER, _LENGTHS = 30, 26
+
+
+class NpzReader:
+    """Archives of `numpy.savez` and `numpy.savez_compressed`."""
+
+    name = "npz"
+    suffixes = (".npz",)
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+
+    def open(self, path: Path) -> EmbeddingFile:
+        with open_regular(path) as file:
+            try:
+                archive = zipfile.ZipFile(file)
+            except (zipfile.BadZipFile, OSError, ValueError) as error:
+                raise DataError(f"{path} is a damaged .npz archive ({error}); write it again") from None
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            if any(info.filename.endswith(("data.pkl", ".pickle")) for info in members):
+                raise DataError(
+                    f"{path} is an archive of `torch.save`, a pickle, which can run code and is never read; save the "
+                    "tensors with safetensors.torch.save_file"
+                )
+            return EmbeddingFile.at(path, self.name, [_member(path, file, archive, info) for info in members])
+
+
+def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
+    key = info.filename.removesuffix(".npy")
+    where = f"{path}, entry {key!r}"
+    if key == info.filename:
+        return Entry.ignored(key, "not a .npy array")
+    if info.flag_bits & 1:
+        raise DataError(f"{where} is encrypted; write it without a password")
+    try:
+        with archive.open(info) as member:
+            header = npy_header(cast(BinaryIO, member), where)
+            header_bytes = member.tell()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise DataError(f"{where} cannot be read ({error}); write the archive again") from None
+    if header.dtype.hasobject:
+        return Entry.pickled(key, where)
+    if info.compress_type == zipfile.ZIP_STORED:
+        # The lengths of name and extra field may differ from those of the archive's directory.
+        file.seek(info.header_offset + _LENGTHS)
+        lengths = file.read(4)
+        start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
+        region = FileRegion(path, start + header_bytes, header.shape, header.dtype.str, header.order)
+        return Entry.from_region(key, check_size(region, os.fstat(file.fileno()).st_size, where))
+    # Offset within the inflated member.
+    region = FileRegion(path, header_bytes, header.shape, header.dtype.str, header.order)
+    if info.file_size != header_bytes + region.bytes:
+        raise DataError(
+            f"{where} has {info.file_size} bytes, its header declares {header_bytes + region.bytes}; write it again"
+        )
+    load = partial(_load, region, info.filename, where)
+
+    def rows() -> Rows:
+        pieces = partial(_row_pieces, region, info.filename, where)
+        return StreamRows(pieces, (region.shape[0], region.shape[1]), region.dtype)
+
+    return Entry(key, region.shape, region.dtype, rows, load)
+
+
+def _load(region: FileRegion, member: str, where: str) -> NDArray[Any]:
+    data, place = bytearray(region.bytes), 0
+    for piece in _inflated(region, member, 1 << 22, where):
+        data[place : place + len(piece)] = piece
+        place += len(piece)
+    return np.frombuffer(data, region.stored).reshape(region.shape, order=region.order)
+
+
+def _row_pieces(region: FileRegion, member: str, where: str) -> Iterator[NDArray[Any]]:
+    if region.order == "F":
+        if region.bytes > _MAX_COLUMN_ORDER:
+            raise DataError(
+                f"{where} is compressed, in column order and {region.bytes} bytes large; save "
+                "numpy.ascontiguousarray(x), or use numpy.savez instead of savez_compressed"
+            )
+        yield np.ascontiguousarray(_load(region, member, where))
+        return
+    row_bytes = region.shape[1] * region.stored.itemsize
+    for piece in _inflated(region, member, rows_per_piece(row_bytes) * row_bytes, where):
+        yield np.frombuffer(piece, region.stored).reshape(-1, region.shape[1])
+
+
+def _inflated(region: FileRegion, member: str, step: int, where: str) -> Iterator[bytearray]:
+    """Yield the data of a compressed member, `step` bytes at a time; the last piece is shorter."""
+    try:
+        with open_regular(region.path) as file, zipfile.ZipFile(file) as archive, archive.open(member) as stream:
+            stream.read(region.offset)
+            while piece := bytearray(stream.read(step)):
+                yield piece
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{where} is damaged ({error}); write the archive again") from None

@@ -1,0 +1,178 @@
+"""Read .parquet files: lists of floats are modalities, a null row is an absent one; pyarrow is an extra.
+
+A file without such columns whose columns are plain floats is one matrix, as pandas writes it.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unialign.errors import DataError, MissingDependencyError, ShapeError
+from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._rows import Rows, StreamRows, rows_per_piece
+
+__all__ = ["ParquetReader"]
+
+Array = NDArray[Any]
+
+_FLOATS = {"halffloat": "<f2", "float": "<f4", "double": "<f8"}
+
+
+class ParquetReader:
+    """Columns of an Apache Parquet file, read row group by row group."""
+
+    name = "parquet"
+    suffixes = (".parquet",)
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        return head.startswith(b"PAR1")
+
+    def open(self, path: Path) -> EmbeddingFile:
+        return EmbeddingFile.at(path, self.name, _Table(path).entries())
+
+
+class _Table:
+    """An open file: its schema, and batches of its columns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        opened = _open(path)
+        self.fields = {field.name: field.type for field in opened.schema_arrow}
+        self.rows = int(opened.metadata.num_rows)
+
+    def entries(self) -> Iterator[Entry]:
+        lists = {name: str(kind.value_type) for name, kind in self.fields.items() if _is_list(kind)}
+        vectors = {name: _FLOATS[value] for name, value in lists.items() if value in _FLOATS}
+        scalars = {name: _FLOATS[str(kind)] for name, kind in self.fields.items() if str(kind) in _FLOATS}
+        for name, dtype in vectors.items():
+            yield self._vectors(name, dtype)
+            if f"present.{name}" not in self.fields and self._has_nulls(name):
+                yield self._mask(name)
+        if not vectors and scalars:
+            yield self._matrix(list(scalars), max(scalars.values(), key=lambda dtype: np.dtype(dtype).itemsize))
+        for name, kind in self.fields.items():
+            if name in lists and name not in vectors:
+                yield Entry.ignored(name, f"a list of {kind.value_type}")
+            elif name not in vectors and (vectors or name not in scalars):
+                yield self._column(name, str(kind))
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
+        try:
+            yield from _open(self.path).iter_batches(batch_size=rows, columns=columns, use_threads=False)
+        except Exception as error:  # hostile input: the parser may raise anything
+            raise DataError(
+                f"{self.path}: {columns[0]!r} cannot be read ({_one_line(error)}); write the file again"
+            ) from None
+
+    def _width(self, name: str) -> int:
+        """The length of the first list; 0 if there is none."""
+        for batch in self.batches([name], 64):
+            for value in batch.column(0):
+                if value.is_valid:
+                    return len(value)
+        return 0
+
+    def _has_nulls(self, name: str) -> bool:
+        # The statistics of row groups do not count nulls of lists.
+        return any(batch.column(0).null_count for batch in self.batches([name], 1 << 12))
+
+    def _streamed(self, key: str, width: int, dtype: str, pieces: Callable[[], Iterator[Array]]) -> Entry:
+        shape = (self.rows, width)
+
+        def rows() -> Rows:
+            return StreamRows(pieces, shape, dtype)
+
+        return Entry(key, shape, dtype, rows, lambda: np.concatenate([np.empty((0, width), dtype), *pieces()]))
+
+    def _mask(self, name: str) -> Entry:
+        def load() -> Array:
+            parts = [b.column(0).is_valid().to_numpy(zero_copy_only=False) for b in self.batches([name], 1 << 14)]
+            return np.concatenate(parts).astype(np.bool_)
+
+        return Entry(f"present.{name}", (self.rows,), "|b1", _no_rows, load)
+
+    def _vectors(self, name: str, dtype: str) -> Entry:
+        width = self._width(name)
+        step = rows_per_piece(width * np.dtype(dtype).itemsize)
+
+        def pieces() -> Iterator[Array]:
+            start = 0
+            for batch in self.batches([name], step):
+                yield _dense(batch.column(0), width, dtype, f"{self.path}: {name!r}", start)
+                start += len(batch)
+
+        return self._streamed(name, width, dtype, pieces)
+
+    def _matrix(self, columns: list[str], dtype: str) -> Entry:
+        step = rows_per_piece(len(columns) * np.dtype(dtype).itemsize)
+
+        def pieces() -> Iterator[Array]:
+            for batch in self.batches(columns, step):
+                # A null number becomes NaN.
+                parts = [batch.column(i).to_numpy(zero_copy_only=False).astype(dtype) for i in range(len(columns))]
+                yield np.ascontiguousarray(np.stack(parts, 1))
+
+        return self._streamed("", len(columns), dtype, pieces)
+
+    def _column(self, name: str, kind: str) -> Entry:
+        def load() -> Array:
+            parts = []
+            for batch in self.batches([name], 1 << 16):
+                if batch.column(0).null_count:
+                    raise DataError(f"{self.path}: {name!r} has empty cells; give every row a value")
+                values = batch.column(0).to_numpy(zero_copy_only=False)
+                parts.append(values.astype(np.str_) if values.dtype == object else values)
+            return np.concatenate(parts)
+
+        dtype = {"bool": "|b1", "string": "<U1", "large_string": "<U1"}.get(kind, "<i8" if "int" in kind else "")
+        if dtype == "":
+            return Entry.ignored(name, f"a column of {kind}")
+        return Entry(name, (self.rows,), dtype, _no_rows, load)
+
+
+def _dense(column: Any, width: int, dtype: str, where: str, start: int) -> Array:
+    """(c, width) of a list column; null rows are NaN, which the presence mask covers."""
+    valid_c = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+    lengths = import_module("pyarrow.compute").list_value_length(column).fill_null(0)
+    lengths_c = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+    wrong_c = valid_c & (lengths_c != width)
+    if wrong_c.any():
+        row = int(wrong_c.argmax())
+        raise ShapeError(
+            f"{where} row {start + row} has {lengths_c[row]} entries, the first row has {width}; every row needs the "
+            "same width (one pooled vector an item)"
+        )
+    values = column.drop_null().flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    dense_cW = np.full((len(column), width), np.nan, dtype)
+    dense_cW[valid_c] = values.reshape(-1, width)
+    return dense_cW
+
+
+def _open(path: Path) -> Any:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError:
+        raise MissingDependencyError(
+            f"{path}: reading parquet needs pyarrow; pip install 'unialign[parquet]'"
+        ) from None
+    try:
+        # A buffered stream: otherwise a column of a row group, which may be all rows, is read at once.
+        return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
+    except Exception as error:  # hostile input: the parser may raise anything
+        raise DataError(f"{path} is not a readable parquet file ({_one_line(error)}); write it again") from None
+
+
+def _is_list(kind: Any) -> bool:
+    return hasattr(kind, "value_type") and str(kind).startswith(("list", "large_list", "fixed_size_list"))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _no_rows() -> Rows:
+    raise DataError("this column is not a matrix")

@@ -1,0 +1,53 @@
+"""Read .safetensors files: the library validates the header, the tensors are read in place."""
+
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+
+from unialign.errors import DataError
+from unialign.io import open_regular
+from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._rows import FileRegion
+
+__all__ = ["SafetensorsReader"]
+
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "|b1", "I8": "|i1", "I16": "<i2",
+    "I32": "<i4", "I64": "<i8", "U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
+}  # fmt: skip
+
+
+class SafetensorsReader:
+    """Tensors of safetensors, bfloat16 included."""
+
+    name = "safetensors"
+    suffixes = (".safetensors",)
+
+    def can_read(self, path: Path, head: bytes) -> bool:
+        # The length of the header in 8 bytes, then JSON.
+        return head[8:9] == b"{"
+
+    def open(self, path: Path) -> EmbeddingFile:
+        try:
+            # Raises for shapes, sizes and offsets that do not fit each other or the file.
+            with safe_open(path, framework="numpy"):
+                pass
+            with open_regular(path) as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+        except Exception as error:  # hostile input: the parser may raise anything
+            raise DataError(f"{path} is not a safetensors file, or is damaged ({error}); write it again") from None
+        header.pop("__metadata__", None)
+        return EmbeddingFile.at(
+            path, self.name, [_entry(path, 8 + length, key, facts) for key, facts in header.items()]
+        )
+
+
+def _entry(path: Path, start: int, key: str, facts: dict[str, object]) -> Entry:
+    dtype, shape, offsets = str(facts["dtype"]), facts["shape"], facts["data_offsets"]
+    if dtype not in _DTYPES:
+        return Entry.ignored(key, f"dtype {dtype}")
+    assert isinstance(shape, list)
+    assert isinstance(offsets, list)
+    return Entry.from_region(key, FileRegion(path, start + offsets[0], tuple(shape), _DTYPES[dtype]))

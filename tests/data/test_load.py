@@ -1,0 +1,165 @@
+"""`load_dataset`: shipped data sets by name, store folders, and files of embeddings."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from unialign import data, registry
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, DataError
+from unialign.readers import EmbeddingFile, Entry
+
+ITEMS = 40
+
+
+@pytest.fixture
+def space() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {"image": rng.normal(size=(ITEMS, 5)).astype(np.float32), "text": rng.normal(size=(ITEMS, 3))}
+
+
+def test_names() -> None:
+    assert data.list_datasets() == ("emoji", "digits")
+
+
+def test_load_by_name() -> None:
+    assert data.load_dataset("digits").name == "digits"
+    assert data.load_dataset("digits", modalities=["kar"]).modalities == ("kar",)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_load_by_path(store: EmbeddingStore, kind: type) -> None:
+    assert data.load_dataset(kind(store.path)).fingerprint == store.fingerprint
+    assert data.load_dataset([kind(store.path)]).fingerprint == store.fingerprint
+    assert data.load_dataset(store) is store
+
+
+def test_a_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: EmbeddingStore) -> None:
+    assert store.path is not None
+    store.path.rename(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert data.load_dataset("digits").fingerprint != store.fingerprint
+    assert data.load_dataset("./digits").fingerprint == store.fingerprint
+    assert data.load_dataset(Path("digits")).fingerprint == store.fingerprint
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"'emoji', 'digits'.*did you mean 'digits'\?"):
+        data.load_dataset("digit")
+    with pytest.raises(DataError, match=r"'emoji', 'digits'.*check the path"):
+        data.load_dataset("no/such/folder")
+    for folder in ("", tmp_path):
+        with pytest.raises(DataError, match=r"'emoji', 'digits'|without store\.json"):
+            data.load_dataset(folder)
+
+
+def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
+    present = np.arange(ITEMS) % 3 > 0
+    values = {"ids": np.arange(ITEMS) // 2, "labels": np.arange(ITEMS) % 4 - 1, "groups": np.arange(ITEMS) // 4}
+    split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
+    expected = EmbeddingStore.from_arrays(space, present={"text": present}, split=split, **values)
+    entries = space | values | {"present.text": present, "split": split}
+    np.savez(tmp_path / "a.npz", **entries)
+    np.savez_compressed(tmp_path / "b.npz", **entries)
+    save_file(entries, tmp_path / "c.safetensors")
+    for source in ("a.npz", "b.npz", "c.safetensors"):
+        store = data.load_dataset(tmp_path / source)
+        assert store.fingerprint == expected.fingerprint
+        assert store.name == source[0]
+        assert sorted(store.modalities) == ["image", "text"]  # safetensors sorts its tensors
+        store.verify()
+    # From two files, by name, in memory.
+    np.save(tmp_path / "x.npy", space["image"])
+    np.savez(tmp_path / "y.npz", **{key: value for key, value in entries.items() if key != "image"})
+    store = data.load_dataset([f"image={tmp_path / 'x.npy'}", tmp_path / "y.npz"])
+    assert store.fingerprint == expected.fingerprint == data.load_dataset(entries).fingerprint
+    assert data.load_dataset(entries, modalities=["text"]).columns == ("text",)
+
+
+def test_plain_arrays_of_a_file_are_mapped_and_not_loaded(tmp_path: Path, space: dict[str, Any]) -> None:
+    np.savez(tmp_path / "a.npz", **space, split=np.zeros(ITEMS, np.int64))
+    array = data.load_dataset(tmp_path / "a.npz").array("image")
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    assert isinstance(array.base, np.memmap) or type(array.base).__name__ == "mmap"
+
+
+def test_files_without_a_split_get_a_random_one_that_keeps_items_of_an_id_together(
+    tmp_path: Path, space: dict[str, Any]
+) -> None:
+    np.savez(tmp_path / "a.npz", **space, ids=[f"item {i // 2}" for i in range(ITEMS)])
+    with pytest.warns(UserWarning, match=r"'a' has no array `split`; random: 70 % train, 10 % val, 20 % test, seed 0"):
+        store = data.load_dataset(tmp_path / "a.npz")
+    np.testing.assert_array_equal(store.split, data.random_split(ITEMS, groups=np.arange(ITEMS) // 2))
+    np.testing.assert_array_equal(store.ids, np.arange(ITEMS) // 2)
+    assert "seed 0" in store.provenance["split"]
+
+
+def test_texts_as_split_labels_and_names(tmp_path: Path, space: dict[str, Any]) -> None:
+    split = np.array(["train"] * 20 + ["validation"] * 10 + ["test"] * 10)
+    labels, names = np.array(["cat", "dog"] * 20), np.array([f"animal {i}" for i in range(ITEMS)])
+    np.savez(tmp_path / "a.npz", **space, split=split, labels=labels, names=names)
+    store = data.load_dataset(tmp_path / "a.npz")
+    assert [len(store.rows(name)) for name in ("train", "val", "test")] == [20, 10, 10]
+    assert store.label_names == ("cat", "dog")
+    assert store.labels[:2].tolist() == [0, 1]
+    assert store.item_names[7] == "animal 7"
+    np.savez(tmp_path / "b.npz", **space, split=["train"] * 39 + ["holdout"])
+    with pytest.raises(DataError, match=r"split: row 39 holds .*holdout"):
+        data.load_dataset(tmp_path / "b.npz")
+
+
+def test_a_reader_may_be_an_instance_or_a_registered_name(tmp_path: Path) -> None:
+    class TextReader:
+        name = "words"
+        suffixes = (".words",)
+
+        def can_read(self, path: Path, head: bytes) -> bool:
+            return path.suffix == ".words"
+
+        def open(self, path: Path) -> EmbeddingFile:
+            return EmbeddingFile.at(path, self.name, [Entry.from_array("", np.loadtxt(path))])
+
+    np.savetxt(tmp_path / "a.words", np.ones((ITEMS, 3)))
+    with pytest.raises(DataError, match="unknown format"):
+        data.load_dataset(tmp_path / "a.words")
+    with pytest.warns(UserWarning, match="no array `split`"):
+        assert data.load_dataset(tmp_path / "a.words", reader=TextReader()).modalities == ("a",)
+    registry.register("readers", "words", TextReader)
+    try:
+        with pytest.warns(UserWarning, match="no array `split`"):
+            assert data.load_dataset(tmp_path / "a.words").array("a").shape == (ITEMS, 3)
+    finally:
+        del registry._registered["readers", "words"]
+    with pytest.raises(ConfigError, match="unknown reader 'npy2'"):
+        data.load_dataset(tmp_path / "a.words", reader="npy2")
+
+
+def test_saved_stores_are_equal_and_small_to_pickle(
+    tmp_path: Path, store: EmbeddingStore, space: dict[str, Any]
+) -> None:
+    copy = store.save(tmp_path / "copy")
+    assert copy.path == tmp_path / "copy"
+    for found in (copy, EmbeddingStore.open(tmp_path / "copy")):
+        found.verify()
+        assert found.fingerprint == store.fingerprint
+        assert (found.name, found.modalities, found.label_names) == (store.name, store.modalities, store.label_names)
+        assert (found.item_names, found.assets, found.provenance) == (store.item_names, store.assets, store.provenance)
+    with pytest.raises(DataError, match="exists already"):
+        store.save(tmp_path / "copy")
+    memory = EmbeddingStore.from_arrays(space, split=np.arange(ITEMS) % 3)
+    saved = memory.save(tmp_path / "memory")
+    assert saved.fingerprint == memory.fingerprint
+    # Worker processes map the folder again.
+    assert len(pickle.dumps(saved)) < 3000
+
+
+def test_a_store_in_a_notebook(store: EmbeddingStore) -> None:
+    text = store._repr_html_()
+    assert "12 items (6 train, 2 val, 4 test)" in text
+    assert "<td>audio</td><td>2</td><td>float64</td><td>66.7%</td>" in text

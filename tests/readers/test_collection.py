@@ -1,0 +1,371 @@
+"""Files of every format hold the same rows, and damaged, foreign or unfitting ones raise with the reason."""
+
+import json
+import math
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from small_files import ITEMS, KINDS, WIDTH, Space
+
+from unialign.data import EmbeddingStore, open_collection
+from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
+from unialign.readers import Collection, _rows
+
+Write = Callable[[str], list[Path | str]]
+
+
+def read(collection: Collection) -> dict[str, np.ndarray]:
+    """The rows of each modality, from end to end."""
+    return {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
+
+
+def assert_same(collection: Collection, space: Space) -> None:
+    found = read(collection)
+    assert list(found) == list(space)
+    for name, z in space.items():
+        np.testing.assert_array_equal(found[name], z)
+        modality = collection.modalities[name]
+        assert modality.rows.shape == z.shape
+        np.testing.assert_array_equal(modality.rows.take([0, 3, len(z) - 1]), z[[0, 3, len(z) - 1]])
+        np.testing.assert_array_equal(modality.load(), z)
+
+
+def test_every_kind_of_file_holds_the_same_rows(write: Write, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rows, "PIECE_BYTES", 7 * WIDTH * 4)  # many pieces, the last one shorter
+    for kind in KINDS:
+        assert_same(open_collection(write(kind)), space)
+
+
+def test_tensors_and_stores_in_memory_are_sources_too(space: Space) -> None:
+    assert_same(open_collection({name: torch.from_numpy(z) for name, z in space.items()}), space)
+    assert_same(open_collection(EmbeddingStore.from_arrays(space)), space)
+    assert_same(open_collection([{name: z} for name, z in space.items()]), space)
+
+
+def test_rows_of_memory_may_be_changed_by_the_reader(space: Space) -> None:
+    collection = open_collection({"image": space["image"]})
+    before = space["image"].copy()
+    for chunk in collection.modalities["image"].rows.chunks():
+        chunk[:] = 0
+    np.testing.assert_array_equal(space["image"], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read_exactly(tmp_path: Path, space: Space, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file as save
+
+    tensors = {name: torch.from_numpy(z).to(dtype) for name, z in space.items()}
+    save(tensors, tmp_path / "x.safetensors")
+    expected = {name: z.double().numpy() for name, z in tensors.items()}
+    assert_same(open_collection(tmp_path / "x.safetensors"), expected)
+    assert_same(open_collection(tensors), expected)
+
+
+def test_values_of_items_and_masks_are_found_by_their_keys(tmp_path: Path, space: Space) -> None:
+    ids, present = np.arange(ITEMS) // 2, np.arange(ITEMS) % 4 > 0
+    extras: dict[str, Any] = {"ids": ids, "labels": ids % 3, "groups": ids // 2, "present.text": present}
+    save_file(space | extras, tmp_path / "a.safetensors")
+    extras = extras | {"ids": [f"item {i}" for i in ids], "split": ["train"] * ITEMS, "names": ["x"] * ITEMS}
+    np.savez(tmp_path / "b.npz", **space, **{key.replace(".", "/"): value for key, value in extras.items()})
+    first, second = open_collection(tmp_path / "a.safetensors"), open_collection(tmp_path / "b.npz")
+    for collection in (first, second):
+        assert collection.ignored == ()
+        assert collection.ids_N is not None
+        assert collection.labels_N is not None
+        np.testing.assert_array_equal(collection.ids_N, ids)
+        np.testing.assert_array_equal(collection.labels_N, ids % 3)
+        np.testing.assert_array_equal(collection.modalities["text"].present_N, present)
+        assert collection.masked == {"text"}
+    assert set(second.values) == {"ids", "labels", "groups", "split", "names"}
+
+
+def test_arrays_that_share_a_reserved_key_stay_modalities(space: Space) -> None:
+    collection = open_collection({"names": space["image"], "groups": space["text"]})
+    assert list(collection.modalities) == ["names", "groups"]
+    assert collection.values == {}
+
+
+def test_parquet_nulls_are_absent_rows_and_text_columns_may_be_ids(tmp_path: Path, space: Space) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [None if i % 4 == 0 else row for i, row in enumerate(space["text"])]
+    ids = [f"item {i // 2}" for i in range(ITEMS)]
+    table = {"image": pa.array(list(space["image"])), "text": pa.array(rows), "ids": ids, "title": ids}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    collection = open_collection(tmp_path / "a.parquet")
+    present = np.arange(ITEMS) % 4 > 0
+    np.testing.assert_array_equal(collection.modalities["text"].present_N, present)
+    np.testing.assert_array_equal(read(collection)["text"][present], space["text"][present])
+    np.testing.assert_array_equal(collection.ids_N, np.arange(ITEMS) // 2)
+    assert "title" in collection.ignored[0]
+
+
+def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path: Path, space: Space) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, z in space.items():
+        pq.write_table(pa.table({f"{d:03d}": z[:, d] for d in range(WIDTH)}), tmp_path / f"{name}.parquet")
+    assert_same(open_collection([tmp_path / f"{name}.parquet" for name in space]), space)
+
+
+def test_ragged_lists_raise_with_their_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": [[1.0, 2.0], [1.0]]}), tmp_path / "a.parquet")
+    with pytest.raises(ShapeError, match="'text' row 1 has 1 entries, the first row has 2"):
+        read(open_collection(tmp_path / "a.parquet"))
+
+
+def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write("parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingDependencyError, match=r"unialign\[parquet\]"):
+        open_collection(sources)
+
+
+def test_a_lone_matrix_is_named_by_its_file_unless_its_key_says_more(tmp_path: Path, space: Space) -> None:
+    np.savez(tmp_path / "image.npz", space["image"])
+    np.savez(tmp_path / "two.npz", words=space["text"])
+    assert list(open_collection([tmp_path / "image.npz", tmp_path / "two.npz"]).modalities) == ["image", "words"]
+
+
+def test_equal_names_are_distinguished_by_their_files(tmp_path: Path, space: Space) -> None:
+    for name, z in space.items():
+        np.savez(tmp_path / f"{name}.npz", z_train=z)
+    assert list(open_collection([tmp_path / f"{n}.npz" for n in space]).modalities) == ["image", "text"]
+    np.savez(tmp_path / "a.npz", **space)
+    np.savez(tmp_path / "b.npz", **space)
+    names = list(open_collection([tmp_path / "a.npz", tmp_path / "b.npz"]).modalities)
+    assert names == ["a.image", "a.text", "b.image", "b.text"]
+    with pytest.raises(ConfigError, match="two matrices are called"):
+        open_collection([tmp_path / "a.npz", tmp_path / "a.npz"])
+
+
+def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) -> None:
+    """NAME=FILE is for a file of one matrix; it was the advice for files of several as well."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "a.npz", **space)
+    with pytest.raises(ConfigError, match="name it once"):
+        open_collection([tmp_path / "one/a.npz", tmp_path / "one/a.npz"])
+    with pytest.raises(ConfigError, match="rename one of the files"):
+        open_collection([tmp_path / "one/a.npz", tmp_path / "two/a.npz"])
+
+
+def test_a_shipped_set_is_a_source() -> None:
+    assert list(open_collection("digits", modalities=["kar", "fou"]).modalities) == ["kar", "fou"]
+    assert len(open_collection("digits").modalities) < len(EmbeddingStore.open(_digits()).columns) + 1
+
+
+def _digits() -> Path:
+    from unialign.data._shipped import shipped_folder
+
+    return shipped_folder("digits")
+
+
+def test_pickled_entries_raise_only_if_they_are_chosen(tmp_path: Path, space: Space) -> None:
+    np.savez(tmp_path / "a.npz", **space, meta=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match=r"'meta' holds pickled objects.*--modalities"):
+        open_collection(tmp_path / "a.npz")
+    assert len(open_collection(tmp_path / "a.npz", modalities=["image", "text"]).modalities) == 2
+    np.save(tmp_path / "b.npy", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="pickled"):
+        open_collection(tmp_path / "b.npy")
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return (print, ("unpickled",))
+
+
+def test_nothing_is_ever_unpickled(tmp_path: Path, space: Space, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "a.npz").open("wb") as file:
+        pickle.dump(Bomb(), file)
+    torch.save({"image": torch.from_numpy(space["image"])}, tmp_path / "b.pt")
+    np.savez(tmp_path / "c.npz", ids=np.array([Bomb()] * ITEMS, dtype=object), **space)
+    for name, what in {"a.npz": "is a pickle", "b.pt": "torch.save", "c.npz": "expected integers or text"}.items():
+        with pytest.raises((DataError, ShapeError), match=what):
+            open_collection(tmp_path / name)
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_unequal_rows_name_both_files(tmp_path: Path, space: Space) -> None:
+    np.save(tmp_path / "image.npy", space["image"])
+    np.save(tmp_path / "text.npy", space["text"][:-1])
+    with pytest.raises(DataError, match=r"'text' \(.*text.npy\) has 59 rows, 'image' \(.*image.npy\) has 60"):
+        open_collection([tmp_path / "image.npy", tmp_path / "text.npy"])
+
+
+def test_files_in_another_order_are_matched_by_their_ids(tmp_path: Path, space: Space) -> None:
+    order = np.random.default_rng(0).permutation(ITEMS)
+    present = np.arange(ITEMS) % 5 > 0
+    ids = np.array([f"item {i}" for i in range(ITEMS)])
+    np.savez(tmp_path / "a.npz", image=space["image"], ids=ids, labels=np.arange(ITEMS) % 3)
+    second = {"text": space["text"][order], "ids": ids[order], "labels": order % 3, "present.text": present[order]}
+    np.savez(tmp_path / "b.npz", **second)
+    collection = open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
+    text = collection.modalities["text"]
+    np.testing.assert_array_equal(text.load(), space["text"])
+    np.testing.assert_array_equal(text.rows.take([1, 9, 30]), space["text"][[1, 9, 30]])
+    np.testing.assert_array_equal(text.present_N, present)
+    np.testing.assert_array_equal(collection.labels_N, np.arange(ITEMS) % 3)
+    assert "b.npz" in collection.matched[0]
+    np.savez(tmp_path / "c.npz", **{key: value[::-1] for key, value in second.items()})
+    both = open_collection([tmp_path / "b.npz", tmp_path / "c.npz"])
+    np.testing.assert_array_equal(both.modalities["b"].load(), both.modalities["c"].load())
+
+
+def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, space: Space) -> None:
+    np.savez(tmp_path / "a.npz", image=space["image"], ids=np.arange(ITEMS) // 2)
+    np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS)[::-1] // 2)
+    with pytest.raises(DataError, match=r"ids in .*a.npz and .*b.npz differ: they are the same in another order"):
+        open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
+    np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS) // 2)
+    assert open_collection([tmp_path / "a.npz", tmp_path / "b.npz"]).matched == ()
+
+
+def test_arrays_that_do_not_fit_raise(tmp_path: Path, space: Space) -> None:
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"video": np.zeros((ITEMS, 4, WIDTH), np.float32)}, ShapeError, "average over tokens or frames"),
+        ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantised codes"),
+        ({"empty": np.zeros((0, WIDTH), np.float32)}, ShapeError, "at least one row"),
+        ({"present.text": np.ones(ITEMS, np.int64)}, ShapeError, "expected bool"),
+        ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "marks every row of 'text' as absent"),
+        ({"ids": np.zeros(ITEMS)}, ShapeError, "integers or text"),
+        ({"ids": np.zeros(3, np.int64)}, ShapeError, "integers or text"),
+        ({"groups": np.zeros(3, np.int64)}, ShapeError, "integers or text"),
+    ]
+    for extra, error, words in cases:
+        np.savez(tmp_path / "a.npz", **space, **extra)
+        with pytest.raises(error, match=words):
+            open_collection(tmp_path / "a.npz")
+
+
+def test_unknown_and_damaged_files_raise_with_the_reason(tmp_path: Path, space: Space) -> None:
+    (tmp_path / "empty.npz").touch()
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "junk.npz").write_bytes(b"no zip at all, and long enough")
+    (tmp_path / "short.npz").write_bytes(b"PK\x03\x04 and nothing else")
+    (tmp_path / "bad.safetensors").write_bytes(struct.pack("<Q", 20) + b'{"a": {"dtype": "F3')
+    np.savez(tmp_path / "ids.npz", ids=np.arange(3))
+    (tmp_path / "folder").mkdir()
+    for name, words in {
+        "missing.npz": "there is no file",
+        "empty.npz": "is empty",
+        "junk.npz": "junk.npz is damaged: it does not begin like a .npz file",
+        "table.csv": r"unknown format; expected .*\.npz.*\.parquet",
+        "short.npz": "damaged",
+        "bad.safetensors": "safetensors",
+        "ids.npz": "found no embeddings",
+        "folder": "no EmbeddingStore",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            open_collection(tmp_path / name)
+    with pytest.raises(ConfigError, match="at least one file"):
+        open_collection([])
+    with pytest.raises(ConfigError, match="unknown: \\['sound'\\]"):
+        open_collection(space, modalities=["sound"])
+
+
+def test_a_file_that_was_cut_off_raises(write: Write) -> None:
+    for kind in ("npz", "packed.npz", "safetensors", "columns.npy", "parquet"):
+        paths = write(kind)
+        content = Path(paths[0]).read_bytes()
+        for fraction in (0.5, 0.95):
+            Path(paths[0]).write_bytes(content[: int(fraction * len(content))])
+            with pytest.raises(DataError, match=str(paths[0])):
+                read(open_collection(paths))
+
+
+def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
+    path = tmp_path / "large.npz"  # so that reading the header does not meet the damage
+    np.savez_compressed(path, image=np.random.default_rng(0).normal(size=(4000, 32)))
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("image.npy").header_offset + 300_000
+    content = bytearray(path.read_bytes())
+    content[place : place + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"'image' is damaged"):
+        read(open_collection(path))
+
+
+def test_damage_inside_parquet_is_one_line(write: Write) -> None:
+    """The messages of pyarrow have several lines."""
+    path = Path(write("fixed.parquet")[0])
+    content = bytearray(path.read_bytes())
+    content[4:64] = bytes(range(196, 256))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"'image' cannot be read") as caught:
+        read(open_collection(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_hostile_headers_raise(tmp_path: Path) -> None:
+    headers: list[Any] = [
+        {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 10]}},
+        {"a": {"dtype": "F32", "shape": [4, -4], "data_offsets": [0, 64]}},
+        {"a": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}},
+        {"a": {"dtype": "F32", "shape": [4, 4]}},
+        {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
+        {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
+        ["a"],
+        # Overlapping tensors, and one behind the end.
+        {n: {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]} for n in "ab"},
+        {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64, 128]}},
+    ]
+    for header in headers:
+        text = json.dumps(header).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
+        with pytest.raises(DataError, match=r"a\.safetensors"):
+            open_collection(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2**62) + b'{"a": 1}' + bytes(64))
+    with pytest.raises(DataError, match=r"a\.safetensors"):
+        open_collection(tmp_path / "a.safetensors")
+    for shape in ("(-1, 4)", "(-4, -4)", "(True, 4)", "(4294967308, 18446744073709551620)"):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
+        (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
+        with pytest.raises(DataError, match=r"a\.npy(?: is not a plain \.npy array|: )"):
+            open_collection(tmp_path / "a.npy")
+
+
+def test_names_that_no_report_can_hold_raise(tmp_path: Path, space: Space) -> None:
+    """Bytes of a file name that are no UTF-8 broke off while results were written, after the configuration was."""
+    path = f"{tmp_path}/\udcff.npz"
+    np.savez(path, **space)
+    for sources in (path, f"\udcff={path}", {"\udcff": space["image"]}):
+        with pytest.raises(DataError, match="UTF-8"):
+            open_collection(sources)
+
+
+def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Space) -> None:
+    """A misspelt mask made absent rows present without a word."""
+    mask = np.arange(ITEMS) > 3
+    np.savez(tmp_path / "a.npz", **space, **{"present.imgae": mask, "present.text": mask})
+    (ignored,) = open_collection(tmp_path / "a.npz").ignored
+    assert "present.imgae (no array of that name)" in ignored
+
+
+def test_both_spellings_of_a_mask_hold(space: Space) -> None:
+    """Of two masks of one modality the second replaced the first."""
+    first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
+    collection = open_collection(space | {"present.image": first, "present/image": second})
+    np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="not a regular file"):
+        open_collection(tmp_path / "pipe")
