@@ -59,7 +59,7 @@ def test_a_checkup_writes_a_results_folder(here, capsys):
     (finding,) = [f for f in results["findings"] if f["severity"] == "problem"]
     assert (finding["code"], finding["modalities"]) == ("not_paired", ["text"])
     assert results["issue_summary"] in printed
-    assert results["numbers"]["pairs"]["image-text"]["structure_p"] > 0.01
+    assert results["numbers"]["pairs"]["image-text"]["cka_p"] > 0.01
 
 
 def test_the_python_call_gives_the_same(here):

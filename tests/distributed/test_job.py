@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from train_cases import tiny_store
 
 EPOCHS = "60"
 SETTINGS = ("--objective", "unialign", "--anchor", "image", "--epochs", EPOCHS, "--dim", "8", "--batch-size", "8")
-SETTINGS += ("--device", "cpu", "--set", "logging_steps=1", "hidden=16", "lr=0.01", "save_steps=4")
+SETTINGS += ("--device", "cpu", *["--logging-steps", "1", "--hidden", "16", "--lr", "0.01", "--save-steps", "4"])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 DATA = ["digits", "--modalities", "fou", "zer", "kar", "--anchor", "kar", "--objectives", "unialign", "infonce"]
-RUN = ["--dim", "16", "--set", "head=linear", "--epochs", "150", "--batch-size", "64", "--seeds", "0", "--workers", "2"]
+RUN = ["--dim", "16", "--head", "linear", "--epochs", "150", "--batch-size", "64", "--seeds", "0", "--workers", "2"]
 COMMAND = ["compare", *DATA, *RUN, "--out", "runs/c"]
 
 

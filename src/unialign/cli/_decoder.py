@@ -1,4 +1,4 @@
-"""The work of `unialign decoder`."""
+"""Implementation of `unialign decoder`: train a decoder, or decode the embeddings of a split."""
 
 import argparse
 import time
@@ -17,7 +17,7 @@ from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
 from unialign.experiments import prepare_data
 from unialign.generation import grid, load_decoder, read_thumbnails, train_decoder, write_png
-from unialign.io import checked_path
+from unialign.io import LOCK_FILE, checked_path
 from unialign.train import chosen_device
 
 __all__ = ["sample", "train"]
@@ -27,17 +27,17 @@ _SCALE = 2
 
 
 def train(plan: DecoderRun, options: argparse.Namespace) -> int:
-    """Train a decoder, and say where it and its samples are."""
+    """Train a decoder and print where it and its samples are."""
     store = load_dataset(prepare_data(plan.sources, options.out))
     if plan.fingerprint is not None:
         store.check_fingerprint(plan.fingerprint)
     config = plan.config
-    _refuse_others(options.out)
+    _check_folder(options.out)
     started = time.perf_counter()
     fit = train_decoder(
         store, config, image=plan.image, out=options.out, resume=options.resume, device=options.device, progress="auto"
     )
-    # A finished run whose log is lost has nothing to tell of its steps.
+    # The log of a finished run may be missing.
     last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
     weights = sum(p.numel() for p in fit.decoder.parameters())
     echo(
@@ -48,17 +48,19 @@ def train(plan: DecoderRun, options: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_others(out: Path) -> None:
-    """A folder with another kind of result is left alone; what a decoder's run is, `train_decoder` decides."""
+def _check_folder(out: Path) -> None:
+    """Raise ConfigError if the folder holds other results or files; `train_decoder` checks runs of decoders."""
     checked_path(out, "--out", error=ConfigError)
     if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
         raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
     if out.is_dir() and not (out / "config.yaml").exists():
         others = sorted(
-            entry.name for entry in out.iterdir() if entry.name not in ("checkpoints", "decoder", "log.jsonl")
+            entry.name
+            for entry in out.iterdir()
+            if entry.name not in ("checkpoints", "decoder", "log.jsonl", LOCK_FILE)
         )
         if others:
-            raise ConfigError(f"{out} holds no decoder's run but {others[0]}; choose another --out")
+            raise ConfigError(f"{out} holds {others[0]}, which is not part of a decoder's run; choose another --out")
 
 
 def _newest_grid(out: Path) -> str:
@@ -82,15 +84,16 @@ def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
     identity = encoder_fingerprint(store, image)
     if decoder.input_spec.identity not in (None, identity):
         raise ConfigError(
-            f"{image!r} of {store.name!r} (identity {identity[:12]}) is not what the decoder reads, embeddings of "
-            f"{decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); name another column with --image"
+            f"{image!r} of {store.name!r} (identity {identity[:12]}) does not match the decoder's input, embeddings "
+            f"of {decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); choose another column "
+            f"with --image"
         )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
-    made = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
+    generated = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)
     true = read_thumbnails(store, image, rows, decoder.size)
     lines = []
     for start in range(0, len(rows), _COLUMNS):
-        lines += [list(true[start : start + _COLUMNS]), list(made[start : start + _COLUMNS])]
+        lines += [list(true[start : start + _COLUMNS]), list(generated[start : start + _COLUMNS])]
     write_png(options.out, grid(lines, scale=_SCALE))
-    echo(f"{len(rows)} items of {options.split!r}, true images above, made ones below: {shown(options.out)}")
+    echo(f"{len(rows)} items of {options.split!r}, true images above, generated ones below: {shown(options.out)}")
     return 0

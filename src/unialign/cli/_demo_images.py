@@ -1,5 +1,5 @@
-"""The demo's images: every objective trained again around the frozen image, and what a decoder makes of the same
-held-out queries in each of the spaces.
+"""Images of `unialign demo`: each objective is trained again with the image modality frozen, and the same held-out
+queries are decoded in each space.
 """
 
 from collections.abc import Mapping
@@ -19,66 +19,65 @@ from unialign.train import fit
 
 __all__ = ["add_images"]
 
-FOLDER = "images"
+_FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8
 _SOURCES = (("text",), ("drawing",), ("speech",), ("text", "speech"))
-# What an objective changes for images: docs/findings/generation.md says why, and what it costs.
-_FOR_PICTURES: Mapping[str, Mapping[str, Any]] = {
+# Settings for generation; docs/findings/generation.md has the reasons and the cost.
+_GENERATION_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unialign": {"objective_options.preset": "frozen_anchor", "objective_options.uniformity_weight": 0.3}
 }
 _RULE = (
-    "The queries are evenly spaced over the test items in the order of the data and take the sources in turn; nobody "
-    "picked them. One sample each, with the same noise."
+    "The queries are evenly spaced over the test items in the order of the data and take the sources in turn, without "
+    "manual selection. One sample each, with the same noise."
 )
 
 
 def add_images(config: CompareConfig, out: Path) -> None:
-    """Train each entry with the image frozen, decode the queries, and write `images/` into the folder of a demo."""
+    """Train each entry with frozen images, decode the queries, and write `images/` into the folder of a demo."""
     store, decoder = load_dataset(config.data), load_decoder(config.data)
-    folder, seed = out / FOLDER, min(config.seeds)
+    folder, seed = out / _FOLDER, min(config.seeds)
     rows = store.rows("test")
     rows = rows[np.linspace(0, len(rows) - 1, _QUERIES).round().astype(int)]
-    made: dict[str, GenerationResult] = {}
+    results: dict[str, GenerationResult] = {}
     for key, entry in config.entries.items():
-        echo(f"images: {entry.label} around the frozen {_IMAGE}, seed {seed}")
-        train = _around_the_image(entry.train, seed)
-        space = fit(store, train, out=folder / key, resume="auto", progress="none").space
+        echo(f"images: {entry.label} with frozen {_IMAGE}, seed {seed}")
+        space = fit(store, _frozen_image(entry.train, seed), out=folder / key, resume="auto", progress="none").space
         conditions = [
             condition
             for i, row in enumerate(rows)
             for condition in build_conditions(space, store, items=[f"#{row}"], modalities=_SOURCES[i % len(_SOURCES)])
         ]
-        made[key] = generate_images(space, decoder, store, conditions, anchor=_IMAGE)
-    _write(folder, store, config, made)
+        results[key] = generate_images(space, decoder, store, conditions, anchor=_IMAGE)
+    _write(folder, store, config, results)
 
 
-def _around_the_image(train: TrainConfig, seed: int) -> TrainConfig:
-    settings: dict[str, Any] = {"seed": seed, f"frozen.{_IMAGE}": "whiten", **_FOR_PICTURES.get(train.objective, {})}
+def _frozen_image(train: TrainConfig, seed: int) -> TrainConfig:
+    settings = {"seed": seed, f"frozen.{_IMAGE}": "whiten", **_GENERATION_SETTINGS.get(train.objective, {})}
     if has_anchor(train.objective):
         settings[ANCHOR] = _IMAGE
     return train.override(settings)
 
 
-def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, made: Mapping[str, GenerationResult]) -> None:
-    first = next(iter(made.values()))
+def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, results: Mapping[str, GenerationResult]) -> None:
+    first = next(iter(results.values()))
     cards = []
     for i, condition in enumerate(first.conditions):
-        shown = {}
-        for key, of_one in made.items():
+        images = {}
+        for key, result in results.items():
             name = f"{i}-{key}.png"
-            write_enlarged(folder / name, of_one.images[i, 0])
-            twin = of_one.nearest[i][0] if of_one.copies is None else of_one.copies[i][0]
-            shown[key] = {"file": name, "true_cosine": of_one.true_cosines[i], "twin": twin}
+            write_enlarged(folder / name, result.images[i, 0])
+            copy = result.nearest[i][0] if result.copies is None else result.copies[i][0]
+            images[key] = {"file": name, "true_cosine": result.true_cosines[i], "copy": copy}
         sources = [part.removesuffix(f" of {condition.name}") for part in condition.parts]
-        cards.append({"name": condition.name, "row": condition.row, "sources": sources, "shown": shown})
-    write_thumbnails(folder, store, _IMAGE, set().union(*map(compared_rows, made.values())))
+        cards.append({"name": condition.name, "row": condition.row, "sources": sources, "images": images})
+    write_thumbnails(folder, store, _IMAGE, set().union(*map(compared_rows, results.values())))
     contents = {
         "schema": 1,
         "anchor": _IMAGE,
         "rule": _RULE,
-        "labels": {key: config.entries[key].label for key in made},
-        "twins": "condition" if first.copies is None else "pixels",
+        "labels": {key: config.entries[key].label for key in results},
+        "compared_by": "condition" if first.copies is None else "pixels",
         "cards": cards,
     }
     write_json(folder / "images.json", contents)

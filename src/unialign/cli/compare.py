@@ -18,6 +18,8 @@ _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20
   unialign compare --config runs/demo/config.yaml --out runs/again"""
+# Settings of the comparison that have options; the others belong to the trainings or follow from the data.
+_SETTINGS = ("seeds", "split", "resamples")
 _OBJECTIVES = ("unialign", "infonce", "gram")
 
 
@@ -63,10 +65,10 @@ def resolve(options: argparse.Namespace) -> Comparison:
         for name in objectives:
             registry.check("objectives", name)
     sources = tuple(options.data) or (() if file is None else (file.data,))
-    TrainConfig().override(training)  # raises for a setting out of range
-    return Comparison(
-        required_data(sources, "compare emoji"), file, objectives, training, given_settings(options, CompareConfig)
-    )
+    TrainConfig.check(training)
+    settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
+    CompareConfig.check(settings)
+    return Comparison(required_data(sources, "compare emoji"), file, objectives, training, settings)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +87,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that need a "
         "contrastive model to start from train InfoNCE for the first half of the steps, as their authors do",
     )
-    add_settings(parser, CompareConfig, only=("seeds", "split", "resamples"), title="comparison")
+    add_settings(parser, CompareConfig, only=_SETTINGS, title="comparison")
     add_training_settings(
         parser,
         anchor="the data's first modality, for every objective that has an anchor, since only objectives with the same "

@@ -98,7 +98,7 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     data, settings = raw.get("data"), raw.get("train")
     if not (isinstance(data, Mapping) and isinstance(settings, Mapping) and isinstance(data.get("fingerprint"), str)):
         raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
-    if "start" in raw:
+    if "init_from" in raw:
         raise ConfigError(
             f"{file} is of a run that continued from another space (`fit(..., init_from=...)`); this command starts "
             "from random weights and could not repeat it"

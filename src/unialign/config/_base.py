@@ -113,14 +113,29 @@ class Config:
         return self.from_values(values)
 
     @classmethod
+    def check(cls, changes: Mapping[str, Any]) -> None:
+        """Raise ConfigError if `override` of any configuration must: a name is unknown or a value out of range."""
+        settings = {entry.name: entry for entry in cls.settings()}
+        for key, value in changes.items():
+            name, dot, option = key.partition(".")
+            if name not in settings:
+                raise cls._unknown(name)
+            _checked(settings[name], {option: value} if dot else value)
+
+    @classmethod
+    def _unknown(cls, name: object) -> ConfigError:
+        known = [entry.name for entry in cls.settings()]
+        meant = closest(name, known)
+        hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
+        return ConfigError(f"unknown {cls.kind} setting {name!r}; {hint}")
+
+    @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """A configuration from Python values; ConfigError suggests a name for an unknown setting."""
         known = [entry.name for entry in cls.settings()]
         for name in values:
             if name not in known:
-                meant = closest(name, known)
-                hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
-                raise ConfigError(f"unknown {cls.kind} setting {name!r}; {hint}")
+                raise cls._unknown(name)
         if missing := [entry.name for entry in cls.settings() if entry.is_required and entry.name not in values]:
             raise ConfigError(f"a {cls.kind} configuration needs {' and '.join(map(repr, missing))}")
         return cls(**values)

@@ -47,7 +47,7 @@ class Entry(Config):
 
     kind: ClassVar[str] = "comparison entry"
 
-    label: str = setting(REQUIRED, "name in tables and reports")
+    label: str = setting("", "name in tables and reports (default: the key)")
     note: str = setting("", "remark for the report")
     train: TrainConfig = setting(REQUIRED, "settings of the training")
 
@@ -69,6 +69,11 @@ class CompareConfig(Config):
     entries: Mapping[str, Entry] = setting(
         REQUIRED, "key in results and folder names -> entry; the first is compared with each of the others", _entries
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labelled = {key: entry if entry.label else entry.replace(label=key) for key, entry in self.entries.items()}
+        object.__setattr__(self, "entries", labelled)
 
     @property
     def modalities(self) -> tuple[str, ...] | None:
