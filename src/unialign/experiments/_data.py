@@ -44,24 +44,7 @@ def prepare_data(sources: Sequence[str], folder: Path, *, write: bool = True) ->
     if write:
         store = load_dataset(list(sources))
         if not target.exists():
-            _write(store, target)
+            store.save(target)
         elif EmbeddingStore.open(target).fingerprint != store.fingerprint:
             raise ConfigError(f"{target} was made from other files; choose another --out")
     return str(target)
-
-
-def _write(store: EmbeddingStore, path: Path) -> None:
-    EmbeddingStore.write(
-        path,
-        {name: store.array(name) for name in store.columns},
-        present={name: store.present(name) for name in store.columns},
-        ids=store.ids,
-        groups=store.groups,
-        labels=store.labels,
-        label_names=store.label_names,
-        split=store.split,
-        names=store.item_names,
-        provenance=store.provenance,
-        default_modalities=store.modalities,
-        name=store.name,
-    )
