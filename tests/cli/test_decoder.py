@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unialign import generation
+from unialign._datasets import datasets_folder
 from unialign.cli import main
 from unialign.data import EmbeddingStore, load_dataset
 
-SETTINGS = ["--steps", "6", "--set", "directions=8", "latents=8", "width=16", "depth=1", "batch_size=4", "size=8"]
+SETTINGS = "--steps 6 --directions 8 --latents 8 --width 16 --depth 1 --batch-size 4 --size 8".split()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_other_results_are_not_overwritten_and_other_embeddings_not_decoded(
 def test_invalid_requests_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["train"], "name the data"),
-        (["train", "emoji", "--set", "colour=3"], "unknown decoder setting 'colour'"),
+        (["train", "emoji", "--colour", "3"], "unknown option --colour"),
         (["train", "emoji", "--size", "3"], "size"),
         (["train", "emoji", "--image", "picture"], "'picture'"),
         (["train", "digits", "--image", "pix"], "has no asset thumbnails.zip"),
@@ -113,8 +113,7 @@ def test_invalid_requests_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_shipped_decoder_is_below_15_megabytes() -> None:
-    shipped = Path(generation.__path__[0]) / "shipped"
-    assert sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file()) < 15_000_000
+    assert sum(path.stat().st_size for path in datasets_folder("models").rglob("*") if path.is_file()) < 15_000_000
 
 
 def test_a_damaged_decoder_of_a_finished_run_is_restored(small: Path, run: Path) -> None:
@@ -143,7 +142,7 @@ def test_a_decoder_of_other_settings_is_not_overwritten(
 def test_a_diverging_training_raises_every_time(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["decoder", "train", str(small), *SETTINGS, "weight_decay=1e10", "--out", str(tmp_path / "run")]
+    call = ["decoder", "train", str(small), *SETTINGS, "--weight-decay", "1e10", "--out", str(tmp_path / "run")]
     for _ in range(2):
         assert main(call) == 2
         assert "not finite" in capsys.readouterr().err

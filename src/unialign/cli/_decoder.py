@@ -85,7 +85,7 @@ def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
     if decoder.input_spec.identity not in (None, identity):
         raise ConfigError(
             f"{image!r} of {store.name!r} (identity {identity[:12]}) does not match the decoder's input, embeddings "
-            f"of {decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); choose another column "
+            f"of {decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); use another column "
             f"with --image"
         )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))

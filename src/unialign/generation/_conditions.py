@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice
+from unialign.config import Mix
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.generation._interpolation import frechet_mean, interpolate, mean
 from unialign.generation._prompts import Prompt, item_prompt, joint_split, merge_prompts, text_prompt
 from unialign.space import Space
 
-__all__ = ["Combine", "Condition", "Mix", "build_conditions", "mix_parts"]
+__all__ = ["Combine", "Condition", "build_conditions", "mix_parts"]
 
-Mix = Literal["mean", "unnormalized_mean", "frechet_mean"]
 Combine = Literal["each", "mixture", "path"]
 
 
