@@ -15,7 +15,7 @@ $(V)/python:
 	touch $@
 
 .venv/.dev: .venv/.core
-	$(V)/pip install -q -c constraints.txt -e ".[dev]"
+	$(V)/pip install -q -c constraints.txt -e ./unialign-datasets -e ".[dev]"
 	touch $@
 
 .venv/.docs: .venv/.core
@@ -27,9 +27,9 @@ $(V)/python:
 	$(V)/pip install -q --no-deps --target .venv/triton -c constraints.txt triton
 	touch $@
 
-# Pillow reads the thumbnails, with which generated pictures are compared.
+# Data sets and weights are a separate distribution; Pillow reads the thumbnails.
 .venv/.demo: .venv/.core
-	$(V)/pip install -q -c constraints.txt -e ".[images]"
+	$(V)/pip install -q -c constraints.txt -e ./unialign-datasets -e ".[demo]"
 	touch $@
 
 demo: .venv/.demo
@@ -39,8 +39,8 @@ docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build --quiet
 
 test: .venv/.dev docs
-	$(V)/ruff check src research tests benchmarks data-builders docs/_build.py
-	$(V)/ruff format --check src research tests benchmarks data-builders docs/_build.py
+	$(V)/ruff check src research tests benchmarks data-builders unialign-datasets docs/_build.py
+	$(V)/ruff format --check src research tests benchmarks data-builders unialign-datasets docs/_build.py
 	$(V)/mypy
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
 	$(MAKE) test-triton

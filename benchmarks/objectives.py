@@ -181,7 +181,7 @@ def race(contest: Comparison) -> dict[str, Any]:
     mine, theirs = map(statistics.median, seconds)
     return {
         "formula": contest.formula,
-        "rival": contest.baseline,
+        "baseline": contest.baseline,
         "modalities": contest.modalities,
         "items": ITEMS,
         "width": contest.width,
@@ -224,7 +224,7 @@ def main() -> None:
         row = race(contest)
         results.append(row)
         print(
-            f"{row['formula']:10} {row['rival']:13} {row['modalities']:2} {row['width']:4} "
+            f"{row['formula']:10} {row['baseline']:13} {row['modalities']:2} {row['width']:4} "
             f"{1e3 * row['seconds']:6.1f} ms {1e3 * row['rival_seconds']:7.1f} ms {row['ratio']:7.1f}x  "
             + ", ".join(f"{x:.0e}" for x in row["float64"].values()),
             flush=True,

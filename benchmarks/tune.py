@@ -84,7 +84,7 @@ def main() -> None:
             records += found
     records.sort(key=lambda record: list(GRIDS).index(record["objective"]))
     log.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    write_recipe(options.data, records, root.parent / "src" / "unialign" / "experiments" / "recipes")
+    write_recipe(options.data, records, root.parent / "unialign-datasets" / "unialign_datasets" / "recipes")
 
 
 def write_recipe(data: str, records: list[dict[str, Any]], folder: Path) -> None:

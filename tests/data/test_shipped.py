@@ -1,5 +1,6 @@
 """The shipped data sets are what was released, byte for byte, and fit to be evaluated on."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +8,19 @@ import pytest
 
 from unialign import data
 from unialign.data import EmbeddingStore
+from unialign.errors import DataError, MissingDependencyError
+from unialign.experiments import recipe
+from unialign.generation import load_decoder, load_space
 
 FINGERPRINTS: dict[str, str] = {
     "digits": "34e84a11aa93c430839cbd25837a1722e3597a9be5c0ffe214123e7da35ff06b",
     "emoji": "1fc8696c46f1130572622be8e54f3d5d3a8716a8f77200b797051fa3f8e33420",
 }
 MAX_BYTES = {"digits": 3_000_000, "emoji": 20_000_000}
-SHIPPED = Path(data.__file__).parent / "shipped"
 
 
 @pytest.fixture(params=data.list_datasets())
 def shipped(request: pytest.FixtureRequest) -> EmbeddingStore:
-    if request.param == "emoji" and not (SHIPPED / "emoji").exists():
-        pytest.skip("the emoji are not built yet")
     return data.load_dataset(request.param)
 
 
@@ -77,9 +78,21 @@ def test_digits() -> None:
 
 
 def test_emoji() -> None:
-    if not (SHIPPED / "emoji").exists():
-        pytest.skip("the emoji are not built yet")
     emoji = data.load_dataset("emoji")
     assert len(emoji.modalities) == 5
     assert emoji.items > 1000
     assert len(emoji.label_names) > 1
+
+
+def test_files_loaded_by_name_are_a_separate_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself has no data; without them a name is known, and the error tells what to install."""
+    library = Path(data.__file__).parents[1]
+    files = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert max(path.stat().st_size for path in files) < 100_000
+    monkeypatch.setitem(sys.modules, "unialign_datasets", None)
+    assert data.list_datasets() == ("emoji", "digits")
+    for load in (data.load_dataset, load_space, load_decoder, recipe):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'unialign\[demo\]'.*\./unialign-datasets"):
+            load("emoji")
+    with pytest.raises(DataError, match="did you mean 'emoji'"):
+        data.load_dataset("emojy")

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore, encoder_fingerprint, load_dataset
 from unialign.encoders import TextEncoder, _projection, _text, text_encoder
 from unialign.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 
-SHIPPED = Path(_text.__file__).parent / "shipped"
+SHIPPED = datasets_folder("projections")
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -208,7 +209,7 @@ def test_an_altered_projection_is_refused(
     emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copytree(SHIPPED, tmp_path / "shipped")
-    monkeypatch.setattr(_projection, "_SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(_projection, "datasets_folder", lambda kind: tmp_path / "shipped")
     file = tmp_path / "shipped" / "emoji_text.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, ShapeError
 from unialign.generation import decode, embed_items, load_decoder, mean, resolve_anchor
@@ -93,7 +94,7 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
 
 
 def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
-    emoji = Space.from_pretrained(Path(__file__).parents[2] / "src/unialign/generation/shipped/emoji/space")
+    emoji = Space.from_pretrained(datasets_folder("models") / "emoji" / "space")
     with pytest.raises(ConfigError, match="no decoder for this anchor"):
         resolve_anchor(emoji, decoder)
     with pytest.raises(ConfigError, match="no decoder for this anchor"):

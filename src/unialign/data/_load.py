@@ -46,7 +46,7 @@ def load_dataset(
         DataError: a source is missing, damaged or holds no matrix, or sources do not fit each other.
         ShapeError, NonFiniteError: as `EmbeddingStore.write`.
         ConfigError: unknown modalities or reader.
-        MissingDependencyError: parquet without pyarrow.
+        MissingDependencyError: a built-in data set without `unialign-datasets`, parquet without pyarrow.
     """
     listed = list_sources(sources)
     if len(listed) == 1 and reader is None:

@@ -1,7 +1,7 @@
 """The reductions of shipped stores, for rows that are not in them: mean and axes, found by a column's provenance.
 
-A projection is two files in `shipped/`: NAME.json (sealed; what it belongs to) and NAME.safetensors, made by the
-builder of the store.
+A projection is two files of `unialign-datasets`: NAME.json (with a checksum; the column it belongs to) and
+NAME.safetensors, made by the builder of the store.
 
 Shapes: `N` rows, `E` width of the encoder, `W` width of the column.
 """
@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.io import digest, read_json, read_tensors
 
 __all__ = ["Projection", "find_projection"]
 
-_SHIPPED = Path(__file__).parent / "shipped"
 # With these equal, a column is of the same encoder and reduction, and only its weights may be others.
 _SAME = ("encoder", "pooling", "reduction")
 
@@ -81,11 +81,12 @@ def find_projection(store: EmbeddingStore, column: str, identity: str) -> Projec
     Raises:
         ConfigError: none belongs to it.
         DataError: one does, but for the weights that made the column.
+        MissingDependencyError: `unialign-datasets` is not installed.
     """
     made: Any = store.provenance.get("columns", {}).get(column)
     entry: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
     known = []
-    for path in sorted(_SHIPPED.glob("*.json")):
+    for path in sorted(datasets_folder("projections").glob("*.json")):
         facts = read_json(path)
         if facts["identity"] == identity:
             return _read(path, facts)

@@ -4,12 +4,12 @@ Built-in decoders and spaces belong to the shipped data sets and have their name
 """
 
 import os
-from pathlib import Path
 
 import torch
 
 from unialign import registry
 from unialign._checks import check_choice
+from unialign._datasets import DECODERS, datasets_folder
 from unialign.errors import ConfigError
 from unialign.generation._decoder import Decoder
 from unialign.generation._flow_decoder import FlowDecoder
@@ -28,12 +28,10 @@ from unialign.space import Space
 
 __all__ = ["check_shipped", "load_decoder", "load_pipeline_decoder", "load_space", "shipped_decoders"]
 
-_SHIPPED = Path(__file__).parent / "shipped"
-
 
 def shipped_decoders() -> tuple[str, ...]:
     """Names of the data sets that come with a space and a decoder."""
-    return tuple(sorted(path.parent.parent.name for path in _SHIPPED.glob("*/decoder/config.json")))
+    return DECODERS
 
 
 def load_decoder(
@@ -62,7 +60,8 @@ def load_decoder(
         CheckpointError: nothing there, or a damaged model.
         ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for another
             decoder than Kandinsky 2.2; a plug-in that cannot be imported.
-        MissingDependencyError: a pipeline without diffusers, or a hub id without huggingface_hub.
+        MissingDependencyError: a built-in decoder without `unialign-datasets`, a pipeline without diffusers, or a hub
+            id without huggingface_hub.
     """
     if not isinstance(source, str | os.PathLike) and isinstance(source, Decoder):
         return source
@@ -74,14 +73,14 @@ def load_decoder(
         return load_pipeline_decoder(source, revision=revision, prior=prior, device=device, dtype=dtype)
     if prior is not None:
         raise ConfigError(f"prior={os.fspath(prior)!r} is for Kandinsky 2.2; {source} is a decoder without one")
-    folder = _SHIPPED / source / "decoder" if shipped else source
+    folder = datasets_folder("models") / source / "decoder" if shipped else source
     return FlowDecoder.from_pretrained(folder, revision=revision).to(device)
 
 
 def load_space(source: str | os.PathLike[str]) -> Space:
     """Load the space of a shipped data set by name, or a saved one from a folder or the Hub."""
     if isinstance(source, str) and source in shipped_decoders():
-        return Space.from_pretrained(_SHIPPED / source / "space")
+        return Space.from_pretrained(datasets_folder("models") / source / "space")
     return Space.from_pretrained(source)
 
 

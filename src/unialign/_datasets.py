@@ -1,0 +1,32 @@
+"""Files that are loaded by name: data sets, weights and recipes of the separate distribution `unialign-datasets`.
+
+Importing this module imports neither NumPy nor torch.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from unialign.errors import MissingDependencyError
+
+__all__ = ["DATASETS", "DECODERS", "datasets_folder"]
+
+# Known without the distribution, so that its absence is reported and a mistyped name is corrected.
+DATASETS = ("emoji", "digits")
+DECODERS = ("emoji",)
+
+
+def datasets_folder(kind: str) -> Path:
+    """Return the folder of `stores`, `projections`, `models` or `recipes`.
+
+    Raises:
+        MissingDependencyError: `unialign-datasets` is not installed.
+    """
+    try:
+        package = import_module("unialign_datasets")
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            "built-in data sets, weights and recipes are a separate distribution: pip install 'unialign[demo]', or "
+            "pip install ./unialign-datasets in a checkout"
+        ) from None
+    folder: Path = package.FOLDER
+    return folder / kind
