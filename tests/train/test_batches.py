@@ -1,28 +1,29 @@
-"""The order of the rows and the learning rate: pure functions, hence exact on resumption."""
+"""The order of the rows and the learning rate are pure functions, hence exact on resumption."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from unialign.train._batches import Batches, derived_seed
-from unialign.train._schedule import learning_rate
+from unialign.train import derived_seed, learning_rate
+from unialign.train._batches import Batches
 
 
-@pytest.mark.parametrize("items", [2, 3, 8, 9, 10, 23, 24, 25])
-@pytest.mark.parametrize("accumulate", [1, 2, 5])
-def test_every_epoch_visits_every_item_once(items: int, accumulate: int) -> None:
-    batches = Batches(items, 8, accumulate, 3, 0)
-    assert batches.steps == 3 * batches.steps_per_epoch
-    for epoch in range(3):
-        steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-        assert all(batches.epoch(step) == epoch for step in steps)
-        seen = torch.cat([rows for step in steps for rows in batches.rows(step)])
-        assert len(seen.unique()) == len(seen)
-        # A last batch of one item is left out.
-        assert len(seen) == (items - 1 if items > 1 and items % 8 == 1 else items)
-        assert all(2 <= len(rows) <= 8 for step in steps for rows in batches.rows(step))
-        assert all(1 <= len(batches.rows(step)) <= accumulate for step in steps)
+@pytest.mark.parametrize("accumulation_steps", [1, 2, 5])
+def test_every_epoch_visits_every_item_once(accumulation_steps: int) -> None:
+    for items in (2, 3, 8, 9, 10, 23, 24, 25):
+        batches = Batches(items, 8, accumulation_steps, 3, 0)
+        assert batches.steps == 3 * batches.steps_per_epoch
+        for epoch in range(3):
+            steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+            assert all(batches.epoch(step) == epoch for step in steps)
+            seen = torch.cat([rows for step in steps for rows in batches.rows(step)])
+            assert len(seen.unique()) == len(seen)
+            # A last batch of one item is dropped.
+            assert len(seen) == (items - 1 if items > 1 and items % 8 == 1 else items)
+            assert all(2 <= len(rows) <= 8 for step in steps for rows in batches.rows(step))
+            assert all(1 <= len(batches.rows(step)) <= accumulation_steps for step in steps)
 
 
 def test_orders_differ_by_seed_and_epoch_and_nothing_else() -> None:
@@ -38,7 +39,7 @@ def test_orders_differ_by_seed_and_epoch_and_nothing_else() -> None:
     assert len({*first, *orders(1)}) == 6
 
 
-def test_any_step_can_be_asked_for_directly() -> None:
+def test_the_rows_of_a_step_do_not_depend_on_earlier_calls() -> None:
     batches = Batches(23, 8, 2, 10, 3)
     forward = [[rows.tolist() for rows in batches.rows(step)] for step in range(batches.steps)]
     backward = [[rows.tolist() for rows in batches.rows(step)] for step in reversed(range(batches.steps))]
@@ -58,7 +59,12 @@ def test_learning_rate() -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert 0.1 < rates[-1] < 0.101
     assert rates[55] == pytest.approx(0.55)
-
-
-def test_learning_rate_without_warmup() -> None:
     assert learning_rate(0, steps=1, warmup=0, highest=2.0, lowest=0.0) == 2.0
+
+
+def test_learning_rate_with_a_cosine_from_the_start() -> None:
+    rates = [learning_rate(step, steps=100, warmup=9.5, highest=1.0, cosine_from="start") for step in range(100)]
+    assert rates[4] == pytest.approx(5 / 9.5 * 0.5 * (1 + math.cos(0.04 * math.pi)))
+    assert rates[50] == pytest.approx(0.5)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert learning_rate(0, steps=4, warmup=0, highest=2.0, cosine_from="start") == 2.0

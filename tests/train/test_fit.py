@@ -1,4 +1,4 @@
-"""Training: it learns, it repeats itself, it minds presence and ids, and it refuses early."""
+"""Training learns, is reproducible, respects presence and ids, and rejects bad input early."""
 
 import itertools
 import json
@@ -12,8 +12,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from train_cases import TEST, TRAIN, WIDTHS, bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
 
+from train_cases import (
+    TEST,
+    TRAIN,
+    WIDTHS,
+    bits,
+    digest_of,
+    finished,
+    run,
+    stop_at,
+    tiny_config,
+    tiny_store,
+    without_time,
+)
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space import Space
@@ -47,23 +59,21 @@ def test_it_learns(objective: str, options: dict[str, Any]) -> None:
     assert float(found) > (0.25 if objective == "gram" else 0.6)
 
 
-def test_it_repeats_itself_and_leaves_the_callers_random_numbers_alone() -> None:
+def test_runs_are_reproducible_and_leave_the_random_state_of_the_caller_unchanged() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = run(tiny_store(), tiny_config())
+    again = run(tiny_store(), tiny_config())
     assert torch.equal(before, torch.get_rng_state())
-    torch.rand(7)
-    second = run(tiny_store(), tiny_config())
-    assert digest_of(first) == digest_of(second)
-    assert without_time(first.history) == without_time(second.history)
-    assert digest_of(first) != digest_of(run(tiny_store(), tiny_config(seed=1)))
+    assert digest_of(again) == finished().digest
+    assert without_time(again.history) == finished().history
+    assert digest_of(again) != finished(seed=1).digest
 
 
-def test_watching_changes_nothing() -> None:
-    config = {"objective": "unialign", "objective_options": {"anchor": "text"}}
-    often = run(tiny_store(), tiny_config(**config, monitor_steps=1, logging_steps=1))
-    never = run(tiny_store(), tiny_config(**config, monitor_steps=1000, logging_steps=1000))
-    assert digest_of(often) == digest_of(never)
+def test_logging_and_health_checks_change_nothing() -> None:
+    recipe: dict[str, Any] = {"objective": "unialign", "objective_options": {"anchor": "text"}}
+    often = finished(**recipe, monitor_steps=1, logging_steps=1)
+    never = finished(**recipe, monitor_steps=1000, logging_steps=1000)
+    assert often.digest == never.digest
 
 
 @pytest.mark.parametrize("missing", list(itertools.product([True, False], repeat=3)))
@@ -122,8 +132,8 @@ def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch:
 def test_equal_ids_reach_the_objective() -> None:
     store = tiny_store(missing="none")
     columns = {name: store.array(name) for name in WIDTHS}
-    twins = np.arange(store.items) // 2
-    a, b = (EmbeddingStore.from_arrays(columns, split=store.split, ids=ids) for ids in (twins, None))
+    pairs = np.arange(store.items) // 2
+    a, b = (EmbeddingStore.from_arrays(columns, split=store.split, ids=ids) for ids in (pairs, None))
     assert digest_of(run(a, tiny_config())) != digest_of(run(b, tiny_config()))
 
 
@@ -143,34 +153,35 @@ def test_accumulated_batches_weigh_their_items() -> None:
         torch.testing.assert_close(halves[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_no_weight_decay_on_biases_and_temperature() -> None:
-    from unialign.losses import create
-    from unialign.train._step import _adamw
+def test_no_weight_decay_on_biases_and_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.AdamW] = []
 
-    space = Space(WIDTHS)
-    objective = create("gram", anchor="text")
-    named = {f"space.{name}": p for name, p in space.named_parameters()}
-    named |= {f"objective.{name}": p for name, p in objective.named_parameters()}
-    matrices, others = _adamw(named, TrainConfig(weight_decay=0.5)).param_groups
+    class Recorded(torch.optim.AdamW):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recorded)
+    result = run(tiny_store(), tiny_config(objective="gram", objective_options={"anchor": "text"}, weight_decay=0.5))
+    ((matrices, others),) = (optimizer.param_groups for optimizer in made)
     assert matrices["weight_decay"] == 0.5
     assert all(p.ndim == 2 for p in matrices["params"])
     assert others["weight_decay"] == 0
-    assert len(matrices["params"]) + len(others["params"]) == len(named)
+    trained = [*result.space.parameters(), *result.objective.parameters()]
+    assert {id(p) for p in trained} == {id(p) for group in (matrices, others) for p in group["params"]}
 
 
-def test_warm_start_switches_objectives() -> None:
-    config = tiny_config(
-        objective="gram", objective_options={"anchor": "text", "temperature": 0.1}, infonce_warmup_ratio=0.3
-    )
-    history = run(tiny_store(), config).history
+def test_infonce_trains_first_for_the_warmup_ratio() -> None:
+    options = {"anchor": "text", "temperature": 0.1}
+    history = finished(objective="gram", objective_options=options, infonce_warmup_ratio=0.3).history
     assert [record["objective"] for record in history] == ["infonce"] * 6 + ["gram"] * 14
     assert set(history[0]["terms"]) == {"contrast/text-image", "contrast/text-audio"}
     assert set(history[6]["terms"]) == {"volume_contrast"}
     assert history[0]["temperature"] == pytest.approx(0.1, abs=0.01)
 
 
-def test_warm_start_of_all_pairs() -> None:
-    history = run(tiny_store(), tiny_config(objective="unialign", infonce_warmup_ratio=1.0)).history
+def test_infonce_warmup_with_all_pairs() -> None:
+    history = finished(objective="unialign", infonce_warmup_ratio=1.0).history
     assert {record["objective"] for record in history} == {"infonce"}
     assert len(history[0]["terms"]) == 3
 
@@ -181,7 +192,8 @@ def test_warm_start_of_all_pairs() -> None:
 def test_the_folder_of_a_run(tmp_path: Path) -> None:
     store, config = tiny_store(), tiny_config(save_steps=7)
     result = run(store, config, out=tmp_path / "run")
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml", "log.jsonl", "space"]
+    names = sorted(p.name for p in (tmp_path / "run").iterdir() if p.name != ".lock")
+    assert names == ["checkpoints", "config.yaml", "log.jsonl", "space"]
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000014", "step-00000020"]
 
     settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -202,9 +214,9 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
 
 
 def test_history_without_a_folder() -> None:
-    record = run(tiny_store(), tiny_config(logging_steps=7)).history
-    assert [entry["step"] for entry in record] == [1, 4, 7, 8, 12, 14, 16, 20]
-    assert set(record[-1]) == {
+    history = run(tiny_store(), tiny_config(logging_steps=7)).history
+    assert [record["step"] for record in history] == [1, 4, 7, 8, 12, 14, 16, 20]
+    assert set(history[-1]) == {
         "step",
         "epoch",
         "objective",
@@ -216,14 +228,15 @@ def test_history_without_a_folder() -> None:
         "seconds",
         "health",
     }
-    assert record[-1]["epoch"] == 10
+    assert history[-1]["epoch"] == 10
 
 
-def test_on_step_hears_of_every_step() -> None:
-    heard: list[dict[str, Any]] = []
-    run(tiny_store(), tiny_config(), on_step=lambda info: heard.append(dict(info)))
-    assert [info["step"] for info in heard] == list(range(1, 21))
-    assert heard[0]["steps"] == 20
+def test_on_step_is_called_after_every_step() -> None:
+    calls: list[dict[str, Any]] = []
+    run(tiny_store(), tiny_config(), on_step=lambda info: calls.append(dict(info)))
+    assert [info["step"] for info in calls] == list(range(1, 21))
+    assert calls[0]["steps"] == 20
+    assert set(calls[0]) == {"step", "steps", "epoch", "objective", "loss", "lr", "grad_norm"}
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -239,32 +252,28 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert "infonce: step 20 of 20, loss " in capsys.readouterr().err
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changes", "options", "message"),
-    [
-        ({"objective_options": {"anchor": "smell"}}, {}, "smell"),
-        ({"objective": "gram"}, {}, "gram needs anchor="),
-        ({"objective_options": {"colour": 1}}, {}, "infonce has no option 'colour'"),
-        ({"modalities": ("image", "smell")}, {}, "'smell'"),
-        ({"precision": "bf16"}, {}, "needs a CUDA device"),
+def test_settings_that_do_not_fit_raise_before_anything_is_written(tmp_path: Path) -> None:
+    out = {"out": tmp_path / "run"}
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"objective_options": {"anchor": "smell"}}, out, "smell"),
+        ({"objective": "gram"}, out, "gram needs anchor="),
+        ({"objective_options": {"colour": 1}}, out, "infonce has no option 'colour'"),
+        ({"modalities": ("image", "smell")}, out, "'smell'"),
+        ({"precision": "bf16"}, out, "needs a CUDA device"),
         ({"log_to": ("tensorboard",)}, {}, "needs out="),
-        ({}, {"device": "abacus"}, "unknown device 'abacus'"),
-        ({}, {"device": "cuda:99"}, "is not there"),
-        ({}, {"progress": "dots"}, "unknown progress 'dots'"),
-        ({}, {"resume": "yes"}, "unknown resume 'yes'"),
+        ({}, {**out, "device": "abacus"}, "unknown device 'abacus'"),
+        ({}, {**out, "device": "cuda:99"}, "is not available"),
+        ({}, {**out, "progress": "dots"}, "unknown progress 'dots'"),
+        ({}, {**out, "resume": "yes"}, "unknown resume 'yes'"),
         ({}, {"resume": "required"}, "needs out="),
-    ],
-)
-def test_refused_before_anything_is_written(
-    tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], message: str
-) -> None:
-    out = {} if "out=" in message else {"out": tmp_path / "run"}
-    with pytest.raises(ConfigError, match=message):
-        run(tiny_store(), tiny_config(**changes), **out | options)
-    assert not (tmp_path / "run" / "log.jsonl").exists()
+    ]
+    for changes, options, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            run(tiny_store(), tiny_config(**changes), **options)
+        assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_out_is_a_file(tmp_path: Path) -> None:
@@ -301,17 +310,17 @@ class Poisoned(EmbeddingStore):
         return values
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("inputs", ["standardize", "unit", "none"])
-def test_non_finite_features_are_refused_at_the_start(value: float, inputs: str) -> None:
-    store = Poisoned(tiny_store(), "text", 9, value)
-    with pytest.raises(NonFiniteError, match=rf"'text', row 9 of the store \('item 9'\), holds {value} at column 0"):
-        run(store, tiny_config(input_norm=inputs))
+def test_non_finite_features_raise_at_the_start() -> None:
+    for value, input_norm in itertools.product([np.nan, np.inf], ["standardize", "unit", "none"]):
+        store = Poisoned(tiny_store(), "text", 9, value)
+        message = rf"'text', row 9 of the store \('item 9'\), holds {value} at column 0"
+        with pytest.raises(NonFiniteError, match=message):
+            run(store, tiny_config(input_norm=input_norm))
 
 
-def test_rows_of_zeros_are_refused_where_only_the_direction_counts() -> None:
+def test_rows_of_zeros_raise_where_only_the_direction_counts() -> None:
     store = Poisoned(tiny_store(), "text", 9, 0.0)
-    run(store, tiny_config())
+    run(store, tiny_config(epochs=1))
     with pytest.raises(NonFiniteError, match=r"'text', row 9 of the store .* holds only zeros"):
         run(store, tiny_config(input_norm="unit"))
 
@@ -339,8 +348,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
         assert caught.value.code == 143  # type: ignore[attr-defined]
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000007"]
     assert signal.getsignal(number) is before
-    resumed = run(tiny_store(), config, out=tmp_path / "run", resume="auto")
-    assert digest_of(resumed) == digest_of(run(tiny_store(), config))
+    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="auto")) == finished().digest
 
 
 def test_interrupted_without_a_folder() -> None:
@@ -362,11 +370,11 @@ def test_the_call_of_the_readme(tmp_path: Path) -> None:
     assert result.history
 
 
-def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
-    """Both used to finish, and one of them was lost without a word."""
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Without the lock both finish, and one overwrites the other."""
     errors = []
 
-    def another(info):
+    def another(info: Any) -> None:
         if info["step"] == 2:
             with pytest.raises(ConfigError, match="another run is training in"):
                 run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")
@@ -377,14 +385,14 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
     run(tiny_store(), tiny_config(epochs=2), out=tmp_path / "run", resume="auto")  # read back, free again
 
 
-def test_a_signal_after_the_last_step_is_not_swallowed():
-    """A run has nothing left to stop; what follows it must still hear of the signal."""
+def test_a_signal_after_the_last_step_is_raised() -> None:
+    """No step is left to stop after; the code after the run must receive the signal."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_worker_that_was_told_to_end_stops_after_its_first_step(tmp_path: Path) -> None:
-    """SIGTERM may come while data are read: the worker's own handler notes it, and the run must hear of it."""
+def test_a_worker_that_received_sigterm_stops_after_its_first_step(tmp_path: Path) -> None:
+    """SIGTERM may come while data are loaded: the handler of the worker notes it, and the run must stop."""
 
     class Worker:
         ending = False
@@ -402,5 +410,5 @@ def test_a_worker_that_was_told_to_end_stops_after_its_first_step(tmp_path: Path
     finally:
         signal.signal(signal.SIGTERM, before)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
-    whole = run(tiny_store(), tiny_config())
-    assert digest_of(run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required")) == digest_of(whole)
+    resumed = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required")
+    assert digest_of(resumed) == finished().digest

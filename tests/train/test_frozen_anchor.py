@@ -1,12 +1,12 @@
-"""Training around a frozen modality: it stays where it was, the others come to it, and a run resumes bit by bit."""
+"""Training around a frozen modality: it does not move, the others align to it, and a run resumes bit by bit."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
+from train_cases import digest_of, finished, run, stop_at, tiny_config, tiny_store
 from unialign.errors import ConfigError
 from unialign.losses import names, parameter_names as option_names
 from unialign.train import TrainConfig
@@ -15,7 +15,7 @@ FROZEN = {"image": "whiten"}
 OPTIONS = {"anchor": "image"}
 
 
-def test_the_frozen_modality_stays_and_the_others_come_to_it() -> None:
+def test_the_frozen_modality_does_not_move_and_the_others_align_to_it() -> None:
     store = tiny_store()
     config = tiny_config(frozen=FROZEN, dim=3, epochs=60, dropout=0.0, objective_options=OPTIONS)
     before = run(store, tiny_config(frozen=FROZEN, dim=3, epochs=1, lr=1e-9, objective_options=OPTIONS)).space
@@ -36,23 +36,23 @@ def test_every_objective_trains_around_a_frozen_anchor(objective: str) -> None:
     config = tiny_config(objective=objective, objective_options=options, frozen=FROZEN, dim=3, epochs=2)
     result = run(tiny_store(missing="none"), config)
     assert np.isfinite([line["loss"] for line in result.history]).all()
-    moved = run(tiny_store(missing="none"), tiny_config(frozen=FROZEN, dim=3, epochs=1, lr=1e-9)).space
-    changed = [not torch.equal(a, b) for a, b in zip(moved.parameters(), result.space.parameters(), strict=True)]
+    unmoved = finished(frozen=FROZEN, dim=3, epochs=1, lr=1e-9).result.space
+    changed = [not torch.equal(a, b) for a, b in zip(unmoved.parameters(), result.space.parameters(), strict=True)]
     assert any(changed)
 
 
 def test_a_run_resumes_bit_by_bit(tmp_path: Path) -> None:
     config = tiny_config(frozen=FROZEN, dim=3, objective_options=OPTIONS)
-    whole = run(tiny_store(), config)
+    whole = finished(frozen=FROZEN, dim=3, objective_options=OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(9))
-    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="required")) == digest_of(whole)
+    assert digest_of(run(tiny_store(), config, out=tmp_path / "run", resume="required")) == whole.digest
 
 
-def test_a_start_must_be_frozen_alike() -> None:
-    start = run(tiny_store(), tiny_config(dim=3, epochs=1)).space
+def test_init_from_must_have_the_same_frozen_modalities() -> None:
+    space = finished(dim=3, epochs=1).result.space
     with pytest.raises(ConfigError, match="made with frozen="):
-        run(tiny_store(), tiny_config(dim=3, frozen=FROZEN), start=start)
+        run(tiny_store(), tiny_config(dim=3, frozen=FROZEN), init_from=space)
 
 
 def test_settings_come_back_from_a_file() -> None:
@@ -61,7 +61,7 @@ def test_settings_come_back_from_a_file() -> None:
     assert config.to_dict()["frozen"] == FROZEN
 
 
-def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
     cases = [
         ({"frozen": "image"}, "frozen must be a mapping"),
         ({"frozen": {"image": "no"}}, "whitening of 'image'"),
@@ -76,9 +76,9 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> 
 
 
 def test_a_weak_repulsion_from_a_frozen_anchor_is_no_warning() -> None:
-    """Nothing can collapse with an anchor that stays where it is; the same weights without one do warn."""
+    """Nothing can collapse with an anchor that does not move; the same weights without one do warn."""
     options = OPTIONS | {"uniformity_weight": 0.01}
     config = tiny_config(objective="unialign", objective_options=options, frozen=FROZEN, dim=3)
     assert "gradient_ratio" not in {warning.code for warning in run(tiny_store(), config).warnings}
-    free = tiny_config(objective="unialign", objective_options=options, dim=3)
-    assert "gradient_ratio" in {warning.code for warning in run(tiny_store(), free).warnings}
+    free = finished(objective="unialign", objective_options=options, dim=3)
+    assert "gradient_ratio" in {warning.code for warning in free.result.warnings}

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "train"))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from train_cases import run, stop_at, tiny_config, tiny_store
 

@@ -1,4 +1,4 @@
-"""The gradient cache: the whole batch in the loss, one piece of it in the heads, and the same result."""
+"""The gradient cache: the whole batch in the loss, one micro-batch in the heads, and the same result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from train_cases import WIDTHS, bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
 
+from train_cases import WIDTHS, bits, digest_of, finished, run, stop_at, tiny_config, tiny_store, without_time
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.losses import create
 from unialign.space import Space
@@ -46,26 +46,26 @@ def gradients(*modules: nn.Module) -> list[Tensor]:
     ("name", "options"),
     [("infonce", {"temperature_mode": "learnable"}), ("unialign", {"anchor": "image"}), ("gram", {"anchor": "text"})],
 )
-def test_pieces_give_value_and_gradient_of_the_whole(name: str, options: dict[str, Any], size: int) -> None:
+def test_micro_batches_give_value_and_gradient_of_the_batch(name: str, options: dict[str, Any], size: int) -> None:
     x, present, ids = batch()
     whole, objective = heads(), create(name, **options).double()
     expected = objective(whole(x), present=present, ids=ids)
     expected.total.backward()
-    pieces, other = heads(), create(name, **options).double()
-    found = grad_cache_backward(other, pieces, cut(x, size), present=present, ids=ids)
+    parts, other = heads(), create(name, **options).double()
+    found = grad_cache_backward(other, parts, cut(x, size), present=present, ids=ids)
     torch.testing.assert_close(found.total, expected.total.detach(), rtol=1e-12, atol=1e-12)
     assert not found.total.requires_grad
     assert found.terms.keys() == expected.terms.keys()
-    for g, h in zip(gradients(pieces, other), gradients(whole, objective), strict=True):
+    for g, h in zip(gradients(parts, other), gradients(whole, objective), strict=True):
         torch.testing.assert_close(g, h, rtol=1e-10, atol=1e-12)
 
 
-def test_pieces_of_zero_rows_change_nothing() -> None:
+def test_micro_batches_of_zero_rows_change_nothing() -> None:
     x, present, ids = batch()
     with_nothing, without = heads(), heads()
     nothing = {name: column[:0] for name, column in x.items()}
-    pieces = [nothing, *cut(x, 5), nothing]
-    found = grad_cache_backward(create("infonce"), with_nothing, pieces, present=present, ids=ids)
+    parts = [nothing, *cut(x, 5), nothing]
+    found = grad_cache_backward(create("infonce"), with_nothing, parts, present=present, ids=ids)
     expected = grad_cache_backward(create("infonce"), without, cut(x, 5), present=present, ids=ids)
     assert torch.equal(found.total, expected.total)
     for g, h in zip(gradients(with_nothing), gradients(without), strict=True):
@@ -82,8 +82,8 @@ def test_weight_scales_the_gradient_and_gradients_add_up() -> None:
         torch.testing.assert_close(g, 3 * h, rtol=1e-10, atol=1e-12)
 
 
-def test_dropout_repeats_itself_exactly_in_the_second_pass() -> None:
-    """A second pass with other dropout gives the gradient of a function that nobody evaluated."""
+def test_dropout_repeats_exactly_in_the_second_pass() -> None:
+    """A second pass with other dropout gives the gradient of another function."""
     x, present, ids = batch()
     space = heads(dropout=0.5)
     seen: list[Tensor] = []
@@ -96,19 +96,19 @@ def test_dropout_repeats_itself_exactly_in_the_second_pass() -> None:
     assert len(first) == 4 * len(WIDTHS)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[len(WIDTHS)])
-    # Random numbers go on as if the batch had been encoded once.
+    # The random state is as if the batch had been encoded once.
     torch.manual_seed(3)
-    for piece in cut(x, 4):
-        space(piece)
+    for part in cut(x, 4):
+        space(part)
     assert torch.equal(after, torch.get_rng_state())
 
 
 def kept_in_heads(batch_size: int, micro: int | None) -> int:
-    """The most bytes that backward passes of the heads have waiting at a time."""
+    """The most bytes that are saved for a backward pass of the heads at a time."""
     x, _, _ = batch(batch_size)
     space, most = heads(hidden=64), 0
 
-    def encode(piece: dict[str, Tensor]) -> dict[str, Tensor]:
+    def encode(part: dict[str, Tensor]) -> dict[str, Tensor]:
         nonlocal most
         kept = 0
 
@@ -118,7 +118,7 @@ def kept_in_heads(batch_size: int, micro: int | None) -> int:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            raw = space(piece)
+            raw = space(part)
         most = max(most, kept)
         return raw
 
@@ -126,13 +126,13 @@ def kept_in_heads(batch_size: int, micro: int | None) -> int:
     return most
 
 
-def test_bytes_kept_in_the_heads_follow_the_piece_and_not_the_batch() -> None:
+def test_saved_activations_grow_with_the_micro_batch_and_not_the_batch() -> None:
     assert kept_in_heads(32, 8) == kept_in_heads(128, 8) == kept_in_heads(8, None)
     assert kept_in_heads(128, None) > 10 * kept_in_heads(128, 8)
 
 
 class Averaging(nn.Module):
-    """What DistributedDataParallel looks like from outside: gradients that pass outside `no_sync` are averaged."""
+    """A fake of DistributedDataParallel: gradients of a backward pass outside `no_sync` are averaged."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -165,10 +165,10 @@ def test_autocast_around_the_call_does_not_lose_the_gradient() -> None:
     assert all(bool(gradient.any()) for gradient in gradients(space))
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_arguments_that_cannot_work_raise() -> None:
     x, _, _ = batch()
     space, objective = heads(), create("infonce")
-    with pytest.raises(ConfigError, match="at least one piece"):
+    with pytest.raises(ConfigError, match="at least one micro-batch"):
         grad_cache_backward(objective, space, [])
     with pytest.raises(ConfigError, match="without gradient"):
         grad_cache_backward(objective, space.encode, cut({name: v.double() for name, v in x.items()}, 4))
@@ -176,55 +176,42 @@ def test_what_cannot_work_is_refused() -> None:
         grad_cache_backward(objective, space, cut(x, 4), modules=[space])
     other = cut(x, 4)
     del other[2]["text"]
-    with pytest.raises(ShapeError, match="piece 2 has the modalities"):
+    with pytest.raises(ShapeError, match="micro-batch 2 has the modalities"):
         grad_cache_backward(objective, space, other)
+    for returned in (3, [torch.ones(2, 2)], None, {"a": 1.0}):
+        with pytest.raises(ConfigError, match="encode must return a mapping"):
+            grad_cache_backward(objective, lambda part, returned=returned: returned, [0, 1])
+    with torch.no_grad(), pytest.raises(ConfigError, match="outside `no_grad`"):
+        grad_cache_backward(objective, lambda part: {}, [0, 1])
+    with pytest.raises(ConfigError, match="put it into a list"):
+        grad_cache_backward(objective, lambda part: {}, [0], modules=torch.nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("objective", ["infonce", "unialign"])
 def test_training_is_the_same_in_micro_batches(objective: str) -> None:
-    config: dict[str, Any] = {"objective": objective, "objective_options": {"anchor": "image"}, "dropout": 0.0}
-    whole = run(tiny_store(), tiny_config(**config))
+    recipe: dict[str, Any] = {"objective": objective, "objective_options": {"anchor": "image"}, "dropout": 0.0}
+    whole = finished(**recipe)
     for size in (1, 3, 8):
-        pieces = run(tiny_store(), tiny_config(**config, micro_batch_size=size))
-        for a, b in zip(whole.history, pieces.history, strict=True):
+        for a, b in zip(whole.history, finished(**recipe, micro_batch_size=size).history, strict=True):
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-4, abs=1e-5)
-    assert bits(whole.space.state_dict()) == bits(
-        run(tiny_store(), tiny_config(**config, micro_batch_size=100)).space.state_dict()
-    )
+    one_part = finished(**recipe, micro_batch_size=100).result
+    assert bits(whole.result.space.state_dict()) == bits(one_part.space.state_dict())
 
 
 def test_a_run_in_micro_batches_with_dropout_resumes_bit_by_bit(tmp_path: Any) -> None:
-    config = tiny_config(micro_batch_size=3, epochs=4)
-    straight = run(tiny_store(), config)
+    config, whole = tiny_config(micro_batch_size=3, epochs=4), finished(micro_batch_size=3, epochs=4)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(5))
     resumed = run(tiny_store(), config, out=tmp_path / "run", resume="required")
-    assert digest_of(resumed) == digest_of(straight)
-    assert without_time(resumed.history)[-1] == without_time(straight.history)[-1]
+    assert digest_of(resumed) == whole.digest
+    assert without_time(resumed.history)[-1] == whole.history[-1]
 
 
-def test_looking_changes_nothing_in_micro_batches() -> None:
-    often = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_steps=1))
-    never = run(tiny_store(), tiny_config(micro_batch_size=3, monitor_steps=1000))
-    assert digest_of(often) == digest_of(never)
+def test_health_checks_change_nothing_in_micro_batches() -> None:
+    often, never = (finished(micro_batch_size=3, monitor_steps=steps) for steps in (1, 1000))
+    assert often.digest == never.digest
 
 
 def test_a_number_that_is_not_finite_is_explained_by_its_row() -> None:
     with pytest.raises(NonFiniteError, match=r"training stopped at step \d+, .*row \d+ of the store"):
         run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, max_grad_norm=None, warmup_ratio=0.0, dropout=0.3))
-
-
-@pytest.mark.parametrize("given", [3, [torch.ones(2, 2)], None, {"a": 1.0}])
-def test_encode_that_gives_no_embeddings(given: Any) -> None:
-    with pytest.raises(ConfigError, match="encode must give a mapping"):
-        grad_cache_backward(create("infonce"), lambda piece: given, [0, 1])
-
-
-def test_without_gradients_there_is_nothing_to_do() -> None:
-    with torch.no_grad(), pytest.raises(ConfigError, match="outside `no_grad`"):
-        grad_cache_backward(create("infonce"), lambda piece: {}, [0, 1])
-
-
-def test_modules_are_a_list() -> None:
-    with pytest.raises(ConfigError, match="put it into a list"):
-        grad_cache_backward(create("infonce"), lambda piece: {}, [0], modules=torch.nn.Linear(1, 1))  # type: ignore[arg-type]

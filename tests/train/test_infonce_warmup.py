@@ -1,13 +1,13 @@
-"""What a warm start is for each objective, and that all of them train."""
+"""The InfoNCE phase before each objective, and that all objectives train."""
 
 from typing import Any
 
 import pytest
 import torch
-from train_cases import WIDTHS, run, tiny_config, tiny_store
 
+from train_cases import WIDTHS, run, tiny_config, tiny_store
 from unialign.losses import InfoNCE, create, names, parameter_names
-from unialign.train._step import warm_objective
+from unialign.train._infonce_warmup import infonce_for_warmup
 
 MODALITIES = tuple(WIDTHS)
 DEFAULTS = InfoNCE().get_config()
@@ -17,22 +17,22 @@ def anchored(name: str) -> dict[str, Any]:
     return {"anchor": "text"} if "anchor" in parameter_names(name) else {}
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_objective_has_a_warm_start(name: str) -> None:
-    warm = warm_objective(create(name, **anchored(name)), MODALITIES)
-    assert isinstance(warm, InfoNCE)
-    assert warm.anchor == ("text" if "anchor" in parameter_names(name) else None)
+def test_every_objective_has_an_infonce_phase() -> None:
+    for name in names():
+        infonce = infonce_for_warmup(create(name, **anchored(name)), MODALITIES)
+        assert isinstance(infonce, InfoNCE)
+        assert infonce.anchor == ("text" if "anchor" in parameter_names(name) else None)
 
 
-@pytest.mark.parametrize("name", ["gram", "cs_aligner", "cua", "modgap"])
-def test_a_temperature_of_cosines_is_kept(name: str) -> None:
+def test_a_temperature_of_cosines_is_kept() -> None:
     kept = {"temperature": 0.2, "temperature_mode": "learnable", "temperature_bounds": [0.02, 0.5]}
-    warm = warm_objective(create(name, anchor="text", **kept), MODALITIES)
-    assert {key: warm.get_config()[key] for key in kept} == kept
+    for name in ("gram", "cs_aligner", "cua", "modgap"):
+        infonce = infonce_for_warmup(create(name, anchor="text", **kept), MODALITIES)
+        assert {key: infonce.get_config()[key] for key in kept} == kept
 
 
 def test_unialigns_temperature_is_kept() -> None:
-    assert warm_objective(create("unialign", temperature=0.2), MODALITIES).get_config()["temperature"] == 0.2
+    assert infonce_for_warmup(create("unialign", temperature=0.2), MODALITIES).get_config()["temperature"] == 0.2
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_unialigns_temperature_is_kept() -> None:
 )
 def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
     """Symile's divides products of M vectors, about D^((M-1)/2) times smaller than cosines: InfoNCE would be a max."""
-    warm = warm_objective(create(name, **anchored(name), **own), MODALITIES)
+    infonce = infonce_for_warmup(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
-        assert warm.get_config()[key] == DEFAULTS[key]
+        assert infonce.get_config()[key] == DEFAULTS[key]
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "align_uniform"])
 def test_no_temperature_is_the_default_one(name: str) -> None:
-    assert warm_objective(create(name, anchor="all"), MODALITIES).get_config() == DEFAULTS
+    assert infonce_for_warmup(create(name, anchor="all"), MODALITIES).get_config() == DEFAULTS
 
 
 @pytest.mark.filterwarnings("ignore::unialign.train.HealthWarning")
@@ -65,10 +65,10 @@ def test_no_temperature_is_the_default_one(name: str) -> None:
     ],
 )
 def test_pair_objectives_train(name: str, own: dict[str, Any]) -> None:
-    """A tiny store with absent rows and shared ids: the loss falls, and what is learnt beside the space moves."""
+    """A tiny store with absent rows and shared ids: the loss falls, and parameters of the objective change."""
     result = run(tiny_store(), tiny_config(objective=name, objective_options=own, epochs=30, dropout=0.0))
     losses = [record["loss"] for record in result.history]
     assert sum(losses[-5:]) < sum(losses[:5])
-    learnt = list(result.objective.parameters())
-    assert bool(learnt) == (name == "sigmoid" or own.get("temperature_mode") == "learnable")
-    assert all(torch.isfinite(value) and value != 0 for value in learnt)
+    learned = list(result.objective.parameters())
+    assert bool(learned) == (name == "sigmoid" or own.get("temperature_mode") == "learnable")
+    assert all(torch.isfinite(value) and value != 0 for value in learned)

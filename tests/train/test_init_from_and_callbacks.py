@@ -1,4 +1,4 @@
-"""Continuing from another space, and looking at a space while it is trained."""
+"""Training from another space, and evaluation callbacks."""
 
 import warnings
 from pathlib import Path
@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from train_cases import bits, checkpoint_bits, digest_of, run, stop_at, tiny_config, tiny_store, without_time
 
+from train_cases import (
+    bits,
+    checkpoint_bits,
+    digest_of,
+    finished,
+    run,
+    stop_at,
+    tiny_config,
+    tiny_store,
+    without_time,
+)
 from unialign.cli import main
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError
@@ -16,11 +26,11 @@ from unialign.space import Space
 from unialign.train import EvalCallback, training_steps
 
 
-def rude(seen: list[int]) -> EvalCallback:
-    """A look that draws random numbers, embeds rows, and would give gradients if it could."""
+def intrusive(seen: list[int]) -> EvalCallback:
+    """A callback that draws random numbers and embeds rows, which must have no gradient."""
     store = tiny_store()
 
-    def look(step: int, space: Space) -> None:
+    def evaluate(step: int, space: Space) -> None:
         seen.append(step)
         assert not space.training
         torch.rand(step + 3)
@@ -30,29 +40,29 @@ def rude(seen: list[int]) -> EvalCallback:
         )
         assert not z["image"].requires_grad
 
-    return EvalCallback((0, 1, 7, 20), look)
+    return EvalCallback((0, 1, 7, 20), evaluate)
 
 
 @pytest.mark.parametrize("objective", ["infonce", "unialign"])
-def test_a_probe_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None:
-    config = tiny_config(objective=objective, infonce_warmup_ratio=0.2)
+def test_a_callback_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None:
+    recipe: dict[str, Any] = {"objective": objective, "infonce_warmup_ratio": 0.2}
     seen: list[int] = []
-    plain = run(tiny_store(), config, out=tmp_path / "plain")
+    plain = finished(**recipe)
     torch.manual_seed(3)
-    probed = run(tiny_store(), config, out=tmp_path / "probed", eval_callback=rude(seen))
+    evaluated = run(tiny_store(), tiny_config(**recipe), out=tmp_path / "run", eval_callback=intrusive(seen))
     assert seen == [0, 1, 7, 20]
-    assert digest_of(probed) == digest_of(plain)
-    assert checkpoint_bits(tmp_path / "probed") == checkpoint_bits(tmp_path / "plain")
-    assert without_time(probed.history) == without_time(plain.history)
+    assert digest_of(evaluated) == plain.digest
+    assert checkpoint_bits(tmp_path / "run") == plain.checkpoint
+    assert without_time(evaluated.history) == plain.history
 
 
-def test_a_probe_sees_the_space_of_its_step() -> None:
-    """Step 0 is the untrained space, the last step is what `fit` returns; each module gets its own mode back."""
+def test_a_callback_gets_the_space_of_its_step() -> None:
+    """Step 0 is the untrained space, the last step is the result of `fit`; each module keeps its mode."""
     states: dict[int, dict[str, bytes]] = {}
     after: list[bool] = []
     held: list[Space] = []
 
-    def look(step: int, space: Space) -> None:
+    def evaluate(step: int, space: Space) -> None:
         states[step] = bits(space.state_dict())
         held.append(space)
 
@@ -60,7 +70,7 @@ def test_a_probe_sees_the_space_of_its_step() -> None:
     result = run(
         tiny_store(),
         config,
-        eval_callback=EvalCallback({0, 5, 20}, look),
+        eval_callback=EvalCallback({0, 5, 20}, evaluate),
         on_step=lambda info: after.append(held[0].training),
     )
     assert states[20] == bits(result.space.state_dict())
@@ -68,9 +78,9 @@ def test_a_probe_sees_the_space_of_its_step() -> None:
     assert all(after)
 
 
-def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock moves a second in each look, and nowhere else."""
-    from unialign.train import _loop
+def test_callbacks_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock advances by a second in each callback, and nowhere else."""
+    from unialign.train import _trainer
 
     clock = [0.0]
 
@@ -79,49 +89,52 @@ def test_a_probe_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> 
         def perf_counter() -> float:
             return clock[0]
 
-    monkeypatch.setattr(_loop, "time", Clock)
+    monkeypatch.setattr(_trainer, "time", Clock)
 
-    def look(step: int, space: Space) -> None:
+    def evaluate(step: int, space: Space) -> None:
         clock[0] += 1.0
 
-    result = run(tiny_store(), tiny_config(), eval_callback=EvalCallback((0, 3, 20), look))
+    result = run(tiny_store(), tiny_config(), eval_callback=EvalCallback((0, 3, 20), evaluate))
     assert clock[0] == 3.0
     assert {record["seconds"] for record in result.history} == {0.0}
 
 
-def test_a_resumed_run_is_looked_at_in_the_steps_that_are_left(tmp_path: Path) -> None:
+def test_a_resumed_run_is_evaluated_at_its_remaining_steps(tmp_path: Path) -> None:
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), eval_callback=rude(seen))
-    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=rude(seen))
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", on_step=stop_at(7), eval_callback=intrusive(seen))
+    result = run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=intrusive(seen))
     assert seen == [0, 1, 7, 20]
-    assert digest_of(result) == digest_of(run(tiny_store(), tiny_config()))
-    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=rude(seen))
+    assert digest_of(result) == finished().digest
+    run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="required", eval_callback=intrusive(seen))
     assert seen == [0, 1, 7, 20]
 
 
 @pytest.mark.parametrize(
-    ("probe", "message"),
+    ("callback", "message"),
     [
-        (lambda step, space: None, "must be a Probe"),
-        (EvalCallback((0, 21), lambda step, space: None), "names 21, but training has 20 steps"),
-        (EvalCallback((0, -1), lambda step, space: None), r"probe\.steps must be an integer of at least 0, got -1"),
+        (lambda step, space: None, "must be an EvalCallback"),
+        (EvalCallback((0, 21), lambda step, space: None), "has 21, but training has 20 steps"),
+        (
+            EvalCallback((0, -1), lambda step, space: None),
+            r"eval_callback\.steps must be an integer of at least 0, got -1",
+        ),
         (EvalCallback("12", lambda step, space: None), "collection of numbers"),  # type: ignore[arg-type]
         (EvalCallback((1,), None), "function that takes step and space"),  # type: ignore[arg-type]
     ],
 )
-def test_unusable_probes_are_refused_before_anything_is_written(tmp_path: Path, probe: Any, message: str) -> None:
+def test_unusable_callbacks_raise_before_anything_is_written(tmp_path: Path, callback: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(tiny_store(), tiny_config(), out=tmp_path / "run", eval_callback=probe)
+        run(tiny_store(), tiny_config(), out=tmp_path / "run", eval_callback=callback)
     assert not (tmp_path / "run").exists()
 
 
-def test_steps_are_known_beforehand() -> None:
+def test_training_steps() -> None:
     assert training_steps(tiny_store(), tiny_config()) == 20
     assert training_steps(tiny_store(), tiny_config(epochs=3, gradient_accumulation_steps=1)) == 9
 
 
-# --- start ----------------------------------------------------------------------------------------------------------
+# --- init_from ------------------------------------------------------------------------------------------------------
 
 
 def shifted(store: EmbeddingStore) -> EmbeddingStore:
@@ -131,57 +144,51 @@ def shifted(store: EmbeddingStore) -> EmbeddingStore:
     return EmbeddingStore.from_arrays(columns, present=present, ids=store.ids, split=store.split, name="shifted")
 
 
-def test_a_start_keeps_its_weights_and_input_statistics() -> None:
-    """New statistics under old weights would be another function from the first step on."""
-    first = run(tiny_store(), tiny_config()).space
+def test_weights_and_input_statistics_are_copied() -> None:
+    """The same weights with new statistics would be another function."""
+    first = finished().result.space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}
-    probe = EvalCallback((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
-    result = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"), init_from=first, eval_callback=probe)
+    callback = EvalCallback((0,), lambda step, space: seen.update({step: bits(space.state_dict())}))
+    config = tiny_config(seed=1, objective="unialign")
+    result = run(shifted(tiny_store()), config, init_from=first, eval_callback=callback)
     assert seen[0] == before
     assert bits(first.state_dict()) == before
     assert torch.equal(result.space.features[0].mean, first.features[0].mean)
     assert bits(result.space.state_dict()) != before
-    anew = run(shifted(tiny_store()), tiny_config(seed=1, objective="unialign"))
+    anew = run(shifted(tiny_store()), config)
     assert not torch.equal(anew.space.features[0].mean, first.features[0].mean)
 
 
-def test_modalities_of_a_start_are_found_by_name() -> None:
-    first = run(tiny_store(), tiny_config(modalities=("audio", "image", "text"))).space
+def test_modalities_are_matched_by_name() -> None:
+    first = finished(modalities=("audio", "image", "text"), epochs=1).result.space
     held: list[dict[str, torch.Tensor]] = []
     rows = {"text": torch.randn(4, 5, generator=torch.Generator().manual_seed(0))}
-    probe = EvalCallback((0,), lambda step, space: held.append(space.encode(rows)))
-    run(tiny_store(), tiny_config(epochs=1), init_from=first, eval_callback=probe)
+    callback = EvalCallback((0,), lambda step, space: held.append(space.encode(rows)))
+    run(tiny_store(), tiny_config(epochs=1), init_from=first, eval_callback=callback)
     assert torch.equal(held[0]["text"], first.encode(rows)["text"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"modalities": ("image", "text")}, "start has the modalities image, text, audio, this run trains image, text"),
+def test_another_shape_raises(tmp_path: Path) -> None:
+    first = finished(epochs=1).result.space
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"modalities": ("image", "text")}, "has the modalities image, text, audio, this run trains image, text"),
         ({"dim": 4}, "made with dim=8, this run has dim=4"),
         ({"head": "linear"}, "made with head='mlp'"),
         ({"hidden": 4}, "made with hidden=16"),
-        ({"input_norm": "none"}, "made with inputs='standardize'"),
-    ],
-)
-def test_a_start_of_another_shape_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    first = run(tiny_store(), tiny_config(epochs=1)).space
-    with pytest.raises(ConfigError, match=message):
-        run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_start_of_other_widths_or_kind_is_refused() -> None:
+        ({"input_norm": "none"}, "made with input_norm='standardize'"),
+    ]
+    for changes, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
     other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
-    with pytest.raises(ConfigError, match="start expects 'text' to be 9 wide, the store's is 5 wide"):
+    with pytest.raises(ConfigError, match="init_from expects 'text' to be 9 wide, the store's is 5 wide"):
         run(tiny_store(), tiny_config(), init_from=other)
-    with pytest.raises(ConfigError, match="start must be a Space"):
-        run(tiny_store(), tiny_config(), start="runs/space")
 
 
-def test_a_run_resumes_from_its_own_start_only(tmp_path: Path) -> None:
-    first, second = (run(tiny_store(), tiny_config(epochs=1, seed=seed)).space for seed in (0, 1))
+def test_a_run_resumes_with_the_same_init_from_only(tmp_path: Path) -> None:
+    first, second = (finished(epochs=1, seed=seed).result.space for seed in (0, 1))
     whole = run(tiny_store(), tiny_config(), init_from=first)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "run", on_step=stop_at(9))
@@ -190,14 +197,14 @@ def test_a_run_resumes_from_its_own_start_only(tmp_path: Path) -> None:
             run(tiny_store(), tiny_config(), init_from=other, out=tmp_path / "run", resume="required")
     result = run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "run", resume="required")
     assert digest_of(result) == digest_of(whole)
-    assert len(result.space.metadata["start"]["weights"]) == 64
+    assert len(result.space.metadata["init_from"]["weights"]) == 64
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(), out=tmp_path / "plain", on_step=stop_at(9))
     with pytest.raises(CheckpointError, match="from random weights, this run begins from the space"):
         run(tiny_store(), tiny_config(), init_from=first, out=tmp_path / "plain", resume="required")
 
 
-def test_the_command_line_does_not_pretend_to_repeat_a_continued_run(
+def test_the_command_line_does_not_repeat_a_run_with_init_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     EmbeddingStore.write(

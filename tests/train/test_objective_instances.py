@@ -1,0 +1,78 @@
+"""An objective instance in `TrainConfig`: trained, saved by name and options, and resumed."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+
+from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
+from unialign import registry
+from unialign.batch import Batch
+from unialign.errors import CheckpointError, ConfigError
+from unialign.losses import InfoNCE, LossTerm, Objective
+from unialign.train import TrainConfig
+
+
+class Pull(Objective):
+    """Mean squared distance between the first two modalities, as a package of somebody else may define it."""
+
+    name: ClassVar[str] = "pull"
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(float(strength)))
+        self._strength = strength
+
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        distance = (batch.z_MBD[0] - batch.z_MBD[1]).square().sum(-1)
+        both = batch.present_MB[0] & batch.present_MB[1]
+        return {"distance": LossTerm(self.strength * distance[both].mean(), 1.0)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"strength": self._strength}
+
+
+@pytest.fixture
+def unregistered() -> None:
+    """The registry of a new process."""
+    registry._registered.pop(("objectives", "pull"), None)
+
+
+@pytest.mark.filterwarnings("ignore::unialign.train.HealthWarning")
+@pytest.mark.usefixtures("unregistered")
+def test_a_run_with_an_instance_resumes_bit_by_bit(tmp_path: Path) -> None:
+    config = tiny_config(objective=Pull(0.5), epochs=4)
+    assert (config.objective, config.objective_options) == ("pull", {"strength": 0.5})
+    whole = run(tiny_store(), config)
+    assert isinstance(whole.objective, Pull)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(3))
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
+    assert settings["objective"] == "pull"
+    with pytest.raises(CheckpointError, match=r"made with objective_options=\{'strength': 0\.5\}"):
+        run(tiny_store(), tiny_config(objective=Pull(0.6), epochs=4), out=tmp_path / "run", resume="required")
+    resumed = run(tiny_store(), TrainConfig.from_dict(settings), out=tmp_path / "run", resume="required")
+    assert digest_of(resumed) == digest_of(whole)
+    # A process in which the class was never registered cannot build the objective.
+    registry._registered.pop(("objectives", "pull"))
+    with pytest.raises(ConfigError, match="'pull'"):
+        TrainConfig.from_dict(settings)
+
+
+def test_an_instance_of_a_built_in_objective_is_its_name() -> None:
+    by_name = tiny_config(objective_options={"anchor": "text"}, epochs=2)
+    instance = tiny_config(objective=InfoNCE(anchor="text"), epochs=2)
+    assert instance.objective == "infonce"
+    assert digest_of(run(tiny_store(), instance)) == digest_of(run(tiny_store(), by_name))
+
+
+def test_instances_that_a_name_and_options_do_not_describe_raise() -> None:
+    trained = InfoNCE(temperature_mode="learnable")
+    with torch.no_grad():
+        next(trained.parameters()).add_(1.0)
+    with pytest.raises(ConfigError, match="trained parameters"):
+        tiny_config(objective=trained)
+    with pytest.raises(ConfigError, match="objective_options must be empty"):
+        tiny_config(objective=Pull(), objective_options={"strength": 1.0})
