@@ -1,4 +1,4 @@
-"""Which errors mean that another process is gone, and a watch that an error of its own does not end."""
+"""Errors that mean the loss of another process, and a watchdog that survives its own errors."""
 
 import time
 from datetime import timedelta
@@ -25,7 +25,7 @@ from unialign.errors import DataError, DistributedError
         RuntimeError("Timed out waiting 1000ms for recv operation to complete"),
     ],
 )
-def test_lost_contact(error: Exception) -> None:
+def test_connection_errors(error: Exception) -> None:
     assert is_of_the_transport(error)
 
 
@@ -40,8 +40,8 @@ def test_lost_contact(error: Exception) -> None:
         ConnectionResetError("a download of the data broke off"),
     ],
 )
-def test_own_errors_are_no_lost_contact(error: Exception) -> None:
-    """The words "cannot restore" hold "store": the process that failed was taken for one that had lost another."""
+def test_other_errors_are_not_connection_errors(error: Exception) -> None:
+    """ "cannot restore" contains "store": the process that failed was reported as one that had lost another."""
     assert not is_of_the_transport(error)
 
 
@@ -57,8 +57,8 @@ def failing(rank: int, group: Any, doing: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize("doing", [None, BATCH])
-def test_what_a_collective_meets(pool: Pool, doing: str | None) -> None:
-    """Memory that ran out inside a collective was told as another process that had ended."""
+def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
+    """Out of memory inside a collective was reported as the end of another process."""
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
     assert gone.startswith(
@@ -93,18 +93,16 @@ class Odd(dist.HashStore):
         return ["no bytes"] * len(keys) if self.answers <= 3 else super().multi_get(keys)
 
 
-def test_watch_goes_on_after_an_error_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its thread ended without a word, and a process that was well was declared dead 15 seconds later."""
+def test_watchdog_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its thread ended silently, and a healthy process was declared dead 15 seconds later."""
     store = Odd()
     store.set_timeout(timedelta(seconds=5))
 
-    def meet(addresses: Any, *, timeout: float, prepare: Any) -> Any:
+    def rendezvous(addresses: Any, *, timeout: float, prepare: Any) -> Any:
         prepare(store)
         return store
 
-    monkeypatch.setattr(_watchdog, "meet", meet)
+    monkeypatch.setattr(_watchdog, "rendezvous", rendezvous)
     monkeypatch.setattr(_watchdog, "_BEAT", 0.01)
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 1)
@@ -114,4 +112,4 @@ def test_watch_goes_on_after_an_error_of_its_own(
         time.sleep(0.01)
     assert int(store.get("beat/0")) >= 8
     watch.leave()
-    assert capsys.readouterr().err.count("the watch of process 0 goes on after AttributeError") == 1
+    assert capsys.readouterr().err.count("the watchdog of process 0 continues after AttributeError") == 1

@@ -1,4 +1,4 @@
-"""Joining a job: what the environment says, and what happens when a process fails or dies."""
+"""Joining a job: the environment variables, and the end of a job when a process fails or dies."""
 
 import os
 import signal
@@ -90,21 +90,21 @@ def test_half_set_environment(environment: dict[str, str], says: str) -> None:
 def test_without_a_job_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*TORCHRUN, *SLURM):
         monkeypatch.delenv(name, raising=False)
-    with distributed.init() as place:
-        assert (place.rank, place.world_size) == (0, 1)
+    with distributed.init() as info:
+        assert (info.rank, info.world_size) == (0, 1)
 
 
-@pytest.mark.parametrize("options", [{"backend": "mpi"}, {"timeout": 0}, {"timeout": "long"}])
+@pytest.mark.parametrize("options", [{"backend": "mpi"}, {"timeout": 0}, {"timeout": "long"}, {"watchdog": "no"}])
 def test_bad_options(options: Any) -> None:
     with pytest.raises(ConfigError), distributed.init(**options):
         pass
 
 
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
-    """One process of a job that takes steps until it is told to fail.
+    """One process of a job that takes steps until it fails as asked.
 
-    started: `here`: by `distributed.start` · `before`: the group runs already, and MASTER_ADDR is set · `by file`: it
-    runs already, and nothing says where process 0 is.
+    started: `here`: by `distributed.init` · `before`: the group runs already, and MASTER_ADDR is set · `by file`: it
+    runs already, and the address of process 0 is unknown.
     """
     os.environ |= {
         "RANK": str(rank),
@@ -128,8 +128,8 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes, timeout=timedelta(seconds=60)
         )
     objective = create("unialign", anchor="a")
-    with distributed.init(backend="gloo", timeout=60) as place, distributed.init():
-        assert (place.rank, place.world_size) == (rank, processes)
+    with distributed.init(backend="gloo", timeout=60) as info, distributed.init():
+        assert (info.rank, info.world_size) == (rank, processes)
         for step in range(5 if what == "nothing" else 10**6):
             batch = {name: torch.randn(4, 8, requires_grad=True) for name in ("a", "b")}
             if rank == 1 and step == 3:
@@ -142,7 +142,7 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             if rank == 0 and step == 3 and what == "kill 0":
                 os.kill(os.getpid(), signal.SIGKILL)
             if rank == 2 and step == 3 and what not in ("nothing", "refuse"):
-                time.sleep(1000)  # not in a collective: only the watch can end it
+                time.sleep(1000)  # not in a collective: only the watchdog can end it
             objective(batch).total.backward()
     if started != "here":
         for _ in range(2):  # the group is as it was, and may be watched again
@@ -175,14 +175,14 @@ def test_job_that_ends_well(tmp_path: Path, started: str) -> None:
     codes, said = ended(tmp_path, "nothing", started=started)
     assert codes == [0, 0, 0], said
     assert "unialign:" not in "".join(said)
-    assert "not watched over" not in "".join(said)
+    assert "has no watchdog" not in "".join(said)
 
 
 @pytest.mark.parametrize(
     ("what", "failed", "says"),
     [
         ("raise", 1, "process 1 of 3 on HOST failed: ValueError: the disk is gone"),
-        ("kill", 1, "process 1 of 3 on HOST ended without a word"),
+        ("kill", 1, "process 1 of 3 on HOST ended without an error"),
         ("kill 0", 0, "process 0 of 3 ended or cannot be reached"),
     ],
 )
@@ -199,8 +199,8 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
-def test_killed_process_of_a_group_that_ran_already_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """A script that had called `init_process_group` itself was not watched: its sleeping process slept on."""
+def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
+    """A script that called `init_process_group` had no watchdog: its sleeping process slept on."""
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
@@ -209,8 +209,8 @@ def test_killed_process_of_a_group_that_ran_already_is_named(tmp_path: Path, sta
         assert names[killed] in said[rank]
 
 
-def test_group_whose_processes_cannot_reach_process_0_runs_unwatched(tmp_path: Path) -> None:
-    """A job that ran before it came to `start` still runs."""
+def test_group_that_cannot_reach_process_0_runs_without_watchdog(tmp_path: Path) -> None:
+    """A job that ran before `init` still runs."""
     job = [context().Process(target=run_unreachable, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in job:
         process.start()
@@ -219,7 +219,7 @@ def test_group_whose_processes_cannot_reach_process_0_runs_unwatched(tmp_path: P
     said = [(tmp_path / f"{rank}.err").read_text() for rank in range(2)]
     assert [process.exitcode for process in job] == [0, 0], said
     for text in said:
-        assert "not watched over (process 1 of 2 on" in text
+        assert "has no watchdog (process 1 of 2 on" in text
 
 
 def run_unreachable(rank: int, folder: str) -> None:
@@ -231,13 +231,13 @@ def run_unreachable(rank: int, folder: str) -> None:
 
     _rendezvous._PATIENCE = timedelta(seconds=2)
     if rank == 1:
-        # As behind a firewall: nobody answers at this port.
+        # As behind a firewall: this port does not answer.
         _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    with distributed.init(timeout=20) as place:
+    with distributed.init(timeout=20) as info:
         total = torch.ones(1)
         torch.distributed.all_reduce(total)
-        assert (place.world_size, total.item()) == (2, 2)
+        assert (info.world_size, total.item()) == (2, 2)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -251,16 +251,16 @@ def test_refused_batch_keeps_its_class(tmp_path: Path) -> None:
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    """Under torchrun, whose agent keeps the store, and from outside: an exit code and a name."""
+    """Run a job under torchrun, whose agent holds the store."""
     script = tmp_path / "job.py"
     script.write_text(
         "import pathlib\n"
         "import torch\n"
         "from unialign import distributed, losses\n"
-        "with distributed.init(backend='gloo') as place:\n"
-        "    rows = {name: torch.ones(2, 3).cumsum(1) + place.rank for name in 'ab'}\n"
+        "with distributed.init(backend='gloo') as info:\n"
+        "    rows = {name: torch.ones(2, 3).cumsum(1) + info.rank for name in 'ab'}\n"
         "    total = losses.create('infonce', anchor='a')(rows).total.item()\n"
-        "    pathlib.Path(__file__).with_name(f'{place.rank}.txt').write_text(f'{place.processes} {total}')\n"
+        "    pathlib.Path(__file__).with_name(f'{info.rank}.txt').write_text(f'{info.world_size} {total}')\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
@@ -270,15 +270,30 @@ def test_torchrun(tmp_path: Path) -> None:
     assert first.startswith("2 ")
 
 
-def test_a_loss_in_a_job_that_nobody_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process would train on its own negatives, and nothing would look wrong."""
+def test_torchrun_prints_the_error_of_a_process(tmp_path: Path) -> None:
+    """Also without the watchdog; torchrun alone prints an exit code and no error."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "from unialign import distributed\n"
+        "with distributed.init(backend='gloo', watchdog=False) as info:\n"
+        "    raise ValueError(f'the disk of {info.rank} is gone')\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    summary = done.stderr[done.stderr.index("Root Cause") :]
+    assert "ValueError: the disk of" in summary
+
+
+def test_a_loss_in_a_job_that_was_not_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process would silently train on its own negatives."""
     from unialign.losses import create
 
     batch = {name: torch.eye(3, 4) for name in ("a", "b")}
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     objective = create("infonce")
-    with pytest.warns(UserWarning, match=r"torchrun started 2 processes.*distributed\.start\(\)"):
+    with pytest.warns(UserWarning, match=r"torchrun started 2 processes.*distributed\.init\(\)"):
         objective(batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

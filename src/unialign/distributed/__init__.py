@@ -1,7 +1,7 @@
-"""Many processes: one batch that lies on all of them.
+"""Training on several processes: one batch that is sharded over all of them.
 
-`with unialign.distributed.init():` in a script that torchrun or SLURM starts is all that a training needs; losses find
-the processes by themselves.
+`with unialign.distributed.init():` in a script started by torchrun or SLURM is all that training needs; losses detect
+the processes.
 """
 
 from unialign._lazy import attach_stub

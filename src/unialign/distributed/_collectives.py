@@ -1,7 +1,7 @@
-"""What the processes of a group say to each other besides rows: numbers, objects, and what went wrong on one of them.
+"""Exchange integers, objects and errors between the processes of a group.
 
-Every function that takes a group is a collective of it, but for those about devices: all its processes call it, in the
-same order.
+Every function that takes a group is a collective, except those about devices: all its processes call it, in the same
+order.
 
 Shapes: `K` numbers of each process, `P` processes.
 """
@@ -33,29 +33,29 @@ __all__ = [
 
 T = TypeVar("T")
 
-# An error as it travels: the name of its type, its message, and with which code its process wants to end.
+# A serialized error: the name of its type, its message, and the exit code of a SystemExit.
 Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """The integers of every process by rank in the group, as many of each; one collective.
+    """Return the integers of every process by rank, the same number from each; one collective.
 
     Args:
         own: below 2^63.
-        doing: what `naming_failures` says that this process did.
+        doing: see `naming_failures`.
 
     Raises:
-        DistributedError: another process ended or never came.
+        DistributedError: another process ended or did not arrive.
     """
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
     return [[int(number) for number in row] for row in gather_tensors(row_K, group, doing=doing).tolist()]
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """(P, K) of the (K,) of each process, of one dtype and on a device that the group takes; one collective.
+    """Return (P, K) from the (K,) of each process, of one dtype and on a device of the group; one collective.
 
     Raises:
-        DistributedError: another process ended or never came.
+        DistributedError: another process ended or did not arrive.
     """
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
@@ -65,10 +65,10 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
 
 
 def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
-    """What each process brings, by rank in the group; it must survive pickling.
+    """Return the object of each process by rank; objects must be picklable.
 
     Raises:
-        DistributedError: another process ended or never came.
+        DistributedError: another process ended or did not arrive.
     """
     values: list[Any] = [None] * dist.get_world_size(group)
     with naming_failures(group, doing):
@@ -77,51 +77,51 @@ def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
 
 
 def devices_of(group: Any) -> tuple[str, ...]:
-    """Types of the devices whose tensors the group's backend takes."""
+    """Return the device types that the group's backend supports."""
     return tuple(entry.split(":")[0] for entry in dist.get_backend_config(group).split(","))
 
 
 def check_device(device: torch.device, group: Any, *, what: str) -> None:
-    """`ConfigError` unless the group's backend takes tensors of this device.
+    """Raise ConfigError unless the group's backend supports the device.
 
     Args:
-        what: what is there, with its verb: `embeddings lie`.
+        what: subject and verb of the message: `embeddings are`.
     """
     taken = devices_of(group)
     if device.type not in taken:
         raise ConfigError(
-            f"{what} on {device.type!r}, but the process group takes tensors on {' and '.join(taken)}; start the group "
-            f"with a backend for {device.type!r}, or use another device"
+            f"{what} on {device.type!r}, but the process group supports {' and '.join(taken)}; start the group with a "
+            f"backend for {device.type!r}, or use another device"
         )
 
 
 def collective_device(group: Any) -> torch.device:
-    """A device that every process of the group has, whatever it computes on: the CPU where the backend takes it."""
+    """Return a device that every process of the group has: the CPU if the backend supports it."""
     return torch.device("cpu") if "cpu" in devices_of(group) else accelerator_of(group)
 
 
 def accelerator_of(group: Any) -> torch.device:
-    """This process's own device of the first type that the group takes besides the CPU; CUDA goes first."""
+    """Return this process's device of the first type that the group supports besides the CPU, CUDA before others."""
     kinds = devices_of(group)
     kind = next(kind for kind in ("cuda", *kinds) if kind in kinds and kind != "cpu")
     return torch.device(kind, torch.accelerator.current_device_index())
 
 
 def serialize_error(error: BaseException) -> Packed:
-    """An error in a form that reaches the other processes, whatever it holds."""
+    """Convert an error to a form that can be sent to other processes, whatever it holds."""
     code = error.code if isinstance(error, SystemExit) else None
     return type(error).__name__, str(error), code if isinstance(code, int | str | None) else str(code)
 
 
-def deserialize_error(told: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """The error of another process: as one of ours where it was, its wish to end as that wish, else `DistributedError`.
+def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
+    """Restore the error of another process: a UniAlignError or an exit as it was, others as `DistributedError`.
 
     Args:
-        rank: that process.
-        count: how many there are.
-        did: what it did meanwhile, after its name: `refused its batch`.
+        rank: of that process.
+        count: number of processes.
+        did: verb after its name in the message: `rejected its batch`.
     """
-    kind, message, code = told
+    kind, message, code = packed
     if kind == "SystemExit":
         return SystemExit(code)
     if kind == "KeyboardInterrupt":
@@ -133,12 +133,12 @@ def deserialize_error(told: Packed, rank: int, count: int, *, did: str = "") -> 
     return DistributedError(f"{who}: {kind}: {message}")
 
 
-def first_error(told: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
-    """The error of the first process that has one; None where none has.
+def first_error(packed: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
+    """Return the error of the first process with one; None without any.
 
     Args:
-        told: what each process says, by rank.
-        did: as `unpacked` takes it.
+        packed: the serialized error of each process, by rank.
+        did: see `deserialize_error`.
     """
-    found = ((rank, error) for rank, error in enumerate(told) if error is not None)
-    return next((deserialize_error(error, rank, len(told), did=did) for rank, error in found), None)
+    found = ((rank, error) for rank, error in enumerate(packed) if error is not None)
+    return next((deserialize_error(error, rank, len(packed), did=did) for rank, error in found), None)

@@ -1,4 +1,4 @@
-"""What the environment says about the processes of a job: torchrun's variables, or those of SLURM."""
+"""Read the processes of a job from the environment: the variables of torchrun, or those of SLURM."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ class ProcessInfo:
     """This process in its job.
 
     Attributes:
-        rank: its number, from 0.
-        processes: how many there are.
-        local: its number on its machine: which GPU is its own.
-        address: host where all processes meet.
-        port: port there.
+        rank: number of the process, from 0.
+        world_size: number of processes.
+        local_rank: number of the process on its machine, and of its GPU.
+        address: host of the rendezvous.
+        port: port of the rendezvous.
     """
 
     rank: int
@@ -33,27 +33,27 @@ class ProcessInfo:
 
 
 def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """This process in its job; None where there is no job of several processes.
+    """Return this process in its job; None without a job of several processes.
 
-    torchrun's variables go first: inside a SLURM job it starts the processes, and SLURM counts its launchers.
+    The variables of torchrun take precedence: inside a SLURM job it starts the processes, and SLURM counts launchers.
 
     Raises:
-        ConfigError: variables are missing, no integers, or contradict each other.
+        ConfigError: variables are missing, not integers, or contradict each other.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
-        _need(environment, ("RANK", "WORLD_SIZE"), "torchrun")
+        _require(environment, ("RANK", "WORLD_SIZE"), "torchrun")
         processes = _integer(environment, "WORLD_SIZE", 1)
         if processes == 1:
             return None
-        _need(environment, _TORCHRUN, "torchrun")
+        _require(environment, _TORCHRUN, "torchrun")
         rank = _integer(environment, "RANK", 0, processes - 1)
         local = _integer(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
         port = _integer(environment, "MASTER_PORT", 1, 65535)
         return ProcessInfo(rank, processes, local, environment["MASTER_ADDR"], port)
-    # A shell in an allocation (salloc, sbatch) has the number of tasks but no number of its own: it is one process.
+    # A shell in an allocation (salloc, sbatch) has the number of tasks but no rank: it is one process.
     if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "") == "1":
         return None
-    _need(environment, _SLURM, "SLURM (srun)")
+    _require(environment, _SLURM, "SLURM (srun)")
     processes = _integer(environment, "SLURM_NTASKS", 1)
     if "SLURM_STEP_NUM_TASKS" in environment:  # the script of a batch job is a step of one task
         processes = _integer(environment, "SLURM_STEP_NUM_TASKS", 1)
@@ -69,7 +69,7 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
 
 
 def first_host(hosts: str) -> str:
-    """The first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
+    """Return the first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
     prefix, inside, suffix = (part or "" for part in _HOST.match(hosts.strip()).groups())  # type: ignore[union-attr]
     host = prefix + inside.split(",")[0].split("-")[0] + suffix
     # More than one pair of brackets (rack[1-2]n[1-4]): the first of each.
@@ -77,7 +77,7 @@ def first_host(hosts: str) -> str:
         prefix, inside, suffix = (part or "" for part in re.match(r"([^\[]*)\[([^\]]*)\](.*)", host).groups())  # type: ignore[union-attr]
         host = prefix + inside.split(",")[0].split("-")[0] + suffix
     if not host:
-        raise ConfigError(f"SLURM's list of hosts {hosts!r} names none; set MASTER_ADDR")
+        raise ConfigError(f"SLURM's list of hosts {hosts!r} is empty; set MASTER_ADDR")
     return host
 
 
@@ -89,19 +89,19 @@ def _slurm_host(environment: Mapping[str, str]) -> str:
 
 
 def _slurm_port(environment: Mapping[str, str]) -> int:
-    """A port that all processes of a job know and two jobs on one host hardly share."""
+    """Return a port derived from the job id: equal in all processes, and unlikely to be that of another job."""
     if "SLURM_JOB_ID" not in environment:
         raise ConfigError("SLURM_JOB_ID is not set: start with srun, or set MASTER_PORT")
     return 15000 + _integer(environment, "SLURM_JOB_ID", 0) % 15000
 
 
-def _need(environment: Mapping[str, str], variables: tuple[str, ...], starter: str) -> None:
+def _require(environment: Mapping[str, str], variables: tuple[str, ...], launcher: str) -> None:
     missing = [name for name in variables if not environment.get(name)]
     if missing:
         given = [name for name in variables if environment.get(name)]
         raise ConfigError(
             f"the environment has {', '.join(given) or 'none'} of {', '.join(variables)}, but lacks "
-            f"{', '.join(missing)}; start with {starter}, set all of them, or none to run one process"
+            f"{', '.join(missing)}; start with {launcher}, set all of them, or none to run one process"
         )
 
 

@@ -1,4 +1,4 @@
-"""A collective that fails says what to look for."""
+"""Turn failures of collectives into errors that name the likely cause."""
 
 import re
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from unialign.errors import DistributedError
 
 __all__ = ["BATCH", "MESSAGE", "first_line", "is_of_the_transport", "naming_failures"]
 
-# What a process may be doing when it loses the others.
+# Activities of a process when the connection is lost.
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"
 _ADVICE = {
     BATCH: ", since every process must call the loss equally often (on one process alone, such as for an evaluation, "
     "with `group=None`)"
 }
-# What gloo, NCCL and the store say in a plain RuntimeError.
+# Words of the plain RuntimeErrors of gloo, NCCL and the store.
 _TRANSPORT = re.compile(
     r"gloo\b|nccl|\b(tcpstore|sockets?|connections?|broken pipe|timed out|time-?out|econn\w+|epipe)\b", re.IGNORECASE
 )
@@ -27,14 +27,14 @@ _TRANSPORT = re.compile(
 
 @contextmanager
 def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
-    """Turn the errors of a transport into `DistributedError`: a process that ended, or one that never came.
+    """Turn connection errors into `DistributedError`: a process ended, or one did not arrive.
 
-    What is no error of the transport, such as memory that does not suffice here, stays what it is.
+    Other errors, such as out of memory on this process, pass unchanged.
 
     Args:
-        doing: what this process does with the others, in the past tense.
+        doing: activity of this process in the past tense.
     """
-    # Before the body: a group that failed may not know any more.
+    # Before the body: a failed group may not answer.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"
     try:
         yield
@@ -42,22 +42,22 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
         if not is_of_the_transport(error):
             raise
         raise DistributedError(
-            f"{own} lost the others while it {doing}: another process ended, and its own error says why, or it never "
-            f"came{_ADVICE.get(doing, '')}. The backend says: {first_line(error)[:200]}"
+            f"{own} lost the others while it {doing}: another process ended, see its own error, or did not "
+            f"arrive{_ADVICE.get(doing, '')}. Error of the backend: {first_line(error)[:200]}"
         ) from error
 
 
 def is_of_the_transport(error: BaseException) -> bool:
-    """Whether an error says no more than that some other process is gone, or does not answer."""
+    """Return whether an error only means that another process is gone or does not answer."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
     if isinstance(error, DistributedError | dist.DistError):
         return True
-    # Only the plain class: those derived from it mean something of their own.
+    # Only the plain class: derived classes have other meanings.
     return type(error) is RuntimeError and _TRANSPORT.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of its message, or its type where there is none."""
+    """Return the first line of the message, or the type without one."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

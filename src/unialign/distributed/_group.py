@@ -1,4 +1,4 @@
-"""Which processes share a batch, and the job that a process was started for but did not join."""
+"""Resolve the group of processes that share a batch, and detect a job that was not joined."""
 
 import os
 import warnings
@@ -12,11 +12,11 @@ from unialign.errors import ConfigError
 
 __all__ = ["not_joined", "processes_of"]
 
-_NOT_A_MEMBER = "this process does not belong to the group; make the call on the group's own processes only"
+_NOT_A_MEMBER = "this process does not belong to the group; call the loss on the processes of the group only"
 
 
 def processes_of(group: Any) -> Any:
-    """The group whose processes share a batch; None for this process alone.
+    """Return the group whose processes share a batch; None for this process alone.
 
     Args:
         group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
@@ -41,28 +41,28 @@ def processes_of(group: Any) -> Any:
 
 
 def not_joined() -> ProcessInfo | None:
-    """This process in the job of several that it was started for, while torch.distributed does not run.
+    """Return this process in the job that it was started for, if torch.distributed does not run.
 
     Raises:
-        ConfigError: the environment says half of it.
+        ConfigError: the environment is incomplete.
     """
     return None if _initialised() else read_process_info(os.environ)
 
 
 def _warn_of_a_job_not_joined() -> None:
-    # Tasks of SLURM may well be independent; torchrun's are not. Half an environment is no matter of a loss.
+    # Tasks of SLURM may be independent; those of torchrun are not. An incomplete environment is not the loss's concern.
     if "RANK" not in os.environ or not os.environ.get("WORLD_SIZE"):
         return
     try:
-        place = not_joined()
+        info = not_joined()
     except ConfigError:
         return
-    if place is not None:
+    if info is not None:
         warnings.warn(
-            f"torchrun started {place.world_size} processes, but torch.distributed does not run: this loss sees the "
+            f"torchrun started {info.world_size} processes, but torch.distributed does not run: this loss uses the "
             f"rows of its own process only. Put the training into `with unialign.distributed.init():`, or pass "
-            f"group=None if that is meant",
-            stacklevel=2,  # one place: said once
+            f"group=None if that is intended",
+            stacklevel=2,  # always the same line, so that Python shows it once
         )
 
 

@@ -1,4 +1,4 @@
-"""Code that one process runs by itself in the middle of a job: a callback, a measurement."""
+"""Run code on one process of a job alone: a callback, a measurement."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,18 +6,18 @@ from contextvars import ContextVar
 
 __all__ = ["in_local_scope", "local_scope"]
 
-_alone: ContextVar[bool] = ContextVar("unialign_alone", default=False)
+_local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 
 @contextmanager
 def local_scope() -> Iterator[None]:
-    """In the body `group="auto"` means this process: it would wait for the others in vain."""
-    token = _alone.set(True)
+    """In the body `group="auto"` means this process alone, since it would wait for the others forever."""
+    token = _local.set(True)
     try:
         yield
     finally:
-        _alone.reset(token)
+        _local.reset(token)
 
 
 def in_local_scope() -> bool:
-    return _alone.get()
+    return _local.get()

@@ -1,7 +1,7 @@
-"""How the processes of a running group come to one more store, which process 0 keeps.
+"""Open an additional store on process 0 for the processes of a running group.
 
-They agree over the store that the group itself was made with: no collective of its backend is needed, which might want
-a device that nobody chose yet.
+They agree through the store of the group itself: a collective of its backend might need a device that is not chosen
+yet.
 """
 
 import itertools
@@ -20,57 +20,57 @@ from unialign.errors import DistributedError
 
 __all__ = ["known_addresses", "rendezvous"]
 
-# To reach a store that is there; a machine that does not answer at all takes as long.
+# Time-out to reach a running store, or to give up on a machine that does not answer.
 _PATIENCE = timedelta(seconds=15)
-# Each meeting has keys of its own, by a number that every process counts for itself.
-_meetings = itertools.count()
+# Each rendezvous has separate keys, by a number that every process counts.
+_rendezvous_numbers = itertools.count()
 
 
 def known_addresses() -> list[str]:
-    """Under which names others may reach this process, if it is process 0 of a group that somebody else started."""
+    """Return addresses of this process, if it is process 0 of a group that was started elsewhere."""
     addresses = [os.environ.get("MASTER_ADDR", ""), socket.gethostname()]
     return [address for address in dict.fromkeys(addresses) if address]
 
 
 def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
-    """A store that process 0 keeps and all others reach, after every process has prepared it.
+    """Return a store on process 0 that all others reach, after every process has prepared it.
 
-    Every process comes to every meeting, in the same order. One that some processes did not come to leaves them at
-    different meetings from then on: no later one succeeds either, and each ends at its time-out with this error.
+    Every process calls this in the same order. After a call that some processes missed, their numbers differ: no later
+    one succeeds either, and each ends at its time-out with this error.
 
     Args:
-        addresses: of process 0, the first one that works; what the others say does not matter.
-        timeout: seconds to wait for a process that has not come yet.
-        prepare: writes what this process has to say.
+        addresses: of process 0, of which the first that works is used; ignored on other processes.
+        timeout: seconds to wait for a process that has not arrived.
+        prepare: writes the initial keys of this process.
 
     Raises:
-        DistributedError: on every process, if one of them did not come or cannot reach process 0.
+        DistributedError: on every process, if one of them did not arrive or cannot reach process 0.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
     shared = _store_of_the_group()
     if shared is None:
-        raise DistributedError("the process group was made without a store over which its processes could agree")
-    shared = PrefixStore(f"unialign/meeting-{next(_meetings)}", shared)
-    patience = timedelta(seconds=timeout)
+        raise DistributedError("the process group has no store, which the watchdog needs")
+    shared = PrefixStore(f"unialign/rendezvous-{next(_rendezvous_numbers)}", shared)
+    time_limit = timedelta(seconds=timeout)
     store = None
     try:
-        store = _keep(addresses, shared) if rank == 0 else _reach(shared, patience)
+        store = _open_store(addresses, shared) if rank == 0 else _connect(shared, time_limit)
         prepare(store)
     except (RuntimeError, DistributedError) as error:
         shared.set("failed", f"process {rank} of {processes} on {socket.gethostname()}: {first_line(error)}")
     if shared.add("answered", 1) == processes:
         shared.set("complete", "1")
     try:
-        shared.wait(["complete"], patience)
+        shared.wait(["complete"], time_limit)
     except RuntimeError as error:
         came = shared.add("answered", 0)
-        raise DistributedError(f"only {came} of {processes} processes came within {timeout:g} s") from error
+        raise DistributedError(f"only {came} of {processes} processes arrived within {timeout:g} s") from error
     if store is None or shared.check(["failed"]):
         raise DistributedError(shared.get("failed").decode())
     return store
 
 
-def _keep(addresses: Sequence[str], shared: Store) -> TCPStore:
+def _open_store(addresses: Sequence[str], shared: Store) -> TCPStore:
     failure: RuntimeError | None = None
     for address in addresses:
         try:
@@ -78,18 +78,18 @@ def _keep(addresses: Sequence[str], shared: Store) -> TCPStore:
         except RuntimeError as error:
             failure = error
             continue
-        shared.set("place", json.dumps([address, store.port]))
+        shared.set("address", json.dumps([address, store.port]))
         return store
-    shared.set("place", json.dumps(None))
-    raise failure or DistributedError("process 0 knows no address of its own")
+    shared.set("address", json.dumps(None))
+    raise failure or DistributedError("process 0 has no known address")
 
 
-def _reach(shared: Store, patience: timedelta) -> TCPStore:
-    shared.wait(["place"], patience)
-    place = json.loads(shared.get("place"))
-    if place is None:
+def _connect(shared: Store, time_limit: timedelta) -> TCPStore:
+    shared.wait(["address"], time_limit)
+    found = json.loads(shared.get("address"))
+    if found is None:
         raise DistributedError("process 0 has no address that works")
-    address, port = place
+    address, port = found
     return TCPStore(address, port, is_master=False, timeout=_PATIENCE)
 
 

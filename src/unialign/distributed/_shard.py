@@ -1,6 +1,6 @@
-"""How the rows of one batch lie on several processes, and how they come together.
+"""Layout of a batch on several processes, and the gather of its rows.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` width, `P` processes.
+Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dim, `P` processes.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from unialign.distributed._failures import BATCH, naming_failures
 __all__ = ["Shard", "gather_with_own_gradient"]
 
 _NO_SECOND_DERIVATIVE = (
-    "a batch that lies on several processes has no second derivative; for one, bring the whole batch to one process "
-    "and call the loss with `group=None`"
+    "a batch on several processes has no second derivative; for one, gather the whole batch on one process and call "
+    "the loss with `group=None`"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The rows of a batch follow each other process by process.
+    """The rows of a batch, in the order of the processes.
 
     Attributes:
-        sizes: rows of each process; some may have none.
-        rank: this process's number in the group.
+        sizes: number of rows of each process, which may be 0.
+        rank: of this process in the group.
         group: the process group; None is the default one.
     """
 
@@ -57,25 +57,25 @@ class Shard:
         return sum(self.sizes)
 
     def kept(self, present_B: Tensor) -> "Shard":
-        """How the rows that are present lie on the processes."""
+        """Return the layout of the present rows alone."""
         stops = list(accumulate(self.sizes))
         counts = [present_B[stop - size : stop].sum() for stop, size in zip(stops, self.sizes, strict=True)]
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """The rows of every process along `dim`, (B, ...) of (n, ...), in one collective and without gradient.
+        """Return the rows of every process along `dim`, (B, ...) from (n, ...), in one collective and without gradient.
 
-        Every process brings the same dtype, bool included, and the same shape but for `dim`.
+        Every process passes the same dtype, which may be bool, and the same shape except `dim`.
 
         Raises:
-            DistributedError: another process ended or never came.
+            DistributedError: another process ended or did not arrive.
         """
         own_n = own_n.detach()
         longest = max(self.sizes)
         if longest == 0:
             return own_n.clone()
         padded = _pad(own_n, longest, dim)
-        # As bytes: not every backend knows truth values.
+        # As bytes, since not every backend supports bool.
         sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
         parts = [torch.empty_like(sent) for _ in self.sizes]
         with naming_failures(self.group, BATCH):
@@ -84,23 +84,23 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """(P, K) of the (K,) numbers of each process, in one collective and without gradient.
+        """Return (P, K) from the (K,) numbers of each process, in one collective and without gradient.
 
-        Every process brings the same dtype and K; no bool, which not every backend knows.
+        Every process passes the same dtype and K; bool is not supported by every backend.
 
         Raises:
-            DistributedError: another process ended or never came.
+            DistributedError: another process ended or did not arrive.
         """
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """The sum over the processes of a tensor that each has, in one collective and without gradient.
+        """Return the sum of a tensor over the processes, in one collective and without gradient.
 
-        Every process brings the same shape and dtype. The sum is taken in that dtype: integers wrap around, float16
-        overflows at 65,504, and bool is refused by some backends; convert before.
+        Every process passes the same shape and dtype. The sum has that dtype: integers wrap around, float16 overflows
+        at 65,504, and some backends reject bool; convert before.
 
         Raises:
-            DistributedError: another process ended or never came.
+            DistributedError: another process ended or did not arrive.
         """
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
@@ -109,11 +109,11 @@ class Shard:
 
 
 def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
-    """(M, B, D) of the (M, n, D) of every process, in one collective.
+    """Return (M, B, D) from the (M, n, D) of every process, in one collective.
 
-    Every process computes the same loss of all rows, so the gradient of its own rows is complete without any
-    communication. It comes back times the number of processes, since the engines (DDP, FSDP) average the gradients of
-    the parameters over them: the mean is then the gradient of the whole batch.
+    Every process computes the same loss of all rows, so the gradient of its own rows is complete without communication.
+    It is multiplied by the number of processes, since DDP and FSDP average the gradients of the parameters over them:
+    the mean is then the gradient of the whole batch.
     """
     gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
     return gathered
@@ -131,7 +131,7 @@ class _Gather(torch.autograd.Function):
         shard: Shard = ctx.shard
         with torch.no_grad():
             own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
-        # By the rows, a second derivative would lack what other processes' rows contribute.
+        # A second derivative would lack the contributions of the rows of other processes.
         return first_order_only(own_MnD, *ctx.saved_tensors, message=_NO_SECOND_DERIVATIVE), None
 
 
