@@ -7,9 +7,9 @@ import pytest
 from research._terminal import smoke_run_note, tally_lines
 
 METRICS = {
-    "recall@1": {"label": "R@1", "unit": "percent", "headline": True},
-    "gap": {"label": "gap", "unit": "number", "headline": True},
-    "other": {"label": "other", "unit": "number", "headline": False},
+    "recall@1": {"label": "R@1", "unit": "percent", "primary": True},
+    "gap": {"label": "gap", "unit": "number", "primary": True},
+    "other": {"label": "other", "unit": "number", "primary": False},
 }
 
 
@@ -20,12 +20,12 @@ def results(families: int = 1) -> dict[str, Any]:
         "metrics": METRICS,
         "study": {"families": [{"name": f"f{n}", "first": "us", "baselines": ["r0"]} for n in range(families)]},
         "comparisons": [
-            {"family": f"f{n}", "metric": metric, "rival": f"r{i}", "verdict": verdict}
+            {"family": f"f{n}", "metric": metric, "baseline": f"r{i}", "verdict": verdict}
             for n in range(families)
             for metric, own in verdicts.items()
             for i, verdict in enumerate(own)
         ]
-        + [{"family": "f0", "metric": "other", "rival": "r0"}],
+        + [{"family": "f0", "metric": "other", "baseline": "r0"}],
     }
 
 

@@ -92,7 +92,7 @@ def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[s
         assert 0 <= low <= mean <= high <= 1.2
         points = [run["metrics"]["recall@1"] for run in results["runs"] if run["objective"] == arm]
         assert mean == pytest.approx(sum(points) / 2)
-    assert {c["rival"] for c in results["comparisons"]} == {"rival", "on", "holes"}
+    assert {c["baseline"] for c in results["comparisons"]} == {"rival", "on", "holes"}
     family = [c for c in results["comparisons"] if "verdict" in c]
     assert len(family) == 3 * 5
     assert all(c["p_holm"] >= c["p"] for c in family)
