@@ -67,7 +67,7 @@ def test_the_python_call_gives_the_same(here):
     results = json.loads((here / "runs/diagnose/results.json").read_text())
     found = diagnostics.diagnose("good.npz", resamples=100, seed=3)
     assert results["issue_summary"] == found.issue_summary
-    assert results["answer"] == found.answer == "Nothing wrong with these embeddings: 200 items in 3 modalities."
+    assert results["answer"] == found.answer == "Nothing is wrong with these embeddings: 200 items in 3 modalities."
 
 
 def test_the_same_command_overwrites_its_own_folder_and_no_other(here, capsys):
@@ -116,8 +116,8 @@ def test_config_runs_again_to_the_same_numbers(here):
         (["missing.npz"], "there is no file missing.npz"),
         (["good.npz", "short.npy"], "has 3 rows"),
         (["objects.npz"], "pickled objects"),
-        (["--config", "odd.yaml"], "unknown setting colour"),
-        (["--config", "flat.yaml"], "files is 'good.npz'"),
+        (["--config", "odd.yaml"], "unknown diagnosis setting 'colour'"),
+        (["--config", "flat.yaml"], "files is the string 'good.npz'"),
         (["--config", "torn.yaml"], "cannot read torn.yaml as YAML"),
         (["--config", "date.yaml"], "cannot read date.yaml as YAML"),
         (["--config", "deep.yaml"], "cannot read deep.yaml as YAML"),
@@ -167,7 +167,7 @@ def test_the_page_stands_alone_and_escapes_names(here):
     assert "sound&lt;b&gt;" in page
     assert page.count('class="problem"') == 1
     assert "prefers-color-scheme: dark" in page
-    for section in ("answer", "pictures", "numbers", "methods"):
+    for section in ("answer", "plots", "numbers", "methods"):
         assert f'id="{section}"' in page
     assert len(page) < 1_000_000
 

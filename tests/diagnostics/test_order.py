@@ -8,7 +8,7 @@ from spaces import healthy, rotated, unit
 
 import unialign as ua
 from unialign.diagnostics import diagnose
-from unialign.diagnostics._row_alignment import closeness, order
+from unialign.diagnostics._row_alignment import align_rows, pair_percentiles
 
 NAMES = {2: ("image", "audio"), 3: ("image", "text", "audio")}
 KEYS = {2: "image-audio", 3: "audio"}
@@ -37,7 +37,7 @@ def test_a_block_of_permuted_rows_is_found_with_its_rows_and_its_modality(modali
     about = ("audio",) if modalities == 3 else NAMES[2]
     assert serious(diagnosis) == [("misaligned_block", "problem", about)]
     (finding,) = diagnosis.findings_with("misaligned_block")
-    (first, last), *more = diagnosis.numbers["order"][KEYS[modalities]]["blocks"]
+    (first, last), *more = diagnosis.numbers["row_alignment"][KEYS[modalities]]["blocks"]
     assert not more
     assert first <= 3
     assert abs(last - rows + 1) <= 3
@@ -49,7 +49,7 @@ def test_several_blocks_are_told_apart_and_a_sample_gives_about_the_rows():
     space = healthy(NAMES[3], items=20_000)
     permuted(permuted(space, np.arange(4000, 8000)), np.arange(12_000, 14_000))
     diagnosis = checked(space, sample=1000)
-    ((a, b), (c, d)) = diagnosis.numbers["order"]["audio"]["blocks"]
+    ((a, b), (c, d)) = diagnosis.numbers["row_alignment"]["audio"]["blocks"]
     assert np.abs(np.array([a, b, c, d]) - [4000, 7999, 12_000, 13_999]).max() < 200
     assert serious(diagnosis) == [("misaligned_block", "problem", ("audio",))]
     assert diagnosis.findings_with("misaligned_block")[0].text.startswith("About the rows 4,0")
@@ -62,7 +62,9 @@ def test_scattered_permuted_rows_are_counted(modalities, rows, severity):
         scattered = np.random.default_rng(seed).choice(600, rows, replace=False)
         diagnosis = checked(permuted(healthy(NAMES[modalities], items=600, seed=seed), scattered))
         assert serious(diagnosis) == [("random_pairs", severity, ("audio",) if modalities == 3 else NAMES[2])]
-        assert diagnosis.numbers["order"][KEYS[modalities]]["random_share"] == pytest.approx(rows / 600, abs=0.05)
+        assert diagnosis.numbers["row_alignment"][KEYS[modalities]]["random_fraction"] == pytest.approx(
+            rows / 600, abs=0.05
+        )
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
@@ -74,15 +76,14 @@ def test_a_file_that_slips_in_the_middle_is_found_with_row_and_direction(modalit
     diagnosis = checked(space)
     assert serious(diagnosis)[0] == ("row_offset", "problem", ("audio",) if modalities == 3 else NAMES[2])
     assert {code for code, _, _ in serious(diagnosis)} <= {"row_offset", "duplicates"}
-    (shift,) = diagnosis.numbers["pairs"]["image-audio"]["row_shifts"]
-    assert shift["by"] == by
+    (shift,) = diagnosis.numbers["pairs"]["image-audio"]["row_offsets"]
+    assert shift["offset"] == by
     assert abs(shift["start"][0] - 300) <= 4
     assert shift["stop"] is None
-    assert shift["cosine"] > 0.6 > 0.1 > shift["as_is"]
+    assert shift["cosine"] > 0.6 > 0.1 > shift["cosine_unshifted"]
     text = diagnosis.findings_with("row_offset")[0].text
-    assert (
-        f"row i {'+' if by > 0 else '-'} {abs(by)} fits row i of {'the others' if modalities == 3 else 'image'}" in text
-    )
+    other = "the other modalities" if modalities == 3 else "image"
+    assert f"row i {'+' if by > 0 else '-'} {abs(by)} matches row i of {other}" in text
     assert "from about row " in text
 
 
@@ -93,7 +94,7 @@ def test_the_shifted_modality_is_named_wherever_it_stands():
     diagnosis = checked(space)
     assert serious(diagnosis) == [("row_offset", "problem", ("audio",))]
     assert diagnosis.findings_with("row_offset")[0].text.startswith(
-        "audio is shifted by 1 row: its row i + 1 fits row i"
+        "audio is shifted by 1 row: its row i + 1 matches row i"
     )
 
 
@@ -102,7 +103,7 @@ def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample
     space["audio"][10_000:] = space["audio"][9_999:-1].copy()
     diagnosis = checked(space, sample=512)
     assert [code for code, _, _ in serious(diagnosis)] == ["row_offset"]
-    ((low, high),) = [shift["start"] for shift in diagnosis.numbers["pairs"]["image-audio"]["row_shifts"]]
+    ((low, high),) = [shift["start"] for shift in diagnosis.numbers["pairs"]["image-audio"]["row_offsets"]]
     assert low <= 10_000 <= high
     assert high - low < 3000
 
@@ -111,8 +112,8 @@ def test_a_row_lost_and_another_one_later_are_two_shifts():
     space = healthy(NAMES[2], items=1200)
     audio = space["audio"]
     space["audio"] = np.concatenate([audio[:400], audio[399:799], audio[797:-3]])[:1200]
-    shifts = checked(space).numbers["pairs"]["image-audio"]["row_shifts"]
-    assert [shift["by"] for shift in shifts] == [1, 3]
+    shifts = checked(space).numbers["pairs"]["image-audio"]["row_offsets"]
+    assert [shift["offset"] for shift in shifts] == [1, 3]
 
 
 def lognormal(rng, items, noise, spread):
@@ -182,12 +183,12 @@ def test_a_space_trained_on_emoji_raises_no_alarm():
 def test_closeness_is_uniform_for_random_partners_and_blind_to_a_gap():
     rng = np.random.default_rng(0)
     x, y = (torch.from_numpy(unit(rng.standard_normal((1500, 16)) + 2)).double() for _ in range(2))
-    close = closeness(x, y, np.arange(1500), seed=0)
-    assert np.abs(np.sort(close) - (np.arange(1500) + 0.5) / 1500).max() < 1.63 / 1500**0.5  # Kolmogorov, 1 %
-    moved = closeness(x + 3.0, y - 1.0, np.arange(1500), seed=0)
-    np.testing.assert_allclose(moved, close, atol=1e-4)
+    percentile = pair_percentiles(x, y, np.arange(1500), seed=0)
+    assert np.abs(np.sort(percentile) - (np.arange(1500) + 0.5) / 1500).max() < 1.63 / 1500**0.5  # Kolmogorov, 1 %
+    moved = pair_percentiles(x + 3.0, y - 1.0, np.arange(1500), seed=0)
+    np.testing.assert_allclose(moved, percentile, atol=1e-4)
 
 
 def test_few_items_are_not_judged():
-    few = order(np.arange(60), np.zeros(60), np.full(60, 0.5))
-    assert (few.blocks, few.random_share) == ((), 0.0)
+    few = align_rows(np.arange(60), np.zeros(60), np.full(60, 0.5))
+    assert (few.blocks, few.random_fraction) == ((), 0.0)

@@ -16,7 +16,7 @@ from spaces import ITEMS, WIDTH, healthy
 import unialign as ua
 from unialign.diagnostics import diagnose
 from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
-from unialign.readers import _arrays
+from unialign.readers import _rows
 
 SPACE = healthy(("image", "text"))
 
@@ -81,7 +81,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_arrays, "CHUNK_BYTES", 7 * WIDTH * 4)  # many pieces, the last one ragged
+    monkeypatch.setattr(_rows, "PIECE_BYTES", 7 * WIDTH * 4)  # many pieces, the last one ragged
     diagnosis = checked(files(tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint
@@ -264,7 +264,7 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
         ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantised codes"),
         ({"empty": np.zeros((0, WIDTH), np.float32)}, ShapeError, "at least one row"),
         ({"present.text": np.ones(ITEMS, np.int64)}, ShapeError, "expected bool"),
-        ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "no row at all"),
+        ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "marks every row of 'text' as absent"),
         ({"ids": np.zeros(ITEMS)}, ShapeError, "integers or text"),
         ({"ids": np.zeros(3, np.int64)}, ShapeError, "integers or text"),
     ],
@@ -286,8 +286,8 @@ def test_what_is_no_file_of_embeddings_is_refused_readably(tmp_path):
     for name, words in {
         "missing.npz": "there is no file",
         "empty.npz": "is empty",
-        "junk.npz": "junk.npz is damaged: a .npz file begins with 'PK'",
-        "table.csv": "none of the kinds",
+        "junk.npz": "junk.npz is damaged: it does not begin like a .npz file",
+        "table.csv": "is of an unknown format",
         "short.npz": "damaged",
         "bad.safetensors": "safetensors",
         "ids.npz": "found no embeddings",
@@ -345,7 +345,7 @@ def test_hostile_headers_are_refused(tmp_path, header):
 def test_hostile_shapes_are_refused(tmp_path, shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
-    with pytest.raises(DataError, match=r"a\.npy is no plain \.npy array"):
+    with pytest.raises(DataError, match=r"a\.npy is not a plain \.npy array"):
         checked(tmp_path / "a.npy")
 
 

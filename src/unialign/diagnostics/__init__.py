@@ -1,4 +1,4 @@
-"""What is wrong with these embeddings? Anybody's files, in words first, then in numbers."""
+"""Find out what is wrong with embeddings, from files or arrays: findings in words, and the numbers behind them."""
 
 from unialign._lazy import attach_stub
 

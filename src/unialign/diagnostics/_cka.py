@@ -1,43 +1,43 @@
-"""Do two modalities arrange the items alike, wherever each of them lies? Answers also for unequal widths.
+"""Compare how two modalities arrange the items, independent of their coordinates and dims.
 
-Shapes: `n` items, `D`, `E` widths, `P` permutations.
+Shapes: `n` items, `D`, `E` dims.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["shared_structure"]
+__all__ = ["debiased_cka"]
 
-_ITEMS = 1024
+_MAX_ITEMS = 1024
 _PERMUTATIONS = 200
 
 
-def shared_structure(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
-    """Debiased linear CKA of the rows, and the p-value of a permutation test of "rows are paired at random".
+def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
+    """Debiased linear CKA of paired rows, and the p-value of a permutation test against random pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
-    Nguyen et al. (ICLR 2021); 1 = one is a rotation and scaling of the other, about 0 = nothing shared. NaN where a
-    modality has no spread.
+    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: nothing shared. NaN
+    for a modality without spread or fewer than 8 items.
     """
-    items = min(len(x_nD), _ITEMS)
+    items = min(len(x_nD), _MAX_ITEMS)
     if items < 8:
         return float("nan"), float("nan")
-    k_nn, l_nn = _centred(x_nD[:items]), _centred(y_nE[:items])
+    k_nn, l_nn = _u_centered(x_nD[:items]), _u_centered(y_nE[:items])
     norm = float((k_nn.square().sum() * l_nn.square().sum()).sqrt())
     if not norm > 1e-12:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    seen = float((k_nn * l_nn).sum())
+    observed = float((k_nn * l_nn).sum())
     above = 0
     for _ in range(_PERMUTATIONS):
         order = torch.from_numpy(rng.permutation(items))
-        above += float((k_nn * l_nn[order][:, order]).sum()) >= seen
-    return seen / norm, (1 + above) / (1 + _PERMUTATIONS)
+        above += float((k_nn * l_nn[order][:, order]).sum()) >= observed
+    return observed / norm, (1 + above) / (1 + _PERMUTATIONS)
 
 
-def _centred(x_nD: Tensor) -> Tensor:
-    """U-centring (Székely & Rizzo 2014): products of two such matrices sum to n (n - 3) times the unbiased HSIC."""
+def _u_centered(x_nD: Tensor) -> Tensor:
+    """U-centered Gram matrix (Székely & Rizzo 2014): products of two sum to n (n - 3) times the unbiased HSIC."""
     items = len(x_nD)
     gram_nn = x_nD @ x_nD.mT
     gram_nn.fill_diagonal_(0.0)

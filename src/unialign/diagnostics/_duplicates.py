@@ -1,32 +1,33 @@
-"""Rows that repeat another row exactly, found by checksum and confirmed by reading them again.
+"""Find exact duplicates: rows with equal checksums, confirmed by reading a sample of them again.
 
-Shapes: `N` rows, `u` usable ones, `g` groups of equal rows.
+Shapes: `N` rows, `u` usable rows, `g` groups of equal checksums, `c` rows of a chunk, `W` 64-bit words of a row.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign.diagnostics._scan import Scan
 from unialign.readers import Rows
 
-__all__ = ["Copies", "copies"]
+__all__ = ["Duplicates", "checksum_weights", "find_duplicates", "row_checksums"]
 
-# Pairs that are read again; one in 2^50 pairs of checksums agrees by accident, so this guards against a pattern of
-# ours, not against luck.
-_CONFIRMED = 200
+Array = NDArray[Any]
+
+# Pairs read again. One in 2^50 pairs agrees by chance, so this guards against a systematic collision, not bad luck.
+_CONFIRMED_PAIRS = 200
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Equal rows of items with different ids (where ids were given; else of any two items).
+class Duplicates:
+    """Equal rows of items with different ids (of any two items where no ids were given).
 
     Attributes:
         repeats: rows that repeat an earlier one.
         distinct: different rows.
-        largest: the largest number of equal rows.
-        examples: two equal rows, a few times.
+        largest: size of the largest group of equal rows.
+        examples: up to three pairs of equal rows.
     """
 
     repeats: int
@@ -35,35 +36,62 @@ class Copies:
     examples: tuple[tuple[int, int], ...]
 
 
-def copies(scan: Scan, rows: Rows, ids_N: NDArray[np.int64] | None) -> Copies:
-    """Count the rows of a modality that are copies of each other."""
-    row_u = np.flatnonzero(scan.usable_N)
-    hash_u = scan.hashes_N[row_u]
-    # Copies inside one item (several captions of one picture) are as they should be: one row an item and checksum.
+def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
+    """Two odd 64-bit weights for each word of a row, from splitmix64: fixed, so that fingerprints never change."""
+    words = -(-row_bytes // 8)
+    with np.errstate(over="ignore"):
+        state = np.arange(1, 2 * words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = (state ^ (state >> np.uint64(31))) | np.uint64(1)
+    return state[:words], state[words:]
+
+
+def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.uint64]:
+    """sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
+
+    Multilinear hashing (Carter & Wegman 1979). The second sum weights the upper halves separately: rows that differ
+    only there differ by a multiple of 2^32 (of 2^45 for values that were float16 before), whose product with `a` keeps
+    few bits.
+    """
+    if chunk_cD.nbytes // len(chunk_cD) % 8:
+        chunk_cD = np.concatenate([chunk_cD, np.zeros((len(chunk_cD), 1), chunk_cD.dtype)], 1)
+    words_cW = np.ascontiguousarray(chunk_cD).view(np.uint64)
+    with np.errstate(over="ignore"):
+        lower_c = np.einsum("ij,j->i", words_cW, weights[0])
+        upper_c = np.einsum("ij,j->i", words_cW >> np.uint64(32), weights[1])
+        sums_c: NDArray[np.uint64] = lower_c + upper_c
+    return sums_c
+
+
+def find_duplicates(
+    usable_N: NDArray[np.bool_], checksums_N: NDArray[np.uint64], rows: Rows, ids_N: NDArray[np.int64] | None
+) -> Duplicates:
+    """Count the usable rows of a modality that repeat another item's row."""
+    row_u = np.flatnonzero(usable_N)
+    sum_u = checksums_N[row_u]
+    order = np.argsort(sum_u, kind="stable") if ids_N is None else np.lexsort((ids_N[row_u], sum_u))
+    row_u, sum_u = row_u[order], sum_u[order]
     if ids_N is not None:
-        order = np.lexsort((ids_N[row_u], hash_u))
-        row_u, hash_u = row_u[order], hash_u[order]
+        # Equal rows with one id (an image with several captions) are expected: keep one row per checksum and id.
         first_u = np.ones(len(row_u), dtype=np.bool_)
-        first_u[1:] = (hash_u[1:] != hash_u[:-1]) | (ids_N[row_u[1:]] != ids_N[row_u[:-1]])
-        row_u, hash_u = row_u[first_u], hash_u[first_u]
-    else:
-        order = np.argsort(hash_u, kind="stable")
-        row_u, hash_u = row_u[order], hash_u[order]
+        first_u[1:] = (sum_u[1:] != sum_u[:-1]) | (ids_N[row_u[1:]] != ids_N[row_u[:-1]])
+        row_u, sum_u = row_u[first_u], sum_u[first_u]
     if not len(row_u):
-        return Copies(0, 0, 0, ())
-    start_g = np.flatnonzero(np.concatenate([[True], hash_u[1:] != hash_u[:-1]]))
+        return Duplicates(0, 0, 0, ())
+    start_g = np.flatnonzero(np.concatenate([[True], sum_u[1:] != sum_u[:-1]]))
     size_g = np.diff(np.append(start_g, len(row_u)))
     several_g = np.flatnonzero(size_g > 1)
     if not len(several_g):
-        return Copies(0, len(start_g), 1, ())
-    asked_g = several_g[np.linspace(0, len(several_g) - 1, min(_CONFIRMED, len(several_g))).astype(np.int64)]
-    pairs = np.sort(np.stack([row_u[start_g[asked_g]], row_u[start_g[asked_g] + 1]], 1), axis=1)
-    wanted, where = np.unique(pairs, return_inverse=True)
-    found = rows.take(wanted.tolist())[where.reshape(-1)].reshape(len(pairs), 2, -1)
-    same = (found[:, 0] == found[:, 1]).all(1)
-    # What could not be confirmed is no copy; among those not read again, the same share is none.
-    share = float(same.mean())
-    repeats = round(share * int((size_g - 1).sum()))
-    examples = sorted((int(a), int(b)) for (a, b), good in zip(pairs.tolist(), same, strict=True) if good)
-    total = int(size_g.sum())
-    return Copies(repeats, total - repeats, int(size_g.max()) if share > 0 else 1, tuple(examples[:3]))
+        return Duplicates(0, len(start_g), 1, ())
+    checked_g = several_g[np.linspace(0, len(several_g) - 1, min(_CONFIRMED_PAIRS, len(several_g))).astype(np.int64)]
+    pairs = np.sort(np.stack([row_u[start_g[checked_g]], row_u[start_g[checked_g] + 1]], 1), axis=1)
+    wanted, position = np.unique(pairs, return_inverse=True)
+    values = rows.take(wanted.tolist())[position.reshape(-1)].reshape(len(pairs), 2, -1)
+    equal = (values[:, 0] == values[:, 1]).all(1)
+    # Assume the same fraction of true duplicates among the pairs that were not read again.
+    fraction = float(equal.mean())
+    repeats = round(fraction * int((size_g - 1).sum()))
+    examples = sorted((int(a), int(b)) for (a, b), good in zip(pairs.tolist(), equal, strict=True) if good)
+    largest = int(size_g.max()) if fraction > 0 else 1
+    return Duplicates(repeats, int(size_g.sum()) - repeats, largest, tuple(examples[:3]))

@@ -1,33 +1,21 @@
-"""A finding, and how numbers are written in one: plain ASCII, so that every terminal shows it."""
+"""`Finding`, and the tables of rules that produce findings from measured facts."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
-from unialign.diagnostics._statistics import Value
+from unialign.diagnostics._format import fill
+from unialign.diagnostics._measure import Measurements
 
-__all__ = [
-    "SEVERITIES",
-    "Code",
-    "Finding",
-    "Severity",
-    "counted",
-    "joined_words",
-    "number",
-    "percent",
-    "rows_text",
-    "share",
-    "size",
-    "span",
-]
+__all__ = ["SEVERITIES", "Case", "Code", "Finding", "Rule", "Severity", "Table", "always"]
 
 Code = Literal[
-    "collapse", "collapsed", "constant", "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels",
-    "low_rank", "matched", "missing", "nan", "anisotropy", "no_overlap", "norm_outliers", "norm_range",
-    "norm_scale", "norms", "not_aligned", "not_paired", "one_modality", "pairing", "random_pairs", "retrieval",
-    "row_offset", "misaligned_block", "duplicate_modality", "modality_gap", "constant_columns", "undecidable", "uneven_retrieval",
-    "values", "weak_retrieval", "widths", "zero_rows",
+    "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "dim_mismatch", "duplicate_modality",
+    "duplicates", "few_items", "gap", "hubness", "ignored", "inf", "labels", "low_rank", "matched", "misaligned_block",
+    "missing", "modality_gap", "nan", "no_overlap", "norm_outliers", "norm_range", "norm_scale", "norms",
+    "not_aligned", "not_paired", "one_modality", "pairing", "random_pairs", "retrieval", "row_offset", "undecidable",
+    "uneven_retrieval", "values", "weak_retrieval", "zero_rows",
 ]  # fmt: skip
 Severity = Literal["ok", "note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
@@ -35,14 +23,14 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One result of a diagnosis.
 
     Attributes:
-        code: a short fixed name, such as "gap".
-        severity: ok, note (worth knowing), warning (look into it), problem (results cannot be trusted).
-        about: the modalities concerned; empty: all of them.
+        code: fixed name, such as "modality_gap".
+        severity: "ok", "note" (worth knowing), "warning" (look into it) or "problem" (results cannot be trusted).
+        modalities: modalities concerned; empty: all of them.
         text: what was found, with numbers.
-        advice: what to try; "" where nothing need be done.
+        advice: what to try; "" where nothing needs to be done.
     """
 
     code: Code
@@ -53,58 +41,61 @@ class Finding:
 
     @property
     def brief(self) -> str:
-        """`gap(audio)`."""
+        """Code and modalities, such as `gap(image,text)`."""
         return f"{self.code}({','.join(self.modalities)})" if self.modalities else self.code
 
 
-def percent(value: float) -> str:
-    """`12.3 %`; small shares keep a digit."""
-    if not math.isfinite(value):
-        return "-"
-    size = 100 * value
-    digits = 1 if abs(size) >= 0.1 or size == 0 else 2 if abs(size) >= 0.01 else 4
-    return f"{size:.{digits}f} %"
+class Case(SimpleNamespace):
+    """Facts about one subject (a modality, a pair, a group): predicates test them, and texts name them."""
+
+    def __init__(self, *modalities: str, **facts: Any) -> None:
+        super().__init__(modalities=modalities, **facts)
 
 
-def size(value: float) -> str:
-    """A length, which may be of any order."""
-    return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
+def always(case: Case) -> bool:
+    """Predicate of a rule for every case."""
+    return True
 
 
-def number(value: float) -> str:
-    """A cosine, a distance, a rank: three digits, and more just below 1, where a collapse shows."""
-    if not math.isfinite(value):
-        return "-"
-    if 0.99 < abs(value) < 1:
-        return f"{value:.5f}"
-    digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
-    text = f"{value:,.{digits}f}"
-    return text[1:] if text.startswith("-") and not text.strip("-0.,") else text
+@dataclass(frozen=True)
+class Rule:
+    """One row of a table: code, severity (fixed or by the facts), predicate, and templates of text and advice."""
+
+    code: Code
+    severity: Severity | Callable[[Any], Severity]
+    when: Callable[[Any], bool]
+    text: str
+    advice: str = ""
+
+    def finding(self, case: Case) -> Finding:
+        severity = self.severity if isinstance(self.severity, str) else self.severity(case)
+        text, advice = (fill(template, vars(case)) for template in (self.text, self.advice))
+        return Finding(self.code, severity, case.modalities, text, advice)
 
 
-def span(value: Value, unit: Literal["percent", "number"] = "number") -> str:
-    """`12.3 % (95 % interval 11.0 to 13.5)`."""
-    if unit == "percent":
-        return f"{percent(value.mean)} (95 % interval {100 * value.low:.1f} to {100 * value.high:.1f})"
-    return f"{number(value.mean)} (95 % interval {number(value.low)} to {number(value.high)})"
+@dataclass(frozen=True)
+class Table:
+    """Rules about one kind of subject: of each case the first rule whose predicate holds gives the finding.
 
+    Attributes:
+        cases: the subjects.
+        rules: tried in order.
+        otherwise: facts about the whole and the rule for them, if there are any and no case gave a finding.
+    """
 
-def share(part: int, whole: int) -> str:
-    """`12 of 1,000 rows (1.2 %)`."""
-    return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
+    cases: Callable[[Measurements], Iterable[Case]]
+    rules: tuple[Rule, ...]
+    otherwise: tuple[Callable[[Measurements], Case | None], Rule] | None = None
 
-
-def counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def rows_text(rows: Iterable[int], total: int) -> str:
-    """`row 3` or `rows 3, 17, ...`."""
-    shown = [f"{row:,}" for row in rows]
-    more = ", ..." if total > len(shown) else ""
-    return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
-
-
-def joined_words(words: Iterable[str]) -> str:
-    found = list(words)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
+    def findings(self, measured: Measurements) -> Iterator[Finding]:
+        fired = False
+        for case in self.cases(measured):
+            rule = next((rule for rule in self.rules if rule.when(case)), None)
+            if rule is not None:
+                fired = True
+                yield rule.finding(case)
+        if self.otherwise is not None and not fired:
+            whole, rule = self.otherwise
+            facts = whole(measured)
+            if facts is not None:
+                yield rule.finding(facts)

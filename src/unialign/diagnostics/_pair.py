@@ -1,6 +1,6 @@
-"""Two modalities of one width: gap, true and random pairs, retrieval both ways, hubs.
+"""Statistics of two modalities of one dim: gap, true and random pairs, retrieval in both directions, hubs.
 
-Shapes: `n` items that both have, `D` width, `R` resamples, `C` classes of items that answer each other.
+Shapes: `n` items with both modalities (`n_sample` of the sample), `D` dim, `R` resamples, `C` classes of positives.
 """
 
 import math
@@ -11,187 +11,185 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unialign.diagnostics._cka import shared_structure
-from unialign.diagnostics._row_alignment import Shift, Windows, shifts
-from unialign.diagnostics._statistics import Sample, Value, estimate, mean_value
-from unialign.diagnostics._thresholds import ALIKE, GAP_NOTE, LEAST_ANSWERS, UNPAIRED
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._cka import debiased_cka
+from unialign.diagnostics._estimate import Estimate, estimate, estimate_mean
+from unialign.diagnostics._row_offsets import RowOffset, find_row_offsets
+from unialign.diagnostics._sampling import ItemSample, RowWindows
 from unialign.geometry import HubnessResult, hubness, modality_gap, modality_gap_debiased, true_pair_cosines
 from unialign.metrics import RankCounts, RetrievalResult, retrieval
 
-__all__ = ["Direction", "Pair", "answers", "measure_pair"]
+__all__ = ["DirectionStats", "PairStats", "measure_pair", "positive_classes"]
 
-CUTOFFS = (1, 10)
+_K = (1, 10)
 
 
 @dataclass(frozen=True)
-class Direction:
-    """Asking with one modality for the other.
+class DirectionStats:
+    """Retrieval of one modality with queries of another.
 
     Attributes:
-        recall: cut-off -> hit rate.
+        recall: k -> hit rate at k.
         mrr: mean reciprocal rank.
-        beaten: share of the wrong candidates that rank behind the right one; 0.5 by chance, whatever n is.
-        median_rank: of the right one.
-        chance: the same metrics (recall@1, recall@10, mrr) of a random order.
-        hubs: how unevenly the candidates turn up.
-        hub_row: row number of the candidate that turns up most.
-        scores: metric -> (n_sample,) per item, NaN for items not asked.
-        queries: how many.
+        auc: fraction of the negatives ranked below the positive (area under the ROC curve, averaged over queries);
+            0.5 by chance, for any n and any number of positives.
+        median_rank: median rank of the first positive.
+        chance: recall@1, recall@10 and mrr of a random ranking.
+        hubs: how unevenly the candidates are retrieved.
+        hub_row: row number of the candidate that is retrieved most often.
+        queries: number of queries, and of candidates.
     """
 
-    recall: dict[int, Value]
-    mrr: Value
-    beaten: Value
+    recall: dict[int, Estimate]
+    mrr: Estimate
+    auc: Estimate
     median_rank: float
     chance: dict[str, float]
     hubs: HubnessResult
     hub_row: int
-    scores: dict[str, Tensor]
     queries: int
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What two modalities are to each other.
+class PairStats:
+    """Two modalities.
 
     Attributes:
-        items: n.
-        gap: debiased distance of the means.
-        raw_gap: the plain one.
-        gap_share: part of the true pairs' mean squared distance that the gap makes up.
+        items: items with both.
+        gap, raw_gap: debiased and plain distance of the means.
+        gap_fraction: fraction of the mean squared distance of true pairs that is due to the gap.
         true_cosine, random_cosine: mean cosine of row i with row i, and of row i with another row.
-        identical: share of items whose two rows are equal number by number.
-        directions: "a->b" -> retrieval; empty where too few different items are left to tell right from wrong.
-        centred: "a->b" -> R@1 after each modality's mean was taken away, where there is a gap to speak of.
-        structure, structure_p: see `shared_structure`, where true pairs are not told from others; NaN elsewhere.
-        shifts: stretches where the rows of one are some rows behind the other's.
+        identical: fraction of items whose two rows are bitwise equal.
+        directions: "a->b" -> retrieval; empty if too few different items are left to tell positives from negatives.
+        centered_recall: "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
+        cka, cka_p: see `debiased_cka`; measured where true pairs are hardly above random ones, else NaN.
+        offsets: stretches in which the rows of one modality are some rows behind the other.
     """
 
     items: int
-    gap: Value
+    gap: Estimate
     raw_gap: float
-    gap_share: float
-    true_cosine: Value
+    gap_fraction: float
+    true_cosine: Estimate
     random_cosine: float
     identical: float
-    directions: dict[str, Direction] = field(default_factory=dict)
-    centred: dict[str, Value] = field(default_factory=dict)
-    structure: float = math.nan
-    structure_p: float = math.nan
-    shifts: tuple[Shift, ...] = ()
+    directions: dict[str, DirectionStats] = field(default_factory=dict)
+    centered_recall: dict[str, Estimate] = field(default_factory=dict)
+    cka: float = math.nan
+    cka_p: float = math.nan
+    offsets: tuple[RowOffset, ...] = ()
 
     @property
-    def beaten(self) -> float:
-        return float(np.mean([d.beaten.mean for d in self.directions.values()])) if self.directions else math.nan
+    def auc(self) -> float:
+        """Mean AUC of both directions; NaN without directions."""
+        return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
-def measure_pair(sample: Sample, windows: Windows, a: str, b: str, *, seed: int) -> Pair:
-    """Measure modalities `a` and `b` on the items that have both, at least two."""
-    rows = sample.both(a, b)
+def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, seed: int) -> PairStats:
+    """Measure modalities `a` and `b` on the items with both, at least two."""
+    rows = sample.common(a, b)
     x_nD, y_nD = sample.z[a][rows], sample.z[b][rows]
-    weights_Rn = sample.weights_Rn[:, rows]
-    cosine_n = true_pair_cosines(x_nD, y_nD)
-    true = mean_value(_scattered(cosine_n, rows, sample), sample.weights_Rn)
-    n = len(rows)
-    other = (float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1))
-    gap = estimate(
-        float(modality_gap_debiased(x_nD, y_nD)), modality_gap_debiased(x_nD, y_nD, weights=weights_Rn), lowest=0.0
+    checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
+    pair = _distances(sample, rows, x_nD, y_nD, identical=float((checksums[0] == checksums[1]).mean()))
+    class_n = positive_classes(sample.ids_n[rows.numpy()], *checksums)
+    fraction_C = np.bincount(class_n) / len(rows)
+    if 1 / float((fraction_C**2).sum()) < limits.MIN_DISTINCT_ITEMS:
+        return pair
+    sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
+    directions = {name: _direction(q, g, class_n, rows, sample) for name, (q, g) in sides.items()}
+    centered: dict[str, Estimate] = {}
+    if pair.gap.mean >= limits.GAP_NOTE:
+        for name, (q, g) in sides.items():
+            result = _retrieve(_unit(q - q.mean(0)), _unit(g - g.mean(0)), class_n)
+            hits_n = _per_item(result.hits(1), rows[result.rows], sample)
+            centered[name] = estimate_mean(hits_n, sample.weights_Rn)
+    cka = (math.nan, math.nan)
+    if min(d.auc.low for d in directions.values()) < limits.MIN_AUC and pair.identical < limits.DUPLICATE_MODALITY:
+        cka = debiased_cka(x_nD, y_nD, seed=seed)
+    return replace(
+        pair,
+        directions=directions,
+        centered_recall=centered,
+        cka=cka[0],
+        cka_p=cka[1],
+        offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_cosine),
     )
+
+
+def _distances(sample: ItemSample, rows: Tensor, x_nD: Tensor, y_nD: Tensor, *, identical: float) -> PairStats:
+    n = len(rows)
+    cosine_n = true_pair_cosines(x_nD, y_nD)
+    true = estimate_mean(_per_item(cosine_n, rows, sample), sample.weights_Rn)
+    resampled_R = modality_gap_debiased(x_nD, y_nD, weights=sample.weights_Rn[:, rows])
+    gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0)
     distance = 2 - 2 * true.mean
-    identical = float((sample.hashes[a][rows.numpy()] == sample.hashes[b][rows.numpy()]).mean())
-    found = Pair(
+    return PairStats(
         items=n,
         gap=gap,
         raw_gap=float(modality_gap(x_nD, y_nD)),
-        gap_share=min(1.0, gap.mean**2 / distance) if distance > 1e-9 else 0.0,
+        gap_fraction=min(1.0, gap.mean**2 / distance) if distance > 1e-9 else 0.0,
         true_cosine=true,
-        random_cosine=other,
+        random_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
         identical=identical,
     )
-    class_n = answers(sample.ids_n[rows.numpy()], *(sample.hashes[m][rows.numpy()] for m in (a, b)))
-    share_C = np.bincount(class_n) / n
-    if 1 / float((share_C**2).sum()) < LEAST_ANSWERS:
-        return found
-    sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
-    directions = {name: _direction(q, g, class_n, rows, sample) for name, (q, g) in sides.items()}
-    centred: dict[str, Value] = {}
-    if gap.mean >= GAP_NOTE:
-        for name, (q, g) in sides.items():
-            moved = _retrieve(_unit(q - q.mean(0)), _unit(g - g.mean(0)), class_n)
-            scores_n = _scattered(moved.hits(1), rows[moved.rows], sample)
-            centred[name] = mean_value(scores_n, sample.weights_Rn)
-    structure = (math.nan, math.nan)
-    if min(d.beaten.low for d in directions.values()) < UNPAIRED and identical < ALIKE:
-        structure = shared_structure(x_nD, y_nD, seed=seed)
-    return replace(
-        found,
-        directions=directions,
-        centred=centred,
-        structure=structure[0],
-        structure_p=structure[1],
-        shifts=shifts(windows, a, b, random_cosine=other),
-    )
 
 
-def answers(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """(n,) classes of items that are right answers for each other: equal in any of the codes, directly or in a chain.
+def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
+    """(n,) classes of items that are positives of each other: equal in any of the codes, directly or through others.
 
-    A candidate that equals the right one number by number cannot be told from it, nor can two queries that are equal.
+    The codes are ids and checksums: a candidate that equals the positive bit by bit cannot be told from it.
     """
     class_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
     while True:
         before_n = class_n
         for group_n in groups:
-            least_C = np.full(int(group_n.max()) + 1, len(class_n))
-            np.minimum.at(least_C, group_n, class_n)
-            class_n = least_C[group_n]
+            smallest_C = np.full(int(group_n.max()) + 1, len(class_n))
+            np.minimum.at(smallest_C, group_n, class_n)
+            class_n = smallest_C[group_n]
         if np.array_equal(class_n, before_n):
             return np.unique(class_n, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> RetrievalResult:
-    # Without classes the fast path: row i answers query i.
-    ids = None if len(np.unique(class_n)) == len(class_n) else class_n
-    return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=CUTOFFS)
-
-
-def _direction(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: Sample) -> Direction:
-    result = _retrieve(q_nD, g_nD, class_n)
-    n = len(q_nD)
-    right_n = torch.from_numpy(np.bincount(class_n)[class_n])
-    wrong_n = (n - right_n).double()
-    # Before the best of p right answers lie (rank - 1) wrong ones, in expectation (n - p) / (p + 1) by chance.
-    behind_n = 1 - (result.ranks - 1) / torch.where(wrong_n > 0, wrong_n, torch.nan)
-    # The best of p places at random is Beta(p, 1), whose p-th power is uniform again: 0.5 stays chance.
-    right = right_n.double()
-    beaten_n = behind_n.clamp(min=0.0) ** right
-    scores = {f"recall@{k}": _scattered(result.hits(k), rows[result.rows], sample) for k in CUTOFFS}
-    scores |= {
-        "mrr": _scattered(result.reciprocal_ranks, rows[result.rows], sample),
-        "beaten": _scattered(beaten_n, rows[result.rows], sample),
+def _direction(
+    q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: ItemSample
+) -> DirectionStats:
+    result, n = _retrieve(q_nD, g_nD, class_n), len(q_nD)
+    positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
+    p_n, negatives_n = positives_n.double(), (n - positives_n).double()
+    below_n = 1 - (result.ranks - 1) / torch.where(negatives_n > 0, negatives_n, torch.nan)
+    # The best of p random places is Beta(p, 1) distributed; its p-th power is uniform, so that chance stays 0.5.
+    scores = {f"recall@{k}": result.hits(k) for k in _K}
+    scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
+    values = {
+        name: estimate_mean(_per_item(scores_n, rows[result.rows], sample), sample.weights_Rn)
+        for name, scores_n in scores.items()
     }
-    values = {name: mean_value(scores_n, sample.weights_Rn) for name, scores_n in scores.items()}
     hubs = hubness(q_nD, g_nD, k=min(10, n))
-    nothing = torch.zeros_like(right_n)
-    chance = RankCounts(nothing, n - right_n, right_n, right_n, right, right, n)
-    return Direction(
-        recall={k: values[f"recall@{k}"] for k in CUTOFFS},
+    random = RankCounts(torch.zeros_like(positives_n), n - positives_n, positives_n, positives_n, p_n, p_n, n)
+    return DirectionStats(
+        recall={k: values[f"recall@{k}"] for k in _K},
         mrr=values["mrr"],
-        beaten=values["beaten"],
+        auc=values["auc"],
         median_rank=result.median_rank,
         chance={
-            **{f"recall@{k}": float(chance.hits(k, "expected").mean()) for k in CUTOFFS},
-            "mrr": float(chance.reciprocal_ranks("expected").mean()),
+            **{f"recall@{k}": float(random.hits(k, "expected").mean()) for k in _K},
+            "mrr": float(random.reciprocal_ranks("expected").mean()),
         },
         hubs=hubs,
         hub_row=int(sample.rows_n[int(rows[hubs.largest_row])]),
-        scores=scores,
         queries=n,
     )
 
 
-def _scattered(values: Tensor, rows: Tensor, sample: Sample) -> Tensor:
+def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> RetrievalResult:
+    # Without ids the faster path is used: row i is the only positive of query i.
+    ids = None if len(np.unique(class_n)) == len(class_n) else class_n
+    return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=_K)
+
+
+def _per_item(values: Tensor, rows: Tensor, sample: ItemSample) -> Tensor:
+    """(n_sample,) scores at the given positions, NaN elsewhere."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
     return scores_n
@@ -199,5 +197,5 @@ def _scattered(values: Tensor, rows: Tensor, sample: Sample) -> Tensor:
 
 def _unit(x_nD: Tensor) -> Tensor:
     norm_n1 = torch.linalg.vector_norm(x_nD, dim=1, keepdim=True)
-    # A row that equals the mean has no direction left; any will do.
+    # A row that equals the mean has no direction left; any constant one will do.
     return torch.where(norm_n1 > 1e-12, x_nD / norm_n1.clamp(min=1e-12), torch.ones_like(x_nD) / x_nD.shape[1] ** 0.5)

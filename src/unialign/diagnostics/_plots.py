@@ -1,6 +1,6 @@
-"""What the report draws: a map of the sample, and histograms of cosines. Small enough for `results.json`.
+"""Data of the report's plots, small enough for `results.json`: a map of the sample, and histograms of cosines.
 
-Shapes: `n` sampled items, `d` drawn ones, `p` of all modalities together, `D` width.
+Shapes: `n` sampled items, `d` items drawn, `p` their rows of all modalities together, `D` dim.
 """
 
 from itertools import combinations
@@ -12,70 +12,66 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._pair_keys import pair_name
-from unialign.diagnostics._measure import Measured
-from unialign.diagnostics._statistics import Sample
+from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._sampling import ItemSample
 
 __all__ = ["sketch"]
 
-_POINTS = 2400  # of all modalities together
+_MAX_POINTS = 2400  # of all modalities together
 _BINS = 60
 
 
-def sketch(measured: Measured, sample: Sample) -> dict[str, Any]:
-    """`map`: modality -> [x, y] or null for each drawn item; `cosines`: counts of true and random pairs."""
-    if len({single.width for single in measured.singles.values()}) > 1:
+def sketch(measured: Measurements, sample: ItemSample) -> dict[str, Any]:
+    """Return `map`: modality -> [x, y], or None where absent, of each item drawn, on the first two principal axes;
+    and `cosines`: pair -> histograms of true and random pairs. Empty for unequal dims or fewer than 3 items."""
+    names = list(measured.modalities)
+    position_n = np.flatnonzero(np.any([sample.usable[name].numpy() for name in names], axis=0))
+    if len({m.dim for m in measured.modalities.values()}) > 1 or len(position_n) < 3:
         return {}
-    names = list(measured.singles)
-    together_n = np.zeros(len(sample.rows_n), dtype=np.bool_)
-    for name in names:
-        together_n |= sample.usable[name].numpy()
-    places = np.flatnonzero(together_n)
-    if len(places) < 3:
-        return {}
-    many = min(len(places), max(50, _POINTS // len(names)))
-    places = places[np.linspace(0, len(places) - 1, many).astype(np.int64)]
-    drawn_d = torch.from_numpy(places)
-    has = {name: sample.usable[name][drawn_d] for name in names}
-    rows = torch.cat([sample.z[name][drawn_d][has[name]] for name in names])
-    mean_D = rows.mean(0)
+    drawn = min(len(position_n), max(50, _MAX_POINTS // len(names)))
+    position_d = position_n[np.linspace(0, len(position_n) - 1, drawn).astype(np.int64)]
+    at_d = torch.from_numpy(position_d)
+    usable = {name: sample.usable[name][at_d] for name in names}
+    z = {name: sample.z[name][at_d] for name in names}
+    rows_pD = torch.cat([z[name][usable[name]] for name in names])
+    mean_D = rows_pD.mean(0)
     if len(mean_D) < 2:
         return {}
-    axes, shares = _principal_axes(rows - mean_D)
-    points = {}
-    for name in names:
-        xy_d2 = ((sample.z[name][drawn_d] - mean_D) @ axes).tolist()
-        points[name] = [
-            [round(x, 4), round(y, 4)] if ok else None for (x, y), ok in zip(xy_d2, has[name].tolist(), strict=True)
-        ]
+    axes_D2, explained = _principal_axes(rows_pD - mean_D)
     return {
-        "rows": sample.rows_n[places].tolist(),
-        "map": points,
-        "explained": shares,
+        "rows": sample.rows_n[position_d].tolist(),
+        "map": {name: _points((z[name] - mean_D) @ axes_D2, usable[name]) for name in names},
+        "explained": explained,
         "cosines": {
-            pair_name(a, b): _histograms(sample.z[a][drawn_d], sample.z[b][drawn_d], has[a] & has[b])
+            pair_name(a, b): _histograms(z[a][usable[a] & usable[b]], z[b][usable[a] & usable[b]])
             for a, b in combinations(names, 2)
-            if int((has[a] & has[b]).sum()) >= 3
+            if int((usable[a] & usable[b]).sum()) >= 3
         },
     }
 
 
-def _principal_axes(centred_pD: Tensor) -> tuple[Tensor, list[float]]:
-    """The two directions (D, 2) in which p rows vary most, and their shares of the variance."""
-    rows, width = centred_pD.shape
-    # Of the two Gram matrices with these eigenvalues the smaller one: a width may be 100,000.
-    gram = centred_pD.mT @ centred_pD if width <= rows else centred_pD @ centred_pD.mT
+def _points(xy_d2: Tensor, usable_d: Tensor) -> list[list[float] | None]:
+    points = zip(xy_d2.tolist(), usable_d.tolist(), strict=True)
+    return [[round(x, 4), round(y, 4)] if usable else None for (x, y), usable in points]
+
+
+def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
+    """The two principal axes (D, 2) of p rows, and their fractions of the variance."""
+    rows, dim = centered_pD.shape
+    # Both Gram matrices have these eigenvalues; use the smaller one, as the dim may be 100,000.
+    gram = centered_pD.mT @ centered_pD if dim <= rows else centered_pD @ centered_pD.mT
     values, vectors = torch.linalg.eigh(gram)
     largest, axes = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]
-    if width > rows:
-        axes = torch.nn.functional.normalize(centred_pD.mT @ axes, dim=0)
-    # An axis may face either way; this choice does not depend on the solver.
+    if dim > rows:
+        axes = torch.nn.functional.normalize(centered_pD.mT @ axes, dim=0)
+    # The sign of an axis is arbitrary; this choice does not depend on the solver.
     axes = axes * torch.where(axes.gather(0, axes.abs().argmax(0)[None]) < 0, -1.0, 1.0)
     return axes, (largest / values.clamp(min=0).sum().clamp(min=1e-30)).tolist()
 
 
-def _histograms(x_dD: Tensor, y_dD: Tensor, both_d: Tensor) -> dict[str, Any]:
+def _histograms(x_dD: Tensor, y_dD: Tensor) -> dict[str, Any]:
     """Counts over equal bins of [low, high] of the cosines of true pairs and of all other pairs."""
-    cosine_dd = (x_dD[both_d] @ y_dD[both_d].mT).numpy()
+    cosine_dd = (x_dD @ y_dD.mT).numpy()
     true_d = np.diagonal(cosine_dd)
     other = cosine_dd[~np.eye(len(cosine_dd), dtype=np.bool_)]
     low, high = float(min(true_d.min(), other.min())), float(max(true_d.max(), other.max()))

@@ -1,129 +1,126 @@
-"""The answer as text for a terminal: words first, then numbers, then one line to paste."""
+"""A diagnosis as text for a terminal: findings in words, tables of numbers, and one line for an issue."""
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unialign._version import __version__
-from unialign.diagnostics._finding import SEVERITIES, Finding, counted, joined_words, number, percent, size
+from unialign.diagnostics._finding import SEVERITIES, Finding
+from unialign.diagnostics._format import count, enumerate_words, number, percent, size
 
 __all__ = ["answer", "issue_line", "number_lines", "text"]
 
-_WIDTH = 100
-_INDENT = 10
+_LINE_LENGTH, _INDENT = 100, 10
 
 
 def answer(findings: Sequence[Finding], numbers: Mapping[str, Any]) -> str:
-    """The whole in one or two sentences."""
-    what = f"{counted(numbers['items'], 'item')} in {counted(len(numbers['modalities']), 'modality', 'modalities')}"
-    count = Counter(finding.severity for finding in findings)
-    if not count["problem"] and not count["warning"]:
-        notes = f" {counted(count['note'], 'note')} below." if count["note"] else ""
-        where = "with these embeddings" if len(numbers["modalities"]) > 1 else "in what one modality can show"
-        return f"Nothing wrong {where}: {what}.{notes}"
-    parts = [counted(count[s], s) for s in ("problem", "warning") if count[s]]
-    serious = [f for f in findings if f.severity == ("problem" if count["problem"] else "warning")]
-    names = joined_words(dict.fromkeys(_spoken(f) for f in serious))
-    return f"{joined_words(parts)} in {what}: {names}."
+    """The result in one or two sentences."""
+    what = f"{count(numbers['items'], 'item')} in {count(len(numbers['modalities']), 'modality', 'modalities')}"
+    tally = Counter(finding.severity for finding in findings)
+    if not tally["problem"] and not tally["warning"]:
+        notes = f" {count(tally['note'], 'note')} below." if tally["note"] else ""
+        limits = "" if len(numbers["modalities"]) > 1 else ", as far as one modality shows"
+        return f"Nothing is wrong with these embeddings{limits}: {what}.{notes}"
+    parts = [count(tally[s], s) for s in ("problem", "warning") if tally[s]]
+    worst = "problem" if tally["problem"] else "warning"
+    names = enumerate_words(dict.fromkeys(_headline(f) for f in findings if f.severity == worst))
+    return f"{enumerate_words(parts)} in {what}: {names}."
 
 
-def _spoken(finding: Finding) -> str:
-    about = finding.modalities if len(finding.modalities) <= 3 else (*finding.modalities[:3], "...")
-    what = _SPOKEN.get(finding.code, finding.code.replace("_", " "))
-    return f"{what} ({', '.join(about)})" if about else what
+def _headline(finding: Finding) -> str:
+    shown = finding.modalities if len(finding.modalities) <= 3 else (*finding.modalities[:3], "...")
+    words = _HEADLINES.get(finding.code, finding.code.replace("_", " "))
+    return f"{words} ({', '.join(shown)})" if shown else words
 
 
-_SPOKEN = {
-    "nan": "NaN",
-    "inf": "infinite numbers",
-    "zero_rows": "rows without direction",
+_HEADLINES = {
     "constant": "one row for all items",
-    "duplicates": "equal rows",
-    "modality_gap": "a modality far from the others",
+    "dim_mismatch": "different dims",
+    "duplicate_modality": "one modality under two names",
+    "duplicates": "duplicate rows",
     "gap": "a gap between modalities",
-    "not_paired": "rows that are not paired",
-    "row_offset": "rows that have slipped",
+    "inf": "infinite values",
     "misaligned_block": "blocks of rows that are not paired",
-    "random_pairs": "rows with a random partner",
+    "modality_gap": "a modality far from the others",
+    "nan": "NaN",
     "not_aligned": "modalities that are not aligned",
-    "duplicate_modality": "two modalities that are one",
-    "widths": "different widths",
-    "hubness": "hubness",
+    "not_paired": "rows that are not paired",
+    "random_pairs": "rows with a random partner",
+    "row_offset": "shifted rows",
+    "zero_rows": "rows without direction",
 }
 
 
-def text(findings: Sequence[Finding], numbers: Mapping[str, Any], line: str) -> str:
-    """Everything."""
-    lines = [line.strip() for line in _wrapped(answer(findings, numbers), "")]
+def text(findings: Sequence[Finding], numbers: Mapping[str, Any], issue_summary: str) -> str:
+    """Answer, findings with advice, tables, and the line for an issue."""
+    lines = [line.strip() for line in _wrap(answer(findings, numbers), "")]
     for finding in findings:
-        lines.append("")
-        head = f"{finding.severity.upper() if finding.severity in SEVERITIES[:2] else finding.severity:<{_INDENT}}"
-        blank = " " * _INDENT
-        lines += _wrapped(finding.text, head)
+        label = finding.severity.upper() if finding.severity in SEVERITIES[:2] else finding.severity
+        lines += ["", *_wrap(finding.text, f"{label:<{_INDENT}}")]
         if finding.advice:
-            lines += _wrapped(f"Try: {finding.advice}", blank)
-    lines += ["", *number_lines(numbers), "", "To paste into an issue:", line]
+            lines += _wrap(f"Try: {finding.advice}", " " * _INDENT)
+    lines += ["", *number_lines(numbers), "", "To paste into an issue:", issue_summary]
     return "\n".join(lines)
 
 
-def _wrapped(words: str, head: str) -> list[str]:
-    """Lines under one indentation; a number stays with its sign."""
+def _wrap(words: str, start: str) -> list[str]:
+    """Indented lines; a number is not separated from its percent sign."""
     tied = words.replace(" %", "\u00a0%")
-    lines = textwrap.wrap(tied, _WIDTH, initial_indent=head, subsequent_indent=" " * _INDENT)
+    lines = textwrap.wrap(tied, _LINE_LENGTH, initial_indent=start, subsequent_indent=" " * _INDENT)
     return [line.replace("\u00a0", " ") for line in lines]
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Tables of modalities, pairs and directions."""
-    rows = [["modality", "rows", "width", "norm", "mean cosine", "effective rank", "repeated"]]
-    for name, m in numbers["modalities"].items():
-        cosine = m["mean_cosine"]
-        rows.append(
+    """Tables of modalities, pairs and directions, and what they are measured on."""
+    lines = _table(
+        ["modality", "rows", "dim", "median norm", "mean cosine", "effective rank", "duplicates"],
+        (
             [
                 name,
                 f"{m['rows']:,}",
-                str(m["width"]),
+                str(m["dim"]),
                 size(m["norm"]["median"]) if m["norm"] else "-",
-                "-" if cosine is None else _estimate(cosine),
+                "-" if m["mean_cosine"] is None else _estimate(m["mean_cosine"]),
                 number(m["effective_rank"]),
-                f"{m['repeated_rows']:,}",
+                f"{m['duplicate_rows']:,}",
             ]
-        )
-    lines = _table(rows)
-    known = {name: p for name, p in numbers["pairs"].items() if "items" in p}
-    if known:
-        rows = [["pair", "items", "gap (debiased)", "gap", "true cosine", "random cosine"]]
-        for name, p in known.items():
-            rows.append(
-                [
-                    name,
-                    f"{p['items']:,}",
-                    _estimate(p["modality_gap_debiased"]),
-                    number(p["modality_gap"]),
-                    _estimate(p["true_pair_cosine"]),
-                    number(p["random_pair_cosine"]),
-                ]
-            )
-        lines += ["", *_table(rows)]
-    if numbers["directions"]:
-        rows = [["direction", "among", "R@1", "R@10", "MRR", "chance R@1", "hub skewness"]]
-        for name, d in numbers["directions"].items():
-            rows.append(
-                [
-                    name,
-                    f"{d['queries']:,}",
-                    _estimate(d["recall@1"], "percent"),
-                    _estimate(d["recall@10"], "percent"),
-                    number(d["mrr"]["mean"]),
-                    percent(d["chance"]["recall@1"]),
-                    number(d["hubness"]["skewness"]),
-                ]
-            )
-        lines += ["", *_table(rows)]
+            for name, m in numbers["modalities"].items()
+        ),
+    )
+    lines += _table(
+        ["pair", "items", "gap (debiased)", "gap (raw)", "true-pair cosine", "random-pair cosine"],
+        (
+            [
+                name,
+                f"{p['items']:,}",
+                _estimate(p["modality_gap_debiased"]),
+                number(p["modality_gap"]),
+                _estimate(p["true_pair_cosine"]),
+                number(p["random_pair_cosine"]),
+            ]
+            for name, p in numbers["pairs"].items()
+            if "items" in p
+        ),
+    )
+    lines += _table(
+        ["direction", "candidates", "R@1", "R@10", "MRR", "chance R@1", "hub skewness"],
+        (
+            [
+                name,
+                f"{d['queries']:,}",
+                _estimate(d["recall@1"], "percent"),
+                _estimate(d["recall@10"], "percent"),
+                number(d["mrr"]["mean"]),
+                percent(d["chance"]["recall@1"]),
+                number(d["hubness"]["skewness"]),
+            ]
+            for name, d in numbers["directions"].items()
+        ),
+    )
     sampled, items = numbers["sampled"], numbers["items"]
-    whole = "all items" if sampled == items else f"{sampled:,} items drawn at random"
-    lines.append(f"Rows, norms and copies: all rows. Everything else: {whole}; [95 % bootstrap intervals over items].")
+    whole = "all items" if sampled == items else f"{sampled:,} random items"
+    lines.append(f"Rows, norms and duplicates: all rows. Other numbers: {whole}, with [95 % bootstrap intervals].")
     return lines
 
 
@@ -134,11 +131,15 @@ def _estimate(value: Mapping[str, float], unit: str = "number") -> str:
     return f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Aligned columns and an empty line; nothing without a row."""
+    rows = [head, *body]
+    if len(rows) == 1:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return lines
+    return [*lines, ""]
 
 
 def issue_line(
@@ -148,20 +149,20 @@ def issue_line(
     kinds: Sequence[str],
     fingerprint: str,
 ) -> str:
-    """One line that says what somebody who helps wants to know."""
+    """Version, data, main numbers and serious findings in one line."""
     modalities = numbers["modalities"]
-    widths = list(dict.fromkeys(m["width"] for m in modalities.values()))
-    dtypes = list(dict.fromkeys(m["dtype"] for m in modalities.values()))
+    dims = dict.fromkeys(str(m["dim"]) for m in modalities.values())
+    dtypes = dict.fromkeys(m["dtype"] for m in modalities.values())
     parts = [
         f"unialign {__version__} diagnose",
-        f"M={len(modalities)} N={numbers['items']} D={'/'.join(map(str, widths))} {'/'.join(dtypes)}",
+        f"M={len(modalities)} N={numbers['items']} D={'/'.join(dims)} {'/'.join(dtypes)}",
         "+".join(kinds),
     ]
     if "recall@1" in summary:
-        least = min(numbers["directions"].items(), key=lambda item: item[1]["recall@1"]["mean"])
+        name, worst = min(numbers["directions"].items(), key=lambda item: item[1]["recall@1"]["mean"])
         parts.append(
-            f"R@1 {percent(summary['recall@1']['mean'])} (least {percent(least[1]['recall@1']['mean'])} {least[0]}, "
-            f"n={least[1]['queries']}, chance {percent(least[1]['chance']['recall@1'])})"
+            f"R@1 {percent(summary['recall@1']['mean'])} (lowest {percent(worst['recall@1']['mean'])} {name}, "
+            f"n={worst['queries']}, chance {percent(worst['chance']['recall@1'])})"
         )
     if "modality_gap_debiased" in summary:
         parts.append(f"gap {number(summary['modality_gap_debiased']['mean'])}")
@@ -170,8 +171,7 @@ def issue_line(
     if cosines:
         parts.append(f"mean cos {number(min(cosines))}..{number(max(cosines))}")
     serious = [finding.brief for finding in findings if finding.severity in ("problem", "warning")]
-    parts.append(
-        " ".join(serious[:6]) + (f" +{len(serious) - 6}" if len(serious) > 6 else "") if serious else "healthy"
-    )
+    more = f" +{len(serious) - 6}" if len(serious) > 6 else ""
+    parts.append(" ".join(serious[:6]) + more if serious else "healthy")
     parts.append(f"data {fingerprint[:12]}")
     return " | ".join(parts)

@@ -1,0 +1,87 @@
+"""Format numbers and lists in the texts of a diagnosis, in ASCII so that every terminal shows them."""
+
+import math
+import string
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from unialign.diagnostics._estimate import Estimate
+
+__all__ = ["count", "enumerate_words", "fill", "number", "percent", "row_list", "rows_of", "size"]
+
+
+def percent(fraction: float) -> str:
+    """`12.3 %`; small fractions keep a significant digit."""
+    if not math.isfinite(fraction):
+        return "-"
+    value = 100 * fraction
+    digits = 1 if abs(value) >= 0.1 or value == 0 else 2 if abs(value) >= 0.01 else 4
+    return f"{value:.{digits}f} %"
+
+
+def number(value: float) -> str:
+    """A cosine, a distance or a rank: three digits, and more just below 1, where a collapse shows."""
+    if not math.isfinite(value):
+        return "-"
+    if 0.99 < abs(value) < 1:
+        return f"{value:.5f}"
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    text = f"{value:,.{digits}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.,") else text
+
+
+def size(value: float) -> str:
+    """A norm, which may have any order of magnitude."""
+    return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
+
+
+def count(number_of: int, one: str, many: str = "") -> str:
+    """`1 item` or `1,000 items`."""
+    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
+
+
+def row_list(rows: Iterable[int], total: int) -> str:
+    """`row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
+    shown = [f"{row:,}" for row in rows]
+    more = ", ..." if total > len(shown) else ""
+    return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
+
+
+def rows_of(part: int, whole: int) -> str:
+    """`12 of 1,000 rows (1.2 %)`."""
+    return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
+
+
+def enumerate_words(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    found = list(words)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
+
+
+def _interval(value: Estimate) -> str:
+    return f"{number(value.mean)} (95 % interval {number(value.low)} to {number(value.high)})"
+
+
+def _percent_interval(value: Estimate) -> str:
+    return f"{percent(value.mean)} (95 % interval {100 * value.low:.1f} to {100 * value.high:.1f})"
+
+
+class _Formatter(string.Formatter):
+    specs: Mapping[str, Callable[[Any], str]] = {
+        "percent": percent,
+        "number": number,
+        "size": size,
+        "interval": _interval,
+        "percent_interval": _percent_interval,
+        "words": enumerate_words,
+    }
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        found: str = self.specs[format_spec](value) if format_spec in self.specs else format(value, format_spec)
+        return found
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a format string; beside Python's own specs `{x:percent}`, `number`, `size`, `interval` (of an estimate),
+    `percent_interval` and `words` (of a list) are known."""
+    return _Formatter().vformat(template, (), values)

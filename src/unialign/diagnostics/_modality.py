@@ -1,0 +1,152 @@
+"""Statistics of one modality: norms, duplicates, and how its unit rows spread over the sphere.
+
+Shapes: `N` rows, `n` sampled usable rows, `u` usable rows, `D` dim, `R` resamples, `t` rows of a tile.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._duplicates import Duplicates, find_duplicates
+from unialign.diagnostics._estimate import Estimate, estimate
+from unialign.diagnostics._sampling import ItemSample
+from unialign.diagnostics._scan import ModalityScan
+from unialign.geometry import effective_rank
+from unialign.ops import log_kernel
+from unialign.readers import Collection
+
+__all__ = ["ModalityStats", "NormStats", "measure_modality"]
+
+# Queries that compare dot products with cosines.
+_MAX_QUERIES = 512
+
+
+@dataclass(frozen=True)
+class NormStats:
+    """Norms of the usable rows.
+
+    Attributes:
+        low, high: 5 % and 95 % quantiles.
+        long, short: number of outliers, ten times longer or shorter than the median; `first` lists the first five.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    median: float
+    high: float
+    least: float
+    most: float
+    long: int
+    short: int
+    first: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModalityStats:
+    """One modality.
+
+    Attributes:
+        rows, absent, usable: present rows, absent rows, and present rows that have a direction.
+        sampled: usable rows in the sample.
+        norms: None without a usable row.
+        mean_cosine: mean cosine of two different rows; None with fewer than two in the sample.
+        effective_rank, possible_rank: effective rank of the centered rows, and the largest that the sample allows.
+        uniformity: log mean exp(-2 |x - y|^2).
+        changed_top1: fraction of queries with another first result by dot product than by cosine.
+    """
+
+    dim: int
+    dtype: str
+    rows: int
+    absent: int
+    usable: int
+    sampled: int
+    scan: ModalityScan
+    duplicates: Duplicates
+    norms: NormStats | None
+    mean_cosine: Estimate | None
+    effective_rank: float
+    possible_rank: int
+    uniformity: float
+    changed_top1: float
+
+
+def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: ItemSample) -> ModalityStats:
+    """Measure one modality: norms and duplicates over all rows, the rest over the sample."""
+    modality = data.modalities[name]
+    z_nD = sample.z[name][sample.usable[name]]
+    rows, several = int(modality.present_N.sum()), len(z_nD) >= 2
+    return ModalityStats(
+        dim=modality.rows.shape[1],
+        dtype=modality.rows.dtype if modality.rows.dtype == "bfloat16" else np.dtype(modality.rows.dtype).name,
+        rows=rows,
+        absent=data.items - rows,
+        usable=int(scan.usable_N.sum()),
+        sampled=len(z_nD),
+        scan=scan,
+        duplicates=find_duplicates(scan.usable_N, scan.checksums_N, modality.rows, data.ids_N),
+        norms=_norms(scan),
+        mean_cosine=_mean_cosine(z_nD, sample.weights_Rn[:, sample.usable[name]]) if several else None,
+        effective_rank=float(effective_rank(z_nD)) if several else math.nan,
+        possible_rank=min(modality.rows.shape[1], len(z_nD) - 1),
+        uniformity=_uniformity(z_nD) if several else math.nan,
+        changed_top1=_changed_top1(sample, name, scan),
+    )
+
+
+def _norms(scan: ModalityScan) -> NormStats | None:
+    row_u = np.flatnonzero(scan.usable_N)
+    if not len(row_u):
+        return None
+    norm_u = scan.norms_N[row_u].astype(np.float64)
+    low, median, high = np.quantile(norm_u, [0.05, 0.5, 0.95])
+    long_u, short_u = norm_u > limits.OUTLIER * median, norm_u < median / limits.OUTLIER
+    return NormStats(
+        mean=float(norm_u.mean()),
+        deviation=float(norm_u.std()),
+        low=float(low),
+        median=float(median),
+        high=float(high),
+        least=float(norm_u.min()),
+        most=float(norm_u.max()),
+        long=int(long_u.sum()),
+        short=int(short_u.sum()),
+        first=tuple(row_u[long_u | short_u][:5].tolist()),
+    )
+
+
+def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
+    """mean_{i != j} <z_i, z_j> = (|sum z|^2 - n) / (n (n - 1)), and the same with resample weights."""
+
+    def mean(weights_Kn: Tensor) -> Tensor:
+        squares_K, sum_K = weights_Kn.square().sum(1), weights_Kn.sum(1)
+        return ((weights_Kn @ z_nD).square().sum(1) - squares_K) / (sum_K.square() - squares_K)
+
+    return estimate(float(mean(torch.ones(1, len(z_nD), dtype=torch.float64))), mean(weights_Rn))
+
+
+def _uniformity(z_nD: Tensor) -> float:
+    """log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020), in tiles."""
+    total = -float(len(z_nD))  # each row with itself adds 1
+    for tile_tD in torch.split(z_nD, 1024):
+        total += float(log_kernel(tile_tD @ z_nD.mT, kernel="wang_isola", temperature=1.0).exp().sum())
+    return math.log(max(total, 1e-300) / (len(z_nD) * (len(z_nD) - 1)))
+
+
+def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
+    """Compare the first results by dot product and by cosine for queries of another modality of the same dim."""
+    others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
+    query = others[0] if others else name
+    rows = sample.common(query, name)[:_MAX_QUERIES]
+    if len(rows) < 2:
+        return 0.0
+    cosine_nn = sample.z[query][rows] @ sample.z[name][rows].mT
+    if query == name:
+        cosine_nn.fill_diagonal_(-torch.inf)
+    norm_n = torch.from_numpy(scan.norms_N[sample.rows_n[rows.numpy()]].astype(np.float64))
+    return float((cosine_nn.argmax(1) != (cosine_nn * norm_n).argmax(1)).double().mean())

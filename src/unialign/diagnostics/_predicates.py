@@ -1,0 +1,94 @@
+"""Predicates that several tables of rules share, so that one cause gives one finding."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._measure import Measurements, PairName
+from unialign.diagnostics._pair import DirectionStats, PairStats
+
+__all__ = [
+    "Pairs",
+    "by_culprit",
+    "has_hubs",
+    "is_collapsed",
+    "is_mispaired",
+    "is_unpaired",
+    "is_useless",
+    "is_weak",
+    "recalls",
+    "touches_block",
+]
+
+Pairs = dict[PairName, PairStats]
+
+
+def is_unpaired(pair: PairStats) -> bool:
+    """Whether true pairs are hardly more similar than random ones."""
+    return bool(pair.directions) and pair.auc < limits.MIN_AUC
+
+
+def touches_block(measured: Measurements, pair: PairName) -> bool:
+    """Whether a modality of the pair has blocks of rows that are paired at random."""
+    return any(alignment.blocks and set(names) & set(pair) for names, alignment in measured.row_alignment.items())
+
+
+def is_mispaired(measured: Measurements, pair: PairName) -> bool:
+    """Whether so many rows are wrongly paired that retrieval cannot be judged."""
+    stats = measured.pairs[pair]
+    scattered = any(
+        alignment.random_fraction >= limits.MANY_RANDOM and set(names) & set(pair)
+        for names, alignment in measured.row_alignment.items()
+    )
+    return is_unpaired(stats) or bool(stats.offsets) or scattered or touches_block(measured, pair)
+
+
+def is_collapsed(measured: Measurements, name: str) -> bool:
+    """Whether all rows of a modality have nearly the same direction."""
+    m = measured.modalities[name]
+    return m.duplicates.distinct == 1 or (m.mean_cosine is not None and m.mean_cosine.mean >= limits.COLLAPSED)
+
+
+def is_useless(measured: Measurements, name: str) -> bool:
+    """Whether a modality has collapsed and its retrieval is bad as well."""
+    found = recalls(measured, name)
+    return is_collapsed(measured, name) and not (found and min(found) >= limits.GOOD_RECALL)
+
+
+def is_weak(direction: DirectionStats) -> bool:
+    """Whether retrieval is too close to chance to be useful."""
+    recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
+    return recall < limits.GOOD_RECALL and recall < limits.WEAK_RECALL_RATIO * chance
+
+
+def has_hubs(direction: DirectionStats) -> bool:
+    """Whether a few candidates are returned for most queries."""
+    hubs = direction.hubs
+    dead = hubs.antihub_share >= limits.ANTIHUBS and hubs.antihub_share > 2 * hubs.chance_antihub_share
+    return hubs.skewness >= limits.HUB_SKEWNESS or dead or hubs.largest >= limits.HUB_FRACTION * direction.queries
+
+
+def recalls(measured: Measurements, name: str) -> list[float]:
+    """R@1 of all directions with a modality."""
+    pairs = [stats for pair, stats in measured.pairs.items() if name in pair]
+    return [direction.recall[1].mean for stats in pairs for direction in stats.directions.values()]
+
+
+def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
+    """Group bad pairs by cause: modalities that match no other are named one by one if all others match each other."""
+    group = {name: name for name in measured.modalities}
+    for a, b in judged:
+        if (a, b) not in bad:
+            group = {name: group[a] if of == group[b] else of for name, of in group.items()}
+    sizes = Counter(group.values())
+    alone = [name for name, of in group.items() if sizes[of] == 1]
+    left = dict(bad)
+    if len(sizes) == len(alone) + 1:
+        for name in alone:
+            own = {pair: stats for pair, stats in left.items() if name in pair and not set(pair) <= set(alone)}
+            if own:
+                yield (name,), own
+                left = {pair: stats for pair, stats in left.items() if pair not in own}
+        left = {pair: stats for pair, stats in left.items() if not set(pair) <= set(alone)}
+    if left:
+        yield tuple(dict.fromkeys(name for pair in left for name in pair)), left

@@ -1,0 +1,214 @@
+"""The numbers of a diagnosis as plain values, and the content of `results.json`."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unialign._pair_keys import pair_name
+from unialign.diagnostics._estimate import Estimate, average
+from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._modality import ModalityStats
+from unialign.diagnostics._pair import DirectionStats, PairStats
+
+if TYPE_CHECKING:
+    from unialign.diagnostics._report import DiagnosisReport
+
+__all__ = ["describe_numbers", "describe_run", "make_results", "summarize"]
+
+
+def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
+    """All measurements: `modalities`, `pairs`, `directions`, `conflict`, `row_alignment`, and the sample size."""
+    pairs = {pair_name(a, b): _pair(stats) for (a, b), stats in measured.pairs.items()}
+    pairs |= {pair_name(a, b): {"cka": cka, "cka_p": p} for (a, b), (cka, p) in measured.cka.items()}
+    found: dict[str, Any] = {
+        "items": measured.data.items,
+        "sampled": sampled,
+        "modalities": {name: _modality(m) for name, m in measured.modalities.items()},
+        "pairs": pairs,
+        "directions": {name: _direction(d) for name, d in _directions(measured).items()},
+        "conflict": measured.conflict,
+        "row_alignment": {"-".join(names): vars(a) for names, a in measured.row_alignment.items()},
+    }
+    if measured.label_map is not None:
+        found["label_map"], found["label_map_chance"] = measured.label_map
+    numbers: dict[str, Any] = _plain(found)
+    return numbers
+
+
+def _plain(value: Any) -> Any:
+    """Values for JSON: an `Estimate` as mean, low and high."""
+    if isinstance(value, Estimate):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _directions(measured: Measurements) -> dict[str, DirectionStats]:
+    return {name: d for stats in measured.pairs.values() for name, d in stats.directions.items()}
+
+
+def _modality(m: ModalityStats) -> dict[str, Any]:
+    invalid = {f"{kind}_rows": {"count": i.count, "first": list(i.first)} for kind, i in m.scan.invalid.items()}
+    return {
+        "dim": m.dim,
+        "dtype": m.dtype,
+        "rows": m.rows,
+        "absent": m.absent,
+        "usable": m.usable,
+        **invalid,
+        "blank_rows": m.scan.blank,
+        "duplicate_rows": m.duplicates.repeats,
+        "distinct_rows": m.duplicates.distinct,
+        "largest_duplicate_group": m.duplicates.largest,
+        "constant_columns": len(m.scan.constant_columns),
+        "largest_entry": m.scan.largest,
+        "norm": {} if m.norms is None else {key: value for key, value in vars(m.norms).items() if key != "first"},
+        "mean_cosine": m.mean_cosine,
+        "effective_rank": m.effective_rank,
+        "possible_rank": m.possible_rank,
+        "uniformity": m.uniformity,
+        "sampled": m.sampled,
+        "fingerprint": m.scan.fingerprint,
+    }
+
+
+def _pair(stats: PairStats) -> dict[str, Any]:
+    return {
+        "items": stats.items,
+        "modality_gap_debiased": stats.gap,
+        "modality_gap": stats.raw_gap,
+        "gap_fraction": stats.gap_fraction,
+        "true_pair_cosine": stats.true_cosine,
+        "random_pair_cosine": stats.random_cosine,
+        "identical": stats.identical,
+        "auc": stats.auc,
+        "cka": stats.cka,
+        "cka_p": stats.cka_p,
+        "centered_recall@1": stats.centered_recall,
+        "row_offsets": [{key: value for key, value in vars(o).items() if key != "z"} for o in stats.offsets],
+    }
+
+
+def _direction(direction: DirectionStats) -> dict[str, Any]:
+    hubs = direction.hubs
+    return {
+        **{f"recall@{k}": value for k, value in direction.recall.items()},
+        "mrr": direction.mrr,
+        "median_rank": direction.median_rank,
+        "auc": direction.auc,
+        "chance": direction.chance,
+        "queries": direction.queries,
+        "hubness": {
+            "k": hubs.k,
+            "skewness": hubs.skewness,
+            "chance_skewness": hubs.chance_skewness,
+            "antihub_fraction": hubs.antihub_share,
+            "largest_fraction": hubs.largest / direction.queries,
+            "largest_row": direction.hub_row,
+        },
+    }
+
+
+def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
+    """Metric -> mean and interval over all directions, pairs or modalities."""
+    directions, pairs = list(_directions(measured).values()), list(measured.pairs.values())
+    spread = [m for m in measured.modalities.values() if math.isfinite(m.effective_rank)]
+    values: dict[str, Estimate | None] = {
+        "recall@1": average([d.recall[1] for d in directions]),
+        "recall@10": average([d.recall[10] for d in directions]),
+        "mrr": average([d.mrr for d in directions]),
+        "median_rank": _constant(d.median_rank for d in directions),
+        "modality_gap_debiased": average([p.gap for p in pairs]),
+        "modality_gap": _constant(p.raw_gap for p in pairs),
+        "true_pair_cosine": average([p.true_cosine for p in pairs]),
+        "uniformity": _constant(m.uniformity for m in spread),
+        "effective_rank": _constant(m.effective_rank for m in spread),
+        **{key: _constant([measured.conflict[key]]) for key in ("zeta", "zeta_neg", "chi") if key in measured.conflict},
+    }
+    if measured.label_map is not None:
+        values["label_map"] = _constant([measured.label_map[0]])
+    return {name: value.to_dict() for name, value in values.items() if value is not None}
+
+
+def _constant(values: Iterable[float]) -> Estimate | None:
+    """Mean of values that were not resampled: the interval is a point."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return None
+    mean = math.fsum(finite) / len(finite)
+    return Estimate(mean, mean, mean, torch.full((1,), mean, dtype=torch.float64))
+
+
+def describe_run(measured: Measurements) -> dict[str, Any]:
+    """Metrics by direction, as a run of `results.json` holds them."""
+    return {
+        name: {
+            **{f"recall@{k}": value.mean for k, value in d.recall.items()},
+            "mrr": d.mrr.mean,
+            "median_rank": d.median_rank,
+            "queries": d.queries,
+            "gallery": d.queries,
+        }
+        for name, d in _directions(measured).items()
+    }
+
+
+def make_results(report: "DiagnosisReport", *, seconds: float) -> dict[str, Any]:
+    """The content of `results.json`, schema 1: one run of the objective "given", and the findings and numbers."""
+    from unialign.experiments import describe_metrics
+    from unialign.io import describe_environment
+
+    details, numbers = report.details, report.numbers
+    settings = details["settings"]
+    chance = [d["chance"]["recall@1"] for d in numbers["directions"].values()]
+    return {
+        "schema": 1,
+        "environment": describe_environment(),
+        "data": {
+            "name": details["name"],
+            "fingerprint": report.fingerprint,
+            "items": numbers["items"],
+            "modalities": list(numbers["modalities"]),
+            **{key: details[key] for key in ("kinds", "sources", "ids", "labels")},
+        },
+        "protocol": {
+            "name": "diagnosis: all rows are read once; geometry and retrieval use a random sample of items",
+            "k": [1, 10],
+            "recall": "hit rate: fraction of queries with a positive among the first k",
+            "positives": "items with equal ids; bitwise equal rows are never negatives",
+            "ties": "expected",
+            "pool": settings["sample"],
+            "chance_recall@1": sum(chance) / len(chance) if chance else None,
+            "directions": len(numbers["directions"]),
+            "bootstrap": {
+                "resamples": settings["resamples"],
+                "level": settings["level"],
+                "unit": "items; those with equal ids are resampled together",
+            },
+            "seed": settings["seed"],
+            "selection": "nothing was trained",
+        },
+        "objectives": {"given": {"label": "as given", "note": "", "settings": {}, "parameters": None}},
+        "metrics": {name: facts for name, facts in describe_metrics().items() if name in report.summary},
+        "runs": [
+            {
+                "objective": "given",
+                "seed": 0,
+                "metrics": {name: value["mean"] for name, value in report.summary.items()},
+                "directions": details["directions"],
+                "seconds": seconds,
+                "warnings": [],
+                "folder": ".",
+            }
+        ],
+        "summary": {"given": report.summary},
+        "comparisons": [],
+        "reproduce": "unialign diagnose --config config.yaml --out again",
+        **report.to_dict(),
+        "sketch": details["sketch"],
+    }

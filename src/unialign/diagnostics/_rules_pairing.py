@@ -1,0 +1,204 @@
+"""Rules about the pairing of rows: is row i of every modality the same item, from the first row to the last?"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._finding import Case, Rule, Table, always
+from unialign.diagnostics._format import count, enumerate_words, number
+from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._predicates import Pairs, by_culprit, is_unpaired, is_useless, touches_block
+from unialign.diagnostics._row_offsets import RowOffset
+
+__all__ = ["PAIRING_TABLES"]
+
+# Two rows this close, as a fraction of all items, are reported as one place.
+_CLOSE = 0.02
+
+
+def _judged(measured: Measurements) -> Pairs:
+    """Pairs whose pairing can be judged: two different modalities, neither of them collapsed."""
+    return {
+        pair: stats
+        for pair, stats in measured.pairs.items()
+        if stats.identical < limits.DUPLICATE_MODALITY and not any(is_useless(measured, name) for name in pair)
+    }
+
+
+def _and_others(names: tuple[str, ...]) -> str:
+    return f"{names[0]} and the other modalities" if len(names) == 1 else enumerate_words(names)
+
+
+# --- two modalities that are one; too few different items ---------------------------------------------------------
+
+_SAME = Table(
+    lambda measured: (Case(a, b, a=a, b=b, pair=pair) for (a, b), pair in measured.pairs.items()),
+    (
+        Rule("duplicate_modality", "problem", lambda c: c.pair.identical >= limits.DUPLICATE_MODALITY,
+             "{a} and {b} have equal rows for {pair.identical:percent} of the items.",
+             "One file was given twice or saved under two names; results about this pair are meaningless."),
+    ),
+)  # fmt: skip
+
+
+def _undecided(measured: Measurements) -> Iterator[Case]:
+    pairs = [pair for pair, stats in _judged(measured).items() if not stats.directions]
+    yield Case(*dict.fromkeys(name for pair in pairs for name in pair),
+               pairs=enumerate_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
+
+
+_UNDECIDABLE = Table(
+    _undecided,
+    (
+        Rule("undecidable", "warning", lambda c: c.pairs != "",
+             "There are too few different items to tell positives from negatives between {pairs}.",
+             "See the findings about equal rows and ids."),
+    ),
+)  # fmt: skip
+
+
+# --- rows that hold the wrong item --------------------------------------------------------------------------------
+
+
+def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
+    shifted = {pair: stats for pair, stats in judged.items() if stats.offsets}
+    for names, pairs in by_culprit(measured, judged, shifted):
+        (a, b), pair = max(pairs.items(), key=lambda item: max(offset.z for offset in item[1].offsets))
+        alone = len(names) == 1
+        # Row i of `a` matches row i + offset of `b`; seen from `a` the sign is reversed.
+        sign = -1 if alone and names[0] == a else 1
+        subject, other = (names[0], "the other modalities") if alone else (b, a)
+        parts = [_offset_text(measured, offset, sign * offset.offset, other) for offset in pair.offsets]
+        more = f" Offsets were found among {enumerate_words(names)}." if not alone and len(pairs) > 1 else ""
+        yield Case(*names, about="offset", subject=subject, offsets="; ".join(parts), more=more)
+
+
+def _offset_text(measured: Measurements, found: RowOffset, offset: int, other: str) -> str:
+    def place(rows: tuple[int, int]) -> str:
+        low, high = rows
+        close = high - low <= max(1, _CLOSE * measured.data.items)
+        return f"about row {high:,}" if close else f"somewhere between rows {low:,} and {high:,}"
+
+    where = f" from {place(found.start)}" if found.start else ""
+    where += f" up to {place(found.stop)}" if found.stop else " on" if found.start else ""
+    return (
+        f"by {count(abs(offset), 'row')}{where}: its row i {'+' if offset > 0 else '-'} {abs(offset)} matches row i of "
+        f"{other} (cosine {number(found.cosine)}, against {number(found.cosine_unshifted)} of rows at the same place)"
+    )
+
+
+def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
+    for names, alignment in measured.row_alignment.items():
+        own = [stats for pair, stats in judged.items() if set(names) & set(pair)]
+        offsets = [offset for stats in own for offset in stats.offsets]
+        m = measured.modalities[names[0]]
+        yield Case(
+            *names,
+            about="alignment",
+            subject=_and_others(names),
+            alignment=alignment,
+            # Rows behind an offset are unpaired anyway.
+            blocks=any(not any(_overlap(block, offset) for offset in offsets) for block in alignment.blocks),
+            # If nothing is paired, another rule covers the whole.
+            scattered=alignment.random_fraction > 0 and not offsets and not all(is_unpaired(stats) for stats in own),
+            rows="Rows" if m.sampled == m.usable else "About the rows",
+            listed=enumerate_words(f"{first:,} to {last:,}" for first, last in alignment.blocks),
+            fraction=f"{100 * alignment.random_fraction:.0f} %",
+        )
+
+
+def _overlap(block: tuple[int, int], offset: RowOffset) -> bool:
+    start = -1 if offset.start is None else offset.start[0]
+    return start <= block[1] and (offset.stop is None or block[0] <= offset.stop[1])
+
+
+def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
+    bad = {
+        pair: stats
+        for pair, stats in judged.items()
+        if is_unpaired(stats) and not stats.offsets and not touches_block(measured, pair)
+    }
+    for names, pairs in by_culprit(measured, judged, bad):
+        structure = [(stats.cka, stats.cka_p) for stats in pairs.values() if math.isfinite(stats.cka)]
+        shared = [cka for cka, p in structure if p <= limits.MAX_CKA_P]
+        groups = _matching_groups(names, pairs)
+        cka = f"{number(min(shared))} to {number(max(shared))}" if len(shared) > 1 else ""
+        yield Case(
+            *names,
+            about="unpaired",
+            subject=_and_others(names),
+            true=float(np.mean([stats.true_cosine.mean for stats in pairs.values()])),
+            random=float(np.mean([stats.random_cosine for stats in pairs.values()])),
+            auc=float(np.mean([stats.auc for stats in pairs.values()])),
+            negatives=min(stats.items for stats in pairs.values()) - 1,
+            groups=f" These match each other: {enumerate_words(groups)}." if groups else "",
+            same_structure=len(shared) * 2 > len(structure),
+            cka=cka or (number(shared[0]) if shared else ""),
+        )
+
+
+def _matching_groups(names: tuple[str, ...], bad: Pairs) -> list[str]:
+    """Groups of the named modalities without a bad pair inside."""
+    if len(names) < 3:
+        return []
+    matches = {name: tuple(m for m in names if m == name or not {(m, name), (name, m)} & set(bad)) for name in names}
+    return [" with ".join(group) for group in dict.fromkeys(matches.values()) if len(group) > 1]
+
+
+def _wrong_rows(measured: Measurements) -> Iterator[Case]:
+    judged = {pair: stats for pair, stats in _judged(measured).items() if stats.directions}
+    yield from _offset_cases(measured, judged)
+    yield from _alignment_cases(measured, judged)
+    yield from _unpaired_cases(measured, judged)
+
+
+def _least_paired(measured: Measurements) -> Case | None:
+    judged = [stats for stats in _judged(measured).values() if stats.directions]
+    return Case(pair=min(judged, key=lambda stats: stats.auc)) if judged else None
+
+
+_UNPAIRED_TEXT = (
+    "True pairs of {subject} are hardly more similar than random ones: cosine {true:number} against {random:number}, "
+    "and a true pair ranks above {auc:percent} of the {negatives:,} sampled alternatives (50 % by chance).{groups}"
+)
+_WRONG_ROWS = Table(
+    _wrong_rows,
+    (
+        Rule("row_offset", "problem", lambda c: c.about == "offset",
+             "{subject} is shifted {offsets}.{more}",
+             "A row was lost, repeated or inserted there in one of the files: look at that row, and write the files "
+             "again with `ids`, so that the pairing is checked."),
+        Rule("misaligned_block", "problem", lambda c: c.about == "alignment" and c.blocks,
+             "{rows} {listed} of {subject} are not paired: true pairs have a mean cosine of "
+             "{alignment.cosine_inside:number} there and {alignment.cosine_outside:number} elsewhere.",
+             "These rows were probably written in another order or belong to other items (a shard in the wrong place, "
+             "a part that was embedded again): write them again, and store `ids` in each file, so that the pairing is "
+             "checked."),
+        Rule("random_pairs", lambda c: "problem" if c.alignment.random_fraction >= limits.MANY_RANDOM else "warning",
+             lambda c: c.about == "alignment" and c.scattered,
+             "About {fraction} of the items have a random partner: their rows of {subject} are no more similar than "
+             "random ones, while the others are clearly paired.",
+             "Look at the items whose rows are least similar: wrong partners (swapped rows, a join on a key that is "
+             "not unique) or broken inputs. Store `ids` in each file, so that the pairing is checked."),
+        Rule("not_aligned", "problem", lambda c: c.about == "unpaired" and c.same_structure,
+             _UNPAIRED_TEXT + " The rows are paired, though: the items have similar neighbors in the modalities (CKA "
+             "{cka}, p < 0.01), but not the same coordinates.",
+             "These are features of separate encoders, or one modality was rotated or trained separately: train heads "
+             "that align them (`unialign train`), or fit an orthogonal map on a few hundred true pairs."),
+        Rule("not_paired", "problem", lambda c: c.about == "unpaired",
+             _UNPAIRED_TEXT + " The items do not have similar neighbors either: there is no sign that row i is the "
+             "same item in all of them.",
+             "The rows are probably in another order (a shuffled loader, a sorted list of files, a missing row): bring "
+             "all files into one order by an id, and store `ids` in each file, so that the pairing is checked."),
+    ),
+    otherwise=(
+        _least_paired,
+        Rule("pairing", "ok", always,
+             "Rows are paired: a true pair ranks above at least {pair.auc:percent} of the random ones (50 % by "
+             "chance); cosine {pair.true_cosine.mean:number} against {pair.random_cosine:number}."),
+    ),
+)  # fmt: skip
+
+PAIRING_TABLES = (_SAME, _WRONG_ROWS, _UNDECIDABLE)

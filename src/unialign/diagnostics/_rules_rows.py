@@ -1,0 +1,242 @@
+"""Rules about the rows: invalid values, presence, dims, duplicates, constant columns and norms."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._finding import Case, Rule, Table, always
+from unialign.diagnostics._format import count, enumerate_words, number, percent, row_list, rows_of, size
+from unialign.diagnostics._measure import Measurements
+
+__all__ = ["ROW_TABLES"]
+
+
+# --- invalid rows, presence, dims ---------------------------------------------------------------------------------
+
+
+def _invalid_rows(measured: Measurements) -> Iterator[Case]:
+    for name, m in measured.modalities.items():
+        blank = m.scan.blank == sum(invalid.count for invalid in m.scan.invalid.values())
+        for kind, invalid in m.scan.invalid.items():
+            unmarked = kind == "zero" and name not in measured.data.masked
+            which, rows = rows_of(invalid.count, m.rows), row_list(invalid.first, invalid.count)
+            if invalid.count:
+                yield Case(name, name=name, kind=kind, which=which, rows=rows, blank=blank, unmarked=unmarked,
+                           advice=(_MARK_ABSENT if blank else _EMBED_AGAIN).format(name=name))  # fmt: skip
+
+
+_MARK_ABSENT = (
+    "These rows are entirely blank, as absent items often are: mark them with a bool array present.{name}, so that "
+    "they are left out and do not distort means, losses and ranks."
+)
+_EMBED_AGAIN = (
+    "Find the cause (overflow in half precision, a logarithm of 0 or a division by 0, an empty input) and embed these "
+    "items again, or mark them as missing with a bool array present.{name}."
+)
+_INVALID = Table(
+    _invalid_rows,
+    (
+        Rule("nan", "problem", lambda c: c.kind == "nan", "{name}: {which} contain NaN ({rows}).", "{advice}"),
+        Rule("inf", "problem", lambda c: c.kind == "inf", "{name}: {which} contain infinity ({rows}).", "{advice}"),
+        Rule("zero_rows", "warning", lambda c: c.unmarked,
+             "{name}: {which} contain only zeros ({rows}): absent or broken.",
+             "Mark absent rows with present= (in a file: a bool array present.{name}), so that they are left out; "
+             "embed the others again."),
+        Rule("zero_rows", "problem", lambda c: c.kind == "zero",
+             "{name}: {which} contain only zeros and have no direction ({rows}).", "{advice}"),
+        Rule("zero_rows", "problem", lambda c: c.kind == "tiny",
+             "{name}: {which} are so short that rounding has destroyed their direction ({rows}).", "{advice}"),
+    ),
+    otherwise=(
+        lambda measured: Case(rows=sum(m.rows for m in measured.modalities.values())),
+        Rule("values", "ok", always, "All {rows:,} rows are finite and none is empty."),
+    ),
+)  # fmt: skip
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> str:
+    return enumerate_words(f"{a} and {b}" for a, b in pairs[:6])
+
+
+def _data_set(measured: Measurements) -> Iterator[Case]:
+    data, apart = measured.data, measured.no_overlap
+    absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
+    listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
+    yield Case(*absent, about="missing" if absent else "", listed=listed, items=data.items)
+    yield Case(*dict.fromkeys(name for pair in apart for name in pair), about="overlap" if apart else "",
+               pairs=_pairs(apart))  # fmt: skip
+    yield Case(about="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
+    yield Case(*measured.modalities, about="lone" if len(measured.modalities) == 1 else "")
+    yield Case(about="matched" if data.matched else "", files=data.matched)
+    yield Case(about="ignored" if data.ignored else "", listed=data.ignored[:8])
+
+
+_DATA_SET = Table(
+    _data_set,
+    (
+        Rule("missing", "note", lambda c: c.about == "missing",
+             "Marked as missing: {listed:words} of {items:,} items; those rows were left out."),
+        Rule("no_overlap", "warning", lambda c: c.about == "overlap",
+             "Fewer than two items have both {pairs}, so their alignment cannot be measured.",
+             "Check the presence masks. To train such modalities into one space, a third one has to link them."),
+        Rule("few_items", "note", lambda c: c.about == "few",
+             "There are only {items}: trust the intervals, the values themselves are mostly chance.",
+             "Use at least a few hundred items."),
+        Rule("one_modality", "note", lambda c: c.about == "lone",
+             "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
+             "measured.",
+             "Add the file of a second modality with the same items in the same order."),
+        Rule("matched", "note", lambda c: c.about == "matched",
+             "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
+             "file."),
+        Rule("ignored", "note", lambda c: c.about == "ignored", "Not used: {listed:words}."),
+    ),
+)  # fmt: skip
+
+
+def _dims(measured: Measurements) -> Iterator[Case]:
+    dims = {name: m.dim for name, m in measured.modalities.items()}
+    good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
+    bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P]
+    ckas = enumerate_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
+    structure = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
+    unpaired = f" There is no sign that the rows of {_pairs(bad)} are paired: check their order."
+    usual, times = Counter(dims.values()).most_common(1)[0]
+    odd = [name for name, dim in dims.items() if dim != usual] if times > 1 else []
+    yield Case(*odd, differ=len(set(dims.values())) > 1, dims=[f"{name} {dim:,}" for name, dim in dims.items()],
+               structure=(structure if good else "") + (unpaired if bad else ""))  # fmt: skip
+
+
+_DIMS = Table(
+    _dims,
+    (
+        Rule("dim_mismatch", "problem", lambda c: c.differ,
+             "Dims differ: {dims:words}. Modalities with different dims are not in one space and have no cosine."
+             "{structure}",
+             "Map them into one space: `unialign train` on these files learns a head for each."),
+    ),
+)  # fmt: skip
+
+
+# --- duplicates and constant columns ------------------------------------------------------------------------------
+
+
+def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
+    every = {name: m.duplicates for name, m in measured.modalities.items()}
+    first = next(iter(every.values()))
+    give = "change the" if "ids" in measured.data.values else "give"
+    # Items that are copied in every modality are one case, not one for each modality.
+    whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
+    for name, d in {"": first}.items() if whole else every.items():
+        rows = d.repeats + d.distinct
+        examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
+        yield Case(*([name] if name else []), name=name, duplicates=d, total=rows, whole=whole, examples=examples,
+                   fraction=d.repeats / max(rows, 1), which=rows_of(d.repeats, rows), give=give)  # fmt: skip
+
+
+_COPIES = (
+    "{name}: {which} repeat another item's row exactly (such as {examples}); {duplicates.distinct:,} different rows "
+    "remain, and the most frequent one occurs {duplicates.largest:,} times."
+)
+_DUPLICATES = Table(
+    _duplicate_rows,
+    (
+        Rule("constant", "problem", lambda c: c.fraction > 0 and c.duplicates.distinct == 1,
+             "{name}: all {total:,} rows are equal. Pairing, gap and retrieval with it cannot be judged.",
+             "The encoder was not run, its input was constant, or one row was broadcast: embed this modality again."),
+        Rule("duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
+             lambda c: c.whole and c.fraction > 0,
+             "Whole items are duplicated: in every modality {which} repeat another item's (such as {examples}).",
+             "Drop the copies or give them equal `ids`: across splits they leak, within a split they are each other's "
+             "negatives."),
+        Rule("duplicates", "warning", lambda c: c.fraction >= limits.DUPLICATES, _COPIES,
+             "Where equal rows are correct (several captions of one image, a common phrase), {give} `ids` so that they "
+             "are equal for them: such items are then no negatives of each other. Elsewhere look at the inputs of "
+             "these rows: they may be empty, not loaded, or truncated to the same beginning."),
+        Rule("duplicates", "note", lambda c: c.fraction > 0, _COPIES),
+    ),
+    otherwise=(
+        lambda measured: Case(),
+        Rule("duplicates", "ok", always, "No row is an exact copy of another item's."),
+    ),
+)  # fmt: skip
+
+
+def _constant_columns(measured: Measurements) -> Iterator[Case]:
+    for name, m in measured.modalities.items():
+        columns = m.scan.constant_columns
+        if columns and m.duplicates.distinct != 1:
+            listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+            are = f"{count(len(columns), 'column')} of {m.dim:,} {'is' if len(columns) == 1 else 'are'} constant"
+            yield Case(name, name=name, are=are, listed=listed, fraction=len(columns) / m.dim)
+
+
+_CONSTANT = Table(
+    _constant_columns,
+    (
+        Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note", always,
+             "{name}: {are} ({listed}).",
+             "Padding or dead units: they cost memory, and any value other than 0 raises all cosines."),
+    ),
+)  # fmt: skip
+
+
+# --- norms --------------------------------------------------------------------------------------------------------
+
+
+def _norms(measured: Measurements) -> Iterator[Case]:
+    for name, m in measured.modalities.items():
+        if m.norms is not None:
+            outliers = m.norms.long + m.norms.short
+            yield Case(name, name=name, norms=m.norms, about="outliers", outliers=outliers,
+                       which=rows_of(outliers, m.usable), rows=row_list(m.norms.first, outliers))  # fmt: skip
+            large, small = m.scan.largest > limits.FLOAT16_MAX, m.norms.median < limits.FLOAT16_TINY
+            yield Case(name, name=name, norms=m.norms, about="range", largest=m.scan.largest,
+                       extreme="large" if large else "small" if small else "")  # fmt: skip
+
+
+def _median_norms(measured: Measurements) -> Iterator[Case]:
+    norms = {name: m.norms for name, m in measured.modalities.items() if m.norms is not None}
+    uneven = {name: n for name, n in norms.items() if n.deviation > limits.UNEVEN_NORMS * n.mean}
+    changed = {name: measured.modalities[name].changed_top1 for name in uneven}
+    changed = {name: fraction for name, fraction in changed.items() if fraction >= limits.CHANGED_TOP1}
+    if changed:
+        ranges = [f"{name} {size(norms[name].low)} to {size(norms[name].high)}" for name in changed]
+        yield Case(*changed, about="uneven", ranges=ranges, changed=max(changed.values()))
+    if norms:
+        equal = all(n.deviation <= limits.EQUAL_NORMS * n.mean for n in norms.values())
+        medians = [n.median for n in norms.values()]
+        yield Case(about="scale", equal=equal, unit=all(abs(n.mean - 1) <= limits.EQUAL_NORMS for n in norms.values()),
+                   differ=max(medians) > limits.NORM_RATIO * min(medians),
+                   listed=[f"{name} {size(n.median)}" for name, n in norms.items()])  # fmt: skip
+
+
+_NORMS = Table(
+    _norms,
+    (
+        Rule("norm_outliers", "warning", lambda c: c.about == "outliers" and c.outliers > 0,
+             "{name}: {which} are more than ten times longer or shorter than the median norm {norms.median:size} "
+             "({rows}; norms from {norms.least:size} to {norms.most:size}).",
+             "Look at the inputs of these rows."),
+        Rule("norm_range", "warning", lambda c: c.about == "range" and c.extreme != "",
+             "{name}: values are too {extreme} for half precision (median norm {norms.median:size}, largest entry "
+             "{largest:size}; float16 ranges from 6.1e-5 to 65504).",
+             "Normalize rows before casting to float16."),
+    ),
+)  # fmt: skip
+_SCALES = Table(
+    _median_norms,
+    (
+        Rule("norms", "note", lambda c: c.about == "uneven",
+             "Norms vary (middle 90 %): {ranges:words}. Dot products return another first result than cosines for "
+             "{changed:percent} of the sampled queries.",
+             "Cosines do not depend on norms, a dot-product index does: normalize rows before indexing them."),
+        Rule("norms", "ok", lambda c: c.equal and c.unit, "All rows have norm 1."),
+        Rule("norm_scale", "note", lambda c: c.differ,
+             "Norms differ between the modalities: median {listed:words}.",
+             "Cosines do not depend on norms; in dot products the longest modality dominates: normalize rows first."),
+        Rule("norms", "ok", lambda c: c.equal, "All rows of a modality have the same norm ({listed:words})."),
+    ),
+)  # fmt: skip
+
+ROW_TABLES = (_INVALID, _DATA_SET, _DIMS, _DUPLICATES, _CONSTANT, _NORMS, _SCALES)

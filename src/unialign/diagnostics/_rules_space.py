@@ -1,0 +1,352 @@
+"""Rules about the space: collapse, gap, retrieval, hubs and labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from unialign.diagnostics import _limits as limits
+from unialign.diagnostics._estimate import Estimate
+from unialign.diagnostics._finding import Case, Finding, Rule, Severity, Table, always
+from unialign.diagnostics._format import count, enumerate_words, percent
+from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._pair import DirectionStats
+from unialign.diagnostics._predicates import (
+    Pairs,
+    has_hubs,
+    is_collapsed,
+    is_mispaired,
+    is_useless,
+    is_weak,
+    recalls,
+)
+
+__all__ = ["SPACE_TABLES", "fold_consequences"]
+
+
+def _directions(pairs: Pairs) -> dict[str, DirectionStats]:
+    return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
+
+
+# --- collapse -----------------------------------------------------------------------------------------------------
+
+
+def _spread_cases(measured: Measurements) -> Iterator[Case]:
+    for name, m in measured.modalities.items():
+        if m.mean_cosine is None or m.duplicates.distinct == 1:
+            continue
+        reached = recalls(measured, name)
+        works = bool(reached) and min(reached) >= limits.GOOD_RECALL
+        effect = f" Ranks still work (R@1 {percent(min(reached))} or more)." if works else _harm(measured, name)
+        low_rank = m.effective_rank < limits.LOW_RANK or m.effective_rank < limits.LOW_RANK_FRACTION * m.possible_rank
+        yield Case(name, name=name, m=m, cosine=m.mean_cosine.mean, works=works, effect=effect, low_rank=low_rank)
+
+
+def _harm(measured: Measurements, name: str) -> str:
+    """Retrieval with a collapsed modality as query and as gallery, in words."""
+    directions = _directions({pair: stats for pair, stats in measured.pairs.items() if name in pair})
+    if not directions:
+        return ""
+    parts = []
+    for role, queries in (("query", True), ("gallery", False)):
+        own = {key: d for key, d in directions.items() if key.startswith(f"{name}->") == queries}
+        key, worst = min(own.items(), key=lambda item: (item[1].recall[1].mean, item[0]))
+        parts.append(f"{percent(worst.recall[1].mean)} with it as the {role} ({key})")
+    return f" R@1 is {' and '.join(parts)} among {worst.queries:,} sampled candidates."
+
+
+def _largest_cosine(measured: Measurements) -> Case | None:
+    spread = [m for m in measured.modalities.values() if m.mean_cosine is not None]
+    if not spread or any(m.duplicates.distinct == 1 for m in spread):
+        return None
+    return Case(
+        cosine=max(m.mean_cosine.mean for m in spread if m.mean_cosine is not None),
+        low=min(m.effective_rank for m in spread),
+        high=max(m.effective_rank for m in spread),
+        possible=max(m.possible_rank for m in spread),
+    )
+
+
+_CONE = Rule(
+    "anisotropy", lambda c: "note" if c.works else "warning", lambda c: c.cosine >= limits.ANISOTROPIC,
+    "{name} is anisotropic (all rows lie in a narrow cone): two random rows have a mean cosine of "
+    "{m.mean_cosine:interval}.{effect}",
+    "Judge cosines against {cosine:number}, the value of unrelated rows. Subtracting the mean of the training rows "
+    'often helps at once; training with a uniformity term (ua.losses.UniAlign(preset="balanced")) removes the cause.',
+)  # fmt: skip
+_COLLAPSE = Table(
+    _spread_cases,
+    (
+        Rule("collapsed", "warning", lambda c: c.cosine >= limits.COLLAPSED and c.works, _CONE.text, _CONE.advice),
+        Rule("collapsed", "problem", lambda c: c.cosine >= limits.COLLAPSED,
+             "{name} has collapsed: two random rows have a mean cosine of {m.mean_cosine:interval}.{effect} Pairing, "
+             "gap and retrieval with it cannot be judged.",
+             "Look at the training: a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
+             'or no repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
+        _CONE,
+        Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note", lambda c: c.low_rank,
+             "{name} has low rank: {m.effective_rank:number} of {m.possible_rank:,} directions hold its variance "
+             "(effective rank of the centered rows).",
+             "Few directions distinguish few items: more varied training pairs, a smaller weight decay or a uniformity "
+             "term raise the rank. If a low rank is intended, a smaller dim is sufficient."),
+    ),
+    otherwise=(
+        _largest_cosine,
+        Rule("collapse", "ok", always,
+             "No modality has collapsed: random rows have a mean cosine of at most {cosine:number}, and effective "
+             "ranks are {low:number} to {high:number} of {possible:,}."),
+    ),
+)  # fmt: skip
+
+
+# --- gap ----------------------------------------------------------------------------------------------------------
+
+
+def _gap_pairs(measured: Measurements) -> Pairs:
+    return {
+        pair: stats
+        for pair, stats in measured.pairs.items()
+        if stats.identical < limits.DUPLICATE_MODALITY and not any(is_collapsed(measured, name) for name in pair)
+    }
+
+
+def _gap_cases(measured: Measurements) -> Iterator[Case]:
+    judged = _gap_pairs(measured)
+    names = list(dict.fromkeys(name for pair in judged for name in pair))
+    left = dict(judged)
+    for name in names:
+        own = {pair: stats for pair, stats in judged.items() if name in pair}
+        others = [stats.gap.mean for pair, stats in judged.items() if name not in pair]
+        nearest = min(stats.gap.mean for stats in own.values())
+        if (
+            others
+            and len(own) == len(names) - 1
+            and nearest >= limits.GAP_NOTE
+            and nearest > limits.FAR_RATIO * max(others)
+        ):
+            yield _gap_case((name,), own, within=max(others))
+            left = {pair: stats for pair, stats in left.items() if name not in pair}
+    wide = {pair: stats for pair, stats in left.items() if stats.gap.mean >= limits.GAP_NOTE and stats.gap.low > 0}
+    if wide:
+        yield _gap_case(tuple(dict.fromkeys(name for pair in wide for name in pair)), wide, within=None)
+
+
+def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> Case:
+    (a, b), pair = max(pairs.items(), key=lambda item: item[1].gap.mean)
+    gains = [
+        (after.mean - before.mean, direction, before.mean, after.mean)
+        for stats in pairs.values()
+        for direction, after in stats.centered_recall.items()
+        if after.mean - (before := stats.directions[direction].recall[1]).mean >= limits.GAP_COST
+        and after.exceeds(before)
+    ]
+    effect = " Ranks within the gallery of one modality hardly change without it."
+    if gains:
+        _, direction, without, centered = max(gains)
+        effect = " It harms retrieval: subtracting each modality's mean raises R@1 of "
+        effect += f"{direction} from {percent(without)} to {percent(centered)}."
+    wide = pair.gap.mean >= limits.GAP_WARNING or pair.gap_fraction >= limits.GAP_FRACTION
+    severity: Severity = "problem" if gains else "warning" if wide else "note"
+    more = f", the largest of {len(pairs)} gaps among {enumerate_words(names)}" if len(pairs) > 1 else ""
+    return Case(*names, name=names[0], a=a, b=b, other=b if names[0] == a else a, pair=pair, within=within, more=more,
+                effect=effect, severity=severity)  # fmt: skip
+
+
+def _largest_gap(measured: Measurements) -> Case | None:
+    judged = _gap_pairs(measured)
+    if not judged:
+        return None
+    which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
+    return Case(gap=max(judged.values(), key=lambda stats: stats.gap.mean).gap, which=which)
+
+
+_OFFSET = " This offset makes up {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
+_GAP_ADVICE = (
+    "In a gallery of several modalities, queries find their own modality first. Subtract each modality's mean (of the "
+    "training rows) and normalize again; in training, a larger temperature and repulsion only within modalities "
+    "(ua.losses.UniAlign) close the gap."
+)
+_GAP = Table(
+    _gap_cases,
+    (
+        Rule("modality_gap", lambda c: c.severity, lambda c: c.within is not None,
+             "{name} is far from the other modalities: its mean is up to {pair.gap:interval} away (from {other}), "
+             "while theirs are within {within:number} of each other." + _OFFSET, _GAP_ADVICE),
+        Rule("gap", lambda c: c.severity, always,
+             "There is a gap: the means of {a} and {b} are {pair.gap:interval} apart{more}." + _OFFSET, _GAP_ADVICE),
+    ),
+    otherwise=(
+        _largest_gap,
+        Rule("gap", "ok", always,
+             "There is no gap between {which}: their means are at most {gap:interval} apart (debiased; 2 is "
+             "opposite)."),
+    ),
+)  # fmt: skip
+
+
+# --- retrieval ----------------------------------------------------------------------------------------------------
+
+
+def _retrieval_pairs(measured: Measurements) -> Pairs:
+    return {
+        pair: stats
+        for pair, stats in measured.pairs.items()
+        if stats.directions
+        and not is_mispaired(measured, pair)
+        and stats.identical < limits.DUPLICATE_MODALITY
+        and not any(is_useless(measured, name) for name in pair)
+    }
+
+
+def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
+    judged = _retrieval_pairs(measured)
+    directions = _directions(judged)
+    weak = {name: direction for name, direction in directions.items() if is_weak(direction)}
+    if weak:
+        name, worst = min(weak.items(), key=lambda item: item[1].recall[1].mean)
+        yield Case(
+            *dict.fromkeys(modality for key in weak for modality in key.split("->")),
+            about="weak", name=name, worst=worst, recall=worst.recall[1], recall10=worst.recall[10].mean,
+            chance=worst.chance["recall@1"], which=f"{count(len(weak), 'direction')} of {len(directions)}",
+        )  # fmt: skip
+    for (a, b), stats in judged.items():
+        both: list[tuple[Estimate, str]] = [(d.recall[1], name) for name, d in stats.directions.items()]
+        (low, worse), (high, better) = sorted(both, key=lambda item: item[0].mean)
+        uneven = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
+        yield Case(a, b, about="pair", low=low, high=high, worse=worse, better=better, items=stats.items,
+                   gallery=worse.split("->")[1], uneven=uneven and high.exceeds(low))  # fmt: skip
+
+
+def _recall_range(measured: Measurements) -> Case | None:
+    judged = _retrieval_pairs(measured)
+    if not judged:
+        return None
+    directions = _directions(judged)
+    ordered = sorted(directions.items(), key=lambda item: item[1].recall[1].mean)
+    (least, low), (most, high) = ordered[0], max(directions.items(), key=lambda item: item[1].recall[1].mean)
+    where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
+    return Case(where=where, least=least, most=most, low=low.recall[1], high=high.recall[1], queries=low.queries,
+                chance=low.chance["recall@1"])  # fmt: skip
+
+
+_RETRIEVAL = Table(
+    _retrieval_cases,
+    (
+        Rule("weak_retrieval", "warning", lambda c: c.about == "weak",
+             "Retrieval is weak in {which}: {name} ranks the positive first for {recall:percent_interval} of the "
+             "queries among {worst.queries:,} sampled candidates (chance {chance:percent}; within the first 10: "
+             "{recall10:percent}).",
+             "Check pairing and collapse first; then use more or harder pairs, a larger batch or a smaller temperature "
+             "(`unialign compare` tries objectives on your features)."),
+        Rule("uneven_retrieval", "warning", lambda c: c.about == "pair" and c.uneven,
+             "Retrieval is much worse in one direction: R@1 of {worse} is {low:percent_interval}, of {better} "
+             "{high:percent_interval}, among {items:,} sampled candidates.",
+             "The candidates of {worse} are rows of {gallery}: check if a few of them are returned for most queries "
+             "(hubs), or if several {gallery} rows mean nearly the same. Dividing the scores of each candidate by "
+             "their mean over many queries (inverted softmax) often balances both directions."),
+    ),
+    otherwise=(
+        _recall_range,
+        Rule("retrieval", "ok", always,
+             "Retrieval works in {where}: R@1 is {low:percent_interval} ({least}) to {high:percent_interval} ({most}) "
+             "among {queries:,} sampled candidates, chance {chance:percent}."),
+    ),
+)  # fmt: skip
+
+
+# --- hubs ---------------------------------------------------------------------------------------------------------
+
+
+def _hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
+    return _directions(
+        {
+            pair: stats
+            for pair, stats in measured.pairs.items()
+            if stats.items >= limits.HUB_ITEMS
+            and not is_mispaired(measured, pair)
+            and not any(is_collapsed(measured, name) for name in pair)
+        }
+    )
+
+
+def _hub_case(directions: dict[str, DirectionStats], *modalities: str, which: str = "") -> Case:
+    name, worst = max(directions.items(), key=lambda item: item[1].hubs.skewness)
+    fraction = worst.hubs.largest / worst.queries
+    return Case(*modalities, name=name, row=worst.hub_row, hubs=worst.hubs, fraction=fraction, which=which)
+
+
+def _hub_cases(measured: Measurements) -> Iterator[Case]:
+    judged = _hub_directions(measured)
+    bad = {name: direction for name, direction in judged.items() if has_hubs(direction)}
+    if bad:
+        galleries = dict.fromkeys(name.split("->")[1] for name in bad)
+        yield _hub_case(bad, *galleries, which=f"{count(len(bad), 'direction')} of {len(judged)}")
+
+
+def _largest_hub(measured: Measurements) -> Case | None:
+    judged = _hub_directions(measured)
+    return _hub_case(judged) if judged else None
+
+
+_HUBS = Table(
+    _hub_cases,
+    (
+        Rule("hubness", "warning", always,
+             "A few candidates are returned for most queries (hubs) in {which}: in {name} row {row:,} is among the "
+             "first {hubs.k} results of {fraction:percent} of the queries, and {hubs.antihub_share:percent} of the "
+             "candidates are never found (skewness {hubs.skewness:number}; {hubs.chance_skewness:number} by chance).",
+             "Subtract each modality's mean and normalize again; correct scores for popularity (inverted softmax or "
+             "CSLS); in training, add a uniformity term for the gallery's modality. Look at the row named: it is often "
+             "an empty or broken input."),
+    ),
+    otherwise=(
+        _largest_hub,
+        Rule("hubness", "ok", always,
+             "There are no hubs: the most popular candidate is among the first {hubs.k} results of {fraction:percent} "
+             "of the queries (skewness {hubs.skewness:number})."),
+    ),
+)  # fmt: skip
+
+_LABELS = Table(
+    lambda measured: [Case(value=measured.label_map[0], chance=measured.label_map[1])] if measured.label_map else [],
+    (
+        Rule("labels", "note", always,
+             "Retrieval of items with the same label across modalities: mAP {value:percent}, {chance:percent} by "
+             "chance."),
+    ),
+)  # fmt: skip
+
+SPACE_TABLES = (_COLLAPSE, _GAP, _RETRIEVAL, _HUBS, _LABELS)
+
+
+# --- consequences of a modality that is far from the others -------------------------------------------------------
+
+_CONSEQUENCES = {
+    "anisotropy": "a narrow cone",
+    "uneven_retrieval": "retrieval that works in one direction only",
+    "weak_retrieval": "weak retrieval",
+    "hubness": "hubness",
+}
+
+
+def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> list[Finding]:
+    """Name what follows from a far modality in its finding, and drop the separate warnings."""
+    found = list(findings)
+    for cause in [finding for finding in found if finding.code == "modality_gap"]:
+        (name,) = cause.modalities
+        follows = [f for f in found if f.severity == "warning" and _follows_from(f, name, measured)]
+        if follows:
+            words = enumerate_words(dict.fromkeys(_CONSEQUENCES[f.code] for f in follows))
+            extended = replace(cause, text=f"{cause.text} This comes with {words}.")
+            found = [extended if f is cause else f for f in found if f not in follows]
+    return found
+
+
+def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
+    """Whether a finding is only about this modality; hubs or weak directions elsewhere have another cause."""
+    if finding.code == "anisotropy":
+        return finding.modalities == (name,)
+    if finding.code == "uneven_retrieval":
+        return name in finding.modalities
+    if finding.code not in _CONSEQUENCES:
+        return False
+    bad = is_weak if finding.code == "weak_retrieval" else has_hubs
+    return all(name in pair for pair, stats in measured.pairs.items() if any(map(bad, stats.directions.values())))
