@@ -1,4 +1,4 @@
-"""Frozen modalities: the frame, the way back, and what is refused."""
+"""Frozen modalities: whitening, its inverse, and invalid options."""
 
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,21 @@ def store(rank: int = W) -> EmbeddingStore:
     return EmbeddingStore.from_arrays({"image": image, "text": rng.normal(size=(N, 5))})
 
 
-def fitted(framing: str = "whiten") -> Space:
-    space = Space({"image": W, "text": 5}, dim=D, hidden=8, frozen={"image": framing})  # type: ignore[dict-item]
+def fitted(mode: str = "whiten") -> Space:
+    space = Space({"image": W, "text": 5}, dim=D, hidden=8, frozen={"image": mode})  # type: ignore[dict-item]
     return space.fit_normalizer(store(), np.arange(40))
 
 
-@pytest.mark.parametrize("framing", ["whiten", "center"])
-def test_the_frame_is_that_of_the_training_rows_alone(framing: str) -> None:
-    frame = fitted(framing).features[0]
+@pytest.mark.parametrize("mode", ["whiten", "center"])
+def test_statistics_are_those_of_the_training_rows_alone(mode: str) -> None:
+    frame = fitted(mode).features[0]
     assert isinstance(frame, Whitening)
     x = store().array("image")[:40]
     z = frame(torch.tensor(x).float()).double()
     torch.testing.assert_close(z.mean(0), torch.zeros(D, dtype=torch.float64), atol=1e-5, rtol=0)
     covariance = z.T @ z / 40
     torch.testing.assert_close(covariance, torch.diag(covariance.diag()), atol=1e-4, rtol=0)
-    if framing == "whiten":
+    if mode == "whiten":
         torch.testing.assert_close(covariance.diag(), torch.ones(D, dtype=torch.float64), atol=1e-4, rtol=0)
     else:
         # The leading variances of the features themselves, up to one factor.
@@ -45,18 +45,18 @@ def test_the_frame_is_that_of_the_training_rows_alone(framing: str) -> None:
     assert float(frame.length) == pytest.approx(float(z.norm(dim=1).mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("framing", ["whiten", "center"])
-def test_encoding_is_the_frame_and_nothing_else(framing: str) -> None:
-    space = fitted(framing)
+@pytest.mark.parametrize("mode", ["whiten", "center"])
+def test_encoding_is_whitening_and_nothing_else(mode: str) -> None:
+    space = fitted(mode)
     x = torch.tensor(store().array("image")).float()
     z = space.encode({"image": x})["image"]
     torch.testing.assert_close(z, torch.nn.functional.normalize(space.features[0](x), dim=1))
     assert not any(name.startswith(("heads.0", "features.0")) for name, _ in space.named_parameters())
 
 
-@pytest.mark.parametrize("framing", ["whiten", "center"])
-def test_features_like_is_the_way_back(framing: str) -> None:
-    space = fitted(framing)
+@pytest.mark.parametrize("mode", ["whiten", "center"])
+def test_inverse_transform_undoes_encoding(mode: str) -> None:
+    space = fitted(mode)
     z = torch.nn.functional.normalize(torch.randn(9, D, generator=torch.Generator().manual_seed(1)), dim=1)
     features = space.inverse_transform("image", z)
     assert features.shape == (9, W)
@@ -89,7 +89,7 @@ def test_absent_rows_are_zero_and_stay_out_of_the_statistics() -> None:
     assert bool(torch.isfinite(z).all())
 
 
-def test_too_few_directions_are_refused_in_words() -> None:
+def test_too_few_directions_raise() -> None:
     space = Space({"image": W, "text": 5}, dim=D, frozen={"image": "whiten"})
     with pytest.raises(DataError, match=r"'image' varies in 2 directions over its 60 training rows, fewer than dim=4"):
         space.fit_normalizer(store(rank=2), np.arange(N))
@@ -97,21 +97,19 @@ def test_too_few_directions_are_refused_in_words() -> None:
         space.fit_normalizer(store(), np.array([3]))
 
 
-@pytest.mark.parametrize(
-    ("frozen", "message"),
-    [
-        ("image", "frozen must map modality to framing"),
+def test_invalid_options() -> None:
+    cases: list[tuple[Any, str]] = [
+        ("image", "frozen must map modality to whitening mode"),
         ({"audio": "whiten"}, "frozen names 'audio', which the space does not have"),
-        ({"image": "rotate"}, "framing of 'image'"),
-        ({"text": "whiten"}, "'text' is 5 wide and frozen, so that it cannot fill dim=6"),
-    ],
-)
-def test_bad_options_are_refused(frozen: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Space({"image": W, "text": 5}, dim=6, frozen=frozen)
+        ({"image": "rotate"}, "whitening mode of 'image'"),
+        ({"text": "whiten"}, "'text' has width 5 and is frozen, so that it cannot fill dim=6"),
+    ]
+    for frozen, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            Space({"image": W, "text": 5}, dim=6, frozen=frozen)
 
 
-def test_there_is_no_way_back_through_a_head() -> None:
+def test_a_head_cannot_be_inverted() -> None:
     space = fitted()
     with pytest.raises(ConfigError, match="'text' has a trained head"):
         space.inverse_transform("text", torch.ones(1, D))
@@ -121,7 +119,7 @@ def test_there_is_no_way_back_through_a_head() -> None:
         space.inverse_transform("image", torch.ones(1, 3))
 
 
-def test_saving_keeps_the_frame(tmp_path: Path) -> None:
+def test_saving_keeps_the_whitening(tmp_path: Path) -> None:
     space = fitted("center")
     space.save_pretrained(tmp_path)
     again = Space.from_pretrained(tmp_path)
@@ -129,11 +127,10 @@ def test_saving_keeps_the_frame(tmp_path: Path) -> None:
     x = {"image": store().array("image"), "text": store().array("text")}
     for name, z in space.eval().encode(x).items():
         assert torch.equal(again.encode(x)[name], z)
-    # Without a frozen modality nothing about the folder is new, so that earlier versions read it.
-    assert "frozen" not in Space({"image": W}).settings()
+    assert "frozen" not in Space({"image": W}).get_config()
 
 
-def test_a_folder_with_an_unknown_framing_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_an_unknown_whitening_mode_raises(tmp_path: Path) -> None:
     from unialign.io._checksummed import read_json, write_json
 
     fitted().save_pretrained(tmp_path)
@@ -141,5 +138,5 @@ def test_a_folder_with_an_unknown_framing_is_refused(tmp_path: Path) -> None:
     body["space"]["frozen"] = {"image": "magic"}
     (tmp_path / "config.json").unlink()
     write_json(tmp_path / "config.json", body)
-    with pytest.raises(CheckpointError, match="framing of 'image'"):
+    with pytest.raises(CheckpointError, match="whitening mode of 'image'"):
         Space.from_pretrained(tmp_path)

@@ -96,7 +96,7 @@ def test_encode_ignores_dropout_and_keeps_the_mode() -> None:
 
 
 def test_names_are_data() -> None:
-    """As attributes of a module, these would be refused or would shadow its methods."""
+    """As attributes of a module, these would raise or shadow its methods."""
     space = Space({"type": 3, "rna.seq": 3, "forward": 3})
     assert set(space.encode({name: torch.randn(2, 3) for name in space.modalities})) == {"type", "rna.seq", "forward"}
 
@@ -110,22 +110,16 @@ def test_unknown_modality(space: Space) -> None:
         space({"audio": torch.zeros(2, 3)})
 
 
-@pytest.mark.parametrize("shape", [(9, 5), (9,), (9, 6, 1)])
-def test_wrong_width(space: Space, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"'image' has shape .*expects \(B, 6\)"):
-        space.encode({"image": torch.zeros(shape)})
-
-
-@pytest.mark.parametrize("bad", [np.zeros((2, 6), dtype=bool), np.array([["a"] * 6]), np.zeros((2, 6), dtype=complex)])
-def test_not_numbers(space: Space, bad: np.ndarray) -> None:
-    with pytest.raises(ShapeError, match="'image' has dtype"):
-        space.encode({"image": bad})
-
-
-@pytest.mark.parametrize("mask", [torch.ones(8, dtype=torch.bool), torch.ones(9)])
-def test_wrong_presence(space: Space, mask: torch.Tensor) -> None:
-    with pytest.raises(ShapeError, match=r"present\['image'\]"):
-        space.encode(features(), present={"image": mask})
+def test_wrong_shapes_and_types(space: Space) -> None:
+    for shape in ((9, 5), (9,), (9, 6, 1)):
+        with pytest.raises(ShapeError, match=r"'image' has shape .*expects \(B, 6\)"):
+            space.encode({"image": torch.zeros(shape)})
+    for bad in (np.zeros((2, 6), dtype=bool), np.array([["a"] * 6]), np.zeros((2, 6), dtype=complex)):
+        with pytest.raises(ShapeError, match="'image' has dtype"):
+            space.encode({"image": bad})
+    for mask in (torch.ones(8, dtype=torch.bool), torch.ones(9)):
+        with pytest.raises(ShapeError, match=r"present\['image'\]"):
+            space.encode(features(), present={"image": mask})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -148,9 +142,8 @@ def test_huge_features_are_no_problem() -> None:
     torch.testing.assert_close(out["text"].norm(dim=1), torch.ones(9))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_invalid_options() -> None:
+    cases: list[tuple[dict, str]] = [
         ({"head": "deep"}, "unknown head 'deep'"),
         ({"input_norm": "whiten"}, "unknown input_norm 'whiten'"),
         ({"dim": 0}, "dim must be"),
@@ -160,11 +153,10 @@ def test_huge_features_are_no_problem() -> None:
         ({"widths": {}}, "at least one modality"),
         ({"widths": {"image": 0}}, "width of 'image'"),
         ({"widths": {1: 3}}, "must be strings"),
-    ],
-)
-def test_refused_settings(options: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Space(**({"widths": WIDTHS} | options))
+    ]
+    for options, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            Space(**({"widths": WIDTHS} | options))
 
 
 def test_batch_size_is_checked(space: Space) -> None:
@@ -215,5 +207,5 @@ def test_a_modality_without_training_rows() -> None:
 
 def test_a_store_of_another_width() -> None:
     store = store_of(np.ones((40, 3)), np.ones(40, dtype=bool))
-    with pytest.raises(ShapeError, match="'text' is 3 wide in the store, 4 in the space"):
+    with pytest.raises(ShapeError, match="'text' has width 3 in the store, 4 in the space"):
         Space(WIDTHS).fit_normalizer(store, store.rows("train"))

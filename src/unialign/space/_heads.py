@@ -1,4 +1,4 @@
-"""The trained part of a space: one head per modality, from its features to the shared width."""
+"""Heads: the trained part of a space, from the features of a modality to the shared dimension."""
 
 from typing import get_args
 
@@ -13,8 +13,8 @@ __all__ = ["make_head"]
 def make_head(head: str, width: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
     """A head by name.
 
-    `linear`: dropout, linear without bias (on standardised features a bias would only move the cloud off the centre).
-    `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on features, where small data needs it most.
+    `linear`: dropout, linear without bias (on standardised features a bias would only shift the mean).
+    `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on features, where small data need it most.
     """
     check_choice("head", head, get_args(Head))
     if head == "linear":

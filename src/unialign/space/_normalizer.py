@@ -1,4 +1,4 @@
-"""What happens to features before the first layer. Shapes: `B` rows, `W` width of a modality."""
+"""Normalisation of features before the first layer. Shapes: `B` rows, `W` width of a modality."""
 
 from typing import get_args
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from unialign._checks import check_choice
 from unialign.config import InputNorm
 
-__all__ = ["Standardize", "column_statistics", "make_inputs"]
+__all__ = ["CHUNK_ROWS", "Standardize", "make_input_norm"]
 
-_CHUNK_ROWS = 8192
+CHUNK_ROWS = 8192
 
 
 class Standardize(nn.Module):
@@ -29,8 +29,26 @@ class Standardize(nn.Module):
     def forward(self, x_BW: Tensor) -> Tensor:
         return (x_BW - self.mean) / self.std
 
+    @torch.no_grad()
+    def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
+        """Set mean and standard deviation from these rows: in float64, two passes, in pieces of bounded memory.
 
-class UnitRows(nn.Module):
+        A constant column gets deviation 1, so that it becomes zeros instead of amplified rounding errors.
+        """
+        pieces = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+        # Infinite features raise later, by row; here they would only add a warning.
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
+            square_W = sum(((array_NW[piece].astype(np.float64) - mean_W) ** 2).sum(0) for piece in pieces)
+        std_W = np.sqrt(square_W / len(rows))
+        # Relative bounds: features may have any scale, and the deviation of a constant column is rounding only.
+        smallest_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))
+        std_W = np.where(std_W > smallest_W, std_W, 1.0)
+        self.mean.copy_(torch.from_numpy(np.asarray(mean_W)).float())
+        self.std.copy_(torch.from_numpy(std_W).float())
+
+
+class UnitNorm(nn.Module):
     """Divide each row by its norm; a row of zeros stays zeros."""
 
     def forward(self, x_BW: Tensor) -> Tensor:
@@ -41,26 +59,9 @@ class UnitRows(nn.Module):
         return scaled_BW / torch.where(norm_B1 > 0, norm_B1, 1.0)
 
 
-def make_inputs(inputs: str, width: int) -> nn.Module:
-    """The module of a kind of input handling."""
-    check_choice("input_norm", inputs, get_args(InputNorm))
-    if inputs == "standardize":
+def make_input_norm(input_norm: str, width: int) -> nn.Module:
+    """The module of an input normalisation."""
+    check_choice("input_norm", input_norm, get_args(InputNorm))
+    if input_norm == "standardize":
         return Standardize(width)
-    return UnitRows() if inputs == "unit" else nn.Identity()
-
-
-def column_statistics(array_NW: NDArray[np.floating], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the chosen rows, in float64, two passes, without holding them all.
-
-    A column that does not vary gets deviation 1, so that it becomes a column of zeros rather than noise blown up.
-    """
-    pieces = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
-    # Infinite features are for the caller to refuse, by row; here they would only add a warning.
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
-        square_W = sum(((array_NW[piece].astype(np.float64) - mean_W) ** 2).sum(0) for piece in pieces)
-    std_W = np.sqrt(square_W / len(rows))
-    # Relative floors: features of any scale are welcome, and a constant column has a deviation of rounding only.
-    floor_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))
-    std_W = np.where(std_W > floor_W, std_W, 1.0)
-    return torch.from_numpy(np.asarray(mean_W)).float(), torch.from_numpy(std_W).float()
+    return UnitNorm() if input_norm == "unit" else nn.Identity()

@@ -1,15 +1,17 @@
-"""A space as a folder; see `unialign.io._pretrained` for how it is written and read."""
+"""Save, load and publish a space as a folder; `unialign.io` writes and reads it."""
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unialign._version import __version__
-from unialign.io import check_json_object, load_folder, save_folder
+from unialign.io import check_json_object, load_folder, push_folder, save_folder
 
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-__all__ = ["load", "save"]
+__all__ = ["load", "push", "save"]
 
 S = TypeVar("S", bound="Space")
 
@@ -20,7 +22,7 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
     save_folder(
         "space",
         directory,
-        settings=space.settings(),
+        settings=space.get_config(),
         metadata=metadata,
         tensors=space.state_dict(),
         card=_card(space, metadata),
@@ -39,6 +41,13 @@ def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None 
     return load_folder("space", source, build, check=check, revision=revision)
 
 
+def push(space: "Space", repo_id: str, **options: Any) -> str:
+    """See `Space.push_to_hub`."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(space, folder)
+        return push_folder(Path(folder), repo_id, **options)
+
+
 def _card(space: "Space", metadata: dict[str, Any]) -> str:
     rows = "\n".join(f"| {name} | {width} |" for name, width in space.widths.items())
     # Metadata are the user's: what `fit` writes may be there or not, and of any type.
@@ -54,7 +63,7 @@ tags: [multimodal, embeddings]
 # A shared embedding space
 
 {made}{source}, unialign {__version__}. {len(space.widths)} modalities, {space.dim} dimensions,
-head `{space.head}`, inputs `{space.input_norm}`. It maps features of frozen encoders, not raw media.
+head `{space.head}`, input norm `{space.input_norm}`. It maps features of frozen encoders, not raw media.
 
 | modality | width of its features |
 |---|---|
