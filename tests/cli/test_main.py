@@ -64,7 +64,7 @@ def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
     check_schema(results)
     assert list(results["summary"]) == ["unialign", "infonce", "gram"]
     assert {record["verdict"] for record in results["comparisons"] if "verdict" in record} <= {"win", "tie", "lose"}
-    assert {record["rival"] for record in results["comparisons"]} == {"infonce", "gram"}
+    assert {record["baseline"] for record in results["comparisons"]} == {"infonce", "gram"}
     page = (tmp_path / "runs/compare/report.html").read_text("utf-8")
     assert len(page) < 5_000_000
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -176,7 +176,14 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
 
 def test_an_option_given_twice_adds_to_what_was_given_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--set", "objective_options.temperature=0.2", "--set", "objective_options.pairs=all", "--modalities", "mor"]
+    words = [
+        "--set",
+        "objective_options.temperature=0.2",
+        "--set",
+        "objective_options.pairs=all",
+        "--modalities",
+        "mor",
+    ]
     assert main(["train", "digits", "--objective", "infonce", *QUICK, *words, "--out", "run"]) == 0
     train = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
     assert train["head"] == "linear"

@@ -189,6 +189,8 @@ def _checked(entry: Setting, value: Any) -> Any:
             check_choice(name, one, entry.choices)
         elif entry.kind is str:
             check_text(name, one)
+        elif entry.kind is bool and not isinstance(one, bool):
+            raise ConfigError(f"{name} must be true or false, got {one!r}")
     if entry.check is not None:
         entry.check(name, value)
     return value
