@@ -95,7 +95,7 @@ def metric_table(
     arms = completed(results, arms)
     shown = [m for m in metrics if m in results["metrics"]]
     styles = {m: _style(results, m, arms) for m in shown}
-    signs = {(t["rival"], t["metric"]): _BASELINE_SIGNS[t["verdict"]] for t in family_tests(results, family)}
+    signs = {(t["baseline"], t["metric"]): _BASELINE_SIGNS[t["verdict"]] for t in family_tests(results, family)}
     rows = [
         [label(results, arm), *(_cell(results, arm, m, styles[m], signs.get((arm, m), "")) for m in shown)]
         for arm in arms
@@ -130,7 +130,7 @@ def _cell(results: Results, arm: str, metric: str, fmt: NumberFormat, sign: str)
 def verdict_table(results: Results, family: str) -> Table:
     """Tabulate the first arm of a family against each baseline: difference, interval, verdict on primary metrics."""
     arms = next(f for f in results["study"]["families"] if f["name"] == family)
-    tests = {(t["rival"], t["metric"]): t for t in family_tests(results, family)}
+    tests = {(t["baseline"], t["metric"]): t for t in family_tests(results, family)}
     shown = [m for m in primary_metrics(results) if any(metric == m for _, metric in tests)]
     rows = [
         [label(results, arm), *(_verdict(results, tests[arm, m]) if (arm, m) in tests else DASH for m in shown)]
@@ -164,7 +164,7 @@ def tally_table(results: Results, family: str) -> Table:
     rows = []
     for metric in primary_metrics(results):
         own = [test for test in tests if test["metric"] == metric]
-        named = [[label(results, test["rival"]) for test in own if test["verdict"] == v] for v in _SIGNS]
+        named = [[label(results, test["baseline"]) for test in own if test["verdict"] == v] for v in _SIGNS]
         if own:
             cells = (f"{len(names)}: {', '.join(names)}" if names else "0" for names in named)
             rows.append([metric_label(results, metric), *cells])

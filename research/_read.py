@@ -77,7 +77,7 @@ def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]
 
 def primary_metrics(results: Results) -> list[str]:
     """Return the primary metrics that the results have."""
-    return [name for name, about in results["metrics"].items() if about["headline"]]
+    return [name for name, about in results["metrics"].items() if about["primary"]]
 
 
 def metric_label(results: Results, metric: str) -> str:

@@ -30,7 +30,7 @@ def tally_lines(results: Results) -> list[str]:
         if not tests:
             lines.append(f"{family['name']}: no comparison could be made.")
             continue
-        baselines = list(dict.fromkeys(test["rival"] for test in tests))
+        baselines = list(dict.fromkeys(test["baseline"] for test in tests))
         against = label(results, baselines[0]) if len(baselines) == 1 else f"{len(baselines)} others"
         first, total = label(results, family["first"]), count(len(tests), "comparison")
         lines.append(f"{family['name']}: {first} against {against}, {total}: {_tally(tests)}.")
@@ -43,7 +43,7 @@ def _metric_line(results: Results, metric: str, tests: Sequence[Mapping[str, Any
     own = [test for test in tests if test["metric"] == metric]
     text = f"{metric_label(results, metric).removesuffix(', %')}: {_tally(own)}"
     for verdict, phrase in (("win", "wins against"), ("lose", "loses to")):
-        names = [label(results, test["rival"]) for test in own if test["verdict"] == verdict]
+        names = [label(results, test["baseline"]) for test in own if test["verdict"] == verdict]
         if names:
             more = [f"{len(names) - _MAX_NAMED} more"] if len(names) > _MAX_NAMED else []
             text += f"; {phrase} {listed([*names[:_MAX_NAMED], *more])}"

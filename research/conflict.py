@@ -2,8 +2,8 @@
 
 Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Every
 seed adds the modalities in another random order, so that M is not confounded with the choice of modalities.
-Trajectories: every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the same items
-for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2.2 and 2.3).
+Trajectories: every objective on image, text and speech of emoji. Forces are those of InfoNCE at temperature 0.07 on the
+same items for all, from the untrained space to the end (paper Eqs. 3 and 4, Propositions 2.2 and 2.3).
 """
 
 import random

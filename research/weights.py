@@ -151,7 +151,7 @@ def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
     """Name the best arm of a grid by each primary metric."""
     said = []
     for metric, about in results["metrics"].items():
-        best = best_arm(results, _flat(grid), metric) if about["headline"] else None
+        best = best_arm(results, _flat(grid), metric) if about["primary"] else None
         if best is not None:
             said.append(f"{about['label']}: {results['objectives'][best]['label']}")
     return f"Best mean by {'; '.join(said)}. Chosen on the test split, and so a little flattered."
