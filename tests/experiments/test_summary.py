@@ -86,7 +86,7 @@ def test_lower_is_better_and_holm():
                 table["modality_gap_debiased"] = table["recall@1"]
     _, resampled = summarise(runs, 80, resamples=999)
     records = compare_entries("a", runs, resampled)
-    verdicts = {(record["rival"], record["metric"]): record["verdict"] for record in records}
+    verdicts = {(record["baseline"], record["metric"]): record["verdict"] for record in records}
     assert verdicts["b", "recall@1"] == "win"
     assert verdicts["b", "modality_gap_debiased"] == "lose"
     assert all(record["p_holm"] >= record["p"] for record in records)

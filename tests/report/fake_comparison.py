@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Makes comparison folders that look like real ones, from nothing but numpy: for the tests, and to look at the page."""
+"""Write comparison folders with random content, for tests and for looking at the page."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "label": "R@1",
         "unit": "percent",
         "higher_is_better": True,
-        "headline": True,
+        "primary": True,
         "description": "Share of queries whose partner comes first, mean over all directions.",
     },
     "recall@10": {
@@ -40,28 +40,28 @@ METRICS: dict[str, dict[str, Any]] = {
         "label": "Joint R@1",
         "unit": "percent",
         "higher_is_better": True,
-        "headline": True,
+        "primary": True,
         "description": "All other modalities ask for one.",
     },
     "label_map": {
         "label": "Label mAP",
         "unit": "percent",
         "higher_is_better": True,
-        "headline": True,
+        "primary": True,
         "description": "Mean average precision with the label as relevance.",
     },
     "v_measure": {
         "label": "V-measure",
         "unit": "percent",
         "higher_is_better": True,
-        "headline": True,
+        "primary": True,
         "description": "Agreement of clusters of the joint set with the labels.",
     },
     "modality_gap_debiased": {
         "label": "Modality gap, debiased",
         "unit": "number",
         "higher_is_better": False,
-        "headline": True,
+        "primary": True,
         "description": "Distance between means less sampling noise.",
     },
     "modality_gap": {
@@ -221,11 +221,11 @@ def _results(
             mean = float(np.mean([r["metrics"][m] for r in runs if r["objective"] == o]))
             summary[o][m] = {"mean": mean, "low": mean - 0.05 * abs(mean), "high": mean + 0.06 * abs(mean)}
     comparisons = []
-    for rival in objectives[1:]:
+    for baseline in objectives[1:]:
         for m, about in METRICS.items():
-            if not about.get("headline"):
+            if not about.get("primary"):
                 continue
-            difference = summary[objectives[0]][m]["mean"] - summary[rival][m]["mean"]
+            difference = summary[objectives[0]][m]["mean"] - summary[baseline][m]["mean"]
             half = 0.055 * _TYPICAL[m]
             gain = difference if about["higher_is_better"] else -difference
             verdict = "tie" if abs(difference) < half else "win" if gain > 0 else "lose"
@@ -234,7 +234,7 @@ def _results(
                 {
                     "metric": m,
                     "objective": objectives[0],
-                    "rival": rival,
+                    "baseline": baseline,
                     "difference": difference,
                     "low": difference - half,
                     "high": difference + half,

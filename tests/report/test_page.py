@@ -60,7 +60,7 @@ def test_a_comparison_gets_every_section(tmp_path):
     assert len(page.ids) == len(set(page.ids))
     assert "speech (synthetic)" in text
     assert "warm start" in text
-    assert "InfoNCE gives way to GRAM" in text
+    assert "InfoNCE changes to GRAM" in text
     assert "unialign compare --config config.yaml" in text
     assert "uniformity outweighs alignment 14 times" in text
 
@@ -128,10 +128,10 @@ def test_two_modalities_one_objective_no_extras(tmp_path):
     assert "examples" not in page.ids
     assert "training" not in page.ids
     seen = re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)
-    for word in ("Comparison", "rival", "erdict", "objectives", "each objective"):
+    for word in ("Comparison", "against", "erdict", "objectives", "each objective"):
         assert word not in seen, "one space is compared with nothing"
     assert "Evaluation of one space" in text
-    assert "A map of the space" in text
+    assert "Map of the space" in text
     assert "unialign train --config config.yaml" in text
 
 
@@ -162,8 +162,8 @@ def test_examples_follow_the_rule_and_mark_the_truth(tmp_path):
     text = written(folder)
     for title in ("text", "drawing", "speech (synthetic)", "all others"):
         assert f"<bdi>{title}</bdi> <span" in text
-    assert text.count("✓ truth at rank 1<") == 8 * 3
-    assert text.count("(the true one)") == 8 * 3
+    assert text.count("✓ correct answer at rank 1<") == 8 * 3
+    assert text.count("(correct)") == 8 * 3
     assert all(f"“<bdi>item {n}</bdi>”" in text for n in (2, 7, 12, 17, 22, 27, 32, 37))
 
 

@@ -17,8 +17,8 @@ def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=No
         "objectives": {o: {"label": labels[o], "note": "warm start" if o == "gram" else ""} for o in objectives},
         "metrics": metrics
         or {
-            "recall@1": {"label": "R@1", "unit": "percent", "higher_is_better": True, "headline": True},
-            "gap": {"label": "gap", "unit": "number", "higher_is_better": False, "headline": True},
+            "recall@1": {"label": "R@1", "unit": "percent", "higher_is_better": True, "primary": True},
+            "gap": {"label": "gap", "unit": "number", "higher_is_better": False, "primary": True},
             "other": {"label": "other", "unit": "number"},
         },
         "runs": [{"objective": o, "seed": 0, "metrics": {"recall@1": means[o], "gap": gaps[o]}} for o in objectives],
@@ -33,11 +33,11 @@ def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=No
     }
 
 
-def contest(verdict, *, metric="recall@1", rival="infonce", difference=0.023, low=0.011, high=0.035, p=0.004):
+def comparison(verdict, *, metric="recall@1", baseline="infonce", difference=0.023, low=0.011, high=0.035, p=0.004):
     return {
         "metric": metric,
         "objective": "unialign",
-        "rival": rival,
+        "baseline": baseline,
         "difference": difference,
         "low": low,
         "high": high,
@@ -49,9 +49,9 @@ def contest(verdict, *, metric="recall@1", rival="infonce", difference=0.023, lo
 
 
 def test_a_win_is_said_with_difference_and_interval():
-    lines = verdict_lines(results(contest("win")))
+    lines = verdict_lines(results(comparison("win")))
     assert lines == [
-        "UniAlign wins everywhere: on every headline metric the paired test puts it ahead of InfoNCE.",
+        "UniAlign wins everywhere: on every primary metric the paired test puts it ahead of InfoNCE.",
         "Against InfoNCE: 1 win, 0 ties, 0 losses.",
         "  On R@1 UniAlign wins: 31.2 % against 28.9 %, 2.3 points higher "
         "(95 % interval 1.1 to 3.5 higher; p = 0.004).",
@@ -59,12 +59,12 @@ def test_a_win_is_said_with_difference_and_interval():
 
 
 def test_a_tie_says_both_sides_of_its_interval():
-    lines = verdict_lines(results(contest("tie", low=-0.006, high=0.052, p=0.3)))
+    lines = verdict_lines(results(comparison("tie", low=-0.006, high=0.052, p=0.3)))
     assert "from 0.6 lower to 5.2 higher; p = 0.30), no reliable difference." in lines[-1]
 
 
 def test_a_tie_whose_interval_excludes_zero_names_the_correction():
-    assert verdict_lines(results(contest("tie", p=0.08)))[-1].endswith(
+    assert verdict_lines(results(comparison("tie", p=0.08)))[-1].endswith(
         "not significant once corrected for the number of tests."
     )
 
@@ -83,21 +83,21 @@ def test_one_seed_gives_some_metrics_no_interval():
 
 
 def test_a_lower_gap_is_a_win_and_says_that_lower_is_better():
-    line = verdict_lines(results(contest("win", metric="gap", difference=-0.018, low=-0.022, high=-0.014)))[-1]
+    line = verdict_lines(results(comparison("win", metric="gap", difference=-0.018, low=-0.022, high=-0.014)))[-1]
     assert "On gap (lower is better) UniAlign wins: 0.012 against 0.030, 0.018 lower" in line
     assert "0.014 to 0.022 lower" in line
 
 
 def test_no_win_anywhere_is_said_plainly():
     lines = verdict_lines(
-        results(contest("tie"), contest("lose", rival="gram", difference=-0.02, low=-0.03, high=-0.01))
+        results(comparison("tie"), comparison("lose", baseline="gram", difference=-0.02, low=-0.03, high=-0.01))
     )
-    assert lines[0].startswith("UniAlign wins nowhere: on no headline metric does the paired test put it ahead of")
+    assert lines[0].startswith("UniAlign wins nowhere: on no primary metric does the paired test put it ahead of")
     assert "InfoNCE or GRAM. Of 2 comparisons it ties 1 and loses 1." in lines[0]
 
 
 def test_the_lead_names_where_it_wins_and_loses():
-    lines = verdict_lines(results(contest("win"), contest("lose", metric="gap")))
+    lines = verdict_lines(results(comparison("win"), comparison("lose", metric="gap")))
     assert lines[0] == "UniAlign wins 1 of 2 comparisons (R@1), ties none and loses 1 (gap)."
 
 
@@ -108,9 +108,9 @@ def test_one_objective_gives_numbers_and_no_verdict():
 
 
 def test_the_table_has_intervals_notes_and_a_star_only_where_the_tests_say_so():
-    both = (contest("win"), contest("win", rival="gram"))
+    both = (comparison("win"), comparison("win", baseline="gram"))
     lines = text_table(
-        results(*both, contest("win", metric="gap"), contest("tie", metric="gap", rival="gram"))
+        results(*both, comparison("win", metric="gap"), comparison("tie", metric="gap", baseline="gram"))
     ).splitlines()
     assert lines[0].split() == ["UniAlign", "InfoNCE", "GRAM", "[1]"]
     assert "31.2 [30.2, 32.2] *" in lines[2]
@@ -120,17 +120,18 @@ def test_the_table_has_intervals_notes_and_a_star_only_where_the_tests_say_so():
     assert all(ord(c) < 128 for line in lines for c in line)
 
 
-def test_a_rival_is_starred_when_it_beats_the_first_which_beats_the_rest():
-    chain = (contest("lose"), contest("win", rival="gram"))
+def test_a_baseline_is_starred_when_it_beats_the_first_which_beats_the_rest():
+    chain = (comparison("lose"), comparison("win", baseline="gram"))
     row = text_table(results(*chain)).splitlines()[2]
     assert row.count("*") == 1
     assert "28.9 [27.9, 29.9] *" in row
 
 
 def test_a_comparison_without_a_verdict_is_outside_the_declared_tests_and_left_out():
-    declared = (contest("tie"), contest("tie", rival="gram"))
+    declared = (comparison("tie"), comparison("tie", baseline="gram"))
     beyond = [
-        {k: v for k, v in contest("win", metric="gap", rival=r).items() if k != "verdict"} for r in ("infonce", "gram")
+        {k: v for k, v in comparison("win", metric="gap", baseline=r).items() if k != "verdict"}
+        for r in ("infonce", "gram")
     ]
     assert text_table(results(*declared, *beyond)) == text_table(results(*declared))
 
@@ -147,8 +148,8 @@ def test_the_contracts_bare_file_is_enough():
         ({"schema": 2}, "schema 2"),
         ({"runs": []}, "no runs"),
         ({"data": {"name": "x", "modalities": ["a"]}}, "at least 2 modalities"),
-        ({"comparisons": [contest("draw")]}, "'draw'"),
-        ({"comparisons": [contest("win", rival="nobody")]}, "'nobody'"),
+        ({"comparisons": [comparison("draw")]}, "'draw'"),
+        ({"comparisons": [comparison("win", baseline="nobody")]}, "'nobody'"),
         ({"runs": [{"objective": "nobody", "seed": 0, "metrics": {}}]}, "'nobody'"),
         ({"runs": [{"objective": "gram", "seed": "x", "metrics": {}}]}, "seed 'x'"),
         ({"metrics": []}, "'metrics'"),

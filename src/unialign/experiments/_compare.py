@@ -135,7 +135,7 @@ def make_results(
                 "unit": "groups of near-duplicate items",
                 "seeds": "variance of the mean over seeds is added",
             },
-            "tests": "two-sided paired bootstrap, Holm-corrected over headline metrics x rivals",
+            "tests": "two-sided paired bootstrap, Holm-corrected over primary metrics x baselines",
             "conflict_anchor": config.anchor,
             "selection": config.selection,
         },

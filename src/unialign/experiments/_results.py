@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign.data import EmbeddingStore
-from unialign.evaluation import METRICS
+from unialign.evaluation import all_metrics
 from unialign.io import finite, replace_file
 
 __all__ = ["describe_data", "describe_metrics", "write_json"]
@@ -46,9 +46,9 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
             "better": metric.better,
             "higher_is_better": {"higher": True, "lower": False}.get(metric.better),
             "unit": metric.unit,
-            "headline": metric.primary,
+            "primary": metric.primary,
         }
-        for name, metric in METRICS.items()
+        for name, metric in all_metrics().items()
     }
 
 

@@ -3,7 +3,7 @@
 Intervals: groups of items are resampled, the same for every run (centred on the estimate, see `resample`), and
 the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
 third). Differences are paired on items and on seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the
-declared family (headline metrics x rivals).
+declared family (primary metrics x baselines).
 
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unialign.evaluation import METRICS, Evaluation, metric_range, resample
+from unialign.evaluation import METRICS, Evaluation, all_metrics, metric_range, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm_correction, percentile_interval
 
 __all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarise"]
@@ -44,7 +44,7 @@ def summarise(
         entry -> metric -> {"mean", "low", "high"}, and entry -> metric -> (S, R) resampled values.
     """
     measured = {
-        key: [metric for metric in METRICS if all(metric in e.statistics for e in evaluations)]
+        key: [metric for metric in all_metrics() if all(metric in e.statistics for e in evaluations)]
         for key, evaluations in runs.items()
     }
     values = resample(
@@ -88,28 +88,28 @@ def compare_entries(
     """The first entry against every other one on every metric that both have and in which one direction is better.
 
     Returns:
-        Records with `metric`, `objective`, `rival`, `difference` (first minus rival), `low`, `high`, `p`,
-        `higher_is_better`, and for headline metrics `p_holm` and `verdict` (`win`, `tie`, `lose`).
+        Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,
+        `higher_is_better`, and for primary metrics `p_holm` and `verdict` (`win`, `tie`, `lose`).
     """
     records: list[dict[str, Any]] = []
-    for rival in runs:
-        if rival == first:
+    for baseline in runs:
+        if baseline == first:
             continue
-        for metric, description in METRICS.items():
-            if description.better == "neither" or metric not in resampled[first] or metric not in resampled[rival]:
+        for metric, description in all_metrics().items():
+            if description.better == "neither" or metric not in resampled[first] or metric not in resampled[baseline]:
                 continue
             points_S = torch.tensor(
-                [a.metrics[metric] - b.metrics[metric] for a, b in zip(runs[first], runs[rival], strict=True)],
+                [a.metrics[metric] - b.metrics[metric] for a, b in zip(runs[first], runs[baseline], strict=True)],
                 dtype=torch.float64,
             )
-            differences_SR = resampled[first][metric] - resampled[rival][metric]
+            differences_SR = resampled[first][metric] - resampled[baseline][metric]
             difference_R = add_seed_variance(differences_SR, points_S)
             low, high = percentile_interval(difference_R, LEVEL)
             records.append(
                 {
                     "metric": metric,
                     "objective": first,
-                    "rival": rival,
+                    "baseline": baseline,
                     "difference": float(points_S.mean()),
                     "low": low,
                     "high": high,
@@ -123,7 +123,7 @@ def compare_entries(
 
 def _judge(records: list[dict[str, Any]]) -> None:
     """Verdicts of the declared family only: other p-values are not corrected for their number."""
-    family = [record for record in records if METRICS[record["metric"]].primary]
+    family = [record for record in records if (record["metric"] in METRICS and METRICS[record["metric"]].primary)]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected
         if corrected >= ALPHA:

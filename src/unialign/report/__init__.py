@@ -1,7 +1,4 @@
-"""Self-contained HTML pages about results, and what they say as plain text.
-
-`write_report` is about a comparison of objectives, `write_diagnosis_report` about embeddings that somebody has.
-"""
+"""Self-contained HTML reports of comparisons, diagnoses and generated images, and summaries as plain text."""
 
 from unialign._lazy import attach_stub
 

@@ -1,5 +1,11 @@
 from unialign.report._diagnosis import write_diagnosis_report as write_diagnosis_report
-from unialign.report._format import DASH as DASH, NumberFormat as NumberFormat, count as count, listed as listed, number_format as number_format
+from unialign.report._format import (
+    DASH as DASH,
+    NumberFormat as NumberFormat,
+    count as count,
+    listed as listed,
+    number_format as number_format,
+)
 from unialign.report._generation import write_generation_report as write_generation_report
 from unialign.report._page import write_report as write_report
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines

@@ -1,22 +1,22 @@
-"""Images inside a page, as data addresses: from a file, or from the `thumbnails.zip` of a folder."""
+"""Data URLs of image files and of the `thumbnails.zip` of a folder."""
 
 import base64
 import zipfile
 from pathlib import Path
 
-__all__ = ["Archive", "address"]
+__all__ = ["Archive", "data_url"]
 
-# Far above any thumbnail: a damaged or hostile archive must not fill the memory.
+# Limit against damaged or hostile archives, far above any thumbnail.
 _LARGEST = 2**24
 
 
-def address(data: bytes, kind: str) -> str:
-    """A `data:` address of an image file; `kind` as in its name."""
+def data_url(data: bytes, kind: str) -> str:
+    """A `data:` URL of an image file with the suffix `kind`."""
     return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 class Archive:
-    """Images of items of the store by modality and row; no archive, or a damaged one, has none."""
+    """Thumbnails by modality and row of the store; empty if the archive is missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self._found: dict[str, bytes] = {}
@@ -24,13 +24,13 @@ class Archive:
             with zipfile.ZipFile(folder / "thumbnails.zip") as archive:
                 small = [info.filename for info in archive.infolist() if info.file_size <= _LARGEST]
                 self._found = {name: archive.read(name) for name in small}
-        except Exception:  # a damaged archive raises anything, and these are decoration
+        except Exception:  # damaged archives raise anything, and the page does not depend on thumbnails
             self._found = {}
 
-    def use(self, modality: str, row: int | None) -> str:
-        """The address of an image, "" where there is none."""
+    def url(self, modality: str, row: int | None) -> str:
+        """The data URL of a thumbnail, "" if there is none."""
         for kind in ("webp", "png", "jpg"):
             data = self._found.get(f"{modality}/{row}.{kind}")
             if data is not None:
-                return address(data, kind)
+                return data_url(data, kind)
         return ""

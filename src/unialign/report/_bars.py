@@ -1,4 +1,4 @@
-"""Bars with intervals, one panel a metric, and the small strips of paired differences beside the verdict."""
+"""Bar charts with intervals, one for each metric, and small charts of paired differences beside the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from unialign.report._format import NumberFormat
-from unialign.report._model import MetricComparison, Estimate, MetricInfo
+from unialign.report._model import Estimate, MetricComparison, MetricInfo
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
-__all__ = ["bars", "labelled_bars", "difference_chart"]
+__all__ = ["bars", "difference_chart", "labelled_bars"]
 
 WIDTH = 340.0
 _ROW = 30.0
@@ -20,12 +20,12 @@ _RIGHT = 54.0
 def bars(
     key: str,
     metric: MetricInfo,
-    look: NumberFormat,
+    fmt: NumberFormat,
     rows: Sequence[tuple[str, Estimate]],
     *,
     floor: tuple[float, str] | None = None,
 ) -> Markup:
-    """`rows` are (objective's label, estimate); `floor` is a value to compare with, and what it is."""
+    """Bars of `rows` (label of the objective, estimate); `floor` is a reference value and its label."""
     ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
     ends += [floor[0]] if floor else []
     low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -36,11 +36,11 @@ def bars(
     for i, (label, estimate) in enumerate(rows):
         y = i * _ROW + 7
         parts.append(text(_LEFT - 8, y + 13, shortened(label, 13), text_anchor="end", class_="label"))
-        parts.append(text(WIDTH - _RIGHT + 10, y + 13, look.number(estimate.mean), class_="value"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 13, fmt.number(estimate.mean), class_="value"))
         if not math.isfinite(estimate.mean):
             continue
         end = zero + estimate.mean * unit
-        title = tag("title", f"{label}: {_spoken(look, estimate)}")
+        title = tag("title", f"{label}: {_described(fmt, estimate)}")
         box = {"x": min(zero, end), "width": max(abs(end - zero), 1.0), "y": y, "height": 18.0}
         parts.append(tag("rect", title, **box, rx=2, class_="bar own" if i == 0 else "bar"))
         if math.isfinite(estimate.low) and math.isfinite(estimate.high):
@@ -51,51 +51,51 @@ def bars(
         parts.append(line(x, 2, x, bottom, class_="floor"))
         anchor = "end" if x > (WIDTH + _LEFT) / 2 else "start"
         parts.append(text(x, bottom + 14, floor[1], text_anchor=anchor, class_="label"))
-    description = "; ".join(f"{label} {_spoken(look, estimate)}" for label, estimate in rows)
+    description = "; ".join(f"{label} {_described(fmt, estimate)}" for label, estimate in rows)
     return svg(key, WIDTH, height, metric.label, description, *parts)
 
 
-def labelled_bars(key: str, title: str, look: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
-    """Bars from 0 with their labels above them, where labels are too long to stand beside."""
+def labelled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
+    """Bars from 0 with their labels above them, for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
     parts = []
     for i, (label, estimate) in enumerate(rows):
         y = i * tall
         parts.append(text(1, y + 12, shortened(label, 46), class_="label"))
-        parts.append(text(WIDTH - _RIGHT + 10, y + 28, look.number(estimate.mean), class_="value"))
+        parts.append(text(WIDTH - _RIGHT + 10, y + 28, fmt.number(estimate.mean), class_="value"))
         if not math.isfinite(estimate.mean):
             continue
-        name = tag("title", f"{label}: {_spoken(look, estimate)}")
+        name = tag("title", f"{label}: {_described(fmt, estimate)}")
         width = max(estimate.mean * unit, 1.0)
         parts.append(tag("rect", name, x=1, y=y + 17, width=width, height=14.0, rx=2, class_="bar own"))
         if math.isfinite(estimate.low) and math.isfinite(estimate.high):
             parts.extend(_whisker(1 + estimate.low * unit, 1 + estimate.high * unit, y + 24))
-    description = "; ".join(f"{label} {_spoken(look, estimate)}" for label, estimate in rows)
+    description = "; ".join(f"{label} {_described(fmt, estimate)}" for label, estimate in rows)
     return svg(key, WIDTH, len(rows) * tall + 2, title, description, *parts)
 
 
 def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
     d = f"M{num(x1)} {num(y)}H{num(x2)}M{num(x1)} {num(y - 4)}v8M{num(x2)} {num(y - 4)}v8"
-    # A rim of the background's colour keeps the part over the bar visible.
+    # An outline in the background colour keeps the part over the bar visible.
     return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
 
 
-def _spoken(look: NumberFormat, estimate: Estimate) -> str:
+def _described(fmt: NumberFormat, estimate: Estimate) -> str:
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        return f"{look.with_unit(estimate.mean)} ({look.number(estimate.low)} to {look.number(estimate.high)})"
-    return look.with_unit(estimate.mean)
+        return f"{fmt.with_unit(estimate.mean)} ({fmt.number(estimate.low)} to {fmt.number(estimate.high)})"
+    return fmt.with_unit(estimate.mean)
 
 
-def difference_chart(contest: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
-    """A paired difference and its interval around zero, better to the right; the sentence beside it has the words."""
+def difference_chart(comparison: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
+    """A paired difference with its interval around zero, better to the right."""
     wide, tall, mid = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0
     unit = (wide / 2 - 6) / max(reach, 1e-12)
     parts = [line(wide / 2, 1, wide / 2, tall - 1, class_="zero")]
-    if math.isfinite(contest.low) and math.isfinite(contest.high):
-        ends = sorted(wide / 2 + sign * v * unit for v in (contest.low, contest.high))
+    if math.isfinite(comparison.low) and math.isfinite(comparison.high):
+        ends = sorted(wide / 2 + sign * v * unit for v in (comparison.low, comparison.high))
         parts.append(line(ends[0], mid, ends[1], mid, class_="span"))
-    if math.isfinite(contest.difference):
-        parts.append(tag("circle", cx=wide / 2 + sign * contest.difference * unit, cy=mid, r=4.2, class_="dot"))
-    return tag("svg", *parts, viewBox=f"0 0 {num(wide)} {num(tall)}", aria_hidden="true", class_="strip")
+    if math.isfinite(comparison.difference):
+        parts.append(tag("circle", cx=wide / 2 + sign * comparison.difference * unit, cy=mid, r=4.2, class_="dot"))
+    return tag("svg", *parts, viewBox=f"0 0 {num(wide)} {num(tall)}", aria_hidden="true", class_="difference")

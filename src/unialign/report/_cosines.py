@@ -1,4 +1,4 @@
-"""How the cosines of true pairs and of random ones are spread: two curves over one axis, a panel for each pair."""
+"""Histograms of the cosines of true and random pairs, one chart for each pair of modalities."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 12.0, 26.0
 
 
 def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
-    """`histogram`: counts `true` and `random` over equal bins from `low` to `high`; each curve has its own height."""
+    """Draw counts `true` and `random` over equal bins from `low` to `high`, each scaled to its own maximum."""
     low, high = float(histogram["low"]), float(histogram["high"])
     wide, bottom = WIDTH - _LEFT - _RIGHT, HEIGHT - _BOTTOM
     parts = []
-    look = number_format([high - low], unit="number")
+    fmt = number_format([high - low], unit="number")
     for value in ticks(low, high, 4):
         x = _LEFT + wide * (value - low) / max(high - low, 1e-12)
         parts.append(line(x, _TOP, x, bottom, class_="grid"))
-        written = f"{value:.{min(look.decimals, 3)}f}".replace("-", "−")
+        written = f"{value:.{min(fmt.decimals, 3)}f}".replace("-", "−")
         parts.append(text(x, HEIGHT - 8, written, text_anchor="middle", class_="label"))
     parts.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, class_="axis"))
     for kind, tint in (("random", "other"), ("true", "own")):

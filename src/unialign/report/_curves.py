@@ -1,4 +1,4 @@
-"""Training curves as small multiples: the loss of every seed, then each family of terms of the shown seed."""
+"""Training curves: the total loss of every seed, then each family of terms of one seed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ _MOST_STEPS = 240
 class Curve:
     name: str
     colour: str  # CSS class
-    mark: int | None  # the modality whose shape ends the line
+    mark: int | None  # index of the modality whose shape marks the end
     points: Sequence[tuple[int, float]]
 
 
@@ -34,7 +34,7 @@ class CurvePanel:
 
 
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
-    """`logs` is seed -> lines; families are the part of a term's name before the slash."""
+    """Panels of `logs` (seed -> lines); the family of a term is its name before the slash."""
     seeds = sorted(logs)
     tints = {seed: "own" if seed == seeds[0] else "other" for seed in seeds}
     loss = [Curve(f"seed {s}", tints[s], None, _series(logs[s], lambda entry: entry.loss)) for s in reversed(seeds)]
@@ -54,12 +54,12 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
 
 
 def switches(lines: Sequence[LogLine]) -> list[int]:
-    """Steps at which another objective took over: the end of a warm start."""
+    """Steps at which the objective changes, such as the end of the InfoNCE warm-up."""
     return [after.step for before, after in pairwise(lines) if before.objective != after.objective]
 
 
 def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequence[int]) -> Markup:
-    """One panel of training curves up to step `last`, with a line at each switch of the objective."""
+    """Draw a panel up to step `last`, with a line at each change of the objective."""
     values = [v for curve in panel.curves for _, v in curve.points]
     low, high = min(values), max(values)
     if high - low < 1e-9:
@@ -73,7 +73,7 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
 
     parts: list[Markup] = []
     marks = ticks(low, high, 5)
-    look = number_format([high - low], unit="number")
+    fmt = number_format([high - low], unit="number")
     for value in marks:
         y = place(0, value)[1]
         parts.append(line(_LEFT, y, WIDTH - _RIGHT, y, class_="grid"))
@@ -81,7 +81,7 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
             text(
                 _LEFT - 5,
                 y + 3.5,
-                f"{value:.{min(look.decimals, 2)}f}".replace("-", "−"),
+                f"{value:.{min(fmt.decimals, 2)}f}".replace("-", "−"),
                 text_anchor="end",
                 class_="label",
             )
@@ -94,7 +94,7 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
         parts.append(
             tag(
                 "line",
-                tag("title", f"warm start ends at step {step}"),
+                tag("title", f"warm-up ends at step {step}"),
                 x1=x,
                 y1=_TOP,
                 x2=x,
@@ -113,7 +113,7 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
 
 
 def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[list[tuple[int, float]]]:
-    """Cut at a switch: before and after are different losses, a line between them would mean nothing."""
+    """Split the curve where the objective changes, since losses of different objectives are not comparable."""
     edges = [-math.inf, *cuts, math.inf]
     parts = [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
     return [part * 2 if len(part) == 1 else part for part in parts]  # a line of one point would not be drawn
@@ -133,7 +133,7 @@ def _inner(name: str) -> str:
 
 
 def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
-    """The modality that tells a term from its family; of a pair, the one that not all pairs share."""
+    """Index of the modality that distinguishes a term from its family; of a pair, the one that not all pairs share."""
     inner = _inner(name)
     held = [m for m in modalities if m == inner or m in inner.split("-")]
     apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]

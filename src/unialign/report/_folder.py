@@ -1,4 +1,4 @@
-"""Reads a comparison folder, and nothing outside it."""
+"""Read a comparison folder; files outside of it are never read."""
 
 import json
 import math
@@ -17,13 +17,13 @@ from unialign.report._schema import clean, parse_results
 
 __all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
 
-# Far above any thumbnail: a damaged or hostile archive must not fill the memory.
+# Limit against damaged or hostile archives, far above any thumbnail.
 _LARGEST_THUMBNAIL = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Items:
-    """The test items, in the order of the embeddings' rows."""
+    """The test items in the order of the rows of the embeddings."""
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TestRows:
-    """One run's test embeddings; an absent row is zero, `present` says which are not."""
+    """Test embeddings of a run; absent rows are zero."""
 
     z: Mapping[str, NDArray[np.float64]]
 
@@ -55,7 +55,7 @@ class TestRows:
 
 
 class Thumbnails:
-    """Images of the test items by (modality, position); none where the archive lacks one."""
+    """Thumbnails of the test items by modality and position."""
 
     def __init__(self, path: Path) -> None:
         self._archive: zipfile.ZipFile | None = None
@@ -85,7 +85,7 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """A folder with `results.json`; what stands beside it is read when asked for."""
+    """A folder with `results.json`; other files are read on demand."""
 
     folder: Path
     results: Results
@@ -93,23 +93,23 @@ class ComparisonFolder:
     thumbnails: Thumbnails
 
     def shown_run(self, objective: str) -> Run | None:
-        """The run that maps and examples show: the lowest seed, never a chosen one."""
+        """The run shown by maps and examples, always that of the lowest seed."""
         return next(iter(self.results.runs_of(objective)), None)
 
     def space(self, run: Run) -> TestRows:
-        """A run's test embeddings."""
+        """Test embeddings of a run."""
         path = self._inside(run) / "embeddings.safetensors"
         if not path.is_file():
             raise DataError(f"{path} is missing; train or evaluate {run.objective} seed {run.seed} again")
         return _read_space(path, self.results.data.modalities, None if self.items is None else len(self.items.rows))
 
     def log(self, run: Run) -> list[LogLine]:
-        """A run's training log; empty where there is none."""
+        """Training log of a run; empty if there is none."""
         path = self._inside(run) / "log.jsonl"
         return _read_log(path, run.objective) if path.is_file() else []
 
     def _inside(self, run: Run) -> Path:
-        """The run's folder; a results file that points elsewhere is refused."""
+        """Folder of a run; DataError if it is outside of the comparison's folder."""
         path = (self.folder / run.folder).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise DataError(f"results.json points to a run outside its folder: {run.folder!r}")
@@ -117,7 +117,7 @@ class ComparisonFolder:
 
 
 def read_comparison(folder: Path) -> ComparisonFolder:
-    """Open a folder; DataError if its results are missing, damaged or of another schema."""
+    """Open a folder; DataError if `results.json` is missing, damaged or of another schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
@@ -144,12 +144,12 @@ def _read_items(path: Path) -> Items | None:
     if not isinstance(names, list) or len(names) != len(rows):
         raise DataError(f"{path} should have one name for each of its {len(rows)} rows")
     if any(not math.isfinite(number(row)) for row in rows):
-        raise DataError(f"{path} has a row number that is no number")
+        raise DataError(f"{path} has a row number that is not a number")
     return Items(tuple(int(row) for row in rows), tuple(str(name) for name in names))
 
 
 def _read_space(path: Path, modalities: tuple[str, ...], items: int | None) -> TestRows:
-    # Here and not above: text-only callers (the verdict, the table) need no safetensors.
+    # Imported here, since the verdict and the table do not need it.
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -181,7 +181,7 @@ def _read_log(path: Path, objective: str) -> list[LogLine]:
         try:
             raw = json.loads(text)
         except ValueError:
-            continue  # an interrupted run may leave half a line; curves can do without it
+            continue  # an interrupted run may leave an incomplete line
         if not isinstance(raw, Mapping) or not math.isfinite(number(raw.get("step"))) or "loss" not in raw:
             continue
         terms = raw.get("terms")

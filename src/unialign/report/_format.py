@@ -1,17 +1,17 @@
-"""How numbers are written: one style per metric, so that a row of the table has equal decimals."""
+"""Format numbers with the same number of decimals for all values of a metric."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DASH", "NumberFormat", "count", "listed", "p_value", "number_format"]
+__all__ = ["DASH", "NumberFormat", "count", "listed", "number_format", "p_value"]
 
 DASH = "–"
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How the numbers of a metric are written."""
+    """Number of decimals of a metric, and whether it is shown in percent."""
 
     percent: bool
     decimals: int
@@ -25,7 +25,7 @@ class NumberFormat:
         return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
 
     def magnitude(self, value: float) -> str:
-        """The size of a difference without its unit; one digit more where rounding would leave nothing."""
+        """Absolute value of a difference without unit, with one more decimal if it would round to 0."""
         if not math.isfinite(value):
             return DASH
         size = abs(value) * (100 if self.percent else 1)
@@ -36,7 +36,7 @@ class NumberFormat:
 
 
 def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
-    """The decimals that suit the largest of `values`; `unit` is "percent" or "number"."""
+    """Choose the decimals by the largest of `values`; `unit` is "percent" or "number"."""
     if unit == "percent":
         return NumberFormat(percent=True, decimals=1)
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
@@ -45,20 +45,20 @@ def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
 
 def _written(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    if text.startswith("-"):  # a true minus sign, and none before a zero
+    if text.startswith("-"):  # a typographic minus sign, none before 0
         text = text[1:] if not text.strip("-0.,") else "−" + text[1:]
     return text
 
 
 def p_value(p: float) -> str:
-    """`p = 0.012`; nothing where there is none."""
+    """`p = 0.012`, or "" if it is not finite."""
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`3 items`; `many` is the plural where it is not `one` with an s."""
+    """`3 items`; `many` is the plural if it is irregular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

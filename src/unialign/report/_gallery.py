@@ -1,4 +1,4 @@
-"""Real examples, chosen by a rule and not by hand: what each objective answers to the same queries."""
+"""Examples selected by a fixed rule: the answers of each objective to the same queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ __all__ = ["RULE", "Example", "directions", "examples", "expected_rank"]
 QUERIES = 8
 TOP = 5
 RULE = (
-    "The queries are evenly spaced over the test items sorted by row number and take the directions in turn; "
-    "nobody picked them."
+    "The queries are evenly spaced over the test items sorted by row number and take the directions in turn, "
+    "without manual selection."
 )
 
 
 @dataclass(frozen=True)
 class QueryDirection:
-    queries: tuple[str, ...]  # more than one: asked together
+    queries: tuple[str, ...]  # several: combined in one query
     answer: str
 
 
@@ -41,7 +41,7 @@ class ObjectiveAnswers:
 
 @dataclass(frozen=True)
 class Example:
-    """One question, and what each objective answers; `pool` items were searched."""
+    """A query and the answers of each objective; `pool` items were searched."""
 
     position: int
     direction: QueryDirection
@@ -50,7 +50,7 @@ class Example:
 
 
 def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[QueryDirection]:
-    """The anchor asks for an image, a second image for the anchor, the last and all others for an image again."""
+    """Directions anchor -> image, second image -> anchor, last modality -> image, all others -> image."""
     seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
         anchor = next((m for m in modalities if m not in seen), modalities[0])
@@ -68,12 +68,12 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 
 
 def examples(comparison: ComparisonFolder, items: Items, spaces: Mapping[str, TestRows]) -> list[Example]:
-    """Items evenly spread over the list of names, asked in each direction in turn."""
+    """Answers to items evenly spaced over the list, in each direction in turn."""
     results = comparison.results
     ways = directions(results.data.modalities, comparison.thumbnails.modalities, results.anchor)
     complete = [n for n in np.argsort(items.rows, kind="stable") if all(_whole(s, int(n)) for s in spaces.values())]
     chosen = [int(complete[i]) for i in spread(len(complete), QUERIES)]
-    # In turn, so that a direction's items come from all over the list; shown direction by direction.
+    # Directions take turns, so that each covers the whole list; examples are shown by direction.
     turns = sorted(range(len(chosen)), key=lambda i: (i % len(ways), i))
     return [_example(chosen[i], ways[i % len(ways)], spaces) for i in turns]
 
@@ -95,7 +95,7 @@ def _example(position: int, direction: QueryDirection, spaces: Mapping[str, Test
 
 
 def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    # Mean cosine over the queries asked together: cosines are linear, so one product with their sum ranks alike.
+    # Mean cosine over several queries, as one product with their sum.
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     present = space.present[direction.answer]
     scores = space.z[direction.answer] @ query_D / len(direction.queries)
@@ -104,7 +104,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 
 
 def expected_rank(scores: NDArray[np.float64], truth: int) -> float:
-    """Mean rank over all orders of ties: 1 + strictly better + tied / 2."""
+    """Expected rank under ties: 1 + strictly better + tied / 2."""
     better = int((scores > scores[truth]).sum())
     tied = int((scores == scores[truth]).sum()) - 1
     return 1 + better + tied / 2

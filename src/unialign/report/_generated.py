@@ -1,32 +1,32 @@
-"""The section of a comparison about images that were made in each objective's space; empty where there are none."""
+"""The section of a demo's page with images generated in the space of each objective."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from unialign.errors import DataError
-from unialign.report._archive import Archive, address
+from unialign.report._archive import Archive, data_url
 from unialign.report._schema import clean
 
 __all__ = ["generated_images"]
 
-FOLDER = "images"
+_FOLDER = "images"
 
 
 def generated_images(folder: Path) -> dict[str, Any] | None:
-    """What the template needs of `images/` in the folder of a demo; None without it.
+    """Context of the template from `images/` in the folder of a demo; None if it is missing.
 
     Raises:
-        DataError: it is there and damaged.
+        DataError: the folder is damaged.
     """
-    root = folder / FOLDER
+    root = folder / _FOLDER
     if not (root / "images.json").exists():
         return None
     try:
         contents = clean(json.loads((root / "images.json").read_text("utf-8")))
         return {
             "rule": contents["rule"],
-            "twins": contents["twins"],
+            "compared_by": contents["compared_by"],
             "cards": [_card(card, contents, root, Archive(root)) for card in contents["cards"]],
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -36,22 +36,22 @@ def generated_images(folder: Path) -> dict[str, Any] | None:
 def _card(card: dict[str, Any], contents: dict[str, Any], root: Path, archive: Archive) -> dict[str, Any]:
     anchor = contents["anchor"]
     rows = []
-    for key, shown in card["shown"].items():
-        twin, cosine = shown["twin"], shown["true_cosine"]
-        how = f"{100 * twin['distance']:.0f} % off" if "distance" in twin else f"cosine {twin['cosine']:.2f}"
+    for key, image in card["images"].items():
+        copy, cosine = image["copy"], image["true_cosine"]
+        by_pixels = "distance" in copy
         rows.append(
             {
                 "label": contents["labels"][key],
-                "made": address((root / Path(shown["file"]).name).read_bytes(), "png"),
-                "twin": archive.use(anchor, twin["row"]),
-                "twin_name": twin["name"],
-                "twin_said": how,
+                "image": data_url((root / Path(image["file"]).name).read_bytes(), "png"),
+                "copy_image": archive.url(anchor, copy["row"]),
+                "copy_name": copy["name"],
+                "similarity": f"{100 * copy['distance']:.0f} % off" if by_pixels else f"cosine {copy['cosine']:.2f}",
                 "cosine": "" if cosine is None else f"{cosine:.2f}",
             }
         )
     return {
         "name": card["name"],
         "sources": " + ".join(card["sources"]),
-        "truth": archive.use(anchor, card["row"]),
+        "truth": archive.url(anchor, card["row"]),
         "rows": rows,
     }

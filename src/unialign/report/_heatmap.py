@@ -1,4 +1,4 @@
-"""A table of directions as a heat map: rows ask, columns answer. Numbers in the cells, one colour scale for all."""
+"""Heat maps of a retrieval metric: rows are the query's modality, columns the answer's; one colour scale for all."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
 _LONGEST = 20
 _NARROW = 8  # more columns than this
-# Where both ink colours read equally well on the blend of hue and page, in light and in dark.
-_TURNS_LIGHT = 0.73
+# Fraction at which both text colours have equal contrast, in light and dark mode.
+_LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """(query, answer) -> mean over the runs; a query of all other modalities together is named JOINT."""
+    """(query, answer) -> mean over the runs; JOINT is the query of all other modalities."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -38,7 +38,7 @@ def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
             continue
         if query in modalities:
             return query, answer
-        # Every order of the others is the same query; at two modalities it is the plain one.
+        # All orders of the other modalities are the same query.
         if sorted(query.split("+")) == sorted(m for m in modalities if m != answer):
             return JOINT, answer
     return None
@@ -47,11 +47,11 @@ def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """A metric for each pair of query (row) and answer (column); `top` is the value of full colour."""
+    """Draw a metric by query (row) and answer (column); `top` is the value of full colour."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
-    look = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
-    # Narrow columns need a steeper name, on one line; the last names lean out over the right edge.
+    fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
+    # Narrow columns need steeper labels on one line; the last labels extend over the right edge.
     narrow = len(columns) > _NARROW
     turn = math.radians(62 if narrow else 38)
     lengths = [_length(data, c, lines=1 if narrow else 2) for c in columns]
@@ -61,7 +61,7 @@ def heatmap(
     out = max(n * math.cos(turn) - covered * (len(columns) - 0.5 - j) for j, n in enumerate(lengths))
     side = (WIDTH - left - max(4.0, out)) / len(columns)
     tall = min(side, 40.0)
-    gap = 7.0  # sets the joint row apart: it asks with more than the rows above
+    gap = 7.0  # separates the row of joint queries
     parts = []
     for j, answer in enumerate(columns):
         x, y = left + (j + 0.5) * side, above - 7
@@ -74,9 +74,9 @@ def heatmap(
         parts.append(text(left - 6, middle, _named(data, query, left - 6, lines=2), text_anchor="end", class_="label"))
         for j, answer in enumerate(columns):
             value = values.get((query, answer), math.nan)
-            parts.append(_cell(left + j * side, y, side, tall, value, top, look, f"{query} → {answer}: {metric}"))
+            parts.append(_cell(left + j * side, y, side, tall, value, top, fmt, f"{query} → {answer}: {metric}"))
     height = above + len(rows) * tall + (gap if JOINT in rows else 0) + 2
-    description = f"Rows are the query's modality, columns the answer's; from {look.with_unit(0)} to {look.with_unit(top)}."
+    description = f"Rows: modality of the query; columns: of the answer; {fmt.with_unit(0)} to {fmt.with_unit(top)}."
     return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
 
 
@@ -87,7 +87,7 @@ def _length(data: DataInfo, modality: str, *, lines: int) -> float:
 
 
 def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
-    """The name, and that it is synthetic: behind it, or under it and smaller."""
+    """The label, with the mark "synthetic" on the same line or below."""
     title = tag("title", data.display_name(modality))
     if lines == 1:
         return title + tag("tspan", shortened(data.display_name(modality), _LONGEST))
@@ -97,13 +97,15 @@ def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
     return Markup("").join(parts)
 
 
-def _cell(x: float, y: float, side: float, tall: float, value: float, top: float, look: NumberFormat, name: str) -> Markup:
-    share = value / top if top > 0 and math.isfinite(value) else 0.0
+def _cell(
+    x: float, y: float, side: float, tall: float, value: float, top: float, fmt: NumberFormat, name: str
+) -> Markup:
+    fraction = value / top if top > 0 and math.isfinite(value) else 0.0
     if not math.isfinite(value):
         return tag("rect", x=x + 1, y=y + 1, width=side - 2, height=tall - 2, rx=3, class_="none")
     return group(
-        tag("title", f"{name} {look.with_unit(value)}"),
-        # Opacity over the page's own background: one hue that works in light and dark.
+        tag("title", f"{name} {fmt.with_unit(value)}"),
+        # Opacity over the page's background works in light and dark mode.
         tag(
             "rect",
             x=x + 1,
@@ -112,20 +114,20 @@ def _cell(x: float, y: float, side: float, tall: float, value: float, top: float
             height=tall - 2,
             rx=3,
             class_="heat",
-            fill_opacity=0.06 + 0.94 * share,
+            fill_opacity=0.06 + 0.94 * fraction,
         ),
         text(
             x + side / 2,
             y + tall / 2 + 3.8,
-            look.number(value),
+            fmt.number(value),
             text_anchor="middle",
-            class_="cell strong" if share > _TURNS_LIGHT else "cell",
+            class_="cell strong" if fraction > _LIGHT_TEXT_FROM else "cell",
         ),
     )
 
 
 def scale_bar(top: float, metric: str) -> Markup:
-    """The colours of the heat maps from 0 to `top`."""
+    """Colour scale of the heat maps from 0 to `top`."""
     steps = 40
     wide = 200.0
     boxes = [
@@ -140,12 +142,12 @@ def scale_bar(top: float, metric: str) -> Markup:
         )
         for i in range(steps)
     ]
-    look = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)
+    fmt = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)
     return tag(
         "svg",
-        text(54, 13, look.with_unit(0), text_anchor="end", class_="label"),
+        text(54, 13, fmt.with_unit(0), text_anchor="end", class_="label"),
         *boxes,
-        text(66 + wide, 13, f"{look.with_unit(top)} {metric}", class_="label"),
+        text(66 + wide, 13, f"{fmt.with_unit(top)} {metric}", class_="label"),
         viewBox="0 0 380 20",
         aria_hidden="true",
         class_="scale",

@@ -1,4 +1,4 @@
-"""One panel an objective: where the modalities of the test items lie in the joint space."""
+"""Maps of the joint space, one for each objective: test items by modality."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +18,23 @@ Placer = Callable[[Sequence[float]], tuple[float, float]]
 SIDE = 340.0
 PAD = 10.0
 LINKED = 25
-# Points of a panel (more would be a blot) and of all panels (keeps a large comparison within the page's size).
+# Largest numbers of points in a panel and on the page, which limit clutter and the page's size.
 _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """Half the width of every panel: one scale for all, so that a collapsed space looks collapsed."""
+    """Half the width of every panel; one scale for all, so that a collapsed space looks collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
-    """The items drawn faintly: all, or evenly spaced ones of a large set."""
+    """The items drawn faintly: all, or evenly spaced ones of many."""
     return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """The faint marks, defined once and drawn along a path: two numbers a point instead of a shape a point."""
+    """Markers for faint points, defined once and drawn along a path, which needs two numbers for each point."""
     marks = [
         tag(
             "marker",
@@ -52,7 +52,7 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
-    """A modality's mark as an image of its own."""
+    """Mark of a modality for the legend."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {colour(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
@@ -68,7 +68,7 @@ def space_map(
     *,
     title: str | None = None,
 ) -> Markup:
-    """The `drawn` items of a projected space, within `half` of the middle on each axis; `label` names its objective."""
+    """Draw items of a projected space within `half` of the centre on each axis; `label` names the objective."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
@@ -111,7 +111,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Evenly spaced items, drawn strongly, their modalities joined through the item's middle."""
+    """Links and marks of evenly spaced items, whose modalities are joined at the item's mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

@@ -1,16 +1,26 @@
-"""What `results.json` says, typed."""
+"""The content of `results.json` as typed objects."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MetricComparison", "DataInfo", "Estimate", "MetricInfo", "ObjectiveInfo", "Results", "Run", "WarningLine", "number"]
+__all__ = [
+    "DataInfo",
+    "Estimate",
+    "MetricComparison",
+    "MetricInfo",
+    "ObjectiveInfo",
+    "Results",
+    "Run",
+    "WarningLine",
+    "number",
+]
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """What a metric is called, and how it is to be read."""
+    """Description of a metric."""
 
     key: str
     label: str
@@ -22,7 +32,7 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
-    """One row of the tables: a label and how it was trained."""
+    """An objective with its label and training settings."""
 
     key: str
     label: str
@@ -55,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval; NaN where the file has no number."""
+    """A mean and its interval; NaN where the file has none."""
 
     mean: float
     low: float
@@ -64,7 +74,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One paired comparison; `difference` is objective minus rival."""
+    """One paired comparison; `difference` is objective minus baseline."""
 
     metric: str
     objective: str
@@ -90,10 +100,10 @@ class DataInfo:
     synthetic: frozenset[str]
     description: str
     sources: tuple[str, ...]
-    made: Mapping[str, str]  # modality -> what made its features, where known
+    made: Mapping[str, str]  # modality -> encoder of its features, where known
 
     def display_name(self, modality: str) -> str:
-        """The modality's name as the page prints it: made-up channels say so everywhere."""
+        """The modality's name, marked if it is synthetic."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality
 
 
@@ -124,25 +134,25 @@ class Results:
 
     @property
     def single(self) -> bool:
-        """One objective: nothing is compared."""
+        """Whether there is only one objective, so that nothing is compared."""
         return len(self.objectives) == 1
 
     @property
     def interval_scope(self) -> str:
-        """What the intervals are over."""
+        """The population of the intervals: items, or items and seeds."""
         return "items" if len(self.seeds) == 1 else "items and seeds"
 
     def estimate(self, objective: str, metric: str) -> Estimate:
-        """Mean and interval; NaN ends where a single seed gives none, as for metrics without item weights."""
+        """Mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
         found = self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
-        # An interval without width says "certain" of what was measured once.
+        # An interval of width 0 from one measurement would suggest certainty.
         if len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9):
             return Estimate(found.mean, math.nan, math.nan)
         return found
 
     @property
     def anchor(self) -> str:
-        """The modality that the protocol names, or else the first objective's settings; "" where neither does."""
+        """The anchor of the protocol, or else of the first objective's settings; "" if neither has one."""
         settings = next(iter(self.objectives.values())).settings
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
@@ -153,5 +163,5 @@ class Results:
 
 
 def number(value: Any) -> float:
-    """A float, NaN for anything that is not a number (JSON has null, True and strings in odd places)."""
+    """A float; NaN for values that are not numbers."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,4 +1,4 @@
-"""Puts the page together: reads the folder, draws the charts, fills the template, writes one file."""
+"""Write the HTML page of a comparison: read the folder, draw the charts, render the template."""
 
 import math
 import os
@@ -23,16 +23,14 @@ from unialign.report._thumbnails import EmbeddedImages
 
 __all__ = ["write_report"]
 
-# (metric, what it says), in the order of the panels.
+# Metric -> explanation, in the order of the charts.
 _BARS = {
-    "modality_gap_debiased": "Distance between the modalities' means, less what sampling noise adds. 0: one place.",
-    "modality_gap": "The same distance as the field reports it. On a small test set much of it is sampling noise.",
-    "zeta": "Do alignment and uniformity pull against each other? Near 1 in any good space: no harm by itself.",
-    "zeta_neg": "The same without the item's own pair: do the negatives oppose alignment?",
-    "chi": "How much an item's positives disagree about where it should go. 0: they agree.",
+    "modality_gap_debiased": "Distance between the means of two modalities, less its sampling noise. 0: equal means.",
+    "modality_gap": "The same distance without the correction. On a small test set much of it is sampling noise.",
+    "zeta": "Conflict of the alignment and uniformity gradients. Near 1 in any good space, and not harmful by itself.",
+    "zeta_neg": "The same without the positive: conflict of the negatives with alignment.",
+    "chi": "Disagreement between the positives of an item. 0: they agree.",
 }
-
-
 _UNDER_MAPS = ("recall@1", "modality_gap_debiased")
 
 
@@ -44,7 +42,7 @@ class PageFigure:
 
 
 def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] | None = None) -> Path:
-    """Write the page about the comparison in `folder`, by default to `report.html` in it, and return its path."""
+    """Write the page of the comparison in `folder`, by default to `report.html` in it, and return its path."""
     target = Path(out) if out is not None else Path(folder) / "report.html"
     page = render(read_comparison(Path(folder)))
     replace_file(target, page)
@@ -59,7 +57,7 @@ def render(comparison: ComparisonFolder) -> str:
         if run is not None:
             spaces[key] = comparison.space(run)
     context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
-    context["made"] = generated_images(comparison.folder)
+    context["generated"] = generated_images(comparison.folder)
     return fill("page.html.j2", context=context)
 
 
@@ -67,14 +65,14 @@ def _text(results: Results) -> dict[str, Any]:
     labels = [o.label for o in results.objectives.values()]
     single = len(results.runs) == 1
     found = verdict(results)
-    reach: dict[str, float] = {}  # one scale a metric: strips of two rivals can be compared
-    for contest in results.comparisons:
-        ends = [abs(v) for v in (contest.difference, contest.low, contest.high) if math.isfinite(v)]
-        reach[contest.metric] = max([reach.get(contest.metric, 0.0), *ends])
-    strips = {
+    reach: dict[str, float] = {}  # one scale for each metric, so that baselines can be compared
+    for comparison in results.comparisons:
+        ends = [abs(v) for v in (comparison.difference, comparison.low, comparison.high) if math.isfinite(v)]
+        reach[comparison.metric] = max([reach.get(comparison.metric, 0.0), *ends])
+    differences = {
         (s.comparison.baseline, s.metric.key): _bars.difference_chart(s.comparison, s.metric, reach[s.metric.key])
-        for rival in found.baselines
-        for s in rival.sentences
+        for baseline in found.baselines
+        for s in baseline.sentences
     }
     return {
         "title": f"{listed(labels)} on {results.data.name}",
@@ -85,12 +83,12 @@ def _text(results: Results) -> dict[str, Any]:
         "notes": [o for o in results.objectives.values() if o.note],
         "level": results.level,
         "seeds": results.seeds,
-        "alone": results.single,
-        "spread": results.interval_scope,
+        "single": results.single,
+        "scope": results.interval_scope,
         "kicker": _kicker(results),
         "verdict": found,
-        "strips": strips,
-        "tests": sum(len(rival.sentences) for rival in found.baselines),
+        "differences": differences,
+        "tests": sum(len(baseline.sentences) for baseline in found.baselines),
         "rows": metric_rows(results),
         "settings": settings_rows(results),
         "protocol": plain_rows(results.protocol),
@@ -202,7 +200,7 @@ def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
         ]
         before = dict.fromkeys(line.objective for line in shown)
         names = [results.objectives[name].label if name in results.objectives else name for name in before]
-        note = f"Dashed: {' gives way to '.join(names)} at step {switched[0]:,}." if switched else ""
+        note = f"Dashed: {' changes to '.join(names)} at step {switched[0]:,}." if switched else ""
         found.append({"label": objective.label, "charts": charts, "note": note, "seed": min(logs)})
     return found
 
@@ -224,7 +222,7 @@ def _card(results: Results, items: Items, example: _gallery.Example, images: Emb
             "rank": row.rank,
             "first": row.first,
             "answers": [
-                {"name": items.names[a.position], "image": images.use(answer, a.position), "correct": a.correct}
+                {"name": items.names[a.position], "image": images.css_class(answer, a.position), "correct": a.correct}
                 for a in row.answers
             ],
         }
@@ -232,7 +230,7 @@ def _card(results: Results, items: Items, example: _gallery.Example, images: Emb
     ]
     return {
         "query": "all others" if len(queries) > 1 else data.display_name(queries[0]),
-        "parts": [{"label": data.display_name(q), "image": images.use(q, example.position)} for q in queries],
+        "parts": [{"label": data.display_name(q), "image": images.css_class(q, example.position)} for q in queries],
         "answer": data.display_name(answer),
         "name": items.names[example.position],
         "pool": example.pool,

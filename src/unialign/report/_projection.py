@@ -1,7 +1,8 @@
-"""Two-dimensional maps of a joint space.
+"""Two-dimensional maps of a joint space: principal components of all present test rows of all modalities.
 
-N items, M modalities, D width. Rule: principal components of all present test rows of all modalities together,
-one fit for each objective; an axis may be mirrored so that panels face the same way, which changes no distance.
+Axes may be mirrored so that maps of several objectives have the same orientation.
+
+Shapes: `N` items, `D` width.
 """
 
 from collections.abc import Mapping
@@ -17,19 +18,19 @@ __all__ = ["PCAMap", "pca_map", "spread"]
 
 @dataclass(frozen=True)
 class PCAMap:
-    """A space in two dimensions."""
+    """A space projected to two dimensions."""
 
     points: Mapping[str, NDArray[np.float64]]  # modality -> (N, 2), NaN where absent
-    explained: tuple[float, float]  # share of the variance on each axis
+    explained: tuple[float, float]  # fraction of the variance on each axis
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """PCA of the joint set; mirrored to face as `like` does, else so that each axis' largest loading is positive."""
+    """PCA of all rows, oriented like `like`, or else so that the largest loading of each axis is positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
     centred = rows - mean_D
-    # The D x D scatter instead of an SVD of all N * M rows: the same axes at a fraction of the work.
+    # Eigenvectors of the D x D scatter matrix, which is cheaper than an SVD of all rows.
     values, vectors = np.linalg.eigh(centred.T @ centred)
     width = len(values)
     axes = np.zeros((width, 2))
@@ -57,6 +58,6 @@ def _mirrored(
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Positions evenly spaced over `count`: the middle of each of `wanted` equal parts."""
+    """Evenly spaced positions: the middle of each of `wanted` equal parts of `count`."""
     wanted = min(count, wanted)
     return [int((i + 0.5) * count / wanted) for i in range(wanted)]

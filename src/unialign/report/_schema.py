@@ -1,6 +1,6 @@
-"""Checks `results.json` once; everything behind `parse_results` trusts what it gets.
+"""Validate `results.json` and convert it to `Results`.
 
-A bare file (no `objectives`, `metrics`, `comparisons`) is read too: the runs say what is missing.
+`objectives`, `metrics` and `comparisons` are optional; missing ones are derived from the runs.
 """
 
 import math
@@ -10,9 +10,9 @@ from typing import Any
 
 from unialign.errors import DataError
 from unialign.report._model import (
-    MetricComparison,
     DataInfo,
     Estimate,
+    MetricComparison,
     MetricInfo,
     ObjectiveInfo,
     Results,
@@ -28,7 +28,7 @@ VERDICTS = ("win", "tie", "lose")
 
 
 def clean(value: Any) -> Any:
-    """Replace what no UTF-8 page can carry (lone surrogates) or show (control characters), in strings at any depth."""
+    """Replace lone surrogates and control characters in strings at any depth."""
     if isinstance(value, str):
         return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in value)
     if isinstance(value, Mapping):
@@ -39,7 +39,7 @@ def clean(value: Any) -> Any:
 
 
 def parse_results(raw: Mapping[str, Any]) -> Results:
-    """The content of `results.json`, typed; DataError says what is missing or of the wrong kind."""
+    """Convert the content of `results.json`; DataError names what is missing or of the wrong type."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
@@ -63,7 +63,7 @@ def parse_results(raw: Mapping[str, Any]) -> Results:
         metrics=metrics,
         runs=runs,
         summary=_summary(raw, objectives, metrics, runs),
-        comparisons=tuple(_contests(raw, objectives, metrics)),
+        comparisons=tuple(_comparisons(raw, objectives, metrics)),
         reproduce=str(raw.get("reproduce", "")),
     )
 
@@ -168,7 +168,7 @@ def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, MetricInf
             description=str(entry.get("description") or ""),
             higher_is_better=higher if isinstance(higher, bool) else None,
             percent=entry.get("unit") == "percent",
-            primary=entry.get("headline") is True,
+            primary=entry.get("primary") is True,
         )
     return found
 
@@ -190,27 +190,29 @@ def _summary(
                 summary[objective][metric] = Estimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
                 continue
             values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
-            if values:  # a single run may come without a summary: its value, no interval
+            if values:  # without a summary: the mean, no interval
                 summary[objective][metric] = Estimate(math.fsum(values) / len(values), math.nan, math.nan)
     return summary
 
 
-def _contests(
+def _comparisons(
     raw: Mapping[str, Any], objectives: Mapping[str, ObjectiveInfo], metrics: Mapping[str, MetricInfo]
 ) -> list[MetricComparison]:
     found = []
     for i, value in enumerate(raw.get("comparisons") or ()):
         entry = _mapping(value, f"comparisons.{i}")
         if "verdict" not in entry:
-            continue  # outside the declared family of tests
-        metric, objective, rival, verdict = (
-            str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "rival", "verdict")
+            continue  # not in the declared family of tests
+        metric, objective, baseline, verdict = (
+            str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "baseline", "verdict")
         )
-        for name, known in ((metric, metrics), (objective, objectives), (rival, objectives)):
+        for name, known in ((metric, metrics), (objective, objectives), (baseline, objectives)):
             if name not in known:
-                raise DataError(f"comparison {i} in results.json speaks of {name!r}, known are {', '.join(known)}")
+                raise DataError(f"comparison {i} in results.json names {name!r}; known are {', '.join(known)}")
         if verdict not in VERDICTS:
             raise DataError(f"comparison {i} in results.json has verdict {verdict!r}, expected win, tie or lose")
         numbers = {key: number(entry.get(key)) for key in ("difference", "low", "high", "p", "p_holm")}
-        found.append(MetricComparison(metric=metric, objective=objective, baseline=rival, verdict=verdict, **numbers))
+        found.append(
+            MetricComparison(metric=metric, objective=objective, baseline=baseline, verdict=verdict, **numbers)
+        )
     return found

@@ -1,4 +1,4 @@
-"""SVG as escaped strings. Colours come from the page's CSS variables, so that charts follow light and dark."""
+"""Build SVG charts as escaped strings; colours are CSS variables, so that charts follow light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -36,13 +36,13 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """At most two decimals: half a pixel is invisible, and the same input gives the same page everywhere."""
+    """A number with at most two decimals, so that pages are equal on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
-    """A chart with a name and a description for those who do not see it; `key` must be unique on the page."""
+    """A chart with a title and a description for screen readers; `key` must be unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-t"),
@@ -70,7 +70,7 @@ def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float |
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
-    """Path data through `points`; a point that is not finite breaks the line."""
+    """Path data through `points`, interrupted at points that are not finite."""
     parts, pen = [], "M"
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -109,7 +109,7 @@ _PLUS = [
 ]
 _C = math.sqrt(0.5)
 
-# One shape a modality, told apart without colour. Scaled so that they look equally large.
+# One shape for each modality, distinguishable without colour, scaled to equal visual size.
 _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.0, _polygon(24, 0)),
     (1.22, _polygon(3, 0)),
@@ -125,7 +125,7 @@ _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.35, _star(4, 0.35)),
 )
 SHAPES = len(_SHAPES)
-COLOURS = 8  # as many as the style sheet has; shape and colour together stay unique up to 24 modalities
+COLOURS = 8  # number of colours in the style sheet; shape and colour together are unique for up to 24 modalities
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:

@@ -1,4 +1,4 @@
-"""The page's tables as plain rows: the numbers with their tests, settings, environment, warnings."""
+"""Rows of the page's tables: metrics with their tests, settings, environment, warnings."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from unialign.report._summary import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 
-# Against the first objective, the one under test. A sign beside the colour: it survives print and colour blindness.
+# Relative to the first objective. Signs beside the colours serve print and colour-blind readers.
 _MARKS = {
     "win": ("▼", "worse", "worse than {first} by the paired test"),
     "lose": ("▲", "better", "better than {first} by the paired test"),
@@ -38,7 +38,7 @@ class MetricRow:
 
 
 def metric_rows(results: Results) -> list[MetricRow]:
-    """One row for each metric that any objective has."""
+    """One row for each metric with values."""
     rows = []
     for metric in results.metrics.values():
         if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives):
@@ -50,15 +50,15 @@ def metric_rows(results: Results) -> list[MetricRow]:
 
 
 def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
-    look, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
+    fmt, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
-    for contest in results.comparisons:
-        if (contest.metric, contest.objective, contest.baseline) == (metric.key, first, objective):
-            mark, side, meaning = _MARKS[contest.verdict]
+    for comparison in results.comparisons:
+        if (comparison.metric, comparison.objective, comparison.baseline) == (metric.key, first, objective):
+            mark, side, meaning = _MARKS[comparison.verdict]
     return Cell(
-        mean=look.with_unit(estimate.mean),
-        interval=_interval(look, estimate),
+        mean=fmt.with_unit(estimate.mean),
+        interval=_interval(fmt, estimate),
         best=objective == winner,
         mark=mark,
         side=side,
@@ -66,18 +66,18 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
     )
 
 
-def _interval(look: NumberFormat, estimate: Estimate) -> str:
-    """`low to high`; a dash under a number that has none."""
+def _interval(fmt: NumberFormat, estimate: Estimate) -> str:
+    """`low to high`; a dash for a number without interval."""
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        return f"{look.number(estimate.low)} to {look.number(estimate.high)}"
+        return f"{fmt.number(estimate.low)} to {fmt.number(estimate.high)}"
     return DASH if math.isfinite(estimate.mean) else ""
 
 
 def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
-    """Every setting of any objective; the ones that differ first, since those are what a reader looks for."""
+    """Settings of all objectives, those that differ first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
-        settings.pop("seed", None)  # one of several: the header has them all
+        settings.pop("seed", None)  # listed in the header
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
     rows = [(name, [flat[key].get(name, DASH) for key in flat]) for name in names]
     rows.sort(key=lambda row: len(set(row[1])) == 1)
@@ -91,13 +91,13 @@ def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of a nested mapping, without empty ones."""
+    """(name, value) of the entries of a nested mapping that are not empty."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:
-    """(objective, what, message, where), one row for equal messages of several seeds."""
+    """(objective, code, message, where), one row for equal messages of several seeds."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label

@@ -1,4 +1,4 @@
-"""How a template is filled: everything is escaped, a missing name is an error, the styles stand in the page."""
+"""Render templates: values are escaped, missing names are errors, style sheets are embedded."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -28,7 +28,7 @@ def fill(
 
 
 def _tied(text: str) -> str:
-    """Keep a number and its sign on one line, and draw arrows. On the page only: a terminal shows them badly."""
+    """Use no-break spaces between numbers and signs, and arrows."""
     for plain, shown in ((" %", "\u00a0%"), ("p = ", "p\u00a0=\u00a0"), ("p < ", "p\u00a0<\u00a0"), ("->", "→")):
         text = text.replace(plain, shown)
     return text

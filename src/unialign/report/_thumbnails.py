@@ -1,4 +1,4 @@
-"""The images a page uses: each embedded once, as a CSS class that any number of tiles share."""
+"""Thumbnails of a page, each embedded once as a CSS class."""
 
 import base64
 
@@ -8,12 +8,12 @@ from unialign.report._folder import Thumbnails
 
 __all__ = ["EmbeddedImages"]
 
-# Leaves room for the charts under the page's limit of 5 MB (base64 adds a third).
+# Keeps the page with its charts below 5 MB (base64 adds a third).
 _BUDGET = 2_400_000
 
 
 class EmbeddedImages:
-    """Thumbnails inside the page, each once, as CSS classes."""
+    """Thumbnails as CSS classes, within a budget of bytes."""
 
     def __init__(self, thumbnails: Thumbnails) -> None:
         self._thumbnails = thumbnails
@@ -21,8 +21,8 @@ class EmbeddedImages:
         self._rules: list[str] = []
         self._left = _BUDGET
 
-    def use(self, modality: str, position: int) -> str:
-        """The CSS class of an image, "" where there is none (or no room left)."""
+    def css_class(self, modality: str, position: int) -> str:
+        """The CSS class of a thumbnail, "" if there is none or the budget is spent."""
         key = (modality, position)
         if key not in self._known:
             self._known[key] = self._embedded(modality, position)
@@ -40,5 +40,5 @@ class EmbeddedImages:
 
     @property
     def css(self) -> Markup:
-        # Safe to mark: names are counted here and base64 has no markup.
+        # Safe: class names are counters, and base64 contains no markup.
         return Markup("\n".join(self._rules))
