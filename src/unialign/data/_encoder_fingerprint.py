@@ -1,4 +1,4 @@
-"""What made a column, as one hash: two columns with equal identities may be compared number by number."""
+"""Fingerprint of the encoder of a column: columns with equal fingerprints may be compared number by number."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from unialign.io import canonical_json, digest
 
 __all__ = ["encoder_fingerprint"]
 
-# What says nothing about the coordinates: the same encoder may have seen other pictures, on another machine.
+# Entries that do not affect the coordinates: the same encoder on other images or another machine.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
-    """sha256 of what made a column: of its encoder, weights, pooling and reduction, as the store's provenance has them.
+    """sha256 of the encoder, weights, pooling and reduction of a column, from the store's provenance.
 
-    What was encoded (`input`, `synthetic`, `voices`) and with which software (`packages`, `licence`) is left out, so
-    that pictures of another data set through the same encoder have the same identity. Facts of a reduction, such as its
-    explained variance, count: they are the evidence of which axes it has. An entry `identity` is taken as it is: it is
-    what a decoder's own image tower signs its embeddings with. A column without provenance has the identity of its own
-    numbers, and is equal to itself only.
+    The encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left out, so that
+    images of another data set have the same fingerprint under the same encoder. Facts of a reduction, such as its
+    explained variance, are included: they identify its axes. An entry `identity` is returned as it is: the image
+    encoder of a decoder marks its embeddings with it. A column without provenance has the checksum of its numbers, and
+    equals itself only.
 
     Raises:
         ConfigError: no such column.

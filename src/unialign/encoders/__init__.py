@@ -1,4 +1,4 @@
-"""Encoders of raw media whose features are those of a store's column; each needs its extra, and says so."""
+"""Encoders from raw media to the features of a store's column; each needs an extra, which its error names."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""The reductions of shipped stores, for rows that are not in them: mean and axes, found by a column's provenance.
+"""Linear reductions of built-in stores, applied to new rows; found by the provenance of a column.
 
 A projection is two files of `unialign-datasets`: NAME.json (with a checksum; the column it belongs to) and
 NAME.safetensors, made by the builder of the store.
@@ -20,21 +20,22 @@ from unialign.io import digest, read_json, read_tensors
 
 __all__ = ["Projection", "find_projection"]
 
-# With these equal, a column is of the same encoder and reduction, and only its weights may be others.
-_SAME = ("encoder", "pooling", "reduction")
+# Columns that agree in these have the same encoder and reduction; only the weights may differ.
+_IDENTIFYING = ("encoder", "pooling", "reduction")
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Callable: (N, E) rows of an encoder -> (N, W) float32 in the coordinates of a column.
+    """Callable that maps (N, E) rows of an encoder to (N, W) float32 in the coordinates of a column.
 
     Attributes:
-        encoder: its name, for people.
-        module: what is imported for its weights; `packages` are the versions that made the column.
-        weights_file: the file of weights in the module's folder, and `weights_sha256` its checksum.
-        mean_E: float32, of the training rows.
+        encoder: its name, for messages.
+        module: the Python module that holds its weights.
+        packages: requirements with the versions that made the column.
+        weights_file, weights_sha256: the file of weights in the module's folder, and its checksum.
+        mean_E: float32, mean of the training rows.
         axes_EW: float32, orthonormal columns.
-        witness: a text of the column, and `witness_W` its features.
+        sample_text, sample_W: a text of the column and its features, to check the installed libraries.
     """
 
     encoder: str
@@ -44,8 +45,8 @@ class Projection:
     weights_sha256: str
     mean_E: Tensor
     axes_EW: Tensor
-    witness: str
-    witness_W: Tensor
+    sample_text: str
+    sample_W: Tensor
 
     @property
     def width(self) -> int:
@@ -53,11 +54,11 @@ class Projection:
         return self.axes_EW.shape[1]
 
     def __call__(self, raw_NE: Tensor) -> Tensor:
-        """Centred and projected in float64, as the builder of the store does."""
+        """Centre and project in float64, as the builder of the store does."""
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:
-        """The installed weights are those that made the column; DataError with both checksums if not."""
+        """Raise DataError, with both checksums, unless the installed weights are those that made the column."""
         path = folder / self.weights_file
         try:
             found = digest(path.read_bytes())
@@ -72,15 +73,15 @@ class Projection:
             )
 
 
-def find_projection(store: EmbeddingStore, column: str, identity: str) -> Projection:
-    """The shipped projection of a column.
+def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Projection:
+    """Find the built-in projection of a column.
 
     Args:
-        identity: `encoder_fingerprint` of the column.
+        fingerprint: `encoder_fingerprint` of the column.
 
     Raises:
-        ConfigError: none belongs to it.
-        DataError: one does, but for the weights that made the column.
+        ConfigError: there is none.
+        DataError: there is one, but other weights made the column.
         MissingDependencyError: `unialign-datasets` is not installed.
     """
     made: Any = store.provenance.get("columns", {}).get(column)
@@ -88,19 +89,19 @@ def find_projection(store: EmbeddingStore, column: str, identity: str) -> Projec
     known = []
     for path in sorted(datasets_folder("projections").glob("*.json")):
         facts = read_json(path)
-        if facts["identity"] == identity:
+        if facts["identity"] == fingerprint:
             return _read(path, facts)
-        if all(entry.get(key) == facts["made"][key] for key in _SAME):
+        if all(entry.get(key) == facts["made"][key] for key in _IDENTIFYING):
             ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)
             if theirs != ours:
                 raise DataError(
                     f"the column {column!r} of {store.name!r} was made by {entry['encoder']!r} with weights of sha256 "
-                    f"{theirs}, the encoder known here has {ours}: they are other coordinates"
+                    f"{theirs}, the available encoder has {ours}: their coordinates differ"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
     raise ConfigError(
-        f"no text encoder is known for the column {column!r} of {store.name!r}; its provenance says "
-        f"{_said(entry)}. Known are the encoder and reduction of {', '.join(known)}"
+        f"no text encoder is available for the column {column!r} of {store.name!r}; its provenance has "
+        f"{_described(entry)}. Available: the encoder and reduction of {', '.join(known)}"
     )
 
 
@@ -114,8 +115,8 @@ def _read(path: Path, facts: Mapping[str, Any]) -> Projection:
         weights_sha256=facts["made"]["weights"]["sha256"],
         mean_E=tensors["mean"],
         axes_EW=tensors["axes"],
-        witness=facts["witness"],
-        witness_W=tensors["witness"],
+        sample_text=facts["witness"],
+        sample_W=tensors["witness"],
     )
 
 
@@ -124,8 +125,8 @@ def _weights_of(entry: Mapping[str, Any]) -> object:
     return weights.get("sha256") if isinstance(weights, Mapping) else weights
 
 
-def _said(entry: Mapping[str, Any]) -> str:
+def _described(entry: Mapping[str, Any]) -> str:
     encoder = entry.get("encoder")
     if encoder is None:
-        return "nothing of an encoder"
+        return "no encoder"
     return f"encoder {encoder!r}, weights of sha256 {_weights_of(entry)}, reduction {entry.get('reduction')!r}"

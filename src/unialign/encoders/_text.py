@@ -1,4 +1,4 @@
-"""New texts in the coordinates of a store's text column: the same encoder, checked by its weights, the same reduction.
+"""Encode new texts in the coordinates of a store's text column, by the same encoder (checked by its weights).
 
 Shapes: `N` texts, `E` width of the encoder, `W` width of the column.
 """
@@ -24,7 +24,7 @@ _TOLERANCE = 1e-3
 
 
 class TextEncoder:
-    """Callable: texts -> features in the coordinates of a column. Made by `text_encoder`.
+    """Callable that maps texts to features in the coordinates of a column; created by `text_encoder`.
 
     Attributes:
         identity: `encoder_fingerprint` of the column.
@@ -36,27 +36,26 @@ class TextEncoder:
         self.identity, self.width = identity, projection.width
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Features of texts, in the order given.
+        """Encode texts, in the order given.
 
         Args:
-            texts: list or tuple of N strings. The encoder reads the first 256 word pieces of each, in any case, and a
-                warning names a text that has more.
+            texts: list or tuple of N strings, in any case. Texts are truncated to 256 word pieces, with a warning.
 
         Returns:
-            (N, W) float32 on the CPU, not normalised. Row i depends on text i alone, but for float32 rounding.
+            (N, W) float32 on the CPU, not normalised. Row i depends on text i alone, up to float32 rounding.
 
         Raises:
-            ConfigError: no list of texts, or a text that is blank, no string, or not valid Unicode.
+            ConfigError: not a list of texts, or a text that is blank, not a string, or not valid Unicode.
         """
-        checked = _checked(texts)
+        checked = _check_texts(texts)
         if not checked:
             return torch.zeros(0, self.width)
-        self._warn_of_cut(checked)
+        self._warn_if_truncated(checked)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             raw_NE = self._model.encode(checked, batch_size=32, convert_to_numpy=True, show_progress_bar=False)
             return self._projection(torch.from_numpy(raw_NE))
 
-    def _warn_of_cut(self, texts: Sequence[str]) -> None:
+    def _warn_if_truncated(self, texts: Sequence[str]) -> None:
         most = int(self._model.max_seq_length)
         for place, text in enumerate(texts):
             if len(text) <= most - 2:  # a word piece has a character or more, and two mark the ends
@@ -70,31 +69,31 @@ class TextEncoder:
 
 
 def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
-    """The encoder that made a text column, for new texts. Takes seconds and nothing from the network.
+    """Load the encoder that made a text column, for new texts. Takes seconds and needs no network.
 
-    The column's provenance says which encoder and reduction that is. Its weights must be installed, to the bit, and
-    what the installed libraries make of them is compared with the column once.
+    The column's provenance names the encoder and the reduction. The installed weights must be the same to the bit, and
+    the features of one text are compared with the column.
 
     Raises:
-        ConfigError: no such column, or its provenance names no encoder and reduction that are known here.
-        DataError: the installed weights are not those that made the column, or the libraries make other features.
+        ConfigError: no such column, or no encoder is available for its provenance.
+        DataError: the installed weights are not those that made the column, or the libraries return other features.
         MissingDependencyError: without `unialign[text]`.
     """
-    identity = encoder_fingerprint(store, column)
-    projection = find_projection(store, column, identity)
-    encoder = TextEncoder(_load(projection), projection, identity)
-    difference = float((encoder([projection.witness])[0] - projection.witness_W).abs().max())
+    fingerprint = encoder_fingerprint(store, column)
+    projection = find_projection(store, column, fingerprint)
+    encoder = TextEncoder(_load(projection), projection, fingerprint)
+    difference = float((encoder([projection.sample_text])[0] - projection.sample_W).abs().max())
     if not difference <= _TOLERANCE:
         version = import_module("sentence_transformers").__version__
         raise DataError(
-            f"{projection.encoder} gives other features of {projection.witness!r} than it gave for the column "
-            f"{column!r}: they differ by {difference:.2g}, expected at most {_TOLERANCE}. The weights are the same, so "
-            f"it is the tokeniser or sentence-transformers {version}; install {', '.join(projection.packages)}"
+            f"{projection.encoder} returns other features of {projection.sample_text!r} than the column {column!r} "
+            f"holds: they differ by {difference:.2g}, expected at most {_TOLERANCE}. The weights are the same, so the "
+            f"tokeniser or sentence-transformers {version} differs; install {', '.join(projection.packages)}"
         )
     return encoder
 
 
-def _checked(texts: Sequence[str]) -> list[str]:
+def _check_texts(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
         raise ConfigError(f"texts is the single text {texts!r}; give a list, [{texts!r}]")
     if not isinstance(texts, Sequence) or isinstance(texts, bytes | bytearray):
@@ -132,19 +131,19 @@ def _extra(module: str, projection: Projection) -> Any:
 
 @contextmanager
 def _quiet(projection: Projection) -> Iterator[None]:
-    """No bar on the screen while the weights are loaded, and no global random numbers drawn."""
+    """Hide progress bars while weights are loaded, and keep the global random state."""
     log = _extra("transformers", projection).utils.logging
     hub = _extra("huggingface_hub", projection).utils
-    shown, hub_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    was_shown, hub_was_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
     log.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        # What transformers switches, it switches for the hub too.
-        if shown:
+        # transformers switches the bars of huggingface_hub too.
+        if was_shown:
             log.enable_progress_bar()
-        if hub_hidden:
+        if hub_was_hidden:
             hub.disable_progress_bars()
         else:
             hub.enable_progress_bars()
