@@ -1,39 +1,68 @@
-"""The metrics an evaluation reports: name, label, direction, unit, what each one says, and what it may be.
+"""Metrics of an evaluation: label, direction, unit, description and range.
 
 Order is table order.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["METRICS", "Metric", "metric_range"]
+from unialign import registry
+from unialign.errors import ConfigError
+
+__all__ = ["METRICS", "Metric", "all_metrics", "metric_range"]
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unialign.batch import Batch
+    from unialign.evaluation._statistics import Statistic
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown. `primary` metrics form the declared family of the verdict."""
+    """Description of a metric, and how a plug-in measures it.
+
+    A package adds a metric by an entry point `unialign.metrics`, a notebook by `unialign.registry.register("metrics",
+    name, Metric(...))`. It then appears in every evaluation, comparison and report, outside of the verdict's tests.
+
+    Attributes:
+        better: the direction of the paired tests; metrics with `neither` are not compared.
+        primary: whether the metric belongs to the family of tests of the verdict; False for plug-ins.
+        range: least and largest value, where intervals end; None: [0, 1] for percentages, else unbounded.
+        measure: of plug-ins only: batch of unit rows with ids, and labels (N,) or None -> `Statistic`, or None where
+            the metric is not defined.
+    """
 
     label: str
     description: str
     better: Literal["higher", "lower", "neither"] = "higher"
     unit: Literal["percent", "number"] = "percent"
     primary: bool = False
+    range: tuple[float, float] | None = None
+    measure: "Callable[[Batch, Tensor | None], Statistic | None] | None" = None
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "recall@1": Metric("R@1", "retrieval of unseen items, mean over all ordered pairs of modalities", primary=True),
+        "recall@1": Metric(
+            "R@1",
+            "fraction of queries whose true item ranks first, mean over all ordered pairs of modalities",
+            primary=True,
+        ),
         "recall@5": Metric("R@5", "as R@1, among the first 5"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
-        "median_rank": Metric("median rank", "of the true item, mean over ordered pairs", "lower", "number"),
+        "median_rank": Metric(
+            "median rank", "of the true item, mean over ordered pairs", "lower", "number", range=(1.0, math.inf)
+        ),
         "mrr": Metric("MRR", "mean reciprocal rank, mean over ordered pairs", unit="number"),
         "ndcg": Metric("nDCG", "over the whole gallery, mean over ordered pairs", unit="number"),
         "map": Metric("mAP", "mean average precision, mean over ordered pairs", unit="number"),
         "joint_recall@1": Metric(
-            "joint R@1", "all other modalities together find one (centroid; mean cosine ranks alike)", primary=True
+            "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
         ),
         "joint_recall@10": Metric("joint R@10", "as joint R@1, among the first 10"),
         "joint_recall@1/volume": Metric("joint R@1, volume", "all others find one, scored by the volume they span"),
@@ -41,40 +70,75 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "the same, tuples scored by their centroid"),
         "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "the same, tuples scored by volume"),
         "label_map": Metric(
-            "label mAP", "items of the query's class rank first, mean over ordered pairs", primary=True
+            "label mAP",
+            "mean average precision of the items of the query's class, mean over ordered pairs",
+            primary=True,
         ),
-        "v_measure": Metric("V-measure", "k-means of all modalities' vectors against the classes", primary=True),
+        "v_measure": Metric(
+            "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
+        ),
         "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": Metric(
-            "debiased gap", "distance of the modality means less its sampling noise", "lower", "number", True
+            "debiased gap",
+            "distance of the modality means, corrected for sampling noise",
+            "lower",
+            "number",
+            True,
+            range=(0.0, 2.0),
         ),
-        "modality_gap": Metric("gap", "raw distance of the modality means; mostly sampling noise", "lower", "number"),
-        "true_pair_cosine": Metric("true-pair cosine", "mean cosine of true pairs", "neither", "number"),
+        "modality_gap": Metric(
+            "gap", "raw distance of the modality means; mostly sampling noise", "lower", "number", range=(0.0, 2.0)
+        ),
+        "true_pair_cosine": Metric(
+            "true-pair cosine", "mean cosine of true pairs", "neither", "number", range=(-1.0, 1.0)
+        ),
         "uniformity": Metric(
-            "uniformity", "log mean exp(-2 |x - y|^2) inside a modality; lower is more spread", "neither", "number"
+            "uniformity",
+            "log mean exp(-2 |x - y|^2) inside a modality; lower is more spread",
+            "neither",
+            "number",
+            range=(-8.0, 0.0),
         ),
-        "effective_rank": Metric("effective rank", "directions in use, mean over modalities", "neither", "number"),
-        "zeta": Metric("zeta", "alignment-uniformity conflict of InfoNCE's forces at tau 0.07", "neither", "number"),
-        "zeta_neg": Metric("zeta, negatives only", "the same without the own positive", "neither", "number"),
+        "effective_rank": Metric(
+            "effective rank", "directions in use, mean over modalities", "neither", "number", range=(1.0, math.inf)
+        ),
+        "zeta": Metric(
+            "zeta",
+            "alignment-uniformity conflict of InfoNCE's forces at tau 0.07",
+            "neither",
+            "number",
+            range=(-1.0, 1.0),
+        ),
+        "zeta_neg": Metric(
+            "zeta, negatives only", "the same without the own positive", "neither", "number", range=(-1.0, 1.0)
+        ),
         "chi": Metric("chi", "disagreement of the positives", "neither", "number"),
     }
 )
 
-# Metrics that are no shares.
-_BOUNDS = {
-    "median_rank": (1.0, math.inf),
-    "modality_gap_debiased": (0.0, 2.0),
-    "modality_gap": (0.0, 2.0),
-    "true_pair_cosine": (-1.0, 1.0),
-    "uniformity": (-8.0, 0.0),
-    "effective_rank": (1.0, math.inf),
-    "zeta": (-1.0, 1.0),
-    "zeta_neg": (-1.0, 1.0),
-}
+
+def all_metrics() -> dict[str, Metric]:
+    """`METRICS` and those of plug-ins, in table order.
+
+    Raises:
+        ConfigError: a plug-in is no secondary `Metric` with `measure`, or has the name of a metric of this package.
+    """
+    metrics = dict(METRICS)
+    for name in registry.names("metrics"):
+        metric = registry.load("metrics", name)
+        if not isinstance(metric, Metric) or metric.measure is None or metric.primary:
+            raise ConfigError(f"metric {name!r} must be a unialign.evaluation.Metric with measure=, not primary")
+        if name in METRICS:
+            raise ConfigError(f"metric {name!r} has the name of a metric of this package; rename it")
+        metrics[name] = metric
+    return metrics
 
 
-def metric_range(metric: str) -> tuple[float, float]:
-    """The least and the most that a metric can be; its interval ends there too. Infinite where nothing is known."""
-    return _BOUNDS.get(
-        metric, (0.0, 1.0) if metric in METRICS or metric.startswith("recall@") else (-math.inf, math.inf)
-    )
+def metric_range(name: str) -> tuple[float, float]:
+    """The least and the largest value of a metric; infinite where nothing is known."""
+    metric = all_metrics().get(name)
+    if metric is None:
+        return (0.0, 1.0) if name.startswith("recall@") else (-math.inf, math.inf)
+    if metric.range is not None:
+        return metric.range
+    return (0.0, 1.0) if metric.unit == "percent" or name in METRICS else (-math.inf, math.inf)
