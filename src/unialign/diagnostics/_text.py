@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unialign._text_table import table_lines
 from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding
 from unialign.diagnostics._format import count, enumerate_words, number, percent, size
@@ -71,6 +72,14 @@ def _wrap(words: str, start: str) -> list[str]:
     return [line.replace("\u00a0", " ") for line in lines]
 
 
+_TERMS = (
+    "Gap: distance between the mean rows of two modalities (0 to 2); debiased: minus sampling noise. True pair: row i "
+    "and row i; random pair: rows of different items. R@k: fraction of queries with the right candidate among the first "
+    "k; MRR: mean of 1 / its rank. Effective rank: number of directions that hold the variance. Hub skewness: high if a "
+    "few candidates are returned for most queries."
+)
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Tables of modalities, pairs and directions, and what they are measured on."""
     lines = _table(
@@ -120,7 +129,8 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     )
     sampled, items = numbers["sampled"], numbers["items"]
     whole = "all items" if sampled == items else f"{sampled:,} random items"
-    lines.append(f"Rows, norms and duplicates: all rows. Other numbers: {whole}, with [95 % bootstrap intervals].")
+    note = f"Rows, norms and duplicates: all rows. Other numbers: {whole}, with [95 % bootstrap intervals]. {_TERMS}"
+    lines += textwrap.wrap(note, _LINE_LENGTH)
     return lines
 
 
@@ -133,13 +143,8 @@ def _estimate(value: Mapping[str, float], unit: str = "number") -> str:
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """Aligned columns and an empty line; nothing without a row."""
-    rows = [head, *body]
-    if len(rows) == 1:
-        return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, ""]
+    rows = list(body)
+    return [*table_lines(head, rows), ""] if rows else []
 
 
 def issue_line(

@@ -1,9 +1,11 @@
-"""Runs in several processes that end together, lose nothing when they are stopped, and leave no process behind."""
+"""Run jobs in several processes, which end with their parent and complete a checkpoint first."""
 
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +15,20 @@ from typing import TypeVar
 
 import torch
 
-from unialign.errors import DataError
+from unialign import registry
+from unialign.errors import ConfigError, DataError
 
 __all__ = ["run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Seconds in which an orphan may finish its step and write its checkpoint. Nobody waits for what it measures.
+# Seconds in which a worker without parent may finish its step and write its checkpoint.
 GRACE = 20.0
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Each job with its result, as they finish; in this process if `workers` is 1.
+    """Yield each job with its result, as they finish; in this process if `workers` is 1.
 
     When the caller is interrupted or terminated, runs under way in other processes write a checkpoint and end.
 
@@ -42,7 +45,10 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
         return
     # Spawned, not forked: a forked copy of a process that has used OpenMP may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(workers, GRACE)
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(workers, GRACE, _plug_ins()),
     )
     try:
         with _interrupts_ignored():
@@ -67,7 +73,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes that start inside do not see Ctrl-C, which reaches the whole group: their parent tells them to end."""
+    """Start processes that ignore Ctrl-C, which reaches the whole group: their parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +85,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 class _Worker:
-    """What a worker process knows of itself: SIGTERM ends it at once when idle, else after its checkpoint.
+    """State of a worker process: SIGTERM ends it at once when idle, else after its checkpoint.
 
     The pool sends SIGTERM again when it sees a process end, so a second one must not harm a checkpoint being written.
     """
@@ -99,9 +105,9 @@ class _Worker:
         try:
             result = work(job)
         except SystemExit:
-            self.ending = True  # `fit` heard the signal first, and has written its checkpoint
+            self.ending = True  # `fit` handled the signal and has written its checkpoint
         finally:
-            # Also after a failed run: a worker that still thinks it is busy would outlive its parent.
+            # Also after a failed run: a busy worker would outlive its parent.
             self.busy = False
             if self.ending:
                 os._exit(self.STATUS)
@@ -112,10 +118,28 @@ class _Worker:
 _worker = _Worker()
 
 
-def _start_worker(workers: int, grace: float) -> None:
+def _plug_ins() -> bytes:
+    """The objects registered in this process, pickled by reference to their modules."""
+    objects = registry.registered()
+    interactive = not hasattr(sys.modules["__main__"], "__file__")
+    for (_, name), value in objects.items():
+        try:
+            if interactive and getattr(value, "__module__", "") == "__main__":
+                raise pickle.PicklingError("it is defined in an interactive session")
+            pickle.dumps(value)
+        except Exception as error:  # pickle raises several kinds
+            raise ConfigError(
+                f"worker processes cannot import {name!r}: {error}; define it in a module, or use one worker"
+            ) from error
+    return pickle.dumps(objects)
+
+
+def _start_worker(workers: int, grace: float, plug_ins: bytes) -> None:
+    for (group, name), value in pickle.loads(plug_ins).items():
+        registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     signal.signal(signal.SIGTERM, _worker.on_sigterm)
-    # A worker would wait for ever once the command itself is killed.
+    # A worker would wait forever once the command itself is killed.
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
 
 

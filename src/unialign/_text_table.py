@@ -1,0 +1,13 @@
+"""Plain-text tables."""
+
+from collections.abc import Iterable, Sequence
+
+__all__ = ["table_lines"]
+
+
+def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Left-aligned columns, two blanks apart, with a rule under the head."""
+    rows = [head, *body]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,88 @@
+"""The result of an evaluation: values, intervals, and how they are shown."""
+
+import html
+from dataclasses import dataclass
+
+from unialign._checks import check_text
+from unialign.errors import ConfigError
+from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
+from unialign.evaluation._statistics import Statistic, resample
+from unialign.metrics import Interval, codes, percentile_interval
+
+__all__ = ["Evaluation"]
+
+_PRIMARY = tuple(name for name, metric in METRICS.items() if metric.primary)
+# Shown beside the primary metrics.
+_SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", "zeta_neg", "chi")
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        metrics: name -> value; `unialign.evaluation.METRICS` describes each. Metrics that need what was not given
+            (labels, a second item) are left out.
+        directions: `"a->b"` -> metrics of that direction; joint ones are `"a+b->c"` and `"c->a+b"` (centroid score).
+        statistics: name -> the metric as a function of item weights.
+        items: N.
+    """
+
+    metrics: dict[str, float]
+    directions: dict[str, dict[str, float]]
+    statistics: dict[str, Statistic]
+    items: int
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in _PRIMARY if name in self.metrics)
+        return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
+
+    def text(self) -> str:
+        """The main metrics, a line each; `metrics` has all of them, `interval` says how far one may be off."""
+        return "\n".join(f"{label:<32}{value}" for label, value, _ in self._shown())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr title="{html.escape(description)}"><th style="text-align: left">{html.escape(label)}</th>'
+            f"<td>{html.escape(value)}</td></tr>"
+            for label, value, description in self._shown()
+        )
+        return f"<table><caption>{self.items} items</caption>{rows}</table>"
+
+    def _shown(self) -> list[tuple[str, str, str]]:
+        """Label, value and description of the main metrics and of those of plug-ins."""
+        metrics = all_metrics()
+        names = [name for name in metrics if name in (*_PRIMARY, *_SECONDARY) or name not in METRICS]
+        return [
+            (_label(metrics[name]), _written(metrics[name], self.metrics[name]), metrics[name].description)
+            for name in names
+            if name in self.metrics
+        ]
+
+    def interval(
+        self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
+    ) -> Interval:
+        """Bootstrap interval of a metric over items, or over `groups` of items (N,) that are drawn together.
+
+        Queries are resampled against the fixed gallery. Median rank, raw gap, uniformity and effective rank have no
+        item weights: their interval is the point itself. Intervals end where the metric does: at 0 and 1 for shares.
+        """
+        check_text("metric", metric)
+        if metric not in self.statistics:
+            raise ConfigError(f"unknown metric {metric!r}; this evaluation has {', '.join(self.statistics)}")
+        estimate = self.metrics[metric]
+        drawn = self.items if groups is None else codes(groups, "groups", rows=self.items)
+        values = resample({metric: (self.statistics[metric], estimate)}, drawn, resamples=resamples, seed=seed)
+        found = percentile_interval(values[metric], level, estimate=estimate)
+        least, most = metric_range(metric)
+        return Interval(estimate, min(max(found.low, least), most), min(max(found.high, least), most))
+
+
+def _label(metric: Metric) -> str:
+    return metric.label + (" (lower is better)" if metric.better == "lower" else "")
+
+
+def _written(metric: Metric, value: float) -> str:
+    if metric.unit == "percent":
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

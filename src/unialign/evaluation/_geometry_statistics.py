@@ -1,0 +1,69 @@
+"""Gap, spread and conflict of a batch as statistics.
+
+Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unialign.batch import Batch
+from unialign.evaluation._statistics import ConstantStatistic, DebiasedGap, ItemMean, Statistic
+from unialign.geometry import conflict, effective_rank, modality_gap, true_pair_cosines
+from unialign.ops import log_kernel
+
+__all__ = ["conflict_statistics", "geometry_statistics"]
+
+
+def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
+    debiased, raw, cosines_KN = [], [], []
+    for m in range(len(batch.names)):
+        for n in range(m + 1, len(batch.names)):
+            rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()
+            if len(rows) < 2:
+                continue
+            x, y = batch.z_MBD[m, rows], batch.z_MBD[n, rows]
+            debiased.append((rows, x, y))
+            raw.append(float(modality_gap(x, y)))
+            cosines_N = torch.full((batch.present_MB.shape[1],), torch.nan, dtype=torch.float64)
+            cosines_N[rows] = true_pair_cosines(x, y)
+            cosines_KN.append(cosines_N)
+    statistics: dict[str, Statistic] = {}
+    if debiased:
+        statistics["modality_gap_debiased"] = DebiasedGap(debiased)
+        statistics["modality_gap"] = ConstantStatistic(sum(raw) / len(raw))
+        statistics["true_pair_cosine"] = ItemMean(torch.stack(cosines_KN))
+    columns = [batch.z_MBD[m, batch.present_MB[m]] for m in range(len(batch.names)) if batch.present_MB[m].sum() >= 2]
+    for name, measure in _SPREAD.items() if columns else ():
+        statistics[name] = ConstantStatistic(sum(measure(x) for x in columns) / len(columns))
+    return statistics
+
+
+def _wang_isola(x_ND: Tensor) -> float:
+    """log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles: O(N) memory."""
+    x_ND = x_ND.double()
+    total = -float(len(x_ND))  # the N self pairs, one each
+    for tile_TD in torch.split(x_ND, 1024):
+        total += float(log_kernel(tile_TD @ x_ND.mT, kernel="wang_isola", temperature=1.0).exp().sum())
+    pairs = len(x_ND) * (len(x_ND) - 1)
+    return float(torch.log(torch.tensor(max(total, 0.0) / pairs, dtype=torch.float64)))
+
+
+_SPREAD: dict[str, Callable[[Tensor], float]] = {
+    "uniformity": _wang_isola,
+    "effective_rank": lambda x_ND: float(effective_rank(x_ND)),
+}
+
+
+def conflict_statistics(batch: Batch, anchor: str | None) -> dict[str, Statistic]:
+    embeddings = {name: batch.z_MBD[m] for m, name in enumerate(batch.names)}
+    present = {name: batch.present_MB[m] for m, name in enumerate(batch.names)}
+    anchors = batch.names if anchor is None else (batch.names[batch.index(anchor)],)
+    results = [conflict(embeddings, anchor=name, present=present) for name in anchors]
+    statistics: dict[str, Statistic] = {}
+    for name in ("zeta", "zeta_neg", "chi"):
+        scores_KN = torch.stack([getattr(result, name).double() for result in results])
+        if not bool(torch.isnan(scores_KN).all()):
+            statistics[name] = ItemMean(scores_KN)
+    return statistics
