@@ -1,4 +1,4 @@
-"""Work in forked children that die by SIGKILL: after a time, or at a chosen operation on the disk.
+"""Run work in forked children that die by SIGKILL: after a time, or at a chosen file operation.
 
 Forked, so that torch is imported once and not a hundred times; each child is a process of its own and dies as any other
 would. Fork from a process without threads.
@@ -20,25 +20,25 @@ _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
 class Child:
-    """What a child said before its end.
+    """A child process that has ended.
 
     Attributes:
         killed: whether it died by SIGKILL.
-        lines: what it said by `say`, whole lines only.
+        lines: complete lines that it sent.
     """
 
-    def __init__(self, killed: bool, said: str) -> None:
+    def __init__(self, killed: bool, sent: str) -> None:
         self.killed = killed
-        self.lines = said[: said.rfind("\n") + 1].splitlines()
+        self.lines = sent[: sent.rfind("\n") + 1].splitlines()
 
 
 def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: float | None = None) -> Child:
-    """Do `work(say)` in a child, killed after that many seconds if it still lives; its failure ends this process."""
+    """Run `work(send)` in a child, killed after that many seconds if still alive; its failure ends this process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            # Not buffered: what was said before a kill is heard.
+            # Not buffered: lines sent before a kill arrive.
             work(lambda text: (os.write(writer, f"{text}\n".encode()), None)[1])
             os._exit(0)
         except BaseException:
@@ -49,15 +49,15 @@ def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: floa
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode()
+        sent = pipe.read().decode()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
-        raise SystemExit(f"a child failed with {status}; it said: {said}")
-    return Child(status != 0, said)
+        raise SystemExit(f"a child failed with {status}; it sent: {sent}")
+    return Child(status != 0, sent)
 
 
 def die_at(folder: Path, operation: int) -> None:
-    """Let this process die at its n-th operation (from 0) on files below `folder`.
+    """Kill this process at its n-th operation (from 0) on files below `folder`.
 
     Before a rename or removal, after an open (the file is empty), at an fsync with half of the file's bytes gone.
     """
@@ -74,7 +74,7 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """A list of one number: how many operations this process has done below `folder` from now on."""
+    """A list of one number: operations of this process below `folder` from now on."""
     count = [0]
 
     def act(handle: int | None) -> None:

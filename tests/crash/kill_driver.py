@@ -1,4 +1,4 @@
-"""Kills trainers and writers with SIGKILL, resumes, and prints what came of it as JSON. Run by `test_kill.py`.
+"""Kill training and writers with SIGKILL, resume, and print the outcomes as JSON. Run by `test_kill.py`.
 
 `kill_driver.py FOLDER training TRIALS` or `kill_driver.py FOLDER writers`.
 """
@@ -13,49 +13,49 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # what the first optimiser of a process imports, in a second: here once, not in every child
+import torch._dynamo  # the first optimizer of a process imports it, in a second: here once, not in every child
 from forked import Child, count_operations, die_at, run_child
-from train_cases import bits, digest_of, run, tiny_config, tiny_store
 
+from train_cases import bits, digest_of, run, tiny_config, tiny_store
 from unialign.data import EmbeddingStore
 from unialign.io import exchange, replace_file
 from unialign.space import Space
-from unialign.train import _loop
+from unialign.train import _trainer
 from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpoint, save_checkpoint
 from unialign.train._log import read_log
 
 torch.set_num_threads(1)
-# A checkpoint after every step: much of the time goes into writing, and many of the kills fall there.
+# A checkpoint after every step, so that many of the kills fall into one.
 CONFIG = tiny_config(
     objective="gram", objective_options={"anchor": "text"}, infonce_warmup_ratio=0.3, save_steps=1, epochs=8
 )
-Say = Callable[[str], None]
+Send = Callable[[str], None]
 
 
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def train(out: Path, resume: str, say: Say) -> None:
-    """Train to the end; say when each checkpoint is begun and done, and the digest of the weights."""
+def train(out: Path, resume: str, send: Send) -> None:
+    """Train to the end; send begin and end of each checkpoint, and the digest of the weights."""
 
-    def saying(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-        say(f"begin {snapshot.step}")
+    def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
+        send(f"begin {snapshot.step}")
         path = save_checkpoint(folder, snapshot, keep=keep)
-        say(f"end {snapshot.step}")
+        send(f"end {snapshot.step}")
         return path
 
-    _loop.save_checkpoint = saying
-    say(f"digest {digest_of(run(tiny_store(), CONFIG, out=out, resume=resume))}")
+    _trainer.save_checkpoint = save
+    send(f"digest {digest_of(run(tiny_store(), CONFIG, out=out, resume=resume))}")
 
 
 def last(child: Child, word: str, default: str) -> str:
     return next((line.split()[1] for line in reversed(child.lines) if line.startswith(f"{word} ")), default)
 
 
-def counted(out: Path, say: Say) -> None:
+def counted(out: Path, send: Send) -> None:
     count = count_operations(out)
-    train(out, "never", say)
-    say(f"operations {count[0]}")
+    train(out, "never", send)
+    send(f"operations {count[0]}")
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
@@ -70,22 +70,22 @@ def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Chil
 
 def one_trial(folder: Path, draw: random.Random, way: str, duration: float, operations: int) -> dict[str, Any]:
     def killed_at_moment(out: Path) -> Child:
-        return run_child(lambda say: train(out, "never", say), kill_after=draw.uniform(0, duration))
+        return run_child(lambda send: train(out, "never", send), kill_after=draw.uniform(0, duration))
 
     def killed_at_operation(out: Path) -> Child:
         place = draw.randrange(operations)
 
-        def work(say: Say) -> None:
+        def work(send: Send) -> None:
             die_at(out, place)
-            train(out, "never", say)
+            train(out, "never", send)
 
         return run_child(work)
 
     out, child = killed_run(folder, killed_at_moment if way == "moment" else killed_at_operation)
     newest = newest_checkpoint(out / "checkpoints")
-    # A torn or altered one would raise here.
+    # An incomplete or altered one would raise here.
     found = 0 if newest is None else load_checkpoint(newest).step
-    result = run_child(lambda say: train(out, "auto", say))
+    result = run_child(lambda send: train(out, "auto", send))
     steps = [record["step"] for record in read_log(out / "log.jsonl") if record["kind"] == "step"]
     return {
         "way": way,
@@ -100,9 +100,9 @@ def one_trial(folder: Path, draw: random.Random, way: str, duration: float, oper
 
 def kill_training(folder: Path, trials: int) -> dict[str, Any]:
     started = time.perf_counter()
-    whole = run_child(lambda say: train(folder / "whole", "never", say))
+    whole = run_child(lambda send: train(folder / "whole", "never", send))
     duration = time.perf_counter() - started
-    operations = int(last(run_child(lambda say: counted(folder / "counted", say)), "operations", "0"))
+    operations = int(last(run_child(lambda send: counted(folder / "counted", send)), "operations", "0"))
     draw = random.Random(0)
     report = [
         one_trial(folder / f"trial-{i}", draw, ("moment", "operation")[i % 2], duration, operations)
@@ -120,7 +120,8 @@ def space(seed: int) -> Space:
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(step, {"w": torch.full((300, 2), float(step))}, {}, {"m": torch.ones(3)}, {"data": {"name": "x"}})
+    tensors = {"space": {"w": torch.full((300, 2), float(step))}, "optimizer": {"m": torch.ones(3)}}
+    return Snapshot(step, tensors, {"data": {"name": "x"}})
 
 
 def write_space(path: Path, version: int) -> None:
@@ -171,7 +172,7 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Version 2 over version 1, killed at each operation in turn: what is found, and then version 2 written again."""
+    """Replace version 1 by version 2, killed at each operation in turn; the version found each time."""
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):
@@ -179,7 +180,7 @@ def kill_writer(folder: Path, kind: str) -> list[int]:
         path.parent.mkdir()
         write(path, 1)
 
-        def work(say: Say, path: Path = path, operation: int = operation) -> None:
+        def work(send: Send, path: Path = path, operation: int = operation) -> None:
             die_at(path.parent, operation)
             write(path, 2)
 
@@ -189,7 +190,7 @@ def kill_writer(folder: Path, kind: str) -> list[int]:
         assert read(path) == 2
         if not child.killed:
             return found
-    raise SystemExit(f"{kind} never came to an end")
+    raise SystemExit(f"{kind} did not finish")
 
 
 def can_exchange(folder: Path) -> bool:

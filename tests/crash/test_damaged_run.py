@@ -1,17 +1,19 @@
-"""A checkpoint cut short or with one bit turned, anywhere: the run that would continue refuses it, names the file, and
-touches nothing. Nothing is lost: without the damaged checkpoint, the earlier one continues to the same weights."""
+"""A truncated or altered checkpoint: resuming raises, names the file and changes nothing. Without the damaged
+checkpoint, the earlier one continues to the same weights."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
 
+from train_cases import digest_of, finished, run, stop_at, tiny_config, tiny_store
 from unialign.errors import CheckpointError
-from unialign.train._checkpoint import MANIFEST, STATE, TENSORS
+from unialign.train._checkpoint import MANIFEST, STATE
 
-FILES = (MANIFEST, STATE, *TENSORS.values())
-CONFIG = tiny_config(objective_options={"temperature_mode": "learnable"}, save_steps=4)
+FILES = (MANIFEST, STATE, "space.safetensors", "objective.safetensors", "optimizer.safetensors")
+RECIPE: dict[str, Any] = {"objective_options": {"temperature_mode": "learnable"}, "save_steps": 4}
+CONFIG = tiny_config(**RECIPE)
 STORE = tiny_store()
 
 
@@ -30,24 +32,24 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Cut at several places, one bit turned at several places, a byte too many, nothing but zeros."""
-    # A line break at the end of JSON says nothing.
+    """Truncated, with one bit flipped, a byte too long, all zeros."""
+    # A line break at the end of JSON has no meaning.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})
     return {
         **{f"cut at {n}": data[:n] for n in places},
-        **{f"bit {n % 8} of byte {n}": _turned(data, n) for n in places},
+        **{f"bit {n % 8} of byte {n}": _flipped(data, n) for n in places},
         "a byte more": data + b"\0",
         "zeros": bytes(len(data)),
     }
 
 
-def _turned(data: bytes, place: int) -> bytes:
+def _flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_file_is_refused_by_name_and_nothing_is_touched(cut: Path, tmp_path: Path, file: str) -> None:
+def test_a_damaged_file_raises_by_name_and_nothing_is_changed(cut: Path, tmp_path: Path, file: str) -> None:
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     path = out / "checkpoints" / "step-00000008" / file
     whole = path.read_bytes()
@@ -60,24 +62,22 @@ def test_a_damaged_file_is_refused_by_name_and_nothing_is_touched(cut: Path, tmp
         assert "to continue from an earlier checkpoint, remove step-00000008" in str(caught.value), what
         assert contents(out) == before, what
     path.unlink()
-    # Without its manifest a checkpoint is the trace of a crash, and the earlier one counts.
+    # Without its manifest a checkpoint is incomplete, and the earlier one counts.
     if file != MANIFEST:
         with pytest.raises(CheckpointError, match=f"{file} is missing"):
             run(STORE, CONFIG, out=out, resume="auto")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_the_earlier_checkpoint_continues_to_the_same_weights(cut: Path, tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("removed", ["manifest.json", "."])
+def test_the_earlier_checkpoint_continues_to_the_same_weights(cut: Path, tmp_path: Path, removed: str) -> None:
     out = Path(shutil.copytree(cut, tmp_path / "run"))
-    if file == MANIFEST:
-        (out / "checkpoints" / "step-00000008" / file).unlink()
-    else:
-        shutil.rmtree(out / "checkpoints" / "step-00000008")
+    path = out / "checkpoints" / "step-00000008" / removed
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     result = run(STORE, CONFIG, out=out, resume="required")
-    assert digest_of(result) == digest_of(run(STORE, CONFIG))
+    assert digest_of(result) == finished(**RECIPE).digest
 
 
-def test_what_a_crash_left_half_written_is_cleared_away(cut: Path, tmp_path: Path) -> None:
+def test_partial_files_of_a_crash_are_deleted(cut: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     (out / ".log.jsonl.0123.partial").write_text("half")
     (out / ".config.yaml.0123.partial").write_text("half")
@@ -88,7 +88,7 @@ def test_what_a_crash_left_half_written_is_cleared_away(cut: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_finished_run_whose_space_is_damaged(cut: Path, tmp_path: Path, file: str) -> None:
-    """Asked again, the run answers with its true weights or refuses: never with damaged ones."""
+    """Resuming returns the correct weights or raises, and never returns damaged ones."""
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     expected = digest_of(run(STORE, CONFIG, out=out, resume="auto"))
     path = out / "space" / file

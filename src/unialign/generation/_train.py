@@ -77,7 +77,12 @@ def train_decoder(
     data = load_training_images(store, config, image, images)
     source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
-    folder = None if out is None else _run_folder(out, store, facts)
+    folder = None
+    if out is not None:
+        path = {} if store.path is None else {"path": str(store.path)}
+        settings = {"decoder": facts["training"], "data": source | path}
+        out = checked_path(out, "out", error=ConfigError)
+        folder = RunFolder(out, config, facts=facts, settings=settings, result="decoder")
     with (
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
         torch.inference_mode(False),
@@ -88,17 +93,6 @@ def train_decoder(
         cadence = Cadence(config.logging_steps, _save_steps(config), config.save_total_limit)
         run = Trainer(task, cadence, folder=folder, resume=resume, on_step=on_step, progress=progress).run()
     return DecoderFit(task.average.cpu(), run.history)
-
-
-def _run_folder(out: str | os.PathLike[str], store: EmbeddingStore, facts: dict[str, Any]) -> RunFolder:
-    path = {} if store.path is None else {"path": str(store.path)}
-    return RunFolder(
-        checked_path(out, "out", error=ConfigError),
-        facts=facts,
-        settings={"decoder": facts["training"], "data": facts["data"] | path},
-        bookkeeping=DecoderConfig.bookkeeping(),
-        result="decoder",
-    )
 
 
 def _save_steps(config: DecoderConfig) -> int | None:

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.config import Resume
+from unialign.config import Config, Resume
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
@@ -22,26 +22,26 @@ class RunFolder:
 
     Args:
         path: the folder.
+        config: of the run; a run to resume must have the same, except for bookkeeping.
         facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if the run began from
             other weights, `init_from`; a run to resume must have the same.
         settings: content of `config.yaml`.
-        bookkeeping: settings that may differ between a run and its resumption.
         result: name of the folder of the trained model.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
+        config: Config,
         *,
         facts: dict[str, Any],
         settings: dict[str, Any],
-        bookkeeping: Sequence[str],
         result: str = "space",
     ) -> None:
         self.path = Path(path)
-        self.config, self.log = self.path / "config.yaml", self.path / "log.jsonl"
+        self.log = self.path / "log.jsonl"
         self.checkpoints, self.result = self.path / "checkpoints", self.path / result
-        self.facts, self.settings, self._bookkeeping = facts, settings, bookkeeping
+        self.config, self.facts, self.settings = config, facts, settings
 
     @property
     def has_result(self) -> bool:
@@ -95,7 +95,7 @@ class RunFolder:
                 discard_partial(self.path)
             except OSError as error:
                 raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
-            write_yaml(self.config, self.settings, error=CheckpointError)
+            write_yaml(self.path / "config.yaml", self.settings, error=CheckpointError)
             yield
 
     def _logged_facts(self) -> dict[str, Any]:
@@ -128,8 +128,10 @@ class RunFolder:
             raise CheckpointError(
                 f"{source} was made {began}, this run begins {begins}; use the same init_from, or choose another folder"
             )
+        # A setting that did not exist when the earlier run was saved had its default.
+        settings = type(self.config)().to_dict() | settings
         for name in sorted(settings.keys() | here["training"].keys()):
-            if name not in self._bookkeeping and settings.get(name) != here["training"].get(name):
+            if name not in self.config.bookkeeping() and settings.get(name) != here["training"].get(name):
                 raise CheckpointError(
                     f"{source} was made with {name}={settings.get(name)!r}, this run has "
                     f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"

@@ -92,7 +92,7 @@ def validate_fit(
     if eval_callback is not None:
         check_eval_steps(eval_callback, batches.steps)
     facts = _facts(store, config, len(rows), init_from)
-    folder = None if out is None else _run_folder(out, store, facts)
+    folder = None if out is None else _run_folder(out, store, config, facts)
     return FitArguments(store, config, widths, target, rows, batches, init_from, facts, folder)
 
 
@@ -136,11 +136,13 @@ def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Sp
     return facts
 
 
-def _run_folder(out: str | os.PathLike[str], store: EmbeddingStore, facts: dict[str, Any]) -> RunFolder:
+def _run_folder(
+    out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]
+) -> RunFolder:
     path = {} if store.path is None else {"path": str(store.path)}
     init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
     settings = {"data": facts["data"] | path, "train": facts["training"], **init_from}
-    return RunFolder(out, facts=facts, settings=settings, bookkeeping=TrainConfig.bookkeeping())
+    return RunFolder(out, config, facts=facts, settings=settings)
 
 
 def _device(device: str | torch.device, config: TrainConfig) -> torch.device:

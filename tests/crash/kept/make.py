@@ -1,15 +1,11 @@
-"""Makes the folder of this version: a store, a run cut off in the middle, and the space it ends with.
+"""Write the folder of this version: a store, an interrupted run, and the space at its end.
 
-`python tests/crash/kept/make.py` before a release whose files differ; what is there already is never made again.
+`PYTHONPATH=tests python tests/crash/kept/make.py` before a release whose files differ; existing folders are kept.
 """
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-
 from train_cases import run, stop_at, tiny_config, tiny_store
-
 from unialign._version import __version__
 from unialign.data import EmbeddingStore
 
@@ -27,7 +23,7 @@ def main() -> None:
         split=["test"] * len(tiny.rows("test")) + ["train"] * len(tiny.rows("train")),
         name="tiny",
     )
-    # A learnt temperature, two objectives, dropout, and accumulation: whatever a checkpoint has to hold.
+    # A learned temperature, two objectives, dropout, and accumulation: all that a checkpoint can hold.
     config = tiny_config(
         objective_options={"temperature_mode": "learnable"}, infonce_warmup_ratio=0.2, save_steps=10, save_total_limit=1
     )
