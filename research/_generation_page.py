@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from research._estimates import Interval
 from research._figures import failed_sections, format_interval
 from research._image_scores import SHOWN
-from research._read import Results, completed, label, mean_of, metric_label, run_metric
+from research._read import Results, completed, label, mean_of, metric_label, run_metric, scale_of
 from research.pages import Figure, Mark, Section, Table, figure, scatter
 from unialign.generation import CONTROLS, SCORES, annotate_controls
 from unialign.report import DASH
@@ -70,22 +71,16 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
         for arm in arms:
             numbers = {s: mean_over_seeds(results, arm, f"images/{source}/{s}") for s in SHOWN}
             beaten = annotate_controls(numbers, controls)
-            rows.append(
-                [
-                    label(results, arm),
-                    *(_cell(results, arm, f"images/{source}/{s}", s, beaten.get(s, ())) for s in SHOWN),
-                ]
-            )
+            cells = [_format_score(_summary(results, arm, f"images/{source}/{s}"), s) for s in SHOWN]
+            marks = [" *" if set(_UNRELATED) & set(beaten.get(s, ())) else "" for s in SHOWN]
+            rows.append([label(results, arm), *map("".join, zip(cells, marks, strict=True))])
         note = (
             f"From {source}: mean over {len(results['protocol']['seeds'])} alignment and {len(DECODER_SEEDS)} decoder "
             "seeds [95 % interval over groups of items and alignment seeds]. *: a control that does not know what is "
             "shown (shuffled, random, random picture) scores as well, so the number says little."
         )
         tables.append(Table([f"{source} -> picture", *map(_head, SHOWN)], rows, note))
-    rows = [
-        [label(results, arm), *(format_interval(_summary(results, arm, m), **_look(results, m)) for m in _EMBEDDING)]
-        for arm in arms
-    ]
+    rows = [[label(results, arm), *(_format_metric(results, arm, m) for m in _EMBEDDING)] for arm in arms]
     tables.append(Table(["embedding", *(metric_label(results, m) for m in _EMBEDDING)], rows, "The spaces themselves."))
     return tables
 
@@ -99,27 +94,20 @@ def _head(score: str) -> str:
     return SCORES[score].label + (", %" if SCORES[score].unit == "percent" else "")
 
 
-def _summary(results: Results, arm: str, metric: str) -> Mapping[str, float | None]:
-    found: Mapping[str, float | None] | None = results["summary"][arm].get(metric)
-    mean = mean_over_seeds(results, arm, metric)
-    return found if found is not None else {"mean": mean, "low": None, "high": None}
+def _summary(results: Results, arm: str, metric: str) -> Interval:
+    found = results["summary"][arm].get(metric)
+    return Interval.read(found) if found is not None else Interval(mean_over_seeds(results, arm, metric))
 
 
-def _look(results: Results, metric: str) -> dict[str, Any]:
-    percent = results["metrics"][metric]["unit"] == "percent"
-    return {"scale": 100.0 if percent else 1.0, "decimals": 1 if percent else 3}
+def _format_metric(results: Results, arm: str, metric: str) -> str:
+    scale = scale_of(results, metric)
+    return format_interval(_summary(results, arm, metric), scale=scale, decimals=1 if scale == 100 else 3)
 
 
-def _written(found: Mapping[str, float | None], score: str) -> str:
+def _format_score(found: Interval, score: str) -> str:
     percent = SCORES[score].unit == "percent"
-    return format_interval(
-        found, scale=100.0 if percent else 1.0, decimals=1 if percent or score in ("fd", "kid") else 3
-    )
-
-
-def _cell(results: Results, arm: str, metric: str, score: str, beaten: Sequence[str]) -> str:
-    text = _written(_summary(results, arm, metric), score)
-    return f"{text} *" if any(control in _UNRELATED for control in beaten) else text
+    decimals = 1 if percent or score in ("fd", "kid") else 3
+    return format_interval(found, scale=100 if percent else 1, decimals=decimals)
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
@@ -129,10 +117,7 @@ def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
 
 def _controls(results: Results) -> list[str | Table]:
     rows = [
-        [
-            f"{name}: {CONTROLS[name]}",
-            *(_written({"mean": v, "low": None, "high": None}, s) for s, v in numbers.items()),
-        ]
+        [f"{name}: {CONTROLS[name]}", *(_format_score(Interval(value), score) for score, value in numbers.items())]
         for name, numbers in _control_numbers(results).items()
     ]
     # A smoke run has decoders of a few steps and compares plain pixels, for speed.
@@ -157,31 +142,26 @@ def _front(results: Results, arms: Sequence[str]) -> Figure:
         for arm in arms
         if arm not in drawn
     ]
-    kinds = {"UniAlign": 0, "InfoNCE": 1, "GRAM": 2, "others": 3}
-
-    def kind(arm: str) -> str:
-        return {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}.get(factors[arm]["objective"], "others")
-
+    kinds = {"unialign": "UniAlign", "infonce": "InfoNCE", "gram": "GRAM"}
+    legend = [Mark(name, number) for number, name in enumerate((*kinds.values(), "others"))]
+    of_kind = {
+        mark: [arm for arm in drawn if kinds.get(factors[arm]["objective"], "others") == mark.label] for mark in legend
+    }
     panels = []
     for source in ("text", "drawing"):
         for score in ("fd", "recall@10"):
             scale = 100 if SCORES[score].unit == "percent" else 1
+            metric = f"images/{source}/{score}"
             points = {
-                Mark(name, number): [
-                    (
-                        100 * mean_of(results, arm, "recall@1"),
-                        scale * mean_over_seeds(results, arm, f"images/{source}/{score}"),
-                    )
-                    for arm in drawn
-                    if kind(arm) == name
+                mark: [
+                    (100 * mean_of(results, arm, "recall@1"), scale * mean_over_seeds(results, arm, metric))
+                    for arm in own
                 ]
-                for name, number in kinds.items()
+                for mark, own in of_kind.items()
+                if own
             }
-            points = {mark: own for mark, own in points.items() if own}
-            panels.append(
-                scatter(f"{source}: {_head(score)}", points, x_label="embedding R@1, %", y_label=_head(score))
-            )
-    legend = [Mark(name, number) for name, number in kinds.items()]
+            title = f"{source}: {_head(score)}"
+            panels.append(scatter(title, points, x_label="embedding R@1, %", y_label=_head(score)))
     title = "Embedding retrieval against pictures"
     note = "A point an arm, mean over seeds. Right is better; low FD and high R@10 are better."
     note += f" Not drawn, far to the left: {', '.join(far)}." if far else ""
@@ -211,9 +191,7 @@ def _ratios(results: Results) -> list[str | Table]:
 def _contrast(found: Mapping[str, Any] | None, *, scale: float, decimals: int) -> str:
     if found is None:
         return DASH
-    return format_interval(
-        {"mean": found["value"], "low": found["low"], "high": found["high"]}, scale=scale, decimals=decimals
-    )
+    return format_interval(Interval(found["value"], found["low"], found["high"]), scale=scale, decimals=decimals)
 
 
 def _prediction(results: Results) -> list[str | Table]:

@@ -36,8 +36,7 @@ MODALITIES = ("image", "drawing", "text", "speech")
 ANCHOR = "image"
 # The default settings.
 DECODER: dict[str, Any] = {}
-# Of a smoke run.
-_SMOKE_STEPS = 20
+_SMOKE_DECODER = {"steps": 20, "latents": 128, "width": 32, "depth": 1}
 # One setting of each baseline, the first of its trials in the other studies; Triangle is for three modalities.
 _BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
@@ -55,16 +54,9 @@ def plan(options: Options) -> Plan:
         for weight in WEIGHTS
     ]
     arms.append(_arm("unialign-balanced", "UniAlign, balanced", "unialign", options))
-    arms += [
-        _arm(
-            INFONCE if t == 0.07 else f"{INFONCE}-t{t:g}",
-            f"InfoNCE, temperature {t:g}",
-            INFONCE,
-            options,
-            temperature=t,
-        )
-        for t in (0.05, 0.07, 0.1)
-    ]
+    for t in (0.05, 0.07, 0.1):
+        key = INFONCE if t == 0.07 else f"{INFONCE}-t{t:g}"
+        arms.append(_arm(key, f"InfoNCE, temperature {t:g}", INFONCE, options, temperature=t))
     arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, infonce_warmup_ratio=0.5, temperature=0.07))
     for name in _BASELINES:
         settings = dict(OBJECTIVE_TRIALS[name][0])
@@ -89,41 +81,32 @@ def plan(options: Options) -> Plan:
 def _arm(
     key: str, label: str, objective: str, options: Options, *, infonce_warmup_ratio: float = 0.0, **given: Any
 ) -> Arm:
-    epochs = options.epochs or EPOCHS
-    train = base("emoji", objective, MODALITIES, epochs=epochs, **given)
-    chosen = dict(train.objective_options)
-    if "anchor" in chosen:
-        chosen["anchor"] = ANCHOR
-    body = train.to_dict() | {
-        "objective_options": chosen,
-        "frozen": {ANCHOR: "whiten"},
-        "infonce_warmup_ratio": infonce_warmup_ratio,
+    train = base("emoji", objective, MODALITIES, epochs=options.epochs or EPOCHS, **given)
+    anchor = {"objective_options.anchor": ANCHOR} if "anchor" in train.objective_options else {}
+    arguments = {
+        "decoder": decoder(options),
+        "seeds": list(DECODER_SEEDS),
+        "anchor": ANCHOR,
+        "sources": list(SOURCES),
+        "extractor": "lite2" if options.epochs is None else "pixels",
+        "controls": "yes" if key == INFONCE else "no",
     }
     return Arm(
         key=key,
         label=label,
         data="emoji",
-        train=type(train).from_dict(body),
+        train=train.override(
+            {**anchor, "frozen": {ANCHOR: "whiten"}, "infonce_warmup_ratio": infonce_warmup_ratio},
+        ),
         factors={"objective": objective, "weight": given.get("uniformity_weight")},
         anchor=ANCHOR,
-        eval_hook=EvalHook(
-            "generation",
-            {
-                "decoder": decoder(options),
-                "seeds": list(DECODER_SEEDS),
-                "anchor": ANCHOR,
-                "sources": list(SOURCES),
-                "extractor": "lite2" if options.epochs is None else "pixels",
-                "controls": "yes" if key == INFONCE else "no",
-            },
-            points=1,
-        ),
+        eval_hook=EvalHook("generation", arguments, points=1),
     )
 
 
 def decoder(options: Options) -> dict[str, Any]:
     """Return the settings of the decoders; those of a smoke run are small."""
-    return DECODER if options.epochs is None else {**DECODER, "steps": _SMOKE_STEPS, "width": 32, "depth": 1}
+    return DECODER if options.epochs is None else DECODER | _SMOKE_DECODER
 
 
 def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore], workers: int) -> None:
@@ -144,30 +127,17 @@ def analyse(results: Results) -> dict[str, Any]:
     # Nothing is chosen without InfoNCE; a weight without numbers is excluded.
     eligible = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(eligible, key=lambda arm: distance[arm], default=None)
-    with_images = [arm for arm in arms if math.isfinite(mean_over_seeds(results, arm, "images/text/fd"))]
+    metrics = ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")
+    scores = [f"images/{source}/{score}" for source in ("text", "drawing", "speech") for score in ("fd", "recall@10")]
+    pairs = {
+        (m, s): [(mean_over_seeds(results, arm, m), mean_over_seeds(results, arm, s)) for arm in arms]
+        for m in metrics
+        for s in scores
+    }
     return {
         "chosen": chosen,
         "validation": {arm: {"recall@1": embedding[arm], "fd": distance[arm] / 2} for arm in arms},
-        "correlations": [
-            {
-                "metric": metric,
-                "score": f"images/{source}/{score}",
-                **rank_correlation(
-                    {
-                        0: [
-                            (
-                                mean_over_seeds(results, arm, metric),
-                                mean_over_seeds(results, arm, f"images/{source}/{score}"),
-                            )
-                            for arm in with_images
-                        ]
-                    }
-                ),
-            }
-            for metric in ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")
-            for source in ("text", "drawing", "speech")
-            for score in ("fd", "recall@10")
-        ],
+        "correlations": [{"metric": m, "score": s, **rank_correlation({0: own})} for (m, s), own in pairs.items()],
     }
 
 

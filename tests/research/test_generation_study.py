@@ -1,17 +1,21 @@
 """The study of generation on three of its arms, with decoders of seconds; its choices from made-up numbers."""
 
 import dataclasses
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from research import _generation_page, generation, load_study
 from research._plan import Options, Plan, Study
 from research._run import answer_lines, make_plan, run_study
 from research.generation import analyse
+from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError
 from unialign.generation import CONTROLS, FlowDecoder
 
@@ -47,8 +51,26 @@ def shortened() -> Study:
 
 
 @pytest.fixture(scope="module")
-def options() -> Options:
-    return Options(study="generation", epochs=1, seeds=(0,), resamples=100)
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """Every fifth item of emoji."""
+    emoji = load_dataset("emoji").select(generation.MODALITIES)
+    rows = np.arange(0, emoji.items, 5)
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(emoji.asset("thumbnails.zip"))) as whole, zipfile.ZipFile(content, "w") as part:
+        for i, row in enumerate(rows):
+            part.writestr(f"image/{i}.webp", whole.read(f"image/{row}.webp"))
+    folder = tmp_path_factory.mktemp("data") / "emoji"
+    EmbeddingStore.write(
+        folder,
+        {name: emoji.array(name)[rows] for name in emoji.modalities},
+        present={name: emoji.present(name)[rows] for name in emoji.modalities},
+        groups=emoji.groups[rows],
+        labels=emoji.labels[rows],
+        label_names=emoji.label_names,
+        split=emoji.split[rows],
+        assets={"thumbnails.zip": content.getvalue()},
+    )
+    return Options(study="generation", epochs=1, seeds=(0,), resamples=100, stores={"emoji": str(folder)})
 
 
 @pytest.fixture(scope="module")
