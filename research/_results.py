@@ -22,13 +22,7 @@ from research._plan import Arm, Plan, Study
 from research._records import Record
 from unialign.data import EmbeddingStore
 from unialign.evaluation import METRICS
-from unialign.experiments import (
-    LEVEL,
-    compare_entries,
-    describe_data,
-    describe_metrics,
-    intervals,
-)
+from unialign.experiments import LEVEL, compare_entries, describe_data, describe_metrics, intervals
 from unialign.io import describe_environment
 from unialign.metrics import add_seed_variance, percentile_interval
 
@@ -38,11 +32,7 @@ Records = Mapping[tuple[str, int], Record]
 
 
 def make_results(
-    study: Study,
-    jobs: Scheduler,
-    stores: Mapping[str, EmbeddingStore],
-    records: Records,
-    tuning: Mapping[str, Any],
+    study: Study, jobs: Scheduler, stores: Mapping[str, EmbeddingStore], records: Records, tuning: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the results of finished runs, without `study.analysis`."""
     plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
@@ -144,12 +134,7 @@ def _objective(arm: Arm, first_run: Record, jobs: Scheduler) -> dict[str, Any]:
         settings["init_from"] = arm.init_from
     if arm.transform:
         settings["transform"] = {arm.transform.name: dict(arm.transform.arguments)}
-    return {
-        "label": arm.label,
-        "note": arm.note,
-        "settings": settings,
-        "parameters": first_run.facts.get("parameters"),
-    }
+    return {"label": arm.label, "note": arm.note, "settings": settings, "parameters": first_run.facts.get("parameters")}
 
 
 def _run(arm: Arm, seed: int, record: Record) -> dict[str, Any]:

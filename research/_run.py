@@ -67,12 +67,7 @@ def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
 
 
 def run_study(
-    study: Study,
-    options: Options,
-    out: str | os.PathLike[str],
-    *,
-    workers: int = 1,
-    on_done: OnDone | None = None,
+    study: Study, options: Options, out: str | os.PathLike[str], *, workers: int = 1, on_done: OnDone | None = None
 ) -> dict[str, Any]:
     """Run a study, or the rest of an interrupted one, and write its folder.
 

@@ -95,9 +95,7 @@ def _arm(
         key=key,
         label=label,
         data="emoji",
-        train=train.override(
-            {**anchor, "frozen": {ANCHOR: "whiten"}, "infonce_warmup_ratio": infonce_warmup_ratio},
-        ),
+        train=train.override({**anchor, "frozen": {ANCHOR: "whiten"}, "infonce_warmup_ratio": infonce_warmup_ratio}),
         factors={"objective": objective, "weight": given.get("uniformity_weight")},
         anchor=ANCHOR,
         eval_hook=EvalHook("generation", arguments, points=1),

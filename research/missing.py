@@ -109,11 +109,7 @@ def page(results: Results) -> list[Section]:
     marks = {trained: Mark(said, i) for i, (trained, (_, said, _)) in enumerate(TRAINED.items())}
     shares = {mark: {100 * s: _key(t, f"drop{100 * s:.0f}") for s in SHARES} for t, mark in marks.items()}
     panels = metric_lines(
-        results,
-        shares,
-        (*PRIMARY, "true_pair_cosine"),
-        x_label="entries dropped, %",
-        x_ticks=[100 * s for s in SHARES],
+        results, shares, (*PRIMARY, "true_pair_cosine"), x_label="entries dropped, %", x_ticks=[100 * s for s in SHARES]
     )
     sections = [
         Section("kept", "What is left to train on", [_kept(results)]),
@@ -129,7 +125,7 @@ def page(results: Results) -> list[Section]:
                     panels,
                     columns=3,
                     legend=list(marks.values()),
-                ),
+                )
             ],
         ),
         Section("never", "Two modalities that never meet", _never(results)),

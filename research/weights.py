@@ -191,9 +191,5 @@ def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
 
 
 STUDY = Study(
-    name="weights",
-    title="How sensitive is UniAlign to the weights of its terms?",
-    plan=plan,
-    page=page,
-    epochs=EPOCHS,
+    name="weights", title="How sensitive is UniAlign to the weights of its terms?", plan=plan, page=page, epochs=EPOCHS
 )

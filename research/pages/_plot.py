@@ -157,12 +157,7 @@ def dots(
 
 
 def scatter(
-    title: str,
-    points: Mapping[Mark, Sequence[tuple[float, float]]],
-    *,
-    x_label: str,
-    y_label: str,
-    note: str = "",
+    title: str, points: Mapping[Mark, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, note: str = ""
 ) -> Panel:
     """Points by kind; `note` stands in the corner, for a rank correlation with its interval."""
     known = {m: [(x, y) for x, y in at if math.isfinite(x) and math.isfinite(y)] for m, at in points.items()}
