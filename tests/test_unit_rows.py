@@ -51,7 +51,7 @@ def weighed(z: Tensor) -> Tensor:
 def test_value_and_gradient_are_those_of_the_plain_formula(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float, piece: int, present: Any
 ) -> None:
-    monkeypatch.setattr(_unit_rows, "_PIECE_CPU", piece)
+    monkeypatch.setattr(_unit_rows, "_BLOCK_CPU", piece)
     embeddings = rows(dtype)
     expected = plain(embeddings, present)
     found = make_batch(embeddings, present=present).z_MBD
@@ -196,7 +196,7 @@ class _Allocations(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nothing_but_the_results_is_as_large_as_the_batch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(_unit_rows, "_PIECE_CPU", 2**10)
+    monkeypatch.setattr(_unit_rows, "_BLOCK_CPU", 2**10)
     items, width = 256, 64
     embeddings = rows(dtype, items=items, width=width)
     with _Allocations() as forward:

@@ -1,4 +1,4 @@
-"""Lazy package namespaces: a package's `__init__.pyi` lists its names once, for type checkers and for the import system.
+"""Lazy package namespaces: a package's `__init__.pyi` lists its names once, for type checkers and for imports.
 
 `import unialign.losses` then loads neither torch nor any submodule; a name is imported when it is first used (PEP 562).
 """

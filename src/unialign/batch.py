@@ -1,6 +1,6 @@
-"""The border: a mapping of embeddings becomes a validated `Batch` of unit rows, once.
+"""Input validation: a mapping of embeddings becomes a `Batch` of unit rows.
 
-Shapes: `M` modalities, `B` items, `D` width of the shared space.
+Shapes: `M` modalities, `B` items, `D` dim of the shared space.
 """
 
 from collections.abc import Mapping
@@ -32,15 +32,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Batch:
-    """Embeddings that passed the border; everything behind it trusts them.
+    """Validated embeddings; all functions that take a batch rely on them.
 
     Attributes:
-        names: the M modalities, in the order given.
-        z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and no gradient
-            leaves through them.
+        names: the M modalities, in the given order.
+        z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and have
+            no gradient.
         present_MB: True where the item has the modality.
         ids_B: int64, or None when all items are different. Items with equal ids are never each other's negatives.
-        shard: how the B items lie on several processes; None: all are this one's own.
+        shard: layout of the B items on several processes; None: all are of this process.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """(B, D) rows of modality m. Their gradients come together once, where those of `z_MBD[m]` each fill all M."""
+        """Return (B, D) rows of modality m. Their gradients are stacked once; those of `z_MBD[m]` each fill all M."""
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
@@ -60,7 +60,7 @@ class Batch:
         return self.z_MBD.unbind(0)
 
     def index(self, name: str) -> int:
-        """Position of a modality; `ConfigError` naming the modalities if it is not there."""
+        """Return the index of a modality; ConfigError with the known modalities if it is missing."""
         if not isinstance(name, str) or name not in self.names:
             raise ConfigError(
                 f"anchor {name!r} is no modality here; expected one of {', '.join(map(repr, self.names))}"
@@ -75,14 +75,14 @@ def make_batch(
     ids: Tensor | None = None,
     minimum: int = 2,
 ) -> Batch:
-    """Validate embeddings, presence and ids, and normalise the rows to unit length.
+    """Validate embeddings, presence and ids, and normalise rows to unit length.
 
     Args:
         embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.
         present: modality name -> (B,) bool tensor; a missing name means that all rows are present. Absent rows may
-            hold anything, NaN included.
+            hold any values, also NaN.
         ids: (B,) integers; equal ids are never each other's negatives.
-        minimum: fewest modalities accepted.
+        minimum: smallest number of modalities.
 
     Raises:
         ShapeError: too few modalities, not (B, D), unequal B or D, wrong dtype.
@@ -109,13 +109,13 @@ def make_batch(
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
-    """A tensor of anything array-like, or ShapeError: "`what` ...; expected `expected`".
+    """Convert anything array-like to a tensor, or raise ShapeError: "`what` ...; expected `expected`".
 
-    Refused are what torch cannot read (texts, ragged lists, objects, integers beyond 64 bits) and tensors without a
-    plain array of values (sparse, nested, meta). Arrays of foreign byte order become native.
+    Rejects input that torch cannot read (text, ragged lists, objects, integers beyond 64 bits) and tensors without
+    dense values (sparse, nested, meta). Arrays of another byte order become native.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        # Read-only arrays are copied: torch cannot express them.
+        # Read-only arrays are copied, since torch has no read-only tensors.
         value = np.array(value, dtype=value.dtype.newbyteorder("="), copy=None if value.flags.writeable else True)
     try:
         tensor = torch.as_tensor(value)
@@ -128,9 +128,9 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
 
 
 def as_tensors(embeddings: Any) -> Any:
-    """Every value of a mapping by `as_dense`; what is no mapping as it is, for `make_batch` to refuse.
+    """Convert every value of a mapping by `as_dense`; others are returned as they are, for `make_batch` to reject.
 
-    For measurements. A loss wants tensors: an array that became one would silently get no gradient.
+    For measurements. Losses require tensors: a converted array would silently get no gradient.
     """
     if not isinstance(embeddings, Mapping):
         return embeddings
@@ -138,14 +138,14 @@ def as_tensors(embeddings: Any) -> Any:
 
 
 def check_dense(tensor: Tensor, what: str, expected: str) -> None:
-    """Refuse a tensor that is sparse, nested, or has no values (`meta`)."""
+    """Raise ShapeError for a tensor that is sparse, nested, or has no values (`meta`)."""
     if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
         kind = "on the meta device, which holds no values" if tensor.device.type == "meta" else "sparse or nested"
         raise ShapeError(f"{what} is {kind}; expected {expected} as a dense tensor (see `Tensor.to_dense`)")
 
 
 def row_mask(value: Any, what: str, rows: int) -> Tensor:
-    """A (rows,) bool tensor of a tensor, array or list of truth values; ShapeError for anything else."""
+    """Return a (rows,) bool tensor from a tensor, array or list of bools; ShapeError for anything else."""
     mask_B = as_dense(value, what, f"bool of shape ({rows},)")
     if mask_B.dtype != torch.bool or tuple(mask_B.shape) != (rows,):
         raise ShapeError(
@@ -155,15 +155,15 @@ def row_mask(value: Any, what: str, rows: int) -> Tensor:
 
 
 def row_integers(value: Any, what: str, rows: int) -> Tensor:
-    """A (rows,) int64 tensor of a tensor, array or list of integers; ShapeError for anything else."""
+    """Return a (rows,) int64 tensor from a tensor, array or list of integers; ShapeError for anything else."""
     if _holds_text(value):
         raise ShapeError(
-            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, for one with "
+            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, such as by "
             f"`numpy.unique({what}, return_inverse=True)[1]`"
         )
     values_B = as_dense(value, what, f"integers of shape ({rows},)")
-    no_integers = values_B.is_floating_point() or values_B.is_complex() or values_B.dtype == torch.bool
-    if no_integers or tuple(values_B.shape) != (rows,):
+    not_integers = values_B.is_floating_point() or values_B.is_complex() or values_B.dtype == torch.bool
+    if not_integers or tuple(values_B.shape) != (rows,):
         raise ShapeError(
             f"{what} is {values_B.dtype} of shape {tuple(values_B.shape)}; expected integers of shape ({rows},)"
         )
@@ -177,18 +177,18 @@ def _holds_text(value: Any) -> bool:
 
 
 def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest absolute entry of each row (..., D), detached, and whether the row has a direction in a batch.
+    """Return the largest absolute entry of each row (..., D), detached, and whether the row has a direction.
 
-    Denormal float16 and bfloat16 entries are fine: the batch holds them in float32.
+    Denormal float16 and bfloat16 entries are valid: the batch holds them in float32.
     """
     largest = x.detach().abs().amax(-1)
     return largest, _has_direction(largest)
 
 
 def _has_direction(largest: Tensor) -> Tensor:
-    """Whether rows with these largest entries have a direction."""
-    # One comparison catches NaN, infinity and rows so short that denormal numbers have rounded their direction away.
-    # It also keeps the gradient, which grows like 1 / norm, inside the dtype's range.
+    """Return whether rows with these largest entries have a direction."""
+    # One comparison rejects NaN, infinity and rows so short that denormal numbers lose their direction. It also keeps
+    # the gradient, which grows like 1 / norm, in the dtype's range.
     dtype = torch.promote_types(largest.dtype, torch.float32)
     limits = torch.finfo(dtype)
     return (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
@@ -196,13 +196,13 @@ def _has_direction(largest: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BadRow:
-    """The first row that a check refuses, in words that every refusal shares.
+    """The first invalid row of a check, described in the same words by every check.
 
     Attributes:
-        index: its index, one number for each leading dimension.
-        column: its first entry that is NaN or infinite; None where all are finite.
-        what: what it holds or lacks, such as `holds nan at column 3` or `has norm zero`.
-        others: how many more rows are bad.
+        index: one number for each leading dimension.
+        column: of its first entry that is NaN or infinite; None if all are finite.
+        what: the defect, such as `holds nan at column 3` or `has norm zero`.
+        others: number of further invalid rows.
     """
 
     index: tuple[int, ...]
@@ -212,17 +212,17 @@ class BadRow:
 
     @property
     def row(self) -> int:
-        """The last number of the index."""
+        """Return the last number of the index."""
         return self.index[-1]
 
     @property
     def more(self) -> str:
-        """` (2 more such rows)`, or nothing."""
+        """Return ` (2 more such rows)`, or an empty string."""
         return f" ({self.others} more such rows)" if self.others else ""
 
 
 def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
-    """The first of the rows (..., D) that a mask (...) marks as bad; None if it marks none."""
+    """Return the first of the rows (..., D) marked in the mask (...); None without any."""
     if not bool(bad.any()):
         return None
     index = tuple(bad.nonzero()[0].tolist())
@@ -245,8 +245,8 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
             raise ShapeError(f"modality names must be strings, got {name!r}")
         if not isinstance(z, Tensor):
             raise ShapeError(
-                f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients flow through "
-                f"tensors only (convert what needs none with `torch.as_tensor`)"
+                f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients need tensors "
+                f"(convert arrays without gradient by `torch.as_tensor`)"
             )
         check_dense(z, repr(name), "a torch tensor of shape (B, D)")
         if z.ndim != 2:
@@ -254,7 +254,7 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
         if not z.is_floating_point():
             raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating dtype")
         if z.shape[1] == 0:
-            raise ShapeError(f"{name!r} has width 0; expected (B, D) with D of at least 1")
+            raise ShapeError(f"{name!r} has dim 0; expected (B, D) with D of at least 1")
         if reference is None:
             reference = (name, tuple(z.shape))
         elif z.shape[0] != reference[1][0]:
@@ -264,8 +264,8 @@ def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
             )
         elif z.shape[1] != reference[1][1]:
             raise ShapeError(
-                f"{name!r} is {z.shape[1]} wide, {reference[0]!r} is {reference[1][1]}; all modalities share one space "
-                f"(use `unialign.Space` to map features of different widths into it)"
+                f"{name!r} has dim {z.shape[1]}, {reference[0]!r} has dim {reference[1][1]}; all modalities share one "
+                f"space (use `unialign.Space` to map features of different dims into it)"
             )
 
 
@@ -277,7 +277,7 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
     present_MB = torch.ones(len(names), items, dtype=torch.bool, device=device)
     for name, mask in (present or {}).items():
         if name not in names:
-            raise ConfigError(f"`present` names {name!r}, which is no modality here; expected some of {list(names)}")
+            raise ConfigError(f"`present` has {name!r}, which is no modality here; expected some of {list(names)}")
         present_MB[names.index(name)] = row_mask(mask, f"present[{name!r}]", items).to(device)
     return present_MB
 
@@ -293,5 +293,5 @@ def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor,
     name = names[m]
     raise NonFiniteError(
         f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-        f"or drop them. If they are marked, fill them with 0 before your encoder: NaN inputs make NaN weights"
+        f"or drop them. If they are marked, fill them with 0 before the encoder: NaN inputs make NaN weights"
     )

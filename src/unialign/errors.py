@@ -1,4 +1,4 @@
-"""The exceptions a user may catch. Every message names what was wrong, what was expected and what to do."""
+"""Exceptions that users may catch. Messages give the cause, the expected value, and a remedy."""
 
 __all__ = [
     "CheckpointError",
@@ -13,7 +13,7 @@ __all__ = [
 
 
 class UniAlignError(Exception):
-    """Base of every expected error of this package."""
+    """Base class of all expected errors of this package."""
 
 
 class ShapeError(UniAlignError, ValueError):
@@ -21,24 +21,24 @@ class ShapeError(UniAlignError, ValueError):
 
 
 class NonFiniteError(UniAlignError, ValueError):
-    """A value is NaN or infinite, or a row has no direction because its norm is zero."""
+    """A value is NaN or infinite, or a row has norm zero and therefore no direction."""
 
 
 class MissingDependencyError(UniAlignError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra to install."""
 
 
 class DataError(UniAlignError, ValueError):
-    """A store, data set or result file is missing, altered, truncated or does not fit its description."""
+    """A store, data set or result file is missing, altered, truncated or inconsistent."""
 
 
 class ConfigError(UniAlignError, ValueError):
-    """A setting has a value that is unknown, out of range or in conflict with another one."""
+    """A setting is unknown, out of range or in conflict with another one."""
 
 
 class CheckpointError(UniAlignError, RuntimeError):
-    """A checkpoint or saved space is missing, torn, altered or of a refused kind (pickles are never read)."""
+    """A checkpoint or saved space is missing, incomplete, altered or a pickle, which is never read."""
 
 
 class DistributedError(UniAlignError, RuntimeError):
-    """Another process of a distributed job failed, ended or never came; the message names it where it is known."""
+    """Another process of a distributed job failed, ended or did not arrive; the message names it if known."""

@@ -383,7 +383,7 @@ def test_quantiles():
     ("options", "error", "text"),
     [
         ({"anchor": "audio"}, ConfigError, "'audio'"),
-        ({"anchor": "all"}, ConfigError, "one modality"),
+        ({"anchor": "all"}, ConfigError, "needs an anchor modality"),
         ({"anchor": "m0", "temperature": 0.0}, ConfigError, "temperature"),
         ({"anchor": "m0", "temperature": math.nan}, ConfigError, "temperature"),
         ({"anchor": "m0", "direction": "backward"}, ConfigError, "'backward'"),

@@ -82,7 +82,7 @@ def test_pairs_and_rows():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' is 3 wide, 'y' is 2"),
+        (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' has dim 3, 'y' has dim 2"),
         (lambda x: modality_gap(x, x * torch.nan), NonFiniteError, "'y' row 0 holds nan"),
         (lambda x: modality_gap_debiased(x, x[:4]), ShapeError, "5 rows, 'y' has 4"),
         (lambda x: modality_gap_debiased(x[:1], x[:1]), ShapeError, "at least two"),

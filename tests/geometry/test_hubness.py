@@ -115,7 +115,7 @@ def test_own_row_is_left_out_on_request():
         ({"k": 4}, ConfigError, "k is 4, but a query has only 3 candidates"),
         ({"k": 3, "own_row": "left_out"}, ConfigError, "only 2 candidates"),
         ({"k": 1, "own_row": "gone"}, ConfigError, "'gone'"),
-        ({"k": 1, "gallery": torch.eye(4)}, ShapeError, "'queries' is 3 wide, 'gallery' is 4"),
+        ({"k": 1, "gallery": torch.eye(4)}, ShapeError, "'queries' have dim 3, 'gallery' has dim 4"),
         ({"k": 1, "gallery": torch.eye(3)[:2], "own_row": "left_out"}, ShapeError, "same rows"),
         ({"k": 1, "gallery": torch.full((2, 3), math.nan)}, NonFiniteError, "'gallery' row 0 holds nan"),
     ],

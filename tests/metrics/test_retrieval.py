@@ -43,8 +43,8 @@ def found(result, ks):
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), ties=st.sampled_from(["expected", "optimistic", "pessimistic"]), chunk=st.integers(1, 5))
-def test_equals_brute_force_over_all_orders_of_ties(data, ties, chunk):
+@given(data=st.data(), ties=st.sampled_from(["expected", "optimistic", "pessimistic"]), batch_size=st.integers(1, 5))
+def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
     queries, gallery = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
     ks = (1, 2, 4, 9)
     scores = data.draw(st.lists(st.lists(st.integers(-1, 1), min_size=gallery, max_size=gallery), min_size=queries,
@@ -54,7 +54,7 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, chunk):
     score_QG = torch.tensor(scores, dtype=torch.float64)
     result = retrieval_from_scores(
         lambda r: score_QG[r], queries=queries, gallery=gallery, query_ids=query_ids, gallery_ids=gallery_ids, k=ks,
-        ties=ties, chunk=chunk,
+        ties=ties, batch_size=batch_size,
     )  # fmt: skip
     expected = [brute(s, [g == q for g in gallery_ids], ties, ks) for s, q in zip(scores, query_ids, strict=True)]
     np.testing.assert_allclose(found(result, ks), np.array(expected), rtol=1e-12)
@@ -147,14 +147,14 @@ def test_negative_cosines_count():
     assert result.recall[1] == result.mrr == result.map == result.ndcg == 1.0
 
 
-def test_chunk_and_order_of_rows_change_nothing(monkeypatch):
+def test_batch_size_and_order_of_rows_change_nothing(monkeypatch):
     x, y = rows(60), rows(60) + rows(60, seed=1)
     labels = torch.arange(60) % 9
     options = {"query_ids": labels, "gallery_ids": labels}
     whole = retrieval(x, y, **options)
     ks = (1, 3, 10)
-    for chunk in (1, 7, 60, 61):
-        np.testing.assert_array_equal(found(retrieval(x, y, **options, batch_size=chunk), ks), found(whole, ks))
+    for batch_size in (1, 7, 60, 61):
+        np.testing.assert_array_equal(found(retrieval(x, y, **options, batch_size=batch_size), ks), found(whole, ks))
     monkeypatch.setattr(ranks_module, "_TILE", 100)
     np.testing.assert_array_equal(found(retrieval(x, y, **options), ks), found(whole, ks))
     q, g = torch.randperm(60, generator=torch.Generator().manual_seed(0)), torch.arange(60).flip(0)
@@ -204,7 +204,7 @@ def test_infinite_scores_exclude_a_candidate():
     ("call", "error", "text"),
     [
         (lambda x: retrieval(x, x[:3]), ShapeError, "4 queries and 3 gallery rows"),
-        (lambda x: retrieval(x, x[:, :3]), ShapeError, "'queries' are 8 wide, 'gallery' is 3"),
+        (lambda x: retrieval(x, x[:, :3]), ShapeError, "'queries' have dim 8, 'gallery' has dim 3"),
         (lambda x: retrieval(x[:0], x[:0]), ShapeError, r"\(0, 8\)"),
         (lambda x: retrieval(x[0], x), ShapeError, r"\(8,\)"),
         (lambda x: retrieval(x.long(), x), ShapeError, "int64"),
@@ -214,7 +214,7 @@ def test_infinite_scores_exclude_a_candidate():
         (lambda x: retrieval(x, x, query_ids=list("abcd"), gallery_ids=[0, 1, 2, 3]), ShapeError, "both text"),
         (lambda x: retrieval(x, x, ties="random"), ConfigError, "'random'"),
         (lambda x: retrieval(x, x, k=(0,)), ConfigError, "at least 1"),
-        (lambda x: retrieval(x, x, batch_size=0), ConfigError, "chunk"),
+        (lambda x: retrieval(x, x, batch_size=0), ConfigError, "batch_size"),
         (lambda x: retrieval(x, x).interval("recall@x"), ConfigError, "recall@x"),
         (lambda x: retrieval(x, x).interval(level=1.0), ConfigError, "level"),
         (lambda x: retrieval(x, x).interval(resamples=0), ConfigError, "resamples"),

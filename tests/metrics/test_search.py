@@ -220,7 +220,7 @@ def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
         (lambda x: knn(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
         (lambda x: knn(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),
         (lambda x: knn(x, x, k=1, batch_size=0), ConfigError, "batch_size"),
-        (lambda x: knn(x, x[:, :3], k=1), ShapeError, "'queries' are 8 wide, 'gallery' is 3"),
+        (lambda x: knn(x, x[:, :3], k=1), ShapeError, "'queries' have dim 8, 'gallery' has dim 3"),
         (lambda x: knn(x[0], x, k=1), ShapeError, r"\(8,\)"),
         (lambda x: knn(x, x[:0], k=1), ShapeError, r"\(0, 8\)"),
     ],

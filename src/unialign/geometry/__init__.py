@@ -1,4 +1,4 @@
-"""Numbers about a space: how far its modalities lie apart, how it is spread, and how the forces on it oppose."""
+"""Measurements of an embedding space: modality gap, divergences, spectrum, hubness, and conflicts of forces."""
 
 from unialign._lazy import attach_stub
 

@@ -1,6 +1,6 @@
-"""How far a density sees: its bandwidth, how many rows it rests on, and the warning when they are too few.
+"""The bandwidth of a density, its effective number of neighbours, and the warning when they are too few.
 
-Shapes: `N` rows of a set (each has its own N), `D` width.
+Shapes: `N` rows of a set (N differs between sets), `D` dim.
 """
 
 import warnings
@@ -27,9 +27,9 @@ __all__ = [
 
 Bandwidth = float | Literal["median"]
 
-# Rows of which the median is taken: more than in training, where it is taken at every step.
+# Number of rows for the median: more than in training, which computes it at every step.
 _MEDIAN_ROWS = 2048
-# Below this many effective neighbours a density is little more than one row.
+# With fewer effective neighbours a density is dominated by one row.
 FEW_NEIGHBOURS = 2.0
 
 
@@ -38,11 +38,11 @@ class DivergenceWarning(UserWarning):
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
-    """The bandwidth as a number, `median` from all rows; ConfigError for anything else."""
+    """Return the bandwidth as a number, `median` from all rows; ConfigError for anything else."""
     if isinstance(bandwidth, Mapping):
         raise ConfigError(
-            f"bandwidth must be one number for all modalities, got {bandwidth!r}: with different ones the constants of "
-            f"their kernels do not cancel, and a divergence of equal sets is not 0"
+            f"bandwidth must be one number for all modalities, got {bandwidth!r}: kernels with different "
+            f"bandwidths have constants that do not cancel, so that equal sets would differ"
         )
     if isinstance(bandwidth, str):
         if bandwidth != "median":
@@ -53,27 +53,28 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
 
 
 def median_of(rows: Sequence[Tensor]) -> float:
-    """Median distance of two different rows, of at most 2,048 of them."""
+    """Return the median distance of two different rows, of at most 2,048 rows."""
     return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
 def self_pairs_of(estimator: Estimator) -> SelfPairs:
-    """Whether an estimator's densities include the row at which they are taken."""
+    """Return whether the densities of an estimator include the row at which they are evaluated."""
     return "excluded" if estimator == "debiased" else "included"
 
 
 def neighbours(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Mean over sets of their mean effective number of neighbours."""
+    """Return the mean over sets of their mean effective number of neighbours."""
     return sum(mean_neighbours(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
 
 
 def warn_of_few_neighbours(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> None:
-    """`DivergenceWarning`, at the line that called the diagnostic, when densities rest on fewer than two rows."""
+    """Issue a `DivergenceWarning` at the caller's line when densities have fewer than two effective neighbours."""
     found = neighbours(rows, bandwidth, self_pairs)
     if found < FEW_NEIGHBOURS:
         warnings.warn(
-            f"at bandwidth {bandwidth:.3g} a density rests on {found:.2f} rows, fewer than {FEW_NEIGHBOURS:.0f}: the "
-            f"number is about paired points, not distributions. Use bandwidth='median', or see divergence_profile",
+            f"at bandwidth {bandwidth:.3g} a density has {found:.2f} effective neighbours, fewer than "
+            f"{FEW_NEIGHBOURS:.0f}: the divergence compares paired points, not distributions. "
+            f"Use bandwidth='median', or see divergence_profile",
             DivergenceWarning,
             stacklevel=3,
         )

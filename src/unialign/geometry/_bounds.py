@@ -1,7 +1,8 @@
-"""The two propositions about conflicts, evaluated on measured quantities so that theory and data can be compared.
+"""The bounds of the two propositions about conflicts, evaluated on measured quantities.
 
-Shapes: `K` modalities other than the anchor, `B` items, `D` width. K_i of them are present for item i (the paper's
-M - 1). Each bound is taken among items of equal K_i and averaged over them: with all present, the printed formula.
+Each bound is computed for the items with K_i modalities and averaged: with all present, it is the printed formula.
+
+Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dim.
 """
 
 from collections.abc import Iterator
@@ -15,19 +16,19 @@ __all__ = ["chi_lower_bound", "expected_zeta", "residual_correlation", "zeta_low
 def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
     """E[chi] >= 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn'), mu = mean cosine of two of an item's positives.
 
-    w are the weights of the positives, divided by their sum over those that the item has. With equal ones this is
+    w are the weights of the present positives, divided by their sum. With equal ones this is
     1 - sqrt((1 + (K - 1) mu) / K), Proposition 2.3.
 
     Args:
-        pull_KBD: positives, each as long as its weight; ignored where absent.
-        pair_KB: which are there.
+        pull_KBD: positives, with their weights as lengths; ignored where absent.
+        pair_KB: mask of the present ones.
 
     Returns:
         A scalar in [0, 1]; NaN without any item. 0 where each item has one positive.
     """
     pull_KBD = torch.where(pair_KB[..., None], pull_KBD, 0.0)
     reach_B = torch.linalg.vector_norm(pull_KBD, dim=-1).sum(0)
-    # |sum w z|^2 = sum w^2 + sum w w' mu: the bound needs no pair by itself.
+    # |sum w z|^2 = sum w^2 + sum w w' mu, so that no pair need be visited.
     resultant_B = (pull_KBD.sum(0) / torch.where(reach_B > 0, reach_B, 1.0)[:, None]).square().sum(-1)
     parts = [(len(rows), 1 - resultant_B[rows].mean().sqrt()) for _, rows in _by_count(pair_KB.sum(0))]
     return _average(parts, pull_KBD).clamp(min=0.0)
@@ -36,7 +37,7 @@ def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
 def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
     """E[zeta] >= (1 + C / (K c_0^2))^(-1/2), c_0 = smallest c, C = mean |residual|^2 (Proposition 2.2, finite M).
 
-    It assumes residuals of zero mean that are independent between modalities; compare `residual_correlation`.
+    It assumes residuals with zero mean, independent between modalities; see `residual_correlation`.
 
     Returns:
         A scalar in (0, 1]; NaN if a c is not above 0, or there is none.
@@ -52,8 +53,8 @@ def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Te
 def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
     """zeta = (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) with the mean c, C = mean |residual|^2 and the measured rho.
 
-    What Proposition 2.2 becomes when the residuals are correlated: |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it
-    tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. No bound: it holds where c and |sum_n e_n| fluctuate little.
+    Proposition 2.2 for correlated residuals: |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to
+    (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. An estimate, not a bound: c and |sum_n e_n| must vary little.
 
     Returns:
         A scalar in [0, 1]; NaN if the mean c is not above 0, or there is none.
@@ -76,12 +77,12 @@ def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
     cross_B = e_KBD.sum(0).square().sum(-1) - squared_B
     count_B = known_KB.sum(0).double()
     pairs = (count_B * (count_B - 1)).sum()
-    # 0 / 0 is the NaN that is wanted.
+    # 0 / 0 gives the documented NaN.
     return (cross_B.sum() / pairs) / (squared_B.sum() / count_B.sum())
 
 
 def _by_count(count_B: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Items grouped by a number above 0."""
+    """Yield each positive count with the indices of its items."""
     for count in range(1, int(count_B.max()) + 1 if len(count_B) else 1):
         rows = (count_B == count).nonzero().flatten()
         if len(rows):

@@ -1,10 +1,10 @@
-"""Do the forces of a contrastive loss work against each other? (paper Eq. 4; Propositions 2.2, 2.3.)
+"""The conflict between the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` width. V and Phi: see `_forces.py`.
+Phi includes the item's positive. A well-trained space has p_ii near 1, so that Phi is near V and zeta near 1 for every
+good loss: `zeta` alone does not indicate harm. `zeta_neg` excludes the positive, and `*_tan` keeps only the part of the
+forces that can move a point on the sphere.
 
-Phi includes the item's own positive. A well-trained space has p_ii near 1, so Phi comes near V and zeta near 1 for
-every good loss: `zeta` alone is no evidence of harm. `zeta_neg` leaves the own positive out, `*_tan` keeps only the
-part of the forces that can move a point on the sphere.
+Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dim. V and Phi: see `_forces.py`.
 """
 
 import math
@@ -24,41 +24,41 @@ from unialign.geometry._validation import double_batch
 
 __all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict", "quantiles_of"]
 
-# (query modality, key modality) -> w; a pair that is not there weighs 1.
+# (query modality, key modality) -> w; 1 for a missing pair.
 PairWeights = Mapping[tuple[str, str], float]
 
 PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
-# What a short look shows: the two conflicts of the paper, and zeta without the own positive.
+# Fields of a short summary: the two conflicts of the paper, and zeta without the positive.
 SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
-# A sum of vectors shorter than this share of their lengths has cancelled: what is left is rounding, without direction.
+# A sum of vectors shorter than this fraction of their lengths has cancelled: the rest is rounding without direction.
 _FLOOR = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConflictResult:
-    """What `conflict` measured, float64. Per-item tensors are (B,) and NaN where undefined.
+    """The result of `conflict`, float64. Per-item tensors are (B,) and NaN where undefined.
 
     Attributes:
         anchor: the modality at whose rows the forces act.
         defined: (B,) bool, the items with the anchor and another modality; the others are NaN throughout. A single
             field is NaN also where one of its two forces vanishes.
         zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
-        zeta_neg: cos(V, Phi without the own positive): do the negatives oppose alignment?
-        zeta_neg_renormalised: the same with a softmax over the negatives alone, which the share of the own positive
-            does not reach: every modality's negatives count alike, however well it is aligned.
-        zeta_tan, zeta_neg_tan: the same between the parts tangent to the sphere.
+        zeta_neg: cos(V, Phi without the positive): whether the negatives oppose alignment.
+        zeta_neg_renormalised: zeta_neg with a softmax over the negatives alone, which does not depend on the
+            probability of the positive: the negatives of all modalities count alike, however well aligned.
+        zeta_tan, zeta_neg_tan: zeta and zeta_neg of the parts tangent to the sphere.
         net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
         chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 = the positives agree.
         c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes it above some c_0 > 0.
-        frac_c_nonpos: share of the defined c that are not above 0.
+        frac_c_nonpos: fraction of the defined c that are at most 0.
         residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; assumed 0. NaN at M = 2.
         chi_bound: lower bound of mean chi by Proposition 2.3 from the measured mean cosine of non-anchor positives.
         zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; holds
-            if the residuals are uncorrelated. NaN where a c is not above 0: then the assumption fails.
-        zeta_expected: mean zeta expected from the mean c, the mean |e_n|^2 and the measured residual correlation: what
-            the proposition comes to when its residuals are not independent. An estimate, no bound.
+            if the residuals are uncorrelated. NaN where a c is at most 0, which violates the assumption.
+        zeta_expected: estimate of mean zeta from the mean c, the mean |e_n|^2 and the measured residual correlation:
+            the proposition for residuals that are not independent. Not a bound.
     """
 
     anchor: str
@@ -83,19 +83,19 @@ class ConflictResult:
         return f"ConflictResult(anchor={self.anchor!r}, items={int(self.defined.sum())}, mean {shown})"
 
     def means(self) -> dict[str, float]:
-        """Mean over the items where it is defined of every per-item field, the scalars, and `c/<modality>`."""
+        """Return the mean of every per-item field over its defined items, the scalars, and `c/<modality>`."""
         values = {name: float(getattr(self, name).nanmean()) for name in PER_ITEM}
         values |= {f"c/{name}": float(c_B.nanmean()) for name, c_B in self.c.items()}
         return values | {name: float(getattr(self, name)) for name in SCALARS}
 
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
-        """Quantiles of a per-item field over the items where it is defined; NaN if there are none."""
+        """Return quantiles of a per-item field over its defined items; NaN without any."""
         check_choice("field", field, PER_ITEM)
         return quantiles_of(getattr(self, field), levels)
 
 
 def quantiles_of(values: Tensor, levels: Sequence[float]) -> list[float]:
-    """Quantiles of what is not NaN; ConfigError for levels that are no numbers from 0 to 1."""
+    """Return quantiles of the values that are not NaN; ConfigError for levels outside [0, 1]."""
     if not isinstance(levels, Sequence) or isinstance(levels, str):
         raise ConfigError(f"levels must be a sequence such as (0.05, 0.5, 0.95), got {levels!r}")
     for level in levels:
@@ -114,25 +114,25 @@ def conflict(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> ConflictResult:
-    """How far the forces of multimodal InfoNCE cancel at the anchor's rows, item by item (paper Eq. 4).
+    """Measure how far the forces of multimodal InfoNCE cancel at the anchor's rows, per item (paper Eq. 4).
 
     Args:
         embeddings: modality -> (B, D) floating tensor or array.
         anchor: a modality.
         temperature: tau > 0.
         direction: `forward` uses the gradient of anchor -> others, as the paper does; `symmetric` adds the reverse
-            direction, which the usual symmetric loss has.
-        present: modality -> (B,) bool. Sums run over the modalities that an item has, keys over the items that have the
-            modality; the M of the bounds is then the item's own.
-        weights: (query, key) -> w > 0 of that pair's loss, 1 where not given. The anchor as query weighs its V and
-            Phi; `symmetric` also uses the anchor as key.
+            direction of the usual symmetric loss.
+        present: modality -> (B,) bool. Sums run over the present modalities of an item, keys over the items with the
+            modality; M in the bounds is then the number of the item's modalities.
+        weights: (query, key) -> w > 0 of that pair's loss, 1 where not given. Pairs with the anchor as query weight V
+            and Phi; `symmetric` also uses pairs with the anchor as key.
 
     Returns:
-        See `ConflictResult`. Memory is O(M * B * D), bounded tiles of similarities apart.
+        See `ConflictResult`. Memory is O(M * B * D) and bounded tiles of similarities.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ConfigError also for an unknown
-            anchor, direction or modality in `weights`, and for a temperature or weight that is not above 0.
+            anchor, direction or modality in `weights`, and for a temperature or weight that is not positive.
     """
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
@@ -141,9 +141,7 @@ def conflict(
     if batch.z_MBD.shape[1] == 0:
         raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
     if anchor in ("all", "centroid") and anchor not in batch.names:
-        raise ConfigError(
-            f"conflict acts at the rows of one modality, got anchor {anchor!r}; call it for each of {batch.names}"
-        )
+        raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call it for each of {batch.names}")
     a = batch.index(anchor)
     others = [m for m in range(len(batch.names)) if m != a]
     weights_MM = _weights(weights, batch)
@@ -202,7 +200,7 @@ def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """Cosine of each row, NaN where either has cancelled to rounding of its size."""
+    """Return the cosine of each row, NaN where either vector has cancelled to rounding."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
     # Dividing first: forces of far negatives can be as small as 1e-200, whose product underflows.

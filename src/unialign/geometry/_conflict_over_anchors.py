@@ -1,6 +1,6 @@
-"""The conflict of forces with every modality as anchor in turn, put together.
+"""The conflict of forces with each modality as the anchor.
 
-Shapes: `M` modalities, `B` items, `D` width.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 import math
@@ -20,7 +20,7 @@ __all__ = ["AnchorsResult", "conflict_over_anchors"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AnchorsResult:
-    """What `conflict_over_anchors` measured: one `ConflictResult` an anchor."""
+    """The result of `conflict_over_anchors`: one `ConflictResult` per anchor."""
 
     by_anchor: dict[str, ConflictResult]
 
@@ -30,7 +30,7 @@ class AnchorsResult:
         return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
 
     def means(self) -> dict[str, float]:
-        """`ConflictResult.means` averaged over the anchors for which each is defined; NaN if it is so for none."""
+        """Return `ConflictResult.means` averaged over the anchors where each is defined; NaN without any."""
         found: dict[str, list[float]] = {}
         for result in self.by_anchor.values():
             for name, value in result.means().items():
@@ -38,7 +38,7 @@ class AnchorsResult:
         return {name: math.fsum(values) / len(values) if values else math.nan for name, values in found.items()}
 
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
-        """Quantiles of a per-item field over the items of all anchors where it is defined; NaN if there are none."""
+        """Return quantiles of a per-item field over its defined items of all anchors; NaN without any."""
         check_choice("field", field, PER_ITEM)
         return quantiles_of(torch.cat([getattr(result, field) for result in self.by_anchor.values()]), levels)
 
@@ -51,9 +51,9 @@ def conflict_over_anchors(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> AnchorsResult:
-    """`conflict` at the rows of every modality: the paper reports means over items and over anchors (Eq. 4).
+    """Compute `conflict` at the rows of every modality; the paper reports means over items and anchors (Eq. 4).
 
-    Args, Raises: see `conflict`; `direction`, `weights` and presence mean the same for every anchor.
+    Args, Raises: see `conflict`; `direction`, `weights` and `present` apply to every anchor.
     """
     if not isinstance(embeddings, Mapping):
         raise ShapeError(

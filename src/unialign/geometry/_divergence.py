@@ -1,11 +1,10 @@
-"""How far the distributions of modalities differ, estimated by Gaussian kernel densities on the sphere.
+"""Divergences between the distributions of modalities, estimated by Gaussian kernel densities on the sphere.
 
-Shapes: `M` modalities, `B` items, `N` present rows, `D` width.
+At a bandwidth so small that one row outweighs all others (0.07 at 64 or more dimensions), a divergence measures the
+distance of paired points, not of distributions: every function here then issues a `DivergenceWarning`. At one so large
+that all rows are alike, every divergence is near 0. `divergence_profile` evaluates a grid of bandwidths.
 
-A density sees as far as its bandwidth. If that is so small that one row outweighs all others, as 0.07 is at widths of
-64 and more, the number is about the distance of paired points and no longer about distributions: every function here
-then issues a `DivergenceWarning`. If it is so large that all rows look alike, every divergence is near 0.
-`divergence_profile` shows a grid of them.
+Shapes: `M` modalities, `B` items, `N` present rows, `D` dim.
 """
 
 import math
@@ -65,24 +64,23 @@ def holder_divergence(
 ) -> Tensor:
     """Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m of M modalities (paper Eqs. 15, 16).
 
-    At least 0, and 0 where all distributions are equal, collapsed ones included; at M = 2 half of `D_CS`. What the
-    estimators do with that:
+    At least 0, and 0 where all distributions are equal, also collapsed ones; at M = 2 half of `D_CS`.
+    Estimators:
 
     - `plugin`: the paper's, at the rows of one reference modality; may fall below 0.
     - `plugin_avg`: the mean over all references inside the logarithm; below 0 only rarely.
     - `pooled`: at the rows of all modalities; never below 0, for training.
-    - `debiased`: every row's own item left out of every density: near 0 for independent draws of one distribution at
-      any bandwidth that is not tiny; noisy, may be negative.
+    - `debiased`: excludes a row's item from every density: near 0 for independent draws of one distribution at
+      bandwidths that are not tiny; noisy, may be negative.
     - `exact`: the integrals themselves, over B^M tuples; never below 0.
 
     Args:
-        embeddings: modality -> (B, D) floating tensor or array; each density uses the rows that its modality has,
-            paired or not.
-        bandwidth: tau > 0, common to all modalities, or `median` (see `median_bandwidth`; no gradient passes it).
+        embeddings: modality -> (B, D) floating tensor or array; each density uses all present rows of its modality.
+        bandwidth: tau > 0, common to all modalities, or `median` (see `median_bandwidth`; without gradient).
         estimator: see above.
         reference: a modality, for `plugin` (None: the first) and `debiased` (None: the mean over all) only.
         present: modality -> (B,) bool.
-        max_bytes: most memory for the tuples of `exact`, and for what a gradient needs.
+        max_bytes: memory limit of the tuples of `exact`, and of the gradient.
 
     Returns:
         A float64 scalar; differentiable where an input requires grad.
@@ -90,7 +88,7 @@ def holder_divergence(
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without a
             present row, or with one where `debiased` needs two.
-        ConfigError: an unknown option, a bandwidth that is no positive number, or more than `max_bytes` needed.
+        ConfigError: an unknown option, a bandwidth that is not positive, or more than `max_bytes` needed.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     check_integer("max_bytes", max_bytes, low=1)
@@ -100,7 +98,7 @@ def holder_divergence(
         if estimator not in ("plugin", "debiased"):
             raise ConfigError(
                 f"estimator {estimator!r} has no reference modality, got reference={reference!r}; "
-                f"use 'plugin' or 'debiased', or leave it out"
+                f"use 'plugin' or 'debiased', or omit it"
             )
     least = 2 if estimator == "debiased" else 1
     rows, items = present_rows(batch, f"the {estimator!r} estimator", least=least)
@@ -120,11 +118,11 @@ def gcsd(
 ) -> Tensor:
     """Generalised Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
 
-    The Hölder divergence as its authors compute it: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral averaged
+    The Hölder divergence as computed by its authors: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral averaged
     over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or M - 1
     (`modalities_minus_one`, as for clustering). Compare values of one normalisation only.
 
-    Args, Returns, Raises: as `holder_divergence`. The bandwidth is a rule here, and small: expect the warning.
+    Args, Returns, Raises: as `holder_divergence`. The bandwidth follows a rule and is small: expect the warning.
     """
     check_choice("normalisation", normalisation, get_args(Normalisation))
     check_integer("max_bytes", max_bytes, low=1)
@@ -147,7 +145,7 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`.
-        ConfigError: a bandwidth that is no positive number.
+        ConfigError: a bandwidth that is not positive.
     """
     rows = unit_pair(x, y, paired=False)
     tau = number_of(bandwidth, rows)
@@ -160,8 +158,8 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 
     Args:
         x, y, bandwidth: as `cauchy_schwarz_divergence`.
-        unbiased: leave out the pairs of a row with itself; 0 on average for equal distributions, below 0 at times.
-            Needs two rows of each. The biased form is at least 0, and above it by at most 1/N_x + 1/N_y.
+        unbiased: exclude self pairs; 0 on average for equal distributions, sometimes negative. Needs two rows of each.
+            The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
 
     Raises:
         As `cauchy_schwarz_divergence`; ShapeError also for a single row where two are needed.
@@ -179,17 +177,17 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
     """Median Euclidean distance of two different rows of the pooled modalities, in [0.01, 2] (the median heuristic).
 
-    Of more than 2,048 rows that many are taken, at even steps and so the same ones each time. Rows that coincide give
-    0.01: below that, unit rows are one point.
+    Of more than 2,048 rows that many are taken at even steps, the same ones each time. Coinciding rows give 0.01, below
+    which unit rows are one point.
 
     Raises:
-        ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality will do); ShapeError also for
+        ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality suffices); ShapeError also for
             fewer than two present rows.
     """
     batch = double_batch(embeddings, present, minimum=1)
     rows = [z_BD[present_B] for z_BD, present_B in zip(batch.z_MBD, batch.present_MB, strict=True)]
     if sum(map(len, rows)) < 2:
-        raise ShapeError("median_bandwidth needs at least two present rows: one row has no distance to another")
+        raise ShapeError("median_bandwidth needs at least two present rows")
     return median_of(rows)
 
 
@@ -200,13 +198,13 @@ def effective_neighbours(
     estimator: Estimator = "plugin_avg",
     present: Mapping[str, Any] | None = None,
 ) -> float:
-    """How many rows a density rests on at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+    """Effective number of rows of a density at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    The mean over the rows of a modality, then over modalities. The sum is the estimator's own: with the row itself,
-    which outweighs all at small bandwidths, or without it for `debiased`. Between 1 and B; below 2 the divergence at
-    this bandwidth says little about distributions.
+    The mean over the rows of a modality, then over modalities. The sum is that of the estimator: with the row itself,
+    which outweighs all at small bandwidths, or without it for `debiased`. Between 1 and B; below 2 the divergence
+    compares points rather than distributions.
 
-    Args, Raises: as `holder_divergence`; one modality will do.
+    Args, Raises: as `holder_divergence`; one modality suffices.
     """
     check_choice("estimator", estimator, get_args(Estimator))
     batch = double_batch(embeddings, present, minimum=1)
@@ -223,14 +221,14 @@ def holder_upper_bound(
     uniformity: Literal["outer_log", "mean_log"] = "outer_log",
     present: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """What uniformity and alignment say about the `plugin` Hölder divergence with the anchor as reference.
+    """Upper bound of the `plugin` Hölder divergence with the anchor as reference, from uniformity and alignment.
 
     `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
-    k = j: an upper bound, whatever the embeddings. It keeps the true tuples of the cross integral and applies Jensen's
-    inequality to them. `mean_log`: (M-1) mean_j log s_j in the place of the logarithm, as the training loss has it.
-    That is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore no bound.
+    k = j: an upper bound for any embeddings. It keeps the true tuples of the cross integral and applies Jensen's
+    inequality to them. `mean_log`: (M-1) mean_j log s_j instead of the logarithm, as in the training loss. That is
+    smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
 
-    Only complete items have true tuples: L_align is over these C, the last term log(N_a / C) + sum_{n != a} log N_n.
+    True tuples are the complete items: L_align is over these C, the last term log(N_a / C) + sum_{n != a} log N_n.
 
     Args:
         anchor: a modality.
@@ -262,12 +260,12 @@ def holder_upper_bound(
 
 
 def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
-    """Memory of the tuples of `exact`, or of the kernel values that other estimators keep for a gradient."""
+    """Return the memory of the tuples of `exact`, or of the kernel values that other estimators save for a gradient."""
     counts = [len(z_ND) for z_ND in rows]
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":
         sizes = exact_sizes(counts)
-        # The sum, its last summand and the exponential; for a gradient the exponents of all integrals stay.
+        # The sum, its last term and the exponential; a gradient saves the exponents of all integrals.
         return 8 * (3 * max(sizes) + (sum(sizes) if gradient else 0))
     return 8 * sum(counts) ** 2 if gradient else 0
 

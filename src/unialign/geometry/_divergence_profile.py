@@ -1,4 +1,4 @@
-"""Every divergence estimator on a grid of bandwidths, with what each number is worth.
+"""Every divergence estimator on a grid of bandwidths, with a verdict on each bandwidth.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -26,14 +26,13 @@ class DivergenceRow:
     """One bandwidth of a profile.
 
     Attributes:
-        label: what was asked for: a number, or `median`.
+        label: the requested bandwidth: a number, or `median`.
         bandwidth: the number used.
-        values: estimator -> D_H. None where there is none: `debiased` with a modality of one row, `exact` beyond its
-            memory.
-        neighbours: effective number of rows that a density rests on, the row itself among them.
+        values: estimator -> D_H; None for `debiased` with a modality of one row, and for `exact` beyond its memory.
+        neighbours: effective number of rows of a density, with the row itself.
         neighbours_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
-        verdict: `distributions` if both are at least 2; `debiased only` if only the second is: at their rows, the other
-            estimators see little more than the row itself; `points` if neither is: the numbers are about the distances
+        verdict: `distributions` if both are at least 2; `debiased only` if only the second is: the densities of the
+            other estimators are dominated by the row itself; `points` if neither is: the values measure the distances
             of paired points.
     """
 
@@ -52,7 +51,7 @@ class DivergenceRow:
 
 @dataclass(frozen=True, repr=False)
 class DivergenceProfile:
-    """What `divergence_profile` measured, one row a bandwidth, in the order asked for."""
+    """The result of `divergence_profile`: one row per bandwidth, in the given order."""
 
     rows: tuple[DivergenceRow, ...]
 
@@ -60,7 +59,7 @@ class DivergenceProfile:
         return "\n  ".join(["DivergenceProfile(", *map(repr, self.rows)]) + "\n)"
 
     def row(self, label: str | float) -> DivergenceRow:
-        """The row of one bandwidth; ConfigError naming the bandwidths if it is not there."""
+        """Return the row of one bandwidth; ConfigError with the bandwidths if it is missing."""
         found = [row for row in self.rows if row.label == _label(label)]
         if not found:
             raise ConfigError(f"the profile has no bandwidth {label!r}; expected one of {[r.label for r in self.rows]}")
@@ -75,19 +74,19 @@ def divergence_profile(
     present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> DivergenceProfile:
-    """The Hölder divergence by every estimator at every bandwidth, with the effective number of neighbours.
+    """Compute the Hölder divergence by every estimator at every bandwidth, with the effective number of neighbours.
 
-    A divergence estimated from densities says something only about the scale of its bandwidth, and estimators disagree
-    where that is too small for the number of rows; a single number hides both. Bandwidths far above the distances
-    between rows make every value small: compare rows of one bandwidth only.
+    A divergence estimated from densities depends on the scale of its bandwidth, and estimators disagree where that is
+    too small for the number of rows; a single number hides both. Bandwidths far above the distances between rows make
+    every value small: compare values of one bandwidth only.
 
     Args:
         embeddings, present: as `holder_divergence`.
         bandwidths: numbers above 0, or `median`.
-        max_bytes: most memory for `exact`, which is left out beyond it.
+        max_bytes: memory limit of `exact`, which is omitted beyond it.
 
     Raises:
-        As `holder_divergence`, but for what `DivergenceRow.values` leaves out.
+        As `holder_divergence`, except where `DivergenceRow.values` has None.
     """
     check_integer("max_bytes", max_bytes, low=1)
     if isinstance(bandwidths, str) or not isinstance(bandwidths, Sequence) or not bandwidths:

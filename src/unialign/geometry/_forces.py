@@ -1,11 +1,11 @@
 """The forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` width, `c` items of one tile.
+Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dim, `c` items of one tile.
 
 The gradient of sum_n w_an l_{a->n} at an anchor row z_i^a is -V + Phi (constant factors dropped, keys held fixed):
 
-    V   = sum_n (w_an / tau) z_i^n                       pulls towards the item's other modalities
-    Phi = sum_n (w_an / tau) sum_k p_ik^n z_k^n          pushes away from what the softmax p of the batch looks at
+    V   = sum_n (w_an / tau) z_i^n                       attracts to the item's other modalities
+    Phi = sum_n (w_an / tau) sum_k p_ik^n z_k^n          repels from the keys, weighted by the softmax p
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ Direction = Literal["forward", "symmetric"]
 
 @dataclass(frozen=True, eq=False)
 class Forces:
-    """Forces at each anchor row; rows without anchor or without that modality are 0.
+    """Forces at each anchor row; 0 in rows without the anchor or without the modality.
 
     Attributes:
         pull_KBD: (weight / tau) z^n, whose sum over n is V.
-        push_KBD: Phi_n, own positive included.
+        push_KBD: Phi_n, with the positive.
         push_neg_KBD: Phi_n without it, the softmax not renormalised.
         push_renorm_KBD: Phi_n of a softmax over the negatives alone.
-        mass_neg_KB, mass_renorm_KB: length of the last two if all negatives pointed one way.
+        mass_neg_KB, mass_renorm_KB: length of the last two if all negatives had one direction.
         pair_KB: whether item i has both anchor and modality n.
     """
 
@@ -53,7 +53,7 @@ def forces(
     direction: Direction,
     weights_MM: Tensor | None = None,
 ) -> Forces:
-    """V and Phi per modality at every row of modality `a`.
+    """Compute V and Phi per modality at every row of modality `a`.
 
     Args:
         direction: `symmetric` adds the reverse terms: (w_na / tau) sum_j q_ji z_j^n, q_ji the softmax of query j of
@@ -79,18 +79,18 @@ def forces(
             start = tile.start
             rows_c = pair_KB[k, tile]
             logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
-            # An item without the modality has no positive there and feels no force from it.
-            share_cB, _, odds_c = _split(logit_cB, batch.present_MB[m], start)
-            share_cB = torch.where(rows_c[:, None], share_cB, 0.0)
+            # An item without the modality has no positive there, and no force from it.
+            p_cB, _, odds_c = _split(logit_cB, batch.present_MB[m], start)
+            p_cB = torch.where(rows_c[:, None], p_cB, 0.0)
             own_KB[k, tile] += torch.where(rows_c, there_K[k] * torch.sigmoid(odds_c), 0.0)
             negative_c = torch.where(rows_c, there_K[k] * torch.sigmoid(-odds_c), 0.0)
-            push_c = share_cB @ key_BD
+            push_c = p_cB @ key_BD
             push_renorm_KBD[k, tile] = there_K[k] * push_c
             push_neg_KBD[k, tile] = negative_c[:, None] * push_c
-            mass_renorm_KB[k, tile] = there_K[k] * share_cB.sum(1)
-            mass_neg_KB[k, tile] = negative_c * share_cB.sum(1)
+            mass_renorm_KB[k, tile] = there_K[k] * p_cB.sum(1)
+            mass_neg_KB[k, tile] = negative_c * p_cB.sum(1)
             if log_neg_B is not None and negative_B is not None:
-                # Only pairs (j, j) have such a loss, so only their queries j push, and not the item itself.
+                # Queries j of complete pairs repel, except the item itself.
                 q_cB = torch.where(pair_KB[k] & rows_c[:, None], torch.exp(logit_cB - log_neg_B), 0.0)
                 q_cB.diagonal(start).zero_()
                 push_renorm_KBD[k, tile] += back_K[k] * (q_cB @ key_BD)
@@ -102,23 +102,23 @@ def forces(
 
 
 def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A softmax over present keys, split into its own positive and the others, which small temperatures would drown.
+    """Split a softmax over present keys into the positive and the others, which it outweighs at small temperatures.
 
     Returns:
-        (c, B) softmax over the other keys, 0 where there are none; (c,) log of their sum; (c,) log-odds of the own key
-        against them, NaN where neither exists.
+        (c, B) softmax over the other keys, 0 where there are none; (c,) log of their sum; (c,) log-odds of the
+        positive against them, NaN where neither exists.
     """
     masked_cB = torch.where(keys_B, logit_cB, -torch.inf)
     diagonal = masked_cB.diagonal(start)
     own_c = diagonal.clone()
     diagonal.fill_(-torch.inf)
     log_neg_c = torch.logsumexp(masked_cB, 1)
-    share_cB = torch.exp(masked_cB - torch.where(log_neg_c > -torch.inf, log_neg_c, 0.0)[:, None])
-    return share_cB, log_neg_c, own_c - log_neg_c
+    p_cB = torch.exp(masked_cB - torch.where(log_neg_c > -torch.inf, log_neg_c, 0.0)[:, None])
+    return p_cB, log_neg_c, own_c - log_neg_c
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(B,) log-sum of each query's negatives among the anchor's rows, and (B,) log-odds of its positive."""
+    """Return (B,) log-sum of each query's negatives among the anchor's rows, and (B,) log-odds of its positive."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

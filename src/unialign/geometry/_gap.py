@@ -1,6 +1,6 @@
-"""How far apart the modalities of a space lie, and how close true pairs do.
+"""The distance between the means of modalities, and the cosine of true pairs.
 
-Shapes: `N` items, `D` width, `R` bootstrap resamples. Rows are L2-normalised here, in float64.
+Rows are L2-normalised here, in float64. Shapes: `N` items, `D` dim, `R` bootstrap resamples.
 """
 
 from typing import Any
@@ -18,13 +18,13 @@ __all__ = ["modality_gap", "modality_gap_debiased", "true_pair_cosine", "true_pa
 def modality_gap(x: Any, y: Any) -> Tensor:
     """|mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
 
-    On N unrelated rows it is about sqrt(2 / N) even where there is no gap: compare spaces by `modality_gap_debiased`.
+    On N unrelated rows without a gap it is about sqrt(2 / N): compare spaces by `modality_gap_debiased`.
 
     Args:
-        x, y: floating (N, D) tensors or arrays; here they may have different N.
+        x, y: floating (N, D) tensors or arrays; N may differ.
 
     Raises:
-        ShapeError: empty, not 2-D, or widths differ.
+        ShapeError: empty, not 2-D, or dims differ.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
     """
     x_ND, y_ND = unit_pair(x, y, paired=False)
@@ -33,16 +33,16 @@ def modality_gap(x: Any, y: Any) -> Tensor:
 
 
 def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> Tensor:
-    """sqrt(max(0, |mean(x - y)|^2 - tr(Cov(x - y)) / N)), a float64 scalar in [0, 2]: the gap less its sampling noise.
+    """sqrt(max(0, |mean(x - y)|^2 - tr(Cov(x - y)) / N)), a float64 scalar in [0, 2]: the gap without sampling noise.
 
     With Cov over N - 1 this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, unbiased for the
     squared gap of the population (before the root and the clip). Weighted, it is
-    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2): copies of an item in a bootstrap resample are no pair either,
-    as otherwise resampling would bring back the very bias.
+    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2): copies of an item in a bootstrap resample are no pair
+    either, since they would bring the bias back.
 
     Args:
         x, y: floating (N, D); row i of both is item i; N at least 2.
-        weights: (R, N) how often each item counts, see `unialign.metrics.resample_weights`.
+        weights: (R, N) weight of each item, see `unialign.metrics.resample_weights`.
 
     Returns:
         A scalar, or (R,) with weights; NaN where a row of weights has fewer than two items.
@@ -72,7 +72,7 @@ def true_pair_cosine(x: Any, y: Any) -> Tensor:
 
 
 def true_pair_cosines(x: Any, y: Any) -> Tensor:
-    """(N,) cosine of row i of x with row i of y, float64.
+    """Return (N,) cosines of row i of x with row i of y, float64.
 
     Raises:
         ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N.

@@ -1,4 +1,4 @@
-"""Hubs: gallery rows that turn up among everybody's nearest neighbours, and rows that nobody finds.
+"""Hubness: gallery rows among the nearest neighbours of many queries, and rows that no query retrieves.
 
 Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
 """
@@ -13,29 +13,29 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
-from unialign.ops import TIE_TOLERANCE, UnitRows, rectangle, top
+from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, rectangle, top
 
 __all__ = ["HubnessResult", "OwnRow", "hubness"]
 
 OwnRow = Literal["kept", "left_out"]
 
-# Neighbours looked up beyond the k-th: where that many tie with it, all rows that do are sought.
+# Neighbours retrieved beyond the k-th; if all of them tie with it, a second pass finds the other tied rows.
 _SPARE = 8
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HubnessResult:
-    """What `hubness` counted.
+    """The result of `hubness`.
 
     Attributes:
-        counts: (G,) float64, N_k: how many queries have the row among their k nearest. Rows that tie for the last
-            places of a query share them, so that a count may be a fraction; they sum to Q k.
+        counts: (G,) float64, N_k: number of queries with the row among their k nearest. Rows that tie for the last
+            places of a query share them, so that a count may be fractional; counts sum to Q k.
         k: neighbours of a query.
         queries: Q.
         skewness: mean of (N_k - mean)^3 over the cube of its standard deviation; 0 where all counts are equal.
-        antihub_share: share of rows that are among no query's k nearest.
+        antihub_share: fraction of rows that no query has among its k nearest.
         largest: the largest count.
-        largest_row: the row that has it.
+        largest_row: the row with the largest count.
     """
 
     counts: Tensor
@@ -56,13 +56,13 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness if each query drew its k rows at random: that of a binomial count; 0 if k is the whole gallery."""
+        """Skewness of random neighbours: that of a binomial count; 0 if k is the whole gallery."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
     @property
     def chance_antihub_share(self) -> float:
-        """Share of rows never found if each query drew its k rows at random."""
+        """Fraction of rows that no query has among k random neighbours."""
         return float((1 - self.k / len(self.counts)) ** self.queries)
 
 
@@ -70,31 +70,27 @@ class HubnessResult:
 def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept") -> HubnessResult:
     """k-occurrences of the gallery rows among the queries' k nearest by cosine (Radovanović et al., JMLR 2010).
 
-    Skewness well above `chance_skewness` means hubs: some rows answer many queries, and others none. High width,
-    distance from the mean and a gap between modalities all feed it.
+    Skewness well above `chance_skewness` means hubs: some rows are neighbours of many queries, others of none. High
+    dimension, distance from the mean and a gap between modalities all increase it.
 
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalised here, in float64.
         k: neighbours of a query, from 1 to the number of gallery rows.
-        own_row: `left_out` when both are the same rows: query i does not find row i. `kept` otherwise.
+        own_row: `left_out` if both are the same rows: row i is no neighbour of query i. `kept` otherwise.
 
     Returns:
-        See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.nearest`.
+        See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.knn`.
 
     Raises:
-        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also if `left_out` meets unequal
+        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also for `left_out` with unequal
             numbers of rows.
-        ConfigError: k is no such number, or an unknown `own_row`.
+        ConfigError: k out of range, or an unknown `own_row`.
     """
     check_integer("k", k, low=1)
     check_choice("own_row", own_row, get_args(OwnRow))
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
-    if unit_queries.width != unit_gallery.width:
-        raise ShapeError(
-            f"'queries' is {unit_queries.width} wide, 'gallery' is {unit_gallery.width}; both must be embeddings in "
-            f"one space"
-        )
+    check_one_space(unit_queries, unit_gallery)
     if own_row == "left_out" and len(unit_queries) != len(unit_gallery):
         raise ShapeError(
             f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; own_row='left_out' needs the "
@@ -107,7 +103,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
     counts_G = _occurrences(unit_queries, unit_gallery, k, own_row)
     centred_G = counts_G - counts_G.mean()
     deviation = float(centred_G.square().mean().sqrt())
-    # Shares of tied places add up with rounding: what is left of equal counts is no spread.
+    # Fractions of tied places have rounding errors, which are no variance of equal counts.
     spread = deviation > 1e-9 * max(1.0, float(counts_G.mean()))
     return HubnessResult(
         counts=counts_G,
@@ -122,21 +118,21 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
 
 def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) -> Tensor:
     left_out = own_row == "left_out"
-    width = min(len(gallery), k + left_out + _SPARE)
-    scores_QW, rows_QW = top(queries, gallery, width, tolerance=TIE_TOLERANCE, most=len(queries))
+    retrieved = min(len(gallery), k + left_out + _SPARE)
+    scores_QW, rows_QW = top(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     lowest_Q1 = scores_QW.amin(1, keepdim=True)
     if left_out:
         scores_QW = scores_QW.masked_fill(
             rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
         )
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # By index, equal rows would make the first of them hubs and the others anti-hubs.
+    # Sorted by index, the first of equal rows would be hubs and the others anti-hubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()
-    all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (width == len(gallery))
+    all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
     share_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
-    # Additions on an accelerator come in no fixed order.
+    # On the CPU, since additions on an accelerator have no fixed order.
     votes_QW = (above_QW + share_Q[:, None] * tied_QW).cpu()
     counts_G = torch.zeros(len(gallery), dtype=torch.float64)
     counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
@@ -154,7 +150,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) 
 def _ties(
     queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, left_out: bool
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Tiles (q, c) in float64 that are 1 where a row ties with the k-th of queries `query_n`."""
+    """Yield tiles (q, c) in float64 that are 1 where a row ties with the k-th neighbour of queries `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE

@@ -1,4 +1,4 @@
-"""How many directions a space uses. Shapes: `N` items, `D` width."""
+"""Effective rank: the number of directions that a space uses. Shapes: `N` items, `D` dim."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from unialign.ops import unit_rows
 
 __all__ = ["effective_rank"]
 
-# Mean squared distance from the mean below which rows are one point: float32 rounding leaves about 1e-15.
+# Below this mean squared distance from the mean rows are one point: float32 rounding gives about 1e-15.
 _POINT = 1e-13
 
 
 def effective_rank(x: Any) -> Tensor:
-    """exp(H(p)), p_i = lambda_i / sum lambda: the number of directions that the rows spread over, a float64 scalar.
+    """exp(H(p)), p_i = lambda_i / sum lambda: the number of directions in which the rows vary, a float64 scalar.
 
     lambda are the eigenvalues of the covariance of the unit rows, that is the squared singular values of the centred
-    rows. Roy & Vetterli (EUSIPCO 2007) take the singular values themselves and do not centre; variances answer "how
-    many principal components", and the mean is what the modality gap reports.
+    rows. Roy & Vetterli (EUSIPCO 2007) take the singular values themselves and do not centre; variances count
+    principal components, and the mean belongs to the modality gap.
 
     Args:
         x: floating (N, D) tensor or array; rows are L2-normalised here.
 
     Returns:
-        A value in [1, min(N - 1, D)]; 1 also for a space that has collapsed to one point.
+        A value in [1, min(N - 1, D)]; also 1 for a space collapsed to one point.
 
     Raises:
         ShapeError: empty or not 2-D.
@@ -34,7 +34,7 @@ def effective_rank(x: Any) -> Tensor:
     x_ND = x_ND - x_ND.mean(0)
     if float(x_ND.square().sum(1).mean()) < _POINT:
         return x_ND.new_ones(())
-    # The smaller of the two Gram matrices: both have the same eigenvalues, apart from zeros.
+    # The smaller of the two Gram matrices, which have the same nonzero eigenvalues.
     gram = x_ND.mT @ x_ND if x_ND.shape[0] >= x_ND.shape[1] else x_ND @ x_ND.mT
     share = torch.linalg.eigvalsh(gram).clamp(min=0)
     share = share / share.sum()

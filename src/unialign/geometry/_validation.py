@@ -1,6 +1,6 @@
-"""What the diagnostics take in: embeddings in float64, and two sets of rows in one space.
+"""Input validation of measurements: embeddings in float64, and two sets of rows in one space.
 
-Shapes: `M` modalities, `N` rows, `D` width.
+Shapes: `M` modalities, `N` rows, `D` dim.
 """
 
 from collections.abc import Mapping
@@ -16,30 +16,32 @@ __all__ = ["double_batch", "present_rows", "unit_pair"]
 
 
 def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | None = None, *, minimum: int = 2) -> Batch:
-    """`make_batch` of tensors or arrays in float64: differences of nearly equal numbers are what diagnostics report."""
+    """`make_batch` of tensors or arrays in float64, since measurements are differences of nearly equal numbers."""
     found = as_tensors(embeddings)
-    wide = {name: _double(z) for name, z in found.items()} if isinstance(found, Mapping) else found
-    return make_batch(wide, present=present, minimum=minimum)
+    embeddings_64 = {name: _double(z) for name, z in found.items()} if isinstance(found, Mapping) else found
+    return make_batch(embeddings_64, present=present, minimum=minimum)
 
 
 def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """The unit rows (N, D) that each modality has and their item numbers (N,); ShapeError where it has too few."""
+    """Return the present unit rows (N, D) of each modality and their items (N,); ShapeError for too few."""
     items = [present_B.nonzero().flatten() for present_B in batch.present_MB]
     for name, index in zip(batch.names, items, strict=True):
         if len(index) < least:
             wanted = "a present row" if least == 1 else f"{least} present rows"
             raise ShapeError(
                 f"{name!r} has {len(index)} present rows of {batch.z_MBD.shape[1]}; {what} needs at least {wanted} of "
-                f"every modality: leave {name!r} out"
+                f"every modality: omit {name!r}"
             )
     return [z_BD[index] for z_BD, index in zip(batch.z_MBD, items, strict=True)], items
 
 
 def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    """Unit rows of two sets called x and y, in one space and, if `paired`, of the same items."""
+    """Return unit rows of two sets x and y in one space and, if `paired`, of the same items."""
     x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
     if x_ND.shape[1] != y_ND.shape[1]:
-        raise ShapeError(f"'x' is {x_ND.shape[1]} wide, 'y' is {y_ND.shape[1]}; both must be embeddings in one space")
+        raise ShapeError(
+            f"'x' has dim {x_ND.shape[1]}, 'y' has dim {y_ND.shape[1]}; both must be embeddings in one space"
+        )
     if paired and len(x_ND) != len(y_ND):
         raise ShapeError(f"'x' has {len(x_ND)} rows, 'y' has {len(y_ND)}; row i of both must be the same item")
     return x_ND, y_ND.to(x_ND.device)
@@ -47,5 +49,5 @@ def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
 
 def _double(z: Tensor) -> Tensor:
     if not z.is_floating_point():
-        return z  # the border says what is wrong with it
+        return z  # make_batch raises the error
     return (z.cpu() if z.device.type == "mps" else z).double()  # mps has no float64

@@ -1,4 +1,4 @@
-"""Numbers about tasks: retrieval, clustering, and how sure one may be of them."""
+"""Metrics of tasks (retrieval, nearest neighbours, clustering), bootstrap intervals and significance."""
 
 from unialign._lazy import attach_stub
 

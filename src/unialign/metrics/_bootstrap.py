@@ -1,7 +1,9 @@
-"""Bootstrap by weights: draw the groups once, then every metric of every run is a weighted statistic of its scores.
+"""Bootstrap by weights: groups are drawn once, and every metric of every run is a weighted statistic of its scores.
 
-Shapes: `N` items, `R` resamples. Efron & Tibshirani 1993, chapter 13 (percentile interval); groups of items are drawn
-whole, since captions of one image or frames of one film are not independent.
+Percentile intervals: Efron & Tibshirani 1993, chapter 13. Groups of items are drawn as a whole, since captions of one
+image or frames of one film are not independent.
+
+Shapes: `N` items, `R` resamples.
 """
 
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and how far it may be off; unpacks to `low, high`."""
+    """An estimate with its interval; unpacks to `low, high`."""
 
     estimate: float
     low: float
@@ -39,13 +41,13 @@ class Interval:
 
 
 def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int = 0) -> Tensor:
-    """How often each item is drawn in each bootstrap resample, (R, N) float64 whole numbers.
+    """Return how often each item is drawn in each bootstrap resample, (R, N) float64 whole numbers.
 
     Args:
-        items_or_groups: N, or (N,) integer or text labels: as many groups as there are are drawn with replacement, and
-            an item is drawn as often as its group.
+        items_or_groups: N, or (N,) integer or text labels of groups. As many groups as exist are drawn with
+            replacement, and an item is drawn as often as its group.
         resamples: R, at least 1.
-        seed: the draw depends on it and on the labels only, so that runs scored on the same items share it.
+        seed: of the draw, which depends on nothing else but the labels, so that runs on the same items share it.
 
     Raises:
         ShapeError: no items, or labels that are not (N,).
@@ -55,7 +57,7 @@ def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int =
 
 
 def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterator[Tensor]:
-    """The rows of `resample_weights` in blocks of bounded memory; the block size does not change them."""
+    """Yield the rows of `resample_weights` in blocks of bounded memory; the block size does not change them."""
     check_integer("resamples", resamples, low=1)
     check_seed(seed)
     if isinstance(items_or_groups, int):
@@ -79,25 +81,25 @@ def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterato
 
 
 def weighted_mean(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """(R,) mean of the scores under each row of weights; NaN scores (undefined items) have no weight."""
+    """Return (R,) means of the scores under each row of weights; NaN scores (undefined items) have no weight."""
     defined_N = ~torch.isnan(scores_N)
     weights_RN = weights_RN * defined_N
     return (weights_RN @ torch.where(defined_N, scores_N, 0.0).to(weights_RN.dtype)) / weights_RN.sum(1)
 
 
 def weighted_median(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """(R,) median of the scores, each counted as often as its whole-number weight says; NaN scores do not count."""
+    """Return (R,) medians of the scores, each repeated by its whole-number weight; NaN scores are ignored."""
     defined_N = ~torch.isnan(scores_N)
     sorted_N, order_N = scores_N[defined_N].sort()
     running_RN = weights_RN[:, defined_N][:, order_N].cumsum(1)
     total_R1 = running_RN[:, -1:]
-    # The two middle places, counted from 1; the same one when the number is odd.
+    # The two middle ranks, counted from 1; equal when the number is odd.
     middle_R2 = torch.cat([torch.floor((total_R1 + 1) / 2), torch.ceil((total_R1 + 1) / 2)], 1)
     return sorted_N[torch.searchsorted(running_RN, middle_R2).clamp(max=len(sorted_N) - 1)].mean(1)
 
 
 def percentile_interval(values_R: Tensor, level: float = 0.95, *, estimate: float | None = None) -> Interval:
-    """The middle `level` of resampled values; NaN values (a resample without any defined item) are left out.
+    """Return the interval of the middle `level` of resampled values; NaN (resamples without defined items) is ignored.
 
     Args:
         values_R: the statistic on each resample.

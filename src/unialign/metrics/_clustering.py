@@ -1,7 +1,6 @@
-"""Do clusters of a space match the labels? k-means, and entropies of the contingency table.
+"""k-means and the agreement of clusters with labels, without scikit-learn, against which the tests compare them.
 
-Shapes: `N` items, `D` width, `K` clusters, `C` classes, `R` resamples, `n` items of a tile. Small on purpose: the core
-install has no scikit-learn; the tests hold these functions against it.
+Shapes: `N` items, `D` dim, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
 
 import math
@@ -24,12 +23,12 @@ Geometry = Literal["sphere", "euclidean"]
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """What `kmeans` found.
+    """The result of `kmeans`.
 
     Attributes:
         labels: (N,) int64 in [0, K).
         centers: (K, D) float64; unit rows on the sphere.
-        inertia: sum over items of the squared distance to the own centre.
+        inertia: sum over items of the squared distance to the assigned centre.
     """
 
     labels: Tensor
@@ -46,18 +45,18 @@ def kmeans(
     iterations: int = 300,
     geometry: Geometry = "sphere",
 ) -> Clustering:
-    """k-means: greedy k-means++ starts (Arthur & Vassilvitskii 2007), Lloyd's iterations, the best of `restarts`.
+    """k-means with greedy k-means++ initialization (Arthur & Vassilvitskii 2007) and Lloyd's iterations.
 
-    Deterministic for a seed, on any device up to rounding.
+    Returns the best of `restarts`. Deterministic for a seed, on any device up to rounding.
 
     Args:
         x: floating (N, D) tensor or array.
         clusters: K, from 1 to N. Where fewer rows are distinct, some clusters stay empty.
-        seed: of the starts.
+        seed: of the initializations.
         restarts: at least 1.
-        iterations: most of Lloyd's steps per start; it ends earlier when no label changes.
-        geometry: `sphere` normalises rows and centres (spherical k-means, Dhillon & Modha 2001); `euclidean` takes both
-            as they are.
+        iterations: most iterations per restart; it ends earlier when no label changes.
+        geometry: `sphere` normalises rows and centres (spherical k-means, Dhillon & Modha 2001); `euclidean` uses
+            rows as they are.
 
     Raises:
         ShapeError: empty or not 2-D.
@@ -71,14 +70,14 @@ def kmeans(
     x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
     if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
         raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters!r}")
-    # Draws happen on the CPU, so that a seed means the same on every device.
+    # Drawn on the CPU, so that a seed gives the same draws on every device.
     generator = torch.Generator().manual_seed(seed)
     # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.
     shift_D = x_ND.mean(0) if geometry == "euclidean" else torch.zeros_like(x_ND[0])
     best: Clustering | None = None
     for _ in range(restarts):
-        start_KD = _plus_plus(x_ND - shift_D, clusters, generator)
-        found = _lloyd(x_ND - shift_D, start_KD, iterations, geometry)
+        initial_KD = _plus_plus(x_ND - shift_D, clusters, generator)
+        found = _lloyd(x_ND - shift_D, initial_KD, iterations, geometry)
         if best is None or found.inertia < best.inertia:
             best = found
     assert best is not None
@@ -103,7 +102,7 @@ def nmi(labels: Any, clusters: Any) -> float:
 
 
 def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
-    """(R,) `v_measure` with item i counted as often as each row of weights says; see `resample_weights`.
+    """Return (R,) `v_measure` with item i weighted by each row of weights; see `resample_weights`.
 
     V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), which is 2 I / (H(labels) + H(clusters)); 1 where
     both entropies are 0, as in scikit-learn. NaN where no item has weight.
@@ -114,19 +113,19 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     if weights_RN.ndim != 2 or weights_RN.shape[1] != len(label_N):
         raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {len(label_N)})")
     weights_RN = weights_RN.double().cpu()
-    # Only cells of the table that occur, at most N of them.
+    # Only the cells of the contingency table that occur, at most N.
     cell_N = codes(label_N * (int(cluster_N.max()) + 1) + cluster_N, "cells")
     h_label, h_cluster, h_both = (_entropy(weights_RN, code_N) for code_N in (label_N, cluster_N, cell_N))
     mutual = (h_label + h_cluster - h_both).clamp(min=0)
     total = h_label + h_cluster
-    # One class and one cluster agree perfectly, and 0 / 0 is not that; rounding of H may leave 1e-17.
+    # One class and one cluster agree perfectly, where the ratio is 0 / 0; rounding of H may leave 1e-17.
     return torch.where(total < 1e-12, 1.0, 2 * mutual / total).clamp(max=1.0)
 
 
 def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
     mass_RX = weights_RN.new_zeros(len(weights_RN), int(code_N.max()) + 1).index_add_(1, code_N, weights_RN)
-    share_RX = mass_RX / mass_RX.sum(1, keepdim=True)
-    entropy_R: Tensor = -torch.special.xlogy(share_RX, share_RX).sum(1)
+    p_RX = mass_RX / mass_RX.sum(1, keepdim=True)
+    entropy_R: Tensor = -torch.special.xlogy(p_RX, p_RX).sum(1)
     return entropy_R
 
 
@@ -138,9 +137,9 @@ def _ones(labels: Any) -> Tensor:
 
 
 def _finite_rows(x: Any) -> Tensor:
-    raw = as_dense(x, "'x'", "floating (rows, width)")
+    raw = as_dense(x, "'x'", "floating (rows, dim)")
     if raw.ndim != 2 or 0 in raw.shape or not raw.is_floating_point():
-        raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, width)")
+        raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, dim)")
     x_ND = (raw.cpu() if raw.device.type == "mps" else raw).detach().double()  # mps has no float64
     bad = first_bad_row(x_ND, ~torch.isfinite(x_ND).all(1))
     if bad is not None:
@@ -149,7 +148,7 @@ def _finite_rows(x: Any) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Starts drawn in proportion to the squared distance to the nearest one so far; the best of several draws stays."""
+    """Draw centres in proportion to the squared distance to the nearest one so far; keep the best of several draws."""
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]
@@ -157,7 +156,7 @@ def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     for _ in range(1, clusters):
         running_N = nearest_N.cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(x_ND.device) * running_N[-1]
-        # Where all rows coincide with a centre already, every draw is row 0 or the last: a harmless copy.
+        # If all rows coincide with centres, every draw is row 0 or the last: a harmless duplicate.
         candidates = torch.searchsorted(running_N, draws).clamp(max=len(x_ND) - 1)
         reached = torch.minimum(nearest_N[:, None], _squared(x_ND, x_ND[candidates]))
         best = int(reached.sum(0).argmin())
@@ -186,11 +185,11 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
     length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
-    # On the sphere opposite rows may cancel; such a centre stays where it was.
+    # On the sphere opposite rows may cancel; such a centre does not move.
     centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
     empty = (counts_K == 0).nonzero().flatten()
     if len(empty):
-        # An empty cluster moves to the row that is served worst.
+        # An empty cluster moves to the row with the largest distance to its centre.
         far = distance_N.topk(min(len(empty), len(x_ND))).indices
         centers_KD[empty[: len(far)]] = x_ND[far]
     return centers_KD

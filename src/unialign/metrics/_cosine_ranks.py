@@ -1,4 +1,4 @@
-"""Ranks by cosine: counted in fast tiles where a query has one positive, from its whole order where it has several.
+"""Ranks by cosine: counts in float32 tiles for queries with one positive, a full sort for queries with several.
 
 Shapes: `S` queries to rank, `G` gallery.
 """
@@ -19,24 +19,24 @@ def count_cosine_ranks(
     """`count_ranks` of the cosines of queries[rows_S] and the gallery.
 
     A query with one positive costs a product in float32 and O(1) memory. Average precision and nDCG of several need
-    the whole order: such queries are sorted against a gallery of unit rows in float64.
+    the full order: such queries are sorted against a float64 copy of the gallery.
     """
     positives_S = positives.counts()
     several_S = (positives_S > 1).nonzero().flatten()
-    alone_S = (positives_S == 1).nonzero().flatten()
+    single_S = (positives_S == 1).nonzero().flatten()
     above_S, tied_S = torch.zeros_like(positives_S), torch.zeros_like(positives_S)
     tied_positives_S = torch.ones_like(positives_S)
     ap_S, ndcg_S = (torch.zeros(len(positives_S), dtype=torch.float64) for _ in range(2))
-    if len(alone_S):
-        own_S = _only_positive(positives, alone_S).to(gallery.device)
-        query_S = rows_S[alone_S].to(gallery.device)
-        level_S = pair_scores(queries, gallery, query_S, own_S)
+    if len(single_S):
+        positive_S = _only_positive(positives, single_S).to(gallery.device)
+        query_S = rows_S[single_S].to(gallery.device)
+        level_S = pair_scores(queries, gallery, query_S, positive_S)
         counts = count_above(queries, gallery, level_S, rows_Q=query_S, tolerance=TIE_TOLERANCE, most=batch_size)
-        above_S[alone_S] = counts.above.cpu()
-        tied_S[alone_S] = counts.level.cpu() - 1
+        above_S[single_S] = counts.above.cpu()
+        tied_S[single_S] = counts.level.cpu() - 1
         tables = Tables(len(gallery))
-        ap_S[alone_S], gain_S = tables.alone(above_S[alone_S], tied_S[alone_S], ties)
-        ndcg_S[alone_S] = gain_S / tables.discount[1]
+        ap_S[single_S], gain_S = tables.single(above_S[single_S], tied_S[single_S], ties)
+        ndcg_S[single_S] = gain_S / tables.discount[1]
     if len(several_S):
         unit_GD = gallery.exact(slice(None))
         ranks = count_ranks(
@@ -52,7 +52,7 @@ def count_cosine_ranks(
 
 
 def _only_positive(positives: Positives, rows_S: Tensor) -> Tensor:
-    """(S,) the gallery row that has the query's code."""
+    """Return (S,) the gallery row with the code of each query."""
     if positives.one_each:
         return rows_S
     codes_G, order_G = positives.gallery_codes_G.sort()

@@ -1,6 +1,6 @@
 """Exact nearest neighbours by cosine.
 
-Shapes: `Q` queries, `G` gallery, `D` width.
+Shapes: `Q` queries, `G` gallery, `D` dim.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ __all__ = ["KNNResult", "knn"]
 
 
 class KNNResult(NamedTuple):
-    """What `nearest` found, best first, on the device of the queries.
+    """The result of `knn`, best first, on the device of the queries.
 
     Attributes:
         scores: (Q, k) float64, cosines.
@@ -29,9 +29,9 @@ class KNNResult(NamedTuple):
 def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNResult:
     """The k gallery rows with the highest cosine to each query: exact search, no index.
 
-    Candidates whose cosines agree to 1e-12 are tied and stand in the order of their rows, so that equal rows are found
-    first come first. Most of the work is a product in float32; what lies within its rounding of the k-th place is
-    scored again in float64, so that scores and rows are those of float64.
+    Candidates whose cosines agree to 1e-12 are tied and sort by row. Most of the work is a product in float32;
+    candidates within its rounding of the k-th place are scored again in float64, so that scores and rows are those of
+    float64.
 
     Args:
         queries: (Q, D) floating tensor or array; rows are L2-normalised here.
@@ -40,12 +40,12 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
         batch_size: most queries scored at once. The result does not depend on it.
 
     Returns:
-        See `Nearest`. Memory is O(Q (D + k)) beside the inputs.
+        See `KNNResult`. Memory is O(Q (D + k)) beside the inputs.
 
     Raises:
-        ShapeError: empty or not 2-D, or widths differ.
+        ShapeError: empty or not 2-D, or dims differ.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
-        ConfigError: k or batch_size is no such number.
+        ConfigError: k or batch_size is out of range.
     """
     check_integer("k", k, low=1)
     check_integer("batch_size", batch_size, low=1)

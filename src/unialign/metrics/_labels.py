@@ -13,13 +13,13 @@ __all__ = ["codes", "matching_codes"]
 
 
 def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
-    """Integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
+    """Return integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""
     values_N = _labels(labels, name, rows)
     return torch.from_numpy(np.unique(values_N, return_inverse=True)[1].astype(np.int64).reshape(-1))
 
 
 def matching_codes(first: Any, second: Any, names: tuple[str, str], rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two label arrays in one common coding."""
+    """Return the codes of two label arrays in one common coding."""
     a_N, b_N = _labels(first, names[0], rows[0]), _labels(second, names[1], rows[1])
     if (a_N.dtype.kind in "US") != (b_N.dtype.kind in "US"):
         raise ShapeError(f"{names[0]} are {a_N.dtype}, {names[1]} are {b_N.dtype}; expected both text or both integers")
@@ -33,7 +33,7 @@ def _labels(labels: Any, name: str, rows: int | None) -> np.ndarray[Any, Any]:
         check_dense(labels, name, expected)
     try:
         values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes that NumPy does not have
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, dtypes without a NumPy equivalent
         raise ShapeError(f"{name} cannot become an array ({error}); expected {expected}") from None
     if values.dtype.kind not in "biuUS" or values.ndim != 1 or (rows is not None and len(values) != rows):
         raise ShapeError(f"{name} is {values.dtype} of shape {values.shape}; expected {expected}")

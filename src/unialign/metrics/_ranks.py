@@ -1,9 +1,10 @@
-"""Ranks of the positives, counted tile by tile: a rank is a count of better candidates, so nothing need be sorted.
+"""Ranks of the positives, counted tile by tile: the rank of a single positive is a count of better candidates.
 
-Shapes: `Q` queries, `G` gallery, `q` queries of one tile, `P` positives of a tile. Ties are blocks of candidates that
-the score cannot tell apart. A metric under `ties="expected"` is its mean over all orders of each block, in closed form
-(McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently in the presence of
-tied scores").
+Ties are blocks of candidates with equal scores. A metric under `ties="expected"` is its mean over all orders of each
+block, in closed form (McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently
+in the presence of tied scores").
+
+Shapes: `Q` queries, `G` gallery, `q` queries of one tile, `P` positives of a tile.
 """
 
 from collections.abc import Callable
@@ -21,21 +22,21 @@ __all__ = ["Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_
 Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
 
-# Entries of a tile: 64 MiB of float64. The C library keeps freed blocks of up to 32 MiB and fits aligned new ones
-# badly among them; with tiles just below that, score functions of several temporaries took gigabytes.
+# Entries of a tile: 64 MiB of float64. The C library caches freed blocks of up to 32 MiB and reuses them badly for
+# aligned allocations; with tiles just below that, score functions with several temporaries took gigabytes.
 _TILE = 2 * TILE
 
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Which gallery rows answer which query: equal codes. `one_each` says that query i's only positive is row i."""
+    """The positives of each query: gallery rows with its code. `one_each`: row i is the only positive of query i."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
     one_each: bool
 
     def counts(self) -> Tensor:
-        """(Q,) number of positives of each query."""
+        """Return (Q,) numbers of positives."""
         if self.one_each:
             return torch.ones_like(self.query_codes_Q)
         highest = int(torch.maximum(self.query_codes_Q.max(), self.gallery_codes_G.max())) + 1
@@ -44,7 +45,7 @@ class Positives:
 
 @dataclass(frozen=True, eq=False)
 class RankCounts:
-    """What the tiles leave behind, each (Q,) and on the CPU.
+    """Counts of each query, (Q,) and on the CPU.
 
     Attributes:
         above: g, candidates strictly above the best positive. int64.
@@ -79,7 +80,7 @@ class RankCounts:
         return _expected_reciprocal(self.above, self.tied, self.tied_positives)
 
     def hits(self, k: int, ties: Ties) -> Tensor:
-        """Probability that at least one positive is among the first k."""
+        """Return the probability that at least one positive is among the first k."""
         if ties != "expected":
             return (self.ranks(ties) <= k).double()
         return _hit_probability(self.above, self.tied, self.tied_positives, k)
@@ -88,7 +89,7 @@ class RankCounts:
 def count_ranks(
     score: ScoreFunction, positives: Positives, *, ties: Ties, batch_size: int, tolerance: float = TIE_TOLERANCE
 ) -> RankCounts:
-    """Walk over tiles of queries and count.
+    """Count the ranks of the positives, tile by tile.
 
     Args:
         score: takes int64 query rows (q,), returns (q, G), larger is better. Infinite scores are fine.
@@ -113,7 +114,7 @@ def count_ranks(
         dcg_q = torch.zeros(len(rows_q), dtype=torch.float64)
         several_q = positives_Q[rows_q] > 1
         one_q = ~several_q
-        ap_q[one_q], dcg_q[one_q] = tables.alone(above_q[one_q], tied_q[one_q], ties)
+        ap_q[one_q], dcg_q[one_q] = tables.single(above_q[one_q], tied_q[one_q], ties)
         if is_positive_qG is not None and bool(several_q.any()):
             pick = several_q.to(s_qG.device)
             ap_q[several_q], dcg_q[several_q] = _ranked_sums(s_qG[pick], is_positive_qG[pick], tables, ties, tolerance)
@@ -129,7 +130,7 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
             f"score returned {tuple(s_qG.shape)} for {len(rows_q)} queries; expected ({len(rows_q)}, {gallery})"
         )
     s_qG = s_qG.detach()
-    # NaN loses every comparison: counted naively, a broken query would rank first.
+    # Comparisons with NaN are False: without this check, a broken query would rank first.
     bad_qG = torch.isnan(s_qG)
     if bool(bad_qG.any()):
         i, j = bad_qG.nonzero()[0].tolist()
@@ -140,7 +141,7 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
 def _count(
     s_qG: Tensor, positives: Positives, rows_q: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """g, T, p of each query, and the mask of positives where it was needed."""
+    """Return g, T, p of each query, and the mask of positives where it was computed."""
     device = s_qG.device
     if positives.one_each:
         best_q1 = s_qG.gather(1, rows_q.to(device)[:, None])
@@ -154,13 +155,13 @@ def _count(
     if is_positive_qG is None:
         tied_positives_q = torch.ones_like(block_q)
     else:
-        # No positive is above the best one, so those at its level are the tied ones.
+        # No positive is above the best one, so the positives at its level are tied with it.
         tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
 
 
 class Tables:
-    """Running sums over ranks, so that the mean over a block of any size costs two look-ups."""
+    """Cumulative sums over ranks: the mean over a block of any size costs two look-ups."""
 
     def __init__(self, gallery: int) -> None:
         rank_G = torch.arange(1, gallery + 1, dtype=torch.float64)
@@ -168,12 +169,12 @@ class Tables:
         self.harmonic = torch.cat([zero, (1 / rank_G).cumsum(0)])
         self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
 
-    def alone(self, above: Tensor, tied: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """`block` of a query's only positive."""
+    def single(self, above: Tensor, tied: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
+        """Return `block` of a query with one positive."""
         return self.block(above, tied + 1, torch.zeros_like(above), torch.ones_like(above), ties)
 
     def block(self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """Sum of precisions at the positives of a tie block, and their discounted gain.
+        """Return the sum of precisions at the positives of a tie block, and their discounted gain.
 
         Args:
             before: c, candidates above the block.
@@ -197,19 +198,19 @@ class Tables:
         spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
         # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a run of positives alone, t = r and spread = 1.
         precision = (r / t) * ((found_ + 1) * inverse + spread * (t - (c + 1) * inverse))
-        # Without a tie the look-ups only add rounding.
+        # Without a tie the closed form only adds rounding.
         return torch.where(t == 1, (found_ + 1) / (c + 1), precision), (r / t) * gain
 
 
 def _ranked_sums(
     s_qG: Tensor, is_positive_qG: Tensor, tables: Tables, ties: Ties, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum of precisions and of discounts over all positives of each query: several positives need the whole order."""
+    """Return sums of precisions and of discounts over all positives of each query, from its full order."""
     queries, gallery = s_qG.shape
     s_qG, order_qG = s_qG.sort(dim=1, descending=True)
     is_positive_qG = is_positive_qG.gather(1, order_qG)
     rank_G = torch.arange(gallery, device=s_qG.device)
-    # Infinite neighbours differ by NaN, which is no difference here: right.
+    # Equal infinite scores differ by NaN, which compares as no difference, as it should.
     opens_qG = torch.ones_like(is_positive_qG)
     opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
     start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
@@ -241,13 +242,13 @@ def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) ->
     blocks = torch.stack([above, tied, tied_positives], 1)[tied > 0]
     if len(blocks) == 0:
         return out
-    # Queries share blocks when a space collapses, which is when blocks are large.
+    # In a collapsed space blocks are large, and many queries share one.
     distinct, which = torch.unique(blocks, dim=0, return_inverse=True)
     values = torch.empty(len(distinct), dtype=torch.float64)
     for i, (g, t, p) in enumerate(distinct.tolist()):
-        place = torch.arange(1, t + 1, dtype=torch.float64)
+        index = torch.arange(1, t + 1, dtype=torch.float64)
         first = torch.full((1,), p / (p + t), dtype=torch.float64)
-        chance = torch.cat([first, first * ((t - place + 1) / (p + t - place)).cumprod(0)])
+        chance = torch.cat([first, first * ((t - index + 1) / (p + t - index)).cumprod(0)])
         values[i] = (chance / (g + torch.arange(1, t + 2, dtype=torch.float64))).sum()
     out[tied > 0] = values[which]
     return out
@@ -262,7 +263,7 @@ def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int
         return out
     s, t, p = places[open_].double(), tied[open_].double(), tied_positives[open_].double()
     miss = torch.ones(len(s), dtype=torch.float64)
-    # The same ratio as a product of s or of p factors; factorials would lose the last digits.
+    # The ratio is a product of s or of p factors; factorials would lose the last digits.
     if int(s.max()) <= int(p.max()):
         for j in range(int(s.max())):
             miss *= torch.where(j < s, (t - j) / (t + p - j), 1.0)

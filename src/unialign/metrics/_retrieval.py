@@ -1,6 +1,6 @@
-"""Retrieval metrics with honest ties, kept per query so that any interval can be had afterwards.
+"""Retrieval metrics with a policy for ties, kept per query so that intervals can be computed later.
 
-Shapes: `Q` queries, `G` gallery, `D` width, `S` scored queries (those with a positive), `R` resamples.
+Shapes: `Q` queries, `G` gallery, `D` dim, `S` scored queries (those with a positive), `R` resamples.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ __all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RetrievalResult:
-    """What `retrieval` found. Per-query tensors are float64, on the CPU, and have S entries, one per scored query.
+    """The result of `retrieval`. Per-query tensors are float64, on the CPU, with one entry per scored query.
 
     Attributes:
         k: cut-offs of `recall`.
-        ties: the policy.
+        ties: the policy for tied scores.
         rows: (S,) int64, the query row of each entry; queries without a positive in the gallery are not scored.
-        queries_without_positive: how many those are.
+        queries_without_positive: number of these.
         gallery_size: G.
-        ranks: (S,) rank of the best positive, from 1; fractional where the expectation over ties is.
+        ranks: (S,) rank of the best positive, from 1; an expectation over ties may be fractional.
         reciprocal_ranks: (S,) in (0, 1]; under `expected` the mean of 1 / rank.
         average_precision: (S,) in (0, 1].
         ndcg_scores: (S,) in (0, 1].
@@ -56,13 +56,13 @@ class RetrievalResult:
         )
 
     def hits(self, k: int) -> Tensor:
-        """(S,) probability that a positive is among the first k, for any k of at least 1; 0 or 1 where nothing ties."""
+        """Return (S,) probability that a positive is among the first k >= 1; 0 or 1 without ties."""
         check_cutoffs((k,))
         return self._counts.hits(k, self.ties)
 
     @property
     def recall(self) -> dict[int, float]:
-        """Share of queries with *any* positive among the first k (hit rate, what the field calls R@k), in [0, 1]."""
+        """Fraction of queries with *any* positive among the first k (hit rate, R@k), in [0, 1]."""
         return {k: float(self.hits(k).mean()) for k in self.k}
 
     @property
@@ -86,7 +86,7 @@ class RetrievalResult:
         return float(self.ndcg_scores.mean())
 
     def scores(self, metric: str) -> Tensor:
-        """(S,) per-query values: "recall@K" for any K, "mrr", "map", "ndcg", "median_rank" (the ranks)."""
+        """Return (S,) per-query values: "recall@K" for any K, "mrr", "map", "ndcg", "median_rank" (the ranks)."""
         check_text("metric", metric)
         if metric.startswith("recall@") and metric[7:].isdecimal():
             return self.hits(int(metric[7:]))
@@ -113,7 +113,7 @@ class RetrievalResult:
     ) -> Interval:
         """Percentile bootstrap interval over queries; see `unialign.metrics.resample_weights`.
 
-        It says how the metric varies with the draw of queries; the gallery stays as it is.
+        It covers the variation with the draw of queries; the gallery is fixed.
 
         Args:
             metric: see `scores`.
@@ -145,15 +145,15 @@ def retrieval(
 ) -> RetrievalResult:
     """Cosine retrieval of gallery rows by query rows.
 
-    `recall[k]` is the share of queries with any positive among the first k. Candidates whose scores agree to 1e-12 are
-    tied; under `expected` every metric is its mean over random orders of the tied, so a space that collapsed to one
-    point scores chance, whatever the order of its rows. Nothing is thresholded: negative cosines rank like others.
+    `recall[k]` is the fraction of queries with any positive among the first k. Candidates whose scores agree to 1e-12
+    are tied; under `expected` every metric is its mean over random orders of tied candidates, so that a space collapsed
+    to one point scores at chance level for any order of its rows. Negative cosines rank like others.
 
     Args:
         queries: (Q, D) floating tensor or array; rows are L2-normalised here.
         gallery: (G, D).
         query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without them row i answers
-            query i. Queries without a positive are left out and counted.
+            query i. Queries without a positive are excluded and counted.
         k: cut-offs; one larger than G counts as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
         batch_size: most queries scored at once. The result does not depend on it.
@@ -161,14 +161,14 @@ def retrieval(
     Returns:
         See `RetrievalResult`. Where every query has one positive, memory is O(Q + G) beside the inputs, which may be
         memory maps, and most of the work is a product in float32: only candidates within its rounding of the positive
-        are scored again in float64, so that the ranks are those of float64. Queries with several positives take a
-        copy of the gallery in float64 and a sort each.
+        are scored again in float64, so that the ranks are those of float64. Queries with several positives need a
+        float64 copy of the gallery and a sort each.
 
     Raises:
-        ShapeError: empty or not 2-D, widths differ, or no ids and Q != G.
+        ShapeError: empty or not 2-D, dims differ, or no ids and Q != G.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
         DataError: no query has a positive.
-        ConfigError: one kind of ids without the other, or a bad option.
+        ConfigError: one kind of ids without the other, or an invalid option.
     """
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
@@ -196,11 +196,11 @@ def retrieval_from_scores(
     """`retrieval` for any score: negative tuple volume, cosine with a centroid of several modalities, a re-ranker.
 
     Args:
-        score: takes int64 query rows (q,), returns (q, gallery) scores, larger is better. Best in float64: scores that
-            lie within `tolerance` count as tied.
+        score: takes int64 query rows (q,), returns (q, gallery) scores, larger is better, preferably float64: scores
+            within `tolerance` are tied.
         queries, gallery: Q and G.
         query_ids, gallery_ids, k, ties, batch_size: see `retrieval`.
-        tolerance: absolute; raise it to about 1e-6 for scores that were computed in float32.
+        tolerance: absolute; use about 1e-6 for scores computed in float32.
 
     Raises:
         As `retrieval`; NonFiniteError also for a score that is NaN.
@@ -229,7 +229,7 @@ def _retrieved(
     k: Sequence[int],
     ties: Ties,
 ) -> RetrievalResult:
-    """What `count` finds for the query rows that have a positive."""
+    """Return the result of the query rows with a positive, counted by `count`."""
     queries, gallery = size
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")

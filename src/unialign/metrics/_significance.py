@@ -1,4 +1,4 @@
-"""Is one run better than another? P-values from a paired bootstrap, seeds included, corrected for their number.
+"""Significance of differences: p-values from a paired bootstrap with seed variance, and their correction.
 
 Shapes: `S` seeds (training runs), `R` resamples.
 """
@@ -15,11 +15,11 @@ __all__ = ["add_seed_variance", "bootstrap_p_value", "holm_correction"]
 
 
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
-    """(R,) mean over seeds of resampled values, with the spread of that mean over other seeds added as noise.
+    """Return (R,) means over seeds of resampled values, with the variance of that mean over seeds added as noise.
 
-    Resampling items alone takes the trained models as given; resampling S seeds as well would show only (S - 1) / S of
-    their variance, two thirds for three. Here the noise is normal with variance s^2 / S, s^2 over S - 1. One seed shows
-    nothing of it.
+    Resampling items alone treats the trained models as fixed; resampling S seeds as well would show only (S - 1) / S of
+    their variance, two thirds for three. Here the noise is normal with variance s^2 / S, s^2 over S - 1. With one seed
+    no noise is added.
 
     Args:
         values_SR: a metric, or a paired difference, under the same R resamples of items for each seed.
@@ -35,9 +35,9 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
 
 
 def bootstrap_p_value(differences_R: Tensor) -> float:
-    """Two-sided: twice the smaller share of resampled differences on either side of zero, in [2 / (R + 1), 1].
+    """Two-sided p-value: twice the smaller fraction of differences on either side of zero, in [2 / (R + 1), 1].
 
-    The data itself counts as one resample, so that p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
+    The observed data counts as one resample, so that p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
     difference is defined.
     """
     values = differences_R[~torch.isnan(differences_R)]
@@ -48,7 +48,7 @@ def bootstrap_p_value(differences_R: Tensor) -> float:
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjusted p-values, in the order given: below alpha together with error rate alpha.
+    """Return Holm's (1979) step-down adjusted p-values in the given order; they control the family-wise error rate.
 
     Raises:
         ConfigError: a value outside [0, 1].

@@ -49,21 +49,21 @@ class _CosineTiles:
     def __init__(self, queries: UnitRows, gallery: UnitRows, rows_Q: Tensor, *, tolerance: float, most: int) -> None:
         self.queries, self.gallery, self.rows_Q = queries, gallery, rows_Q
         self.device = gallery.device
-        self.dtype = _product_dtype(self.device, gallery.width)
+        self.dtype = _product_dtype(self.device, gallery.dim)
         unit = torch.finfo(self.dtype).eps / 2
-        self.margin = _SLACK * ((gallery.width + 8) * unit + tolerance)
+        self.margin = _SLACK * ((gallery.dim + 8) * unit + tolerance)
         threads = torch.get_num_threads() if self.device.type == "cpu" else TILE
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
     def tiles(self, scale: float) -> Iterator[_Tile]:
         """Yield tiles of `scale` times the cosines; each is overwritten by the next."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
-        x_QD = torch.empty(queries, self.gallery.width, dtype=self.dtype, device=self.device)
-        for rows in row_tiles(queries, self.gallery.width):
+        x_QD = torch.empty(queries, self.gallery.dim, dtype=self.dtype, device=self.device)
+        for rows in row_tiles(queries, self.gallery.dim):
             x_QD[rows] = self.queries.exact(self.rows_Q[rows]) * scale
         runs = list(row_tiles(queries, SIDE, most=self.most))
         buffer = x_QD.new_empty((runs[0].stop - runs[0].start) * min(SIDE, gallery))
-        gallery_buffer = x_QD.new_empty(min(SIDE, gallery), self.gallery.width)
+        gallery_buffer = x_QD.new_empty(min(SIDE, gallery), self.gallery.dim)
         for columns in row_tiles(gallery, 1, most=SIDE):
             y_cD = self.gallery.rounded(columns, gallery_buffer[: columns.stop - columns.start])
             for rows in runs:
@@ -86,9 +86,9 @@ class _CosineTiles:
 def pair_scores(queries: UnitRows, gallery: UnitRows, i_P: Tensor, j_P: Tensor) -> Tensor:
     """Return (P,) cosines of query i with gallery row j, in float64."""
     out_P = torch.empty(len(i_P), dtype=torch.float64, device=gallery.device)
-    for part in row_tiles(len(i_P), gallery.width):
+    for part in row_tiles(len(i_P), gallery.dim):
         (x_XD, x_P), (y_YD, y_P) = _distinct(queries, i_P[part]), _distinct(gallery, j_P[part])
-        for few in row_tiles(len(x_P), gallery.width, entries=_CACHED):
+        for few in row_tiles(len(x_P), gallery.dim, entries=_CACHED):
             torch.sum(x_XD[x_P[few]].mul_(y_YD[y_P[few]]), 1, out=out_P[part][few])
     return out_P
 
@@ -240,16 +240,16 @@ class _Best:
 def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
     """Return (X, D) exact rows, each distinct one once, and the index of each requested one (P,)."""
     distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
-    x_XD = torch.empty(len(distinct_X), x.width, dtype=torch.float64, device=x.device)
-    for few in row_tiles(len(distinct_X), x.width, entries=_CACHED):
+    x_XD = torch.empty(len(distinct_X), x.dim, dtype=torch.float64, device=x.device)
+    for few in row_tiles(len(distinct_X), x.dim, entries=_CACHED):
         x_XD[few] = x.exact(distinct_X[few])
     return x_XD, which_P
 
 
-def _product_dtype(device: torch.device, width: int) -> torch.dtype:
+def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
     """Return float32 where its products meet the margin of `_CosineTiles`; float64 otherwise."""
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
-    if backend is None or width > 2**16:
+    if backend is None or dim > 2**16:
         return torch.float64
     # A user may have allowed tf32 or bfloat16 inside products of float32, with a thousand times the error.
     setting = getattr(backend.matmul, "fp32_precision", None)

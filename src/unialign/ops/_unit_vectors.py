@@ -73,7 +73,7 @@ class UnitRows:
         return len(self._raw_ND)
 
     @property
-    def width(self) -> int:
+    def dim(self) -> int:
         return self._raw_ND.shape[1]
 
     def exact(self, rows: slice | Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class UnitRows:
 
 def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
     """Raise ShapeError unless queries and gallery have the same dim."""
-    if queries.width != gallery.width:
+    if queries.dim != gallery.dim:
         raise ShapeError(
-            f"'queries' are {queries.width} wide, 'gallery' is {gallery.width}; both must be embeddings in one space"
+            f"'queries' have dim {queries.dim}, 'gallery' has dim {gallery.dim}; both must be embeddings in one space"
         )
 
 
@@ -108,9 +108,9 @@ def _floating_rows(x: Any, name: str) -> Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
-    raw = as_dense(x, repr(name), "floating (rows, width)")
+    raw = as_dense(x, repr(name), "floating (rows, dim)")
     if raw.ndim != 2 or 0 in raw.shape:
-        raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, width) with at least one of each")
+        raise ShapeError(f"{name!r} has shape {tuple(raw.shape)}; expected (rows, dim) with at least one of each")
     if not raw.is_floating_point():
         raise ShapeError(f"{name!r} has dtype {raw.dtype}; expected a floating dtype")
     return raw.cpu() if raw.device.type == "mps" else raw  # mps has no float64
