@@ -1,4 +1,4 @@
-"""Files made to harm: each payload is what stands in the place of a safetensors file, and must be refused as such."""
+"""Hostile contents of a safetensors file."""
 
 import io
 import json
@@ -15,7 +15,7 @@ __all__ = ["Bomb", "payloads"]
 
 
 class Bomb:
-    """Unpickling it makes a folder."""
+    """Unpickling it creates a folder."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -25,7 +25,7 @@ class Bomb:
 
 
 def payloads(canary: Path) -> dict[str, bytes]:
-    """Name -> content. Those that could run code would make `canary`."""
+    """Name -> content. Those that can execute code create `canary`."""
     archive, torch_file = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("model/data.pkl", pickle.dumps(Bomb(canary)))
