@@ -1,6 +1,13 @@
-"""Spaces whose fault is known: a latent vector an item, seen through noisy modalities, and then one thing is broken."""
+"""Embeddings with a known fault: modalities are noisy copies of one latent vector per item, and one thing is broken."""
 
 import numpy as np
+
+from unialign.data import open_collection
+from unialign.diagnostics import diagnose
+from unialign.diagnostics._row_alignment import measure_row_alignment
+from unialign.diagnostics._row_offsets import find_row_offsets
+from unialign.diagnostics._sampling import collect_sample, collect_windows, draw_items, sample_size, window_rows
+from unialign.diagnostics._scan import scan_modality
 
 ITEMS, WIDTH = 400, 32
 
@@ -39,3 +46,27 @@ def shuffled(name="audio"):
     space = healthy()
     space[name] = space[name][np.random.default_rng(1).permutation(ITEMS)]
     return space
+
+
+def checked(sources, **options):
+    """A diagnosis with the fewest resamples."""
+    return diagnose(sources, resamples=100, **options)
+
+
+def serious(diagnosis):
+    return [(f.code, f.severity, f.modalities) for f in diagnosis.findings if f.severity in ("problem", "warning")]
+
+
+def row_statistics(space):
+    """Row alignment and row offsets of all pairs, without the other measurements of a diagnosis."""
+    data = open_collection(space)
+    rows_n = draw_items(data, sample_size(data, None), seed=0)
+    rows_WL = window_rows(data.items, len(rows_n))
+    kept_k = np.union1d(rows_n, rows_WL)
+    scans = {name: scan_modality(modality, kept_k) for name, modality in data.modalities.items()}
+    sample = collect_sample(data, scans, kept_k, rows_n, resamples=1, seed=0)
+    windows = collect_windows(scans, kept_k, rows_WL)
+    names = list(space)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    offsets = [offset for a, b in pairs for offset in find_row_offsets(windows, a, b, random_cosine=0.0)]
+    return measure_row_alignment(sample, pairs, seed=0), offsets

@@ -7,24 +7,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from spaces import ITEMS, WIDTH, collapsed, healthy, rotated, shifted, shuffled, unit
+from spaces import ITEMS, WIDTH, checked, collapsed, healthy, rotated, serious, shifted, shuffled, unit
 
 from unialign.diagnostics import diagnose
 from unialign.diagnostics._finding import Code
 from unialign.errors import ConfigError
 
 
-def checked(space, **options):
-    return diagnose(space, resamples=100, **options)
-
-
-def serious(diagnosis):
-    return [(f.code, f.severity, f.modalities) for f in diagnosis.findings if f.severity in ("problem", "warning")]
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("modalities", [2, 3, 5])
-def test_a_healthy_space_has_nothing_wrong(seed, modalities):
+@pytest.mark.parametrize(("modalities", "seed"), [(2, 0), (2, 1), (2, 2), (3, 0), (3, 3), (5, 1)])
+def test_a_healthy_space_has_nothing_wrong(modalities, seed):
     diagnosis = checked(healthy([f"m{i}" for i in range(modalities)], seed=seed))
     assert diagnosis.severity == "ok"
     assert diagnosis.answer == f"Nothing is wrong with these embeddings: {ITEMS} items in {modalities} modalities."

@@ -32,7 +32,7 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
     above = 0
     for _ in range(_PERMUTATIONS):
         order = torch.from_numpy(rng.permutation(items))
-        above += float((k_nn * l_nn[order][:, order]).sum()) >= observed
+        above += float((k_nn * l_nn.index_select(0, order).index_select(1, order)).sum()) >= observed
     return observed / norm, (1 + above) / (1 + _PERMUTATIONS)
 
 

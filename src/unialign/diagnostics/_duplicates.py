@@ -60,8 +60,7 @@ def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.u
     with np.errstate(over="ignore"):
         lower_c = np.einsum("ij,j->i", words_cW, weights[0])
         upper_c = np.einsum("ij,j->i", words_cW >> np.uint64(32), weights[1])
-        sums_c: NDArray[np.uint64] = lower_c + upper_c
-    return sums_c
+        return np.asarray(lower_c + upper_c)
 
 
 def find_duplicates(

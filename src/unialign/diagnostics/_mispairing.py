@@ -40,8 +40,7 @@ _MIN_CENTER, _MIN_FRACTION = 1.25, 0.05
 
 
 def _normal_cdf(x: Array) -> Array:
-    found: Array = torch.special.ndtr(torch.from_numpy(np.asarray(x, dtype=np.float64))).numpy()
-    return found
+    return np.asarray(torch.special.ndtr(torch.from_numpy(x)))
 
 
 # Edges of the bins in probit units. The last bin is open: true pairs of a good space are far beyond it.
@@ -51,16 +50,14 @@ _RANDOM_B = np.diff(_PERCENTILE_EDGES_B)
 
 
 def _bins(percentile_n: Array) -> Array:
-    found: Array = np.clip(np.searchsorted(_PERCENTILE_EDGES_B, percentile_n, "right") - 1, 0, len(_RANDOM_B) - 1)
-    return found
+    return np.clip(np.searchsorted(_PERCENTILE_EDGES_B, percentile_n, "right") - 1, 0, len(_RANDOM_B) - 1)
 
 
 # --- grids of models: bin masses (G, B) -----------------------------------------------------------------------------
 
 
 def _bin_masses(cdf_GB: Array) -> Array:
-    found: Array = np.maximum(np.diff(cdf_GB, axis=1), 1e-9)
-    return found
+    return np.asarray(np.maximum(np.diff(cdf_GB, axis=1), 1e-9))
 
 
 def _grid(*axes: Array) -> tuple[Array, ...]:

@@ -33,8 +33,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
     }
     if measured.label_map is not None:
         found["label_map"], found["label_map_chance"] = measured.label_map
-    numbers: dict[str, Any] = _plain(found)
-    return numbers
+    return dict(_plain(found))
 
 
 def _plain(value: Any) -> Any:
@@ -53,14 +52,9 @@ def _directions(measured: Measurements) -> dict[str, DirectionStats]:
 
 
 def _modality(m: ModalityStats) -> dict[str, Any]:
-    invalid = {f"{kind}_rows": {"count": i.count, "first": list(i.first)} for kind, i in m.scan.invalid.items()}
     return {
-        "dim": m.dim,
-        "dtype": m.dtype,
-        "rows": m.rows,
-        "absent": m.absent,
-        "usable": m.usable,
-        **invalid,
+        **{key: value for key, value in vars(m).items() if key not in ("scan", "duplicates", "norms", "changed_top1")},
+        **{f"{kind}_rows": vars(invalid) for kind, invalid in m.scan.invalid.items()},
         "blank_rows": m.scan.blank,
         "duplicate_rows": m.duplicates.repeats,
         "distinct_rows": m.duplicates.distinct,
@@ -68,11 +62,6 @@ def _modality(m: ModalityStats) -> dict[str, Any]:
         "constant_columns": len(m.scan.constant_columns),
         "largest_entry": m.scan.largest,
         "norm": {} if m.norms is None else {key: value for key, value in vars(m.norms).items() if key != "first"},
-        "mean_cosine": m.mean_cosine,
-        "effective_rank": m.effective_rank,
-        "possible_rank": m.possible_rank,
-        "uniformity": m.uniformity,
-        "sampled": m.sampled,
         "fingerprint": m.scan.fingerprint,
     }
 

@@ -89,8 +89,7 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
     low_g, high_g = np.full(int(group_n.max()) + 1, len(group_n)), np.full(int(group_n.max()) + 1, -1)
     np.minimum.at(low_g, group_n, id_n)
     np.maximum.at(high_g, group_n, id_n)
-    shared_n: NDArray[np.bool_] = sample.usable[name].numpy() & (low_g < high_g)[group_n]
-    return shared_n
+    return np.asarray(sample.usable[name].numpy() & (low_g < high_g)[group_n])
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:

@@ -75,8 +75,7 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
     both_WL = windows.usable[a] & windows.usable[b]
     known_WL = (both_WL & windows.usable[b].roll(-offset, 1)).numpy()
     known_WL[:, slice(-offset, None) if offset > 0 else slice(0, -offset)] = False
-    found: Array = np.where(known_WL, gain_WL, np.nan)
-    return found
+    return np.where(known_WL, gain_WL, np.nan)
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
@@ -87,8 +86,7 @@ def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
     def run_sums(part_W: Array) -> Array:
         """(C, C) sums over the windows between two cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
-        found: Array = sum_C[None] - sum_C[:, None]
-        return found
+        return np.asarray(sum_C[None] - sum_C[:, None])
 
     count_CC, sum_CC, square_CC = (run_sums(part_WL.sum(1)) for part_WL in (known_WL, value_WL, value_WL**2))
     cut_C = np.arange(len(count_CC))

@@ -62,13 +62,7 @@ class ItemSample:
 
 @dataclass(frozen=True)
 class RowWindows:
-    """Windows of consecutive rows.
-
-    Attributes:
-        rows_WL: row numbers.
-        z: modality -> (W, L, D) float64 unit rows.
-        usable: modality -> (W, L) bool.
-    """
+    """Windows of consecutive rows: row numbers (W, L), and by modality unit rows (W, L, D) and masks usable (W, L)."""
 
     rows_WL: NDArray[np.int64]
     z: dict[str, Tensor]
