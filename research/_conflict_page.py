@@ -20,10 +20,10 @@ _MEANS = "Means over seeds [95 % t-interval]."
 def page(results: Results) -> list[Section]:
     return [
         Section("sweep", "Conflict against the number of modalities", _sweep_parts(results)),
-        Section("assumptions", "Do the assumptions of the propositions hold?", _assumption_parts(results)),
-        Section("trajectories", "From the untrained space to the end", _trajectory_parts(results)),
-        Section("prediction", "Does it predict anything?", _prediction_parts(results)),
-        Section("tuning", "What tuning chose", [trials_table(results)]),
+        Section("assumptions", "Assumptions of the propositions", _assumption_parts(results)),
+        Section("trajectories", "Conflict over training", _trajectory_parts(results)),
+        Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
+        Section("tuning", "Tuned settings", [trials_table(results)]),
         *failed_sections(results),
     ]
 

@@ -54,11 +54,11 @@ def page(results: Results) -> list[Section]:
         else "No weight keeps the embedding's R@1 near InfoNCE's on the validation split."
     )
     return [
-        Section("pictures", "Pictures of held-out concepts, by objective", [said, *_tables(results, arms)]),
-        Section("controls", "What the scores mean: controls", _controls(results)),
-        Section("front", "Retrieval against pictures", [_front(results, arms)]),
+        Section("pictures", "Images of held-out concepts, by objective", [said, *_tables(results, arms)]),
+        Section("controls", "Controls", _controls(results)),
+        Section("front", "Retrieval against image scores", [_front(results, arms)]),
         Section("ratios", "The uniformity weight against InfoNCE and GRAM", _ratios(results)),
-        Section("prediction", "What goes with good pictures?", _prediction(results)),
+        Section("prediction", "Predictors of image scores", _prediction(results)),
         *failed_sections(results),
     ]
 

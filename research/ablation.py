@@ -105,8 +105,8 @@ def page(results: Results) -> list[Section]:
     baselines = completed(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
     return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
-        Section("rivals", "Against every rival", _baselines(results, baselines)),
-        Section("tuning", "What tuning chose", [trials_table(results, [*terms, *baselines])]),
+        Section("rivals", "Against every baseline", _baselines(results, baselines)),
+        Section("tuning", "Tuned settings", [trials_table(results, [*terms, *baselines])]),
         *failed_sections(results),
     ]
 
@@ -182,7 +182,7 @@ def _baselines(results: Results, arms: list[str]) -> list[Any]:
 
 STUDY = Study(
     name="ablation",
-    title="Which terms earn their place, and against whom does UniAlign win?",
+    title="Ablation of UniAlign's terms, and comparison with the baselines",
     plan=plan,
     page=page,
     epochs=EPOCHS,

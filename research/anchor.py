@@ -92,8 +92,8 @@ def _last(results: Results, arm: str, name: str) -> Sequence[float | None]:
 def page(results: Results) -> list[Section]:
     arms = completed(results)
     sections = [
-        Section("retrieval", "With the anchor, without it, and at worst", _retrieval(results, arms)),
-        Section("modalities", "Who is served", _modalities(results)),
+        Section("retrieval", "R@1 with the anchor, without it, and at worst", _retrieval(results, arms)),
+        Section("modalities", "R@1 by modality", _modalities(results)),
     ]
     for objective in OBJECTIVES:
         own = [_key(objective, anchor) for anchor in TARGETS[objective]]
@@ -201,7 +201,7 @@ def _modalities(results: Results) -> list[Any]:
 
 STUDY = Study(
     name="anchor",
-    title="What does the choice of the anchor cost, and whom?",
+    title="Effect of the anchor",
     plan=plan,
     analyse=analyse,
     page=page,

@@ -128,7 +128,7 @@ def _correlation(results: Results, arms: Sequence[str], when: str, predictor: st
 
 STUDY = Study(
     name="conflict",
-    title="Does the conflict grow with the number of modalities, and does it predict anything?",
+    title="Conflict against the number of modalities",
     plan=plan,
     analyse=analyse,
     page=page,

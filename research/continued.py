@@ -90,7 +90,7 @@ def page(results: Results) -> list[Section]:
     sections = [
         Section(
             "metrics",
-            "After continuing",
+            "Metrics after continuing",
             [
                 f"{UNTUNED} Temperature 0.07 throughout; {max(1, _epochs(results) // 2)} epochs after "
                 f"{_epochs(results)} of InfoNCE. “Held”: the alignment has no gradient for the anchor. "
@@ -122,7 +122,7 @@ def _epochs(results: Results) -> int:
 
 STUDY = Study(
     name="continued",
-    title="What does it change to continue an InfoNCE space at a small learning rate?",
+    title="Continuing an InfoNCE space at a small learning rate",
     plan=plan,
     page=page,
     epochs=EPOCHS,

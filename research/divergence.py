@@ -142,10 +142,10 @@ def _correlations(
 def page(results: Results) -> list[Section]:
     return [
         Section("training", "Over training, by estimator and bandwidth", _training_parts(results)),
-        Section("bandwidths", "What each bandwidth sees", _bandwidth_parts(results)),
-        Section("bound", "The upper bound beside the measured value", _bound_parts(results)),
-        Section("prediction", "Does it go with retrieval or with the gap?", _prediction_parts(results)),
-        Section("tuning", "What tuning chose", [trials_table(results)]),
+        Section("bandwidths", "Values by bandwidth", _bandwidth_parts(results)),
+        Section("bound", "Upper bound and measured value", _bound_parts(results)),
+        Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
+        Section("tuning", "Tuned settings", [trials_table(results)]),
         *failed_sections(results),
     ]
 
@@ -333,7 +333,7 @@ def _prediction_parts(results: Results) -> list[Any]:
 
 STUDY = Study(
     name="divergence",
-    title="What does the divergence say, by estimator and bandwidth, and does it go with anything?",
+    title="Hölder divergence by estimator and bandwidth",
     plan=plan,
     analyse=analyse,
     page=page,

@@ -141,7 +141,7 @@ def analyse(results: Results) -> dict[str, Any]:
 
 STUDY = Study(
     name="generation",
-    title="Does a better aligned space make better pictures?",
+    title="Image generation from aligned spaces",
     plan=plan,
     page=page,
     analyse=analyse,

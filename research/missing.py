@@ -112,7 +112,7 @@ def page(results: Results) -> list[Section]:
         results, shares, (*PRIMARY, "true_pair_cosine"), x_label="entries dropped, %", x_ticks=[100 * s for s in SHARES]
     )
     sections = [
-        Section("kept", "What is left to train on", [_kept(results)]),
+        Section("kept", "Remaining training data", [_kept(results)]),
         Section(
             "dropped",
             "Entries dropped at random",
@@ -128,7 +128,7 @@ def page(results: Results) -> list[Section]:
                 )
             ],
         ),
-        Section("never", "Two modalities that never meet", _never(results)),
+        Section("never", "Modalities that never occur together", _never(results)),
     ]
     for condition in conditions():
         own = completed(results, (_key(t, condition) for t in TRAINED))
@@ -139,7 +139,7 @@ def page(results: Results) -> list[Section]:
         title = "Complete data" if condition == "drop0" else _said(condition).capitalize()
         sections.append(Section(f"table-{condition}", title, parts))
     chosen = trials_table(results, [_key(t, "drop0") for t in TRAINED])
-    return [*sections, Section("tuning", "What tuning chose, on complete data", [chosen]), *failed_sections(results)]
+    return [*sections, Section("tuning", "Tuned settings, on complete data", [chosen]), *failed_sections(results)]
 
 
 def _kept(results: Results) -> Table:
@@ -218,7 +218,7 @@ def _warm(results: Results, trained: str) -> bool:
 
 STUDY = Study(
     name="missing",
-    title="What is left when entries are missing, or two modalities never meet?",
+    title="Training with missing entries or unpaired modalities",
     plan=plan,
     analyse=analyse,
     page=page,

@@ -130,5 +130,5 @@ def _identity(results: Results) -> Table:
 
 
 STUDY = Study(
-    name="partition_mix", title="What lies between InfoNCE and UniAlign?", plan=plan, page=page, epochs=EPOCHS
+    name="partition_mix", title="Interpolating between InfoNCE and UniAlign", plan=plan, page=page, epochs=EPOCHS
 )

@@ -97,7 +97,7 @@ def page(results: Results) -> list[Section]:
 
 STUDY = Study(
     name="temperature",
-    title="How sensitive are the objectives to the temperature?",
+    title="Sensitivity to the temperature",
     plan=plan,
     page=page,
     epochs=EPOCHS,

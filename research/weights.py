@@ -190,6 +190,4 @@ def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
     )
 
 
-STUDY = Study(
-    name="weights", title="How sensitive is UniAlign to the weights of its terms?", plan=plan, page=page, epochs=EPOCHS
-)
+STUDY = Study(name="weights", title="Sensitivity to the weights of the terms", plan=plan, page=page, epochs=EPOCHS)
