@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from unialign.data import EmbeddingStore
 from unialign.generation import DecoderConfig, png_bytes
+from unialign.space import Space
+from unialign.train import TrainConfig, fit
 
 SIZE, WIDTH = 8, 10
 ITEMS = 48
@@ -25,6 +28,7 @@ def tiny_images() -> Tensor:
     return torch.from_numpy(images)
 
 
+@cache
 def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
     """Embeddings are a fixed random map of the images: an encoder as good as any."""
     rng = np.random.default_rng(1)
@@ -65,3 +69,19 @@ def tiny_decoder_config(**changes: Any) -> DecoderConfig:
         "save_steps": 5,
     }
     return DecoderConfig(**settings | changes)
+
+
+def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
+    """A space around the frozen image modality of the tiny store."""
+    settings: dict[str, Any] = {
+        "objective": "unialign",
+        "objective_options": {"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},
+        "modalities": ("image", "text"),
+        "frozen": {"image": "whiten"},
+        "dim": 8,
+        "head": "linear",
+        "epochs": 60,
+        "batch_size": 36,
+        "lr": 0.02,
+    }
+    return fit(store or tiny_image_store(), TrainConfig(**settings | changes), progress="none").space

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder_cases import ITEMS, WIDTH, tiny_decoder_config, tiny_image_store, tiny_images
+from decoder_cases import ITEMS, WIDTH, tiny_image_store, tiny_images, tiny_space
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
@@ -17,36 +17,13 @@ from unialign.generation import (
     mean,
     nearest_training,
     resolve_anchor,
-    train_decoder,
 )
 from unialign.space import Space
-from unialign.train import TrainConfig, fit
-
-
-def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
-    settings: dict[str, Any] = {
-        "objective": "unialign",
-        "objective_options": {"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},
-        "modalities": ("image", "text"),
-        "frozen": {"image": "whiten"},
-        "dim": 8,
-        "head": "linear",
-        "epochs": 60,
-        "batch_size": 36,
-        "lr": 0.02,
-    }
-    return fit(store or tiny_image_store(), TrainConfig(**settings | changes), progress="none").space
 
 
 @pytest.fixture(scope="module")
-def space() -> Space:
-    return tiny_space()
-
-
-@pytest.fixture(scope="module")
-def decoder() -> FlowDecoder:
-    config = tiny_decoder_config(steps=500, batch_size=32, condition_noise=0.3, lr=3e-3, sampler_steps=6)
-    return train_decoder(tiny_image_store(), config, images=tiny_images(), progress="none").decoder
+def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
+    return tiny_decoders[0]
 
 
 def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:

@@ -133,7 +133,7 @@ def test_both_agree_with_torchmetrics() -> None:
 def test_frechet_weights_are_rows_that_are_repeated() -> None:
     x, y = normal(6, 3), normal(6, 3, seed=1)
     expected = [frechet_distance(repeated(x, w), repeated(y, w)) for w in WEIGHTS]
-    torch.testing.assert_close(Frechet(x, y).evaluate(WEIGHTS), torch.tensor(expected).double())
+    torch.testing.assert_close(Frechet(x, y).evaluate(WEIGHTS), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_frechet_answers_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_kernel_weights_leave_out_pairs_of_copies() -> None:
 
         own = mean(cubic_kernel(x, x), "own") + mean(cubic_kernel(y, y), "own")
         expected.append(own - 2 * mean(cubic_kernel(x, y), "cross"))
-    torch.testing.assert_close(kernel_statistic(x, y).evaluate(WEIGHTS), torch.tensor(expected).double())
+    torch.testing.assert_close(kernel_statistic(x, y).evaluate(WEIGHTS), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_weights_of_one_are_the_distance_itself() -> None:

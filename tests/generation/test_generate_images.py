@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images
-from test_decode import tiny_space
+from decoder_cases import tiny_image_store, tiny_images
 
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
@@ -17,22 +16,14 @@ from unialign.generation import (
     generate_images,
     mean,
     slerp,
-    train_decoder,
 )
 from unialign.generation._prompts import find_item
 from unialign.space import Space
 
 
 @pytest.fixture(scope="module")
-def space() -> Space:
-    return tiny_space(epochs=20)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> FlowDecoder:
-    return train_decoder(
-        tiny_image_store(), tiny_decoder_config(steps=40), images=tiny_images(), progress="none"
-    ).decoder
+def decoder(tiny_decoders: list[FlowDecoder]) -> FlowDecoder:
+    return tiny_decoders[0]
 
 
 def encode(texts: Sequence[str]) -> torch.Tensor:

@@ -27,8 +27,8 @@ from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_stable_unclip(tmp_path_factory.mktemp("pipelines") / "unclip")
+def saved(unclip_folder: Path) -> Path:
+    return unclip_folder
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The whole path around a pipeline of diffusers: its own image tower fills a store, a space is trained around that
 frozen column, and every modality of the space makes images."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,17 @@ from unialign.train import TrainConfig, fit
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from tiny_pipelines import WIDTH, save_kandinsky, save_kandinsky_prior, save_stable_unclip
+from tiny_pipelines import WIDTH
 
 ITEMS = 40
 
 
 @pytest.fixture(scope="module", params=["stable_unclip", "kandinsky"])
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder: Path = tmp_path_factory.mktemp(request.param)
+def decoder(request: pytest.FixtureRequest) -> Any:
     if request.param == "stable_unclip":
-        return load_decoder(save_stable_unclip(folder / "pipeline"))
-    prior = save_kandinsky_prior(folder / "prior")
-    return load_decoder(save_kandinsky(folder / "pipeline"), prior=prior)
+        return load_decoder(request.getfixturevalue("unclip_folder"))
+    folder, prior = request.getfixturevalue("kandinsky_folders")
+    return load_decoder(folder, prior=prior)
 
 
 @pytest.fixture(scope="module")

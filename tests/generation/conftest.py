@@ -1,0 +1,37 @@
+"""Tiny models that tests of generation share: trained or saved once in a session, and never changed by a test."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images, tiny_space
+
+from unialign.generation import FlowDecoder, train_decoder
+from unialign.space import Space
+
+
+@pytest.fixture(scope="session")
+def space() -> Space:
+    return tiny_space()
+
+
+@pytest.fixture(scope="session")
+def tiny_decoders() -> list[FlowDecoder]:
+    """Two decoders that have learned the tiny images, of different seeds."""
+    settings = {"steps": 400, "batch_size": 32, "condition_noise": 0.3, "lr": 3e-3, "sampler_steps": 6}
+    configs = [tiny_decoder_config(whitening="whiten", seed=seed, **settings) for seed in (0, 1)]
+    return [train_decoder(tiny_image_store(), c, images=tiny_images(), progress="none").decoder for c in configs]
+
+
+@pytest.fixture(scope="session")
+def unclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
+    return Path(tiny_pipelines.save_stable_unclip(tmp_path_factory.mktemp("unclip") / "pipeline"))
+
+
+@pytest.fixture(scope="session")
+def kandinsky_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of the decoder and of its prior."""
+    tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
+    root = tmp_path_factory.mktemp("kandinsky")
+    return tiny_pipelines.save_kandinsky(root / "decoder"), tiny_pipelines.save_kandinsky_prior(root / "prior")
