@@ -379,9 +379,8 @@ def test_quantiles():
             result.quantiles("zeta", levels)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
+def test_refusals():
+    for options, error, text in [
         ({"anchor": "audio"}, ConfigError, "'audio'"),
         ({"anchor": "all"}, ConfigError, "needs an anchor modality"),
         ({"anchor": "m0", "temperature": 0.0}, ConfigError, "temperature"),
@@ -395,9 +394,7 @@ def test_quantiles():
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2)}}, ShapeError, "at least 2"),
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.ones(2, 2).long()}}, ShapeError, "'b'"),
         ({"anchor": "m0", "embeddings": {"m0": torch.ones(2, 2), "b": torch.zeros(2, 2)}}, NonFiniteError, "'b' row 0"),
-    ],
-)
-def test_refusals(options, error, text):
-    embeddings = options.pop("embeddings", random_space(2, 3, 4, 0))
-    with pytest.raises(error, match=text):
-        conflict(embeddings, **options)
+    ]:
+        embeddings = options.pop("embeddings", random_space(2, 3, 4, 0))
+        with pytest.raises(error, match=text):
+            conflict(embeddings, **options)

@@ -79,17 +79,14 @@ def test_pairs_and_rows():
     torch.testing.assert_close(modality_gap(x, torch.cat([y, y])), modality_gap(x, y))
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "text"),
-    [
+def test_refusals():
+    for call, error, text in [
         (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' has dim 3, 'y' has dim 2"),
         (lambda x: modality_gap(x, x * torch.nan), NonFiniteError, "'y' row 0 holds nan"),
         (lambda x: modality_gap_debiased(x, x[:4]), ShapeError, "5 rows, 'y' has 4"),
         (lambda x: modality_gap_debiased(x[:1], x[:1]), ShapeError, "at least two"),
         (lambda x: modality_gap_debiased(x, x, weights=torch.ones(5)), ShapeError, r"\(resamples, 5\)"),
         (lambda x: true_pair_cosine(x[:0], x[:0]), ShapeError, r"\(0, 3\)"),
-    ],
-)
-def test_refusals(call, error, text):
-    with pytest.raises(error, match=text):
-        call(unit(5, 3, 0))
+    ]:
+        with pytest.raises(error, match=text):
+            call(unit(5, 3, 0))

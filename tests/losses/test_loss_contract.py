@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import unialign as ua
 from loss_cases import OBJECTIVES, draw_batch, learns_temperature, make_objective, options_of, with_anchor
+from unialign import registry
 from unialign.batch import Batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 from unialign.losses import LossTerm, Objective
@@ -32,18 +34,18 @@ def test_the_calls_of_the_public_page():
     assert ua.losses.create("infonce", pairs="all")(embeddings).total.isfinite()
 
 
-@pytest.mark.parametrize("name", ua.losses.names())
-def test_names_and_create_agree(name: str):
-    objective = ua.losses.create(name, **with_anchor(name, "text"))
-    assert objective.name == name
-    assert isinstance(objective, ua.losses.Objective)
-    assert name in ua.losses.names()
+def test_names_and_create_agree():
+    for name in ua.losses.names():
+        objective = ua.losses.create(name, **with_anchor(name, "text"))
+        assert objective.name == name
+        assert isinstance(objective, ua.losses.Objective)
+        assert name in ua.losses.names()
 
 
-@pytest.mark.parametrize("name", ua.losses.names())
-def test_options_are_those_of_the_constructor(name: str):
-    objective = ua.losses.create(name, **with_anchor(name, "text"))
-    assert set(ua.losses.parameter_names(name)) == set(objective.get_config())
+def test_options_are_those_of_the_constructor():
+    for name in ua.losses.names():
+        objective = ua.losses.create(name, **with_anchor(name, "text"))
+        assert set(ua.losses.parameter_names(name)) == set(objective.get_config())
 
 
 def test_options_of_no_objective():
@@ -81,11 +83,11 @@ BALANCED = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESET_TABLE)
-def test_presets(preset: str):
-    settings = ua.losses.UniAlign(anchor="text", preset=preset).get_config()
-    expected = BALANCED | PRESET_TABLE[preset]
-    assert {option: settings[option] for option in expected} == expected
+def test_presets():
+    for preset in PRESET_TABLE:
+        settings = ua.losses.UniAlign(anchor="text", preset=preset).get_config()
+        expected = BALANCED | PRESET_TABLE[preset]
+        assert {option: settings[option] for option in expected} == expected
 
 
 def test_every_preset_is_listed():
@@ -98,15 +100,17 @@ def test_balanced_is_the_default():
     assert torch.equal(default, ua.losses.UniAlign("m0", preset="balanced")(embeddings).total)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "scale"),
-    [("clip", 1 / (2 * 0.5)), ("gaussian", 1 / (2 * 0.25)), ("geodesic", 1 / (2 * 0.25)), ("wang_isola", 2.0)],
-)
-def test_matched_alignment_scale(kernel: str, scale: float):
-    embeddings = draw_batch(2, 3, 4, 5)
-    matched = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5)
-    by_hand = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5, alignment_scale=scale)
-    torch.testing.assert_close(matched(embeddings).total, by_hand(embeddings).total)
+def test_matched_alignment_scale():
+    for kernel, scale in [
+        ("clip", 1 / (2 * 0.5)),
+        ("gaussian", 1 / (2 * 0.25)),
+        ("geodesic", 1 / (2 * 0.25)),
+        ("wang_isola", 2.0),
+    ]:
+        embeddings = draw_batch(2, 3, 4, 5)
+        matched = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5)
+        by_hand = ua.losses.UniAlign("m0", kernel=kernel, temperature=0.5, alignment_scale=scale)
+        torch.testing.assert_close(matched(embeddings).total, by_hand(embeddings).total)
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
@@ -120,10 +124,10 @@ def test_settings_rebuild_the_objective_through_json(case: str):
     assert set(settings) == set(inspect.signature(type(objective)).parameters)
 
 
-@pytest.mark.parametrize("case", OBJECTIVES)
-def test_repr_tells_the_settings(case: str):
-    objective = make_objective(case)
-    assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.get_config().items())
+def test_repr_tells_the_settings():
+    for case in OBJECTIVES:
+        objective = make_objective(case)
+        assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.get_config().items())
 
 
 def test_every_objective_takes_part_in_the_shared_tests():
@@ -145,9 +149,9 @@ def test_state_of_a_learnt_temperature(case: str):
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
-@pytest.mark.parametrize("case", [c for c in OBJECTIVES if not learns_temperature(c) and c not in OWN_STATE])
-def test_fixed_objectives_own_no_state(case: str):
-    assert make_objective(case).state_dict() == {}
+def test_fixed_objectives_own_no_state():
+    for case in [c for c in OBJECTIVES if not learns_temperature(c) and c not in OWN_STATE]:
+        assert make_objective(case).state_dict() == {}
 
 
 BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
@@ -243,39 +247,39 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "message"), BAD_OPTIONS)
-def test_refused_options(name: str, options: dict[str, Any], message: str):
-    with pytest.raises(ConfigError, match=message):
-        ua.losses.create(name, **options)
+def test_refused_options():
+    for name, options, message in BAD_OPTIONS:
+        with pytest.raises(ConfigError, match=message):
+            ua.losses.create(name, **options)
 
 
-@pytest.mark.parametrize("name", ua.losses.names())
-def test_the_registry_knows_which_objectives_need_an_anchor_named(name: str):
-    """The command line fills in a default anchor for them, and reads this without importing torch."""
+def test_the_registry_knows_which_objectives_need_an_anchor_named():
+    """The command line fills in a default anchor for them."""
+    for name in ua.losses.names():
 
-    def makes(**options: Any) -> bool:
-        try:
-            return bool(ua.losses.create(name, **options))
-        except ConfigError:
-            return False
+        def makes(name: str, **options: Any) -> bool:
+            try:
+                return bool(ua.losses.create(name, **options))
+            except ConfigError:
+                return False
 
-    needed = "no" if makes() else "any" if makes(anchor="all") else "modality"
-    assert ua.losses.needs_anchor(name) == needed
-    assert makes(anchor="text") == ("anchor" in options_of(name))
-
-
-@pytest.mark.parametrize("name", [name for name in ua.losses.names() if "anchor" in options_of(name)])
-def test_unknown_anchor_names_the_modalities(name: str):
-    with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'm0', 'm1', 'm2'"):
-        ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
+        needed = "no" if makes(name) else "any" if makes(name, anchor="all") else "modality"
+        assert ua.losses.needs_anchor(name) == needed
+        assert makes(name, anchor="text") == ("anchor" in options_of(name))
 
 
-@pytest.mark.parametrize("case", OBJECTIVES)
-@pytest.mark.parametrize("wrong", [[torch.ones(2, 2), torch.ones(2, 2)], torch.ones(2, 2), None])
-def test_anything_but_a_mapping_is_refused_with_the_reason(case: str, wrong: Any):
-    # A list used to end in AttributeError: 'list' object has no attribute 'values'.
-    with pytest.raises(ShapeError, match="must be a mapping of modality name"):
-        make_objective(case)(wrong)
+def test_unknown_anchor_names_the_modalities():
+    for name in [name for name in ua.losses.names() if "anchor" in options_of(name)]:
+        with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'm0', 'm1', 'm2'"):
+            ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
+
+
+def test_anything_but_a_mapping_is_refused_with_the_reason():
+    for case in OBJECTIVES:
+        for wrong in [[torch.ones(2, 2), torch.ones(2, 2)], torch.ones(2, 2), None]:
+            # A list used to end in AttributeError: 'list' object has no attribute 'values'.
+            with pytest.raises(ShapeError, match="must be a mapping of modality name"):
+                make_objective(case)(wrong)
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
@@ -295,3 +299,46 @@ def test_an_objective_without_its_two_methods_is_not_made():
 
     with pytest.raises(TypeError, match="get_config"):
         Half()  # type: ignore[abstract]
+
+
+class Scaled(ua.losses.InfoNCE):
+    """An objective of another package: InfoNCE times a factor."""
+
+    name = "scaled"
+
+    def __init__(self, anchor: str | None = None, *, factor: float = 2.0) -> None:
+        super().__init__(anchor)
+        self.factor = factor
+
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        return {name: term._replace(weight=self.factor * term.weight) for name, term in super().terms(batch).items()}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"anchor": self.anchor, "factor": self.factor}
+
+
+def test_an_instance_is_accepted_where_a_name_is():
+    objective = Scaled("m0")
+    assert ua.losses.create(objective) is objective
+    with pytest.raises(ConfigError, match="options factor need an objective by name"):
+        ua.losses.create(objective, factor=3.0)
+    with pytest.raises(ConfigError, match="objective must be a name or an unialign.losses.Objective, got type"):
+        ua.losses.create(Scaled)
+
+
+def test_objectives_of_another_package(monkeypatch: pytest.MonkeyPatch):
+    """By an entry point, as an installed package adds them, and by `registry.register`."""
+    point = EntryPoint("scaled", f"{__name__}:Scaled", "unialign.objectives")
+    monkeypatch.setattr(registry, "_entry_points", lambda group: {"scaled": [point]} if group == "objectives" else {})
+    assert ua.losses.names()[-1] == "scaled"
+    objective = ua.losses.create("scaled", anchor="m0", factor=3.0)
+    embeddings = draw_batch(7, 2, 4, 5)
+    torch.testing.assert_close(objective(embeddings).total, 3 * ua.losses.InfoNCE("m0")(embeddings).total)
+    assert ua.losses.parameter_names("scaled") == ("anchor", "factor")
+    assert (ua.losses.display_name("scaled"), ua.losses.needs_anchor("scaled")) == ("scaled", "no")
+    assert objective.temperature_kind == "cosines"
+
+    monkeypatch.setitem(registry._registered, ("objectives", "wrong"), dict)
+    with pytest.raises(ConfigError, match="objective 'wrong' must be a subclass of unialign.losses.Objective"):
+        ua.losses.create("wrong")
+    assert ua.losses.display_name("gone") == "gone"

@@ -92,9 +92,8 @@ def test_uniformity_weight_multiplies_both_partitions():
         assert set(none.terms) == {"alignment"}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_refusals():
+    for options, message in [
         ({"anchor": "centroid"}, r"does not support anchor='centroid': .*use a modality or 'all'"),
         ({"weighting": "sum"}, r"does not support weighting='sum': .*'mean' and 'infonce_matched' only"),
         ({"weighting": "exclude_anchor"}, r"does not support weighting='exclude_anchor'"),
@@ -107,13 +106,11 @@ def test_uniformity_weight_multiplies_both_partitions():
         ({"partition_mix": -0.1}, r"partition_mix must be in \[0, 1\], got -0.1"),
         ({"partition_mix": 1.1}, r"partition_mix must be in \[0, 1\], got 1.1"),
         ({"partition_mix": float("nan")}, r"partition_mix must be in \[0, 1\], got nan"),
-    ],
-)
-def test_refusals(options: dict[str, Any], message: str):
-    with pytest.raises(ConfigError, match=message):
-        UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
-    if "partition_mix" not in options:
-        UniAlign(**({"anchor": "m0"} | options))  # at 1, the default, they all go
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
+        if "partition_mix" not in options:
+            UniAlign(**({"anchor": "m0"} | options))  # at 1, the default, they all go
 
 
 @pytest.mark.parametrize(

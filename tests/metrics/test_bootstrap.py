@@ -90,16 +90,13 @@ def test_percentile_interval():
     assert 80 not in interval
 
 
-@pytest.mark.parametrize(
-    ("call", "error"),
-    [
+def test_refusals():
+    for call, error in [
         (lambda: resample_weights(0), ShapeError),
         (lambda: resample_weights(5, resamples=0), ConfigError),
         (lambda: resample_weights(torch.ones(3)), ShapeError),
         (lambda: percentile_interval(torch.ones(3), 1.5), ConfigError),
         (lambda: percentile_interval(torch.full((3,), torch.nan)), ShapeError),
-    ],
-)
-def test_refusals(call, error):
-    with pytest.raises(error):
-        call()
+    ]:
+        with pytest.raises(error):
+            call()

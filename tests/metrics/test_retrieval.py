@@ -200,9 +200,8 @@ def test_infinite_scores_exclude_a_candidate():
     assert result.average_precision.tolist() == pytest.approx([1.0, (1 + (2 / 2 + 2 / 3) / 2) / 2])
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "text"),
-    [
+def test_refusals_say_what_was_wrong():
+    for call, error, text in [
         (lambda x: retrieval(x, x[:3]), ShapeError, "4 queries and 3 gallery rows"),
         (lambda x: retrieval(x, x[:, :3]), ShapeError, "'queries' have dim 8, 'gallery' has dim 3"),
         (lambda x: retrieval(x[:0], x[:0]), ShapeError, r"\(0, 8\)"),
@@ -219,27 +218,27 @@ def test_infinite_scores_exclude_a_candidate():
         (lambda x: retrieval(x, x).interval(level=1.0), ConfigError, "level"),
         (lambda x: retrieval(x, x).interval(resamples=0), ConfigError, "resamples"),
         (lambda x: retrieval_from_scores(lambda r: x[r], queries=4, gallery=4), ShapeError, r"\(4, 8\)"),
-    ],
-)
-def test_refusals_say_what_was_wrong(call, error, text):
-    with pytest.raises(error, match=text):
-        call(rows(4))
+    ]:
+        with pytest.raises(error, match=text):
+            call(rows(4))
 
 
-@pytest.mark.parametrize("metric", ["recall@1", "recall@7", "mrr", "map", "ndcg", "median_rank"])
-def test_interval_holds_the_estimate_and_repeats(metric):
-    x = rows(80)
-    result = retrieval(x, x + 1.5 * rows(80, seed=1))
-    interval = result.interval(metric)
-    assert isinstance(interval, Interval)
-    low, high = interval
-    assert low < interval.estimate < high
-    assert result.interval(metric) == interval
-    if metric != "median_rank":  # whole ranks: other draws may give the same bounds
-        assert result.interval(metric, seed=1) != interval
-    shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
-    wanted = shown.get(metric)
-    assert interval.estimate == pytest.approx(float(result.hits(int(metric[-1])).mean()) if wanted is None else wanted)
+def test_interval_holds_the_estimate_and_repeats():
+    for metric in ["recall@1", "recall@7", "mrr", "map", "ndcg", "median_rank"]:
+        x = rows(80)
+        result = retrieval(x, x + 1.5 * rows(80, seed=1))
+        interval = result.interval(metric)
+        assert isinstance(interval, Interval)
+        low, high = interval
+        assert low < interval.estimate < high
+        assert result.interval(metric) == interval
+        if metric != "median_rank":  # whole ranks: other draws may give the same bounds
+            assert result.interval(metric, seed=1) != interval
+        shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
+        wanted = shown.get(metric)
+        assert interval.estimate == pytest.approx(
+            float(result.hits(int(metric[-1])).mean()) if wanted is None else wanted
+        )
 
 
 def test_interval_over_groups_is_wider_when_groups_agree():

@@ -214,17 +214,14 @@ def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
         knn(x.index_fill(0, torch.tensor([2]), 0.0).half(), x, k=1)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "text"),
-    [
+def test_refusals_say_what_was_wrong():
+    for call, error, text in [
         (lambda x: knn(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
         (lambda x: knn(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),
         (lambda x: knn(x, x, k=1, batch_size=0), ConfigError, "batch_size"),
         (lambda x: knn(x, x[:, :3], k=1), ShapeError, "'queries' have dim 8, 'gallery' has dim 3"),
         (lambda x: knn(x[0], x, k=1), ShapeError, r"\(8,\)"),
         (lambda x: knn(x, x[:0], k=1), ShapeError, r"\(0, 8\)"),
-    ],
-)
-def test_refusals_say_what_was_wrong(call, error, text):
-    with pytest.raises(error, match=text):
-        call(draw(4, 8))
+    ]:
+        with pytest.raises(error, match=text):
+            call(draw(4, 8))
