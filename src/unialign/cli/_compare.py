@@ -21,7 +21,7 @@ _INFONCE_WARMUP = 0.5
 
 def configure(comparison: Comparison, out: Path) -> CompareConfig:
     """The configuration of a comparison; data from files are written into the results folder."""
-    data = prepare_data(comparison.sources, out)
+    data = prepare_data(comparison.sources, out, "comparison")
     return (_new if comparison.file is None else _repeated)(comparison, data)
 
 

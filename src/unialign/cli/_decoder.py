@@ -15,7 +15,6 @@ from unialign.cli.decoder import DecoderRun
 from unialign.config import read_yaml
 from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
-from unialign.experiments import prepare_data
 from unialign.generation import grid, load_decoder, read_thumbnails, train_decoder, write_png
 from unialign.io import LOCK_FILE, checked_path
 from unialign.train import chosen_device
@@ -28,7 +27,7 @@ _SCALE = 2
 
 def train(plan: DecoderRun, options: argparse.Namespace) -> int:
     """Train a decoder and print where it and its samples are."""
-    store = load_dataset(prepare_data(plan.sources, options.out))
+    store = load_dataset(plan.sources)
     if plan.fingerprint is not None:
         store.check_fingerprint(plan.fingerprint)
     config = plan.config
@@ -72,7 +71,7 @@ def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
     """Decode the embeddings of a split into one image file."""
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)
-    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(*sources)
+    decoder, store = load_decoder(options.decoder, prior=options.prior, device=device), load_dataset(sources)
     facts: Any = getattr(decoder, "metadata", {})
     source = facts.get("data") if isinstance(facts, Mapping) else None
     image = options.image or (source.get("image") if isinstance(source, Mapping) else None) or "image"

@@ -26,7 +26,7 @@ __all__ = ["evaluate"]
 def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
     """Evaluate a space on data, and write results, report and a `config.yaml` that repeats it."""
     space = Space.from_pretrained(config.space)
-    data = prepare_data(sources, out)
+    data = prepare_data(sources, out, "evaluation")
     store = open_store(data, None, config.fingerprint)
     shared = tuple(name for name in space.modalities if name in store.columns)
     if len(shared) < 2:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -42,7 +43,8 @@ def parsers() -> dict[str, Parser]:
 
 def execute(program: str, run: Callable[[], int]) -> int:
     """Call a command's function; expected errors and signals become a message on stderr and an exit status."""
-    previous = _terminate_as_exit()
+    previous, formatwarning = _terminate_as_exit(), warnings.formatwarning
+    warnings.formatwarning = lambda message, *context: f"warning: {message}\n"
     try:
         return run()
     except UniAlignError as error:
@@ -57,6 +59,7 @@ def execute(program: str, run: Callable[[], int]) -> int:
         print(f"{program}: terminated; the same command continues", file=sys.stderr)
         return _TERMINATED
     finally:
+        warnings.formatwarning = formatwarning
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
 

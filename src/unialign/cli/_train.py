@@ -13,7 +13,7 @@ from unialign.config import CompareConfig, Entry
 from unialign.distributed import init as join_job
 from unialign.experiments import open_run_dir, open_store, prepare_data, run as run_once
 from unialign.losses import display_name, initialization
-from unialign.train import check_fit, fit, newest_checkpoint
+from unialign.train import check_fit, fit, newest_checkpoint, process_group_of
 
 __all__ = ["train"]
 
@@ -25,7 +25,7 @@ def train(plan: TrainRun, options: argparse.Namespace) -> int:
 
 
 def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes: int) -> int:
-    data = prepare_data(plan.sources, options.out, write=rank == 0)
+    data = process_group_of("auto").broadcast_from_rank0(lambda: prepare_data(plan.sources, options.out, "run"))
     store = open_store(data, plan.config.modalities, plan.fingerprint)
     config, note = with_anchor(plan.config, store.modalities)
     check_fit(store, config)

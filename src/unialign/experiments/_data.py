@@ -5,10 +5,9 @@ from pathlib import Path
 
 from unialign.data import EmbeddingStore, list_datasets, load_dataset
 from unialign.errors import ConfigError
+from unialign.experiments._run_dir import DATA_FOLDER, Kind, open_run_dir
 
-__all__ = ["DATA_FOLDER", "open_store", "prepare_data"]
-
-DATA_FOLDER = "data"
+__all__ = ["open_store", "prepare_data"]
 
 
 def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
@@ -23,7 +22,7 @@ def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | N
     return store if modalities is None else store.select(modalities)
 
 
-def prepare_data(sources: Sequence[str], folder: Path, *, write: bool = True) -> str:
+def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     """The name or path of a data set that every process and a resumed run can open.
 
     A named data set or a store stays where it is. Files are written to `folder/data` as a store, once: the same files
@@ -31,20 +30,20 @@ def prepare_data(sources: Sequence[str], folder: Path, *, write: bool = True) ->
 
     Args:
         sources: see `unialign.data.load_dataset`.
-        folder: results folder.
-        write: False on processes that leave the writing to another one.
+        folder: results folder, which is claimed before anything is written (see `open_run_dir`).
+        kind: the kind of result.
 
     Raises:
-        ConfigError: `folder/data` was made from other files.
+        ConfigError: the folder holds another result, or `folder/data` was made from other files.
         DataError: a source cannot be read.
     """
     if len(sources) == 1 and (sources[0] in list_datasets() or Path(sources[0]).is_dir()):
         return sources[0]
     target = folder / DATA_FOLDER
-    if write:
-        store = load_dataset(list(sources))
-        if not target.exists():
-            store.save(target)
-        elif EmbeddingStore.open(target).fingerprint != store.fingerprint:
-            raise ConfigError(f"{target} was made from other files; choose another --out")
+    open_run_dir(folder, kind)
+    store = load_dataset(list(sources))
+    if not target.exists():
+        store.save(target)
+    elif EmbeddingStore.open(target).fingerprint != store.fingerprint:
+        raise ConfigError(f"{target} was made from other files; choose another --out")
     return str(target)

@@ -1,4 +1,4 @@
-"""Whose is a results folder? One command's, of one kind: nothing else is ever overwritten."""
+"""Prevent one command from overwriting another's results: a results folder holds results of one kind."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,11 +7,13 @@ from unialign.config import read_yaml
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
 
-__all__ = ["open_run_dir"]
+__all__ = ["DATA_FOLDER", "Kind", "open_run_dir"]
 
 Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation"]
 
-# What tells the kinds of config.yaml apart.
+# The store that `prepare_data` writes into a results folder.
+DATA_FOLDER = "data"
+# The key of config.yaml by which a kind is recognized.
 _KEY_OF = {
     "comparison": "entries",
     "run": "train",
@@ -23,14 +25,14 @@ _KEY_OF = {
 
 
 def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
-    """Make a results folder, or accept one of the same kind; anything else in it is left alone.
+    """Make a results folder, or accept one of the same kind.
 
     Returns:
-        What the `config.yaml` says that is there already; None in a new folder.
+        The content of an existing `config.yaml`; None in a new folder.
 
     Raises:
-        ConfigError: the folder holds something else.
-        DataError: the file system refuses.
+        ConfigError: the folder holds something else, which is left as it is.
+        DataError: the folder cannot be made.
     """
     checked_path(path, "the results folder", error=ConfigError)
     settings = path / "config.yaml"
@@ -43,7 +45,7 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
             holds = next((name for name, key in _KEY_OF.items() if key in found), "something else")
             raise ConfigError(f"{path} holds another kind of result ({holds}, not {kind}); choose another --out")
         return found
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
         raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""An objective, a metric and a reader for `unialign`."""

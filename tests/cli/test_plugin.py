@@ -1,0 +1,86 @@
+"""The example plug-in, installed from its folder and used from the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
+QUICK = ["--epochs", "2", "--dim", "8", "--batch-size", "16", "--head", "linear", "--logging-steps", "1"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder that the plug-in is installed into, with two files in its format."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(EXAMPLE, folder / "source")
+    pip = [
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--target",
+    ]
+    subprocess.run([sys.executable, "-m", "pip", *pip, folder / "site", folder / "source"], check=True)
+    draw = np.random.default_rng(0)
+    shared = draw.normal(size=(60, 5))
+    for name, dim in (("image", 7), ("text", 6)):
+        np.savetxt(folder / f"{name}.tsv", shared @ draw.normal(size=(5, dim)), delimiter="\t")
+    return folder
+
+
+def unialign(place, *words, plugin=True, status=0):
+    paths = [str(place / "site")] * plugin + sys.path
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "unialign", *words]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_objective_a_metric_and_a_reader_of_a_package(place):
+    assert "hardest_negative" in unialign(place, "train", "--help")
+    train = ["train", "image.tsv", "text.tsv", "--objective", "hardest_negative", *QUICK]
+    printed = unialign(place, *train, "--set", "objective_options.margin=0.3")
+    assert "random: 70 % train" in printed
+    results = json.loads((place / "runs/train/results.json").read_text())
+    assert results["objectives"]["hardest_negative"]["settings"]["objective_options"] == {"margin": 0.3}
+    assert -2 <= results["runs"][0]["metrics"]["cosine_margin"] <= 2
+    assert results["metrics"]["cosine_margin"]["primary"] is False
+    assert "cosine margin" in (place / "runs/train/report.html").read_text()
+    # The same command reads the finished run back, other files do not continue it.
+    unialign(place, *train, "--set", "objective_options.margin=0.3")
+    shutil.copy(place / "image.tsv", place / "sound.tsv")
+    assert "was made from other files" in unialign(place, "train", "sound.tsv", *train[2:], status=2)
+    # An earlier run tells what is missing where the plug-in is not installed.
+    again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
+    assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)
+    unialign(place, *again)
+    assert json.loads((place / "runs/again/results.json").read_text())["summary"] == results["summary"]
+
+
+def test_worker_processes_and_a_resumed_comparison(place):
+    compare = ["compare", "image.tsv", "text.tsv", "--objectives", "hardest_negative", "infonce", "--seeds", "0"]
+    unialign(place, *compare, *QUICK, "--workers", "2")
+    first = json.loads((place / "runs/compare/results.json").read_text())
+    assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
+    assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
+    # Resume: one run continues from its checkpoint, the other is read back.
+    run = place / "runs/compare/runs/hardest_negative-seed0"
+    shutil.rmtree(run / "space")
+    unialign(place, *compare, *QUICK, "--workers", "2")
+    assert json.loads((place / "runs/compare/results.json").read_text())["summary"] == first["summary"]
+    assert (run / "space").exists()
+
+
+def test_other_commands_read_the_format_too(place):
+    assert "2 modalities" in unialign(place, "diagnose", "image.tsv", "text.tsv", "--resamples", "100")
+    (place / "torn.tsv").write_text("1\tx\n")
+    assert "tab-separated numbers" in unialign(place, "diagnose", "torn.tsv", status=2)
