@@ -1,12 +1,17 @@
-"""Four gloo processes that run what a test hands them; smaller groups are the first two or three of them."""
+"""Processes of tests: a pool of four in one gloo group, and commands as torchrun starts them.
+
+The first two or three processes of the pool are smaller groups.
+"""
 
 import multiprocessing
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +24,26 @@ _groups: dict[int, Any] = {}
 def context() -> Any:
     """A fork server that has imported torch once: its children start at once, and with a clean autograd engine."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["torch", "torch.distributed", "unialign.losses"])
+    made.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "unialign.cli._train"])
     return made
+
+
+def start_command(words: list[str], environment: dict[str, str], output: Path) -> Any:
+    """A process that runs `unialign` with these words, as in a shell with these variables, into a file."""
+    process = context().Process(target=_run_command, args=(words, environment, str(output)), daemon=True)
+    process.start()
+    return process
+
+
+def _run_command(words: list[str], environment: dict[str, str], output: str) -> None:
+    os.environ.update(environment)
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    from unialign.cli import main
+
+    sys.exit(main(words))
 
 
 class Pool:

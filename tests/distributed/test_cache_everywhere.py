@@ -1,9 +1,8 @@
 """The gradient cache on two, three and four processes equals one process with the whole batch and no cache.
 
-A cache and a batch on many processes each rebuild a gradient from parts, and a mistake in how they meet (a factor of
-the processes, rows of a piece taken for rows of the batch, a process that skips a turn) is a plausible number. Here
-processes have different numbers of rows and of pieces; one has no piece, one a piece of zero rows, one no rows of a
-modality.
+A mistake in the combination (a factor of the number of processes, rows of a micro-batch taken for rows of the batch, a
+process that skips a pass) gives a plausible number. Processes have different numbers of rows and of micro-batches here;
+one has no micro-batch, one a micro-batch of zero rows, one no rows of a modality.
 
 Legend: `M` modalities, `B` items, `D` width.
 """
@@ -12,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_items, fit_modalities, make_objective
 from processes import Pool
-from test_losses_everywhere import cut, fit_sizes
+from shards import cut, fit_sizes
 from torch import Tensor, nn
 
+from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_items, fit_modalities, make_objective
 from unialign.losses import Objective
 from unialign.train import grad_cache_backward
 
@@ -27,8 +26,8 @@ GRADIENT = {torch.float32: 1e-6, torch.float64: 1e-12}
 ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
-class Share(NamedTuple):
-    """A batch, or what one process has of it."""
+class Rows(NamedTuple):
+    """A batch, or the rows of one process."""
 
     features: Features
     present: Features | None = None
@@ -58,7 +57,7 @@ def answer(encoders: nn.ModuleDict, objective: Objective, totals: list[Tensor], 
     return Answer(torch.stack(totals), terms, torch.cat([g.flatten() for g in found]), own)
 
 
-def without_cache(case: str, dtype: torch.dtype, batches: list[Share], weights: list[float]) -> Answer:
+def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: list[float]) -> Answer:
     encoders, objective = make(case, dtype)
     outputs = [
         objective({name: encoders[name](x) for name, x in b.features.items()}, present=b.present, ids=b.ids, group=None)
@@ -69,19 +68,19 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Share], weights: 
 
 
 def with_cache(
-    rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Share]], weights: list[float]
+    rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """One process; `batches`: for each process its share of every batch. Odd processes make larger pieces."""
+    """One process; `batches`: for each process its rows of every batch. Odd processes make larger micro-batches."""
     encoders, objective = make(case, dtype)
     outputs = []
-    for share, weight in zip(batches[rank], weights, strict=True):
+    for rows, weight in zip(batches[rank], weights, strict=True):
         outputs.append(
             grad_cache_backward(
                 objective,
-                lambda piece: {name: encoders[name](x) for name, x in piece.items()},
-                in_pieces(share.features, 3 if rank % 2 else 2),
-                present=share.present,
-                ids=share.ids,
+                lambda part: {name: encoders[name](x) for name, x in part.items()},
+                in_micro_batches(rows.features, 3 if rank % 2 else 2),
+                present=rows.present,
+                ids=rows.ids,
                 group=group,
                 weight=weight,
             )
@@ -89,22 +88,22 @@ def with_cache(
     return answer(encoders, objective, [out.total for out in outputs], [out.terms for out in outputs])
 
 
-def in_pieces(features: Features, size: int) -> list[Features]:
-    """As a user's loop cuts, where nothing is no piece; columns of zero rows are one piece of zero rows here."""
+def in_micro_batches(features: Features, size: int) -> list[Features]:
+    """No micro-batch for no columns; one of zero rows for columns of zero rows."""
     rows = max((len(x) for x in features.values()), default=0)
-    pieces = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
-    return pieces or ([features] if features else [])
+    parts = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
+    return parts or ([features] if features else [])
 
 
-def shares(batch: Share, sizes: tuple[int, ...]) -> list[Share]:
-    """What each process has; nothing at all where it has no rows."""
+def rows_of_each(batch: Rows, sizes: tuple[int, ...]) -> list[Rows]:
+    """The rows of each process; no columns where it has no rows."""
     ids = [None] * len(sizes) if batch.ids is None else list(batch.ids.split(list(sizes)))
     rows = zip(cut(batch.features, sizes), cut(batch.present, sizes), ids, sizes, strict=True)
-    return [Share((features or {}) if size else {}, present, own) for features, present, own, size in rows]
+    return [Rows((features or {}) if size else {}, present, own) for features, present, own, size in rows]
 
 
 def assert_equal_to_one_process(
-    pool: Pool, case: str, dtype: torch.dtype, wholes: list[Share], own: list[list[Share]], weights: list[float]
+    pool: Pool, case: str, dtype: torch.dtype, wholes: list[Rows], own: list[list[Rows]], weights: list[float]
 ) -> None:
     expected = without_cache(case, dtype, wholes, weights)
     assert expected.encoders.norm() > 1e-3
@@ -134,42 +133,44 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["
 cases = pytest.mark.parametrize("case", OBJECTIVES)
 
 
-def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Share, int, int]:
+def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Rows, int, int]:
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
-    return Share(draw_batch(seed, modalities, items, 5, dtype)), modalities, items
+    return Rows(draw_batch(seed, modalities, items, 5, dtype)), modalities, items
 
 
 @dtypes
 @cases
 def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Three pieces here and two there, then two and two; the weighted sum of the losses of two batches."""
+    """Three micro-batches and two, then two and two; the weighted sum of the losses of two batches."""
     (first, _, items), (second, _, _) = draw(case, 17, dtype), draw(case, 19, dtype)
-    own = zip(shares(first, fit_sizes((5, 4), items)), shares(second, fit_sizes((3, 6), items)), strict=True)
+    own = zip(
+        rows_of_each(first, fit_sizes((5, 4), items)), rows_of_each(second, fit_sizes((3, 6), items)), strict=True
+    )
     assert_equal_to_one_process(pool, case, dtype, [first, second], [list(pair) for pair in own], [0.25, 1.5])
 
 
 @dtypes
 @cases
-def test_three_processes_of_which_one_has_no_piece(pool: Pool, case: str, dtype: torch.dtype) -> None:
+def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str, dtype: torch.dtype) -> None:
     batch, modalities, items = draw(case, 23, dtype)
     # Four of nine items are complete: some objectives have nothing else.
     batch = batch._replace(ids=draw_ids(7, items), present=draw_present(21, modalities, items))
-    own = shares(batch, fit_sizes((4, 0, 5), items))
+    own = rows_of_each(batch, fit_sizes((4, 0, 5), items))
     assert not own[1].features
-    assert_equal_to_one_process(pool, case, dtype, [batch], [[share] for share in own], [1.0])
+    assert_equal_to_one_process(pool, case, dtype, [batch], [[rows] for rows in own], [1.0])
 
 
 @dtypes
 @cases
 def test_four_processes_of_which_one_lacks_a_modality(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Process 1 lacks m1; process 2 has one piece, of zero rows."""
+    """Process 1 lacks m1; process 2 has one micro-batch, of zero rows."""
     batch, _, items = draw(case, 29, dtype)
     sizes = fit_sizes((3, 4, 0, 2), items)
     present = {name: torch.ones(items, dtype=torch.bool) for name in batch.features}
     present["m1"][sizes[0] : sizes[0] + sizes[1]] = False
     batch = batch._replace(present=present)
-    own = shares(batch, sizes)
+    own = rows_of_each(batch, sizes)
     del own[1].features["m1"], own[1].present["m1"]  # type: ignore[union-attr]
-    own[2] = Share({name: x[:0] for name, x in batch.features.items()})
-    assert_equal_to_one_process(pool, case, dtype, [batch], [[share] for share in own], [1.0])
+    own[2] = Rows({name: x[:0] for name, x in batch.features.items()})
+    assert_equal_to_one_process(pool, case, dtype, [batch], [[rows] for rows in own], [1.0])

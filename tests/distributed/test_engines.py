@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from loss_cases import draw_batch
 from processes import Pool
-from test_losses_everywhere import Batch, assert_close, cut
+from shards import Batch, assert_close, cut
 from torch import Tensor, nn
 
+from loss_cases import draw_batch
 from unialign.losses import Objective, create
 from unialign.train import grad_cache_backward
 
@@ -326,8 +326,8 @@ def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batc
 @pytest.mark.parametrize(
     ("engine", "trouble", "says"),
     [
-        ("ddp-all", "no piece", "process 1 has no piece, so its modules would never meet those of the others"),
-        ("fsdp-each", "no piece", "process 1 has no piece, so its modules would never meet those of the others"),
+        ("ddp-all", "no piece", "process 1 has no micro-batch, so that the modules of the others would wait for it"),
+        ("fsdp-each", "no piece", "process 1 has no micro-batch, so that the modules of the others would wait for it"),
         ("ddp-each", "other modules", "process 1 gave 2 modules and process 0 gave 3: give the same `modules`"),
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
@@ -341,7 +341,10 @@ def test_what_would_hang_is_refused_everywhere(pool: Pool, engine: str, trouble:
 
 @pytest.mark.parametrize(
     ("trouble", "kind", "says"),
-    [("no rows", "ConfigError", "encode gave no embeddings at all"), ("failure", "RuntimeError", "shapes cannot be")],
+    [
+        ("no rows", "ConfigError", "encode returned no embeddings at all"),
+        ("failure", "RuntimeError", "shapes cannot be"),
+    ],
 )
 def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: str, says: str) -> None:
     _, shares = draw_steps()

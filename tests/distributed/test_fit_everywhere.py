@@ -1,4 +1,4 @@
-"""`fit` on several processes is `fit` on one: the same curve, the same weights, one folder, one word.
+"""`fit` on several processes equals `fit` on one: the same curve, the same weights, one folder.
 
 Frameworks that give each process a batch of its own change the experiment with the number of processes: other batches,
 fewer negatives, another number of steps. Here a batch is cut, so that all of that stays, up to rounding.
@@ -12,28 +12,28 @@ import numpy as np
 import pytest
 import torch
 from processes import Pool
-from train_cases import digest_of, run as run_alone, stop_at, tiny_config, tiny_store, without_time
 
+from train_cases import digest_of, finished, run as run_alone, stop_at, tiny_config, tiny_store, without_time
 from unialign.errors import DataError
 from unialign.losses import create
 from unialign.train import EvalCallback, HealthWarning
 
 CASES: dict[str, dict[str, Any]] = {
     "infonce": {},
-    "infonce, pieces of 2 rows": {"micro_batch_size": 2},
+    "infonce, micro-batches of 2 rows": {"micro_batch_size": 2},
     "unialign, linear heads": {"objective": "unialign", "head": "linear", "objective_options": {"anchor": "image"}},
-    "sigmoid, learnt scale and bias": {"objective": "sigmoid", "modalities": ("image", "text")},
-    "gram, warm start": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
+    "sigmoid, learned scale and bias": {"objective": "sigmoid", "modalities": ("image", "text")},
+    "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# Where a row has nothing to be compared with, the gradient is 0 or a rounding error, which AdamW makes a whole step of.
+# A row without negatives has gradient 0 or a rounding error, which AdamW scales to a whole step.
 COMPLETE = {"fewer rows than processes"}
 
 
 def run(
     rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
 ) -> dict[str, Any]:
-    """What a process sees of a run; errors and warnings are part of it."""
+    """Result, errors and warnings of a run on one process."""
     changes = changes.get(rank, changes)
     store = tiny_store(missing=missing)
     seen: dict[str, Any] = {"error": None, "steps": []}
@@ -83,29 +83,28 @@ def assert_same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) ->
         assert b.get("health") == (a.get("health") and pytest.approx(a["health"], rel=1e-3, abs=1e-5))
 
 
-@pytest.mark.parametrize("processes", [2, 3, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_curve_and_weights_of_one_process(pool: Pool, case: str, processes: int) -> None:
-    """The last batch of an epoch has 7 rows: shares differ, and with batches of two rows some have none."""
+def test_curve_and_weights_of_one_process(pool: Pool, case: str) -> None:
+    """The last batch of an epoch has 7 rows: numbers of rows differ, and with batches of two rows some have none."""
     changes, missing = {"dropout": 0.0} | CASES[case], "none" if case in COMPLETE else "some"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)
         alone = run_alone(tiny_store(missing=missing), tiny_config(**changes))
-    everywhere = together(pool, processes, changes, missing=missing)
-    assert [seen["error"] for seen in everywhere] == [None] * processes
-    for seen in everywhere:
-        assert_same_curve(alone.history, seen["history"])
-        assert seen["digest"] == everywhere[0]["digest"]
-        assert without_time(seen["history"]) == without_time(everywhere[0]["history"])
-    for name, tensor in alone.space.state_dict().items():
-        np.testing.assert_allclose(everywhere[0]["weights"][name], tensor.numpy(), rtol=1e-3, atol=2e-4)
+    for processes in (2, 3, 4):
+        everywhere = together(pool, processes, changes, missing=missing)
+        assert [seen["error"] for seen in everywhere] == [None] * processes
+        for seen in everywhere:
+            assert_same_curve(alone.history, seen["history"])
+            assert seen["digest"] == everywhere[0]["digest"]
+            assert without_time(seen["history"]) == without_time(everywhere[0]["history"])
+        for name, tensor in alone.space.state_dict().items():
+            np.testing.assert_allclose(everywhere[0]["weights"][name], tensor.numpy(), rtol=1e-3, atol=2e-4)
 
 
-def test_dropout_differs_between_processes_and_repeats_itself(pool: Pool) -> None:
+def test_dropout_differs_between_processes_and_is_reproducible(pool: Pool) -> None:
     first, again = (together(pool, 2, {"epochs": 3}) for _ in range(2))
     assert first[0]["digest"] == first[1]["digest"] == again[0]["digest"] == again[1]["digest"]
-    alone = run_alone(tiny_store(), tiny_config(epochs=3))
-    assert digest_of(alone) != first[0]["digest"]
+    assert finished(epochs=3).digest != first[0]["digest"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (1, 2), (2, 1)])
@@ -113,7 +112,7 @@ def test_resumption_in_mid_epoch_on_another_number_of_processes(
     pool: Pool, tmp_path: Path, before: int, after: int
 ) -> None:
     changes, out = {"dropout": 0.0, "gradient_accumulation_steps": 1}, tmp_path / "run"
-    whole = run_alone(tiny_store(), tiny_config(**changes))
+    whole = finished(**changes).result
     stopped = together(pool, before, changes, stop=7, out=out)
     assert {seen["error"][0] for seen in stopped} == {"KeyboardInterrupt"}
     assert "after step 7 of 30" in stopped[0]["error"][1]
@@ -132,20 +131,16 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
     continued = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert continued[1]["digest"] == whole[0]["digest"]
     assert without_time(continued[1]["history"]) == without_time(whole[0]["history"])
-    # A finished run is read back by all.
+    # All processes return a finished run.
     read = together(pool, 2, {}, out=tmp_path / "run", resume="auto")
     assert [seen["digest"] for seen in read] == [whole[0]["digest"]] * 2
-    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [
-        "checkpoints",
-        "config.yaml",
-        "log.jsonl",
-        "space",
-    ]
+    names = sorted(entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock")
+    assert names == ["checkpoints", "config.yaml", "log.jsonl", "space"]
 
 
-def test_a_space_each(pool: Pool) -> None:
-    """`group=None` inside a job: every process trains by itself, here with a seed of its own."""
-    expected = [digest_of(run_alone(tiny_store(), tiny_config(seed=seed, epochs=2))) for seed in range(3)]
+def test_a_space_on_each_process(pool: Pool) -> None:
+    """`group=None` inside a job: every process trains alone, here with different seeds."""
+    expected = [finished(seed=seed, epochs=2).digest for seed in range(3)]
     assert pool.run(train_alone, processes=3) == expected
 
 
@@ -153,7 +148,7 @@ def train_alone(rank: int, group: Any) -> str:
     return digest_of(run_alone(tiny_store(), tiny_config(seed=rank, epochs=2), group=None))
 
 
-def test_other_arguments_on_a_process(pool: Pool, tmp_path: Path) -> None:
+def test_different_arguments_on_a_process(pool: Pool, tmp_path: Path) -> None:
     changes = {0: {}, 1: {}, 2: {"lr": 0.5}}
     for seen in together(pool, 3, changes, out=tmp_path / "run"):
         kind, message = seen["error"]
@@ -162,7 +157,7 @@ def test_other_arguments_on_a_process(pool: Pool, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_what_process_0_meets_is_raised_on_all(pool: Pool, tmp_path: Path) -> None:
+def test_an_error_of_process_0_is_raised_on_all(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for rank, seen in enumerate(together(pool, 2, {}, out=tmp_path / "file" / "run")):
         assert seen["error"][0] in ("ConfigError", "CheckpointError")
@@ -181,10 +176,9 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("lr", [1e30, 1e18])
-def test_a_number_that_is_not_finite_is_explained_alike_on_all(pool: Pool, processes: int, lr: float) -> None:
-    """Only the process that holds the row can see it; the others must not be left in a collective meanwhile."""
+@pytest.mark.parametrize(("processes", "lr"), [(2, 1e30), (3, 1e30), (2, 1e18), (3, 1e18)])
+def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: int, lr: float) -> None:
+    """Only the process with the row can find it; the others must not wait in a collective meanwhile."""
     changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)
@@ -195,7 +189,7 @@ def test_a_number_that_is_not_finite_is_explained_alike_on_all(pool: Pool, proce
     assert message.split(":")[0] == everywhere[0][1].split(":")[0]  # the same step
 
 
-def test_a_run_leaves_no_trace_in_the_process(pool: Pool) -> None:
+def test_a_run_does_not_change_the_state_of_a_process(pool: Pool) -> None:
     before, after = pool.run(state_around_a_run, processes=2)
     assert before == after == (True, True)
 
@@ -207,20 +201,20 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
 
 
 def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
-    """A run that process 0 alone has a reason to end, and another one after it."""
+    """A run that only process 0 ends, and another one after it."""
 
     def on_step(info: Any) -> None:
         if info["step"] == 3:
             if what == "error":
-                raise DataError("not this way")
+                raise DataError("stop")
             if what == "exit":
                 raise SystemExit(0)
             if what == "other error":
                 raise ZeroDivisionError("1/0")
 
-    def look(step: int, space: Any) -> None:
-        if what == "probe":
-            raise DataError("not this way")
+    def evaluate(step: int, space: Any) -> None:
+        if what == "eval_callback":
+            raise DataError("stop")
 
     ended: BaseException | None = None
     with warnings.catch_warnings():
@@ -232,7 +226,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
                 config,
                 group=group,
                 on_step=on_step,
-                eval_callback=EvalCallback([2], look),
+                eval_callback=EvalCallback([2], evaluate),
                 out=Path(folder) / "run",
             )
         except BaseException as error:
@@ -245,7 +239,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
     ("what", "kinds"),
     [
         ("error", ["DataError", "DataError"]),
-        ("probe", ["DataError", "DataError"]),
+        ("eval_callback", ["DataError", "DataError"]),
         ("other error", ["ZeroDivisionError", "DistributedError"]),
         ("exit", ["SystemExit", "SystemExit"]),
         ("warning", ["HealthWarning", "DistributedError"]),
@@ -254,7 +248,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
 def test_what_ends_one_process_ends_all_and_the_next_run_works(
     pool: Pool, tmp_path: Path, what: str, kinds: list[str]
 ) -> None:
-    """A callback is process 0's alone; where the others did not hear of its error they waited until the time-out."""
+    """Only process 0 calls callbacks; the others must not wait for it until the time-out."""
     seen = pool.run(end_badly, what, str(tmp_path), processes=2)
     assert [words[0] for words, _ in seen] == kinds
     assert seen[0][1] == seen[1][1]
@@ -263,7 +257,7 @@ def test_what_ends_one_process_ends_all_and_the_next_run_works(
 
 
 def measure_in_callbacks(rank: int, group: Any) -> list[float]:
-    """A validation loss, as one would write it, in a probe and in on_step; both run on process 0."""
+    """A validation loss in `eval_callback` and in `on_step`, which both run on process 0."""
     values: list[float] = []
     batch = {name: torch.eye(3, 4) for name in ("image", "text")}
 

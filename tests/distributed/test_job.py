@@ -1,4 +1,4 @@
-"""The command on two processes, as torchrun or srun start it: one run, also when a process is killed in the middle."""
+"""The command on two processes, as torchrun or srun start it: one run, also when a process is killed or stopped."""
 
 import json
 import os
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import start_command
 
 from train_cases import tiny_store
 
-EPOCHS = "60"
-SETTINGS = ("--objective", "unialign", "--anchor", "image", "--epochs", EPOCHS, "--dim", "8", "--batch-size", "8")
-SETTINGS += ("--device", "cpu", *["--logging-steps", "1", "--hidden", "16", "--lr", "0.01", "--save-steps", "4"])
+EPOCHS = 60
+STEPS = 3 * EPOCHS
+SETTINGS = ("--objective", "unialign", "--anchor", "image", "--epochs", str(EPOCHS), "--dim", "8", "--batch-size", "8")
+SETTINGS += ("--device", "cpu", "--logging-steps", "1", "--hidden", "16", "--lr", "0.01", "--save-steps", "4")
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +28,51 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def torchrun(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and output of an undisturbed run that torchrun started on two processes."""
+    out = tmp_path_factory.mktemp("runs") / "together"
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unialign"]
+    done = subprocess.run(
+        [*words, *command(store, out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout + done.stderr
+
+
 def command(store: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "unialign", "train", str(store), "--out", str(out), *SETTINGS]
+    return ["train", str(store), "--out", str(out), *SETTINGS]
 
 
-def job(words: list[str], *, processes: int = 2) -> list["subprocess.Popen[str]"]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen(
-            words,
-            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
+class Job:
+    """The same command on two processes, with the variables of torchrun."""
 
+    def __init__(self, words: list[str], folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        folder.mkdir()
+        self.outputs = [folder / f"{rank}.txt" for rank in range(2)]
+        self.processes = [
+            start_command(words, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, self.outputs[rank])
+            for rank in range(2)
+        ]
 
-def ends(started: list["subprocess.Popen[str]"], *, seconds: float) -> list[tuple[int, str]]:
-    try:
-        return [(process.wait(seconds), process.stdout.read()) for process in started if process.stdout]
-    finally:
-        for process in started:
-            process.kill()
+    def end(self, *, seconds: float) -> list[tuple[int, str]]:
+        """Exit status and output of each process."""
+        try:
+            for process in self.processes:
+                process.join(seconds)
+            return [(p.exitcode, o.read_text()) for p, o in zip(self.processes, self.outputs, strict=True)]
+        finally:
+            for process in self.processes:
+                process.kill()
 
 
 def history(out: Path) -> list[dict[str, Any]]:
@@ -70,71 +90,53 @@ def wait_for(out: Path, step: int) -> None:
 
 
 def losses(out: Path) -> list[float]:
-    assert [record["step"] for record in history(out)] == list(range(1, int(EPOCHS) * 3 + 1))
+    assert [record["step"] for record in history(out)] == list(range(1, STEPS + 1))
     return [record["loss"] for record in history(out)]
 
 
-@pytest.fixture(scope="module")
-def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two processes that nobody disturbs."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    assert [status for status, _ in ends(job(command(store, out)), seconds=100)] == [0, 0]
-    return out
-
-
-def test_torchrun_trains_what_one_process_trains(store: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_what_one_process_trains(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
     """A whole run, 180 steps: the same curve within 1e-4, and one folder with space, results and report."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    alone, both = command(store, tmp_path / "alone"), command(store, tmp_path / "both")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    running = [
-        subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for words in (alone, [*torchrun, *both[1:]])
-    ]
-    one, two = ends(running, seconds=100)
-    assert one[0] == 0, one[1]
-    assert two[0] == 0, two[1]
-    assert losses(tmp_path / "both") == pytest.approx(losses(tmp_path / "alone"), abs=1e-4)
-    assert two[1].count("on 2 processes") == 1
-    assert two[1].count("Report: ") == 1
+    together, output = torchrun
+    alone = start_command(command(store, tmp_path / "alone"), {}, tmp_path / "alone.txt")
+    alone.join(100)
+    assert alone.exitcode == 0, (tmp_path / "alone.txt").read_text()
+    assert losses(together) == pytest.approx(losses(tmp_path / "alone"), abs=1e-4)
+    assert output.count("on 2 processes") == 1
+    assert output.count("Report: ") == 1
     found = [
-        json.loads((tmp_path / name / "results.json").read_text())["runs"][0]["metrics"] for name in ("alone", "both")
+        json.loads((out / "results.json").read_text())["runs"][0]["metrics"] for out in (tmp_path / "alone", together)
     ]
     assert found[1]["modality_gap"] == pytest.approx(found[0]["modality_gap"], abs=1e-3)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_job_and_the_same_command_continues(
-    store: Path, whole: Path, tmp_path: Path, killed: int
+def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
+    store: Path, torchrun: tuple[Path, str], tmp_path: Path
 ) -> None:
+    """SIGKILL of either process ends the other with an error; SIGTERM to one stops both after the same step."""
     out = tmp_path / "run"
-    started = job(command(store, out))
-    wait_for(out, 30)
-    started[killed].send_signal(signal.SIGKILL)
-    results = ends(started, seconds=30)
-    assert results[killed][0] == -signal.SIGKILL
-    status, text = results[1 - killed]
-    assert status != 0
-    assert f"process {killed} of 2" in text
-    assert not (out / "space").exists()
-    assert [status for status, _ in ends(job(command(store, out)), seconds=100)] == [0, 0]
-    assert losses(out) == losses(whole)  # bit by bit
-
-
-def test_a_signal_to_one_process_stops_all_after_the_same_step(store: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    started = job(command(store, out))
-    wait_for(out, 30)
-    started[1].send_signal(signal.SIGTERM)
-    results = ends(started, seconds=30)
+    for killed, step in ((0, 30), (1, 70)):
+        job = Job(command(store, out), tmp_path / f"killed {killed}")
+        wait_for(out, step)
+        os.kill(job.processes[killed].pid, signal.SIGKILL)
+        results = job.end(seconds=30)
+        assert results[killed][0] == -signal.SIGKILL
+        status, output = results[1 - killed]
+        assert status not in (0, None)
+        assert f"process {killed} of 2" in output
+        assert not (out / "space").exists()
+    job = Job(command(store, out), tmp_path / "stopped")
+    wait_for(out, 110)
+    os.kill(job.processes[1].pid, signal.SIGTERM)
+    results = job.end(seconds=30)
     assert [status for status, _ in results] == [143, 143]
     assert "the same command continues" in results[0][1]
-    assert [status for status, _ in ends(job(command(store, out)), seconds=100)] == [0, 0]
-    assert losses(out) == losses(whole)
+    job = Job(command(store, out), tmp_path / "continued")
+    assert [status for status, _ in job.end(seconds=100)] == [0, 0]
+    assert losses(out) == losses(torchrun[0])  # bit by bit
 
 
-def test_torchrun_of_another_command_is_refused(tmp_path: Path) -> None:
-    """As many copies would write one folder."""
-    for status, text in ends(job([sys.executable, "-m", "unialign", "evaluate", "a", "b"]), seconds=60):
+def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
+    """Each process would write the same folder."""
+    for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
-        assert "only `train` works on many processes" in text
+        assert "only `train` works on" in output

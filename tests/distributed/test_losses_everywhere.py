@@ -7,7 +7,6 @@ modality and one without any.
 Legend: `M` modalities, `B` items, `D` width.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -16,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from processes import Pool
+from shards import Batch, assert_close, cut, fit_sizes
 from torch import Tensor, nn
 
 from loss_cases import (
@@ -35,24 +35,8 @@ from unialign.losses import create, names
 from unialign.losses._consistency import call_text
 from unialign.ops import use_backend
 
-Batch = dict[str, Tensor]
 SIZES = {2: (5, 4), 3: (4, 0, 5), 4: (3, 0, 2, 4)}
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-
-
-def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Batch | None]:
-    if values is None:
-        return [None for _ in sizes]
-    pieces = {name: x.split(list(sizes)) for name, x in values.items()}
-    return [{name: pieces[name][rank] for name in pieces} for rank in range(len(sizes))]
-
-
-def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
-    """Fewer rows, taken from the last processes."""
-    kept = []
-    for size in sizes:
-        kept.append(min(size, items - sum(kept)))
-    return tuple(kept)
 
 
 def gradients_here(
@@ -70,11 +54,6 @@ def gradients_here(
         "rows": {name: z.grad for name, z in leaves.items()},
         "parameters": {name: p.grad for name, p in objective.named_parameters()},
     }
-
-
-def assert_close(value: Tensor, expected: Tensor, tolerance: float) -> None:
-    scale = max(1.0, expected.abs().max().item() if expected.numel() else 1.0)
-    torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance * scale)
 
 
 def assert_equal_to_one_process(
