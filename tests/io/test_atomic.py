@@ -58,11 +58,16 @@ def test_a_folder_with_files_stays_unless_it_may_be_replaced(tmp_path: Path, mon
 def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
     fill(tmp_path / "a", "1")
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")):
-        with pytest.raises(type(error)), atomic_directory(tmp_path / "a", check_replaced=only_mine) as partial:
-            (partial / "half").write_text("half")
-            raise error
+        with pytest.raises(type(error)):
+            fail(tmp_path / "a", error)
         assert names(tmp_path) == ["a", "a/mine", "a/sub", "a/sub/file"]
     assert (tmp_path / "a" / "mine").read_text() == "1"
+
+
+def fail(path: Path, error: BaseException) -> None:
+    with atomic_directory(path, check_replaced=only_mine) as partial:
+        (partial / "half").write_text("half")
+        raise error
 
 
 def test_files_and_folders_reach_the_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

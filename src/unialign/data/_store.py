@@ -15,17 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from unialign._checks import check_choice
 from unialign.data import _layout
+from unialign.data._item_values import check_values, default_values
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
 from unialign.data._storage import FolderStorage, MemoryStorage, Storage, parse_names
-from unialign.data._validation import (
-    Content,
-    StoreOptions,
-    check_column,
-    check_rows,
-    chosen_columns,
-    default_rows,
-    validate,
-)
+from unialign.data._validation import Content, StoreOptions, check_column, chosen_columns, validate
 from unialign.data._write import Overwrite, check_target, keep_in_memory, write_folder
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
@@ -311,10 +304,10 @@ class EmbeddingStore:
         if file not in self._cache:
             record = self._description.rows.get(kind)
             if record is None:
-                values_N = _frozen(default_rows(kind, self.items))
+                values_N = _frozen(default_values(kind, self.items))
             else:
                 values_N = self._storage.array(file, record, _layout.ROW_DTYPES[kind], (self.items,))
-                check_rows(kind, values_N, self.label_names, self._where(file))
+                check_values(kind, values_N, self.label_names, self._where(file))
             self._cache[file] = values_N
         rows_N: NDArray[Any] = self._cache[file]
         return rows_N

@@ -4,22 +4,21 @@ N items, W width of a column.
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from unialign._checks import check_choice, has_surrogate
-from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, SPLITS, unsafe_name
+from unialign.data._item_values import Array, default_values, to_numpy, validate_values
+from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.io import CHUNK_BYTES, canonical_json
 
-__all__ = ["Content", "StoreOptions", "check_column", "check_rows", "chosen_columns", "default_rows", "validate"]
+__all__ = ["Content", "StoreOptions", "check_column", "chosen_columns", "validate"]
 
-Array = NDArray[Any]
 T = TypeVar("T")
 
 
@@ -74,7 +73,7 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
         _check_values(array_NW, masks.get(column), column)
     label_names = options.get("label_names")
     label_texts = () if label_names is None else _texts(label_names, "label_names")
-    rows = _validate_rows(options, items, label_texts)
+    rows = validate_values({key: options.get(key) for key in ROW_DTYPES}, items, label_texts)  # type: ignore[misc]
     names = options.get("names")
     item_names = None if names is None else _texts(names, "names")
     if item_names is not None and len(item_names) != items:
@@ -87,7 +86,7 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
         columns=arrays,
         present={column: mask_N for column, mask_N in masks.items() if not mask_N.all()},
         rows={
-            key: values_N for key, values_N in rows.items() if not np.array_equal(values_N, default_rows(key, items))
+            key: values_N for key, values_N in rows.items() if not np.array_equal(values_N, default_values(key, items))
         },
         names=item_names,
         assets=_assets(_mapping(options.get("assets"), "assets", "file name to bytes")),
@@ -118,58 +117,6 @@ def check_column(name: str, columns: Mapping[str, object]) -> None:
         raise ConfigError(f"unknown column {name!r}; the store has {', '.join(map(repr, columns))}")
 
 
-def check_rows(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
-    """Raise DataError if split codes or labels are out of range. `where` is the argument or file to name."""
-    if kind == "split":
-        low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
-    elif kind == "labels":
-        low, high = -1, len(label_names) - 1 if label_names else np.iinfo(np.int64).max
-        meaning = "-1 = unlabelled, else an index into label_names"
-    else:
-        return
-    bad_N = (values_N < low) | (values_N > high)
-    if bad_N.any():
-        row = int(bad_N.argmax())
-        raise DataError(f"{where}: row {row} holds {values_N[row]}, expected {low} to {high} ({meaning})")
-
-
-def default_rows(kind: str, items: int) -> Array:
-    """Values of a store without the file: own id, own group, unlabelled, train."""
-    if kind in ("ids", "groups"):
-        return np.arange(items, dtype=np.int64)
-    return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
-
-
-def _validate_rows(options: StoreOptions, items: int, label_names: Sequence[str]) -> dict[str, Array]:
-    """ids, groups, labels and split as far as they are given."""
-    split = options.get("split")
-    given = {
-        "ids": options.get("ids"),
-        "groups": options.get("groups"),
-        "labels": options.get("labels"),
-        "split": None if split is None else _split_codes(split),
-    }
-    rows = {kind: _integers(value, kind, items) for kind, value in given.items() if value is not None}
-    for kind, values_N in rows.items():
-        check_rows(kind, values_N, label_names, kind)
-    if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
-        raise DataError(leak)
-    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only a warning, as an id may stand for a whole class; but testing on trained captions inflates the numbers.
-        warnings.warn(leak, UserWarning, stacklevel=4)
-    return rows
-
-
-def _to_numpy(value: ArrayLike, what: str) -> Array:
-    # Tensors are recognised by their methods, so that this layer never imports torch.
-    try:
-        if hasattr(value, "detach") and hasattr(value, "cpu"):
-            value = value.detach().cpu()
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
-
-
 def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping[str, T]:
     if value is not None and not isinstance(value, Mapping):
         raise DataError(f"{what} must map {expected}, got {type(value).__name__}")
@@ -188,7 +135,7 @@ def _check_names(names: Mapping[str, object], what: str) -> None:
 
 
 def _float_matrix(value: ArrayLike, column: str) -> Array:
-    array_NW = _to_numpy(value, f"column {column!r}")
+    array_NW = to_numpy(value, f"column {column!r}")
     if array_NW.ndim != 2:
         raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, width)")
     if array_NW.dtype.name not in COLUMN_DTYPES:
@@ -219,7 +166,7 @@ def _masks(present: Mapping[str, ArrayLike], arrays: Mapping[str, Array], items:
     masks = {}
     for column, value in present.items():
         check_column(column, arrays)
-        mask_N = _to_numpy(value, f"present of {column!r}")
+        mask_N = to_numpy(value, f"present of {column!r}")
         if mask_N.dtype != np.bool_ or mask_N.shape != (items,):
             raise ShapeError(
                 f"present of {column!r} has dtype {mask_N.dtype} and shape {mask_N.shape}, expected bool and ({items},)"
@@ -245,52 +192,6 @@ def _check_values(array_NW: Array, mask_N: Array | None, column: str) -> None:
             f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers and a direction "
             f"(mark items without a usable row as absent with `present=`)"
         )
-
-
-def _split_codes(split: ArrayLike) -> Array:
-    values_N = _to_numpy(split, "split")
-    if values_N.dtype.kind not in "UTO":
-        return values_N
-    codes_N = np.full(values_N.shape, -1, dtype=np.int8)
-    for code, name in enumerate(SPLITS):
-        codes_N[values_N == name] = code
-    unknown_N = codes_N < 0
-    if unknown_N.any():
-        row = int(unknown_N.argmax())
-        raise DataError(
-            f"split: row {row} holds {values_N.flat[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
-        )
-    return codes_N
-
-
-def _integers(value: ArrayLike, kind: str, items: int) -> Array:
-    values_N = _to_numpy(value, kind)
-    if values_N.dtype.kind not in "iu" or values_N.shape != (items,):
-        raise ShapeError(
-            f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected integers and ({items},)"
-        )
-    target = ROW_DTYPES[kind]
-    narrow_N = values_N.astype(target)
-    if not np.array_equal(narrow_N, values_N):
-        row = int((narrow_N != values_N).argmax())
-        raise DataError(f"{kind}: row {row} holds {values_N[row]}, which does not fit into {np.dtype(target).name}")
-    return narrow_N
-
-
-def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
-    """Describe the first group or id that is in more than one split; None if there is none."""
-    order_N = np.lexsort((split_N, code_N))
-    sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
-    crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
-    if not crossing.any():
-        return None
-    place = int(crossing.argmax())
-    first, second = order_N[place], order_N[place + 1]
-    return (
-        f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
-        f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
-        f"one split (random_split(..., groups=...) keeps them together)"
-    )
 
 
 def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:

@@ -1,0 +1,113 @@
+"""Values of the items: ids, groups, labels and splits are validated and converted.
+
+N items.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unialign.data._layout import ROW_DTYPES, SPLITS
+from unialign.errors import DataError, ShapeError
+
+__all__ = ["check_values", "default_values", "to_numpy", "validate_values"]
+
+Array = NDArray[Any]
+
+
+def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_names: Sequence[str]) -> dict[str, Array]:
+    """Convert those of ids, groups, labels and split that are given to (N,) integers of the stored dtype."""
+    rows = {
+        kind: _integers(_split_codes(value) if kind == "split" else value, kind, items)
+        for kind, value in given.items()
+        if value is not None
+    }
+    for kind, values_N in rows.items():
+        check_values(kind, values_N, label_names, kind)
+    if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
+        raise DataError(leak)
+    if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
+        # Only a warning, as an id may stand for a whole class; but testing on trained captions inflates the numbers.
+        warnings.warn(leak, UserWarning, stacklevel=4)
+    return rows
+
+
+def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
+    """Raise DataError if split codes or labels are out of range. `where` is the argument or file to name."""
+    if kind == "split":
+        low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
+    elif kind == "labels":
+        low, high = -1, len(label_names) - 1 if label_names else np.iinfo(np.int64).max
+        meaning = "-1 = unlabelled, else an index into label_names"
+    else:
+        return
+    bad_N = (values_N < low) | (values_N > high)
+    if bad_N.any():
+        row = int(bad_N.argmax())
+        raise DataError(f"{where}: row {row} holds {values_N[row]}, expected {low} to {high} ({meaning})")
+
+
+def default_values(kind: str, items: int) -> Array:
+    """Values of a store without the file: own id, own group, unlabelled, train."""
+    if kind in ("ids", "groups"):
+        return np.arange(items, dtype=np.int64)
+    return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
+
+
+def to_numpy(value: ArrayLike, what: str) -> Array:
+    # Tensors are recognised by their methods, so that this layer never imports torch.
+    try:
+        if hasattr(value, "detach") and hasattr(value, "cpu"):
+            value = value.detach().cpu()
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
+
+
+def _split_codes(split: ArrayLike) -> Array:
+    values_N = to_numpy(split, "split")
+    if values_N.dtype.kind not in "UTO":
+        return values_N
+    codes_N = np.full(values_N.shape, -1, dtype=np.int8)
+    for code, name in enumerate(SPLITS):
+        codes_N[values_N == name] = code
+    unknown_N = codes_N < 0
+    if unknown_N.any():
+        row = int(unknown_N.argmax())
+        raise DataError(
+            f"split: row {row} holds {values_N.flat[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
+        )
+    return codes_N
+
+
+def _integers(value: ArrayLike, kind: str, items: int) -> Array:
+    values_N = to_numpy(value, kind)
+    if values_N.dtype.kind not in "iu" or values_N.shape != (items,):
+        raise ShapeError(
+            f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected integers and ({items},)"
+        )
+    target = ROW_DTYPES[kind]
+    narrow_N = values_N.astype(target)
+    if not np.array_equal(narrow_N, values_N):
+        row = int((narrow_N != values_N).argmax())
+        raise DataError(f"{kind}: row {row} holds {values_N[row]}, which does not fit into {np.dtype(target).name}")
+    return narrow_N
+
+
+def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
+    """Describe the first group or id that is in more than one split; None if there is none."""
+    order_N = np.lexsort((split_N, code_N))
+    sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
+    crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])
+    if not crossing.any():
+        return None
+    place = int(crossing.argmax())
+    first, second = order_N[place], order_N[place + 1]
+    return (
+        f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
+        f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
+        f"one split (random_split(..., groups=...) keeps them together)"
+    )
