@@ -1,6 +1,6 @@
-"""Training objectives: `nn.Module`s that take a mapping of embeddings and return a `LossOutput`.
+"""Training objectives: `nn.Module`s that map embeddings to a `LossOutput`, one public file per objective.
 
-`names` and `create` work without importing torch until an objective is made.
+`names` imports no torch; `create` imports it with the objective.
 """
 
 from unialign._lazy import attach_stub

@@ -1,4 +1,4 @@
-"""Named option sets of UniAlign; each can be overridden option by option."""
+"""Named presets of UniAlign; single options override them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,10 +18,10 @@ _BALANCED = {
 }
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
-    # From scratch and fine-tuning. At M = 2 it is InfoNCE with each log-partition taken inside its modality.
+    # For training from scratch and fine-tuning. At M = 2: InfoNCE with each log-partition inside one modality.
     "balanced": _BALANCED,
-    # The formula as printed (Eqs. 9 to 13). Only for continued training at a tiny learning rate: from scratch its
-    # uniformity outweighs its alignment some 200 (M - 1) times.
+    # The formula as printed (Eqs. 9 to 13). For continued training at a tiny learning rate only: from scratch its
+    # uniformity outweighs its alignment by about 200 (M - 1).
     "paper": _BALANCED
     | {
         "kernel": "gaussian",
@@ -30,13 +30,13 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
         "centroid_weight": 1.0,
         "volume_weight": 1.0,
     },
-    # The weight per modality that anchor InfoNCE gives its partitions: anchor 1/2, every other 1 / (2 (M - 1)).
+    # The weights of the log-partitions in anchor InfoNCE: anchor 1/2, every other modality 1 / (2 (M - 1)).
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
-    # A pretrained anchor tower that is kept: it is a target only and does not repel.
+    # For a frozen pretrained anchor tower: a target without repulsion.
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
-    # No natural anchor: alignment over all pairs, whatever `anchor` says.
+    # Without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
-    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), as its exponent has tau squared.
+    # The paper's second geometry (Eq. 14); 0.26 is about sqrt(0.07), since its exponent has tau squared.
     "geodesic": _BALANCED | {"kernel": "geodesic", "temperature": 0.26, "distance": "geodesic"},
 }
 

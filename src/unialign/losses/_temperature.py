@@ -1,4 +1,4 @@
-"""The temperature of a softmax: a number, or a parameter held inside its bounds."""
+"""The temperature of a softmax: a number, or a learned parameter within bounds."""
 
 from typing import Any, get_args
 
@@ -9,10 +9,10 @@ __all__ = ["Temperature"]
 
 
 class Temperature(BoundedParameter):
-    """tau = initial * exp(shift); the shift is learned (CLIP's logit scale is 1 / tau) and clamped to the bounds.
+    """tau = initial * exp(shift); the shift is learned and clamped to the bounds (CLIP's logit scale is 1 / tau).
 
     Args:
-        initial: tau > 0 at the start.
+        initial: initial tau > 0.
         mode: `fixed`, or `learnable`.
         bounds: lowest and highest tau of the learnable mode. CLIP caps 1 / tau at 100.
     """
@@ -22,7 +22,7 @@ class Temperature(BoundedParameter):
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
     def get_config(self) -> dict[str, Any]:
-        """The options that an objective with this temperature has, JSON-able."""
+        """Return the options of an objective with this temperature, JSON-able."""
         return {
             "temperature": self.initial,
             "temperature_mode": self.mode,

@@ -1,4 +1,4 @@
-"""Alignment and uniformity without any contrast (Wang & Isola 2020)."""
+"""Alignment and uniformity without contrast (Wang & Isola 2020)."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ class AlignUniform(Objective):
     """mean |x - y|^alpha over true pairs + uniformity_weight * mean over modalities of U (Wang & Isola, ICML 2020).
 
     U = log mean_{i != j} exp(-t |z_i - z_j|^2). The paper has two views of one modality; the means over pairs and
-    modalities are ours and equal its sum of halves at M = 2.
+    modalities are our extension, and equal its sum of halves at M = 2.
 
     Args:
         anchor: a modality (the pairs that contain it) or `"all"` (all pairs).
         alpha: from 1 to 64; 2 as published.
         t: 2 as published.
-        uniformity_weight: lambda; 1, the default of the released code. The best one depends on alpha and t.
+        uniformity_weight: lambda; 1 as in the released code. The best value depends on alpha and t.
     """
 
     name = "align_uniform"
@@ -33,7 +33,7 @@ class AlignUniform(Objective):
     ) -> None:
         super().__init__()
         check_pair_anchor(anchor, self.name)
-        # The distance of opposite rows is 2, and 2^alpha leaves float32 at 128.
+        # The distance of opposite rows is 2, and 2^128 overflows float32.
         check_number("alpha", alpha, "from 1 to 64", lambda x: 1 <= x <= 64)
         check_potential(t)
         check_nonnegative("uniformity_weight", uniformity_weight)

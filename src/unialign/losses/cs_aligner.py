@@ -1,4 +1,4 @@
-"""CS-Aligner: InfoNCE for pairs, a divergence for distributions (Yin et al., arXiv 2502.17028)."""
+"""CS-Aligner: InfoNCE of pairs and a divergence of distributions (Yin et al., arXiv 2502.17028)."""
 
 from typing import Any, Literal, get_args
 
@@ -23,19 +23,19 @@ Divergence = Literal["cauchy_schwarz", "mmd", "holder"]
 class CSAligner(Objective):
     """contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS (arXiv 2502.17028).
 
-    D_CS compares two distributions and needs no pairing: a pair of modalities enters it when each has rows, even if no
-    item has both. The paper has one pair of modalities; the mean over pairs is ours. It gives lambda = 1 but, as far as
-    is known, neither bandwidth nor temperature: the median rule and CLIP's 0.07 are ours.
+    D_CS compares two distributions without pairing: it uses a pair of modalities if each has rows, even if no item has
+    both. The paper has one pair of modalities; the mean over pairs is our extension. It gives lambda = 1 but neither
+    bandwidth nor temperature: the median rule and CLIP's 0.07 are our choice.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
-        temperature, temperature_mode, temperature_bounds: of InfoNCE, see `InfoNCE`.
-        contrast_weight: 0 leaves the divergence alone, which any two unpaired models can satisfy.
+        temperature, temperature_mode, temperature_bounds: see `InfoNCE`.
+        contrast_weight: 0 leaves only the divergence, which two unpaired models can satisfy.
         divergence_weight: lambda, 1 as published.
         divergence: `cauchy_schwarz`, as published · `mmd`: the biased MMD^2 of each pair · `holder`: the pooled Hölder
-            divergence of all modalities at once, whatever the anchor.
+            divergence of all modalities at once, for any anchor.
         bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`: the median distance of two
-            rows of the batch, over all modalities, taken as a constant in the gradient.
+            rows of the batch, over all modalities, without gradient.
     """
 
     name = "cs_aligner"

@@ -1,4 +1,4 @@
-"""CUA and CUAXU: InfoNCE with uniformity and alignment beside it (Fahim et al., arXiv 2405.18570)."""
+"""CUA and CUAXU: InfoNCE with additional uniformity and alignment (Fahim et al., arXiv 2405.18570)."""
 
 from collections import Counter
 from typing import Any, Literal, get_args
@@ -21,17 +21,18 @@ CrossTerm = Literal["none", "xu"]
 
 
 class CUA(Objective):
-    """contrast_weight * InfoNCE + mean over pairs of (U_m + U_n) / 2 + mean squared distance of true pairs, all
-    unweighted as published (arXiv 2405.18570); U = log mean_{i != j} exp(-t |z_i - z_j|^2).
+    """contrast_weight * InfoNCE + mean over pairs of (U_m + U_n) / 2 + mean squared distance of true pairs.
 
-    The paper has one pair of modalities; the means over pairs are ours. A pair whose uniformities are not both defined
-    (fewer than two rows with different ids) leaves their mean.
+    U = log mean_{i != j} exp(-t |z_i - z_j|^2); all terms are unweighted as published (arXiv 2405.18570). The paper has
+    one pair of modalities; the means over pairs are our extension. Pairs with an undefined uniformity (fewer than two
+    rows with different ids) leave their mean.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         temperature: of InfoNCE; 0.01 as published.
-        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`, whose bound is the start here.
-        contrast_weight: 1 as published; 0 leaves uniformity and alignment.
+        temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`. The lower bound is 0.001, since the
+            initial value is the lower bound of `InfoNCE`.
+        contrast_weight: 1 as published; 0 leaves only uniformity and alignment.
         t: 2 as published.
         cross_term: `none` (CUA), or `xu` (CUAXU): adds the mean over pairs of log mean_{i != j} exp(-t |x_i - y_j|^2).
     """

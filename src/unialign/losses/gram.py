@@ -14,7 +14,7 @@ __all__ = ["GRAM"]
 
 
 class GRAM(Objective):
-    """InfoNCE whose logits are -Vol(anchor of i, other modalities of j) / tau, in both directions.
+    """Symmetric InfoNCE with the logits -Vol(anchor of i, other modalities of j) / tau.
 
     Rows and columns are the items with the anchor and at least one other modality; an absent one counts as an extra
     orthonormal axis. The volume ignores the sign of every vector and is 0 for coplanar ones, so GRAM trains badly
@@ -22,7 +22,7 @@ class GRAM(Objective):
 
     Args:
         anchor: a modality.
-        temperature: tau > 0, the start if it is learnable. The authors' start is 0.07.
+        temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
         eps: added under the root of the squared volume; default 1e-8 in float32 and 1e-14 in float64.

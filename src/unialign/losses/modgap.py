@@ -1,4 +1,4 @@
-"""ModGap: anchor alignment, uniform centroids and InfoNCE (arXiv 2601.18525)."""
+"""ModGap: anchor alignment, uniformity of centroids, and InfoNCE (arXiv 2601.18525)."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class ModGap(Objective):
         anchor: a modality that the others align to, as published; `"all"` takes all pairs in L_ATP and in InfoNCE.
         temperature: of InfoNCE; 0.1 as published.
         temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`.
-        contrast_weight: 1 as published; 0 leaves the two new terms.
+        contrast_weight: 1 as published; 0 leaves only L_ATP and L_CU.
         t: 2 as published.
     """
 

@@ -1,4 +1,4 @@
-"""The pairwise sigmoid loss of SigLIP (Zhai et al. 2023), over pairs of modalities."""
+"""The pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over pairs of modalities."""
 
 from itertools import combinations
 from typing import Any, Literal, cast, get_args
@@ -23,16 +23,17 @@ Sharing = Literal["shared", "per_pair"]
 class Sigmoid(Objective):
     """-(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others (SigLIP, Eq. 1).
 
-    The mean over pairs of modalities; SigLIP itself has one. A pair uses the B rows that have both modalities, and
-    leaves the mean without any; items with equal ids are no negatives and leave the sum.
+    The mean over pairs of modalities; SigLIP has one. A pair uses the B items with both modalities; pairs without such
+    items leave the mean. Items with equal ids are no negatives and leave the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
-        scale: its start, 10 as published.
-        bias: its start, -10 as published. With it nearly every pair begins as a "no", as in a batch of 22,000; for
-            small batches -log(B - 1) is the balanced start.
-        mode: `learnable`, as published, or `fixed`: scale and bias.
-        scale_bounds, bias_bounds: what they are held within. Published is none; released models end near 112.
+        scale: initial value, 10 as published.
+        bias: initial value, -10 as published, which predicts "no" for nearly every pair, as is right in a batch of
+            22,000; for small batches -log(B - 1) is balanced.
+        mode: of scale and bias, `learnable` as published, or `fixed`.
+        scale_bounds, bias_bounds: bounds of learnable values. The paper has none; scales of released models end near
+            112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
     """
@@ -59,7 +60,7 @@ class Sigmoid(Objective):
         self.anchor, self.mode, self.sharing = anchor, mode, sharing
         self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
         if sharing == "shared" and modalities is not None:
-            raise ConfigError("modalities is for sharing='per_pair' only; leave it out, or share per pair")
+            raise ConfigError("modalities is for sharing='per_pair' only; omit it, or use sharing='per_pair'")
         self.logits = nn.ModuleList(
             _Logit(scale, bias, mode, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
         )
@@ -83,7 +84,7 @@ class Sigmoid(Objective):
         return mean_terms(values)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
-        """The current scale and bias; for `per_pair` those of two modalities."""
+        """Return the current scale and bias; for `per_pair` those of two modalities."""
         logit = self._logit(first, second)
         return logit.scale.value(), logit.bias.value()
 
@@ -92,7 +93,7 @@ class Sigmoid(Objective):
         return [pair for pair in pairs if self.anchor == "all" or self.anchor in pair]
 
     def _logit(self, first: str | None = None, second: str | None = None) -> "_Logit":
-        place = 0
+        index = 0
         if self.modalities is not None:
             pairs = self._pairs()
             if {first, second} not in pairs:
@@ -100,8 +101,8 @@ class Sigmoid(Objective):
                     f"sigmoid has no scale and bias for the pair {first!r}, {second!r}; it was made with "
                     f"modalities={list(self.modalities)} and anchor={self.anchor!r}"
                 )
-            place = pairs.index(frozenset((str(first), str(second))))
-        return cast(_Logit, self.logits[place])
+            index = pairs.index(frozenset((str(first), str(second))))
+        return cast(_Logit, self.logits[index])
 
     def get_config(self) -> dict[str, Any]:
         logit = cast(_Logit, self.logits[0])
@@ -118,7 +119,7 @@ class Sigmoid(Objective):
 
 
 class _Logit(nn.Module):
-    """scale and bias of the logits of one pair of modalities."""
+    """Scale and bias of the logits of one pair of modalities."""
 
     def __init__(
         self,

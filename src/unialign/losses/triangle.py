@@ -16,7 +16,7 @@ __all__ = ["Triangle"]
 
 
 class Triangle(Objective):
-    """InfoNCE whose logits are -A(anchor of i, the two other modalities of j) / tau, in both directions; M = 3 exactly.
+    """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau; M = 3 exactly.
 
     A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. An
     area is 0 where two corners coincide, wherever the third is, so TRIANGLE alone does not align: its authors continue
@@ -24,9 +24,9 @@ class Triangle(Objective):
     encoder over token pairs and is not part of this loss.
 
     Args:
-        anchor: a modality; the authors' is the text.
+        anchor: a modality; text in the paper.
         form: `area`, as in the paper, or `squared`: twice the squared area, as in the released code.
-        temperature: tau > 0, the start if it is learnable. The authors' start is 0.07.
+        temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
         eps: added under the root of `area`; default 1e-8 in float32 and 1e-14 in float64.
@@ -62,8 +62,8 @@ class Triangle(Objective):
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         if len(batch.names) != 3:
             raise ShapeError(
-                f"triangle needs exactly 3 modalities, one for each corner, got {len(batch.names)}: "
-                f"{list(batch.names)}; choose 3 of them, or use gram, which takes any number"
+                f"triangle needs exactly 3 modalities, one per corner, got {len(batch.names)}: "
+                f"{list(batch.names)}; choose 3 of them, or use gram, which supports any number"
             )
         a = batch.index(self.anchor)
         complete_B = batch.present_MB.all(0)
