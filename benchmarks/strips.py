@@ -38,7 +38,7 @@ def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) 
 
 def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: int) -> torch.Tensor:
     """(STEPS, 3, S, S): from text to speech, one noise."""
-    way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="strip", steps=STEPS)
+    way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="path", steps=STEPS)
     return generate_images(space, decoder, store, way).images[:, 0]
 
 
