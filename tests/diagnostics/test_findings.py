@@ -1,4 +1,4 @@
-"""Each known fault is named, at the right modality and with the right severity, and nothing else is."""
+"""Each known fault is found at the right modality with the right severity, and nothing else is."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_a_healthy_space_has_nothing_wrong(modalities, seed):
     assert "| healthy |" in diagnosis.issue_summary
 
 
-def test_a_collapsed_modality_is_the_only_fault_and_says_what_it_does_in_each_direction():
+def test_a_collapsed_modality_is_the_only_fault_and_its_effect_on_each_direction_is_reported():
     diagnosis = checked(collapsed())
     assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
     text = diagnosis.findings_with("collapsed")[0].text
@@ -45,13 +45,13 @@ def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines
     assert "Judge cosines against" in diagnosis.findings_with("anisotropy")[0].advice
 
 
-def test_a_flat_modality_is_told_by_its_effective_rank():
+def test_a_modality_of_low_rank_is_found_by_its_effective_rank():
     space = healthy()
     space["text"] = unit(np.random.default_rng(0).standard_normal((ITEMS, 2)) @ np.eye(WIDTH)[:2])
     assert ("low_rank", "warning", ("text",)) in serious(checked(space))
 
 
-def test_a_shifted_modality_is_named_with_what_the_gap_costs():
+def test_a_far_modality_is_named_with_the_cost_of_its_gap():
     diagnosis = checked(shifted())
     codes = serious(diagnosis)
     assert codes[0] == ("modality_gap", "problem", ("audio",))
@@ -70,7 +70,7 @@ def test_a_shifted_modality_is_named_with_what_the_gap_costs():
     assert centred > directions["audio->image"]["recall@1"]["mean"]
 
 
-def test_a_gap_between_two_modalities_blames_neither():
+def test_a_gap_between_two_modalities_concerns_both():
     space = healthy(("image", "text"))
     space["text"] = unit(space["text"] + 0.5 * np.eye(WIDTH)[0])
     (finding,) = checked(space).findings_with("gap")
@@ -78,7 +78,7 @@ def test_a_gap_between_two_modalities_blames_neither():
     assert finding.modalities == ("image", "text")
 
 
-def test_a_rotated_modality_is_not_aligned_though_its_rows_are_paired():
+def test_a_rotated_modality_is_paired_but_not_aligned():
     diagnosis = checked(rotated())
     assert serious(diagnosis) == [("not_aligned", "problem", ("audio",))]
     assert diagnosis.numbers["pairs"]["image-audio"]["cka_p"] < 0.01
@@ -91,7 +91,7 @@ def test_shuffled_rows_are_not_paired():
     assert "bring all files into one order" in diagnosis.findings_with("not_paired")[0].advice
 
 
-def test_two_groups_that_fit_among_themselves_are_one_finding():
+def test_two_groups_that_match_internally_are_one_finding():
     first, second = healthy(("image", "drawing")), healthy(("text", "words"), seed=7)
     diagnosis = checked(first | second)
     ((code, _, about),) = serious(diagnosis)
@@ -100,7 +100,7 @@ def test_two_groups_that_fit_among_themselves_are_one_finding():
     assert "image with drawing and text with words" in diagnosis.findings_with(code)[0].text
 
 
-def test_the_same_file_twice_is_no_second_modality():
+def test_one_file_under_two_names_is_a_duplicate_modality():
     space = healthy(("image", "text"))
     space["copy"] = space["image"].copy()
     diagnosis = checked(space)
@@ -140,7 +140,7 @@ def test_a_constant_modality_is_a_problem_and_its_retrieval_is_not_judged():
     assert "image->text" not in diagnosis.numbers["directions"]
 
 
-def test_unequal_widths_are_not_one_space_but_the_pairing_is_still_checked():
+def test_pairing_is_checked_even_for_different_dims():
     space = healthy()
     space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((WIDTH, 48))).astype(np.float32)
     diagnosis = checked(space)
@@ -179,7 +179,7 @@ def test_many_broken_rows_show_the_first_five():
     assert "first rows 50, 51, 52, 53, 54, ..." in text
 
 
-def test_a_modality_without_a_usable_row_stops_nothing():
+def test_a_modality_without_a_usable_row_does_not_stop_the_diagnosis():
     space = healthy()
     space["text"][:] = np.nan
     diagnosis = checked(space)
@@ -199,14 +199,14 @@ def test_absent_rows_may_hold_anything():
         assert diagnosis.numbers["pairs"]["image-text"]["items"] == 300
 
 
-def test_modalities_never_seen_together_are_said():
+def test_modalities_without_a_common_item_are_reported():
     space = healthy()
     half = np.arange(ITEMS) < ITEMS // 2
     diagnosis = checked(space | {"present.image": half, "present.audio": ~half})
     assert serious(diagnosis) == [("no_overlap", "warning", ("image", "audio"))]
 
 
-def test_lengths_are_notes_since_cosines_do_not_see_them():
+def test_norms_are_notes_since_cosines_do_not_depend_on_them():
     space = healthy()
     space["text"] *= 30
     assert checked(space).findings_with("norm_scale")[0].severity == "note"
@@ -216,7 +216,7 @@ def test_lengths_are_notes_since_cosines_do_not_see_them():
     assert diagnosis.findings_with("norms")[0].modalities == ("text",)
 
 
-def test_lengths_far_off_are_warnings():
+def test_extreme_norms_are_warnings():
     space = healthy()
     space["text"][4] *= 50
     space["image"] *= 1e6
@@ -237,21 +237,21 @@ def test_a_hub_is_found_and_its_row_named():
     assert "row 123 " in diagnosis.findings_with("hubness")[0].text
 
 
-def test_columns_that_never_move_are_counted():
+def test_constant_columns_are_counted():
     space = {name: np.pad(z, ((0, 0), (0, 8))) for name, z in healthy().items()}
     found = checked(space).findings_with("constant_columns")
     assert [(f.severity, f.modalities) for f in found] == [("warning", (name,)) for name in space]
     assert "8 columns of 40 are constant (32, 33, 34, 35, 36, ...)" in found[0].text
 
 
-def test_weak_retrieval_is_said_with_chance():
+def test_weak_retrieval_is_reported_with_chance():
     diagnosis = checked(healthy(noise=3.0))
     (code, severity, _), *_ = serious(diagnosis)
     assert (code, severity) == ("weak_retrieval", "warning")
     assert "(chance 0.2 %" in diagnosis.findings_with("weak_retrieval")[0].text
 
 
-def test_one_direction_that_suffers_is_named():
+def test_a_direction_with_much_worse_retrieval_is_named():
     space = healthy(("image", "text"))
     space["text"] = unit(space["text"] + 2.0 * np.eye(WIDTH)[0])
     diagnosis = checked(space)
@@ -260,7 +260,7 @@ def test_one_direction_that_suffers_is_named():
     assert not diagnosis.findings_with("retrieval")  # it does not work in every direction, then
 
 
-def test_what_follows_from_a_shift_is_one_line_under_it():
+def test_consequences_of_a_far_modality_are_part_of_its_finding():
     """The cone, the uneven directions and the hubs of a shifted modality were warnings beside the shift itself."""
     diagnosis = checked(shifted(by=2.0))
     assert serious(diagnosis) == [("modality_gap", "problem", ("audio",))]
@@ -272,7 +272,7 @@ def test_what_follows_from_a_shift_is_one_line_under_it():
     )
 
 
-def test_of_a_collapsed_modality_nothing_else_is_judged():
+def test_nothing_else_is_judged_for_a_collapsed_modality():
     """It was said not to be paired, and to have no gap, next to its collapse."""
     rng = np.random.default_rng(0)
     for names in (("image", "text"), ("image", "text", "audio")):
@@ -285,7 +285,7 @@ def test_of_a_collapsed_modality_nothing_else_is_judged():
         assert bool(diagnosis.findings_with("gap")) == bool(diagnosis.findings_with("pairing")) == (len(names) > 2)
 
 
-def test_zero_rows_are_absent_or_broken_until_somebody_says_which():
+def test_zero_rows_may_be_absent_or_broken_unless_presence_is_given():
     """`encode` writes zeros for absent items, which were called a problem whatever the caller knew."""
     space = healthy()
     space["text"][:100] = 0.0
@@ -301,7 +301,7 @@ def test_zero_rows_are_absent_or_broken_until_somebody_says_which():
     assert serious(broken) == [("zero_rows", "problem", ("text",))]
 
 
-def test_ids_may_be_given_beside_the_arrays():
+def test_ids_can_be_arguments():
     space, ids = healthy(), np.arange(ITEMS) // 2
     assert checked(space, ids=torch.from_numpy(ids)).numbers == checked(space | {"ids": ids}).numbers
     with pytest.raises(ConfigError, match=r"present names sound; the modalities are image, text, audio"):
@@ -315,7 +315,7 @@ def test_items_copied_in_every_modality_are_one_finding():
     assert "in every modality 40 of 440 rows" in diagnosis.findings_with("duplicates")[0].text
 
 
-def test_uneven_lengths_are_said_only_where_they_turn_answers():
+def test_uneven_norms_are_reported_only_if_they_change_the_first_results():
     space = healthy(noise=0.1)
     space["text"] *= np.random.default_rng(0).uniform(0.9, 1.1, (ITEMS, 1)).astype(np.float32)
     assert "norms" not in {f.code for f in checked(space).findings}
@@ -328,7 +328,7 @@ def test_the_guide_names_every_code_and_no_other():
     assert named == set(get_args(Code))
 
 
-def test_a_lone_modality_is_looked_at_and_says_what_a_second_would_tell():
+def test_a_single_modality_is_diagnosed_as_far_as_possible():
     diagnosis = checked({"text": healthy()["text"]})
     assert serious(diagnosis) == []
     assert diagnosis.answer.startswith(
@@ -353,18 +353,18 @@ def test_labels_are_compared_with_chance():
     assert diagnosis.findings_with("labels")
 
 
-def test_what_is_no_matrix_is_left_alone_and_said():
+def test_arrays_that_are_no_matrix_are_reported_as_not_used():
     diagnosis = checked(healthy() | {"scale": np.float32(3), "names": np.array(["a"] * ITEMS)})
     assert "scale" in diagnosis.findings_with("ignored")[0].text
 
 
 @pytest.mark.parametrize("options", [{"sample": 3}, {"resamples": 5}, {"seed": -1}, {"modalities": "text"}])
-def test_bad_options_are_refused(options):
+def test_invalid_options_raise(options):
     with pytest.raises(ConfigError):
         diagnose(healthy(), **options)
 
 
-def test_the_text_has_words_then_numbers_then_the_line():
+def test_the_text_has_findings_then_numbers_then_the_issue_summary():
     diagnosis = checked(shuffled())
     text = diagnosis.text()
     assert text.isascii()
@@ -372,3 +372,21 @@ def test_the_text_has_words_then_numbers_then_the_line():
     assert text.index("PROBLEM") < text.index("modality ") < text.index("To paste into an issue")
     assert text.splitlines()[-1] == diagnosis.issue_summary
     assert "\n" not in diagnosis.issue_summary
+
+
+def test_a_notebook_shows_findings_and_escapes_names():
+    report = checked({"<b>": healthy()["image"], "text": np.full((ITEMS, WIDTH), np.nan, np.float32)})
+    page = report._repr_html_()
+    assert page.count("<li ") == len(report.findings)
+    assert "&lt;b&gt;" in page
+    assert "<b>," not in page
+    assert report.answer in repr(report)
+
+
+def test_plain_values_hold_findings_and_numbers():
+    report = checked(shuffled())
+    plain = report.to_dict()
+    assert plain.keys() == {"answer", "findings", "numbers", "issue_summary"}
+    assert plain["findings"][0]["code"] == "not_paired"
+    assert plain["findings"][0]["modalities"] == ("audio",)
+    assert report.summary["recall@1"].keys() == {"mean", "low", "high"}

@@ -1,4 +1,4 @@
-"""The numbers against what a plain computation says."""
+"""The numbers equal those of public functions and of direct computations."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def scanned(z, **extra):
     return scan_modality(data.modalities["z"], np.arange(min(len(z), 4)))
 
 
-def test_geometry_is_that_of_the_public_functions():
+def test_geometry_equals_the_public_functions():
     space = shifted()
     numbers = checked(space).numbers
     image, audio = space["image"], space["audio"]
@@ -41,7 +41,7 @@ def test_geometry_is_that_of_the_public_functions():
     assert pair["gap_fraction"] == pytest.approx(pair["modality_gap_debiased"]["mean"] ** 2 / distance, rel=1e-4)
 
 
-def test_retrieval_is_that_of_the_public_function_and_the_summary_its_mean():
+def test_retrieval_equals_the_public_function_and_the_summary_is_its_mean():
     space = healthy(noise=1.2)
     diagnosis = checked(space)
     result = ua.metrics.retrieval(space["image"], space["text"], k=(1, 10))
@@ -57,7 +57,7 @@ def test_retrieval_is_that_of_the_public_function_and_the_summary_its_mean():
     assert diagnosis.details["directions"]["image->text"]["recall@1"] == pytest.approx(result.recall[1])
 
 
-def test_chance_is_what_unrelated_rows_reach_whatever_the_ids():
+def test_unrelated_rows_reach_chance_for_any_ids():
     rng = np.random.default_rng(0)
     items = 400
     space = {name: rng.standard_normal((items, 16)).astype(np.float32) for name in "ab"}
@@ -73,12 +73,12 @@ def test_chance_is_what_unrelated_rows_reach_whatever_the_ids():
         assert direction["auc"]["mean"] == pytest.approx(0.5, abs=0.04)
 
 
-def test_answers_join_ids_and_equal_rows_in_chains():
+def test_positive_classes_join_ids_and_equal_rows_in_chains():
     ids, first, second = np.array([0, 1, 2, 3, 4]), np.array([9, 9, 8, 7, 6]), np.array([5, 4, 4, 3, 2])
     assert positive_classes(ids, first, second).tolist() == [0, 0, 0, 1, 2]
 
 
-def test_structure_is_one_for_a_rotation_and_nothing_for_a_shuffle():
+def test_cka_is_one_for_a_rotation_and_zero_for_a_shuffle():
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.standard_normal((200, 8)))
     turn = torch.from_numpy(np.linalg.qr(rng.standard_normal((8, 8)))[0])
@@ -137,7 +137,7 @@ def test_checksums_tell_apart_rows_that_differ_in_few_bits():
     assert len(np.unique(scanned(z).checksums_N)) == distinct
 
 
-def test_the_fingerprint_knows_content_names_and_presence_and_nothing_else(monkeypatch):
+def test_the_fingerprint_depends_on_content_names_and_presence_only(monkeypatch):
     space = healthy()
     first = checked(space).fingerprint
     assert checked(space, seed=3, sample=50).fingerprint == first
@@ -173,7 +173,7 @@ def test_thin_presence_still_gives_every_pair_enough_items():
         assert both[rows].sum() >= min(512, both.sum())
 
 
-def test_the_sample_shrinks_with_the_number_of_modalities_and_obeys_a_wish():
+def test_the_sample_shrinks_with_the_number_of_modalities_unless_a_size_is_given():
     small = {f"m{i}": np.ones((9000, 2), np.float32) for i in range(24)}
     data = open_collection(small)
     assert sample_size(data, None) == 493
@@ -186,7 +186,7 @@ def test_the_same_call_gives_the_same_numbers():
     assert len(healthy()["text"][0]) == WIDTH
 
 
-def test_the_map_of_wide_rows_is_that_of_the_same_rows_without_the_zeros():
+def test_constant_columns_do_not_change_the_map():
     """A covariance of 100,000 columns takes 80 GB; the Gram matrix of a few rows has the same principal axes."""
     space = healthy(("image", "text"), items=20)
     padded = {name: np.pad(z, ((0, 0), (30, 40_000))) for name, z in space.items()}

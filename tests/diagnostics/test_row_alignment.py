@@ -1,5 +1,5 @@
-"""Pairings that hold for some rows only: a user had 60 to 450 of 600 rows in another order, or a file that slipped by
-one row in the middle, and was told that nothing was wrong, because a mean over all rows hardly moves."""
+"""Pairings that hold for some rows only. With 60 to 450 of 600 rows in another order, or a file shifted by one row from
+the middle on, an early version found nothing wrong, because a mean over all rows hardly changes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CODES = {"row_offset", "misaligned_block", "random_pairs"}
 
 
 def permuted(space, rows, seed=0):
-    """The rows of audio that are named, in another order."""
+    """Permute the given rows of audio."""
     rows = np.asarray(rows)
     space["audio"][rows] = space["audio"][np.random.default_rng(seed).permutation(rows)]
     return space
@@ -36,7 +36,7 @@ def test_a_block_of_permuted_rows_is_found_with_its_rows_and_its_modality(modali
     assert not diagnosis.findings_with("pairing")
 
 
-def test_several_blocks_are_told_apart_and_a_sample_gives_about_the_rows():
+def test_several_blocks_are_separated_and_a_sample_locates_them_approximately():
     space = healthy(NAMES[3], items=20_000)
     permuted(permuted(space, np.arange(4000, 8000)), np.arange(12_000, 14_000))
     diagnosis = checked(space, sample=1000)
@@ -62,7 +62,7 @@ def test_scattered_permuted_rows_are_counted(modalities, rows, severity):
 
 @pytest.mark.parametrize("modalities", [2, 3])
 @pytest.mark.parametrize("by", [-2, -1, 1, 3])
-def test_a_file_that_slips_in_the_middle_is_found_with_row_and_direction(modalities, by):
+def test_an_offset_from_the_middle_on_is_found_with_row_and_direction(modalities, by):
     space = healthy(NAMES[modalities], items=600)
     half = np.arange(300, 600)
     space["audio"][half] = space["audio"][np.clip(half - by, 0, 599)]
@@ -80,8 +80,8 @@ def test_a_file_that_slips_in_the_middle_is_found_with_row_and_direction(modalit
     assert "from about row " in text
 
 
-def test_the_shifted_modality_is_named_wherever_it_stands():
-    """Of a pair's two the first was the shifted one: the sign is then the other way round."""
+def test_the_shifted_modality_is_named_at_any_position():
+    """The sign of the offset is reversed if the shifted modality is the first of its pair."""
     space = healthy(("audio", "image", "text"), items=600)
     space["audio"] = np.roll(space["audio"], 1, axis=0)
     diagnosis = checked(space)
@@ -91,7 +91,7 @@ def test_the_shifted_modality_is_named_wherever_it_stands():
     )
 
 
-def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample():
+def test_an_offset_in_many_rows_is_found_in_the_sampled_windows():
     space = healthy(NAMES[2], items=30_000)
     space["audio"][10_000:] = space["audio"][9_999:-1].copy()
     diagnosis = checked(space, sample=512)
@@ -101,7 +101,7 @@ def test_a_shift_in_many_rows_is_seen_in_stretches_that_are_read_with_the_sample
     assert high - low < 3000
 
 
-def test_a_row_lost_and_another_one_later_are_two_shifts():
+def test_two_lost_rows_are_two_offsets():
     space = healthy(NAMES[2], items=1200)
     audio = space["audio"]
     space["audio"] = np.concatenate([audio[:400], audio[399:799], audio[797:-3]])[:1200]
@@ -149,7 +149,7 @@ def test_healthy_rows_in_any_order_raise_no_alarm(kind):
             assert not {f.code for f in checked(space).findings} & CODES, seed
 
 
-def test_captions_of_one_picture_side_by_side_are_no_shift():
+def test_adjacent_captions_of_one_image_are_no_offset():
     rng = np.random.default_rng(0)
     latent = rng.standard_normal((120, 32))
     ids = np.arange(600) // 5
@@ -159,7 +159,7 @@ def test_captions_of_one_picture_side_by_side_are_no_shift():
 
 
 def test_rotated_rows_and_the_shipped_emoji_are_no_blocks():
-    """Emoji are sorted by subject and their encoders are separate: the faces lie close by luck."""
+    """Emoji are sorted by subject and have separate encoders, so that whole classes are close by accident."""
     assert not {f.code for f in checked(rotated()).findings} & CODES
     assert not {f.code for f in checked("emoji", modalities=["image", "text"], sample=600).findings} & CODES
 
@@ -185,6 +185,6 @@ def test_percentiles_are_uniform_for_random_partners_and_blind_to_a_gap():
     np.testing.assert_allclose(moved, percentile, atol=1e-4)
 
 
-def test_few_items_are_not_judged():
+def test_few_items_give_no_result():
     few = align_rows(np.arange(60), np.zeros(60), np.full(60, 0.5))
     assert (few.blocks, few.random_fraction) == ((), 0.0)

@@ -1,4 +1,4 @@
-"""Anybody's files: every kind gives the same numbers, and what cannot be read says why."""
+"""All file formats give the same numbers, and unreadable files raise errors with a reason."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def parquet_fixed(path):
 
 
 def files(tmp_path, kind):
-    """The space written in one kind of file."""
+    """Write the space in one format."""
     path = tmp_path / f"space.{kind}"
     if kind == "npz":
         np.savez(path, **SPACE)
@@ -81,7 +81,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_file_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
+def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
     monkeypatch.setattr(_rows, "PIECE_BYTES", 7 * WIDTH * 4)  # many pieces, the last one ragged
     diagnosis = checked(files(tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
@@ -89,7 +89,7 @@ def test_every_kind_of_file_gives_the_same_numbers(tmp_path, monkeypatch, refere
     assert diagnosis.findings == reference.findings
 
 
-def test_tensors_and_stores_in_memory_are_sources_too(reference):
+def test_tensors_and_stores_in_memory_are_sources(reference):
     tensors = {name: torch.from_numpy(z) for name, z in SPACE.items()}
     assert checked(tensors).numbers == reference.numbers
     assert checked(ua.data.EmbeddingStore.from_arrays(SPACE)).numbers == reference.numbers
@@ -119,7 +119,7 @@ def test_other_precisions_are_read_exactly(tmp_path, dtype):
     assert checked(tensors).fingerprint == found.fingerprint
 
 
-def test_ids_labels_and_masks_are_understood_by_their_keys(tmp_path):
+def test_ids_labels_and_masks_are_recognized_by_their_keys(tmp_path):
     ids = np.arange(ITEMS) // 2
     present = np.arange(ITEMS) % 4 > 0
     extras = {"ids": ids, "labels": ids % 3, "present.text": present}
@@ -157,7 +157,7 @@ def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path):
     assert diagnosis.fingerprint == checked(SPACE).fingerprint
 
 
-def test_ragged_lists_are_refused_with_their_row(tmp_path):
+def test_ragged_lists_raise_with_their_row(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,13 +173,13 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
         checked(tmp_path / "a.parquet")
 
 
-def test_a_lone_matrix_is_named_by_its_file_unless_its_key_says_more(tmp_path):
+def test_a_single_matrix_is_named_by_its_file_unless_it_has_a_name(tmp_path):
     np.savez(tmp_path / "image.npz", SPACE["image"])
     np.savez(tmp_path / "two.npz", words=SPACE["text"])
     assert list(checked([tmp_path / "image.npz", tmp_path / "two.npz"]).numbers["modalities"]) == ["image", "words"]
 
 
-def test_equal_names_are_told_apart_by_their_files(tmp_path):
+def test_equal_names_are_prefixed_by_their_files(tmp_path):
     for name, z in SPACE.items():
         np.savez(tmp_path / f"{name}.npz", z_train=z)
     assert list(checked([tmp_path / f"{n}.npz" for n in SPACE]).numbers["modalities"]) == ["image", "text"]
@@ -195,7 +195,7 @@ def test_a_shipped_set_is_a_source():
     assert list(checked("digits", modalities=["kar", "fou"]).numbers["modalities"]) == ["kar", "fou"]
 
 
-def test_pickled_entries_are_refused_unless_nobody_asks_for_them(tmp_path):
+def test_pickled_entries_raise_unless_they_are_not_selected(tmp_path):
     np.savez(tmp_path / "a.npz", **SPACE, meta=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match=r"'meta' holds pickled objects.*--modalities"):
         checked(tmp_path / "a.npz")
@@ -249,7 +249,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path):
     assert checked([tmp_path / "b.npz", tmp_path / "c.npz"]).findings_with("duplicate_modality")
 
 
-def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
+def test_repeated_ids_in_another_order_cannot_be_matched(tmp_path):
     np.savez(tmp_path / "a.npz", image=SPACE["image"], ids=np.arange(ITEMS) // 2)
     np.savez(tmp_path / "b.npz", text=SPACE["text"], ids=np.arange(ITEMS)[::-1] // 2)
     with pytest.raises(DataError, match=r"ids in .*a.npz and .*b.npz differ: they are the same in another order"):
@@ -258,9 +258,8 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
     assert checked([tmp_path / "a.npz", tmp_path / "b.npz"]).severity == "ok"
 
 
-@pytest.mark.parametrize(
-    ("extra", "error", "words"),
-    [
+def test_arrays_of_wrong_shape_or_type_raise():
+    for extra, error, words in [
         ({"video": np.zeros((ITEMS, 4, WIDTH), np.float32)}, ShapeError, "average over tokens or frames"),
         ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantised codes"),
         ({"empty": np.zeros((0, WIDTH), np.float32)}, ShapeError, "at least one row"),
@@ -268,15 +267,12 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path):
         ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "marks every row of 'text' as absent"),
         ({"ids": np.zeros(ITEMS)}, ShapeError, "integers or text"),
         ({"ids": np.zeros(3, np.int64)}, ShapeError, "integers or text"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(tmp_path, extra, error, words):
-    np.savez(tmp_path / "a.npz", **SPACE, **extra)
-    with pytest.raises(error, match=words):
-        checked(tmp_path / "a.npz")
+    ]:
+        with pytest.raises(error, match=words):
+            checked(SPACE | extra)
 
 
-def test_what_is_no_file_of_embeddings_is_refused_readably(tmp_path):
+def test_other_files_raise_readable_errors(tmp_path):
     (tmp_path / "empty.npz").touch()
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     (tmp_path / "junk.npz").write_bytes(b"no zip at all, and long enough")
@@ -302,17 +298,17 @@ def test_what_is_no_file_of_embeddings_is_refused_readably(tmp_path):
         checked(SPACE, modalities=["sound"])
 
 
-@pytest.mark.parametrize("kind", ["npz", "packed.npz", "safetensors", "columns.npy", "parquet"])
-def test_a_file_that_was_cut_off_is_refused(tmp_path, kind):
-    paths = files(tmp_path, kind)
-    content = paths[0].read_bytes()
-    for share in (0.5, 0.98):
-        paths[0].write_bytes(content[: int(share * len(content))])
-        with pytest.raises(DataError, match=str(paths[0])):
-            checked(paths)
+def test_truncated_files_raise(tmp_path):
+    for kind in ("npz", "packed.npz", "safetensors", "columns.npy", "parquet"):
+        paths = files(tmp_path, kind)
+        content = paths[0].read_bytes()
+        for fraction in (0.5, 0.98):
+            paths[0].write_bytes(content[: int(fraction * len(content))])
+            with pytest.raises(DataError, match=str(paths[0])):
+                checked(paths)
 
 
-def test_damaged_compressed_rows_are_refused(tmp_path):
+def test_damaged_compressed_rows_raise(tmp_path):
     (path,) = files(tmp_path, "packed.npz")
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("image.npy").header_offset + 3000
@@ -323,9 +319,8 @@ def test_damaged_compressed_rows_are_refused(tmp_path):
         checked(path)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_hostile_headers_raise(tmp_path):
+    for header in [
         {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 10]}},
         {"a": {"dtype": "F32", "shape": [4, -4], "data_offsets": [0, 64]}},
         {"a": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}},
@@ -333,25 +328,23 @@ def test_damaged_compressed_rows_are_refused(tmp_path):
         {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
         {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
         ["a"],
-    ],
-)
-def test_hostile_headers_are_refused(tmp_path, header):
-    text = json.dumps(header).encode()
-    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
-    with pytest.raises(DataError, match=r"a\.safetensors"):
-        checked(tmp_path / "a.safetensors")
+    ]:
+        text = json.dumps(header).encode()
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(64))
+        with pytest.raises(DataError, match=r"a\.safetensors"):
+            checked(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("shape", ["(-1, 4)", "(-4, -4)", "(True, 4)"])
-def test_hostile_shapes_are_refused(tmp_path, shape):
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
-    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
-    with pytest.raises(DataError, match=r"a\.npy is not a plain \.npy array"):
-        checked(tmp_path / "a.npy")
+def test_hostile_shapes_raise(tmp_path):
+    for shape in ("(-1, 4)", "(-4, -4)", "(True, 4)"):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
+        (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
+        with pytest.raises(DataError, match=r"a\.npy is not a plain \.npy array"):
+            checked(tmp_path / "a.npy")
 
 
-def test_names_that_no_report_can_hold_are_refused(tmp_path):
-    """Bytes of a file name that are no UTF-8 broke off while results were written, after the configuration was."""
+def test_names_that_are_not_utf8_raise(tmp_path):
+    """File names that are not UTF-8 failed while results were written, after the configuration was."""
     path = f"{tmp_path}/\udcff.npz"
     np.savez(path, **SPACE)
     for sources in (path, f"\udcff={path}", {"\udcff": SPACE["image"]}):
@@ -359,8 +352,8 @@ def test_names_that_no_report_can_hold_are_refused(tmp_path):
             checked(sources)
 
 
-def test_a_mask_that_names_nothing_is_mentioned(tmp_path):
-    """A slip of the pen in the name of a mask made absent rows present, and nobody said so."""
+def test_a_mask_without_a_modality_is_reported(tmp_path):
+    """A typo in the name of a mask silently made absent rows present."""
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **SPACE, **{"present.imgae": mask, "present.text": mask})
     (finding,) = checked(tmp_path / "a.npz").findings_with("ignored")
@@ -368,15 +361,15 @@ def test_a_mask_that_names_nothing_is_mentioned(tmp_path):
     assert "present.text" not in finding.text
 
 
-def test_both_spellings_of_a_mask_hold():
-    """Of two masks of one modality the second replaced the first."""
+def test_both_spellings_of_a_mask_are_combined():
+    """The second of two masks of one modality replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 90
     found = checked(SPACE | {"present.image": first, "present/image": second})
     assert found.numbers == checked(SPACE | {"present.image": first & second}).numbers
 
 
 def test_advice_for_equal_names_can_be_followed(tmp_path):
-    """NAME=FILE is for a file of one matrix; it was the advice for files of several as well."""
+    """NAME=FILE is for files with one matrix; it was also advised for files with several."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **SPACE)
@@ -387,7 +380,7 @@ def test_advice_for_equal_names_can_be_followed(tmp_path):
 
 
 def test_damage_inside_parquet_is_one_line(tmp_path):
-    """The reader's own words are several lines."""
+    """The message of pyarrow has several lines."""
     (path,) = files(tmp_path, "fixed.parquet")
     content = bytearray(path.read_bytes())
     content[4:64] = bytes(range(196, 256))
@@ -397,7 +390,7 @@ def test_damage_inside_parquet_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_wait(tmp_path):
+def test_a_named_pipe_raises_without_waiting(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe")
