@@ -1,6 +1,6 @@
 """Batches and objectives that the loss tests share.
 
-Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
+Shapes: `M` modalities m0, m1, ...; `B` items; `D` dim.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,7 +76,7 @@ def fit_modalities(case: str, wanted: int) -> int:
 
 
 def fit_items(case: str, modalities: int, wanted: int) -> int:
-    """The wanted number of items, or as many as leave the slow twin of an exponential objective about 1,000 tuples."""
+    """The wanted number of items, or as many as give an exponential objective about 1,000 tuples."""
     if OBJECTIVES[case][0] not in EXPONENTIAL:
         return wanted
     return max(n for n in range(wanted + 1) if n <= 1 or n**modalities <= 1100)
@@ -150,8 +150,8 @@ def reference_value_and_gradients(
 
 
 def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    """The slow twin of an objective with all its settings."""
-    return TWINS[objective.name](objective, rows, ids)
+    """The reference implementation of an objective with all its settings."""
+    return REFERENCES[objective.name](objective, rows, ids)
 
 
 def _unialign(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
@@ -205,18 +205,18 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
     return reference.sigmoid(rows, anchor=s["anchor"], scale=s["scale"], bias=s["bias"], ids=ids)
 
 
-def _with_tau(twin: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
-    """The call of a twin that takes the settings as they are, but for the temperature."""
+def _with_tau(reference: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
+    """The call of a reference that takes the settings as they are, but for the temperature."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}
         tau = {"tau": objective.get_config()["temperature"]} if "temperature" in objective.get_config() else {}
-        return twin(rows, ids=ids, **s, **tau)
+        return reference(rows, ids=ids, **s, **tau)
 
     return call
 
 
-TWINS: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]] = {
+REFERENCES: dict[str, Callable[[Objective, reference.Rows, list[int] | None], Tensor]] = {
     "unialign": _unialign,
     "infonce": _infonce,
     "gram": _gram,

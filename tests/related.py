@@ -1,4 +1,4 @@
-"""Modalities that share something, for tests of divergences. Legend: modalities m0, m1, ...; `B` items; `D` width."""
+"""Modalities that share something, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
 
 import torch
 from torch import Tensor

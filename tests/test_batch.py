@@ -1,4 +1,4 @@
-"""The border: what it accepts, what it refuses, and what the refusal says."""
+"""Input validation: accepted input, rejected input, and the error messages."""
 
 from typing import Any
 
@@ -79,8 +79,8 @@ def test_any_length_that_has_a_direction(dtype: torch.dtype, sizes: tuple[float,
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e-35), (torch.float32, 1e-40), (torch.float64, 1e-310)])
-def test_rows_too_short_are_refused(dtype: torch.dtype, size: float):
-    """Norms of 2e-38 used to pass the border and then gave an infinite gradient: it grows like 1 / norm."""
+def test_rows_too_short_raise(dtype: torch.dtype, size: float):
+    """Norms of 2e-38 used to pass validation and then gave an infinite gradient: it grows like 1 / norm."""
     embeddings = {name: z.to(dtype) for name, z in pair().items()}
     embeddings["text"][2] = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=dtype) * size
     with pytest.raises(NonFiniteError, match="'text' row 2 is too short to have a direction: its largest entry is"):
@@ -107,7 +107,7 @@ def test_rows_without_a_direction(values: list[float], what: str):
         make_batch(with_row(1, values))
 
 
-def test_half_precision_rows_are_judged_as_the_batch_holds_them():
+def test_half_precision_rows_are_checked_in_the_dtype_of_the_batch():
     for dtype, value in ((torch.float16, 1e-7), (torch.bfloat16, 1e-30)):
         largest, usable = usable_rows(torch.tensor([[value, 0.0], [0.0, 0.0], [INF, 1.0]], dtype=dtype))
         assert largest.dtype == dtype
@@ -175,7 +175,7 @@ def test_unknown_modality_lists_the_known_ones():
         make_batch(pair()).index("audio")
 
 
-def test_every_refusal_can_be_caught_as_one_kind():
+def test_every_error_is_a_unialign_error():
     for error in (ShapeError, NonFiniteError, ConfigError):
         assert issubclass(error, UniAlignError)
         assert issubclass(error, ValueError)

@@ -1,6 +1,6 @@
 """Unit rows made in one pass: the plain formula in value and in two derivatives, at the cost of the result alone.
 
-The border used to stack, fill, scale and divide whole (M, B, D) tensors, and autograd kept three of them.
+Validation used to stack, fill, scale and divide whole (M, B, D) tensors, and autograd kept three of them.
 """
 
 from collections.abc import Callable

@@ -332,7 +332,7 @@ def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batc
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
 )
-def test_what_would_hang_is_refused_everywhere(pool: Pool, engine: str, trouble: str, says: str) -> None:
+def test_what_would_hang_raises_everywhere(pool: Pool, engine: str, trouble: str, says: str) -> None:
     _, shares = draw_steps()
     for kind, message in pool.run(refusal, engine, trouble, shares[0], processes=2):
         assert kind == "ConfigError"

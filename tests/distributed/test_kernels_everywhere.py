@@ -1,8 +1,8 @@
 """Kernels that divide the table of pairs: every process has the value of the whole, and the gradient of its own rows.
 
-Tiles are small here, so that own rows, absent ones and equal ids lie across their borders.
+Tiles are small here, so that local rows, absent ones and equal ids cross their boundaries.
 
-Legend: `N` selection, `D` width.
+Shapes: `N` selection, `D` dim.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, WIDTH = 13, 5
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
-PROFILES = {
+KERNELS = {
     "clip": KernelFunction("clip", 0.07),
     "cold": KernelFunction("clip", 0.005),
     "hot": KernelFunction("clip", 100.0),
@@ -33,7 +33,7 @@ PROFILES = {
 IDS = {
     "different": None,
     "ids": torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13]),
-    # The last process has nobody to be compared with but rows of others.
+    # The last process has only pairs with rows of other processes.
     "blocks": torch.tensor([0, 1, 2, 3, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
 }
 
@@ -84,27 +84,27 @@ def total_of(shard: Any, z_BD: Tensor, name: str, ids: str, weighted: bool, side
     chosen = select_rows(presence(3), IDS[ids], shard)
     weights_N = torch.linspace(0.1, 1.0, chosen.size).double() if weighted else None
     z_ND = chosen.take(z_BD)
-    return log_total(z_ND, kernel=PROFILES[name], selection=chosen, weights_N=weights_N, side=side)
+    return log_total(z_ND, kernel=KERNELS[name], selection=chosen, weights_N=weights_N, side=side)
 
 
 @pytest.mark.parametrize("side", [1, 4, ITEMS])
 @pytest.mark.parametrize("ids", IDS)
 def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
-    for name in PROFILES:
+    for name in KERNELS:
         for weighted in (False, True):
             assert_divided(pool, total_of, [unit(1)], name, ids, weighted, side, per_row=1)
 
 
 def row_sums_of(shard: Any, z_BD: Tensor, name: str, ids: str, self_pairs: Any, side: int) -> Tensor:
     chosen = select_rows(presence(3), IDS[ids], shard)
-    sums_N = log_row_sums(chosen.take(z_BD), kernel=PROFILES[name], selection=chosen, self_pairs=self_pairs, side=side)
+    sums_N = log_row_sums(chosen.take(z_BD), kernel=KERNELS[name], selection=chosen, self_pairs=self_pairs, side=side)
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
 
 @pytest.mark.parametrize("side", [1, 4, ITEMS])
 @pytest.mark.parametrize("ids", IDS)
 def test_row_sums(pool: Pool, ids: str, side: int) -> None:
-    for name in PROFILES:
+    for name in KERNELS:
         for self_pairs in ("excluded", "included"):
             assert_divided(pool, row_sums_of, [unit(1)], name, ids, self_pairs, side, per_row=1)
 
@@ -123,14 +123,14 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
 
 
 def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
-    """Sets of different sizes, in the order of their ids; a row that sees nobody counts as 0."""
+    """Sets of different sizes, in the order of their ids; a row without a pair counts as 0."""
     chosen, others = (select_rows(presence(seed), IDS[ids], shard) for seed in (3, 4))
     codes = None
     if IDS[ids] is not None:
         codes = chosen.take(IDS[ids]), others.take(IDS[ids])
     layouts = None if shard is None else (chosen, others)
     sums_N = log_row_sums_between(
-        chosen.take(x_BD), others.take(y_BD), kernel=PROFILES[name], codes=codes, layouts=layouts, side=side
+        chosen.take(x_BD), others.take(y_BD), kernel=KERNELS[name], codes=codes, layouts=layouts, side=side
     )
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
@@ -138,7 +138,7 @@ def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, si
 @pytest.mark.parametrize("side", [1, 4, ITEMS])
 @pytest.mark.parametrize("ids", IDS)
 def test_sums_between_two_sets(pool: Pool, ids: str, side: int) -> None:
-    for name in PROFILES:
+    for name in KERNELS:
         assert_divided(pool, sums_between, [unit(1), unit(2)], name, ids, side, per_row=2)
 
 
@@ -185,7 +185,7 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
     ],
 )
-def test_each_process_has_its_share_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
+def test_each_process_does_its_part_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
     generator = torch.Generator().manual_seed(1)
     batch = {f"m{m}": torch.randn(600, 8, generator=generator) for m in range(2)}
     whole = products(0, None, name, options, [batch])

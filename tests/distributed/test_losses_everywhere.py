@@ -1,10 +1,9 @@
 """Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
 
-Peers get this wrong in two ways: a gradient that is off by the number of processes, and one that lacks what the rows of
-other processes contribute. Here both are held to one process, for unequal rows, a process without rows, one without a
-modality and one without any.
+Common errors are a gradient that is off by the number of processes, and one without the contributions of the rows of
+other processes. Tested for unequal rows, a process without rows, one without a modality and one without any.
 
-Legend: `M` modalities, `B` items, `D` width.
+Shapes: `M` modalities, `B` items, `D` dim.
 """
 
 from datetime import timedelta
@@ -147,7 +146,7 @@ SMOOTHED = [name for name in LEARNING if "label_smoothing" in options_of(name)]
     ("name", "smoothing"), [(name, None) for name in LEARNING] + [(name, 0.2) for name in SMOOTHED]
 )
 def test_gradient_of_a_number_is_whole_on_every_process(pool: Pool, name: str, smoothing: float | None) -> None:
-    """A temperature whose gradients nobody averaged drifted apart between processes, each with its part of the rows."""
+    """Without the average of its gradients a temperature drifted apart between processes."""
     options = learning(name) | ({} if smoothing is None else {"label_smoothing": smoothing})
     batch, ids = draw_batch(17, 3, 9, 6), draw_ids(19, 9)
     whole = gradients_of_numbers(0, None, name, options, [batch], [ids])
@@ -269,7 +268,7 @@ def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) 
         assert says in message
 
 
-def test_ids_on_one_process_only_are_refused_on_all(pool: Pool) -> None:
+def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
     """Taking missing ids for different ones would silently make negatives of equal items."""
     batch = draw_batch(1, 2, 3, 6)
     for raised, message in refusals(pool, [batch, batch], ids=[torch.arange(3), None]):
@@ -283,7 +282,7 @@ def test_process_without_rows_needs_no_ids(pool: Pool) -> None:
     assert refusals(pool, [batch, nothing], ids=[torch.arange(3), None]) == [("nothing", "")] * 2
 
 
-def test_one_modality_everywhere_is_refused(pool: Pool) -> None:
+def test_one_modality_everywhere_raises(pool: Pool) -> None:
     batch = draw_batch(1, 1, 3, 6)
     for raised, message in refusals(pool, [batch, {}]):
         assert raised == "ShapeError"
@@ -309,7 +308,7 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
 def calling(
     rank: int, group: Any, calls: list[tuple[str, dict[str, Any]]], modes: list[str], batches: list[Any]
 ) -> tuple[str, str]:
-    """What comes of a call; modes: `grad`, `no_grad`, `frozen` (its numbers are not learnt), `reference`."""
+    """The result of a call; modes: `grad`, `no_grad`, `frozen` (its parameters are not learned), `reference`."""
     name, options = calls[rank]
     mode = modes[rank]
     objective = create(name, **options)
@@ -361,7 +360,7 @@ WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperat
     ],
     ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
 )
-def test_different_calls_never_meet(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
+def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
     """An evaluation on one process met the training step of another: a loss of neither, or exchanges that hang.
 
     The last process has no rows: it is asked as well.
@@ -394,7 +393,7 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
     return str(refusal.value)
 
 
-def test_different_draws_never_meet(pool: Pool) -> None:
+def test_different_draws_raise(pool: Pool) -> None:
     """Symile in eval mode on one process compares with other negatives than the others in training."""
     for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
         assert "process 0 of 2 calls symile at draw 1; process 1 of 2 calls symile at draw 0" in said
@@ -411,7 +410,7 @@ def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Ba
         return calling(rank, group, [INFONCE] * 2, [mode] * 2, [batch] * 2)
 
 
-def test_triton_on_one_process_only_is_refused(pool: Pool) -> None:
+def test_triton_on_one_process_only_raises(pool: Pool) -> None:
     """Its kernels exchange otherwise than those of the process without it: the two would wait for each other.
 
     The CPU stands for CUDA.
@@ -420,13 +419,13 @@ def test_triton_on_one_process_only_is_refused(pool: Pool) -> None:
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"
         assert "the backend 'auto' is Triton on process 1 of 2, but not on 0" in message
-    # Elsewhere, and under a pinned backend, nobody asks for it.
+    # On other devices, and with a backend that was set, it does not matter.
     for device, mode in (("cuda", "grad"), ("cpu", "reference")):
         told = pool.run(calling_with_triton, device, mode, batch, processes=2)
         assert told == [("nothing", "with gradients")] * 2
 
 
-def test_settings_that_json_does_not_know_are_told_by_their_type() -> None:
+def test_settings_without_json_are_compared_by_type() -> None:
     """The address of an object differs between processes, whose calls are the same."""
     text = call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
     assert text == call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
@@ -453,7 +452,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
     return str(refusal.value)
 
 
-def test_process_that_never_comes_is_an_error_that_says_what_to_do(pool: Pool) -> None:
+def test_missing_process_is_an_error_with_a_remedy(pool: Pool) -> None:
     """An evaluation on the first process only waits for the others, which train on or have ended."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost the others")
@@ -469,7 +468,7 @@ def stranger(rank: int, group: Any, batch: Batch) -> str:
     return str(refusal.value)
 
 
-def test_group_of_others_is_refused(pool: Pool) -> None:
+def test_group_of_others_raises(pool: Pool) -> None:
     assert all("group" in said for said in pool.run(stranger, draw_batch(1, 3, 4, 6))[2:])
 
 
@@ -483,13 +482,13 @@ def second_derivative(rank: int, group: Any, batch: Batch) -> str:
     return str(refusal.value)
 
 
-def test_second_derivatives_are_refused(pool: Pool) -> None:
+def test_second_derivatives_raise(pool: Pool) -> None:
     """They would silently lack what the rows of other processes contribute."""
     for said in pool.run(second_derivative, draw_batch(1, 3, 4, 6), processes=2):
         assert "on several processes has no second derivative" in said
 
 
-def test_unknown_group_is_refused(pool: Pool) -> None:
+def test_unknown_group_raises(pool: Pool) -> None:
     with pytest.raises(errors.ConfigError, match="group must be 'auto', None or"):
         make_objective("infonce")(draw_batch(1, 2, 3, 6), group="all")
 

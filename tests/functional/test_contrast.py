@@ -1,4 +1,4 @@
-"""The short ways of a contrast, and of Gram matrices, are the long ones: value, gradient, second derivative."""
+"""Contrasts and Gram matrices against plain formulas: value, gradient, second derivative."""
 
 import pytest
 import torch
@@ -26,8 +26,8 @@ def rows(seed: int, *shape: int) -> Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 def test_every_key_allowed_is_cross_entropy_both_ways(smoothing: float):
     x_BD, y_BD, target_B = rows(0, 6, 4), rows(1, 6, 4), torch.arange(6)
-    everyone = torch.ones(6, dtype=torch.bool)
-    value = cosine_contrast(x_BD, y_BD, temperature=0.3, present_B=everyone, ids_B=None, label_smoothing=smoothing)
+    all_rows = torch.ones(6, dtype=torch.bool)
+    value = cosine_contrast(x_BD, y_BD, temperature=0.3, present_B=all_rows, ids_B=None, label_smoothing=smoothing)
     logits_BB = x_BD @ y_BD.mT / 0.3
     expected = sum(cross_entropy(x, target_B, label_smoothing=smoothing) for x in (logits_BB, logits_BB.mT)) / 2
     torch.testing.assert_close(value, expected)

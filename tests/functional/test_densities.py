@@ -1,6 +1,6 @@
-"""Divergences of unit rows against their slow twins, autograd and the properties that the theory gives them.
+"""Divergences of unit rows against the reference implementations, autograd and properties from theory.
 
-Legend: `M` modalities m0, m1, ...; `B` items; `D` width.
+Shapes: `M` modalities m0, m1, ...; `B` items; `D` dim.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def value_and_gradients(function, embeddings: dict[str, Tensor]) -> tuple[Tensor
     estimator=st.sampled_from(ESTIMATORS),
     first=st.booleans(),
 )
-def test_holder_and_its_gradient_equal_the_slow_twin(modalities, items, seed, bandwidth, masked, estimator, first):
+def test_holder_and_its_gradient_equal_the_reference(modalities, items, seed, bandwidth, masked, estimator, first):
     embeddings = draw(modalities, items, 4, seed)
     present = draw_present(modalities, items, seed) if masked else None
     centre = "m1" if first and estimator in ("plugin", "debiased") else None
@@ -67,7 +67,7 @@ def test_holder_and_its_gradient_equal_the_slow_twin(modalities, items, seed, ba
 
 
 @given(left=st.integers(2, 5), right=st.integers(2, 5), seed=st.integers(0, 999), bandwidth=st.sampled_from([0.3, 1.0]))
-def test_pairwise_divergences_and_gradients_equal_the_slow_twins(left, right, seed, bandwidth):
+def test_pairwise_divergences_and_gradients_equal_their_references(left, right, seed, bandwidth):
     embeddings = {"x": draw(1, left, 4, seed)["m0"], "y": draw(1, right, 4, seed + 1)["m0"]}
 
     def fast(leaves):
@@ -300,7 +300,7 @@ def test_tiles_change_nothing(monkeypatch):
 
 
 @given(sizes=st.lists(st.integers(0, 6), min_size=1, max_size=3), seed=st.integers(0, 99))
-def test_median_bandwidth_equals_the_slow_twin(sizes, seed):
+def test_median_bandwidth_equals_the_reference(sizes, seed):
     g = torch.Generator().manual_seed(seed)
     sets = [torch.nn.functional.normalize(torch.randn(n, 3, generator=g, dtype=torch.float64)) for n in sizes]
     assert median_bandwidth_of(sets) == pytest.approx(reference.median_bandwidth([list(z) for z in sets]))
@@ -317,7 +317,7 @@ def test_median_bandwidth_is_a_number_of_a_fixed_sample():
 
 
 @given(items=st.integers(2, 6), seed=st.integers(0, 99), bandwidth=st.sampled_from([0.2, 0.5, 2.0]))
-def test_neighbours_equal_the_slow_twin(items, seed, bandwidth):
+def test_neighbours_equal_the_reference(items, seed, bandwidth):
     z = units(draw(2, items, 4, seed))[0]
     for kind in ("included", "excluded"):
         found = mean_neighbours(z, bandwidth=bandwidth, self_pairs=kind)

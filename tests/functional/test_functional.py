@@ -1,4 +1,4 @@
-"""The building blocks against their slow twins and against formulas."""
+"""The building blocks against the reference implementations and against formulas."""
 
 import math
 
@@ -315,7 +315,7 @@ def test_centroid_of_one_modality_is_the_row_itself():
     torch.testing.assert_close(centroids({"a": z}), torch.nn.functional.normalize(z, dim=-1))
 
 
-def test_refused_options():
+def test_invalid_options():
     z = draw(17, 3, 4)
     pair = {"a": z, "b": z}
     for options, message in (

@@ -379,7 +379,7 @@ def test_quantiles():
             result.quantiles("zeta", levels)
 
 
-def test_refusals():
+def test_errors():
     for options, error, text in [
         ({"anchor": "audio"}, ConfigError, "'audio'"),
         ({"anchor": "all"}, ConfigError, "needs an anchor modality"),

@@ -77,7 +77,7 @@ def test_golden_upper_bound(golden):
     bandwidth=st.sampled_from([0.1, 0.3, 1.0]),
     masked=st.booleans(),
 )
-def test_the_upper_bound_holds_and_equals_its_twin(modalities, items, width, seed, spread, bandwidth, masked):
+def test_the_upper_bound_holds_and_equals_its_reference_loss(modalities, items, width, seed, spread, bandwidth, masked):
     embeddings = draw(modalities, items, width, seed, spread)
     present = None
     if masked:
@@ -139,7 +139,7 @@ def test_the_mean_of_logs_is_no_upper_bound():
 
 
 @few_rows
-def test_gcsd_is_the_divergence_with_a_bandwidth_of_its_own():
+def test_gcsd_is_the_divergence_with_its_own_bandwidth_rule():
     embeddings = draw(3, 6, 5, 0)
     present = {"m1": torch.arange(6) != 2}
     rows = reference.unit_rows(embeddings, present)
@@ -254,7 +254,7 @@ def test_unbiased_mmd_is_zero_on_average():
     assert (biased > 0).all()
 
 
-def test_a_small_bandwidth_is_told_to_compare_points():
+def test_a_small_bandwidth_warns():
     space = draw(2, 64, 64, 5)
     calls = {
         "holder": lambda b: holder_divergence(space, bandwidth=b),
@@ -276,7 +276,7 @@ def test_a_small_bandwidth_is_told_to_compare_points():
 
 
 @given(seed=st.integers(0, 99), bandwidth=st.sampled_from([0.3, 1.0]))
-def test_effective_neighbours_equal_the_twin(seed, bandwidth):
+def test_effective_neighbours_equal_the_reference_loss(seed, bandwidth):
     space = draw(3, 6, 4, seed)
     present = {"m2": torch.arange(6) != seed % 6}
     rows = reference.unit_rows(space, present)
@@ -307,7 +307,7 @@ def test_half_precision_is_measured_in_float64():
         assert float(value) == pytest.approx(float(exact), abs=tolerance)
 
 
-def test_exact_beyond_its_memory_is_refused_with_the_number():
+def test_exact_beyond_its_memory_raises_with_the_number():
     space = draw(3, 10, 4, 8)
     # Three numbers for each of 10^3 tuples; a gradient keeps those of all four integrals.
     with pytest.raises(ConfigError, match="needs about 24,000 bytes"):
@@ -322,7 +322,7 @@ def test_exact_beyond_its_memory_is_refused_with_the_number():
         holder_divergence(draw(5, 1000, 4, 8), bandwidth=1.0, estimator="exact")
 
 
-def test_refusals():
+def test_errors():
     for options, error, text in [
         ({"estimator": "plug-in"}, ConfigError, "'plug-in'"),
         ({"bandwidth": 0.0}, ConfigError, "bandwidth must be a positive"),
@@ -342,7 +342,7 @@ def test_refusals():
             holder_divergence(embeddings, **{"bandwidth": 1.0, **options})
 
 
-def test_refusals_of_the_others():
+def test_errors_of_other_functions():
     x = torch.eye(3)
     with pytest.raises(ShapeError, match="'y' has one row"):
         mmd2(x, x[:1], bandwidth=1.0, unbiased=True)

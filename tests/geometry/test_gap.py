@@ -79,7 +79,7 @@ def test_pairs_and_rows():
     torch.testing.assert_close(modality_gap(x, torch.cat([y, y])), modality_gap(x, y))
 
 
-def test_refusals():
+def test_errors():
     for call, error, text in [
         (lambda x: modality_gap(x, x[:, :2]), ShapeError, "'x' has dim 3, 'y' has dim 2"),
         (lambda x: modality_gap(x, x * torch.nan), NonFiniteError, "'y' row 0 holds nan"),

@@ -1,4 +1,4 @@
-"""k-occurrences against brute force, and what naive counts get wrong."""
+"""k-occurrences against brute force, and errors of naive counts."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_equal_rows_share_their_places():
     spare=st.sampled_from([0, 1, 8]),
     seed=st.integers(0, 99),
 )
-def test_ties_are_shared_as_the_definition_says(rows, k, own_row, spare, seed):
+def test_ties_are_shared_by_definition(rows, k, own_row, spare, seed):
     """More ties than the search looked up are sought in the whole gallery."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
     k = min(k, rows - (own_row == "left_out"))
@@ -80,7 +80,7 @@ def test_ties_are_shared_as_the_definition_says(rows, k, own_row, spare, seed):
     np.testing.assert_allclose(result.counts, counts, atol=1e-12)
 
 
-def test_wide_spaces_far_from_their_centre_have_hubs():
+def test_high_dimensional_spaces_far_from_their_centre_have_hubs():
     """No hubs in three dimensions; many where gallery rows differ in how near they lie to the mean of all queries."""
     flat = hubness(draw(800, 3), draw(800, 3, 1))
     assert flat.skewness < 3 * flat.chance_skewness
@@ -100,7 +100,7 @@ def test_chance_is_a_binomial_count():
     assert hubness(draw(3, 4), draw(2, 4), k=2).chance_skewness == 0.0
 
 
-def test_own_row_is_left_out_on_request():
+def test_own_row_left_out():
     x = draw(40, 8)
     kept, left_out = hubness(x, x, k=1), hubness(x, x, k=1, own_row="left_out")
     assert kept.counts.tolist() == [1.0] * 40
@@ -108,7 +108,7 @@ def test_own_row_is_left_out_on_request():
     assert float(left_out.counts.sum()) == pytest.approx(40)
 
 
-def test_refusals():
+def test_errors():
     for options, error, text in [
         ({"k": 0}, ConfigError, "k must be an integer of at least 1"),
         ({"k": 4}, ConfigError, "k is 4, but a query has only 3 candidates"),

@@ -1,4 +1,4 @@
-"""The profile of divergences over bandwidths: values, verdicts, what it leaves out."""
+"""The profile of divergences over bandwidths: values, verdicts, undefined values."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def draw(modalities, items, width, seed=0):
 
 
 @pytest.mark.filterwarnings("error::unialign.geometry.DivergenceWarning")
-def test_every_row_is_what_the_functions_say():
+def test_every_row_equals_the_functions():
     space = draw(3, 12, 6)
     present = {"m1": torch.arange(12) > 2}
     profile = divergence_profile(space, present=present)
@@ -45,7 +45,7 @@ def test_verdicts_follow_the_neighbours():
         holder_divergence(draw(2, 256, 64), bandwidth=0.2)
 
 
-def test_what_cannot_be_formed_is_left_out():
+def test_undefined_values_are_none():
     profile = divergence_profile(draw(2, 1, 4), bandwidths=(0.5,))
     assert profile.rows[0].values["debiased"] is None
     assert profile.rows[0].values["plugin"] is not None
@@ -55,7 +55,7 @@ def test_what_cannot_be_formed_is_left_out():
     assert [name for name, value in large.values.items() if value is None] == ["exact"]
 
 
-def test_refusals():
+def test_errors():
     space = draw(2, 3, 4)
     for bandwidths in ((), "median", 0.5):
         with pytest.raises(ConfigError, match="bandwidths"):

@@ -1,4 +1,4 @@
-"""The calls that users type, options and their refusals, settings and state."""
+"""Public calls of the objectives: options and their errors, settings and state."""
 
 import inspect
 import json
@@ -135,7 +135,7 @@ def test_every_objective_takes_part_in_the_shared_tests():
 
 
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if learns_temperature(case)])
-def test_state_of_a_learnt_temperature(case: str):
+def test_state_of_a_learned_temperature(case: str):
     objective, fresh = make_objective(case), make_objective(case)
     with torch.no_grad():
         objective.temperature.shift.fill_(0.3)
@@ -247,7 +247,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_refused_options():
+def test_invalid_options():
     for name, options, message in BAD_OPTIONS:
         with pytest.raises(ConfigError, match=message):
             ua.losses.create(name, **options)
@@ -274,7 +274,7 @@ def test_unknown_anchor_names_the_modalities():
             ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
 
 
-def test_anything_but_a_mapping_is_refused_with_the_reason():
+def test_anything_but_a_mapping_raises_with_the_reason():
     for case in OBJECTIVES:
         for wrong in [[torch.ones(2, 2), torch.ones(2, 2)], torch.ones(2, 2), None]:
             # A list used to end in AttributeError: 'list' object has no attribute 'values'.

@@ -131,7 +131,7 @@ def test_temperatures(case: str):
             assert_finite(*value_and_gradients(objective, draw_batch(10, 3, 5, 6, dtype)))
 
 
-def test_widths():
+def test_dims():
     for width in [1, 4096]:
         for case in OBJECTIVES:
             assert_finite(*value_and_gradients(make_objective(case), draw_batch(11, 3, 4, width, torch.float32)))

@@ -100,8 +100,8 @@ ONE_PAIR: list[tuple[str, dict[str, Any], float]] = [
 def test_objectives_of_one_pair(golden: dict[str, Tensor], name: str, options: dict[str, Any], expected: float):
     pair = {"z0": golden["z0"], "z1": golden["z1"]}
     assert create(name, **options).double()(pair).total.item() == pytest.approx(expected, abs=1e-9)
-    twin = reference_total(create(name, **options), reference.unit_rows(pair), None)
-    assert twin.item() == pytest.approx(expected, abs=1e-9)
+    expected_total = reference_total(create(name, **options), reference.unit_rows(pair), None)
+    assert expected_total.item() == pytest.approx(expected, abs=1e-9)
     single = create(name, **options)({m: z.float() for m, z in pair.items()}).total
     assert single.item() == pytest.approx(expected, abs=1e-5)
 

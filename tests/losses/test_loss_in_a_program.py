@@ -1,4 +1,4 @@
-"""Losses inside what people wrap around them: activation checkpointing, `torch.compile`, a second derivative."""
+"""Losses inside activation checkpointing, `torch.compile` and a second derivative."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_second_derivative_is_refused(name: str) -> None:
+def test_a_second_derivative_raises(name: str) -> None:
     """Asked for by some inputs only, autograd prunes what would have refused it, and a wrong number came out."""
     x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
     objective = create(name, **NEED[name])

@@ -1,4 +1,4 @@
-"""What may not matter: order of items, order of modalities, a common rotation, lengths of rows. And two identities."""
+"""Invariances: order of items and of modalities, a common rotation, lengths of rows; and two identities."""
 
 import math
 

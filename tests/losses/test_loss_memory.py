@@ -1,9 +1,9 @@
-"""What every objective keeps for its backward pass grows like the batch, not like its square: counted in bytes."""
+"""Bytes saved for the backward pass of each objective grow linearly in the batch size."""
 
 import pytest
-from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
 from benchmarks.saved_bytes import saved_bytes
+from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
 # `negatives="all"` compares all M-tuples of items: its table is the loss.
 LINEAR = [case for case in OBJECTIVES if case != "symile"]

@@ -1,4 +1,4 @@
-"""Missing modalities: every mask gives a finite loss, no gradient where nothing is, and nobody reads a placeholder."""
+"""Missing modalities: every mask gives a finite loss, no gradient in absent rows, and ignores placeholders."""
 
 from itertools import product
 
@@ -76,7 +76,7 @@ WITHOUT = [c for c in OBJECTIVES if c not in ("infonce_matched", "outer_log") an
 
 
 @pytest.mark.parametrize("case", WITHOUT)
-def test_an_absent_modality_is_as_if_it_were_not_passed(case: str):
+def test_an_absent_modality_equals_a_missing_one(case: str):
     # Not of `infonce_matched` (fixed weights are not renormalised) and `outer_log` (its exponent is M - 1).
     embeddings = draw_batch(4, 4, 5, 6)
     objective = make_objective(case)
@@ -87,7 +87,7 @@ def test_an_absent_modality_is_as_if_it_were_not_passed(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_an_absent_item_is_as_if_it_were_not_passed(case: str):
+def test_an_absent_item_equals_a_missing_one(case: str):
     embeddings = draw_batch(5, fit_modalities(case, 4), 5, 6)
     objective = make_objective(case)
     masked = objective(embeddings, present={m: torch.tensor([True, True, False, True, True]) for m in embeddings})

@@ -1,10 +1,12 @@
-"""What must hold for every objective on any batch: drawn shapes, masks, ids and temperatures at their bounds."""
+"""Properties of every objective on random shapes, masks and ids, with temperatures at their bounds."""
 
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from torch import Tensor
+
 from loss_cases import (
     DRAWN,
     OBJECTIVES,
@@ -17,7 +19,6 @@ from loss_cases import (
     options_of,
     value_and_gradients,
 )
-from torch import Tensor
 
 BATCHES = st.fixed_dictionaries(
     {
@@ -55,7 +56,7 @@ def drawn(case: str, shape: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str
 @pytest.mark.parametrize("case", OBJECTIVES)
 @settings(max_examples=12)
 @given(shape=BATCHES)
-def test_finite_and_deaf_to_what_is_absent(case: str, shape: dict[str, Any]):
+def test_finite_and_independent_of_absent_rows(case: str, shape: dict[str, Any]):
     objective = make_objective(case, **at_bound(case, shape["bound"])).double()
     embeddings, present, ids = drawn(case, shape)
     value, gradients = value_and_gradients(objective, embeddings, present=present, ids=ids)

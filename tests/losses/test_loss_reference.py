@@ -1,8 +1,9 @@
-"""Every objective against its slow float64 twin, in value and gradient; and its gradient against finite differences."""
+"""Every objective against its float64 reference, in value and gradient, and against finite differences."""
 
 import pytest
 import torch
 from hypothesis import given, strategies as st
+
 from loss_cases import (
     OBJECTIVES,
     draw_batch,

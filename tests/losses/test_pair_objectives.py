@@ -1,14 +1,14 @@
-"""What is special to Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
+"""Particulars of Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
-from loss_cases import draw_batch, draw_present, value_and_gradients
 from torch import Tensor
 
 import reference
+from loss_cases import draw_batch, draw_present, value_and_gradients
 from unialign.batch import make_batch
 from unialign.errors import ConfigError
 from unialign.functional._alignment import _power as distance_power
@@ -80,7 +80,7 @@ def test_scale_and_bias_are_held_and_come_back(name: str, start: float, low: flo
         assert held.at_bound() is None
 
 
-def test_every_learnt_number_of_the_sigmoid_has_the_right_gradient():
+def test_every_learned_number_of_the_sigmoid_has_the_right_gradient():
     objective = Sigmoid("all", sharing="per_pair", modalities=["m0", "m1", "m2"], scale=3.0, bias=-1.0).double()
     embeddings = draw_batch(4, 3, 5, 6)
     names = [name for name, _ in objective.named_parameters()]
@@ -120,7 +120,7 @@ def test_each_pair_learns_for_itself():
     assert torch.equal(fresh(embeddings).total, objective(embeddings).total)
 
 
-def test_a_pair_without_numbers_of_its_own_is_refused():
+def test_a_pair_without_numbers_of_its_own_raises():
     objective = Sigmoid("m0", sharing="per_pair", modalities=["m0", "m1"])
     with pytest.raises(ConfigError, match=r"no scale and bias for the pair 'm0', 'm2'; .*modalities=\['m0', 'm1'\]"):
         objective(draw_batch(6, 3, 4, 5))
@@ -278,7 +278,7 @@ def test_the_distance_to_itself_has_no_slope(alpha: float):
     assert square.grad.tolist() == pytest.approx([1.0 if alpha == 2 else 0.0, alpha / 2 * 4 ** (alpha / 2 - 1)])
 
 
-def test_a_batch_of_one_or_of_copies_is_no_reason_for_nan():
+def test_a_batch_of_one_or_of_copies_gives_no_nan():
     """torch.pdist of one row is empty, and the log of its mean NaN; half precision it does not take at all."""
     one = draw_batch(16, 3, 1, 5, torch.bfloat16)
     for objective in (CUA("m0", cross_term="xu"), ModGap("m0"), AlignUniform("m0"), CSAligner("m0"), Sigmoid("m0")):

@@ -74,7 +74,7 @@ def test_linear_in_between(seed: int, beta: float, anchor: str, masked: bool):
         torch.testing.assert_close(gradient, (1 - beta) * ends[0][1][m] + beta * ends[1][1][m])
 
 
-def test_an_end_neither_computes_nor_reports_the_other_half():
+def test_partition_mix_0_and_1_compute_one_partition():
     embeddings = draw_batch(5, 3, 6, 5)
     inside, between = {f"uniformity/m{m}" for m in range(3)}, {"partition/m0-m1", "partition/m0-m2"}
     assert set(UniAlign("m0", partition_mix=0.0)(embeddings).terms) == between | {"alignment"}
@@ -92,7 +92,7 @@ def test_uniformity_weight_multiplies_both_partitions():
         assert set(none.terms) == {"alignment"}
 
 
-def test_refusals():
+def test_errors():
     for options, message in [
         ({"anchor": "centroid"}, r"does not support anchor='centroid': .*use a modality or 'all'"),
         ({"weighting": "sum"}, r"does not support weighting='sum': .*'mean' and 'infonce_matched' only"),

@@ -1,12 +1,12 @@
-"""Symile: what its negatives are, where they come from, and what all of them would cost."""
+"""Symile: its negatives, their draws, and the memory of all of them."""
 
 import pytest
 import torch
-from loss_cases import draw_batch, draw_present, value_and_gradients
 from torch import Tensor
 
 import reference
 from benchmarks.saved_bytes import saved_bytes
+from loss_cases import draw_batch, draw_present, value_and_gradients
 from unialign.batch import make_batch
 from unialign.errors import ConfigError
 from unialign.functional import symile_all, symile_sampled
@@ -33,8 +33,8 @@ def test_golden_values_of_drawn_tuples(golden: dict[str, Tensor]):
     rows_MMN = rolled(3, 4)
     values = symile_sampled(make_batch(golden).z_MBD, rows_MMN=rows_MMN, temperature=0.5, ids_N=None)
     assert [v.item() for v in values] == pytest.approx([1.2719472447, 1.2493613937, 1.2628761242], abs=1e-9)
-    twin = reference.symile_sampled(reference.unit_rows(golden), tau=0.5, permutations=rows_MMN.tolist())
-    assert twin.item() == pytest.approx(1.2613949209, abs=1e-9)
+    wanted = reference.symile_sampled(reference.unit_rows(golden), tau=0.5, permutations=rows_MMN.tolist())
+    assert wanted.item() == pytest.approx(1.2613949209, abs=1e-9)
 
 
 @pytest.mark.parametrize("ids", [None, torch.tensor([0, 1, 1, 2, 0])])
@@ -111,7 +111,7 @@ def test_the_draw_is_part_of_the_state():
     assert objective.double().draw.dtype == torch.int64
 
 
-def test_a_refused_call_draws_nothing():
+def test_an_invalid_call_draws_nothing():
     objective = Symile()
     embeddings = draw_batch(5, 3, 4, 5)
     embeddings["m1"][0, 0] = float("nan")
@@ -129,7 +129,7 @@ def test_a_rotation_changes_products_of_three():
     assert abs(turned - objective(embeddings).total) > 1e-3
 
 
-def test_all_tuples_of_a_large_batch_are_refused_before_they_are_made():
+def test_all_tuples_of_a_large_batch_raise_before_they_are_computed():
     # 4,096^3 products of 4 bytes are 256 GiB: making them first would end the process.
     objective = Symile(negatives="all")
     with pytest.raises(ConfigError, match=r"4096\^3 tuples .* GiB, more than max_bytes=1073741824; use neg"):

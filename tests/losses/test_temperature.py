@@ -1,4 +1,4 @@
-"""A learnable temperature starts exact, stays inside its bounds, and comes back from them."""
+"""A learnable temperature has an exact initial value, stays within its bounds, and can leave them again."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_fixed_is_a_number():
     assert list(temperature.parameters()) == []
 
 
-def test_fixed_does_not_care_about_the_bounds_of_the_other_mode():
+def test_fixed_ignores_the_bounds():
     assert Temperature(5.0)() == 5.0
 
 
@@ -70,7 +70,7 @@ def test_two_losses_before_one_backward():
     assert torch.isfinite(objective.temperature.shift.grad)
 
 
-def test_refused_bounds():
+def test_invalid_bounds():
     for bounds in [(0.1, 1.0), (0.01, 0.05), (1.0, 0.01), (-1.0, 1.0), "ab", (0.01,), None]:
         with pytest.raises(ConfigError, match="bounds"):
             Temperature(0.07, mode="learnable", bounds=bounds)

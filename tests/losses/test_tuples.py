@@ -1,14 +1,14 @@
-"""Triangle and PMRL: golden tables, degenerate tuples, and what they keep in memory."""
+"""Triangle and PMRL: golden tables, degenerate tuples, and saved memory."""
 
 import math
 
 import pytest
 import torch
-from loss_cases import draw_batch, value_and_gradients
 from torch import Tensor
 
 import reference
 from benchmarks.saved_bytes import saved_tensors
+from loss_cases import draw_batch, value_and_gradients
 from score_tables import cross_areas
 from unialign.batch import make_batch
 from unialign.errors import ShapeError

@@ -1,4 +1,4 @@
-"""Bootstrap weights: what they are, that blocks do not matter, and that the intervals cover."""
+"""Bootstrap weights: their definition, independence of blocks, and coverage of the intervals."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_percentile_interval():
     assert 80 not in interval
 
 
-def test_refusals():
+def test_errors():
     for call, error in [
         (lambda: resample_weights(0), ShapeError),
         (lambda: resample_weights(5, resamples=0), ConfigError),

@@ -90,7 +90,7 @@ def test_degenerate_data():
     assert torch.isfinite(kmeans(opposite, 1, seed=0).centers).all()
 
 
-def test_refusals():
+def test_errors():
     for call, error, text in [
         (lambda x: kmeans(x, 6, seed=0), ConfigError, "between 1 and the 5 rows"),
         (lambda x: kmeans(x, 0, seed=0), ConfigError, "between 1"),

@@ -1,4 +1,4 @@
-"""Retrieval against brute force over all orders of ties, and against the traps that peers fell into."""
+"""Retrieval against brute force over all orders of ties, and against known errors of other implementations."""
 
 import itertools
 
@@ -122,7 +122,7 @@ def test_identical_gallery_rows_tie_wherever_they_lie_in_the_tile(gallery):
     assert result.ranks[torch.arange(gallery) != 1].unique().tolist() == [gallery - 1]
 
 
-def test_nan_queries_are_refused():
+def test_nan_queries_raise():
     """A peer counted `scores > best`; NaN loses every comparison, so 50 NaN rows scored recall@1 = 100 %."""
     x = rows(50)
     bad = x.clone()
@@ -200,7 +200,7 @@ def test_infinite_scores_exclude_a_candidate():
     assert result.average_precision.tolist() == pytest.approx([1.0, (1 + (2 / 2 + 2 / 3) / 2) / 2])
 
 
-def test_refusals_say_what_was_wrong():
+def test_errors_name_the_cause():
     for call, error, text in [
         (lambda x: retrieval(x, x[:3]), ShapeError, "4 queries and 3 gallery rows"),
         (lambda x: retrieval(x, x[:, :3]), ShapeError, "'queries' have dim 8, 'gallery' has dim 3"),

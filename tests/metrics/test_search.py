@@ -1,4 +1,4 @@
-"""Fast ranks and neighbours against the same in float64: a float32 product must decide nothing that it cannot know."""
+"""Fast ranks and neighbours against float64: rounding of the float32 product must not change a result."""
 
 import itertools
 import warnings
@@ -85,7 +85,7 @@ def test_ranks_are_those_of_float64(name):
 
 
 @pytest.mark.parametrize("name", hard_spaces())
-def test_nearest_are_those_of_a_sort_in_float64(name):
+def test_neighbours_are_those_of_a_sort_in_float64(name):
     x, y = hard_spaces()[name]
     for k in (1, 10, 699):
         assert_nearest(x[:40], y, k)
@@ -111,7 +111,7 @@ def test_float32_scores_alone_would_be_wrong():
     dense=st.sampled_from([0.0, 0.2, 1.0]),
     seed=st.integers(0, 10**6),
 )
-def test_neither_tiles_nor_the_way_taken_change_anything(queries, gallery, levels, labels, side, waiting, dense, seed):
+def test_tiles_and_code_paths_change_nothing(queries, gallery, levels, labels, side, waiting, dense, seed):
     """Queries with one, several and no positives; pairs scored again one by one, in bundles, and tile by tile."""
     x, y = ((levels * draw(n, 3, seed + i)).round() / levels + 1e-3 for i, n in enumerate((queries, gallery)))
     generator = torch.Generator().manual_seed(seed)
@@ -201,7 +201,7 @@ def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(col
             assert seen.bytes < queries * gallery
 
 
-def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
+def test_errors_name_the_row(monkeypatch):
     monkeypatch.setattr(tiles_module, "TILE", 64)
     x, y = draw(20, 8), draw(90, 8)
     y[71, 3], y[80] = torch.nan, 0.0
@@ -214,7 +214,7 @@ def test_refusals_name_the_row_wherever_it_lies(monkeypatch):
         knn(x.index_fill(0, torch.tensor([2]), 0.0).half(), x, k=1)
 
 
-def test_refusals_say_what_was_wrong():
+def test_errors_name_the_cause():
     for call, error, text in [
         (lambda x: knn(x, x, k=0), ConfigError, "k must be an integer of at least 1"),
         (lambda x: knn(x, x, k=5), ConfigError, "k is 5, but the gallery has only 4 rows"),

@@ -1,6 +1,6 @@
 """Uniformity and InfoNCE from row sums, against autograd over whole matrices in float64.
 
-Legend: `N` rows, `D` width.
+Shapes: `N` rows, `D` dim.
 """
 
 from itertools import product
@@ -111,7 +111,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
         assert not gradient.any()
 
 
-def test_a_second_derivative_is_refused_in_words():
+def test_a_second_derivative_raises():
     z = unit_rows(1, 6, 4).requires_grad_()
     chosen = select_rows(torch.ones(6, dtype=torch.bool), None)
     sums = log_row_sums(z, rate=5.0, selection=chosen, backend="tiled")
@@ -120,7 +120,7 @@ def test_a_second_derivative_is_refused_in_words():
         gradient.sum().backward()
 
 
-def test_backends_that_cannot_run_here_say_why():
+def test_unsupported_backends_raise():
     z = torch.ones(3, 4)
     with pytest.raises(ConfigError, match="backend"), use_backend("cuda"):  # type: ignore[arg-type]
         pass

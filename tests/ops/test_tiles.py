@@ -1,6 +1,6 @@
 """Every tiled kernel against whole matrices and autograd, for tiles of any size, in value and gradient.
 
-Legend: `N` rows, `D` width.
+Shapes: `N` rows, `D` dim.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from unialign.ops._uniformity import log_row_sums, log_total
 ITEMS, WIDTH = 13, 5
 SIDES = [1, 2, 5, ITEMS, ITEMS + 1]
 IDS = torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13])
-PROFILES = {
+KERNELS = {
     "clip": KernelFunction("clip", 0.07),
     "cold": KernelFunction("clip", 0.005),
     "hot": KernelFunction("clip", 100.0),
@@ -48,12 +48,12 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def everyone(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
+def all_rows(ids: Tensor | None = None, items: int = ITEMS) -> RowSelection:
     return select_rows(torch.ones(items, dtype=torch.bool), ids)
 
 
 def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
-    """A kernel equals its whole-matrix twin in value and gradient, in a second backward pass too."""
+    """A kernel equals its whole-matrix reference in value and gradient, in a second backward pass too."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     value = kernel(*leaves)
     with use_backend("reference"):
@@ -73,30 +73,30 @@ def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", [None, IDS, torch.zeros(ITEMS, dtype=torch.int64)], ids=["different", "ids", "one id"])
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_row_sums(name: str, ids: Tensor | None, side: int):
-    chosen = everyone(ids)
+    chosen = all_rows(ids)
     for self_pairs in ("excluded", "included"):
-        options = {"kernel": PROFILES[name], "selection": chosen, "self_pairs": self_pairs, "side": side}
+        options = {"kernel": KERNELS[name], "selection": chosen, "self_pairs": self_pairs, "side": side}
         check(partial(log_row_sums, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", [None, IDS], ids=["different", "ids"])
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_totals(name: str, ids: Tensor | None, side: int):
-    chosen = everyone(ids)
+    chosen = all_rows(ids)
     for weights in (None, torch.rand(ITEMS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)):
-        options = {"kernel": PROFILES[name], "selection": chosen, "weights_N": weights, "side": side}
+        options = {"kernel": KERNELS[name], "selection": chosen, "weights_N": weights, "side": side}
         check(partial(log_total, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_row_sums_between_two_sets(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, 7, WIDTH)
     for codes in (None, (torch.arange(ITEMS) % 8, torch.arange(7))):
-        check(partial(log_row_sums_between, kernel=PROFILES[name], codes=codes, side=side), [x, y])
+        check(partial(log_row_sums_between, kernel=KERNELS[name], codes=codes, side=side), [x, y])
 
 
 def contrast_of(make: Callable[..., object], chosen: RowSelection, side: int, **options: object) -> Kernel:
@@ -110,7 +110,7 @@ def contrast_of(make: Callable[..., object], chosen: RowSelection, side: int, **
 @pytest.mark.parametrize("ids", [None, IDS, torch.zeros(ITEMS, dtype=torch.int64)], ids=["different", "ids", "one id"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
-    chosen = everyone(ids)
+    chosen = all_rows(ids)
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
     for scale in (0.01, 14.0, 200.0):
         own = (x * y).sum(-1) * scale
@@ -120,12 +120,12 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_contrasts_of_kernels(name: str, side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
-    make = partial(KernelLogits, kernel=PROFILES[name])
-    own = PROFILES[name].log((x * y).sum(-1))
-    check(contrast_of(make, everyone(IDS), side, positive_weight=0.0), [own, x, y])
+    make = partial(KernelLogits, kernel=KERNELS[name])
+    own = KERNELS[name].log((x * y).sum(-1))
+    check(contrast_of(make, all_rows(IDS), side, positive_weight=0.0), [own, x, y])
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -138,7 +138,7 @@ def test_contrasts_of_volumes(others: int, side: int):
     adj = half + half.transpose(0, 1)
     own = -5 * torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     for scale in (5.0, 90.0):
-        kernel = contrast_of(partial(VolumeLogits, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
+        kernel = contrast_of(partial(VolumeLogits, eps=1e-4), all_rows(IDS), side, label_smoothing=0.1)
         check(kernel, [own, det, adj, number(scale), *vectors])
 
 
@@ -149,7 +149,7 @@ def test_contrasts_of_areas(form: str, side: int):
     w = v - a
     own = -5 * torch.rand(ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for scale in (5.0, 90.0):
-        kernel = contrast_of(partial(AreaLogits, form=form, eps=1e-4), everyone(IDS), side, label_smoothing=0.1)
+        kernel = contrast_of(partial(AreaLogits, form=form, eps=1e-4), all_rows(IDS), side, label_smoothing=0.1)
         check(kernel, [own, number(scale), t, v, w, (v * w).sum(-1), (w * w).sum(-1)])
 
 
@@ -158,13 +158,13 @@ def test_contrasts_with_keys_of_several_items(side: int):
     x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
     codes = torch.stack([IDS.roll(1), IDS])
     make = partial(TupleCosineLogits, codes_N=IDS, key_codes_KN=codes)
-    check(contrast_of(make, everyone(), side, sides="rows"), [(x * y).sum(-1) * 7, x, y, number(7.0)])
+    check(contrast_of(make, all_rows(), side, sides="rows"), [(x * y).sum(-1) * 7, x, y, number(7.0)])
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", [None, IDS], ids=["different", "ids"])
 def test_softplus_totals(ids: Tensor | None, side: int):
-    chosen = everyone(ids)
+    chosen = all_rows(ids)
     inputs = [unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH), number(10.0), number(-3.0)]
     check(partial(softplus_total, selection=chosen, side=side), inputs)
 
@@ -185,7 +185,7 @@ class Largest(TorchDispatchMode):
 
 
 def big_kernels(items: int, width: int) -> dict[str, tuple[Kernel, list[Tensor]]]:
-    chosen = everyone(items=items)
+    chosen = all_rows(items=items)
     x, y, w = (unit(seed, items, width).float() for seed in range(3))
     ones = torch.ones(items)
     scale = torch.tensor(10.0)
@@ -221,7 +221,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made_or_kept(name: str):
 
 
 @pytest.mark.parametrize("name", big_kernels(4, 2))
-def test_second_derivatives_are_refused_in_words(name: str):
+def test_second_derivatives_raise(name: str):
     kernel, inputs = big_kernels(8, 4)[name]
     leaves = [x.clone().requires_grad_() for x in inputs]
     gradients = torch.autograd.grad(kernel(*leaves).sum(), leaves, create_graph=True)

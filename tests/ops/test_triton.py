@@ -66,7 +66,7 @@ CASES = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 130, 33), (100, 100, 100), (17
 @pytest.mark.parametrize("self_pairs", ["included", "excluded"])
 @pytest.mark.parametrize("ids", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "width"), CASES)
-def test_sums_and_pulls_equal_the_tiles_in_float64(rows, columns, width, ids, self_pairs):
+def test_sums_and_gradients_equal_the_tiles_in_float64(rows, columns, width, ids, self_pairs):
     table = draw_table(rows, columns, width, self_pairs=self_pairs, ids=ids)
     wide = in_float64(table)
     r_R = _row_sums_torch.log_sums(wide)
@@ -106,7 +106,7 @@ def test_small_temperatures_neither_underflow_nor_overflow():
     assert torch.isfinite(triton_kernels.log_sums(table)).all()
 
 
-def test_rows_that_see_nothing_have_no_sum_and_pull_nothing():
+def test_rows_without_columns_have_no_sum_and_no_gradient():
     table = draw_table(4, 4, 8, self_pairs="excluded", ids=True)
     one = torch.zeros_like(table.codes_N)
     alone = LogitMatrix(table.x_RD, table.y_ND, 10.0, table.local_R, one, one, "excluded")

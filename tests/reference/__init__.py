@@ -1,7 +1,7 @@
-"""Slow twins of objectives and divergences: loops over modalities, items and pairs in float64, one formula a function.
+"""Reference implementations of objectives and divergences: float64 loops over modalities, items and pairs.
 
 They are the ground truth of the tests; "decision N" is choice N of docs/architecture.md. They share no code with the
-fast functions, trust their input, and are differentiable, so that gradients can be compared as well as values.
+fast functions, do not validate their input, and are differentiable, so that gradients are compared as well.
 """
 
 from reference._core import (

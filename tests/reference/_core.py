@@ -1,6 +1,6 @@
 """UniAlign, InfoNCE and GRAM, and the parts they share.
 
-Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
 """
 
 import math

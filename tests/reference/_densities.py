@@ -1,6 +1,6 @@
 """Divergences between kernel densities, written as their integrals: no log-sum-exp, so only for moderate bandwidths.
 
-Legend: `M` modalities (m, r), a point x and rows z (D,), tau = bandwidth; a row is a pair (item, vector).
+Shapes: `M` modalities (m, r), a point x and rows z (D,), tau = bandwidth; a row is a pair (item, vector).
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""What every slow twin works on: per modality the unit rows of the items, None where an item lacks the modality."""
+"""Input of the reference implementations: unit rows per modality, None for an item without it."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,6 +1,6 @@
 """Triangle, Symile and PMRL: objectives of whole tuples.
 
-Legend: `M` modalities (m, n), `B` items (i, j), `D` width, a = anchor, tau = temperature; x and y are unit rows (D,).
+Shapes: `M` modalities (m, n), `B` items (i, j), `D` dim, a = anchor, tau = temperature; x and y are unit rows (D,).
 """
 
 from collections.abc import Sequence

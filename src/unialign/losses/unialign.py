@@ -48,7 +48,7 @@ class UniAlign(Objective):
         weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
             anchor 1/2, others 1 / (2 (M - 1)) · `exclude_anchor`: the mean without the anchor.
         partition_mix: beta in [0, 1], our extension. The repulsion is beta times the uniformities inside modalities
-            plus 1 - beta times the mean over the alignment's pairs of InfoNCE's log partition between the two modalities:
+            plus 1 - beta times the mean over pairs of the alignment of InfoNCE's log-partition between two modalities:
             1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], with the positive. 1 is
             UniAlign; 0 with `clip`, `"matched"` and unit weights is InfoNCE exactly, if every modality is present. A
             pair uses the rows that have both modalities. Below 1 it needs an anchor with pairs, `mean` or
