@@ -1,7 +1,7 @@
-"""Training a decoder: it learns, it is reproducible, it resumes bit by bit, and bad input is refused."""
+"""Training a decoder learns, is reproducible, resumes bit by bit, and rejects bad input."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 import torch
 from decoder_cases import ITEMS, SIZE, tiny_decoder_config, tiny_image_store, tiny_images
 
+from train_cases import stop_at
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError, ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation import DecoderFit, FlowDecoder, train_decoder
+from unialign.train import HealthWarning
 
 
 def run(out: Path | None = None, *, store: EmbeddingStore | None = None, **options: Any) -> DecoderFit:
@@ -22,19 +24,17 @@ def run(out: Path | None = None, *, store: EmbeddingStore | None = None, **optio
 
 
 def digest_of(fit: DecoderFit) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(fit.decoder.state_dict().items()):
-        whole.update(name.encode())
-        whole.update(tensor.numpy().tobytes())
-    return whole.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
-def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
-    def stop(info: Mapping[str, Any]) -> None:
-        if info["step"] == step:
-            raise KeyboardInterrupt
-
-    return stop
+@cache
+def finished() -> DecoderFit:
+    """The uninterrupted default run; only read it."""
+    return run()
 
 
 def error_of(fit: DecoderFit, rows: Any, *, shuffled: bool = False) -> float:
@@ -56,26 +56,25 @@ def test_it_learns_what_its_embeddings_show() -> None:
     assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
 
 
-def test_equal_runs_are_equal_and_leave_random_numbers_alone() -> None:
+def test_runs_are_reproducible_and_leave_the_random_state_of_the_caller_unchanged() -> None:
     before = torch.random.get_rng_state()
-    first, second = run(), run()
-    assert digest_of(first) == digest_of(second)
-    assert digest_of(first) != digest_of(run(seed=1))
+    assert digest_of(run()) == digest_of(finished())
+    assert digest_of(finished()) != digest_of(run(seed=1))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("stop", [1, 5, 7, 12])
 def test_an_interrupted_run_resumes_bit_by_bit(tmp_path: Path, stop: int) -> None:
-    whole = run()
+    whole = finished()
     with pytest.raises(KeyboardInterrupt, match=f"after step {stop} of 12"):
         run(tmp_path, on_step=stop_at(stop))
     again = run(tmp_path, resume="required")
     assert digest_of(again) == digest_of(whole)
     assert [line["step"] for line in again.history] == list(range(1, 13))
-    # A finished run is read back, with its history.
-    finished = run(tmp_path, resume="auto")
-    assert digest_of(finished) == digest_of(whole)
-    assert finished.history == again.history
+    # A finished run is returned with its history.
+    returned = run(tmp_path, resume="auto")
+    assert digest_of(returned) == digest_of(whole)
+    assert returned.history == again.history
     with pytest.raises(ConfigError, match="holds a finished run"):
         run(tmp_path)
 
@@ -108,7 +107,7 @@ def test_a_run_of_other_settings_or_data_is_not_continued(tmp_path: Path) -> Non
     altered = EmbeddingStore.from_arrays({"image": tiny_image_store().array("image") + 1}, split=["train"] * ITEMS)
     with pytest.raises(DataError, match="use the same data"):
         run(tmp_path, resume="auto", store=altered)
-    # How it is watched may change.
+    # Bookkeeping may differ.
     run(tmp_path, resume="required", logging_steps=3)
 
 
@@ -128,10 +127,10 @@ def test_absent_rows_do_not_train() -> None:
 
 
 def test_mirrored_images_change_training() -> None:
-    assert digest_of(run(flips="horizontal")) != digest_of(run())
+    assert digest_of(run(flips="horizontal")) != digest_of(finished())
 
 
-def test_bad_input_is_refused(tmp_path: Path) -> None:
+def test_bad_input_raises(tmp_path: Path) -> None:
     images = tiny_images()
     with pytest.raises(ShapeError, match=r"expected a tensor \(48, 3, 8, 8\)"):
         run(tmp_path / "a", images=images[:5])
@@ -164,6 +163,18 @@ def test_a_diverging_run_stops_before_it_updates(tmp_path: Path) -> None:
 
 
 def test_sizes_of_the_images_are_those_of_the_settings() -> None:
-    fit = run()
-    assert fit.decoder.size == SIZE
-    assert fit.decoder.generate(tiny_image_store().array("image")[:2]).shape == (2, 3, SIZE, SIZE)
+    decoder = finished().decoder
+    assert decoder.size == SIZE
+    assert decoder.generate(tiny_image_store().array("image")[:2]).shape == (2, 3, SIZE, SIZE)
+
+
+def test_a_changed_environment_is_reported_on_resumption(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_step=stop_at(5))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(HealthWarning, match=f"threads {threads} then, {threads + 1} now"):
+            run(tmp_path, resume="required")
+    finally:
+        torch.set_num_threads(threads)
