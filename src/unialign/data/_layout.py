@@ -79,13 +79,14 @@ class Description:
 
     def files(self) -> dict[str, FileRecord]:
         """All files of the folder except `store.json`, by name."""
-        files = {array_file(name): column.array for name, column in self.columns.items()}
-        files |= {
-            present_file(name): column.present for name, column in self.columns.items() if column.present is not None
+        files = {
+            **{array_file(name): column.array for name, column in self.columns.items()},
+            **{present_file(name): column.present for name, column in self.columns.items()},
+            **{rows_file(kind): record for kind, record in self.rows.items()},
+            **{asset_file(name): record for name, record in self.assets.items()},
+            NAMES_FILE: self.names,
         }
-        files |= {rows_file(kind): record for kind, record in self.rows.items()}
-        files |= {asset_file(name): record for name, record in self.assets.items()}
-        return files if self.names is None else {**files, NAMES_FILE: self.names}
+        return {file: record for file, record in files.items() if record is not None}
 
     def to_bytes(self) -> bytes:
         """The text of `store.json`, with a checksum of itself."""

@@ -1,11 +1,14 @@
-"""Storage of a store's files: a folder, or memory. Files are named as in `_layout`."""
+"""Storage of a store's files: a folder, or memory.
+
+Both read single files, named as in `_layout`, and raise DataError naming the file that does not fit its record.
+"""
 
 import contextlib
 import json
 import mmap
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,36 +17,17 @@ from unialign.data._layout import DESCRIPTION_FILE, FileRecord, check_unchanged
 from unialign.errors import DataError
 from unialign.io import digest, file_pieces, npy_pieces, open_regular, read_npy_header, reject_links_out
 
-__all__ = ["FolderStorage", "MemoryStorage", "Storage", "parse_names"]
+__all__ = ["FolderStorage", "MemoryStorage", "parse_names"]
 
 # A description is a few kilobytes; the bound keeps a hostile one out of memory.
 _MAX_DESCRIPTION_BYTES = 1 << 26
 _REPAIR = "restore the file or write the store again"
 
 
-class Storage(Protocol):
-    """Reads single files of a store. Every method raises DataError naming the file that does not fit its record."""
-
-    @property
-    def path(self) -> Path | None: ...
-
-    def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return a read-only array of exactly this dtype and shape."""
-
-    def content(self, file: str, record: FileRecord) -> bytes:
-        """Return the bytes of a file that is not an array."""
-
-    def verify(self, file: str, record: FileRecord) -> None:
-        """Compare the checksum."""
-
-    def verify_description(self) -> None:
-        """Raise if the description was changed after it was written."""
-
-
 class MemoryStorage:
     """Arrays and bytes in memory. They are views, not copies."""
 
-    path = None
+    path: Path | None = None
 
     def __init__(self, files: dict[str, NDArray[Any] | bytes]) -> None:
         self._files = files
@@ -63,7 +47,7 @@ class MemoryStorage:
             raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
 
     def verify_description(self) -> None:
-        """Nothing to compare: the description never left memory."""
+        """Do nothing: the description never left memory."""
 
 
 class FolderStorage:
@@ -86,6 +70,7 @@ class FolderStorage:
         return text
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Map a file that holds exactly this dtype and shape, read-only."""
         path, dtype = self.path / file, np.dtype(dtype)
         with self._open(file, record) as handle:
             try:

@@ -17,7 +17,7 @@ from unialign._checks import check_choice
 from unialign.data import _layout
 from unialign.data._item_values import check_values, default_values
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
-from unialign.data._storage import FolderStorage, MemoryStorage, Storage, parse_names
+from unialign.data._storage import FolderStorage, MemoryStorage, parse_names
 from unialign.data._validation import Content, StoreOptions, check_column, chosen_columns, validate
 from unialign.data._write import Overwrite, check_target, keep_in_memory, write_folder
 from unialign.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ class EmbeddingStore:
     if one is missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
     """
 
-    def __init__(self, description: Description, storage: Storage) -> None:
+    def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
         """For `open`, `write` and `from_arrays`; not meant to be called by users."""
         self._description = description
         self._storage = storage

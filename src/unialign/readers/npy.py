@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from unialign.errors import DataError
-from unialign.io import open_regular
+from unialign.io import NpyHeader, open_regular, read_npy_header
 from unialign.readers._entry import EmbeddingFile, Entry
-from unialign.readers._npy_array import check_size, npy_header
 from unialign.readers._rows import FileRegion
 
-__all__ = ["NpyReader"]
+__all__ = ["NpyReader", "npy_entry", "npy_header"]
 
 
 class NpyReader:
@@ -24,8 +24,28 @@ class NpyReader:
     def open(self, path: Path) -> EmbeddingFile:
         with open_regular(path) as file:
             header = npy_header(file, str(path))
-            start, size = file.tell(), os.fstat(file.fileno()).st_size
-        if header.dtype.hasobject:
-            raise DataError(f"{path} holds pickled objects, which can run code and are never read; save a plain array")
-        region = FileRegion(path, start, header.shape, header.dtype.str, header.order)
-        return EmbeddingFile.at(path, self.name, [Entry.from_region("", check_size(region, size, str(path)))])
+            if header.dtype.hasobject:
+                raise DataError(
+                    f"{path} holds pickled objects, which can run code and are never read; save a plain array"
+                )
+            return EmbeddingFile.at(path, self.name, [npy_entry("", path, file, file.tell(), header, str(path))])
+
+
+def npy_header(file: BinaryIO, where: str) -> NpyHeader:
+    """Read the header of .npy data; DataError that names the place where it is none."""
+    try:
+        return read_npy_header(file)
+    except ValueError as error:
+        raise DataError(f"{where} is not a plain .npy array ({error}); write it again") from None
+
+
+def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> Entry:
+    """The array whose data begin at an offset of an open file; DataError unless they end within it."""
+    region = FileRegion(path, offset, header.shape, header.dtype.str, header.order)
+    size = os.fstat(file.fileno()).st_size
+    if offset + region.bytes > size:
+        raise DataError(
+            f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, the file has {size - offset} for "
+            f"them; it was cut off, write it again"
+        )
+    return Entry.from_region(key, region)

@@ -1,6 +1,5 @@
 """Read .npz archives: members stored as they are in place, compressed members as streams."""
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from unialign.errors import DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Entry
-from unialign.readers._npy_array import check_size, npy_header
 from unialign.readers._rows import FileRegion, Rows, StreamRows, rows_per_piece
+from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
 
@@ -69,8 +68,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
         file.seek(info.header_offset + _LENGTHS)
         lengths = file.read(4)
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
-        region = FileRegion(path, start + header_bytes, header.shape, header.dtype.str, header.order)
-        return Entry.from_region(key, check_size(region, os.fstat(file.fileno()).st_size, where))
+        return npy_entry(key, path, file, start + header_bytes, header, where)
     # Offset within the inflated member.
     region = FileRegion(path, header_bytes, header.shape, header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
