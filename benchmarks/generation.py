@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import unialign as ua
+from research._image_bench import make_bench, scores_of
 from unialign.evaluation import resample
 from unialign.generation import (
     SCORES,
@@ -25,10 +26,8 @@ from unialign.generation import (
     lite2,
     load_decoder,
     load_space,
-    make_bench,
     nearest_training,
     read_thumbnails,
-    scores_of,
     write_png,
 )
 from unialign.io import describe_environment

@@ -6,10 +6,11 @@ from typing import Any
 
 from research._estimates import Interval
 from research._figures import failed_sections, format_interval
+from research._image_bench import CONTROLS, annotate_controls
 from research._image_scores import SHOWN
 from research._read import Results, completed, label, mean_of, metric_label, run_metric, scale_of
 from research.pages import Figure, Mark, Section, Table, figure, scatter
-from unialign.generation import CONTROLS, SCORES, annotate_controls
+from unialign.generation import SCORES
 from unialign.report import DASH
 
 __all__ = [

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from research._image_bench import GenerationBench, make_bench, scores_of
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.evaluation import Statistic, evaluate
@@ -23,12 +24,9 @@ from unialign.generation import (
     DecoderConfig,
     Extractor,
     FlowDecoder,
-    GenerationBench,
     embed_items,
     lite2,
-    make_bench,
     pixels,
-    scores_of,
     train_decoder,
 )
 from unialign.io import canonical_json

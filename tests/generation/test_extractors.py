@@ -97,7 +97,9 @@ class TestLite:
         assert found.shape == (5, 1280)
         assert found.dtype == torch.float32
         assert not found.is_inference()
-        torch.testing.assert_close(lite2()(x.flip(0)).flip(0), found, atol=1e-5, rtol=1e-5)
+        # Some 60 layers in float32, whose sums may have another order in another batch.
+        rounding = 2 * 60 * torch.finfo(torch.float32).eps * float(found.abs().max())
+        torch.testing.assert_close(lite2()(x.flip(0)).flip(0), found, atol=rounding, rtol=0)
         assert float((found[0] - found[1]).abs().max()) > 0.1
 
     def test_the_name_holds_version_size_and_weights(self) -> None:

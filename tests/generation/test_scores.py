@@ -1,7 +1,6 @@
 """Scores of generated images: what they must say of images whose answer is known, and their item weights."""
 
 import itertools
-from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from unialign.generation._distances import frechet_distance, kernel_distance
 from unialign.generation._extractors import pixels
 from unialign.generation._images import resize_bilinear
 from unialign.generation._reference import Reference
-from unialign.generation._scores import SCORES, GenerationScores, annotate_controls, score
+from unialign.generation._scores import SCORES, GenerationScores, score
 from unialign.geometry import median_bandwidth, mmd2
 from unialign.metrics import percentile_interval, resample_weights
 
@@ -196,7 +195,7 @@ def test_self_is_at_0_from_itself(reference: Reference) -> None:
 
 def test_what_is_refused(reference: Reference, close: GenerationScores) -> None:
     one = score(TRUE, reference, extractor=EXTRACTOR)
-    with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' is not the reference's, 'pixels, 4 px'"):
+    with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' differs from the reference's, 'pixels, 4 px'"):
         score(TRUE, reference, extractor=pixels(2))
     with pytest.raises(ShapeError, match=r"generated images have shape \(23, 3, 8, 8\); expected \(24, 3, S, S\)"):
         score(TRUE[:-1], reference, extractor=EXTRACTOR)
@@ -219,48 +218,3 @@ def test_what_is_refused(reference: Reference, close: GenerationScores) -> None:
         Reference.fit(TRUE, TRAINING[:8], extractor=EXTRACTOR, components=8)
     with pytest.raises(ConfigError, match="components"):
         Reference.fit(TRUE, TRAINING, extractor=EXTRACTOR, components=0)
-
-
-CONTROLS: Mapping[str, Mapping[str, float]] = {
-    "shuffled": {"fd": 40.0, "recall@10": 0.02, "diversity": 0.9},
-    "nearest": {"fd": 4.0, "recall@10": 0.7, "l1": 0.1},
-    "halves": {"fd": 7.9, "recall@10": float("nan")},
-}
-
-
-def test_marks_know_the_direction_of_a_score() -> None:
-    found = annotate_controls({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, CONTROLS)
-    assert found == {"fd": ("shuffled", "nearest", "halves"), "recall@10": ("nearest",), "l1": ("nearest",)}
-    assert annotate_controls({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, CONTROLS) == {
-        "fd": (),
-        "recall@10": (),
-        "l1": (),
-    }
-
-
-def test_marks_of_equal_numbers_and_of_ties() -> None:
-    assert annotate_controls({"fd": 40.0, "recall@10": 0.02}, {"shuffled": CONTROLS["shuffled"]}) == {
-        "fd": ("shuffled",),
-        "recall@10": ("shuffled",),
-    }
-    ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
-    # A control without a number ties with nothing.
-    found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, CONTROLS, ties=ties)
-    assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
-
-
-def test_marks_leave_out_what_has_no_better_direction_or_no_number() -> None:
-    assert annotate_controls({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, CONTROLS) == {}
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: annotate_controls({"fid": 1.0}, CONTROLS), "unknown score 'fid'.*did you mean 'fd'"),
-        (lambda: annotate_controls({"fd": 1.0}, CONTROLS, ties={"kid": []}), "unknown score in ties 'kid'"),
-        (lambda: annotate_controls({"fd": 1.0}, CONTROLS, ties={"fd": ["noise"]}), "unknown control in ties 'noise'"),
-    ],
-)
-def test_marks_refuse_names_they_do_not_know(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        call()

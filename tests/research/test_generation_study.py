@@ -1,4 +1,4 @@
-"""The study of generation on three of its arms, with decoders of seconds; its choices from made-up numbers."""
+"""The study of generation with three arms and small decoders, and its choice of a weight on made-up numbers."""
 
 import dataclasses
 import io
@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from research import _generation_page, generation, load_study
+from research._image_bench import CONTROLS
 from research._plan import Options, Plan, Study
 from research._run import answer_lines, make_plan, run_study
 from research.generation import analyse
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError
-from unialign.generation import CONTROLS, FlowDecoder
+from unialign.generation import FlowDecoder
 
 pytest.importorskip("PIL")
 
@@ -113,7 +114,7 @@ def test_comparisons_are_paired_ratios_and_differences(results: dict[str, Any]) 
         assert c["low"] <= c["high"]
 
 
-def test_decoders_are_trained_once_and_are_those_of_the_study(folder: Path, options: Options) -> None:
+def test_decoders_are_trained_once(folder: Path, options: Options) -> None:
     seeds = {
         FlowDecoder.from_pretrained(folder / "decoders" / f"seed-{s}" / "decoder").config.seed for s in DECODER_SEEDS
     }
@@ -125,14 +126,14 @@ def test_decoders_are_trained_once_and_are_those_of_the_study(folder: Path, opti
     assert again["runs"] == json.loads((folder / "results.json").read_text())["runs"]
 
 
-def test_decoders_of_other_settings_are_refused(folder: Path, options: Options, tmp_path: Path) -> None:
+def test_decoders_of_other_settings_raise(folder: Path, options: Options, tmp_path: Path) -> None:
     from research._image_scores import _decoder
 
     with pytest.raises(ConfigError, match="holds a decoder of other settings than the study's; delete"):
         _decoder(folder, {"steps": 77}, 0)
 
 
-def test_the_page_and_the_answer(folder: Path, results: dict[str, Any]) -> None:
+def test_page_and_terminal_summary(folder: Path, results: dict[str, Any]) -> None:
     text = (folder / "page.md").read_text()
     for source in SOURCES:
         assert f"| {source} -> picture |" in text
@@ -144,7 +145,7 @@ def test_the_page_and_the_answer(folder: Path, results: dict[str, Any]) -> None:
 
 
 def made_up(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Results in which only what the choice looks at differs."""
+    """Return results that hold the validation scores only."""
     runs = [
         {"objective": arm, "metrics": {"val/recall@1": recall, "val/text/fd": fd, "val/drawing/fd": fd}}
         for arm, (recall, fd) in validation.items()
@@ -165,7 +166,7 @@ def test_the_weight_is_chosen_on_validation_among_those_that_keep_retrieval() ->
     assert analyse(made_up({"infonce": (0.9, 1.0), "unialign-u1": (0.1, 1.0)}))["chosen"] is None
 
 
-def test_every_arm_freezes_the_anchor_and_looks_once() -> None:
+def test_every_arm_freezes_the_anchor_and_is_evaluated_once() -> None:
     plan, _, _ = make_plan(load_study("generation"), Options(study="generation"))
     for arm in plan.arms:
         assert arm.train.frozen == {"image": "whiten"}

@@ -1,10 +1,4 @@
 from unialign.config import DecoderConfig as DecoderConfig
-from unialign.generation._benchmark import (
-    CONTROLS as CONTROLS,
-    GenerationBench as GenerationBench,
-    make_bench as make_bench,
-    scores_of as scores_of,
-)
 from unialign.generation._conditions import Condition as Condition, build_conditions as build_conditions
 from unialign.generation._decode import (
     Neighbors as Neighbors,
@@ -46,7 +40,6 @@ from unialign.generation._reference import Reference as Reference
 from unialign.generation._scores import (
     SCORES as SCORES,
     GenerationScores as GenerationScores,
-    annotate_controls as annotate_controls,
     score as score,
 )
 from unialign.generation._stable_unclip import StableUnCLIP as StableUnCLIP
@@ -54,7 +47,6 @@ from unialign.generation._thumbnails import read_thumbnails as read_thumbnails
 from unialign.generation._train import DecoderFit as DecoderFit, train_decoder as train_decoder
 
 __all__ = [
-    "CONTROLS",
     "SCORES",
     "Condition",
     "Decoder",
@@ -63,14 +55,12 @@ __all__ = [
     "EmbeddingSpec",
     "Extractor",
     "FlowDecoder",
-    "GenerationBench",
     "GenerationResult",
     "GenerationScores",
     "Kandinsky22",
     "Neighbors",
     "Reference",
     "StableUnCLIP",
-    "annotate_controls",
     "build_conditions",
     "decode",
     "embed_items",
@@ -86,7 +76,6 @@ __all__ = [
     "lite2",
     "load_decoder",
     "load_space",
-    "make_bench",
     "mean",
     "nearest_training",
     "pixels",
@@ -95,7 +84,6 @@ __all__ = [
     "resize",
     "resolve_anchor",
     "score",
-    "scores_of",
     "shipped_decoders",
     "slerp",
     "train_decoder",

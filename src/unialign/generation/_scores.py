@@ -1,15 +1,13 @@
-"""Scores of generated images, each with its item weights, and which of them a control reaches as well.
+"""Scores of generated images, each also as a function of item weights.
 
-Distances between sets of images (FD, KID, MMD) see sharpness and style, hardly what is shown: images of shuffled
-conditions score like right ones. Retrieval of the true image sees what is shown. Neither says anything without
-controls beside it.
+Distances between sets of images (FD, KID, MMD) measure sharpness and style, but hardly semantics: images of shuffled
+conditions score like correct ones. Retrieval of the true image measures semantics. Compare both with controls.
 
 Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
 """
 
 import itertools
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -18,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, ShapeError
 from unialign.evaluation import ItemMean, Metric, Statistic
@@ -36,7 +33,7 @@ from unialign.generation._images import check_images, resize_bilinear
 from unialign.generation._reference import Reference
 from unialign.metrics import retrieval
 
-__all__ = ["SCORES", "GenerationScores", "annotate_controls", "score"]
+__all__ = ["SCORES", "GenerationScores", "score"]
 
 # In table order.
 SCORES: Mapping[str, Metric] = MappingProxyType(
@@ -70,16 +67,15 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GenerationScores:
-    """Scores of one row of a table; names are those of `SCORES`.
+    """Scores of generated images; names are those of `SCORES`.
 
     Attributes:
         extractor: its name.
         noises: V.
         items: N.
-        statistics: each score as a function of item weights, for `unialign.evaluation.resample`: with the same groups
-            and seed for two rows, the difference of their resampled values is paired. Those of distances and spread
-            hold (N, N) numbers.
-        per_item: (N,) float64, means over the noises, of the scores that are means over items.
+        statistics: each score as a function of item weights, for `unialign.evaluation.resample`; with equal groups and
+            seed, differences of resampled scores are paired. Distances and spread hold (N, N) numbers.
+        per_item: (N,) float64 means over the noises, for scores that are means over items.
         features_VNF: of the generated images, float32.
     """
 
@@ -92,7 +88,7 @@ class GenerationScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The scores: their statistics with every weight 1."""
+        """The values of the scores, with all weights 1."""
         one_1N = torch.ones(1, self.items, dtype=torch.float64)
         return {name: float(statistic.evaluate(one_1N)) for name, statistic in self.statistics.items()}
 
@@ -106,17 +102,16 @@ def score(
 ) -> GenerationScores:
     """Score generated images against the true ones.
 
-    Retrieval ranks the N true images by the cosine of centred features; tied ones count as their expectation. Under
-    item weights the true images that are searched stay as they are, as everywhere in `unialign.evaluation`; the
-    distances resample generated and true images together. With several noises each score is the mean over them.
-    `kid` and `mmd` are 0 on average for images that know nothing of the single true ones, and a little below 0 for
-    copies of these.
+    Retrieval ranks the N true images by the cosine of centred features, with expected ranks under ties. Item weights
+    do not change the searched images, as everywhere in `unialign.evaluation`; distances resample generated and true
+    images together. With several noises each score is the mean over them. `kid` and `mmd` are 0 on average for
+    independent samples of the true distribution, and slightly below 0 for copies of the true images.
 
     Args:
-        generated: (N, 3, S, S) in [0, 1], row i made for item i, or (V, N, 3, S, S) of V noises.
+        generated: (N, 3, S, S) in [0, 1], row i for item i, or (V, N, 3, S, S) of V noises.
         reference: of the true images. Those are resized to S for `l1`.
-        extractor: the one that the reference was made with.
-        self_scores: scores of the images made of the true image embeddings, by the same V noises: gives `fd_self`.
+        extractor: that of the reference.
+        self_scores: scores of images decoded from the true image embeddings with the same V noises; adds `fd_self`.
 
     Returns:
         See `Scores`. `diversity` needs two noises.
@@ -128,7 +123,7 @@ def score(
     """
     if extractor.name != reference.extractor:
         raise ConfigError(
-            f"extractor {extractor.name!r} is not the reference's, {reference.extractor!r}; make both with one"
+            f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}; use only one"
         )
     images = _by_noise(generated, len(reference.images))
     noises, items = images.shape[:2]
@@ -149,47 +144,6 @@ def score(
     )
 
 
-def annotate_controls(
-    numbers: Mapping[str, float],
-    controls: Mapping[str, Mapping[str, float]],
-    *,
-    ties: Mapping[str, Collection[str]] | None = None,
-) -> dict[str, tuple[str, ...]]:
-    """For each score of a row of a table, the controls that beat or tie it: what is marked says little.
-
-    Args:
-        numbers: score -> number of the row.
-        controls: control -> its scores. One that lacks a score, or has NaN, has no say in it.
-        ties: score -> controls whose paired interval of the difference covers 0. Equal numbers tie without it.
-
-    Returns:
-        score -> names in the order of `controls`, empty where the row is better than all. Scores of which neither
-        direction is better, and those that are NaN, are left out.
-
-    Raises:
-        ConfigError: a score that is none of `SCORES`, or `ties` names an unknown control or score.
-    """
-    for score_name, tied in (ties or {}).items():
-        check_choice("score in ties", score_name, numbers)
-        for control in tied:
-            check_choice("control in ties", control, controls)
-    found: dict[str, tuple[str, ...]] = {}
-    for name, value in numbers.items():
-        check_choice("score", name, SCORES)
-        better = SCORES[name].better
-        if better == "neither" or math.isnan(value):
-            continue
-        sign = 1 if better == "higher" else -1
-        tied = (ties or {}).get(name, ())
-        rivals = {
-            control: scores[name] for control, scores in controls.items() if not math.isnan(scores.get(name, math.nan))
-        }
-        found[name] = tuple(
-            control for control, rival in rivals.items() if sign * rival >= sign * value or control in tied
-        )
-    return found
-
-
 def _by_noise(generated: Any, items: int) -> Tensor:
     """(V, N, 3, S, S) float32."""
     expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one image for each true one"
@@ -200,7 +154,7 @@ def _by_noise(generated: Any, items: int) -> Tensor:
 
 
 def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
-    """(N,) of every score that is a mean over items; the mean over noises."""
+    """(N,) means over noises of the scores that are means over items."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
@@ -217,7 +171,7 @@ def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> di
 
 
 def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
-    """The scores that compare sets or pairs of items."""
+    """The scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
     return {
@@ -251,8 +205,8 @@ def _kernel_distances(
 def _self_distance(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
     if self_scores.extractor != reference.extractor:
         raise ConfigError(
-            f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}; make both "
-            "with one extractor"
+            f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}; use "
+            "the same extractor for both"
         )
     if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
         raise ShapeError(

@@ -1,18 +1,17 @@
 """The bench of generated images: what is compared is comparable, and controls are what they say."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
 import torch
-from decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images
-from test_decode import tiny_space
 
+from generation.decoder_cases import tiny_decoder_config, tiny_image_store, tiny_images, tiny_space
+from research._image_bench import CONTROLS, GenerationBench, annotate_controls, make_bench, scores_of, shuffled
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, train_decoder
-from unialign.generation._benchmark import CONTROLS, GenerationBench, make_bench, scores_of, shuffled
 from unialign.generation._extractors import pixels
 from unialign.generation._reference import Reference
 from unialign.space import Space
@@ -110,3 +109,45 @@ def test_benches_that_cannot_be() -> None:
     ).decoder
     with pytest.raises(ConfigError, match=r"sizes \[8, 4\]"):
         make_bench(store, [tiny_decoder(0), small], anchor="image", extractor=pixels(4))
+
+
+VALUES: Mapping[str, Mapping[str, float]] = {
+    "shuffled": {"fd": 40.0, "recall@10": 0.02, "diversity": 0.9},
+    "nearest": {"fd": 4.0, "recall@10": 0.7, "l1": 0.1},
+    "halves": {"fd": 7.9, "recall@10": float("nan")},
+}
+
+
+def test_marks_know_the_direction_of_a_score() -> None:
+    found = annotate_controls({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, VALUES)
+    assert found == {"fd": ("shuffled", "nearest", "halves"), "recall@10": ("nearest",), "l1": ("nearest",)}
+    assert annotate_controls({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, VALUES) == {
+        "fd": (),
+        "recall@10": (),
+        "l1": (),
+    }
+
+
+def test_marks_of_equal_numbers_and_of_ties() -> None:
+    assert annotate_controls({"fd": 40.0, "recall@10": 0.02}, {"shuffled": VALUES["shuffled"]}) == {
+        "fd": ("shuffled",),
+        "recall@10": ("shuffled",),
+    }
+    ties = {"fd": ["nearest", "halves"], "recall@10": ["halves", "shuffled"]}
+    # A control without a number ties with nothing.
+    found = annotate_controls({"fd": 3.0, "recall@10": 0.8}, VALUES, ties=ties)
+    assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
+
+
+def test_marks_leave_out_what_has_no_better_direction_or_no_number() -> None:
+    assert annotate_controls({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, VALUES) == {}
+
+
+def test_unknown_names_are_rejected() -> None:
+    for call, message in (
+        (lambda: annotate_controls({"fid": 1.0}, VALUES), "unknown score 'fid'.*did you mean 'fd'"),
+        (lambda: annotate_controls({"fd": 1.0}, VALUES, ties={"kid": []}), "unknown score in ties 'kid'"),
+        (lambda: annotate_controls({"fd": 1.0}, VALUES, ties={"fd": ["noise"]}), "unknown control in ties 'noise'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            call()

@@ -1,9 +1,10 @@
-"""How good are the images of a space? Sources, and the controls without which no score of them says anything.
+"""Compare the images generated in a space with controls, without which no score of them is meaningful.
 
 Shapes: `N` evaluated items, `D` width of the space, `S` pixels a side, `K` decoders.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from unialign._checks import check_choice
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.generation._decode import decode, embed_items, nearest_training
-from unialign.generation._decoder import Decoder
-from unialign.generation._extractors import Extractor
-from unialign.generation._interpolation import mean
-from unialign.generation._reference import Reference
-from unialign.generation._scores import GenerationScores, score
-from unialign.generation._thumbnails import read_thumbnails
+from unialign.generation import (
+    SCORES,
+    Decoder,
+    Extractor,
+    GenerationScores,
+    Reference,
+    decode,
+    embed_items,
+    mean,
+    nearest_training,
+    read_thumbnails,
+    score,
+)
 from unialign.space import Space
 
-__all__ = ["CONTROLS", "GenerationBench", "make_bench", "scores_of"]
+__all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "scores_of"]
 
-# What each control shows when it scores as well as the real thing.
+# Control -> its meaning, and the conclusion if it scores as well as a space.
 CONTROLS = {
     "self": "the true image embedding: the best that this decoder can do",
     "shuffled": "true image embeddings of other items: the score is blind to what is shown",
@@ -37,14 +45,14 @@ CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class GenerationBench:
-    """What is common to all rows of a table: the items, their true images, the judge, the decoders and their noise.
+    """The common settings of all rows of a table.
 
     Attributes:
         store: the data.
         rows: (N,) evaluated rows, all of which have their anchor and their image.
-        anchor: the modality in whose place is decoded.
-        decoders: K of them, made alike with different seeds; every score is the mean over them.
-        extractor, reference: who judges, and by what measure.
+        anchor: modality whose embeddings are replaced.
+        decoders: K of them, trained with different seeds; every score is the mean over them.
+        extractor, reference: for the scores.
         training: (T, 3, S, S) images of the training rows that have one.
         training_rows: (T,) those rows.
         seed: of the noise, which is the same for all rows of a table.
@@ -64,7 +72,7 @@ class GenerationBench:
     guidance: float | None = None
 
     def images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(K, N, 3, S, S): the same rows through every decoder."""
+        """(K, N, 3, S, S): images of the rows by every decoder."""
         return torch.stack(
             [
                 decode(
@@ -81,26 +89,26 @@ class GenerationBench:
         )
 
     def score(self, images: Tensor, *, self_scores: GenerationScores | None = None) -> GenerationScores:
-        """Scores of (K, N, 3, S, S) images, or of (N, 3, S, S) ones that are the same for every decoder."""
+        """Score (K, N, 3, S, S) images, or (N, 3, S, S) images that are the same for all decoders."""
         if images.ndim == 4:
             images = images.expand(len(self.decoders), *images.shape)
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """(N, D) the items through some of their modalities, mixed by the renormalised mean.
+        """(N, D) renormalised means of some modalities of the items.
 
         Raises:
-            DataError: an item has none of them; choose modalities that all evaluated items have.
+            DataError: an item has none of them.
         """
         z, present = embed_items(space, self.store, self.rows, modalities)
         there_N = torch.stack(list(present.values())).any(0)
         if not bool(there_N.all()):
             row = int(self.rows[int((~there_N).nonzero()[0])])
-            raise DataError(f"item {row} of {self.store.name!r} has none of {', '.join(modalities)}; all must have one")
+            raise DataError(f"item {row} of {self.store.name!r} has none of {', '.join(modalities)}; use others")
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """The images of each of `CONTROLS`; nearest by the item's own anchor."""
+        """Images of each of `CONTROLS`; neighbors are those of the item's own anchor."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -117,15 +125,15 @@ class GenerationBench:
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(N, D) the anchor rows of the training items nearest to rows of the space."""
+        """(N, D) anchor rows of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
     def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(N, 3, S, S) the true images of those items."""
+        """(N, 3, S, S) true images of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
-        place = {int(row): i for i, row in enumerate(self.training_rows)}
-        return self.training[[place[int(row)] for row in found]]
+        position = {int(row): i for i, row in enumerate(self.training_rows)}
+        return self.training[[position[int(row)] for row in found]]
 
 
 def make_bench(
@@ -139,11 +147,11 @@ def make_bench(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> GenerationBench:
-    """The bench of a split of a store, whose images are its thumbnails.
+    """Build the bench of a split of a store, with its thumbnails as true images.
 
     Args:
         decoders: at least one; all of one size.
-        anchor: the modality in whose place is decoded, whose images the thumbnails are.
+        anchor: modality whose embeddings are replaced, and of the thumbnails.
 
     Raises:
         ConfigError: no decoder, decoders of different sizes, or no such modality.
@@ -166,13 +174,10 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """(N,) for each item the place of an item of another group, each used once.
-
-    A plain permutation would leave some items to themselves or to their near-duplicates.
-    """
+    """(N,) permutation that maps each item to an item of another group, and so not to near-duplicates."""
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(len(group_N))
-    # Items sorted by group, groups in random order, turned by the size of the largest: nobody meets its own.
+    # Sorted by groups in random order and rotated by the size of the largest group, no item meets its own group.
     ranks = {group: rank for rank, group in enumerate(rng.permutation(np.unique(group_N)))}
     by_group_N = np.array(sorted(order_N, key=lambda i: ranks[group_N[i]]))
     largest = int(np.unique(group_N, return_counts=True)[1].max())
@@ -190,8 +195,48 @@ def scores_of(
     *,
     self_scores: GenerationScores | None = None,
 ) -> dict[str, GenerationScores]:
-    """Scores of each source of a space."""
+    """Scores of each source (name -> modalities) of a space."""
     return {
         name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)
         for name, modalities in sources.items()
     }
+
+
+def annotate_controls(
+    numbers: Mapping[str, float],
+    controls: Mapping[str, Mapping[str, float]],
+    *,
+    ties: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """For each score of a row, the controls that are as good or better: a marked score says little.
+
+    Args:
+        numbers: score -> value of the row.
+        controls: control -> its scores. Missing scores and NaN are skipped.
+        ties: score -> controls whose paired interval of the difference covers 0. Equal values always tie.
+
+    Returns:
+        score -> names in the order of `controls`, empty if the row is better than all. Scores without a better
+        direction, and NaN, are left out.
+
+    Raises:
+        ConfigError: a score is not in `SCORES`, or `ties` names an unknown control or score.
+    """
+    for score_name, tied in (ties or {}).items():
+        check_choice("score in ties", score_name, numbers)
+        for control in tied:
+            check_choice("control in ties", control, controls)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in numbers.items():
+        check_choice("score", name, SCORES)
+        better = SCORES[name].better
+        if better == "neither" or math.isnan(value):
+            continue
+        sign, tied = (1 if better == "higher" else -1), (ties or {}).get(name, ())
+        values = {control: scores.get(name, math.nan) for control, scores in controls.items()}
+        found[name] = tuple(
+            control
+            for control, other in values.items()
+            if not math.isnan(other) and (sign * other >= sign * value or control in tied)
+        )
+    return found
