@@ -1,4 +1,4 @@
-"""What autograd keeps for the backward pass: the memory that a loss really costs, counted rather than estimated."""
+"""Count the bytes that autograd keeps for the backward pass."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ __all__ = ["saved_bytes", "saved_tensors"]
 
 
 def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
-    """Tensors that the graph of `compute()` keeps, those with a storage of their own once, inputs included."""
+    """Return the tensors that the graph of `compute()` keeps, one per storage, inputs included."""
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -26,5 +26,5 @@ def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
 
 
 def saved_bytes(compute: Callable[[], Tensor]) -> int:
-    """Bytes of the storages that the graph of `compute()` keeps."""
+    """Return the bytes of the storages that the graph of `compute()` keeps."""
     return sum(tensor.untyped_storage().nbytes() for tensor in saved_tensors(compute))

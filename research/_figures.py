@@ -273,9 +273,9 @@ def metric_tiles(
     results: Results,
     arms: Sequence[Sequence[str]],
     metrics: Sequence[str],
-    *,
     rows: Sequence[str],
     columns: Sequence[str],
+    *,
     row_label: str,
     column_label: str,
 ) -> list[Panel]:

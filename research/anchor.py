@@ -118,30 +118,28 @@ def _same(results: Results, anchor: str) -> Table:
 def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
     found = results["study"]["analysis"]
     factors = results["study"]["factors"]
+    titles = {
+        "with": "R@1, directions with the anchor, %",
+        "without": "R@1, directions without it, %",
+        "worst": "R@1, worst direction, %",
+        "spread": "Best less worst modality's R@1, %",
+    }
     panels: list[Panel] = []
-    for name, title in (
-        ("with", "R@1, directions with the anchor, %"),
-        ("without", "R@1, directions without it, %"),
-        ("worst", "R@1, worst direction, %"),
-        ("spread", "Best less worst modality's R@1, %"),
-    ):
-        rows = []
-        for arm in arms:
-            if name in found[arm]:
-                at = seed_interval(found[arm][name]).scaled(100)
-                rows.append(Dot(label(results, arm), *at, number=OBJECTIVES.index(factors[arm]["objective"])))
-        panels.append(dots(title, rows, write=lambda value: f"{value:.1f}"))
-    table = [
-        [
-            label(results, arm),
-            *(
-                format_seeds(found[arm].get(name, []), scale=100, decimals=1)
-                for name in ("with", "without", "worst", "spread")
-            ),
-            found[arm]["worst_direction"].replace("->", " → "),
+    for name, title in titles.items():
+        dot_rows = [
+            Dot(
+                label(results, arm),
+                *seed_interval(found[arm][name]).scaled(100),
+                number=OBJECTIVES.index(factors[arm]["objective"]),
+            )
+            for arm in arms
+            if name in found[arm]
         ]
-        for arm in arms
-    ]
+        panels.append(dots(title, dot_rows, write=lambda value: f"{value:.1f}"))
+    table = []
+    for arm in arms:
+        cells = (format_seeds(found[arm].get(name, []), scale=100, decimals=1) for name in titles)
+        table.append([label(results, arm), *cells, found[arm]["worst_direction"].replace("->", " → ")])
     return [
         f"{UNTUNED} Temperature 0.07 throughout.",
         figure(

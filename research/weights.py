@@ -10,9 +10,9 @@ from typing import Any
 
 from research._figures import UNTUNED, best_arm, failed_sections, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, Results, completed, mean_of, metric_label
+from research._read import GEOMETRY, Results, completed, label, mean_of, metric_label, primary_metrics, scale_of
 from research._settings import base
-from research.pages import Figure, Mark, Panel, Section, figure, scatter
+from research.pages import Figure, Mark, Section, figure, scatter
 
 __all__ = ["STUDY"]
 
@@ -85,10 +85,8 @@ def page(results: Results) -> list[Section]:
                     "weights-core",
                     "Alignment weight by uniformity weight",
                     core,
-                    rows=ALIGNMENT,
-                    columns=UNIFORMITY,
-                    row_label="alignment",
-                    column_label="uniformity weight",
+                    ("alignment", ALIGNMENT),
+                    ("uniformity weight", UNIFORMITY),
                 ),
                 _best(results, core),
                 _trade(results, core),
@@ -105,10 +103,8 @@ def page(results: Results) -> list[Section]:
                     "weights-tuple",
                     "Centroid weight by volume weight",
                     tuples,
-                    rows=TUPLE,
-                    columns=TUPLE,
-                    row_label="centroid",
-                    column_label="volume weight",
+                    ("centroid", TUPLE),
+                    ("volume weight", TUPLE),
                 ),
                 _best(results, tuples),
                 metric_table(results, _flat(tuples), family="tuple", first_column="weights"),
@@ -128,33 +124,20 @@ def _grid(
     name: str,
     title: str,
     arms: Sequence[Sequence[str]],
-    *,
-    rows: Sequence[float],
-    columns: Sequence[float],
-    row_label: str,
-    column_label: str,
+    rows: tuple[str, Sequence[float]],
+    columns: tuple[str, Sequence[float]],
 ) -> Figure:
-    panels: list[Panel] = metric_tiles(
-        results,
-        arms,
-        GEOMETRY,
-        rows=[f"{value:g}" for value in rows],
-        columns=[f"{value:g}" for value in columns],
-        row_label=row_label,
-        column_label=column_label,
-    )
+    labels = {"row_label": rows[0], "column_label": columns[0]}
+    values = ([f"{value:g}" for value in side[1]] for side in (rows, columns))
     note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {len(results['protocol']['seeds'])} seeds."
-    return figure(name, title, note, panels, columns=3)
+    return figure(name, title, note, metric_tiles(results, arms, GEOMETRY, *values, **labels), columns=3)
 
 
 def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
     """Name the best arm of a grid by each primary metric."""
-    said = []
-    for metric, about in results["metrics"].items():
-        best = best_arm(results, _flat(grid), metric) if about["primary"] else None
-        if best is not None:
-            said.append(f"{about['label']}: {results['objectives'][best]['label']}")
-    return f"Best mean by {'; '.join(said)}. Chosen on the test split, and so a little flattered."
+    best = {metric: best_arm(results, _flat(grid), metric) for metric in primary_metrics(results)}
+    named = [f"{results['metrics'][metric]['label']}: {label(results, arm)}" for metric, arm in best.items() if arm]
+    return f"Best mean by {'; '.join(named)}. Chosen on the test split, and so a little flattered."
 
 
 def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
@@ -166,11 +149,10 @@ def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
     arms = {Mark(f"ratio {ratio:.3g}", i): ratios[ratio] for i, ratio in enumerate(sorted(ratios))}
 
     def points(x: str, y: str) -> dict[Mark, list[tuple[float, float]]]:
-        scale = [100 if results["metrics"][metric]["unit"] == "percent" else 1 for metric in (x, y)]
-        return {
-            mark: [(scale[0] * mean_of(results, arm, x), scale[1] * mean_of(results, arm, y)) for arm in own]
-            for mark, own in arms.items()
-        }
+        def shown(arm: str, metric: str) -> float:
+            return scale_of(results, metric) * mean_of(results, arm, metric)
+
+        return {mark: [(shown(arm, x), shown(arm, y)) for arm in own] for mark, own in arms.items()}
 
     panels = [
         scatter(title, points(x, y), x_label=metric_label(results, x), y_label=metric_label(results, y))

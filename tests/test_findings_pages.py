@@ -1,4 +1,4 @@
-"""Pages of findings say what their results say: tables and figures are generated, the reading around them is not."""
+"""Generated tables and figures of the findings equal those made from the results."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ PAGES = sorted(p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem !=
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
-def test_a_page_says_what_its_results_say(path: Path) -> None:
-    """`python -m benchmarks.findings RUN` makes it again."""
+def test_a_page_equals_the_one_made_from_its_results(path: Path) -> None:
+    """`python -m benchmarks.findings RUN` updates it."""
     results = json.loads(path.read_text("utf-8"))
     page = path.parent.parent / f"{path.stem}.md"
     assert findings.page(results, page.read_text("utf-8")) == page.read_text("utf-8")
@@ -43,7 +43,7 @@ SECTIONS = [
 ]
 
 
-def test_reading_is_kept_and_blocks_are_replaced() -> None:
+def test_text_is_kept_and_blocks_are_replaced() -> None:
     page = markdown_page("Title", SECTIONS)
     written = page.replace("## First", "## What we found\n\nRead by hand.").replace("1.0", "0.5")
     again = replace_blocks(written, SECTIONS, name="page.md")
@@ -53,7 +53,7 @@ def test_reading_is_kept_and_blocks_are_replaced() -> None:
     assert replace_blocks(again, SECTIONS, name="page.md") == again
 
 
-def test_a_page_that_does_not_fit_is_refused() -> None:
+def test_missing_and_unknown_markers_raise() -> None:
     page = markdown_page("Title", SECTIONS)
     with pytest.raises(DataError, match=r"page\.md asks for two; its sections are one"):
         replace_blocks(page, SECTIONS[:1], name="page.md")

@@ -1,4 +1,4 @@
-"""The table of generated pictures in the docs is the one that the script makes of its results."""
+"""The table of generated images in the docs equals the one made from the results."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = json.loads((ROOT / "benchmarks" / "results" / "generation.json").read_text("utf-8"))
 
 
-def test_the_docs_have_the_results() -> None:
+def test_the_table_equals_the_one_made_from_the_results() -> None:
     page = (ROOT / "docs" / "how-to" / "generate.md").read_text("utf-8")
     start, end = "<!-- table: benchmarks/results/generation.json -->\n", "\n<!-- /table -->"
     assert page[page.index(start) + len(start) : page.index(end)] == generation.table(

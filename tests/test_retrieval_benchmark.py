@@ -1,4 +1,4 @@
-"""The benchmark of exact search: its verdict follows from its figures, and its comparison sees wrong answers."""
+"""The benchmark of exact search: its verdict and its comparison of results."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_committed_run_is_the_required_one_and_meets_it():
 
 @pytest.fixture
 def answers(tmp_path):
-    """Right answers to a small search, in the files that contestants leave."""
+    """Correct results of a small search, in the files that implementations write."""
     queries_QD, gallery_GD, own_Q = benchmark.draw(30, 200, 8)
     for part, rows in (("queries", queries_QD), ("gallery", gallery_GD), ("own", own_Q)):
         np.save(tmp_path / f"{part}.npy", rows)
@@ -47,7 +47,7 @@ def test_right_answers_agree(answers):
     assert found["of_those_wrong"] == 0
 
 
-def test_wrong_ranks_and_neighbours_are_seen(answers):
+def test_wrong_ranks_and_neighbours_are_detected(answers):
     ranks_Q, rows_QK, leave = answers
     found = leave(ranks=ranks_Q + 1)
     assert found["of_those_wrong"] == benchmark.CHECKED

@@ -1,4 +1,4 @@
-"""The counter of kept bytes counts storages, not tensors."""
+"""Kept bytes are counted per storage, not per tensor."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The benchmark of speed and memory: its page says what its results say, and its yardsticks are right."""
+"""The benchmark of speed and memory: page, implementations, reference values, limits."""
 
 import json
 import math
@@ -21,8 +21,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 HERE = [c for c in IMPLEMENTATIONS if not c.packages and not c.compiled]
 
 
-def test_the_page_says_what_the_results_say() -> None:
-    """`python -m benchmarks.speed --page` makes it again."""
+def test_the_page_equals_the_one_made_from_the_results() -> None:
+    """`python -m benchmarks.speed --page` updates it."""
     there = (ROOT / "docs" / "reference" / "speed.md").read_text("utf-8")
     results, retrieval = (
         json.loads((RESULTS.parent / f"{name}.json").read_text("utf-8")) for name in ("speed", "retrieval")
@@ -42,7 +42,7 @@ def test_implementations_compute_their_formula(implementation: Implementation) -
         torch.testing.assert_close(tangent(z.detach(), got), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_exact_values_do_not_depend_on_their_chunks() -> None:
+def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
     """600 rows are two chunks; the log is taken after both."""
     rows = draw(1, 600, 4)
     value, (gradient_BD,) = exact("uniformity/outer_log", rows)
@@ -64,7 +64,7 @@ def test_a_measurement_has_all_its_numbers() -> None:
     assert row["error"]["gradient"] < 1e-4
 
 
-def test_a_case_that_takes_too_long_or_fails_says_so() -> None:
+def test_slow_and_failing_cases_are_reported() -> None:
     def slow() -> dict[str, Any]:
         threading_wait(30)
         return {"status": "measured"}
@@ -87,7 +87,7 @@ def test_growth_is_the_exponent() -> None:
     assert growth([(256, 1.0)]) is None
 
 
-def test_a_selection_is_kept_to() -> None:
+def test_only_selected_cases_are_run() -> None:
     chosen = cases(names=["infonce"], only=["objectives"], sizes=[256, 1024], modalities=[2, 6])
     assert [(c.modalities, c.items) for c in chosen] == [(2, 256), (2, 1024), (6, 256), (6, 1024)]
     assert {c.group for c in cases(names=[], only=["uniformity"], sizes=None, modalities=None)} == {
@@ -97,7 +97,7 @@ def test_a_selection_is_kept_to() -> None:
     assert {c.modalities for c in cases(names=["triangle"], only=["objectives"], sizes=None, modalities=None)} == {3}
 
 
-def test_what_cannot_fit_is_not_tried_and_says_what_it_would_need() -> None:
+def test_cases_beyond_the_limits_are_skipped_with_a_reason() -> None:
     case = Case("infonce", "torch", 2, 65536, 512)
     small = {
         "items": 16384,
@@ -116,7 +116,7 @@ def test_what_cannot_fit_is_not_tried_and_says_what_it_would_need() -> None:
     assert out_of_reach(case, {}, Limits(), seconds=300) is None
 
 
-def test_requirements_are_judged_by_the_numbers() -> None:
+def test_requirements_are_checked_against_the_numbers() -> None:
     results: dict[str, Any] = {"cases": {}}
     assert {v.state for v in judge(results)} == {"NOT RUN"}
     for group, m in (("uniformity/outer_log", 1), ("uniformity/mean_log", 1), ("infonce", 2)):

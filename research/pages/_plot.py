@@ -1,7 +1,7 @@
-"""Figures of studies: lines with bands, dots with intervals, scatter; each a panel, several panels a sheet.
+"""Figures of studies: panels with lines and bands, dots and intervals, or points; several panels on a sheet.
 
-A sheet is an SVG that stands alone: it carries its colours for light and dark, its fonts and its own background, so
-that it reads the same in a page, in the documentation and opened by itself.
+A sheet is a standalone SVG with its own colours for light and dark mode, fonts and background, so that it looks the
+same in a page, in the documentation and in a viewer.
 """
 
 import math
@@ -36,7 +36,7 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line; the band is left out where its ends are not finite."""
+    """A point of a line; there is no band where `low` and `high` are not finite."""
 
     x: float
     y: float
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """How something is drawn: a colour and a shape by number, the same for one thing in every panel."""
+    """Colour and shape, by number, of one entry of the legend."""
 
     label: str
     number: int
@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a panel."""
+    """A line of a panel and its points."""
 
     mark: Mark
     points: Sequence[Point]
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a panel of dots."""
+    """A row of a dot panel: a value with its interval."""
 
     label: str
     value: float
@@ -74,12 +74,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class Panel:
-    """Part of a sheet, and what it says for those who do not see it."""
+    """A part of a sheet, with a text alternative for screen readers."""
 
     width: float
     height: float
     body: Markup
-    spoken: str
+    alternative: str
 
 
 def lines(
@@ -90,9 +90,9 @@ def lines(
     x_ticks: Sequence[float] | Mapping[float, str] | None = None,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Panel:
-    """Lines with bands over a number; bands are cut at what the quantity can be at all, `within`.
+    """Draw lines with bands; bands are clipped to the range of the quantity, `within`.
 
-    Ticks may map a place to what stands there, for an axis that is not even.
+    `x_ticks` may map positions to labels.
     """
     series = [Series(s.mark, [_cut(p, within) for p in s.points]) for s in series]
     finite = [p for s in series for p in s.points if math.isfinite(p.y)]
@@ -120,7 +120,7 @@ def lines(
 def dots(
     title: str, rows: Sequence[Dot], *, reference: float | None = None, write: Callable[[float], str] | None = None
 ) -> Panel:
-    """One row an entry: its value as a dot, its interval as a line; `reference` is drawn through all of them."""
+    """Draw a row per entry, its value as a dot and its interval as a line, and a vertical line at `reference`."""
     write = write or (lambda value: f"{value:.3g}")
     ends = [v for d in rows for v in (d.value, d.low, d.high) if math.isfinite(v)]
     ends += [] if reference is None else [reference]
@@ -159,7 +159,7 @@ def dots(
 def scatter(
     title: str, points: Mapping[Mark, Sequence[tuple[float, float]]], *, x_label: str, y_label: str, note: str = ""
 ) -> Panel:
-    """Points by kind; `note` stands in the corner, for a rank correlation with its interval."""
+    """Draw points by kind; `note` is written in the corner."""
     known = {m: [(x, y) for x, y in at if math.isfinite(x) and math.isfinite(y)] for m, at in points.items()}
     xs = [x for at in known.values() for x, _ in at] or [0.0, 1.0]
     ys = [y for at in known.values() for _, y in at] or [0.0, 1.0]
@@ -179,7 +179,7 @@ def scatter(
 
 
 def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, legend: Sequence[Mark] = ()) -> Markup:
-    """Panels side by side with one legend below, as a standalone SVG; `key` is unique where several are shown."""
+    """Draw panels in columns with one legend below, as a standalone SVG; `key` must be unique on a page."""
     columns = max(1, min(columns, len(panels)))
     width = columns * WIDTH
     parts: list[Markup] = []
@@ -194,19 +194,19 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
         width,
         y + 6,
         title,
-        " ".join(f"{p.spoken}." for p in panels),
+        " ".join(f"{p.alternative}." for p in panels),
         tag("style", Markup(_style())),
         tag("rect", x=0, y=0, width=width, height=y + 6, rx=6, class_="ground"),
         *parts,
         *listed,
     )
-    # The size is for viewers that open the file by itself.
+    # Viewers of the file alone need a size.
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" width="{num(width)}" height="{num(y + 6)}"'
     return Markup(str(drawing).replace("<svg", opening, 1))
 
 
 class _Axes:
-    """Where numbers lie on a panel."""
+    """Map data to positions on a panel."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float) -> None:
         self.x, self.y, self.height = x, y, height
@@ -275,7 +275,7 @@ def _short(value: float) -> str:
 
 @cache
 def _style() -> str:
-    """The colours of the report's page, so that there is one palette."""
+    """Return the style sheet of a figure, with the colours of the report's page."""
     page = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)[:2]
     hues = re.findall(r"\.m\d \{[^}]*\}", page)

@@ -1,4 +1,4 @@
-"""A grid of numbers on tiles of one colour, as a panel of a sheet (see `_plot.py`)."""
+"""A panel with a grid of numbers on tiles of one colour."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ __all__ = ["tiles"]
 
 _TOP, _TALL, _BELOW = 30.0, 26.0, 36.0
 _LETTER, _LONGEST = 5.8, 18
-# Where both inks read equally well on the blend of colour and ground.
-_TURNS_LIGHT = 0.6
+# Opacity at which dark and light text are equally legible.
+_LIGHT_TEXT_FROM = 0.6
 
 
 def tiles(
@@ -25,7 +25,7 @@ def tiles(
     write: Callable[[float], str] | None = None,
     number: int = 0,
 ) -> Panel:
-    """A number for each row and column; the darker, the larger, from the least to the greatest of this panel."""
+    """Draw a number for each row and column; the tile is darker for larger numbers of this panel."""
     write = write or (lambda value: f"{value:.3g}")
     known = [v for row in values for v in row if math.isfinite(v)]
     low, high = min(known, default=0.0), max(known, default=1.0)
@@ -54,7 +54,7 @@ def tiles(
                 class_=f"tile {colour(number)}",
                 fill_opacity=num(0.06 + 0.9 * share),
             )
-            ink = "onto" if share > _TURNS_LIGHT else None
+            ink = "onto" if share > _LIGHT_TEXT_FROM else None
             parts.append(group(tile, text(x + side / 2, y + _TALL / 2 + 4, said, text_anchor="middle", class_=ink)))
     for j, column in enumerate(columns):
         fits = max(3, int(side / _LETTER))

@@ -1,4 +1,4 @@
-"""Stores small enough to study in seconds, on disk since workers open them; a study with all an arm may ask for."""
+"""Small stores on disk, which workers can open, and a small study that uses every feature of an arm."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,7 +101,7 @@ SMALL = Study(
 
 
 def timeless(value: Any) -> Any:
-    """Results without what differs from one day to the next."""
+    """Return results without times, dates and environment."""
     if isinstance(value, Mapping):
         return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "date", "environment")}
     return [timeless(entry) for entry in value] if isinstance(value, list) else value

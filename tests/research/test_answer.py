@@ -1,4 +1,4 @@
-"""What a study says in the terminal when it ends."""
+"""The summary of a study in the terminal."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def results(families: int = 1) -> dict[str, Any]:
     }
 
 
-def test_a_family_is_summed_up_and_then_told_by_metric() -> None:
+def test_tallies_of_a_family_and_of_each_metric() -> None:
     assert tally_lines(results()) == [
         "f0: Us against 6 others, 12 comparisons: 1 win, 6 ties, 5 losses.",
         "  R@1: 1 win, 0 ties, 5 losses; wins against Rival 0; loses to Rival 1, Rival 2, Rival 3, Rival 4 and 1 more",
@@ -37,7 +37,7 @@ def test_a_family_is_summed_up_and_then_told_by_metric() -> None:
     ]
 
 
-def test_many_families_have_a_line_each_and_one_without_tests_says_so() -> None:
+def test_many_families_have_one_line_each() -> None:
     many = results(4)
     many["comparisons"] = [c for c in many["comparisons"] if c["family"] != "f1"]
     lines = tally_lines(many)
@@ -55,5 +55,5 @@ def test_many_families_have_a_line_each_and_one_without_tests_says_so() -> None:
         (2, None, ""),
     ],
 )
-def test_only_fewer_epochs_than_the_studys_own_are_a_quick_look(asked: int | None, own: int | None, said: str) -> None:
+def test_only_fewer_epochs_than_the_studys_own_are_a_smoke_run(asked: int | None, own: int | None, said: str) -> None:
     assert smoke_run_note(asked, own) == said

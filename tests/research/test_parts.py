@@ -1,4 +1,4 @@
-"""The parts of studies: changed stores, numbers over runs, when to look, which settings are tried."""
+"""Parts of studies: data transforms, statistics over runs, evaluation steps, plans."""
 
 import itertools
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
     assert with_presence(store, {}).fingerprint != first.fingerprint
 
 
-def test_the_dropped_share_is_the_one_asked_for() -> None:
+def test_the_dropped_fraction_is_the_requested_one() -> None:
     rng = np.random.default_rng(0)
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
     for share in (0.0, 0.3, 0.6):
@@ -49,13 +49,13 @@ def test_the_dropped_share_is_the_one_asked_for() -> None:
 
 
 @pytest.mark.parametrize("change", [DataTransform("forget"), DataTransform("drop_entries", {"fraction": 1.0})])
-def test_unknown_or_impossible_changes_are_refused(change: DataTransform) -> None:
+def test_unknown_or_impossible_transforms_raise(change: DataTransform) -> None:
     store = EmbeddingStore.from_arrays({"a": np.ones((3, 2)), "b": np.ones((3, 2))})
     with pytest.raises(ConfigError, match=r"unknown transform 'forget'|fraction must be in \[0, 1\)"):
         transformed(store, change, 0)
 
 
-def test_looks_hold_both_ends_and_are_denser_early() -> None:
+def test_evaluations_include_both_ends_and_are_denser_early() -> None:
     steps = EvalHook("conflict", points=8).steps(200)
     assert steps[0] == 0
     assert steps[-1] == 200
@@ -65,7 +65,7 @@ def test_looks_hold_both_ends_and_are_denser_early() -> None:
     assert EvalHook("conflict", points=2).steps(50) == [0, 50]
 
 
-def test_intervals_over_seeds_are_students() -> None:
+def test_intervals_over_seeds_are_t_intervals() -> None:
     values = [0.2, 0.5, 0.1, 0.4, 0.9]
     found = seed_interval(values)
     low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
@@ -86,8 +86,8 @@ def test_rank_correlation_of_one_cell_is_spearmans() -> None:
     assert (found["runs"], found["cells"]) == (30, 1)
 
 
-def test_what_differs_between_cells_is_no_correlation() -> None:
-    """R@1 falls with M and zeta rises with it: pooled, that alone would be a correlation near -1."""
+def test_differences_between_cells_are_not_correlated() -> None:
+    """R@1 falls with M and zeta rises with it: the pooled correlation is near -1, within cells it is near 0."""
     rng = np.random.default_rng(1)
     cells = {m: [(m + 0.1 * rng.normal(), -m + 0.1 * rng.normal()) for _ in range(10)] for m in range(12)}
     pooled = rank_correlation({0: [pair for pairs in cells.values() for pair in pairs]})
@@ -97,7 +97,7 @@ def test_what_differs_between_cells_is_no_correlation() -> None:
     assert within["low"] < 0 < within["high"]
 
 
-def test_rank_correlation_survives_what_runs_bring() -> None:
+def test_rank_correlation_ignores_missing_values_and_small_cells() -> None:
     few = {"a": [(1.0, 2.0), (2.0, 1.0)], "b": [(1.0, 1.0)] * 4, "c": [(None, 1.0), (float("nan"), 2.0)]}
     assert np.isnan(rank_correlation(few)["mean"])
     assert rank_correlation({})["runs"] == 0
@@ -112,12 +112,12 @@ def test_every_objective_has_its_trials() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
-    """All settings of all arms are tried on the data; tuned arms have equal budgets, or `planned` would refuse."""
+    """All settings of all arms fit the data; tuned arms have equal budgets, or `make_plan` would raise."""
     study = load_study(name)
     assert study.name == name
     plan, options, stores = make_plan(study, Options(study=name))
-    assert trainings(plan, options) == COSTS[name][0], "what --help says"
-    assert max(arm.train.epochs for arm in plan.arms) == study.epochs, "the number that quick looks are held against"
+    assert trainings(plan, options) == COSTS[name][0], "the number in --help"
+    assert max(arm.train.epochs for arm in plan.arms) == study.epochs, "the number that smoke runs are compared with"
     assert set(options.fingerprints) == set(stores)
     assert len(options.seeds) >= 5
     quick, _, _ = make_plan(study, Options(study=name, epochs=1, seeds=(0,)))
@@ -125,8 +125,8 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
     assert [arm.key for arm in quick.arms] == [arm.key for arm in plan.arms]
 
 
-def test_each_seed_adds_modalities_in_its_own_order() -> None:
-    """Else the effect of M would be the effect of one modality."""
+def test_each_seed_adds_modalities_in_another_order() -> None:
+    """Otherwise M would be confounded with the choice of modalities."""
     plan, _, _ = make_plan(load_study("conflict"), Options(study="conflict"))
     sweep = [arm for arm in plan.arms if arm.factors["part"] == "sweep"]
     for data, most in (("digits", 6), ("emoji", 8)):
@@ -142,12 +142,12 @@ def test_each_seed_adds_modalities_in_its_own_order() -> None:
     assert len(kept) == 16
 
 
-def test_an_unknown_study_lists_the_known_ones() -> None:
+def test_an_unknown_study_raises_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="ablation"):
         load_study("abolition")
 
 
-def test_an_arm_puts_chosen_settings_under_those_of_the_seed() -> None:
+def test_settings_of_the_seed_override_tuned_ones() -> None:
     from study_cases import base
 
     arm = Arm(key="a", label="a", data="tiny", train=base("infonce", 2), per_seed={3: {"lr": 0.5}})

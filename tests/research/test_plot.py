@@ -1,4 +1,4 @@
-"""Figures that stand alone: well formed, in light and dark, with nothing from elsewhere."""
+"""Standalone figures: well formed, light and dark, without external resources."""
 
 import math
 import re
@@ -21,7 +21,7 @@ def panels() -> list[Panel]:
     ]
 
 
-def test_a_sheet_is_a_file_of_its_own() -> None:
+def test_a_sheet_is_a_standalone_file() -> None:
     drawing = sheet("key", "title & more", panels(), columns=2, legend=[Mark("a & <b>", 0), Mark("bound", 1, "dashed")])
     root = ElementTree.fromstring(str(drawing))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -36,7 +36,7 @@ def test_a_sheet_is_a_file_of_its_own() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", str(drawing))
 
 
-def test_every_colour_that_is_drawn_has_a_rule() -> None:
+def test_every_colour_has_a_style_rule() -> None:
     drawing = str(sheet("key", "t", [dots("d", [Dot(str(i), i, number=i) for i in range(12)])]))
     used = set(re.findall(r"m\d", " ".join(re.findall(r'class="mark (m\d)"', drawing))))
     assert used == {f"m{i}" for i in range(8)}
@@ -44,8 +44,8 @@ def test_every_colour_that_is_drawn_has_a_rule() -> None:
         assert f".plot .{name} {{" in drawing
 
 
-def test_bands_end_at_what_is_possible() -> None:
-    """A t-interval of two seeds reaches far beyond a cosine's range, and would flatten the picture."""
+def test_bands_are_clipped_to_the_range() -> None:
+    """A t-interval of two seeds exceeds the range of a cosine by far, and would compress the figure."""
     wide = [Series(Mark("a", 0), [Point(2, 0.5, -9.0, 9.0), Point(3, 0.6, -9.0, 9.0)])]
     cut, free = (lines("z", wide, x_label="M", within=w) for w in ((-1.0, 1.0), (-math.inf, math.inf)))
     numbers = [float(x.replace("−", "-")) for x in re.findall(r'text-anchor="end"[^>]*>([−\d.]+)<', str(cut.body))]
@@ -58,12 +58,12 @@ def test_bands_end_at_what_is_possible() -> None:
     "make",
     [lambda: lines("t", [], x_label="x"), lambda: dots("t", []), lambda: scatter("t", {}, x_label="x", y_label="y")],
 )
-def test_nothing_to_draw_is_an_empty_panel(make: object) -> None:
+def test_panels_without_data_are_empty(make: object) -> None:
     panel = make()  # type: ignore[operator]
     ElementTree.fromstring(str(sheet("k", "t", [panel])))
 
 
-def test_dots_lie_where_their_numbers_are() -> None:
+def test_dots_are_at_their_values() -> None:
     drawing = str(dots("d", [Dot("a", 0.0), Dot("b", 5.0), Dot("c", 10.0)]).body)
     centres = []
     for path in re.findall(r'd="(M[^"]+)Z"[^>]*class="mark', drawing):

@@ -1,4 +1,4 @@
-"""A study from the plan to the page: equal budgets, honest splits, interruption, read-back."""
+"""A study from the plan to the page: equal budgets, splits, interruption, read-back."""
 
 import dataclasses
 import json
@@ -98,7 +98,7 @@ def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[s
     assert all(c["p_holm"] >= c["p"] for c in family)
 
 
-def test_looks_begin_before_training_and_end_with_the_metrics(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_evaluations_begin_before_training_and_end_with_the_metrics(finished: tuple[Path, dict[str, Any]]) -> None:
     _, results = finished
     run = next(run for run in results["runs"] if run["objective"] == "ours")
     assert [look["step"] for look in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
@@ -131,7 +131,7 @@ def test_the_number_of_trainings_is_known_beforehand(observed: Observed) -> None
     assert [p.job.purpose for p in observed.progress].count("parent") == 1
 
 
-def test_settings_of_a_seed_its_modalities_for_one(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_modalities_may_depend_on_the_seed(finished: tuple[Path, dict[str, Any]]) -> None:
     _, results = finished
     runs = {run["seed"]: run for run in results["runs"] if run["objective"] == "order"}
     assert runs[0]["modalities"] == ["text", "image"]
@@ -151,7 +151,9 @@ def test_only_runs_are_evaluated_on_test_rows(observed: Observed) -> None:
     assert observed.evaluated == {("trial", "val"), ("parent", "val"), ("run", "test")}
 
 
-def test_the_test_split_decides_nothing(store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> None:
+def test_the_test_split_does_not_affect_tuning(
+    store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
+) -> None:
     """Data that differ in their test rows alone lead to the same trials and the same choice."""
     other = write_store(tmp_path / "other", test=5.0)
     results = run_study(SMALL, options(other, seeds=(0,)), tmp_path / "run")
@@ -188,7 +190,7 @@ def test_an_interrupted_study_continues(
     assert timeless(again) == timeless(results)
 
 
-def test_a_finished_study_is_read_back_and_its_page_made_again(
+def test_a_finished_study_is_read_back_and_its_page_rewritten(
     finished: tuple[Path, dict[str, Any]], store: str
 ) -> None:
     folder, results = finished
@@ -205,7 +207,7 @@ def test_a_finished_study_is_read_back_and_its_page_made_again(
 def test_worker_processes_give_the_same_numbers(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    """One arm only: every pool of processes costs seconds."""
+    """With one arm, since a pool of processes starts slowly."""
     short = Study(name="small", title="", plan=lambda o: Plan(arms=plan(o).arms[-1:]), page=lambda results: [])
     results = run_study(short, options(store), tmp_path / "run", workers=2)
     expected = {(r["objective"], r["seed"]): r["metrics"] for r in finished[1]["runs"]}
@@ -234,7 +236,7 @@ def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, di
     assert read_record(tmp_path / "none", {}) is None
 
 
-def test_another_revision_of_the_data_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_another_revision_of_the_data_raises(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     again = Options.read(finished[0] / "config.yaml")
     other = write_store(tmp_path / "other", test=1.0)
     with pytest.raises(DataError, match="another revision"):
@@ -244,7 +246,7 @@ def test_another_revision_of_the_data_is_refused(finished: tuple[Path, dict[str,
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-def test_an_arm_that_does_not_train_is_reported_and_the_rest_stands(
+def test_a_failed_arm_is_reported_and_the_others_are_kept(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = work_module.fit

@@ -1,4 +1,4 @@
-"""The studies that vary one thing: end to end on a few items, and what their pages compute by hand."""
+"""Studies that vary one setting: end to end on a few items, and the numbers of their pages."""
 
 import dataclasses
 import itertools
@@ -106,8 +106,8 @@ def test_a_sweep_runs_to_its_page(
 # --- changes and measures -------------------------------------------------------------------------------------------
 
 
-def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None:
-    """Each item keeps one of the two, either as often; the third modality and the rows of test and validation stay."""
+def test_no_training_item_has_both_modalities_of_a_pair(tiny: EmbeddingStore) -> None:
+    """Each item keeps one of the two at random; the third modality, test and validation rows are unchanged."""
     change = DataTransform("no_overlap", {"pair": ["image", "audio"]})
     there = transformed(tiny, change, 0)
     image, audio = there.present("image"), there.present("audio")
@@ -130,10 +130,10 @@ def test_a_pair_is_never_seen_together_in_training(tiny: EmbeddingStore) -> None
     [DataTransform("drop_entries", {"fraction": 0.9}), DataTransform("no_overlap", {"pair": ["image", "audio"]})],
     ids=["dropped", "never"],
 )
-def test_objectives_of_complete_items_pass_over_batches_without_any(
+def test_objectives_of_complete_items_skip_batches_without_any(
     tiny: EmbeddingStore, objective: str, change: DataTransform
 ) -> None:
-    """They are no reason to stop, nor for numbers that are not finite: nothing is learnt from such a batch."""
+    """Such a batch has loss 0 and finite gradients."""
     options = {"anchor": "text"} if objective == "triangle" else {}
     config = base(objective, 2, objective_options=options, batch_size=6)
     result = fit(transformed(tiny, change, 0), config, progress="none")
@@ -143,8 +143,8 @@ def test_objectives_of_complete_items_pass_over_batches_without_any(
     assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
 
 
-def test_divergences_of_a_look_are_those_of_the_diagnostics() -> None:
-    """At the anchor even where it is not the first modality, and over the rows that are there."""
+def test_measured_divergences_equal_those_of_geometry() -> None:
+    """Also with an anchor that is not the first modality, and with missing rows."""
     generator = torch.Generator().manual_seed(0)
     embeddings = {
         m: torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
@@ -204,8 +204,8 @@ def test_continued_runs_begin_with_the_same_space_and_learn_slowly() -> None:
     assert len(held) == 4
 
 
-def test_sweeps_hold_everything_else_still() -> None:
-    """Arms of one line differ in the setting that is swept, and in nothing else."""
+def test_sweeps_vary_one_setting() -> None:
+    """Arms of one family differ in the varied setting only."""
     for module, swept in (
         (temperature, {"temperature"}),
         (partition_mix, {"partition_mix"}),
@@ -229,7 +229,7 @@ def test_sweeps_hold_everything_else_still() -> None:
 
 
 def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Results that have directions alone: arm -> a mapping of direction to R@1 for each seed."""
+    """Return results with directions only: arm -> a mapping of direction to R@1 for each seed."""
     return {
         "runs": [
             {"objective": arm, "directions": {name: {"recall@1": v} for name, v in seed.items()}, "evaluations": []}
@@ -241,7 +241,7 @@ def _results(**runs: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def test_directions_with_the_anchor_are_told_from_those_without() -> None:
+def test_recall_with_and_without_the_anchor() -> None:
     every = list(itertools.permutations(anchor.MODALITIES, 2))
     values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
     values["image->speech"] = 0.1
@@ -257,7 +257,7 @@ def test_directions_with_the_anchor_are_told_from_those_without() -> None:
     assert math.isnan(mean_recall(results, "unialign-all", [("image", "video")])[0])
 
 
-def test_a_bound_below_its_value_counts_as_violated_and_rounding_does_not() -> None:
+def test_a_bound_below_its_value_counts_as_violated_unless_by_rounding() -> None:
     evaluations = [
         {"divergence/plugin@1": 1.0, "divergence/bound@1": bound, "divergence/mean_log@1": 0.5}
         for bound in (2.0, 0.9, 1.0 - 1e-8)
@@ -285,7 +285,7 @@ def test_best_is_the_smallest_where_smaller_is_better() -> None:
     assert best_arm(results, ["failed"], "gap") is None
 
 
-def test_numbers_with_intervals_as_text() -> None:
+def test_intervals_are_formatted() -> None:
     assert format_interval({"mean": -0.5, "low": -0.75, "high": 0.25}, decimals=2) == "−0.50 [−0.75, 0.25]"
     assert format_interval({"mean": 0.5, "low": None, "high": None}, scale=100, decimals=1) == "50.0"
     assert format_interval({"mean": None, "low": None, "high": None}) == "–"
@@ -296,10 +296,10 @@ def test_tiles_and_named_ticks() -> None:
         "R@1", ["a", "b"], ["x", "y"], [[1.0, 2.0], [math.nan, 4.0]], write=lambda v: f"{v:.1f}", row_label="r"
     )
     assert panel.body.count("<rect") == 3
-    assert panel.spoken == "R@1: from 1.0 to 4.0"
+    assert panel.alternative == "R@1: from 1.0 to 4.0"
     assert 'fill-opacity="0.06"' in panel.body
     assert 'fill-opacity="0.96"' in panel.body
-    assert tiles("none", ["a"], ["x"], [[math.nan]]).spoken == "none: nothing known"
+    assert tiles("none", ["a"], ["x"], [[math.nan]]).alternative == "none: nothing known"
     drawn = lines(
         "t", [Series(Mark("m", 0), [Point(0, 1.0), Point(1, 2.0)])], x_label="x", x_ticks={0: "low", 1: "high"}
     )

@@ -1,4 +1,4 @@
-"""The shipped studies from end to end on a few items, and the command line around them."""
+"""Studies end to end on a few items, and their command line."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from unialign.io import write_yaml
 
 
 def columns(name: str) -> dict[str, tuple[str, ...]]:
-    """The columns that a study needs of each data set."""
+    """Return the columns of each data set that a study uses."""
     plan, _, _ = make_plan(load_study(name), Options(study=name))
     found: dict[str, dict[str, None]] = {}
     for arm in plan.arms:
@@ -28,7 +28,7 @@ def columns(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def one_trial(plan: Plan) -> Plan:
-    """The same plan with a quarter of the tuning: budgets have tests of their own."""
+    """Return the plan with one trial per tuned arm."""
     return dataclasses.replace(plan, arms=tuple(dataclasses.replace(arm, trials=arm.trials[:1]) for arm in plan.arms))
 
 
@@ -62,7 +62,7 @@ def test_a_study_runs_to_its_page(
     total = results["study"]["trainings"]
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
-    # The console once ended without an answer, and nothing said that one epoch of 40 is no study.
+    # The summary is printed, and marked as a smoke run.
     quick = "moke run: 1 of 40 epochs, numbers mean little"
     answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
     assert answer[0] == f"S{quick}."
@@ -83,7 +83,7 @@ def test_a_study_runs_to_its_page(
     assert all(label in text for label in ("UniAlign", "InfoNCE"))
 
 
-def test_conflict_uses_every_modality_it_may() -> None:
+def test_conflict_has_enough_modalities() -> None:
     assert set(POOLS) == set(MOST)
     assert len(POOLS["digits"]) == MOST["digits"] - 1
     assert len(POOLS["emoji"]) > MOST["emoji"] - 1
