@@ -50,7 +50,7 @@ def test_present_rows_have_a_direction(shipped: EmbeddingStore) -> None:
         assert (np.linalg.norm(rows, axis=1) > 0).all()
 
 
-def test_says_where_it_comes_from(shipped: EmbeddingStore) -> None:
+def test_provenance_and_licence(shipped: EmbeddingStore) -> None:
     text = repr(shipped.provenance)
     assert "licen" in text.lower()
     assert set(shipped.provenance["columns"]) == set(shipped.columns)

@@ -127,6 +127,7 @@ def test_columns_larger_than_a_chunk(tmp_path: Path) -> None:
     store.verify()
 
 
+@pytest.mark.filterwarnings("ignore:id .* crosses splits")
 @given(
     data=st.data(),
     items=st.integers(1, 9),
@@ -153,7 +154,7 @@ def test_round_trip_of_anything(
     assert store.fingerprint == EmbeddingStore.from_arrays({"x": array}, **options).fingerprint
 
 
-# --- choosing columns ---------------------------------------------------------------------------------------------
+# --- selection of columns -------------------------------------------------------------------------------------------
 
 
 def test_select_changes_the_default_modalities_only(make: Maker, columns: dict[str, Any]) -> None:
@@ -174,7 +175,7 @@ def test_select_changes_the_default_modalities_only(make: Maker, columns: dict[s
         ("text", "list"),
     ],
 )
-def test_select_refuses(store: EmbeddingStore, chosen: Any, message: str) -> None:
+def test_select_rejects(store: EmbeddingStore, chosen: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         store.select(chosen)
 

@@ -131,7 +131,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
         "bare pickle": pickle.dumps([bomb] * 50),
         "pickle behind a float header": npy(np.ones((1, 1)))[:-8] + pickle.dumps([bomb] * 50),
     }[kind]
-    content += b"\0" * 1000  # no refusal for size alone
+    content += b"\0" * 1000  # so that the size alone is no reason
     assert store.path is not None
     plant(store.path, "image", content)
     again = EmbeddingStore.open(store.path)
@@ -146,7 +146,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["object array", "bare pickle"])
-def test_the_object_array_is_refused_for_what_it_is(store: EmbeddingStore, plant: Plant, kind: str) -> None:
+def test_object_arrays_and_pickles_raise_with_the_reason(store: EmbeddingStore, plant: Plant, kind: str) -> None:
     objects = np.empty((12, 4), dtype=object)
     content = npy(objects, allow_pickle=True) if kind == "object array" else pickle.dumps(["x" * 500])
     assert store.path is not None

@@ -58,7 +58,7 @@ def test_replace_may_read_from_what_it_replaces(tmp_path: Path) -> None:
     np.testing.assert_array_equal(new.array("z"), COLUMNS["x"])
 
 
-@pytest.mark.parametrize("kind", ["folder of somebody", "file", "link"])
+@pytest.mark.parametrize("kind", ["folder of the user", "file", "link"])
 def test_replace_leaves_alone_what_is_no_store(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "s"
     if kind == "file":
@@ -81,7 +81,7 @@ def test_overwrite_is_a_word(tmp_path: Path) -> None:
         EmbeddingStore.write(tmp_path / "s", COLUMNS, **options)
 
 
-def test_existing_path_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
+def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
     with pytest.raises(DataError, match="exists already"):
         EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # bad as well
@@ -145,7 +145,7 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
 
 @pytest.mark.parametrize("how", ["one step", "two renames"])
 def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """Somebody puts a folder of their own there while the new store is written: it stays."""
+    """A folder that appears at the path while the new store is written stays."""
     if how == "two renames":
         monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     real = os.fsync
@@ -162,7 +162,7 @@ def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: py
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process writes the same path between our look and our rename: it wins, we say so."""
+    """Another process writes the same path between the check and the rename: its store stays, and this one raises."""
     real = os.fsync
     raced: list[bool] = []
 
@@ -220,7 +220,7 @@ def test_a_file_in_the_place_of_the_parent(tmp_path: Path) -> None:
         EmbeddingStore.write(tmp_path / "file" / "s", COLUMNS)
 
 
-def test_refused_data_leaves_nothing(tmp_path: Path) -> None:
+def test_invalid_data_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ShapeError):
         EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})
     assert list(tmp_path.iterdir()) == []

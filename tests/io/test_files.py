@@ -32,7 +32,7 @@ def test_modes_follow_the_umask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_refusal_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     target = tmp_path / "file"
     replace_file(target, "old")
 
@@ -49,10 +49,10 @@ def test_a_refusal_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
+    def fail(path: Path) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(_files, "sync_folder", refuse)
+    monkeypatch.setattr(_files, "sync_folder", fail)
     replace_file(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
 

@@ -136,7 +136,7 @@ def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pyte
         open_collection(sources)
 
 
-def test_a_lone_matrix_is_named_by_its_file_unless_its_key_says_more(tmp_path: Path, space: Space) -> None:
+def test_a_single_matrix_is_named_by_its_file_unless_it_has_a_name(tmp_path: Path, space: Space) -> None:
     np.savez(tmp_path / "image.npz", space["image"])
     np.savez(tmp_path / "two.npz", words=space["text"])
     assert list(open_collection([tmp_path / "image.npz", tmp_path / "two.npz"]).modalities) == ["image", "words"]

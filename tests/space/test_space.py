@@ -1,4 +1,4 @@
-"""Mapping features into the sphere: shapes, presence, refusals."""
+"""Mapping features into the sphere: shapes, presence, and errors."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ __all__ = ["Matrices", "NamedFiles", "find_matrices"]
 NamedFiles = Sequence[tuple[str | None, EmbeddingFile]]
 Matrices = dict[str, tuple[EmbeddingFile, Entry]]
 
-# Keys that do not describe a matrix: the file's name says more.
+# Keys that do not describe a matrix: the file's name is better.
 _GENERIC = frozenset(
     {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
 )

@@ -1,4 +1,4 @@
-"""What made a column, as one hash."""
+"""Fingerprints of the encoder of a column."""
 
 import hashlib
 import json
