@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from unialign.batch import Batch
 from unialign.data import EmbeddingStore
+from unialign.losses import LossTerm, Objective
 from unialign.train import FitResult, HealthWarning, TrainConfig, fit
 from unialign.train._checkpoint import load_checkpoint, newest_checkpoint
 
@@ -43,6 +46,25 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
     if path is not None:
         return EmbeddingStore.write(path, columns, **rows)
     return EmbeddingStore.from_arrays(columns, name=name, **rows)
+
+
+class Pull(Objective):
+    """Mean squared distance between the first two modalities, as a third party may define it."""
+
+    name: ClassVar[str] = "pull"
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(float(strength)))
+        self._strength = strength
+
+    def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        distance = (batch.z_MBD[0] - batch.z_MBD[1]).square().sum(-1)
+        both = batch.present_MB[0] & batch.present_MB[1]
+        return {"distance": LossTerm(self.strength * distance[both].mean(), 1.0)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"strength": self._strength}
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from processes import Pool
 
-from train_cases import digest_of, finished, run as run_alone, stop_at, tiny_config, tiny_store, without_time
+from train_cases import Pull, digest_of, finished, run as run_alone, stop_at, tiny_config, tiny_store, without_time
 from unialign.errors import DataError
 from unialign.losses import create
 from unialign.train import EvalCallback, HealthWarning
@@ -99,6 +99,15 @@ def test_curve_and_weights_of_one_process(pool: Pool, case: str) -> None:
             assert without_time(seen["history"]) == without_time(everywhere[0]["history"])
         for name, tensor in alone.space.state_dict().items():
             np.testing.assert_allclose(everywhere[0]["weights"][name], tensor.numpy(), rtol=1e-3, atol=2e-4)
+
+
+def test_an_objective_instance(pool: Pool) -> None:
+    changes = {"objective": Pull(0.5), "dropout": 0.0, "epochs": 4}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HealthWarning)
+        alone = run_alone(tiny_store(), tiny_config(**changes))
+    for seen in together(pool, 2, changes):
+        assert_same_curve(alone.history, seen["history"])
 
 
 def test_dropout_differs_between_processes_and_is_reproducible(pool: Pool) -> None:

@@ -1,37 +1,16 @@
 """An objective instance in `TrainConfig`: trained, saved by name and options, and resumed."""
 
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 import torch
 import yaml
 
-from train_cases import digest_of, run, stop_at, tiny_config, tiny_store
+from train_cases import Pull, digest_of, run, stop_at, tiny_config, tiny_store
 from unialign import registry
-from unialign.batch import Batch
 from unialign.errors import CheckpointError, ConfigError
-from unialign.losses import InfoNCE, LossTerm, Objective
+from unialign.losses import InfoNCE
 from unialign.train import TrainConfig
-
-
-class Pull(Objective):
-    """Mean squared distance between the first two modalities, as a package of somebody else may define it."""
-
-    name: ClassVar[str] = "pull"
-
-    def __init__(self, strength: float = 1.0) -> None:
-        super().__init__()
-        self.strength = torch.nn.Parameter(torch.tensor(float(strength)))
-        self._strength = strength
-
-    def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        distance = (batch.z_MBD[0] - batch.z_MBD[1]).square().sum(-1)
-        both = batch.present_MB[0] & batch.present_MB[1]
-        return {"distance": LossTerm(self.strength * distance[both].mean(), 1.0)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {"strength": self._strength}
 
 
 @pytest.fixture
