@@ -308,8 +308,8 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
     page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
     assert "data:image/webp" in page
     assert len(page) < 5_000_000
-    # Eight queries, each with the true picture, and for each objective what it made and what that may be a copy of.
-    section = page[page.index('<section id="made"') : page.index('<section id="methods"')]
+    # Eight queries, each with the true image, and for each objective the generated one and its nearest training image.
+    section = page[page.index('<section id="generated"') : page.index('<section id="methods"')]
     assert section.count("<article") == 8
     assert section.count("data:image/png") == 8 * 3
     assert section.count("data:image/webp") == 8 * (1 + 3)
@@ -317,12 +317,12 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
     store = ua.data.load_dataset("emoji")
     assert {store.split[card["row"]] for card in drawn["cards"]} == {store.split[store.rows("test")[0]]}
     assert drawn["compared_by"] == "pixels"
-    pictures = {key: (tmp_path / f"runs/demo/images/0-{key}.png").read_bytes() for key in drawn["labels"]}
-    assert set(pictures) == {"unialign", "infonce", "gram"}
-    assert len(set(pictures.values())) == 3, "each objective's space makes a picture of its own"
-    before = {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/pictures").glob("*.png")}
+    generated = {key: (tmp_path / f"runs/demo/images/0-{key}.png").read_bytes() for key in drawn["labels"]}
+    assert set(generated) == {"unialign", "infonce", "gram"}
+    assert len(set(generated.values())) == 3, "each objective's space makes its own image"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/images").glob("*.png")}
     assert main(["demo", "--seeds", "0"]) == 0
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/pictures").glob("*.png")}
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/images").glob("*.png")}
     (tmp_path / "runs/demo/images/images.json").write_text('{"cards": 3}')
-    with pytest.raises(ua.errors.DataError, match="pictures is damaged"):
+    with pytest.raises(ua.errors.DataError, match="images is damaged"):
         write_report(tmp_path / "runs/demo")

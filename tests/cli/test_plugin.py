@@ -59,6 +59,9 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     unialign(place, *train, "--set", "objective_options.margin=0.3")
     shutil.copy(place / "image.tsv", place / "sound.tsv")
     assert "was made from other files" in unialign(place, "train", "sound.tsv", *train[2:], status=2)
+    unialign(place, "evaluate", "runs/train/space", "image.tsv", "text.tsv")
+    evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
+    assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
     # An earlier run tells what is missing where the plug-in is not installed.
     again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
     assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)

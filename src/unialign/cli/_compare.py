@@ -7,7 +7,7 @@ from typing import Any
 
 from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
 from unialign.cli._console import RunProgress, chosen_workers, echo, shown
-from unialign.cli.compare import Comparison
+from unialign.cli._plans import Comparison
 from unialign.config import CompareConfig, Entry, TrainConfig
 from unialign.experiments import compare, make_entry, open_store, prepare_data
 from unialign.losses import initialization

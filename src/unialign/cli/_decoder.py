@@ -11,7 +11,7 @@ import torch
 
 from unialign._checks import check_integer
 from unialign.cli._console import echo, shown
-from unialign.cli.decoder import DecoderRun
+from unialign.cli._plans import DecoderRun
 from unialign.config import read_yaml
 from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
+from unialign.cli._plans import TrainRun
 from unialign.cli._single_run import finish
-from unialign.cli.train import TrainRun
 from unialign.config import CompareConfig, Entry
 from unialign.distributed import init as join_job
 from unialign.experiments import open_run_dir, open_store, prepare_data, run as run_once

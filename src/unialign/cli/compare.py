@@ -1,18 +1,17 @@
 """`unialign compare`: several objectives, several seeds, one table."""
 
 import argparse
-from dataclasses import dataclass
-from typing import Any
 
 from unialign import registry
 from unialign.cli._command import Command, add_out
+from unialign.cli._plans import Comparison
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.cli.train import add_training_settings, training_settings
 from unialign.config import CompareConfig, TrainConfig
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "Comparison", "add_workers", "resolve"]
+__all__ = ["COMMAND", "add_workers", "resolve"]
 
 _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
@@ -21,24 +20,6 @@ _EXAMPLES = """\
 # Settings of the comparison that have options; the others belong to the trainings or follow from the data.
 _SETTINGS = ("seeds", "split", "resamples")
 _OBJECTIVES = ("unialign", "infonce", "gram")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What to compare.
-
-    Attributes:
-        file: a comparison to repeat; None: a new one of `objectives`.
-        objectives: names of objectives, or of the file's entries; (): the default, or all entries.
-        training: training settings of all entries.
-        settings: settings of the comparison.
-    """
-
-    sources: tuple[str, ...]
-    file: CompareConfig | None
-    objectives: tuple[str, ...]
-    training: dict[str, Any]
-    settings: dict[str, Any]
 
 
 def run(options: argparse.Namespace) -> int:

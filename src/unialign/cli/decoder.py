@@ -2,32 +2,22 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from unialign.cli._command import Command, add_device, add_out, add_resume, results_folder
+from unialign.cli._plans import DecoderRun
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.config import DecoderConfig, Split, read_yaml
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "DecoderRun", "resolve"]
+__all__ = ["COMMAND", "resolve"]
 
 _EXAMPLES = """\
   unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
   unialign decoder train emoji --out runs/decoder             the same again: an interrupted run continues
   unialign decoder sample runs/decoder/decoder emoji          held-out images above those that the decoder makes"""
-
-
-@dataclass(frozen=True)
-class DecoderRun:
-    """What to train: sources of the data, the fingerprint they must have (None: any), the column, and settings."""
-
-    sources: tuple[str, ...]
-    fingerprint: str | None
-    image: str
-    config: DecoderConfig
 
 
 def run(options: argparse.Namespace) -> int:

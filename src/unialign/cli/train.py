@@ -2,19 +2,19 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from unialign import registry
 from unialign.cli._command import Command, add_out, add_resume
+from unialign.cli._plans import TrainRun
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.config import Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "TrainRun", "add_training_settings", "resolve", "training_settings"]
+__all__ = ["COMMAND", "add_training_settings", "resolve", "training_settings"]
 
 _EXAMPLES = """\
   unialign train emoji --objective unialign --anchor text --epochs 60
@@ -23,15 +23,6 @@ _EXAMPLES = """\
   unialign train emoji --set frozen.image=whiten          a space around frozen embeddings, for `unialign generate`
   unialign train emoji --resume required                  continue an interrupted run from its newest checkpoint
   torchrun --nproc-per-node 2 -m unialign train my-store/        two processes, one run (srun works as well)"""
-
-
-@dataclass(frozen=True)
-class TrainRun:
-    """What to train: sources of the data, the fingerprint they must have (None: any), and settings."""
-
-    sources: tuple[str, ...]
-    fingerprint: str | None
-    config: TrainConfig
 
 
 def run(options: argparse.Namespace) -> int:
