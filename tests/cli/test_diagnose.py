@@ -188,21 +188,23 @@ def test_an_interrupted_diagnosis_leaves_no_folder(here):
     code = (
         "import sys, time\n"
         "from unialign.diagnostics import _diagnose\n"
-        "real = _diagnose.measure\n"
         "def slow(*a, **k):\n"
         "    print('measuring', flush=True); time.sleep(60)\n"
         "_diagnose.measure = slow\n"
         "from unialign.cli import main\n"
-        "sys.exit(main(['diagnose', 'good.npz']))\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        work = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    runs = {
+        number: subprocess.Popen(
+            [sys.executable, "-c", f"{code}sys.exit(main(['diagnose', 'good.npz', '--out', 'out{int(number)}']))\n"],
+            stdout=subprocess.PIPE, env=environment,
         )
-        assert work.stdout is not None
-        assert work.stdout.readline() == b"measuring\n"
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }  # fmt: skip
+    for number, run in runs.items():
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"measuring\n"
         time.sleep(0.1)
-        work.send_signal(number)
-        assert work.wait(timeout=30) == status
-        assert not (here / "runs/diagnose").exists()
+        run.send_signal(number)
+        assert run.wait(timeout=30) == 128 + number
+        assert not (here / f"out{int(number)}").exists()

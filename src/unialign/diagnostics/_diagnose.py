@@ -14,7 +14,7 @@ from unialign.diagnostics._finding import SEVERITIES, Finding
 from unialign.diagnostics._measure import Measurements, measure
 from unialign.diagnostics._plots import sketch
 from unialign.diagnostics._report import DiagnosisReport
-from unialign.diagnostics._results import describe_numbers, describe_run, summarize
+from unialign.diagnostics._results import describe_numbers, summarize
 from unialign.diagnostics._rules_pairing import PAIRING_TABLES
 from unialign.diagnostics._rules_rows import ROW_TABLES
 from unialign.diagnostics._rules_space import SPACE_TABLES, fold_consequences
@@ -96,7 +96,6 @@ def diagnose(
             "ids": "ids" in data.values,
             "labels": "labels" in data.values,
             "settings": {"sample": len(rows_n), "resamples": resamples, "level": LEVEL, "seed": seed},
-            "directions": describe_run(measured),
             "sketch": sketch(measured, items),
         },
     )

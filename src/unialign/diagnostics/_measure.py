@@ -1,7 +1,7 @@
 """Measure everything that the findings and the report need."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._cka import debiased_cka
 from unialign.diagnostics._modality import ModalityStats, measure_modality
-from unialign.diagnostics._pair import PairStats, measure_pair
+from unialign.diagnostics._pair import DirectionStats, PairStats, measure_pair
 from unialign.diagnostics._row_alignment import RowAlignment, measure_row_alignment
 from unialign.diagnostics._sampling import ItemSample, RowWindows
 from unialign.diagnostics._scan import ModalityScan
@@ -19,7 +19,7 @@ from unialign.geometry import conflict_over_anchors
 from unialign.metrics import retrieval
 from unialign.readers import Collection
 
-__all__ = ["Measurements", "PairName", "measure"]
+__all__ = ["Measurements", "PairName", "directions_of", "measure", "names_of"]
 
 PairName = tuple[str, str]
 
@@ -50,6 +50,21 @@ class Measurements:
     row_alignment: dict[tuple[str, ...], RowAlignment]
     conflict: dict[str, float]
     label_map: tuple[float, float] | None
+
+    @property
+    def directions(self) -> dict[str, DirectionStats]:
+        """Retrieval in all directions, by "query->gallery"."""
+        return directions_of(self.pairs)
+
+
+def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
+    """Retrieval in all directions of some pairs."""
+    return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
+
+
+def names_of(pairs: Iterable[PairName]) -> tuple[str, ...]:
+    """Modalities of some pairs, each once."""
+    return tuple(dict.fromkeys(name for pair in pairs for name in pair))
 
 
 def measure(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from unialign.diagnostics import _limits as limits
-from unialign.diagnostics._measure import Measurements, PairName
+from unialign.diagnostics._measure import Measurements, PairName, names_of
 from unialign.diagnostics._pair import DirectionStats, PairStats
 
 __all__ = [
@@ -91,4 +91,4 @@ def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tu
                 left = {pair: stats for pair, stats in left.items() if pair not in own}
         left = {pair: stats for pair, stats in left.items() if not set(pair) <= set(alone)}
     if left:
-        yield tuple(dict.fromkeys(name for pair in left for name in pair)), left
+        yield names_of(left), left

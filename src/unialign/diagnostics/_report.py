@@ -28,7 +28,7 @@ class DiagnosisReport:
         summary: metric -> mean and interval over all directions, pairs or modalities.
         issue_summary: one line to paste into an issue.
         fingerprint: sha256 of names, presence and rows.
-        details: sources, settings, metrics by direction, and the data of the report's plots.
+        details: sources, settings, and the data of the report's plots.
     """
 
     findings: Sequence[Finding]

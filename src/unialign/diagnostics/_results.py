@@ -15,7 +15,7 @@ from unialign.diagnostics._pair import DirectionStats, PairStats
 if TYPE_CHECKING:
     from unialign.diagnostics._report import DiagnosisReport
 
-__all__ = ["describe_numbers", "describe_run", "make_results", "summarize"]
+__all__ = ["describe_numbers", "make_results", "summarize"]
 
 
 def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
         "sampled": sampled,
         "modalities": {name: _modality(m) for name, m in measured.modalities.items()},
         "pairs": pairs,
-        "directions": {name: _direction(d) for name, d in _directions(measured).items()},
+        "directions": {name: _direction(d) for name, d in measured.directions.items()},
         "conflict": measured.conflict,
         "row_alignment": {"-".join(names): vars(a) for names, a in measured.row_alignment.items()},
     }
@@ -45,10 +45,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return value
-
-
-def _directions(measured: Measurements) -> dict[str, DirectionStats]:
-    return {name: d for stats in measured.pairs.values() for name, d in stats.directions.items()}
 
 
 def _modality(m: ModalityStats) -> dict[str, Any]:
@@ -105,7 +101,7 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
 
 def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
     """Metric -> mean and interval over all directions, pairs or modalities."""
-    directions, pairs = list(_directions(measured).values()), list(measured.pairs.values())
+    directions, pairs = list(measured.directions.values()), list(measured.pairs.values())
     spread = [m for m in measured.modalities.values() if math.isfinite(m.effective_rank)]
     values: dict[str, Estimate | None] = {
         "recall@1": average([d.recall[1] for d in directions]),
@@ -131,20 +127,6 @@ def _constant(values: Iterable[float]) -> Estimate | None:
         return None
     mean = math.fsum(finite) / len(finite)
     return Estimate(mean, mean, mean, torch.full((1,), mean, dtype=torch.float64))
-
-
-def describe_run(measured: Measurements) -> dict[str, Any]:
-    """Metrics by direction, as a run of `results.json` holds them."""
-    return {
-        name: {
-            **{f"recall@{k}": value.mean for k, value in d.recall.items()},
-            "mrr": d.mrr.mean,
-            "median_rank": d.median_rank,
-            "queries": d.queries,
-            "gallery": d.queries,
-        }
-        for name, d in _directions(measured).items()
-    }
 
 
 def make_results(report: "DiagnosisReport", *, seconds: float) -> dict[str, Any]:
@@ -189,7 +171,15 @@ def make_results(report: "DiagnosisReport", *, seconds: float) -> dict[str, Any]
                 "objective": "given",
                 "seed": 0,
                 "metrics": {name: value["mean"] for name, value in report.summary.items()},
-                "directions": details["directions"],
+                "directions": {
+                    name: {
+                        **{key: d[key]["mean"] for key in ("recall@1", "recall@10", "mrr")},
+                        "median_rank": d["median_rank"],
+                        "queries": d["queries"],
+                        "gallery": d["queries"],
+                    }
+                    for name, d in numbers["directions"].items()
+                },
                 "seconds": seconds,
                 "warnings": [],
                 "folder": ".",

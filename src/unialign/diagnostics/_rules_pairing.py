@@ -8,7 +8,7 @@ import numpy as np
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, Table, always
 from unialign.diagnostics._format import count, enumerate_words, number
-from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._measure import Measurements, names_of
 from unialign.diagnostics._predicates import Pairs, by_culprit, is_unpaired, is_useless, touches_block
 from unialign.diagnostics._row_offsets import RowOffset
 
@@ -45,7 +45,7 @@ _SAME = Table(
 
 def _undecided(measured: Measurements) -> Iterator[Case]:
     pairs = [pair for pair, stats in _judged(measured).items() if not stats.directions]
-    yield Case(*dict.fromkeys(name for pair in pairs for name in pair),
+    yield Case(*names_of(pairs),
                pairs=enumerate_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, Table, always
 from unialign.diagnostics._format import count, enumerate_words, number, percent, row_list, rows_of, size
-from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._measure import Measurements, names_of
 
 __all__ = ["ROW_TABLES"]
 
@@ -63,7 +63,7 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
     yield Case(*absent, about="missing" if absent else "", listed=listed, items=data.items)
-    yield Case(*dict.fromkeys(name for pair in apart for name in pair), about="overlap" if apart else "",
+    yield Case(*names_of(apart), about="overlap" if apart else "",
                pairs=_pairs(apart))  # fmt: skip
     yield Case(about="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
     yield Case(*measured.modalities, about="lone" if len(measured.modalities) == 1 else "")

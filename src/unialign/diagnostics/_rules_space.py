@@ -7,23 +7,11 @@ from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._estimate import Estimate
 from unialign.diagnostics._finding import Case, Finding, Rule, Severity, Table, always
 from unialign.diagnostics._format import count, enumerate_words, percent
-from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats
-from unialign.diagnostics._predicates import (
-    Pairs,
-    has_hubs,
-    is_collapsed,
-    is_mispaired,
-    is_useless,
-    is_weak,
-    recalls,
-)
+from unialign.diagnostics._predicates import Pairs, has_hubs, is_collapsed, is_mispaired, is_useless, is_weak, recalls
 
 __all__ = ["SPACE_TABLES", "fold_consequences"]
-
-
-def _directions(pairs: Pairs) -> dict[str, DirectionStats]:
-    return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
 
 
 # --- collapse -----------------------------------------------------------------------------------------------------
@@ -42,7 +30,7 @@ def _spread_cases(measured: Measurements) -> Iterator[Case]:
 
 def _harm(measured: Measurements, name: str) -> str:
     """Retrieval with a collapsed modality as query and as gallery, in words."""
-    directions = _directions({pair: stats for pair, stats in measured.pairs.items() if name in pair})
+    directions = directions_of({pair: stats for pair, stats in measured.pairs.items() if name in pair})
     if not directions:
         return ""
     parts = []
@@ -110,23 +98,19 @@ def _gap_pairs(measured: Measurements) -> Pairs:
 
 def _gap_cases(measured: Measurements) -> Iterator[Case]:
     judged = _gap_pairs(measured)
-    names = list(dict.fromkeys(name for pair in judged for name in pair))
+    names = names_of(judged)
     left = dict(judged)
     for name in names:
         own = {pair: stats for pair, stats in judged.items() if name in pair}
         others = [stats.gap.mean for pair, stats in judged.items() if name not in pair]
         nearest = min(stats.gap.mean for stats in own.values())
-        if (
-            others
-            and len(own) == len(names) - 1
-            and nearest >= limits.GAP_NOTE
-            and nearest > limits.FAR_RATIO * max(others)
-        ):
+        far = bool(others) and nearest >= limits.GAP_NOTE and nearest > limits.FAR_RATIO * max(others)
+        if far and len(own) == len(names) - 1:
             yield _gap_case((name,), own, within=max(others))
             left = {pair: stats for pair, stats in left.items() if name not in pair}
     wide = {pair: stats for pair, stats in left.items() if stats.gap.mean >= limits.GAP_NOTE and stats.gap.low > 0}
     if wide:
-        yield _gap_case(tuple(dict.fromkeys(name for pair in wide for name in pair)), wide, within=None)
+        yield _gap_case(names_of(wide), wide, within=None)
 
 
 def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> Case:
@@ -198,7 +182,7 @@ def _retrieval_pairs(measured: Measurements) -> Pairs:
 
 def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
     judged = _retrieval_pairs(measured)
-    directions = _directions(judged)
+    directions = directions_of(judged)
     weak = {name: direction for name, direction in directions.items() if is_weak(direction)}
     if weak:
         name, worst = min(weak.items(), key=lambda item: item[1].recall[1].mean)
@@ -219,9 +203,9 @@ def _recall_range(measured: Measurements) -> Case | None:
     judged = _retrieval_pairs(measured)
     if not judged:
         return None
-    directions = _directions(judged)
-    ordered = sorted(directions.items(), key=lambda item: item[1].recall[1].mean)
-    (least, low), (most, high) = ordered[0], max(directions.items(), key=lambda item: item[1].recall[1].mean)
+    directions = directions_of(judged)
+    least, low = min(directions.items(), key=lambda item: item[1].recall[1].mean)
+    most, high = max(directions.items(), key=lambda item: item[1].recall[1].mean)
     where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
     return Case(where=where, least=least, most=most, low=low.recall[1], high=high.recall[1], queries=low.queries,
                 chance=low.chance["recall@1"])  # fmt: skip
@@ -256,7 +240,7 @@ _RETRIEVAL = Table(
 
 
 def _hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
-    return _directions(
+    return directions_of(
         {
             pair: stats
             for pair, stats in measured.pairs.items()
