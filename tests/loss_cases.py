@@ -205,13 +205,13 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
     return reference.sigmoid(rows, anchor=s["anchor"], scale=s["scale"], bias=s["bias"], ids=ids)
 
 
-def _with_tau(reference: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
+def _with_tau(reference_loss: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
     """The call of a reference that takes the settings as they are, but for the temperature."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}
         tau = {"tau": objective.get_config()["temperature"]} if "temperature" in objective.get_config() else {}
-        return reference(rows, ids=ids, **s, **tau)
+        return reference_loss(rows, ids=ids, **s, **tau)
 
     return call
 

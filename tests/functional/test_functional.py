@@ -11,9 +11,8 @@ import reference
 from score_tables import cross_volumes
 from unialign.batch import make_batch
 from unialign.errors import ConfigError, ShapeError
-from unialign.functional import alignment, centroids, gram_volume, uniformity
-from unialign.functional._volume import determinant_and_adjugate, safe_sqrt
-from unialign.ops._kernel_functions import arccos_squared, log_kernel
+from unialign.functional import alignment, centroids, determinant_and_adjugate, gram_volume, uniformity
+from unialign.ops import arccos_squared, log_kernel, safe_sqrt
 
 KERNELS = ["clip", "gaussian", "wang_isola", "geodesic"]
 SEEDS = st.integers(0, 2**31 - 1)

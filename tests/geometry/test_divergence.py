@@ -77,7 +77,7 @@ def test_golden_upper_bound(golden):
     bandwidth=st.sampled_from([0.1, 0.3, 1.0]),
     masked=st.booleans(),
 )
-def test_the_upper_bound_holds_and_equals_its_reference_loss(modalities, items, width, seed, spread, bandwidth, masked):
+def test_the_upper_bound_holds_and_equals_its_reference(modalities, items, width, seed, spread, bandwidth, masked):
     embeddings = draw(modalities, items, width, seed, spread)
     present = None
     if masked:
@@ -276,7 +276,7 @@ def test_a_small_bandwidth_warns():
 
 
 @given(seed=st.integers(0, 99), bandwidth=st.sampled_from([0.3, 1.0]))
-def test_effective_neighbours_equal_the_reference_loss(seed, bandwidth):
+def test_effective_neighbours_equal_the_reference(seed, bandwidth):
     space = draw(3, 6, 4, seed)
     present = {"m2": torch.arange(6) != seed % 6}
     rows = reference.unit_rows(space, present)

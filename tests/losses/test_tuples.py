@@ -62,7 +62,7 @@ def test_the_two_forms_are_one_area():
 
 @pytest.mark.parametrize("modalities", [2, 4])
 def test_a_triangle_has_three_corners(modalities: int):
-    with pytest.raises(ShapeError, match=f"exactly 3 modalities, one for each corner, got {modalities}"):
+    with pytest.raises(ShapeError, match=f"exactly 3 modalities, one per corner, got {modalities}"):
         Triangle("m0")(draw_batch(2, modalities, 3, 4))
 
 

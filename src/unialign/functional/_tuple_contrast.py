@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unialign.batch import Batch
 from unialign.functional._float64_gram import masked_gram, to_float64
-from unialign.functional._volume import determinant_and_adjugate, safe_sqrt
-from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, select_rows
+from unialign.functional._volume import determinant_and_adjugate
+from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, safe_sqrt, select_rows
 
 __all__ = ["area_contrast", "area_inputs", "volume_contrast", "volume_inputs"]
 

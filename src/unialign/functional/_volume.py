@@ -15,11 +15,11 @@ from torch import Tensor
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch, make_batch
 from unialign.functional._float64_gram import masked_gram
+from unialign.ops import safe_sqrt
 
 __all__ = [
     "determinant_and_adjugate",
     "gram_volume",
-    "safe_sqrt",
     "unit_volumes",
 ]
 
@@ -66,9 +66,3 @@ def determinant_and_adjugate(matrix_BMM: Tensor) -> tuple[Tensor, Tensor]:
         sign = -sign
     det_B = (matrix_BMM * step_BMM.mT).sum((-2, -1)) / size
     return sign * det_B, sign * step_BMM
-
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at exactly 0."""
-    positive = x > 0
-    return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)

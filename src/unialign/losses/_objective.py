@@ -1,5 +1,6 @@
 """The base class of objectives: a module that turns a validated batch into weighted, named terms."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from unialign.batch import Batch, make_batch
 from unialign.distributed import processes_of
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import gather_batch
+from unialign.losses._temperature import Temperature
 
 __all__ = ["LossOutput", "LossTerm", "Objective", "mean_terms", "weighted_sum"]
 
@@ -133,9 +135,15 @@ class Objective(nn.Module, ABC):
             draw=self.draw_number(),
         )
 
-    @abstractmethod
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-able arguments: `unialign.losses.create(self.name, **config)` rebuilds this objective."""
+        """Return JSON-able arguments: `unialign.losses.create(self.name, **config)` rebuilds this objective.
+
+        Reads the attributes with the names of the constructor's arguments; a subclass without them overrides this.
+        """
+        temperature = getattr(self, "temperature", None)
+        known = temperature.get_config() if isinstance(temperature, Temperature) else {}
+        names = inspect.signature(type(self)).parameters
+        return {name: known[name] if name in known else getattr(self, name) for name in names}
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())

@@ -1,7 +1,5 @@
 """Alignment and uniformity without contrast (Wang & Isola 2020)."""
 
-from typing import Any
-
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
 from unialign.functional import unit_alignment
@@ -50,11 +48,3 @@ class AlignUniform(Objective):
             named = {f"uniformity/{name}": value for name, value in spreads.items()}
             terms |= mean_terms(named, self.uniformity_weight)
         return terms
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            "alpha": self.alpha,
-            "t": self.t,
-            "uniformity_weight": self.uniformity_weight,
-        }

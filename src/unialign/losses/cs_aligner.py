@@ -1,6 +1,6 @@
 """CS-Aligner: InfoNCE of pairs and a divergence of distributions (Yin et al., arXiv 2502.17028)."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -93,14 +93,4 @@ class CSAligner(Objective):
             )
             for m, n in pairs
             if len(rows[m]) > 0 and len(rows[n]) > 0
-        }
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            **self.temperature.get_config(),
-            "contrast_weight": self.contrast_weight,
-            "divergence_weight": self.divergence_weight,
-            "divergence": self.divergence,
-            "bandwidth": self.bandwidth,
         }

@@ -1,7 +1,7 @@
 """CUA and CUAXU: InfoNCE with additional uniformity and alignment (Fahim et al., arXiv 2405.18570)."""
 
 from collections import Counter
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -94,12 +94,3 @@ class CUA(Objective):
             if bool(defined):
                 values[f"cross/{pair_name(batch.names[m], batch.names[n])}"] = value
         return values
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            **self.temperature.get_config(),
-            "contrast_weight": self.contrast_weight,
-            "t": self.t,
-            "cross_term": self.cross_term,
-        }

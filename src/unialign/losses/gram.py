@@ -1,7 +1,5 @@
 """GRAM: contrast of tuple volumes (Cicchetti et al. 2025)."""
 
-from typing import Any
-
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
 from unialign.functional import volume_contrast
@@ -69,11 +67,3 @@ class GRAM(Objective):
             eps=eps,
         )
         return {"volume_contrast": LossTerm(value, 1.0)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            **self.temperature.get_config(),
-            "label_smoothing": self.label_smoothing,
-            "eps": self.eps,
-        }

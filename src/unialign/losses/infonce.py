@@ -1,6 +1,6 @@
 """Paired InfoNCE, the objective of ImageBind (anchor pairs) and of most toolkits (all pairs)."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from unialign._checks import check_choice
 from unialign.batch import Batch
@@ -62,11 +62,3 @@ class InfoNCE(Objective):
         pairs = modality_pairs(batch, str(self.anchor) if self.pairs == "anchor" else "all")
         values = pair_contrasts(batch, pairs, temperature=self.temperature(), label_smoothing=self.label_smoothing)
         return mean_terms(values)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            "pairs": self.pairs,
-            **self.temperature.get_config(),
-            "label_smoothing": self.label_smoothing,
-        }

@@ -1,7 +1,5 @@
 """ModGap: anchor alignment, uniformity of centroids, and InfoNCE (arXiv 2601.18525)."""
 
-from typing import Any
-
 from unialign._checks import check_nonnegative
 from unialign.batch import Batch
 from unialign.functional import log_potential, unit_alignment, unit_centroids
@@ -64,11 +62,3 @@ class ModGap(Objective):
             pairs = modality_pairs(batch, self.anchor)
             terms |= mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
         return terms
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            **self.temperature.get_config(),
-            "contrast_weight": self.contrast_weight,
-            "t": self.t,
-        }

@@ -1,7 +1,5 @@
 """PMRL: tuples of rank one with different directions (Liu et al. 2025)."""
 
-from typing import Any
-
 import torch
 
 from unialign._checks import check_temperature
@@ -57,6 +55,3 @@ class PMRL(Objective):
             "rank_one": LossTerm(rank_one.to(contrast.dtype), 1.0),
             "direction_contrast": LossTerm(contrast, 1.0),
         }
-
-    def get_config(self) -> dict[str, Any]:
-        return {"intra_temperature": self.intra_temperature, "inter_temperature": self.inter_temperature}

@@ -1,6 +1,6 @@
 """Symile: contrast of multilinear inner products (Saporta et al. 2024)."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -95,14 +95,6 @@ class Symile(Objective):
                 f"batch, or raise max_bytes"
             )
         return symile_all(z_MND, temperature=self.temperature(), ids_N=ids_N)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "negatives": self.negatives,
-            **self.temperature.get_config(),
-            "seed": self.seed,
-            "max_bytes": self.max_bytes,
-        }
 
 
 def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:

@@ -1,6 +1,6 @@
 """TRIANGLE: contrast of triangle areas (Cicchetti et al. 2025)."""
 
-from typing import Any, get_args
+from typing import get_args
 
 from unialign._checks import check_choice, check_nonnegative
 from unialign.batch import Batch
@@ -80,12 +80,3 @@ class Triangle(Objective):
             eps=eps,
         )
         return {"area_contrast": LossTerm(value, 1.0)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            "form": self.form,
-            **self.temperature.get_config(),
-            "label_smoothing": self.label_smoothing,
-            "eps": self.eps,
-        }

@@ -201,23 +201,3 @@ class UniAlign(Objective):
             volume_B = unit_volumes(batch, eps=eps)
             terms["volume"] = LossTerm(volume_B[tuples_B].mean(), self.volume_weight)
         return terms
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "anchor": self.anchor,
-            "preset": self.preset,
-            "kernel": self.kernel,
-            "temperature": self.temperature,
-            "reduction": self.reduction,
-            "weighting": self.weighting,
-            "partition_mix": self.partition_mix,
-            "uniformity_weight": self.uniformity_weight,
-            "alignment_weight": self.alignment_weight,
-            "alignment_scale": self.alignment_scale,
-            "distance": self.distance,
-            "stop_gradient": self.stop_gradient,
-            "centroid_weight": self.centroid_weight,
-            "centroid_temperature": self.centroid_temperature,
-            "volume_weight": self.volume_weight,
-            "volume_eps": self.volume_eps,
-        }

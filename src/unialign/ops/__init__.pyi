@@ -35,6 +35,7 @@ from unialign.ops._tuple_logits import (
     AreaLogits as AreaLogits,
     TriangleForm as TriangleForm,
     VolumeLogits as VolumeLogits,
+    safe_sqrt as safe_sqrt,
 )
 from unialign.ops._uniformity import log_row_sums as log_row_sums, log_total as log_total
 from unialign.ops._unit_vectors import (

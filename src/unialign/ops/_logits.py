@@ -3,8 +3,9 @@
 Shapes: `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from unialign.ops._kernel_functions import KernelFunction
 __all__ = ["CosineLogits", "KernelLogits", "Logits", "TupleCosineLogits"]
 
 
-class Logits(Protocol):
+class Logits(ABC):
     """Logits of query i and key j; built again from the same tensors for the backward pass.
 
     Attributes:
@@ -22,29 +23,31 @@ class Logits(Protocol):
         lowest, highest: bounds of a logit.
     """
 
+    tensors: tuple[Tensor, ...]
     lowest: float
     highest: float
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]: ...
-
+    @abstractmethod
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
         """Write the logits to `out_IJ`; return what `accumulate_grad` needs of the tile."""
 
+    @abstractmethod
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
         """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten."""
 
-    def finish(self, gradients: Sequence[Tensor]) -> None:
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return all logits, (N, N), by differentiable operations."""
+
+    def finish(self, gradients: Sequence[Tensor]) -> None:  # noqa: B027
         """Complete the gradients after the last tile."""
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
         """Mask pairs beyond those of equal ids; the diagonal is ignored. None: there are none."""
-
-    def dense(self) -> Tensor:
-        """Return all logits, (N, N), by differentiable operations."""
+        return None
 
 
-class CosineLogits:
+class CosineLogits(Logits):
     """scale <x_i, y_j>.
 
     Args:
@@ -73,9 +76,6 @@ class CosineLogits:
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
 
-    def masked(self, i: slice, j: slice) -> Tensor | None:
-        return None
-
     def dense(self) -> Tensor:
         x_ND, y_ND, scale = self.tensors
         return x_ND @ y_ND.mT * scale
@@ -97,7 +97,7 @@ class TupleCosineLogits(CosineLogits):
         return (self.codes_N[None, i, None] == self.key_codes_KN[:, None, j]).all(0)
 
 
-class KernelLogits:
+class KernelLogits(Logits):
     """log kappa(x_i, y_j) of any kernel."""
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, *, kernel: KernelFunction) -> None:
@@ -119,12 +119,6 @@ class KernelLogits:
         weight_IJ.mul_(saved)
         gradients[0][i].addmm_(weight_IJ, y_ND[j])
         gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
-
-    def finish(self, gradients: Sequence[Tensor]) -> None:
-        return
-
-    def masked(self, i: slice, j: slice) -> Tensor | None:
-        return None
 
     def dense(self) -> Tensor:
         x_ND, y_ND = self.tensors

@@ -9,7 +9,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["AreaLogits", "TriangleForm", "VolumeLogits"]
+from unialign.ops._logits import Logits
+
+__all__ = ["AreaLogits", "TriangleForm", "VolumeLogits", "safe_sqrt"]
 
 TriangleForm = Literal["area", "squared"]
 
@@ -19,7 +21,7 @@ class _Volume(NamedTuple):
     value_IJ: Tensor
 
 
-class VolumeLogits:
+class VolumeLogits(Logits):
     """-scale sqrt(max(det_j - sum_kn adj_jkn g_ijk g_ijn, 0) + eps), g_ijk the cosine of anchor i with vector k of j.
 
     Args:
@@ -69,17 +71,11 @@ class VolumeLogits:
             by_anchor_ND[i].addmm_(by_cosine_IJ, others[k][j])
             by_others[k][j].addmm_(by_cosine_IJ.mT, anchor_ND[i])
 
-    def finish(self, gradients: Sequence[Tensor]) -> None:
-        return
-
-    def masked(self, i: slice, j: slice) -> Tensor | None:
-        return None
-
     def dense(self) -> Tensor:
         det_N, adj_KKN, scale, anchor_ND, *others = self.tensors
         cosine_KNN = torch.stack([anchor_ND @ other_ND.mT for other_ND in others])
         square_NN = det_N - torch.einsum("kij,knj,nij->ij", cosine_KNN, adj_KKN, cosine_KNN)
-        return -scale * _safe_sqrt(square_NN.clamp(min=0) + self.eps)
+        return -scale * safe_sqrt(square_NN.clamp(min=0) + self.eps)
 
 
 class _Area(NamedTuple):
@@ -88,7 +84,7 @@ class _Area(NamedTuple):
     value_IJ: Tensor
 
 
-class AreaLogits:
+class AreaLogits(Logits):
     """-scale A, with A of the triangle of anchor t_i with v_j and a_j; w = v - a.
 
     S = |t - v|^2 |w|^2 - <t - v, w>^2 with |t - v|^2 = 2 - 2 <t, v>; `area`: A = sqrt(max(S, 0) + eps) / 2 · `squared`:
@@ -150,18 +146,12 @@ class AreaLogits:
         by_v_ND[j].addmm_(by_p_IJ.mT, t_ND[i])
         by_w_ND[j].addmm_(by_q_IJ.mT, t_ND[i])
 
-    def finish(self, gradients: Sequence[Tensor]) -> None:
-        return
-
-    def masked(self, i: slice, j: slice) -> Tensor | None:
-        return None
-
     def dense(self) -> Tensor:
         scale, t_ND, v_ND, w_ND, vw_N, ww_N = self.tensors
         square_NN = (2 - 2 * t_ND @ v_ND.mT) * ww_N - (t_ND @ w_ND.mT - vw_N) ** 2
         if self.form == "squared":
             return -scale * square_NN / 2
-        return -scale * _safe_sqrt(square_NN.clamp(min=0) + self.eps) / 2
+        return -scale * safe_sqrt(square_NN.clamp(min=0) + self.eps) / 2
 
 
 def _halves(adj_KKJ: Tensor, cosines: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -173,6 +163,7 @@ def _halves(adj_KKJ: Tensor, cosines: Sequence[Tensor]) -> Iterator[Tensor]:
         yield product_IJ
 
 
-def _safe_sqrt(x: Tensor) -> Tensor:
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Square root with gradient 0, not infinity, at exactly 0."""
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)
