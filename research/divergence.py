@@ -58,7 +58,7 @@ def plan(options: Options) -> Plan:
 
 
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
-    """Key, objective, label, options."""
+    """Return key, objective, label and options of every arm."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
     # With CS-Aligner's own settings, median bandwidth and weight 1, the term has no effect here.
     strong = {"bandwidth": 0.5, "divergence_weight": 3.0}
@@ -88,13 +88,10 @@ def analyse(results: Results) -> dict[str, Any]:
 
 
 def _bound(results: Results, data: str, bandwidth: str) -> dict[str, Any]:
-    found = [
-        (evaluation[f"divergence/plugin@{bandwidth}"], evaluation[f"divergence/bound@{bandwidth}"], mean_log)
-        for arm in _arms(results, data)
-        for run in runs_of(results, arm)
-        for evaluation in run["evaluations"]
-        if (mean_log := evaluation[f"divergence/mean_log@{bandwidth}"]) is not None
-    ]
+    names = [f"divergence/{name}@{bandwidth}" for name in ("plugin", "bound", "mean_log")]
+    runs = [run for arm in _arms(results, data) for run in runs_of(results, arm)]
+    measured = [[evaluation[name] for name in names] for run in runs for evaluation in run["evaluations"]]
+    found = [numbers for numbers in measured if numbers[2] is not None]
     slack = [bound - value for value, bound, _ in found]
     return {
         "data": data,
@@ -116,7 +113,7 @@ def _below(bound: float, value: float) -> bool:
 def _correlations(
     results: Results, arms: Sequence[str], name: str, outcome: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`objectives`: a cell is the finished runs of a data set; `seeds`: of an arm; `training`: see below."""
+    """Yield correlations over the runs of a data set, over those of an arm, and over the evaluations of a run."""
     by_data: dict[Hashable, list[tuple[float, float]]] = {}
     by_arm: dict[Hashable, list[tuple[float, float]]] = {}
     during = []
@@ -125,10 +122,7 @@ def _correlations(
             pair = (run["evaluations"][-1].get(f"divergence/{name}"), run["metrics"].get(outcome))
             by_data.setdefault(results["study"]["factors"][arm]["data"], []).append(pair)
             by_arm.setdefault(arm, []).append(pair)
-            course = [
-                (evaluation.get(f"divergence/{name}"), evaluation.get(_SEEN[outcome]))
-                for evaluation in run["evaluations"]
-            ]
+            course = [(e.get(f"divergence/{name}"), e.get(_SEEN[outcome])) for e in run["evaluations"]]
             during.append(rank_correlation({0: course}, resamples=1)["mean"])
     yield "objectives", rank_correlation(by_data)
     yield "seeds", rank_correlation(by_arm)
@@ -153,15 +147,13 @@ def page(results: Results) -> list[Section]:
 def answer(results: Results) -> list[str]:
     """Summarise violations of the upper bound and the correlation of the Hölder divergence with the outcomes."""
     found = results["study"]["analysis"]
-    violated, seen = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
-    lines_found = [f"The upper bound was violated in {violated} of {seen} looks."]
-    for c in found["correlations"]:
-        if c["divergence"] == "debiased@median" and c["when"] == "objectives":
-            outcome = OUTCOMES[c["outcome"]]
-            lines_found.append(
-                f"Rank correlation of the debiased Hölder divergence (median bandwidth) with {outcome} across "
-                f"objectives: {format_interval(c, decimals=2)}."
-            )
+    violated, evaluated = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
+    shown = [c for c in found["correlations"] if (c["divergence"], c["when"]) == ("debiased@median", "objectives")]
+    lines_found = [f"The upper bound was violated in {violated} of {evaluated} evaluations."]
+    for c in shown:
+        outcome, rho = OUTCOMES[c["outcome"]], format_interval(c, decimals=2)
+        text = "Rank correlation of the debiased Hölder divergence (median bandwidth) with"
+        lines_found.append(f"{text} {outcome} across objectives: {rho}.")
     return lines_found
 
 
@@ -175,7 +167,7 @@ def _arms(results: Results, data: str) -> list[str]:
 
 
 def _marks(results: Results, data: str) -> dict[str, Mark]:
-    """Arm -> its mark; an objective has the same one on every data set."""
+    """Return the mark of each arm, the same for an objective on every data set."""
     order = [key for key, *_ in _trained()]
     factors = results["study"]["factors"]
     return {arm: Mark(factors[arm]["label"], order.index(factors[arm]["objective"])) for arm in _arms(results, data)}
@@ -267,8 +259,8 @@ def _bound_parts(results: Results) -> list[Any]:
                 for arm, mark in marks.items()
             ]
             panels.append(lines(f"{data}, bandwidth {_written(b)}", series, x_label="step"))
-    legend = [Mark(objective_label(o), i, dash) for dash in ("solid", "dashed") for i, o in enumerate(_SHOWN)]
-    legend = [Mark(f"bound, {m.label}", m.number, m.dash) if m.dash == "dashed" else m for m in legend]
+    legend = [Mark(objective_label(o), i) for i, o in enumerate(_SHOWN)]
+    legend += [Mark(f"bound, {mark.label}", mark.number, "dashed") for mark in legend]
     said = sum(b["violations"] for b in found), sum(b["evaluations"] for b in found)
     return [
         "The bound of the plug-in value at the anchor is uniformity, with the logarithm outside of the mean, plus "
@@ -305,10 +297,7 @@ def _prediction_parts(results: Results) -> list[Any]:
     panels = []
     for when, title in _WHEN.items():
         for outcome, short in OUTCOMES.items():
-            rows = []
-            for name, text, number in names:
-                c = by[name, outcome, when]
-                rows.append(Dot(text, *Interval.read(c), number=number))
+            rows = [Dot(text, *Interval.read(by[name, outcome, when]), number=n) for name, text, n in names]
             panels.append(dots(f"with {short}, {title}", rows, reference=0.0, write=lambda v: minus(f"{v:.2f}")))
     table = [
         [text, *(format_interval(by[name, outcome, "training"], decimals=2) for outcome in OUTCOMES)]

@@ -7,7 +7,7 @@ beta 0 and weight 1, the loss is InfoNCE exactly, which is trained beside it.
 
 from research._figures import UNTUNED, failed_sections, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
-from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric
+from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric, scale_of
 from research._settings import base
 from research.pages import Mark, Section, Table, figure
 
@@ -114,13 +114,11 @@ def _identity(results: Results) -> Table:
         mixed, infonce = _key(anchor, 1.0, 0.0), f"infonce-{anchor}"
         if len(completed(results, (mixed, infonce))) < 2:
             continue
-        pairs = {
-            metric: zip(run_metric(results, mixed, metric), run_metric(results, infonce, metric), strict=True)
-            for metric in shown
-        }
-        most = [max(abs(x - y) for x, y in pairs[metric]) for metric in shown]
-        percent = [results["metrics"][metric]["unit"] == "percent" for metric in shown]
-        cells = [f"{100 * d:.2f}" if p else f"{d:.5f}" for d, p in zip(most, percent, strict=True)]
+        cells = []
+        for metric in shown:
+            pairs = zip(run_metric(results, mixed, metric), run_metric(results, infonce, metric), strict=True)
+            scale, most = scale_of(results, metric), max(abs(x - y) for x, y in pairs)
+            cells.append(f"{scale * most:.{2 if scale == 100 else 5}f}")
         rows.append([label(results, infonce), *cells])
     return Table(
         ["beta 0, weight 1 and", *(metric_label(results, metric) for metric in shown)],
