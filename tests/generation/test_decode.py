@@ -7,6 +7,7 @@ import pytest
 import torch
 from decoder_cases import ITEMS, WIDTH, tiny_image_store, tiny_images, tiny_space
 
+from unialign import registry
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation import (
@@ -14,6 +15,7 @@ from unialign.generation import (
     FlowDecoder,
     decode,
     embed_items,
+    load_decoder,
     mean,
     nearest_training,
     resolve_anchor,
@@ -175,3 +177,12 @@ def test_neighbours_depend_on_direction_alone(space: Space) -> None:
         found = nearest_training(space, store, z * scale, anchor="image")
         assert torch.equal(found.rows, usual.rows)
         torch.testing.assert_close(found.cosines, usual.cosines)
+
+
+def test_a_decoder_is_loaded_by_a_registered_name_or_as_an_instance(
+    decoder: FlowDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register("decoders", "tiny", lambda: decoder)
+    assert load_decoder("tiny") is decoder
+    assert load_decoder(decoder) is decoder

@@ -192,3 +192,11 @@ def test_what_is_no_list_of_words_is_named(space: Space) -> None:
         build_conditions(space, store, items=["#0"], modalities=["text"], weights=1)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="2 rows for one text"):
         build_conditions(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.widths["text"]))
+
+
+def test_a_notebook_shows_the_images(space: Space, decoder: FlowDecoder) -> None:
+    result = made_of(space, decoder, samples=2)
+    page = result._repr_html_()
+    assert page.count('<img src="data:image/png;base64,') == 6
+    assert "square 40" in page
+    assert repr(result) == "GenerationResult(3 conditions, 2 images each, in place of 'image')"

@@ -218,3 +218,9 @@ def test_what_is_refused(reference: Reference, close: GenerationScores) -> None:
         Reference.fit(TRUE, TRAINING[:8], extractor=EXTRACTOR, components=8)
     with pytest.raises(ConfigError, match="components"):
         Reference.fit(TRUE, TRAINING, extractor=EXTRACTOR, components=0)
+
+
+def test_a_notebook_shows_a_table(close: GenerationScores) -> None:
+    page = close._repr_html_()
+    assert page.count("<tr") == len(close.numbers)
+    assert "Fréchet distance" in page

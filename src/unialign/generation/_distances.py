@@ -1,8 +1,7 @@
-"""How far two sets of images lie apart, from their features; each distance also as a function of item weights.
+"""Distances between sets of images from their features, each also as a function of item weights.
 
-A bootstrap repeats items, so it is written here as whole-number weights: a set in which item i stands w_i times. A pair
-of copies of one item says nothing about two different images; where a distance is a mean over pairs of different
-images, pairs of copies are left out like an image's pair with itself.
+A bootstrap resample is a vector of integer weights w, in which item i occurs w_i times. Means over pairs of different
+images leave out pairs of copies of one item, like the pair of an image with itself.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
@@ -30,7 +29,7 @@ __all__ = [
     "kernel_distance",
 ]
 
-# Most numbers that the weighted features of one block of resamples hold (64 MiB).
+# Largest number of weighted features in one block of resamples (64 MiB).
 _BLOCK = 2**23
 
 
@@ -38,9 +37,9 @@ def frechet_distance(x: Any, y: Any) -> float:
     """|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), at least 0: the squared Wasserstein-2 distance of
     the Gaussians with the means and covariances of the two sets (Heusel et al. 2017, there with Inception features).
 
-    Covariances divide by N - 1, as FID's do. The trace of the root is the sum of the singular values of
-    S_x^1/2 S_y^1/2, which keeps its digits where a covariance lacks directions (N <= F). Rounding below 0 becomes 0.
-    The value falls with N: compare sets of equal size only.
+    Covariances divide by N - 1, as for FID. The trace of the root is computed as the sum of the singular values of
+    S_x^1/2 S_y^1/2, which is accurate for singular covariances (N <= F). Negative rounding errors become 0. The value
+    decreases with N: compare only sets of equal size.
 
     Args:
         x, y: (N, F), (M, F) real numbers, at least two rows each; computed in float64.
@@ -57,7 +56,7 @@ def frechet_distance(x: Any, y: Any) -> float:
 def kernel_distance(x: Any, y: Any) -> float:
     """KID (Binkowski et al. 2018): the unbiased MMD^2 with the kernel (x . y / F + 1)^3.
 
-    0 on average for equal distributions, and so below 0 at times.
+    0 on average for equal distributions, and therefore sometimes negative.
 
     Args, Raises: as `frechet_distance`.
     """
@@ -82,8 +81,8 @@ def gaussian_kernel(x_NF: Tensor, y_MF: Tensor, bandwidth: float) -> Tensor:
 class Frechet:
     """`frechet_distance` of two sets whose rows i belong to item i, as a function of item weights.
 
-    Both sets are resampled together. Weights w give exactly the distance of the sets in which row i stands w_i times:
-    the covariances divide by sum w - 1. NaN where the weights sum to 1 or less.
+    Both sets are resampled together; weights w give exactly the distance of sets in which row i occurs w_i times. NaN
+    if the weights sum to 1 or less.
     """
 
     x_NF: Tensor
@@ -102,8 +101,8 @@ class Frechet:
 class PairMean:
     """Mean of a symmetric kernel over pairs of different items: sum_{i != j} w_i w_j k_ij / sum_{i != j} w_i w_j.
 
-    Copies of one item make no pair, else every resample would look less diverse than the data. NaN where the weights
-    leave a single item.
+    Copies of one item are no pair, else every resample would be less diverse than the data. NaN if the weights leave a
+    single item.
     """
 
     kernel_NN: Tensor
@@ -120,10 +119,9 @@ class PairMean:
 class KernelDistance:
     """The unbiased MMD^2 of two sets whose rows i belong to item i, as a function of item weights.
 
-    Both sets are resampled together. Inside a set pairs of copies are left out (`PairMean`). Across the sets, every
-    pair of different items counts w_i w_j times and an item's own pair w_i times: copy for copy, not every copy with
-    every other one. So weights of one give the plain estimate, and a resample gives an item's own pair no more weight
-    than the data do. NaN where the weights leave a single item.
+    Both sets are resampled together. Within a set, pairs of copies are left out (`PairMean`). Across sets, a pair of
+    different items has weight w_i w_j and an item's own pair w_i, so that equal weights give the usual estimate and a
+    resample does not overweight own pairs. NaN if the weights leave a single item.
     """
 
     own: tuple[PairMean, PairMean]
@@ -149,13 +147,13 @@ class Average:
         return self.scale * torch.stack([part.evaluate(weights_RN) for part in self.parts]).mean(0) + self.offset
 
 
-def as_features(value: Any, what: str, *, least: int = 1) -> Tensor:
-    """The border: (N, F) float64 on the CPU, at least `least` rows; errors as in `frechet_distance`."""
+def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
+    """Validate features and return them as (N, F) float64 on the CPU; errors as in `frechet_distance`."""
     x_NF = as_dense(value, what, "(N, F)")
-    if x_NF.ndim != 2 or len(x_NF) < least or x_NF.shape[1] < 1 or x_NF.is_complex() or x_NF.dtype == torch.bool:
+    if x_NF.ndim != 2 or len(x_NF) < min_rows or x_NF.shape[1] < 1 or x_NF.is_complex() or x_NF.dtype == torch.bool:
         raise ShapeError(
             f"{what} is {x_NF.dtype} of shape {tuple(x_NF.shape)}; expected real numbers of shape (N, F) with N of at "
-            f"least {least}"
+            f"least {min_rows}"
         )
     x_NF = x_NF.detach().double().cpu()
     bad = first_bad_row(x_NF, ~torch.isfinite(x_NF).all(1))
@@ -165,17 +163,15 @@ def as_features(value: Any, what: str, *, least: int = 1) -> Tensor:
 
 
 def _two_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    x_NF, y_MF = as_features(x, "x", least=2), as_features(y, "y", least=2)
+    x_NF, y_MF = as_features(x, "x", min_rows=2), as_features(y, "y", min_rows=2)
     if x_NF.shape[1] != y_MF.shape[1]:
-        raise ShapeError(
-            f"x is {x_NF.shape[1]} wide, y is {y_MF.shape[1]}; both need the features of one and the same extractor"
-        )
+        raise ShapeError(f"x has width {x_NF.shape[1]}, y has {y_MF.shape[1]}; use features of the same extractor")
     return x_NF, y_MF
 
 
 def _moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (R, F) and covariances (R, F, F) of the rows, each repeated as often as its weight says."""
-    # Without the common mean first, a large mean would eat the digits of the covariance.
+    """Weighted means (R, F) and covariances (R, F, F)."""
+    # Centred first, since a large mean would cost digits of the covariance.
     common_F = x_NF.mean(0)
     centred_NF = x_NF - common_F
     total_R1 = weights_RN.sum(1, keepdim=True)
@@ -194,10 +190,7 @@ def _frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, cov_y_RFF:
 
 
 def _factor(cov_RFF: Tensor) -> Tensor:
-    """L with L L^T = the covariance: its axes times the roots of its eigenvalues.
-
-    The symmetric root is L times a rotation, which leaves the singular values of the product of two roots alone.
-    """
+    """L with L L^T = the covariance. It replaces the symmetric root, which is L times a rotation."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]
     return factor_RFF

@@ -1,8 +1,8 @@
-"""Flow matching with prediction of the clean sample: the loss, and the sampler.
+"""Flow matching with prediction of the clean sample: loss and sampler.
 
 On the straight path x_t = (1 - t) e + t x from noise e (t = 0) to data x (t = 1) the velocity is
-x - e = (x - x_t) / (1 - t) (Lipman et al. 2023, section 4; Liu et al. 2023). The network predicts x, which for small t
-is far easier to learn than the velocity; its error, divided by 1 - t, is the error of the velocity.
+x - e = (x - x_t) / (1 - t) (Lipman et al. 2023, section 4; Liu et al. 2023). The network predicts x, which is
+easier to learn for small t; its error divided by 1 - t is the error of the velocity.
 
 Shapes: `N` samples, `...` the shape of one sample, `C` width of the condition.
 """
@@ -17,12 +17,12 @@ __all__ = ["Predict", "draw_times", "flow_loss", "sample"]
 # (x_t (N, ...), t (N,), condition (N, C)) -> the clean sample (N, ...)
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Near t = 1 the weight 1 / (1 - t)^2 would let a few samples decide each step.
-_LEAST_LEFT = 0.1
+# Bounds the weight 1 / (1 - t)^2, which would let a few samples near t = 1 dominate a step.
+_MIN_REMAINING = 0.1
 
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
-    """(count,) times in (0, 1), logit-normal (Esser et al. 2024, section 3.1); a negative mean looks more at noise."""
+    """(count,) logit-normal times in (0, 1) (Esser et al. 2024, section 3.1); a negative mean favours noisy samples."""
     return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 
@@ -32,14 +32,14 @@ def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Ten
     Args:
         predict: the network.
         x: (N, ...) clean samples.
-        condition_NC: what each is made of.
+        condition_NC: condition of each sample.
         times_N: in (0, 1).
         noise: (N, ...) normal numbers.
     """
     t = times_N.reshape(-1, *(1 for _ in x.shape[1:]))
     predicted = predict((1 - t) * noise + t * x, times_N, condition_NC)
     error_N = (predicted - x).float().square().flatten(1).mean(1)
-    return (error_N / (1 - times_N).clamp_min(_LEAST_LEFT).square()).mean()
+    return (error_N / (1 - times_N).clamp_min(_MIN_REMAINING).square()).mean()
 
 
 @torch.no_grad()
@@ -52,15 +52,15 @@ def sample(
     guidance: float = 1.0,
     unconditional_C: Tensor | None = None,
 ) -> Tensor:
-    """Euler steps from noise to data at evenly spaced times; the last one lands on the prediction itself.
+    """Integrate from noise to data by Euler steps at evenly spaced times; the last step returns the prediction.
 
     Args:
         noise: (N, ...) normal numbers.
-        condition_NC: what each sample is made of.
+        condition_NC: condition of each sample.
         steps: at least 1.
         guidance: g of classifier-free guidance (Ho & Salimans 2022): u + g (c - u), c the prediction with the condition
-            and u without. 1 asks for c alone.
-        unconditional_C: the condition that stands for none; needed if guidance is not 1.
+            and u without. 1 uses c only.
+        unconditional_C: the condition for "no condition"; required if guidance is not 1.
 
     Returns:
         (N, ...) samples.

@@ -3,6 +3,8 @@
 Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
 
+import base64
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from unialign.errors import ConfigError, DataError, MissingDependencyError
 from unialign.generation._conditions import Condition
 from unialign.generation._decode import decode, nearest_training, resolve_anchor
 from unialign.generation._decoder import Decoder
-from unialign.generation._images import resize
+from unialign.generation._images import png_bytes, resize
 from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
@@ -30,7 +32,7 @@ _NEAREST = 3
 _COMPARISON_SIDE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerationResult:
     """Generated images with annotations.
 
@@ -52,6 +54,21 @@ class GenerationResult:
     true_cosines: list[float | None]
     copies: list[list[dict[str, Any]]] | None = None
     no_copies_reason: str = ""
+
+    def __repr__(self) -> str:
+        conditions, samples = self.images.shape[:2]
+        return f"GenerationResult({conditions} conditions, {samples} images each, in place of {self.anchor!r})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for condition, samples, near in zip(self.conditions, self.images, self.nearest, strict=True):
+            urls = (base64.b64encode(png_bytes(image)).decode("ascii") for image in samples)
+            style = "width: 96px; image-rendering: pixelated"
+            images = "".join(f'<img src="data:image/png;base64,{url}" style="{style}">' for url in urls)
+            nearest = f"{html.escape(near[0]['name'])}, cosine {near[0]['cosine']:.2f}"
+            rows.append(f"<tr><th>{html.escape(condition.name)}</th><td>{images}</td><td>{nearest}</td></tr>")
+        head = "<tr><th>condition</th><th>images</th><th>nearest training item</th></tr>"
+        return f"<table>{head}{''.join(rows)}</table>"
 
 
 def generate_images(

@@ -1,4 +1,4 @@
-"""What generated images are compared with: the true ones, on scales that the training images set.
+"""True images that generated ones are compared with, and scales computed from training images.
 
 Shapes: `N` evaluated items, `T` training images, `S` pixels a side, `F` features, `C` principal components.
 """
@@ -19,25 +19,23 @@ from unialign.geometry import median_bandwidth
 
 __all__ = ["Reference"]
 
-# What the variances of the training images' components sum to.
+# Sum of the variances of the training images' components.
 _VARIANCE = 100.0
-# A feature that the training images hardly move would decide every standardised distance, cubed: with none of this,
-# two images out of 309 make the interval of a KID of 17 reach from -12 to 85. In shares of the median deviation.
-_LEAST_DEVIATION = 0.25
+# Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardised distances,
+# which KID cubes: without the bound two of 309 images widen the interval of a KID of 17 to [-12, 85].
+_MIN_DEVIATION = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference:
-    """The true images of the evaluated items, and the measures that the training images' features set.
-
-    Made once and used for all rows of a table, so that every number of it has the same scale.
+    """True images of the evaluated items, and scales from features of training images, common to all scores of a table.
 
     Attributes:
         extractor: its name.
         images: (N, 3, S, S) true images.
         features_NF: of the true images, float64.
         mean_F: of the training images' features.
-        deviation_F: of theirs too, at least a quarter of the median over features that vary.
+        deviation_F: their deviations, at least a quarter of the median over features that vary.
         axes_FC: principal axes of the training features, scaled so that their variances along them sum to 100.
         bandwidth: of the MMD's kernel: median distance of the directions of two true images' features.
     """
@@ -52,24 +50,24 @@ class Reference:
 
     @classmethod
     def fit(cls, true: Any, training: Any, *, extractor: Extractor, components: int = 64) -> "Reference":
-        """Take features of the true images, and mean, deviations and axes of the training images' alone.
+        """Compute features of the true images, and scales from features of the training images only.
 
         Args:
             true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
             training: images of training items; more than `components`.
-            extractor: what judges.
+            extractor: of the features.
             components: C.
 
         Raises:
             ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true image.
-            ConfigError: components is no integer of at least 1.
+            ConfigError: components is not an integer of at least 1.
             DataError: the training features vary in fewer than C directions.
         """
         check_integer("components", components, low=1)
         images = check_images(true, "true images")
-        true_NF = as_features(extractor(images), "features of the true images", least=2)
+        true_NF = as_features(extractor(images), "features of the true images", min_rows=2)
         train_TF = as_features(
-            extractor(check_images(training, "training images")), "features of the training images", least=2
+            extractor(check_images(training, "training images")), "features of the training images", min_rows=2
         )
         mean_F = train_TF.mean(0)
         _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
@@ -87,13 +85,13 @@ class Reference:
             images=images,
             features_NF=true_NF,
             mean_F=mean_F,
-            deviation_F=deviation_F.clamp_min(_LEAST_DEVIATION * float(deviation_F[varies_F].median())),
+            deviation_F=deviation_F.clamp_min(_MIN_DEVIATION * float(deviation_F[varies_F].median())),
             axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
             bandwidth=median_bandwidth({"true images": true_NF - mean_F}),
         )
 
     def components(self, features_NF: Tensor) -> Tensor:
-        """(N, C) principal components, what FD compares."""
+        """(N, C) principal components, for FD."""
         return (features_NF - self.mean_F) @ self.axes_FC
 
     def standardised(self, features_NF: Tensor) -> Tensor:
@@ -105,8 +103,9 @@ class Reference:
         return normalize(features_NF - self.mean_F, dim=1)
 
     def halves(self, *, seed: int = 0) -> dict[str, float]:
-        """FD and KID x 100 between two random halves of the true images: what perfect images of half as many items
-        would get. FD falls with the number of images, so this is above the least that N of them can reach.
+        """FD and KID x 100 between two random halves of the true images: the scores of perfect images of N / 2 items.
+
+        FD decreases with the number of images, so that N perfect images score lower.
         """
         order_N = torch.randperm(len(self.features_NF), generator=torch.Generator().manual_seed(seed))
         one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))

@@ -1,4 +1,4 @@
-"""A residual network on latents, modulated by time and condition: cheap enough for a CPU.
+"""Residual MLP on latents, modulated by time and condition, for training on a CPU.
 
 Shapes: `N` samples, `L` latents, `C` width of the condition, `H` width of the network.
 """
@@ -21,9 +21,9 @@ def time_features(times_N: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """h + gate * mlp(norm(h) * (1 + scale) + shift); all three come from the condition and start at 0.
+    """h + gate * mlp(norm(h) * (1 + scale) + shift); scale, shift and gate are functions of the condition.
 
-    adaLN-Zero of Peebles & Xie 2023: the network starts as the identity, whatever its depth.
+    adaLN-Zero (Peebles & Xie 2023): all three are initialised to 0, so that the network starts as the identity.
     """
 
     def __init__(self, width: int) -> None:

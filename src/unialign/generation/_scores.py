@@ -6,6 +6,7 @@ conditions score like correct ones. Retrieval of the true image measures semanti
 Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
 """
 
+import html
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,12 @@ class GenerationScores:
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={value:.4g}" for name, value in self.numbers.items())
-        return f"Scores({numbers}; {self.items} items, {self.noises} noises, {self.extractor})"
+        return f"GenerationScores({numbers}; {self.items} items, {self.noises} noises, {self.extractor})"
+
+    def _repr_html_(self) -> str:
+        rows = [(SCORES[name], value) for name, value in self.numbers.items()]
+        lines = (f"<tr title='{html.escape(m.description)}'><th>{m.label}</th><td>{x:.4g}</td></tr>" for m, x in rows)
+        return f"<table>{''.join(lines)}</table>"
 
 
 def score(

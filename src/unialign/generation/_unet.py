@@ -1,4 +1,4 @@
-"""The convolutional network: diffusers' `UNet2DModel`, with the condition where it expects a class embedding.
+"""Convolutional network: `UNet2DModel` of diffusers, with the condition as class embedding.
 
 Shapes: `N` images, `S` pixels a side, `C` width of the condition.
 """
@@ -12,7 +12,7 @@ from unialign.errors import MissingDependencyError
 
 __all__ = ["ConditionalUNet", "make_unet"]
 
-# The network's time features are made for diffusion steps of 0 to 1000.
+# `UNet2DModel` expects diffusion steps from 0 to 1000.
 _TIME = 1000.0
 
 
@@ -22,7 +22,7 @@ class ConditionalUNet(nn.Module):
     Args:
         unet: `UNet2DModel` with `class_embed_type="identity"`.
         condition: C.
-        width: of its class embedding.
+        width: of the class embedding.
     """
 
     def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
@@ -36,11 +36,11 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Four levels of width, 2, 2 and 4 times it (three below 32 pixels), attention where a side is at most 16."""
+    """Four levels of 1, 2, 2 and 4 times the width (three below 32 pixels), with attention at 16 x 16 and below."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:
-        raise MissingDependencyError("network='unet' is made of diffusers: pip install 'unialign[generate]'") from None
+        raise MissingDependencyError("network='unet' needs diffusers: pip install 'unialign[generate]'") from None
     levels = 4 if size >= 32 else 3
     channels = tuple(width * factor for factor in (1, 2, 2, 4)[:levels])
     attended = [size >> level <= 16 and level > 0 for level in range(levels)]
@@ -60,5 +60,5 @@ def make_unet(size: int, condition: int, *, width: int, depth: int) -> Condition
 
 
 def _groups(width: int) -> int:
-    """The most groups, of at most 32, that the channels can be divided into."""
+    """Largest power of 2, at most 32, that divides the number of channels."""
     return next(groups for groups in (32, 16, 8, 4, 2, 1) if width % groups == 0)
