@@ -141,9 +141,3 @@ class DecoderTask(TrainingTask):
 
     def after_checkpoint(self, step: int, folder: Path) -> None:
         write_png(folder / f"samples-{step:08d}.png", self._samples)
-
-    def save_result(self, folder: Path) -> None:
-        self.average.save_pretrained(folder)
-
-    def load_result(self, folder: Path) -> FlowDecoder:
-        return FlowDecoder.from_pretrained(folder)

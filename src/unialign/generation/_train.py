@@ -91,8 +91,9 @@ def train_decoder(
     ):
         task = DecoderTask(config, data, facts, target)
         cadence = Cadence(config.logging_steps, _save_steps(config), config.save_total_limit)
-        run = Trainer(task, cadence, folder=folder, resume=resume, on_step=on_step, progress=progress).run()
-    return DecoderFit(task.average.cpu(), run.history)
+        trainer = Trainer(task, cadence, folder=folder, resume=resume, on_step=on_step, progress=progress)
+        trainer.run()
+    return DecoderFit(task.average.cpu(), trainer.log.history)
 
 
 def _save_steps(config: DecoderConfig) -> int | None:

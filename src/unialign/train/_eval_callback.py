@@ -10,7 +10,7 @@ from torch import nn
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
 
-__all__ = ["EvalCallback", "check_eval_callback", "check_eval_steps"]
+__all__ = ["EvalCallback", "check_eval_callback"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class EvalCallback:
                 module.training = training
 
 
-def check_eval_callback(callback: object) -> None:
-    """`ConfigError` unless it is None or a usable `EvalCallback`."""
+def check_eval_callback(callback: object, total_steps: int) -> None:
+    """`ConfigError` unless it is None or an `EvalCallback` at steps of the run."""
     if callback is None:
         return
     if not isinstance(callback, EvalCallback) or not callable(callback.function):
@@ -55,9 +55,7 @@ def check_eval_callback(callback: object) -> None:
         raise ConfigError(f"eval_callback.steps must be a collection of numbers of completed steps, got {steps!r}")
     for step in steps:
         check_integer("each of eval_callback.steps", step, low=0)
-
-
-def check_eval_steps(callback: EvalCallback, steps: int) -> None:
-    """`ConfigError` if training ends before a chosen step."""
-    if late := sorted(step for step in callback.steps if step > steps):
-        raise ConfigError(f"eval_callback.steps has {late[-1]}, but training has {steps} steps (see `training_steps`)")
+        if step > total_steps:
+            raise ConfigError(
+                f"eval_callback.steps has {step}, but training has {total_steps} steps (see `training_steps`)"
+            )

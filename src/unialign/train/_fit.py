@@ -115,8 +115,8 @@ def fit(
             eval_callback=eval_callback,
             progress=progress,
         )
-        run = trainer.run()
-    return FitResult(task.space, task.objective, run.history, run.warnings)
+        trainer.run()
+    return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings))
 
 
 def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -229,12 +228,6 @@ class SpaceTask(TrainingTask):
         for name, module in self._modules().items():
             module.load_state_dict(tensors[name])
         load_optimizer_tensors(self.optimizer, self.parameters, tensors["optimizer"])
-
-    def save_result(self, folder: Path) -> None:
-        self.space.save_pretrained(folder)
-
-    def load_result(self, folder: Path) -> Space:
-        return Space.from_pretrained(folder)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"space": self.space, "objective": self.objective}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unialign.config import ProgressMode, Resume
 from unialign.distributed import local_scope
@@ -30,7 +30,7 @@ from unialign.train._progress import Progress
 from unialign.train._run_dir import RunFolder
 from unialign.train._signals import StopRequest
 
-__all__ = ["Cadence", "OnStep", "StepReport", "Trainer", "TrainingRun", "TrainingTask"]
+__all__ = ["Cadence", "OnStep", "StepReport", "Trainer", "TrainingTask"]
 
 _NO_SIGNAL = 0  # signals are numbered from 1
 
@@ -61,13 +61,13 @@ class TrainingTask(ABC):
         label: name for the progress display.
         steps: optimizer steps of a whole run.
         device: where the model is.
-        model: what the run returns, saves and evaluates.
+        model: returned, evaluated, and saved with its `save_pretrained`.
     """
 
     label: str
     steps: int
     device: torch.device
-    model: nn.Module
+    model: Any
 
     @abstractmethod
     def setup(self) -> None:
@@ -84,14 +84,6 @@ class TrainingTask(ABC):
     @abstractmethod
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
         """Load what `tensors` returned; RuntimeError or KeyError if it does not fit."""
-
-    @abstractmethod
-    def save_result(self, folder: Path) -> None:
-        """Save the trained model."""
-
-    @abstractmethod
-    def load_result(self, folder: Path) -> object:
-        """Load the saved model; CheckpointError if it is missing or damaged."""
 
     def start_record(self) -> dict[str, Any]:
         """Values for the first record of the log."""
@@ -114,20 +106,16 @@ class Cadence:
     log_to: Sequence[str] = ("jsonl",)
 
 
-@dataclass(frozen=True)
-class TrainingRun:
-    """Log records of the steps, and the warnings, each code once."""
-
-    history: list[dict[str, Any]]
-    warnings: tuple[HealthWarning, ...]
-
-
 class Trainer:
     """Runs a task from its first or its last saved step to the end.
 
     Args:
         folder: where the run is kept; None: in memory only.
         on_step: called after every step on process 0.
+
+    Attributes:
+        log: its `history` has the records of the steps.
+        warnings: each code once.
     """
 
     def __init__(
@@ -150,7 +138,7 @@ class Trainer:
         self.warnings: list[HealthWarning] = []
         self._started = self._seconds_before = self._seconds_of_callbacks = 0.0
 
-    def run(self) -> TrainingRun:
+    def run(self) -> None:
         """Start or resume, take the remaining steps, and save the result."""
         snapshot, finished = self._find_checkpoint()
         done = 0 if snapshot is None else snapshot.step
@@ -168,8 +156,7 @@ class Trainer:
             self._train(done)
             self.task.model.eval()
             if folder is not None:
-                self.processes.broadcast_from_rank0(lambda: self.task.save_result(folder.result))
-        return TrainingRun(self.log.history, tuple(self.warnings))
+                self.processes.broadcast_from_rank0(lambda: self.task.model.save_pretrained(folder.result))
 
     def _find_checkpoint(self) -> tuple[Snapshot | None, bool]:
         """The state to continue from, and whether that run is finished."""
@@ -186,7 +173,7 @@ class Trainer:
     def _has_result(self, folder: RunFolder) -> bool:
         """Whether the trained model is there and intact; otherwise it is saved again."""
         try:
-            return folder.has_result and self.task.load_result(folder.result) is not None
+            return folder.has_result and type(self.task.model).from_pretrained(folder.result) is not None
         except CheckpointError:
             return False
 

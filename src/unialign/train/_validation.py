@@ -17,7 +17,7 @@ from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
 from unialign.train._data import training_rows
 from unialign.train._device import chosen_device
-from unialign.train._eval_callback import EvalCallback, check_eval_callback, check_eval_steps
+from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
 from unialign.train._progress import check_progress
 from unialign.train._run_dir import RunFolder, check_resume
@@ -79,7 +79,6 @@ def validate_fit(
         raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
     check_resume(resume, out)
     check_progress(progress)
-    check_eval_callback(eval_callback)
     config = resolve_config(store, config)
     if "tensorboard" in config.log_to and out is None:
         raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
@@ -89,8 +88,7 @@ def validate_fit(
     check_init_from(init_from, widths, config)
     rows = training_rows(store, modalities)
     batches = batches_of(len(rows), config)
-    if eval_callback is not None:
-        check_eval_steps(eval_callback, batches.steps)
+    check_eval_callback(eval_callback, batches.steps)
     facts = _facts(store, config, len(rows), init_from)
     folder = None if out is None else _run_folder(out, store, config, facts)
     return FitArguments(store, config, widths, target, rows, batches, init_from, facts, folder)
