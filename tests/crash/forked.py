@@ -1,7 +1,6 @@
 """Run work in forked children that die by SIGKILL: after a time, or at a chosen file operation.
 
-Forked, so that torch is imported once and not a hundred times; each child is a process of its own and dies as any other
-would. Fork from a process without threads.
+Forked, so that torch is imported once and not a hundred times. Fork from a process without threads.
 """
 
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 __all__ = ["Child", "count_operations", "die_at", "run_child"]
 
-# What changes a folder, as Python's audit hooks see it; `_on_every_operation` adds `os.fsync`.
+# Audit events that change a folder; `_on_every_operation` adds `os.fsync`.
 _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 

@@ -59,7 +59,7 @@ def counted(out: Path, send: Send) -> None:
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
-    """The first run (in a folder of its own) that is killed before its end."""
+    """The first run, each in a new folder, that is killed before its end."""
     for attempt in range(100):
         out = folder / f"attempt-{attempt}"
         child = begin(out)

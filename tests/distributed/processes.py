@@ -59,7 +59,7 @@ class Pool:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
-        """What the function returns on each of the first processes: function(rank, group, *arguments)."""
+        """The results of `function(rank, group, *arguments)` on each of the first processes."""
         for pipe in self.pipes[:processes]:
             pipe.send((function, processes, arguments))
         answers = [pipe.recv() for pipe in self.pipes[:processes]]

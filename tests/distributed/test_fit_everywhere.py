@@ -1,7 +1,7 @@
 """`fit` on several processes equals `fit` on one: the same curve, the same weights, one folder.
 
-Frameworks that give each process a batch of its own change the experiment with the number of processes: other batches,
-fewer negatives, another number of steps. Here a batch is cut, so that all of that stays, up to rounding.
+With one batch per process, as in other frameworks, the number of processes changes batches, negatives and steps. Here
+the processes share each batch, so that only rounding differs.
 """
 
 import warnings

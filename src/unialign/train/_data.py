@@ -67,7 +67,7 @@ def load_training_data(
     """
     prepared, present = {}, {}
     for name in space.modalities:
-        # What exceeds float32 becomes infinite, which `_check` reports.
+        # Numbers beyond float32 become infinite, which `_check` reports.
         with np.errstate(over="ignore"):
             x = torch.from_numpy(store.array(name)[rows].astype(np.float32))
         mask = torch.from_numpy(store.present(name)[rows])

@@ -56,7 +56,7 @@ def check_health(
     Args:
         terms: those of the objective, differentiable.
         step: completed steps, for the warnings.
-        frozen: modalities without a head. What aligns to one cannot collapse, so that a weak repulsion is no problem.
+        frozen: modalities without a head. Alignment to one cannot collapse, so that a weak repulsion is no problem.
 
     Returns:
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that

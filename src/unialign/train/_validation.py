@@ -50,7 +50,7 @@ class FitArguments:
     folder: RunFolder | None
 
     def shared(self, resume: str) -> dict[str, Any]:
-        """What must be equal on all processes of a run, by the name of the argument."""
+        """Arguments that must be equal on all processes of a run, by name."""
         return self.config.to_dict() | {
             "data": self.facts["data"],
             "init_from": self.facts.get("init_from"),
