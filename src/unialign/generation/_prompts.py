@@ -80,12 +80,7 @@ def item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequ
 
 
 def text_prompt(
-    space: Space,
-    store: EmbeddingStore,
-    encode: Callable[[Sequence[str]], Tensor],
-    text: str,
-    *,
-    modality: str = "text",
+    space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, *, modality: str = "text"
 ) -> Prompt:
     """Embed a text with the encoder of the store's column `modality`; its split is that of items of the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]

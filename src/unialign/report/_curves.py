@@ -72,36 +72,18 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
         return _LEFT + wide * step / max(last, 1), _TOP + tall * (high - value) / (high - low)
 
     parts: list[Markup] = []
-    marks = ticks(low, high, 5)
-    fmt = number_format([high - low], unit="number")
-    for value in marks:
-        y = place(0, value)[1]
+    decimals = min(number_format([high - low], unit="number").decimals, 2)
+    for value in ticks(low, high, 5):
+        y, label = place(0, value)[1], f"{value:.{decimals}f}".replace("-", "−")
         parts.append(line(_LEFT, y, WIDTH - _RIGHT, y, class_="grid"))
-        parts.append(
-            text(
-                _LEFT - 5,
-                y + 3.5,
-                f"{value:.{min(fmt.decimals, 2)}f}".replace("-", "−"),
-                text_anchor="end",
-                class_="label",
-            )
-        )
+        parts.append(text(_LEFT - 5, y + 3.5, label, text_anchor="end", class_="label"))
     for step, anchor in ((0, "start"), (last, "end")):
         parts.append(text(place(step, low)[0], HEIGHT - 7, f"{step:,}", text_anchor=anchor, class_="label"))
     parts.append(text(_LEFT + wide / 2, HEIGHT - 7, "step", text_anchor="middle", class_="label"))
     for step in switched:
         x = place(step, low)[0]
-        parts.append(
-            tag(
-                "line",
-                tag("title", f"warm-up ends at step {step}"),
-                x1=x,
-                y1=_TOP,
-                x2=x,
-                y2=_TOP + tall,
-                class_="switch",
-            )
-        )
+        title = tag("title", f"warm-up ends at step {step}")
+        parts.append(line(x, _TOP, x, _TOP + tall, title, class_="switch"))
     for curve in panel.curves:
         d = "".join(polyline(place(s, v) for s, v in part) for part in _parts(curve.points, switched))
         parts.append(tag("path", tag("title", curve.name), d=d, class_=f"curve {curve.colour}"))

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from unialign.report._format import NumberFormat
 from unialign.report._model import DataInfo, Run
-from unialign.report._svg import group, shortened, svg, tag, text
+from unialign.report._svg import group, rect, shortened, svg, tag, text
 
 __all__ = ["JOINT", "heatmap", "mean_directions", "scale_bar"]
 
@@ -100,46 +100,30 @@ def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
 def _cell(
     x: float, y: float, side: float, tall: float, value: float, top: float, fmt: NumberFormat, name: str
 ) -> Markup:
-    fraction = value / top if top > 0 and math.isfinite(value) else 0.0
+    box = (x + 1, y + 1, side - 2, tall - 2)
     if not math.isfinite(value):
-        return tag("rect", x=x + 1, y=y + 1, width=side - 2, height=tall - 2, rx=3, class_="none")
+        return rect(*box, rx=3, class_="none")
+    fraction = value / top if top > 0 else 0.0
+    style = "cell strong" if fraction > _LIGHT_TEXT_FROM else "cell"
     return group(
         tag("title", f"{name} {fmt.with_unit(value)}"),
-        # Opacity over the page's background works in light and dark mode.
-        tag(
-            "rect",
-            x=x + 1,
-            y=y + 1,
-            width=side - 2,
-            height=tall - 2,
-            rx=3,
-            class_="heat",
-            fill_opacity=0.06 + 0.94 * fraction,
-        ),
-        text(
-            x + side / 2,
-            y + tall / 2 + 3.8,
-            fmt.number(value),
-            text_anchor="middle",
-            class_="cell strong" if fraction > _LIGHT_TEXT_FROM else "cell",
-        ),
+        rect(*box, rx=3, class_="heat", fill_opacity=_opacity(fraction)),
+        text(x + side / 2, y + tall / 2 + 3.8, fmt.number(value), text_anchor="middle", class_=style),
     )
+
+
+def _opacity(fraction: float) -> float:
+    # Opacity over the page's background works in light and dark mode.
+    return 0.06 + 0.94 * fraction
 
 
 def scale_bar(top: float, metric: str) -> Markup:
     """Colour scale of the heat maps from 0 to `top`."""
     steps = 40
     wide = 200.0
+    step = wide / steps
     boxes = [
-        tag(
-            "rect",
-            x=60 + i * wide / steps,
-            y=4,
-            width=wide / steps + 0.4,
-            height=10,
-            class_="heat",
-            fill_opacity=0.06 + 0.94 * i / (steps - 1),
-        )
+        rect(60 + i * step, 4, step + 0.4, 10, class_="heat", fill_opacity=_opacity(i / (steps - 1)))
         for i in range(steps)
     ]
     fmt = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unialign.report._model import DataInfo
 from unialign.report._projection import PCAMap, spread
-from unialign.report._svg import colour, group, line, polyline, shape, svg, tag
+from unialign.report._svg import colour, group, line, polyline, rect, shape, svg, tag
 
 __all__ = ["drawn_items", "legend_mark", "marker_definitions", "reach", "space_map"]
 
@@ -35,19 +35,11 @@ def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
     """Markers for faint points, defined once and drawn along a path, which needs two numbers for each point."""
-    marks = [
-        tag(
-            "marker",
-            tag("path", d=shape(i, 4, 4, 1.9), class_=f"mark {colour(i)}"),
-            id=f"mark{i}",
-            markerWidth=8,
-            markerHeight=8,
-            refX=4,
-            refY=4,
-            markerUnits="userSpaceOnUse",
-        )
-        for i in range(len(modalities))
-    ]
+    size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
+    marks = []
+    for i in range(len(modalities)):
+        path = tag("path", d=shape(i, 4, 4, 1.9), class_=f"mark {colour(i)}")
+        marks.append(tag("marker", path, id=f"mark{i}", **size, markerUnits="userSpaceOnUse"))
     return tag("svg", tag("defs", *marks), width=0, height=0, aria_hidden="true", class_="defs")
 
 
@@ -98,7 +90,7 @@ def space_map(
         SIDE,
         title or f"Map of the space trained with {label}",
         description,
-        tag("rect", x=1, y=1, width=SIDE - 2, height=SIDE - 2, rx=6, class_="frame"),
+        rect(1, 1, SIDE - 2, SIDE - 2, rx=6, class_="frame"),
         line(mid, PAD, mid, SIDE - PAD, class_="grid"),
         line(PAD, mid, SIDE - PAD, mid, class_="grid"),
         *faint,

@@ -13,6 +13,7 @@ __all__ = [
     "line",
     "num",
     "polyline",
+    "rect",
     "shape",
     "shortened",
     "svg",
@@ -64,9 +65,16 @@ def text(x: float, y: float, content: Content, **attributes: str | float | None)
     return tag("text", content, x=x, y=y, **attributes)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float | None) -> Markup:
+def line(x1: float, y1: float, x2: float, y2: float, *children: Content, **attributes: str | float | None) -> Markup:
     """A straight line."""
-    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
+    return tag("line", *children, x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
+
+
+def rect(
+    x: float, y: float, width: float, height: float, *children: Content, **attributes: str | float | None
+) -> Markup:
+    """A rectangle."""
+    return tag("rect", *children, x=x, y=y, width=width, height=height, **attributes)
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
@@ -93,20 +101,8 @@ def _polygon(corners: int, turn: float) -> list[tuple[float, float]]:
 
 
 _A = 0.34
-_PLUS = [
-    (-_A, -1),
-    (_A, -1),
-    (_A, -_A),
-    (1, -_A),
-    (1, _A),
-    (_A, _A),
-    (_A, 1),
-    (-_A, 1),
-    (-_A, _A),
-    (-1, _A),
-    (-1, -_A),
-    (-_A, -_A),
-]
+_ARM = [(-_A, -1), (_A, -1), (_A, -_A)]
+_PLUS = [*_ARM, *((-y, x) for x, y in _ARM), *((-x, -y) for x, y in _ARM), *((y, -x) for x, y in _ARM)]
 _C = math.sqrt(0.5)
 
 # One shape for each modality, distinguishable without colour, scaled to equal visual size.
