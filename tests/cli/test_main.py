@@ -282,7 +282,7 @@ def test_broken_thumbnails_cost_only_the_pictures(tmp_path, monkeypatch):
     columns = {name: draw.normal(size=(30, 4)).astype(np.float32) for name in ("a", "b")}
     split = np.repeat(["train", "test"], [20, 10])
     ua.data.EmbeddingStore.write(tmp_path / "st", columns, split=split, assets={"thumbnails.zip": b"no zip"})
-    with pytest.warns(UserWarning, match="no pictures"):
+    with pytest.warns(UserWarning, match="no images"):
         assert main(["train", "st", "--epochs", "1", "--dim", "4"]) == 0
     assert (tmp_path / "runs/train/report.html").exists()
 

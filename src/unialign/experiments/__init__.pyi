@@ -1,5 +1,5 @@
 from unialign.config import CompareConfig as CompareConfig, Entry as Entry
-from unialign.experiments._compare import compare as compare, make_entry as make_entry, make_results as make_results
+from unialign.experiments._compare import compare as compare, make_entry as make_entry
 from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data
 from unialign.experiments._items import copy_thumbnails as copy_thumbnails, write_items as write_items
 from unialign.experiments._pool import run_jobs as run_jobs
@@ -7,6 +7,7 @@ from unialign.experiments._recipes import recipe as recipe
 from unialign.experiments._results import (
     describe_data as describe_data,
     describe_metrics as describe_metrics,
+    make_results as make_results,
     write_json as write_json,
 )
 from unialign.experiments._run import (

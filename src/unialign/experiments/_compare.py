@@ -1,10 +1,10 @@
 """Compare objectives: run every entry with every seed, in one or several processes, then test the differences."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from unialign.config import CompareConfig, Entry, TrainConfig
 from unialign.data import EmbeddingStore
@@ -13,15 +13,14 @@ from unialign.evaluation import METRICS
 from unialign.experiments._data import open_store
 from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
-from unialign.experiments._results import describe_data, describe_metrics, write_json
+from unialign.experiments._results import make_results, write_json
 from unialign.experiments._run import RunRecord, run
 from unialign.experiments._run_dir import open_run_dir
-from unialign.experiments._summary import LEVEL, compare_entries, summarise
-from unialign.io import describe_environment, write_yaml
+from unialign.io import write_yaml
 from unialign.losses import display_name
 from unialign.train import check_fit
 
-__all__ = ["compare", "make_entry", "make_results"]
+__all__ = ["compare", "make_entry"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def compare(
 
     Raises:
         ConfigError: the folder holds another comparison, or a setting does not fit the data.
-        DataError: another revision of the data than the configuration names.
+        DataError: the data have another fingerprint than the configuration names.
     """
     folder = Path(out)
     store = open_store(config.data, config.modalities, config.fingerprint)
@@ -90,83 +89,6 @@ def compare(
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results
-
-
-def make_results(
-    config: CompareConfig,
-    store: EmbeddingStore,
-    records: Mapping[tuple[str, int], RunRecord],
-    *,
-    folders: Mapping[tuple[str, int], str],
-    command: Literal["compare", "train", "evaluate"] = "compare",
-    settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The content of `results.json` from finished runs.
-
-    Args:
-        config: entries, seeds, split and bootstrap.
-        store: the evaluated data.
-        records: (entry, seed) -> finished run.
-        folders: (entry, seed) -> folder of the run, relative to the results.
-        command: the command that repeats this from the folder's `config.yaml`.
-        settings: training settings of a space that this run only evaluated; None: the entries' settings.
-    """
-    rows = store.rows(config.split)
-    evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
-    summary, resampled = summarise(evaluations, store.groups[rows], resamples=config.resamples)
-    first = next(iter(config.entries))
-    any_run = evaluations[first][0]
-    return {
-        "schema": 1,
-        "environment": describe_environment(),
-        "data": describe_data(store, split=config.split, test_items=len(rows)),
-        "protocol": {
-            "name": "cross-modal retrieval of unseen items, cosine, every ordered pair of modalities",
-            "k": [1, 5, 10],
-            "recall": "hit rate: share of queries with a positive among the first k",
-            "ties": "expected",
-            "pool": len(rows),
-            "chance_recall@1": 1 / len(rows),
-            "directions": sum("+" not in name for name in any_run.directions),
-            "seeds": list(config.seeds),
-            "bootstrap": {
-                "resamples": config.resamples,
-                "level": LEVEL,
-                "unit": "groups of near-duplicate items",
-                "seeds": "variance of the mean over seeds is added",
-            },
-            "tests": "two-sided paired bootstrap, Holm-corrected over primary metrics x baselines",
-            "conflict_anchor": config.anchor,
-            "selection": config.selection,
-        },
-        "objectives": {
-            key: {
-                "label": entry.label,
-                "note": entry.note,
-                "settings": entry.train.to_dict() if settings is None else dict(settings),
-                "parameters": records[key, config.seeds[0]].parameters,
-            }
-            for key, entry in config.entries.items()
-        },
-        "metrics": {name: text for name, text in describe_metrics().items() if name in summary[first]},
-        "runs": [
-            {
-                "objective": key,
-                "seed": seed,
-                "metrics": record.evaluation.metrics,
-                "directions": record.evaluation.directions,
-                "seconds": record.seconds,
-                "warnings": record.warnings,
-                "folder": folders[key, seed],
-            }
-            for (key, seed), record in sorted(
-                records.items(), key=lambda item: (list(config.entries).index(item[0][0]), item[0][1])
-            )
-        ],
-        "summary": summary,
-        "reproduce": f"unialign {command} --config config.yaml --out again",
-        "comparisons": compare_entries(first, evaluations, resampled),
-    }
 
 
 def _claim(folder: Path, config: CompareConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a report shows of the items themselves, copied beside the results so that it outlives the data."""
+"""Names, labels and thumbnails of the evaluated items, copied beside the results for the report."""
 
 import io
 import warnings
@@ -34,36 +34,38 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
         },
     )
     position = {int(row): i for i, row in enumerate(rows)}
-    flaw = copy_thumbnails(store, folder, lambda modality, row: position.get(row) if modality.isidentifier() else None)
-    if flaw:
-        # Pictures are decoration: a trained run keeps its table and report without them.
-        warnings.warn(flaw, stacklevel=2)
+    problem = copy_thumbnails(
+        store, folder, lambda modality, row: position.get(row) if modality.isidentifier() else None
+    )
+    if problem:
+        # The table and the report of a trained run are worth more than its thumbnails.
+        warnings.warn(problem, stacklevel=2)
 
 
 def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, int], int | None]) -> str:
-    """Some of a store's pictures as `thumbnails.zip` in a folder; none where the store has none.
+    """Copy some of a store's thumbnails into `thumbnails.zip` in a folder, if the store has any.
 
     Args:
-        number: (modality, row) -> the number that its picture gets in the copy, None for one that is left out.
+        number: (modality, row) -> number of the image in the copy; None leaves it out.
 
     Returns:
-        Why there are none, in words, if the store's archive cannot be read; else "".
+        The reason if the store's archive cannot be read; else "".
     """
     if THUMBNAILS not in store.assets:
         return ""
     copy = io.BytesIO()
     try:
         with (
-            zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as pictures,
+            zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as images,
             zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
         ):
-            for info in pictures.infolist():
+            for info in images.infolist():
                 modality, _, file = info.filename.partition("/")
                 stem, _, kind = file.partition(".")
                 new = number(modality, int(stem)) if stem.isdecimal() and info.file_size <= _LARGEST else None
                 if new is not None:
-                    chosen.writestr(f"{modality}/{new}.{kind}", pictures.read(info))
+                    chosen.writestr(f"{modality}/{new}.{kind}", images.read(info))
     except Exception as error:  # a damaged archive raises anything
-        return f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no pictures"
+        return f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no images"
     replace_file(folder / THUMBNAILS, copy.getvalue())
     return ""

@@ -1,20 +1,109 @@
-"""`results.json`, schema 1, and the small files beside it. All are written whole or not at all."""
+"""Build and write `results.json`, schema 1."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from unialign.config import CompareConfig
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
-from unialign.io import finite, replace_file
+from unialign.experiments._run import RunRecord
+from unialign.experiments._summary import LEVEL, compare_entries, summarise
+from unialign.io import describe_environment, finite, replace_file
 
-__all__ = ["describe_data", "describe_metrics", "write_json"]
+__all__ = ["describe_data", "describe_metrics", "make_results", "write_json"]
+
+
+def make_results(
+    config: CompareConfig,
+    store: EmbeddingStore,
+    records: Mapping[tuple[str, int], RunRecord],
+    *,
+    folders: Mapping[tuple[str, int], str],
+    command: Literal["compare", "train", "evaluate"] = "compare",
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of `results.json` from finished runs.
+
+    Args:
+        config: entries, seeds, split and bootstrap.
+        store: the evaluated data.
+        records: (entry, seed) -> finished run.
+        folders: (entry, seed) -> folder of the run, relative to the results.
+        command: the command that repeats this from the folder's `config.yaml`.
+        settings: training settings of a space that this run only evaluated; None: the entries' settings.
+    """
+    rows = store.rows(config.split)
+    evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
+    summary, resampled = summarise(evaluations, store.groups[rows], resamples=config.resamples)
+    first = next(iter(config.entries))
+    directions = sum("+" not in name for name in evaluations[first][0].directions)
+    return {
+        "schema": 1,
+        "environment": describe_environment(),
+        "data": describe_data(store, split=config.split, test_items=len(rows)),
+        "protocol": _protocol(config, len(rows), directions),
+        "objectives": {
+            key: {
+                "label": entry.label,
+                "note": entry.note,
+                "settings": entry.train.to_dict() if settings is None else dict(settings),
+                "parameters": records[key, config.seeds[0]].parameters,
+            }
+            for key, entry in config.entries.items()
+        },
+        "metrics": {name: text for name, text in describe_metrics().items() if name in summary[first]},
+        "runs": _runs(config, records, folders),
+        "summary": summary,
+        "reproduce": f"unialign {command} --config config.yaml --out again",
+        "comparisons": compare_entries(first, evaluations, resampled),
+    }
+
+
+def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, Any]:
+    return {
+        "name": "cross-modal retrieval of unseen items, cosine, every ordered pair of modalities",
+        "k": [1, 5, 10],
+        "recall": "hit rate: share of queries with a positive among the first k",
+        "ties": "expected",
+        "pool": pool,
+        "chance_recall@1": 1 / pool,
+        "directions": directions,
+        "seeds": list(config.seeds),
+        "bootstrap": {
+            "resamples": config.resamples,
+            "level": LEVEL,
+            "unit": "groups of near-duplicate items",
+            "seeds": "variance of the mean over seeds is added",
+        },
+        "tests": "two-sided paired bootstrap, Holm-corrected over primary metrics x baselines",
+        "conflict_anchor": config.anchor,
+        "selection": config.selection,
+    }
+
+
+def _runs(
+    config: CompareConfig, records: Mapping[tuple[str, int], RunRecord], folders: Mapping[tuple[str, int], str]
+) -> list[dict[str, Any]]:
+    order = list(config.entries)
+    return [
+        {
+            "objective": key,
+            "seed": seed,
+            "metrics": record.evaluation.metrics,
+            "directions": record.evaluation.directions,
+            "seconds": record.seconds,
+            "warnings": record.warnings,
+            "folder": folders[key, seed],
+        }
+        for (key, seed), record in sorted(records.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+    ]
 
 
 def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
     made = store.provenance.get("columns")
-    # Provenance is free text of whoever made the data; the report shows what it can.
+    # Provenance is free-form; entries of other kinds are left out of the report.
     columns = {name: made[name] for name in store.modalities if isinstance(made, Mapping) and name in made}
     columns = {name: dict(text) if isinstance(text, Mapping) else {"made": text} for name, text in columns.items()}
     sources = store.provenance.get("sources")
@@ -53,5 +142,5 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Atomic; NaN and infinity become null, which JSON has no words for."""
+    """Write JSON atomically; NaN and infinity, which it cannot hold, become null."""
     replace_file(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -27,7 +27,7 @@ class RunRecord:
     Attributes:
         seconds: of training.
         parameters: trainable parameters of the space.
-        warnings: what the health monitor said.
+        warnings: records of the health monitor.
     """
 
     seconds: float
@@ -80,7 +80,7 @@ def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Te
 
 
 def save_embeddings(path: Path, embeddings: dict[str, Tensor]) -> None:
-    """Write what `embed_split` returned as safetensors; DataError if the file system refuses."""
+    """Write what `embed_split` returned as safetensors; DataError if it cannot be written."""
     replace_file(path, save(embeddings))
 
 
@@ -89,7 +89,7 @@ def evaluate_split(
 ) -> Evaluation:
     """`unialign.evaluate` with the presence, ids and labels that the store has for the split."""
     rows = store.rows(split)
-    # Files sort their names; the order of the modalities decides the start of k-means.
+    # Files sort their names; k-means depends on the order of the modalities.
     embeddings = {name: embeddings[name] for name in store.modalities if name in embeddings}
     labels = torch.from_numpy(store.labels[rows].copy())
     return evaluate(

@@ -1,4 +1,4 @@
-"""Choosing settings on the validation split: the same number of trials, steps and seeds for every objective."""
+"""Choose settings on the validation split, with the same number of trials, steps and seeds for every objective."""
 
 import hashlib
 import itertools
@@ -37,7 +37,7 @@ def search(
         store: its `train` split trains, its `val` split scores.
         base: settings that all trials share.
         grid: setting -> values; `objective_options.temperature` reaches into the objective's options.
-        trials: budget; smaller grids are an error, as another objective would then have had more tries.
+        trials: budget; a smaller grid is an error, since other objectives would have more trials.
         seeds: trained per trial.
         name: of the objective, for the sample and the log.
 
