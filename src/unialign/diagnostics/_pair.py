@@ -137,7 +137,7 @@ def _distances(sample: ItemSample, rows: Tensor, x_nD: Tensor, y_nD: Tensor, *, 
 def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
     """(n,) classes of items that are positives of each other: equal in any of the codes, directly or through others.
 
-    The codes are ids and checksums: a candidate that equals the positive bit by bit cannot be told from it.
+    The codes are ids and checksums: a candidate that equals the positive bit by bit is a positive too.
     """
     class_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]

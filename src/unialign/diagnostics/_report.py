@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +30,12 @@ class DiagnosisReport:
         details: sources, settings, and the data of the report's plots.
     """
 
-    findings: Sequence[Finding]
-    numbers: Mapping[str, Any]
-    summary: Mapping[str, Mapping[str, float]]
+    findings: tuple[Finding, ...]
+    numbers: dict[str, Any]
+    summary: dict[str, dict[str, float]]
     issue_summary: str
     fingerprint: str
-    details: Mapping[str, Any]
+    details: dict[str, Any]
 
     @property
     def severity(self) -> Severity:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -11,9 +11,8 @@ from unialign.diagnostics._estimate import Estimate, average
 from unialign.diagnostics._measure import Measurements
 from unialign.diagnostics._modality import ModalityStats
 from unialign.diagnostics._pair import DirectionStats, PairStats
-
-if TYPE_CHECKING:
-    from unialign.diagnostics._report import DiagnosisReport
+from unialign.diagnostics._report import DiagnosisReport
+from unialign.io import describe_environment
 
 __all__ = ["describe_numbers", "make_results", "summarize"]
 
@@ -129,10 +128,9 @@ def _constant(values: Iterable[float]) -> Estimate | None:
     return Estimate(mean, mean, mean, torch.full((1,), mean, dtype=torch.float64))
 
 
-def make_results(report: "DiagnosisReport", *, seconds: float) -> dict[str, Any]:
+def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
     """The content of `results.json`, schema 1: one run of the objective "given", and the findings and numbers."""
-    from unialign.experiments import describe_metrics
-    from unialign.io import describe_environment
+    from unialign.experiments import describe_metrics  # here, since it loads all of training
 
     details, numbers = report.details, report.numbers
     settings = details["settings"]
