@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 
 from unialign.errors import CheckpointError, ConfigError
-from unialign.generation._decoder import EmbeddingSpec, check_embeddings
+from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._pipeline_folder import KANDINSKY, KANDINSKY_PRIOR, open_folder
 from unialign.generation._pipelines import (
     ImageTower,
+    PipelineDecoder,
     check_guidance,
     latent_side,
     load_pipeline,
     resolve_device,
     sample_rows,
-    to_images,
 )
 
 __all__ = ["Kandinsky22"]
 
-# Defaults of the pipelines' own calls.
-_STEPS, _PRIOR_STEPS, _GUIDANCE = 100, 25, 4.0
+# Defaults of the prior's own call.
+_PRIOR_STEPS, _PRIOR_GUIDANCE = 25, 4.0
 _TOWER_PARTS = ("image_encoder", "image_processor")
 
 
-class Kandinsky22:
+class Kandinsky22(PipelineDecoder):
     """Decode embeddings of Kandinsky 2.2's image encoder.
 
     The published decoder lacks that encoder, which is part of the prior's folder. It is needed for guidance (which
@@ -46,10 +46,12 @@ class Kandinsky22:
         CheckpointError: image encoder and denoiser have different widths.
     """
 
+    # Defaults of the pipeline's own call.
+    default_steps, default_guidance = 100, 4.0
+
     def __init__(
         self, pipeline: Any, *, tower: ImageTower | None = None, open_prior: Callable[[], Any] | None = None
     ) -> None:
-        self.pipeline = pipeline
         self.tower = tower
         self._open_prior = open_prior
         width = _input_width(pipeline)
@@ -58,11 +60,12 @@ class Kandinsky22:
                 f"the prior's image encoder has width {tower.width}, the decoder needs {width}: the two do not belong "
                 f"together"
             )
+        # The identity is known only with the prior's folder.
         identity = None if tower is None else tower.identity
-        self._input_spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", width, identity)
-        self._scale = int(pipeline.movq_scale_factor)
-        # Rounded like in the pipeline: the side of the latents is a multiple of the scale.
-        self._latent = -(-latent_side(pipeline) // self._scale) * self._scale
+        spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", width, identity)
+        scale = int(pipeline.movq_scale_factor)
+        # Rounded as in the pipeline: the side of the latents is a multiple of the scale.
+        super().__init__(pipeline, spec, latent=-(-latent_side(pipeline) // scale) * scale, scale=scale)
 
     @classmethod
     def from_pretrained(
@@ -105,16 +108,6 @@ class Kandinsky22:
 
         return cls(load_pipeline(folder, KANDINSKY, device=target, dtype=dtype), tower=tower, open_prior=open_prior)
 
-    @property
-    def input_spec(self) -> EmbeddingSpec:
-        """The embeddings that it decodes; the identity is known only with the prior's folder."""
-        return self._input_spec
-
-    @property
-    def size(self) -> int:
-        """S, pixels a side."""
-        return self._latent * self._scale
-
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Compute raw image embeddings, as `generate` expects them; see `StableUnCLIP.embed`.
 
@@ -124,39 +117,14 @@ class Kandinsky22:
         """
         return self._need_tower("embed").embed(images, batch_size=batch_size)
 
-    def generate(
-        self,
-        embeddings: Any,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        batch_size: int = 8,
-    ) -> Tensor:
-        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows are generated at once."""
-        x_NW = check_embeddings(embeddings, self._input_spec)
-        steps, guidance = _STEPS if steps is None else steps, _GUIDANCE if guidance is None else guidance
-        check_guidance(seed, steps, guidance, batch_size, scheduler=self.pipeline.scheduler)
+    def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
         # Without guidance the pipeline requires a negative embedding but does not use it.
-        negative = self._negative if guidance > 1 else torch.zeros(1, self._input_spec.width)
-        weight = next(self.pipeline.unet.parameters())
-
-        def draw(rows: slice, noise: Tensor, generators: list[torch.Generator]) -> Any:
-            return self.pipeline(
-                image_embeds=x_NW[rows].to(weight.device, weight.dtype),
-                negative_image_embeds=negative.expand(len(noise), -1).to(weight.device, weight.dtype),
-                height=self.size,
-                width=self.size,
-                latents=noise.to(weight.device, weight.dtype),
-                generator=generators,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="np",
-            ).images
-
-        shape = (int(self.pipeline.unet.config.in_channels), self._latent, self._latent)
-        drawn = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return to_images(drawn, self.size)
+        negative = self._negative if guidance > 1 else torch.zeros(1, self.input_spec.width)
+        return lambda count: {
+            "negative_image_embeds": negative.expand(count, -1).to(weight.device, weight.dtype),
+            "height": self.size,
+            "width": self.size,
+        }
 
     def prior_embeddings(
         self,
@@ -185,7 +153,8 @@ class Kandinsky22:
         """
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"texts must be a list of strings, got {texts!r}")
-        steps, guidance = _PRIOR_STEPS if steps is None else steps, _GUIDANCE if guidance is None else guidance
+        steps = _PRIOR_STEPS if steps is None else steps
+        guidance = _PRIOR_GUIDANCE if guidance is None else guidance
         self._need_tower("prior_embeddings")
         prior = self._prior
         # Its scheduler spaces the steps between the first and the last.
@@ -201,7 +170,7 @@ class Kandinsky22:
                 guidance_scale=guidance,
             ).image_embeds
 
-        width = self._input_spec.width
+        width = self.input_spec.width
         drawn = sample_rows(len(texts), (width,), seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
         return torch.cat([torch.empty(0, width, dtype=torch.float32), *drawn])
 
@@ -211,9 +180,9 @@ class Kandinsky22:
             raise ConfigError("Kandinsky22 was loaded without a prior; load it with prior=FOLDER")
         prior = self._open_prior()
         width = prior.prior.config.embedding_dim
-        if width != self._input_spec.width:
+        if width != self.input_spec.width:
             raise CheckpointError(
-                f"the prior has width {width}, the decoder needs {self._input_spec.width}; the two do not match"
+                f"the prior has width {width}, the decoder needs {self.input_spec.width}; the two do not match"
             )
         return prior
 

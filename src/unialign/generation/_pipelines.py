@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,12 +15,19 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import CheckpointError, ConfigError, DataError
-from unialign.generation._decoder import check_generated, check_sampling, noise_rows
+from unialign.generation._decoder import (
+    EmbeddingSpec,
+    check_embeddings,
+    check_generated,
+    check_sampling,
+    noise_rows,
+)
 from unialign.generation._images import check_images
 from unialign.generation._pipeline_folder import INDEX, PipelineSpec, import_extra, read_object, tower_identity
 
 __all__ = [
     "ImageTower",
+    "PipelineDecoder",
     "check_guidance",
     "latent_side",
     "load_pipeline",
@@ -148,6 +155,66 @@ def to_images(batches: list[Tensor], size: int) -> Tensor:
     """(N, 3, S, S) from a pipeline's batches (B, S, S, 3)."""
     empty = torch.empty(0, size, size, 3, dtype=torch.float32)
     return check_generated(torch.cat([empty, *batches]).permute(0, 3, 1, 2).contiguous())
+
+
+class PipelineDecoder:
+    """Base class of decoders that generate images with a diffusers pipeline in batches.
+
+    Args:
+        pipeline: the pipeline, on its device.
+        input_spec: the embeddings that it decodes.
+        latent: side of the latents.
+        scale: pixels a side for each of the latents.
+    """
+
+    default_steps: ClassVar[int]
+    default_guidance: ClassVar[float]
+
+    def __init__(self, pipeline: Any, input_spec: EmbeddingSpec, *, latent: int, scale: int) -> None:
+        self.pipeline = pipeline
+        self.input_spec = input_spec
+        self.size = latent * scale
+        self._latent = latent
+
+    def generate(
+        self,
+        embeddings: Any,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch_size: int = 8,
+    ) -> Tensor:
+        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows are generated at once."""
+        x_NW = check_embeddings(embeddings, self.input_spec)
+        steps = self.default_steps if steps is None else steps
+        guidance = self.default_guidance if guidance is None else guidance
+        check_guidance(seed, steps, guidance, batch_size, scheduler=self.pipeline.scheduler)
+        weight = next(self.pipeline.unet.parameters())
+        arguments = self._arguments(weight, guidance)
+
+        def draw(rows: slice, noise: Tensor, generators: list[torch.Generator]) -> Any:
+            return self.pipeline(
+                image_embeds=x_NW[rows].to(weight.device, weight.dtype),
+                latents=self._latents(noise.to(weight.device), steps).to(weight.dtype),
+                generator=generators,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                output_type="np",
+                **arguments(len(noise)),
+            ).images
+
+        shape = (int(self.pipeline.unet.config.in_channels), self._latent, self._latent)
+        drawn = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
+        return to_images(drawn, self.size)
+
+    def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
+        """Further arguments of the pipeline as a function of the batch size; `weight` has its device and dtype."""
+        raise NotImplementedError
+
+    def _latents(self, noise: Tensor, steps: int) -> Tensor:
+        """Initial latents from unit noise."""
+        return noise
 
 
 @dataclass(frozen=True)

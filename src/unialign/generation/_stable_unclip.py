@@ -4,6 +4,7 @@ Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `S` pixels
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,25 +12,14 @@ from torch import Tensor
 
 from unialign._checks import check_text
 from unialign.errors import CheckpointError
-from unialign.generation._decoder import EmbeddingSpec, check_embeddings
+from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._pipeline_folder import STABLE_UNCLIP, open_folder, tower_identity
-from unialign.generation._pipelines import (
-    ImageTower,
-    check_guidance,
-    latent_side,
-    load_pipeline,
-    resolve_device,
-    sample_rows,
-    to_images,
-)
+from unialign.generation._pipelines import ImageTower, PipelineDecoder, latent_side, load_pipeline, resolve_device
 
 __all__ = ["StableUnCLIP"]
 
-# Defaults of the pipeline's own call.
-_STEPS, _GUIDANCE = 20, 10.0
 
-
-class StableUnCLIP:
+class StableUnCLIP(PipelineDecoder):
     """Decode embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
 
     The embedding of any modality takes the place of the image embedding (arXiv 2602.09507, section 5). The prompt is
@@ -45,15 +35,18 @@ class StableUnCLIP:
         CheckpointError: image encoder and denoiser have different widths.
     """
 
+    # Defaults of the pipeline's own call.
+    default_steps, default_guidance = 20, 10.0
+
     def __init__(self, pipeline: Any, *, identity: str | None = None, prompt: str = "") -> None:
         check_text("prompt", prompt)
-        self.pipeline = pipeline
         self.prompt = prompt
         self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, identity)
         _check_widths(pipeline, self.tower.width)
-        self._latent = latent_side(pipeline)
+        # The norm is known if the normaliser has statistics.
         norm = _typical_norm(pipeline.image_normalizer)
-        self._input_spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
+        spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
+        super().__init__(pipeline, spec, latent=latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
 
     @classmethod
     def from_pretrained(
@@ -84,16 +77,6 @@ class StableUnCLIP:
         pipeline = load_pipeline(folder, STABLE_UNCLIP, device=target, dtype=dtype)
         return cls(pipeline, identity=tower_identity(folder), prompt=prompt)
 
-    @property
-    def input_spec(self) -> EmbeddingSpec:
-        """The embeddings that it decodes; `norm` comes from the normaliser's statistics, None without them."""
-        return self._input_spec
-
-    @property
-    def size(self) -> int:
-        """S, pixels a side."""
-        return self._latent * int(self.pipeline.vae_scale_factor)
-
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Compute raw image embeddings, as `generate` expects them, for the anchor column of a store.
 
@@ -111,39 +94,14 @@ class StableUnCLIP:
         """
         return self.tower.embed(images, batch_size=batch_size)
 
-    def generate(
-        self,
-        embeddings: Any,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        batch_size: int = 8,
-    ) -> Tensor:
-        """See `Decoder.generate`; `guidance` is at least 1, and `batch_size` rows are generated at once."""
-        x_NW = check_embeddings(embeddings, self._input_spec)
-        steps, guidance = _STEPS if steps is None else steps, _GUIDANCE if guidance is None else guidance
-        check_guidance(seed, steps, guidance, batch_size, scheduler=self.pipeline.scheduler)
-        pipeline = self.pipeline
-        weight = next(pipeline.unet.parameters())
+    def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
+        return lambda count: {"prompt": [self.prompt] * count}
 
-        def draw(rows: slice, noise: Tensor, generators: list[torch.Generator]) -> Any:
-            # The pipeline scales noise that it draws itself, but not latents that are passed in.
-            pipeline.scheduler.set_timesteps(steps, device=weight.device)
-            latents = noise.to(weight.device) * pipeline.scheduler.init_noise_sigma
-            return pipeline(
-                prompt=[self.prompt] * len(noise),
-                image_embeds=x_NW[rows].to(weight.device, weight.dtype),
-                latents=latents.to(weight.dtype),
-                generator=generators,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="np",
-            ).images
-
-        shape = (int(pipeline.unet.config.in_channels), self._latent, self._latent)
-        drawn = sample_rows(len(x_NW), shape, seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return to_images(drawn, self.size)
+    def _latents(self, noise: Tensor, steps: int) -> Tensor:
+        # The pipeline scales noise that it draws itself, but not latents that are passed in.
+        self.pipeline.scheduler.set_timesteps(steps, device=noise.device)
+        scaled: Tensor = noise * self.pipeline.scheduler.init_noise_sigma
+        return scaled
 
 
 def _check_widths(pipeline: Any, width: int) -> None:
