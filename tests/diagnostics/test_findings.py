@@ -351,6 +351,7 @@ def test_labels_are_compared_with_chance():
     diagnosis = checked(space)
     assert diagnosis.numbers["label_map_chance"] == pytest.approx(0.25, abs=0.02)
     assert diagnosis.findings_with("labels")
+    assert checked(healthy(), labels=torch.arange(ITEMS) % 4).numbers == diagnosis.numbers
 
 
 def test_arrays_that_are_no_matrix_are_reported_as_not_used():

@@ -25,6 +25,7 @@ def open_collection(
     modalities: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
+    labels: Any = None,
     reader: str | Reader | None = None,
 ) -> Collection:
     """Open sources as named modalities of the same N items; matrices are known by their headers and not yet read.
@@ -34,7 +35,7 @@ def open_collection(
             array, in which `ids`, `labels`, `groups`, `split` and `names` (N,) and `present.NAME` (N,) bool have their
             meaning; or several of them.
         modalities: the names to use; None: all matrices (of a store: its default ones).
-        present, ids: masks (N,) of modalities, and (N,) ids, beside those in the sources.
+        present, ids, labels: masks (N,) of modalities, (N,) ids and (N,) labels, beside those in the sources.
         reader: name or instance of the reader of every path; None: by content.
 
     Raises:
@@ -46,7 +47,7 @@ def open_collection(
     if not listed:
         raise ConfigError("name at least one file of embeddings")
     files = [_open(source, reader) for source in listed]
-    return collect(files, modalities=modalities, present=present, ids=ids)
+    return collect(files, modalities=modalities, present=present, ids=ids, labels=labels)
 
 
 def list_sources(sources: Sources) -> list[Source]:

@@ -35,6 +35,7 @@ def diagnose(
     modalities: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
+    labels: Any = None,
     sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -55,6 +56,7 @@ def diagnose(
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
         ids: (N,) integers or strings; items with equal ids are positives of each other.
+        labels: (N,) integers (negative: unlabelled) or strings; retrieval of equal labels is measured as well.
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.
         seed: of the sample and the bootstrap.
@@ -62,7 +64,7 @@ def diagnose(
 
     Raises:
         DataError: a source cannot be read, holds no matrix or holds pickled objects; numbers of rows or ids differ.
-        ShapeError: a matrix is not (N, D) of floats, or a mask or the ids are not (N,).
+        ShapeError: a matrix is not (N, D) of floats, or masks, ids or labels are not (N,).
         MissingDependencyError: parquet without pyarrow.
         ConfigError: unknown or repeated names, or an option out of range.
     """
@@ -72,7 +74,7 @@ def diagnose(
     check_seed(seed)
     if isinstance(modalities, str):
         raise ConfigError(f"modalities is the string {modalities!r}, expected a list of names such as [{modalities!r}]")
-    data = open_collection(sources, modalities=modalities, present=present, ids=ids)
+    data = open_collection(sources, modalities=modalities, present=present, ids=ids, labels=labels)
     rows_n = draw_items(data, sample_size(data, sample), seed=seed)
     rows_WL = window_rows(data.items, len(rows_n))
     kept_k = np.union1d(rows_n, rows_WL)

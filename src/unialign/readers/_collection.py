@@ -99,13 +99,14 @@ def collect(
     modalities: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
     ids: Any = None,
+    labels: Any = None,
 ) -> Collection:
     """Combine opened files.
 
     Args:
         files: (name of the only matrix or None, file), at least one.
         modalities: names to use; None: all matrices (of a store: its default ones).
-        present, ids: masks (N,) of modalities, and (N,) ids, beside those of the files.
+        present, ids, labels: masks (N,) of modalities, (N,) ids and (N,) labels, beside those of the files.
 
     Raises:
         DataError: no matrix, different numbers of rows, or ids that cannot be matched.
@@ -121,7 +122,7 @@ def collect(
     kinds = tuple(dict.fromkeys(file.kind for _, file in files))
     name = ", ".join(dict.fromkeys(file.stem for _, file in files))
     matched = tuple(file.label for _, file in files if id(file) in orders)
-    files = [*files, *_from_arguments(present, ids, matrices)]
+    files = [*files, *_from_arguments(present, {"ids": ids, "labels": labels}, matrices)]
     masks = presence_masks(files, matrices, items, orders)
     if modalities is None:
         ignored += unused_masks(files, matrices)
@@ -163,15 +164,16 @@ def _count_items(matrices: Matrices) -> int:
     return items
 
 
-def _from_arguments(present: Mapping[str, Any] | None, ids: Any, matrices: Matrices) -> NamedFiles:
-    """Masks and ids that were passed as arguments, as one more file."""
+def _from_arguments(
+    present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
+) -> NamedFiles:
+    """Masks, ids and labels that were passed as arguments, as one more file."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
     unknown = [str(name) for name in present or {} if name not in matrices]
     if unknown:
         raise ConfigError(f"present names {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
-    if ids is not None:
-        values["ids"] = ids
+    values |= {key: value for key, value in item_values.items() if value is not None}
     entries = {key: Entry.from_array(key, value) for key, value in values.items()}
     return [(None, EmbeddingFile(_ARGUMENTS, "memory", "", entries))] if entries else []
