@@ -64,7 +64,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, recipe: dict
         assert bits(saved.state_dict()) == bits(whole.result.space.state_dict()), stop
 
 
-def test_many_interruptions(tmp_path: Path, recipe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["gram after InfoNCE", "symile, drawn negatives"])
+def test_many_interruptions(tmp_path: Path, name: str) -> None:
+    recipe = RECIPES[name]
     config = tiny_config(**recipe)
     for stop in (2, 5, 6, 7, 13, 20):
         with pytest.raises(KeyboardInterrupt):
