@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from research import load_study
+from research._figures import failed_sections
 from research.pages import Section, markdown_page, replace_blocks
 from unialign.io import replace_file
 
@@ -21,7 +22,7 @@ FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 
 def sections(results: dict[str, Any]) -> list[Section]:
     """Return the sections of a study's page."""
-    return list(load_study(results["study"]["name"]).page(results))
+    return [*load_study(results["study"]["name"]).page(results), *failed_sections(results)]
 
 
 def page(results: dict[str, Any], there: str | None) -> str:

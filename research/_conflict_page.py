@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from research._estimates import Interval, seed_interval
-from research._figures import failed_sections, format_interval, minus, seed_series, trials_table
+from research._figures import format_interval, minus, seed_series, trials_table
 from research._read import Results, completed, evaluations, label, run_metric
 from research.pages import Dot, Mark, Panel, Point, Section, Series, Table, dots, figure, lines, scatter
 from unialign.losses import display_name
@@ -24,7 +24,6 @@ def page(results: Results) -> list[Section]:
         Section("trajectories", "Conflict over training", _trajectory_parts(results)),
         Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
         Section("tuning", "Tuned settings", [trials_table(results)]),
-        *failed_sections(results),
     ]
 
 

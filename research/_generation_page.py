@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from research._estimates import Interval
-from research._figures import failed_sections, format_interval
+from research._figures import format_interval
 from research._image_bench import CONTROLS, annotate_controls
 from research._image_scores import SHOWN
 from research._read import Results, completed, label, mean_of, metric_label, run_metric, scale_of
@@ -60,7 +60,6 @@ def page(results: Results) -> list[Section]:
         Section("front", "Retrieval against image scores", [_front(results, arms)]),
         Section("ratios", "The uniformity weight against InfoNCE and GRAM", _ratios(results)),
         Section("prediction", "Predictors of image scores", _prediction(results)),
-        *failed_sections(results),
     ]
 
 

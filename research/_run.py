@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research._figures import failed_sections
 from research._jobs import SELECTION, Job, Scheduler, select_trial
 from research._plan import Options, Plan, Study
 from research._records import Record
@@ -120,7 +121,7 @@ def run_study(
 
 def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     """Write figures, page.md and report.html from the content of results.json."""
-    sections = study.page(results)
+    sections = [*study.page(results), *failed_sections(results)]
     note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     if note:
         sections = [Section("smoke-run", "Smoke run", [_sentence(note)]), *sections]

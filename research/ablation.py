@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from research._figures import dot_panel, failed_sections, metric_table, tally_table, trials_table, verdict_table
+from research._figures import dot_panel, metric_table, tally_table, trials_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import PRIMARY, Results, completed, label, run_metric
 from research._settings import OBJECTIVE_TRIALS, base, registered
@@ -107,7 +107,6 @@ def page(results: Results) -> list[Section]:
         Section("terms", "Every subset of the terms", _terms(results, terms)),
         Section("rivals", "Against every baseline", _baselines(results, baselines)),
         Section("tuning", "Tuned settings", [trials_table(results, [*terms, *baselines])]),
-        *failed_sections(results),
     ]
 
 

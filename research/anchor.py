@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import Any
 
 from research._estimates import seed_interval
-from research._figures import UNTUNED, failed_sections, format_seeds, metric_table, verdict_table
+from research._figures import UNTUNED, format_seeds, metric_table, verdict_table
 from research._plan import Arm, EvalHook, Family, Options, Plan, Study
 from research._read import Results, completed, evaluations, label, mean_recall
 from research._settings import base
@@ -107,7 +107,7 @@ def page(results: Results) -> list[Section]:
             "same", "UniAlign against InfoNCE with the same anchor", [Table(["anchor", *same[0].head[1:]], rows, note)]
         )
     )
-    return [*sections, *failed_sections(results)]
+    return sections
 
 
 def _same(results: Results, anchor: str) -> Table:

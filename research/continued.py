@@ -8,7 +8,7 @@ compared with InfoNCE continued in the same way.
 from collections.abc import Mapping
 from typing import Any
 
-from research._figures import UNTUNED, dot_panel, failed_sections, metric_table, verdict_table
+from research._figures import UNTUNED, dot_panel, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, Results, completed
 from research._settings import HEADS, base
@@ -113,7 +113,7 @@ def page(results: Results) -> list[Section]:
         parts = [metric_table(results, own, GEOMETRY, family=rate), verdict_table(results, rate)]
         title = f"At {share:g} of the parent's learning rate, against continued InfoNCE"
         sections.append(Section(f"verdicts-{rate}", title, parts))
-    return [*sections, *failed_sections(results)]
+    return sections
 
 
 def _epochs(results: Results) -> int:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from research._estimates import Interval, rank_correlation, seed_interval
-from research._figures import failed_sections, format_interval, minus, seed_series, trials_table
+from research._figures import format_interval, minus, seed_series, trials_table
 from research._plan import Arm, EvalHook, Options, Plan, Study
 from research._read import Results, as_float, completed, evaluations, label, runs_of
 from research._settings import ANCHORS, OBJECTIVE_TRIALS, base
@@ -140,7 +140,6 @@ def page(results: Results) -> list[Section]:
         Section("bound", "Upper bound and measured value", _bound_parts(results)),
         Section("prediction", "Correlation with retrieval and gap", _prediction_parts(results)),
         Section("tuning", "Tuned settings", [trials_table(results)]),
-        *failed_sections(results),
     ]
 
 

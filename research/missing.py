@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from research._estimates import seed_interval
-from research._figures import failed_sections, format_seeds, metric_lines, metric_table, trials_table, verdict_table
+from research._figures import format_seeds, metric_lines, metric_table, trials_table, verdict_table
 from research._plan import Arm, DataTransform, Family, Options, Plan, Study
 from research._read import PRIMARY, Results, completed, mean_recall
 from research._settings import OBJECTIVE_TRIALS, base
@@ -139,7 +139,7 @@ def page(results: Results) -> list[Section]:
         title = "Complete data" if condition == "drop0" else _said(condition).capitalize()
         sections.append(Section(f"table-{condition}", title, parts))
     chosen = trials_table(results, [_key(t, "drop0") for t in TRAINED])
-    return [*sections, Section("tuning", "Tuned settings, on complete data", [chosen]), *failed_sections(results)]
+    return [*sections, Section("tuning", "Tuned settings, on complete data", [chosen])]
 
 
 def _kept(results: Results) -> Table:

@@ -5,7 +5,7 @@ them) at two weights of the alignment and two anchors, on the four modalities of
 beta 0 and weight 1, the loss is InfoNCE exactly, which is trained beside it.
 """
 
-from research._figures import UNTUNED, failed_sections, metric_lines, metric_table, verdict_table
+from research._figures import UNTUNED, metric_lines, metric_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, PRIMARY, Results, completed, label, metric_label, run_metric, scale_of
 from research._settings import base
@@ -103,7 +103,7 @@ def page(results: Results) -> list[Section]:
         own = completed(results, arms[mark].values())
         parts = [metric_table(results, own, family=family), verdict_table(results, family)]
         sections.append(Section(f"verdicts-{anchor}-{round(100 * weight)}", f"Against beta 0: {mark.label}", parts))
-    return [*sections, *failed_sections(results)]
+    return sections
 
 
 def _identity(results: Results) -> Table:

@@ -8,7 +8,7 @@ quarters of its steps, since volumes do not align a random space.
 from collections.abc import Mapping
 from typing import Any
 
-from research._figures import UNTUNED, failed_sections, metric_lines, metric_table, range_table, verdict_table
+from research._figures import UNTUNED, metric_lines, metric_table, range_table, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, PRIMARY, Results
 from research._settings import base
@@ -92,7 +92,7 @@ def page(results: Results) -> list[Section]:
         keys = [_key(line, t) for t in TEMPERATURES]
         parts = [metric_table(results, keys, family=line), verdict_table(results, line)]
         sections.append(Section(f"table-{line}", f"{mark.label}: against temperature {DEFAULT:g}", parts))
-    return [*sections, *failed_sections(results)]
+    return sections
 
 
 STUDY = Study(

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research._figures import UNTUNED, best_arm, failed_sections, metric_table, metric_tiles, verdict_table
+from research._figures import UNTUNED, best_arm, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, Results, completed, label, mean_of, metric_label, primary_metrics, scale_of
 from research._settings import base
@@ -111,7 +111,6 @@ def page(results: Results) -> list[Section]:
                 verdict_table(results, "tuple"),
             ],
         ),
-        *failed_sections(results),
     ]
 
 
