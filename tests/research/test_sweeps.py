@@ -51,7 +51,11 @@ def one_trial(plan: Plan) -> Plan:
 
 # The same studies with fewer values of what they vary; `test_parts.py` checks the whole plans.
 FEWER: dict[str, dict[str, Any]] = {
-    "divergence": {"POINTS": 3, "_trained": lambda trained=divergence._trained: [*trained()[:2], trained()[-1]]},
+    "divergence": {
+        "POINTS": 3,
+        "MODALITIES": {"digits": divergence.MODALITIES["digits"]},
+        "_trained": lambda trained=divergence._trained: [*trained()[:2], trained()[-1]],
+    },
     "partition_mix": {"BETAS": (0.0, 1.0)},
     "missing": {
         "SHARES": (0.0, 0.6),
