@@ -51,14 +51,20 @@ def resolve(options: argparse.Namespace) -> DecoderRun:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    train = actions.add_parser("train", help="train a decoder on the images of a store")
+    train = actions.add_parser(
+        "train", usage="unialign decoder train [DATA ...] [options]", help="train a decoder on the images of a store"
+    )
     add_data(train)
     add_config_file(train, "run")
     train.add_argument("--image", metavar="NAME", help="modality of the image embeddings (default: image)")
     add_settings(train, DecoderConfig)
     add_resume(train)
     add_out(train, "decoder")
-    sample = actions.add_parser("sample", help="make images of the embeddings of a split")
+    sample = actions.add_parser(
+        "sample",
+        usage="unialign decoder sample DECODER DATA [options]",
+        help="make images of the embeddings of a split",
+    )
     sample.add_argument("decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped one")
     add_data(sample)
     sample.add_argument(
