@@ -1,5 +1,6 @@
 """Files of every format hold the same rows, and damaged, foreign or unfitting ones raise with the reason."""
 
+import io
 import json
 import math
 import os
@@ -36,7 +37,8 @@ def assert_same(collection: Collection, space: Space) -> None:
         np.testing.assert_array_equal(found[name], z)
         modality = collection.modalities[name]
         assert modality.rows.shape == z.shape
-        np.testing.assert_array_equal(modality.rows.take([0, 3, len(z) - 1]), z[[0, 3, len(z) - 1]])
+        for rows in ([0, 3, len(z) - 1], [7], []):  # 7: the first row of a piece
+            np.testing.assert_array_equal(modality.rows.take(rows), z[rows])
         np.testing.assert_array_equal(modality.load(), z)
 
 
@@ -288,6 +290,26 @@ def test_a_file_that_was_cut_off_raises(write: Write) -> None:
             Path(paths[0]).write_bytes(content[: int(fraction * len(content))])
             with pytest.raises(DataError, match=str(paths[0])):
                 read(open_collection(paths))
+
+
+def test_fewer_rows_than_declared_raise(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones((4, 3)))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", buffer.getvalue()[:-24])
+    with pytest.raises(DataError, match="has 200 bytes, its header declares 224"):
+        open_collection(tmp_path / "a.npz")
+    rows = _rows.StreamRows(lambda: iter([np.ones((2, 3))]), (3, 3), "<f8")
+    with pytest.raises(DataError, match="ended after 2 of 3 rows"):
+        list(rows.chunks())
+
+
+def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
+    paths = write("columns.npy")
+    collection = open_collection(paths)
+    os.truncate(paths[0], 1000)
+    with pytest.raises(DataError, match=r"ended in the middle of an array"):
+        read(collection)
 
 
 def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
