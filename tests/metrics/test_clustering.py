@@ -92,8 +92,8 @@ def test_degenerate_data():
 
 def test_errors():
     for call, error, text in [
-        (lambda x: kmeans(x, 6, seed=0), ConfigError, "between 1 and the 5 rows"),
-        (lambda x: kmeans(x, 0, seed=0), ConfigError, "between 1"),
+        (lambda x: kmeans(x, 6, seed=0), ConfigError, "from 1 to 5, the number of rows"),
+        (lambda x: kmeans(x, 0, seed=0), ConfigError, "from 1 to 5"),
         (lambda x: kmeans(x, 2, seed=0, restarts=0), ConfigError, "at least 1"),
         (lambda x: kmeans(x, 2, seed=0, geometry="torus"), ConfigError, "'torus'"),
         (lambda x: kmeans(x[0], 2, seed=0), ShapeError, r"\(3,\)"),

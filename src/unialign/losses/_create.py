@@ -64,7 +64,7 @@ def initialization(name: str) -> Literal["scratch", "contrastive"]:
 
 
 def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
-    """Whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`."""
+    """Return whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`."""
     return _class(name).needs_anchor
 
 

@@ -3,7 +3,7 @@
 A call makes two collectives: the headers, and the unit rows, padded to the most rows of a process. A third gathers the
 ids where a process gave some. Further ones follow from the headers, which are the same on all processes: the errors if
 a batch is invalid, or the calls if they differ, both followed by an error on every process; the names if the modalities
-differ. The collectives of the loss itself come after these.
+differ. The collectives of the loss follow.
 
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dim.
 """

@@ -90,7 +90,7 @@ def _check_ids(headers: Sequence[Header]) -> None:
     if without and given:
         raise ConfigError(
             f"ids were given on process {given} of {len(headers)}, but not on {without}: give `ids` on every process "
-            f"that has rows, or on none (an item that is equal to no other needs an id of its own)"
+            f"that has rows, or on none (give an item without equals a unique id)"
         )
 
 

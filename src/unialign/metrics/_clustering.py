@@ -69,7 +69,7 @@ def kmeans(
     check_seed(seed)
     x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
     if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
-        raise ConfigError(f"clusters must lie between 1 and the {len(x_ND)} rows, got {clusters!r}")
+        raise ConfigError(f"clusters must be from 1 to {len(x_ND)}, the number of rows, got {clusters!r}")
     # Drawn on the CPU, so that a seed gives the same draws on every device.
     generator = torch.Generator().manual_seed(seed)
     # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.
@@ -180,7 +180,7 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
     clusters = len(old_KD)
     sums_KD, counts_K = torch.zeros_like(old_KD), torch.zeros_like(old_KD[:, 0])
     for tile in row_tiles(len(x_ND), clusters):
-        # A product with the one-hot matrix: atomic additions on an accelerator come in no fixed order.
+        # A product with the one-hot matrix: atomic additions on an accelerator have no fixed order.
         member_nK = torch.nn.functional.one_hot(labels_N[tile], clusters).to(x_ND)
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)

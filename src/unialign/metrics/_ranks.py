@@ -94,7 +94,7 @@ def count_ranks(
     Args:
         score: takes int64 query rows (q,), returns (q, G), larger is better. Infinite scores are fine.
         positives: every query must have one.
-        ties: how candidates that lie within `tolerance` of each other are ordered; `optimistic` puts positives first.
+        ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
         batch_size: most queries in a tile; the result does not depend on it. Memory is O(batch_size * G), bounded.
         tolerance: absolute.
 

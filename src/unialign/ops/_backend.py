@@ -55,7 +55,7 @@ def rowwise_backend(z: Tensor, *, sharded: bool) -> Backend | None:
     """Return the backend of `_row_sums` for these rows; None if they are reduced in square tiles instead.
 
     Args:
-        sharded: whether the rows belong to several processes, each of which computes the sums of its own.
+        sharded: whether the rows belong to several processes, each of which computes the sums of its rows.
     """
     backend = current_backend()
     if backend == "compiled":

@@ -28,7 +28,7 @@ _SMALLEST_WEIGHT = 1e-30
 
 
 class ContrastOptions(NamedTuple):
-    """Whether columns count as well as rows; the label smoothing s; the weight w of the positive logits."""
+    """`both_sides`: count columns as well as rows · label smoothing s · weight w of the positive logits."""
 
     both_sides: bool
     smoothing: float
@@ -36,7 +36,7 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """r and c, float64. `shifted`: whether they are of exponentials below the one shift, or below running maxima."""
+    """r and c, float64. `shifted`: summed below the one shift, not below running maxima."""
 
     rows_N: Tensor
     columns_N: Tensor
@@ -123,7 +123,7 @@ class ContrastTiles:
         return LogPartitions(r_N, c_N, isinstance(sums, _ShiftedSums))
 
     def _is_complete(self, partitions: LogPartitions) -> bool:
-        """Whether no sum is so small that terms which underflow may be a part of it."""
+        """Return whether every sum is large enough that terms lost to underflow do not matter."""
         if self.selection.size == 0 or not partitions.shifted:
             return True
         lowest = min(float(logs_N.min()) for logs_N in partitions.logs[: self.sides])

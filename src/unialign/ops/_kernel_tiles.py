@@ -77,7 +77,7 @@ class Tiles:
         return a_N
 
     def multiplicity(self, i: slice, j: slice) -> int:
-        """How often the pairs of a tile count: a tile off the diagonal also represents its transpose."""
+        """Return 2 for a tile that also represents its transpose, which is off the diagonal, else 1."""
         return 1 if i == j else 2
 
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:

@@ -53,7 +53,7 @@ class LogitMatrix:
 
     @property
     def plain_exp(self) -> bool:
-        """Whether exponentials of the logits of unit rows, and sums of them, are in float32's range without a shift."""
+        """True if exponentials of the logits, and sums of them, are in float32's range without a shift."""
         return abs(self.scale) <= _PLAIN_EXP
 
 

@@ -1,4 +1,4 @@
-"""Sums of exponentials of logits that come in tiles, below running maxima: no exponential overflows or is lost."""
+"""Log-sum-exp over tiles of logits with running maxima, so that no exponential overflows."""
 
 import torch
 from torch import Tensor

@@ -20,7 +20,7 @@ from unialign.ops._unit_vectors import UnitRows
 
 __all__ = ["Counts", "count_above", "pair_scores", "top"]
 
-# Sums over a tile's row of SIDE entries may hide a doubtful entry that lies within 1 % of the margin's edge.
+# Rounding of the sum over a row of SIDE entries may miss an undecided pair within 1 % of the margin.
 _SLACK = 1.02
 # A tile with a larger fraction of doubtful pairs is scored again as a whole: a single pair costs a hundred times more.
 _DENSE = 1 / 128
