@@ -13,6 +13,7 @@ Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` width.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -108,11 +109,8 @@ def grad_cache_backward(
             raise ConfigError("grad_cache_backward needs at least one micro-batch; got none")
         # A mask of no rows must not count as presence of a modality.
         present = {name: mask for name, mask in (present or {}).items() if mask.numel() > 0}
-
-    def loss_backward(embeddings: Mapping[str, Tensor]) -> LossOutput:
-        batch, terms = objective.compute(embeddings, present=present, ids=ids, group=group)
-        return _loss_backward(objective, batch, terms, weight, before_backward)
-
+    options: dict[str, Any] = {"present": present, "ids": ids, "group": group}
+    loss_backward = partial(_loss_backward, objective, options, weight, before_backward)
     if not parts:
         return loss_backward({})
     if most == 1:
@@ -151,12 +149,13 @@ def _embed_without_graph(
 
 def _loss_backward(
     objective: Objective,
-    batch: Batch,
-    terms: dict[str, LossTerm],
+    options: dict[str, Any],
     weight: float,
     before_backward: BeforeBackward | None,
+    embeddings: Mapping[str, Tensor],
 ) -> LossOutput:
     """Step 2: backward pass of the loss, down to the embeddings (or through the encoders, if they have a graph)."""
+    batch, terms = objective.compute(embeddings, **options)
     if before_backward is not None:
         before_backward(objective, batch, terms)
     total = weighted_sum(batch, terms)
