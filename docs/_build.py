@@ -4,10 +4,11 @@
 browser: a formula is MathML in the page, which every current browser draws by itself.
 """
 
-import argparse
 import html
+import inspect
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ class PlainDocstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
+            if obj.is_class and obj.path.startswith("unialign.config."):
+                # The help texts of the fields become part of the docstring when the class is made.
+                made = getattr(import_module("unialign.config"), obj.name, None)
+                obj.docstring.value = inspect.getdoc(made) or obj.docstring.value
             obj.docstring.value = RAISES_SENTENCE.sub(r"**Raises:** \1", one_entry_each(escaped(obj.docstring.value)))
 
 

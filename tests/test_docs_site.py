@@ -25,6 +25,8 @@ NAMESPACES = (
     "data",
     "space",
     "train",
+    "config",
+    "registry",
     "evaluation",
     "diagnostics",
     "generation",
