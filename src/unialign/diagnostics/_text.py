@@ -74,7 +74,7 @@ def _wrap(words: str, start: str) -> list[str]:
 
 _TERMS = (
     "Gap: distance between the mean rows of two modalities (0 to 2); debiased: minus sampling noise. True pair: row i "
-    "and row i; random pair: rows of different items. R@k: fraction of queries with the right candidate among the "
+    "of both; random pair: rows of different items. R@k: fraction of queries with the right candidate among the "
     "first k; MRR: mean of 1 / its rank. Effective rank: number of directions that hold the variance. Hub skewness: "
     "high if a few candidates are returned for most queries."
 )
