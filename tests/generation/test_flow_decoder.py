@@ -1,7 +1,6 @@
 """A decoder as an object: sampling, saving, and what is refused."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -64,9 +63,8 @@ def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
     assert decoder.generate(torch.zeros(0, WIDTH)).shape == (0, 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("given", "options", "error", "message"),
-    [
+def test_bad_input_is_refused(decoder: FlowDecoder) -> None:
+    for given, options, error, message in (
         (torch.ones(2, WIDTH + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
         (torch.ones(WIDTH), {}, ShapeError, r"shape \(10,\)"),
         (np.array([["a"] * WIDTH]), {}, ShapeError, "embeddings"),
@@ -77,13 +75,9 @@ def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
         (torch.ones(1, WIDTH), {"guidance": -1}, ConfigError, "guidance"),
         (torch.ones(1, WIDTH), {"guidance": float("inf")}, ConfigError, "guidance"),
         (torch.ones(1, WIDTH), {"seed": -1}, ConfigError, "seed"),
-    ],
-)
-def test_bad_input_is_refused(
-    decoder: FlowDecoder, given: Any, options: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        decoder.generate(given, **options)
+    ):
+        with pytest.raises(error, match=message):
+            decoder.generate(given, **options)
 
 
 def test_saving_and_loading(decoder: FlowDecoder, tmp_path: Path) -> None:
@@ -108,9 +102,8 @@ def test_a_space_is_not_a_decoder(tmp_path: Path) -> None:
         FlowDecoder.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_settings_out_of_range_are_refused() -> None:
+    for changes, message in (
         ({"network": "gan"}, "network"),
         ({"size": 3}, "size"),
         ({"size": 36, "network": "unet"}, "multiple of 8"),
@@ -122,11 +115,9 @@ def test_a_space_is_not_a_decoder(tmp_path: Path) -> None:
         ({"steps": 0}, "steps"),
         ({"save_steps": 0}, "save_steps"),
         ({"flips": True}, "flips"),
-    ],
-)
-def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        tiny_decoder_config(**changes)
+    ):
+        with pytest.raises(ConfigError, match=message):
+            tiny_decoder_config(**changes)
 
 
 def test_settings_come_back_from_a_file() -> None:

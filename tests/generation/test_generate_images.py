@@ -88,20 +88,17 @@ def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
     assert [c.row for c in of_one] == [40, 40, 40]
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
+def test_bad_requests_are_refused(space: Space) -> None:
+    for options, error, message in (
         ({}, ConfigError, "nothing to generate"),
         ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
         ({"texts": ["1"], "combine": "path"}, ConfigError, "two texts, two items, or two modalities"),
         ({"texts": ["1", "2"], "combine": "path", "weights": [1, 2]}, ConfigError, "has no weights and no mix"),
         ({"items": ["#1"], "modalities": ["text"], "weights": [1, 2]}, ConfigError, "2 weights for 1 parts"),
         ({"texts": ["1"], "mix": "median"}, ConfigError, "mix"),
-    ],
-)
-def test_bad_requests_are_refused(space: Space, options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        asked(space, **options)
+    ):
+        with pytest.raises(error, match=message):
+            asked(space, **options)
 
 
 def test_an_item_without_the_modality_is_refused(space: Space) -> None:

@@ -120,9 +120,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["image.png"]
 
 
-@pytest.mark.parametrize(
-    ("image", "error", "message"),
-    [
+def test_what_is_no_image_is_refused() -> None:
+    for image, error, message in (
         (noise(1, 4, 4), ShapeError, r"an image has shape \(1, 4, 4\); expected \(3, H, W\)"),
         (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
         (noise(3, 0, 4), ShapeError, r"expected \(3, H, W\)"),
@@ -132,11 +131,9 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         (torch.full((3, 2, 2), torch.nan), NonFiniteError, "from nan to nan"),
         (noise(3, 2, 2) * 255, NonFiniteError, r"expected \[0, 1\]"),
         (noise(3, 2, 2) - 1, NonFiniteError, r"expected \[0, 1\]"),
-    ],
-)
-def test_what_is_no_image_is_refused(image: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        png_bytes(image)
+    ):
+        with pytest.raises(error, match=message):
+            png_bytes(image)
 
 
 def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -190,9 +187,8 @@ def test_a_strip_is_a_grid_of_one_row() -> None:
     assert torch.equal(image_row(list(images)), image_row(images))
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
+def test_what_is_no_grid_is_refused() -> None:
+    for call, error, message in (
         (lambda x: grid([]), ShapeError, "at least one image"),
         (lambda x: grid([[None], []]), ShapeError, "at least one image"),
         (lambda x: grid(x), ShapeError, "see `image_row`"),
@@ -204,11 +200,9 @@ def test_a_strip_is_a_grid_of_one_row() -> None:
         (lambda x: image_row(x, scale=0), ConfigError, "scale"),
         (lambda x: image_row(x, scale=1.5), ConfigError, "scale"),
         (lambda x: image_row(x, background=2), ConfigError, "background"),
-    ],
-)
-def test_what_is_no_grid_is_refused(call: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        call(noise(2, 3, 4, 4))
+    ):
+        with pytest.raises(error, match=message):
+            call(noise(2, 3, 4, 4))
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------

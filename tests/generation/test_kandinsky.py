@@ -164,10 +164,13 @@ def test_the_prior(exact: Kandinsky22, own_prior: Any) -> None:
     torch.testing.assert_close(made, own.image_embeds.float())
 
 
-@pytest.mark.parametrize("texts", ["red apple", [1, 2]])
-def test_texts_that_are_none(decoder: Kandinsky22, texts: Any) -> None:
-    with pytest.raises(ConfigError, match="texts must be a list of strings"):
-        decoder.prior_embeddings(texts)
+def test_texts_that_are_none(decoder: Kandinsky22) -> None:
+    for texts in (
+        "red apple",
+        [1, 2],
+    ):
+        with pytest.raises(ConfigError, match="texts must be a list of strings"):
+            decoder.prior_embeddings(texts)
 
 
 def test_the_prior_loads_when_asked(folders: Folders, tmp_path: Path) -> None:
@@ -207,10 +210,15 @@ def test_half_precision(folders: Folders, decoder: Kandinsky22) -> None:
     assert half.prior_embeddings(["red apple"], steps=2).dtype == torch.float32
 
 
-@pytest.mark.parametrize("shape", [(2, WIDTH - 1), (WIDTH,)])
-def test_wrong_width(decoder: Kandinsky22, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"):
-        decoder.generate(torch.ones(shape))
+def test_wrong_width(decoder: Kandinsky22) -> None:
+    for shape in (
+        (2, WIDTH - 1),
+        (WIDTH,),
+    ):
+        with pytest.raises(
+            ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"
+        ):
+            decoder.generate(torch.ones(shape))
 
 
 def test_bad_rows_and_options(decoder: Kandinsky22) -> None:

@@ -164,7 +164,7 @@ def unsupported_error(folder: Path, name: str, *, wanted: str | None = None) -> 
     """The error for a folder with the pipeline class `name` instead of `wanted`, or of any supported class."""
     loaders = {STABLE_UNCLIP.pipeline: "StableUnCLIP", KANDINSKY.pipeline: "Kandinsky22"}
     if wanted is not None and (name in loaders or wanted == KANDINSKY_PRIOR.pipeline):
-        hint = f"; load it with {loaders[name]}, or with load_pipeline_decoder" if name in loaders else ""
+        hint = f"; load it with {loaders[name]}, or with load_decoder" if name in loaders else ""
         return ConfigError(f"{folder} holds a {name}, expected a {wanted}{hint}")
     reason = _UNSUPPORTED.get(name, f"is not conditioned on image embeddings alone; supported are {_SUPPORTED}")
     return ConfigError(f"{folder} holds a {name}, which {reason}")
