@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_cases import run, tiny_store
 
+from train_cases import run, tiny_store
 from unialign.config import read_yaml
 from unialign.data import EmbeddingStore
 from unialign.errors import CheckpointError
