@@ -129,6 +129,23 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
     assert not (saved / ".saving").exists()
 
 
+def test_an_error_between_the_renames_keeps_the_configuration_of_the_new_weights(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, replace = Space({"type": 6}, dim=3), os.replace
+
+    def fail_at_config(source: Path, target: Path) -> None:
+        if target.name == "config.json":
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail_at_config)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            new.save_pretrained(saved)
+    assert weights(Space.from_pretrained(saved)) == weights(new)
+
+
 @pytest.mark.parametrize("call", range(3))
 def test_a_full_disk_leaves_the_old_space(
     space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch, call: int
