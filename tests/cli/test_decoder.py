@@ -11,7 +11,22 @@ from unialign._datasets import datasets_folder
 from unialign.cli import main
 from unialign.data import EmbeddingStore, load_dataset
 
-SETTINGS = ["--steps", "6", "--directions", "8", "--latents", "8", "--width", "16", "--depth", "1", "--batch-size", "4", "--size", "8"]
+SETTINGS = [
+    "--steps",
+    "6",
+    "--directions",
+    "8",
+    "--latents",
+    "8",
+    "--width",
+    "16",
+    "--depth",
+    "1",
+    "--batch-size",
+    "4",
+    "--size",
+    "8",
+]
 
 
 @pytest.fixture(scope="module")
