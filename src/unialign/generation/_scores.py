@@ -52,7 +52,7 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
         "mmd": Metric(
             "MMD²", "unbiased, Gaussian kernel, of the directions of features from their mean", "lower", "number"
         ),
-        "fd_self": Metric("FD to self", "FD to the images made of the true image embeddings", "lower", "number"),
+        "fd_self": Metric("FD to self", "FD to images decoded from the true image embeddings", "lower", "number"),
         "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
         "mrr": Metric("MRR", "mean reciprocal rank of the true image", unit="number"),

@@ -100,7 +100,7 @@ class DataInfo:
     synthetic: frozenset[str]
     description: str
     sources: tuple[str, ...]
-    made: Mapping[str, str]  # modality -> encoder of its features, where known
+    encoders: Mapping[str, str]  # modality -> encoder of its features, where known
 
     def display_name(self, modality: str) -> str:
         """The modality's name, marked if it is synthetic."""

@@ -106,16 +106,16 @@ def _data(raw: Mapping[str, Any]) -> DataInfo:
         synthetic=frozenset(str(m) for m in raw.get("synthetic") or ()),
         description=str(raw.get("description", "")),
         sources=tuple(str(s) for s in raw.get("sources") or ()),
-        made=_made(_mapping(raw.get("columns") or {}, "data.columns")),
+        encoders=_encoders(_mapping(raw.get("columns") or {}, "data.columns")),
     )
 
 
-def _made(columns: Mapping[str, Any]) -> dict[str, str]:
-    made = {}
+def _encoders(columns: Mapping[str, Any]) -> dict[str, str]:
+    encoders: dict[str, str] = {}
     for name, about in columns.items():
-        said = [about.get(key) for key in ("input", "encoder")] if isinstance(about, Mapping) else []
-        made[name] = "; ".join(text for text in said if isinstance(text, str))
-    return {name: text for name, text in made.items() if text}
+        texts = [about.get(key) for key in ("input", "encoder")] if isinstance(about, Mapping) else []
+        encoders[name] = "; ".join(text for text in texts if isinstance(text, str))
+    return {name: text for name, text in encoders.items() if text}
 
 
 def _run(raw: Any, position: int) -> Run:
