@@ -93,7 +93,7 @@ def _data(data: Mapping[str, Any]) -> DataInfo:
         synthetic=frozenset(),
         description="",
         sources=(),
-        made={},
+        encoders={},
     )
 
 
