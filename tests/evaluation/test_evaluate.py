@@ -109,6 +109,29 @@ def test_joint_scores_equal_brute_force(query, score):
     assert result.ranks.tolist() == ranks.tolist()
 
 
+def on_circle(*degrees):
+    angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def test_joint_cosine_is_the_mean_over_present_modalities():
+    """Divided by the number of all other modalities, the score of a tuple with a missing one would be half as high."""
+    embeddings = {"a": on_circle(0, 25), "b": on_circle(53, 25), "c": on_circle(53, 25)}
+    batch = make_batch(embeddings, present={"c": torch.tensor([True, False])})
+    _, result = joint_retrieval(batch, 0, query="target", score="cosine", ids_N=torch.arange(2), k=(1,))
+    assert result.ranks.tolist() == [2, 1]
+
+
+def test_unlabelled_items_are_candidates_but_no_queries_of_label_map():
+    labels = torch.tensor([0, 0, 1, 1, -1])
+    far = {"a": on_circle(0, 10, 120, 130, 90), "b": on_circle(0, 10, 120, 130, 200)}
+    assert ua.evaluate(far, labels=labels).metrics["label_map"] == pytest.approx(1)
+    between = {name: on_circle(0, 10, 120, 130, 125) for name in far}
+    # It has the second place for the four queries at 120 and 130 degrees.
+    expected = (4 * 1 + 4 * (1 + 2 / 3) / 2) / 8
+    assert ua.evaluate(between, labels=labels).metrics["label_map"] == pytest.approx(expected)
+
+
 def test_cosine_and_centroid_rank_alike_for_joint_queries():
     batch = make_batch(noisy(noise=1.5))
     ranks = [

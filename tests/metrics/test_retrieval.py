@@ -63,6 +63,16 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
         np.testing.assert_allclose(result.ranks.numpy(), p_ranks, rtol=1e-12)
 
 
+def test_expected_rank_of_several_tied_positives():
+    """Of two positives among four equal candidates the first is at 1 + 2 / 3 on average; a single one is at 2.5."""
+    for positives, rank in ((2, 1 + 2 / 3), (1, 2.5)):
+        gallery_ids = [0] * positives + [1] * (4 - positives)
+        result = retrieval_from_scores(
+            lambda r: torch.zeros(len(r), 4), queries=1, gallery=4, query_ids=[0], gallery_ids=gallery_ids
+        )
+        assert result.ranks.tolist() == [pytest.approx(rank, rel=1e-12)]
+
+
 def test_equals_scikit_learn_without_and_with_ties():
     rng = np.random.default_rng(0)
     gallery_ids, query_ids = rng.integers(0, 12, 200), rng.integers(0, 12, 50)

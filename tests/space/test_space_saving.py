@@ -129,6 +129,28 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
     assert not (saved / ".saving").exists()
 
 
+def test_each_rename_reaches_the_disk_before_the_next(
+    space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut the folder must not have the new configuration with the old weights."""
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), saved.stat()):
+            events.append("sync")
+        fsync(handle)
+
+    def recorded_replace(source: Path, target: Path) -> None:
+        events.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    space.save_pretrained(saved)
+    assert events == ["model.safetensors", "sync", "config.json", "sync"]
+
+
 def test_an_error_between_the_renames_keeps_the_configuration_of_the_new_weights(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
