@@ -99,7 +99,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
     overview = (DOCS / "objectives" / "index.md").read_text("utf-8")
     assert f"({name}.md) `{name}` |" in overview
     (row,) = [line for line in overview.splitlines() if f"({name}.md) `{name}` |" in line]
-    begins = {"scratch": "yes", "contrastive": "after a warm start"}[losses.initialization(name)]
+    begins = {"scratch": "yes", "contrastive": "after InfoNCE"}[losses.initialization(name)]
     assert row.split(" | ")[4] == begins, "whether it trains from random weights"
     for heading in ("When to use it", "Settings", "What it means for ...", "Relations"):
         assert f"\n## {heading}\n" in page
