@@ -158,7 +158,7 @@ def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
     value = formula(z_MBD)
     (gradient_MBD,) = torch.autograd.grad(value, z_MBD)
     seconds = time.process_time() - started
-    with torch.no_grad():  # normalisation removes the rest, in which formulas of unit rows are free to differ
+    with torch.no_grad():  # normalization removes the rest, in which formulas of unit rows are free to differ
         gradient_MBD -= (gradient_MBD * z_MBD).sum(-1, keepdim=True) * z_MBD
     return seconds, value.item(), gradient_MBD
 

@@ -7,7 +7,7 @@ wall seconds of the search, the best of the rounds; peak memory above the loaded
 made before the clock starts, and counted in its memory. Queries are gallery rows with noise of 1 to 30 times their
 length, so that ranks are spread from 1 to half the gallery.
 
-Compared: the neighbours, where a difference counts only if the float64 cosines at that place differ by more than 1e-6;
+Compared: the neighbors, where a difference counts only if the float64 cosines at that place differ by more than 1e-6;
 ranks of up to k with the place of the positive in faiss' list; ranks of some queries with float64. torchmetrics takes
 one score for each pair and a loop over queries, and is run at a size it can do: the mean reciprocal rank from the same
 scores.
@@ -33,7 +33,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "retrieval.json"
-REQUIRED, NEIGHBOURS, CLOSE, CHECKED = 1.2, 10, 1e-6, 20
+REQUIRED, NEIGHBORS, CLOSE, CHECKED = 1.2, 10, 1e-6, 20
 SMALL = (300, 2000)
 CONTESTANTS = ("ranks", "nearest", "faiss")
 
@@ -86,7 +86,7 @@ def child(name: str, folder: Path, threads: int) -> None:
         index.add(gallery_GD)
 
         def search() -> dict[str, Any]:
-            return {"rows": index.search(queries_QD, NEIGHBOURS)[1]}
+            return {"rows": index.search(queries_QD, NEIGHBORS)[1]}
     else:
         import torch
 
@@ -105,7 +105,7 @@ def child(name: str, folder: Path, threads: int) -> None:
         else:
 
             def search() -> dict[str, Any]:
-                return {"rows": metrics.knn(queries_QD, gallery_GD, k=NEIGHBOURS).rows.numpy()}
+                return {"rows": metrics.knn(queries_QD, gallery_GD, k=NEIGHBORS).rows.numpy()}
 
     wall, cpu = time.perf_counter(), time.process_time()
     found = search()
@@ -167,9 +167,9 @@ def compared(folder: Path) -> dict[str, Any]:
         cosines(query_P, ours_QK[query_P, place_P]) - cosines(query_P, theirs_QK[query_P, place_P])
     )  # of what stands at one place in both lists
     hit_QK = theirs_QK == own_Q[:, None]
-    # Their list may swap neighbours that float32 cannot tell apart.
-    place_Q = np.where(hit_QK.any(1), hit_QK.argmax(1) + 1, NEIGHBOURS + 1)
-    odd_Q = np.flatnonzero(np.minimum(ranks_Q, NEIGHBOURS + 1) != place_Q)
+    # Their list may swap neighbors that float32 cannot tell apart.
+    place_Q = np.where(hit_QK.any(1), hit_QK.argmax(1) + 1, NEIGHBORS + 1)
+    odd_Q = np.flatnonzero(np.minimum(ranks_Q, NEIGHBORS + 1) != place_Q)
     swapped_Q = np.isin(odd_Q, query_P[gap_P <= CLOSE])
     checked_C = np.linspace(0, len(ranks_Q) - 1, CHECKED).astype(int)
     level_C = cosines(checked_C, own_Q[checked_C])
@@ -270,7 +270,7 @@ def main() -> None:
         "queries": arguments.queries,
         "gallery": arguments.gallery,
         "width": arguments.width,
-        "neighbours": NEIGHBOURS,
+        "neighbors": NEIGHBORS,
         "contestants": seconds,
         "times_of_faiss": ratios,
         "required_at_most": REQUIRED,

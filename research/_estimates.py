@@ -53,8 +53,8 @@ def seed_interval(values: Sequence[float | None]) -> Interval:
 def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Return Spearman's correlation of x and y with ranks within each cell, and its 95 % bootstrap interval.
 
-    Ranks are centred and divided by the size of their cell, so that differences between cells (the data set, the number
-    of modalities) do not contribute. The bootstrap draws runs with replacement within each cell.
+    Ranks are centered and divided by the size of their cell, so that differences between cells (the data set, the
+    number of modalities) do not contribute. The bootstrap draws runs with replacement within each cell.
 
     Returns:
         `mean` (NaN where all ranks tie), `low`, `high`, `runs`, `cells`; cells of fewer than three runs are left out.
@@ -81,12 +81,12 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
 
 def _cell_sums(pairs_Rn2: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (3, R) sums of the rank products xy, xx, yy of a cell."""
-    x_Rn, y_Rn = (_centred_ranks(pairs_Rn2[..., k]) for k in (0, 1))
+    x_Rn, y_Rn = (_centered_ranks(pairs_Rn2[..., k]) for k in (0, 1))
     return np.stack([(x_Rn * y_Rn).sum(1), (x_Rn**2).sum(1), (y_Rn**2).sum(1)])
 
 
-def _centred_ranks(values_Rn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks, ties averaged, centred and divided by n."""
+def _centered_ranks(values_Rn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks, ties averaged, centered and divided by n."""
     below_Rn = (values_Rn[:, :, None] > values_Rn[:, None, :]).sum(2)
     equal_Rn = (values_Rn[:, :, None] == values_Rn[:, None, :]).sum(2)
     n = values_Rn.shape[1]

@@ -95,7 +95,7 @@ class GenerationBench:
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """(N, D) renormalised means of some modalities of the items.
+        """(N, D) renormalized means of some modalities of the items.
 
         Raises:
             DataError: an item has none of them.

@@ -114,7 +114,7 @@ def measure_divergence(
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
-        numbers |= {"neighbours": row.neighbours, "neighbours_debiased": row.neighbours_debiased}
+        numbers |= {"neighbours": row.neighbors, "neighbours_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DivergenceWarning)  # the neighbours are measured too
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)

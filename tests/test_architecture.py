@@ -11,7 +11,7 @@ SOURCE = ROOT / "src" / "unialign"
 
 # From the bottom up. A package imports from its own layer and from those below it.
 LAYERS = (
-    ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_text_table", "_text_table", "_datasets"),
+    ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_text_table", "_datasets"),
     ("registry", "io", "distributed", "config"),
     ("batch", "_unit_rows"),
     ("ops",),
@@ -99,7 +99,9 @@ def test_no_two_packages_import_each_other() -> None:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    modules = {path: ".".join(("unialign", *path.relative_to(SOURCE).with_suffix("").parts)) for path in sources(SOURCE)}
+    modules = {
+        path: ".".join(("unialign", *path.relative_to(SOURCE).with_suffix("").parts)) for path in sources(SOURCE)
+    }
     graph = {name: {module for _, module in imports(path, nested=True)} for path, name in modules.items()}
     done: set[str] = set()
 
@@ -134,3 +136,24 @@ def test_the_package_does_not_import_research() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
             if isinstance(node, ast.ImportFrom)
         }, path
+
+
+def test_tests_import_no_test_and_leave_the_search_path_alone() -> None:
+    """What tests share lies in `conftest.py` or in a module that is no test; pytest's `pythonpath` finds it."""
+    found = []
+    for path in sources(ROOT / "tests"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(alias.name for alias in node.names)]
+            bad = [name for name in names if any(part.startswith("test_") for part in name.split("."))]
+            # `syspath_prepend` of pytest's monkeypatch undoes itself.
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sys.path."):
+                bad.append(ast.unparse(node))
+            if isinstance(node, ast.Assign | ast.AugAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                bad += [ast.unparse(node) for target in targets if ast.unparse(target).startswith("sys.path")]
+            found += [f"{path.relative_to(ROOT)}:{node.lineno}: {name}" for name in bad]
+    assert not found, "\n".join(found)

@@ -78,7 +78,7 @@ def test_04_accumulated_batches_weigh_as_their_rows():
 
 
 def test_05_perfect_alignment_has_a_finite_gradient():
-    """GRAM's published volume differentiates sqrt(|det|) through a factorisation: three equal modalities give NaN."""
+    """GRAM's published volume differentiates sqrt(|det|) through a factorization: three equal modalities give NaN."""
     z = rows(2, 5, 6)
     for gradient in gradients(GRAM("a"), {"a": z, "b": z, "c": z}).values():
         assert torch.isfinite(gradient).all()

@@ -1,4 +1,4 @@
-"""The public API against a snapshot: a change of a name, a parameter or a default shows up in review as one changed line.
+"""The public API against a snapshot: a change of a name, parameter or default shows up in review as one line.
 
 `python -m pytest tests/test_public_api.py --update-api` writes the snapshot again.
 """
@@ -26,9 +26,12 @@ def signature(function: "griffe.Function") -> str:
         if parameter.kind is griffe.ParameterKind.keyword_only and not keyword_only:
             keyword_only = True
             parts.append("*")
-        star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(parameter.kind, "")
+        star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(
+            parameter.kind, ""
+        )
         keyword_only = keyword_only or star == "*"
-        parts.append(star + parameter.name + (f"={parameter.default}" if parameter.default and not star else ""))
+        default = f"={parameter.default}" if parameter.default and not star else ""
+        parts.append(star + parameter.name + default)
     return f"({', '.join(parts)})"
 
 

@@ -29,7 +29,7 @@ def answers(tmp_path):
     for part, rows in (("queries", queries_QD), ("gallery", gallery_GD), ("own", own_Q)):
         np.save(tmp_path / f"{part}.npy", rows)
     order_QG = np.argsort(-(queries_QD.astype(float) @ gallery_GD.T.astype(float)), axis=1)
-    rows_QK, ranks_Q = order_QG[:, : benchmark.NEIGHBOURS], (order_QG == own_Q[:, None]).argmax(1) + 1.0
+    rows_QK, ranks_Q = order_QG[:, : benchmark.NEIGHBORS], (order_QG == own_Q[:, None]).argmax(1) + 1.0
 
     def leave(ranks=ranks_Q, ours=rows_QK, theirs=rows_QK):
         np.savez(tmp_path / "found-ranks.npz", ranks=ranks)
@@ -47,7 +47,7 @@ def test_right_answers_agree(answers):
     assert found["of_those_wrong"] == 0
 
 
-def test_wrong_ranks_and_neighbours_are_detected(answers):
+def test_wrong_ranks_and_neighbors_are_detected(answers):
     ranks_Q, rows_QK, leave = answers
     found = leave(ranks=ranks_Q + 1)
     assert found["of_those_wrong"] == benchmark.CHECKED

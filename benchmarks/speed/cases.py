@@ -10,7 +10,7 @@ from benchmarks.speed.implementations import IMPLEMENTATIONS
 __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 
 SIZES = (256, 1024, 4096, 16384, 32768, 65536)
-OURS_ONLY = 32768  # a common batch size; for baselines the neighbouring sizes suffice
+OURS_ONLY = 32768  # a common batch size; for baselines the neighboring sizes suffice
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
 WIDTH, OBJECTIVE_WIDTH = 512, 256
 ONLY_MODALITIES = {"triangle": 3}  # its formula has three

@@ -31,7 +31,7 @@ def exact(loss: str, rows: list[Tensor]) -> Exact:
 
 
 def tangent(z_BD: Tensor, gradient_BD: Tensor) -> Tensor:
-    """Normalisation removes the rest, in which formulas of unit rows are free to differ."""
+    """Normalization removes the rest, in which formulas of unit rows are free to differ."""
     return gradient_BD - (gradient_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 

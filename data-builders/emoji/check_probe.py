@@ -29,7 +29,7 @@ def main() -> None:
         rows = x[train][present[name][train]]
         features[name] = (x - rows.mean(0)) / (rows.std(0) if SCALING == "column" else rows.std())
         heads[name] = nn.Sequential(nn.Linear(x.shape[1], 256), nn.GELU(), nn.Dropout(0.2), nn.Linear(256, DIM))
-    optimiser = torch.optim.AdamW(heads.parameters(), lr=1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=1e-3, weight_decay=0.05)
     for _ in range(EPOCHS):
         for batch in train[torch.randperm(len(train))].split(BATCH):
             z = {name: F.normalize(heads[name](features[name][batch]), dim=1) for name in COLUMNS}
@@ -40,9 +40,9 @@ def main() -> None:
                     logits = z[a][both] @ z[b][both].T / 0.07
                     target = torch.arange(len(logits))
                     loss = loss + F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     heads.eval()
     with torch.inference_mode():
         z = {name: F.normalize(heads[name](features[name][test]), dim=1) for name in COLUMNS}

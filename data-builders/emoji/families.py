@@ -38,7 +38,7 @@ PEOPLE = {
 # Whole Unicode subgroups that are one picture with a different sign on it, or one drawing turned round.
 ONE_FAMILY_SUBGROUPS = {"arrow", "keycap", "cat-face", "monkey-face", "gender", "geometric"}
 
-COLOUR = "(red|orange|yellow|green|blue|purple|brown|black|white)"
+COLOR = "(red|orange|yellow|green|blue|purple|brown|black|white)"
 
 # The first pattern that matches the whole name decides.
 PATTERNS = [
@@ -54,8 +54,8 @@ PATTERNS = [
     ("sunrise", r"sunrise.*|sunset|cityscape.*"),
     ("fog", r"fog(gy)?"),
     ("mountain", r"(snow-capped )?mountain|mount fuji"),
-    # coloured or repeated shapes
-    ("heart", rf"({COLOUR}|growing|beating|sparkling) heart|(revolving|two) hearts"),
+    # colored or repeated shapes
+    ("heart", rf"({COLOR}|growing|beating|sparkling) heart|(revolving|two) hearts"),
     ("suit", r".* suit"),
     ("circle", r"hollow red circle"),
     ("star of David", r"star of David|dotted six-pointed star"),

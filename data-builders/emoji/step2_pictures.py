@@ -24,7 +24,7 @@ def qualified_text() -> dict[str, str]:
 
 
 def noto(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """One bitmap glyph of the font, centred on a square transparent canvas."""
+    """One bitmap glyph of the font, centered on a square transparent canvas."""
     if not 130 <= font.getlength(text) <= 142:
         raise ValueError(f"the font has no single glyph for {text!r}: width {font.getlength(text)}")
     canvas = Image.new("RGBA", (256, 256))
@@ -44,7 +44,7 @@ def on_white(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def thumbnail(picture: Image.Image) -> bytes:
-    # Premultiplied while shrinking, or the colour of transparent pixels bleeds into the edge.
+    # Premultiplied while shrinking, or the color of transparent pixels bleeds into the edge.
     small = picture.convert("RGBa").resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.convert("RGBA").save(out, "WEBP", quality=THUMBNAIL_QUALITY, alpha_quality=80, method=6)

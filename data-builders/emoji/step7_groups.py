@@ -7,7 +7,7 @@ from common import read_json, write_json
 from families import family_of
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-# Larger families (clock faces, coloured squares, arrows) train: held out, they would make a tenth of the test set
+# Larger families (clock faces, colored squares, arrows) train: held out, they would make a tenth of the test set
 # and measure how well one square can be told from another.
 LARGEST_HELD_OUT = 12
 

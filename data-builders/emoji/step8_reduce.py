@@ -1,9 +1,9 @@
-"""PCA fitted on training rows, centred, not whitened, then rotated so that all numbers vary alike; float16.
+"""PCA fitted on training rows, centered, not whitened, then rotated so that all numbers vary alike; float16.
 
-Columns of one encoder share their axes (each keeps its own centre): vectors of two languages, or of picture and
+Columns of one encoder share their axes (each keeps its own center): vectors of two languages, or of picture and
 drawing, stay comparable with each other.
 
-Principal components have very unequal variances, and many users standardise every input on its own: that would
+Principal components have very unequal variances, and many users standardize every input on its own: that would
 blow up the last components, which are noise (it halved the retrieval of `check_probe.py`). A Hadamard rotation
 gives every number the same variance on the rows PCA was fitted on, and changes no distance."""
 
@@ -22,17 +22,17 @@ ENCODERS = [
 ]
 
 
-def axes_of(centred: np.ndarray, width: int) -> np.ndarray:
+def axes_of(centered: np.ndarray, width: int) -> np.ndarray:
     """The first principal axes (as columns), rotated."""
-    _, axes = np.linalg.eigh(centred.T @ centred)
+    _, axes = np.linalg.eigh(centered.T @ centered)
     axes = axes[:, ::-1][:, :width]
     # The sign of an axis is free; the largest entry is made positive so that reruns agree.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
     return axes @ hadamard(width) / np.sqrt(width)
 
 
-def share(centred: np.ndarray, axes: np.ndarray) -> float:
-    return round(float(((centred @ axes) ** 2).sum() / (centred**2).sum()), 4)
+def share(centered: np.ndarray, axes: np.ndarray) -> float:
+    return round(float(((centered @ axes) ** 2).sum() / (centered**2).sum()), 4)
 
 
 def main() -> None:
@@ -41,21 +41,21 @@ def main() -> None:
     for names, width in ENCODERS:
         raw = {name: np.load(WORK / f"raw_{name}.npy").astype(np.float64) for name in names}
         present = {name: np.any(raw[name] != 0, axis=1) for name in names}
-        centred = {name: raw[name] - raw[name][train & present[name]].mean(axis=0) for name in names}
-        axes = axes_of(np.concatenate([centred[name][train & present[name]] for name in names]), width)
+        centered = {name: raw[name] - raw[name][train & present[name]].mean(axis=0) for name in names}
+        axes = axes_of(np.concatenate([centered[name][train & present[name]] for name in names]), width)
         for name in names:
             there = present[name]
-            reduced = centred[name] @ axes
+            reduced = centered[name] @ axes
             reduced[~there] = 0
             stored[name], stored[f"present_{name}"] = reduced.astype(np.float16), there
             facts[name] = {
-                "method": "centred, PCA, not whitened, Hadamard rotation; fitted on present training rows",
+                "method": "centered, PCA, not whitened, Hadamard rotation; fitted on present training rows",
                 "axes_shared_by": list(names),
                 "fitted_rows": int((train & there).sum()),
                 "input_width": raw[name].shape[1],
                 "width": width,
-                "explained_variance_train": share(centred[name][train & there], axes),
-                "explained_variance_held_out": share(centred[name][~train & there], axes),
+                "explained_variance_train": share(centered[name][train & there], axes),
+                "explained_variance_held_out": share(centered[name][~train & there], axes),
             }
             deviation = reduced[train & there].std(axis=0)
             print(

@@ -1,6 +1,6 @@
 """Figures of studies: panels with lines and bands, dots and intervals, or points; several panels on a sheet.
 
-A sheet is a standalone SVG with its own colours for light and dark mode, fonts and background, so that it looks the
+A sheet is a standalone SVG with its own colors for light and dark mode, fonts and background, so that it looks the
 same in a page, in the documentation and in a viewer.
 """
 
@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from unialign.report import DASH, colour, group, line, num, polyline, shape, shortened, svg, tag, text, ticks
+from unialign.report import DASH, color, group, line, num, polyline, shape, shortened, svg, tag, text, ticks
 
 __all__ = ["Dot", "Mark", "Panel", "Point", "Series", "dots", "lines", "scatter", "sheet"]
 
@@ -101,13 +101,13 @@ def lines(
     axes = _Axes(_padded(min(xs), max(xs), 0.03), _padded(min(ys), max(ys), 0.06), HEIGHT)
     parts = [_head(title), *axes.frame(x_label, x_ticks)]
     for one in series:
-        tint = colour(one.mark.number)
+        tint = color(one.mark.number)
         ribbon = [p for p in one.points if all(map(math.isfinite, (p.y, p.low, p.high)))]
         if len(ribbon) > 1:
             edge = [axes.at(p.x, p.high) for p in ribbon] + [axes.at(p.x, p.low) for p in reversed(ribbon)]
             parts.append(tag("path", d=polyline(edge) + "Z", class_=f"band {tint}"))
     for one in series:
-        tint, dashed = colour(one.mark.number), one.mark.dash == "dashed"
+        tint, dashed = color(one.mark.number), one.mark.dash == "dashed"
         d = polyline(axes.at(p.x, p.y) for p in one.points)
         name = tag("title", one.mark.label)
         parts.append(tag("path", name, d=d, class_=f"curve {tint}{' dashed' if dashed else ''}"))
@@ -144,7 +144,7 @@ def dots(
         parts.append(text(WIDTH - right + 8, y + 4, write(dot.value) if math.isfinite(dot.value) else DASH))
         if not math.isfinite(dot.value):
             continue
-        tint = colour(dot.number)
+        tint = color(dot.number)
         if math.isfinite(dot.low) and math.isfinite(dot.high):
             x1, x2 = (left + (v - low) * unit for v in (dot.low, dot.high))
             parts.append(line(x1, y, x2, y, class_=f"span {tint}"))
@@ -169,7 +169,7 @@ def scatter(
     for mark, at in known.items():
         name = tag("title", mark.label)
         marks = [
-            tag("path", name, d=shape(mark.number, *axes.at(x, y), 3.4), class_=f"mark faint {colour(mark.number)}")
+            tag("path", name, d=shape(mark.number, *axes.at(x, y), 3.4), class_=f"mark faint {color(mark.number)}")
             for x, y in at
         ]
         parts += marks
@@ -241,7 +241,7 @@ def _head(title: str) -> Markup:
 
 
 def _mark(mark: Mark, x: float, y: float, radius: float) -> Markup:
-    return tag("path", d=shape(mark.number, x, y, radius), class_=f"mark {colour(mark.number)}")
+    return tag("path", d=shape(mark.number, x, y, radius), class_=f"mark {color(mark.number)}")
 
 
 def _legend(marks: Sequence[Mark], width: float, y: float) -> tuple[list[Markup], float]:
@@ -251,7 +251,7 @@ def _legend(marks: Sequence[Mark], width: float, y: float) -> tuple[list[Markup]
         if x > 14 and x + wide > width - 8:
             x, y = 14.0, y + 18
         dashed = " dashed" if mark.dash == "dashed" else ""
-        parts.append(tag("path", d=f"M{num(x)} {num(y + 6)}h22", class_=f"curve {colour(mark.number)}{dashed}"))
+        parts.append(tag("path", d=f"M{num(x)} {num(y + 6)}h22", class_=f"curve {color(mark.number)}{dashed}"))
         if not dashed:
             parts.append(_mark(mark, x + 11, y + 6, 3.6))
         parts.append(text(x + 28, y + 10, mark.label))
@@ -275,7 +275,7 @@ def _short(value: float) -> str:
 
 @cache
 def _style() -> str:
-    """Return the style sheet of a figure, with the colours of the report's page."""
+    """Return the style sheet of a figure, with the colors of the report's page."""
     page = files("unialign.report").joinpath("page.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)[:2]
     hues = re.findall(r"\.m\d \{[^}]*\}", page)

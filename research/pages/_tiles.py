@@ -1,10 +1,10 @@
-"""A panel with a grid of numbers on tiles of one colour."""
+"""A panel with a grid of numbers on tiles of one color."""
 
 import math
 from collections.abc import Callable, Sequence
 
 from research.pages._plot import WIDTH, Panel
-from unialign.report import colour, group, num, shortened, tag, text
+from unialign.report import color, group, num, shortened, tag, text
 
 __all__ = ["tiles"]
 
@@ -51,7 +51,7 @@ def tiles(
                 width=side - 2,
                 height=_TALL - 2,
                 rx=3,
-                class_=f"tile {colour(number)}",
+                class_=f"tile {color(number)}",
                 fill_opacity=num(0.06 + 0.9 * share),
             )
             ink = "onto" if share > _LIGHT_TEXT_FROM else None

@@ -1,4 +1,4 @@
-"""Normalise rows to unit length with one allocation of the size of the result.
+"""Normalize rows to unit length with one allocation of the size of the result.
 
 For the gradient the input rows are saved, since the caller has them anyway; unit rows would stay in memory long after
 the losses are done with them. Unit rows are saved where the input is a small part of a larger storage that would be

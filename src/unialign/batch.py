@@ -75,7 +75,7 @@ def make_batch(
     ids: Tensor | None = None,
     minimum: int = 2,
 ) -> Batch:
-    """Validate embeddings, presence and ids, and normalise rows to unit length.
+    """Validate embeddings, presence and ids, and normalize rows to unit length.
 
     Args:
         embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.

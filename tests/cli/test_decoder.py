@@ -111,7 +111,7 @@ def test_other_results_are_not_overwritten_and_other_embeddings_not_decoded(
 def test_invalid_requests_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["train"], "name the data"),
-        (["train", "emoji", "--colour", "3"], "unknown option --colour"),
+        (["train", "emoji", "--color", "3"], "unknown option --color"),
         (["train", "emoji", "--size", "3"], "size"),
         (["train", "emoji", "--image", "picture"], "'picture'"),
         (["train", "digits", "--image", "pix"], "has no asset thumbnails.zip"),

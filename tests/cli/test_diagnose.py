@@ -112,7 +112,7 @@ def test_the_written_config_reproduces_the_numbers(here):
 def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
     np.save("short.npy", np.ones((3, 16), np.float32))
     np.savez("objects.npz", x=np.array([None, 1], dtype=object))
-    (here / "odd.yaml").write_text("colour: red\n")
+    (here / "odd.yaml").write_text("color: red\n")
     (here / "flat.yaml").write_text("files: good.npz\n")
     (here / "torn.yaml").write_text("files: [\n")
     (here / "date.yaml").write_text("files: 2020-13-45\n")
@@ -122,7 +122,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
         (["missing.npz"], "there is no file missing.npz"),
         (["good.npz", "short.npy"], "has 3 rows"),
         (["objects.npz"], "pickled objects"),
-        (["--config", "odd.yaml"], "unknown diagnosis setting 'colour'"),
+        (["--config", "odd.yaml"], "unknown diagnosis setting 'color'"),
         (["--config", "flat.yaml"], "files is the string 'good.npz'"),
         (["--config", "torn.yaml"], "cannot read torn.yaml as YAML"),
         (["--config", "date.yaml"], "cannot read date.yaml as YAML"),

@@ -157,7 +157,7 @@ def test_settings_of_a_file_are_checked(tmp_path: Path, capsys: pytest.CaptureFi
         ({"items": "hedgehog"}, "items is the string 'hedgehog'; expected a list"),
         ({"items": [7]}, "items must be"),
         ({"mix": "nope"}, "mix"),
-        ({"colour": 1}, "unknown generation setting 'colour'"),
+        ({"color": 1}, "unknown generation setting 'color'"),
         ({"items": None}, "items"),
         ({"samples": None}, "samples"),
     ):

@@ -255,7 +255,7 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
         ("compare", "data: digits\nentries: {a: {train: [1]}}\n", "train"),
         ("compare", "data: digits\nentries: {../a: {train: {}}}\n", "file name"),
         ("compare", "data: digits\nentries: {a: {train: {}}}\nepochs: 3\n", "epochs"),
-        ("evaluate", "space: 3\ncolour: red\n", "colour"),
+        ("evaluate", "space: 3\ncolor: red\n", "color"),
     ]
     for command, text, message in cases:
         (tmp_path / "broken.yaml").write_text(text)

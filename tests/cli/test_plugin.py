@@ -1,7 +1,6 @@
 """The example plug-in, installed from its folder and used from the command line."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from processes import run_command
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 QUICK = ["--epochs", "2", "--dim", "8", "--batch-size", "16", "--head", "linear", "--logging-steps", "1"]
@@ -37,12 +38,9 @@ def place(tmp_path_factory):
 
 
 def unialign(place, *words, plugin=True, status=0):
-    paths = [str(place / "site")] * plugin + sys.path
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "unialign", *words]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
+    found, printed = run_command(list(words), place, {"PYTHONPATH": str(place / "site")} if plugin else {})
+    assert found == status, printed
+    return printed
 
 
 def test_an_objective_a_metric_and_a_reader_of_a_package(place):

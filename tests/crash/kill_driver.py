@@ -1,6 +1,6 @@
 """Kill training and writers with SIGKILL, resume, and print the outcomes as JSON. Run by `test_kill.py`.
 
-`kill_driver.py FOLDER training TRIALS` or `kill_driver.py FOLDER writers`.
+`kill_driver.py FOLDER TRIALS`.
 """
 
 import json
@@ -199,15 +199,12 @@ def can_exchange(folder: Path) -> bool:
     return exchange(folder / "one", folder / "other")
 
 
-def main(folder: Path, what: str, *numbers: str) -> None:
-    if what == "training":
-        report = kill_training(folder, int(numbers[0]))
-    else:
-        # Replacing a folder needs two renames where the file system cannot exchange; `tests/data` has that case.
-        kinds = [kind for kind in WRITERS if kind != "store" or can_exchange(folder)]
-        report = {kind: kill_writer(folder, kind) for kind in kinds}
-    print(json.dumps(report))
+def main(folder: Path, trials: int) -> None:
+    report = kill_training(folder, trials)
+    # Replacing a folder needs two renames where the file system cannot exchange; `tests/data` has that case.
+    kinds = [kind for kind in WRITERS if kind != "store" or can_exchange(folder)]
+    print(json.dumps(report | {"writers": {kind: kill_writer(folder, kind) for kind in kinds}}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main(Path(sys.argv[1]), int(sys.argv[2]))

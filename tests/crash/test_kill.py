@@ -17,11 +17,12 @@ pytestmark = [
 ]
 
 
-def driven(*arguments: str) -> dict[str, Any]:
+def killed(folder: Path, trials: int) -> dict[str, Any]:
+    """What `kill_driver.py` printed: a fresh process without threads, which forks those that are killed."""
     paths = [str(HERE.parent.parent / "src"), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     finished = subprocess.run(
-        [sys.executable, str(HERE / "kill_driver.py"), *arguments],
+        [sys.executable, str(HERE / "kill_driver.py"), str(folder), str(trials)],
         env=environment,
         capture_output=True,
         text=True,
@@ -36,11 +37,14 @@ def driven(*arguments: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("trials", "steps", "inside_a_save"), [(20, 5, 5), pytest.param(50, 8, 15, marks=pytest.mark.slow)]
 )
-def test_killed_training_resumes_from_a_complete_checkpoint_to_the_same_weights(
-    tmp_path: Path, trials: int, steps: int, inside_a_save: int
-) -> None:
-    """Half of the kills at a random time, half at a random file operation, so that many fall into a save."""
-    report = driven(str(tmp_path), "training", str(trials))
+def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
+    """Killed training resumes from a complete checkpoint to the same weights; killed writers leave the old or the new.
+
+    Half of the kills of training come at a random time, half at a random file operation, so that many fall into a save.
+    Spaces, stores, checkpoints and single files are replaced, with a kill at every operation; at an fsync half of the
+    file is lost with it.
+    """
+    report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
         # The previous or the new step; a complete checkpoint is never lost.
@@ -52,10 +56,7 @@ def test_killed_training_resumes_from_a_complete_checkpoint_to_the_same_weights(
     assert len({trial["found"] for trial in report["trials"]}) >= steps
     assert sum(trial["begun"] > trial["ended"] for trial in report["trials"]) >= inside_a_save
 
-
-def test_every_writer_killed_at_every_operation_leaves_the_old_or_the_new_version(tmp_path: Path) -> None:
-    """Spaces, stores, checkpoints and single files, replaced; a kill at an fsync takes half of the file with it."""
-    for kind, found in driven(str(tmp_path), "writers").items():
+    for kind, found in report["writers"].items():
         assert len(found) > 3, kind
         assert found[0] == 1, kind
         assert found[-1] == 2, kind

@@ -64,7 +64,7 @@ def test_shipped_columns() -> None:
         kept = {key: made[key] for key in ("encoder", "weights", "pooling", "reduction")}
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == expected
-    # The drawing is the same encoder with a reduction of its own: it has its own centre.
+    # The drawing is the same encoder with a reduction of its own: it has its own center.
     assert encoder_fingerprint(emoji, "image") != encoder_fingerprint(emoji, "drawing")
     with pytest.raises(ConfigError, match="'video'"):
         encoder_fingerprint(emoji, "video")

@@ -64,7 +64,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
     split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
     expected = EmbeddingStore.from_arrays(space, present={"text": present}, split=split, **values)
     entries = space | values | {"present.text": present, "split": split}
-    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # every negative label is unlabelled
+    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # every negative label is unlabeled
     np.savez(tmp_path / "a.npz", **entries)
     np.savez_compressed(tmp_path / "b.npz", **entries)
     save_file(entries, tmp_path / "c.safetensors")

@@ -112,7 +112,7 @@ bad_options: dict[str, Any] = {
         DataError,
         "group 5 crosses splits: row 1 is in 'train', row 4 in 'test'.*random_split",
     ),
-    "labels below": ({"labels": [0, 1, -2, 0, 0, 0]}, DataError, "labels: row 2 holds -2.*-1 = unlabelled"),
+    "labels below": ({"labels": [0, 1, -2, 0, 0, 0]}, DataError, "labels: row 2 holds -2.*-1 = unlabeled"),
     "labels above": (
         {"labels": [0, 1, 2, 0, 0, 0], "label_names": ["a", "b"]},
         DataError,

@@ -66,8 +66,8 @@ def test_a_far_modality_is_named_with_the_cost_of_its_gap():
     # Asking with the shifted modality is what suffers: the gallery's rows near the offset answer everything.
     directions = diagnosis.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
-    centred = diagnosis.numbers["pairs"]["image-audio"]["centered_recall@1"]["audio->image"]["mean"]
-    assert centred > directions["audio->image"]["recall@1"]["mean"]
+    centered = diagnosis.numbers["pairs"]["image-audio"]["centered_recall@1"]["audio->image"]["mean"]
+    assert centered > directions["audio->image"]["recall@1"]["mean"]
 
 
 def test_a_gap_between_two_modalities_concerns_both():

@@ -122,7 +122,7 @@ def by_class(rng, items, classes, within, noise):
 
 
 def film(rng, items, noise):
-    """Neighbouring rows are alike."""
+    """Neighboring rows are alike."""
     latent = np.cumsum(rng.standard_normal((items, 32)), 0) * 0.3
     return {name: unit(latent + noise * rng.standard_normal((items, 32))) for name in NAMES[2]}
 

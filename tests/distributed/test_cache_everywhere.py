@@ -129,7 +129,6 @@ def assert_near(value: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
 
 
-dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 cases = pytest.mark.parametrize("case", OBJECTIVES)
 
 
@@ -139,7 +138,7 @@ def draw(case: str, seed: int, dtype: torch.dtype) -> tuple[Rows, int, int]:
     return Rows(draw_batch(seed, modalities, items, 5, dtype)), modalities, items
 
 
-@dtypes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @cases
 def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dtype) -> None:
     """Three micro-batches and two, then two and two; the weighted sum of the losses of two batches."""
@@ -150,22 +149,20 @@ def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dt
     assert_equal_to_one_process(pool, case, dtype, [first, second], [list(pair) for pair in own], [0.25, 1.5])
 
 
-@dtypes
 @cases
-def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    batch, modalities, items = draw(case, 23, dtype)
+def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str) -> None:
+    batch, modalities, items = draw(case, 23, torch.float64)
     # Four of nine items are complete: some objectives have nothing else.
     batch = batch._replace(ids=draw_ids(7, items), present=draw_present(21, modalities, items))
     own = rows_of_each(batch, fit_sizes((4, 0, 5), items))
     assert not own[1].features
-    assert_equal_to_one_process(pool, case, dtype, [batch], [[rows] for rows in own], [1.0])
+    assert_equal_to_one_process(pool, case, torch.float64, [batch], [[rows] for rows in own], [1.0])
 
 
-@dtypes
 @cases
-def test_four_processes_of_which_one_lacks_a_modality(pool: Pool, case: str, dtype: torch.dtype) -> None:
+def test_four_processes_of_which_one_lacks_a_modality(pool: Pool, case: str) -> None:
     """Process 1 lacks m1; process 2 has one micro-batch, of zero rows."""
-    batch, _, items = draw(case, 29, dtype)
+    batch, _, items = draw(case, 29, torch.float64)
     sizes = fit_sizes((3, 4, 0, 2), items)
     present = {name: torch.ones(items, dtype=torch.bool) for name in batch.features}
     present["m1"][sizes[0] : sizes[0] + sizes[1]] = False
@@ -173,4 +170,4 @@ def test_four_processes_of_which_one_lacks_a_modality(pool: Pool, case: str, dty
     own = rows_of_each(batch, sizes)
     del own[1].features["m1"], own[1].present["m1"]  # type: ignore[union-attr]
     own[2] = Rows({name: x[:0] for name, x in batch.features.items()})
-    assert_equal_to_one_process(pool, case, dtype, [batch], [[rows] for rows in own], [1.0])
+    assert_equal_to_one_process(pool, case, torch.float64, [batch], [[rows] for rows in own], [1.0])

@@ -22,6 +22,8 @@ from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, WIDTH = 13, 5
+# The last tile has one row, or there is one tile.
+SIDES = (2, 4, ITEMS)
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
 KERNELS = {
     "clip": KernelFunction("clip", 0.07),
@@ -87,7 +89,7 @@ def total_of(shard: Any, z_BD: Tensor, name: str, ids: str, weighted: bool, side
     return log_total(z_ND, kernel=KERNELS[name], selection=chosen, weights_N=weights_N, side=side)
 
 
-@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", IDS)
 def test_log_of_a_total(pool: Pool, ids: str, side: int) -> None:
     for name in KERNELS:
@@ -101,7 +103,7 @@ def row_sums_of(shard: Any, z_BD: Tensor, name: str, ids: str, self_pairs: Any, 
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
 
-@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", IDS)
 def test_row_sums(pool: Pool, ids: str, side: int) -> None:
     for name in KERNELS:
@@ -114,7 +116,7 @@ def softplus_of(shard: Any, x_BD: Tensor, y_BD: Tensor, scale: Tensor, bias: Ten
     return softplus_total(chosen.take(x_BD), chosen.take(y_BD), scale, bias, selection=chosen, side=side)
 
 
-@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", IDS)
 def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
     for scale, bias in ((10.0, -10.0), (112.0, 3.0)):
@@ -135,7 +137,7 @@ def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, si
     return torch.where(sums_N == -torch.inf, 0.0, sums_N)
 
 
-@pytest.mark.parametrize("side", [1, 4, ITEMS])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("ids", IDS)
 def test_sums_between_two_sets(pool: Pool, ids: str, side: int) -> None:
     for name in KERNELS:

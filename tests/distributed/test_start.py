@@ -250,37 +250,26 @@ def test_refused_batch_keeps_its_class(tmp_path: Path) -> None:
         assert "NonFiniteError: process 1 of 3 rejected its batch: 'a' row 0 holds nan" in said[rank]
 
 
-def test_torchrun(tmp_path: Path) -> None:
-    """Run a job under torchrun, whose agent holds the store."""
+def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -> None:
+    """Its agent holds the store; alone, without the watchdog too, it prints an exit code and no error."""
     script = tmp_path / "job.py"
     script.write_text(
         "import pathlib\n"
         "import torch\n"
         "from unialign import distributed, losses\n"
-        "with distributed.init(backend='gloo') as info:\n"
+        "with distributed.init(backend='gloo', watchdog=False) as info:\n"
         "    rows = {name: torch.ones(2, 3).cumsum(1) + info.rank for name in 'ab'}\n"
         "    total = losses.create('infonce', anchor='a')(rows).total.item()\n"
         "    pathlib.Path(__file__).with_name(f'{info.rank}.txt').write_text(f'{info.world_size} {total}')\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
-    assert first == second
-    assert first.startswith("2 ")
-
-
-def test_torchrun_prints_the_error_of_a_process(tmp_path: Path) -> None:
-    """Also without the watchdog; torchrun alone prints an exit code and no error."""
-    script = tmp_path / "job.py"
-    script.write_text(
-        "from unialign import distributed\n"
-        "with distributed.init(backend='gloo', watchdog=False) as info:\n"
+        "    torch.distributed.barrier()\n"
         "    raise ValueError(f'the disk of {info.rank} is gone')\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert first.startswith("2 ")
     summary = done.stderr[done.stderr.index("Root Cause") :]
     assert "ValueError: the disk of" in summary
 

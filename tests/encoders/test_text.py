@@ -44,7 +44,7 @@ def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingSto
     made = encoder([emoji.item_names[row] for row in rows])
     stored = torch.tensor(emoji.array("text")[rows].astype(np.float32))
     assert made.dtype == torch.float32
-    # Half of the distance between neighbouring float16 numbers below 0.5, and a little for other processors.
+    # Half of the distance between neighboring float16 numbers below 0.5, and a little for other processors.
     torch.testing.assert_close(made, stored, atol=2e-4, rtol=0)
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
@@ -54,7 +54,7 @@ def test_fingerprint_and_width(emoji: EmbeddingStore, encoder: TextEncoder) -> N
     assert encoder.width == emoji.width("text") == 256
 
 
-def test_texts_do_not_depend_on_their_neighbours(encoder: TextEncoder) -> None:
+def test_texts_do_not_depend_on_their_neighbors(encoder: TextEncoder) -> None:
     texts = ["red apple", "a much longer text about a blue car in the rain", "cat"] * 20
     together = encoder(texts)
     torch.testing.assert_close(together, torch.cat([encoder([text]) for text in texts]), atol=1e-5, rtol=0)
@@ -133,7 +133,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
         ConfigError, match=r"no text encoder is available for the column 'speech' of 'emoji'; .* 'Whisper"
     ):
         text_encoder(emoji, "speech")
-    # The same encoder and axes, but another centre.
+    # The same encoder and axes, but another center.
     with pytest.raises(ConfigError, match=r"'keywords' of 'emoji'; its provenance has encoder 'all-MiniLM"):
         text_encoder(emoji, "keywords")
     bare = EmbeddingStore.from_arrays({"text": emoji.array("text")}, name="bare")

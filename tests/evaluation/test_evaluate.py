@@ -122,7 +122,7 @@ def test_joint_cosine_is_the_mean_over_present_modalities():
     assert result.ranks.tolist() == [2, 1]
 
 
-def test_unlabelled_items_are_candidates_but_no_queries_of_label_map():
+def test_unlabeled_items_are_candidates_but_no_queries_of_label_map():
     labels = torch.tensor([0, 0, 1, 1, -1])
     far = {"a": on_circle(0, 10, 120, 130, 90), "b": on_circle(0, 10, 120, 130, 200)}
     assert ua.evaluate(far, labels=labels).metrics["label_map"] == pytest.approx(1)

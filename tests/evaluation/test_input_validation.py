@@ -165,7 +165,7 @@ MEASURES: dict[str, Any] = {
     ),
     "gcsd": lambda z, has: float(ua.geometry.gcsd(z, present=has)),
     "median_bandwidth": lambda z, has: ua.geometry.median_bandwidth(z, present=has),
-    "effective_neighbours": lambda z, has: ua.geometry.effective_neighbours(z, bandwidth=1.0, present=has),
+    "effective_neighbors": lambda z, has: ua.geometry.effective_neighbors(z, bandwidth=1.0, present=has),
     "divergence_profile": lambda z, has: ua.geometry.divergence_profile(z, bandwidths=(1.0,), present=has),
 }
 

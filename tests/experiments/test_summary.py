@@ -5,7 +5,7 @@ import torch
 
 from unialign.evaluation import Evaluation
 from unialign.evaluation._statistics import DebiasedGap, ItemMean
-from unialign.experiments._summary import compare_entries, summarise
+from unialign.experiments._summary import compare_entries, summarize
 
 
 def fake(scores_N):
@@ -34,7 +34,7 @@ def test_summary_interval_covers_the_truth():
     draw = torch.Generator().manual_seed(0)
     hits = 0
     for _ in range(200):
-        summary, _ = summarise(runs_of(draw, 60, 3, {"a": 0.0}, seed_noise=0.1), 60, resamples=400)
+        summary, _ = summarize(runs_of(draw, 60, 3, {"a": 0.0}, seed_noise=0.1), 60, resamples=400)
         hits += summary["a"]["recall@1"]["low"] <= 0 <= summary["a"]["recall@1"]["high"]
     assert 0.90 <= hits / 200 <= 0.99
 
@@ -44,7 +44,7 @@ def test_no_difference_is_called_a_tie_nearly_always():
     ties = 0
     for _ in range(200):
         runs = runs_of(draw, 60, 3, {"a": 0.0, "b": 0.0})
-        _, resampled = summarise(runs, 60, resamples=400)
+        _, resampled = summarize(runs, 60, resamples=400)
         ties += compare_entries("a", runs, resampled)[0]["verdict"] == "tie"
     assert ties / 200 >= 0.88
 
@@ -52,7 +52,7 @@ def test_no_difference_is_called_a_tie_nearly_always():
 def test_a_real_difference_is_found_because_items_are_paired():
     draw = torch.Generator().manual_seed(2)
     runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0}, item_noise=2.0)
-    summary, resampled = summarise(runs, 80, resamples=400)
+    summary, resampled = summarize(runs, 80, resamples=400)
     record = compare_entries("a", runs, resampled)[0]
     assert record["verdict"] == "win"
     assert record["low"] > 0
@@ -63,17 +63,17 @@ def test_a_real_difference_is_found_because_items_are_paired():
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
     constant = {"a": [fake(torch.full((50,), value, dtype=torch.float64)) for value in (0.5, 0.51, 0.52)]}
-    summary, _ = summarise(constant, 50, resamples=4000)
+    summary, _ = summarize(constant, 50, resamples=4000)
     half = (summary["a"]["recall@1"]["high"] - summary["a"]["recall@1"]["low"]) / 2
     assert half == pytest.approx(1.96 * 0.01 / 3**0.5, rel=0.06)
 
 
 def test_an_interval_ends_where_the_metric_does():
     nearly_all = {"a": [fake(torch.tensor([1.0] * 49 + [share], dtype=torch.float64)) for share in (0.0, 0.5, 1.0)]}
-    summary, _ = summarise(nearly_all, 50, resamples=400)
+    summary, _ = summarize(nearly_all, 50, resamples=400)
     assert summary["a"]["recall@1"]["high"] == 1.0
     rarely_any = {"a": [fake(torch.tensor([0.0] * 49 + [share], dtype=torch.float64)) for share in (0.0, 0.5, 1.0)]}
-    summary, _ = summarise(rarely_any, 50, resamples=400)
+    summary, _ = summarize(rarely_any, 50, resamples=400)
     assert summary["a"]["recall@1"]["low"] == 0.0
 
 
@@ -84,7 +84,7 @@ def test_lower_is_better_and_holm():
         for evaluation in evaluations:
             for table in (evaluation.metrics, evaluation.statistics):
                 table["modality_gap_debiased"] = table["recall@1"]
-    _, resampled = summarise(runs, 80, resamples=999)
+    _, resampled = summarize(runs, 80, resamples=999)
     records = compare_entries("a", runs, resampled)
     verdicts = {(record["baseline"], record["metric"]): record["verdict"] for record in records}
     assert verdicts["b", "recall@1"] == "win"
@@ -93,7 +93,7 @@ def test_lower_is_better_and_holm():
 
 
 def gap_run(draw, items, shift, group_N):
-    """Two modalities whose means differ by `shift` (before normalising), with noise that members of a group share."""
+    """Two modalities whose means differ by `shift` (before normalizing), with noise that members of a group share."""
     groups = int(group_N.max()) + 1
     noise = torch.randn(groups, 12, generator=draw, dtype=torch.float64)[group_N]
     x = torch.nn.functional.normalize(noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64), dim=1)
@@ -113,7 +113,7 @@ def test_gap_interval_is_not_pushed_up_by_resampling(shift):
     truth = gap_run(draw, 30000, shift, torch.arange(30000)).metrics["modality_gap_debiased"]
     hits = 0
     for _ in range(100):
-        summary, _ = summarise({"a": [gap_run(draw, 90, shift, group_N)]}, group_N.numpy(), resamples=300)
+        summary, _ = summarize({"a": [gap_run(draw, 90, shift, group_N)]}, group_N.numpy(), resamples=300)
         record = summary["a"]["modality_gap_debiased"]
         hits += record["low"] <= truth <= record["high"]
     assert hits / 100 >= 0.86

@@ -14,7 +14,7 @@ from torch import Tensor
 import reference
 from related import draw
 from unialign.batch import make_batch
-from unialign.functional._density import log_densities, mean_neighbours, median_bandwidth_of
+from unialign.functional._density import log_densities, mean_neighbors, median_bandwidth_of
 from unialign.functional._divergence import unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.ops import _tiles
 
@@ -48,15 +48,15 @@ def value_and_gradients(function, embeddings: dict[str, Tensor]) -> tuple[Tensor
 def test_holder_and_its_gradient_equal_the_reference(modalities, items, seed, bandwidth, masked, estimator, first):
     embeddings = draw(modalities, items, 4, seed)
     present = draw_present(modalities, items, seed) if masked else None
-    centre = "m1" if first and estimator in ("plugin", "debiased") else None
+    center = "m1" if first and estimator in ("plugin", "debiased") else None
 
     def fast(leaves):
         batch = make_batch(leaves, present=present)
-        return unit_holder(batch, bandwidth=bandwidth, estimator=estimator, reference=centre)
+        return unit_holder(batch, bandwidth=bandwidth, estimator=estimator, reference=center)
 
     def slow(leaves):
         rows = reference.unit_rows(leaves, present)
-        value = reference.holder(rows, tau=bandwidth, estimator=estimator, reference=centre)
+        value = reference.holder(rows, tau=bandwidth, estimator=estimator, reference=center)
         return value + sum(z.sum() for z in leaves.values()) * 0.0
 
     value, gradients = value_and_gradients(fast, embeddings)
@@ -225,10 +225,10 @@ def test_order_of_items_and_modalities_and_rotation_change_nothing(estimator):
     g = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(5, 5, generator=g, dtype=torch.float64)).Q
     order = torch.randperm(6, generator=g)
-    centre = "m1" if estimator == "plugin" else None
-    value = unit_holder(make_batch(embeddings), bandwidth=0.5, estimator=estimator, reference=centre)
+    center = "m1" if estimator == "plugin" else None
+    value = unit_holder(make_batch(embeddings), bandwidth=0.5, estimator=estimator, reference=center)
     moved = {m: 3 * z[order] @ turn for m, z in reversed(embeddings.items())}
-    other = unit_holder(make_batch(moved), bandwidth=0.5, estimator=estimator, reference=centre)
+    other = unit_holder(make_batch(moved), bandwidth=0.5, estimator=estimator, reference=center)
     torch.testing.assert_close(other, value)
 
 
@@ -292,10 +292,10 @@ def test_a_self_pair_dominates_the_kernel_sum():
 
 def test_tiles_change_nothing(monkeypatch):
     batch = make_batch(draw(3, 23, 6, 10), present=draw_present(3, 23, 10))
-    neighbours = [mean_neighbours(batch.z_MBD[0], bandwidth=0.5, self_pairs=s) for s in ("included", "excluded")]
+    neighbors = [mean_neighbors(batch.z_MBD[0], bandwidth=0.5, self_pairs=s) for s in ("included", "excluded")]
     monkeypatch.setattr(_tiles, "TILE", 23 * 5)
-    assert neighbours == pytest.approx(
-        [mean_neighbours(batch.z_MBD[0], bandwidth=0.5, self_pairs=s) for s in ("included", "excluded")]
+    assert neighbors == pytest.approx(
+        [mean_neighbors(batch.z_MBD[0], bandwidth=0.5, self_pairs=s) for s in ("included", "excluded")]
     )
 
 
@@ -317,22 +317,22 @@ def test_median_bandwidth_is_a_number_of_a_fixed_sample():
 
 
 @given(items=st.integers(2, 6), seed=st.integers(0, 99), bandwidth=st.sampled_from([0.2, 0.5, 2.0]))
-def test_neighbours_equal_the_reference(items, seed, bandwidth):
+def test_neighbors_equal_the_reference(items, seed, bandwidth):
     z = units(draw(2, items, 4, seed))[0]
     for kind in ("included", "excluded"):
-        found = mean_neighbours(z, bandwidth=bandwidth, self_pairs=kind)
-        wanted = reference.effective_neighbours({"m0": list(z)}, tau=bandwidth, own=kind)
+        found = mean_neighbors(z, bandwidth=bandwidth, self_pairs=kind)
+        wanted = reference.effective_neighbors({"m0": list(z)}, tau=bandwidth, own=kind)
         assert found == pytest.approx(wanted)
         assert 1 - 1e-9 <= found <= items - (kind == "excluded") + 1e-9
 
 
-def test_neighbours_at_the_ends():
+def test_neighbors_at_the_ends():
     z = units(draw(2, 12, 6, 0))[0]
     for kind, most in (("included", 12), ("excluded", 11)):
-        assert mean_neighbours(z, bandwidth=1e-3, self_pairs=kind) == pytest.approx(1.0)
-        assert mean_neighbours(z, bandwidth=1e3, self_pairs=kind) == pytest.approx(most)
-    assert mean_neighbours(z[:1], bandwidth=0.5, self_pairs="included") == 1.0
-    assert mean_neighbours(z[:1], bandwidth=0.5, self_pairs="excluded") == 0.0
+        assert mean_neighbors(z, bandwidth=1e-3, self_pairs=kind) == pytest.approx(1.0)
+        assert mean_neighbors(z, bandwidth=1e3, self_pairs=kind) == pytest.approx(most)
+    assert mean_neighbors(z[:1], bandwidth=0.5, self_pairs="included") == 1.0
+    assert mean_neighbors(z[:1], bandwidth=0.5, self_pairs="excluded") == 0.0
 
 
 def test_spread_of_tuples_is_the_mean_of_their_squared_distances():

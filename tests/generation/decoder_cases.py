@@ -19,7 +19,7 @@ ITEMS = 48
 
 
 def tiny_images() -> Tensor:
-    """(48, 3, 8, 8): a coloured square on white whose place and colour are given by six latents."""
+    """(48, 3, 8, 8): a colored square on white whose place and color are given by six latents."""
     rng = np.random.default_rng(0)
     images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):

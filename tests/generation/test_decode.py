@@ -137,8 +137,8 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
-    class Grey:
-        """Images as grey as the first number says."""
+    class Gray:
+        """Images as gray as the first number says."""
 
         input_spec, size = EmbeddingSpec("anything", WIDTH), 4
 
@@ -146,7 +146,7 @@ def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
             return torch.sigmoid(embeddings[:, :1, None, None]).expand(-1, 3, 4, 4)
 
     z, _ = embed_items(space, tiny_image_store(), [0, 1], ["image"])
-    assert decode(space, Grey(), z["image"]).shape == (2, 3, 4, 4)
+    assert decode(space, Gray(), z["image"]).shape == (2, 3, 4, 4)
 
 
 def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecoder) -> None:
@@ -169,7 +169,7 @@ def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecode
         nearest_training(space, held, torch.ones(1, 8), anchor="image")
 
 
-def test_neighbours_depend_on_direction_alone(space: Space) -> None:
+def test_neighbors_depend_on_direction_alone(space: Space) -> None:
     store = tiny_image_store()
     z = torch.randn(3, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     usual = nearest_training(space, store, z, anchor="image")

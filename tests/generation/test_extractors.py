@@ -25,9 +25,9 @@ def test_pixels_are_block_means() -> None:
     assert found.dtype == torch.float32
     assert pixels(4).name == "pixels, 4 px"
     assert isinstance(pixels(), Extractor)
-    grey = torch.zeros(1, 3, 32, 32)
-    grey[..., ::2] = 1
-    torch.testing.assert_close(pixels(4)(grey), torch.full((1, 48), 0.5), atol=0.02, rtol=0)
+    gray = torch.zeros(1, 3, 32, 32)
+    gray[..., ::2] = 1
+    torch.testing.assert_close(pixels(4)(gray), torch.full((1, 48), 0.5), atol=0.02, rtol=0)
     torch.testing.assert_close(pixels(32)(x), x.flatten(1))
 
 

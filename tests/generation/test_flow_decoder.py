@@ -123,8 +123,8 @@ def test_settings_out_of_range_are_refused() -> None:
 def test_settings_come_back_from_a_file() -> None:
     config = tiny_decoder_config()
     assert DecoderConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ConfigError, match="unknown decoder setting 'colour'"):
-        DecoderConfig.from_dict({"colour": 1})
+    with pytest.raises(ConfigError, match="unknown decoder setting 'color'"):
+        DecoderConfig.from_dict({"color": 1})
 
 
 def test_more_directions_than_numbers_are_refused() -> None:

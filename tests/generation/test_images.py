@@ -26,8 +26,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def plain(colour: tuple[float, float, float], size: int = 2) -> Tensor:
-    return torch.tensor(colour)[:, None, None].expand(3, size, size)
+def plain(color: tuple[float, float, float], size: int = 2) -> Tensor:
+    return torch.tensor(color)[:, None, None].expand(3, size, size)
 
 
 def decoded(data: bytes) -> Tensor:
@@ -219,7 +219,7 @@ def test_a_whole_fraction_is_the_mean_of_blocks() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 30])
-def test_any_size_keeps_the_range_and_the_colour(size: int) -> None:
+def test_any_size_keeps_the_range_and_the_color(size: int) -> None:
     images = torch.cat([noise(1, 3, 12, 12).round(), plain((0.2, 0.5, 0.9), 12)[None]])
     out = resize(images, size)
     assert out.shape == (2, 3, size, size)
@@ -229,7 +229,7 @@ def test_any_size_keeps_the_range_and_the_colour(size: int) -> None:
     torch.testing.assert_close(out[0].mean(), images[0].mean(), atol=0.05, rtol=0)
 
 
-def test_fine_stripes_become_grey_not_stripes() -> None:
+def test_fine_stripes_become_gray_not_stripes() -> None:
     stripes = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
     inner = resize(stripes, 10)[..., 1:-1, 1:-1]
     assert float((inner - 0.5).abs().max()) < 0.1

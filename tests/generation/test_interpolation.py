@@ -21,8 +21,8 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 def rows(seed: int = 0) -> dict[str, Tensor]:
     """Rows of one item lie within a cone, as embeddings of one thing do."""
-    centre = unit(B, D, seed=seed)
-    return {name: torch.nn.functional.normalize(centre + 0.6 * unit(B, D, seed=seed + 1 + k), dim=1)
+    center = unit(B, D, seed=seed)
+    return {name: torch.nn.functional.normalize(center + 0.6 * unit(B, D, seed=seed + 1 + k), dim=1)
             for k, name in enumerate(("text", "audio", "video"))}  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_slerp_divides_the_angle(t: float) -> None:
     torch.testing.assert_close(middle.norm(dim=1), torch.ones(B, dtype=torch.float64))
 
 
-def test_slerp_at_one_half_is_the_renormalised_mean() -> None:
+def test_slerp_at_one_half_is_the_renormalized_mean() -> None:
     a, b = unit(B, D), unit(B, D, seed=1)
     torch.testing.assert_close(slerp(a, b, 0.5), mean([a, b]))
 
@@ -169,12 +169,12 @@ def test_nearly_opposite_rows_have_an_arc(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1, 0.5, 0.8])
-def test_the_barycentre_of_two_is_slerp(weight: float) -> None:
+def test_the_barycenter_of_two_is_slerp(weight: float) -> None:
     a, b = unit(B, D), unit(B, D, seed=1)
     torch.testing.assert_close(frechet_mean([a, b], weights=[1 - weight, weight]), slerp(a, b, weight))
 
 
-def test_the_barycentre_has_the_least_squared_angles() -> None:
+def test_the_barycenter_has_the_least_squared_angles() -> None:
     z, weights = rows(), [0.2, 0.5, 0.3]
     best = frechet_mean(z, weights=weights)
 
@@ -193,7 +193,7 @@ def test_the_barycentre_has_the_least_squared_angles() -> None:
     torch.testing.assert_close(pull, torch.zeros_like(pull), atol=1e-9, rtol=0)
 
 
-def test_the_barycentre_on_a_circle_is_the_mean_angle() -> None:
+def test_the_barycenter_on_a_circle_is_the_mean_angle() -> None:
     angles, weights = torch.tensor([0.1, 0.4, 2.5], dtype=torch.float64), [0.5, 0.2, 0.3]
     z = [torch.stack([angle.cos(), angle.sin()])[None] for angle in angles]
     middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
@@ -204,7 +204,7 @@ def test_the_barycentre_on_a_circle_is_the_mean_angle() -> None:
     assert float(torch.atan2(chord[0, 1], chord[0, 0])) < middle - 0.1
 
 
-def test_the_barycentre_is_the_slow_descent() -> None:
+def test_the_barycenter_is_the_slow_descent() -> None:
     z, weights = rows(3), [0.2, 0.5, 0.3]
     best = frechet_mean(z, weights=weights)
     for i in range(B):
@@ -220,7 +220,7 @@ def test_the_barycentre_is_the_slow_descent() -> None:
         torch.testing.assert_close(best[i], at, atol=1e-9, rtol=0)
 
 
-def test_the_barycentre_has_its_own_derivative_also_where_the_mean_is_it() -> None:
+def test_the_barycenter_has_its_own_derivative_also_where_the_mean_is_it() -> None:
     # By symmetry the search ends at its first step; the derivative there must not be that of the mean.
     z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
     torch.testing.assert_close(frechet_mean(z), mean(z))
@@ -231,7 +231,7 @@ def test_the_barycentre_has_its_own_derivative_also_where_the_mean_is_it() -> No
     torch.autograd.gradcheck(lambda w: frechet_mean(rows(), weights=w), (weights,))
 
 
-def test_rows_without_a_barycentre_are_refused() -> None:
+def test_rows_without_a_barycenter_are_refused() -> None:
     # Around the equator and a little above: the pole is a saddle, from where every direction is better.
     angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
     z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)

@@ -159,7 +159,7 @@ def test_weights_in_several_files(copy: Path, decoder: StableUnCLIP) -> None:
 
 def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
     other = save_stable_unclip(tmp_path / "other", width=WIDTH + 8)
-    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normaliser has statistics of width 24")):
+    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normalizer has statistics of width 24")):
         broken = Path(shutil.copytree(copy, tmp_path / f"broken-{part}"))
         shutil.rmtree(broken / part)
         shutil.copytree(other / part, broken / part)

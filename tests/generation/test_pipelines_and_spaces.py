@@ -79,9 +79,9 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
     like = space.inverse_transform("image", z["text"])
-    centre = image.mean(0)
-    typical = (image - centre).norm(dim=1).mean()
-    assert 0.4 * typical < (like - centre).norm(dim=1).mean() < 1.6 * typical
+    center = image.mean(0)
+    typical = (image - center).norm(dim=1).mean()
+    assert 0.4 * typical < (like - center).norm(dim=1).mean() < 1.6 * typical
     # The paper's plain mean is shorter, and so are its features: these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
     norms = [

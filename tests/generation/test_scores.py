@@ -101,7 +101,7 @@ def test_every_number_by_its_definition(reference: Reference) -> None:
 def test_training_images_alone_set_the_scale(reference: Reference) -> None:
     train = EXTRACTOR(TRAINING).double()
     assert float(reference.components(train).var(0).sum()) == pytest.approx(100)
-    torch.testing.assert_close(reference.standardised(train).std(0), torch.ones(48).double())
+    torch.testing.assert_close(reference.standardized(train).std(0), torch.ones(48).double())
     other = Reference.fit(NOISE[0], TRAINING, extractor=EXTRACTOR, components=10)
     assert torch.equal(other.axes_FC, reference.axes_FC)
     assert torch.equal(other.deviation_F, reference.deviation_F)

@@ -65,7 +65,7 @@ def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     assert load_pipeline_decoder(saved).input_spec == decoder.input_spec
 
 
-def test_a_normaliser_without_statistics_knows_no_norm(copy: Path) -> None:
+def test_a_normalizer_without_statistics_knows_no_norm(copy: Path) -> None:
     plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=WIDTH)
     plain.save_pretrained(copy / "image_normalizer")
     assert StableUnCLIP.from_pretrained(copy).input_spec.norm is None

@@ -16,7 +16,7 @@ _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers"
 
 
 def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -> Path:
-    """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 images with an image normaliser of known statistics."""
+    """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 images with an image normalizer of known statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=width)

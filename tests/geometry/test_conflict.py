@@ -14,7 +14,7 @@ from unialign.geometry import conflict, conflict_over_anchors
 from unialign.geometry._bounds import expected_zeta, residual_correlation, zeta_lower_bound
 from unialign.ops import _tiles
 
-PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 
 
 def golden():
@@ -49,7 +49,7 @@ def loops(embeddings, anchor, tau, direction, present, weights=None):
         return float(u @ v) / (u_norm * v_norm) if min(u_norm, v_norm) > 1e-12 else np.nan
 
     for i in range(items):
-        pull, push, neg, renormalised, total = np.zeros(width), {}, np.zeros(width), np.zeros(width), 0.0
+        pull, push, neg, renormalized, total = np.zeros(width), {}, np.zeros(width), np.zeros(width), 0.0
         za = z[anchor][i]
         for n in c:
             if not (has[anchor][i] and has[n][i]):
@@ -62,7 +62,7 @@ def loops(embeddings, anchor, tau, direction, present, weights=None):
             neg = neg + there * sum(p[k] * z[n][k] for k in range(items) if k != i)
             if any(has[n][k] for k in range(items) if k != i):
                 p = softmax(za, z[n], has[n] & (np.arange(items) != i))
-                renormalised = renormalised + there * sum(p[k] * z[n][k] for k in range(items))
+                renormalized = renormalized + there * sum(p[k] * z[n][k] for k in range(items))
             for j in range(items if back else 0):
                 if has[n][j] and has[anchor][j]:
                     q = softmax(z[n][j], z[anchor], has[anchor])[i]
@@ -70,13 +70,13 @@ def loops(embeddings, anchor, tau, direction, present, weights=None):
                     if j != i:
                         neg = neg + back * q * z[n][j]
                         q = softmax(z[n][j], z[anchor], has[anchor] & (np.arange(items) != j))[i]
-                        renormalised = renormalised + back * q * z[n][j]
+                        renormalized = renormalized + back * q * z[n][j]
         if not push:
             continue
         phi = sum(push.values())
         tan = lambda x, za=za: x - (x @ za) * za  # noqa: E731
         out["zeta"][i], out["zeta_neg"][i] = cos(pull, phi), cos(pull, neg)
-        out["zeta_neg_renormalised"][i] = cos(pull, renormalised)
+        out["zeta_neg_renormalized"][i] = cos(pull, renormalized)
         out["zeta_tan"][i], out["zeta_neg_tan"][i] = cos(tan(pull), tan(phi)), cos(tan(pull), tan(neg))
         out["net_ratio"][i] = np.linalg.norm(pull - phi) / (np.linalg.norm(pull) + np.linalg.norm(phi))
         out["chi"][i] = 1 - np.linalg.norm(pull) / total
@@ -251,15 +251,15 @@ def test_weights_of_one_and_common_factors_change_nothing():
             assert float(same.zeta_bound) == pytest.approx(float(plain.zeta_bound), nan_ok=True)
 
 
-def test_renormalised_negatives_of_an_aligned_modality_count_too():
-    """One modality in place, one far from it: without renormalising, only the second one's negatives are heard."""
+def test_renormalized_negatives_of_an_aligned_modality_count_too():
+    """One modality in place, one far from it: without renormalizing, only the second one's negatives are heard."""
     g = torch.Generator().manual_seed(0)
     x, y = (torch.randn(30, 16, generator=g, dtype=torch.float64) for _ in range(2))
     aligned = module.forces(make_batch({"a": x, "b": x, "c": y}), 0, [1, 2], temperature=0.05, direction="forward")
     assert aligned.push_neg_KBD[0].norm() < 1e-3 * aligned.push_neg_KBD[1].norm()
     assert aligned.push_renorm_KBD[0].norm() > 0.3 * aligned.push_renorm_KBD[1].norm()
     tiny = conflict({"a": x, "b": x + 1e-3 * y}, anchor="a", temperature=1e-3)
-    assert (~tiny.zeta_neg_renormalised.isnan()).all()
+    assert (~tiny.zeta_neg_renormalized.isnan()).all()
 
 
 def simulated_zeta(modalities, common, seed, items=4000, width=24):

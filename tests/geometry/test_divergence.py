@@ -14,7 +14,7 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.geometry import (
     DivergenceWarning,
     cauchy_schwarz_divergence,
-    effective_neighbours,
+    effective_neighbors,
     gcsd,
     holder_divergence,
     holder_upper_bound,
@@ -28,7 +28,7 @@ ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
 
 @few_rows
 @pytest.mark.parametrize(
-    ("bandwidth", "estimator", "centre", "expected"),
+    ("bandwidth", "estimator", "center", "expected"),
     [
         (0.5, "plugin", None, 1.1869392152),
         (0.5, "plugin", "z0", 1.1869392152),
@@ -45,11 +45,11 @@ ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
         (1.0, "debiased", None, -0.0984472115),
     ],
 )
-def test_golden_holder(golden, bandwidth, estimator, centre, expected):
-    value = holder_divergence(golden, bandwidth=bandwidth, estimator=estimator, reference=centre)
+def test_golden_holder(golden, bandwidth, estimator, center, expected):
+    value = holder_divergence(golden, bandwidth=bandwidth, estimator=estimator, reference=center)
     assert float(value) == pytest.approx(expected, abs=1e-9)
     assert float(
-        reference.holder(reference.unit_rows(golden), tau=bandwidth, estimator=estimator, reference=centre)
+        reference.holder(reference.unit_rows(golden), tau=bandwidth, estimator=estimator, reference=center)
     ) == pytest.approx(expected, abs=1e-9)
 
 
@@ -144,8 +144,8 @@ def test_gcsd_is_the_divergence_with_its_own_bandwidth_rule():
     present = {"m1": torch.arange(6) != 2}
     rows = reference.unit_rows(embeddings, present)
     for kind in ("none", "modalities", "modalities_minus_one"):
-        wanted = reference.gcsd(rows, normalisation=kind)
-        torch.testing.assert_close(gcsd(embeddings, normalisation=kind, present=present), wanted)
+        wanted = reference.gcsd(rows, normalization=kind)
+        torch.testing.assert_close(gcsd(embeddings, normalization=kind, present=present), wanted)
     plain = gcsd(embeddings, present=present)
     tau = (0.15 / 2) ** 0.5 * median_bandwidth(embeddings, present=present)
     torch.testing.assert_close(plain, holder_divergence(embeddings, bandwidth=tau, present=present))
@@ -263,7 +263,7 @@ def test_a_small_bandwidth_warns():
     }
     for call in calls.values():
         with pytest.warns(
-            DivergenceWarning, match=r"at bandwidth 0.07 a density has 1.00 effective neighbours"
+            DivergenceWarning, match=r"at bandwidth 0.07 a density has 1.00 effective neighbors"
         ) as caught:
             call(0.07)
         assert caught[0].filename == __file__
@@ -271,19 +271,19 @@ def test_a_small_bandwidth_warns():
             warnings.simplefilter("error")
             call(1.0)
             call("median")
-    assert effective_neighbours(space, bandwidth=0.07) == pytest.approx(1.0)
-    assert effective_neighbours(space, bandwidth=0.3) < effective_neighbours(space, bandwidth=0.3, estimator="debiased")
+    assert effective_neighbors(space, bandwidth=0.07) == pytest.approx(1.0)
+    assert effective_neighbors(space, bandwidth=0.3) < effective_neighbors(space, bandwidth=0.3, estimator="debiased")
 
 
 @given(seed=st.integers(0, 99), bandwidth=st.sampled_from([0.3, 1.0]))
-def test_effective_neighbours_equal_the_reference(seed, bandwidth):
+def test_effective_neighbors_equal_the_reference(seed, bandwidth):
     space = draw(3, 6, 4, seed)
     present = {"m2": torch.arange(6) != seed % 6}
     rows = reference.unit_rows(space, present)
     for estimator in ESTIMATORS:
         own = "excluded" if estimator == "debiased" else "included"
-        found = effective_neighbours(space, bandwidth=bandwidth, estimator=estimator, present=present)
-        assert found == pytest.approx(reference.effective_neighbours(rows, tau=bandwidth, own=own))
+        found = effective_neighbors(space, bandwidth=bandwidth, estimator=estimator, present=present)
+        assert found == pytest.approx(reference.effective_neighbors(rows, tau=bandwidth, own=own))
 
 
 def test_median_bandwidth():
@@ -352,8 +352,8 @@ def test_errors_of_other_functions():
         cauchy_schwarz_divergence(x, torch.eye(2), bandwidth=1.0)
     with pytest.raises(NonFiniteError, match="'y' row 2 holds nan"):
         cauchy_schwarz_divergence(x, torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, math.nan, 0]]), bandwidth=1.0)
-    with pytest.raises(ConfigError, match="normalisation 'M'"):
-        gcsd({"a": x, "b": x}, normalisation="M")
+    with pytest.raises(ConfigError, match="normalization 'M'"):
+        gcsd({"a": x, "b": x}, normalization="M")
     with pytest.raises(ConfigError, match="'text'"):
         holder_upper_bound({"a": x, "b": x}, bandwidth=1.0, anchor="text")
     apart = {"a": torch.tensor([True, False, False]), "b": torch.tensor([False, True, True])}

@@ -63,7 +63,7 @@ def test_raw_gap_is_noise_where_the_debiased_one_is_none():
     assert float(torch.stack(parts).mean()) == pytest.approx(float(modality_gap_debiased(x, y)) ** 2, rel=0.01)
 
 
-def test_bootstrap_of_the_debiased_gap_is_centred_on_it():
+def test_bootstrap_of_the_debiased_gap_is_centered_on_it():
     x, y = unit(150, 32, 0, 0.1), unit(150, 32, 1)
     values = modality_gap_debiased(x, y, weights=resample_weights(150, resamples=800, seed=0)) ** 2
     estimate = float(modality_gap_debiased(x, y)) ** 2

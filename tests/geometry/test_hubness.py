@@ -80,7 +80,7 @@ def test_ties_are_shared_by_definition(rows, k, own_row, spare, seed):
     np.testing.assert_allclose(result.counts, counts, atol=1e-12)
 
 
-def test_high_dimensional_spaces_far_from_their_centre_have_hubs():
+def test_high_dimensional_spaces_far_from_their_center_have_hubs():
     """No hubs in three dimensions; many where gallery rows differ in how near they lie to the mean of all queries."""
     flat = hubness(draw(800, 3), draw(800, 3, 1))
     assert flat.skewness < 3 * flat.chance_skewness

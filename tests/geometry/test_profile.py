@@ -7,7 +7,7 @@ from unialign.errors import ConfigError, ShapeError
 from unialign.geometry import (
     DivergenceWarning,
     divergence_profile,
-    effective_neighbours,
+    effective_neighbors,
     holder_divergence,
     median_bandwidth,
 )
@@ -30,15 +30,15 @@ def test_every_row_equals_the_functions():
     for row in profile.rows:
         assert tuple(row.values) == ESTIMATORS
         assert row is profile.row(row.label)
-        assert row.neighbours == effective_neighbours(space, bandwidth=row.bandwidth, present=present)
-        others = effective_neighbours(space, bandwidth=row.bandwidth, estimator="debiased", present=present)
-        assert row.neighbours_debiased == others
+        assert row.neighbors == effective_neighbors(space, bandwidth=row.bandwidth, present=present)
+        others = effective_neighbors(space, bandwidth=row.bandwidth, estimator="debiased", present=present)
+        assert row.neighbors_debiased == others
     row = profile.row(1.0)
     for estimator, value in row.values.items():
         assert value == float(holder_divergence(space, bandwidth=1.0, estimator=estimator, present=present))
 
 
-def test_verdicts_follow_the_neighbours():
+def test_verdicts_follow_the_neighbors():
     rows = divergence_profile(draw(2, 256, 64), bandwidths=(0.02, 0.2, 1.0)).rows
     assert [row.verdict for row in rows] == ["points", "debiased only", "distributions"]
     with pytest.warns(DivergenceWarning):
@@ -49,7 +49,7 @@ def test_undefined_values_are_none():
     profile = divergence_profile(draw(2, 1, 4), bandwidths=(0.5,))
     assert profile.rows[0].values["debiased"] is None
     assert profile.rows[0].values["plugin"] is not None
-    assert (profile.rows[0].neighbours, profile.rows[0].neighbours_debiased) == (1.0, 0.0)
+    assert (profile.rows[0].neighbors, profile.rows[0].neighbors_debiased) == (1.0, 0.0)
     assert profile.rows[0].verdict == "points"
     large = divergence_profile(draw(4, 12, 4), bandwidths=("median",), max_bytes=10_000).rows[0]
     assert [name for name, value in large.values.items() if value is None] == ["exact"]

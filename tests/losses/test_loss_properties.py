@@ -104,5 +104,5 @@ def test_lengths_of_rows_do_not_matter(case: str, shape: dict[str, Any], seed: i
     generator = torch.Generator().manual_seed(seed)
     stretched = {m: z * torch.exp(torch.randn(len(z), 1, generator=generator).double()) for m, z in embeddings.items()}
     expected = objective(embeddings, present=present, ids=ids).total
-    # The root of a volume or an area that is nearly 0 magnifies the last bits of a normalised row.
+    # The root of a volume or an area that is nearly 0 magnifies the last bits of a normalized row.
     torch.testing.assert_close(objective(stretched, present=present, ids=ids).total, expected, rtol=1e-6, atol=1e-6)

@@ -152,7 +152,7 @@ class _Total(torch.nn.Module):
 
 
 def test_gradcheck_of_coinciding_modalities():
-    # The published volume code gives NaN here: it differentiates sqrt(|det|) through a factorisation.
+    # The published volume code gives NaN here: it differentiates sqrt(|det|) through a factorization.
     x = draw_batch(7, 1, 3, 4)["m0"]
     leaves = [x.clone().requires_grad_() for _ in range(3)]
     objective = make_objective("gram", eps=1e-2, temperature_mode="fixed")

@@ -105,10 +105,10 @@ def test_every_learned_number_of_the_sigmoid_has_the_right_gradient():
 def test_each_pair_learns_for_itself():
     objective = Sigmoid("text", sharing="per_pair", modalities=("image", "text", "audio"))
     embeddings = dict(zip(("image", "text", "audio"), draw_batch(5, 3, 6, 8, torch.float32).values(), strict=True))
-    optimiser = torch.optim.SGD(objective.parameters(), lr=0.3)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.3)
     absent = {"audio": torch.zeros(6, dtype=torch.bool)}
     objective(embeddings, present=absent).total.backward()
-    optimiser.step()
+    optimizer.step()
     assert objective.scale_and_bias("audio", "text") == (10, -10)
     assert objective.scale_and_bias("text", "image") == objective.scale_and_bias("image", "text") != (10, -10)
     # Whatever the order of the modalities in the mapping, the numbers stay with their pair.
@@ -190,12 +190,12 @@ def test_descending_a_divergence_brings_two_distributions_together(divergence: A
     z["m0"], z["m1"] = z["m0"] * 0.3 + 1, (z["m1"] * 0.3 - 1).requires_grad_()
     present = {"m0": torch.arange(16) < 8, "m1": torch.arange(16) >= 8}
     objective = CSAligner("m0", divergence=divergence, bandwidth=1.0, contrast_weight=0.0)
-    optimiser = torch.optim.Adam([z["m1"]], lr=0.1)
+    optimizer = torch.optim.Adam([z["m1"]], lr=0.1)
     start = objective(z, present=present).total.item()
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objective(z, present=present).total.backward()
-        optimiser.step()
+        optimizer.step()
     assert objective(z, present=present).total.item() < 0.1 * start
 
 

@@ -48,13 +48,13 @@ def test_clamped_and_still_movable(push: float, side: str, bound: float):
 def test_training_reaches_a_bound_and_recovers():
     aligned = draw_batch(1, 1, 8, 6)["m0"]
     objective = InfoNCE("m0", temperature_mode="learnable", temperature_bounds=(0.05, 0.5))
-    optimiser = torch.optim.SGD(objective.parameters(), lr=5.0)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=5.0)
 
     def train(embeddings: dict[str, torch.Tensor]) -> float:
         for _ in range(30):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             objective(embeddings).total.backward()
-            optimiser.step()
+            optimizer.step()
         return objective.temperature.value()
 
     assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # every pair wrong: the softest allowed

@@ -11,7 +11,7 @@ import unialign.ops._tiles as tiles_module
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.metrics import kmeans, nmi, resample_weights, v_measure, weighted_v_measure
 
-labellings = st.integers(1, 30).flatmap(
+labelings = st.integers(1, 30).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(-2, 4), min_size=n, max_size=n) for _ in range(2)))
 )
 
@@ -24,7 +24,7 @@ def blobs(n=300, clusters=6, width=8, spread=0.3, seed=0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(pair=labellings)
+@given(pair=labelings)
 def test_v_measure_equals_scikit_learn(pair):
     labels, clusters = pair
     assert v_measure(labels, clusters) == pytest.approx(v_measure_score(labels, clusters), abs=1e-9)

@@ -1,4 +1,4 @@
-"""Fast ranks and neighbours against float64: rounding of the float32 product must not change a result."""
+"""Fast ranks and neighbors against float64: rounding of the float32 product must not change a result."""
 
 import itertools
 import warnings
@@ -85,7 +85,7 @@ def test_ranks_are_those_of_float64(name):
 
 
 @pytest.mark.parametrize("name", hard_spaces())
-def test_neighbours_are_those_of_a_sort_in_float64(name):
+def test_neighbors_are_those_of_a_sort_in_float64(name):
     x, y = hard_spaces()[name]
     for k in (1, 10, 699):
         assert_nearest(x[:40], y, k)

@@ -242,7 +242,7 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, 
 def test_arrays_that_do_not_fit_raise(tmp_path: Path, space: Space) -> None:
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"video": np.zeros((ITEMS, 4, WIDTH), np.float32)}, ShapeError, "average over tokens or frames"),
-        ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantised codes"),
+        ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantized codes"),
         ({"empty": np.zeros((0, WIDTH), np.float32)}, ShapeError, "at least one row"),
         ({"present.text": np.ones(ITEMS, np.int64)}, ShapeError, "expected bool"),
         ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "marks every row of 'text' as absent"),

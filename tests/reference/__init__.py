@@ -19,7 +19,7 @@ from reference._core import (
 )
 from reference._densities import (
     cauchy_schwarz,
-    effective_neighbours,
+    effective_neighbors,
     gaussian_mass,
     gcsd,
     holder,
@@ -51,7 +51,7 @@ __all__ = [
     "cross_volumes",
     "cs_aligner",
     "cua",
-    "effective_neighbours",
+    "effective_neighbors",
     "gaussian_mass",
     "gcsd",
     "gram",

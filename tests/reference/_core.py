@@ -102,7 +102,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
-    """Normalised mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
+    """Normalized mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
         vectors = tuple_of(rows, i)

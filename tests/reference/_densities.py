@@ -14,7 +14,7 @@ from reference._rows import Rows, mean
 
 __all__ = [
     "cauchy_schwarz",
-    "effective_neighbours",
+    "effective_neighbors",
     "gaussian_mass",
     "gcsd",
     "holder",
@@ -73,11 +73,11 @@ def holder(rows: Rows, *, tau: float, estimator: str, reference: str | None = No
     else:
         loo = "excluded" if estimator == "debiased" else "included"
         own = [mean([_density(x, found, tau, loo) ** (size - 1) for x in found]) for found in sets.values()]
-        centres = list(sets) if reference is None else [reference]
+        centers = list(sets) if reference is None else [reference]
         if estimator == "plugin" and reference is None:
-            centres = centres[:1]
+            centers = centers[:1]
         cross = [
-            mean([_product([_density(x, sets[m], tau, loo) for m in sets if m != r]) for x in sets[r]]) for r in centres
+            mean([_product([_density(x, sets[m], tau, loo) for m in sets if m != r]) for x in sets[r]]) for r in centers
         ]
     return mean([torch.log(value) for value in own]) - torch.log(mean(cross))
 
@@ -110,14 +110,14 @@ def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -
     return max(median, floor)
 
 
-def gcsd(rows: Rows, *, normalisation: str = "none") -> Tensor:
+def gcsd(rows: Rows, *, normalization: str = "none") -> Tensor:
     """-log [ int prod p_t / prod_t (int p_t^M)^(1/M) ], kernel exp(-d^2 / (0.15 median(d)^2)), references averaged."""
     median = median_bandwidth([[x for x in rows[m] if x is not None] for m in rows])
-    divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalisation]
+    divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalization]
     return holder(rows, tau=math.sqrt(0.15 * median**2 / 2), estimator="plugin_avg") / divisor
 
 
-def effective_neighbours(rows: Rows, *, tau: float, own: str = "included") -> float:
+def effective_neighbors(rows: Rows, *, tau: float, own: str = "included") -> float:
     """Mean over modalities, and over their rows, of exp(entropy of the kernel weights of a row)."""
     per_modality = []
     for found in ([(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows):

@@ -9,7 +9,7 @@ from unialign.report._gallery import directions, expected_rank
 from unialign.report._heatmap import JOINT, mean_directions
 from unialign.report._model import Run
 from unialign.report._projection import pca_map, spread
-from unialign.report._svg import COLOURS, SHAPES, num, polyline, shape, tag, ticks
+from unialign.report._svg import COLORS, SHAPES, num, polyline, shape, tag, ticks
 
 
 def test_svg_escapes_and_rounds():
@@ -23,8 +23,8 @@ def test_a_line_breaks_where_a_point_lacks():
     assert polyline([(0, 0), (1, 1), (2, math.nan), (3, 3)]) == "M0 0L1 1M3 3"
 
 
-def test_modalities_differ_in_shape_and_colour_together():
-    assert len({(shape(i, 0, 0, 5), i % COLOURS) for i in range(24)}) == 24
+def test_modalities_differ_in_shape_and_color_together():
+    assert len({(shape(i, 0, 0, 5), i % COLORS) for i in range(24)}) == 24
     assert len({shape(i, 0, 0, 5) for i in range(SHAPES)}) == SHAPES
 
 

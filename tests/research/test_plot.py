@@ -36,7 +36,7 @@ def test_a_sheet_is_a_standalone_file() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", str(drawing))
 
 
-def test_every_colour_has_a_style_rule() -> None:
+def test_every_color_has_a_style_rule() -> None:
     drawing = str(sheet("key", "t", [dots("d", [Dot(str(i), i, number=i) for i in range(12)])]))
     used = set(re.findall(r"m\d", " ".join(re.findall(r'class="mark (m\d)"', drawing))))
     assert used == {f"m{i}" for i in range(8)}
@@ -65,9 +65,9 @@ def test_panels_without_data_are_empty(make: object) -> None:
 
 def test_dots_are_at_their_values() -> None:
     drawing = str(dots("d", [Dot("a", 0.0), Dot("b", 5.0), Dot("c", 10.0)]).body)
-    centres = []
+    centers = []
     for path in re.findall(r'd="(M[^"]+)Z"[^>]*class="mark', drawing):
         xs = [float(point.split()[0]) for point in path[1:].split("L")]
-        centres.append((min(xs) + max(xs)) / 2)
-    assert centres[1] - centres[0] == pytest.approx(centres[2] - centres[1], abs=0.02)
-    assert centres[2] > centres[0]
+        centers.append((min(xs) + max(xs)) / 2)
+    assert centers[1] - centers[0] == pytest.approx(centers[2] - centers[1], abs=0.02)
+    assert centers[2] > centers[0]

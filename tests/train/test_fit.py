@@ -260,7 +260,7 @@ def test_settings_that_do_not_fit_raise_before_anything_is_written(tmp_path: Pat
     cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"objective_options": {"anchor": "smell"}}, out, "smell"),
         ({"objective": "gram"}, out, "gram needs anchor="),
-        ({"objective_options": {"colour": 1}}, out, "infonce has no option 'colour'"),
+        ({"objective_options": {"color": 1}}, out, "infonce has no option 'color'"),
         ({"modalities": ("image", "smell")}, out, "'smell'"),
         ({"precision": "bf16"}, out, "needs a CUDA device"),
         ({"log_to": ("tensorboard",)}, {}, "needs out="),

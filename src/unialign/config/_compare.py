@@ -72,8 +72,8 @@ class CompareConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        labelled = {key: entry if entry.label else entry.replace(label=key) for key, entry in self.entries.items()}
-        object.__setattr__(self, "entries", labelled)
+        labeled = {key: entry if entry.label else entry.replace(label=key) for key, entry in self.entries.items()}
+        object.__setattr__(self, "entries", labeled)
 
     @property
     def modalities(self) -> tuple[str, ...] | None:

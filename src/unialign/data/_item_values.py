@@ -41,7 +41,7 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
         low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
     elif kind == "labels":
         low, high = -1, len(label_names) - 1 if label_names else np.iinfo(np.int64).max
-        meaning = "-1 = unlabelled, else an index into label_names"
+        meaning = "-1 = unlabeled, else an index into label_names"
     else:
         return
     bad_N = (values_N < low) | (values_N > high)
@@ -51,14 +51,14 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Values of a store without the file: own id, own group, unlabelled, train."""
+    """Values of a store without the file: own id, own group, unlabeled, train."""
     if kind in ("ids", "groups"):
         return np.arange(items, dtype=np.int64)
     return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
-    # Tensors are recognised by their methods, so that this layer never imports torch.
+    # Tensors are recognized by their methods, so that this layer never imports torch.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()

@@ -108,7 +108,7 @@ def _codes(values_N: NDArray[Any]) -> NDArray[Any]:
 
 
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """(N,) codes with -1 = unlabelled, and the names of the classes where labels are texts."""
+    """(N,) codes with -1 = unlabeled, and the names of the classes where labels are texts."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":

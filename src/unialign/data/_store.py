@@ -77,7 +77,7 @@ class EmbeddingStore:
             present: name -> (N,) bool; a column left out has all its rows. Absent rows may hold anything, NaN included.
             ids: (N,) integers; items with equal ids are never each other's negatives. Default: all different.
             groups: (N,) integers; items of one group must be in one split. Default: a group for every item.
-            labels: (N,) integers, -1 = unlabelled. Default: unlabelled.
+            labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
             label_names: text of each label.
             split: (N,) of "train", "val", "test" or 0, 1, 2. Default: all "train" (see `random_split`).
             names: N texts that name the items in reports.
@@ -226,7 +226,7 @@ class EmbeddingStore:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) class numbers, -1 = unlabelled."""
+        """(N,) class numbers, -1 = unlabeled."""
         return self._rows("labels")
 
     @property

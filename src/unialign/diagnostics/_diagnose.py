@@ -56,7 +56,7 @@ def diagnose(
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
         ids: (N,) integers or strings; items with equal ids are positives of each other.
-        labels: (N,) integers (negative: unlabelled) or strings; retrieval of equal labels is measured as well.
+        labels: (N,) integers (negative: unlabeled) or strings; retrieval of equal labels is measured as well.
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.
         seed: of the sample and the bootstrap.

@@ -43,7 +43,7 @@ class ItemSample:
         usable: modality -> (n,) bool.
         checksums: modality -> (n,) checksums of the rows.
         ids_n: items with equal ids are positives of each other.
-        labels_n: class codes, -1 for unlabelled items; None without labels.
+        labels_n: class codes, -1 for unlabeled items; None without labels.
         weights_Rn: multiplicity of each item in each resample; items with equal ids are resampled together.
     """
 

@@ -23,16 +23,16 @@ def processes_of(group: Any) -> Any:
     """
     if group is None or (isinstance(group, str) and group == "auto" and in_local_scope()):
         return None
-    if isinstance(group, str) and group == "auto" and not _initialised():
+    if isinstance(group, str) and group == "auto" and not _initialized():
         _warn_of_a_job_not_joined()
         return None
     if isinstance(group, str):
         if group != "auto":
             raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
         group = dist.group.WORLD
-    if _initialised() and group == dist.GroupMember.NON_GROUP_MEMBER:
+    if _initialized() and group == dist.GroupMember.NON_GROUP_MEMBER:
         raise ConfigError(_NOT_A_MEMBER)
-    if not _initialised() or not isinstance(group, dist.ProcessGroup):
+    if not _initialized() or not isinstance(group, dist.ProcessGroup):
         raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
     rank = dist.get_rank(group)
     if rank < 0:
@@ -46,7 +46,7 @@ def not_joined() -> ProcessInfo | None:
     Raises:
         ConfigError: the environment is incomplete.
     """
-    return None if _initialised() else read_process_info(os.environ)
+    return None if _initialized() else read_process_info(os.environ)
 
 
 def _warn_of_a_job_not_joined() -> None:
@@ -66,5 +66,5 @@ def _warn_of_a_job_not_joined() -> None:
         )
 
 
-def _initialised() -> bool:
+def _initialized() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -54,7 +54,7 @@ class Projection:
         return self.axes_EW.shape[1]
 
     def __call__(self, raw_NE: Tensor) -> Tensor:
-        """Centre and project in float64, as the builder of the store does."""
+        """Center and project in float64, as the builder of the store does."""
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:

@@ -42,7 +42,7 @@ class TextEncoder:
             texts: list or tuple of N strings, in any case. Texts are truncated to 256 word pieces, with a warning.
 
         Returns:
-            (N, W) float32 on the CPU, not normalised. Row i depends on text i alone, up to float32 rounding.
+            (N, W) float32 on the CPU, not normalized. Row i depends on text i alone, up to float32 rounding.
 
         Raises:
             ConfigError: not a list of texts, or a text that is blank, not a string, or not valid Unicode.
@@ -88,7 +88,7 @@ def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
         raise DataError(
             f"{projection.encoder} returns other features of {projection.sample_text!r} than the column {column!r} "
             f"holds: they differ by {difference:.2g}, expected at most {_TOLERANCE}. The weights are the same, so the "
-            f"tokeniser or sentence-transformers {version} differs; install {', '.join(projection.packages)}"
+            f"tokenizer or sentence-transformers {version} differs; install {', '.join(projection.packages)}"
         )
     return encoder
 

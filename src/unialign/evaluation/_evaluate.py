@@ -34,7 +34,7 @@ def evaluate(
     """Retrieval in every ordered direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
     Args:
-        embeddings: modality -> (N, D) floating tensor or array; rows are normalised here.
+        embeddings: modality -> (N, D) floating tensor or array; rows are normalized here.
         present: modality -> (N,) bool. A missing modality never removes an item from the other directions, and
             present vectors whose partner is missing stay in the gallery as distractors.
         ids: (N,) integers; items with equal ids answer each other.

@@ -1,6 +1,6 @@
 """Joint retrieval: all other modalities of an item together find its target, or are found by it.
 
-Scores: `cosine` mean cosine of the target with the other present modalities · `centroid` cosine with their normalised
+Scores: `cosine` mean cosine of the target with the other present modalities · `centroid` cosine with their normalized
 mean · `volume` minus the squared volume that the target spans with them (GRAM's score; ascending volume). For a fixed
 joint *query*, cosine and centroid differ by a constant factor, so they rank a gallery alike; as *candidates*, joint
 items have centroids of different length, and they differ.

@@ -95,7 +95,7 @@ def _scatter(result: RetrievalResult, rows_S: Tensor, metric: str, items: int) -
 
 def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
     known_N = labels_N >= 0
-    # Unlabelled items stay in the gallery, each a class of its own.
+    # Unlabeled items stay in the gallery, each a class of its own.
     classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
     rows_KN = []
     for m in range(len(batch.names)):

@@ -40,7 +40,7 @@ class _Job:
 
 
 def make_entry(train: TrainConfig) -> Entry:
-    """An entry labelled by its objective, with a note where InfoNCE trains first."""
+    """An entry labeled by its objective, with a note where InfoNCE trains first."""
     ratio = train.infonce_warmup_ratio
     note = f"warm start: first {100 * ratio:.0f} % of the steps with InfoNCE" if ratio else ""
     return Entry(label=display_name(train.objective), train=train, note=note)

@@ -9,7 +9,7 @@ from unialign.config import CompareConfig
 from unialign.data import EmbeddingStore
 from unialign.evaluation import all_metrics
 from unialign.experiments._run import RunRecord
-from unialign.experiments._summary import LEVEL, compare_entries, summarise
+from unialign.experiments._summary import LEVEL, compare_entries, summarize
 from unialign.io import describe_environment, finite, replace_file
 
 __all__ = ["describe_data", "describe_metrics", "make_results", "write_json"]
@@ -36,7 +36,7 @@ def make_results(
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
-    summary, resampled = summarise(evaluations, store.groups[rows], resamples=config.resamples)
+    summary, resampled = summarize(evaluations, store.groups[rows], resamples=config.resamples)
     first = next(iter(config.entries))
     directions = sum("+" not in name for name in evaluations[first][0].directions)
     return {

@@ -1,6 +1,6 @@
 """From evaluations of (entry x seed) to intervals and verdicts.
 
-Intervals: groups of items are resampled, the same for every run (centred on the estimate, see `resample`), and
+Intervals: groups of items are resampled, the same for every run (centered on the estimate, see `resample`), and
 the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
 third). Differences are paired on items and on seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the
 declared family (primary metrics x baselines).
@@ -17,7 +17,7 @@ from torch import Tensor
 from unialign.evaluation import METRICS, Evaluation, all_metrics, metric_range, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm_correction, percentile_interval
 
-__all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarise"]
+__all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarize"]
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
@@ -30,7 +30,7 @@ class Measured(Protocol):
     def metrics(self) -> Mapping[str, float]: ...
 
 
-def summarise(
+def summarize(
     runs: Mapping[str, Sequence[Evaluation]], items_or_groups: Any, *, resamples: int
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
     """Mean and interval of every metric of every entry.

@@ -1,6 +1,6 @@
 """The formulas of the objectives as pure functions on tensors.
 
-`uniformity`, `alignment`, `centroids` and `gram_volume` take any rows and normalise them. The other functions take unit
+`uniformity`, `alignment`, `centroids` and `gram_volume` take any rows and normalize them. The other functions take unit
 rows, or a validated batch (`unialign.batch.make_batch`), and are the terms of the objectives.
 """
 

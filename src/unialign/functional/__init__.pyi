@@ -14,7 +14,7 @@ from unialign.functional._contrast import cosine_contrast as cosine_contrast, se
 from unialign.functional._density import (
     log_densities as log_densities,
     log_mean_exp as log_mean_exp,
-    mean_neighbours as mean_neighbours,
+    mean_neighbors as mean_neighbors,
     median_bandwidth_of as median_bandwidth_of,
 )
 from unialign.functional._divergence import (

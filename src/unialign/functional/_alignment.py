@@ -34,9 +34,9 @@ def alignment(
     """`scale` times the mean squared distance of true pairs; for one anchor it is 2 - 2 * mean cosine (paper Eq. 10).
 
     Args:
-        embeddings: modality -> (B, D); rows are normalised here.
+        embeddings: modality -> (B, D); rows are normalized here.
         anchor: a modality (pairs that contain it), `"all"` (all pairs), or `"centroid"` (every present vector against
-            the normalised mean of its item's present vectors, itself included).
+            the normalized mean of its item's present vectors, itself included).
         scale: factor; `1 / (2 tau)` balances the `clip` kernel.
         distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
         stop_gradient: `anchor` detaches the anchor (or centroid), so that only the others get a gradient.

@@ -14,7 +14,7 @@ __all__ = ["centroids", "unit_centroids", "unit_or_zero"]
 
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Normalised mean of each item's present modalities, (B, D).
+    """Normalized mean of each item's present modalities, (B, D).
 
     Rows are unit, or 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no direction).
 

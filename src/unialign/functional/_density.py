@@ -23,7 +23,7 @@ from unialign.ops import (
     row_tiles,
 )
 
-__all__ = ["log_densities", "log_mean_exp", "mean_neighbours", "median_bandwidth_of"]
+__all__ = ["log_densities", "log_mean_exp", "mean_neighbors", "median_bandwidth_of"]
 
 # Rows closer than this are one point: in float32 the cosine of equal rows has an error of 1e-7, a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
@@ -66,7 +66,7 @@ def log_densities(
 
 
 @torch.no_grad()
-def mean_neighbours(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
+def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
     """Effective number of rows of a density: mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
     From 1 (one row outweighs all others) to the number of rows summed. 0 without any row to sum.

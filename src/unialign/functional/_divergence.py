@@ -77,8 +77,8 @@ def unit_holder(
     """
     least = 2 if estimator == "debiased" else 1
     kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]
-    centre = None if reference is None else batch.index(reference)
-    if len(kept) < 2 or (centre is not None and centre not in kept):
+    center = None if reference is None else batch.index(reference)
+    if len(kept) < 2 or (center is not None and center not in kept):
         return batch.z_MBD.sum() * 0
     items = [batch.present_MB[m].nonzero().flatten() for m in kept]
     rows = [batch.z_MBD[m, index] for m, index in zip(kept, items, strict=True)]
@@ -87,7 +87,7 @@ def unit_holder(
         items,
         bandwidth=bandwidth,
         estimator=estimator,
-        reference=None if centre is None else kept.index(centre),
+        reference=None if center is None else kept.index(center),
         layouts=None if batch.shard is None else [shard_layout(batch.present_MB[m], batch.shard) for m in kept],
     )
 
@@ -132,10 +132,10 @@ def holder_of_rows(
     power = len(rows) - 1
     own = [log_mean_exp(power * logp(m, m)) for m in modalities]
     if estimator == "plugin":
-        centres = [0 if reference is None else reference]
+        centers = [0 if reference is None else reference]
     else:
-        centres = list(modalities) if reference is None else [reference]
-    cross = [log_mean_exp(torch.stack([logp(r, m) for m in modalities if m != r]).sum(0)) for r in centres]
+        centers = list(modalities) if reference is None else [reference]
+    cross = [log_mean_exp(torch.stack([logp(r, m) for m in modalities if m != r]).sum(0)) for r in centers]
     return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
 
 

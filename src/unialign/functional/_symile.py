@@ -1,6 +1,6 @@
 """Contrast of multilinear inner products (Symile, Saporta et al. 2024).
 
-MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalises the inner product to M vectors. For each modality r in turn, item
+MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each modality r in turn, item
 i's true tuple is contrasted with tuples of the others: N drawn ones (the paper's O(N) negatives), or all N^(M - 1).
 
 Shapes: `M` modalities, `N` complete items, `D` dim; `r` the modality that predicts, `m` another one.

@@ -34,7 +34,7 @@ def uniformity(
     present: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """Uniformity U(Z), a scalar of at most 0 to minimise; 0 means that all rows coincide.
+    """Uniformity U(Z), a scalar of at most 0 to minimize; 0 means that all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
     (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains,
@@ -42,7 +42,7 @@ def uniformity(
     row with empty J_i leaves the outer mean.
 
     Args:
-        z: (B, D) rows; normalised here.
+        z: (B, D) rows; normalized here.
         kernel: `clip`, `gaussian`, `wang_isola` or `geodesic`.
         temperature: tau > 0; `wang_isola` has none (t = 2).
         reduction: None means `outer_log` for `wang_isola` and `mean_log` for the others, each as published.

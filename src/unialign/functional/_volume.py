@@ -1,6 +1,6 @@
 """Volumes of the parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
 
-The squared volume is a determinant and is computed as a polynomial of the cosines, without inverse or factorisation, so
+The squared volume is a determinant and is computed as a polynomial of the cosines, without inverse or factorization, so
 that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
 Determinants of tuples are taken in float64: in float32 that of nearly equal vectors is rounding noise of either sign.
 
@@ -34,7 +34,7 @@ def gram_volume(
     orthonormal axis, so the result is the volume of the present ones (1 for a single one).
 
     Args:
-        embeddings: modality -> (B, D); rows are normalised here.
+        embeddings: modality -> (B, D); rows are normalized here.
         eps: 0 for a diagnostic (the gradient at volume 0 is then 0); about 1e-8 for training.
         present: modality -> (B,) bool.
 

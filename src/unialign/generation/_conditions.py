@@ -97,7 +97,7 @@ def mix_parts(prompt: Prompt, *, mix: Mix = "mean", weights: Sequence[float] | N
     """Mix the parts of a prompt, (D,).
 
     Args:
-        mix: `mean` is renormalised; `unnormalized_mean` is the paper's, shorter than 1, and differs only for decoders
+        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, shorter than 1, and differs only for decoders
             that are not scale-invariant; `frechet_mean` has the least sum of squared angles.
         weights: one for each part.
     """

@@ -87,7 +87,7 @@ def decode(
         space: a space with a frozen anchor.
         decoder: of the anchor's embeddings.
         z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
-            features of typical norm; shorter ones, such as unnormalised means, to features nearer to the mean.
+            features of typical norm; shorter ones, such as unnormalized means, to features nearer to the mean.
         anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`.
 
     Returns:

@@ -51,7 +51,7 @@ class EmbeddingSpec:
         check_choice("scale_invariant", self.scale_invariant, (True, False))
 
     def provenance(self) -> dict[str, Any]:
-        """Provenance of a store's column of such embeddings, by which spaces and decoders recognise each other.
+        """Provenance of a store's column of such embeddings, by which spaces and decoders recognize each other.
 
         `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.input_spec.provenance()}})`
         """

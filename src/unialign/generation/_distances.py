@@ -171,12 +171,12 @@ def _two_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 def _moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted means (R, F) and covariances (R, F, F)."""
-    # Centred first, since a large mean would cost digits of the covariance.
+    # Centered first, since a large mean would cost digits of the covariance.
     common_F = x_NF.mean(0)
-    centred_NF = x_NF - common_F
+    centered_NF = x_NF - common_F
     total_R1 = weights_RN.sum(1, keepdim=True)
-    mean_RF = weights_RN @ centred_NF / total_R1
-    squares_RFF = (centred_NF.mT * weights_RN[:, None]) @ centred_NF
+    mean_RF = weights_RN @ centered_NF / total_R1
+    squares_RFF = (centered_NF.mT * weights_RN[:, None]) @ centered_NF
     squares_RFF = squares_RFF - total_R1[..., None] * mean_RF[:, :, None] * mean_RF[:, None]
     return common_F + mean_RF, squares_RFF / (total_R1 - 1).clamp_min(1)[..., None]
 

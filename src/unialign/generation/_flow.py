@@ -22,7 +22,7 @@ _MIN_REMAINING = 0.1
 
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
-    """(count,) logit-normal times in (0, 1) (Esser et al. 2024, section 3.1); a negative mean favours noisy samples."""
+    """(count,) logit-normal times in (0, 1) (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
     return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 

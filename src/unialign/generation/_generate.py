@@ -136,7 +136,7 @@ def _true_cosine(space: Space, store: EmbeddingStore, condition: Condition, anch
 
 
 def _pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
-    """For each sample the nearest training image; decoders of few images memorise many of them."""
+    """For each sample the nearest training image; decoders of few images memorize many of them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     side = min(images_QV.shape[-1], _COMPARISON_SIDE)

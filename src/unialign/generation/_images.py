@@ -134,7 +134,7 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
         rows: R rows of C images (3, S, S), or (R, C, 3, S, S). None and the end of short rows stay empty.
         gap: pixels between images, after scaling.
         scale: each pixel becomes scale x scale pixels.
-        background: grey value in [0, 1].
+        background: gray value in [0, 1].
 
     Raises:
         ShapeError: no image at all, images of different sizes, or as `png_bytes`.

@@ -1,6 +1,6 @@
 """Mix rows of the unit sphere: means, geodesics, Fréchet means, linear combinations.
 
-All functions normalise their rows first, are differentiable, and compute in float32 or float64.
+All functions normalize their rows first, are differentiable, and compute in float32 or float64.
 
 Shapes: `K` inputs, `B` rows, `D` width of the space, `T` steps of a path.
 """
@@ -91,7 +91,7 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
         t: a number or (T,) numbers; outside [0, 1] the arc is continued.
 
     Returns:
-        (B, D), or (T, B, D) for several t. Exactly a at 0 and b at 1; the renormalised mean at 1/2.
+        (B, D), or (T, B, D) for several t. Exactly a at 0 and b at 1; the renormalized mean at 1/2.
 
     Raises:
         ShapeError, ConfigError: as in `mean`; t is not finite.
@@ -148,11 +148,11 @@ def frechet_mean(
 ) -> Tensor:
     """Fréchet mean (Buss & Fillmore 2001): the unit row with the least weighted sum of squared angles, (B, D).
 
-    For two rows it is `slerp` at the second one's weight. Compared with the renormalised mean, weights are fractions of
+    For two rows it is `slerp` at the second one's weight. Compared with the renormalized mean, weights are fractions of
     the angle and not of the chord, and distant rows have more influence. The two agree for rows close to each other,
     and for two rows of equal weight.
 
-    Computed by gradient steps from the renormalised mean and a final Newton step. The first derivative is exact; there
+    Computed by gradient steps from the renormalized mean and a final Newton step. The first derivative is exact; there
     is no second one.
 
     Args:
@@ -261,7 +261,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Normalise mixtures (..., D) of unit rows whose weights sum to about 1."""
+    """Normalize mixtures (..., D) of unit rows whose weights sum to about 1."""
     length = _norm(x)
     short = length[..., 0] < _ROUNDINGS * torch.finfo(x.dtype).eps
     _raise_for(short, x, "cancels: the mixed rows point in opposite directions")

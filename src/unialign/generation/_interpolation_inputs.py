@@ -1,4 +1,4 @@
-"""Validate the inputs of mixtures: normalised rows, presence, normalised weights.
+"""Validate the inputs of mixtures: normalized rows, presence, normalized weights.
 
 Shapes: `K` inputs, `B` rows, `D` width of the space.
 """

@@ -60,7 +60,7 @@ def load_pipeline(
 
 
 def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | None) -> Any:
-    """Load a component with weights; CheckpointError if one is missing, which would else be initialised at random."""
+    """Load a component with weights; CheckpointError if one is missing, which would else be initialized at random."""
     # StableUnCLIPImageNormalizer is the only model that diffusers keeps among its pipelines.
     diffusers = import_extra("diffusers")
     module = diffusers.pipelines.stable_diffusion if library == "stable_diffusion" else import_extra(library)
@@ -237,7 +237,7 @@ class ImageTower:
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:
-        """(N, 3, H, S) images in [0, 1] -> (N, W) float32 on the CPU, neither centred nor normalised."""
+        """(N, 3, H, S) images in [0, 1] -> (N, W) float32 on the CPU, neither centered nor normalized."""
         check_integer("batch_size", batch_size, low=1)
         x = check_images(images, square=False, min_count=0, range_error=DataError)
         # As bytes, which is what the processor gets from a file.

@@ -21,7 +21,7 @@ __all__ = ["Reference"]
 
 # Sum of the variances of the training images' components.
 _VARIANCE = 100.0
-# Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardised distances,
+# Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardized distances,
 # which KID cubes: without the bound two of 309 images widen the interval of a KID of 17 to [-12, 85].
 _MIN_DEVIATION = 0.25
 
@@ -94,7 +94,7 @@ class Reference:
         """(N, C) principal components, for FD."""
         return (features_NF - self.mean_F) @ self.axes_FC
 
-    def standardised(self, features_NF: Tensor) -> Tensor:
+    def standardized(self, features_NF: Tensor) -> Tensor:
         """(N, F) features less their mean, divided by `deviation_F`."""
         return (features_NF - self.mean_F) / self.deviation_F
 
@@ -111,5 +111,5 @@ class Reference:
         one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))
         return {
             "fd": frechet_distance(self.components(one_NF), self.components(other_NF)),
-            "kid": 100 * kernel_distance(self.standardised(one_NF), self.standardised(other_NF)),
+            "kid": 100 * kernel_distance(self.standardized(one_NF), self.standardized(other_NF)),
         }

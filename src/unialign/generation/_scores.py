@@ -47,7 +47,7 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
             "number",
         ),
         "kid": Metric(
-            "KID x 100", "unbiased cubic MMD² to the true images on standardised features", "lower", "number"
+            "KID x 100", "unbiased cubic MMD² to the true images on standardized features", "lower", "number"
         ),
         "mmd": Metric(
             "MMD²", "unbiased, Gaussian kernel, of the directions of features from their mean", "lower", "number"
@@ -56,7 +56,7 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
         "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
         "mrr": Metric("MRR", "mean reciprocal rank of the true image", unit="number"),
-        "cosine": Metric("cosine", "of the centred features of the generated and the true image", unit="number"),
+        "cosine": Metric("cosine", "of the centered features of the generated and the true image", unit="number"),
         "l1": Metric("L1", "mean absolute difference of the pixels from the true image's", "lower"),
         "diversity": Metric(
             "diversity", "mean cosine distance of images of one condition and several noises", "neither", "number"
@@ -108,7 +108,7 @@ def score(
 ) -> GenerationScores:
     """Score generated images against the true ones.
 
-    Retrieval ranks the N true images by the cosine of centred features, with expected ranks under ties. Item weights
+    Retrieval ranks the N true images by the cosine of centered features, with expected ranks under ties. Item weights
     do not change the searched images, as everywhere in `unialign.evaluation`; distances resample generated and true
     images together. With several noises each score is the mean over them. `kid` and `mmd` are 0 on average for
     independent samples of the true distribution, and slightly below 0 for copies of the true images.
@@ -184,8 +184,8 @@ def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic
         "fd": Average([Frechet(reference.components(x_NF), true_NC) for x_NF in sets]),
         "kid": Average(
             _kernel_distances(
-                [reference.standardised(x_NF) for x_NF in sets],
-                reference.standardised(reference.features_NF),
+                [reference.standardized(x_NF) for x_NF in sets],
+                reference.standardized(reference.features_NF),
                 cubic_kernel,
             ),
             scale=100,

@@ -43,7 +43,7 @@ class StableUnCLIP(PipelineDecoder):
         self.prompt = prompt
         self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, identity)
         _check_widths(pipeline, self.tower.width)
-        # The norm is known if the normaliser has statistics.
+        # The norm is known if the normalizer has statistics.
         norm = _typical_norm(pipeline.image_normalizer)
         spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
         super().__init__(pipeline, spec, latent=latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
@@ -115,13 +115,13 @@ def _check_widths(pipeline: Any, width: int) -> None:
         )
     if pipeline.image_normalizer.config.embedding_dim != width:
         raise CheckpointError(
-            f"the image encoder has width {width}, the image normaliser has statistics of width "
+            f"the image encoder has width {width}, the image normalizer has statistics of width "
             f"{pipeline.image_normalizer.config.embedding_dim}: the two do not belong together"
         )
 
 
 def _typical_norm(normalizer: Any) -> float | None:
-    """Root mean square norm of embeddings with the normaliser's mean and deviation; None for its initial values."""
+    """Root mean square norm of embeddings with the normalizer's mean and deviation; None for its initial values."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
     if not bool(mean.any()) and bool((deviation == 1).all()):
         return None

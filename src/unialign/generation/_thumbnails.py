@@ -34,7 +34,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         modality: name of the folder in the archive, `<modality>/<row>.webp` (or .png, .jpg).
         rows: N rows of the store.
         size: pixels a side; resized by the mean of blocks if it divides the image's side, else bicubically. Images
-            that are not square are centred on a white square.
+            that are not square are centered on a white square.
 
     Raises:
         DataError: the store has no thumbnails, or none of this modality and row, or one is damaged.

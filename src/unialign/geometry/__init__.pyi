@@ -6,7 +6,7 @@ from unialign.geometry._conflict_over_anchors import (
 )
 from unialign.geometry._divergence import (
     cauchy_schwarz_divergence as cauchy_schwarz_divergence,
-    effective_neighbours as effective_neighbours,
+    effective_neighbors as effective_neighbors,
     gcsd as gcsd,
     holder_divergence as holder_divergence,
     holder_upper_bound as holder_upper_bound,
@@ -38,7 +38,7 @@ __all__ = [
     "conflict",
     "conflict_over_anchors",
     "divergence_profile",
-    "effective_neighbours",
+    "effective_neighbors",
     "effective_rank",
     "gcsd",
     "holder_divergence",

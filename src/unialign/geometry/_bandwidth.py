@@ -1,4 +1,4 @@
-"""The bandwidth of a density, its effective number of neighbours, and the warning when they are too few.
+"""The bandwidth of a density, its effective number of neighbors, and the warning when they are too few.
 
 Shapes: `N` rows of a set (N differs between sets), `D` dim.
 """
@@ -11,26 +11,26 @@ from torch import Tensor
 
 from unialign._checks import check_temperature
 from unialign.errors import ConfigError
-from unialign.functional import Estimator, mean_neighbours, median_bandwidth_of
+from unialign.functional import Estimator, mean_neighbors, median_bandwidth_of
 from unialign.ops import SelfPairs
 
 __all__ = [
-    "FEW_NEIGHBOURS",
+    "FEW_NEIGHBORS",
     "Bandwidth",
     "DivergenceWarning",
     "median_of",
-    "neighbours",
+    "neighbors",
     "number_of",
     "self_pairs_of",
-    "warn_of_few_neighbours",
+    "warn_of_few_neighbors",
 ]
 
 Bandwidth = float | Literal["median"]
 
 # Number of rows for the median: more than in training, which computes it at every step.
 _MEDIAN_ROWS = 2048
-# With fewer effective neighbours a density is dominated by one row.
-FEW_NEIGHBOURS = 2.0
+# With fewer effective neighbors a density is dominated by one row.
+FEW_NEIGHBORS = 2.0
 
 
 class DivergenceWarning(UserWarning):
@@ -62,18 +62,18 @@ def self_pairs_of(estimator: Estimator) -> SelfPairs:
     return "excluded" if estimator == "debiased" else "included"
 
 
-def neighbours(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Return the mean over sets of their mean effective number of neighbours."""
-    return sum(mean_neighbours(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
+def neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> float:
+    """Return the mean over sets of their mean effective number of neighbors."""
+    return sum(mean_neighbors(z_ND, bandwidth=bandwidth, self_pairs=self_pairs) for z_ND in rows) / len(rows)
 
 
-def warn_of_few_neighbours(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> None:
-    """Issue a `DivergenceWarning` at the caller's line when densities have fewer than two effective neighbours."""
-    found = neighbours(rows, bandwidth, self_pairs)
-    if found < FEW_NEIGHBOURS:
+def warn_of_few_neighbors(rows: Sequence[Tensor], bandwidth: float, self_pairs: SelfPairs) -> None:
+    """Issue a `DivergenceWarning` at the caller's line when densities have fewer than two effective neighbors."""
+    found = neighbors(rows, bandwidth, self_pairs)
+    if found < FEW_NEIGHBORS:
         warnings.warn(
-            f"at bandwidth {bandwidth:.3g} a density has {found:.2f} effective neighbours, fewer than "
-            f"{FEW_NEIGHBOURS:.0f}: the divergence compares paired points, not distributions. "
+            f"at bandwidth {bandwidth:.3g} a density has {found:.2f} effective neighbors, fewer than "
+            f"{FEW_NEIGHBORS:.0f}: the divergence compares paired points, not distributions. "
             f"Use bandwidth='median', or see divergence_profile",
             DivergenceWarning,
             stacklevel=3,

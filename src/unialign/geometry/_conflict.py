@@ -27,12 +27,12 @@ __all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict", "qu
 # (query modality, key modality) -> w; 1 for a missing pair.
 PairWeights = Mapping[tuple[str, str], float]
 
-PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalised", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
 # Fields of a short summary: the two conflicts of the paper, and zeta without the positive.
 SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
-# A sum of vectors shorter than this fraction of their lengths has cancelled: the rest is rounding without direction.
+# A sum of vectors shorter than this fraction of their lengths has canceled: the rest is rounding without direction.
 _FLOOR = 1e-10
 
 
@@ -46,7 +46,7 @@ class ConflictResult:
             field is NaN also where one of its two forces vanishes.
         zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
         zeta_neg: cos(V, Phi without the positive): whether the negatives oppose alignment.
-        zeta_neg_renormalised: zeta_neg with a softmax over the negatives alone, which does not depend on the
+        zeta_neg_renormalized: zeta_neg with a softmax over the negatives alone, which does not depend on the
             probability of the positive: the negatives of all modalities count alike, however well aligned.
         zeta_tan, zeta_neg_tan: zeta and zeta_neg of the parts tangent to the sphere.
         net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
@@ -65,7 +65,7 @@ class ConflictResult:
     defined: Tensor
     zeta: Tensor
     zeta_neg: Tensor
-    zeta_neg_renormalised: Tensor
+    zeta_neg_renormalized: Tensor
     zeta_tan: Tensor
     zeta_neg_tan: Tensor
     net_ratio: Tensor
@@ -165,7 +165,7 @@ def conflict(
         defined=defined_B,
         zeta=_cosine(pull_BD, push_BD, reach_B, reach_B),
         zeta_neg=_cosine(pull_BD, neg_BD, reach_B, mass_neg_B),
-        zeta_neg_renormalised=_cosine(pull_BD, renorm_BD, reach_B, f.mass_renorm_KB.sum(0)),
+        zeta_neg_renormalized=_cosine(pull_BD, renorm_BD, reach_B, f.mass_renorm_KB.sum(0)),
         zeta_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(push_BD, z_BD), reach_B, reach_B),
         zeta_neg_tan=_cosine(_tangent(pull_BD, z_BD), _tangent(neg_BD, z_BD), reach_B, mass_neg_B),
         net_ratio=torch.linalg.vector_norm(pull_BD - push_BD, dim=-1) / _positive(pull_B + push_B),
@@ -200,7 +200,7 @@ def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """Return the cosine of each row, NaN where either vector has cancelled to rounding."""
+    """Return the cosine of each row, NaN where either vector has canceled to rounding."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
     # Dividing first: forces of far negatives can be as small as 1e-200, whose product underflows.

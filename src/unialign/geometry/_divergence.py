@@ -28,18 +28,18 @@ from unialign.functional import (
 from unialign.geometry._bandwidth import (
     Bandwidth,
     median_of,
-    neighbours,
+    neighbors,
     number_of,
     self_pairs_of,
-    warn_of_few_neighbours,
+    warn_of_few_neighbors,
 )
 from unialign.geometry._validation import double_batch, present_rows, unit_pair
 
 __all__ = [
-    "Normalisation",
+    "Normalization",
     "bytes_needed",
     "cauchy_schwarz_divergence",
-    "effective_neighbours",
+    "effective_neighbors",
     "gcsd",
     "holder_divergence",
     "holder_upper_bound",
@@ -47,7 +47,7 @@ __all__ = [
     "mmd2",
 ]
 
-Normalisation = Literal["none", "modalities", "modalities_minus_one"]
+Normalization = Literal["none", "modalities", "modalities_minus_one"]
 
 # sigma / median squared distance in the kernel exp(-d^2 / sigma) of the authors of GCSD.
 _GCSD_WIDTH = 0.15
@@ -104,33 +104,33 @@ def holder_divergence(
     rows, items = present_rows(batch, f"the {estimator!r} estimator", least=least)
     tau = number_of(bandwidth, rows)
     _check_bytes(rows, estimator, max_bytes)
-    warn_of_few_neighbours(rows, tau, self_pairs_of(estimator))
-    centre = None if reference is None else batch.index(reference)
-    return holder_of_rows(rows, items, bandwidth=tau, estimator=estimator, reference=centre)
+    warn_of_few_neighbors(rows, tau, self_pairs_of(estimator))
+    center = None if reference is None else batch.index(reference)
+    return holder_of_rows(rows, items, bandwidth=tau, estimator=estimator, reference=center)
 
 
 def gcsd(
     embeddings: Mapping[str, Any],
     *,
-    normalisation: Normalisation = "none",
+    normalization: Normalization = "none",
     present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
-    """Generalised Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
+    """Generalized Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
 
     The Hölder divergence as computed by its authors: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral averaged
     over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or M - 1
-    (`modalities_minus_one`, as for clustering). Compare values of one normalisation only.
+    (`modalities_minus_one`, as for clustering). Compare values of one normalization only.
 
     Args, Returns, Raises: as `holder_divergence`. The bandwidth follows a rule and is small: expect the warning.
     """
-    check_choice("normalisation", normalisation, get_args(Normalisation))
+    check_choice("normalization", normalization, get_args(Normalization))
     check_integer("max_bytes", max_bytes, low=1)
     rows, items = present_rows(double_batch(embeddings, present), "gcsd")
     tau = median_of(rows) * math.sqrt(_GCSD_WIDTH / 2)
     _check_bytes(rows, "plugin_avg", max_bytes)
-    warn_of_few_neighbours(rows, tau, "included")
-    divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalisation]
+    warn_of_few_neighbors(rows, tau, "included")
+    divisor = {"none": 1, "modalities": len(rows), "modalities_minus_one": len(rows) - 1}[normalization]
     return holder_of_rows(rows, items, bandwidth=tau, estimator="plugin_avg") / divisor
 
 
@@ -140,7 +140,7 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor
     It is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
 
     Args:
-        x, y: floating (N, D) tensors or arrays; rows are L2-normalised here, need not be paired nor equally many.
+        x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, need not be paired nor equally many.
         bandwidth: tau > 0 of exp(-d^2 / (2 tau^2)), or `median`.
 
     Raises:
@@ -149,7 +149,7 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor
     """
     rows = unit_pair(x, y, paired=False)
     tau = number_of(bandwidth, rows)
-    warn_of_few_neighbours(rows, tau, "included")
+    warn_of_few_neighbors(rows, tau, "included")
     return unit_cauchy_schwarz(*rows, bandwidth=tau)
 
 
@@ -170,7 +170,7 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
         if unbiased and len(z_ND) < 2:
             raise ShapeError(f"{name!r} has one row; the unbiased mmd2 needs at least two (or use unbiased=False)")
     tau = number_of(bandwidth, rows)
-    warn_of_few_neighbours(rows, tau, "excluded" if unbiased else "included")
+    warn_of_few_neighbors(rows, tau, "excluded" if unbiased else "included")
     return unit_mmd2(*rows, bandwidth=tau, unbiased=unbiased)
 
 
@@ -191,7 +191,7 @@ def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any
     return median_of(rows)
 
 
-def effective_neighbours(
+def effective_neighbors(
     embeddings: Mapping[str, Any],
     *,
     bandwidth: Bandwidth,
@@ -210,7 +210,7 @@ def effective_neighbours(
     batch = double_batch(embeddings, present, minimum=1)
     least = 2 if estimator == "debiased" else 1
     rows, _ = present_rows(batch, f"the {estimator!r} estimator", least=least)
-    return neighbours(rows, number_of(bandwidth, rows), self_pairs_of(estimator))
+    return neighbors(rows, number_of(bandwidth, rows), self_pairs_of(estimator))
 
 
 def holder_upper_bound(

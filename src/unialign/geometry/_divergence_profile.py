@@ -12,7 +12,7 @@ import torch
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.functional import Estimator, holder_of_rows
-from unialign.geometry._bandwidth import FEW_NEIGHBOURS, Bandwidth, neighbours, number_of
+from unialign.geometry._bandwidth import FEW_NEIGHBORS, Bandwidth, neighbors, number_of
 from unialign.geometry._divergence import bytes_needed
 from unialign.geometry._validation import double_batch, present_rows
 
@@ -29,8 +29,8 @@ class DivergenceRow:
         label: the requested bandwidth: a number, or `median`.
         bandwidth: the number used.
         values: estimator -> D_H; None for `debiased` with a modality of one row, and for `exact` beyond its memory.
-        neighbours: effective number of rows of a density, with the row itself.
-        neighbours_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
+        neighbors: effective number of rows of a density, with the row itself.
+        neighbors_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
         verdict: `distributions` if both are at least 2; `debiased only` if only the second is: the densities of the
             other estimators are dominated by the row itself; `points` if neither is: the values measure the distances
             of paired points.
@@ -39,14 +39,14 @@ class DivergenceRow:
     label: str
     bandwidth: float
     values: dict[str, float | None]
-    neighbours: float
-    neighbours_debiased: float
+    neighbors: float
+    neighbors_debiased: float
     verdict: Verdict
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.3g}" for name, value in self.values.items() if value is not None)
         named = self.label if self.label != "median" else f"median = {self.bandwidth:.3g}"
-        return f"DivergenceRow(bandwidth {named}: {values}; {self.neighbours:.3g} neighbours, verdict {self.verdict!r})"
+        return f"DivergenceRow(bandwidth {named}: {values}; {self.neighbors:.3g} neighbors, verdict {self.verdict!r})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +74,7 @@ def divergence_profile(
     present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> DivergenceProfile:
-    """Compute the Hölder divergence by every estimator at every bandwidth, with the effective number of neighbours.
+    """Compute the Hölder divergence by every estimator at every bandwidth, with the effective number of neighbors.
 
     A divergence estimated from densities depends on the scale of its bandwidth, and estimators disagree where that is
     too small for the number of rows; a single number hides both. Bandwidths far above the distances between rows make
@@ -102,7 +102,7 @@ def divergence_profile(
         tau = number_of(bandwidth, rows)
         values: dict[str, float | None] = dict.fromkeys(get_args(Estimator))
         values |= {name: float(holder_of_rows(rows, items, bandwidth=tau, estimator=name)) for name in known}
-        own, others = neighbours(rows, tau, "included"), neighbours(rows, tau, "excluded")
+        own, others = neighbors(rows, tau, "included"), neighbors(rows, tau, "excluded")
         found.append(DivergenceRow(_label(bandwidth), tau, values, own, others, _verdict(own, others)))
     return DivergenceProfile(tuple(found))
 
@@ -112,6 +112,6 @@ def _label(bandwidth: str | float) -> str:
 
 
 def _verdict(own: float, others: float) -> Verdict:
-    if own >= FEW_NEIGHBOURS and others >= FEW_NEIGHBOURS:
+    if own >= FEW_NEIGHBORS and others >= FEW_NEIGHBORS:
         return "distributions"
-    return "debiased only" if others >= FEW_NEIGHBOURS else "points"
+    return "debiased only" if others >= FEW_NEIGHBORS else "points"

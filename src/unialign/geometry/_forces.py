@@ -29,7 +29,7 @@ class Forces:
     Attributes:
         pull_KBD: (weight / tau) z^n, whose sum over n is V.
         push_KBD: Phi_n, with the positive.
-        push_neg_KBD: Phi_n without it, the softmax not renormalised.
+        push_neg_KBD: Phi_n without it, the softmax not renormalized.
         push_renorm_KBD: Phi_n of a softmax over the negatives alone.
         mass_neg_KB, mass_renorm_KB: length of the last two if all negatives had one direction.
         pair_KB: whether item i has both anchor and modality n.

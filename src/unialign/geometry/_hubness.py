@@ -1,4 +1,4 @@
-"""Hubness: gallery rows among the nearest neighbours of many queries, and rows that no query retrieves.
+"""Hubness: gallery rows among the nearest neighbors of many queries, and rows that no query retrieves.
 
 Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
 """
@@ -19,7 +19,7 @@ __all__ = ["HubnessResult", "OwnRow", "hubness"]
 
 OwnRow = Literal["kept", "left_out"]
 
-# Neighbours retrieved beyond the k-th; if all of them tie with it, a second pass finds the other tied rows.
+# Neighbors retrieved beyond the k-th; if all of them tie with it, a second pass finds the other tied rows.
 _SPARE = 8
 
 
@@ -30,7 +30,7 @@ class HubnessResult:
     Attributes:
         counts: (G,) float64, N_k: number of queries with the row among their k nearest. Rows that tie for the last
             places of a query share them, so that a count may be fractional; counts sum to Q k.
-        k: neighbours of a query.
+        k: neighbors of a query.
         queries: Q.
         skewness: mean of (N_k - mean)^3 over the cube of its standard deviation; 0 where all counts are equal.
         antihub_share: fraction of rows that no query has among its k nearest.
@@ -56,13 +56,13 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness of random neighbours: that of a binomial count; 0 if k is the whole gallery."""
+        """Skewness of random neighbors: that of a binomial count; 0 if k is the whole gallery."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
     @property
     def chance_antihub_share(self) -> float:
-        """Fraction of rows that no query has among k random neighbours."""
+        """Fraction of rows that no query has among k random neighbors."""
         return float((1 - self.k / len(self.counts)) ** self.queries)
 
 
@@ -70,13 +70,13 @@ class HubnessResult:
 def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept") -> HubnessResult:
     """k-occurrences of the gallery rows among the queries' k nearest by cosine (Radovanović et al., JMLR 2010).
 
-    Skewness well above `chance_skewness` means hubs: some rows are neighbours of many queries, others of none. High
+    Skewness well above `chance_skewness` means hubs: some rows are neighbors of many queries, others of none. High
     dimension, distance from the mean and a gap between modalities all increase it.
 
     Args:
-        queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalised here, in float64.
-        k: neighbours of a query, from 1 to the number of gallery rows.
-        own_row: `left_out` if both are the same rows: row i is no neighbour of query i. `kept` otherwise.
+        queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.
+        k: neighbors of a query, from 1 to the number of gallery rows.
+        own_row: `left_out` if both are the same rows: row i is no neighbor of query i. `kept` otherwise.
 
     Returns:
         See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.knn`.
@@ -101,15 +101,15 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
         raise ConfigError(f"k is {k}, but a query has only {candidates} candidates; expected k of at most {candidates}")
 
     counts_G = _occurrences(unit_queries, unit_gallery, k, own_row)
-    centred_G = counts_G - counts_G.mean()
-    deviation = float(centred_G.square().mean().sqrt())
+    centered_G = counts_G - counts_G.mean()
+    deviation = float(centered_G.square().mean().sqrt())
     # Fractions of tied places have rounding errors, which are no variance of equal counts.
     spread = deviation > 1e-9 * max(1.0, float(counts_G.mean()))
     return HubnessResult(
         counts=counts_G,
         k=k,
         queries=len(unit_queries),
-        skewness=float((centred_G / deviation).pow(3).mean()) if spread else 0.0,
+        skewness=float((centered_G / deviation).pow(3).mean()) if spread else 0.0,
         antihub_share=float((counts_G == 0).double().mean()),
         largest=float(counts_G.max()),
         largest_row=int(counts_G.argmax()),
@@ -150,7 +150,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) 
 def _ties(
     queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, left_out: bool
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield tiles (q, c) in float64 that are 1 where a row ties with the k-th neighbour of queries `query_n`."""
+    """Yield tiles (q, c) in float64 that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE

@@ -16,12 +16,12 @@ _POINT = 1e-13
 def effective_rank(x: Any) -> Tensor:
     """exp(H(p)), p_i = lambda_i / sum lambda: the number of directions in which the rows vary, a float64 scalar.
 
-    lambda are the eigenvalues of the covariance of the unit rows, that is the squared singular values of the centred
-    rows. Roy & Vetterli (EUSIPCO 2007) take the singular values themselves and do not centre; variances count
+    lambda are the eigenvalues of the covariance of the unit rows, that is the squared singular values of the centered
+    rows. Roy & Vetterli (EUSIPCO 2007) take the singular values themselves and do not center; variances count
     principal components, and the mean belongs to the modality gap.
 
     Args:
-        x: floating (N, D) tensor or array; rows are L2-normalised here.
+        x: floating (N, D) tensor or array; rows are L2-normalized here.
 
     Returns:
         A value in [1, min(N - 1, D)]; also 1 for a space collapsed to one point.

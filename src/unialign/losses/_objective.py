@@ -41,7 +41,7 @@ class LossTerm(NamedTuple):
 class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses define its terms.
 
-    The call normalises rows, accepts missing modalities and equal ids, and computes in float32 or better under any
+    The call normalizes rows, accepts missing modalities and equal ids, and computes in float32 or better under any
     autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix products of
     the gradient are half precision.
 

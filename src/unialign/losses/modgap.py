@@ -16,7 +16,7 @@ class ModGap(Objective):
     """L_ATP + L_CU + contrast_weight * InfoNCE of the same pairs (arXiv 2601.18525).
 
     L_ATP, the mean squared distance of true pairs, is UniAlign's alignment; L_CU = log mean_{i != j} exp(-t |c_i -
-    c_j|^2) over the normalised centroids of items with at least two modalities.
+    c_j|^2) over the normalized centroids of items with at least two modalities.
 
     Args:
         anchor: a modality that the others align to, as published; `"all"` takes all pairs in L_ATP and in InfoNCE.

@@ -38,7 +38,7 @@ class UniAlign(Objective):
     option that is not given; see `unialign.losses.PRESETS`.
 
     Args:
-        anchor: a modality that the others align to, `"all"` (all pairs) or `"centroid"` (the tuple's normalised mean).
+        anchor: a modality that the others align to, `"all"` (all pairs) or `"centroid"` (the tuple's normalized mean).
         preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
@@ -60,8 +60,8 @@ class UniAlign(Objective):
         stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
         centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
         centroid_temperature: of the centroid term; default `temperature`.
-        volume_weight: weight of the mean Gram volume of items with at least two modalities. It is minimised: a
-            regulariser against tuples that span a volume, which does not align by itself.
+        volume_weight: weight of the mean Gram volume of items with at least two modalities. It is minimized: a
+            regularizer against tuples that span a volume, which does not align by itself.
         volume_eps: added under its root; default 1e-8 in float32, 1e-14 in float64.
     """
 

@@ -1,4 +1,4 @@
-"""Metrics of tasks (retrieval, nearest neighbours, clustering), bootstrap intervals and significance."""
+"""Metrics of tasks (retrieval, nearest neighbors, clustering), bootstrap intervals and significance."""
 
 from unialign._lazy import attach_stub
 

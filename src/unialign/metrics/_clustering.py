@@ -28,7 +28,7 @@ class Clustering:
     Attributes:
         labels: (N,) int64 in [0, K).
         centers: (K, D) float64; unit rows on the sphere.
-        inertia: sum over items of the squared distance to the assigned centre.
+        inertia: sum over items of the squared distance to the assigned center.
     """
 
     labels: Tensor
@@ -55,7 +55,7 @@ def kmeans(
         seed: of the initializations.
         restarts: at least 1.
         iterations: most iterations per restart; it ends earlier when no label changes.
-        geometry: `sphere` normalises rows and centres (spherical k-means, Dhillon & Modha 2001); `euclidean` uses
+        geometry: `sphere` normalizes rows and centers (spherical k-means, Dhillon & Modha 2001); `euclidean` uses
             rows as they are.
 
     Raises:
@@ -148,7 +148,7 @@ def _finite_rows(x: Any) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Draw centres in proportion to the squared distance to the nearest one so far; keep the best of several draws."""
+    """Draw centers in proportion to the squared distance to the nearest one so far; keep the best of several draws."""
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]
@@ -156,7 +156,7 @@ def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     for _ in range(1, clusters):
         running_N = nearest_N.cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(x_ND.device) * running_N[-1]
-        # If all rows coincide with centres, every draw is row 0 or the last: a harmless duplicate.
+        # If all rows coincide with centers, every draw is row 0 or the last: a harmless duplicate.
         candidates = torch.searchsorted(running_N, draws).clamp(max=len(x_ND) - 1)
         reached = torch.minimum(nearest_N[:, None], _squared(x_ND, x_ND[candidates]))
         best = int(reached.sum(0).argmin())
@@ -185,11 +185,11 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
     length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
-    # On the sphere opposite rows may cancel; such a centre does not move.
+    # On the sphere opposite rows may cancel; such a center does not move.
     centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
     empty = (counts_K == 0).nonzero().flatten()
     if len(empty):
-        # An empty cluster moves to the row with the largest distance to its centre.
+        # An empty cluster moves to the row with the largest distance to its center.
         far = distance_N.topk(min(len(empty), len(x_ND))).indices
         centers_KD[empty[: len(far)]] = x_ND[far]
     return centers_KD

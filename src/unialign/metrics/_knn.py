@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by cosine.
+"""Exact nearest neighbors by cosine.
 
 Shapes: `Q` queries, `G` gallery, `D` dim.
 """
@@ -34,7 +34,7 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
     float64.
 
     Args:
-        queries: (Q, D) floating tensor or array; rows are L2-normalised here.
+        queries: (Q, D) floating tensor or array; rows are L2-normalized here.
         gallery: (G, D); may be a memory map, and is never copied as a whole.
         k: from 1 to G.
         batch_size: most queries scored at once. The result does not depend on it.

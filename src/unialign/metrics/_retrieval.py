@@ -150,7 +150,7 @@ def retrieval(
     to one point scores at chance level for any order of its rows. Negative cosines rank like others.
 
     Args:
-        queries: (Q, D) floating tensor or array; rows are L2-normalised here.
+        queries: (Q, D) floating tensor or array; rows are L2-normalized here.
         gallery: (G, D).
         query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without them row i answers
             query i. Queries without a positive are excluded and counted.

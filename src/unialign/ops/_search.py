@@ -5,7 +5,7 @@ unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical a
 is rounding of the unit rows, of the scale and of the level). Pairs farther from the level than that are decided by the
 product; the few others are scored again in float64, so that the result is that of float64.
 
-Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbours, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
+Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
 queries with undecided pairs.
 """
 

@@ -28,7 +28,7 @@ def unit_rows(x: Any, name: str) -> Tensor:
     """Validate (N, D) rows and scale each to unit length, in float64.
 
     float64, since cosine ranks depend on the last digits: half-precision inputs are exact in it, and rounding of the
-    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so that ties are recognised.
+    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so that ties are recognized.
 
     Args:
         x: floating (N, D) tensor, or what `torch.as_tensor` accepts; N and D at least 1.

@@ -85,7 +85,7 @@ class Collection:
 
     @cached_property
     def labels_N(self) -> NDArray[np.int64] | None:
-        """Codes of the classes, -1 = unlabelled; None where there are none."""
+        """Codes of the classes, -1 = unlabeled; None where there are none."""
         if "labels" not in self.values:
             return None
         values_N = self.values["labels"]

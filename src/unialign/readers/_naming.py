@@ -81,7 +81,7 @@ def _check_matrix(name: str, file: EmbeddingFile, entry: Entry) -> None:
         raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
     if not entry.is_floating:
         raise ShapeError(
-            f"{where} is {entry.dtype} of shape {entry.shape}; expected floats: turn quantised codes back into "
+            f"{where} is {entry.dtype} of shape {entry.shape}; expected floats: turn quantized codes back into "
             "floats, or leave it out with --modalities"
         )
     if len(entry.shape) != 2:

@@ -16,7 +16,7 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
     """List the arrays of a file or folder, known by their headers. Nothing is unpickled.
 
     Args:
-        reader: a name of `registry.names("readers")` or an instance; None: the first one that recognises the content.
+        reader: a name of `registry.names("readers")` or an instance; None: the first one that recognizes the content.
 
     Raises:
         DataError: the file is missing, damaged, a pickle, or of an unknown format.

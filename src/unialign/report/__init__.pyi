@@ -10,7 +10,7 @@ from unialign.report._generation import write_generation_report as write_generat
 from unialign.report._page import write_report as write_report
 from unialign.report._summary import text_table as text_table, verdict_lines as verdict_lines
 from unialign.report._svg import (
-    colour as colour,
+    color as color,
     group as group,
     line as line,
     num as num,

@@ -9,7 +9,7 @@ from unialign.report._format import NumberFormat
 from unialign.report._model import Estimate, MetricComparison, MetricInfo
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
-__all__ = ["bars", "difference_chart", "labelled_bars"]
+__all__ = ["bars", "difference_chart", "labeled_bars"]
 
 WIDTH = 340.0
 _ROW = 30.0
@@ -55,7 +55,7 @@ def bars(
     return svg(key, WIDTH, height, metric.label, description, *parts)
 
 
-def labelled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
+def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
     """Bars from 0 with their labels above them, for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
@@ -77,7 +77,7 @@ def labelled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[
 
 def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
     d = f"M{num(x1)} {num(y)}H{num(x2)}M{num(x1)} {num(y - 4)}v8M{num(x2)} {num(y - 4)}v8"
-    # An outline in the background colour keeps the part over the bar visible.
+    # An outline in the background color keeps the part over the bar visible.
     return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
 
 

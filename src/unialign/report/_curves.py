@@ -10,7 +10,7 @@ from markupsafe import Markup
 from unialign.report._folder import LogLine
 from unialign.report._format import number_format
 from unialign.report._projection import spread
-from unialign.report._svg import colour, line, polyline, shape, svg, tag, text, ticks
+from unialign.report._svg import color, line, polyline, shape, svg, tag, text, ticks
 
 __all__ = ["chart", "panels", "switches"]
 
@@ -22,7 +22,7 @@ _MOST_STEPS = 240
 @dataclass(frozen=True)
 class Curve:
     name: str
-    colour: str  # CSS class
+    color: str  # CSS class
     mark: int | None  # index of the modality whose shape marks the end
     points: Sequence[tuple[int, float]]
 
@@ -47,7 +47,7 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
         curves = []
         for name in names:
             mark = _modality(name, names, modalities)
-            tint = "own" if len(names) == 1 else "other" if mark is None else colour(mark)
+            tint = "own" if len(names) == 1 else "other" if mark is None else color(mark)
             curves.append(Curve(_inner(name), tint, mark, _series(shown, _term(name))))
         found.append(CurvePanel(family.replace("_", " "), curves))
     return [panel for panel in found if any(curve.points for curve in panel.curves)]
@@ -86,10 +86,10 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
         parts.append(line(x, _TOP, x, _TOP + tall, title, class_="switch"))
     for curve in panel.curves:
         d = "".join(polyline(place(s, v) for s, v in part) for part in _parts(curve.points, switched))
-        parts.append(tag("path", tag("title", curve.name), d=d, class_=f"curve {curve.colour}"))
+        parts.append(tag("path", tag("title", curve.name), d=d, class_=f"curve {curve.color}"))
         if curve.mark is not None and curve.points:
             end = place(*curve.points[-1])
-            parts.append(tag("path", d=shape(curve.mark, *end, 3), class_=f"mark {curve.colour}"))
+            parts.append(tag("path", d=shape(curve.mark, *end, 3), class_=f"mark {curve.color}"))
     ends = "; ".join(f"{c.name} ends at {c.points[-1][1]:.3g}" for c in panel.curves if c.points)
     return svg(key, WIDTH, HEIGHT, f"{objective}: {panel.title} by step", ends, *parts)
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
-from unialign.report._bars import labelled_bars
+from unialign.report._bars import labeled_bars
 from unialign.report._format import DASH, NumberFormat, count, number_format
 from unialign.report._model import DataInfo, Estimate
 from unialign.report._projection import PCAMap
@@ -133,7 +133,7 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     if not gaps:
         return None
     rows = [(name, _estimate(gaps[name])) for name in sorted(gaps, key=lambda name: -gaps[name]["mean"])[:_PANELS]]
-    return labelled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
+    return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
 # --- tables: cells are (value, small print under it) --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Heat maps of a retrieval metric: rows are the query's modality, columns the answer's; one colour scale for all."""
+"""Heat maps of a retrieval metric: rows are the query's modality, columns the answer's; one color scale for all."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
 _LONGEST = 20
 _NARROW = 8  # more columns than this
-# Fraction at which both text colours have equal contrast, in light and dark mode.
+# Fraction at which both text colors have equal contrast, in light and dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
 
@@ -47,7 +47,7 @@ def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
 def heatmap(
     key: str, label: str, metric: str, data: DataInfo, values: Mapping[tuple[str, str], float], top: float
 ) -> Markup:
-    """Draw a metric by query (row) and answer (column); `top` is the value of full colour."""
+    """Draw a metric by query (row) and answer (column); `top` is the value of full color."""
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
@@ -118,7 +118,7 @@ def _opacity(fraction: float) -> float:
 
 
 def scale_bar(top: float, metric: str) -> Markup:
-    """Colour scale of the heat maps from 0 to `top`."""
+    """Color scale of the heat maps from 0 to `top`."""
     steps = 40
     wide = 200.0
     step = wide / steps

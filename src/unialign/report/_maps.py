@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unialign.report._model import DataInfo
 from unialign.report._projection import PCAMap, spread
-from unialign.report._svg import colour, group, line, polyline, rect, shape, svg, tag
+from unialign.report._svg import color, group, line, polyline, rect, shape, svg, tag
 
 __all__ = ["drawn_items", "legend_mark", "marker_definitions", "reach", "space_map"]
 
@@ -38,14 +38,14 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
-        path = tag("path", d=shape(i, 4, 4, 1.9), class_=f"mark {colour(i)}")
+        path = tag("path", d=shape(i, 4, 4, 1.9), class_=f"mark {color(i)}")
         marks.append(tag("marker", path, id=f"mark{i}", **size, markerUnits="userSpaceOnUse"))
     return tag("svg", tag("defs", *marks), width=0, height=0, aria_hidden="true", class_="defs")
 
 
 def legend_mark(index: int) -> Markup:
     """Mark of a modality for the legend."""
-    path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {colour(index)}")
+    path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {color(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
 
@@ -60,13 +60,13 @@ def space_map(
     *,
     title: str | None = None,
 ) -> Markup:
-    """Draw items of a projected space within `half` of the centre on each axis; `label` names the objective."""
+    """Draw items of a projected space within `half` of the center on each axis; `label` names the objective."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
         return SIDE / 2 + unit * float(xy[0]), SIDE / 2 - unit * float(xy[1])
 
-    faint, centres = [], []
+    faint, centers = [], []
     for i, modality in enumerate(data.modalities):
         xy_N2 = projection.points[modality]
         seen = [place(xy_N2[n]) for n in drawn if np.isfinite(xy_N2[n]).all()]
@@ -77,7 +77,7 @@ def space_map(
         if np.isfinite(xy_N2).any():
             x, y = place(np.nanmean(xy_N2, axis=0))
             name = tag("title", f"{data.display_name(modality)}: mean of all items")
-            centres.append(tag("path", name, d=shape(i, x, y, 6.5), class_=f"centre {colour(i)}"))
+            centers.append(tag("path", name, d=shape(i, x, y, 6.5), class_=f"center {color(i)}"))
     links, marks = _linked(data, projection.points, names, place)
     description = (
         f"Two-dimensional map of {len(data.modalities)} modalities; each point is one test item in one modality, "
@@ -96,7 +96,7 @@ def space_map(
         *faint,
         tag("path", d="".join(links), class_="links"),
         group(*marks),
-        group(*centres),
+        group(*centers),
     )
 
 
@@ -114,5 +114,5 @@ def _linked(
         links.extend(polyline([(middle[0], middle[1]), p]) for _, _, p in found)
         for i, modality, (x, y) in found:
             title = tag("title", f"{names[n]}: {data.display_name(modality)}")
-            marks.append(tag("path", title, d=shape(i, x, y, 3), class_=f"mark {colour(i)}"))
+            marks.append(tag("path", title, d=shape(i, x, y, 3), class_=f"mark {color(i)}"))
     return links, marks

@@ -29,9 +29,9 @@ def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    centred = rows - mean_D
+    centered = rows - mean_D
     # Eigenvectors of the D x D scatter matrix, which is cheaper than an SVD of all rows.
-    values, vectors = np.linalg.eigh(centred.T @ centred)
+    values, vectors = np.linalg.eigh(centered.T @ centered)
     width = len(values)
     axes = np.zeros((width, 2))
     axes[:, : min(2, width)] = vectors[:, ::-1][:, :2]

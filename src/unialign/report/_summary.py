@@ -1,4 +1,4 @@
-"""Summarise results as sentences and as a text table. The verdicts themselves come from `results.json`."""
+"""Summarize results as sentences and as a text table. The verdicts themselves come from `results.json`."""
 
 import math
 from collections import Counter
@@ -38,7 +38,7 @@ class Verdict:
 
 
 def verdict_lines(results: Mapping[str, Any]) -> list[str]:
-    """Summarise the content of `results.json`: the overall verdict, then one sentence for each test of a baseline."""
+    """Summarize the content of `results.json`: the overall verdict, then one sentence for each test of a baseline."""
     found = verdict(parse_results(results))
     lines = [found.lead]
     for baseline in found.baselines:

@@ -1,4 +1,4 @@
-"""Build SVG charts as escaped strings; colours are CSS variables, so that charts follow light and dark mode."""
+"""Build SVG charts as escaped strings; colors are CSS variables, so that charts follow light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup, escape
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "SHAPES",
-    "colour",
+    "color",
     "group",
     "line",
     "num",
@@ -105,7 +105,7 @@ _ARM = [(-_A, -1), (_A, -1), (_A, -_A)]
 _PLUS = [*_ARM, *((-y, x) for x, y in _ARM), *((-x, -y) for x, y in _ARM), *((y, -x) for x, y in _ARM)]
 _C = math.sqrt(0.5)
 
-# One shape for each modality, distinguishable without colour, scaled to equal visual size.
+# One shape for each modality, distinguishable without color, scaled to equal visual size.
 _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.0, _polygon(24, 0)),
     (1.22, _polygon(3, 0)),
@@ -121,7 +121,7 @@ _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.35, _star(4, 0.35)),
 )
 SHAPES = len(_SHAPES)
-COLOURS = 8  # number of colours in the style sheet; shape and colour together are unique for up to 24 modalities
+COLORS = 8  # number of colors in the style sheet; shape and color together are unique for up to 24 modalities
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:
@@ -131,9 +131,9 @@ def shape(index: int, x: float, y: float, radius: float) -> str:
     return f"M{'L'.join(points)}Z"
 
 
-def colour(index: int) -> str:
-    """The CSS class that sets a modality's colour."""
-    return f"m{index % COLOURS}"
+def color(index: int) -> str:
+    """The CSS class that sets a modality's color."""
+    return f"m{index % COLORS}"
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:

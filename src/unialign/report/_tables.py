@@ -12,7 +12,7 @@ from unialign.report._summary import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 
-# Relative to the first objective. Signs beside the colours serve print and colour-blind readers.
+# Relative to the first objective. Signs beside the colors serve print and color-blind readers.
 _MARKS = {
     "win": ("▼", "worse", "worse than {first} by the paired test"),
     "lose": ("▲", "better", "better than {first} by the paired test"),

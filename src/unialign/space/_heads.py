@@ -13,7 +13,7 @@ __all__ = ["make_head"]
 def make_head(head: str, width: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
     """A head by name.
 
-    `linear`: dropout, linear without bias (on standardised features a bias would only shift the mean).
+    `linear`: dropout, linear without bias (on standardized features a bias would only shift the mean).
     `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on features, where small data need it most.
     """
     check_choice("head", head, get_args(Head))

@@ -1,4 +1,4 @@
-"""Normalisation of features before the first layer. Shapes: `B` rows, `W` width of a modality."""
+"""Normalization of features before the first layer. Shapes: `B` rows, `W` width of a modality."""
 
 from typing import get_args
 
@@ -60,7 +60,7 @@ class UnitNorm(nn.Module):
 
 
 def make_input_norm(input_norm: str, width: int) -> nn.Module:
-    """The module of an input normalisation."""
+    """The module of an input normalization."""
     check_choice("input_norm", input_norm, get_args(InputNorm))
     if input_norm == "standardize":
         return Standardize(width)

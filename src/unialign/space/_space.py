@@ -47,7 +47,7 @@ class Space(nn.Module):
         input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column over the
             training rows, see `fit_normalizer`; the identity before that), `unit` (rows of length one) or `none`.
         frozen: modality -> whitening mode, for modalities that keep the geometry of their encoder, such as the images
-            of an unCLIP decoder: no head, nothing trained. `whiten` centres the features and equalises the variances of
+            of an unCLIP decoder: no head, nothing trained. `whiten` centers the features and equalizes the variances of
             their `dim` leading principal axes, `center` keeps the variances; the statistics are those of the training
             rows, see `fit_normalizer`. `inverse_transform` maps back.
         metadata: JSON object about how the space was made; saved with it.
@@ -163,7 +163,7 @@ class Space(nn.Module):
         return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
-        """Apply the input normalisation alone, which is not trained: training does it once, not in every step."""
+        """Apply the input normalization alone, which is not trained: training does it once, not in every step."""
         if present is not None:
             # Replaced before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
             x_BW = torch.where(present[:, None], x_BW, 0.0)

@@ -1,8 +1,8 @@
-"""Whitening of a frozen modality: its centred and whitened features are its embeddings, and the map is invertible.
+"""Whitening of a frozen modality: its centered and whitened features are its embeddings, and the map is invertible.
 
 A decoder of image embeddings (unCLIP) reads the output of its image encoder, so that a space for it leaves the images
 unchanged and trains the other modalities towards them. Raw features of a frozen encoder are a poor target: they lie in
-a narrow cone off the centre. Whitening centres them, rotates them onto their principal axes and equalises their
+a narrow cone off the center. Whitening centers them, rotates them onto their principal axes and equalizes their
 variances.
 
 Shapes: `B` rows, `W` width of the features, `D` dimension of the space.
@@ -32,7 +32,7 @@ class Whitening(nn.Module):
 
     Args:
         mode: `whiten`: the D leading principal axes of the training rows, each divided by its standard deviation.
-            `center`: the same axes, all divided by one number, so that angles between centred features are kept.
+            `center`: the same axes, all divided by one number, so that angles between centered features are kept.
         width: W.
         dim: D, at most W.
     """
@@ -71,8 +71,8 @@ class Whitening(nn.Module):
         dim = len(self.scale)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below, by row
             mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
-            centred = (array_NW[piece].astype(np.float64) - mean_W for piece in pieces)
-            covariance_WW = sum(x.T @ x for x in centred) / len(rows)
+            centered = (array_NW[piece].astype(np.float64) - mean_W for piece in pieces)
+            covariance_WW = sum(x.T @ x for x in centered) / len(rows)
         if not np.isfinite(covariance_WW).all():
             bad = next(int(row) for row in rows if not np.isfinite(array_NW[row].astype(np.float32)).all())
             raise NonFiniteError(

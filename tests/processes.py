@@ -1,10 +1,12 @@
-"""Processes of tests: a pool of four in one gloo group, and commands as torchrun starts them.
+"""Processes of tests: a pool of four in one gloo group, and commands of the command line.
 
 The first two or three processes of the pool are smaller groups.
 """
 
 import multiprocessing
 import os
+import pickle
+import site
 import sys
 import tempfile
 import traceback
@@ -28,15 +30,31 @@ def context() -> Any:
     return made
 
 
-def start_command(words: list[str], environment: dict[str, str], output: Path) -> Any:
-    """A process that runs `unialign` with these words, as in a shell with these variables, into a file."""
-    process = context().Process(target=_run_command, args=(words, environment, str(output)), daemon=True)
+def start_command(words: list[str], environment: dict[str, str], output: Path, folder: Path | None = None) -> Any:
+    """A process that runs `unialign` with these words, as in a shell with these variables, into a file.
+
+    It may start processes. A PYTHONPATH is searched for packages, as at the start of Python.
+    """
+    process = context().Process(target=_run_command, args=(words, environment, str(output), folder))
     process.start()
     return process
 
 
-def _run_command(words: list[str], environment: dict[str, str], output: str) -> None:
+def run_command(words: list[str], folder: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit status and output of `unialign` with these words in a folder."""
+    with tempfile.NamedTemporaryFile("r") as output:
+        process = start_command(words, environment or {}, Path(output.name), folder)
+        process.join(200)
+        process.kill()
+        return process.exitcode, output.read()
+
+
+def _run_command(words: list[str], environment: dict[str, str], output: str, folder: Path | None) -> None:
     os.environ.update(environment)
+    for path in filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)):
+        site.addsitedir(path)
+    if folder is not None:
+        os.chdir(folder)
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -60,16 +78,19 @@ class Pool:
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
         """The results of `function(rank, group, *arguments)` on each of the first processes."""
+        # Plain pickle: that of multiprocessing moves every tensor into shared memory of its own, which costs more than
+        # the tests do.
+        job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:
-            pipe.send((function, processes, arguments))
-        answers = [pipe.recv() for pipe in self.pipes[:processes]]
+            pipe.send_bytes(job)
+        answers = [pickle.loads(pipe.recv_bytes()) for pipe in self.pipes[:processes]]
         failures = [f"process {rank}:\n{answer}" for rank, (kind, answer) in enumerate(answers) if kind == "failed"]
         assert not failures, "\n".join(failures)
         return [answer for _, answer in answers]
 
     def close(self) -> None:
         for pipe in self.pipes:
-            pipe.send(None)
+            pipe.send_bytes(pickle.dumps(None))
         for process in self.processes:
             process.join(10)
             process.kill()
@@ -84,10 +105,11 @@ def _serve(rank: int, meet: str, pipe: Connection) -> None:
     )
     for processes in (2, 3):
         _groups[processes] = dist.new_group(list(range(processes)))
-    while (job := pipe.recv()) is not None:
+    while (job := pickle.loads(pipe.recv_bytes())) is not None:
         function, processes, arguments = job
         try:
-            pipe.send(("done", function(rank, _groups.get(processes, "auto"), *arguments)))
+            answer = pickle.dumps(("done", function(rank, _groups.get(processes, "auto"), *arguments)))
         except BaseException:
-            pipe.send(("failed", traceback.format_exc()))
+            answer = pickle.dumps(("failed", traceback.format_exc()))
+        pipe.send_bytes(answer)
     dist.destroy_process_group()
