@@ -1,13 +1,14 @@
-"""What the documentation needs beyond Markdown: formulas as MathML, the command line's help, the list of findings.
+"""Extend the documentation build: formulas as MathML, `--help` of the command line, the list of findings.
 
-`mkdocs.yml` names this file as a hook and as an extension of the docstring reader. Nothing here runs in a reader's
-browser: a formula is MathML in the page, which every current browser draws by itself.
+`mkdocs.yml` uses this file as a hook and as a griffe extension. Formulas are MathML, which every current browser
+renders without JavaScript.
 """
 
 import html
 import inspect
 import os
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from mkdocs.structure.pages import Page
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = "<!-- commands -->"
-# `pymdownx.arithmatex` has found the formulas and kept them apart from code and emphasis.
+# `pymdownx.arithmatex` marks formulas, so that code and emphasis do not change them.
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', re.DOTALL)
-# A function's name and what follows it touch in MathML, which TeX sets apart; as a base of a script it stays alone.
+# MathML needs a space between a function's name and its argument, unless the name is the base of a script.
 FUNCTION = re.compile(r"(?<!<msup>)(?<!<msub>)(<mi>(?:log|exp|cos|sin|det)</mi>)(?=<m[infrsu])")
-# Operators that would get the wide spaces of an infix one.
+# Names that would get the spacing of infix operators.
 NAME = re.compile(r"<mo[^>]*>(max|min|det)</mo>")
 TIGHT = re.compile(r"<mo>(&#x02192;|&#x02260;|&#x02208;)</mo>")
 SECTION = re.compile(r"^((?:Args|Attributes):\n)((?:[ ]+\S.*\n?|\n(?=[ ]))+)", re.MULTILINE)
@@ -36,7 +37,7 @@ CODE = re.compile(r"(`+)(?:(?!`).)+?\1", re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the findings that exist into the navigation: their pages come and go with the studies."""
+    """Add the existing pages of findings to the navigation."""
     pages = sorted(path.name for path in (HERE / "findings").glob("*.md") if path.name != "index.md")
     for entry in config.nav or []:
         if "Findings" in entry:
@@ -53,17 +54,17 @@ def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Fi
 
 
 def mathml(latex: str, block: bool, where: str) -> str:
-    """A formula as MathML; an unknown command is an error, as the converter would print it as text."""
+    """Convert a formula to MathML; raises for an unknown command, which the converter would show as text."""
     made = NAME.sub(r"<mi>\1</mi>", convert(latex, display="block" if block else "inline"))
     made = FUNCTION.sub(r'\1<mspace width="0.17em"/>', made)
     made = TIGHT.sub(r'<mo lspace="0.18em" rspace="0.18em">\1</mo>', made)
     if "\\" in made or re.search(r">\s*&\s*<", made):
-        raise PluginError(f"{where}: the formula {latex.strip()!r} has something that latex2mathml does not know")
+        raise PluginError(f"{where}: latex2mathml cannot convert the formula {latex.strip()!r}")
     return f'<div class="formula">{made}</div>' if block else made
 
 
 def command_help() -> str:
-    """`--help` of every command, as Markdown."""
+    """Return `--help` of every command as Markdown."""
     from unialign.cli import parsers
 
     os.environ["COLUMNS"] = "96"
@@ -71,10 +72,10 @@ def command_help() -> str:
 
 
 class PlainDocstrings(griffe.Extension):
-    """Reads docstrings as they are written here.
+    """Adapt docstrings to mkdocstrings.
 
-    They are plain text with formulas such as `<e_n, e_m>`, which is no HTML. One entry may describe several arguments
-    (`x, y: floating (N, D)`), which becomes an entry for each. `Raises:` may be a sentence (`As retrieval.`).
+    Formulas such as `<e_n, e_m>` are escaped, an entry of several arguments (`x, y: floating (N, D)`) becomes one entry
+    each, `Raises:` may hold a sentence (`As retrieval.`), and options of a TypedDict become parameters.
     """
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
@@ -85,9 +86,40 @@ class PlainDocstrings(griffe.Extension):
                 obj.docstring.value = inspect.getdoc(made) or obj.docstring.value
             obj.docstring.value = RAISES_SENTENCE.sub(r"**Raises:** \1", one_entry_each(escaped(obj.docstring.value)))
 
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        for function in functions_in(pkg):
+            name_options(function)
+
+
+def functions_in(parent: griffe.Object) -> Iterator[griffe.Function]:
+    """All functions and methods of a package, without imported ones."""
+    for member in parent.members.values():
+        if isinstance(member, griffe.Function):
+            yield member
+        elif isinstance(member, griffe.Module | griffe.Class):
+            yield from functions_in(member)
+
+
+def name_options(function: griffe.Function) -> None:
+    """Replace `**options: Unpack[SomeTypedDict]` by the options of that class, which are None by default."""
+    parameters = []
+    for parameter in function.parameters:
+        annotation = parameter.annotation
+        if isinstance(annotation, griffe.ExprSubscript) and annotation.canonical_path == "typing.Unpack":
+            options = function.modules_collection[annotation.slice.canonical_path]
+            parameters += [
+                griffe.Parameter(
+                    name, annotation=option.annotation, kind=griffe.ParameterKind.keyword_only, default="None"
+                )
+                for name, option in options.attributes.items()
+            ]
+        else:
+            parameters.append(parameter)
+    function.parameters = griffe.Parameters(*parameters)
+
 
 def escaped(text: str) -> str:
-    """No `<` opens a tag; code in backticks and doctest lines stay as they are."""
+    """Escape `<` outside of code in backticks and doctest lines."""
     return "\n".join(line if line.lstrip().startswith((">>>", "...")) else _escaped(line) for line in text.split("\n"))
 
 
@@ -100,7 +132,7 @@ def _escaped(line: str) -> str:
 
 
 def one_entry_each(text: str) -> str:
-    """In `Args:` and `Attributes:`, repeat an entry of several names for each of them."""
+    """Split entries of several names in `Args:` and `Attributes:` into one entry per name."""
     return SECTION.sub(lambda section: section[1] + SHARED.sub(_repeated, section[2]), text)
 
 

@@ -20,7 +20,7 @@ def names() -> tuple[str, ...]:
 def create(objective: "str | Objective", **options: Any) -> "Objective":
     """Build an objective by name. An instance is returned as it is.
 
-    Example:
+    Examples:
         >>> create("gram", anchor="text", temperature=0.07).anchor
         'text'
 
@@ -43,7 +43,7 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
 def parameter_names(name: str) -> tuple[str, ...]:
     """Options of an objective, in the order of its constructor.
 
-    Example:
+    Examples:
         >>> parameter_names("infonce")[:2]
         ('anchor', 'pairs')
 

@@ -100,7 +100,7 @@ class EmbeddingFile:
 class Reader(Protocol):
     """A file format. Register a class or an instance as entry point `unialign.readers`, or with `registry.register`.
 
-    Example:
+    Examples:
         >>> class CsvReader:
         ...     name, suffixes = "csv", (".csv",)
         ...     def can_read(self, path, head):

@@ -59,7 +59,7 @@ def grad_cache_backward(
     (`.grad` stays None), which counts as zero. DDP and FSDP2 take that mean automatically: list their modules in
     `modules`.
 
-    Example:
+    Examples:
         >>> import torch, unialign
         >>> from unialign.train import grad_cache_backward
         >>> model = torch.nn.ModuleDict({"image": torch.nn.Linear(6, 4), "text": torch.nn.Linear(5, 4)})
