@@ -33,7 +33,7 @@ __all__ = ["Space"]
 class Space(nn.Module):
     """One head per modality into the shared unit sphere.
 
-    Example:
+    Examples:
         >>> space = Space({"image": 512, "text": 384}, dim=64)
         >>> space.encode({"text": torch.randn(3, 384)})["text"].shape
         torch.Size([3, 64])
