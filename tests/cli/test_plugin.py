@@ -76,7 +76,7 @@ def test_worker_processes_and_a_resumed_comparison(place):
     # Resume: one run continues from its checkpoint, the other is read back.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
-    unialign(place, *compare, *QUICK, "--workers", "2")
+    unialign(place, *compare, *QUICK, "--workers", "1")
     assert json.loads((place / "runs/compare/results.json").read_text())["summary"] == first["summary"]
     assert (run / "space").exists()
 
