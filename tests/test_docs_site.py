@@ -23,6 +23,7 @@ NAMESPACES = (
     "geometry",
     "metrics",
     "data",
+    "readers",
     "space",
     "train",
     "config",
@@ -101,7 +102,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
     (row,) = [line for line in overview.splitlines() if f"({name}.md) `{name}` |" in line]
     begins = {"scratch": "yes", "contrastive": "after InfoNCE"}[losses.initialization(name)]
     assert row.split(" | ")[4] == begins, "whether it trains from random weights"
-    for heading in ("When to use it", "Settings", "What it means for ...", "Relations"):
+    for heading in ("When to use it", "Settings", "Special cases", "Relations"):
         assert f"\n## {heading}\n" in page
     for part in ("**Reference.**", "**Cost.**", "$$", "**an absent modality**", "**equal ids**", "**one item**"):
         assert part in page, part
