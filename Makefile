@@ -42,7 +42,7 @@ test: .venv/.dev docs
 	$(V)/ruff check src research tests benchmarks data-builders unialign-datasets docs/_build.py
 	$(V)/ruff format --check src research tests benchmarks data-builders unialign-datasets docs/_build.py
 	$(V)/mypy
-	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist worksteal
 	$(MAKE) test-triton
 
 test-triton: .venv/.triton

@@ -1,4 +1,7 @@
-"""What every test shares: one thread, no network, deterministic examples, the golden batch."""
+"""What every test shares: one thread, no network, deterministic examples, the golden batch.
+
+`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, where sums have another order.
+"""
 
 import os
 import signal
@@ -6,7 +9,9 @@ import sys
 import threading
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+THREADS = os.environ.get("UNIALIGN_TEST_THREADS", "1")
+# Child processes take it from here; `make test` sets it too, before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = THREADS
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
@@ -34,8 +39,8 @@ if threading.current_thread() is threading.main_thread() and signal.getsignal(si
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _threads() -> None:
+    torch.set_num_threads(int(THREADS))
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-DATA = ["digits", "--modalities", "fou", "zer", "kar", "--anchor", "kar", "--objectives", "unialign", "infonce"]
+DATA = ["digits", "--modalities", "fou", "kar", "--anchor", "kar", "--objectives", "unialign", "infonce"]
 RUN = ["--dim", "16", "--head", "linear", "--epochs", "150", "--batch-size", "64", "--seeds", "0", "--workers", "2"]
+RUN += ["--resamples", "200"]
 COMMAND = ["compare", *DATA, *RUN, "--out", "runs/c"]
 
 
