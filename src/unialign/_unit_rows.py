@@ -76,8 +76,9 @@ class _UnitRows(torch.autograd.Function):
                 z_bD /= s_b1
         ctx.set_materialize_grads(False)
         needed = ctx.needs_input_grad[2:]
-        kept = [x_BD if wanted and not _is_part(x_BD) else None for x_BD, wanted in zip(raw, needed, strict=True)]
-        parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed, strict=True))
+        # `zip` without `strict`, which torch.compile cannot trace before torch 2.10.
+        kept = [x_BD if wanted and not _is_part(x_BD) else None for x_BD, wanted in zip(raw, needed)]  # noqa: B905
+        parts = any(wanted and x_BD is None for x_BD, wanted in zip(kept, needed))  # noqa: B905
         ctx.dim = dim
         ctx.dtypes = [x_BD.dtype for x_BD in raw]
         ctx.save_for_backward(z_MBD if parts else None, s_MB, largest_MB, present_MB, *kept)
