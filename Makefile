@@ -36,16 +36,21 @@ demo: .venv/.demo
 	$(V)/unialign demo
 
 docs: .venv/.docs
-	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build
 
-test: .venv/.dev docs
-	$(V)/ruff check src research tests benchmarks data-builders unialign-datasets docs/_build.py
-	$(V)/ruff format --check src research tests benchmarks data-builders unialign-datasets docs/_build.py
+# The checks of .pre-commit-config.yaml, and types.
+CHECKED := src research tests benchmarks data-builders examples unialign-datasets docs/_build.py
+lint: .venv/.dev
+	$(V)/ruff check $(CHECKED)
+	$(V)/ruff format --check $(CHECKED)
+	$(V)/codespell $(CHECKED) docs README.md CONTRIBUTING.md AGENTS.md
 	$(V)/mypy
+
+test: lint docs
 	OMP_NUM_THREADS=1 $(V)/python -m pytest -n auto --dist worksteal
 	$(MAKE) test-triton
 
 test-triton: .venv/.triton
 	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(V)/python -m pytest tests/ops/test_triton.py
 
-.PHONY: demo docs test test-triton
+.PHONY: demo docs lint test test-triton
