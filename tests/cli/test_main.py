@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
 import unialign as ua
+from unialign import experiments
 from unialign.cli import main
 from unialign.report import write_report
 
@@ -56,7 +58,20 @@ def test_help_needs_neither_torch_nor_numpy():
 
 def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = ["compare", "digits", "--anchor", "kar", "--seeds", "0", "1", *QUICK, "--workers", "1"]
+    command = [
+        "compare",
+        "digits",
+        "--anchor",
+        "kar",
+        "--seeds",
+        "0",
+        "1",
+        *QUICK,
+        "--resamples",
+        "400",
+        "--workers",
+        "1",
+    ]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "warm start" in printed
@@ -292,9 +307,18 @@ def test_a_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/compare/thesis.tex").read_text() == "mine"
 
 
-def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("epochs", [2, pytest.param(None, marks=pytest.mark.slow)])
+def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--seeds", "0"]) == 0
+    demo = ["demo", "--seeds", "0"]
+    if epochs is not None:
+        demo += ["--workers", "1"]
+        whole = experiments.recipe("emoji")
+        entries = {
+            key: replace(entry, train=entry.train.override({"epochs": epochs})) for key, entry in whole.entries.items()
+        }
+        monkeypatch.setattr(experiments, "recipe", lambda name: replace(whole, entries=entries, resamples=400))
+    assert main(demo) == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "runs/demo/results.json").read_text())
     check_schema(results)
@@ -318,7 +342,7 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys):
     assert set(generated) == {"unialign", "infonce", "gram"}
     assert len(set(generated.values())) == 3, "each objective's space makes its own image"
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/images").glob("*.png")}
-    assert main(["demo", "--seeds", "0"]) == 0
+    assert main(demo) == 0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "runs/demo/images").glob("*.png")}
     (tmp_path / "runs/demo/images/images.json").write_text('{"cards": 3}')
     with pytest.raises(ua.errors.DataError, match="images is damaged"):
