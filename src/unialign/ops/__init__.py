@@ -1,6 +1,6 @@
 """Reductions over all pairs of rows, in tiles: exact value and gradient in O(B D) memory, no B x B matrix.
 
-Losses, metrics and measurements use them. Device and size choose the implementation, or the user does:
+Losses, metrics and measurements use them. The implementation is chosen by device and size, or explicitly:
 
     with unialign.ops.use_backend("reference"):
         loss(embeddings).total.backward()

@@ -27,7 +27,7 @@ _backend: ContextVar[Backend] = ContextVar("unialign_backend", default="auto")
 def use_backend(backend: Backend) -> Iterator[None]:
     """Set the implementation for every loss, metric and measurement called inside; backward may run outside.
 
-    `reference`: whole B x B matrices and autograd, slow, with derivatives of every order · `tiled`: torch operations on
+    `reference`: full B x B matrices and autograd; slow, with higher-order derivatives · `tiled`: torch operations on
     tiles · `compiled`: row sums through `torch.compile`, which takes half a minute on the first call · `triton`: CUDA
     kernels · `auto`: `triton` on CUDA where it is installed, else `tiled`. `compiled` and `triton` implement InfoNCE
     and uniformity with a kernel that is log-linear in the cosine (all but `geodesic`); the other objectives run as
@@ -35,8 +35,8 @@ def use_backend(backend: Backend) -> Iterator[None]:
     cosines are then accurate to 1e-3.
 
     Raises:
-        ConfigError: unknown backend. Calls inside raise it where the backend does not support their tensors.
-        MissingDependencyError: `triton` is set and not installed.
+        ConfigError: unknown backend. Calls inside also raise it if the backend does not support their tensors.
+        MissingDependencyError: backend `triton` without the package installed.
     """
     check_choice("backend", backend, get_args(Backend))
     token = _backend.set(backend)
@@ -55,7 +55,7 @@ def rowwise_backend(z: Tensor, *, sharded: bool) -> Backend | None:
     """Return the backend of `_row_sums` for these rows; None if they are reduced in square tiles instead.
 
     Args:
-        sharded: whether the rows belong to several processes, each of which computes the sums of its rows.
+        sharded: whether the rows are sharded over processes, each of which computes the sums of its own rows.
     """
     backend = current_backend()
     if backend == "compiled":

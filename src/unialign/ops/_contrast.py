@@ -1,4 +1,4 @@
-"""Contrasts with both log-partitions, over tiles of any logits: no N x N matrix of logits is ever formed.
+"""Contrasts with both log-partitions, over tiles of any logits, without forming an N x N matrix.
 
 With l_ij the logit of query i and key j, r_i = log sum_j exp(l_ij) and c_j = log sum_i exp(l_ij) over the keys with
 another id and the positive, and k_i the number of these keys:
@@ -8,7 +8,7 @@ another id and the positive, and k_i the number of these keys:
 s is the label smoothing; w is 1 - s in a contrast, and 0 for the partitions alone. The derivative by l_ij is
 (exp(l_ij - r_i) + exp(l_ij - c_j) - s (1/k_i + 1/k_j)) / (2N), and on the diagonal w / N less.
 
-There are three implementations: the reference, by the whole matrix and autograd; one tile, which gives value and
+There are three implementations: the reference, with the full matrix and autograd; a single tile, which gives value and
 gradients at once; and many tiles, with a second pass over them for the gradients.
 
 Shapes: `N` selected rows.
@@ -31,7 +31,7 @@ __all__ = ["Sides", "mean_contrast"]
 
 Sides = Literal["both", "rows"]
 
-# Up to this number of rows the whole matrix is one tile.
+# Up to this number of rows, the full matrix is computed as a single tile.
 _ONE_TILE = 1024
 
 
@@ -51,10 +51,10 @@ def mean_contrast(
     Args:
         make: builds the logits from the tensors.
         tensors: inputs of the logits, differentiable.
-        positive_logits_N: l_ii, differentiable. They are an argument since the caller has them more exactly than a
-            product gives them, and the terms of a trained space nearly cancel.
+        positive_logits_N: l_ii, differentiable. Passed separately because the caller computes them more accurately
+            than a matrix product does, and the terms of a trained space nearly cancel.
         positive_weight: w; 1 - s if None.
-        side: rows of a tile; the result does not depend on it. None: one tile up to 1,024 rows, else `SIDE`.
+        side: rows per tile; does not affect the result. None: a single tile up to 1,024 rows, else `SIDE`.
     """
     weight = 1 - label_smoothing if positive_weight is None else positive_weight
     options = ContrastOptions(sides == "both", label_smoothing, weight)
@@ -91,7 +91,7 @@ class _MeanContrast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: activation checkpointing allows a single access
+        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
         with torch.no_grad():
             if ctx.one_tile:
                 gradients = [gradient * g for gradient in saved[len(saved) // 2 :]]

@@ -1,7 +1,7 @@
 """Value and gradients of a contrast (see `_contrast`) from tiles of its logits.
 
-The exponentials of a tile are summed below one shift for the whole matrix, in place. If a sum turns out so small that
-terms of it may have underflowed, the matrix is summed again below running maxima. Sums are float64.
+Exponentials are summed in place, shifted by one constant for the whole matrix. If a sum is so small that some of its
+terms may have underflowed, the matrix is summed again with running maxima. Sums are float64.
 
 Shapes: `N` selected rows, `I` rows and `J` columns of a tile.
 """
@@ -21,14 +21,14 @@ __all__ = ["ContrastOptions", "ContrastTiles", "LogPartitions"]
 
 # exp of logits up to _LARGEST above the shift, and its sum over a tile, are in float32's range (e^88).
 _LARGEST = 80.0
-# Below this log of a sum, terms that underflow (e^-87) may be missing from it.
+# If the log of a sum is below this, terms that underflowed (e^-87) may be missing from it.
 _SMALLEST_LOG_SUM = -57.0
-# Smaller weights are set to 0.
+# Weights below this are set to 0.
 _SMALLEST_WEIGHT = 1e-30
 
 
 class ContrastOptions(NamedTuple):
-    """`both_sides`: count columns as well as rows · label smoothing s · weight w of the positive logits."""
+    """`both_sides`: sum over columns as well as rows · label smoothing s · weight w of the positive logits."""
 
     both_sides: bool
     smoothing: float
@@ -36,7 +36,7 @@ class ContrastOptions(NamedTuple):
 
 
 class LogPartitions(NamedTuple):
-    """r and c, float64. `shifted`: summed below the one shift, not below running maxima."""
+    """r and c, float64. `shifted`: summed with the single shift rather than running maxima."""
 
     rows_N: Tensor
     columns_N: Tensor
@@ -48,7 +48,7 @@ class LogPartitions(NamedTuple):
 
 
 class ContrastTiles:
-    """All tiles of a contrast's logits, one at a time in one buffer."""
+    """Compute the tiles of a contrast's logits, one at a time in one buffer."""
 
     def __init__(
         self, logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions, side: int
@@ -69,7 +69,7 @@ class ContrastTiles:
         return (value, partitions) if self._is_complete(partitions) else self._value(shifted=False)
 
     def gradients(self, partitions: LogPartitions) -> list[Tensor]:
-        """Return the gradients by the positive logits and by the tensors of the logits."""
+        """Return the gradients with respect to the positive logits and the tensors of the logits."""
         gradients = self._zeros()
         for i, j, logit_IJ, saved in self._tiles():
             if partitions.shifted:
@@ -81,13 +81,13 @@ class ContrastTiles:
         return gradients
 
     def value_and_gradients(self) -> tuple[float, list[Tensor]]:
-        """Return both from one tile that is the whole matrix: its exponentials become the weights."""
+        """Return both from a single tile; its exponentials are turned into the weights in place."""
         gradients, value = self._zeros(), 0.0
         for i, j, logit_IJ, saved in self._tiles():
             smoothing_sum = self._smoothing_sum(logit_IJ, i, j)
             partitions = self._partitions_of_tile(logit_IJ, i, j, shifted=True)
             if not self._is_complete(partitions):
-                saved = self.logits.tile(i, j, logit_IJ)  # again: the exponentials have overwritten the logits
+                saved = self.logits.tile(i, j, logit_IJ)  # recomputed: exponentials overwrote them
                 partitions = self._partitions_of_tile(logit_IJ, i, j, shifted=False)
             value = self._total(partitions, smoothing_sum)
             weight_IJ = self._weights_(logit_IJ, i, j, partitions)
@@ -118,12 +118,12 @@ class ContrastTiles:
         return _RunningSums(size, device, self.sides)
 
     def _add_positives(self, sums: "_Sums") -> LogPartitions:
-        # Apart from the others, in float64: they dominate the sums of a trained space.
+        # Positives are added separately in float64: they dominate the sums of a trained space.
         r_N, c_N = (torch.logaddexp(logs_N, self.positive_logits_N.double()) for logs_N in sums.logs())
         return LogPartitions(r_N, c_N, isinstance(sums, _ShiftedSums))
 
     def _is_complete(self, partitions: LogPartitions) -> bool:
-        """Return whether every sum is large enough that terms lost to underflow do not matter."""
+        """Return whether every sum is large enough for terms lost to underflow to be negligible."""
         if self.selection.size == 0 or not partitions.shifted:
             return True
         lowest = min(float(logs_N.min()) for logs_N in partitions.logs[: self.sides])
@@ -134,7 +134,7 @@ class ContrastTiles:
         total = sum(float((logs_N - weight * positive_N).sum()) for logs_N in partitions.logs[: self.sides])
         smoothing_sum += self.sides * float((positive_N / self.keys_N).sum())
         value = (total - smoothing * smoothing_sum) * self.factor
-        # A contrast is not negative, whatever the rounding.
+        # A contrast is nonnegative; rounding may make it slightly negative.
         return max(0.0, value) if weight == 1 - smoothing else value
 
     def _positive_gradient(self, partitions: LogPartitions) -> Tensor:
@@ -143,7 +143,7 @@ class ContrastTiles:
         return (probability_N - self.sides * (smoothing / self.keys_N + weight)) * self.factor
 
     def _smoothing_sum(self, logit_IJ: Tensor, i: slice, j: slice) -> float:
-        """Return sum_ij l_ij (1/k_i + 1/k_j) over the keys of a tile, without the positives; 0 without smoothing."""
+        """Return sum_ij l_ij (1/k_i + 1/k_j) over the keys of a tile except the positives; 0 without smoothing."""
         if self.options.smoothing == 0:
             return 0.0
         copy_IJ = self._view(1, i, j).copy_(logit_IJ)
@@ -154,12 +154,12 @@ class ContrastTiles:
         return float(total)
 
     def _weights_(self, x_IJ: Tensor, i: slice, j: slice, partitions: LogPartitions) -> Tensor:
-        """Turn logits, or their shifted exponentials, into the derivatives of the contrast by the logits, in place."""
+        """Replace logits, or their shifted exponentials, by the derivatives of the contrast, in place."""
         dtype, smoothing = x_IJ.dtype, self.options.smoothing
         softmax_ = self._shifted_softmax_ if partitions.shifted else self._softmax_
         weight_IJ = softmax_(x_IJ, i, j, partitions)
         if dtype == torch.float32 and self.wide_span:
-            # A CPU multiplies denormal numbers a hundred times as slowly, and they contribute nothing.
+            # Denormal numbers contribute nothing and are about 100 times slower to multiply on a CPU.
             torch.threshold_(weight_IJ, _SMALLEST_WEIGHT, 0.0)
         if smoothing > 0:
             even_N = smoothing * self.factor / self.keys_N
@@ -187,7 +187,7 @@ class ContrastTiles:
         return logit_IJ.mul_(self.factor)
 
     def _mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Overwrite the diagonal and the pairs that are no keys: other items of one id, and what the logits mask."""
+        """Mask the diagonal and the pairs that are not keys: same-id rows and pairs masked by the logits."""
         if i == j:
             x_IJ.diagonal().fill_(value)
         for masked_IJ in (self.selection.same_id(i, j), self.logits.masked(i, j)):
@@ -219,7 +219,7 @@ class _Sums(Protocol):
 
 
 class _ShiftedSums:
-    """Sums below one shift. The tile is left as exp(l - shift)."""
+    """Sums with a single shift. The tile is overwritten with exp(l - shift)."""
 
     def __init__(self, size: int, device: torch.device, sides: int, shift: float) -> None:
         self.sides, self.shift = sides, shift
@@ -236,7 +236,7 @@ class _ShiftedSums:
 
 
 class _RunningSums:
-    """Sums below running maxima. The tile keeps its logits."""
+    """Sums with running maxima. The tile keeps its logits."""
 
     def __init__(self, size: int, device: torch.device, sides: int) -> None:
         self.sides = sides

@@ -1,8 +1,8 @@
-"""Kernel sums of the rows of one set over the rows of another: kernel densities, without pairing the sets.
+"""Kernel sums of the rows of one set over the rows of another: kernel densities of unpaired sets.
 
     l_i = log sum_{j: code_j != code_i} kappa(x_i, y_j)
 
-Shapes: `N` rows x, `K` rows y, `R` local rows of either, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `N` rows x, `K` rows y, `R` local rows of either, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from unialign.ops._tiles import SIDE, rectangle
 
 __all__ = ["Codes", "log_row_sums_between"]
 
-# Integers of the rows of both sets: pairs of equal ones are excluded. None: all pairs count.
+# Integer codes of the rows of both sets; pairs with equal codes are excluded. None: all pairs are included.
 Codes = tuple[Tensor, Tensor] | None
 
 
@@ -34,13 +34,13 @@ def log_row_sums_between(
     layouts: ShardLayouts = None,
     side: int = SIDE,
 ) -> Tensor:
-    """Return (N,) l; -inf, without gradient, in rows without a pair.
+    """Return (N,) l; -inf with zero gradient for rows without a pair.
 
     Args:
         x_ND, y_KD: unit rows.
-        layouts: if given, each process computes the sums of its own rows x, which are then gathered, and the gradient
-            of its own rows alone.
-        side: rows of a tile; the result does not depend on it.
+        layouts: if given, each process computes the sums of its local rows x, which are then gathered, and the
+            gradients of its local rows only.
+        side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
         return _reference(x_ND, y_KD, kernel, codes)
@@ -92,7 +92,7 @@ class _Between(torch.autograd.Function):
 def _accumulate_local_grads(
     tiles: "_PairTiles", log_N: Tensor, g_N: Tensor, by_x: Tensor | None, by_y: Tensor | None, layouts: Any
 ) -> None:
-    """Set the gradients of the local rows: those of x against all y, and those of y against all x."""
+    """Compute the gradients of the local rows: x against all y, and y against all x."""
     if by_x is not None:
         local_R = layouts[0].local_R
         by_RD = torch.zeros_like(tiles.x_ND[local_R])
@@ -131,7 +131,7 @@ class _PairTiles:
         return sums.logs()
 
     def accumulate_grads(self, log_N: Tensor, g_N: Tensor, by_x_ND: Tensor | None, by_y_KD: Tensor | None) -> None:
-        """Add the gradients of sum_i g_i l_i to those that are not None."""
+        """Accumulate the gradients of sum_i g_i l_i into the tensors that are not None."""
         for i, j, logk_IJ, slope in self._tiles():
             weight_IJ = logk_IJ.sub_(log_N[i, None]).exp_().mul_(g_N[i, None]).mul_(slope)
             if by_x_ND is not None:

@@ -33,7 +33,7 @@ class KernelFunction:
 
     @property
     def lowest(self) -> float:
-        """log kappa of opposite rows; that of equal rows is 0."""
+        """log kappa of antipodal rows; 0 for equal rows."""
         return float(self.log(torch.tensor(-1.0, dtype=torch.float64)))
 
     def log(self, cosine_TS: Tensor) -> Tensor:

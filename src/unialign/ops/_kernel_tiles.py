@@ -1,6 +1,6 @@
-"""Kernel values of rows with themselves, tile by tile: all rows, or the local rows of one process against all.
+"""Kernel values between rows of one set, in tiles: all rows, or the local rows of one process against all rows.
 
-Shapes: `N` selected rows, `R` local ones, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from bisect import bisect_left
@@ -20,10 +20,10 @@ _SPAN = 80.0
 
 
 class Tiles:
-    """Tiles on and above the diagonal, one at a time in one buffer.
+    """Compute the tiles on and above the diagonal, one at a time in one buffer.
 
     Attributes:
-        plain_exp: whether the exponentials of all logits are in the dtype's range without a shift.
+        plain_exp: whether all exponentials of the logits fit the dtype's range without a shift.
         offset: log kappa = logit - offset. With a log-linear kernel the logits are rate * cosine.
     """
 
@@ -32,7 +32,7 @@ class Tiles:
     ) -> None:
         self.z_ND, self.kernel, self.selection = z_ND, kernel, selection
         self.self_pairs, self.side = self_pairs, side
-        # The rate multiplies one factor of the product, which saves a pass over the tile.
+        # Multiply the rate into one factor of the product, which saves a pass over the tile.
         self.rate = 1.0 if kernel.rate is None else kernel.rate
         self.offset = 0.0 if kernel.rate is None else kernel.rate
         self.plain_exp = -kernel.lowest <= _SPAN
@@ -49,7 +49,7 @@ class Tiles:
             yield i, j, *self.tile(scaled_ID, j)
 
     def tile(self, scaled_ID: Tensor, j: slice) -> tuple[Tensor, Tensor | None]:
-        """Return logits and slope of rows that are multiplied by the rate, and the columns j."""
+        """Return logits and slope of rows that are already multiplied by the rate, and the columns j."""
         logit_IJ = self.buffer[: len(scaled_ID) * (j.stop - j.start)].view(len(scaled_ID), -1)
         torch.mm(scaled_ID, self.z_ND[j].mT, out=logit_IJ)
         if self.kernel.rate is not None:
@@ -58,7 +58,7 @@ class Tiles:
         return logit_IJ.copy_(self.kernel.log(logit_IJ)), slope_IJ
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        """Overwrite the pairs outside of the sum: self pairs if excluded, and pairs of one id."""
+        """Mask pairs excluded from the sum: same-id pairs, and self pairs if excluded."""
         if i == j and self.self_pairs == "excluded":
             x_IJ.diagonal().fill_(value)
         same_IJ = self.selection.same_id(i, j)
@@ -69,15 +69,15 @@ class Tiles:
 
     @property
     def rows(self) -> int:
-        """Number of rows of a gradient."""
+        """Return the number of rows of a gradient."""
         return len(self.z_ND)
 
     def of_rows(self, a_N: Tensor) -> Tensor:
-        """Select the entries of the rows that have tiles."""
+        """Select the entries of the rows covered by tiles."""
         return a_N
 
     def multiplicity(self, i: slice, j: slice) -> int:
-        """Return 2 for a tile that also represents its transpose, which is off the diagonal, else 1."""
+        """Return 2 for off-diagonal tiles, which also represent their transpose, else 1."""
         return 1 if i == j else 2
 
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
@@ -92,7 +92,7 @@ class Tiles:
             gradient_ND[j].addmm_(weight_IJ.mT, self.z_ND[i])
 
     def all_rows(self, gradient: Tensor) -> Tensor:
-        """Return a gradient as (N, D), 0 in the rows of other processes."""
+        """Return a gradient as (N, D), with zeros in the rows of other processes."""
         return gradient
 
 
@@ -114,7 +114,7 @@ class LocalTiles(Tiles):
             yield i, j, *self.tile(self.x_RD[i] * self.rate, j)
 
     def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
-        # Positions ascend, so that the rows with their own column in the tile follow each other.
+        # Positions ascend, so rows whose self pair is in the tile are contiguous.
         first = max(i.start, bisect_left(self.positions, j.start))
         stop = min(i.stop, bisect_left(self.positions, j.stop))
         if first < stop:

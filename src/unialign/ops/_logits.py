@@ -1,6 +1,6 @@
 """Logits of a contrast, tile by tile, with their derivatives.
 
-Shapes: `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ __all__ = ["CosineLogits", "KernelLogits", "Logits", "TupleCosineLogits"]
 
 
 class Logits(ABC):
-    """Logits of query i and key j; built again from the same tensors for the backward pass.
+    """Logits of query i and key j; rebuilt from the same tensors in the backward pass.
 
     Attributes:
         tensors: the differentiable inputs.
@@ -29,7 +29,7 @@ class Logits(ABC):
 
     @abstractmethod
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
-        """Write the logits to `out_IJ`; return what `accumulate_grad` needs of the tile."""
+        """Write the logits to `out_IJ`; return the values of the tile that `accumulate_grad` needs."""
 
     @abstractmethod
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
@@ -37,13 +37,13 @@ class Logits(ABC):
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """Return all logits, (N, N), by differentiable operations."""
+        """Return the full (N, N) logits, computed with differentiable operations."""
 
     def finish(self, gradients: Sequence[Tensor]) -> None:  # noqa: B027
         """Complete the gradients after the last tile."""
 
     def masked(self, i: slice, j: slice) -> Tensor | None:
-        """Mask pairs beyond those of equal ids; the diagonal is ignored. None: there are none."""
+        """Return a mask of pairs to exclude in addition to same-id pairs, or None; its diagonal is ignored."""
         return None
 
 
@@ -58,7 +58,7 @@ class CosineLogits(Logits):
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor) -> None:
         self.tensors = x_ND, y_ND, scale
         self.factor = float(scale.detach())
-        # Rounding may take a product of unit rows slightly above 1.
+        # Rounding may push the product of unit rows slightly above 1.
         self.lowest, self.highest = -1.001 * self.factor, 1.001 * self.factor
 
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> None:
@@ -71,7 +71,7 @@ class CosineLogits(Logits):
         gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        # So far this is sum_j W_ij y_j: its product with x_i is the derivative by the scale, summed over the row.
+        # This is still sum_j W_ij y_j; its product with x_i is the derivative with respect to the scale.
         gradients[2].copy_((gradients[0] * self.tensors[0]).sum())
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
@@ -82,11 +82,11 @@ class CosineLogits(Logits):
 
 
 class TupleCosineLogits(CosineLogits):
-    """scale <x_i, y_j> with keys that are products of rows of several items (Symile).
+    """scale <x_i, y_j> whose keys are products of rows of several items (Symile).
 
     Args:
         codes_N: id of each query.
-        key_codes_KN: ids of the K items of each key; keys whose items all have the query's id are masked.
+        key_codes_KN: ids of the K items of each key; keys in which every item has the query's id are masked.
     """
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, codes_N: Tensor, key_codes_KN: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""Uniformity and InfoNCE from the row sums of `_row_sums_torch`, as Triton kernels, compiled tiles, or plain tiles.
+"""Uniformity and InfoNCE from the row sums of `_row_sums_torch`, with Triton kernels, compiled tiles or plain tiles.
 
-Each process multiplies whole local rows, so that one pass serves one process and many. A symmetric matrix is not
-visited by halves here: on a GPU that would need atomics, whose order of summation is random.
+Each process computes complete local rows, so the same pass works on one process and on many. Symmetry is not used
+here: on a GPU it would require atomics, whose summation order is nondeterministic.
 
-Shapes: `N` selected rows, `R` local ones, `D` dim.
+Shapes: `N` selected rows, `R` local ones, `D` dimension.
 """
 
 from types import ModuleType
@@ -37,10 +37,10 @@ def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSele
     """Return 1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of
     another id.
 
-    It is at least 0: InfoNCE without smoothing. Positives are added in float64: a value near 0 keeps its digits.
+    This is InfoNCE without smoothing, at least 0. Positives are added in float64 to keep precision near 0.
 
     Args:
-        scale: scalar tensor, differentiable. On several processes its gradient is that of all rows, the same on each.
+        scale: scalar tensor, differentiable. On several processes, each gets the gradient over all rows.
     """
     value: Tensor = _MeanExcess.apply(x_ND, y_ND, scale, selection, backend)  # type: ignore[no-untyped-call]
     return value
@@ -69,7 +69,7 @@ class _RowSums(torch.autograd.Function):
 
 
 class _MeanExcess(torch.autograd.Function):
-    """The excess of row i is e_i = log(1 + exp(rest_i - positive_i)): the positive has the probability exp(-e_i)."""
+    """Mean of the excess e_i = log(1 + exp(rest_i - positive_i)); exp(-e_i) is the probability of the positive."""
 
     @staticmethod
     def forward(
@@ -79,7 +79,7 @@ class _MeanExcess(torch.autograd.Function):
         by_row = _logit_matrix(x_ND, y_ND, factor, selection, "excluded")
         by_column = _logit_matrix(y_ND, x_ND, factor, selection, "excluded")
         positive_R = _positive_logits(by_row)
-        # The derivative by the scale is computed with the sums, so that one gather serves both.
+        # The derivative with respect to the scale is computed with the sums, so that both share one gather.
         columns = [positive_R]
         for matrix in (by_row, by_column):
             columns += _excesses(matrix, positive_R, backend, with_slope=ctx.needs_input_grad[2])
@@ -99,7 +99,7 @@ class _MeanExcess(torch.autograd.Function):
         selection, backend = ctx.rest
         with torch.no_grad():
             g_N = (gradient.double() / max(1, 2 * len(positive_N))).expand(len(positive_N))
-            # exp(-e) - 1 on both sides: the probability of the positive minus 1.
+            # exp(-e) - 1, the probability of the positive minus 1, in both directions.
             by_positive_N = g_N * (torch.expm1(-row_excess_N) + torch.expm1(-column_excess_N))
             gradients = []
             for a_ND, b_ND, excess_N, other_N in (
@@ -119,7 +119,7 @@ class _MeanExcess(torch.autograd.Function):
 
 
 def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with_slope: bool) -> list[Tensor]:
-    """Return (R,) e in float64 and, on demand, scale de/dscale."""
+    """Return (R,) e in float64 and, if requested, scale de/dscale."""
     zero = positive_R.new_zeros(())
     if not with_slope:
         return [torch.logaddexp(zero, _log_sums(matrix, backend).double() - positive_R)]
@@ -129,7 +129,7 @@ def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with
 
 
 def _positive_logits(matrix: LogitMatrix) -> Tensor:
-    """Return (R,) scale <x_i, y_i> in float64, by blocks of rows."""
+    """Return (R,) scale <x_i, y_i> in float64, computed in blocks of rows."""
     positive_R = torch.empty(len(matrix.x_RD), dtype=torch.float64, device=matrix.x_RD.device)
     for rows in row_tiles(len(positive_R), matrix.x_RD.shape[1]):
         positive_R[rows] = (matrix.x_RD[rows].double() * matrix.y_ND[matrix.local_R[rows]].double()).sum(1)

@@ -1,16 +1,16 @@
-"""Sums over whole rows of logits, which uniformity and InfoNCE consist of, as tiles of torch operations.
+"""Row sums of logits, from which uniformity and InfoNCE are computed, as tiles of torch operations.
 
 With s_ik = scale <x_i, y_k> over the columns k of row i that are not masked:
 
     log_sums          r_i = log sum_k exp(s_ik)
-    means             m_i = sum_k exp(s_ik - r_i) s_ik, the derivative of r_i by log scale
+    means             m_i = sum_k exp(s_ik - r_i) s_ik, the derivative of r_i with respect to log scale
     accumulate_grad   p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
 
 Columns with the code of a row are masked, and row i's self pair, column `local_R[i]`, is masked or included by
-`self_pairs`. A row without columns has r = -inf and p = 0. Each row is computed by one process alone: no two write to
-one place, so that the result does not depend on their order.
+`self_pairs`. A row without columns has r = -inf and p = 0. Each row is computed by exactly one process, so the result
+does not depend on the order of writes.
 
-Shapes: `R` rows, `N` columns, `D` dim, `t` rows of a tile.
+Shapes: `R` rows, `N` columns, `D` dimension, `t` rows of a tile.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class LogitMatrix:
 
     @property
     def plain_exp(self) -> bool:
-        """True if exponentials of the logits, and sums of them, are in float32's range without a shift."""
+        """Return whether exponentials of the logits and their sums fit float32's range without a shift."""
         return abs(self.scale) <= _PLAIN_EXP
 
 
@@ -92,7 +92,7 @@ def accumulate_grad(
 
 
 def _tiles(matrix: LogitMatrix) -> Iterator[slice]:
-    """On a CPU tiles of a few MiB that stay in its caches, but of enough rows for an efficient product."""
+    """Yield row tiles; on a CPU they fit its caches but have enough rows for an efficient product."""
     rows, columns = len(matrix.x_RD), len(matrix.y_ND)
     entries = max(_TILE_CPU, _ROWS_CPU * columns) if matrix.x_RD.device.type == "cpu" else None
     return row_tiles(rows, columns, entries=entries)
@@ -111,10 +111,10 @@ def _mask(matrix: LogitMatrix, tile: slice) -> tuple[Tensor, Tensor | None, Tens
 def _mask_(
     x_tN: Tensor, value: float, self_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, keep_self: bool
 ) -> Tensor:
-    """Overwrite the masked columns of each row."""
+    """Fill the masked columns of each row."""
     if codes_t is None or codes_N is None:
         return x_tN if keep_self else x_tN.scatter_(1, self_t[:, None], value)
-    # The self pair has one code as well.
+    # The self pair has equal codes, too.
     same_tN = codes_t[:, None] == codes_N
     if keep_self:
         same_tN.scatter_(1, self_t[:, None], False)
@@ -139,7 +139,7 @@ def _sums_and_means_of_tile(
     masked_tN = _mask_(s_tN.clone(), -torch.inf, self_t, codes_t, codes_N, keep_self)
     r_t = torch.logsumexp(masked_tN, 1)
     p_tN = masked_tN.sub_(torch.where(r_t == -torch.inf, torch.inf, r_t)[:, None]).exp_()
-    # A masked logit is finite here, and its probability 0.
+    # A masked logit is finite here and has probability 0.
     return r_t, p_tN.mul_(s_tN).sum(1)
 
 
@@ -156,7 +156,7 @@ def _weights_of_tile(
     h_N: Tensor,
 ) -> Tensor:
     if plain_exp:
-        # One exponential per entry serves both sums.
+        # Both sums share one exponential per entry.
         kernel_tN = _mask_(s_tN.exp_(), 0.0, self_t, codes_t, codes_N, keep_self)
         return kernel_tN.mul_((g_t * torch.exp(-r_t))[:, None] + h_N * torch.exp(-c_N))
     masked_tN = _mask_(s_tN, -torch.inf, self_t, codes_t, codes_N, keep_self)

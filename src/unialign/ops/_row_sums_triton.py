@@ -1,12 +1,12 @@
-"""The sums of `_row_sums_torch` as Triton kernels: the values of a tile never leave the chip.
+"""The sums of `_row_sums_torch` as Triton kernels; tiles stay on chip and are never written to global memory.
 
-Inputs are float32 (as IEEE or TF32 products), float16 or bfloat16; sums are float32. One program owns a block of rows
-and visits all columns, so that there are no atomics and equal calls give equal bits. Where D exceeds a program's
-accumulator, each program of a block computes a part of the result, and the logits are computed again for each part.
+Inputs are float32 (IEEE or TF32 products), float16 or bfloat16; sums are float32. Each program computes a block of
+rows over all columns, so no atomics are needed and results are deterministic. If D exceeds the accumulator of a
+program, several programs each compute a part of the result and recompute the logits for it.
 
-Calling the functions needs the package `triton`; importing this module does not.
+Calling the functions requires the package `triton`; importing this module does not.
 
-Shapes: `R` rows, `N` columns, `D` dim.
+Shapes: `R` rows, `N` columns, `D` dimension.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _logits2(
     kept = column[None, :] < columns
     if HAS_CODES:
         code = tl.load(codes_ptr + column, mask=column < columns, other=-1)
-        # The self pair has one code as well.
+        # The self pair has equal codes, too.
         kept = kept & (code_r[:, None] != code[None, :])
         if KEEP_SELF:
             kept = kept | (self_column[:, None] == column[None, :])
@@ -115,7 +115,7 @@ def _log_sums_kernel(
             DIM, BLOCK_K, HAS_CODES, KEEP_SELF, PRECISION, BLOCK_R, BLOCK_N,
         )  # fmt: skip
         higher = tl.maximum(highest, tl.max(s, 1))
-        # Where all logits so far are -inf the shift is 0, since -inf - -inf is NaN.
+        # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
         shift = tl.where(higher == float("-inf"), 0.0, higher)
         shrink = tl.exp2(highest - shift)
         e = tl.exp2(s - shift[:, None])
@@ -237,7 +237,7 @@ def _pointers(matrix: LogitMatrix) -> tuple[Any, ...]:
 
 
 def _blocks(matrix: LogitMatrix) -> tuple[int, int, int]:
-    """Return rows, columns and depth of the block product of a program; each is at least 16."""
+    """Return rows, columns and depth of a program's block product, each at least 16."""
     dim = max(16, triton.next_power_of_2(matrix.x_RD.shape[1]))
     return 64, 64, min(64, dim)
 

@@ -21,9 +21,9 @@ class RunningLogSums:
     def add(self, logit_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
         """Add the exponentials of a tile along `dim` to the sums of its rows (`dim` 1) or columns (`dim` 0)."""
         higher = torch.maximum(self.highest_N[rows], logit_IJ.amax(dim).double())
-        # Where all logits so far are -inf the shift is 0, since -inf - -inf is NaN.
+        # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
         shift = torch.where(higher == -torch.inf, 0.0, higher)
-        # A maximum of logits is exact in their dtype, so that the shift cancels at the end.
+        # The maximum is exact in the dtype of the logits, so the shift cancels at the end.
         e_IJ = torch.exp(logit_IJ - shift.to(logit_IJ.dtype).unsqueeze(dim))
         self.total_N[rows] = self.total_N[rows] * torch.exp(self.highest_N[rows] - shift) + e_IJ.sum(dim)
         self.highest_N[rows] = higher

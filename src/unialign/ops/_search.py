@@ -1,11 +1,11 @@
-"""Exact search by cosine, in tiles: count the gallery rows above a level, and find the highest ones.
+"""Exact cosine search in tiles: count the gallery rows above a threshold, and find the top-k rows.
 
-A product in float32 is fast, but its error of some 1e-7 can change a rank. The error is at most (D + 8) u, with u the
+A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, with u the
 unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest
-is rounding of the unit rows, of the scale and of the level). Pairs farther from the level than that are decided by the
-product; the few others are scored again in float64, so that the result is that of float64.
+is rounding of the unit rows, the scale and the level). Pairs farther from the level than this bound are decided by the
+float32 product; the few others are rescored in float64, so the result equals that of float64.
 
-Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
+Shapes: `Q` queries, `G` gallery, `D` dimension, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
 queries with undecided pairs.
 """
 
@@ -22,11 +22,11 @@ __all__ = ["Counts", "count_above", "pair_scores", "top"]
 
 # Rounding of the sum over a row of SIDE entries may miss an undecided pair within 1 % of the margin.
 _SLACK = 1.02
-# A tile with a larger fraction of doubtful pairs is scored again as a whole: a single pair costs a hundred times more.
+# A tile with a larger fraction of undecided pairs is rescored as a whole: single pairs cost 100 times more each.
 _DENSE = 1 / 128
-# Entries of a block whose temporaries should stay in the cache.
+# Entries per block, chosen so that its temporaries fit the cache.
 _CACHED = 2**17
-# Pairs collected before they are scored again.
+# Number of pairs collected before they are rescored.
 _WAITING = 2**15
 
 
@@ -44,7 +44,7 @@ class _Tile(NamedTuple):
 
 
 class _CosineTiles:
-    """The cosines of queries[rows] and the gallery in tiles."""
+    """Cosines of queries[rows] and the gallery, in tiles."""
 
     def __init__(self, queries: UnitRows, gallery: UnitRows, rows_Q: Tensor, *, tolerance: float, most: int) -> None:
         self.queries, self.gallery, self.rows_Q = queries, gallery, rows_Q
@@ -102,12 +102,12 @@ def count_above(
     Args:
         level_Q: float64, on the gallery's device.
         rows_Q: int64 indices of the queries.
-        most: most queries of a tile.
+        most: maximum number of queries per tile.
     """
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # Of the decided pairs the number above minus the number below; then the numbers of the others.
+    # First (number above - number below) of the decided pairs, then the counts of the others.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     doubtful_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
     waiting = _Waiting(cosines.device)
@@ -123,7 +123,7 @@ def count_above(
 
     for rows, columns, s_qc in cosines.tiles(scale):
         size = s_qc.shape[1]
-        # +1 above, -1 below, in between only where it is doubtful; four cheap passes over a tile in the cache.
+        # +1 above, -1 below, in between only if undecided; four cheap passes over a cached tile.
         s_qc.sub_(level_Q1[rows]).clamp_(-1, 1)
         balance_q = s_qc.sum(1)
         doubtful_n = (torch.linalg.vector_norm(s_qc, dim=1) != size**0.5).nonzero().flatten()
@@ -179,7 +179,7 @@ def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most:
 
 
 class _Waiting:
-    """Pairs to score again in one call, since many small calls would cost more than the products."""
+    """Pairs to rescore in one call, since many small calls would cost more than the products."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -199,7 +199,7 @@ class _Waiting:
 
 
 class _Best:
-    """The k best pairs of each query so far; gallery rows must be offered in ascending order."""
+    """The k best pairs of each query so far; gallery rows must be added in ascending order."""
 
     def __init__(self, queries: int, k: int, tolerance: float, device: torch.device) -> None:
         self.k, self.tolerance = k, tolerance
@@ -207,11 +207,11 @@ class _Best:
         self.rows_Qk = torch.full((queries, k), -1, dtype=torch.int64, device=device)
 
     def last(self, rows: slice | Tensor) -> Tensor:
-        """Return the k-th score, -inf where fewer are known."""
+        """Return the k-th score; -inf for queries with fewer than k."""
         return self.scores_Qk[rows, -1]
 
     def offer(self, i_P: Tensor, j_P: Tensor, s_P: Tensor) -> None:
-        # A later row that ties with the last place does not enter.
+        # A later row that ties with the k-th score is not added.
         enters_P = s_P > self.last(i_P) + self.tolerance
         i_P, j_P, s_P = i_P[enters_P], j_P[enters_P], s_P[enters_P]
         if not len(i_P):
@@ -238,7 +238,7 @@ class _Best:
 
 
 def _distinct(x: UnitRows, rows_P: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (X, D) exact rows, each distinct one once, and the index of each requested one (P,)."""
+    """Return (X, D) exact distinct rows, and the (P,) index of each requested row in them."""
     distinct_X, which_P = torch.unique(rows_P, return_inverse=True)
     x_XD = torch.empty(len(distinct_X), x.dim, dtype=torch.float64, device=x.device)
     for few in row_tiles(len(distinct_X), x.dim, entries=_CACHED):
@@ -251,7 +251,7 @@ def _product_dtype(device: torch.device, dim: int) -> torch.dtype:
     backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(device.type)
     if backend is None or dim > 2**16:
         return torch.float64
-    # A user may have allowed tf32 or bfloat16 inside products of float32, with a thousand times the error.
+    # TF32 or bfloat16 may be enabled for float32 products, with 1,000 times the error.
     setting = getattr(backend.matmul, "fp32_precision", None)
     if setting is None:
         setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"

@@ -2,11 +2,11 @@
 
     sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
 
-Its derivative by l_ij is sigmoid(l_ij), which depends on no other pair: a tile gives value and gradient. On several
-processes each computes tiles of its own rows x against all y, and of its own rows y against all x; three numbers are
-gathered.
+The derivative with respect to l_ij is sigmoid(l_ij), which depends on no other pair, so one pass gives value and
+gradient. On several processes, each computes the tiles of its local x against all y and of its local y against all x,
+and three scalars are gathered.
 
-Shapes: `N` selected rows, `R` local ones, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from functools import partial
@@ -30,8 +30,8 @@ def softplus_total(
     """Return the sum above, a scalar.
 
     Args:
-        scale, bias: scalars, differentiable. On several processes their gradients are those of all pairs, on each.
-        side: rows of a tile; the result does not depend on it.
+        scale, bias: scalars, differentiable. On several processes, each gets their gradients over all pairs.
+        side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
         logit_NN = x_ND @ y_ND.mT * scale + bias
@@ -64,14 +64,14 @@ class _SoftplusTotal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: activation checkpointing allows a single access
+        saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
         with torch.no_grad():
             gradients = [gradient * g for gradient in saved[4:]]
         return (*(first_order_only(gradient, g, *saved) for gradient in gradients), None, None)
 
 
 class _Sums(NamedTuple):
-    """The total and its gradients; on several processes those of x and y are 0 outside of the local rows."""
+    """The total and its gradients; on several processes, gradients of x and y are 0 outside the local rows."""
 
     total: float
     by_scale: float
@@ -107,7 +107,7 @@ def _all_pairs(
 def _local_pairs(
     x_ND: Tensor, y_ND: Tensor, scale: float, bias: float, *, selection: RowSelection, side: int, with_gradient: bool
 ) -> _Sums:
-    """Sum local x against all y, which gives the gradient by x, and local y against all x for that by y."""
+    """Sum local x against all y for the gradient of x, and local y against all x for the gradient of y."""
     assert selection.shard is not None
     assert selection.local_R is not None
     local_rows = partial(
@@ -127,7 +127,7 @@ def _local_pairs(
 def _local_rows(
     x_ND: Tensor, y_ND: Tensor, *, scale: float, bias: float, selection: RowSelection, side: int, with_gradient: bool
 ) -> tuple[float, float, Tensor]:
-    """Return the sum over local x_i and all y_k, that of its derivatives, and (R, D) sum_k sigmoid(l_ik) y_k."""
+    """Return the sum over local x_i and all y_k, the sum of its derivatives, and (R, D) sum_k sigmoid(l_ik) y_k."""
     local_R, codes_N = selection.local_R, selection.codes_N
     assert local_R is not None
     x_RD = x_ND[local_R]
@@ -155,6 +155,6 @@ def _softplus_sum(logit_IJ: Tensor, masked_IJ: Tensor | None) -> float:
 
 
 def _sigmoid_(logit_IJ: Tensor, masked_IJ: Tensor | None) -> Tensor:
-    """Turn logits into sigmoid(l), in place."""
+    """Replace logits by sigmoid(l), in place."""
     weight_IJ = logit_IJ.sigmoid_()
     return weight_IJ if masked_IJ is None else weight_IJ.masked_fill_(masked_IJ, 0.0)

@@ -1,6 +1,6 @@
 """Logits of GRAM (volumes) and TRIANGLE (areas): the anchor of one item with the other vectors of another.
 
-Shapes: `K` = M - 1 others, `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `K` = M - 1 others, `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class VolumeLogits(Logits):
     Args:
         det_N, adj_KKN: determinant and adjugate of each item's Gram matrix without the anchor.
         scale: positive scalar, such as 1 / tau.
-        anchor_ND, others_ND: unit rows; one tensor for each of the K others, 0 where absent.
+        anchor_ND, others_ND: unit rows; one tensor for each of the K others, zero where absent.
         eps: at least 0.
     """
 
@@ -36,7 +36,7 @@ class VolumeLogits(Logits):
     ) -> None:
         self.tensors = det_N, adj_KKN, scale, anchor_ND, *others_ND
         self.eps, self.factor = eps, float(scale.detach())
-        # Rounded as the values that are compared with it.
+        # Round as the compared values are rounded.
         self.floor = float(torch.zeros((), dtype=det_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
@@ -56,7 +56,7 @@ class VolumeLogits(Logits):
         _, adj_KKN, _, anchor_ND, *others = self.tensors
         by_det_N, by_adj_KKN, by_scale, by_anchor_ND, *by_others = gradients
         by_scale -= (weight_IJ * saved.value_IJ).sum()
-        # At its floor a volume is constant; without a floor its slope at 0 is taken as 0.
+        # The volume is constant at its floor; without a floor, the slope at 0 is defined as 0.
         above_IJ = saved.value_IJ > self.floor
         slope_IJ = weight_IJ.div_(saved.value_IJ).mul_(-self.factor / 2).masked_fill_(~above_IJ, 0.0)
         by_det_N[j] += slope_IJ.sum(0)
@@ -85,7 +85,7 @@ class _Area(NamedTuple):
 
 
 class AreaLogits(Logits):
-    """-scale A, with A of the triangle of anchor t_i with v_j and a_j; w = v - a.
+    """-scale A, with A the area of the triangle of anchor t_i, v_j and a_j; w = v - a.
 
     S = |t - v|^2 |w|^2 - <t - v, w>^2 with |t - v|^2 = 2 - 2 <t, v>; `area`: A = sqrt(max(S, 0) + eps) / 2 · `squared`:
     A = S / 2.

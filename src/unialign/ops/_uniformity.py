@@ -1,14 +1,14 @@
-"""Kernel sums of rows with themselves, which uniformity consists of, in symmetric tiles.
+"""Kernel sums between rows of one set, from which uniformity is computed, in symmetric tiles.
 
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second for the gradient
     log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
 
-J_i are the other selected rows with another id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij the slope of log kappa
-by the cosine, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j: a tile above the diagonal serves
-its rows and its columns. On several processes each computes its own rows against all. Sums over tiles are float64.
-Nothing leaves float32's range: logits that span more than `Tiles.plain_exp` allows are summed below running maxima.
+J_i are the other selected rows with a different id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij = d log kappa / d
+cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal contributes to
+both its rows and its columns. On several processes, each computes its local rows against all rows. Sums over tiles are
+float64. If the span of the logits exceeds `Tiles.plain_exp`, running maxima prevent overflow and underflow.
 
-Shapes: `N` selected rows, `D` dim, `I` rows and `J` columns of a tile.
+Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
 
 import math
@@ -41,12 +41,12 @@ def log_row_sums(
     self_pairs: SelfPairs = "excluded",
     side: int = SIDE,
 ) -> Tensor:
-    """Return (N,) l; -inf, without gradient, in rows with empty J_i.
+    """Return (N,) l; -inf with zero gradient for rows with empty J_i.
 
     Args:
         z_ND: the selected unit rows, float32 or float64.
-        self_pairs: `included` adds each row's kernel with itself.
-        side: rows of a tile; the result does not depend on it.
+        self_pairs: `included` adds the self pair of each row.
+        side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
         return _reference_row_sums(z_ND, kernel, selection, self_pairs)
@@ -72,9 +72,9 @@ def log_total(
     """Return log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one J_i must not be empty.
 
     Args:
-        weights_N: w of at least 0, without gradient; 1 if None.
+        weights_N: nonnegative w, without gradient; 1 if None.
     """
-    # Square tiles give the gradient with the value, on one process and on many.
+    # Square tiles compute the gradient along with the value, on one process or many.
     rowwise = rowwise_backend(z_ND, sharded=False) is not None
     if current_backend() == "reference" or (rowwise and kernel.rate is not None):
         sums_N = log_row_sums(z_ND, kernel=kernel, selection=selection, side=side)
@@ -103,7 +103,7 @@ class _RowSums(torch.autograd.Function):
         z_ND, sums_N = ctx.saved_tensors
         with torch.no_grad():
             tiles = _tiles(z_ND, *ctx.rest)
-            # exp(s - inf) = 0: a row with empty J_i contributes nothing, whatever its incoming gradient.
+            # exp(s - inf) = 0: a row with empty J_i contributes nothing for any incoming gradient.
             sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
             g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
             gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1])
@@ -121,7 +121,7 @@ def _tiles(z_ND: Tensor, kernel: KernelFunction, selection: RowSelection, self_p
 
 
 def _plain_log_sums(tiles: Tiles) -> Tensor:
-    """The row sums of exponentials that need no shift."""
+    """Row sums of exponentials without a shift."""
     total_N = torch.zeros(tiles.rows, dtype=torch.float64, device=tiles.z_ND.device)
     for i, j, logit_IJ, _ in tiles.logits():
         kernel_IJ = logit_IJ.exp_()
@@ -133,7 +133,7 @@ def _plain_log_sums(tiles: Tiles) -> Tensor:
 
 
 def _running_log_sums(tiles: Tiles) -> Tensor:
-    """The row sums of logits of any span."""
+    """Row sums of logits of any span, with running maxima."""
     sums = RunningLogSums(tiles.rows, tiles.z_ND.device)
     for i, j, logit_IJ, _ in tiles.logits():
         tiles.mask_(logit_IJ, i, j, -torch.inf)
@@ -154,7 +154,7 @@ def _plain_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[
 
 
 def _normalized_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (g_i p_ij + g_j p_ji) s_ij with an exp for each p: the inverse of a sum may be out of range."""
+    """Yield (g_i p_ij + g_j p_ji) s_ij with an exp for each p, since the inverse of a sum may be out of range."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
     row_log_N, row_g_N = tiles.of_rows(log_N), tiles.of_rows(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -182,7 +182,7 @@ class _Total(torch.autograd.Function):
         ctx.save_for_backward(z_ND)
         ctx.rest = kernel, selection, weights_N, side
         ctx.log_total = log_total
-        # Used up by the first backward pass, which scales it in place; another one computes it again.
+        # The first backward pass scales it in place and drops it; a second pass recomputes it.
         ctx.gradient_ND = local.gradient(log_total)
         return z_ND.new_tensor(log_total)
 
@@ -198,10 +198,10 @@ class _Total(torch.autograd.Function):
 
 
 class _LocalTotal:
-    """The part of the total that the tiles of this process contribute, and its gradient.
+    """Contribution of this process's tiles to the total, and its gradient.
 
     Both are accumulated in one pass, as total * exp(-shift) and sum_j W_ij z_j * exp(-shift). The shift follows the
-    highest logit so far; when it rises, what is accumulated is rescaled. Logits of small span need no shift.
+    highest logit so far; when it rises, the accumulators are rescaled. Logits of small span need no shift.
     """
 
     def __init__(
@@ -250,10 +250,10 @@ class _LocalTotal:
         self.tiles.mask_(kernel_IJ, i, j, 0.0)
         multiplicity: float = self.tiles.multiplicity(i, j)
         if self.weights_N is not None:
-            # w_i + w_j covers the pair and its transpose, so each has half of it.
+            # w_i + w_j covers the pair and its transpose, so each gets half.
             kernel_IJ.mul_(self.tiles.outer_sum(self.weights_N, i, j))
             multiplicity *= 0.5
-        # Rows first, in the tile's dtype: a float64 sum of the tile would copy it.
+        # Sum over rows first, in the tile's dtype: a float64 sum of the whole tile would copy it.
         self.total += multiplicity * float(kernel_IJ.sum(1).double().sum())
         if self.accumulated is not None:
             if slope_IJ is not None:

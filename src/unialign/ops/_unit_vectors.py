@@ -1,6 +1,6 @@
-"""Unit rows of anything array-like in float64, the input validation of metrics, searches and measurements.
+"""Unit rows of array-likes in float64: input validation of metrics, searches and measurements.
 
-Shapes: `N`, `n` rows, `D` dim.
+Shapes: `N`, `n` rows, `D` dimension.
 """
 
 import warnings
@@ -16,8 +16,8 @@ from unialign.ops._tiles import row_tiles
 
 __all__ = ["TIE_TOLERANCE", "UnitRows", "check_one_space", "unit_rows"]
 
-# A matrix product may give two identical gallery rows scores that differ by some 1e-16, depending on their place in the
-# tile; scores of distinct float32 rows differ by 1e-8. Anything between separates the two.
+# A matrix product may give identical gallery rows scores that differ by about 1e-16, depending on their position in the
+# tile; scores of distinct float32 rows differ by 1e-8. Any tolerance in between distinguishes the two.
 TIE_TOLERANCE = 1e-12
 
 # Norms whose squares float32 represents; entries that underflow beside them are negligible.
@@ -27,15 +27,15 @@ _PLAIN = (1e-12, 1e12)
 def unit_rows(x: Any, name: str) -> Tensor:
     """Validate (N, D) rows and scale each to unit length, in float64.
 
-    float64, since cosine ranks depend on the last digits: half-precision inputs are exact in it, and rounding of the
+    float64 because cosine ranks depend on the last digits: half-precision inputs are exact in it, and rounding of the
     product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so that ties are recognized.
 
     Args:
-        x: floating (N, D) tensor, or what `torch.as_tensor` accepts; N and D at least 1.
+        x: floating (N, D) tensor, or any input of `torch.as_tensor`; N and D at least 1.
         name: the name in errors.
 
     Raises:
-        ShapeError: not 2-D, empty, or not floating.
+        ShapeError: input that is not 2-D, empty, or not floating.
         NonFiniteError: a row holds NaN or infinity, or has norm zero; names the side, the row and the value.
     """
     raw_ND = _floating_rows(x, name).to(torch.float64)
@@ -44,10 +44,10 @@ def unit_rows(x: Any, name: str) -> Tensor:
 
 
 class UnitRows:
-    """`unit_rows` computed on access, so that a large or memory-mapped set has no second copy in float64.
+    """`unit_rows` computed on access, which avoids a float64 copy of a large or memory-mapped set.
 
     Args:
-        x: as for `unit_rows`. All rows are checked here.
+        x: as for `unit_rows`. All rows are validated on construction.
         name: the name in errors.
         device: device of the returned rows; that of x if None.
 
@@ -63,7 +63,7 @@ class UnitRows:
         for rows in row_tiles(*self._raw_ND.shape):
             raw_nD = self._raw_ND[rows]
             norm_n = torch.linalg.vector_norm(raw_nD.float() if self._plain else raw_nD, dim=1)
-            # Squares of such rows neither overflow nor lose digits; NaN and infinity fail the comparison as well.
+            # Squares of such rows neither overflow nor lose precision; NaN and infinity also fail the comparison.
             if not bool(((norm_n > _PLAIN[0]) & (norm_n < _PLAIN[1])).all()):
                 self._plain = False
                 bad_N[rows] = ~_usable(raw_nD.double()).cpu()
@@ -104,7 +104,7 @@ def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
 
 def _floating_rows(x: Any, name: str) -> Tensor:
     if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
-        # A read-only memory map. Nothing here writes to it, so torch's warning does not apply.
+        # torch warns about read-only memory maps, but this module does not write to them.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
@@ -127,12 +127,12 @@ def _check(raw_ND: Tensor, bad_N: Tensor, name: str) -> None:
     if bad is not None:
         raise NonFiniteError(
             f"{name!r} row {bad.row} {bad.what}{bad.more}; "
-            "a comparison with such a row is meaningless: leave these items out, or find what produced them"
+            "cosines with such a row are undefined: remove these items, or fix their embeddings"
         )
 
 
 def _unit(raw_ND: Tensor) -> Tensor:
-    # Dividing by the largest entry first keeps the norm of huge and of tiny rows finite.
+    # Divide by the largest entry first, so that norms of huge and tiny rows do not over- or underflow.
     scaled_ND = raw_ND / raw_ND.detach().abs().amax(1, keepdim=True)
     norm_N1: Tensor = torch.linalg.vector_norm(scaled_ND, dim=1, keepdim=True)
     return scaled_ND / norm_N1
