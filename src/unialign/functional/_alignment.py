@@ -1,6 +1,6 @@
 """Alignment of tuples: to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
 
-Shapes: `M` modalities, `B` items, `D` dim, `P` pairs.
+Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs.
 """
 
 import math
@@ -35,15 +35,15 @@ def alignment(
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
-        anchor: a modality (pairs that contain it), `"all"` (all pairs), or `"centroid"` (every present vector against
+        anchor: a modality (pairs that contain it), `"all"` (all pairs), or `"centroid"` (each present vector against
             the normalized mean of its item's present vectors, itself included).
         scale: factor; `1 / (2 tau)` balances the `clip` kernel.
         distance: `euclidean` |x-y|^2, or `geodesic` arccos^2 (paper Eq. 14).
-        stop_gradient: `anchor` detaches the anchor (or centroid), so that only the others get a gradient.
-        present: modality -> (B,) bool. The mean is over the pairs that exist.
+        stop_gradient: `anchor` detaches the anchor (or centroid), so only the other modalities get gradients.
+        present: modality -> (B,) bool. The mean is over pairs with both modalities present.
 
     Returns:
-        A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale]; 0 with zero gradient when no pair exists.
+        A scalar in [0, 4 * scale] (euclidean) or [0, pi^2 * scale] (geodesic); 0 with zero gradient without pairs.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor, distance or
@@ -65,7 +65,7 @@ def unit_alignment(
     stop_gradient: StopGradient = "none",
     alpha: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """`alignment` without scale of a validated batch, and whether any pair exists.
+    """Return unscaled `alignment` of a validated batch, and whether any pair exists.
 
     `alpha` >= 1 is the exponent of the distance: the mean of |x - y|^alpha (Wang & Isola 2020).
     """
@@ -79,7 +79,7 @@ def unit_alignment(
         x_PBD = z_MBD
         centroid_BD, defined_B = unit_centroids(batch)
         y_PBD = centroid_BD[None].expand_as(z_MBD)
-        # Vectors that cancel have no centroid to align to.
+        # Skip items whose vectors cancel: their centroid is undefined.
         pairs_PB = present_MB & (present_MB.sum(0) >= 2) & defined_B
     else:
         a = batch.index(anchor)
@@ -98,7 +98,7 @@ def unit_alignment(
 
 
 def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
-    """Factor of |x-y|^2 in -log kappa, which balances alignment and uniformity (`clip` at M = 2: as in InfoNCE)."""
+    """Return the factor of |x-y|^2 in -log kappa, which balances alignment and uniformity as InfoNCE does."""
     if kernel == "clip":
         return 1 / (2 * temperature)
     if kernel == "wang_isola":
@@ -107,7 +107,7 @@ def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
 
 
 def _power(square: Tensor, alpha: float) -> Tensor:
-    """|x - y|^alpha from |x - y|^2, with gradient 0, not infinity, where the points coincide; alpha >= 1."""
+    """Return |x - y|^alpha from |x - y|^2, with gradient 0 rather than infinity at coinciding points; alpha >= 1."""
     if alpha == 2:
         return square
     apart = square > 0

@@ -1,6 +1,6 @@
 """Centroids of tuples (paper Eq. 11).
 
-Shapes: `M` modalities, `B` items, `D` dim.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["centroids", "unit_centroids", "unit_or_zero"]
 
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Normalized mean of each item's present modalities, (B, D).
+    """Return the normalized mean of each item's present modalities, (B, D).
 
     Rows are unit, or 0 where an item has no modality or its vectors cancel (a sum shorter than 1e-6 has no direction).
 
@@ -25,13 +25,13 @@ def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor]
 
 
 def unit_centroids(batch: Batch) -> tuple[Tensor, Tensor]:
-    """`centroids` of a validated batch, and the (B,) mask of items whose centroid has a direction."""
+    """Return `centroids` of a validated batch, and the (B,) mask of items whose centroid has a direction."""
     return unit_or_zero(batch.z_MBD.sum(0))
 
 
 def unit_or_zero(sum_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale rows to unit length, 0 where a row is shorter than 1e-6; return them and the (B,) mask of the others."""
-    # Not vector_norm(...).clamp: its gradient at an exact 0 would be NaN.
+    """Return unit rows, 0 where a row is shorter than 1e-6, and the (B,) mask of the nonzero rows."""
+    # Avoid vector_norm(...).clamp, whose gradient at exactly 0 is NaN.
     square_B1 = (sum_BD * sum_BD).sum(-1, keepdim=True)
     defined_B1 = square_B1 > 1e-12
     norm_B1 = torch.sqrt(torch.where(defined_B1, square_B1, 1.0))

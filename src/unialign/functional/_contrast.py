@@ -1,10 +1,10 @@
 """InfoNCE of matched rows, with presence, ids and label smoothing.
 
-Rows without either side leave both means. Other keys with the query's id leave its softmax. Label smoothing s gives
-1 - s to the positive and spreads s evenly over the remaining keys, the positive included (as in
+Rows that lack either side are excluded from both means, and other keys with the query's id from its softmax. Label
+smoothing s gives 1 - s to the positive and spreads s evenly over all unmasked keys, including the positive (as in
 `torch.nn.functional.cross_entropy`).
 
-Shapes: `B` items, `N` selected ones, `D` dim.
+Shapes: `B` items, `N` selected ones, `D` dimension.
 """
 
 import torch
@@ -65,14 +65,14 @@ def cosine_contrast(
 def self_contrast(
     z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float, shard: Shard | None = None
 ) -> Tensor:
-    """`cosine_contrast` of rows with themselves: a symmetric matrix of logits, at half the cost."""
+    """`cosine_contrast` of rows with themselves, at half the cost since the logits are symmetric."""
     selection = select_rows(present_B, ids_B, shard)
     z_ND = selection.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0
     kernel = KernelFunction("clip", temperature)
     sums_N = log_row_sums(z_ND, kernel=kernel, selection=selection, self_pairs="included")
-    # The positive is a part of each sum: only rounding can make the difference negative.
+    # Each sum includes the positive, so only rounding can make the difference negative.
     return (sums_N - ((z_ND * z_ND).sum(-1) - 1) / temperature).mean().clamp(min=0)
 
 
@@ -85,6 +85,6 @@ def _mean_cosine(x_ND: Tensor, y_ND: Tensor, selection: RowSelection) -> Tensor:
         groups = int(codes_N[-1]) + 1 if len(codes_N) else 0
         x_GD, y_GD = (z_ND.new_zeros(groups, z_ND.shape[1]).index_add(0, codes_N, z_ND) for z_ND in (x_ND, y_ND))
         keys_G = keys_N.new_ones(groups).index_copy(0, codes_N, keys_N)
-        # Pairs of one id are no keys, except the positive of each row.
+        # Same-id pairs are not keys, except the positive of each row.
         total = total - (2 * (x_GD * y_GD).sum(-1) / keys_G).sum() + (2 * (x_ND * y_ND).sum(-1) / keys_N).sum()
     return total / max(1, 2 * len(x_ND))

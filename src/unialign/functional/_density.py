@@ -1,9 +1,9 @@
-"""Logarithms of Gaussian kernel densities of unit rows, which divergences consist of (paper, KDE appendix).
+"""Log Gaussian kernel densities of unit rows, from which divergences are computed (paper, KDE appendix).
 
-The kernel is exp(-|x - y|^2 / (2 tau^2)), without its constant (2 pi tau^2)^(-D/2): with one bandwidth for all
-densities it cancels in every divergence.
+The kernel is exp(-|x - y|^2 / (2 tau^2)). Its constant (2 pi tau^2)^(-D/2) is omitted because it cancels in every
+divergence if all densities share one bandwidth.
 
-Shapes: `N` points, `K` rows of a density, `D` dim, `c` points of one tile.
+Shapes: `N` points, `K` rows of a density, `D` dimension, `c` points of one tile.
 """
 
 import math
@@ -25,12 +25,12 @@ from unialign.ops import (
 
 __all__ = ["log_densities", "log_mean_exp", "mean_neighbors", "median_bandwidth_of"]
 
-# Rows closer than this are one point: in float32 the cosine of equal rows has an error of 1e-7, a distance of 4e-4.
+# Rows closer than this count as one point: the float32 cosine of equal rows has an error of 1e-7, a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 
 
 def log_mean_exp(x: Tensor) -> Tensor:
-    """Log of the mean of exp(x) over the first dimension, which must not be empty."""
+    """Return the log of the mean of exp(x) over the first dimension, which must not be empty."""
     return torch.logsumexp(x, 0) - math.log(len(x))
 
 
@@ -47,9 +47,9 @@ def log_densities(
     Args:
         at_ND, rows_KD: unit rows; at least one each.
         bandwidth: tau > 0.
-        items: item numbers (N,) and (K,). If given, the rows of a point's own item leave its mean; each point must
-            then have another item among the rows.
-        layouts: of points and rows on the processes, to share the work.
+        items: item numbers (N,) and (K,). If given, rows of the point's own item are excluded from its mean; each
+            point then needs at least one row of another item.
+        layouts: of points and rows across processes, to distribute the work.
     """
     kernel = KernelFunction("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
@@ -69,7 +69,7 @@ def log_densities(
 def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
     """Effective number of rows of a density: mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    From 1 (one row outweighs all others) to the number of rows summed. 0 without any row to sum.
+    From 1 (one row outweighs all others) to the number of rows summed; 0 without rows.
     """
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0
@@ -87,14 +87,14 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 
 @torch.no_grad()
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
-    """Median Euclidean distance of two different rows of the pooled sets, in [0.01, 2], without gradient.
+    """Median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
 
     Rows that nearly coincide, and fewer than two of them, leave the smallest bandwidth, 0.01. Beyond `limit` rows,
     that many are taken at even steps through the concatenated sets: the same rows each time.
 
     Args:
         z: (N, D) unit rows of each set; a set may be empty.
-        limit: of 512 rows there are 130,000 distances, which take a few milliseconds of a training step.
+        limit: maximum number of rows; 512 rows have 130,000 distances, a few milliseconds of a training step.
     """
     pooled_ND = torch.cat(list(z))
     if len(pooled_ND) > limit:
@@ -104,7 +104,7 @@ def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
         return _SMALLEST_BANDWIDTH
     upper = torch.triu_indices(len(pooled_ND), len(pooled_ND), 1, device=pooled_ND.device)
     cosines = (pooled_ND @ pooled_ND.mT)[upper[0], upper[1]]
-    # Distances order as negative cosines do.
+    # Distances have the same order as negative cosines.
     middle = [float(cosines.kthvalue(k).values) for k in ((len(cosines) + 1) // 2, len(cosines) // 2 + 1)]
     distance = sum(math.sqrt(max(0.0, 2 - 2 * cosine)) for cosine in middle) / 2
     return max(distance, _SMALLEST_BANDWIDTH)

@@ -1,9 +1,9 @@
 """Divergences between the kernel densities of modalities: Hölder (paper Eqs. 15, 16), Cauchy-Schwarz, MMD.
 
-p_m is the density of `log_densities`; all share one bandwidth tau, so that the kernel's constant cancels. All values
-are differentiable log-sum-exps: values and gradients are finite for coinciding rows and for distant ones.
+p_m is the density of `log_densities`; all share one bandwidth tau, so the kernel's constant cancels. All values are
+differentiable log-sum-exps, with finite values and gradients for coinciding and for distant rows.
 
-Shapes: `M` modalities, `N` present rows of one of them (N differs between them), `P` rows of all, `D` dim.
+Shapes: `M` modalities, `N` present rows of a modality (N may differ), `P` rows of all modalities, `D` dimension.
 """
 
 import math
@@ -29,12 +29,12 @@ Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 
 def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts: ShardLayouts = None) -> Tensor:
-    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy, at least 0: the angle of two kernel mean embeddings.
+    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy >= 0, from the angle of two kernel mean embeddings.
 
     Args:
         x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
         bandwidth: tau > 0.
-        layouts: of the rows of both on the processes, to share the work.
+        layouts: of both sets across processes, to distribute the work.
     """
     own_x, own_y = (
         log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, layouts=_with_itself(layouts, side)))
@@ -51,7 +51,7 @@ def unit_mmd2(
     Args:
         x_ND, y_ND: unit rows, at least one each, two if unbiased.
         bandwidth: tau > 0.
-        unbiased: exclude self pairs from K_xx and K_yy: 0 on average for equal distributions, and so sometimes
+        unbiased: exclude self pairs from K_xx and K_yy. The mean is then 0 for equal distributions, so values may be
             negative.
         layouts: as in `unit_cauchy_schwarz`.
     """
@@ -71,9 +71,9 @@ def unit_holder(
 ) -> Tensor:
     """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16); estimators: see `holder_of_rows`.
 
-    Each density uses the present rows of its modality. A modality without rows (`debiased`: with fewer than two) is
-    left out, so that M counts the others; ids are ignored. 0 with zero gradient where fewer than two modalities remain,
-    or the reference is not among them.
+    Each density uses the present rows of its modality; ids are ignored. Modalities without rows (`debiased`: with
+    fewer than two) are omitted and not counted in M. Returns 0 with zero gradient if fewer than two modalities remain,
+    or if the reference is omitted.
     """
     least = 2 if estimator == "debiased" else 1
     kept = [m for m, count in enumerate(batch.present_MB.sum(1).tolist()) if count >= least]
@@ -104,17 +104,17 @@ def holder_of_rows(
     """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
     `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
-    reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` does
-    so with the row's item excluded from every density, or with one reference if that is given. `pooled` evaluates
-    at the P rows x of all: (1/M) sum_m log sum_x p_m(x)^M - log sum_x prod_m p_m(x), never below 0 by Hölder's
+    reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` is
+    `plugin_avg` (`plugin`, if a reference is given) with the row's item excluded from every density. `pooled` evaluates
+    at the P rows x of all sets: (1/M) sum_m log sum_x p_m(x)^M - log sum_x prod_m p_m(x), nonnegative by Hölder's
     inequality for sums. `exact` integrates in closed form over all N^M tuples; see `_log_integral`.
 
     Args:
         rows: at least one row each; `debiased` needs two.
-        items: (N,) item number of each row, by which `debiased` finds the rows of one item.
-        bandwidth: tau > 0, common to all.
+        items: (N,) item number of each row, used by `debiased` to exclude rows of the same item.
+        bandwidth: tau > 0, shared by all sets.
         reference: position of r; only for `plugin` and `debiased`.
-        layouts: of each set on the processes, to share the work; `exact` is computed whole on each.
+        layouts: of each set across processes, to distribute the work; `exact` is computed in full on each.
     """
     modalities = range(len(rows))
     if estimator == "exact":
@@ -144,15 +144,15 @@ def _with_itself(layouts: ShardLayouts, side: int) -> ShardLayouts:
 
 
 def exact_sizes(counts: list[int]) -> list[int]:
-    """Number of kernel values of each integral of the `exact` estimator, for sets of these sizes."""
+    """Return the number of kernel values per integral of the `exact` estimator, for sets of these sizes."""
     return [math.prod(counts), *(math.prod([count] * len(counts)) for count in counts)]
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
-    """log of the mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
+    """Log of the mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
 
-    That is int prod_m p_m over R^D for Gaussian kernels without the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2), which all
-    integrals of one divergence share.
+    This is log int prod_m p_m over R^D for Gaussian kernels, without the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2)
+    shared by all integrals of a divergence.
     """
     size = len(rows)
     exponent = rows[0].new_zeros(())

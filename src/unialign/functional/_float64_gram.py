@@ -1,6 +1,6 @@
 """Gram matrices of tuples in float64: in float32 the determinant of nearly equal vectors is rounding noise.
 
-Shapes: `M` modalities, `B` items, `D` dim.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 from typing import Any
@@ -12,19 +12,19 @@ __all__ = ["float64_gram", "masked_gram", "to_float64"]
 
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
-    """Return (B, M, M) inner products of each item's vectors. For the gradient it saves `z_MBD`, not a float64 copy."""
+    """Return (B, M, M) inner products of each item's vectors; saves `z_MBD` for backward, not a float64 copy."""
     gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
     return gram_BMM
 
 
 def masked_gram(z_MBD: Tensor, present_MB: Tensor) -> Tensor:
-    """Return (B, M, M) float64 Gram matrices of unit rows; an absent modality is one more orthonormal axis."""
+    """Return (B, M, M) float64 Gram matrices of unit rows; absent modalities count as extra orthonormal axes."""
     gram_BMM = float64_gram(z_MBD)
     return gram_BMM + torch.diag_embed((~present_MB).to(gram_BMM.dtype).mT)
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """Convert to float64; MPS has none, and tensors there stay as they are."""
+    """Convert to float64, except on MPS, which does not support it."""
     return x.double() if x.device.type != "mps" else x
 
 

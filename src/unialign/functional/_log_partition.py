@@ -1,6 +1,6 @@
 """Kernel sums between two modalities: the log-partitions of InfoNCE (paper Eq. 2) and the cross term of CUAXU.
 
-Shapes: `B` items, `N` of them have both modalities, `D` dim.
+Shapes: `B` items, `N` of them have both modalities, `D` dimension.
 """
 
 import math
@@ -36,7 +36,7 @@ def cross_log_partition(
 ) -> tuple[Tensor, Tensor]:
     """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether there are rows.
 
-    k runs over the present rows with another id, and the positive. With `clip`, symmetric InfoNCE is this plus
+    k runs over the positive and the present rows with a different id. With `clip`, symmetric InfoNCE is this plus
     |x - y|^2 / (2 tau).
 
     Args:

@@ -1,6 +1,6 @@
 """Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Eq. 1): each pair of rows is a binary classification.
 
-Shapes: `B` items, `N` of them have both modalities, `D` dim.
+Shapes: `B` items, `N` of them have both modalities, `D` dimension.
 """
 
 import torch
@@ -24,12 +24,12 @@ def sigmoid_contrast(
 ) -> Tensor:
     """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
-    Other pairs of equal ids leave the sum. Since softplus(-l) = softplus(l) - l, it is the sum of softplus over all
+    Other same-id pairs are excluded. Since softplus(-l) = softplus(l) - l, this equals the sum of softplus over all
     pairs minus the logits on the diagonal.
 
     Args:
         x_BD, y_BD: unit rows.
-        present_B: items that have both.
+        present_B: items that have both modalities.
 
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is present.

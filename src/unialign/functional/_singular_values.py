@@ -1,12 +1,12 @@
 """Singular values and leading directions of tuples (PMRL, Liu et al. 2025).
 
-The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)) with G = Z^T Z, an M x M matrix: its
-eigenvectors v_k give the left vectors Z v_k / sigma_k. No D x D factor is built, and nothing is differentiated through
-a decomposition: perturbation theory gives the exact slopes,
+The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)), with the M x M Gram matrix G = Z^T Z, whose
+eigenvectors v_k give the left singular vectors Z v_k / sigma_k. This avoids D x D factors and backpropagation through
+a decomposition: perturbation theory gives the exact derivatives,
 
     d lambda_k = v_k^T dG v_k,        d v_1 = sum_k v_k (v_k^T dG v_1) / (lambda_1 - lambda_k).
 
-Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` dim.
+Shapes: `M` modalities, `K` = min(M, D) singular values, `B` items, `D` dimension.
 """
 
 from typing import Any, NamedTuple
@@ -20,21 +20,22 @@ from unialign.functional._float64_gram import to_float64
 
 __all__ = ["SingularParts", "singular_parts"]
 
-# Relative to the largest eigenvalue: smaller eigenvalues are rounding noise of 0, and smaller gaps that of a tie.
+# Relative to the largest eigenvalue: smaller eigenvalues are treated as 0, and smaller gaps as ties.
 _ZERO, _TIE = 1e-14, 1e-6
-# Below this sum of its entries a leading eigenvector is orthogonal to its tuple's mean.
+# If the sum of its entries is below this, a leading eigenvector is orthogonal to the mean of its tuple.
 _LEVEL = 1e-6
-_NO_SECOND_DERIVATIVE = "the singular values and vectors of PMRL have a first derivative only, under every backend"
+_NO_SECOND_DERIVATIVE = "singular values and vectors of PMRL support first derivatives only, under every backend"
 
 
 class SingularParts(NamedTuple):
-    """The singular values of each tuple and its leading left vector.
+    """Singular values and leading left singular vector of each tuple.
 
     Attributes:
         sigma_BK: descending, float64; 0 with gradient 0 where a tuple has no such value.
-        own_BK: mask of the values that a tuple has, min(D, number of present modalities).
-        direction_BD: leading left vector, in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 of an empty tuple. Where
-            the mean is orthogonal to it, as of two vectors with a negative cosine, the first modality decides the sign.
+        own_BK: mask of the first min(D, number of present modalities) values, the singular values of the tuple.
+        direction_BD: leading left singular vector in the batch's dtype, with <u_1, mean_m z^m> >= 0; 0 for an empty
+            tuple. If the mean is orthogonal to it, as for two vectors with a negative cosine, the first modality
+            determines the sign.
     """
 
     sigma_BK: Tensor
@@ -45,9 +46,9 @@ class SingularParts(NamedTuple):
 def singular_parts(batch: Batch) -> SingularParts:
     """Singular values and oriented leading left vectors of each tuple (PMRL).
 
-    A singular value's gradient is u_k v_k^T, bounded also where values are equal, and 0 where the value is 0. Where the
-    two largest tie, any vector of their plane is a leading one: the gradient then moves the direction with the
-    plane, not inside it.
+    The gradient of a singular value is u_k v_k^T, bounded even for equal values, and 0 where the value is 0. If the two
+    largest values tie, the leading vector is defined only up to rotation in their plane; the gradient then follows the
+    plane and ignores rotation within it.
     """
     z_MBD = batch.z_MBD
     values = min(len(z_MBD), z_MBD.shape[-1])
@@ -66,7 +67,7 @@ class _Singular(torch.autograd.Function):
         lambda_BM, v_BMM = rising_BM.flip(-1), vectors_BMM.flip(-1)
         v_BMM = _sign(v_BMM[:, :, 0])[:, None, None] * v_BMM
         sigma_BM = torch.sqrt(torch.where(lambda_BM > _ZERO * lambda_BM[:, :1], lambda_BM, 0.0))
-        # An empty tuple has no direction: its vectors are 0, whatever they are layouts by.
+        # An empty tuple has no direction: its vectors are 0 for any divisor.
         length_B1 = torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
         weight_BM = (v_BMM[:, :, 0] / length_B1).to(z_MBD.dtype)
         direction_BD = (weight_BM[:, None] @ z_BMD)[:, 0]
@@ -84,7 +85,7 @@ class _Singular(torch.autograd.Function):
 def _gradient(
     slope_BM: Tensor, slope_BD: Tensor, z_MBD: Tensor, sigma_BM: Tensor, v_BMM: Tensor, direction_BD: Tensor
 ) -> Tensor:
-    """Return the gradient by Z of <slope_BM, sigma> + <slope_BD, u_1>."""
+    """Return the gradient of <slope_BM, sigma> + <slope_BD, u_1> with respect to Z."""
     z_BMD = z_MBD.transpose(0, 1)
     lambda_BM, length_B1 = sigma_BM**2, torch.where(sigma_BM > 0, sigma_BM, 1.0)[:, :1]
     # dL = <slope_u, sum_m (v_1m dz^m + z^m dv_1m) - u_1 d sigma_1> / sigma_1 + sum_k slope_k d sigma_k.
@@ -95,7 +96,7 @@ def _gradient(
     gap_BM = lambda_BM[:, :1] - lambda_BM
     gap_BM = torch.where(gap_BM > _TIE * lambda_BM[:, :1], gap_BM, torch.inf)
     turn_BM = (v_BMM.mT @ toward_BM1)[..., 0] / gap_BM
-    # dL / dG = V A V^T, with the eigenvalues' slopes on A's diagonal and the turn of v_1 in its first column.
+    # dL / dG = V A V^T, with the slopes of the eigenvalues on the diagonal of A and those of v_1 in its first column.
     inner_BMM = torch.diag_embed(2 * by_lambda_BM)
     inner_BMM[:, :, 0] += turn_BM
     inner_BMM[:, 0, :] += turn_BM
@@ -106,7 +107,7 @@ def _gradient(
 
 
 def _sign(leading_BM: Tensor) -> Tensor:
-    """Return the sign, 1 or -1, that turns u_1 to its tuple's mean. The sign of an eigenvector is arbitrary."""
+    """Return the sign, 1 or -1, that orients u_1 toward its tuple's mean, since eigenvectors have no fixed sign."""
     # sum_m <u_1, z^m> = sigma_1 sum_m v_1m.
     lean_B = leading_BM.sum(-1)
     weight_M = 0.5 ** torch.arange(leading_BM.shape[-1], dtype=leading_BM.dtype, device=leading_BM.device)

@@ -1,9 +1,10 @@
 """Contrast of multilinear inner products (Symile, Saporta et al. 2024).
 
-MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each modality r in turn, item
-i's true tuple is contrasted with tuples of the others: N drawn ones (the paper's O(N) negatives), or all N^(M - 1).
+MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each modality r in turn, the
+true tuple of item i is contrasted with tuples of the other modalities: N sampled ones (the paper's O(N) negatives), or
+all N^(M - 1).
 
-Shapes: `M` modalities, `N` complete items, `D` dim; `r` the modality that predicts, `m` another one.
+Shapes: `M` modalities, `N` complete items, `D` dimension; `r` the query modality, `m` another one.
 """
 
 from functools import partial, reduce
@@ -19,10 +20,10 @@ __all__ = ["symile_all", "symile_sampled"]
 def symile_sampled(
     z_MND: Tensor, *, rows_MMN: Tensor, temperature: Tensor | float, ids_N: Tensor | None
 ) -> list[Tensor]:
-    """For each modality r the mean cross-entropy of item i's true tuple among N keys.
+    """For each modality r, the mean cross-entropy of the true tuple among N keys.
 
-    Key j is the product of the others' vectors, each of item `rows_MMN[r, m, j]`; the diagonal is the true tuple. Other
-    keys whose vectors all come from items with the query's id leave the softmax.
+    Key j is the product of the vectors of the other modalities m, each of item `rows_MMN[r, m, j]`; the diagonal is the
+    true tuple. Other keys whose vectors all have the query's id are masked.
     """
     modalities, items, _ = z_MND.shape
     scale = 1 / torch.as_tensor(temperature, dtype=z_MND.dtype, device=z_MND.device)
@@ -41,9 +42,9 @@ def symile_sampled(
 
 
 def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | None) -> list[Tensor]:
-    """For each modality r the mean cross-entropy of item i's true tuple among the N^(M - 1) tuples of the others.
+    """For each modality r, the mean cross-entropy of the true tuple among all N^(M - 1) tuples of the others.
 
-    One table T[i, j, k, ...] of all products serves every r. Tuples of items that all share one id leave the softmax,
+    One table T[i, j, k, ...] of all products is shared by every r. Tuples whose items all share one id are masked,
     except the true tuples.
     """
     modalities, items, _ = z_MND.shape
@@ -59,7 +60,7 @@ def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | No
 
 
 def _product_rows(z_MND: Tensor) -> Tensor:
-    """Return (N^M, D) products of all combinations of rows, one of each modality, the last modality's index fastest."""
+    """Return (N^M, D) products of all combinations of one row per modality, in row-major order."""
     rows_PD = z_MND[0]
     for z_ND in z_MND[1:]:
         rows_PD = (rows_PD[:, None] * z_ND).reshape(-1, z_ND.shape[-1])
@@ -67,7 +68,7 @@ def _product_rows(z_MND: Tensor) -> Tensor:
 
 
 def _same_tuples(ids_N: Tensor, modalities: int) -> Tensor:
-    """Mask the tuples whose items all have one id, but are not all one item."""
+    """Return the mask of tuples whose items all share one id but are not all the same item."""
     items = len(ids_N)
 
     def along(values_N: Tensor, m: int) -> Tensor:

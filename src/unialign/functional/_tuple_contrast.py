@@ -1,9 +1,9 @@
 """InfoNCE of the anchor of one item with the other vectors of another: by volume (GRAM) and by area (TRIANGLE).
 
-The logits of true tuples cancel where their modalities agree, and are therefore computed in float64 from the tuples;
-those of all pairs come from matrix products, tile by tile.
+Logits of true tuples suffer from cancellation where their modalities agree, and are therefore computed from the tuples
+in float64; logits of all pairs are computed by matrix products, tile by tile.
 
-Shapes: `M` modalities, `K` = M - 1 others, `B` items, `N` selected ones, `D` dim.
+Shapes: `M` modalities, `K` = M - 1 others, `B` items, `N` selected ones, `D` dimension.
 """
 
 from functools import partial
@@ -42,7 +42,7 @@ def volume_inputs(
 
     Vol^2 = det(H_j) - g_ij^T adj(H_j) g_ij, H_j the Gram matrix of tuple j without the anchor and g_ij the cosines of
     anchor i with its vectors: M - 1 products instead of B^2 determinants. Absent modalities are zero rows with an extra
-    axis in H_j, so that they add nothing.
+    axis in H_j, and contribute nothing.
     """
     others = [m for m in range(len(batch.names)) if m != anchor]
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
@@ -79,7 +79,7 @@ def area_inputs(
     """Return the tensors of `AreaLogits`, and the logits of the true tuples.
 
     `area`: sqrt(max(S, 0) + eps) / 2 with S = |u|^2 |w|^2 - <u, w>^2, u = t - v, w = v - a · `squared`: S / 2,
-    twice the squared area, which is what the released code trains with.
+    twice the squared area, as in the released code.
     """
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)

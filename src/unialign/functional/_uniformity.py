@@ -1,6 +1,6 @@
 """Uniformity inside one modality (paper Eq. 9; Wang & Isola 2020).
 
-Shapes: `B` rows, `D` dim.
+Shapes: `B` rows, `D` dimension.
 """
 
 import math
@@ -34,24 +34,24 @@ def uniformity(
     present: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """Uniformity U(Z), a scalar of at most 0 to minimize; 0 means that all rows coincide.
+    """Uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
-    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; with order = M - 1 it is what the Hölder divergence contains,
-    with order = 1 the log of the mean over pairs (Wang & Isola). J_i = the present rows other than i with another id; a
-    row with empty J_i leaves the outer mean.
+    (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, order =
+    1 the log of the mean over pairs (Wang & Isola). J_i = the other present rows with a different id; rows with empty
+    J_i are excluded from the outer mean.
 
     Args:
         z: (B, D) rows; normalized here.
         kernel: `clip`, `gaussian`, `wang_isola` or `geodesic`.
         temperature: tau > 0; `wang_isola` has none (t = 2).
-        reduction: None means `outer_log` for `wang_isola` and `mean_log` for the others, each as published.
+        reduction: default `outer_log` for `wang_isola` and `mean_log` for other kernels, as published.
         order: exponent of `outer_log`, at least 1.
         present: (B,) bool.
-        ids: (B,) integers; equal ids do not repel.
+        ids: (B,) integers; same-id rows do not repel each other.
 
     Returns:
-        A scalar; 0, with zero gradient, when all J_i are empty.
+        A scalar; 0 with zero gradient if all J_i are empty.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`.
@@ -64,7 +64,7 @@ def uniformity(
     # Autocast would compute the cosines in half precision, and 1 / tau multiplies their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
-            # Not z_MBD[0], whose gradient is a copy.
+            # Avoid z_MBD[0], whose gradient is a copy.
             batch.z_MBD.squeeze(0),
             kernel=kernel,
             temperature=temperature,
@@ -87,7 +87,7 @@ def unit_uniformity(
     ids_B: Tensor | None,
     shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`uniformity` of unit rows, and whether it is defined (some J_i is not empty)."""
+    """Return `uniformity` of unit rows, and whether it is defined (at least one nonempty J_i)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
     selection, function = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
@@ -114,7 +114,7 @@ def log_potential(
 ) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
-    It is the `clip` kernel at tau = 1 / (2 t) with the log outside.
+    Equals the `clip` kernel at tau = 1 / (2 t) with the log outside the mean.
     """
     return unit_uniformity(
         z_BD,

@@ -1,10 +1,10 @@
 """Volumes of the parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
 
-The squared volume is a determinant and is computed as a polynomial of the cosines, without inverse or factorization, so
-that value and gradient are exact where modalities coincide (the published code gives NaN gradients there).
-Determinants of tuples are taken in float64: in float32 that of nearly equal vectors is rounding noise of either sign.
+The squared volume, a determinant, is computed as a polynomial of the cosines, without inverse or factorization, so
+value and gradient are exact even where modalities coincide (where the published code gives NaN gradients).
+Determinants of tuples are computed in float64: in float32, rounding errors dominate for nearly equal vectors.
 
-Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` dim.
+Shapes: `M` modalities, `K` = M - 1 others, `B` items, `D` dimension.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ def gram_volume(
 ) -> Tensor:
     """Volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
 
-    1 for orthonormal vectors, |sin| of the angle for M = 2, 0 when the vectors are linearly dependent: for M >= 3 that
-    does not mean that they agree (three coplanar or two opposite ones suffice). An absent modality counts as one extra
-    orthonormal axis, so the result is the volume of the present ones (1 for a single one).
+    1 for orthonormal vectors, |sin| of the angle for M = 2, 0 for linearly dependent vectors, which need not agree for
+    M >= 3 (three coplanar or two opposite vectors suffice). An absent modality counts as an extra orthonormal axis, so
+    the result is the volume of the present ones (1 for a single one).
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
-        eps: 0 for a diagnostic (the gradient at volume 0 is then 0); about 1e-8 for training.
+        eps: 0 for evaluation (the gradient at volume 0 is then 0); about 1e-8 for training.
         present: modality -> (B,) bool.
 
     Raises:

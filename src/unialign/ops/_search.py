@@ -5,7 +5,7 @@ unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical a
 is rounding of the unit rows, the scale and the level). Pairs farther from the level than this bound are decided by the
 float32 product; the few others are rescored in float64, so the result equals that of float64.
 
-Shapes: `Q` queries, `G` gallery, `D` dimension, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
+Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; of one tile `q` queries, `c` gallery rows, `n`
 queries with undecided pairs.
 """
 
