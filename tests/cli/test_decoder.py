@@ -97,7 +97,7 @@ def test_other_results_are_not_overwritten_and_other_embeddings_not_decoded(
     assert config.read_text() == "generation: {}\n"
     (tmp_path / "notes.txt").write_text("a file of the user")
     assert main(["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path)]) == 2
-    assert "which is not part of a decoder's run" in capsys.readouterr().err
+    assert "which is not part of a decoder run" in capsys.readouterr().err
     out = str(tmp_path / "samples.png")
     assert main(["decoder", "sample", "emoji", "emoji", "--image", "drawing", "--out", out]) == 2
     assert "'drawing' of 'emoji'" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     # Another objective does not inherit the options of the file's.
     assert resolved("--objective", "infonce", "--anchor", "kar").objective_options == {"anchor": "kar"}
     for wrong, message in (
-        ("head=linear", "an option of its own, --head"),
+        ("head=linear", "has its own option, --head"),
         ("objective_options={}", "expected an entry of"),
         ("nothing.x=1", "expected an entry of"),
         ("lr", "KEY=VALUE"),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import start_command
 
+from processes import start_command
 from train_cases import tiny_store
 
 EPOCHS = 60
@@ -139,4 +139,4 @@ def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
     """Each process would write the same folder."""
     for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
-        assert "only `train` works on" in output
+        assert "only `train` supports several processes" in output

@@ -1,4 +1,4 @@
-"""The anchor of a training: chosen where an objective needs one and none is given, and always printed."""
+"""Choose and print the anchor of a training: the given one, or the first modality if the objective needs one."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,21 +12,21 @@ ANCHOR = "objective_options.anchor"
 
 
 def has_anchor(objective: str) -> bool:
-    """Whether an objective has an anchor at all."""
+    """Return whether an objective has an anchor."""
     return "anchor" in parameter_names(objective)
 
 
 def describe_anchors(configs: Iterable[TrainConfig]) -> str:
-    """`anchor text`, or `no anchor` where no objective has one."""
+    """Return `anchor text`, or `no anchor` if no objective has one."""
     chosen = {str(c.objective_options.get("anchor", "all")) for c in configs if has_anchor(c.objective)}
     return f"anchor {' or '.join(sorted(chosen))}" if chosen else "no anchor"
 
 
 def with_anchor(config: TrainConfig, modalities: Sequence[str]) -> tuple[TrainConfig, str]:
-    """The settings with the first modality as anchor where the objective needs one and none is given, and a note.
+    """Return the settings, with the first modality as anchor if one is needed but not given, and a note.
 
     Raises:
-        ConfigError: the anchor must be a modality and is none.
+        ConfigError: the objective needs a modality as anchor and got something else.
     """
     needed = needs_anchor(config.objective)
     if needed == "no":

@@ -1,4 +1,4 @@
-"""Commands of `unialign`: their description, and the parser of their options."""
+"""Define commands of `unialign` and the parser of their options."""
 
 import argparse
 import difflib
@@ -15,18 +15,18 @@ __all__ = ["Command", "Parser", "add_out", "add_resume", "command_parser", "resu
 
 @dataclass(frozen=True)
 class Command:
-    """A command: a module of `unialign.cli`, or of a package with an entry point `unialign.commands`, holds one.
+    """A command, defined by a module of `unialign.cli` or by an entry point `unialign.commands` of another package.
 
-    The module imports nothing heavy, so that help and errors answer at once; `run` imports what the work needs.
+    Its module avoids heavy imports so that help and errors appear at once; `run` imports what the work needs.
 
     Attributes:
-        name: the word after `unialign`; a built-in command is named as its module.
+        name: the word after `unialign`; for built-in commands, the module's name.
         summary: one phrase for the list of commands, without a full stop.
         usage: the positional arguments.
         examples: complete command lines, and remarks, for `--help`.
         add_options: adds the options to the command's parser.
         run: takes the parsed options, returns the exit status. Errors are `UniAlignError`.
-        multiprocess: whether torchrun may start several processes of it.
+        multiprocess: whether torchrun may run it in several processes.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are ConfigErrors that suggest the closest option or value."""
+    """An `ArgumentParser` that raises ConfigErrors, which suggest the closest option or value."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """`parse_args`; an unknown option is an error that suggests one."""
+        """Parse like `parse_args`, but suggest an option in the error for an unknown one."""
         options, unknown = self.parse_known_args(words)
         if unknown:
             known = list(_option_strings(self))
@@ -72,7 +72,7 @@ def _option_strings(parser: argparse.ArgumentParser) -> Iterable[str]:
 
 
 def command_parser(command: Command) -> Parser:
-    """The parser of a command's options."""
+    """Return the parser of a command's options."""
     parser = Parser(
         prog=f"unialign {command.name}",
         usage=f"unialign {command.name} {command.usage}",
@@ -95,7 +95,7 @@ def add_out(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Add `--resume` and `--device` of trainings."""
+    """Add the training options `--resume` and `--device`."""
     parser.add_argument(
         "--resume",
         choices=("never", "auto", "required"),
@@ -112,7 +112,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def results_folder(text: str) -> Path:
-    """The path of `--out`; an empty text is an error."""
+    """Return the path given by `--out`; raise if it is empty."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("expected a folder, got an empty text")
+        raise argparse.ArgumentTypeError("expected a folder, got an empty string")
     return Path(text)

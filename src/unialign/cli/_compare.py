@@ -1,4 +1,4 @@
-"""The work of `unialign compare` and `unialign demo`."""
+"""Implementation of `unialign compare` and `unialign demo`."""
 
 import time
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from typing import Any
 from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
 from unialign.cli._console import RunProgress, chosen_workers, echo, shown
 from unialign.cli._plans import Comparison
-from unialign.config import CompareConfig, Entry, TrainConfig
+from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.experiments import compare, make_entry, open_store, prepare_data
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 
 __all__ = ["configure", "run_comparison"]
 
-# Objectives that train badly from random weights continue from InfoNCE, as GRAM's authors do; same steps in all.
+# Objectives that train badly from random weights start with InfoNCE, as GRAM's authors do; the total steps stay equal.
 _INFONCE_WARMUP = 0.5
 
 
 def configure(comparison: Comparison, out: Path) -> CompareConfig:
-    """The configuration of a comparison; data from files are written into the results folder."""
+    """Build the configuration of a comparison; data from files are copied into the results folder."""
     data = prepare_data(comparison.sources, out, "comparison")
     return (_new if comparison.file is None else _repeated)(comparison, data)
 
@@ -32,7 +32,7 @@ def run_comparison(
     *,
     extend: Callable[[CompareConfig, Path], None] | None = None,
 ) -> int:
-    """Train, evaluate, print table and verdict, write the report; `extend` adds to the folder what the report shows."""
+    """Train, evaluate, print table and verdict, and write the report; `extend` adds further content for the report."""
     total = len(config.entries) * len(config.seeds)
     workers = chosen_workers(workers, total)
     labels = {key: entry.label for key, entry in config.entries.items()}
@@ -44,7 +44,7 @@ def run_comparison(
         with RunProgress(total, labels) as progress:
             results = compare(config, out, workers=workers, on_run=progress)
         if extend is not None:
-            write_report(out)  # extending may fail, and the comparison is done
+            write_report(out)  # Write the report first: the comparison is complete even if `extend` fails.
             extend(config, out)
     except KeyboardInterrupt:
         kept = f"finished runs are kept in {shown(out)}, the same command continues"
@@ -76,10 +76,10 @@ def _repeated(comparison: Comparison, data: str) -> CompareConfig:
 
 
 def _new(comparison: Comparison, data: str) -> CompareConfig:
-    # One anchor for all that have one: some require it.
+    # Use one anchor for all objectives that accept one, since some require it.
     modalities = comparison.training.get("modalities") or open_store(data, None, None).modalities
     settings = {ANCHOR: modalities[0]} | comparison.training
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ComparisonEntry] = {}
     for name in comparison.objectives:
         warmup = {"infonce_warmup_ratio": _INFONCE_WARMUP} if initialization(name) == "contrastive" else {}
         entries[name] = make_entry(_with_settings(TrainConfig(objective=name), warmup | settings))
@@ -89,7 +89,7 @@ def _new(comparison: Comparison, data: str) -> CompareConfig:
 
 
 def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
-    """`override`, without the anchor for an objective that has none."""
+    """Return `override(...)` of the settings, without the anchor if the objective has none."""
     return train.override(
         {key: value for key, value in settings.items() if key != ANCHOR or has_anchor(train.objective)}
     )

@@ -1,4 +1,4 @@
-"""Output of commands: a progress bar on a terminal, plain lines elsewhere."""
+"""Print the output of commands: a progress bar on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -23,12 +23,12 @@ def echo(text: str = "") -> None:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
     except OSError:
-        # The descriptor, not `sys.stdout`: what is still in its buffer is written when the interpreter ends.
+        # Redirect the descriptor, not `sys.stdout`, whose buffer is still flushed when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def chosen_workers(asked: int | None, runs: int) -> int:
-    """The number of runs trained at the same time: as asked, else one per core, at most the number of runs."""
+    """Return the number of parallel runs: as requested, else one per core, at most the number of runs."""
     if asked is None:
         return max(1, min(os.cpu_count() or 1, runs))
     if asked < 1:
@@ -37,7 +37,7 @@ def chosen_workers(asked: int | None, runs: int) -> int:
 
 
 class RunProgress:
-    """Prints a line for each finished run; on a terminal a bar shows how many are left."""
+    """Print a line for each finished run and, on a terminal, a progress bar."""
 
     def __init__(self, total: int, labels: Mapping[str, str]) -> None:
         self.done, self.total, self.labels = 0, total, labels
@@ -59,7 +59,7 @@ class RunProgress:
 
 
 def shown(path: Path) -> str:
-    """A path relative to the working directory, where it lies in it."""
+    """Return a path relative to the working directory if it is inside it, else unchanged."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -26,7 +26,7 @@ _SCALE = 2
 
 
 def train(plan: DecoderRun, options: argparse.Namespace) -> int:
-    """Train a decoder and print where it and its samples are."""
+    """Train a decoder and print the paths of the decoder and its samples."""
     store = load_dataset(plan.sources)
     if plan.fingerprint is not None:
         store.check_fingerprint(plan.fingerprint)
@@ -48,7 +48,7 @@ def train(plan: DecoderRun, options: argparse.Namespace) -> int:
 
 
 def _check_folder(out: Path) -> None:
-    """Raise ConfigError if the folder holds other results or files; `train_decoder` checks runs of decoders."""
+    """Raise ConfigError if the folder holds other results or files; `train_decoder` checks decoder runs."""
     checked_path(out, "--out", error=ConfigError)
     if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
         raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
@@ -59,7 +59,7 @@ def _check_folder(out: Path) -> None:
             if entry.name not in ("checkpoints", "decoder", "log.jsonl", LOCK_FILE)
         )
         if others:
-            raise ConfigError(f"{out} holds {others[0]}, which is not part of a decoder's run; choose another --out")
+            raise ConfigError(f"{out} holds {others[0]}, which is not part of a decoder run; choose another --out")
 
 
 def _newest_grid(out: Path) -> str:
@@ -80,12 +80,12 @@ def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
     if len(rows) == 0:
         raise ConfigError(f"{store.name!r} has no item with {image!r} in the split {options.split!r}")
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), options.count)).round().astype(int)]
-    identity = encoder_fingerprint(store, image)
-    if decoder.input_spec.identity not in (None, identity):
+    fingerprint = encoder_fingerprint(store, image)
+    if decoder.input_spec.fingerprint not in (None, fingerprint):
         raise ConfigError(
-            f"{image!r} of {store.name!r} (identity {identity[:12]}) does not match the decoder's input, embeddings "
-            f"of {decoder.input_spec.encoder} (identity {str(decoder.input_spec.identity)[:12]}); use another column "
-            f"with --image"
+            f"{image!r} of {store.name!r} (fingerprint {fingerprint[:12]}) does not match the decoder's input, "
+            f"embeddings of {decoder.input_spec.encoder} (fingerprint {str(decoder.input_spec.fingerprint)[:12]}); "
+            f"use another column with --image"
         )
     embeddings = torch.from_numpy(store.array(image)[rows].astype(np.float32))
     generated = decoder.generate(embeddings, seed=options.seed, steps=options.steps, guidance=options.guidance)

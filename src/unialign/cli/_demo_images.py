@@ -1,5 +1,5 @@
-"""Images of `unialign demo`: each objective is trained again with the image modality frozen, and the same held-out
-queries are decoded in each space.
+"""Generate the images of `unialign demo`: train each objective again with the image modality frozen, and decode the
+same held-out queries in each space.
 """
 
 from collections.abc import Mapping

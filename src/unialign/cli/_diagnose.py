@@ -1,4 +1,4 @@
-"""The work of `unialign diagnose`."""
+"""Implementation of `unialign diagnose`."""
 
 import contextlib
 import sys
@@ -18,9 +18,9 @@ __all__ = ["diagnose_files"]
 
 
 def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
-    """Diagnose files and write the results folder; returns 1 for a finding as severe as `fail_on`, else 0."""
+    """Diagnose files and write the results folder; return 1 if a finding is at least as severe as `fail_on`, else 0."""
     new = not out.exists()
-    open_run_dir(out, "diagnosis")  # an earlier diagnosis is replaced: it takes a minute to make again
+    open_run_dir(out, "diagnosis")  # An earlier diagnosis is overwritten, since it takes only a minute to repeat.
     started = time.perf_counter()
     try:
         with _Progress() as progress:
@@ -35,7 +35,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
         seconds = time.perf_counter() - started
         _write(out, config, report, seconds)
     finally:
-        # Remove a new folder of a failed diagnosis; one with anything in it stays.
+        # Remove the new folder of a failed diagnosis if it is empty.
         if new:
             with contextlib.suppress(OSError):
                 out.rmdir()
@@ -67,7 +67,7 @@ class _Progress:
             self.bar.set_description(name)
         self.bar.update(done - self.done)
         self.done = done
-        # Small files are read at once; a line about them would be noise.
+        # Small files are read in one chunk; reporting them would be noise.
         if done == total and self.bar.disable and time.perf_counter() - self.started > 1:
             echo(f"{name}: read {total / 1e9:.2f} GB in {time.perf_counter() - self.started:.1f} s")
 

@@ -1,11 +1,11 @@
-"""The work of `unialign evaluate`."""
+"""Implementation of `unialign evaluate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.cli._console import echo, shown
 from unialign.cli._single_run import finish
-from unialign.config import CompareConfig, Entry, EvaluateConfig, TrainConfig
+from unialign.config import CompareConfig, ComparisonEntry, EvaluateConfig, TrainConfig
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import (
     EMBEDDINGS_FILE,
@@ -24,7 +24,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
-    """Evaluate a space on data, and write results, report and a `config.yaml` that repeats it."""
+    """Evaluate a space on data, and write results, report and a `config.yaml` that repeats the evaluation."""
     space = Space.from_pretrained(config.space)
     data = prepare_data(sources, out, "evaluation")
     store = open_store(data, None, config.fingerprint)
@@ -51,12 +51,12 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
     )
     comparison = CompareConfig(
         data=data,
-        entries={"space": Entry(label=Path(config.space).name, train=TrainConfig(modalities=shared))},
+        entries={"space": ComparisonEntry(label=Path(config.space).name, train=TrainConfig(modalities=shared))},
         seeds=(0,),
         split=config.split,
         anchor=config.anchor,
         resamples=config.resamples,
-        selection="an existing space, nothing was trained",
+        selection="an existing space; nothing was trained",
     )
     save_embeddings(out / EMBEDDINGS_FILE, embeddings)
     trained = space.metadata.get("training", {})

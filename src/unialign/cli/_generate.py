@@ -49,7 +49,7 @@ def generate(config: GenerateConfig, out: Path, device: str) -> int:
 
 
 def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateConfig:
-    """The settings with fingerprint, space and decoder of the data."""
+    """Fill in the fingerprint, space and decoder that belong to the data."""
     if config.fingerprint is not None:
         store.check_fingerprint(config.fingerprint)
     for option in ("space", "decoder"):
@@ -60,7 +60,7 @@ def _with_defaults(config: GenerateConfig, store: EmbeddingStore) -> GenerateCon
 
 
 def _check_data(space: Space, store: EmbeddingStore) -> None:
-    """Raise DataError unless the space was trained on the data, whose training rows are compared with the images."""
+    """Raise DataError unless the space was trained on this data: images are compared with its training rows."""
     data: Any = space.metadata.get("data")
     trained = data.get("fingerprint") if isinstance(data, Mapping) else None
     if trained is not None and trained != store.fingerprint:
@@ -72,7 +72,7 @@ def _check_data(space: Space, store: EmbeddingStore) -> None:
 
 
 def _conditions(config: GenerateConfig, space: Space, store: EmbeddingStore) -> list[Condition]:
-    # All modalities but the anchor, which would give the answer away.
+    # Use all modalities except the anchor, which would reveal the answer.
     free = [name for name in space.modalities if name not in space.frozen and name in store.columns]
     return build_conditions(
         space,
@@ -90,7 +90,7 @@ def _conditions(config: GenerateConfig, space: Space, store: EmbeddingStore) -> 
 
 
 def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
-    if _TEXT not in space.widths:
+    if _TEXT not in space.dims:
         raise ConfigError(
             f"--text needs a space with the modality {_TEXT!r}; this one has {', '.join(space.modalities)}"
         )

@@ -1,4 +1,4 @@
-"""The results folder of `unialign generate`: images, `results.json`, `config.yaml`, thumbnails and the report."""
+"""Write the results folder of `unialign generate`: images, `results.json`, `config.yaml`, thumbnails and the report."""
 
 import json
 import re
@@ -27,13 +27,13 @@ _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "ste
 
 @contextmanager
 def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
-    """Open and lock a results folder, which keeps its earlier images until new ones are complete."""
+    """Open and lock a results folder; earlier images are kept until the new ones are complete."""
     open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
-        for staging in out.glob(f"{_STAGING}*"):  # of a killed call
+        for staging in out.glob(f"{_STAGING}*"):  # left by a call that was killed
             shutil.rmtree(staging, ignore_errors=True)
         if not (out / "config.yaml").exists():
-            # Marks the kind of folder in case that this call is killed.
+            # Records the folder kind in case this call is killed.
             write_yaml(out / "config.yaml", {"generation": config.to_dict()})
         yield
 
@@ -47,10 +47,10 @@ def write_results(
     result: GenerationResult,
     seconds: float,
 ) -> list[list[str]]:
-    """Write all files into a staging folder, then replace those of an earlier call; returns the names of the images.
+    """Write all files into a staging folder, then replace those of an earlier call; return the image names.
 
     Raises:
-        DataError: a file cannot be written; those of the earlier call are intact.
+        DataError: a file cannot be written; the earlier call's files are intact.
     """
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=_STAGING) as name:
@@ -81,7 +81,7 @@ def _write_images(folder: Path, result: GenerationResult) -> list[list[str]]:
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the files into place, then remove the images of the earlier call and no other file."""
+    """Move the files into place, then remove the earlier call's images and nothing else."""
     images = out / "images"
     if images.is_symlink() or (images.exists() and not images.is_dir()):
         raise DataError(f"{images} is a link or a file, which is not replaced; remove it or choose another --out")
@@ -96,7 +96,7 @@ def _publish(staging: Path, out: Path) -> None:
 
 
 def _image_names(results: Path) -> set[str]:
-    """Names of the images in `results.json`; none if it cannot be read."""
+    """Return the image names in `results.json`; empty if it cannot be read."""
     try:
         entries = json.loads(results.read_text("utf-8"))["images"]
         return {Path(name).name for entry in entries for name in entry["files"]}
@@ -113,7 +113,7 @@ def _results(
     files: list[list[str]],
     seconds: float,
 ) -> dict[str, Any]:
-    """Content of `results.json`."""
+    """Return the content of `results.json`."""
     training = space.metadata.get("training")
     objective = training.get("objective") if isinstance(training, Mapping) else None
     cosines = [cosine for cosine in result.true_cosines if cosine is not None]

@@ -1,4 +1,4 @@
-"""Image files of `generate` and `demo`: generated images, enlarged, and thumbnails of the data that reports compare."""
+"""Write the image files of `generate` and `demo`: enlarged generated images, and data thumbnails for the report."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,23 +17,23 @@ _MIN_SIDE = 128
 
 
 def enlargement(images: Tensor) -> int:
-    """Factor by which images are enlarged in files."""
+    """Return the factor by which images are enlarged in files."""
     return max(1, -(-_MIN_SIDE // images.shape[-1]))
 
 
 def write_enlarged(path: Path, image: Tensor) -> None:
-    """Write (3, S, S) as a PNG file."""
+    """Write an image (3, S, S) as a PNG file, enlarged."""
     write_png(path, grid([[image]], gap=0, scale=enlargement(image)))
 
 
 def compared_rows(result: GenerationResult) -> set[int]:
-    """Rows of the store whose images are shown beside the generated ones."""
+    """Return the store rows whose images are shown beside the generated ones."""
     entries = [entry for group in (*result.nearest, *(result.copies or [])) for entry in group]
     return {entry["row"] for entry in entries} | {row for condition in result.conditions for row in condition.rows}
 
 
 def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Collection[int]) -> None:
-    """Write `thumbnails.zip` with the store's images of some rows, if it has them; a damaged archive is reported."""
+    """Write `thumbnails.zip` with the store's images of some rows, if it has any; report a damaged archive."""
     problem = copy_thumbnails(store, folder, lambda modality, row: row if modality == anchor and row in rows else None)
     if problem:
         echo(problem)

@@ -1,6 +1,6 @@
-"""The `unialign` program: finds the command, parses its options, turns errors and signals into an exit status.
+"""Entry point of `unialign`: find the command, parse its options, turn errors and signals into an exit status.
 
-Nothing heavy is imported before a command runs, so that help and mistyped names answer at once.
+Heavy imports wait until a command runs, so that help and errors about mistyped names appear at once.
 """
 
 import os
@@ -23,11 +23,11 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 an expected error, 130 interrupted, 143 terminated."""
-    # A waiting OpenMP thread that spins starves every other process; this must be set before torch is imported.
+    """Run a command; return the exit status: 0 done, 2 an expected error, 130 interrupted, 143 terminated."""
+    # Spinning OpenMP threads starve other processes; this must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by the caller: the work goes on without messages
+        if getattr(sys, stream) is None:  # stderr was closed by the caller: continue without messages
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and not words[0].startswith("-"):
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsers() -> dict[str, Parser]:
-    """Program name (`unialign`, `unialign train`, ...) -> parser, for the reference of the command line."""
+    """Map program names (`unialign`, `unialign train`, ...) to parsers, for the command-line reference."""
     commands = [_command(name) for name in registry.names("commands")]
     return {"unialign": _overview_parser(commands)} | {f"unialign {c.name}": command_parser(c) for c in commands}
 
@@ -102,16 +102,16 @@ def _overview_parser(commands: Sequence[Command]) -> Parser:
 def _check_one_process(command: str) -> None:
     from unialign.distributed import read_process_info
 
-    # Under SLURM each task may well be a command of its own; torchrun starts the same one many times.
+    # SLURM tasks may be independent commands, but torchrun always starts several copies of the same one.
     if "RANK" in os.environ and (process := read_process_info(os.environ)) is not None:
         raise ConfigError(
-            f"torchrun started this command {process.world_size} times; only `train` works on several processes, start "
+            f"torchrun started this command {process.world_size} times; only `train` supports several processes; start "
             f"`unialign {command}` without torchrun"
         )
 
 
 def _terminate_as_exit() -> Any:
-    """Let SIGTERM unwind the command, so that workers end; the old handler, or None outside the main thread."""
+    """Make SIGTERM unwind the command so that workers end; return the old handler, or None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
 

@@ -1,4 +1,4 @@
-"""Checked options of commands, as the work takes them."""
+"""Validated options of commands, as passed to their implementations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["Comparison", "DecoderRun", "TrainRun"]
 
 @dataclass(frozen=True)
 class TrainRun:
-    """What to train: sources of the data, the fingerprint they must have (None: any), and settings."""
+    """Data sources, their required fingerprint (None: any), and settings of a training."""
 
     sources: tuple[str, ...]
     fingerprint: str | None
@@ -19,7 +19,7 @@ class TrainRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare.
+    """Data and settings of a comparison.
 
     Attributes:
         file: a comparison to repeat; None: a new one of `objectives`.
@@ -37,7 +37,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class DecoderRun:
-    """What to train: sources of the data, the fingerprint they must have (None: any), the column, and settings."""
+    """Data sources, their required fingerprint (None: any), image column, and settings of a decoder training."""
 
     sources: tuple[str, ...]
     fingerprint: str | None

@@ -1,4 +1,4 @@
-"""Options of a command line from the fields of a configuration."""
+"""Derive command-line options from the fields of a configuration."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ def add_settings(
 ) -> None:
     """Add an option for each setting of a configuration, and `--set` for the entries of its mappings.
 
-    An option that is not given is absent from the parsed options, so that a file's setting stays.
+    Options that are not given are absent from the parsed options, so that settings from a file are kept.
 
     Args:
         only: names of the settings to add; None: all.
@@ -53,13 +53,13 @@ def add_settings(
 
 
 def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
-    """Settings that the command line gives, ready for `Config.override`."""
+    """Return the settings given on the command line, for `Config.override`."""
     given = {entry.name: getattr(options, entry.name) for entry in config.settings() if hasattr(options, entry.name)}
     return given | parse_entries(getattr(options, "set", []), config)
 
 
 def parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
-    """`MAPPING.KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
+    """Parse `MAPPING.KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
     mappings = [entry.name for entry in config.settings() if entry.kind is Mapping]
     names = [entry.name for entry in config.settings()]
     entries: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, got {pair!r}")
         if key in names and key not in mappings:
-            raise ConfigError(f"--set {pair}: {key} has an option of its own, --{key.replace('_', '-')}")
+            raise ConfigError(f"--set {pair}: {key} has its own option, --{key.replace('_', '-')}")
         if mapping not in mappings or not dot:
             raise ConfigError(f"--set {pair}: expected an entry of {' or '.join(mappings)}, such as {mappings[0]}.KEY")
         entries[key] = _value(key, value)
@@ -94,7 +94,7 @@ def _reader(entry: Setting) -> Any:
     def read(text: str) -> Any:
         return None if entry.is_optional and text.lower() in ("none", "null") else entry.kind(text)
 
-    read.__name__ = entry.kind.__name__  # argparse names it in "invalid int value"
+    read.__name__ = entry.kind.__name__  # argparse shows this name in "invalid int value"
     return read
 
 
@@ -106,7 +106,7 @@ def _value(key: str, text: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {key}: {text!r} is not a plain value: {error}") from error
     try:
-        return float(value) if isinstance(value, str) else value  # YAML reads 1e-3 as text
+        return float(value) if isinstance(value, str) else value  # YAML parses 1e-3 as a string
     except ValueError:
         return value
 

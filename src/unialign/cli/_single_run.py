@@ -1,4 +1,4 @@
-"""Results and report of a single run, for `train` and `evaluate`."""
+"""Write results and report of a single run, for `train` and `evaluate`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def finish(
     command: Literal["train", "evaluate"],
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `results.json`, `items.json` and the report of a folder that is one run itself; print the table."""
+    """Write `results.json`, `items.json` and the report of a folder with a single run; print the table."""
     (key,), (seed,) = config.entries, config.seeds
     results = make_results(
         config, store, {(key, seed): record}, folders={(key, seed): "."}, command=command, settings=settings

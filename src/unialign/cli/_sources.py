@@ -1,4 +1,4 @@
-"""The data of a command: a named data set, a store folder, or files of embeddings."""
+"""Read and check a command's data: a named data set, a store folder, or files of embeddings."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def required_data(sources: Sequence[str], example: str) -> tuple[str, ...]:
-    """The sources, all of which exist.
+    """Return the data sources after checking that each exists.
 
     Raises:
-        ConfigError: there are none.
-        DataError: one is neither a data set nor a path; the message suggests a name.
+        ConfigError: no source is given.
+        DataError: a source is neither a data set nor a path; the message suggests a name.
     """
     if not sources:
         raise ConfigError(f"name the data, such as `unialign {example}`, or give --config")
@@ -51,5 +51,5 @@ def check_sources(sources: Sequence[str]) -> None:
 def _exists(path: str) -> bool:
     try:
         return path != "" and Path(path).exists()
-    except (OSError, ValueError):  # a null character, too long a name: the reader's message says more
+    except (OSError, ValueError):  # null character or name too long: the reader raises a better message
         return True

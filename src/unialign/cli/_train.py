@@ -1,4 +1,4 @@
-"""The work of `unialign train`."""
+"""Implementation of `unialign train`."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
 from unialign.cli._plans import TrainRun
 from unialign.cli._single_run import finish
-from unialign.config import CompareConfig, Entry
+from unialign.config import CompareConfig, ComparisonEntry
 from unialign.distributed import init as join_job
 from unialign.experiments import open_run_dir, open_store, prepare_data, run as run_once
 from unialign.losses import display_name, initialization
@@ -19,7 +19,7 @@ __all__ = ["train"]
 
 
 def train(plan: TrainRun, options: argparse.Namespace) -> int:
-    """Train on the processes of a job; process 0 writes, measures and reports."""
+    """Train on all processes of a job; process 0 evaluates and writes the results."""
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
         return _train(plan, options, rank=process.rank, processes=process.world_size)
 
@@ -61,7 +61,7 @@ def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes:
         echo(f"health: {warning['message']}")
     comparison = CompareConfig(
         data=data,
-        entries={config.objective: Entry(label=config.objective, train=config)},
+        entries={config.objective: ComparisonEntry(label=config.objective, train=config)},
         seeds=(config.seed,),
         split=options.split,
         selection="as given, not tuned",

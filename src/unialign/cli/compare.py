@@ -1,4 +1,4 @@
-"""`unialign compare`: several objectives, several seeds, one table."""
+"""`unialign compare`: compare several objectives over several seeds in one table."""
 
 import argparse
 
@@ -17,7 +17,7 @@ _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20
   unialign compare --config runs/demo/config.yaml --out runs/again"""
-# Settings of the comparison that have options; the others belong to the trainings or follow from the data.
+# Comparison settings with an option; the others belong to the trainings or follow from the data.
 _SETTINGS = ("seeds", "split", "resamples")
 _OBJECTIVES = ("unialign", "infonce", "gram")
 
@@ -54,7 +54,9 @@ def resolve(options: argparse.Namespace) -> Comparison:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add `--workers`."""
-    parser.add_argument("--workers", type=int, metavar="N", help="runs trained at the same time (default: the cores)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="number of runs trained in parallel (default: number of cores)"
+    )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

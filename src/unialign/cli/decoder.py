@@ -17,7 +17,7 @@ __all__ = ["COMMAND", "resolve"]
 _EXAMPLES = """\
   unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
   unialign decoder train emoji --out runs/decoder             the same again: an interrupted run continues
-  unialign decoder sample runs/decoder/decoder emoji          held-out images above those that the decoder makes"""
+  unialign decoder sample runs/decoder/decoder emoji          held-out images above the generated ones"""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> DecoderRun:
-    """Settings of the options, over those of `--config`, over the defaults."""
+    """Resolve settings: options override `--config`, which overrides the defaults."""
     config, source = DecoderConfig(), {}
     if options.config:
         raw = read_yaml(options.config)
         if not isinstance(raw.get("decoder"), Mapping) or not isinstance(raw.get("data"), Mapping):
-            raise ConfigError(f"{options.config} is of no decoder: it needs `decoder` and `data`")
+            raise ConfigError(f"{options.config} is not the configuration of a decoder: it needs `decoder` and `data`")
         config, source = DecoderConfig.from_dict(raw["decoder"]), raw["data"]
     sources, fingerprint = tuple(options.data), None
     if not sources and (written := source.get("path") or source.get("name")):
@@ -63,7 +63,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     sample = actions.add_parser(
         "sample",
         usage="unialign decoder sample DECODER DATA [options]",
-        help="make images of the embeddings of a split",
+        help="generate images from the embeddings of a split",
     )
     sample.add_argument("decoder", metavar="DECODER", help="folder or Hub id of a decoder, or name of a shipped one")
     add_data(sample)
@@ -84,7 +84,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=results_folder,
         default=Path("runs") / "samples.png",
         metavar="FILE",
-        help="image file (default: runs/samples.png)",
+        help="image file to write (default: runs/samples.png)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`unialign demo`: the tuned comparison on the emoji data set, and images made in the space of each objective."""
+"""`unialign demo`: run the tuned comparison on the emoji data set, and generate images in each objective's space."""
 
 import argparse
 
@@ -32,7 +32,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="demo",
-    summary="train UniAlign and its baselines on the emoji data set, compare them, make images, write the report",
+    summary="train UniAlign and its baselines on the emoji data set, compare them, generate images, write the report",
     usage="[options]",
     examples=_EXAMPLES,
     add_options=_add_options,

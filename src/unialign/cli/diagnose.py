@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> DiagnoseConfig:
-    """Settings of the options, over those of `--config`, over the defaults."""
+    """Resolve settings: options override `--config`, which overrides the defaults."""
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> tuple[EvaluateConfig, tuple[str, ...]]:
-    """Settings of the options, over those of `--config`, over the defaults; and the sources of the data."""
+    """Resolve settings (options override `--config`, which overrides the defaults) and the data sources."""
     values = EvaluateConfig.read(options.config).to_dict() if options.config else {}
     sources = tuple(options.data) or tuple(filter(None, [values.get("data")]))
     space = options.space or values.get("space")
@@ -36,7 +36,7 @@ def resolve(options: argparse.Namespace) -> tuple[EvaluateConfig, tuple[str, ...
         )
     check_sources(sources)
     if options.data:
-        values["fingerprint"] = None  # that of the file is of other data
+        values["fingerprint"] = None  # the file's fingerprint belongs to other data
     given = given_settings(options, EvaluateConfig)
     return EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]}), sources
 

@@ -1,4 +1,4 @@
-"""`unialign generate`: images from any modality of a space, or a mixture, through a decoder of image embeddings."""
+"""`unialign generate`: make images from any modality of a space, or mixtures, with a decoder of image embeddings."""
 
 import argparse
 import os
@@ -19,8 +19,8 @@ _EXAMPLES = """\
   unialign generate --text "red apple" --text "blue car" --interpolate 7
   unialign generate --data my-store/ --space runs/train/space --decoder runs/decoder/decoder --item "item 7"
 
-The space must have a frozen modality (`unialign train --set frozen.image=whiten`), whose embeddings the decoder reads.
-A folder of diffusers' Stable unCLIP or Kandinsky 2.2 is a decoder too (unialign[generate])."""
+The space must have a frozen modality (`unialign train --set frozen.image=whiten`) whose embeddings the decoder accepts.
+A diffusers folder of Stable unCLIP or Kandinsky 2.2 also works as a decoder (unialign[generate])."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,26 +33,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> GenerateConfig:
-    """Settings of the options, over those of `--config`, over the defaults."""
+    """Resolve settings: options override `--config`, which overrides the defaults."""
     config = GenerateConfig()
     if options.config:
         raw = read_yaml(options.config)
         if "generation" not in raw:
-            raise ConfigError(f"{options.config} holds no settings of images; expected a mapping `generation`")
+            raise ConfigError(f"{options.config} holds no generation settings; expected a mapping `generation`")
         try:
             config = GenerateConfig.from_dict(raw["generation"])
         except ConfigError as error:
             raise ConfigError(f"{options.config}: {error}") from None
     given = given_settings(options, GenerateConfig)
-    if "source" in given:  # `drawing,speech` and `drawing speech` alike
+    if "source" in given:  # accept both `drawing,speech` and `drawing speech`
         given["source"] = [name.strip() for word in given["source"] for name in word.split(",") if name.strip()]
     if given.get("data", config.data) != config.data:
-        # Other data than the file's have another fingerprint, and their own space and decoder.
+        # Data other than the file's have another fingerprint and their own space and decoder.
         old = {key: None for key in ("space", "decoder") if getattr(config, key) == config.data}
         given = {"fingerprint": None, **old, **given}
     config = config.override(given)
     check_sources([config.data])
-    # A report is opened from elsewhere; names of shipped things and of the Hub stay.
+    # The report may be opened from another folder, so make paths absolute; built-in names and Hub ids are kept.
     paths = {key: getattr(config, key) for key in ("data", "space", "decoder", "prior")}
     return config.override(
         {
@@ -77,7 +77,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 COMMAND = Command(
     name="generate",
-    summary="make images from any modality, mixture or new text, through a decoder of image embeddings",
+    summary="generate images from any modality, mixture or new text, with a decoder of image embeddings",
     usage="[options]",
     examples=_EXAMPLES,
     add_options=_add_options,

@@ -1,4 +1,4 @@
-"""`unialign train`: one space, on one process or on all that torchrun or SLURM started."""
+"""`unialign train`: train one space, on one process or on all processes of a torchrun or SLURM job."""
 
 import argparse
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def resolve(options: argparse.Namespace) -> TrainRun:
-    """Settings of the options, over those of `--config`, over the defaults."""
+    """Resolve settings: options override `--config`, which overrides the defaults."""
     sources, fingerprint, config = tuple(options.data), None, TrainConfig()
     if options.config:
         written_for, written_on, config = _read(options.config)
@@ -43,7 +43,7 @@ def resolve(options: argparse.Namespace) -> TrainRun:
             sources, fingerprint = (written_for,), written_on
     settings = training_settings(options)
     if settings.get("objective", config.objective) != config.objective:
-        # Another objective has other options; those of the file would not fit it.
+        # Another objective has other options, so the file's options would not fit it.
         settings = {"objective_options": {}, **settings}
     return TrainRun(required_data(sources, "train emoji"), fingerprint, config.override(settings))
 
@@ -59,7 +59,7 @@ def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip:
 
 
 def training_settings(options: argparse.Namespace) -> dict[str, object]:
-    """Training settings given on the command line, for `TrainConfig.override`."""
+    """Return the training settings given on the command line, for `TrainConfig.override`."""
     anchor = {} if options.anchor is None else {"objective_options.anchor": options.anchor}
     return anchor | given_settings(options, TrainConfig)
 
@@ -84,17 +84,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
-    """Data, its fingerprint and settings from a run's `config.yaml`."""
+    """Read data, fingerprint and settings from a run's `config.yaml`."""
     raw = read_yaml(file)
     data, settings = raw.get("data"), raw.get("train")
     if not (isinstance(data, Mapping) and isinstance(settings, Mapping) and isinstance(data.get("fingerprint"), str)):
         raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
     if "init_from" in raw:
         raise ConfigError(
-            f"{file} is of a run that continued from another space (`fit(..., init_from=...)`); this command starts "
+            f"{file} is from a run that continued from another space (`fit(..., init_from=...)`); this command starts "
             "from random weights and could not repeat it"
         )
-    # A shipped set is found by its name wherever the package is installed; a run on arrays in memory has no path.
+    # Built-in data sets are found by name on any machine; a run on in-memory arrays has no path.
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
     try:
         return source if isinstance(source, str) else None, data["fingerprint"], TrainConfig.from_dict(settings)

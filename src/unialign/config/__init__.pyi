@@ -11,7 +11,11 @@ from unialign.config._choices import (
     Split as Split,
     WhiteningMode as WhiteningMode,
 )
-from unialign.config._compare import CompareConfig as CompareConfig, Entry as Entry, EvaluateConfig as EvaluateConfig
+from unialign.config._compare import (
+    CompareConfig as CompareConfig,
+    ComparisonEntry as ComparisonEntry,
+    EvaluateConfig as EvaluateConfig,
+)
 from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
@@ -20,10 +24,10 @@ from unialign.config._yaml import read_yaml as read_yaml
 
 __all__ = [
     "CompareConfig",
+    "ComparisonEntry",
     "Config",
     "DecoderConfig",
     "DiagnoseConfig",
-    "Entry",
     "EvaluateConfig",
     "GenerateConfig",
     "TrainConfig",

@@ -1,4 +1,4 @@
-"""Base class of configurations: frozen dataclasses whose fields carry their help text and their check."""
+"""Base class of configurations: frozen dataclasses whose fields define help text and validation."""
 
 import dataclasses
 import json
@@ -20,13 +20,13 @@ REQUIRED = dataclasses.MISSING
 
 
 def setting(default: Any, help: str, check: Check | None = None, *, bookkeeping: bool = False) -> Any:
-    """A field of a configuration.
+    """Declare a field of a configuration.
 
     Args:
-        default: the default; a dict is copied for each configuration, `REQUIRED` is for a setting without default.
+        default: the default; a dict is copied for each configuration, `REQUIRED` marks a setting without default.
         help: one phrase for the docstring, `--help` and the reference, with units and range.
-        check: called with name and value, raises ConfigError; None values of optional settings are not checked.
-        bookkeeping: whether the setting may differ between a run and its resumption, since it does not change weights.
+        check: called with name and value, raises ConfigError if invalid; None is not checked for optional settings.
+        bookkeeping: whether a resumed run may change the setting, since it does not affect the weights.
     """
     metadata = {"help": help, "check": check, "bookkeeping": bookkeeping}
     if isinstance(default, dict):
@@ -39,10 +39,10 @@ class Setting:
     """Description of one field, for options and reference pages.
 
     Attributes:
-        default: None where the setting is required.
+        default: the default; None if the setting is required.
         kind: type of the value, or of an entry where `is_list`; `Mapping` for a mapping.
-        config: class of the value, or of a mapping's values, where these are configurations themselves.
-        choices: the values of a `Literal`, else ().
+        config: class of the value, or of a mapping's values, if these are configurations.
+        choices: values of a `Literal`, else ().
     """
 
     name: str
@@ -60,7 +60,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings, checked on construction: values of JSON types that survive a round trip through a file.
+    """Settings with values of JSON types, validated on construction; writing and reading a file preserves them.
 
     Subclasses are `@dataclass(frozen=True, kw_only=True)` with fields made by `setting`.
     """
@@ -69,7 +69,7 @@ class Config:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # The fields' help texts are the attributes' documentation; `@dataclass` has not replaced the fields yet.
+        # Document attributes by the fields' help texts; `@dataclass` has not replaced the fields yet.
         fields = {name: value for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)}
         lines = "".join(f"        {name}: {value.metadata['help']}.\n" for name, value in fields.items())
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Attributes:\n{lines}    "
@@ -80,24 +80,24 @@ class Config:
         self.validate()
 
     def validate(self) -> None:
-        """Raise ConfigError for settings that conflict with each other; each one's own range is checked before."""
+        """Raise ConfigError for conflicting settings; ranges of single settings are checked before."""
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        """Name, type, default and help text of every setting, in order."""
+        """Return name, type, default and help text of every setting, in order."""
         return _settings(cls)  # type: ignore[arg-type]  # mypy takes the class for an unhashable instance
 
     @classmethod
     def bookkeeping(cls) -> tuple[str, ...]:
-        """Settings that may differ between a run and its resumption."""
+        """Return the names of settings that a resumed run may change."""
         return tuple(entry.name for entry in cls.settings() if entry.bookkeeping)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed."""
+        """Return a copy with some settings changed."""
         return self.override(changes)
 
     def override(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with some settings changed; `objective_options.KEY` changes one entry of a mapping.
+        """Return a copy with some settings changed; `objective_options.KEY` changes one entry of a mapping.
 
         Raises:
             ConfigError: a setting is unknown (the message suggests one) or out of range.
@@ -114,7 +114,7 @@ class Config:
 
     @classmethod
     def check(cls, changes: Mapping[str, Any]) -> None:
-        """Raise ConfigError if `override` of any configuration must: a name is unknown or a value out of range."""
+        """Raise ConfigError if `override` would raise for any configuration: unknown name or value out of range."""
         settings = {entry.name: entry for entry in cls.settings()}
         for key, value in changes.items():
             name, dot, option = key.partition(".")
@@ -131,7 +131,7 @@ class Config:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """A configuration from Python values; ConfigError suggests a name for an unknown setting."""
+        """Build a configuration from Python values; ConfigError suggests a name for an unknown setting."""
         known = [entry.name for entry in cls.settings()]
         for name in values:
             if name not in known:
@@ -141,12 +141,12 @@ class Config:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dict of JSON types; `from_dict` rebuilds the same configuration."""
+        """Return a plain dict of JSON types, from which `from_dict` rebuilds the configuration."""
         return {entry.name: _plain(getattr(self, entry.name)) for entry in self.settings()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """A configuration from a dict, for example a parsed YAML file; missing settings take their defaults.
+        """Build a configuration from a dict, such as a parsed YAML file; missing settings take their defaults.
 
         Raises:
             ConfigError: a setting is unknown (the message suggests one) or out of range.
@@ -157,7 +157,7 @@ class Config:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """`from_dict` of a YAML file; the ConfigError names the file."""
+        """Read a configuration from a YAML file; errors name the file."""
         values = read_yaml(path)
         try:
             return cls.from_dict(values)
@@ -166,7 +166,7 @@ class Config:
 
 
 def _checked(entry: Setting, value: Any) -> Any:
-    """The value in the type that a file would give back, so that a configuration equals its round trip."""
+    """Validate a value and convert it to the type read from a file, so that a round trip preserves equality."""
     name = entry.name
     if value is None and entry.is_optional:
         return None
@@ -202,7 +202,7 @@ def _check_mapping(name: str, value: object) -> None:
 
 
 def _with_configs(entry: Setting, value: Any) -> Any:
-    """A configuration, or a mapping to configurations, each given as such or as a dict."""
+    """Convert dicts to configurations, in the value itself or in a mapping's values."""
     if entry.kind is not Mapping:
         return value if isinstance(value, Config) else entry.config.from_dict(value)  # type: ignore[union-attr]
     _check_mapping(entry.name, value)

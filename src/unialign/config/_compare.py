@@ -10,7 +10,7 @@ from unialign.config._ranges import integer
 from unialign.config._train import TrainConfig
 from unialign.errors import ConfigError
 
-__all__ = ["CompareConfig", "Entry", "EvaluateConfig"]
+__all__ = ["CompareConfig", "ComparisonEntry", "EvaluateConfig"]
 
 _FEWEST_RESAMPLES = 100
 
@@ -21,7 +21,7 @@ def _seeds(name: str, value: tuple[object, ...]) -> None:
         raise ConfigError(f"{name} must be one or more different integers of at least 0, got {list(value)}")
 
 
-def _entries(name: str, value: Mapping[str, "Entry"]) -> None:
+def _entries(name: str, value: Mapping[str, "ComparisonEntry"]) -> None:
     if not value:
         raise ConfigError(f"{name} must hold at least one objective")
     for key in value:
@@ -38,12 +38,12 @@ def _entries(name: str, value: Mapping[str, "Entry"]) -> None:
 
 def _version(name: str, value: object) -> None:
     if value != 1:
-        raise ConfigError(f"{name} {value!r} is not one that this version reads (1)")
+        raise ConfigError(f"{name} {value!r} is not supported; this version reads 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Config):
-    """One row of a comparison."""
+class ComparisonEntry(Config):
+    """An objective with its training settings in a comparison."""
 
     kind: ClassVar[str] = "comparison entry"
 
@@ -58,7 +58,7 @@ class CompareConfig(Config):
 
     kind: ClassVar[str] = "comparison"
 
-    schema: int = setting(1, "version of this layout", _version)
+    schema: int = setting(1, "version of the configuration format", _version)
     data: str = setting(REQUIRED, "name of a data set, or path of a store")
     fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
     split: Split = setting("test", "split to evaluate")
@@ -66,7 +66,7 @@ class CompareConfig(Config):
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; every entry is trained once per seed", _seeds)
     resamples: int = setting(2000, "bootstrap resamples", integer(_FEWEST_RESAMPLES))
     selection: str = setting("", "how hyper-parameters were chosen, for the report")
-    entries: Mapping[str, Entry] = setting(
+    entries: Mapping[str, ComparisonEntry] = setting(
         REQUIRED, "key in results and folder names -> entry; the first is compared with each of the others", _entries
     )
 
@@ -77,7 +77,7 @@ class CompareConfig(Config):
 
     @property
     def modalities(self) -> tuple[str, ...] | None:
-        """Modalities that all entries use; None means the data's default ones."""
+        """Return the modalities that all entries use; None means the data's defaults."""
         return next(iter(self.entries.values())).train.modalities
 
 

@@ -15,7 +15,7 @@ __all__ = ["DecoderConfig"]
 class DecoderConfig(Config):
     """Settings of `train_decoder`, checked on construction.
 
-    Upper limits are far above any use: a damaged or hostile file must not exhaust memory or time.
+    Upper limits are far above any practical value; they keep damaged or malicious files from exhausting memory or time.
     """
 
     kind: ClassVar[str] = "decoder"

@@ -25,7 +25,7 @@ def _not_empty(name: str, value: tuple[object, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(Config):
-    """Images of items, texts and mixtures, in the place of a frozen modality of a space."""
+    """Settings of `unialign generate`: images of items, texts and mixtures in a space with a frozen modality."""
 
     kind: ClassVar[str] = "generation"
 
@@ -52,7 +52,7 @@ class GenerateConfig(Config):
     weights: tuple[float, ...] | None = setting(
         None, "weights of the parts of a mixture, in the order given (default: equal)", _weights
     )
-    combine: bool = setting(False, "make one image of all items and texts mixed, not one each")
+    combine: bool = setting(False, "generate one image of all items and texts mixed, not one each")
     interpolate: int | None = setting(
         None, "number of images on a path through all items and texts (default: no path)", integer(2)
     )
@@ -75,5 +75,5 @@ class GenerateConfig(Config):
         count = self.interpolate or len(self.items) + len(self.texts)
         if count * self.samples > _MAX_IMAGES:
             raise ConfigError(
-                f"{count} x {self.samples} images are more than a page can hold ({_MAX_IMAGES}); ask for fewer"
+                f"{count} x {self.samples} images are more than a page can hold ({_MAX_IMAGES}); reduce their number"
             )

@@ -11,7 +11,7 @@ __all__ = ["ConfigurableModule", "name_and_options"]
 
 @runtime_checkable
 class ConfigurableModule(Protocol):
-    """An objective: an `nn.Module` with a `name`, and options with which `create` rebuilds it."""
+    """An objective: an `nn.Module` with a `name` and a `get_config` from which `create` rebuilds it."""
 
     name: str
 
@@ -19,11 +19,11 @@ class ConfigurableModule(Protocol):
 
 
 def name_and_options(instance: ConfigurableModule) -> tuple[str, dict[str, Any]]:
-    """Name and options of an objective instance, whose class is registered under its name in this process.
+    """Return name and options of an objective instance, and register its class under that name in this process.
 
     Raises:
-        ConfigError: `get_config` does not rebuild the instance, or it holds trained parameters, which no file of
-            settings could keep.
+        ConfigError: `get_config` does not rebuild the instance, or it holds trained parameters, which settings do
+            not store.
     """
     made_of, name = type(instance), instance.name
     options = instance.get_config()
@@ -39,7 +39,7 @@ def name_and_options(instance: ConfigurableModule) -> tuple[str, dict[str, Any]]
     before, after = (dict(getattr(module, "state_dict", dict)()) for module in (instance, rebuilt))
     if before.keys() != after.keys() or any(not bool((before[key] == after[key]).all()) for key in before):
         raise ConfigError(
-            f"this {made_of.__name__} holds trained parameters, which settings do not keep; give a fresh instance"
+            f"this {made_of.__name__} holds trained parameters, which settings do not store; pass a new instance"
         )
     if registry.is_built_in("objectives", name):
         if registry.load("objectives", name) is not made_of:

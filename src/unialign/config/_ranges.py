@@ -1,4 +1,4 @@
-"""Checks for the fields of configurations: each takes name and value and raises ConfigError."""
+"""Check field values of configurations: each function takes name and value and raises ConfigError."""
 
 import math
 

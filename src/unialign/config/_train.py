@@ -17,7 +17,7 @@ __all__ = ["TrainConfig"]
 if TYPE_CHECKING:
 
     class _ObjectiveName:
-        """The field `objective` for type checkers: it takes a name or an instance and reads as the name."""
+        """Type of the field `objective`: assigned a name or an instance, read as the name."""
 
         def __get__(self, config: object, owner: object) -> str: ...
         def __set__(self, config: object, value: str | ConfigurableModule) -> None: ...
@@ -64,10 +64,10 @@ class TrainConfig(Config):
         _objective,
     )
     objective_options: Mapping[str, Any] = setting(
-        {}, "options of the objective; without `anchor`, objectives that allow it take all pairs of modalities"
+        {}, "options of the objective; without `anchor`, objectives that allow it use all pairs of modalities"
     )
     modalities: tuple[str, ...] | None = setting(
-        None, "modalities to train on, at least two (default: those that the data set chooses)", _modalities
+        None, "modalities to train on, at least two (default: the data set's default modalities)", _modalities
     )
     dim: int = setting(128, "dimension of the shared space", integer(1))
     head: Head = setting("mlp", "head of each modality: `linear`, or `mlp` with one hidden layer")
@@ -121,7 +121,9 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         if isinstance(self.objective, ConfigurableModule) and not isinstance(self.objective, type):
             if self.objective_options:
-                raise ConfigError("objective_options must be empty where objective is an instance, which has its own")
+                raise ConfigError(
+                    "objective_options must be empty if objective is an instance, which has its own options"
+                )
             name, options = name_and_options(self.objective)
             object.__setattr__(self, "objective", name)
             object.__setattr__(self, "objective_options", options)

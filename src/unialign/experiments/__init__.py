@@ -1,4 +1,4 @@
-"""Comparisons of objectives: same data, same budget, several seeds, intervals and verdicts."""
+"""Compare objectives with the same data and budget over several seeds, with intervals and verdicts."""
 
 from unialign._lazy import attach_stub
 

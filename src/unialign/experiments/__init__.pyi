@@ -1,4 +1,4 @@
-from unialign.config import CompareConfig as CompareConfig, Entry as Entry
+from unialign.config import CompareConfig as CompareConfig, ComparisonEntry as ComparisonEntry
 from unialign.experiments._compare import compare as compare, make_entry as make_entry
 from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data
 from unialign.experiments._items import copy_thumbnails as copy_thumbnails, write_items as write_items
@@ -26,7 +26,7 @@ __all__ = [
     "EMBEDDINGS_FILE",
     "LEVEL",
     "CompareConfig",
-    "Entry",
+    "ComparisonEntry",
     "RunRecord",
     "compare",
     "compare_entries",

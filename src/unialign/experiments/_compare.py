@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unialign.config import CompareConfig, Entry, TrainConfig
+from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
 from unialign.evaluation import METRICS
@@ -25,7 +25,7 @@ __all__ = ["compare", "make_entry"]
 
 @dataclass(frozen=True)
 class _Job:
-    """One run of a comparison, in plain values, since a worker process opens the data itself."""
+    """Picklable description of one run; a worker process opens the data itself."""
 
     config: CompareConfig
     key: str
@@ -39,11 +39,11 @@ class _Job:
         return run(store, train, self.folder, split=config.split, anchor=config.anchor)
 
 
-def make_entry(train: TrainConfig) -> Entry:
-    """An entry labeled by its objective, with a note where InfoNCE trains first."""
+def make_entry(train: TrainConfig) -> ComparisonEntry:
+    """Return an entry labeled by its objective, with a note if InfoNCE trains first."""
     ratio = train.infonce_warmup_ratio
     note = f"warm start: first {100 * ratio:.0f} % of the steps with InfoNCE" if ratio else ""
-    return Entry(label=display_name(train.objective), train=train, note=note)
+    return ComparisonEntry(label=display_name(train.objective), train=train, note=note)
 
 
 def compare(
@@ -55,10 +55,10 @@ def compare(
 ) -> dict[str, Any]:
     """Train and evaluate every entry with every seed, and write `config.yaml`, `results.json` and the run folders.
 
-    Called again with the same configuration and folder it continues: finished runs are read back, others resume.
+    A second call with the same configuration and folder continues: finished runs are read back, others resume.
 
     Args:
-        config: what to compare.
+        config: data, entries and seeds of the comparison.
         out: results folder.
         workers: processes that train at the same time; 1 trains in this process.
         on_run: called with entry, seed and record as each run ends.
@@ -68,7 +68,7 @@ def compare(
 
     Raises:
         ConfigError: the folder holds another comparison, or a setting does not fit the data.
-        DataError: the data have another fingerprint than the configuration names.
+        DataError: the data's fingerprint differs from the one in the configuration.
     """
     folder = Path(out)
     store = open_store(config.data, config.modalities, config.fingerprint)
@@ -92,7 +92,7 @@ def compare(
 
 
 def _claim(folder: Path, config: CompareConfig) -> None:
-    """Write the configuration into a new folder, or check that of an existing one."""
+    """Write the configuration into a new folder, or compare it with that of an existing folder."""
     found = open_run_dir(folder, "comparison")
     if found is None:
         write_yaml(folder / "config.yaml", config.to_dict())
@@ -103,7 +103,7 @@ def _claim(folder: Path, config: CompareConfig) -> None:
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:
-    """Raise ConfigError for settings that do not fit, before anything is written or trained."""
+    """Raise ConfigError for settings that do not fit the data, before anything is written or trained."""
     # The smallest p of R resamples is 2 / (R + 1), and Holm multiplies it by the number of tests.
     least = 40 * sum(metric.primary for metric in METRICS.values()) * (len(config.entries) - 1)
     if config.resamples < least:

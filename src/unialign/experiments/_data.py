@@ -1,4 +1,4 @@
-"""Data of an experiment: stores by name or path, and files that are written once as a store."""
+"""Open the data of an experiment: stores by name or path, and files, which are copied into a store once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ __all__ = ["open_store", "prepare_data"]
 
 
 def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
-    """The store with the given modalities (None: its default ones).
+    """Open a store with the given modalities (None: its defaults).
 
     Raises:
-        DataError: the store cannot be read, or has another fingerprint than the given one.
+        DataError: the store cannot be read, or its fingerprint differs from the given one.
     """
     store = load_dataset(data)
     if fingerprint is not None:
@@ -23,14 +23,14 @@ def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | N
 
 
 def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
-    """The name or path of a data set that every process and a resumed run can open.
+    """Return the name or path of a data set that every process and a resumed run can open.
 
-    A named data set or a store stays where it is. Files are written to `folder/data` as a store, once: the same files
-    find it again, others raise.
+    A named data set or a store is used in place. Files are written to `folder/data` as a store once; later calls reuse
+    it for the same files and raise for others.
 
     Args:
         sources: see `unialign.data.load_dataset`.
-        folder: results folder, which is claimed before anything is written (see `open_run_dir`).
+        folder: results folder, opened by `open_run_dir` before anything is written.
         kind: the kind of result.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Names, labels and thumbnails of the evaluated items, copied beside the results for the report."""
+"""Copy names, labels and thumbnails of the evaluated items into the results folder for the report."""
 
 import io
 import warnings
@@ -13,14 +13,14 @@ from unialign.io import replace_file
 __all__ = ["copy_thumbnails", "write_items"]
 
 THUMBNAILS = "thumbnails.zip"
-# Far above any thumbnail: a damaged or hostile archive must not fill the memory or the disk.
+# Far above any thumbnail size, so that a damaged or malicious archive cannot fill memory or disk.
 _LARGEST = 2**24
 
 
 def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
     """Write `items.json` (row, name, label of each evaluated item) and, if the store has them, their `thumbnails.zip`.
 
-    Thumbnails are named `<modality>/<i>.webp`, i = position among the evaluated items.
+    Thumbnails are named `<modality>/<i>.webp`, where i is the position among the evaluated items.
     """
     rows = store.rows(split)
     names = store.item_names
@@ -38,7 +38,7 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
         store, folder, lambda modality, row: position.get(row) if modality.isidentifier() else None
     )
     if problem:
-        # The table and the report of a trained run are worth more than its thumbnails.
+        # Missing thumbnails must not prevent the table and the report of a trained run.
         warnings.warn(problem, stacklevel=2)
 
 
@@ -49,7 +49,7 @@ def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, 
         number: (modality, row) -> number of the image in the copy; None leaves it out.
 
     Returns:
-        The reason if the store's archive cannot be read; else "".
+        "", or the reason why the store's archive cannot be read.
     """
     if THUMBNAILS not in store.assets:
         return ""
@@ -65,7 +65,7 @@ def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, 
                 new = number(modality, int(stem)) if stem.isdecimal() and info.file_size <= _LARGEST else None
                 if new is not None:
                     chosen.writestr(f"{modality}/{new}.{kind}", images.read(info))
-    except Exception as error:  # a damaged archive raises anything
+    except Exception as error:  # damaged archives can raise any exception
         return f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no images"
     replace_file(folder / THUMBNAILS, copy.getvalue())
     return ""

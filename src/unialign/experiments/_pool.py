@@ -1,4 +1,4 @@
-"""Run jobs in several processes, which end with their parent and complete a checkpoint first."""
+"""Run jobs in worker processes, which write a checkpoint and end when their parent ends."""
 
 import contextlib
 import multiprocessing
@@ -23,18 +23,18 @@ __all__ = ["run_jobs"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Seconds in which a worker without parent may finish its step and write its checkpoint.
+# Seconds that a worker has to finish its step and write a checkpoint after its parent has ended.
 GRACE = 20.0
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Yield each job with its result, as they finish; in this process if `workers` is 1.
+    """Run jobs and yield each with its result as it finishes; in this process if `workers` is 1.
 
-    When the caller is interrupted or terminated, runs under way in other processes write a checkpoint and end.
+    If the caller is interrupted or terminated, running workers write a checkpoint and end.
 
     Args:
-        work: a function of a module, since processes import it.
-        jobs: plain values, since processes receive copies.
+        work: a module-level function, since workers import it.
+        jobs: picklable values, since workers receive copies.
 
     Raises:
         DataError: a process was killed. Whatever `work` raises.
@@ -63,7 +63,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
             "and --workers 1 needs less memory"
         ) from None
     except BaseException:
-        # Interrupted or failed: SIGTERM makes the runs under way write a checkpoint and end.
+        # Interrupted or failed: SIGTERM makes running workers write a checkpoint and end.
         for child in multiprocessing.active_children():
             child.terminate()
         raise
@@ -73,7 +73,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which reaches the whole group: their parent ends them."""
+    """Make processes started inside ignore Ctrl-C, which the whole group receives; their parent ends them instead."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -85,9 +85,9 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 class _Worker:
-    """State of a worker process: SIGTERM ends it at once when idle, else after its checkpoint.
+    """State of a worker process: SIGTERM ends an idle worker at once, a busy one after its checkpoint.
 
-    The pool sends SIGTERM again when it sees a process end, so a second one must not harm a checkpoint being written.
+    The pool sends SIGTERM again when it detects that a process ended; the second signal must not damage a checkpoint.
     """
 
     STATUS = 128 + signal.SIGTERM
@@ -105,21 +105,21 @@ class _Worker:
         try:
             result = work(job)
         except SystemExit:
-            self.ending = True  # `fit` handled the signal and has written its checkpoint
+            self.ending = True  # `fit` has handled the signal and written a checkpoint
         finally:
-            # Also after a failed run: a busy worker would outlive its parent.
+            # Reset after a failed run, too: a worker marked busy would outlive its parent.
             self.busy = False
             if self.ending:
                 os._exit(self.STATUS)
         return result
 
 
-# One per process, as signals are.
+# One for each process, since signal handlers are per process.
 _worker = _Worker()
 
 
 def _plug_ins() -> bytes:
-    """The objects registered in this process, pickled by reference to their modules."""
+    """Pickle the objects registered in this process by reference to their modules."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():
@@ -127,7 +127,7 @@ def _plug_ins() -> bytes:
             if interactive and getattr(value, "__module__", "") == "__main__":
                 raise pickle.PicklingError("it is defined in an interactive session")
             pickle.dumps(value)
-        except Exception as error:  # pickle raises several kinds
+        except Exception as error:  # pickle raises several exception types
             raise ConfigError(
                 f"worker processes cannot import {name!r}: {error}; define it in a module, or use one worker"
             ) from error
@@ -139,7 +139,7 @@ def _start_worker(workers: int, grace: float, plug_ins: bytes) -> None:
         registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     signal.signal(signal.SIGTERM, _worker.on_sigterm)
-    # A worker would wait forever once the command itself is killed.
+    # Otherwise a worker would wait forever after the command is killed.
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
 
 

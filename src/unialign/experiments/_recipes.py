@@ -1,4 +1,4 @@
-"""Tuned comparisons: settings chosen on the validation split, with the same budget for every objective."""
+"""Load tuned comparisons, whose settings were chosen on the validation split with equal budget per objective."""
 
 from unialign._datasets import datasets_folder
 from unialign.config import CompareConfig

@@ -24,15 +24,15 @@ def make_results(
     command: Literal["compare", "train", "evaluate"] = "compare",
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of `results.json` from finished runs.
+    """Return the content of `results.json` for finished runs.
 
     Args:
         config: entries, seeds, split and bootstrap.
         store: the evaluated data.
         records: (entry, seed) -> finished run.
         folders: (entry, seed) -> folder of the run, relative to the results.
-        command: the command that repeats this from the folder's `config.yaml`.
-        settings: training settings of a space that this run only evaluated; None: the entries' settings.
+        command: the `unialign` command that repeats this from the folder's `config.yaml`.
+        settings: training settings of a space that was only evaluated; None: the entries' settings.
     """
     rows = store.rows(config.split)
     evaluations = {key: [records[key, seed].evaluation for seed in config.seeds] for key in config.entries}
@@ -65,7 +65,7 @@ def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, An
     return {
         "name": "cross-modal retrieval of unseen items, cosine, every ordered pair of modalities",
         "k": [1, 5, 10],
-        "recall": "hit rate: share of queries with a positive among the first k",
+        "recall": "hit rate: fraction of queries with a positive among the first k",
         "ties": "expected",
         "pool": pool,
         "chance_recall@1": 1 / pool,
@@ -103,7 +103,7 @@ def _runs(
 
 def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
     made = store.provenance.get("columns")
-    # Provenance is free-form; entries of other kinds are left out of the report.
+    # Provenance is free-form; the report omits entries of other types.
     columns = {name: made[name] for name in store.modalities if isinstance(made, Mapping) and name in made}
     columns = {name: dict(text) if isinstance(text, Mapping) else {"made": text} for name, text in columns.items()}
     sources = store.provenance.get("sources")
@@ -142,5 +142,5 @@ def describe_metrics() -> dict[str, dict[str, Any]]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically; NaN and infinity, which it cannot hold, become null."""
+    """Write JSON atomically; NaN and infinity, which JSON does not support, become null."""
     replace_file(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""One run: train one entry with one seed, embed the evaluated split, measure it."""
+"""Run one entry with one seed: train, embed the evaluated split, and measure it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class RunRecord:
     """A finished run.
 
     Attributes:
-        seconds: of training.
+        seconds: training time.
         parameters: trainable parameters of the space.
         warnings: records of the health monitor.
     """
@@ -47,7 +47,7 @@ def run(
     device: str = "auto",
     progress: Literal["auto", "none"] = "none",
 ) -> RunRecord:
-    """Train (or continue, or just read back) the run of a folder and evaluate a split of its data.
+    """Train, resume or read back the run in a folder, and evaluate a split of its data.
 
     Raises:
         DataError: the split has fewer than two items, or the folder holds a run on other data.
@@ -69,7 +69,7 @@ def run(
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
-    """Unit rows of a split in the space, modality -> (N, D) float32; absent rows are 0."""
+    """Embed a split: modality -> (N, D) float32 unit rows; absent rows are 0."""
     rows = store.rows(split)
     names = [name for name in store.modalities if name in space.modalities]
     embeddings = space.encode(
@@ -80,16 +80,16 @@ def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Te
 
 
 def save_embeddings(path: Path, embeddings: dict[str, Tensor]) -> None:
-    """Write what `embed_split` returned as safetensors; DataError if it cannot be written."""
+    """Write the result of `embed_split` as safetensors; raise DataError if that fails."""
     replace_file(path, save(embeddings))
 
 
 def evaluate_split(
     embeddings: dict[str, Tensor], store: EmbeddingStore, split: str, *, anchor: str | None = None
 ) -> Evaluation:
-    """`unialign.evaluate` with the presence, ids and labels that the store has for the split."""
+    """Call `unialign.evaluate` with the store's presence, ids and labels for the split."""
     rows = store.rows(split)
-    # Files sort their names; k-means depends on the order of the modalities.
+    # Restore the order of the modalities, on which k-means depends: safetensors sorts names.
     embeddings = {name: embeddings[name] for name in store.modalities if name in embeddings}
     labels = torch.from_numpy(store.labels[rows].copy())
     return evaluate(

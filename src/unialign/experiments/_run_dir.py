@@ -1,4 +1,4 @@
-"""Prevent one command from overwriting another's results: a results folder holds results of one kind."""
+"""Prevent commands from overwriting each other's results: a results folder holds one kind of result."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generat
 
 # The store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
-# The key of config.yaml by which a kind is recognized.
+# The key of config.yaml that identifies each kind.
 _KEY_OF = {
     "comparison": "entries",
     "run": "train",
@@ -25,14 +25,14 @@ _KEY_OF = {
 
 
 def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
-    """Make a results folder, or accept one of the same kind.
+    """Create a results folder, or open one that holds results of the same kind.
 
     Returns:
         The content of an existing `config.yaml`; None in a new folder.
 
     Raises:
-        ConfigError: the folder holds something else, which is left as it is.
-        DataError: the folder cannot be made.
+        ConfigError: the folder holds something else, which is left unchanged.
+        DataError: the folder cannot be created.
     """
     checked_path(path, "the results folder", error=ConfigError)
     settings = path / "config.yaml"
@@ -50,5 +50,5 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
+        raise DataError(f"cannot create the folder {path}: {error.strerror}; choose another --out") from error
     return None

@@ -1,4 +1,4 @@
-"""From evaluations of (entry x seed) to intervals and verdicts.
+"""Compute intervals and verdicts from the evaluations of each entry and seed.
 
 Intervals: groups of items are resampled, the same for every run (centered on the estimate, see `resample`), and
 the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
@@ -24,7 +24,7 @@ ALPHA = 1 - LEVEL
 
 
 class Measured(Protocol):
-    """One run's metrics, by name."""
+    """Metrics of one run, by name."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
@@ -33,7 +33,7 @@ class Measured(Protocol):
 def summarize(
     runs: Mapping[str, Sequence[Evaluation]], items_or_groups: Any, *, resamples: int
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Tensor]]]:
-    """Mean and interval of every metric of every entry.
+    """Compute mean and interval of every metric of every entry.
 
     Args:
         runs: entry -> its evaluations, one per seed.
@@ -68,7 +68,7 @@ def summarize(
 
 
 def intervals(runs: Sequence[Measured], resampled: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Mean and interval of one entry's metrics, from the (S, R) resampled values of each."""
+    """Compute means and intervals of one entry's metrics from their (S, R) resampled values."""
     found = {}
     for metric, values_SR in resampled.items():
         points_S = torch.tensor([run.metrics[metric] for run in runs], dtype=torch.float64)
@@ -85,7 +85,7 @@ def compare_entries(
     runs: Mapping[str, Sequence[Measured]],
     resampled: Mapping[str, Mapping[str, Tensor]],
 ) -> list[dict[str, Any]]:
-    """The first entry against every other one on every metric that both have and in which one direction is better.
+    """Compare the first entry with each other one on every shared metric for which one direction is better.
 
     Returns:
         Records with `metric`, `objective`, `baseline`, `difference` (first minus baseline), `low`, `high`, `p`,
@@ -117,12 +117,12 @@ def compare_entries(
                     "higher_is_better": description.better == "higher",
                 }
             )
-    _judge(records)
+    _decide(records)
     return records
 
 
-def _judge(records: list[dict[str, Any]]) -> None:
-    """Verdicts of the declared family only: other p-values are not corrected for their number."""
+def _decide(records: list[dict[str, Any]]) -> None:
+    """Add verdicts to the declared family of tests; other p-values are not corrected for multiplicity."""
     family = [record for record in records if (record["metric"] in METRICS and METRICS[record["metric"]].primary)]
     for record, corrected in zip(family, holm_correction([record["p"] for record in family]), strict=True):
         record["p_holm"] = corrected

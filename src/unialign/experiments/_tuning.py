@@ -38,8 +38,8 @@ def search(
         base: settings that all trials share.
         grid: setting -> values; `objective_options.temperature` reaches into the objective's options.
         trials: budget; a smaller grid is an error, since other objectives would have more trials.
-        seeds: trained per trial.
-        name: of the objective, for the sample and the log.
+        seeds: seeds trained per trial.
+        name: name of the objective, for the sample and the log.
 
     Yields:
         One record per trial: `objective`, `settings`, `recall@1` and the other metrics, per-seed scores.
