@@ -1,4 +1,4 @@
-"""Find out what is wrong with embeddings, from files or arrays: findings in words, and the numbers behind them."""
+"""Diagnose embeddings from files or arrays: findings in words, and the numbers behind them."""
 
 from unialign._lazy import attach_stub
 

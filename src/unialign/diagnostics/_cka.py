@@ -1,4 +1,4 @@
-"""Compare how two modalities arrange the items, independent of their coordinates and dims.
+"""Compare the arrangement of items in two modalities, independent of coordinates and dims.
 
 Shapes: `n` items, `D`, `E` dims.
 """
@@ -14,10 +14,10 @@ _PERMUTATIONS = 200
 
 
 def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
-    """Debiased linear CKA of paired rows, and the p-value of a permutation test against random pairing.
+    """Compute the debiased linear CKA of paired rows, and its p-value by a permutation test of the pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
-    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: nothing shared. NaN
+    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: no shared structure. NaN
     for a modality without spread or fewer than 8 items.
     """
     items = min(len(x_nD), _MAX_ITEMS)
@@ -37,7 +37,7 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
 
 
 def _u_centered(x_nD: Tensor) -> Tensor:
-    """U-centered Gram matrix (Székely & Rizzo 2014): products of two sum to n (n - 3) times the unbiased HSIC."""
+    """U-centered Gram matrix (Székely & Rizzo 2014); entrywise products sum to n (n - 3) times the unbiased HSIC."""
     items = len(x_nD)
     gram_nn = x_nD @ x_nD.mT
     gram_nn.fill_diagonal_(0.0)

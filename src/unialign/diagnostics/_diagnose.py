@@ -1,4 +1,4 @@
-"""`diagnose`: find out what is wrong with embeddings."""
+"""`diagnose`: diagnose the embeddings of several modalities."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -41,17 +41,17 @@ def diagnose(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> DiagnosisReport:
-    """Find out what is wrong with embeddings, whatever produced them.
+    """Find faults in the embeddings of several modalities, independent of the model that produced them.
 
     All rows are read once, in chunks: invalid values, presence, norms, exact duplicates, constant columns. Geometry and
     retrieval are measured on a random sample of items, with bootstrap intervals over items (those with equal ids are
-    resampled together). Candidates that equal the positive bit by bit never count as negatives.
+    resampled together). Candidates that are bitwise equal to the positive never count as negatives.
 
     Args:
         sources: a `.npz`, `.npy`, `.safetensors` or `.parquet` file, the folder of an `EmbeddingStore`, the name of a
             shipped data set, `"NAME=PATH"`, an `EmbeddingStore`, or a mapping of name to (N, D) array or tensor; or
             several of these with the same N items in the same order, or with the same unique `ids` in any order.
-            Arrays called `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool have their meaning.
+            Arrays called `ids`, `labels` (N,), `present.NAME` and `present/NAME` (N,) bool are read as such.
             Compressed archives and parquet are slower to read. Nothing is unpickled.
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
@@ -60,10 +60,10 @@ def diagnose(
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.
         seed: of the sample and the bootstrap.
-        on_progress: called with the modality, the bytes read so far and its bytes in total.
+        on_progress: called with the modality, the bytes read so far and the total bytes.
 
     Raises:
-        DataError: a source cannot be read, holds no matrix or holds pickled objects; numbers of rows or ids differ.
+        DataError: a source cannot be read, holds no matrix or holds pickled objects; row counts or ids differ.
         ShapeError: a matrix is not (N, D) of floats, or masks, ids or labels are not (N,).
         MissingDependencyError: parquet without pyarrow.
         ConfigError: unknown or repeated names, or an option out of range.
@@ -104,7 +104,7 @@ def diagnose(
 
 
 def find(measured: Measurements) -> tuple[Finding, ...]:
-    """Apply all tables of rules; the worst findings come first."""
+    """Apply all tables of rules and sort the findings, the most severe first."""
     found = [finding for table in (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES) for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))
 

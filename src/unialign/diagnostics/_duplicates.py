@@ -1,4 +1,4 @@
-"""Find exact duplicates: rows with equal checksums, confirmed by reading a sample of them again.
+"""Find exact duplicates: rows with equal checksums, confirmed by rereading a sample of them.
 
 Shapes: `N` rows, `u` usable rows, `g` groups of equal checksums, `c` rows of a chunk, `W` 64-bit words of a row.
 """
@@ -15,17 +15,17 @@ __all__ = ["Duplicates", "checksum_weights", "find_duplicates", "row_checksums"]
 
 Array = NDArray[Any]
 
-# Pairs read again. One in 2^50 pairs agrees by chance, so this guards against a systematic collision, not bad luck.
+# Number of pairs read again. Checksums collide by chance in one of 2^50 pairs, so this detects systematic collisions.
 _CONFIRMED_PAIRS = 200
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Equal rows of items with different ids (of any two items where no ids were given).
+    """Equal rows of items with different ids (of any two items if no ids were given).
 
     Attributes:
-        repeats: rows that repeat an earlier one.
-        distinct: different rows.
+        repeats: number of rows that repeat an earlier one.
+        distinct: number of different rows.
         largest: size of the largest group of equal rows.
         examples: up to three pairs of equal rows.
     """
@@ -37,7 +37,7 @@ class Duplicates:
 
 
 def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
-    """Two odd 64-bit weights for each word of a row, from splitmix64: fixed, so that fingerprints never change."""
+    """Return two fixed odd 64-bit weights for each word of a row, by splitmix64, so that fingerprints never change."""
     words = -(-row_bytes // 8)
     with np.errstate(over="ignore"):
         state = np.arange(1, 2 * words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -88,7 +88,7 @@ def find_duplicates(
     wanted, position = np.unique(pairs, return_inverse=True)
     values = rows.take(wanted.tolist())[position.reshape(-1)].reshape(len(pairs), 2, -1)
     equal = (values[:, 0] == values[:, 1]).all(1)
-    # Assume the same fraction of true duplicates among the pairs that were not read again.
+    # Assume that the fraction of true duplicates is the same among pairs that were not read again.
     fraction = float(equal.mean())
     repeats = round(fraction * int((size_g - 1).sum()))
     examples = sorted((int(a), int(b)) for (a, b), good in zip(pairs.tolist(), equal, strict=True) if good)

@@ -32,16 +32,16 @@ class Estimate:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def exceeds(self, other: "Estimate") -> bool:
-        """Whether 97.5 % of the paired resamples exceed those of `other`."""
+        """Return whether at least 97.5 % of the resamples exceed the paired ones of `other`."""
         return float(np.nanquantile((self.values_R - other.values_R).numpy(), 0.025)) > 0
 
 
 def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf) -> Estimate:
     """Build an estimate from a value and its resamples, shifted so that their mean equals the value.
 
-    The shift removes the bias of resamples, which repeat items.
+    The shift removes the bias caused by repeated items in resamples.
     """
-    # A resample that holds a single item has no pair of different items.
+    # A resample of a single item has no pair of different items.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
     if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
         return Estimate(mean, float("nan"), float("nan"), values_R)

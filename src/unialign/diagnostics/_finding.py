@@ -8,7 +8,7 @@ from typing import Any, Literal
 from unialign.diagnostics._format import fill
 from unialign.diagnostics._measure import Measurements
 
-__all__ = ["SEVERITIES", "Case", "Code", "Finding", "Rule", "Severity", "Table", "always"]
+__all__ = ["SEVERITIES", "Case", "Code", "Finding", "Rule", "RuleTable", "Severity", "always"]
 
 Code = Literal[
     "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "dim_mismatch", "duplicate_modality",
@@ -28,9 +28,9 @@ class Finding:
     Attributes:
         code: fixed name, such as "modality_gap".
         severity: "ok", "note" (worth knowing), "warning" (look into it) or "problem" (results cannot be trusted).
-        modalities: modalities concerned; empty: all of them.
-        text: what was found, with numbers.
-        advice: what to try; "" where nothing needs to be done.
+        modalities: affected modalities; empty: all.
+        text: description of the finding, with numbers.
+        advice: suggested remedy; "" if no action is needed.
     """
 
     code: Code
@@ -41,25 +41,25 @@ class Finding:
 
     @property
     def brief(self) -> str:
-        """Code and modalities, such as `gap(image,text)`."""
+        """Return code and modalities, such as `gap(image,text)`."""
         return f"{self.code}({','.join(self.modalities)})" if self.modalities else self.code
 
 
 class Case(SimpleNamespace):
-    """Facts about one subject (a modality, a pair, a group): predicates test them, and texts name them."""
+    """Facts about one subject (a modality, a pair, a group), used by predicates and text templates."""
 
     def __init__(self, *modalities: str, **facts: Any) -> None:
         super().__init__(modalities=modalities, **facts)
 
 
 def always(case: Case) -> bool:
-    """Predicate of a rule for every case."""
+    """Predicate that holds for every case."""
     return True
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of a table: code, severity (fixed or by the facts), predicate, and templates of text and advice."""
+    """One row of a table: code, severity (fixed or a function of the case), predicate, templates of text and advice."""
 
     code: Code
     severity: Severity | Callable[[Any], Severity]
@@ -74,13 +74,13 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rules about one kind of subject: of each case the first rule whose predicate holds gives the finding.
+class RuleTable:
+    """Rules about one kind of subject; the first rule whose predicate holds for a case produces its finding.
 
     Attributes:
         cases: the subjects.
         rules: tried in order.
-        otherwise: facts about the whole and the rule for them, if there are any and no case gave a finding.
+        otherwise: a case about all subjects and its rule, applied if no single case produced a finding.
     """
 
     cases: Callable[[Measurements], Iterable[Case]]

@@ -11,7 +11,7 @@ __all__ = ["count", "enumerate_words", "fill", "number", "percent", "row_list", 
 
 
 def percent(fraction: float) -> str:
-    """`12.3 %`; small fractions keep a significant digit."""
+    """Format as `12.3 %`; small fractions keep one significant digit."""
     if not math.isfinite(fraction):
         return "-"
     value = 100 * fraction
@@ -20,7 +20,7 @@ def percent(fraction: float) -> str:
 
 
 def number(value: float) -> str:
-    """A cosine, a distance or a rank: three digits, and more just below 1, where a collapse shows."""
+    """Format a cosine, distance or rank with three digits, and more just below 1, which reveals a collapse."""
     if not math.isfinite(value):
         return "-"
     if 0.99 < abs(value) < 1:
@@ -31,29 +31,29 @@ def number(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """A norm, which may have any order of magnitude."""
+    """Format a norm of any order of magnitude."""
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
 
 
 def count(number_of: int, one: str, many: str = "") -> str:
-    """`1 item` or `1,000 items`."""
+    """Format as `1 item` or `1,000 items`."""
     return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
 
 
 def row_list(rows: Iterable[int], total: int) -> str:
-    """`row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
+    """Format as `row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
     shown = [f"{row:,}" for row in rows]
     more = ", ..." if total > len(shown) else ""
     return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
 
 
 def rows_of(part: int, whole: int) -> str:
-    """`12 of 1,000 rows (1.2 %)`."""
+    """Format as `12 of 1,000 rows (1.2 %)`."""
     return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
 
 
 def enumerate_words(words: Iterable[str]) -> str:
-    """`a, b and c`."""
+    """Join words as `a, b and c`."""
     found = list(words)
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
 
@@ -83,5 +83,5 @@ class _Formatter(string.Formatter):
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """Fill a format string; beside Python's own specs `{x:percent}`, `number`, `size`, `interval` (of an estimate),
-    `percent_interval` and `words` (of a list) are known."""
+    `percent_interval` and `words` (of a list) are supported."""
     return _Formatter().vformat(template, (), values)

@@ -1,57 +1,57 @@
-"""Thresholds of the findings, each with its reason. They decide wording and severity, never a measured number."""
+"""Thresholds of the findings, with reasons. They affect wording and severity, never a measured number."""
 
 # --- pairing -----------------------------------------------------------------------------------------------------
-# AUC of true against random pairs (0.5 by chance) below which modalities count as unpaired, and the structure of both
-# is compared to find out why. Embedding spaces that work are above 0.9.
+# AUC of true against random pairs (0.5 by chance) below which modalities count as unpaired, and their structures are
+# compared to find the cause. Usable embedding spaces are above 0.9.
 MIN_AUC = 0.6
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
-# Fraction of scattered random partners that makes all results meaningless; from 5 % on they are a warning.
+# Fraction of scattered random partners that makes all results meaningless; fractions from 5 % cause a warning.
 MANY_RANDOM = 0.4
 # Fraction of items with bitwise equal rows from which two modalities are the same data.
 DUPLICATE_MODALITY = 0.5
 # Distinguishable items, as 1 / sum of squared class fractions, below which a recall is mostly chance.
 MIN_DISTINCT_ITEMS = 10
-# Items below which intervals are too wide for conclusions.
+# Number of items below which intervals are too wide for conclusions.
 FEW_ITEMS = 50
 
 # --- retrieval ---------------------------------------------------------------------------------------------------
 # R@1 below this multiple of chance is weak: the pairing shows in the ranks but would not help a user.
 WEAK_RECALL_RATIO = 10
-# R@1 that is never called weak, however large chance is.
+# R@1 above which retrieval is never reported as weak, however large chance is.
 GOOD_RECALL = 0.3
-# Difference and ratio of R@1 between two directions that a user would notice.
+# Smallest difference and ratio of R@1 between two directions that matter in practice.
 UNEVEN_DIFFERENCE, UNEVEN_RATIO = 0.05, 1.5
 
 # --- gap ---------------------------------------------------------------------------------------------------------
 # Distance between the means of unit rows. CLIP's image and text means are about 0.8 apart (Liang et al., NeurIPS 2022);
 # an offset below 0.1 changes only ranks of near ties.
 GAP_NOTE, GAP_WARNING = 0.1, 0.3
-# Fraction of the squared distance of true pairs from which a constant offset dominates the content.
+# Fraction of the squared distance of true pairs above which a constant offset dominates the content.
 GAP_FRACTION = 0.5
 # A modality is far from the others if its gap is this multiple of the gaps among them.
 FAR_RATIO = 2.0
-# Gain in R@1 by centering from which a gap harms retrieval.
+# Gain in R@1 by centering above which a gap is reported as harmful.
 GAP_COST = 0.05
 
 # --- collapse ----------------------------------------------------------------------------------------------------
 # Mean cosine of two random rows of a modality; 0 if they cover the sphere. Frozen text encoders often have 0.5 to 0.8,
 # and ranks still work; above 0.9 all rows are within 26 degrees of one direction.
 ANISOTROPIC, COLLAPSED = 0.5, 0.9
-# Effective rank of a line or a plane with noise; effective rank relative to the largest possible one.
+# Effective rank of a noisy line or plane; effective rank relative to the largest possible one.
 LOW_RANK, LOW_RANK_FRACTION = 3.0, 0.02
-# Fraction of constant columns from which they are a warning.
+# Fraction of constant columns above which they cause a warning.
 CONSTANT_COLUMNS = 0.1
 
 # --- rows --------------------------------------------------------------------------------------------------------
-# Fraction of duplicate rows that changes the meaning of recall.
+# Fraction of duplicate rows above which recall changes its meaning.
 DUPLICATES = 0.01
 # Standard deviation over mean of the norms up to which they count as equal (float16 rounding gives 0.0005), and from
 # which a dot product differs from a cosine.
 EQUAL_NORMS, UNEVEN_NORMS = 1e-3, 0.05
 # Fraction of queries with another first result by dot product than by cosine, from which uneven norms matter.
 CHANGED_TOP1 = 0.02
-# Ratio of the modalities' median norms from which dot products are dominated by the longest.
+# Ratio of the modalities' median norms above which the longest dominates dot products.
 NORM_RATIO = 2.0
 # Ratio to the median norm that makes a row an outlier.
 OUTLIER = 10.0
@@ -66,5 +66,5 @@ HUB_SKEWNESS = 8.0
 ANTIHUBS = 0.5
 # Fraction of the queries that have the same candidate among the first 10 results.
 HUB_FRACTION = 0.2
-# Items from which the thresholds above hold: in small galleries the first 10 are a large part of all.
+# Number of items above which these thresholds apply: in small galleries the first 10 are a large fraction of all.
 HUB_ITEMS = 200

@@ -37,7 +37,7 @@ class Measurements:
         pairs: statistics of pairs of one dim with at least two common items.
         cka: debiased CKA and its p-value of pairs of different dims.
         no_overlap: pairs with fewer than two common items.
-        row_alignment: alignment of one modality with its peers, or of two that have only each other.
+        row_alignment: alignment of one modality with its peers, or of two modalities without other peers.
         conflict: means over anchors of zeta, zeta_neg and chi; empty if undefined.
         label_map: mean average precision of labels across modalities, and its chance level.
     """
@@ -53,17 +53,17 @@ class Measurements:
 
     @property
     def directions(self) -> dict[str, DirectionStats]:
-        """Retrieval in all directions, by "query->gallery"."""
+        """Return retrieval in all directions, by "query->gallery"."""
         return directions_of(self.pairs)
 
 
 def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
-    """Retrieval in all directions of some pairs."""
+    """Return retrieval in both directions of the given pairs."""
     return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
 
 
 def names_of(pairs: Iterable[PairName]) -> tuple[str, ...]:
-    """Modalities of some pairs, each once."""
+    """Return the distinct modalities of the given pairs."""
     return tuple(dict.fromkeys(name for pair in pairs for name in pair))
 
 
@@ -97,7 +97,7 @@ def measure(
 
 
 def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName, PairStats]) -> list[PairName]:
-    """Pairs whose row order can be checked: two different modalities of one space, neither of them collapsed."""
+    """Return the pairs whose row order can be checked: distinct modalities of one space, neither collapsed."""
     spread = {
         name for name, m in modalities.items() if m.mean_cosine is not None and m.mean_cosine.mean < limits.COLLAPSED
     }
@@ -107,7 +107,7 @@ def _comparable(modalities: Mapping[str, ModalityStats], pairs: Mapping[PairName
         if p.directions
         and p.identical < limits.DUPLICATE_MODALITY
         and spread.issuperset(pair)
-        # Outputs of separate encoders share structure, so that whole classes are close by accident.
+        # Separate encoders share structure, so that whole classes may be close by accident.
         and not (p.auc < limits.MIN_AUC and p.cka_p <= limits.MAX_CKA_P)
     ]
 
@@ -125,7 +125,7 @@ def _conflict(sample: ItemSample) -> dict[str, float]:
 
 
 def _label_map(sample: ItemSample, pairs: list[PairName]) -> tuple[float, float] | None:
-    """Mean average precision of retrieving the same label, averaged over directions, and with shuffled labels."""
+    """Compute the mAP of same-label retrieval, averaged over directions, and its value for shuffled labels."""
     labels_n = sample.labels_n
     if labels_n is None:
         return None

@@ -1,4 +1,4 @@
-"""A statistical model of pairs that do not belong together, in blocks or scattered.
+"""Model mispaired rows statistically, in blocks or scattered.
 
 Let u_i in (0, 1) be the percentile of the true pair of item i among random pairs, and v_i = probit(u_i).
 
@@ -6,9 +6,9 @@ Let u_i in (0, 1) be the percentile of the true pair of item i among random pair
 * True partner: v_i is normal with some center and spread, which are fitted.
 * Scattered random partners: a mixture of both, with an unknown fraction. It is accepted if it explains the percentiles
   better (Vuong's test) than one population of true pairs with a long tail of hard items.
-* Blocks: the items in row order are a chain of two states, true and random. The likeliest path (Viterbi) pays a
-  penalty for each change of state. It is accepted if it explains the percentiles better than scattered random partners
-  do, and each block only if its percentiles look uniform.
+* Blocks: the items in row order form a chain of two states, true and random. The most likely path (Viterbi, with a
+  penalty for each change of state) is accepted if it explains the percentiles better than scattered random partners,
+  and each block only if its percentiles look uniform.
 
 Percentiles are counted in bins of v, so a likelihood is a product over bins and a fit is a search over a grid.
 
@@ -33,7 +33,7 @@ _SWITCH_PENALTY, _MIN_EVIDENCE = 10.0, 8.0
 _MAX_BLOCKS, _MIN_BLOCK_ITEMS = 6, 12
 # z-value of Vuong's test for a mixture with random partners.
 _MIN_VUONG_Z = 2.0
-# Kolmogorov distance from uniform times sqrt(n), exceeded by chance once in 500; z-value of the drop inside a block.
+# Kolmogorov distance from uniform times sqrt(n), with p = 1/500 by chance; z-value of the drop inside a block.
 _MAX_KOLMOGOROV, _MIN_DROP_Z = 1.86, 5.0
 # Smallest center at which true pairs are distinguishable from random ones; smallest fraction worth reporting.
 _MIN_CENTER, _MIN_FRACTION = 1.25, 0.05
@@ -94,7 +94,7 @@ _FRACTIONS = np.concatenate([[0.0], np.geomspace(0.005, 0.05, 8), np.arange(0.06
 
 
 def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
-    """Maximum-likelihood mixture: model of the true pairs, fraction of random ones, bin masses of the mixture."""
+    """Fit a mixture by maximum likelihood: model of true pairs, fraction of random ones, bin masses of the mixture."""
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
     best: tuple[float, int, float] = (-np.inf, 0, 0.0)
     for fraction in _FRACTIONS.tolist():
@@ -109,7 +109,7 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
 
 
 def random_fraction(percentile_n: Array) -> float:
-    """Fraction of random partners; 0 unless a mixture fits better than true pairs with a long tail.
+    """Estimate the fraction of random partners; 0 unless a mixture fits better than true pairs with a long tail.
 
     Vuong (Econometrica 1989, Eq. 4.2) compares the two models, which have three parameters each.
     """
@@ -117,7 +117,7 @@ def random_fraction(percentile_n: Array) -> float:
         return 0.0
     bin_n = _bins(percentile_n)
     g, fraction, mixture_B = _fit_mixture(bin_n)
-    # Pairs that are hardly distinguishable from random ones hide any number of random ones.
+    # True pairs that are hardly distinguishable from random ones could hide any number of random ones.
     if _CENTER_G[g] < _MIN_CENTER or fraction < _MIN_FRACTION:
         return 0.0
     count_B = np.bincount(bin_n, minlength=len(_RANDOM_B))
@@ -131,7 +131,7 @@ def random_fraction(percentile_n: Array) -> float:
 
 
 def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
-    """[start, stop) of the stretches of items in row order that are paired at random."""
+    """Return the ranges [start, stop) of items in row order that are paired at random."""
     bin_n = _bins(percentile_n)
     _, _, mixture_B = _fit_mixture(bin_n)
     random_n = _deviating_segment(percentile_n)
@@ -152,7 +152,7 @@ def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:
         rejected = [(i, j) for i, j in stretches if not _is_random(percentile_n[i:j], outside)]
         if not rejected:
             return stretches
-        # Their items now lower the mean outside: check the others again.
+        # Items of rejected blocks now lower the mean outside, so check the others again.
         for i, j in rejected:
             random_n[i:j] = False
     return []
@@ -164,10 +164,10 @@ def _stretches(mask_n: Array) -> list[tuple[int, int]]:
 
 
 def _is_random(percentile_k: Array, outside: float) -> bool:
-    """Whether a stretch has the percentiles of random pairs, clearly lower than those outside it.
+    """Return whether percentiles in a range look like those of random pairs and are clearly lower than outside it.
 
-    The pairs of a class of hard items are below the rest but above chance. Pairs of a class whose rows are all alike
-    have percentiles near the middle that are always the same, which is not uniform.
+    A class of hard items is below the rest but above chance. A class whose rows are all alike has nearly constant
+    percentiles near the middle, which are not uniform.
     """
     size = len(percentile_k)
     inside, error = float(percentile_k.mean()), 0.29 / size**0.5  # standard deviation of a uniform variable: 0.29
@@ -181,7 +181,7 @@ def _is_random(percentile_k: Array, outside: float) -> bool:
 
 
 def _deviating_segment(percentile_n: Array) -> Array:
-    """(n,) mask of the segment, or of its complement, with the most significantly low mean: the initial guess."""
+    """Return the (n,) mask of the segment (or complement) with the most significantly low mean, as initial guess."""
     n = len(percentile_n)
     cut_C = np.unique(np.append(np.arange(0, n + 1, max(1, n // 128)), n))
     sum_C = np.concatenate([[0.0], np.cumsum(percentile_n - percentile_n.mean())])[cut_C]
@@ -196,7 +196,7 @@ def _deviating_segment(percentile_n: Array) -> Array:
 
 
 def _viterbi(gain_n: Array) -> Array:
-    """(n,) likeliest sequence of states, where True adds `gain_n` and a change of state costs the penalty."""
+    """Return the most likely sequence of states (n,): True adds `gain_n`, a change of state costs the penalty."""
     true, random = 0.0, 0.0
     back: list[tuple[bool, bool]] = []
     for gain in gain_n.tolist():

@@ -1,6 +1,6 @@
-"""Statistics of one modality: norms, duplicates, and how its unit rows spread over the sphere.
+"""Compute statistics of one modality: norms, duplicates, and the spread of its unit rows over the sphere.
 
-Shapes: `N` rows, `n` sampled usable rows, `u` usable rows, `D` dim, `R` resamples, `t` rows of a tile.
+Shapes: `N` rows, `n` sampled usable rows, `u` usable rows, `D` dimension, `R` resamples, `t` rows of a tile.
 """
 
 import math
@@ -21,7 +21,7 @@ from unialign.readers import Collection
 
 __all__ = ["ModalityStats", "NormStats", "measure_modality"]
 
-# Queries that compare dot products with cosines.
+# Number of queries used to compare dot products with cosines.
 _MAX_QUERIES = 512
 
 
@@ -31,7 +31,7 @@ class NormStats:
 
     Attributes:
         low, high: 5 % and 95 % quantiles.
-        long, short: number of outliers, ten times longer or shorter than the median; `first` lists the first five.
+        long, short: number of outliers, over ten times longer or shorter than the median; `first` lists the first five.
     """
 
     mean: float
@@ -53,7 +53,7 @@ class ModalityStats:
     Attributes:
         rows, absent, usable: present rows, absent rows, and present rows that have a direction.
         sampled: usable rows in the sample.
-        norms: None without a usable row.
+        norms: norm statistics; None without a usable row.
         mean_cosine: mean cosine of two different rows; None with fewer than two in the sample.
         effective_rank, possible_rank: effective rank of the centered rows, and the largest that the sample allows.
         uniformity: log mean exp(-2 |x - y|^2).
@@ -139,7 +139,7 @@ def _uniformity(z_nD: Tensor) -> float:
 
 
 def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
-    """Compare the first results by dot product and by cosine for queries of another modality of the same dim."""
+    """Fraction of queries (of another modality of equal dim) whose first result differs by dot product and cosine."""
     others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
     query = others[0] if others else name
     rows = sample.common(query, name)[:_MAX_QUERIES]

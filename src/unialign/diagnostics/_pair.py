@@ -1,4 +1,4 @@
-"""Statistics of two modalities of one dim: gap, true and random pairs, retrieval in both directions, hubs.
+"""Compute statistics of two modalities of equal dim: gap, true and random pairs, retrieval in both directions, hubs.
 
 Shapes: `n` items with both modalities (`n_sample` of the sample), `D` dim, `R` resamples, `C` classes of positives.
 """
@@ -29,15 +29,15 @@ class DirectionStats:
     """Retrieval of one modality with queries of another.
 
     Attributes:
-        recall: k -> hit rate at k.
+        recall: recall at each k.
         mrr: mean reciprocal rank.
         auc: fraction of the negatives ranked below the positive (area under the ROC curve, averaged over queries);
             0.5 by chance, for any n and any number of positives.
         median_rank: median rank of the first positive.
         chance: recall@1, recall@10 and mrr of a random ranking.
-        hubs: how unevenly the candidates are retrieved.
-        hub_row: row number of the candidate that is retrieved most often.
-        queries: number of queries, and of candidates.
+        hubs: hubness of the candidates.
+        hub_row: row number of the most frequently retrieved candidate.
+        queries: number of queries, which is also the number of candidates.
     """
 
     recall: dict[int, Estimate]
@@ -55,15 +55,15 @@ class PairStats:
     """Two modalities.
 
     Attributes:
-        items: items with both.
+        items: number of items with both modalities.
         gap, raw_gap: debiased and plain distance of the means.
         gap_fraction: fraction of the mean squared distance of true pairs that is due to the gap.
         true_cosine, random_cosine: mean cosine of row i with row i, and of row i with another row.
         identical: fraction of items whose two rows are bitwise equal.
-        directions: "a->b" -> retrieval; empty if too few different items are left to tell positives from negatives.
+        directions: "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
         centered_recall: "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
         cka, cka_p: see `debiased_cka`; measured where true pairs are hardly above random ones, else NaN.
-        offsets: stretches in which the rows of one modality are some rows behind the other.
+        offsets: ranges in which the rows of one modality are shifted relative to the other.
     """
 
     items: int
@@ -81,12 +81,12 @@ class PairStats:
 
     @property
     def auc(self) -> float:
-        """Mean AUC of both directions; NaN without directions."""
+        """Return the mean AUC of both directions; NaN without directions."""
         return float(np.mean([d.auc.mean for d in self.directions.values()])) if self.directions else math.nan
 
 
 def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, seed: int) -> PairStats:
-    """Measure modalities `a` and `b` on the items with both, at least two."""
+    """Measure modalities `a` and `b` on the items with both, of which at least two are required."""
     rows = sample.common(a, b)
     x_nD, y_nD = sample.z[a][rows], sample.z[b][rows]
     checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
@@ -135,9 +135,9 @@ def _distances(sample: ItemSample, rows: Tensor, x_nD: Tensor, y_nD: Tensor, *, 
 
 
 def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """(n,) classes of items that are positives of each other: equal in any of the codes, directly or through others.
+    """Return (n,) classes of items that are positives of each other: connected by equal codes, possibly via others.
 
-    The codes are ids and checksums: a candidate that equals the positive bit by bit is a positive too.
+    Codes are ids and checksums: a candidate that is bitwise equal to the positive is also a positive.
     """
     class_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
@@ -158,7 +158,7 @@ def _direction(
     positives_n = torch.from_numpy(np.bincount(class_n)[class_n])
     p_n, negatives_n = positives_n.double(), (n - positives_n).double()
     below_n = 1 - (result.ranks - 1) / torch.where(negatives_n > 0, negatives_n, torch.nan)
-    # The best of p random places is Beta(p, 1) distributed; its p-th power is uniform, so that chance stays 0.5.
+    # The best of p random percentiles is Beta(p, 1) distributed and its p-th power uniform, so chance stays 0.5.
     scores = {f"recall@{k}": result.hits(k) for k in _K}
     scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
     values = {
@@ -183,7 +183,7 @@ def _direction(
 
 
 def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> RetrievalResult:
-    # Without ids the faster path is used: row i is the only positive of query i.
+    # Without ids, use the faster path: row i is the only positive of query i.
     ids = None if len(np.unique(class_n)) == len(class_n) else class_n
     return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=_K)
 
@@ -197,5 +197,5 @@ def _per_item(values: Tensor, rows: Tensor, sample: ItemSample) -> Tensor:
 
 def _unit(x_nD: Tensor) -> Tensor:
     norm_n1 = torch.linalg.vector_norm(x_nD, dim=1, keepdim=True)
-    # A row that equals the mean has no direction left; any constant one will do.
+    # A row equal to the mean has no direction; use any constant one.
     return torch.where(norm_n1 > 1e-12, x_nD / norm_n1.clamp(min=1e-12), torch.ones_like(x_nD) / x_nD.shape[1] ** 0.5)

@@ -1,6 +1,6 @@
-"""Data of the report's plots, small enough for `results.json`: a map of the sample, and histograms of cosines.
+"""Compute the data of the report's plots, small enough for `results.json`: a map of the sample, cosine histograms.
 
-Shapes: `n` sampled items, `d` items drawn, `p` their rows of all modalities together, `D` dim.
+Shapes: `n` sampled items, `d` items drawn, `p` their rows of all modalities together, `D` dimension.
 """
 
 from itertools import combinations
@@ -17,7 +17,7 @@ from unialign.diagnostics._sampling import ItemSample
 
 __all__ = ["sketch"]
 
-_MAX_POINTS = 2400  # of all modalities together
+_MAX_POINTS = 2400  # summed over all modalities
 _BINS = 60
 
 
@@ -56,7 +56,7 @@ def _points(xy_d2: Tensor, usable_d: Tensor) -> list[list[float] | None]:
 
 
 def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
-    """The two principal axes (D, 2) of p rows, and their fractions of the variance."""
+    """Compute the first two principal axes (D, 2) of p rows, and their fractions of the variance."""
     rows, dim = centered_pD.shape
     # Both Gram matrices have these eigenvalues; use the smaller one, as the dim may be 100,000.
     gram = centered_pD.mT @ centered_pD if dim <= rows else centered_pD @ centered_pD.mT
@@ -64,13 +64,13 @@ def _principal_axes(centered_pD: Tensor) -> tuple[Tensor, list[float]]:
     largest, axes = values.flip(0)[:2].clamp(min=0), vectors.flip(1)[:, :2]
     if dim > rows:
         axes = torch.nn.functional.normalize(centered_pD.mT @ axes, dim=0)
-    # The sign of an axis is arbitrary; this choice does not depend on the solver.
+    # Fix the arbitrary sign of each axis independently of the solver.
     axes = axes * torch.where(axes.gather(0, axes.abs().argmax(0)[None]) < 0, -1.0, 1.0)
     return axes, (largest / values.clamp(min=0).sum().clamp(min=1e-30)).tolist()
 
 
 def _histograms(x_dD: Tensor, y_dD: Tensor) -> dict[str, Any]:
-    """Counts over equal bins of [low, high] of the cosines of true pairs and of all other pairs."""
+    """Count the cosines of true pairs and of all other pairs in equal bins of [low, high]."""
     cosine_dd = (x_dD @ y_dD.mT).numpy()
     true_d = np.diagonal(cosine_dd)
     other = cosine_dd[~np.eye(len(cosine_dd), dtype=np.bool_)]

@@ -1,4 +1,4 @@
-"""Predicates that several tables of rules share, so that one cause gives one finding."""
+"""Predicates shared by several tables of rules, so that one cause leads to one finding."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,17 +24,17 @@ Pairs = dict[PairName, PairStats]
 
 
 def is_unpaired(pair: PairStats) -> bool:
-    """Whether true pairs are hardly more similar than random ones."""
+    """Return whether true pairs are hardly more similar than random ones."""
     return bool(pair.directions) and pair.auc < limits.MIN_AUC
 
 
 def touches_block(measured: Measurements, pair: PairName) -> bool:
-    """Whether a modality of the pair has blocks of rows that are paired at random."""
+    """Return whether a modality of the pair has blocks of randomly paired rows."""
     return any(alignment.blocks and set(names) & set(pair) for names, alignment in measured.row_alignment.items())
 
 
 def is_mispaired(measured: Measurements, pair: PairName) -> bool:
-    """Whether so many rows are wrongly paired that retrieval cannot be judged."""
+    """Return whether too many rows are mispaired to judge retrieval."""
     stats = measured.pairs[pair]
     scattered = any(
         alignment.random_fraction >= limits.MANY_RANDOM and set(names) & set(pair)
@@ -44,38 +44,38 @@ def is_mispaired(measured: Measurements, pair: PairName) -> bool:
 
 
 def is_collapsed(measured: Measurements, name: str) -> bool:
-    """Whether all rows of a modality have nearly the same direction."""
+    """Return whether all rows of a modality have nearly the same direction."""
     m = measured.modalities[name]
     return m.duplicates.distinct == 1 or (m.mean_cosine is not None and m.mean_cosine.mean >= limits.COLLAPSED)
 
 
 def is_useless(measured: Measurements, name: str) -> bool:
-    """Whether a modality has collapsed and its retrieval is bad as well."""
+    """Return whether a modality has collapsed and its retrieval is poor as well."""
     found = recalls(measured, name)
     return is_collapsed(measured, name) and not (found and min(found) >= limits.GOOD_RECALL)
 
 
 def is_weak(direction: DirectionStats) -> bool:
-    """Whether retrieval is too close to chance to be useful."""
+    """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]
     return recall < limits.GOOD_RECALL and recall < limits.WEAK_RECALL_RATIO * chance
 
 
 def has_hubs(direction: DirectionStats) -> bool:
-    """Whether a few candidates are returned for most queries."""
+    """Return whether a few candidates are returned for most queries."""
     hubs = direction.hubs
-    dead = hubs.antihub_share >= limits.ANTIHUBS and hubs.antihub_share > 2 * hubs.chance_antihub_share
+    dead = hubs.antihub_fraction >= limits.ANTIHUBS and hubs.antihub_fraction > 2 * hubs.chance_antihub_fraction
     return hubs.skewness >= limits.HUB_SKEWNESS or dead or hubs.largest >= limits.HUB_FRACTION * direction.queries
 
 
 def recalls(measured: Measurements, name: str) -> list[float]:
-    """R@1 of all directions with a modality."""
+    """Return R@1 of all directions that involve a modality."""
     pairs = [stats for pair, stats in measured.pairs.items() if name in pair]
     return [direction.recall[1].mean for stats in pairs for direction in stats.directions.values()]
 
 
 def by_culprit(measured: Measurements, judged: Pairs, bad: Pairs) -> Iterable[tuple[tuple[str, ...], Pairs]]:
-    """Group bad pairs by cause: modalities that match no other are named one by one if all others match each other."""
+    """Group bad pairs by cause: name single modalities that match no other if all the rest match each other."""
     group = {name: name for name in measured.modalities}
     for a, b in judged:
         if (a, b) not in bad:

@@ -21,7 +21,7 @@ class DiagnosisReport:
     `print(report.text())` shows everything in a terminal; a notebook shows the findings as a list.
 
     Attributes:
-        findings: `Finding`s, the worst first.
+        findings: `Finding`s, the most severe first.
         numbers: all measurements by modality, pair and direction; estimates are `{"mean", "low", "high"}` with a 95 %
             bootstrap interval.
         summary: metric -> mean and interval over all directions, pairs or modalities.
@@ -39,7 +39,7 @@ class DiagnosisReport:
 
     @property
     def severity(self) -> Severity:
-        """Severity of the worst finding: "problem", "warning", "note" or "ok"."""
+        """Highest severity of the findings: "problem", "warning", "note" or "ok"."""
         return next((s for s in SEVERITIES if any(f.severity == s for f in self.findings)), "ok")
 
     @property

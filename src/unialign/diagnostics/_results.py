@@ -1,4 +1,4 @@
-"""The numbers of a diagnosis as plain values, and the content of `results.json`."""
+"""Convert the measurements of a diagnosis to plain values and to the content of `results.json`."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ __all__ = ["describe_numbers", "make_results", "summarize"]
 
 
 def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
-    """All measurements: `modalities`, `pairs`, `directions`, `conflict`, `row_alignment`, and the sample size."""
+    """Return all measurements: `modalities`, `pairs`, `directions`, `conflict`, `row_alignment`, and sample size."""
     pairs = {pair_name(a, b): _pair(stats) for (a, b), stats in measured.pairs.items()}
     pairs |= {pair_name(a, b): {"cka": cka, "cka_p": p} for (a, b), (cka, p) in measured.cka.items()}
     found: dict[str, Any] = {
@@ -36,7 +36,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Values for JSON: an `Estimate` as mean, low and high."""
+    """Convert values for JSON: an `Estimate` becomes mean, low and high."""
     if isinstance(value, Estimate):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
             "k": hubs.k,
             "skewness": hubs.skewness,
             "chance_skewness": hubs.chance_skewness,
-            "antihub_fraction": hubs.antihub_share,
+            "antihub_fraction": hubs.antihub_fraction,
             "largest_fraction": hubs.largest / direction.queries,
             "largest_row": direction.hub_row,
         },
@@ -99,7 +99,7 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
 
 
 def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
-    """Metric -> mean and interval over all directions, pairs or modalities."""
+    """Return metric -> mean and interval over all directions, pairs or modalities."""
     directions, pairs = list(measured.directions.values()), list(measured.pairs.values())
     spread = [m for m in measured.modalities.values() if math.isfinite(m.effective_rank)]
     values: dict[str, Estimate | None] = {
@@ -120,7 +120,7 @@ def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
 
 
 def _constant(values: Iterable[float]) -> Estimate | None:
-    """Mean of values that were not resampled: the interval is a point."""
+    """Average values that were not resampled; the interval is a point."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return None
@@ -129,8 +129,8 @@ def _constant(values: Iterable[float]) -> Estimate | None:
 
 
 def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
-    """The content of `results.json`, schema 1: one run of the objective "given", and the findings and numbers."""
-    from unialign.experiments import describe_metrics  # here, since it loads all of training
+    """Return the content of `results.json`, schema 1: one run of the objective "given", findings and numbers."""
+    from unialign.experiments import describe_metrics  # imported here, since it loads the whole training code
 
     details, numbers = report.details, report.numbers
     settings = details["settings"]

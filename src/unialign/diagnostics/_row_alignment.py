@@ -1,10 +1,10 @@
-"""Check that the rows of a modality stay paired from the first to the last: blocks and scattered rows that do not.
+"""Check that the rows of a modality are paired from first to last, and find blocks or scattered rows that are not.
 
-Each modality is compared with the mean of the modalities that it should match, so that a fault of one modality shows
-once, at that modality. The statistic of an item is the percentile of its true pair's similarity among random pairs;
-`_mispairing` models it.
+Each modality is compared with the mean of its peers, so that a fault in one modality is reported once, for that
+modality. The statistic of an item is the percentile of its true pair's similarity among random pairs; `_mispairing`
+models it.
 
-Shapes: `n` sampled items, `k` items compared, `D` dim, `o` offsets, `t` rows of a tile.
+Shapes: `n` sampled items, `k` items compared, `D` dimension, `o` offsets, `t` rows of a tile.
 """
 
 import math
@@ -31,10 +31,10 @@ _OFFSETS = 64
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """How the pairing of one modality with its peers depends on the row.
+    """Pairing of one modality with its peers as a function of the row.
 
     Attributes:
-        blocks: (first, last) row of each stretch whose true pairs are no more similar than random ones.
+        blocks: (first, last) row of each range whose true pairs are no more similar than random ones.
         cosine_inside, cosine_outside: mean cosine of true pairs in the blocks and elsewhere; NaN if not measured.
         random_fraction: fraction of the other items whose partner looks random; 0 without evidence.
     """
@@ -48,7 +48,7 @@ class RowAlignment:
 def measure_row_alignment(
     sample: ItemSample, pairs: Sequence[tuple[str, str]], *, seed: int
 ) -> dict[tuple[str, ...], RowAlignment]:
-    """Measure each modality against its peers in `pairs`; two that only have each other are one entry."""
+    """Compare each modality with its peers in `pairs`; two modalities without other peers share one entry."""
     peers: dict[str, list[str]] = {}
     for a, b in pairs:
         peers.setdefault(a, []).append(b)
@@ -76,14 +76,14 @@ def _against_peers(sample: ItemSample, name: str, peers: Sequence[str], *, seed:
 
 
 def _centered(sample: ItemSample, name: str) -> Tensor:
-    """(n, D) rows minus their mean; 0 where not usable."""
+    """Return (n, D) rows minus their mean; 0 if not usable."""
     usable_n1 = sample.usable[name][:, None]
     mean_D = sample.z[name].sum(0) / usable_n1.sum().clamp(min=1)
     return torch.where(usable_n1, sample.z[name] - mean_D, 0.0)
 
 
 def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
-    """(n,) whether an item's row is also the row of an item with another id."""
+    """Return a mask (n,) of items whose row is also the row of an item with another id."""
     _, group_n = np.unique(sample.checksums[name], return_inverse=True)
     _, id_n = np.unique(sample.ids_n, return_inverse=True)
     low_g, high_g = np.full(int(group_n.max()) + 1, len(group_n)), np.full(int(group_n.max()) + 1, -1)
@@ -93,10 +93,10 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """(n,) fraction of random pairs that are less similar than each true pair; uniform for random partners.
+    """Return the fraction (n,) of random pairs less similar than each true pair; uniform for random partners.
 
     Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
-    makes all pairs of a row similar. Items with equal ids are positives and form no random pair.
+    makes all pairs of a row similar. Items with equal ids are positives and are excluded from random pairs.
     """
     n = len(x_nD)
     x_nD, y_nD = x_nD - x_nD.mean(0), y_nD - y_nD.mean(0)

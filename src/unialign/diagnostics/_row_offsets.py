@@ -2,10 +2,10 @@
 
 A lost, repeated or inserted row shifts all later rows of a file. For each offset the gain of a row is the cosine with
 the row `offset` further on minus the cosine with the row at the same place. Windows of consecutive rows are searched
-for the run whose mean gain has the largest z-value; runs above a threshold are reported, and the search repeats on the
-windows that are left.
+for the run whose mean gain has the largest z-value; runs above a threshold are reported, and the search continues on
+the remaining windows.
 
-Shapes: `W` windows, `L` rows of a window, `D` dim, `C = W + 1` cuts between windows, `l` rows near an end.
+Shapes: `W` windows, `L` rows of a window, `D` dimension, `C = W + 1` cuts between windows, `l` rows near an end.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 _MAX_OFFSET = 3
 _MIN_Z = 6.0
-# Fewer rows in all windows, or known gains in a run, are too few to decide.
+# Smallest number of rows in all windows, and of known gains in a run, for a decision.
 _MIN_ROWS, _MIN_GAINS = 32, 8
 
 
@@ -31,8 +31,8 @@ class RowOffset:
     """Row i of the first modality matches row i + `offset` of the second.
 
     Attributes:
-        start, stop: the two rows between which the stretch begins and ends, adjacent where all rows were read; None:
-            from the first row, to the last.
+        start, stop: the two rows between which the range begins and ends, adjacent if all rows were read; None if it
+            begins at the first row, or ends at the last.
         cosine, cosine_unshifted: mean cosine of rows `offset` apart, and of rows at the same place.
         z: z-value of the mean gain.
     """
@@ -46,7 +46,7 @@ class RowOffset:
 
 
 def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: float) -> tuple[RowOffset, ...]:
-    """Return the stretches in which rows of `a` are closer to a neighbor of the same row of `b`, in row order."""
+    """Return the ranges of rows of `a` that are closer to rows of `b` at an offset than to the same rows of `b`."""
     rows_WL = windows.rows_WL
     if rows_WL.size < _MIN_ROWS:
         return ()
@@ -61,7 +61,7 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
         gain_WL, run = gains[offset], slice(first, last + 1)
         shifted_cosine = float(np.nanmean((gain_WL + cosine_WL)[run]))
         gain = float(np.nanmean(gain_WL[run]))
-        # True pairs of a rotated modality may be less similar than random ones; then any neighbor is a gain.
+        # True pairs of a rotated modality may be less similar than random ones, so that any neighbor looks like a gain.
         if shifted_cosine - random_cosine > gain / 2:
             start, stop = _boundary(rows_WL, gain_WL, first, -1), _boundary(rows_WL, gain_WL, last, 1)
             found.append(RowOffset(offset, start, stop, shifted_cosine, shifted_cosine - gain, z))
@@ -70,7 +70,7 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """(W, L) gain in cosine by an offset; NaN where a row is not usable or its partner is outside the window."""
+    """Return the gain in cosine by an offset, (W, L); NaN if a row is unusable or its partner outside the window."""
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
     both_WL = windows.usable[a] & windows.usable[b]
     known_WL = (both_WL & windows.usable[b].roll(-offset, 1)).numpy()
@@ -79,12 +79,12 @@ def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) ->
 
 
 def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
-    """Largest z-value of the mean gain over a run of free windows, and the first and last window of that run."""
+    """Find the run of free windows with the largest z-value of the mean gain: z-value, first and last window."""
     known_WL = ~np.isnan(gain_WL) & free_W[:, None]
     value_WL = np.where(known_WL, gain_WL, 0.0)
 
     def run_sums(part_W: Array) -> Array:
-        """(C, C) sums over the windows between two cuts."""
+        """Return the sums (C, C) over the windows between two cuts."""
         sum_C = np.concatenate([[0.0], np.cumsum(part_W)])
         return np.asarray(sum_C[None] - sum_C[:, None])
 
@@ -100,7 +100,7 @@ def _best_run(gain_WL: Array, free_W: Array) -> tuple[float, int, int]:
 
 
 def _boundary(rows_WL: Array, gain_WL: Array, window: int, side: int) -> tuple[int, int] | None:
-    """The two rows between which a run begins (side -1) or ends (side 1): where the cumulated gain is largest."""
+    """Locate the two rows between which a run begins (side -1) or ends (side 1), by the largest cumulative gain."""
     beside = window + side
     near = [window] if not 0 <= beside < len(rows_WL) else sorted((window, beside))
     row_l, gain_l = rows_WL[near].reshape(-1)[::side], np.nan_to_num(gain_WL[near].reshape(-1))[::side]

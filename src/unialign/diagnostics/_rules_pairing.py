@@ -1,4 +1,4 @@
-"""Rules about the pairing of rows: is row i of every modality the same item, from the first row to the last?"""
+"""Rules about the pairing of rows, which check that row i is the same item in every modality."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unialign.diagnostics import _limits as limits
-from unialign.diagnostics._finding import Case, Rule, Table, always
+from unialign.diagnostics._finding import Case, Rule, RuleTable, always
 from unialign.diagnostics._format import count, enumerate_words, number
 from unialign.diagnostics._measure import Measurements, names_of
 from unialign.diagnostics._predicates import Pairs, by_culprit, is_unpaired, is_useless, touches_block
@@ -14,12 +14,12 @@ from unialign.diagnostics._row_offsets import RowOffset
 
 __all__ = ["PAIRING_TABLES"]
 
-# Two rows this close, as a fraction of all items, are reported as one place.
+# Two rows this close, as a fraction of all items, are reported as one position.
 _CLOSE = 0.02
 
 
 def _judged(measured: Measurements) -> Pairs:
-    """Pairs whose pairing can be judged: two different modalities, neither of them collapsed."""
+    """Return the pairs whose pairing can be judged: two distinct modalities, neither collapsed."""
     return {
         pair: stats
         for pair, stats in measured.pairs.items()
@@ -33,7 +33,7 @@ def _and_others(names: tuple[str, ...]) -> str:
 
 # --- two modalities that are one; too few different items ---------------------------------------------------------
 
-_SAME = Table(
+_SAME = RuleTable(
     lambda measured: (Case(a, b, a=a, b=b, pair=pair) for (a, b), pair in measured.pairs.items()),
     (
         Rule("duplicate_modality", "problem", lambda c: c.pair.identical >= limits.DUPLICATE_MODALITY,
@@ -49,7 +49,7 @@ def _undecided(measured: Measurements) -> Iterator[Case]:
                pairs=enumerate_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
 
 
-_UNDECIDABLE = Table(
+_UNDECIDABLE = RuleTable(
     _undecided,
     (
         Rule("undecidable", "warning", lambda c: c.pairs != "",
@@ -99,9 +99,9 @@ def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             about="alignment",
             subject=_and_others(names),
             alignment=alignment,
-            # Rows behind an offset are unpaired anyway.
+            # Rows after an offset are unpaired in any case.
             blocks=any(not any(_overlap(block, offset) for offset in offsets) for block in alignment.blocks),
-            # If nothing is paired, another rule covers the whole.
+            # If no row is paired, another rule reports it.
             scattered=alignment.random_fraction > 0 and not offsets and not all(is_unpaired(stats) for stats in own),
             rows="Rows" if m.sampled == m.usable else "About the rows",
             listed=enumerate_words(f"{first:,} to {last:,}" for first, last in alignment.blocks),
@@ -140,7 +140,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
 
 
 def _matching_groups(names: tuple[str, ...], bad: Pairs) -> list[str]:
-    """Groups of the named modalities without a bad pair inside."""
+    """Group the named modalities so that no group contains a bad pair."""
     if len(names) < 3:
         return []
     matches = {name: tuple(m for m in names if m == name or not {(m, name), (name, m)} & set(bad)) for name in names}
@@ -163,7 +163,7 @@ _UNPAIRED_TEXT = (
     "True pairs of {subject} are hardly more similar than random ones: cosine {true:number} against {random:number}, "
     "and a true pair ranks above {auc:percent} of the {negatives:,} sampled alternatives (50 % by chance).{groups}"
 )
-_WRONG_ROWS = Table(
+_WRONG_ROWS = RuleTable(
     _wrong_rows,
     (
         Rule("row_offset", "problem", lambda c: c.about == "offset",

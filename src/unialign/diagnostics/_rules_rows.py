@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from unialign.diagnostics import _limits as limits
-from unialign.diagnostics._finding import Case, Rule, Table, always
+from unialign.diagnostics._finding import Case, Rule, RuleTable, always
 from unialign.diagnostics._format import count, enumerate_words, number, percent, row_list, rows_of, size
 from unialign.diagnostics._measure import Measurements, names_of
 
@@ -33,7 +33,7 @@ _EMBED_AGAIN = (
     "Find the cause (overflow in half precision, a logarithm of 0 or a division by 0, an empty input) and embed these "
     "items again, or mark them as missing with a bool array present.{name}."
 )
-_INVALID = Table(
+_INVALID = RuleTable(
     _invalid_rows,
     (
         Rule("nan", "problem", lambda c: c.kind == "nan", "{name}: {which} contain NaN ({rows}).", "{advice}"),
@@ -71,7 +71,7 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     yield Case(about="ignored" if data.ignored else "", listed=data.ignored[:8])
 
 
-_DATA_SET = Table(
+_DATA_SET = RuleTable(
     _data_set,
     (
         Rule("missing", "note", lambda c: c.about == "missing",
@@ -107,7 +107,7 @@ def _dims(measured: Measurements) -> Iterator[Case]:
                structure=(structure if good else "") + (unpaired if bad else ""))  # fmt: skip
 
 
-_DIMS = Table(
+_DIMS = RuleTable(
     _dims,
     (
         Rule("dim_mismatch", "problem", lambda c: c.differ,
@@ -125,7 +125,7 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     every = {name: m.duplicates for name, m in measured.modalities.items()}
     first = next(iter(every.values()))
     give = "change the" if "ids" in measured.data.values else "give"
-    # Items that are copied in every modality are one case, not one for each modality.
+    # Items copied in every modality are one case, not one case per modality.
     whole = len(every) > 1 and first.distinct > 1 and all(d == first for d in every.values())
     for name, d in {"": first}.items() if whole else every.items():
         rows = d.repeats + d.distinct
@@ -138,7 +138,7 @@ _COPIES = (
     "{name}: {which} repeat another item's row exactly (such as {examples}); {duplicates.distinct:,} different rows "
     "remain, and the most frequent one occurs {duplicates.largest:,} times."
 )
-_DUPLICATES = Table(
+_DUPLICATES = RuleTable(
     _duplicate_rows,
     (
         Rule("constant", "problem", lambda c: c.fraction > 0 and c.duplicates.distinct == 1,
@@ -171,7 +171,7 @@ def _constant_columns(measured: Measurements) -> Iterator[Case]:
             yield Case(name, name=name, are=are, listed=listed, fraction=len(columns) / m.dim)
 
 
-_CONSTANT = Table(
+_CONSTANT = RuleTable(
     _constant_columns,
     (
         Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note", always,
@@ -211,7 +211,7 @@ def _median_norms(measured: Measurements) -> Iterator[Case]:
                    listed=[f"{name} {size(n.median)}" for name, n in norms.items()])  # fmt: skip
 
 
-_NORMS = Table(
+_NORMS = RuleTable(
     _norms,
     (
         Rule("norm_outliers", "warning", lambda c: c.about == "outliers" and c.outliers > 0,
@@ -224,7 +224,7 @@ _NORMS = Table(
              "Normalize rows before casting to float16."),
     ),
 )  # fmt: skip
-_SCALES = Table(
+_SCALES = RuleTable(
     _median_norms,
     (
         Rule("norms", "note", lambda c: c.about == "uneven",

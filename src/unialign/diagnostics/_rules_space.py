@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._estimate import Estimate
-from unialign.diagnostics._finding import Case, Finding, Rule, Severity, Table, always
+from unialign.diagnostics._finding import Case, Finding, Rule, RuleTable, Severity, always
 from unialign.diagnostics._format import count, enumerate_words, percent
 from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats
@@ -29,7 +29,7 @@ def _spread_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def _harm(measured: Measurements, name: str) -> str:
-    """Retrieval with a collapsed modality as query and as gallery, in words."""
+    """Describe retrieval with a collapsed modality as query and as gallery."""
     directions = directions_of({pair: stats for pair, stats in measured.pairs.items() if name in pair})
     if not directions:
         return ""
@@ -60,7 +60,7 @@ _CONE = Rule(
     "Judge cosines against {cosine:number}, the value of unrelated rows. Subtracting the mean of the training rows "
     'often helps at once; training with a uniformity term (ua.losses.UniAlign(preset="balanced")) removes the cause.',
 )  # fmt: skip
-_COLLAPSE = Table(
+_COLLAPSE = RuleTable(
     _spread_cases,
     (
         Rule("collapsed", "warning", lambda c: c.cosine >= limits.COLLAPSED and c.works, _CONE.text, _CONE.advice),
@@ -148,7 +148,7 @@ _GAP_ADVICE = (
     "training rows) and normalize again; in training, a larger temperature and repulsion only within modalities "
     "(ua.losses.UniAlign) close the gap."
 )
-_GAP = Table(
+_GAP = RuleTable(
     _gap_cases,
     (
         Rule("modality_gap", lambda c: c.severity, lambda c: c.within is not None,
@@ -211,7 +211,7 @@ def _recall_range(measured: Measurements) -> Case | None:
                 chance=low.chance["recall@1"])  # fmt: skip
 
 
-_RETRIEVAL = Table(
+_RETRIEVAL = RuleTable(
     _retrieval_cases,
     (
         Rule("weak_retrieval", "warning", lambda c: c.about == "weak",
@@ -270,12 +270,12 @@ def _largest_hub(measured: Measurements) -> Case | None:
     return _hub_case(judged) if judged else None
 
 
-_HUBS = Table(
+_HUBS = RuleTable(
     _hub_cases,
     (
         Rule("hubness", "warning", always,
              "A few candidates are returned for most queries (hubs) in {which}: in {name} row {row:,} is among the "
-             "first {hubs.k} results of {fraction:percent} of the queries, and {hubs.antihub_share:percent} of the "
+             "first {hubs.k} results of {fraction:percent} of the queries, and {hubs.antihub_fraction:percent} of the "
              "candidates are never found (skewness {hubs.skewness:number}; {hubs.chance_skewness:number} by chance).",
              "Subtract each modality's mean and normalize again; correct scores for popularity (inverted softmax or "
              "CSLS); in training, add a uniformity term for the gallery's modality. Look at the row named: it is often "
@@ -289,7 +289,7 @@ _HUBS = Table(
     ),
 )  # fmt: skip
 
-_LABELS = Table(
+_LABELS = RuleTable(
     lambda measured: [Case(value=measured.label_map[0], chance=measured.label_map[1])] if measured.label_map else [],
     (
         Rule("labels", "note", always,
@@ -312,7 +312,7 @@ _CONSEQUENCES = {
 
 
 def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> list[Finding]:
-    """Name what follows from a far modality in its finding, and drop the separate warnings."""
+    """Mention the consequences of a far modality in its finding, and drop their separate warnings."""
     found = list(findings)
     for cause in [finding for finding in found if finding.code == "modality_gap"]:
         (name,) = cause.modalities
@@ -325,7 +325,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
 
 
 def _follows_from(finding: Finding, name: str, measured: Measurements) -> bool:
-    """Whether a finding is only about this modality; hubs or weak directions elsewhere have another cause."""
+    """Return whether a finding concerns this modality only; hubs or weak directions elsewhere have another cause."""
     if finding.code == "anisotropy":
         return finding.modalities == (name,)
     if finding.code == "uneven_retrieval":

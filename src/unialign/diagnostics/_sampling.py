@@ -2,7 +2,7 @@
 
 The items are drawn before any row is read, so that one pass over the files is enough.
 
-Shapes: `N` items, `n` sampled items, `k` rows kept by the scan, `W` windows, `L` rows of a window, `D` dim,
+Shapes: `N` items, `n` sampled items, `k` rows kept by the scan, `W` windows, `L` rows of a window, `D` dimension,
 `R` resamples, `M` modalities.
 """
 
@@ -21,13 +21,13 @@ from unialign.readers import Collection
 
 __all__ = ["ItemSample", "RowWindows", "collect_sample", "collect_windows", "draw_items", "sample_size", "window_rows"]
 
-# Cosines over all directions, about ten seconds on two cores: up to 6 modalities get 2,048 items, 24 get 493.
+# Limit on cosines over all directions, about ten seconds on two cores: 2,048 items for 6 modalities, 493 for 24.
 _MAX_COSINES = 2**27
 # With this many items the interval of a recall is at most 4.4 points wide.
 _MAX_ITEMS = 2048
 # Memory for the sampled rows of all modalities, in float64.
 _MAX_BYTES = 2**30
-# Items wanted for each pair of modalities: with fewer its numbers are mostly noise.
+# Smallest number of items per pair of modalities; with fewer, its numbers are mostly noise.
 _PAIR_ITEMS = 512
 # Consecutive rows of a window, read to find row offsets.
 _WINDOW = 32
@@ -56,13 +56,13 @@ class ItemSample:
     weights_Rn: Tensor
 
     def common(self, a: str, b: str) -> Tensor:
-        """Positions of the items that have both modalities."""
+        """Return the positions of items that have both modalities."""
         return (self.usable[a] & self.usable[b]).nonzero().flatten()
 
 
 @dataclass(frozen=True)
 class RowWindows:
-    """Windows of consecutive rows: row numbers (W, L), and by modality unit rows (W, L, D) and masks usable (W, L)."""
+    """Windows of consecutive rows: row numbers (W, L), and for each modality unit rows (W, L, D) and mask (W, L)."""
 
     rows_WL: NDArray[np.int64]
     z: dict[str, Tensor]
@@ -70,7 +70,7 @@ class RowWindows:
 
 
 def sample_size(data: Collection, requested: int | None) -> int:
-    """Number of items to sample: as requested, or what takes about ten seconds; limited by memory."""
+    """Return the number of items to sample: as requested, or enough for about ten seconds; limited by memory."""
     directions = len(data.modalities) * (len(data.modalities) - 1)
     size = requested if requested is not None else min(_MAX_ITEMS, int((_MAX_COSINES / max(1, directions)) ** 0.5))
     total_dim = sum(modality.rows.shape[1] for modality in data.modalities.values())
@@ -80,7 +80,7 @@ def sample_size(data: Collection, requested: int | None) -> int:
 def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
     """Draw ascending row numbers (n,): `size` random items with at least two modalities.
 
-    Where modalities are often absent, more items are added until each modality and each pair has 512, if it has them.
+    If modalities are often absent, items are added until each modality and each pair has 512, if available.
     """
     rng = np.random.default_rng(seed)
     present_MN = np.stack([modality.present_N for modality in data.modalities.values()])
@@ -102,11 +102,11 @@ def draw_items(data: Collection, size: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def window_rows(items: int, size: int) -> NDArray[np.int64]:
-    """Row numbers (W, L) of windows with about `size` rows in total, evenly spread; all rows of small data sets."""
+    """Return row numbers (W, L) of evenly spread windows, about `size` rows in total; all rows if there are fewer."""
     length = min(_WINDOW, items)
     windows = max(1, min(items, max(size, 8 * length)) // length)
     starts_W = np.linspace(0, items - length, windows).round().astype(np.int64)
-    if windows * length + length > items:  # all rows fit: no gaps, no overlaps, an incomplete last window left out
+    if windows * length + length > items:  # all rows fit: no gaps and no overlaps; drop an incomplete last window
         starts_W = np.arange(windows, dtype=np.int64) * length
     return starts_W[:, None] + np.arange(length)
 

@@ -1,6 +1,6 @@
-"""Read all rows of a modality once: invalid rows, norms, checksums, constant columns, and the rows of the sample.
+"""Scan all rows of a modality once for invalid rows, norms, checksums, constant columns and sampled rows.
 
-Shapes: `N` rows, `D` dim, `c` rows of a chunk, `k` rows kept, `d` columns that have been constant so far.
+Shapes: `N` rows, `D` dimension, `c` rows of a chunk, `k` rows kept, `d` columns that have been constant so far.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class InvalidRows:
-    """Number of rows with one kind of fault, and the first of them."""
+    """Number of rows with one kind of fault, and the first row numbers."""
 
     count: int
     first: tuple[int, ...]
@@ -45,7 +45,7 @@ class ModalityScan:
         blank: invalid rows in which all entries are NaN or all are 0, as absent items often are.
         constant_columns: columns with one value in all usable rows.
         largest: largest absolute entry of a usable row.
-        kept_kD: float64 rows that were asked for; arbitrary where not usable.
+        kept_kD: requested rows in float64; arbitrary if not usable.
         fingerprint: sha256 over the checksums of the present rows, the dim and the precision.
     """
 
@@ -138,7 +138,7 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: Callable[[int
 
 
 def _examine(row_D: Array) -> tuple[float, str, bool]:
-    """Norm of a row whose plain sum of squares is unreliable, its fault ("" for none), and whether it is blank."""
+    """Return norm, fault ("" for none) and blankness of a row whose plain sum of squares is unreliable."""
     if not np.isfinite(row_D).all():
         nan_D = np.isnan(row_D)
         return np.nan, "nan" if nan_D.any() else "inf", bool(nan_D.all())
@@ -146,7 +146,7 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
     if largest == 0:
         return np.nan, "zero", True
     limits = np.finfo(row_D.dtype)
-    # The limit of `unialign.batch.usable_rows`: below it, denormal numbers have rounded the direction away.
+    # Same limit as `unialign.batch.usable_rows`: below it, rounding to denormals has destroyed the direction.
     if largest < limits.tiny / limits.eps:
         return np.nan, "tiny", False
     norm = largest * float(np.linalg.norm(row_D.astype(np.float64) / largest))
@@ -154,7 +154,7 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
 
 
 class _ConstantColumns:
-    """Columns with one value so far. Usually none are left after the first chunk, and updates cost nothing."""
+    """Columns that have been constant so far; usually none after the first chunk, so that updates cost nothing."""
 
     def __init__(self, dim: int) -> None:
         self.columns = np.arange(dim)

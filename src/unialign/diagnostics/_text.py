@@ -1,4 +1,4 @@
-"""A diagnosis as text for a terminal: findings in words, tables of numbers, and one line for an issue."""
+"""Format a diagnosis as terminal text: findings in words, tables of numbers, and one line for an issue."""
 
 import textwrap
 from collections import Counter
@@ -16,7 +16,7 @@ _LINE_LENGTH, _INDENT = 100, 10
 
 
 def answer(findings: Sequence[Finding], numbers: Mapping[str, Any]) -> str:
-    """The result in one or two sentences."""
+    """Summarize the result in one or two sentences."""
     what = f"{count(numbers['items'], 'item')} in {count(len(numbers['modalities']), 'modality', 'modalities')}"
     tally = Counter(finding.severity for finding in findings)
     if not tally["problem"] and not tally["warning"]:
@@ -54,7 +54,7 @@ _HEADLINES = {
 
 
 def text(findings: Sequence[Finding], numbers: Mapping[str, Any], issue_summary: str) -> str:
-    """Answer, findings with advice, tables, and the line for an issue."""
+    """Format answer, findings with advice, tables, and the line for an issue."""
     lines = [line.strip() for line in _wrap(answer(findings, numbers), "")]
     for finding in findings:
         label = finding.severity.upper() if finding.severity in SEVERITIES[:2] else finding.severity
@@ -66,7 +66,7 @@ def text(findings: Sequence[Finding], numbers: Mapping[str, Any], issue_summary:
 
 
 def _wrap(words: str, start: str) -> list[str]:
-    """Indented lines; a number is not separated from its percent sign."""
+    """Wrap text into indented lines without separating numbers from their percent signs."""
     tied = words.replace(" %", "\u00a0%")
     lines = textwrap.wrap(tied, _LINE_LENGTH, initial_indent=start, subsequent_indent=" " * _INDENT)
     return [line.replace("\u00a0", " ") for line in lines]
@@ -81,7 +81,7 @@ _TERMS = (
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Tables of modalities, pairs and directions, and what they are measured on."""
+    """Format tables of modalities, pairs and directions, and the rows that they were measured on."""
     lines = _table(
         ["modality", "rows", "dim", "median norm", "mean cosine", "effective rank", "duplicates"],
         (
@@ -142,7 +142,7 @@ def _estimate(value: Mapping[str, float], unit: str = "number") -> str:
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """Aligned columns and an empty line; nothing without a row."""
+    """Align columns and append an empty line; empty without rows."""
     rows = list(body)
     return [*table_lines(head, rows), ""] if rows else []
 
@@ -154,7 +154,7 @@ def issue_line(
     kinds: Sequence[str],
     fingerprint: str,
 ) -> str:
-    """Version, data, main numbers and serious findings in one line."""
+    """Summarize version, data, main numbers and serious findings in one line."""
     modalities = numbers["modalities"]
     dims = dict.fromkeys(str(m["dim"]) for m in modalities.values())
     dtypes = dict.fromkeys(m["dtype"] for m in modalities.values())

@@ -1,4 +1,4 @@
-"""A space on a set of items: every metric, every direction, with intervals."""
+"""Evaluate a space on a set of items: every metric in every direction, with intervals."""
 
 from unialign._lazy import attach_stub
 

@@ -1,6 +1,6 @@
-"""Measure a space on a set of items: every metric with what its interval needs.
+"""Measure a space on a set of items: every metric, with the statistic that its interval is computed from.
 
-Shapes: `M` modalities, `N` items, `D` width, `K` directions.
+Shapes: `M` modalities, `N` items, `D` dimension, `K` directions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ def evaluate(
     k: Sequence[int] = (1, 5, 10),
     seed: int = 0,
 ) -> Evaluation:
-    """Retrieval in every ordered direction, joint queries, label mAP, clustering, gap, spread and conflict.
+    """Measure retrieval in every direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
     Args:
         embeddings: modality -> (N, D) floating tensor or array; rows are normalized here.
-        present: modality -> (N,) bool. A missing modality never removes an item from the other directions, and
-            present vectors whose partner is missing stay in the gallery as distractors.
-        ids: (N,) integers; items with equal ids answer each other.
+        present: modality -> (N,) bool. A missing modality does not remove an item from the other directions, and
+            rows whose partner is missing stay in the gallery as distractors.
+        ids: (N,) integers; items with equal ids are positives of each other.
         labels: (N,) integers, -1 for none; without them label mAP and clustering are left out.
-        anchor: anchor of the conflict diagnostics; None averages over every modality as anchor.
-        k: cut-offs of recall; 1 and 10 are always there.
-        seed: of k-means.
+        anchor: anchor of the conflict metrics; None averages over all modalities as anchor.
+        k: cut-offs of recall; 1 and 10 are always included.
+        seed: seed of k-means.
 
     Raises:
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ShapeError also for labels that

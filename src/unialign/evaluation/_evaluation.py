@@ -1,4 +1,4 @@
-"""The result of an evaluation: values, intervals, and how they are shown."""
+"""The result of an evaluation: values, intervals and their display."""
 
 import html
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ _SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        metrics: name -> value; `unialign.evaluation.METRICS` describes each. Metrics that need what was not given
+        metrics: name -> value; `unialign.evaluation.METRICS` describes each. Metrics whose inputs are missing
             (labels, a second item) are left out.
         directions: `"a->b"` -> metrics of that direction; joint ones are `"a+b->c"` and `"c->a+b"` (centroid score).
         statistics: name -> the metric as a function of item weights.
@@ -38,7 +38,7 @@ class Evaluation:
         return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
 
     def text(self) -> str:
-        """The main metrics, a line each; `metrics` has all of them, `interval` says how far one may be off."""
+        """Format the main metrics, one per line; `metrics` holds all of them, `interval` computes their uncertainty."""
         return "\n".join(f"{label:<32}{value}" for label, value, _ in self._shown())
 
     def _repr_html_(self) -> str:
@@ -50,7 +50,7 @@ class Evaluation:
         return f"<table><caption>{self.items} items</caption>{rows}</table>"
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        """Label, value and description of the main metrics and of those of plug-ins."""
+        """Return label, value and description of the main metrics and of plug-in metrics."""
         metrics = all_metrics()
         names = [name for name in metrics if name in (*_PRIMARY, *_SECONDARY) or name not in METRICS]
         return [
@@ -62,10 +62,10 @@ class Evaluation:
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Bootstrap interval of a metric over items, or over `groups` of items (N,) that are drawn together.
+        """Compute the bootstrap interval of a metric over items, or over `groups` (N,) of items drawn together.
 
         Queries are resampled against the fixed gallery. Median rank, raw gap, uniformity and effective rank have no
-        item weights: their interval is the point itself. Intervals end where the metric does: at 0 and 1 for shares.
+        item weights, so their interval is a point. Intervals are clipped to the metric's range, such as [0, 1].
         """
         check_text("metric", metric)
         if metric not in self.statistics:

@@ -1,6 +1,6 @@
 """Gap, spread and conflict of a batch as statistics.
 
-Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` width.
+Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` dimension.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
 def _wang_isola(x_ND: Tensor) -> float:
     """log mean_{i != j} exp(-2 |x_i - x_j|^2) in tiles: O(N) memory."""
     x_ND = x_ND.double()
-    total = -float(len(x_ND))  # the N self pairs, one each
+    total = -float(len(x_ND))  # subtract the N self pairs, each of value 1
     for tile_TD in torch.split(x_ND, 1024):
         total += float(log_kernel(tile_TD @ x_ND.mT, kernel="wang_isola", temperature=1.0).exp().sum())
     pairs = len(x_ND) * (len(x_ND) - 1)

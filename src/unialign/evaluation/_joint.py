@@ -1,11 +1,11 @@
-"""Joint retrieval: all other modalities of an item together find its target, or are found by it.
+"""Joint retrieval between one modality of an item and all its other modalities together, in both directions.
 
-Scores: `cosine` mean cosine of the target with the other present modalities · `centroid` cosine with their normalized
-mean · `volume` minus the squared volume that the target spans with them (GRAM's score; ascending volume). For a fixed
-joint *query*, cosine and centroid differ by a constant factor, so they rank a gallery alike; as *candidates*, joint
-items have centroids of different length, and they differ.
+Scores: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with their
+normalized mean; `volume`, minus the squared volume that the target spans with them (GRAM's score). For a fixed joint
+*query*, cosine and centroid differ by a constant factor and rank a gallery alike; for joint *candidates* they differ,
+since the lengths of the centroids do.
 
-Shapes: `N` items, `K` other modalities, `Q`, `G` rows of queries and gallery, `q` queries of one tile, `D` width.
+Shapes: `N` items, `K` other modalities, `Q`, `G` rows of queries and gallery, `q` queries of one tile, `D` dimension.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ JOINT_SCORES: tuple[JointScore, ...] = ("cosine", "centroid", "volume")
 
 @dataclass(frozen=True)
 class _Tuples:
-    """The other modalities of the items that have any: what a joint score needs of them."""
+    """Joint representations of the items that have at least one of the other modalities."""
 
     rows_n: Tensor
     z_KnD: Tensor
@@ -35,7 +35,7 @@ class _Tuples:
     sum_nD: Tensor
 
     def score(self, target_tD: Tensor, kind: JointScore) -> Tensor:
-        """(n, t) score of each tuple with each target vector, larger is better."""
+        """Score each tuple with each target vector, (n, t); larger is better."""
         if kind == "cosine":
             return torch.matmul(self.sum_nD / self.present_Kn.sum(0)[:, None], target_tD.mT)
         if kind == "centroid":
@@ -60,18 +60,18 @@ def joint_retrieval(
     ids_N: Tensor,
     k: tuple[int, ...],
 ) -> tuple[Tensor, RetrievalResult] | None:
-    """Retrieval between one modality and the tuples of all the others.
+    """Compute retrieval between one modality and the tuples of all the others.
 
     Args:
         batch: validated embeddings.
-        target: position of the one modality.
-        query: `others`: tuples look for the target vector; `target`: the target vector looks for the tuple.
-        score: see the module.
-        ids_N: equal ids answer each other.
-        k: cut-offs.
+        target: index of the single modality.
+        query: `others`: tuples are the queries and target vectors the gallery; `target`: the reverse.
+        score: see the module docstring.
+        ids_N: items with equal ids are positives of each other.
+        k: cut-offs of recall.
 
     Returns:
-        The item row of each scored query, and the result; None where no query has an answer.
+        The item row of each scored query, and the result; None if no query has a positive.
     """
     tuples = _tuples(batch, target)
     single_t = batch.present_MB[target].nonzero().flatten()

@@ -1,6 +1,6 @@
-"""Metrics of an evaluation: label, direction, unit, description and range.
+"""Describe the metrics of an evaluation: label, direction, unit, description and range.
 
-Order is table order.
+Their order is that of the tables.
 """
 
 import math
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """Description of a metric, and how a plug-in measures it.
+    """Description of a metric, and the function that computes it for plug-ins.
 
     A package adds a metric by an entry point `unialign.metrics`, a notebook by `unialign.registry.register("metrics",
-    name, Metric(...))`. It then appears in every evaluation, comparison and report, outside of the verdict's tests.
+    name, Metric(...))`. It then appears in every evaluation, comparison and report, but not in the verdict's tests.
 
     Attributes:
         better: the direction of the paired tests; metrics with `neither` are not compared.
         primary: whether the metric belongs to the family of tests of the verdict; False for plug-ins.
-        range: least and largest value, where intervals end; None: [0, 1] for percentages, else unbounded.
-        measure: of plug-ins only: batch of unit rows with ids, and labels (N,) or None -> `Statistic`, or None where
-            the metric is not defined.
+        range: smallest and largest value, to which intervals are clipped; None: [0, 1] for percentages, else unbounded.
+        measure: for plug-ins only: maps a batch of unit rows with ids, and labels (N,) or None, to a `Statistic`, or
+            to None if the metric is undefined.
     """
 
     label: str
@@ -118,10 +118,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def all_metrics() -> dict[str, Metric]:
-    """`METRICS` and those of plug-ins, in table order.
+    """Return `METRICS` and plug-in metrics, in table order.
 
     Raises:
-        ConfigError: a plug-in is no secondary `Metric` with `measure`, or has the name of a metric of this package.
+        ConfigError: a plug-in is not a secondary `Metric` with `measure`, or has the name of a built-in metric.
     """
     metrics = dict(METRICS)
     for name in registry.names("metrics"):
@@ -135,7 +135,7 @@ def all_metrics() -> dict[str, Metric]:
 
 
 def metric_range(name: str) -> tuple[float, float]:
-    """The least and the largest value of a metric; infinite where nothing is known."""
+    """Return the smallest and largest value of a metric; infinite if unbounded or unknown."""
     metric = all_metrics().get(name)
     if metric is None:
         return (0.0, 1.0) if name.startswith("recall@") else (-math.inf, math.inf)

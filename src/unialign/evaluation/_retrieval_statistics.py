@@ -1,4 +1,4 @@
-"""Retrieval and clustering of a batch as directions and statistics.
+"""Compute retrieval and clustering of a batch, as directions and statistics.
 
 Shapes: `N` items, `K` directions, `S` queries with a score, `J` clustered vectors.
 """
@@ -55,7 +55,7 @@ def joint_statistics(
     for target, name in enumerate(batch.names):
         others = "+".join(other for other in batch.names if other != name)
         for score in JOINT_SCORES:
-            if score != "cosine":  # ranks as the centroid does, see _joint.py
+            if score != "cosine":  # same ranking as by centroid, see _joint.py
                 found = joint_retrieval(batch, target, query="others", score=score, ids_N=ids_N, k=k)
                 if found is not None:
                     suffix = "" if score == "centroid" else f"/{score}"
@@ -95,7 +95,7 @@ def _scatter(result: RetrievalResult, rows_S: Tensor, metric: str, items: int) -
 
 def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
     known_N = labels_N >= 0
-    # Unlabeled items stay in the gallery, each a class of its own.
+    # Unlabeled items stay in the gallery, each as its own class.
     classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
     rows_KN = []
     for m in range(len(batch.names)):

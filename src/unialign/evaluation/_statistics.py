@@ -1,8 +1,8 @@
 """Metrics as functions of item weights, so that one bootstrap serves every metric, objective and seed.
 
-A `Statistic` answers for R weightings of the N evaluated items at once; weights of one give the metric itself.
+A `Statistic` evaluates R weightings of the N evaluated items at once; unit weights give the metric itself.
 
-Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` width, `R` resamples.
+Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` dimension, `R` resamples.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,7 +22,7 @@ class Statistic(Protocol):
     """A metric of one run as a function of item weights."""
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
-        """The metric under each weighting, (R,)."""
+        """Return the metric under each weighting, (R,)."""
         ...
 
 
@@ -32,17 +32,17 @@ K = TypeVar("K", bound=Hashable)
 def resample(
     statistics: Mapping[K, tuple[Statistic, float]], items_or_groups: Any, *, resamples: int, seed: int = 0
 ) -> dict[K, Tensor]:
-    """Each metric under the same R resamples of items, moved so that their mean is the estimate, (R,) each.
+    """Evaluate each metric under the same R resamples, shifted so that their mean is the estimate, (R,) each.
 
-    A resample repeats items, and with groups near-duplicates too, so agreement (V-measure, squared gaps) rises by
-    accident in every one of them. That bias is the resampling's own and must not move the interval; for means it is 0.
+    Resamples repeat items, and near-duplicates if there are groups, which inflates agreement (V-measure, squared gaps).
+    The shift keeps this resampling bias out of the interval; for means the bias is 0.
 
     Args:
         statistics: key -> statistic and its estimate.
-        items_or_groups: N, or (N,) groups that are drawn whole; see `unialign.metrics.resample_weights`.
+        items_or_groups: N, or (N,) groups, each drawn as a whole; see `unialign.metrics.resample_weights`.
     """
     parts: dict[K, list[Tensor]] = {key: [] for key in statistics}
-    # Blocks of weights bound the memory at any N and R.
+    # Evaluate the weights in blocks to bound memory for any N and R.
     for weights_RN in weight_blocks(items_or_groups, resamples=resamples, seed=seed):
         for key, (statistic, _) in statistics.items():
             parts[key].append(statistic.evaluate(weights_RN))
@@ -52,7 +52,7 @@ def resample(
 
 @dataclass(frozen=True)
 class ItemMean:
-    """Mean over items in each of K directions, then the plain mean over directions; NaN: the item has no score."""
+    """Mean over items in each of K directions, then unweighted over directions; NaN marks items without a score."""
 
     scores_KN: Tensor
 
@@ -60,7 +60,7 @@ class ItemMean:
         valid_KN = ~torch.isnan(self.scores_KN)
         sums_RK = weights_RN @ torch.where(valid_KN, self.scores_KN, 0.0).T
         totals_RK = weights_RN @ valid_KN.to(weights_RN.dtype).T
-        # A resample may miss every valid item of a rare direction: that direction leaves its mean.
+        # A resample may lack every valid item of a rare direction, which is then left out of the mean.
         return torch.where(totals_RK > 0, sums_RK / totals_RK.clamp(min=1e-12), torch.nan).nanmean(1)
 
 
@@ -81,7 +81,7 @@ class ClusterAgreement:
 
     labels_J: Tensor
     clusters_J: Tensor
-    rows_J: Tensor  # the item that each of the J clustered vectors belongs to
+    rows_J: Tensor  # item of each of the J clustered vectors
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         return weighted_v_measure(self.labels_J, self.clusters_J, weights_RN[:, self.rows_J])
@@ -89,7 +89,7 @@ class ClusterAgreement:
 
 @dataclass(frozen=True)
 class ConstantStatistic:
-    """A number without item weights (median rank, spectra): its interval comes from the seeds alone."""
+    """A metric without item weights (median rank, spectra): its interval reflects seeds only."""
 
     value: float
 
