@@ -43,7 +43,7 @@ def test_a_second_derivative_raises(name: str) -> None:
         torch.autograd.grad(g.sum(), x["a"])
 
 
-@pytest.mark.parametrize("name", ["unialign", "gram"])
+@pytest.mark.parametrize("name", ["unialign", pytest.param("gram", marks=pytest.mark.slow)])
 def test_inside_torch_compile(name: str) -> None:
     """The tiles write on their diagonal, which functionalisation does not allow in every way."""
     # In float64: the volume of three nearly dependent rows has few digits in float32, compiled or not.

@@ -47,7 +47,7 @@ def test_a_modality_missing_everywhere(case: str):
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_one_item_lacks_modalities(case: str):
-    embeddings = draw_batch(2, fit_modalities(case, 4), 3, 5, torch.float32)
+    embeddings = draw_batch(2, fit_modalities(case, 3), 3, 5, torch.float32)
     for mask in masks(len(embeddings)):
         present = {m: torch.tensor([True, there, True]) for m, there in zip(embeddings, mask, strict=True)}
         check(case, embeddings, present)
