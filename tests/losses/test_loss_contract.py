@@ -209,7 +209,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("sigmoid", {"sharing": "per_pair", "modalities": "ab"}, "needs modalities="),
     ("sigmoid", {"sharing": "per_pair", "modalities": ["a"]}, "at least 2 different names"),
     ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "a"]}, "at least 2 different names"),
-    ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"}, "anchor 'c' is none of modalities"),
+    ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"}, "anchor 'c' is not one of modalities"),
     ("sigmoid", {"modalities": ["a", "b"]}, "modalities is for sharing='per_pair' only"),
     ("cs_aligner", {"anchor": "centroid"}, "cs_aligner works on pairs of modalities"),
     ("cs_aligner", {"bandwidth": "mean"}, "unknown bandwidth 'mean'; expected one of 'median'"),

@@ -1,4 +1,4 @@
-"""Training objectives: `nn.Module`s that map embeddings to a `LossOutput`, one public file per objective.
+"""Training objectives: `nn.Module`s that map embeddings to a `LossOutput`, one public module per objective.
 
 `names` imports no torch; `create` imports it with the objective.
 """

@@ -1,4 +1,4 @@
-"""Numbers that may be learned within bounds."""
+"""A number or learned parameter within bounds."""
 
 import math
 from typing import Literal
@@ -18,7 +18,7 @@ Spacing = Literal["log", "linear"]
 class BoundedParameter(nn.Module):
     """A number, or a learned parameter: initial * exp(shift) for `log` spacing, initial + shift for `linear`.
 
-    The shift starts at 0, so that the initial value is exact in every dtype, and is clamped to the bounds.
+    The shift starts at 0, which keeps the initial value exact in every dtype, and is clamped to the bounds.
 
     Args:
         option: the name in messages, such as `temperature`; its bounds are `<option>_bounds`.
@@ -49,7 +49,7 @@ class BoundedParameter(nn.Module):
     def forward(self) -> Tensor | float:
         if self.mode == "fixed":
             return self.initial
-        # In place, before it enters the graph: a clamp inside the graph has no gradient at a bound.
+        # Clamp in place, outside the graph: a clamp inside the graph has no gradient at a bound.
         with torch.no_grad():
             self.shift.clamp_(*(self._shift_to(bound) for bound in self.bounds))
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
@@ -61,7 +61,7 @@ class BoundedParameter(nn.Module):
 
     @torch.no_grad()
     def at_bound(self) -> Literal["low", "high"] | None:
-        """Return the bound that a learnable value has reached: `low`, `high`, or None."""
+        """Return the bound reached by a learnable value: `low`, `high`, or None."""
         if self.mode == "fixed":
             return None
         self()  # clamps

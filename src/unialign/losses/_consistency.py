@@ -1,4 +1,4 @@
-"""Compare the calls of all processes: objectives with different settings have no common batch."""
+"""Compare the loss calls of all processes: processes must use the same objective with the same settings."""
 
 import json
 import zlib
@@ -15,12 +15,12 @@ __all__ = ["call_text", "checksum", "different_calls", "takes_triton"]
 def call_text(
     objective: str, settings: dict[str, Any], *, gradients: bool, parameters: Sequence[tuple[str, Tensor]], draw: int
 ) -> str:
-    """Return the facts that must be equal on every process, as JSON.
+    """Return the properties of a call that must be equal on every process, as JSON.
 
     Args:
         gradients: `torch.is_grad_enabled()`.
         parameters: named parameters of the objective.
-        draw: number of the random draw, for objectives that draw negatives.
+        draw: number of the random draw, for objectives that sample negatives.
     """
     call = {
         "objective": objective,
@@ -30,52 +30,52 @@ def call_text(
         "draw": draw,
         "backend": current_backend(),
     }
-    # The type of an object, not its repr, whose address differs between processes.
+    # Use the type rather than the repr, whose address differs between processes.
     return json.dumps(call, sort_keys=True, default=lambda value: type(value).__name__)
 
 
 def takes_triton() -> bool:
-    """Return whether the backend `auto` is Triton for tensors on CUDA; a backend that was set is in `call_text`."""
+    """Return whether the backend `auto` selects Triton on CUDA; explicit backends are part of `call_text`."""
     return current_backend() == "auto" and has_triton()
 
 
-def checksum(*words: str) -> int:
-    """Return a checksum of the words in their order."""
-    return zlib.crc32("\0".join(words).encode("utf-8", "surrogatepass"))
+def checksum(*described: str) -> int:
+    """Return a checksum of a sequence of texts."""
+    return zlib.crc32("\0".join(described).encode("utf-8", "surrogatepass"))
 
 
 def different_calls(texts: Sequence[str]) -> str:
-    """Return the error message for texts of `call_text`, by rank, that are not all equal."""
+    """Return the error message for differing results of `call_text`, given by rank."""
     calls = [json.loads(text) for text in texts]
-    by_words: dict[str, list[int]] = {}
+    by_call: dict[str, list[int]] = {}
     for rank, call in enumerate(calls):
-        by_words.setdefault(_words(call, calls), []).append(rank)
-    listed = "; ".join(f"{_processes(ranks, len(calls))} {words}" for words, ranks in by_words.items())
+        by_call.setdefault(_format_call(call, calls), []).append(rank)
+    listed = "; ".join(f"{_processes(ranks, len(calls))} {described}" for described, ranks in by_call.items())
     return (
-        f"processes call different losses, whose rows make no common batch: {listed}. Call the same objective with the "
+        f"processes call different losses, so their rows do not form one batch: {listed}. Call one objective with the "
         f"same settings on every process, with gradients on all or on none; a call of a single process needs "
         f"`group=None`"
     )
 
 
-def _words(call: dict[str, Any], calls: list[dict[str, Any]]) -> str:
-    """Describe a call by the facts that differ from the others."""
+def _format_call(call: dict[str, Any], calls: list[dict[str, Any]]) -> str:
+    """Describe a call by the properties in which the calls differ."""
     namesakes = [other for other in calls if other["objective"] == call["objective"]]
     options = [
         f"{key}={value!r}"
         for key, value in call["settings"].items()
         if any(other["settings"].get(key, other) != value for other in namesakes)
     ]
-    words = f"{call['objective']}({', '.join(options)})" if options else str(call["objective"])
+    described = f"{call['objective']}({', '.join(options)})" if options else str(call["objective"])
     if any(other["learned"] != call["learned"] for other in namesakes):
-        words += f" learning {', '.join(call['learned']) or 'no parameter'}"
+        described += f" learning {', '.join(call['learned']) or 'no parameter'}"
     if any(other["draw"] != call["draw"] for other in namesakes):
-        words += f" at draw {call['draw']}"
+        described += f" at draw {call['draw']}"
     if any(other["backend"] != call["backend"] for other in calls):
-        words += f" with the backend {call['backend']!r}"
+        described += f" with the backend {call['backend']!r}"
     if any(other["gradients"] != call["gradients"] for other in calls):
-        words += " with gradients" if call["gradients"] else " without gradients (torch.no_grad)"
-    return words
+        described += " with gradients" if call["gradients"] else " without gradients (torch.no_grad)"
+    return described
 
 
 def _processes(ranks: list[int], count: int) -> str:

@@ -13,7 +13,7 @@ __all__ = ["create", "display_name", "initialization", "names", "needs_anchor", 
 
 
 def names() -> tuple[str, ...]:
-    """Names that `create` accepts: `unialign`, `infonce`, the other built-in ones, then those of other packages."""
+    """Return the names that `create` accepts: built-in ones (`unialign`, `infonce`, ...), then those of packages."""
     return registry.names("objectives")
 
 
@@ -25,7 +25,7 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
         'text'
 
     Raises:
-        ConfigError: unknown name, unknown option, an option out of range, or options beside an instance.
+        ConfigError: unknown name, unknown option, an option out of range, or options given with an instance.
     """
     if not isinstance(objective, str):
         return _checked_instance(objective, options)
@@ -41,7 +41,7 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
 
 
 def parameter_names(name: str) -> tuple[str, ...]:
-    """Options of an objective, in the order of its constructor.
+    """Return the options of an objective, in the order of its constructor.
 
     Examples:
         >>> parameter_names("infonce")[:2]
@@ -54,12 +54,12 @@ def parameter_names(name: str) -> tuple[str, ...]:
 
 
 def display_name(name: str) -> str:
-    """The name of an objective in tables and reports; the name itself if it is unknown here."""
+    """Return the name of an objective in tables and reports; unknown names are returned unchanged."""
     return _class(name).display_name if name in names() else name
 
 
 def initialization(name: str) -> Literal["scratch", "contrastive"]:
-    """`contrastive` for an objective that trains badly from random weights and continues a contrastive model."""
+    """Return `contrastive` if an objective trains poorly from scratch and should continue a contrastive model."""
     return _class(name).initialization
 
 

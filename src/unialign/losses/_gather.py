@@ -1,11 +1,11 @@
-"""Gather the batch of all processes: each contributes its rows, all get the same batch and compute the same loss.
+"""Gather the batch of all processes: each contributes its rows, and all compute the same loss of the whole batch.
 
-A call makes two collectives: the headers, and the unit rows, padded to the most rows of a process. A third gathers the
-ids where a process gave some. Further ones follow from the headers, which are the same on all processes: the errors if
-a batch is invalid, or the calls if they differ, both followed by an error on every process; the names if the modalities
-differ. The collectives of the loss follow.
+A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
+process. A third gathers the ids, if given. Others depend on the headers, which all processes share: errors if a batch
+is invalid and calls if they differ, both followed by an error on every process, and names if the modalities differ.
+The collectives of the loss follow.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dim.
+Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension.
 """
 
 from collections.abc import Mapping
@@ -45,15 +45,16 @@ def gather_batch(
 ) -> Batch:
     """Return the batch of all processes of a group, in the order of the processes.
 
-    Its modalities are those of all processes: in the order of the first process with the most, then in order of
-    appearance. Rows of a process without one of them are absent from it. A process may have no rows, or no modality.
+    Its modalities are the union over processes: in the order of the first process with the most modalities, then in
+    order of appearance. If a process lacks a modality, its rows are absent there. A process may have no rows, or no
+    modality.
 
     Args:
         call: text of the call that uses the batch, see `call_text`.
 
     Raises:
-        UniAlignError: on every process, if one of the batches is invalid or two do not fit together.
-        ConfigError: on every process, if two of them make different calls.
+        UniAlignError: on every process, if a batch is invalid or two batches are incompatible.
+        ConfigError: on every process, if the calls differ.
     """
     local = _validate(embeddings, present, ids, group)
     headers = _gather_headers(local, bool(present), call, group)
@@ -65,7 +66,7 @@ def gather_batch(
 
 @dataclass(frozen=True)
 class _Local:
-    """The batch of this process, or its validation error; neither for a process without any modality."""
+    """Batch of this process or its validation error; neither if the process has no modality."""
 
     batch: Batch | None = None
     error: BaseException | None = None
@@ -80,7 +81,7 @@ def _validate(
         batch = make_batch(embeddings, present=present, ids=ids, minimum=1)
         check_device(batch.z_MBD.device, group, what="embeddings are")
     except BaseException as error:
-        # Whatever the error, the other processes wait for the header of this one.
+        # Keep any error until the headers are exchanged: the other processes wait for this one's header.
         return _Local(error=error)
     return _Local(batch)
 
@@ -115,7 +116,7 @@ def _local_rows(local: _Local, names: tuple[str, ...], headers: list[Header], gr
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}
         device = torch.device("cpu") if on_cpu else accelerator_of(group)
         dim = max(header.dim for header in headers)
-        # A leaf with gradient, so that `backward` makes its collectives on this process as well.
+        # A leaf that requires grad, so that `backward` runs its collectives on this process as well.
         return torch.zeros(len(names), 0, dim, dtype=dtype, device=device, requires_grad=True)
     z_MnD = local.batch.z_MBD.to(dtype)
     if names == local.batch.names:
@@ -126,7 +127,7 @@ def _local_rows(local: _Local, names: tuple[str, ...], headers: list[Header], gr
 
 
 def _presence(z_MBD: Tensor, headers: list[Header]) -> Tensor:
-    """Return (M, B): a present row has length 1 and an absent one is 0, so presence need not be gathered."""
+    """Return (M, B) presence, derived from the rows: present ones have length 1, absent ones are 0."""
     if not any(header.absences for header in headers) and same_names(headers):
         return torch.ones_like(z_MBD[..., 0], dtype=torch.bool)
     return (z_MBD.detach() != 0).any(-1)

@@ -1,4 +1,4 @@
-"""Headers by which processes check, before they exchange rows, that their batches and calls fit together."""
+"""Headers that let processes check compatibility of their batches and calls before exchanging rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ _TRITON_DEVICE = "cuda"
 
 
 class Header(NamedTuple):
-    """Facts about one process's batch and call, as integers: one small tensor holds them."""
+    """Integers that describe the batch and call of a process, sent as one small tensor."""
 
     invalid: int  # 1: the batch did not pass validation
     rows: int
     dim: int  # 0: no modality, so dim and device are unknown
-    names: int  # checksum of the modalities in their order
+    names: int  # checksum of the ordered modalities
     ids: int  # 1: ids are given
     absences: int  # 1: rows may be absent
     double: int  # 1: float64
@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str) -> Header:
-    """Return the header of a batch; None for a process without any modality, or with an invalid batch."""
+    """Return the header of a batch; `batch` is None for an invalid batch or without modalities."""
     if batch is None:
         return Header(int(invalid), 0, 0, checksum(), 0, 0, 0, 0, checksum(call), int(takes_triton()))
     _, rows, dim = batch.z_MBD.shape
@@ -52,7 +52,7 @@ def same_names(headers: Sequence[Header]) -> bool:
 
 
 def check_headers(headers: Sequence[Header]) -> None:
-    """Raise unless the batches of all processes make one batch; the error is the same on every process."""
+    """Raise unless the batches of all processes are compatible; the error is the same on every process."""
     known = [(rank, header) for rank, header in enumerate(headers) if header.dim > 0]
     if not known:
         return
@@ -90,7 +90,7 @@ def _check_ids(headers: Sequence[Header]) -> None:
     if without and given:
         raise ConfigError(
             f"ids were given on process {given} of {len(headers)}, but not on {without}: give `ids` on every process "
-            f"that has rows, or on none (give an item without equals a unique id)"
+            f"that has rows, or on none (give items without duplicates a unique id)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Formulas of one modality and of pairs of modalities, over a batch: shared by several objectives.
+"""Loss terms of single modalities and pairs of modalities, shared by several objectives.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -26,7 +26,7 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
 def pair_contrasts(
     batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """Return symmetric InfoNCE of each pair over the items with both, by term name; pairs without items are omitted."""
+    """Return symmetric InfoNCE of each pair over items with both modalities, by term name; empty pairs are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]

@@ -32,7 +32,7 @@ class LossOutput:
 
 
 class LossTerm(NamedTuple):
-    """A differentiable term of an objective: it contributes `weight * value`."""
+    """A differentiable term of an objective, which adds `weight * value` to the total."""
 
     value: Tensor
     weight: Tensor | float
@@ -41,16 +41,16 @@ class LossTerm(NamedTuple):
 class Objective(nn.Module, ABC):
     """A training loss over all modalities; subclasses define its terms.
 
-    The call normalizes rows, accepts missing modalities and equal ids, and computes in float32 or better under any
-    autocast setting. Call `backward` outside the autocast block, as PyTorch advises: inside it the matrix products of
-    the gradient are half precision.
+    The call normalizes rows, supports missing modalities and repeated ids, and computes in float32 or higher under any
+    autocast setting. Call `backward` outside the autocast block, as PyTorch recommends: inside it, matrix products of
+    the gradient run in half precision.
 
     Attributes:
         name: the name for `create`, configurations and the command line.
         display_name: the name in tables and reports.
-        initialization: `contrastive` if it trains badly from random weights and should continue a contrastive model.
+        initialization: `contrastive` if it trains poorly from scratch and should continue a contrastive model.
         needs_anchor: whether `anchor` is a required option: a `modality`, `any` anchor (a modality or "all"), or `no`.
-        temperature_kind: `cosines` if its temperature means the same in InfoNCE, which may be trained before it.
+        temperature_kind: `cosines` if its temperature divides cosines and can be shared with an InfoNCE warmup.
     """
 
     name: ClassVar[str]
@@ -74,24 +74,25 @@ class Objective(nn.Module, ABC):
     ) -> LossOutput:
         """Compute the loss of a batch, which may be sharded over several processes.
 
-        If torch.distributed runs with more than one process, the batch is that of all processes in their order, and
-        every process gets the total and terms of the whole batch. Processes may have different numbers of rows, none,
-        or lack a modality. All must call the loss. The mean of the gradients over the processes, which DDP and FSDP
-        take, is the gradient of the whole batch; each process has the whole gradient of the objective's parameters.
+        If torch.distributed runs with more than one process, the batch is the concatenation over processes by rank, and
+        every process gets the total and terms of the whole batch. All processes must call the loss, but may have
+        different numbers of rows, no rows, or lack a modality. The mean of the gradients over processes, which DDP and
+        FSDP compute, is the gradient of the whole batch; each process gets the full gradient of the objective's
+        parameters.
 
         Args:
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
-            present: modality -> (B,) bool; a missing name means that all rows are present. Absent rows may hold any
+            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
                 values.
-            ids: (B,) integers; items with equal ids are never each other's negatives. Several processes give ids on all
-                that have rows, or on none; ids are compared across processes.
-            group: the processes whose rows make one batch: `"auto"` for all, None for this one alone (such as an
-                evaluation on one process), or a `torch.distributed` process group.
+            ids: (B,) integers; items with equal ids are never each other's negatives, also across processes. Pass ids
+                on every process that has rows, or on none.
+            group: the processes that share a batch: `"auto"` for all, None for this process only (such as an evaluation
+                on one process), or a `torch.distributed` process group.
 
         Raises:
             ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; an unknown anchor. If the batch of
-                one process is invalid, every process raises an error that names it; likewise if two processes call
-                different objectives or settings, or one under `torch.no_grad` and the other not.
+                a process is invalid, every process raises an error that names it, and likewise if processes use
+                different objectives or settings, or only some run under `torch.no_grad`.
             DistributedError: another process ended or did not arrive within the group's time-out.
         """
         batch, terms = self.compute(embeddings, present=present, ids=ids, group=group)
@@ -105,7 +106,7 @@ class Objective(nn.Module, ABC):
         ids: Tensor | None = None,
         group: Any = "auto",
     ) -> tuple[Batch, dict[str, LossTerm]]:
-        """Return the validated batch and the differentiable terms, for callers that weigh or monitor terms."""
+        """Return the validated batch and the differentiable terms, for callers that weight or monitor terms."""
         values = embeddings.values() if isinstance(embeddings, Mapping) else ()  # make_batch rejects others
         device_type = next((z.device.type for z in values if isinstance(z, Tensor)), "cpu")
         if not torch.amp.is_autocast_available(device_type):  # the meta device, which make_batch rejects
@@ -115,7 +116,7 @@ class Objective(nn.Module, ABC):
             if shared is None:
                 batch = make_batch(embeddings, present=present, ids=ids)
             else:
-                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=self._call())
+                batch = gather_batch(embeddings, present=present, ids=ids, group=shared, call=self._describe_call())
             return batch, self.terms(batch)
 
     @abstractmethod
@@ -123,10 +124,10 @@ class Objective(nn.Module, ABC):
         """Return the differentiable terms of a validated batch; terms without any row or pair are omitted."""
 
     def draw_number(self) -> int:
-        """Return the number of the next random draw; 0 for an objective without one."""
+        """Return the index of the next random draw; 0 for deterministic objectives."""
         return 0
 
-    def _call(self) -> str:
+    def _describe_call(self) -> str:
         return call_text(
             self.name,
             self.get_config(),
@@ -138,7 +139,7 @@ class Objective(nn.Module, ABC):
     def get_config(self) -> dict[str, Any]:
         """Return JSON-able arguments: `unialign.losses.create(self.name, **config)` rebuilds this objective.
 
-        Reads the attributes with the names of the constructor's arguments; a subclass without them overrides this.
+        Reads attributes named like the constructor's arguments; override this if a subclass lacks them.
         """
         temperature = getattr(self, "temperature", None)
         known = temperature.get_config() if isinstance(temperature, Temperature) else {}
@@ -150,7 +151,7 @@ class Objective(nn.Module, ABC):
 
 
 def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
-    """Return the total of terms, a scalar that is differentiable by the batch even without terms."""
+    """Return the weighted sum of terms, a scalar attached to the graph of the batch even without terms."""
     if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
     total = batch.z_MBD.new_zeros(())

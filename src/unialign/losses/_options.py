@@ -1,4 +1,4 @@
-"""Options that several objectives have: checks and defaults."""
+"""Checks and defaults of options shared by several objectives."""
 
 import torch
 
@@ -22,7 +22,7 @@ def check_tuple_anchor(anchor: object, objective: str) -> None:
     check_text("anchor", anchor)
     if anchor in ("all", "centroid"):
         raise ConfigError(
-            f"{objective} contrasts one anchor with tuples of the others; anchor={anchor!r} is no modality, name one"
+            f"{objective} contrasts one anchor with tuples of the others; anchor={anchor!r} is not a modality, name one"
         )
 
 
@@ -37,5 +37,5 @@ def check_label_smoothing(label_smoothing: object) -> None:
 
 
 def default_volume_eps(dtype: torch.dtype) -> float:
-    """Return eps of a training volume: the smallest at which the dtype still resolves a determinant."""
+    """Return the default eps of volumes in training: the smallest value resolved by a determinant in the dtype."""
     return 1e-14 if dtype == torch.float64 else 1e-8

@@ -1,4 +1,4 @@
-"""Named presets of UniAlign; single options override them."""
+"""Named presets of UniAlign; explicit options override them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,10 +18,10 @@ _BALANCED = {
 }
 
 _PRESETS: dict[str, Mapping[str, Any]] = {
-    # For training from scratch and fine-tuning. At M = 2: InfoNCE with each log-partition inside one modality.
+    # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality.
     "balanced": _BALANCED,
-    # The formula as printed (Eqs. 9 to 13). For continued training at a tiny learning rate only: from scratch its
-    # uniformity outweighs its alignment by about 200 (M - 1).
+    # The formula as printed (Eqs. 9 to 13). Use only to continue training at a tiny learning rate: from scratch,
+    # uniformity outweighs alignment by about 200 (M - 1).
     "paper": _BALANCED
     | {
         "kernel": "gaussian",
@@ -30,7 +30,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
         "centroid_weight": 1.0,
         "volume_weight": 1.0,
     },
-    # The weights of the log-partitions in anchor InfoNCE: anchor 1/2, every other modality 1 / (2 (M - 1)).
+    # Weights of the log-partitions in anchor InfoNCE: anchor 1/2, each other modality 1 / (2 (M - 1)).
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
     # For a frozen pretrained anchor tower: a target without repulsion.
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},

@@ -22,7 +22,7 @@ class Temperature(BoundedParameter):
         super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the options of an objective with this temperature, JSON-able."""
+        """Return JSON-able options that rebuild an objective with this temperature."""
         return {
             "temperature": self.initial,
             "temperature_mode": self.mode,

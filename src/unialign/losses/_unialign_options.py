@@ -1,4 +1,4 @@
-"""Checks of the options of UniAlign, alone and in combination."""
+"""Checks of the options of UniAlign and of their combinations."""
 
 import math
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def check_unialign(options: Mapping[str, Any]) -> None:
 
 
 def _check_mix(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options that a partition between modalities does not support."""
+    """Raise ConfigError for options not supported by a partition between modalities."""
     reduction, kernel, distance = options["reduction"], options["kernel"], options["distance"]
 
     def reject(option: str, reason: str) -> None:

@@ -13,8 +13,8 @@ __all__ = ["AlignUniform"]
 class AlignUniform(Objective):
     """mean |x - y|^alpha over true pairs + uniformity_weight * mean over modalities of U (Wang & Isola, ICML 2020).
 
-    U = log mean_{i != j} exp(-t |z_i - z_j|^2). The paper has two views of one modality; the means over pairs and
-    modalities are our extension, and equal its sum of halves at M = 2.
+    U = log mean_{i != j} exp(-t |z_i - z_j|^2). The paper uses two views of one modality; the means over pairs and
+    modalities are our extension, which reduces to the paper's loss at M = 2.
 
     Args:
         anchor: a modality (the pairs that contain it) or `"all"` (all pairs).

@@ -1,4 +1,4 @@
-"""CS-Aligner: InfoNCE of pairs and a divergence of distributions (Yin et al., arXiv 2502.17028)."""
+"""CS-Aligner: InfoNCE plus a divergence between distributions (Yin et al., arXiv 2502.17028)."""
 
 from typing import Literal, get_args
 
@@ -23,18 +23,18 @@ Divergence = Literal["cauchy_schwarz", "mmd", "holder"]
 class CSAligner(Objective):
     """contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS (arXiv 2502.17028).
 
-    D_CS compares two distributions without pairing: it uses a pair of modalities if each has rows, even if no item has
-    both. The paper has one pair of modalities; the mean over pairs is our extension. It gives lambda = 1 but neither
-    bandwidth nor temperature: the median rule and CLIP's 0.07 are our choice.
+    D_CS compares two unpaired distributions: it applies to a pair of modalities if each has rows, even if no item has
+    both. The paper has one pair of modalities; the mean over pairs is our extension. The paper specifies lambda = 1 but
+    neither bandwidth nor temperature; the median heuristic and CLIP's 0.07 are our choice.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         temperature, temperature_mode, temperature_bounds: see `InfoNCE`.
-        contrast_weight: 0 leaves only the divergence, which two unpaired models can satisfy.
+        contrast_weight: 0 leaves only the divergence, which can be 0 without aligned pairs.
         divergence_weight: lambda, 1 as published.
         divergence: `cauchy_schwarz`, as published · `mmd`: the biased MMD^2 of each pair · `holder`: the pooled Hölder
-            divergence of all modalities at once, for any anchor.
-        bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`: the median distance of two
+            divergence of all modalities jointly, for any anchor.
+        bandwidth: tau of the Gaussian kernel exp(-|x - y|^2 / (2 tau^2)), or `"median"`: the median distance between
             rows of the batch, over all modalities, without gradient.
     """
 

@@ -25,7 +25,7 @@ class CUA(Objective):
 
     U = log mean_{i != j} exp(-t |z_i - z_j|^2); all terms are unweighted as published (arXiv 2405.18570). The paper has
     one pair of modalities; the means over pairs are our extension. Pairs with an undefined uniformity (fewer than two
-    rows with different ids) leave their mean.
+    rows with different ids) are excluded from the mean.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).

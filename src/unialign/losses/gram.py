@@ -14,16 +14,17 @@ __all__ = ["GRAM"]
 class GRAM(Objective):
     """Symmetric InfoNCE with the logits -Vol(anchor of i, other modalities of j) / tau.
 
-    Rows and columns are the items with the anchor and at least one other modality; an absent one counts as an extra
-    orthonormal axis. The volume ignores the sign of every vector and is 0 for coplanar ones, so GRAM trains badly
-    from scratch: its authors continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`.
+    Rows and columns are the items with the anchor and at least one other modality; an absent modality counts as an
+    extra orthonormal axis. The volume ignores the sign of each vector and is 0 for coplanar vectors, so GRAM trains
+    poorly from scratch: its authors continue a contrastively trained model, see `infonce_warmup_ratio` of
+    `unialign.fit`.
 
     Args:
         anchor: a modality.
         temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
-        eps: added under the root of the squared volume; default 1e-8 in float32 and 1e-14 in float64.
+        eps: added to the squared volume under the root; default 1e-8 in float32 and 1e-14 in float64.
     """
 
     name = "gram"

@@ -1,4 +1,4 @@
-"""Paired InfoNCE, the objective of ImageBind (anchor pairs) and of most toolkits (all pairs)."""
+"""Pairwise InfoNCE, as in ImageBind (anchor pairs) and most toolkits (all pairs)."""
 
 from typing import Literal, get_args
 
@@ -19,16 +19,16 @@ Pairs = Literal["anchor", "all"]
 class InfoNCE(Objective):
     """Symmetric InfoNCE, averaged over pairs of modalities (Oord et al. 2018; Girdhar et al. 2023; paper Eq. 1).
 
-    (1/P) sum over pairs (m, n) of [ CE(Z^m Z^nT / tau) + CE(Z^n Z^mT / tau) ] / 2, the diagonal as target. A pair uses
-    the rows that have both modalities; pairs without such rows leave the mean.
+    (1/P) sum over pairs (m, n) of [ CE(Z^m Z^nT / tau) + CE(Z^n Z^mT / tau) ] / 2, with the diagonal as target. Each
+    pair uses the rows that have both modalities; pairs without such rows are excluded from the mean.
 
     Args:
         anchor: a modality, for `pairs="anchor"`; `"all"` is the same as `pairs="all"`.
-        pairs: `anchor`: the M - 1 pairs that contain it; `all`: the M (M - 1) / 2 pairs. Default: as `anchor` implies.
+        pairs: `anchor` (the M - 1 pairs that contain it) or `all` (all M (M - 1) / 2 pairs). Default: set by `anchor`.
         temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `fixed`, or `learnable` within `temperature_bounds`.
         temperature_bounds: lowest and highest tau; 0.01 is CLIP's cap of 100 on 1 / tau.
-        label_smoothing: in [0, 1), spread over the keys of a query.
+        label_smoothing: in [0, 1), spread evenly over the keys of a query.
     """
 
     name = "infonce"

@@ -19,7 +19,7 @@ class ModGap(Objective):
     c_j|^2) over the normalized centroids of items with at least two modalities.
 
     Args:
-        anchor: a modality that the others align to, as published; `"all"` takes all pairs in L_ATP and in InfoNCE.
+        anchor: the modality that the others align to, as published; `"all"` uses all pairs in L_ATP and InfoNCE.
         temperature: of InfoNCE; 0.1 as published.
         temperature_mode, temperature_bounds: `fixed` as published; see `InfoNCE`.
         contrast_weight: 1 as published; 0 leaves only L_ATP and L_CU.

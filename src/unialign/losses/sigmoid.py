@@ -23,16 +23,16 @@ Sharing = Literal["shared", "per_pair"]
 class Sigmoid(Objective):
     """-(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others (SigLIP, Eq. 1).
 
-    The mean over pairs of modalities; SigLIP has one. A pair uses the B items with both modalities; pairs without such
-    items leave the mean. Items with equal ids are no negatives and leave the sum.
+    Averaged over pairs of modalities; SigLIP has one. A pair uses the B items with both modalities; pairs without such
+    items are excluded from the mean. Items with equal ids are not negatives and are excluded from the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).
         scale: initial value, 10 as published.
-        bias: initial value, -10 as published, which predicts "no" for nearly every pair, as is right in a batch of
-            22,000; for small batches -log(B - 1) is balanced.
+        bias: initial value, -10 as published, which predicts nearly every pair to be negative, as suits a batch of
+            22,000; for small batches, -log(B - 1) is balanced.
         mode: of scale and bias, `learnable` as published, or `fixed`.
-        scale_bounds, bias_bounds: bounds of learnable values. The paper has none; scales of released models end near
+        scale_bounds, bias_bounds: bounds of learnable values. The paper has none; released models have scales near
             112.
         sharing: `shared`, one scale and bias for all pairs, or `per_pair`, which needs `modalities`.
         modalities: names of all modalities, for `per_pair`.
@@ -84,7 +84,7 @@ class Sigmoid(Objective):
         return mean_terms(values)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
-        """Return the current scale and bias; for `per_pair` those of two modalities."""
+        """Return the current scale and bias; for `per_pair`, those of the given pair of modalities."""
         logit = self._logit(first, second)
         return logit.scale.value(), logit.bias.value()
 
@@ -143,5 +143,5 @@ def _check_modalities(modalities: Any, anchor: str) -> tuple[str, ...]:
     if len(set(modalities)) != len(modalities) or len(modalities) < 2:
         raise ConfigError(f"modalities must be at least 2 different names, got {list(modalities)}")
     if anchor != "all" and anchor not in modalities:
-        raise ConfigError(f"anchor {anchor!r} is none of modalities={list(modalities)}")
+        raise ConfigError(f"anchor {anchor!r} is not one of modalities={list(modalities)}")
     return tuple(modalities)

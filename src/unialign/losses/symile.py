@@ -22,23 +22,23 @@ Negatives = Literal["sampled", "all"]
 class Symile(Objective):
     """Mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others.
 
-    MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 is symmetric
-    InfoNCE. For M >= 3 the product depends on the basis: rotating the space changes the loss.
+    MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 gives symmetric
+    InfoNCE. For M >= 3, the product depends on the basis, so rotating the space changes the loss.
 
     Products of unit vectors are small, about D^((1 - M) / 2), so tau must be small too. The authors learn the logit
     scale 1 / tau from an initial value per experiment: exp(-0.3) for unit rows at D = 16, exp(-6) for rows of length
-    sqrt(D) at D = 8192, which is 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. The
-    default 0.01 does so at M = 3 and D = 512; divide it by D / 512 for a larger D.
+    sqrt(D) at D = 8192, equivalent to 1 / tau = 1,800 for unit rows; both give random tuples logits of 0.05 to 0.2. So
+    does the default 0.01 at M = 3 and D = 512; divide it by D / 512 for larger D.
 
     Args:
         negatives: `sampled`: B - 1 tuples for each query, each other modality permuted separately (default, O(B^2));
             `all`: all B^(M - 1) tuples.
         temperature: tau > 0, the initial value if it is learnable.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
-        seed: of the permutations. They are a function of seed, modality and `draw`, the number of training steps so
-            far, which is part of `state_dict`: a resumed run draws the permutations of an uninterrupted one. `draw`
-            advances in training with gradients only; eval mode always uses the first draw.
-        max_bytes: memory limit of `negatives="all"`, loss and gradient together; a call beyond it raises ConfigError.
+        seed: of the permutations, which are a function of seed, modality and `draw`, the number of training steps so
+            far. `draw` is part of `state_dict`, so a resumed run draws the same permutations as an uninterrupted one.
+            It advances only in training mode with gradients; eval mode always uses the first draw.
+        max_bytes: memory limit of `negatives="all"`, loss and gradient together; exceeding it raises ConfigError.
     """
 
     name = "symile"
@@ -100,14 +100,14 @@ class Symile(Objective):
 def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> Tensor:
     """Return (M, M, N) int64: row [r, m] lists the items whose vectors of modality m make the keys of modality r.
 
-    A pure function of its arguments. With two modalities nothing is permuted, since that would only reorder the keys.
+    A pure function of its arguments. Two modalities are not permuted, since that would only reorder the keys.
     """
     identity_N = torch.arange(items)
     rows_MMN = identity_N.repeat(modalities, modalities, 1)
     if modalities == 2:
         return rows_MMN
     for r in range(modalities):
-        # NumPy guarantees this stream for a seed. The generator runs on the CPU, so that all devices draw the same.
+        # NumPy guarantees this stream for a seed. Draws are made on the CPU, so they are the same for all devices.
         words = np.random.SeedSequence([seed, draw, r]).generate_state(2, np.uint32)
         generator = torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))
         for m in range(modalities):
@@ -117,7 +117,7 @@ def draw_permutations(modalities: int, items: int, *, seed: int, draw: int) -> T
 
 
 def _bytes_of_all(modalities: int, items: int, dim: int, itemsize: int) -> int:
-    """Peak memory of `symile_all` and its gradient: five tables, two masks, both factors and their gradients."""
+    """Return peak memory of `symile_all` and its gradient: five tables, two masks, both factors and their gradients."""
     half = modalities // 2
     tuples: int = items**modalities
     rows: int = items**half + items ** (modalities - half)

@@ -18,10 +18,10 @@ __all__ = ["Triangle"]
 class Triangle(Objective):
     """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau; M = 3 exactly.
 
-    A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. An
-    area is 0 where two corners coincide, wherever the third is, so TRIANGLE alone does not align: its authors continue
-    a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary matching term needs an
-    encoder over token pairs and is not part of this loss.
+    A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. The
+    area is 0 if two corners coincide, regardless of the third, so TRIANGLE alone does not align all three: its authors
+    continue a contrastively trained model, see `infonce_warmup_ratio` of `unialign.fit`. Their binary matching term
+    requires an encoder over token pairs and is not part of this loss.
 
     Args:
         anchor: a modality; text in the paper.
@@ -29,12 +29,12 @@ class Triangle(Objective):
         temperature: tau > 0, the initial value if it is learnable; 0.07 as published.
         temperature_mode: `learnable` within `temperature_bounds`, as published, or `fixed`.
         label_smoothing: 0.1 as published.
-        eps: added under the root of `area`; default 1e-8 in float32 and 1e-14 in float64.
+        eps: added under the square root of `area`; default 1e-8 in float32 and 1e-14 in float64.
     """
 
     name = "triangle"
     display_name = "Triangle"
-    # An area is 0 where two corners coincide, wherever the third is: the authors continue a contrastive model.
+    # The area is 0 if two corners coincide, regardless of the third: the authors continue a contrastive model.
     initialization = "contrastive"
     needs_anchor = "modality"
 

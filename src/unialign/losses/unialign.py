@@ -1,4 +1,4 @@
-"""UniAlign: uniformity inside each modality, alignment to one anchor (arXiv 2602.09507).
+"""UniAlign: uniformity within each modality, alignment to one anchor (arXiv 2602.09507).
 
 Shapes: `M` modalities, `B` items.
 """
@@ -34,35 +34,35 @@ __all__ = ["UniAlign"]
 class UniAlign(Objective):
     """L = uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms (paper Eqs. 9 to 13).
 
-    It has no cross-modal negatives: each modality is spread separately, and true pairs attract. `preset` sets every
-    option that is not given; see `unialign.losses.PRESETS`.
+    There are no cross-modal negatives: each modality is spread separately, and true pairs attract. `preset` sets all
+    options that are not given; see `unialign.losses.PRESETS`.
 
     Args:
-        anchor: a modality that the others align to, `"all"` (all pairs) or `"centroid"` (the tuple's normalized mean).
+        anchor: the modality that others align to, `"all"` (all pairs) or `"centroid"` (normalized mean of the tuple).
         preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
-        temperature: tau of the uniformity kernel, and of the `"matched"` alignment scale. It sets the hardness, and
-            the two weights set the balance.
+        temperature: tau of the uniformity kernel and the `"matched"` alignment scale. It controls hardness, while the
+            two weights control the balance.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, as in the Hölder divergence.
         weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
             anchor 1/2, others 1 / (2 (M - 1)) · `exclude_anchor`: the mean without the anchor.
-        partition_mix: beta in [0, 1], our extension. The repulsion is beta times the uniformities inside modalities
-            plus 1 - beta times the mean over pairs of the alignment of InfoNCE's log-partition between two modalities:
-            1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], with the positive. 1 is
-            UniAlign; 0 with `clip`, `"matched"` and unit weights is InfoNCE exactly, if every modality is present. A
-            pair uses the rows that have both modalities. Below 1 it needs an anchor with pairs, `mean` or
-            `infonce_matched` weights, `mean_log`, no stopped gradient, and one geometry for kernel and distance.
-        uniformity_weight: lambda_uni, of both partitions. Below about 0.1 with `balanced` the space collapses.
+        partition_mix: beta in [0, 1], our extension. The repulsion is beta times the uniformities within modalities
+            plus 1 - beta times the mean, over the pairs of the alignment, of InfoNCE's log-partition between two
+            modalities: 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], including the positive.
+            1 is UniAlign; 0 with `clip`, `"matched"` and unit weights is exactly InfoNCE if all modalities are present.
+            A pair uses the rows that have both modalities. Values below 1 require an anchor with pairs, `mean` or
+            `infonce_matched` weights, `mean_log`, no stop_gradient, and one geometry for kernel and distance.
+        uniformity_weight: lambda_uni, of both partitions. With `balanced`, the space collapses below about 0.1.
         alignment_weight: lambda_align.
         alignment_scale: `"matched"` (1 / (2 tau) for `clip`, 1 / (2 tau^2) for `gaussian` and `geodesic`), or a number.
         distance: `euclidean` or `geodesic` distance of true pairs.
         stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
         centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
         centroid_temperature: of the centroid term; default `temperature`.
-        volume_weight: weight of the mean Gram volume of items with at least two modalities. It is minimized: a
-            regularizer against tuples that span a volume, which does not align by itself.
-        volume_eps: added under its root; default 1e-8 in float32, 1e-14 in float64.
+        volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing it regularizes
+            tuples toward dependence but does not align them by itself.
+        volume_eps: added under the square root; default 1e-8 in float32, 1e-14 in float64.
     """
 
     name = "unialign"
