@@ -12,7 +12,7 @@ misses it in most runs, as the script then says; at D = 256 the contrast between
 of what is left of ours.
 Beside it: bytes that autograd keeps for the backward pass of each objective, called with raw rows.
 
-Legend: `M` modalities, `B` items, `D` width.
+Legend: `M` modalities, `B` items, `D` dimension.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from unialign.io import describe_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "objectives.json"
-ITEMS, WIDTHS, BLOCK = 512, (256, 512), 3
-PMRL_WIDTHS = (*WIDTHS, 768)
+ITEMS, DIMS, BLOCK = 512, (256, 512), 3
+PMRL_DIMS = (*DIMS, 768)
 TOLERANCE = 1e-5
 TAU, SMOOTHING, INTRA, INTER = 0.07, 0.1, 0.01, 0.1
 Formula = Callable[[Tensor], Tensor]
@@ -116,39 +116,39 @@ class Comparison(NamedTuple):
     formula: str
     baseline: str
     modalities: int
-    width: int
+    dim: int
     required: float | None
     blocks: int
     ours: Formula
     theirs: Formula
 
 
-def comparisons(width: int) -> list[Comparison]:
+def comparisons(dim: int) -> list[Comparison]:
     gram, triangle = (losses.create(name, anchor="m0", temperature=TAU) for name in ("gram", "triangle"))
-    table = [Comparison("gram", "determinants", m, width, 3, 9, ours(gram), published_gram) for m in (3, 4)]
-    table.append(Comparison("triangle", "differences", 3, width, 5, 2, ours(triangle), published_triangle))
+    table = [Comparison("gram", "determinants", m, dim, 3, 9, ours(gram), published_gram) for m in (3, 4)]
+    table.append(Comparison("triangle", "differences", 3, dim, 5, 2, ours(triangle), published_triangle))
     return table
 
 
-def pmrl_comparisons(width: int) -> list[Comparison]:
+def pmrl_comparisons(dim: int) -> list[Comparison]:
     pmrl = losses.create("pmrl", intra_temperature=INTRA, inter_temperature=INTER)
     table = []
     for m in (3, 4):
         for kind, full, blocks in (("full SVD", True, 3), ("reduced SVD", False, 9)):
-            required = 50 if full and width >= 512 else None
+            required = 50 if full and dim >= 512 else None
             whole, part = (
                 partial(formula, full_matrices=full) for formula in (published_pmrl, published_decomposition)
             )
-            table.append(Comparison("pmrl", kind, m, width, required, blocks, ours(pmrl), whole))
-            table.append(Comparison("singular", kind, m, width, required, blocks, our_decomposition, part))
+            table.append(Comparison("pmrl", kind, m, dim, required, blocks, ours(pmrl), whole))
+            table.append(Comparison("singular", kind, m, dim, required, blocks, our_decomposition, part))
     return table
 
 
-def draw(modalities: int, items: int, width: int) -> Tensor:
+def draw(modalities: int, items: int, dim: int) -> Tensor:
     """Unit rows of one latent direction per item and as much noise in each modality: true pairs at a cosine of 0.5."""
     generator = torch.Generator().manual_seed(0)
-    latent_BD = torch.randn(items, width, generator=generator)
-    z_MBD = latent_BD + torch.randn(modalities, items, width, generator=generator)
+    latent_BD = torch.randn(items, dim, generator=generator)
+    z_MBD = latent_BD + torch.randn(modalities, items, dim, generator=generator)
     return functional.normalize(z_MBD, dim=-1).requires_grad_()
 
 
@@ -171,7 +171,7 @@ def differences(contest: Comparison, z_MBD: Tensor) -> tuple[float, float]:
 
 
 def race(contest: Comparison) -> dict[str, Any]:
-    z_MBD = draw(contest.modalities, ITEMS, contest.width)
+    z_MBD = draw(contest.modalities, ITEMS, contest.dim)
     exact = differences(contest, functional.normalize(z_MBD.detach().double(), dim=-1).requires_grad_())
     single = differences(contest, z_MBD)
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -184,7 +184,7 @@ def race(contest: Comparison) -> dict[str, Any]:
         "baseline": contest.baseline,
         "modalities": contest.modalities,
         "items": ITEMS,
-        "width": contest.width,
+        "dim": contest.dim,
         "repetitions": contest.blocks * BLOCK,
         "seconds": mine,
         "baseline_seconds": theirs,
@@ -197,15 +197,15 @@ def race(contest: Comparison) -> dict[str, Any]:
 
 def kept(name: str) -> dict[str, Any]:
     """Bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
-    width = 256
+    dim = 256
     objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.parameter_names(name) else {}))
-    leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, width))}
+    leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, dim))}
     number = saved_bytes(lambda: objective(leaves).total)
     return {
         "objective": name,
         "modalities": 3,
         "items": ITEMS,
-        "width": width,
+        "dim": dim,
         "bytes": number,
         "squares": number / (4 * ITEMS * ITEMS),
     }
@@ -219,12 +219,12 @@ def main() -> None:
     print(f"B = {ITEMS}, forward + backward, one thread")
     print(f"{'formula':10} {'against':13}  M    D      ours     theirs    ratio   difference of value, gradient")
     results = []
-    chosen = [c for width in WIDTHS for c in comparisons(width)] + [c for w in PMRL_WIDTHS for c in pmrl_comparisons(w)]
+    chosen = [c for dim in DIMS for c in comparisons(dim)] + [c for w in PMRL_DIMS for c in pmrl_comparisons(w)]
     for contest in chosen:
         row = race(contest)
         results.append(row)
         print(
-            f"{row['formula']:10} {row['baseline']:13} {row['modalities']:2} {row['width']:4} "
+            f"{row['formula']:10} {row['baseline']:13} {row['modalities']:2} {row['dim']:4} "
             f"{1e3 * row['seconds']:6.1f} ms {1e3 * row['baseline_seconds']:7.1f} ms {row['ratio']:7.1f}x  "
             + ", ".join(f"{x:.0e}" for x in row["float64"].values()),
             flush=True,

@@ -42,7 +42,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=5000)
     parser.add_argument("--gallery", type=int, default=1_000_000)
-    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -50,15 +50,15 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(queries: int, gallery: int, width: int) -> tuple[Any, Any, Any]:
+def draw(queries: int, gallery: int, dim: int) -> tuple[Any, Any, Any]:
     """Unit rows (Q, D) and (G, D) in float32, and the gallery row that answers each query."""
     import numpy as np
 
     generator = np.random.default_rng(0)
-    gallery_GD = generator.standard_normal((gallery, width), dtype=np.float32)
+    gallery_GD = generator.standard_normal((gallery, dim), dtype=np.float32)
     own_Q = generator.permutation(gallery)[:queries]
     noise_Q1 = np.geomspace(1, 30, queries, dtype=np.float32)[:, None]
-    queries_QD = gallery_GD[own_Q] + noise_Q1 * generator.standard_normal((queries, width), dtype=np.float32)
+    queries_QD = gallery_GD[own_Q] + noise_Q1 * generator.standard_normal((queries, dim), dtype=np.float32)
     for rows in (queries_QD, gallery_GD):
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return queries_QD, gallery_GD, own_Q
@@ -225,7 +225,7 @@ def against_torchmetrics(threads: int) -> dict[str, Any]:
     return {
         "queries": SMALL[0],
         "gallery": SMALL[1],
-        "width": 256,
+        "dim": 256,
         "cpu_seconds": seconds,
         "ratio": seconds["torchmetrics"] / seconds["unialign"],
         "difference_of_mrr": abs(table["unialign"][-1][1] - table["torchmetrics"][-1][1]),
@@ -241,9 +241,9 @@ def main() -> None:
 
     from unialign.io import describe_environment
 
-    print(f"Q = {arguments.queries}, G = {arguments.gallery}, D = {arguments.width}, {arguments.threads} thread(s)")
+    print(f"Q = {arguments.queries}, G = {arguments.gallery}, D = {arguments.dim}, {arguments.threads} thread(s)")
     with tempfile.TemporaryDirectory() as folder:
-        parts = draw(arguments.queries, arguments.gallery, arguments.width)
+        parts = draw(arguments.queries, arguments.gallery, arguments.dim)
         for part, rows in zip(("queries", "gallery", "own"), parts, strict=True):
             np.save(Path(folder) / f"{part}.npy", rows)
         del parts, rows
@@ -269,7 +269,7 @@ def main() -> None:
         "protocol": "best of alternating rounds, one process each, float32 unit rows in memory, seed 0",
         "queries": arguments.queries,
         "gallery": arguments.gallery,
-        "width": arguments.width,
+        "dim": arguments.dim,
         "neighbors": NEIGHBORS,
         "contestants": seconds,
         "times_of_faiss": ratios,

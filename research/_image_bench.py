@@ -1,6 +1,6 @@
 """Compare the images generated in a space with controls, without which no score of them is meaningful.
 
-Shapes: `N` evaluated items, `D` width of the space, `S` pixels a side, `K` decoders.
+Shapes: `N` evaluated items, `D` dimension of the space, `S` pixels a side, `K` decoders.
 """
 
 import math

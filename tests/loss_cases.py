@@ -104,12 +104,11 @@ def learns_temperature(case: str) -> bool:
 
 
 def draw_batch(
-    seed: int, modalities: int, items: int, width: int, dtype: torch.dtype = torch.float64
+    seed: int, modalities: int, items: int, dim: int, dtype: torch.dtype = torch.float64
 ) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        f"m{m}": torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype)
-        for m in range(modalities)
+        f"m{m}": torch.randn(items, dim, generator=generator, dtype=torch.float64).to(dtype) for m in range(modalities)
     }
 
 

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor
 
 
-def draw(modalities: int, items: int, width: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
+def draw(modalities: int, items: int, dim: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
     """One common (B, D) part and, `spread` times as long, a part of each modality's own."""
     g = torch.Generator().manual_seed(seed)
-    common = torch.randn(items, width, generator=g, dtype=torch.float64)
+    common = torch.randn(items, dim, generator=g, dtype=torch.float64)
     return {
-        f"m{m}": common + spread * torch.randn(items, width, generator=g, dtype=torch.float64)
-        for m in range(modalities)
+        f"m{m}": common + spread * torch.randn(items, dim, generator=g, dtype=torch.float64) for m in range(modalities)
     }

@@ -12,9 +12,9 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignErr
 NAN, INF = float("nan"), float("inf")
 
 
-def pair(items: int = 3, width: int = 4) -> dict[str, Tensor]:
+def pair(items: int = 3, dim: int = 4) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return {name: torch.randn(items, width, generator=generator) for name in ("image", "text")}
+    return {name: torch.randn(items, dim, generator=generator) for name in ("image", "text")}
 
 
 def test_rows_become_unit_rows():
@@ -171,7 +171,7 @@ def test_wrong_ids():
 
 
 def test_unknown_modality_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'image', 'text'"):
+    with pytest.raises(ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'image', 'text'"):
         make_batch(pair()).index("audio")
 
 

@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "unialign"
 
 
-def rows(seed: int, items: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def rows(seed: int, items: int, dim: int, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype)
+    return torch.randn(items, dim, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def gradients(objective: ua.losses.Objective, embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -180,8 +180,8 @@ def test_14_no_item_leaves_silently():
 
 def test_15_what_a_loss_keeps_is_measured():
     """open_clip's chunked sigmoid loss was to save memory and still keeps the whole matrix of logits."""
-    items, width = 512, 8
-    leaves = {m: rows(i, items, width, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}
+    items, dim = 512, 8
+    leaves = {m: rows(i, items, dim, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}
     for objective in (Sigmoid(), InfoNCE()):
         assert saved_bytes(lambda objective=objective: objective(leaves).total) < items * items * 4 / 4
 

@@ -56,7 +56,7 @@ def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
 
 def test_a_measurement_has_all_its_numbers() -> None:
     implementation = next(c for c in HERE if (c.loss, c.name) == ("infonce", "torch"))
-    row = measure(implementation.make, modalities=2, items=16, width=4, threads=torch.get_num_threads(), in_double=True)
+    row = measure(implementation.make, modalities=2, items=16, dim=4, threads=torch.get_num_threads(), in_double=True)
     assert row["status"] == "measured"
     assert row["cpu_seconds"]["best"] <= row["cpu_seconds"]["median"]
     assert row["bytes_kept"] >= row["memory"]["inputs"] == 2 * 16 * 4 * 4

@@ -18,10 +18,10 @@ from unialign.batch import make_batch
 MASK = {"b": torch.tensor([True, False, True, True, False])}
 
 
-def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, width: int = 3) -> dict[str, Tensor]:
+def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, dim: int = 3) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {
-        name: torch.randn(items, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        name: torch.randn(items, dim, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
         for name in "abc"
     }
 
@@ -136,7 +136,7 @@ def test_absent_rows_pass_no_gradient_even_where_the_gradient_of_their_unit_row_
 @pytest.mark.parametrize("present", [None, {"b": torch.arange(512) % 3 > 0}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_only_the_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, present: Any) -> None:
-    embeddings = rows(dtype, items=512, width=256)
+    embeddings = rows(dtype, items=512, dim=256)
     kept = saved_bytes(lambda: make_batch(embeddings, present=present).z_MBD)
     assert kept <= 3 * 512 * 256 * dtype.itemsize + 3 * 512 * (4 + 4 + 1)
 
@@ -197,15 +197,15 @@ class _Allocations(TorchDispatchMode):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nothing_but_the_results_is_as_large_as_the_batch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     monkeypatch.setattr(_unit_rows, "_BLOCK_CPU", 2**10)
-    items, width = 256, 64
-    embeddings = rows(dtype, items=items, width=width)
+    items, dim = 256, 64
+    embeddings = rows(dtype, items=items, dim=dim)
     with _Allocations() as forward:
         z = make_batch(embeddings, present={"b": torch.arange(items) > 5}).z_MBD
-    assert sorted(forward.made)[-1] == 3 * items * width * 4
+    assert sorted(forward.made)[-1] == 3 * items * dim * 4
     assert sorted(forward.made)[-2] <= 2**10 * 4
     incoming = torch.ones_like(z)
     with _Allocations() as backward:
         z.backward(incoming)
     # One gradient for each input, in its own dtype.
-    assert sorted(backward.made)[-3:] == [items * width * dtype.itemsize] * 3
+    assert sorted(backward.made)[-3:] == [items * dim * dtype.itemsize] * 3
     assert sorted(backward.made)[-4] <= 2**10 * 4

@@ -19,7 +19,7 @@ from unialign.losses import LossTerm, Objective
 from unialign.train import FitResult, HealthWarning, TrainConfig, fit
 from unialign.train._checkpoint import load_checkpoint, newest_checkpoint
 
-WIDTHS = {"image": 6, "text": 5, "audio": 4}
+DIMS = {"image": 6, "text": 5, "audio": 4}
 TRAIN, TEST = 23, 6
 
 
@@ -31,8 +31,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(TRAIN + TEST, 3))
     columns = {
-        m: latent @ rng.normal(size=(3, width)) + 0.1 * rng.normal(size=(len(latent), width)) + 4
-        for m, width in WIDTHS.items()
+        m: latent @ rng.normal(size=(3, dim)) + 0.1 * rng.normal(size=(len(latent), dim)) + 4 for m, dim in DIMS.items()
     }
     present = {}
     if missing == "some":

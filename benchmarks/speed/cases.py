@@ -12,7 +12,7 @@ __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 SIZES = (256, 1024, 4096, 16384, 32768, 65536)
 OURS_ONLY = 32768  # a common batch size; for baselines the neighboring sizes suffice
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
-WIDTH, OBJECTIVE_WIDTH = 512, 256
+DIM, OBJECTIVE_DIM = 512, 256
 ONLY_MODALITIES = {"triangle": 3}  # its formula has three
 
 
@@ -32,7 +32,7 @@ class Case:
     name: str
     modalities: int
     items: int
-    width: int
+    dim: int
 
     @property
     def key(self) -> str:
@@ -56,13 +56,13 @@ def cases(
         return only is None or any(group.startswith(word) for word in only)
 
     found = [
-        Case(c.loss, c.name, c.modalities, items, WIDTH)
+        Case(c.loss, c.name, c.modalities, items, DIM)
         for c in IMPLEMENTATIONS
         for items in SIZES
         if wanted(c.loss) and items <= c.largest and (c.ours or items != OURS_ONLY)
     ]
     found += [
-        Case("objectives", name, m, items, OBJECTIVE_WIDTH)
+        Case("objectives", name, m, items, OBJECTIVE_DIM)
         for name in names
         for m in OBJECTIVE_MODALITIES
         for items in OBJECTIVE_SIZES

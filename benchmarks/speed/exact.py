@@ -3,7 +3,7 @@
 Each formula is a sum over rows i of something that needs row i of the cosines only, so that each chunk is stepped by
 autograd on its own, and nothing of ours is used.
 
-Legend: `B` items, `D` width, `C` rows of a chunk.
+Legend: `B` items, `D` dimension, `C` rows of a chunk.
 """
 
 import math

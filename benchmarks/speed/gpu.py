@@ -1,6 +1,6 @@
 """The same losses on a CUDA device, as fractions of what this device was measured to do in products and in copies.
 
-Legend: `B` items, `D` width.
+Legend: `B` items, `D` dimension.
 """
 
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed.cases import WIDTH
+from benchmarks.speed.cases import DIM
 from benchmarks.speed.implementations import TAU, our_objective, our_uniformity, plain_infonce, plain_outer_log
 from benchmarks.speed.inputs import draw
 
@@ -89,7 +89,7 @@ def attempt(
     torch.cuda.empty_cache()
     try:
         function = make()
-        rows = [z.detach().to("cuda", dtype).requires_grad_() for z in draw(modalities, items, WIDTH)]
+        rows = [z.detach().to("cuda", dtype).requires_grad_() for z in draw(modalities, items, DIM)]
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -112,7 +112,7 @@ def attempt(
         "status": "measured",
         "seconds": seconds,
         "peak": peak,
-        "matmul_fraction": 2 * products * items**2 * WIDTH / seconds / rate,
+        "matmul_fraction": 2 * products * items**2 * DIM / seconds / rate,
         "copy_fraction": moved / seconds / bandwidth,
     }
 

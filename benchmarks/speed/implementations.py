@@ -3,7 +3,7 @@
 An implementation is a function of unit rows (see `inputs`) that returns a scalar for autograd; one with `steps_itself`
 runs its own backward pass, chunk by chunk. Its packages are imported when it is made, before anything is measured.
 
-Legend: `B` items, `D` width.
+Legend: `B` items, `D` dimension.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Inputs of all cases: seeded unit rows.
 
-Legend: `M` modalities, `B` items, `D` width.
+Legend: `M` modalities, `B` items, `D` dimension.
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch.nn import functional
 __all__ = ["draw"]
 
 
-def draw(modalities: int, items: int, width: int, *, device: str = "cpu") -> list[Tensor]:
+def draw(modalities: int, items: int, dim: int, *, device: str = "cpu") -> list[Tensor]:
     """Float32 rows with a gradient: one direction that all share, one for each item and as much noise.
 
     True pairs lie at a cosine of 2/3, others at 1/3: a cone, as real embeddings form.
     """
     generator = torch.Generator().manual_seed(0)
-    shared_D = torch.randn(width, generator=generator)
-    latent_BD = shared_D + torch.randn(items, width, generator=generator)
+    shared_D = torch.randn(dim, generator=generator)
+    latent_BD = shared_D + torch.randn(items, dim, generator=generator)
     rows = []
     for _ in range(modalities):
-        z_BD = functional.normalize(latent_BD + torch.randn(items, width, generator=generator), dim=-1)
+        z_BD = functional.normalize(latent_BD + torch.randn(items, dim, generator=generator), dim=-1)
         rows.append(z_BD.to(device).requires_grad_())
     return rows

@@ -77,7 +77,7 @@ def measure(
     *,
     modalities: int,
     items: int,
-    width: int,
+    dim: int,
     threads: int,
     steps_itself: bool = False,
     compiled: bool = False,
@@ -90,7 +90,7 @@ def measure(
     before_libraries = resident()
     load_libraries()
     baseline = resident()
-    rows = draw(modalities, items, width)
+    rows = draw(modalities, items, dim)
 
     def step(leaves: list[Tensor]) -> tuple[float, float, float]:
         for z in leaves:
@@ -101,7 +101,7 @@ def measure(
             value.backward()
         return value.item(), time.process_time() - cpu, time.perf_counter() - wall
 
-    _, first_cpu, first_wall = step(rows if items <= WARM or compiled else draw(modalities, 256, width))
+    _, first_cpu, first_wall = step(rows if items <= WARM or compiled else draw(modalities, 256, dim))
     cpus: list[float] = []
     walls: list[float] = []
     started = time.perf_counter()

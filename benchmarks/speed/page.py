@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.speed.cases import OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, OBJECTIVE_WIDTH, SIZES, WIDTH, growth
+from benchmarks.speed.cases import DIM, OBJECTIVE_DIM, OBJECTIVE_MODALITIES, OBJECTIVE_SIZES, SIZES, growth
 from benchmarks.speed.implementations import IMPLEMENTATIONS
 from benchmarks.speed.requirements import judge
 from research.pages import Section, Table, markdown_page, replace_blocks
@@ -67,8 +67,8 @@ def _summary(results: Mapping[str, Any]) -> Table:
     return Table(
         ("B", "uniformity", "InfoNCE, M = 2", "UniAlign, M = 3", "InfoNCE in plain torch"),
         rows,
-        f"Forward and backward on one thread, and memory beside process and libraries, inputs included. D = {WIDTH} "
-        f"(UniAlign: D = {OBJECTIVE_WIDTH}).",
+        f"Forward and backward on one thread, and memory beside process and libraries, inputs included. D = {DIM} "
+        f"(UniAlign: D = {OBJECTIVE_DIM}).",
     )
 
 
@@ -260,7 +260,7 @@ def _retrieval(facts: Mapping[str, Any]) -> Iterable[str | Table]:
     yield Table(
         ("who", "processor seconds", "times of faiss", "peak MB above the rows"),
         rows,
-        f"{facts['queries']:,} queries among {facts['gallery']:,} rows of width {facts['width']}, "
+        f"{facts['queries']:,} queries among {facts['gallery']:,} rows of dim {facts['dim']}, "
         f"{facts['neighbors']} neighbors, {environment['threads']} thread; best of {rounds} alternating rounds; "
         f"faiss-cpu {environment['faiss-cpu']}, torch {environment['torch']}.",
     )

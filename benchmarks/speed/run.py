@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.cases import WIDTH, Case, Limits, cases, out_of_reach
+from benchmarks.speed.cases import DIM, Case, Limits, cases, out_of_reach
 from benchmarks.speed.exact import exact
 from benchmarks.speed.gpu import measure_gpu
 from benchmarks.speed.implementations import TAU, find_implementation, our_objective
@@ -71,7 +71,7 @@ def exact_file(case: Case, folder: Path) -> Path | None:
     if not path.exists():
 
         def work() -> dict[str, Any]:
-            value, gradients = exact(case.group, draw(case.modalities, case.items, case.width))
+            value, gradients = exact(case.group, draw(case.modalities, case.items, case.dim))
             torch.save({"value": value, "gradients": gradients}, path)
             return {"status": "measured"}
 
@@ -94,7 +94,7 @@ def run_case(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -
     settings: dict[str, Any] = {
         "modalities": case.modalities,
         "items": case.items,
-        "width": case.width,
+        "dim": case.dim,
         "threads": threads,
     }
     if case.group == "objectives":
@@ -138,7 +138,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     source = source_fingerprint()
     results["environment"] = environment(arguments.threads)
     results["protocol"] = {
-        "width": WIDTH,
+        "dim": DIM,
         "seed": 0,
         "temperature": TAU,
         "limits": {"gigabytes": LIMITS.gigabytes, "seconds": LIMITS.seconds, "our_seconds": LIMITS.our_seconds}
@@ -163,7 +163,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
                 "name": case.name,
                 "modalities": case.modalities,
                 "items": case.items,
-                "width": case.width,
+                "dim": case.dim,
                 **row,
                 "threads": arguments.threads,
                 "source": source,

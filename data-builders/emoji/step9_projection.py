@@ -39,7 +39,7 @@ def main() -> None:
     write_json(
         json_file,
         {
-            "identity": encoder_fingerprint(store, "text"),
+            "fingerprint": encoder_fingerprint(store, "text"),
             "belongs_to": {
                 "store": store.name,
                 "column": "text",

@@ -1,6 +1,6 @@
-"""One embedding space for any number of modalities: learn it, measure it, search it.
+"""Learn, measure and search one embedding space for any number of modalities.
 
-Importing this package imports neither torch nor numpy; names below are loaded when first used.
+Importing this package imports neither torch nor numpy; the names below are loaded on first use.
 """
 
 from importlib import import_module

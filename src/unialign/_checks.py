@@ -1,4 +1,4 @@
-"""Checks of options: each raises `ConfigError` with the option, the expected and the given value."""
+"""Validate options: each check raises `ConfigError` with the option, the expected and the given value."""
 
 import difflib
 import math
@@ -26,9 +26,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise unless the value is one of the allowed ones; the error suggests the closest."""
+    """Raise unless the value is one of the allowed ones; the error suggests the closest match."""
     known = tuple(allowed)
-    # Arrays are not hashable, and comparing them gives no single truth value.
+    # Arrays are not hashable, and comparing them does not give a single bool.
     if not isinstance(value, Hashable) or value not in known:
         meant = closest(value, known)
         hint = "" if meant is None else f"; did you mean {meant!r}?"
@@ -44,7 +44,7 @@ def check_integer(option: str, value: object, *, low: int, high: int | None = No
 
 
 def check_number(option: str, value: Any, expected: str, accept: Callable[[float], bool]) -> None:
-    """Raise unless the value is a number that `accept` accepts; `expected` completes "must be ..."."""
+    """Raise unless the value is a number for which `accept` is True; `expected` completes "must be ..."."""
     if not _is_number(value) or not accept(value):
         # YAML reads 1e-3 as a string and 1.0e-3 as a number.
         hint = "; in YAML write 1.0e-3, not 1e-3" if isinstance(value, str) else ""
@@ -73,7 +73,7 @@ def check_seed(value: object) -> None:
 
 
 def check_cutoffs(k: object) -> tuple[int, ...]:
-    """Return the cut-offs of recall as a tuple; raise unless they are one or more integers of at least 1."""
+    """Return the recall cut-offs as a tuple; raise unless they are one or more integers of at least 1."""
     if isinstance(k, int) and not isinstance(k, bool):
         raise ConfigError(f"k must be a sequence of cut-offs, got the number {k}; write k=({k},)")
     cutoffs = tuple(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else ()
@@ -91,7 +91,7 @@ def has_surrogate(text: str) -> bool:
 
 
 def closest(value: object, known: Iterable[object]) -> str | None:
-    """The known name that a wrong one resembles, whatever its case, hyphens or blanks; None if there is none."""
+    """Return the known name closest to a wrong one, ignoring case, hyphens and blanks; None without a close match."""
     if not isinstance(value, str):
         return None
     words = {_plain(word): word for word in known if isinstance(word, str)}
@@ -106,5 +106,5 @@ def _plain(word: str) -> str:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # Python's integers are unbounded; torch takes 64 bits.
+    # Python integers are unbounded, but torch integers have at most 64 bits.
     return isinstance(value, float) or -(2**63) <= value < 2**63

@@ -1,4 +1,4 @@
-"""Files that are loaded by name: data sets, weights and recipes of the separate distribution `unialign-datasets`.
+"""Files loaded by name: data sets, weights and recipes of the separate distribution `unialign-datasets`.
 
 Importing this module imports neither NumPy nor torch.
 """
@@ -10,7 +10,7 @@ from unialign.errors import MissingDependencyError
 
 __all__ = ["DATASETS", "DECODERS", "datasets_folder"]
 
-# Known without the distribution, so that its absence is reported and a mistyped name is corrected.
+# Listed here so that errors can report a missing distribution and suggest names without it.
 DATASETS = ("emoji", "digits")
 DECODERS = ("emoji",)
 

@@ -20,8 +20,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
         file: its `__file__`.
 
     Returns:
-        The stub's `from module import name as name` lines, resolved on first use. `__all__` is the stub's own list: the
-        public names. Names that are imported but not listed there are shared with other packages of this library only.
+        Attributes for the stub's `from module import name as name` lines, resolved on first use. `__all__` is the
+        stub's list of public names; names imported but not listed there are internal to this library.
     """
     homes: dict[str, str] = {}
     public: list[str] = []

@@ -4,9 +4,9 @@ __all__ = ["pair_name"]
 
 
 def pair_name(first: str, second: str) -> str:
-    """Return `first-second`, unique for each pair: a name with a hyphen or a quotation mark is quoted.
+    """Return `first-second`, unique for each pair: names with a hyphen or quotation mark are quoted.
 
-    Without quotation marks ("a", "b-c") and ("a-b", "c") would be one key.
+    Without quoting, ("a", "b-c") and ("a-b", "c") would have the same key.
 
     Example:
         >>> pair_name("image", "text"), pair_name("rna-seq", "text")

@@ -1,4 +1,4 @@
-"""Raise a clear error where a closed-form gradient is differentiated again."""
+"""Raise a clear error if a closed-form gradient is differentiated again."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ _CLOSED_FORM = (
 
 
 def first_order_only(gradient: Tensor, *inputs: Tensor, message: str = _CLOSED_FORM) -> Tensor:
-    """Return the gradient, such that differentiating it by any of the inputs raises ConfigError with the message.
+    """Return the gradient, wrapped so that differentiating it with respect to the inputs raises ConfigError.
 
-    For the backward pass of an `autograd.Function` that computes under `torch.no_grad`. Without `create_graph` the
-    result is the gradient itself.
+    Use it in the backward pass of an `autograd.Function` that computes under `torch.no_grad`. Without `create_graph`,
+    the gradient is returned unchanged.
     """
     if not torch.is_grad_enabled():
         return gradient

@@ -6,7 +6,7 @@ __all__ = ["table_lines"]
 
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """Left-aligned columns, two blanks apart, with a rule under the head."""
+    """Format left-aligned columns, separated by two spaces, with a rule below the header."""
     rows = [head, *body]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])

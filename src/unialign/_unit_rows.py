@@ -1,10 +1,10 @@
 """Normalize rows to unit length with one allocation of the size of the result.
 
-For the gradient the input rows are saved, since the caller has them anyway; unit rows would stay in memory long after
-the losses are done with them. Unit rows are saved where the input is a small part of a larger storage that would be
-kept alive, such as one token of each sequence. Rows without gradient are not saved.
+Backward saves the input rows, which the caller holds anyway; unit rows would stay in memory long after the losses need
+them. Unit rows are saved instead if the input is a small view of a larger storage that would be kept alive, such as one
+token of each sequence. Rows that do not require grad are not saved.
 
-Shapes: `M` modalities, `B` rows, `b` rows of a block, `D` dim.
+Shapes: `M` modalities, `B` rows, `b` rows of a block, `D` dimension.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["largest_entries", "unit_rows"]
+__all__ = ["largest_entries", "normalize_rows"]
 
-# Entries of a block of rows, a few of which are the only temporaries: on a CPU 256 KiB of float32, which stay in a
-# core's cache; elsewhere more, since every block costs kernel launches.
+# Entries per block of rows, which bounds temporaries: 256 KiB of float32 on a CPU, to fit a core's cache; more on other
+# devices, since each block costs kernel launches.
 _BLOCK, _BLOCK_CPU = 2**18, 2**16
 
 
@@ -33,17 +33,17 @@ def largest_entries(raw: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return result_MB
 
 
-def unit_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
+def normalize_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | None) -> Tensor:
     """Return z = x / |x| of each row of M tensors (B, D): (M, B, D) in the dtype of `largest_MB`.
 
-    The gradient is (g - z <z, g>) / |x|, for which z is computed again. It can be differentiated again.
+    The gradient is (g - z <z, g>) / |x|, with z recomputed. It supports double backward.
 
     Args:
         largest_MB: result of `largest_entries`; present rows must have a direction.
-        present_MB: rows where it is False become exactly 0 and have no gradient. None: all rows are present.
+        present_MB: False rows become exactly 0 and get no gradient. None: all rows are present.
     """
     if present_MB is not None:
-        # Absent rows may hold NaN: no derivative may divide by it.
+        # Absent rows may hold NaN, so no derivative may divide by their entries.
         largest_MB = largest_MB.masked_fill(~present_MB, 1)
     z_MBD, _ = _UnitRows.apply(largest_MB, present_MB, *raw)  # type: ignore[no-untyped-call]
     result: Tensor = z_MBD
@@ -53,8 +53,8 @@ def unit_rows(raw: Sequence[Tensor], largest_MB: Tensor, present_MB: Tensor | No
 class _UnitRows(torch.autograd.Function):
     """Two outputs: z, and s = |x| / (largest entry of x), through which a second derivative reaches the norm.
 
-    Dividing by the largest entry first keeps the norm of huge and tiny rows finite. z does not depend on that number,
-    and |x| = s times it, so that it may count as a constant in every derivative.
+    Dividing by the largest entry first avoids overflow and underflow of norms. z does not depend on that entry and
+    |x| is s times it, so every derivative may treat it as a constant.
     """
 
     @staticmethod
@@ -67,7 +67,7 @@ class _UnitRows(torch.autograd.Function):
                 z_bD, x_bD = z_MBD[m, rows], x_BD[rows].to(z_MBD.dtype)
                 torch.div(x_bD, largest_MB[m, rows, None], out=z_bD)
                 if present_MB is not None:
-                    # Overwritten, not multiplied by 0, since absent rows may hold NaN.
+                    # Overwrite rather than multiply by 0, since absent rows may hold NaN.
                     z_bD.masked_fill_(~present_MB[m, rows, None], 0)
                 s_b1 = torch.linalg.vector_norm(z_bD, dim=-1, keepdim=True)
                 if present_MB is not None:
@@ -104,7 +104,7 @@ class _UnitRows(torch.autograd.Function):
                 return _gradient(g_bD, h_b, z_bD, s_b, largest_b, present_b)
 
             if torch.is_grad_enabled():
-                # Differentiated again: in one block, so that the graph is small.
+                # Under double backward, use a single block to keep the graph small.
                 gradients.append(gradient_of(slice(None)).to(dtype))
                 continue
             gradient_BD = torch.empty(*s_MB.shape[1:], ctx.dim, dtype=dtype, device=s_MB.device)
@@ -119,7 +119,7 @@ def _is_part(x_BD: Tensor) -> bool:
 
 
 def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None) -> Tensor:
-    """Repeat the operations of the forward pass."""
+    """Recompute the forward pass."""
     z_bD = x_bD / largest_b[:, None]
     if present_b is not None:
         z_bD = z_bD.masked_fill(~present_b[:, None], 0)
@@ -129,7 +129,7 @@ def _unit(x_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
 def _gradient(
     g_bD: Tensor | None, h_b: Tensor | None, z_bD: Tensor, s_b: Tensor, largest_b: Tensor, present_b: Tensor | None
 ) -> Tensor:
-    """Return ((g - z <z, g>) / s + z h) / largest, the gradient by x of <g, z> + h s."""
+    """Return ((g - z <z, g>) / s + z h) / largest, the gradient of <g, z> + h s with respect to x."""
     result_bD = None
     if g_bD is not None:
         result_bD = torch.addcmul(g_bD, z_bD, (z_bD * g_bD).sum(-1, keepdim=True), value=-1) / s_b[:, None]
@@ -137,7 +137,7 @@ def _gradient(
         through_norm_bD = z_bD * h_b[:, None]
         result_bD = through_norm_bD if result_bD is None else result_bD + through_norm_bD
     assert result_bD is not None
-    # In two steps: the product of s and a large largest entry may overflow.
+    # Divide in two steps: the product of s and the largest entry may overflow.
     result_bD = result_bD / largest_b[:, None]
     return result_bD if present_b is None else result_bD.masked_fill(~present_b[:, None], 0)
 

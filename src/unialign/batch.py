@@ -1,6 +1,6 @@
-"""Input validation: a mapping of embeddings becomes a `Batch` of unit rows.
+"""Input validation: convert a mapping of embeddings to a `Batch` of unit rows.
 
-Shapes: `M` modalities, `B` items, `D` dim of the shared space.
+Shapes: `M` modalities, `B` items, `D` dimension of the shared space.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._unit_rows import largest_entries, unit_rows
+from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
@@ -32,15 +32,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Batch:
-    """Validated embeddings; all functions that take a batch rely on them.
+    """Validated embeddings.
 
     Attributes:
         names: the M modalities, in the given order.
         z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and have
             no gradient.
         present_MB: True where the item has the modality.
-        ids_B: int64, or None when all items are different. Items with equal ids are never each other's negatives.
-        shard: layout of the B items on several processes; None: all are of this process.
+        ids_B: int64, or None if all items are different. Items with equal ids are never each other's negatives.
+        shard: layout of the B items across processes; None: this process holds all items.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """Return (B, D) rows of modality m. Their gradients are stacked once; those of `z_MBD[m]` each fill all M."""
+        """Return (B, D) rows of modality m; its gradient is stacked once, while `z_MBD[m]` pads each to (M, B, D)."""
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
@@ -63,7 +63,7 @@ class Batch:
         """Return the index of a modality; ConfigError with the known modalities if it is missing."""
         if not isinstance(name, str) or name not in self.names:
             raise ConfigError(
-                f"anchor {name!r} is no modality here; expected one of {', '.join(map(repr, self.names))}"
+                f"anchor {name!r} is not a modality of this batch; expected one of {', '.join(map(repr, self.names))}"
             )
         return self.names.index(name)
 
@@ -79,10 +79,10 @@ def make_batch(
 
     Args:
         embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.
-        present: modality name -> (B,) bool tensor; a missing name means that all rows are present. Absent rows may
-            hold any values, also NaN.
-        ids: (B,) integers; equal ids are never each other's negatives.
-        minimum: smallest number of modalities.
+        present: modality name -> (B,) bool tensor; modalities not listed have all rows present. Absent rows may
+            hold any values, including NaN.
+        ids: (B,) integers; items with equal ids are never each other's negatives.
+        minimum: minimum number of modalities.
 
     Raises:
         ShapeError: too few modalities, not (B, D), unequal B or D, wrong dtype.
@@ -105,17 +105,17 @@ def make_batch(
     largest_MB = largest_entries(raw, dtype)
     _check_rows(raw, largest_MB, present_MB, names)
     ids_B = None if ids is None else row_integers(ids, "ids", items).to(first.device)
-    return Batch(names, unit_rows(raw, largest_MB, present_MB if present else None), present_MB, ids_B)
+    return Batch(names, normalize_rows(raw, largest_MB, present_MB if present else None), present_MB, ids_B)
 
 
 def as_dense(value: Any, what: str, expected: str) -> Tensor:
-    """Convert anything array-like to a tensor, or raise ShapeError: "`what` ...; expected `expected`".
+    """Convert an array-like to a tensor, or raise ShapeError: "`what` ...; expected `expected`".
 
-    Rejects input that torch cannot read (text, ragged lists, objects, integers beyond 64 bits) and tensors without
-    dense values (sparse, nested, meta). Arrays of another byte order become native.
+    Rejects inputs that torch does not support (text, ragged lists, objects, integers beyond 64 bits) and tensors
+    without dense values (sparse, nested, meta). Arrays are converted to native byte order.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        # Read-only arrays are copied, since torch has no read-only tensors.
+        # Copy read-only arrays, since torch has no read-only tensors.
         value = np.array(value, dtype=value.dtype.newbyteorder("="), copy=None if value.flags.writeable else True)
     try:
         tensor = torch.as_tensor(value)
@@ -128,9 +128,9 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
 
 
 def as_tensors(embeddings: Any) -> Any:
-    """Convert every value of a mapping by `as_dense`; others are returned as they are, for `make_batch` to reject.
+    """Convert each value of a mapping by `as_dense`; other inputs are returned unchanged, and `make_batch` raises.
 
-    For measurements. Losses require tensors: a converted array would silently get no gradient.
+    Use for measurements only. Losses require tensors: a converted array would silently get no gradient.
     """
     if not isinstance(embeddings, Mapping):
         return embeddings
@@ -158,7 +158,7 @@ def row_integers(value: Any, what: str, rows: int) -> Tensor:
     """Return a (rows,) int64 tensor from a tensor, array or list of integers; ShapeError for anything else."""
     if _holds_text(value):
         raise ShapeError(
-            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, such as by "
+            f"{what} are texts; expected integers of shape ({rows},): map texts to integers, for example with "
             f"`numpy.unique({what}, return_inverse=True)[1]`"
         )
     values_B = as_dense(value, what, f"integers of shape ({rows},)")
@@ -187,7 +187,7 @@ def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _has_direction(largest: Tensor) -> Tensor:
     """Return whether rows with these largest entries have a direction."""
-    # One comparison rejects NaN, infinity and rows so short that denormal numbers lose their direction. It also keeps
+    # One comparison rejects NaN, infinity and rows too short to have a precise direction. It also keeps
     # the gradient, which grows like 1 / norm, in the dtype's range.
     dtype = torch.promote_types(largest.dtype, torch.float32)
     limits = torch.finfo(dtype)
@@ -196,11 +196,11 @@ def _has_direction(largest: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BadRow:
-    """The first invalid row of a check, described in the same words by every check.
+    """The first invalid row, with a description used in all error messages.
 
     Attributes:
         index: one number for each leading dimension.
-        column: of its first entry that is NaN or infinite; None if all are finite.
+        column: of the first NaN or infinite entry; None if all are finite.
         what: the defect, such as `holds nan at column 3` or `has norm zero`.
         others: number of further invalid rows.
     """
@@ -212,17 +212,17 @@ class BadRow:
 
     @property
     def row(self) -> int:
-        """Return the last number of the index."""
+        """Last number of the index."""
         return self.index[-1]
 
     @property
     def more(self) -> str:
-        """Return ` (2 more such rows)`, or an empty string."""
+        """Suffix such as ` (2 more such rows)`, or an empty string."""
         return f" ({self.others} more such rows)" if self.others else ""
 
 
 def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
-    """Return the first of the rows (..., D) marked in the mask (...); None without any."""
+    """Return the first row of (..., D) selected by the mask (...); None if there is none."""
     if not bool(bad.any()):
         return None
     index = tuple(bad.nonzero()[0].tolist())
@@ -277,7 +277,7 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
     present_MB = torch.ones(len(names), items, dtype=torch.bool, device=device)
     for name, mask in (present or {}).items():
         if name not in names:
-            raise ConfigError(f"`present` has {name!r}, which is no modality here; expected some of {list(names)}")
+            raise ConfigError(f"`present` has {name!r}, which is not a modality; expected some of {list(names)}")
         present_MB[names.index(name)] = row_mask(mask, f"present[{name!r}]", items).to(device)
     return present_MB
 
@@ -293,5 +293,5 @@ def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor,
     name = names[m]
     raise NonFiniteError(
         f"{name!r} row {bad.row} {bad.what}{bad.more}; mark items without {name!r} as absent with `present=`, "
-        f"or drop them. If they are marked, fill them with 0 before the encoder: NaN inputs make NaN weights"
+        f"or drop them. Fill absent rows with 0 before the encoder: NaN inputs give NaN gradients of its weights"
     )

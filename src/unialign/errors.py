@@ -1,4 +1,4 @@
-"""Exceptions that users may catch. Messages give the cause, the expected value, and a remedy."""
+"""Public exceptions. Messages state the cause, the expected value and a remedy."""
 
 __all__ = [
     "CheckpointError",
@@ -13,7 +13,7 @@ __all__ = [
 
 
 class UniAlignError(Exception):
-    """Base class of all expected errors of this package."""
+    """Base class of the exceptions of this package."""
 
 
 class ShapeError(UniAlignError, ValueError):
@@ -37,7 +37,7 @@ class ConfigError(UniAlignError, ValueError):
 
 
 class CheckpointError(UniAlignError, RuntimeError):
-    """A checkpoint or saved space is missing, incomplete, altered or a pickle, which is never read."""
+    """A checkpoint or saved space is missing, incomplete, altered, or an unsupported pickle."""
 
 
 class DistributedError(UniAlignError, RuntimeError):

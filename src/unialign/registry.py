@@ -1,9 +1,9 @@
-"""Look up plug-ins by name: built-in ones, those of installed packages, and those registered in this process.
+"""Look up plug-ins by name: built-in, from installed packages, or registered in this process.
 
-A built-in is a public module of its group's package (`losses/infonce.py`) that holds an object whose attribute `name`
-is the name of the module. A package adds names by entry points (`[project.entry-points."unialign.objectives"]`), a
-notebook with `register`. Importing this module imports no torch; entry points are read only for a name that is neither
-built in nor registered, and for a list of all names.
+A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
+the module name. Packages add names with entry points (`[project.entry-points."unialign.objectives"]`), notebooks with
+`register`. Importing this module does not import torch. Entry points are read only to list all names, or to look up a
+name that is neither built in nor registered.
 """
 
 import pkgutil
@@ -29,7 +29,7 @@ _WORDS = {
     "commands": "command",
     "metrics": "metric",
 }
-# Packages whose public modules are the built-in names, and the names that lists show first.
+# Packages whose public modules are the built-in names, and the names listed first.
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
     "objectives": ("unialign", "infonce"),
@@ -40,14 +40,14 @@ _registered: dict[tuple[str, str], Any] = {}
 
 
 def names(group: Group) -> tuple[str, ...]:
-    """Names that `load` accepts: built-in ones, then those of installed packages and of this process, sorted."""
+    """Return the names that `load` accepts: built-in ones, then other ones, sorted."""
     check_choice("registry group", group, _WORDS)
     added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
     return (*_built_in(group), *sorted(added - set(_built_in(group))))
 
 
 def check(group: Group, name: object) -> None:
-    """Raise ConfigError, with the closest known name, unless `load` accepts a name. Nothing is imported."""
+    """Raise ConfigError with the closest known name unless `load` accepts the name; imports nothing."""
     check_choice("registry group", group, _WORDS)
     if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
         return
@@ -63,10 +63,10 @@ def check(group: Group, name: object) -> None:
 
 
 def load(group: Group, name: str) -> Any:
-    """The object that a name stands for, imported on first use.
+    """Return the object registered under a name, imported on first use.
 
     Raises:
-        ConfigError: the name is unknown, two packages add it, or the package that adds it cannot be imported.
+        ConfigError: unknown name, a name added by several packages, or a package that cannot be imported.
     """
     check(group, name)
     if (group, name) in _registered:
@@ -80,18 +80,18 @@ def load(group: Group, name: str) -> Any:
         raise ConfigError(f"{_WORDS[group]} {name!r} is added by several packages ({packages}); uninstall all but one")
     try:
         return found[0].load()
-    except Exception as error:  # a third party's module may raise anything
+    except Exception as error:  # third-party modules may raise any exception
         package = found[0].dist.name if found[0].dist else "?"
         raise ConfigError(f"{_WORDS[group]} {name!r} of the package {package!r} cannot be imported: {error}") from error
 
 
 def register(group: Group, name: str, value: Any) -> None:
-    """Add a name for this process, for notebooks and tests; the same name again replaces the earlier object.
+    """Add a name for this process, for notebooks and tests; registering a name again replaces its object.
 
-    Worker processes of `compare` get a copy (see `registered`), so that the object must be importable or picklable.
+    Worker processes of `compare` get a copy (see `registered`), so the object must be importable or picklable.
 
     Raises:
-        ConfigError: the name is that of a built-in, or holds other characters than letters, digits, '_' and '-'.
+        ConfigError: the name of a built-in, or a name with characters other than letters, digits, '_' and '-'.
     """
     check_choice("registry group", group, _WORDS)
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
@@ -102,12 +102,12 @@ def register(group: Group, name: str, value: Any) -> None:
 
 
 def is_built_in(group: Group, name: str) -> bool:
-    """Whether a name is one of this package's own."""
+    """Return whether a name is built in."""
     return name in _built_in(group)
 
 
 def registered() -> dict[tuple[str, str], Any]:
-    """(group, name) -> object of all calls of `register` in this process."""
+    """Return (group, name) -> object for all names registered in this process."""
     return dict(_registered)
 
 

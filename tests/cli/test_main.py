@@ -211,9 +211,7 @@ def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     shared = draw.normal(size=(60, 6)).astype(np.float32)
-    columns = {
-        name: shared @ draw.normal(size=(6, width)).astype(np.float32) for name, width in (("rna", 9), ("atac", 5))
-    }
+    columns = {name: shared @ draw.normal(size=(6, dim)).astype(np.float32) for name, dim in (("rna", 9), ("atac", 5))}
     present = {"atac": draw.random(60) < 0.7}
     columns["atac"][~present["atac"]] = np.nan
     split = np.repeat(["train", "val", "test"], [40, 5, 15])

@@ -2,12 +2,12 @@
 
 import pytest
 
-from unialign.config import CompareConfig, DiagnoseConfig, Entry, EvaluateConfig, GenerateConfig, TrainConfig
+from unialign.config import CompareConfig, ComparisonEntry, DiagnoseConfig, EvaluateConfig, GenerateConfig, TrainConfig
 from unialign.errors import ConfigError
 
 
 def comparison(**changes):
-    return CompareConfig(data="digits", entries={"a": Entry(train=TrainConfig())}).override(changes)
+    return CompareConfig(data="digits", entries={"a": ComparisonEntry(train=TrainConfig())}).override(changes)
 
 
 def test_a_comparison_survives_a_file(tmp_path):
@@ -20,8 +20,8 @@ def test_a_comparison_survives_a_file(tmp_path):
 
 
 def test_wrong_settings_raise():
-    entry = Entry(train=TrainConfig())
-    other = Entry(train=TrainConfig(modalities=("x", "y")))
+    entry = ComparisonEntry(train=TrainConfig())
+    other = ComparisonEntry(train=TrainConfig(modalities=("x", "y")))
     for make, message in (
         (lambda: comparison(seeds=[]), "different integers"),
         (lambda: comparison(seeds=[True]), "different integers"),

@@ -254,7 +254,7 @@ def test_commands_on_a_read_only_disk_report_it(
     read_only: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     digits = data.load_dataset("digits")
-    Space({name: digits.width(name) for name in digits.modalities}, dim=2).save_pretrained(
+    Space({name: digits.dim(name) for name in digits.modalities}, dim=2).save_pretrained(
         read_only.parent / "digits-space"
     )
     words = [*(word.format(disk=read_only) for word in words), "--out", str(read_only / "out")]

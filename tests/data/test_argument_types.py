@@ -95,7 +95,7 @@ def test_label_names_of_numpy() -> None:
 @pytest.mark.parametrize("value", [5, ["a"], None, np.array(["a", "b"])])
 def test_names_asked_of_a_store(value: Any) -> None:
     store = EmbeddingStore.from_arrays(COLUMNS)
-    for call in (store.array, store.present, store.width, store.asset, store.rows):
+    for call in (store.array, store.present, store.dim, store.asset, store.rows):
         with pytest.raises(ConfigError, match="unknown"):
             call(value)
     if not isinstance(value, list):

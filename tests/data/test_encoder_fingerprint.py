@@ -44,9 +44,9 @@ def test_the_order_of_the_facts_does_not_count() -> None:
 
 
 def test_a_signature_is_taken_as_it_is() -> None:
-    assert encoder_fingerprint(store(MADE | {"identity": "signed"}), "image") == "signed"
+    assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
     # A pipeline of which nothing is known signs with None.
-    assert encoder_fingerprint(store(MADE | {"identity": None}), "image") != "signed"
+    assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"
 
 
 @pytest.mark.parametrize("made", [None, {"input": "photographs"}])

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from unialign import data, registry
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
-from unialign.readers import EmbeddingFile, Entry
+from unialign.readers import ArrayEntry, EmbeddingFile
 
 ITEMS = 40
 
@@ -124,7 +124,7 @@ def test_a_reader_may_be_an_instance_or_a_registered_name(tmp_path: Path) -> Non
             return path.suffix == ".words"
 
         def open(self, path: Path) -> EmbeddingFile:
-            return EmbeddingFile.at(path, self.name, [Entry.from_array("", np.loadtxt(path))])
+            return EmbeddingFile.at(path, self.name, [ArrayEntry.from_array("", np.loadtxt(path))])
 
     np.savetxt(tmp_path / "a.words", np.ones((ITEMS, 3)))
     with pytest.raises(DataError, match="unknown format"):

@@ -66,8 +66,8 @@ def test_names_and_labels(shipped: EmbeddingStore) -> None:
 
 def test_digits() -> None:
     digits = data.load_dataset("digits")
-    widths = {name: digits.width(name) for name in digits.modalities}
-    assert widths == {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
+    dims = {name: digits.dim(name) for name in digits.modalities}
+    assert dims == {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
     for split, each in (("train", 140), ("val", 20), ("test", 40)):
         assert np.bincount(digits.labels[digits.rows(split)]).tolist() == [each] * 10
     assert digits.item_names[123] == "digit 0 #0123"

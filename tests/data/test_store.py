@@ -34,7 +34,7 @@ def test_everything_comes_back(make: Maker, columns: dict[str, Any], options: di
     assert store.columns == ("image", "text", "audio")
     assert store.modalities == ("text", "image")
     for name, array in columns.items():
-        assert store.width(name) == array.shape[1]
+        assert store.dim(name) == array.shape[1]
         assert store.array(name).dtype == array.dtype
         np.testing.assert_array_equal(store.array(name), array)
     assert store.present("image").all()
@@ -180,7 +180,7 @@ def test_select_rejects(store: EmbeddingStore, chosen: Any, message: str) -> Non
         store.select(chosen)
 
 
-@pytest.mark.parametrize("method", ["array", "present", "width"])
+@pytest.mark.parametrize("method", ["array", "present", "dim"])
 def test_unknown_column_lists_the_columns(store: EmbeddingStore, method: str) -> None:
     with pytest.raises(ConfigError, match="'smell'; the store has 'image', 'text', 'audio'"):
         getattr(store, method)("smell")
@@ -291,7 +291,7 @@ def test_open_reads_one_file(store: EmbeddingStore, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "open", spy)
     assert store.path is not None
     again = EmbeddingStore.open(store.path)
-    _ = (again.items, again.modalities, again.width("text"), again.fingerprint, again.label_names, repr(again))
+    _ = (again.items, again.modalities, again.dim("text"), again.fingerprint, again.label_names, repr(again))
     assert opened == ["store.json"]
     again.array("text")
     again.array("text")
@@ -311,7 +311,7 @@ def test_open_takes_milliseconds_at_any_size(store: EmbeddingStore, edit: Callab
 
     def grow(body: dict[str, Any]) -> None:
         body["items"] = items
-        body["columns"] = {"text": {**body["columns"]["text"], "width": 64}}
+        body["columns"] = {"text": {**body["columns"]["text"], "dim": 64}}
         body["columns"]["text"]["array"]["bytes"] = header + items * 128
         body["default_modalities"] = ["text"]
 

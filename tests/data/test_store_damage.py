@@ -160,7 +160,7 @@ wrong_arrays: dict[str, Any] = {
     "dtype": np.ones((12, 4), dtype=np.float64),
     "byte order": np.ones((12, 4), dtype=">f4"),
     "same-sized integers": np.ones((12, 4), dtype=np.int32),
-    "width": np.ones((12, 5), dtype=np.float32),
+    "dim": np.ones((12, 5), dtype=np.float32),
     "rows": np.ones((13, 4), dtype=np.float32),
     "transposed": np.ones((4, 12), dtype=np.float32),
     "dimensions": np.ones(48, dtype=np.float32),
@@ -340,7 +340,7 @@ def test_absurd_and_missing_entries(store: EmbeddingStore) -> None:
 
 of_column: dict[str, list[Any]] = {
     "dtype": ["object", "int64", "|O", None, ["float32"], "float128"],
-    "width": [0, -4, 2**62, 10**30, 4.0, True, None],
+    "dim": [0, -4, 2**62, 10**30, 4.0, True, None],
     "array": [None, {}, {"bytes": 300}, {"bytes": 300, "sha256": "xyz"}, {"bytes": 3, "sha256": "0" * 64}, "image.npy"],
     "present": [3, {}, {"bytes": 140, "sha256": 7}],
 }

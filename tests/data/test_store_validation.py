@@ -32,7 +32,7 @@ bad_columns: dict[str, Any] = {
     "one-dimensional": (arrays(audio=np.ones(N)), ShapeError, r"'audio' has shape \(6,\)"),
     "three-dimensional": (arrays(audio=np.ones((N, 2, 2))), ShapeError, r"'audio' has shape \(6, 2, 2\)"),
     "no items": ({"audio": ones[:0]}, ShapeError, r"'audio' has shape \(0, 2\)"),
-    "no width": (arrays(audio=ones[:, :0]), ShapeError, r"'audio' has shape \(6, 0\)"),
+    "no dim": (arrays(audio=ones[:, :0]), ShapeError, r"'audio' has shape \(6, 0\)"),
     "integers": (
         arrays(audio=np.ones((N, 2), dtype=np.int32)),
         ShapeError,

@@ -9,35 +9,35 @@ from unialign.diagnostics._row_offsets import find_row_offsets
 from unialign.diagnostics._sampling import collect_sample, collect_windows, draw_items, sample_size, window_rows
 from unialign.diagnostics._scan import scan_modality
 
-ITEMS, WIDTH = 400, 32
+ITEMS, DIM = 400, 32
 
 
 def unit(x):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def healthy(names=("image", "text", "audio"), *, items=ITEMS, width=WIDTH, noise=0.6, seed=0):
+def healthy(names=("image", "text", "audio"), *, items=ITEMS, dim=DIM, noise=0.6, seed=0):
     rng = np.random.default_rng(seed)
-    latent = rng.standard_normal((items, width))
-    return {name: unit(latent + noise * rng.standard_normal((items, width))) for name in names}
+    latent = rng.standard_normal((items, dim))
+    return {name: unit(latent + noise * rng.standard_normal((items, dim))) for name in names}
 
 
 def collapsed(name="text"):
     """Nearly one point: what is left of the items is far below the noise of the other modalities' means."""
     space = healthy()
-    space[name] = unit(0.02 * space[name] + unit(np.ones((1, WIDTH))))
+    space[name] = unit(0.02 * space[name] + unit(np.ones((1, DIM))))
     return space
 
 
 def shifted(name="audio", *, by=1.5):
     space = healthy()
-    space[name] = unit(space[name] + by * np.eye(WIDTH)[0])
+    space[name] = unit(space[name] + by * np.eye(DIM)[0])
     return space
 
 
 def rotated(name="audio"):
     space = healthy()
-    turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((WIDTH, WIDTH)))
+    turn, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((DIM, DIM)))
     space[name] = (space[name] @ turn).astype(np.float32)
     return space
 

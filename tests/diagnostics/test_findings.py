@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from spaces import ITEMS, WIDTH, checked, collapsed, healthy, rotated, serious, shifted, shuffled, unit
+from spaces import DIM, ITEMS, checked, collapsed, healthy, rotated, serious, shifted, shuffled, unit
 
 from unialign.diagnostics import diagnose
 from unialign.diagnostics._finding import Code
@@ -38,7 +38,7 @@ def test_a_collapsed_modality_is_the_only_fault_and_its_effect_on_each_direction
 
 
 def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines():
-    space = {name: unit(z + 1.2 * np.eye(WIDTH)[0]) for name, z in healthy(noise=0.3).items()}
+    space = {name: unit(z + 1.2 * np.eye(DIM)[0]) for name, z in healthy(noise=0.3).items()}
     diagnosis = checked(space)
     assert serious(diagnosis) == []
     assert [f.modalities for f in diagnosis.findings_with("anisotropy")] == [("image",), ("text",), ("audio",)]
@@ -47,7 +47,7 @@ def test_a_narrow_cone_in_which_ranks_still_work_is_a_note_that_explains_cosines
 
 def test_a_modality_of_low_rank_is_found_by_its_effective_rank():
     space = healthy()
-    space["text"] = unit(np.random.default_rng(0).standard_normal((ITEMS, 2)) @ np.eye(WIDTH)[:2])
+    space["text"] = unit(np.random.default_rng(0).standard_normal((ITEMS, 2)) @ np.eye(DIM)[:2])
     assert ("low_rank", "warning", ("text",)) in serious(checked(space))
 
 
@@ -72,7 +72,7 @@ def test_a_far_modality_is_named_with_the_cost_of_its_gap():
 
 def test_a_gap_between_two_modalities_concerns_both():
     space = healthy(("image", "text"))
-    space["text"] = unit(space["text"] + 0.5 * np.eye(WIDTH)[0])
+    space["text"] = unit(space["text"] + 0.5 * np.eye(DIM)[0])
     (finding,) = checked(space).findings_with("gap")
     assert finding.severity in ("warning", "problem")
     assert finding.modalities == ("image", "text")
@@ -110,7 +110,7 @@ def test_one_file_under_two_names_is_a_duplicate_modality():
 def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     space = healthy(("image",), noise=0.1)
     space["image"][1::2] = space["image"][::2]  # each image with two captions
-    space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, WIDTH)))
+    space["text"] = unit(space["image"] + 0.01 * np.random.default_rng(0).standard_normal((ITEMS, DIM)))
     diagnosis = checked(space)
     assert serious(diagnosis) == [("duplicates", "warning", ("image",))]
     assert "200 of 400 rows (50.0 %)" in diagnosis.findings_with("duplicates")[0].text
@@ -142,7 +142,7 @@ def test_a_constant_modality_is_a_problem_and_its_retrieval_is_not_judged():
 
 def test_pairing_is_checked_even_for_different_dims():
     space = healthy()
-    space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((WIDTH, 48))).astype(np.float32)
+    space["audio"] = (space["audio"] @ np.random.default_rng(0).standard_normal((DIM, 48))).astype(np.float32)
     diagnosis = checked(space)
     assert serious(diagnosis) == [("dim_mismatch", "problem", ("audio",))]
     assert "Their rows are paired, though" in diagnosis.findings_with("dim_mismatch")[0].text
@@ -229,9 +229,9 @@ def test_extreme_norms_are_warnings():
 
 def test_a_hub_is_found_and_its_row_named():
     space = healthy(("image", "text"))
-    offset = 0.9 * np.eye(WIDTH)[0]
+    offset = 0.9 * np.eye(DIM)[0]
     space = {name: unit(z + offset) for name, z in space.items()}
-    space["text"][123] = np.eye(WIDTH)[0]  # the mean of all queries
+    space["text"][123] = np.eye(DIM)[0]  # the mean of all queries
     diagnosis = checked(space)
     assert ("hubness", "warning", ("text",)) in serious(diagnosis)
     assert "row 123 " in diagnosis.findings_with("hubness")[0].text
@@ -253,7 +253,7 @@ def test_weak_retrieval_is_reported_with_chance():
 
 def test_a_direction_with_much_worse_retrieval_is_named():
     space = healthy(("image", "text"))
-    space["text"] = unit(space["text"] + 2.0 * np.eye(WIDTH)[0])
+    space["text"] = unit(space["text"] + 2.0 * np.eye(DIM)[0])
     diagnosis = checked(space)
     (finding,) = diagnosis.findings_with("uneven_retrieval")
     assert finding.text.startswith("Retrieval is much worse in one direction: R@1 of text->image is")
@@ -277,7 +277,7 @@ def test_nothing_else_is_judged_for_a_collapsed_modality():
     rng = np.random.default_rng(0)
     for names in (("image", "text"), ("image", "text", "audio")):
         space = healthy(names)
-        space["text"] = unit(0.02 * rng.standard_normal((ITEMS, WIDTH)) + unit(np.ones((1, WIDTH))))
+        space["text"] = unit(0.02 * rng.standard_normal((ITEMS, DIM)) + unit(np.ones((1, DIM))))
         diagnosis = checked(space)
         assert serious(diagnosis) == [("collapsed", "problem", ("text",))]
         assert "Pairing, gap and retrieval with it cannot be judged" in diagnosis.findings_with("collapsed")[0].text
@@ -376,7 +376,7 @@ def test_the_text_has_findings_then_numbers_then_the_issue_summary():
 
 
 def test_a_notebook_shows_findings_and_escapes_names():
-    report = checked({"<b>": healthy()["image"], "text": np.full((ITEMS, WIDTH), np.nan, np.float32)})
+    report = checked({"<b>": healthy()["image"], "text": np.full((ITEMS, DIM), np.nan, np.float32)})
     page = report._repr_html_()
     assert page.count("<li ") == len(report.findings)
     assert "&lt;b&gt;" in page

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from spaces import ITEMS, WIDTH, checked, healthy, shifted, unit
+from spaces import DIM, ITEMS, checked, healthy, shifted, unit
 
 import unialign as ua
 from unialign.data import open_collection
@@ -143,7 +143,7 @@ def test_the_fingerprint_depends_on_content_names_and_presence_only(monkeypatch)
     space = healthy()
     first = checked(space).fingerprint
     assert checked(space, seed=3, sample=50).fingerprint == first
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 1000)
     assert checked(space).fingerprint == first
     assert checked(space | {"present.text": np.arange(ITEMS) > 0}).fingerprint != first
     assert checked({"a": space["image"], **{k: v for k, v in space.items() if k != "image"}}).fingerprint != first
@@ -185,7 +185,7 @@ def test_the_sample_shrinks_with_the_number_of_modalities_unless_a_size_is_given
 
 def test_the_same_call_gives_the_same_numbers():
     assert checked(healthy(), seed=4).to_dict() == checked(healthy(), seed=4).to_dict()
-    assert len(healthy()["text"][0]) == WIDTH
+    assert len(healthy()["text"][0]) == DIM
 
 
 def test_constant_columns_do_not_change_the_map():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from spaces import ITEMS, WIDTH, healthy
+from spaces import DIM, ITEMS, healthy
 
 import unialign as ua
 from unialign.diagnostics import diagnose
@@ -30,7 +30,7 @@ def parquet_fixed(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), WIDTH) for name, z in SPACE.items()}
+    columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), DIM) for name, z in SPACE.items()}
     pq.write_table(pa.table(columns), path)
 
 
@@ -74,7 +74,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 7 * WIDTH * 4)  # many pieces, the last one ragged
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one ragged
     diagnosis = checked(files(tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint

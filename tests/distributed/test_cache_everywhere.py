@@ -4,18 +4,18 @@ A mistake in the combination (a factor of the number of processes, rows of a mic
 process that skips a pass) gives a plausible number. Processes have different numbers of rows and of micro-batches here;
 one has no micro-batch, one a micro-batch of zero rows, one no rows of a modality.
 
-Legend: `M` modalities, `B` items, `D` width.
+Legend: `M` modalities, `B` items, `D` dimension.
 """
 
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from processes import Pool
 from shards import cut, fit_sizes
 from torch import Tensor, nn
 
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_items, fit_modalities, make_objective
+from processes import Pool
 from unialign.losses import Objective
 from unialign.train import grad_cache_backward
 

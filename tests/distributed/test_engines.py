@@ -3,7 +3,7 @@
 Three, since engines learn in the first step what they do in the later ones: DDP orders its buckets anew in the second,
 and notices in the next forward pass that a reduction never finished.
 
-Legend: `M` modalities, `B` items, `D` width.
+Legend: `M` modalities, `B` items, `D` dimension.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from processes import Pool
 from shards import Batch, assert_close, cut
 from torch import Tensor, nn
 
 from loss_cases import draw_batch
+from processes import Pool
 from unialign.losses import Objective, create
 from unialign.train import grad_cache_backward
 
 NAMES = ("m0", "m1", "m2")
 STEPS = 3
-# Rows of the two processes in each step, and rows of their pieces: 3 and 1 pieces, 2 and 4, 1 (of zero rows) and 5.
+# Rows of the two processes in each step, and rows of their micro-batches: 3 and 1 micro-batches, 2 and 4, 1 (of zero
+# rows) and 5.
 SIZES = [(5, 4), (3, 8), (0, 5)]
-PIECES = [(2, 4), (2, 2), (1, 1)]
+MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
 
 class Towers(nn.Module):
@@ -87,7 +88,7 @@ ENGINES: dict[str, Any] = {
 }
 
 
-def in_pieces(features: Batch, size: int) -> list[Batch]:
+def split_micro_batches(features: Batch, size: int) -> list[Batch]:
     rows = len(next(iter(features.values())))
     return [{name: x[at : at + size] for name, x in features.items()} for at in range(0, max(rows, 1), size)]
 
@@ -122,8 +123,8 @@ def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list
     encode, modules = ENGINES[engine](towers, group)
     answers = []
     for step in range(STEPS):
-        pieces = in_pieces(batches[step][rank], PIECES[step][rank])
-        out = grad_cache_backward(objective, encode, pieces, group=group, modules=modules)
+        micro_batches = split_micro_batches(batches[step][rank], MICRO_BATCH_SIZES[step][rank])
+        out = grad_cache_backward(objective, encode, micro_batches, group=group, modules=modules)
         answers.append({"total": out.total, **take_step(towers, objective, group, averaged=True)})
     return answers
 
@@ -158,13 +159,13 @@ engines = pytest.mark.parametrize("engine", ENGINES)
 
 @engines
 @pytest.mark.parametrize("name", ["infonce", "unialign"])
-def test_cache_with_different_numbers_of_pieces(pool: Pool, name: str, engine: str) -> None:
+def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, engine: str) -> None:
     wholes, shares = draw_steps()
     assert_same_steps(pool.run(with_cache, engine, name, shares, processes=2), one_process(name, wholes))
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 pieces."""
+    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 micro_batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -172,8 +173,8 @@ def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Ten
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     for encoder in towers.encoders.values():
         fully_shard(encoder, mesh=mesh)
-    pieces = in_pieces(batches[rank], 1)
-    out = grad_cache_backward(objective, towers, pieces, modules=towers.encoders.values())
+    micro_batches = split_micro_batches(batches[rank], 1)
+    out = grad_cache_backward(objective, towers, micro_batches, modules=towers.encoders.values())
     return [{"total": out.total, **take_step(towers, objective, dist.group.WORLD, averaged=True)}]
 
 
@@ -190,14 +191,14 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
     def with_dropout(features: Batch) -> Batch:
         return encode({name: nn.functional.dropout(x, 0.5) for name, x in features.items()})
 
-    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
     torch.manual_seed(3)
-    for piece in pieces:
+    for piece in micro_batches:
         for x in piece.values():
             nn.functional.dropout(x, 0.5)
     expected = torch.get_rng_state()
     torch.manual_seed(3)
-    grad_cache_backward(create("align_uniform", anchor="m0"), with_dropout, pieces, group=group, modules=modules)
+    grad_cache_backward(create("align_uniform", anchor="m0"), with_dropout, micro_batches, group=group, modules=modules)
     return torch.equal(torch.get_rng_state(), expected)
 
 
@@ -211,9 +212,9 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     """How often a step with the cache sums gradients over the processes."""
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
-    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-        grad_cache_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+        grad_cache_backward(create("align_uniform", anchor="m0"), encode, micro_batches, group=group, modules=modules)
     names = [event.name for event in seen.events() or ()]
     return {kind: names.count(f"c10d::{kind}") for kind in ("allreduce_", "_reduce_scatter_base_")}
 
@@ -222,7 +223,7 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
 )
 def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
-    """Three pieces and one: a sum with every piece would be nine, and hang where the processes differ."""
+    """Three micro_batches and one: a sum with every piece would be nine, and hang where the processes differ."""
     _, shares = draw_steps()
     for counted in pool.run(reductions, engine, shares[0], processes=2):
         assert counted.pop(kind) == times
@@ -264,11 +265,11 @@ def without_a_modality(
             total = objective(encode_piece((features, present)), present=present, group=group).total
             total.backward()
         else:
-            size = PIECES[step][rank]
+            size = MICRO_BATCH_SIZES[step][rank]
             total = grad_cache_backward(
                 objective,
                 encode_piece,
-                list(zip(in_pieces(features, size), in_pieces(present, size), strict=True)),
+                list(zip(split_micro_batches(features, size), split_micro_batches(present, size), strict=True)),
                 present=present,
                 group=group,
                 modules=modules,
@@ -303,21 +304,21 @@ def interrupted(piece: Batch) -> Batch:
 def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batch]) -> tuple[str, str]:
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
-    pieces = in_pieces(batches[rank], PIECES[0][rank])
+    micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
     if rank == 1 and trouble == "no piece":
-        pieces = []
+        micro_batches = []
     if rank == 1 and trouble == "no rows":
-        pieces = [{}]
+        micro_batches = [{}]
     if rank == 1 and trouble == "other modules":
         modules = modules[1:]
     if rank == 1 and trouble == "left out":
-        pieces = [{name: x for name, x in piece.items() if name != "m1"} for piece in pieces]
+        micro_batches = [{name: x for name, x in piece.items() if name != "m1"} for piece in micro_batches]
     if rank == 1 and trouble == "failure":
-        pieces[-1]["m2"] = pieces[-1]["m2"][:, :3]
+        micro_batches[-1]["m2"] = micro_batches[-1]["m2"][:, :3]
     if rank == 1 and trouble == "ctrl-c":
         encode = interrupted
     try:
-        grad_cache_backward(create("align_uniform", anchor="m0"), encode, pieces, group=group, modules=modules)
+        grad_cache_backward(create("align_uniform", anchor="m0"), encode, micro_batches, group=group, modules=modules)
     except BaseException as error:
         return type(error).__name__, str(error)
     return "nothing", ""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from processes import Pool
 
+from processes import Pool
 from unialign.distributed import _watchdog
 from unialign.distributed._collectives import deserialize_error, first_error, serialize_error
 from unialign.distributed._failures import BATCH, is_of_the_transport, naming_failures
@@ -33,7 +33,7 @@ def test_connection_errors(error: Exception) -> None:
     "error",
     [
         RuntimeError("cannot restore the stored state"),
-        RuntimeError("expected peers of equal width"),
+        RuntimeError("expected peers of equal dim"),
         torch.OutOfMemoryError("CUDA out of memory; NCCL took the rest"),
         NotImplementedError("no timeout for this"),
         ValueError("a socket"),
@@ -62,7 +62,7 @@ def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
     assert gone.startswith(
-        f"DistributedError: process 1 of 2 lost the others while it {doing or 'exchanged a message'}: "
+        f"DistributedError: process 1 of 2 lost connection while it {doing or 'exchanged a message'}: "
     )
     assert ("call the loss equally often" in gone) == (doing == BATCH)
 

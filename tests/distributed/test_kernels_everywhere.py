@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from processes import Pool
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from processes import Pool
 from unialign.distributed._shard import Shard
 from unialign.losses import create
 from unialign.ops._density import log_row_sums_between
@@ -21,7 +21,7 @@ from unialign.ops._row_selection import select_rows
 from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
-ITEMS, WIDTH = 13, 5
+ITEMS, DIM = 13, 5
 # The last tile has one row, or there is one tile.
 SIDES = (2, 4, ITEMS)
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
@@ -42,7 +42,7 @@ IDS = {
 
 def unit(seed: int, items: int = ITEMS) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(items, WIDTH, generator=generator, dtype=torch.float64)
+    rows = torch.randn(items, DIM, generator=generator, dtype=torch.float64)
     return torch.nn.functional.normalize(rows, dim=-1)
 
 

@@ -13,7 +13,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-from processes import Pool
 from shards import Batch, assert_close, cut, fit_sizes
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from loss_cases import (
     options_of,
     with_anchor,
 )
+from processes import Pool
 from unialign import errors
 from unialign.distributed._shard import Shard
 from unialign.losses import create, names
@@ -259,7 +259,7 @@ def test_unexpected_error_of_one_process_is_an_error_on_all(pool: Pool) -> None:
         (lambda b: [1, 2], "ShapeError", "must be a mapping"),
         (lambda b: {"m0": b["m0"], "m1": b["m1"][:1]}, "ShapeError", "'m1' has 1 rows"),
     ],
-    ids=["width", "no mapping", "rows"],
+    ids=["dim", "no mapping", "rows"],
 )
 def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) -> None:
     batch = draw_batch(1, 2, 3, 6)
@@ -455,7 +455,7 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
 def test_missing_process_is_an_error_with_a_remedy(pool: Pool) -> None:
     """An evaluation on the first process only waits for the others, which train on or have ended."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
-    assert said.startswith("process 0 of 2 lost the others")
+    assert said.startswith("process 0 of 2 lost connection")
     assert "with `group=None`" in said
 
 

@@ -49,9 +49,9 @@ def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingSto
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
 
-def test_fingerprint_and_width(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
-    assert encoder.identity == encoder_fingerprint(emoji, "text")
-    assert encoder.width == emoji.width("text") == 256
+def test_fingerprint_and_dim(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+    assert encoder.fingerprint == encoder_fingerprint(emoji, "text")
+    assert encoder.dim == emoji.dim("text") == 256
 
 
 def test_texts_do_not_depend_on_their_neighbors(encoder: TextEncoder) -> None:

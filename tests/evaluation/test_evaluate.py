@@ -9,12 +9,10 @@ from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.evaluation import METRICS, joint_retrieval, metric_range, resample
 
 
-def noisy(items=40, width=16, modalities=("a", "b", "c"), noise=0.3, seed=0):
+def noisy(items=40, dim=16, modalities=("a", "b", "c"), noise=0.3, seed=0):
     draw = torch.Generator().manual_seed(seed)
-    shared = torch.randn(items, width, generator=draw, dtype=torch.float64)
-    return {
-        name: shared + noise * torch.randn(items, width, generator=draw, dtype=torch.float64) for name in modalities
-    }
+    shared = torch.randn(items, dim, generator=draw, dtype=torch.float64)
+    return {name: shared + noise * torch.randn(items, dim, generator=draw, dtype=torch.float64) for name in modalities}
 
 
 def test_a_perfect_space_scores_one_everywhere():
@@ -86,7 +84,7 @@ def test_equal_ids_answer_each_other():
 @pytest.mark.parametrize("score", ["cosine", "centroid", "volume"])
 def test_joint_scores_equal_brute_force(query, score):
     batch = make_batch(
-        noisy(items=9, width=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
+        noisy(items=9, dim=6, modalities=("a", "b", "c", "d"), noise=1.0), present={"b": torch.arange(9) != 3}
     )
     rows, result = joint_retrieval(batch, 0, query=query, score=score, ids_N=torch.arange(9), k=(1,))
     table = torch.empty(9, 9, dtype=torch.float64)  # tuple i, target j

@@ -26,8 +26,8 @@ def draw_mask(seed: int, items: int) -> Tensor:
     return torch.rand(items, generator=torch.Generator().manual_seed(seed)) < 0.7
 
 
-def modalities(seed: int, count: int, items: int, width: int) -> dict[str, Tensor]:
-    return {f"m{m}": z for m, z in enumerate(draw(seed, count, items, width))}
+def modalities(seed: int, count: int, items: int, dim: int) -> dict[str, Tensor]:
+    return {f"m{m}": z for m, z in enumerate(draw(seed, count, items, dim))}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -35,7 +35,7 @@ def modalities(seed: int, count: int, items: int, width: int) -> dict[str, Tenso
 @given(
     seed=SEEDS,
     items=st.integers(1, 9),
-    width=st.integers(2, 16),
+    dim=st.integers(2, 16),
     temperature=st.sampled_from([0.07, 0.5]),
     order=st.integers(1, 4),
     masked=st.booleans(),
@@ -46,13 +46,13 @@ def test_uniformity_is_its_reference(
     reduction: str | None,
     seed: int,
     items: int,
-    width: int,
+    dim: int,
     temperature: float,
     order: int,
     masked: bool,
     grouped: bool,
 ):
-    z = draw(seed, items, width)
+    z = draw(seed, items, dim)
     present = draw_mask(seed, items) if masked else None
     ids = torch.arange(items) // 2 if grouped else None
     value = uniformity(
@@ -76,13 +76,13 @@ def test_uniformity_is_its_reference(
     seed=SEEDS,
     count=st.integers(2, 6),
     items=st.integers(1, 9),
-    width=st.integers(2, 16),
+    dim=st.integers(2, 16),
     masked=st.booleans(),
 )
 def test_alignment_is_its_reference(
-    anchor: str, distance: str, seed: int, count: int, items: int, width: int, masked: bool
+    anchor: str, distance: str, seed: int, count: int, items: int, dim: int, masked: bool
 ):
-    embeddings = modalities(seed, count, items, width)
+    embeddings = modalities(seed, count, items, dim)
     present = {m: draw_mask(seed + n, items) for n, m in enumerate(embeddings)} if masked else None
     value = alignment(embeddings, anchor=anchor, distance=distance, present=present)
     rows = reference.unit_rows(embeddings, present)
@@ -90,17 +90,17 @@ def test_alignment_is_its_reference(
     assert value.item() == pytest.approx(0.0 if expected is None else expected.item(), rel=1e-9, abs=1e-9)
 
 
-@given(seed=SEEDS, count=st.integers(1, 6), items=st.integers(1, 9), width=st.integers(2, 16), masked=st.booleans())
-def test_centroids_and_volumes_are_their_references(seed: int, count: int, items: int, width: int, masked: bool):
-    embeddings = modalities(seed, count, items, width)
+@given(seed=SEEDS, count=st.integers(1, 6), items=st.integers(1, 9), dim=st.integers(2, 16), masked=st.booleans())
+def test_centroids_and_volumes_are_their_references(seed: int, count: int, items: int, dim: int, masked: bool):
+    embeddings = modalities(seed, count, items, dim)
     present = {m: draw_mask(seed + n, items) for n, m in enumerate(embeddings)} if masked else None
     rows = reference.unit_rows(embeddings, present)
-    empty = torch.zeros(width, dtype=torch.float64)
+    empty = torch.zeros(dim, dtype=torch.float64)
     expected_BD = torch.stack([empty if c is None else c for c in reference.centroids(rows)])
     torch.testing.assert_close(centroids(embeddings, present=present), expected_BD)
     if count >= 2:
         volumes_B = torch.stack(reference.gram_volumes(rows))
-        # Both sides of a degenerate determinant (width below M) are rounding noise of 1e-16 under a root.
+        # Both sides of a degenerate determinant (dim below M) are rounding noise of 1e-16 under a root.
         torch.testing.assert_close(gram_volume(embeddings, present=present), volumes_B, rtol=1e-7, atol=3e-8)
 
 

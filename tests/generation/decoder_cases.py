@@ -14,7 +14,7 @@ from unialign.generation import DecoderConfig, png_bytes
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
-SIZE, WIDTH = 8, 10
+SIZE, DIM = 8, 10
 ITEMS = 48
 
 
@@ -33,8 +33,8 @@ def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
     """Embeddings are a fixed random map of the images: an encoder as good as any."""
     rng = np.random.default_rng(1)
     flat = tiny_images().flatten(1).numpy()
-    image = np.tanh(flat @ rng.normal(size=(flat.shape[1], WIDTH)) / 8) + 2
-    text = image @ rng.normal(size=(WIDTH, 6)) + 0.1 * rng.normal(size=(ITEMS, 6))
+    image = np.tanh(flat @ rng.normal(size=(flat.shape[1], DIM)) / 8) + 2
+    text = image @ rng.normal(size=(DIM, 6)) + 0.1 * rng.normal(size=(ITEMS, 6))
     split = ["train"] * 36 + ["val"] * 4 + ["test"] * 8
     return EmbeddingStore.from_arrays(
         {"image": image, "text": text},

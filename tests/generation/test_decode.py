@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder_cases import ITEMS, WIDTH, tiny_image_store, tiny_images, tiny_space
+from decoder_cases import DIM, ITEMS, tiny_image_store, tiny_images, tiny_space
 
 from unialign import registry
 from unialign.data import EmbeddingStore
@@ -77,9 +77,9 @@ def test_the_nearest_training_items(space: Space) -> None:
 
 def test_no_decoder_for_a_space_without_a_frozen_anchor(decoder: FlowDecoder) -> None:
     with pytest.raises(ConfigError, match="no decoder for this space"):
-        resolve_anchor(Space({"image": WIDTH, "text": 6}, dim=8), decoder)
+        resolve_anchor(Space({"image": DIM, "text": 6}, dim=8), decoder)
     with pytest.raises(ConfigError, match="'text' is not frozen"):
-        resolve_anchor(Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
+        resolve_anchor(Space({"image": DIM, "text": 6}, dim=4, frozen={"image": "whiten"}), decoder, "text")
 
 
 def test_no_decoder_for_another_encoder(decoder: FlowDecoder) -> None:
@@ -106,19 +106,19 @@ def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
 
 
 def test_a_space_that_does_not_say_what_made_its_anchor_is_told_by_width(decoder: FlowDecoder) -> None:
-    silent = Space({"image": WIDTH, "text": 6}, dim=8, frozen={"image": "whiten"})
+    silent = Space({"image": DIM, "text": 6}, dim=8, frozen={"image": "whiten"})
     assert resolve_anchor(silent, decoder) == "image"
-    wide = Space({"image": WIDTH + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match="no decoder for this anchor: 'image' has width 11, the decoder expects 10"):
+    wide = Space({"image": DIM + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
+    with pytest.raises(ShapeError, match="no decoder for this anchor: 'image' has dim 11, the decoder expects 10"):
         resolve_anchor(wide, decoder)
-    two = Space({"image": WIDTH, "text": WIDTH}, dim=8, frozen={"image": "whiten", "text": "whiten"})
+    two = Space({"image": DIM, "text": DIM}, dim=8, frozen={"image": "whiten", "text": "whiten"})
     with pytest.raises(ConfigError, match="image, text could all be the anchor"):
         resolve_anchor(two, decoder)
     assert resolve_anchor(two, decoder, "text") == "text"
 
 
 def test_fewer_directions_than_the_decoder_reads_are_refused(decoder: FlowDecoder) -> None:
-    narrow = Space({"image": WIDTH, "text": 6}, dim=4, frozen={"image": "whiten"})
+    narrow = Space({"image": DIM, "text": 6}, dim=4, frozen={"image": "whiten"})
     with pytest.raises(ConfigError, match="the space has 4 directions, the decoder uses 8"):
         resolve_anchor(narrow, decoder)
 
@@ -140,7 +140,7 @@ def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Gray:
         """Images as gray as the first number says."""
 
-        input_spec, size = EmbeddingSpec("anything", WIDTH), 4
+        input_spec, size = EmbeddingSpec("anything", DIM), 4
 
         def generate(self, embeddings: Any, *, seed: int = 0, steps: Any = None, guidance: Any = None) -> torch.Tensor:
             return torch.sigmoid(embeddings[:, :1, None, None]).expand(-1, 3, 4, 4)

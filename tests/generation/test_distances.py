@@ -22,8 +22,8 @@ from unialign.geometry import mmd2
 WEIGHTS = torch.tensor([[1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 3, 0], [0, 0, 1, 4, 1, 0]], dtype=torch.float64)
 
 
-def normal(rows: int, width: int, seed: int = 0) -> Tensor:
-    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def normal(rows: int, dim: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def exact_rows(mean: Tensor, covariance: Tensor, rows: int = 50) -> Tensor:
@@ -207,7 +207,7 @@ def test_what_is_refused(distance: type) -> None:
         distance(x[:1], x)
     with pytest.raises(ShapeError, match=r"y is torch.float64 of shape \(4,\)"):
         distance(x, x[:, 0])
-    with pytest.raises(ShapeError, match="x has width 3, y has 2"):
+    with pytest.raises(ShapeError, match="x has dim 3, y has 2"):
         distance(x, x[:, :2])
     with pytest.raises(ShapeError, match="complex"):
         distance(x.to(torch.complex128), x)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoder_cases import WIDTH, tiny_decoder_config, tiny_image_store, tiny_images
+from decoder_cases import DIM, tiny_decoder_config, tiny_image_store, tiny_images
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 from unialign.generation import Decoder, DecoderConfig, EmbeddingSpec, FlowDecoder, load_decoder, train_decoder
@@ -24,7 +24,7 @@ def embeddings() -> torch.Tensor:
 def test_it_is_a_decoder(decoder: FlowDecoder) -> None:
     assert isinstance(decoder, Decoder)
     assert decoder.input_spec.encoder == "a random map"
-    assert decoder.input_spec.width == WIDTH
+    assert decoder.input_spec.dim == DIM
     assert decoder.input_spec.scale_invariant
 
 
@@ -60,21 +60,21 @@ def test_guidance_and_steps_change_the_image(decoder: FlowDecoder) -> None:
 
 
 def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
-    assert decoder.generate(torch.zeros(0, WIDTH)).shape == (0, 3, 8, 8)
+    assert decoder.generate(torch.zeros(0, DIM)).shape == (0, 3, 8, 8)
 
 
 def test_bad_input_is_refused(decoder: FlowDecoder) -> None:
     for given, options, error, message in (
-        (torch.ones(2, WIDTH + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
-        (torch.ones(WIDTH), {}, ShapeError, r"shape \(10,\)"),
-        (np.array([["a"] * WIDTH]), {}, ShapeError, "embeddings"),
-        (torch.ones(1, WIDTH, dtype=torch.bool), {}, ShapeError, "expected real numbers"),
-        (torch.full((1, WIDTH), float("nan")), {}, NonFiniteError, "row 0, holds nan at column 0"),
-        (torch.zeros(2, WIDTH), {}, NonFiniteError, "row 0, has norm zero"),
-        (torch.ones(1, WIDTH), {"steps": 0}, ConfigError, "steps"),
-        (torch.ones(1, WIDTH), {"guidance": -1}, ConfigError, "guidance"),
-        (torch.ones(1, WIDTH), {"guidance": float("inf")}, ConfigError, "guidance"),
-        (torch.ones(1, WIDTH), {"seed": -1}, ConfigError, "seed"),
+        (torch.ones(2, DIM + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
+        (torch.ones(DIM), {}, ShapeError, r"shape \(10,\)"),
+        (np.array([["a"] * DIM]), {}, ShapeError, "embeddings"),
+        (torch.ones(1, DIM, dtype=torch.bool), {}, ShapeError, "expected real numbers"),
+        (torch.full((1, DIM), float("nan")), {}, NonFiniteError, "row 0, holds nan at column 0"),
+        (torch.zeros(2, DIM), {}, NonFiniteError, "row 0, has norm zero"),
+        (torch.ones(1, DIM), {"steps": 0}, ConfigError, "steps"),
+        (torch.ones(1, DIM), {"guidance": -1}, ConfigError, "guidance"),
+        (torch.ones(1, DIM), {"guidance": float("inf")}, ConfigError, "guidance"),
+        (torch.ones(1, DIM), {"seed": -1}, ConfigError, "seed"),
     ):
         with pytest.raises(error, match=message):
             decoder.generate(given, **options)

@@ -181,7 +181,7 @@ def test_what_is_no_list_of_words_is_named(space: Space) -> None:
     with pytest.raises(ConfigError, match="weights must be a list of numbers"):
         build_conditions(space, store, items=["#0"], modalities=["text"], weights=1)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="2 rows for one text"):
-        build_conditions(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.widths["text"]))
+        build_conditions(space, store, texts=["a"], encode_texts=lambda texts: torch.ones(2, space.dims["text"]))
 
 
 def test_a_notebook_shows_the_images(space: Space, decoder: FlowDecoder) -> None:

@@ -13,7 +13,7 @@ diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 pil = pytest.importorskip("PIL.Image")
 
-from tiny_pipelines import WIDTH, save_kandinsky, save_kandinsky_prior, save_stable_unclip  # noqa: E402
+from tiny_pipelines import DIM, save_kandinsky, save_kandinsky_prior, save_stable_unclip  # noqa: E402
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError  # noqa: E402
 from unialign.generation import Decoder  # noqa: E402
@@ -57,7 +57,7 @@ IMAGE_ROUNDING = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}
 
 
 def embeddings(rows: int, seed: int = 0) -> Tensor:
-    return 3 * torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return 3 * torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
 
 
 def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) -> Tensor:
@@ -82,8 +82,8 @@ def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) 
 def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
     assert isinstance(decoder, Decoder)
     spec = decoder.input_spec
-    assert (decoder.size, spec.width, spec.norm, spec.scale_invariant) == (16, WIDTH, None, False)
-    assert len(decoder.input_spec.identity or "") == 64
+    assert (decoder.size, spec.dim, spec.norm, spec.scale_invariant) == (16, DIM, None, False)
+    assert len(decoder.input_spec.fingerprint or "") == 64
     assert load_pipeline_decoder(folders[0], prior=folders[1]).input_spec == decoder.input_spec
 
 
@@ -146,17 +146,17 @@ def test_the_prior(exact: Kandinsky22, own_prior: Any) -> None:
     decoder = exact
     texts = ["red apple", "blue car", "red apple"]
     made = decoder.prior_embeddings(texts, seed=2, steps=3)
-    assert (made.shape, made.dtype) == ((3, WIDTH), torch.float32)
+    assert (made.shape, made.dtype) == ((3, DIM), torch.float32)
     torch.testing.assert_close(decoder.prior_embeddings(texts, seed=2, steps=3, batch_size=2), made)
     torch.testing.assert_close(decoder.prior_embeddings(texts[:1], seed=2, steps=3), made[:1])
     assert float((made[0] - made[2]).abs().max()) > 1e-3  # another row, other noise
     other = decoder.prior_embeddings(texts[1:], seed=2, steps=3)
     assert float((made[:2] - other).abs().max()) > 1e-3
-    assert decoder.prior_embeddings([]).shape == (0, WIDTH)
+    assert decoder.prior_embeddings([]).shape == (0, DIM)
     assert decoder.generate(made, steps=2).shape == (3, 3, 16, 16)
     own = own_prior(
         texts,
-        latents=noise_rows(3, WIDTH, seed=2).double(),
+        latents=noise_rows(3, DIM, seed=2).double(),
         generator=[row_generator(2, i) for i in range(3)],
         num_inference_steps=3,
         guidance_scale=4.0,
@@ -185,7 +185,7 @@ def test_the_prior_loads_when_asked(folders: Folders, tmp_path: Path) -> None:
 def test_without_the_priors_folder(folders: Folders, decoder: Kandinsky22) -> None:
     alone = load_pipeline_decoder(folders[0])
     assert isinstance(alone, Kandinsky22)
-    assert (alone.input_spec.width, alone.input_spec.identity) == (WIDTH, None)
+    assert (alone.input_spec.dim, alone.input_spec.fingerprint) == (DIM, None)
     x = embeddings(2)
     assert torch.equal(alone.generate(x, steps=2, guidance=1), decoder.generate(x, steps=2, guidance=1))
     for ask in (
@@ -212,18 +212,18 @@ def test_half_precision(folders: Folders, decoder: Kandinsky22) -> None:
 
 def test_wrong_width(decoder: Kandinsky22) -> None:
     for shape in (
-        (2, WIDTH - 1),
-        (WIDTH,),
+        (2, DIM - 1),
+        (DIM,),
     ):
         with pytest.raises(
-            ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Kandinsky 2\.2"
+            ShapeError, match=rf"expects \(N, {DIM}\), embeddings of the image encoder of Kandinsky 2\.2"
         ):
             decoder.generate(torch.ones(shape))
 
 
 def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
     with pytest.raises(NonFiniteError, match="row 1"):
-        decoder.generate(torch.stack([torch.ones(WIDTH), torch.zeros(WIDTH)]))
+        decoder.generate(torch.stack([torch.ones(DIM), torch.zeros(DIM)]))
     with pytest.raises(ConfigError, match="guidance must be at least 1"):
         decoder.generate(embeddings(1), guidance=0.0)
     for steps in (0, 1, 1001):
@@ -232,8 +232,8 @@ def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
 
 
 def test_a_prior_of_another_width(folders: Folders, tmp_path: Path) -> None:
-    wide = save_kandinsky_prior(tmp_path / "wide", width=WIDTH + 8)
-    with pytest.raises(CheckpointError, match=f"has width {WIDTH + 8}, the decoder needs {WIDTH}"):
+    wide = save_kandinsky_prior(tmp_path / "wide", dim=DIM + 8)
+    with pytest.raises(CheckpointError, match=f"has dim {DIM + 8}, the decoder needs {DIM}"):
         Kandinsky22.from_pretrained(folders[0], prior=wide)
 
 

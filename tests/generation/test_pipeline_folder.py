@@ -18,7 +18,7 @@ diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 pytest.importorskip("PIL.Image")
 
-from tiny_pipelines import WIDTH, rewrite_index, save_stable_unclip  # noqa: E402
+from tiny_pipelines import DIM, rewrite_index, save_stable_unclip  # noqa: E402
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError  # noqa: E402
 from unialign.generation._load import load_pipeline_decoder  # noqa: E402
@@ -158,8 +158,8 @@ def test_weights_in_several_files(copy: Path, decoder: StableUnCLIP) -> None:
 
 
 def test_parts_of_different_widths(copy: Path, tmp_path: Path) -> None:
-    other = save_stable_unclip(tmp_path / "other", width=WIDTH + 8)
-    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normalizer has statistics of width 24")):
+    other = save_stable_unclip(tmp_path / "other", dim=DIM + 8)
+    for part, words in (("image_encoder", "unet"), ("image_normalizer", "image normalizer has statistics of dim 24")):
         broken = Path(shutil.copytree(copy, tmp_path / f"broken-{part}"))
         shutil.rmtree(broken / part)
         shutil.copytree(other / part, broken / part)
@@ -192,7 +192,7 @@ def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     assert is_pipeline("someone/unclip", revision="v1")
-    assert load_pipeline_decoder("someone/unclip", revision="v1").input_spec.width == WIDTH
+    assert load_pipeline_decoder("someone/unclip", revision="v1").input_spec.dim == DIM
     assert {(call["name"], call["revision"]) for call in asked} == {("someone/unclip", "v1")}
     # First which pipeline it is, then the rest.
     assert asked[0]["allow_patterns"] == ["model_index.json"]

@@ -17,7 +17,7 @@ from unialign.train import TrainConfig, fit
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from tiny_pipelines import WIDTH
+from tiny_pipelines import DIM
 
 ITEMS = 40
 
@@ -36,7 +36,7 @@ def store(decoder: Any) -> EmbeddingStore:
     images = torch.rand(ITEMS, 3, 4, 4, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
     image = decoder.embed(images)
     rng = np.random.default_rng(0)
-    text = image.numpy() @ rng.normal(size=(WIDTH, 12)) + 0.01 * rng.normal(size=(ITEMS, 12))
+    text = image.numpy() @ rng.normal(size=(DIM, 12)) + 0.01 * rng.normal(size=(ITEMS, 12))
     return EmbeddingStore.from_arrays(
         {"image": image, "text": text, "audio": text @ rng.normal(size=(12, 9))},
         split=["train"] * 30 + ["test"] * 10,
@@ -60,7 +60,7 @@ def space(store: EmbeddingStore) -> Space:
 
 
 def test_the_column_has_the_identity_of_the_tower(store: EmbeddingStore, decoder: Any) -> None:
-    assert encoder_fingerprint(store, "image") == decoder.input_spec.identity
+    assert encoder_fingerprint(store, "image") == decoder.input_spec.fingerprint
 
 
 def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decoder: Any) -> None:
@@ -100,6 +100,6 @@ def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
 
 
 def test_a_wrong_width_is_refused(decoder: Any) -> None:
-    silent = Space({"image": WIDTH + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
-    with pytest.raises(ShapeError, match=f"has width {WIDTH + 3}, the decoder expects {WIDTH}"):
+    silent = Space({"image": DIM + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
+    with pytest.raises(ShapeError, match=f"has dim {DIM + 3}, the decoder expects {DIM}"):
         resolve_anchor(silent, decoder)

@@ -15,7 +15,7 @@ diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 pil = pytest.importorskip("PIL.Image")
 
-from tiny_pipelines import WIDTH  # noqa: E402
+from tiny_pipelines import DIM  # noqa: E402
 
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError  # noqa: E402
 from unialign.generation import Decoder  # noqa: E402
@@ -41,7 +41,7 @@ def copy(saved: Path, tmp_path: Path) -> Path:
 
 
 def embeddings(rows: int, seed: int = 0) -> Tensor:
-    return 3 * torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return 3 * torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
 
 
 def images(rows: int, side: int = 16) -> Tensor:
@@ -55,10 +55,10 @@ def as_pil(x: Tensor) -> Any:
 def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     assert isinstance(decoder, Decoder)
     spec = decoder.input_spec
-    assert (decoder.size, spec.width, spec.scale_invariant) == (16, WIDTH, False)
-    assert len(decoder.input_spec.identity or "") == 64
+    assert (decoder.size, spec.dim, spec.scale_invariant) == (16, DIM, False)
+    assert len(decoder.input_spec.fingerprint or "") == 64
     normalizer = decoder.pipeline.image_normalizer
-    noise = torch.randn(200_000, WIDTH, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(200_000, DIM, generator=torch.Generator().manual_seed(0))
     draws = normalizer.mean.detach() + normalizer.std.detach() * noise
     assert decoder.input_spec.norm == pytest.approx(float(draws.square().sum(1).mean().sqrt()), rel=0.01)
     assert is_pipeline(saved)
@@ -66,7 +66,7 @@ def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
 
 
 def test_a_normalizer_without_statistics_knows_no_norm(copy: Path) -> None:
-    plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=WIDTH)
+    plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=DIM)
     plain.save_pretrained(copy / "image_normalizer")
     assert StableUnCLIP.from_pretrained(copy).input_spec.norm is None
 
@@ -75,14 +75,14 @@ def test_identity_is_of_weights_and_configuration(copy: Path, decoder: StableUnC
     part = copy / "image_encoder"
     config = json.loads((part / "config.json").read_text())
     (part / "config.json").write_text(json.dumps({**config, "transformers_version": "1.0", "_name_or_path": "x"}))
-    assert StableUnCLIP.from_pretrained(copy).input_spec.identity == decoder.input_spec.identity
+    assert StableUnCLIP.from_pretrained(copy).input_spec.fingerprint == decoder.input_spec.fingerprint
     (part / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
-    other = StableUnCLIP.from_pretrained(copy).input_spec.identity
-    assert other != decoder.input_spec.identity
+    other = StableUnCLIP.from_pretrained(copy).input_spec.fingerprint
+    assert other != decoder.input_spec.fingerprint
     tower = StableUnCLIP.from_pretrained(copy).pipeline.image_encoder
     next(tower.parameters()).data.add_(1)
     tower.save_pretrained(part)
-    assert StableUnCLIP.from_pretrained(copy).input_spec.identity not in (other, decoder.input_spec.identity)
+    assert StableUnCLIP.from_pretrained(copy).input_spec.fingerprint not in (other, decoder.input_spec.fingerprint)
 
 
 def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None:
@@ -111,10 +111,10 @@ def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None
 def test_embed_in_batches(decoder: StableUnCLIP) -> None:
     x = images(5)
     together = decoder.embed(x)
-    assert together.shape == (5, WIDTH)
+    assert together.shape == (5, DIM)
     assert together.dtype == torch.float32
     torch.testing.assert_close(decoder.embed(x.double().numpy(), batch_size=2), together)
-    assert decoder.embed(x[:0]).shape == (0, WIDTH)
+    assert decoder.embed(x[:0]).shape == (0, DIM)
 
 
 def test_images(decoder: StableUnCLIP) -> None:
@@ -143,7 +143,7 @@ def test_what_changes_images(decoder: StableUnCLIP) -> None:
 def test_the_prompt_is_empty_unless_given(decoder: StableUnCLIP) -> None:
     x = embeddings(1)
     asked = StableUnCLIP(decoder.pipeline, prompt="red apple")
-    assert asked.input_spec.identity is None
+    assert asked.input_spec.fingerprint is None
     assert not torch.equal(asked.generate(x, steps=3), decoder.generate(x, steps=3))
 
 
@@ -210,12 +210,12 @@ def test_half_precision(saved: Path, decoder: StableUnCLIP) -> None:
 
 def test_wrong_width(decoder: StableUnCLIP) -> None:
     for shape in (
-        (2, WIDTH + 1),
-        (WIDTH,),
-        (1, 2, WIDTH),
+        (2, DIM + 1),
+        (DIM,),
+        (1, 2, DIM),
     ):
         with pytest.raises(
-            ShapeError, match=rf"expects \(N, {WIDTH}\), embeddings of the image encoder of Stable unCLIP"
+            ShapeError, match=rf"expects \(N, {DIM}\), embeddings of the image encoder of Stable unCLIP"
         ):
             decoder.generate(torch.ones(shape))
 

@@ -8,23 +8,23 @@ import diffusers
 import torch
 import transformers
 
-WIDTH = 16  # W, of the image embeddings
+DIM = 16  # W, of the image embeddings
 _WORDS = ("a", "red", "apple", "blue", "car")
 # Where the vocabulary of `tokenizer` has them.
 _START, _END = 63, 64
 _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 
 
-def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -> Path:
+def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
     """A `StableUnCLIPImg2ImgPipeline` of 16 x 16 images with an image normalizer of known statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=width)
+        normalizer = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=dim)
         normalizer.mean.data.uniform_(-0.5, 0.5)
         normalizer.std.data.uniform_(0.5, 1.5)
         pipeline = diffusers.StableUnCLIPImg2ImgPipeline(
             feature_extractor=image_processor(),
-            image_encoder=image_encoder(width),
+            image_encoder=image_encoder(dim),
             image_normalizer=normalizer,
             image_noising_scheduler=diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
             tokenizer=tokenizer(folder.parent / f"{folder.name}-words"),
@@ -41,7 +41,7 @@ def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = Non
                 attention_head_dim=8,
                 cross_attention_dim=32,
                 class_embed_type="projection",
-                projection_class_embeddings_input_dim=2 * width,
+                projection_class_embeddings_input_dim=2 * dim,
             ),
             scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
             vae=diffusers.AutoencoderKL(
@@ -56,7 +56,7 @@ def save_stable_unclip(folder: Path, *, width: int = WIDTH, scheduler: Any = Non
     return folder
 
 
-def save_kandinsky(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -> Path:
+def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
     """A `KandinskyV22Pipeline` of 16 x 16 images; like the published one it has no image tower."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -73,7 +73,7 @@ def save_kandinsky(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -
                 layers_per_block=1,
                 attention_head_dim=8,
                 addition_embed_type="image",
-                encoder_hid_dim=width,
+                encoder_hid_dim=dim,
                 encoder_hid_dim_type="image_proj",
                 cross_attention_dim=16,
                 resnet_time_scale_shift="scale_shift",
@@ -93,20 +93,18 @@ def save_kandinsky(folder: Path, *, width: int = WIDTH, scheduler: Any = None) -
     return folder
 
 
-def save_kandinsky_prior(folder: Path, *, width: int = WIDTH) -> Path:
+def save_kandinsky_prior(folder: Path, *, dim: int = DIM) -> Path:
     """A `KandinskyV22PriorPipeline`: its image tower is the one whose embeddings the decoder reads."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         prior = diffusers.PriorTransformer(
-            num_attention_heads=2, attention_head_dim=8, embedding_dim=width, num_layers=1, num_embeddings=77
+            num_attention_heads=2, attention_head_dim=8, embedding_dim=dim, num_layers=1, num_embeddings=77
         )
         prior.clip_std.data.fill_(1.0)
         pipeline = diffusers.KandinskyV22PriorPipeline(
             prior=prior,
-            image_encoder=image_encoder(width),
-            text_encoder=transformers.CLIPTextModelWithProjection(
-                _text_config(projection_dim=width, hidden_size=width)
-            ),
+            image_encoder=image_encoder(dim),
+            text_encoder=transformers.CLIPTextModelWithProjection(_text_config(projection_dim=dim, hidden_size=dim)),
             tokenizer=tokenizer(folder.parent / f"{folder.name}-words"),
             scheduler=diffusers.UnCLIPScheduler(
                 variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0
@@ -117,8 +115,8 @@ def save_kandinsky_prior(folder: Path, *, width: int = WIDTH) -> Path:
     return folder
 
 
-def image_encoder(width: int) -> Any:
-    config = transformers.CLIPVisionConfig(hidden_size=16, projection_dim=width, image_size=16, patch_size=8, **_LAYER)
+def image_encoder(dim: int) -> Any:
+    config = transformers.CLIPVisionConfig(hidden_size=16, projection_dim=dim, image_size=16, patch_size=8, **_LAYER)
     return transformers.CLIPVisionModelWithProjection(config)
 
 

@@ -24,17 +24,17 @@ def golden():
     return dict(zip(("z0", "z1", "z2"), x, strict=True))
 
 
-def random_space(modalities, items, width, seed, shared=1.0):
+def random_space(modalities, items, dim, seed, shared=1.0):
     g = torch.Generator().manual_seed(seed)
-    common = shared * torch.randn(items, width, generator=g, dtype=torch.float64)
-    return {f"m{m}": common + torch.randn(items, width, generator=g, dtype=torch.float64) for m in range(modalities)}
+    common = shared * torch.randn(items, dim, generator=g, dtype=torch.float64)
+    return {f"m{m}": common + torch.randn(items, dim, generator=g, dtype=torch.float64) for m in range(modalities)}
 
 
 def loops(embeddings, anchor, tau, direction, present, weights=None):
     """Section 2 of the method, one number at a time."""
     z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
     has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
-    items, width = z[anchor].shape
+    items, dim = z[anchor].shape
     weights = weights or {}
     out = {name: np.full(items, np.nan) for name in PER_ITEM}
     c = {n: np.full(items, np.nan) for n in z if n != anchor}
@@ -49,7 +49,7 @@ def loops(embeddings, anchor, tau, direction, present, weights=None):
         return float(u @ v) / (u_norm * v_norm) if min(u_norm, v_norm) > 1e-12 else np.nan
 
     for i in range(items):
-        pull, push, neg, renormalized, total = np.zeros(width), {}, np.zeros(width), np.zeros(width), 0.0
+        pull, push, neg, renormalized, total = np.zeros(dim), {}, np.zeros(dim), np.zeros(dim), 0.0
         za = z[anchor][i]
         for n in c:
             if not (has[anchor][i] and has[n][i]):
@@ -262,13 +262,13 @@ def test_renormalized_negatives_of_an_aligned_modality_count_too():
     assert (~tiny.zeta_neg_renormalized.isnan()).all()
 
 
-def simulated_zeta(modalities, common, seed, items=4000, width=24):
+def simulated_zeta(modalities, common, seed, items=4000, dim=24):
     """Forces made as the assumption says: Phi_n = c_n V + e_n, of unit squared length, with common correlation."""
     g = torch.Generator().manual_seed(seed)
     c = 0.5 + torch.rand(modalities, items, generator=g, dtype=torch.float64)
-    own = torch.randn(modalities, items, width, generator=g, dtype=torch.float64)
-    shared = torch.randn(items, width, generator=g, dtype=torch.float64)
-    residual = (common**0.5 * shared + (1 - common) ** 0.5 * own) / width**0.5
+    own = torch.randn(modalities, items, dim, generator=g, dtype=torch.float64)
+    shared = torch.randn(items, dim, generator=g, dtype=torch.float64)
+    residual = (common**0.5 * shared + (1 - common) ** 0.5 * own) / dim**0.5
     total, rest = c.sum(0), residual.sum(0).norm(dim=-1)
     return float((total / (total.square() + rest.square()).sqrt()).mean()), c, residual
 

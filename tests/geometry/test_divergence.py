@@ -71,14 +71,14 @@ def test_golden_upper_bound(golden):
 @given(
     modalities=st.integers(2, 4),
     items=st.integers(1, 6),
-    width=st.integers(2, 5),
+    dim=st.integers(2, 5),
     seed=st.integers(0, 9999),
     spread=st.sampled_from([0.05, 0.3, 1.0]),
     bandwidth=st.sampled_from([0.1, 0.3, 1.0]),
     masked=st.booleans(),
 )
-def test_the_upper_bound_holds_and_equals_its_reference(modalities, items, width, seed, spread, bandwidth, masked):
-    embeddings = draw(modalities, items, width, seed, spread)
+def test_the_upper_bound_holds_and_equals_its_reference(modalities, items, dim, seed, spread, bandwidth, masked):
+    embeddings = draw(modalities, items, dim, seed, spread)
     present = None
     if masked:
         g = torch.Generator().manual_seed(seed)

@@ -13,8 +13,8 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.geometry import hubness
 
 
-def draw(rows, width, seed=0, shift=0.0):
-    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+def draw(rows, dim, seed=0, shift=0.0):
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
 
 
 @given(
@@ -38,7 +38,7 @@ def test_counts_equal_sorting(queries, gallery, k, seed, side, spare):
     np.testing.assert_allclose(result.counts, counts, atol=1e-12)
     assert result.largest == counts.max()
     assert counts[result.largest_row] == counts.max()
-    assert result.antihub_share == pytest.approx(np.mean(counts == 0))
+    assert result.antihub_fraction == pytest.approx(np.mean(counts == 0))
     spread = counts.std()
     skewness = np.mean((counts - counts.mean()) ** 3) / spread**3 if spread > 0 else 0.0
     assert result.skewness == pytest.approx(skewness, abs=1e-9)
@@ -48,7 +48,7 @@ def test_equal_rows_share_their_places():
     """Counted by index, a collapsed gallery would look like k perfect hubs, and the same rows moved like other ones."""
     collapsed = hubness(draw(20, 4), torch.ones(30, 4), k=3)
     assert collapsed.counts.tolist() == pytest.approx([2.0] * 30)
-    assert (collapsed.skewness, collapsed.antihub_share) == (0.0, 0.0)
+    assert (collapsed.skewness, collapsed.antihub_fraction) == (0.0, 0.0)
     twice = draw(8, 4, 1).repeat(2, 1)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     straight, moved = hubness(draw(20, 4), twice, k=3), hubness(draw(20, 4), twice[order], k=3)
@@ -60,20 +60,20 @@ def test_equal_rows_share_their_places():
 @given(
     rows=st.integers(2, 20),
     k=st.integers(1, 5),
-    own_row=st.sampled_from(["kept", "left_out"]),
+    exclude_self=st.booleans(),
     spare=st.sampled_from([0, 1, 8]),
     seed=st.integers(0, 99),
 )
-def test_ties_are_shared_by_definition(rows, k, own_row, spare, seed):
+def test_ties_are_shared_by_definition(rows, k, exclude_self, spare, seed):
     """More ties than the search looked up are sought in the whole gallery."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
-    k = min(k, rows - (own_row == "left_out"))
+    k = min(k, rows - exclude_self)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SPARE", spare)
-        result = hubness(x, y, k=k, own_row=own_row)
+        result = hubness(x, y, k=k, exclude_self=exclude_self)
     counts = np.zeros(rows)
     for i, row in enumerate((x @ y.T / 2).numpy()):
-        open_ = np.array([own_row == "kept" or j != i for j in range(rows)])
+        open_ = np.array([not exclude_self or j != i for j in range(rows)])
         last = np.sort(row[open_])[-k]
         above, tied = open_ & (row > last + 0.1), open_ & (abs(row - last) < 0.1)
         counts += above + (k - above.sum()) / tied.sum() * tied
@@ -87,7 +87,7 @@ def test_high_dimensional_spaces_far_from_their_center_have_hubs():
     nearness = torch.rand(800, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     hubs = hubness(draw(800, 128, 3) + 1, draw(800, 128, 4) + nearness)
     assert hubs.skewness > 5 * hubs.chance_skewness
-    assert hubs.antihub_share > 0.5 > hubs.chance_antihub_share
+    assert hubs.antihub_fraction > 0.5 > hubs.chance_antihub_fraction
     assert hubs.largest > 100
 
 
@@ -96,26 +96,26 @@ def test_chance_is_a_binomial_count():
     result = hubness(draw(400, 8), draw(50, 8, 1), k=2)
     picks = np.stack([g.binomial(400, 2 / 50, 200_000)])
     assert result.chance_skewness == pytest.approx(float(np.mean((picks - 16) ** 3) / picks.std() ** 3), abs=0.02)
-    assert result.chance_antihub_share == pytest.approx(0.96**400)
+    assert result.chance_antihub_fraction == pytest.approx(0.96**400)
     assert hubness(draw(3, 4), draw(2, 4), k=2).chance_skewness == 0.0
 
 
-def test_own_row_left_out():
+def test_exclude_self():
     x = draw(40, 8)
-    kept, left_out = hubness(x, x, k=1), hubness(x, x, k=1, own_row="left_out")
+    kept, excluded = hubness(x, x, k=1), hubness(x, x, k=1, exclude_self=True)
     assert kept.counts.tolist() == [1.0] * 40
-    assert left_out.antihub_share > 0.2
-    assert float(left_out.counts.sum()) == pytest.approx(40)
+    assert excluded.antihub_fraction > 0.2
+    assert float(excluded.counts.sum()) == pytest.approx(40)
 
 
 def test_errors():
     for options, error, text in [
         ({"k": 0}, ConfigError, "k must be an integer of at least 1"),
         ({"k": 4}, ConfigError, "k is 4, but a query has only 3 candidates"),
-        ({"k": 3, "own_row": "left_out"}, ConfigError, "only 2 candidates"),
-        ({"k": 1, "own_row": "gone"}, ConfigError, "'gone'"),
+        ({"k": 3, "exclude_self": True}, ConfigError, "only 2 candidates"),
+        ({"k": 1, "exclude_self": "gone"}, ConfigError, "'gone'"),
         ({"k": 1, "gallery": torch.eye(4)}, ShapeError, "'queries' have dim 3, 'gallery' has dim 4"),
-        ({"k": 1, "gallery": torch.eye(3)[:2], "own_row": "left_out"}, ShapeError, "same rows"),
+        ({"k": 1, "gallery": torch.eye(3)[:2], "exclude_self": True}, ShapeError, "same rows"),
         ({"k": 1, "gallery": torch.full((2, 3), math.nan)}, NonFiniteError, "'gallery' row 0 holds nan"),
     ]:
         with pytest.raises(error, match=text):

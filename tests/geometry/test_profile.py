@@ -15,9 +15,9 @@ from unialign.geometry import (
 ESTIMATORS = ("plugin", "plugin_avg", "pooled", "debiased", "exact")
 
 
-def draw(modalities, items, width, seed=0):
+def draw(modalities, items, dim, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return {f"m{m}": torch.randn(items, width, generator=g, dtype=torch.float64) for m in range(modalities)}
+    return {f"m{m}": torch.randn(items, dim, generator=g, dtype=torch.float64) for m in range(modalities)}
 
 
 @pytest.mark.filterwarnings("error::unialign.geometry.DivergenceWarning")

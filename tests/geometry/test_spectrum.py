@@ -16,10 +16,10 @@ def test_equals_the_definition():
     assert float(effective_rank(x[:4])) <= 3 + 1e-9  # four points span three directions
 
 
-@pytest.mark.parametrize("width", [2, 5, 16])
-def test_isotropic_rows_use_every_direction(width):
-    eye = torch.eye(width)
-    assert float(effective_rank(torch.cat([eye, -eye]))) == pytest.approx(width)
+@pytest.mark.parametrize("dim", [2, 5, 16])
+def test_isotropic_rows_use_every_direction(dim):
+    eye = torch.eye(dim)
+    assert float(effective_rank(torch.cat([eye, -eye]))) == pytest.approx(dim)
 
 
 def test_one_direction_and_one_point_are_one():

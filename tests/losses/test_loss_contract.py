@@ -270,7 +270,7 @@ def test_the_registry_knows_which_objectives_need_an_anchor_named():
 
 def test_unknown_anchor_names_the_modalities():
     for name in [name for name in ua.losses.names() if "anchor" in options_of(name)]:
-        with pytest.raises(ConfigError, match="anchor 'audio' is no modality here; expected one of 'm0', 'm1', 'm2'"):
+        with pytest.raises(ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'm0', 'm1', 'm2'"):
             ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
 
 

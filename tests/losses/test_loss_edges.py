@@ -29,8 +29,8 @@ def test_tiny_batches(case: str):
     """torch.pdist, which peers use, gives NaN for one row."""
     for dtype in DTYPES:
         for items in [0, 1, 2, 3]:
-            for width in [1, 2, 7]:
-                assert_finite(*value_and_gradients(make_objective(case), draw_batch(1, 3, items, width, dtype)))
+            for dim in [1, 2, 7]:
+                assert_finite(*value_and_gradients(make_objective(case), draw_batch(1, 3, items, dim, dtype)))
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
@@ -132,9 +132,9 @@ def test_temperatures(case: str):
 
 
 def test_dims():
-    for width in [1, 4096]:
+    for dim in [1, 4096]:
         for case in OBJECTIVES:
-            assert_finite(*value_and_gradients(make_objective(case), draw_batch(11, 3, 4, width, torch.float32)))
+            assert_finite(*value_and_gradients(make_objective(case), draw_batch(11, 3, 4, dim, torch.float32)))
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)

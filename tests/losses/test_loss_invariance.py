@@ -85,11 +85,11 @@ def test_gradients_are_tangential(case: str):
 
 
 @given(
-    seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), width=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
+    seed=st.integers(0, 2**31 - 1), items=st.integers(2, 9), dim=st.integers(1, 16), tau=st.sampled_from([0.07, 0.5])
 )
-def test_two_modalities_are_infonce_with_the_partition_moved(seed: int, items: int, width: int, tau: float):
+def test_two_modalities_are_infonce_with_the_partition_moved(seed: int, items: int, dim: int, tau: float):
     """InfoNCE = |x - y|^2 / (2 tau) + the mean of two cross-modal log partitions; `balanced` takes those inside."""
-    embeddings = draw_batch(seed, 2, items, width)
+    embeddings = draw_batch(seed, 2, items, dim)
     x_BD, y_BD = make_batch(embeddings).z_MBD
     pull = ((x_BD - y_BD) ** 2).sum(-1).mean() / (2 * tau)
 

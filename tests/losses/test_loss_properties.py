@@ -25,7 +25,7 @@ BATCHES = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "modalities": st.integers(2, 5),
         "items": st.integers(0, 8),
-        "width": st.integers(5, 12),
+        "dim": st.integers(5, 12),
         "masked": st.booleans(),
         "grouped": st.booleans(),
         "bound": st.sampled_from(["default", "low", "high"]),
@@ -48,7 +48,7 @@ def at_bound(case: str, bound: str) -> dict[str, Any]:
 def drawn(case: str, shape: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
     modalities = fit_modalities(case, shape["modalities"])
     items = fit_items(case, modalities, shape["items"])
-    embeddings = draw_batch(shape["seed"], modalities, items, shape["width"])
+    embeddings = draw_batch(shape["seed"], modalities, items, shape["dim"])
     present = draw_present(shape["seed"], modalities, items) if shape["masked"] else None
     return embeddings, present, draw_ids(shape["seed"], items) if shape["grouped"] else None
 

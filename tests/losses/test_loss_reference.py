@@ -21,11 +21,11 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 
 def assert_like_reference(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool) -> None:
-    wanted, items, width = shape
+    wanted, items, dim = shape
     modalities = fit_modalities(case, wanted)
     items = fit_items(case, modalities, items)
     objective = make_objective(case).double()
-    embeddings = draw_batch(seed, modalities, items, width)
+    embeddings = draw_batch(seed, modalities, items, dim)
     present = draw_present(seed, modalities, items) if masked else None
     ids = draw_ids(seed, items) if grouped else None
     value, gradients = value_and_gradients(objective, embeddings, present=present, ids=ids)
@@ -59,7 +59,7 @@ def test_any_shape(case: str, seed: int, shape: tuple[int, int, int], masked: bo
 )
 def test_any_shape_wide_enough(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
     # Narrower than M every tuple is degenerate: there torch.linalg.det, not the package, has the poor gradient.
-    # At width 1 rows are opposite exactly: the slope of arccos is infinite there, and centroids have no direction.
+    # At dim 1 rows are opposite exactly: the slope of arccos is infinite there, and centroids have no direction.
     assert_like_reference(case, seed, shape, masked, grouped)
 
 

@@ -147,19 +147,19 @@ def test_the_budget_is_a_limit():
     assert Symile(negatives="all", max_bytes=needed - 1)(embeddings, present=present).total.isfinite()
 
 
-@pytest.mark.parametrize(("modalities", "items", "width"), [(2, 40, 8), (3, 12, 40), (4, 6, 8)])
-def test_the_budget_covers_what_is_kept(modalities: int, items: int, width: int):
-    leaves = {m: z.requires_grad_() for m, z in draw_batch(10, modalities, items, width).items()}
+@pytest.mark.parametrize(("modalities", "items", "dim"), [(2, 40, 8), (3, 12, 40), (4, 6, 8)])
+def test_the_budget_covers_what_is_kept(modalities: int, items: int, dim: int):
+    leaves = {m: z.requires_grad_() for m, z in draw_batch(10, modalities, items, dim).items()}
     objective, ids = Symile(negatives="all"), torch.arange(items) // 2
     kept = saved_bytes(lambda: objective(leaves, ids=ids).total)
-    assert kept <= _bytes_of_all(modalities, items, width, 8) + 6 * modalities * items * width * 8
+    assert kept <= _bytes_of_all(modalities, items, dim, 8) + 6 * modalities * items * dim * 8
 
 
 def test_sampled_negatives_keep_squares_only():
-    items, width, modalities = 24, 8, 4
-    leaves = {m: z.requires_grad_() for m, z in draw_batch(11, modalities, items, width).items()}
+    items, dim, modalities = 24, 8, 4
+    leaves = {m: z.requires_grad_() for m, z in draw_batch(11, modalities, items, dim).items()}
     square = items * items * 8
-    assert saved_bytes(lambda: Symile()(leaves).total) < modalities * 4 * square + 40 * items * width * 8
+    assert saved_bytes(lambda: Symile()(leaves).total) < modalities * 4 * square + 40 * items * dim * 8
 
 
 def test_temperature_is_the_inverse_of_the_logit_scale():

@@ -104,27 +104,27 @@ def test_triangle_uses_complete_items_only():
 
 def test_triangle_keeps_no_differences_of_all_pairs():
     """The published code builds three (B, B, D) tensors: at B = 512 and D = 64 they are 131 times the logits."""
-    items, width = 32, 16
-    leaves = {m: z.requires_grad_() for m, z in draw_batch(9, 3, items, width, torch.float32).items()}
+    items, dim = 32, 16
+    leaves = {m: z.requires_grad_() for m, z in draw_batch(9, 3, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: Triangle("m0")(leaves).total)
-    assert max(tensor.numel() for tensor in kept) <= max(items * items, 3 * items * width)
-    assert max(tensor.untyped_storage().nbytes() for tensor in kept) < items * items * width
+    assert max(tensor.numel() for tensor in kept) <= max(items * items, 3 * items * dim)
+    assert max(tensor.untyped_storage().nbytes() for tensor in kept) < items * items * dim
 
 
 def test_pmrl_keeps_no_square_factor():
     """The released decomposition asks for all left vectors: (B, D, D), 576 MiB at B = 256 and D = 768."""
-    items, width = 8, 64
-    leaves = {m: z.requires_grad_() for m, z in draw_batch(10, 4, items, width, torch.float32).items()}
+    items, dim = 8, 64
+    leaves = {m: z.requires_grad_() for m, z in draw_batch(10, 4, items, dim, torch.float32).items()}
     kept = saved_tensors(lambda: PMRL()(leaves).total)
-    assert max(tensor.numel() for tensor in kept) <= 4 * items * width
-    assert max(tensor.untyped_storage().nbytes() for tensor in kept) < items * width * width
+    assert max(tensor.numel() for tensor in kept) <= 4 * items * dim
+    assert max(tensor.untyped_storage().nbytes() for tensor in kept) < items * dim * dim
 
 
-@pytest.mark.parametrize(("modalities", "width"), [(2, 6), (3, 6), (5, 6), (4, 2), (3, 1)])
-def test_singular_values_and_their_gradients(modalities: int, width: int):
+@pytest.mark.parametrize(("modalities", "dim"), [(2, 6), (3, 6), (5, 6), (4, 2), (3, 1)])
+def test_singular_values_and_their_gradients(modalities: int, dim: int):
     """Against torch's own, which is differentiated through the decomposition; also where D < M leaves fewer values."""
-    leaves = [z.requires_grad_() for z in draw_batch(11, modalities, 4, width).values()]
-    weight_K = torch.arange(1.0, min(modalities, width) + 1, dtype=torch.float64)
+    leaves = [z.requires_grad_() for z in draw_batch(11, modalities, 4, dim).values()]
+    weight_K = torch.arange(1.0, min(modalities, dim) + 1, dtype=torch.float64)
     ours = singular_parts(make_batch({f"m{m}": z for m, z in enumerate(leaves)}))
     columns = torch.stack([z / z.norm(dim=-1, keepdim=True) for z in leaves], dim=-1)
     theirs = torch.linalg.svdvals(columns)

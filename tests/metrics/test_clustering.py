@@ -16,11 +16,11 @@ labelings = st.integers(1, 30).flatmap(
 )
 
 
-def blobs(n=300, clusters=6, width=8, spread=0.3, seed=0):
+def blobs(n=300, clusters=6, dim=8, spread=0.3, seed=0):
     rng = np.random.default_rng(seed)
-    centers = rng.standard_normal((clusters, width))
+    centers = rng.standard_normal((clusters, dim))
     labels = rng.integers(0, clusters, n)
-    return torch.from_numpy(centers[labels] + spread * rng.standard_normal((n, width))), labels
+    return torch.from_numpy(centers[labels] + spread * rng.standard_normal((n, dim))), labels
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,8 +17,8 @@ from unialign.metrics import KNNResult, knn, retrieval, retrieval_from_scores
 from unialign.ops import UnitRows, unit_rows
 
 
-def draw(rows, width=16, seed=0, dtype=torch.float64):
-    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def draw(rows, dim=16, seed=0, dtype=torch.float64):
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def in_float64(x, y, **options):
@@ -183,10 +183,10 @@ class Largest(TorchDispatchMode):
 def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(collapsed, monkeypatch):
     monkeypatch.setattr(tiles_module, "TILE", 2**15)
     monkeypatch.setattr(module, "TILE", 2**15)
-    width, queries = 64, 300
-    x = draw(queries, width, dtype=torch.float32)
+    dim, queries = 64, 300
+    x = draw(queries, dim, dtype=torch.float32)
     for gallery in (4000, 8000):
-        y = draw(gallery, width, 1, torch.float32)
+        y = draw(gallery, dim, 1, torch.float32)
         y = y[:1].repeat(gallery, 1) if collapsed else y
         ids = {"query_ids": torch.arange(queries), "gallery_ids": torch.arange(gallery)}
         for name, call in {
@@ -196,8 +196,8 @@ def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(col
             with Largest() as seen:
                 call()
             # Columns of a few numbers, and tiles of 2^15 entries: a float64 each, or where they lie (two integers).
-            assert seen.bytes <= 16 * max(2**15, queries * width, gallery) + 16 * queries, (name, gallery)
-            assert seen.bytes < 4 * gallery * width
+            assert seen.bytes <= 16 * max(2**15, queries * dim, gallery) + 16 * queries, (name, gallery)
+            assert seen.bytes < 4 * gallery * dim
             assert seen.bytes < queries * gallery
 
 

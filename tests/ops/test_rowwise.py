@@ -16,9 +16,9 @@ from unialign.ops._row_selection import select_rows
 from unialign.ops._row_sums import log_row_sums, mean_excess
 
 
-def unit_rows(seed: int, items: int, width: int) -> Tensor:
+def draw_unit_rows(seed: int, items: int, dim: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(items, width, generator=generator, dtype=torch.float64)
+    rows = torch.randn(items, dim, generator=generator, dtype=torch.float64)
     return torch.nn.functional.normalize(rows, dim=1)
 
 
@@ -50,7 +50,7 @@ def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 @pytest.mark.parametrize(("case", "items"), CASES)
 def test_row_sums_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
-    z = unit_rows(1, items, 5).requires_grad_()
+    z = draw_unit_rows(1, items, 5).requires_grad_()
     chosen = select_rows(present, ids)
     sums = log_row_sums(chosen.take(z), rate=14.0, selection=chosen, backend="tiled")
     dense = chosen.take(dense_row_sums(z, present, ids, 14.0))
@@ -66,7 +66,7 @@ def test_row_sums_and_their_gradient(case, items, tile):
 @pytest.mark.parametrize(("case", "items"), CASES)
 def test_excesses_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
-    x, y = (unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
+    x, y = (draw_unit_rows(seed, items, 5).requires_grad_() for seed in (1, 2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
     chosen = select_rows(present, ids)
     value = mean_excess(chosen.take(x), chosen.take(y), scale, selection=chosen, backend="tiled")
@@ -112,7 +112,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
 
 
 def test_a_second_derivative_raises():
-    z = unit_rows(1, 6, 4).requires_grad_()
+    z = draw_unit_rows(1, 6, 4).requires_grad_()
     chosen = select_rows(torch.ones(6, dtype=torch.bool), None)
     sums = log_row_sums(z, rate=5.0, selection=chosen, backend="tiled")
     (gradient,) = torch.autograd.grad(sums.sum(), z, create_graph=True)

@@ -23,7 +23,7 @@ from unialign.ops._softplus import softplus_total
 from unialign.ops._tuple_logits import AreaLogits, VolumeLogits
 from unialign.ops._uniformity import log_row_sums, log_total
 
-ITEMS, WIDTH = 13, 5
+ITEMS, DIM = 13, 5
 SIDES = [1, 2, 5, ITEMS, ITEMS + 1]
 IDS = torch.tensor([3, 1, 3, 3, 0, 7, 8, 9, 1, 10, 11, 12, 13])
 KERNELS = {
@@ -78,7 +78,7 @@ def test_row_sums(name: str, ids: Tensor | None, side: int):
     chosen = all_rows(ids)
     for self_pairs in ("excluded", "included"):
         options = {"kernel": KERNELS[name], "selection": chosen, "self_pairs": self_pairs, "side": side}
-        check(partial(log_row_sums, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
+        check(partial(log_row_sums, **options), [chosen.take(unit(0, ITEMS, DIM))])
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -88,13 +88,13 @@ def test_totals(name: str, ids: Tensor | None, side: int):
     chosen = all_rows(ids)
     for weights in (None, torch.rand(ITEMS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)):
         options = {"kernel": KERNELS[name], "selection": chosen, "weights_N": weights, "side": side}
-        check(partial(log_total, **options), [chosen.take(unit(0, ITEMS, WIDTH))])
+        check(partial(log_total, **options), [chosen.take(unit(0, ITEMS, DIM))])
 
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", KERNELS)
 def test_row_sums_between_two_sets(name: str, side: int):
-    x, y = unit(0, ITEMS, WIDTH), unit(1, 7, WIDTH)
+    x, y = unit(0, ITEMS, DIM), unit(1, 7, DIM)
     for codes in (None, (torch.arange(ITEMS) % 8, torch.arange(7))):
         check(partial(log_row_sums_between, kernel=KERNELS[name], codes=codes, side=side), [x, y])
 
@@ -111,7 +111,7 @@ def contrast_of(make: Callable[..., object], chosen: RowSelection, side: int, **
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
     chosen = all_rows(ids)
-    x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
+    x, y = unit(0, ITEMS, DIM), unit(1, ITEMS, DIM)
     for scale in (0.01, 14.0, 200.0):
         own = (x * y).sum(-1) * scale
         for options in ({}, {"sides": "rows"}, {"positive_weight": 0.0}):
@@ -122,7 +122,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", KERNELS)
 def test_contrasts_of_kernels(name: str, side: int):
-    x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
+    x, y = unit(0, ITEMS, DIM), unit(1, ITEMS, DIM)
     make = partial(KernelLogits, kernel=KERNELS[name])
     own = KERNELS[name].log((x * y).sum(-1))
     check(contrast_of(make, all_rows(IDS), side, positive_weight=0.0), [own, x, y])
@@ -131,7 +131,7 @@ def test_contrasts_of_kernels(name: str, side: int):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_contrasts_of_volumes(others: int, side: int):
-    vectors = [unit(seed, ITEMS, WIDTH) for seed in range(others + 1)]
+    vectors = [unit(seed, ITEMS, DIM) for seed in range(others + 1)]
     generator = torch.Generator().manual_seed(5)
     det = torch.rand(ITEMS, generator=generator, dtype=torch.float64)
     half = 0.3 * torch.randn(others, others, ITEMS, generator=generator, dtype=torch.float64)
@@ -145,7 +145,7 @@ def test_contrasts_of_volumes(others: int, side: int):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("form", ["area", "squared"])
 def test_contrasts_of_areas(form: str, side: int):
-    t, v, a = (unit(seed, ITEMS, WIDTH) for seed in range(3))
+    t, v, a = (unit(seed, ITEMS, DIM) for seed in range(3))
     w = v - a
     own = -5 * torch.rand(ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for scale in (5.0, 90.0):
@@ -155,7 +155,7 @@ def test_contrasts_of_areas(form: str, side: int):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_contrasts_with_keys_of_several_items(side: int):
-    x, y = unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH)
+    x, y = unit(0, ITEMS, DIM), unit(1, ITEMS, DIM)
     codes = torch.stack([IDS.roll(1), IDS])
     make = partial(TupleCosineLogits, codes_N=IDS, key_codes_KN=codes)
     check(contrast_of(make, all_rows(), side, sides="rows"), [(x * y).sum(-1) * 7, x, y, number(7.0)])
@@ -165,7 +165,7 @@ def test_contrasts_with_keys_of_several_items(side: int):
 @pytest.mark.parametrize("ids", [None, IDS], ids=["different", "ids"])
 def test_softplus_totals(ids: Tensor | None, side: int):
     chosen = all_rows(ids)
-    inputs = [unit(0, ITEMS, WIDTH), unit(1, ITEMS, WIDTH), number(10.0), number(-3.0)]
+    inputs = [unit(0, ITEMS, DIM), unit(1, ITEMS, DIM), number(10.0), number(-3.0)]
     check(partial(softplus_total, selection=chosen, side=side), inputs)
 
 
@@ -184,9 +184,9 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def big_kernels(items: int, width: int) -> dict[str, tuple[Kernel, list[Tensor]]]:
+def big_kernels(items: int, dim: int) -> dict[str, tuple[Kernel, list[Tensor]]]:
     chosen = all_rows(items=items)
-    x, y, w = (unit(seed, items, width).float() for seed in range(3))
+    x, y, w = (unit(seed, items, dim).float() for seed in range(3))
     ones = torch.ones(items)
     scale = torch.tensor(10.0)
     options = {"kernel": KernelFunction("clip", 0.07), "selection": chosen, "side": 64}

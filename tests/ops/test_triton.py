@@ -22,18 +22,18 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
 def draw_table(
     rows: int,
     columns: int,
-    width: int,
+    dim: int,
     *,
     self_pairs: SelfPairs,
     ids: bool,
     scale: float = 10.0,
     dtype: torch.dtype = torch.float32,
 ) -> LogitMatrix:
-    generator = torch.Generator().manual_seed(rows + 31 * columns + 997 * width)
-    y_ND = torch.nn.functional.normalize(torch.randn(columns, width, generator=generator), dim=1)
+    generator = torch.Generator().manual_seed(rows + 31 * columns + 997 * dim)
+    y_ND = torch.nn.functional.normalize(torch.randn(columns, dim, generator=generator), dim=1)
     local_R = torch.randperm(columns, generator=generator)[:rows].sort().values
     x_RD = y_ND[local_R] if self_pairs == "excluded" else torch.nn.functional.normalize(
-        y_ND[local_R] + 0.5 * torch.randn(rows, width, generator=generator), dim=1
+        y_ND[local_R] + 0.5 * torch.randn(rows, dim, generator=generator), dim=1
     )  # fmt: skip
     codes_N = torch.randint(0, max(1, columns // 2), (columns,), generator=generator).sort().values.int()
     codes_R, codes_N = (codes_N[local_R], codes_N) if ids else (None, None)
@@ -65,9 +65,9 @@ CASES = [(1, 1, 1), (3, 5, 7), (64, 64, 64), (65, 130, 33), (100, 100, 100), (17
 
 @pytest.mark.parametrize("self_pairs", ["included", "excluded"])
 @pytest.mark.parametrize("ids", [False, True])
-@pytest.mark.parametrize(("rows", "columns", "width"), CASES)
-def test_sums_and_gradients_equal_the_tiles_in_float64(rows, columns, width, ids, self_pairs):
-    table = draw_table(rows, columns, width, self_pairs=self_pairs, ids=ids)
+@pytest.mark.parametrize(("rows", "columns", "dim"), CASES)
+def test_sums_and_gradients_equal_the_tiles_in_float64(rows, columns, dim, ids, self_pairs):
+    table = draw_table(rows, columns, dim, self_pairs=self_pairs, ids=ids)
     wide = in_float64(table)
     r_R = _row_sums_torch.log_sums(wide)
     torch.testing.assert_close(triton_kernels.log_sums(table).double(), r_R, rtol=1e-6, atol=2e-6)

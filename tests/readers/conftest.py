@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import ITEMS, WIDTH, Space, write_files
+from small_files import DIM, ITEMS, Space, write_files
 
 
 @pytest.fixture(scope="session")
 def space() -> Space:
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(ITEMS, WIDTH)).astype(np.float32) for name in ("image", "text")}
+    return {name: rng.normal(size=(ITEMS, DIM)).astype(np.float32) for name in ("image", "text")}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from unialign.data import EmbeddingStore
 
-ITEMS, WIDTH = 60, 8
+ITEMS, DIM = 60, 8
 Space = dict[str, np.ndarray]
 KINDS = [
     "npz", "packed.npz", "columns.npz", "safetensors", "parquet", "fixed.parquet", "store", "columns.npy", "named",
@@ -45,7 +45,7 @@ def write_parquet(space: Space, path: Path, *, fixed: bool) -> None:
     import pyarrow.parquet as pq
 
     if fixed:
-        columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), WIDTH) for name, z in space.items()}
+        columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), DIM) for name, z in space.items()}
     else:
         columns = {name: pa.array(list(z)) for name, z in space.items()}
     pq.write_table(pa.table(columns), path, row_group_size=25)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from small_files import ITEMS, KINDS, WIDTH, Space
+from small_files import DIM, ITEMS, KINDS, Space
 
 from unialign.data import EmbeddingStore, open_collection
 from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
@@ -43,7 +43,7 @@ def assert_same(collection: Collection, space: Space) -> None:
 
 
 def test_every_kind_of_file_holds_the_same_rows(write: Write, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rows, "PIECE_BYTES", 7 * WIDTH * 4)  # many pieces, the last one shorter
+    monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one shorter
     for kind in KINDS:
         assert_same(open_collection(write(kind)), space)
 
@@ -118,7 +118,7 @@ def test_a_parquet_of_plain_columns_is_one_matrix(tmp_path: Path, space: Space) 
     import pyarrow.parquet as pq
 
     for name, z in space.items():
-        pq.write_table(pa.table({f"{d:03d}": z[:, d] for d in range(WIDTH)}), tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({f"{d:03d}": z[:, d] for d in range(DIM)}), tmp_path / f"{name}.parquet")
     assert_same(open_collection([tmp_path / f"{name}.parquet" for name in space]), space)
 
 
@@ -241,9 +241,9 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, 
 
 def test_arrays_that_do_not_fit_raise(tmp_path: Path, space: Space) -> None:
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"video": np.zeros((ITEMS, 4, WIDTH), np.float32)}, ShapeError, "average over tokens or frames"),
-        ({"codes": np.zeros((ITEMS, WIDTH), np.int8)}, ShapeError, "quantized codes"),
-        ({"empty": np.zeros((0, WIDTH), np.float32)}, ShapeError, "at least one row"),
+        ({"video": np.zeros((ITEMS, 4, DIM), np.float32)}, ShapeError, "average over tokens or frames"),
+        ({"codes": np.zeros((ITEMS, DIM), np.int8)}, ShapeError, "quantized codes"),
+        ({"empty": np.zeros((0, DIM), np.float32)}, ShapeError, "at least one row"),
         ({"present.text": np.ones(ITEMS, np.int64)}, ShapeError, "expected bool"),
         ({"present.text": np.zeros(ITEMS, np.bool_)}, DataError, "marks every row of 'text' as absent"),
         ({"ids": np.zeros(ITEMS)}, ShapeError, "integers or text"),

@@ -115,7 +115,7 @@ def make_folder(
     objectives: Sequence[str] = ("unialign", "infonce", "gram"),
     seeds: int = 3,
     items: int = 60,
-    width: int = 16,
+    dim: int = 16,
     names: Sequence[str] | None = None,
     with_images: Sequence[str] = ("image", "drawing"),
     image: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
@@ -146,7 +146,7 @@ def make_folder(
             where = folder / "runs" / f"{objective}-seed{seed}"
             where.mkdir(parents=True, exist_ok=True)
             z = _space(
-                np.random.default_rng([k, seed]), modalities, items, width, gap=0.15 + 0.25 * k, noise=1.15 + 0.1 * k
+                np.random.default_rng([k, seed]), modalities, items, dim, gap=0.15 + 0.25 * k, noise=1.15 + 0.1 * k
             )
             save_file({m: rows.astype(np.float16) for m, rows in z.items()}, where / "embeddings.safetensors")
             _write_log(where / "log.jsonl", objective, modalities, steps, rng)
@@ -156,15 +156,15 @@ def make_folder(
 
 
 def _space(
-    rng: np.random.Generator, modalities: Sequence[str], items: int, width: int, *, gap: float, noise: float
+    rng: np.random.Generator, modalities: Sequence[str], items: int, dim: int, *, gap: float, noise: float
 ) -> dict[str, np.ndarray]:
-    spectrum = 1 / np.sqrt(1 + np.arange(width) / 4)
-    meaning = rng.normal(size=(items, width)) * spectrum
+    spectrum = 1 / np.sqrt(1 + np.arange(dim) / 4)
+    meaning = rng.normal(size=(items, dim)) * spectrum
     meaning /= np.linalg.norm(meaning, axis=1, keepdims=True)
     z = {}
     for m in modalities:
-        offset = rng.normal(size=width)
-        own = rng.normal(size=(items, width)) * spectrum
+        offset = rng.normal(size=dim)
+        own = rng.normal(size=(items, dim)) * spectrum
         rows = (
             meaning + gap * offset / np.linalg.norm(offset) + noise * own / np.linalg.norm(own, axis=1, keepdims=True)
         )

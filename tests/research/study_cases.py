@@ -19,11 +19,11 @@ RESAMPLES = 600
 
 
 def write_store(
-    folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", width: int = 5
+    folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", dim: int = 5
 ) -> str:
     """One latent, three classes, two test items of one group; `test` is added to the test rows.
 
-    Heads with dropout 0.5 need a `width` of which something is left.
+    Heads with dropout 0.5 need a `dim` of which something is left.
     """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST
@@ -31,7 +31,7 @@ def write_store(
     split = np.repeat([0, 1, 2], [TRAIN, VAL, TEST])
     arrays = {}
     for i, column in enumerate(columns):
-        x = latent @ rng.normal(size=(4, width + i % 3)) + 0.1 * rng.normal(size=(items, width + i % 3))
+        x = latent @ rng.normal(size=(4, dim + i % 3)) + 0.1 * rng.normal(size=(items, dim + i % 3))
         x[split == 2] += test
         arrays[column] = x
     group = np.arange(items)

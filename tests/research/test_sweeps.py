@@ -37,7 +37,7 @@ COLUMNS = {
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("stores")
-    return {name: write_store(folder / name, columns, name=name, width=40) for name, columns in COLUMNS.items()}
+    return {name: write_store(folder / name, columns, name=name, dim=40) for name, columns in COLUMNS.items()}
 
 
 @pytest.fixture

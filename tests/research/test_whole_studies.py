@@ -51,7 +51,7 @@ def test_a_study_runs_to_its_page(
     study = load_study(name)
     shortened = dataclasses.replace(study, plan=lambda options: one_trial(study.plan(options)))
     monkeypatch.setattr(module, "STUDY", shortened)
-    stores = {data: write_store(tmp_path / data, names, name=data, width=40) for data, names in columns(name).items()}
+    stores = {data: write_store(tmp_path / data, names, name=data, dim=40) for data, names in columns(name).items()}
     options = Options(study=name, epochs=1, seeds=seeds, resamples=800 if name == "ablation" else 100, stores=stores)
     write_yaml(tmp_path / "config.yaml", options.to_dict())
     out = tmp_path / "run"

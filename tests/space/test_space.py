@@ -8,24 +8,24 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.space import Space
 
-WIDTHS = {"image": 6, "text": 4}
+DIMS = {"image": 6, "text": 4}
 
 
 def features(rows: int = 9) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.randn(rows, width, generator=generator) for name, width in WIDTHS.items()}
+    return {name: torch.randn(rows, dim, generator=generator) for name, dim in DIMS.items()}
 
 
 @pytest.fixture
 def space() -> Space:
     torch.manual_seed(0)
-    return Space(WIDTHS, dim=5, hidden=7)
+    return Space(DIMS, dim=5, hidden=7)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("inputs", ["standardize", "unit", "none"])
 def test_rows_have_length_one(head: str, inputs: str) -> None:
-    out = Space(WIDTHS, dim=5, hidden=7, head=head, input_norm=inputs).encode(features())  # type: ignore[arg-type]
+    out = Space(DIMS, dim=5, hidden=7, head=head, input_norm=inputs).encode(features())  # type: ignore[arg-type]
     for z in out.values():
         assert z.shape == (9, 5)
         assert z.dtype == torch.float32
@@ -86,7 +86,7 @@ def test_no_gradient_through_absent_rows(space: Space) -> None:
 
 
 def test_encode_ignores_dropout_and_keeps_the_mode() -> None:
-    space = Space(WIDTHS, dim=5, dropout=0.5).train()
+    space = Space(DIMS, dim=5, dropout=0.5).train()
     space.heads[0].eval()
     first, second = space.encode(features()), space.encode(features())
     assert torch.equal(first["image"], second["image"])
@@ -134,11 +134,11 @@ def test_a_row_without_direction_is_named() -> None:
     x = features()
     x["text"][5] = 0
     with pytest.raises(NonFiniteError, match="'text' row 5 maps to an embedding that has norm zero"):
-        Space(WIDTHS, head="linear", input_norm="unit").encode(x)
+        Space(DIMS, head="linear", input_norm="unit").encode(x)
 
 
 def test_huge_features_are_no_problem() -> None:
-    out = Space(WIDTHS, head="linear", input_norm="unit").encode({"text": features()["text"] * 1e37})
+    out = Space(DIMS, head="linear", input_norm="unit").encode({"text": features()["text"] * 1e37})
     torch.testing.assert_close(out["text"].norm(dim=1), torch.ones(9))
 
 
@@ -150,13 +150,13 @@ def test_invalid_options() -> None:
         ({"dim": 10**30}, "dim must be"),
         ({"hidden": True}, "hidden must be"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-        ({"widths": {}}, "at least one modality"),
-        ({"widths": {"image": 0}}, "width of 'image'"),
-        ({"widths": {1: 3}}, "must be strings"),
+        ({"dims": {}}, "at least one modality"),
+        ({"dims": {"image": 0}}, "dim of 'image'"),
+        ({"dims": {1: 3}}, "must be strings"),
     ]
     for options, message in cases:
         with pytest.raises(ConfigError, match=message):
-            Space(**({"widths": WIDTHS} | options))
+            Space(**({"dims": DIMS} | options))
 
 
 def test_batch_size_is_checked(space: Space) -> None:
@@ -180,7 +180,7 @@ def test_statistics_use_present_training_rows_only() -> None:
     text[~present] = np.nan
     store = store_of(text, present)
     rows = store.rows("train")
-    space = Space(WIDTHS).fit_normalizer(store, rows)
+    space = Space(DIMS).fit_normalizer(store, rows)
     used = text[rows][present[rows]]
     torch.testing.assert_close(space.features[1].mean, torch.tensor(used.mean(0)).float())
     torch.testing.assert_close(space.features[1].std, torch.tensor(used.std(0)).float())
@@ -192,7 +192,7 @@ def test_a_constant_column_becomes_zeros() -> None:
     text = np.random.default_rng(4).normal(size=(40, 4)) * 1e-3
     text[:, 2] = 123.456
     store = store_of(text, np.ones(40, dtype=bool))
-    space = Space(WIDTHS).fit_normalizer(store, store.rows("train"))
+    space = Space(DIMS).fit_normalizer(store, store.rows("train"))
     x = space.prepare("text", torch.tensor(text).float())
     assert float(x[:, 2].abs().max()) < 1e-3
     assert float(x[:, 0].std()) == pytest.approx(1, abs=0.2)
@@ -202,10 +202,10 @@ def test_a_modality_without_training_rows() -> None:
     present = np.arange(40) >= 37
     store = store_of(np.ones((40, 4)), present)
     with pytest.raises(DataError, match="'text' is absent from all 37 training rows"):
-        Space(WIDTHS).fit_normalizer(store, store.rows("train"))
+        Space(DIMS).fit_normalizer(store, store.rows("train"))
 
 
 def test_a_store_of_another_width() -> None:
     store = store_of(np.ones((40, 3)), np.ones(40, dtype=bool))
-    with pytest.raises(ShapeError, match="'text' has width 3 in the store, 4 in the space"):
-        Space(WIDTHS).fit_normalizer(store, store.rows("train"))
+    with pytest.raises(ShapeError, match="'text' has dim 3 in the store, 4 in the space"):
+        Space(DIMS).fit_normalizer(store, store.rows("train"))

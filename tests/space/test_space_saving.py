@@ -272,13 +272,13 @@ def test_hostile_configuration(saved: Path) -> None:
         {"weights": None},
         {"metadata": []},
         {"space": []},
-        {"space": {"widths": []}},
-        {"space": {"widths": {"type": 6}, "dim": 10**12}},
-        {"space": {"widths": {"type": 6}, "dim": 2**20, "hidden": 2**20}},
-        {"space": {"widths": {"type": 6}, "class": "os.system"}},
-        {"space": {"widths": {"type": 6}, "metadata": {}}},
-        {"space": {"widths": {"type": -1}}},
-        {"space": {"widths": {"type": 6}, "dropout": "x"}},
+        {"space": {"dims": []}},
+        {"space": {"dims": {"type": 6}, "dim": 10**12}},
+        {"space": {"dims": {"type": 6}, "dim": 2**20, "hidden": 2**20}},
+        {"space": {"dims": {"type": 6}, "class": "os.system"}},
+        {"space": {"dims": {"type": 6}, "metadata": {}}},
+        {"space": {"dims": {"type": -1}}},
+        {"space": {"dims": {"type": 6}, "dropout": "x"}},
     ]
     for change in changes:
         forge_config(saved, change)

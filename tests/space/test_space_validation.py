@@ -10,26 +10,26 @@ import torch
 from unialign.errors import CheckpointError, ConfigError, ShapeError
 from unialign.space import Space
 
-ROWS, WIDTH = 4, 3
-X = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
+ROWS, DIM = 4, 3
+X = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(0))
 MASK = [True, False, True, True]
 
 
 @pytest.fixture(params=["standardize", "none"])
 def space(request: Any) -> Space:
     torch.manual_seed(0)
-    return Space({"a": WIDTH, "b": WIDTH}, dim=5, hidden=7, input_norm=request.param).eval()
+    return Space({"a": DIM, "b": DIM}, dim=5, hidden=7, input_norm=request.param).eval()
 
 
 BAD_FEATURES: dict[str, Any] = {
     "none": None,
     "ragged": [[1.0], [1.0, 2.0]],
     "texts": [["a", "b", "c"]],
-    "objects": np.array([[None] * WIDTH]),
+    "objects": np.array([[None] * DIM]),
     "long doubles": X.numpy().astype(np.longdouble),
     "complex": X.numpy().astype(complex),
-    "booleans": np.ones((ROWS, WIDTH), dtype=bool),
-    "width": X[:, :2],
+    "booleans": np.ones((ROWS, DIM), dtype=bool),
+    "dim": X[:, :2],
     "vector": X[0],
     "sparse": X.to_sparse(),
     "meta": X.to("meta"),
@@ -79,9 +79,9 @@ def test_masks(space: Space) -> None:
 
 def test_widths() -> None:
     invalid: list[Any] = [5, "ab", None, [("a", 3)], {}, {5: 3}, {"a": "3"}, {"a": True}, {"\ud800": 3}]
-    for widths in invalid:
+    for dims in invalid:
         with pytest.raises(ConfigError):
-            Space(widths)
+            Space(dims)
 
 
 def test_metadata_must_be_an_object(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from train_cases import (
+    DIMS,
     TEST,
     TRAIN,
-    WIDTHS,
     bits,
     digest_of,
     finished,
@@ -51,7 +51,7 @@ def test_it_learns(objective: str, options: dict[str, Any]) -> None:
     own = [record["loss"] for record in result.history if record["objective"] == objective]
     assert np.mean(own[-5:]) < np.mean(own[:5])
     assert not result.space.training
-    columns = {name: tiny_store(missing="none").array(name) for name in WIDTHS}
+    columns = {name: tiny_store(missing="none").array(name) for name in DIMS}
     z = result.space.encode(columns)
     cosine = z["image"] @ z["text"].T
     found = (cosine[TEST:, TEST:].argmax(1) == torch.arange(TRAIN)).float().mean()
@@ -83,8 +83,8 @@ def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -
     patterns = np.array(list(itertools.product([True, False], repeat=3)))
     # Every pattern occurs; the one under test in half of the items.
     rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
-    columns = {name: rng.normal(size=(16, width)) for name, width in WIDTHS.items()}
-    present = {name: patterns[rows, m] for m, name in enumerate(WIDTHS)}
+    columns = {name: rng.normal(size=(16, dim)) for name, dim in DIMS.items()}
+    present = {name: patterns[rows, m] for m, name in enumerate(DIMS)}
     for name, mask in present.items():
         columns[name][~mask] = np.nan
     store = EmbeddingStore.from_arrays(columns, present=present)
@@ -122,7 +122,7 @@ def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch:
     run(tiny_store(), tiny_config(epochs=1))
     assert all(set(present) == {"text", "audio"} for present, _ in calls[1:])
     complete = tiny_store(missing="none")
-    columns = {name: complete.array(name) for name in WIDTHS}
+    columns = {name: complete.array(name) for name in DIMS}
     calls.clear()
     run(EmbeddingStore.from_arrays(columns, split=complete.split), tiny_config(epochs=1))
     assert calls[1:]
@@ -131,7 +131,7 @@ def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch:
 
 def test_equal_ids_reach_the_objective() -> None:
     store = tiny_store(missing="none")
-    columns = {name: store.array(name) for name in WIDTHS}
+    columns = {name: store.array(name) for name in DIMS}
     pairs = np.arange(store.items) // 2
     a, b = (EmbeddingStore.from_arrays(columns, split=store.split, ids=ids) for ids in (pairs, None))
     assert digest_of(run(a, tiny_config())) != digest_of(run(b, tiny_config()))
@@ -283,13 +283,13 @@ def test_out_is_a_file(tmp_path: Path) -> None:
 
 
 def test_no_training_rows() -> None:
-    columns = {name: np.ones((4, width)) for name, width in WIDTHS.items()}
+    columns = {name: np.ones((4, dim)) for name, dim in DIMS.items()}
     with pytest.raises(DataError, match="has 1 training rows"):
         run(EmbeddingStore.from_arrays(columns, split=["train", "val", "test", "test"]), tiny_config())
 
 
 def test_a_modality_that_no_training_row_has() -> None:
-    columns = {name: np.random.default_rng(0).normal(size=(6, width)) for name, width in WIDTHS.items()}
+    columns = {name: np.random.default_rng(0).normal(size=(6, dim)) for name, dim in DIMS.items()}
     present = {"audio": np.array([False, False, False, True, True, True])}
     store = EmbeddingStore.from_arrays(columns, present=present, split=["train"] * 3 + ["test"] * 3)
     with pytest.raises(DataError, match="'audio' is absent from all 3 training rows"):

@@ -66,7 +66,7 @@ def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
         ({"frozen": "image"}, "frozen must be a mapping"),
         ({"frozen": {"image": "no"}}, "whitening of 'image'"),
         ({"frozen": {"video": "whiten"}, "dim": 3}, "frozen names 'video'"),
-        ({"frozen": FROZEN, "dim": 7}, "'image' has width 6 and is frozen"),
+        ({"frozen": FROZEN, "dim": 7}, "'image' has dim 6 and is frozen"),
         ({"frozen": {"image": "whiten", "text": "center", "audio": "whiten"}, "dim": 3}, "nothing is trained"),
     ]
     for changes, message in cases:

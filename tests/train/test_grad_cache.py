@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train_cases import WIDTHS, bits, digest_of, finished, run, stop_at, tiny_config, tiny_store, without_time
+from train_cases import DIMS, bits, digest_of, finished, run, stop_at, tiny_config, tiny_store, without_time
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.losses import create
 from unialign.space import Space
@@ -19,12 +19,12 @@ ROWS = 13
 
 def heads(dropout: float = 0.0, hidden: int = 7) -> Space:
     torch.manual_seed(0)
-    return Space(WIDTHS, dim=5, hidden=hidden, dropout=dropout, input_norm="none").double()
+    return Space(DIMS, dim=5, hidden=hidden, dropout=dropout, input_norm="none").double()
 
 
 def batch(rows: int = ROWS) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = {name: torch.randn(rows, width, generator=generator, dtype=torch.float64) for name, width in WIDTHS.items()}
+    x = {name: torch.randn(rows, dim, generator=generator, dtype=torch.float64) for name, dim in DIMS.items()}
     ids = torch.arange(rows)
     ids[4] = 3
     return x, {"text": torch.arange(rows) % 5 != 2}, ids
@@ -93,9 +93,9 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
     grad_cache_backward(create("infonce"), space, cut(x, 4), present=present, ids=ids)
     after = torch.get_rng_state()
     first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
-    assert len(first) == 4 * len(WIDTHS)
+    assert len(first) == 4 * len(DIMS)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not torch.equal(first[0], first[len(WIDTHS)])
+    assert not torch.equal(first[0], first[len(DIMS)])
     # The random state is as if the batch had been encoded once.
     torch.manual_seed(3)
     for part in cut(x, 4):

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from train_cases import WIDTHS, run, tiny_config, tiny_store
+from train_cases import DIMS, run, tiny_config, tiny_store
 from unialign.losses import InfoNCE, create, names, parameter_names
 from unialign.train._infonce_warmup import infonce_for_warmup
 
-MODALITIES = tuple(WIDTHS)
+MODALITIES = tuple(DIMS)
 DEFAULTS = InfoNCE().get_config()
 
 

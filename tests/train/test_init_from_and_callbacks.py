@@ -183,7 +183,7 @@ def test_another_shape_raises(tmp_path: Path) -> None:
             run(tiny_store(), tiny_config(**changes), init_from=first, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
     other = Space({"image": 6, "text": 9, "audio": 4}, dim=8, hidden=16)
-    with pytest.raises(ConfigError, match="init_from expects 'text' to be 9 wide, the store's is 5 wide"):
+    with pytest.raises(ConfigError, match="init_from expects 'text' to have dim 9, the store's has dim 5"):
         run(tiny_store(), tiny_config(), init_from=other)
 
 

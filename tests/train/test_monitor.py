@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train_cases import WIDTHS, run, tiny_config, tiny_store
+from train_cases import DIMS, run, tiny_config, tiny_store
 from unialign import registry
 from unialign.batch import Batch, make_batch
 from unialign.data import EmbeddingStore
@@ -22,9 +22,9 @@ from unialign.train import HealthWarning
 from unialign.train._monitor import check_health, gradient_ratio
 
 
-def batch_of(rows: int = 32, width: int = 16, **changes: Tensor) -> Batch:
+def batch_of(rows: int = 32, dim: int = 16, **changes: Tensor) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    z = {name: torch.randn(rows, width, generator=generator).requires_grad_() for name in ("image", "text")}
+    z = {name: torch.randn(rows, dim, generator=generator).requires_grad_() for name in ("image", "text")}
     return make_batch(z | changes)
 
 
@@ -39,7 +39,7 @@ def test_a_healthy_space_has_no_warnings() -> None:
     for name in ("infonce", "unialign"):
         assert check(batch_of(), create(name)) == {}
     # Two dimensions are not a collapse.
-    assert check(batch_of(width=2), create("infonce")) == {}
+    assert check(batch_of(dim=2), create("infonce")) == {}
 
 
 def test_collapse_to_a_point() -> None:
@@ -232,7 +232,7 @@ def test_diverged_weights_are_named() -> None:
 )
 def test_one_row_that_overflows_is_named(value: float, message: str) -> None:
     store = tiny_store(missing="none")
-    columns = {name: np.array(store.array(name)) for name in WIDTHS}
+    columns = {name: np.array(store.array(name)) for name in DIMS}
     columns["text"][15] = value
     store = EmbeddingStore.from_arrays(columns, split=store.split)
     config = tiny_config(input_norm="none", hidden=64, dropout=0.0, modalities=("image", "text"), batch_size=23)
@@ -243,7 +243,7 @@ def test_one_row_that_overflows_is_named(value: float, message: str) -> None:
 @pytest.mark.parametrize("scale", [1e-33, 1e-39])
 def test_a_too_short_embedding_is_named_by_its_row_of_the_store(scale: float) -> None:
     store = tiny_store(missing="none")
-    columns = {name: np.array(store.array(name)) for name in WIDTHS}
+    columns = {name: np.array(store.array(name)) for name in DIMS}
     columns["text"][15] = scale
     store = EmbeddingStore.from_arrays(columns, split=store.split)
     config = tiny_config(input_norm="none", head="linear", dropout=0.0, modalities=("image", "text"), batch_size=23)

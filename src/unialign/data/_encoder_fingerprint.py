@@ -17,18 +17,18 @@ def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
 
     The encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left out, so that
     images of another data set have the same fingerprint under the same encoder. Facts of a reduction, such as its
-    explained variance, are included: they identify its axes. An entry `identity` is returned as it is: the image
+    explained variance, are included: they identify its axes. An entry `fingerprint` is returned as it is: the image
     encoder of a decoder marks its embeddings with it. A column without provenance has the checksum of its numbers, and
     equals itself only.
 
     Raises:
         ConfigError: no such column.
     """
-    store.width(column)
+    store.dim(column)
     made: Any = store.provenance.get("columns", {}).get(column)
     if isinstance(made, Mapping):
-        if isinstance(made.get("identity"), str):
-            return str(made["identity"])
+        if isinstance(made.get("fingerprint"), str):
+            return str(made["fingerprint"])
         kept = {key: value for key, value in made.items() if key not in _LEFT_OUT}
         if kept:
             return digest(canonical_json(kept))

@@ -48,7 +48,7 @@ class Column:
     """One named (N, W) array. `present` is None where every item has a row; `provenance` is any JSON value."""
 
     dtype: str
-    width: int
+    dim: int
     array: FileRecord
     present: FileRecord | None
     provenance: Any
@@ -191,16 +191,16 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
         raise _MalformedError(
             f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}"
         )
-    width = _integer(entry["width"], f"width of {name!r}", low=1)
+    dim = _integer(entry["dim"], f"dim of {name!r}", low=1)
     record = _record(entry["array"], name)
-    needed = items * width * np.dtype(entry["dtype"]).itemsize
+    needed = items * dim * np.dtype(entry["dtype"]).itemsize
     if not needed < record.bytes <= _MAX_BYTES:
         raise _MalformedError(
-            f"column {name!r} of {items} x {width} {entry['dtype']} needs {needed} bytes, its file has {record.bytes}"
+            f"column {name!r} of {items} x {dim} {entry['dtype']} needs {needed} bytes, its file has {record.bytes}"
         )
     return Column(
         dtype=entry["dtype"],
-        width=width,
+        dim=dim,
         array=record,
         present=None if entry["present"] is None else _record(entry["present"], f"present of {name!r}"),
         provenance=entry["provenance"],

@@ -11,7 +11,7 @@ from unialign.data._store import EmbeddingStore
 from unialign.data._store_reader import store_file
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
-from unialign.readers import Collection, EmbeddingFile, Entry, Reader, collect, open_file
+from unialign.readers import ArrayEntry, Collection, EmbeddingFile, Reader, collect, open_file
 
 __all__ = ["Source", "Sources", "is_dataset_name", "list_sources", "open_collection"]
 
@@ -65,7 +65,7 @@ def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, Embe
     if isinstance(source, EmbeddingStore):
         return None, store_file(source, source.name)
     if isinstance(source, Mapping):
-        entries = {str(key): Entry.from_array(str(key), value) for key, value in source.items()}
+        entries = {str(key): ArrayEntry.from_array(str(key), value) for key, value in source.items()}
         return None, EmbeddingFile("memory", "memory", "arrays", entries)
     text = str(checked_path(source, "the file", error=DataError))
     if has_surrogate(text):

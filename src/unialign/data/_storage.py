@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from unialign.data._layout import DESCRIPTION_FILE, FileRecord, check_unchanged
 from unialign.errors import DataError
-from unialign.io import digest, file_pieces, npy_pieces, open_regular, read_npy_header, reject_links_out
+from unialign.io import digest, file_chunks, npy_chunks, open_regular, read_npy_header, reject_links_out
 
 __all__ = ["FolderStorage", "MemoryStorage", "parse_names"]
 
@@ -43,7 +43,7 @@ class MemoryStorage:
 
     def verify(self, file: str, record: FileRecord) -> None:
         content = self._files[file]
-        if digest(content if isinstance(content, bytes) else npy_pieces(content)) != record.sha256:
+        if digest(content if isinstance(content, bytes) else npy_chunks(content)) != record.sha256:
             raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
 
     def verify_description(self) -> None:
@@ -95,7 +95,7 @@ class FolderStorage:
 
     def verify(self, file: str, record: FileRecord) -> None:
         with self._open(file, record) as handle:
-            found = digest(file_pieces(handle))
+            found = digest(file_chunks(handle))
         if found != record.sha256:
             raise DataError(
                 f"{self.path / file} was altered: its sha256 is {found}, {DESCRIPTION_FILE} has {record.sha256}; "

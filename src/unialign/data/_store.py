@@ -1,6 +1,6 @@
 """`EmbeddingStore`: named arrays of N items, with presence, ids, labels, split, and a fingerprint of all of them.
 
-N items, W width of a column.
+N items, W dimension of a column.
 """
 
 import html
@@ -179,10 +179,10 @@ class EmbeddingStore:
         """Names of the assets."""
         return tuple(self._description.assets)
 
-    def width(self, name: str) -> int:
+    def dim(self, name: str) -> int:
         """W of a column."""
         check_column(name, self._description.columns)
-        return self._description.columns[name].width
+        return self._description.columns[name].dim
 
     def checksum(self, name: str) -> str:
         """sha256 of a column's array file."""
@@ -197,7 +197,7 @@ class EmbeddingStore:
         column = self._description.columns[name]
         file = _layout.array_file(name)
         if file not in self._cache:
-            self._cache[file] = self._storage.array(file, column.array, column.dtype, (self.items, column.width))
+            self._cache[file] = self._storage.array(file, column.array, column.dtype, (self.items, column.dim))
         array_NW: NDArray[np.floating[Any]] = self._cache[file]
         return array_NW
 
@@ -283,9 +283,9 @@ class EmbeddingStore:
 
     def _repr_html_(self) -> str:
         counts = ", ".join(f"{int((self.split == code).sum()):,} {split}" for code, split in enumerate(SPLITS))
-        head = "".join(f"<th>{word}</th>" for word in ("column", "width", "dtype", "present"))
+        head = "".join(f"<th>{word}</th>" for word in ("column", "dim", "dtype", "present"))
         rows = "".join(
-            f"<tr><td>{name}</td><td>{column.width}</td><td>{column.dtype}</td>"
+            f"<tr><td>{name}</td><td>{column.dim}</td><td>{column.dtype}</td>"
             f"<td>{self.present(name).mean():.1%}</td></tr>"
             for name, column in self._description.columns.items()
         )

@@ -7,7 +7,7 @@ import numpy as np
 from unialign import registry
 from unialign.data._layout import DESCRIPTION_FILE, array_file
 from unialign.data._store import EmbeddingStore
-from unialign.readers import EmbeddingFile, Entry, FileRegion
+from unialign.readers import ArrayEntry, EmbeddingFile, FileRegion
 
 __all__ = ["StoreReader", "store_file"]
 
@@ -27,24 +27,24 @@ class StoreReader:
 
 def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
     """The columns of a store, its default ones chosen; arrays are read plainly, not mapped."""
-    entries: list[Entry] = []
+    entries: list[ArrayEntry] = []
     for name in store.columns:
         array_NW = store.array(name)  # checks the header; no page of the map is touched
         is_default = name in store.modalities
         if store.path is None:
-            entries.append(Entry.from_array(name, array_NW, is_default=is_default))
+            entries.append(ArrayEntry.from_array(name, array_NW, is_default=is_default))
         else:
             path = store.path / array_file(name)
             offset = path.stat().st_size - array_NW.nbytes
             region = FileRegion(path, offset, array_NW.shape, str(array_NW.dtype))
-            entries.append(Entry.from_region(name, region, is_default=is_default))
+            entries.append(ArrayEntry.from_region(name, region, is_default=is_default))
         mask_N = store.present(name)
         if not mask_N.all():
-            entries.append(Entry.from_array(f"present.{name}", mask_N))
+            entries.append(ArrayEntry.from_array(f"present.{name}", mask_N))
     if len(np.unique(store.ids)) < store.items:
-        entries.append(Entry.from_array("ids", store.ids))
+        entries.append(ArrayEntry.from_array("ids", store.ids))
     if (store.labels >= 0).any():
-        entries.append(Entry.from_array("labels", store.labels))
+        entries.append(ArrayEntry.from_array("labels", store.labels))
     return EmbeddingFile(label, "store", store.name, {entry.key: entry for entry in entries})
 
 

@@ -1,6 +1,6 @@
 """Input validation of the data layer: arrays of a caller become a validated `Content`, or an error that names the row.
 
-N items, W width of a column.
+N items, W dimension of a column.
 """
 
 import json
@@ -62,7 +62,7 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
         raise DataError(f"the name of a store must be a text that UTF-8 can write, got {name!r}; give another `name=`")
-    columns = _mapping(columns, "columns", "name to (items, width) array")
+    columns = _mapping(columns, "columns", "name to (items, dim) array")
     if not columns:
         raise ShapeError("a store needs at least one column, got none")
     _check_names(columns, "column")
@@ -137,7 +137,7 @@ def _check_names(names: Mapping[str, object], what: str) -> None:
 def _float_matrix(value: ArrayLike, column: str) -> Array:
     array_NW = to_numpy(value, f"column {column!r}")
     if array_NW.ndim != 2:
-        raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, width)")
+        raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected two dimensions (items, dim)")
     if array_NW.dtype.name not in COLUMN_DTYPES:
         raise ShapeError(
             f"column {column!r} has dtype {array_NW.dtype}, expected {', '.join(COLUMN_DTYPES)}; convert it first"

@@ -13,7 +13,7 @@ from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
 from unialign.data._validation import Content
 from unialign.errors import DataError
-from unialign.io import atomic_directory, npy_pieces, write_durably
+from unialign.io import atomic_directory, npy_chunks, write_durably
 
 __all__ = ["Overwrite", "check_target", "keep_in_memory", "write_folder"]
 
@@ -28,9 +28,9 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
     def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
         files[file] = data
         size, hasher = 0, hashlib.sha256()
-        for piece in _pieces(data):
-            size += len(piece)
-            hasher.update(piece)
+        for chunk in _chunks(data):
+            size += len(chunk)
+            hasher.update(chunk)
         return FileRecord(sha256=hasher.hexdigest(), bytes=size)
 
     return _describe(content, keep), files
@@ -87,7 +87,7 @@ def _describe(content: Content, sink: Sink) -> Description:
         mask_N = content.present.get(name)
         columns[name] = Column(
             dtype=array_NW.dtype.name,
-            width=array_NW.shape[1],
+            dim=array_NW.shape[1],
             array=sink(_layout.array_file(name), array_NW),
             present=None if mask_N is None else sink(_layout.present_file(name), mask_N),
             provenance=content.column_provenance.get(name),
@@ -106,12 +106,12 @@ def _describe(content: Content, sink: Sink) -> Description:
     )
 
 
-def _pieces(data: NDArray[Any] | bytes) -> Iterable[bytes]:
-    return [data] if isinstance(data, bytes) else npy_pieces(data)
+def _chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
+    return [data] if isinstance(data, bytes) else npy_chunks(data)
 
 
 def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
     path.parent.mkdir(exist_ok=True)
     # One pass both writes and hashes data larger than memory.
-    sha256 = write_durably(path, _pieces(data))
+    sha256 = write_durably(path, _chunks(data))
     return FileRecord(sha256=sha256, bytes=path.stat().st_size)

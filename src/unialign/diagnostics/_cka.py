@@ -14,11 +14,11 @@ _PERMUTATIONS = 200
 
 
 def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float]:
-    """Compute the debiased linear CKA of paired rows, and its p-value by a permutation test of the pairing.
+    """Compute the debiased linear CKA of paired rows, and its p-value in a permutation test of the pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
-    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: no shared structure. NaN
-    for a modality without spread or fewer than 8 items.
+    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: no shared structure.
+    NaN for a modality without spread or fewer than 8 items.
     """
     items = min(len(x_nD), _MAX_ITEMS)
     if items < 8:

@@ -1,7 +1,7 @@
-"""Training on several processes: one batch that is sharded over all of them.
+"""Training on several processes with one batch sharded over all of them.
 
-`with unialign.distributed.init():` in a script started by torchrun or SLURM is all that training needs; losses detect
-the processes.
+Training requires only `with unialign.distributed.init():` in a script started by torchrun or SLURM; losses detect the
+process group.
 """
 
 from unialign._lazy import attach_stub

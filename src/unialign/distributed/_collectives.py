@@ -1,7 +1,7 @@
 """Exchange integers, objects and errors between the processes of a group.
 
-Every function that takes a group is a collective, except those about devices: all its processes call it, in the same
-order.
+Each function that takes a group is a collective, except those for devices: all processes of the group must call it, in
+the same order.
 
 Shapes: `K` numbers of each process, `P` processes.
 """
@@ -33,12 +33,12 @@ __all__ = [
 
 T = TypeVar("T")
 
-# A serialized error: the name of its type, its message, and the exit code of a SystemExit.
+# A serialized error: type name, message, and exit code of a SystemExit.
 Packed = tuple[str, str, int | str | None]
 
 
 def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> list[list[int]]:
-    """Return the integers of every process by rank, the same number from each; one collective.
+    """Gather the integers of every process, by rank, with the same count on each, in one collective.
 
     Args:
         own: below 2^63.
@@ -52,7 +52,7 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Return (P, K) from the (K,) of each process, of one dtype and on a device of the group; one collective.
+    """Gather (K,) tensors of one dtype, on a device of the group, into (P, K), in one collective.
 
     Raises:
         DistributedError: another process ended or did not arrive.
@@ -65,7 +65,7 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
 
 
 def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
-    """Return the object of each process by rank; objects must be picklable.
+    """Gather the picklable object of each process, by rank.
 
     Raises:
         DistributedError: another process ended or did not arrive.
@@ -96,25 +96,25 @@ def check_device(device: torch.device, group: Any, *, what: str) -> None:
 
 
 def collective_device(group: Any) -> torch.device:
-    """Return a device that every process of the group has: the CPU if the backend supports it."""
+    """Return a device available on every process of the group, preferably the CPU."""
     return torch.device("cpu") if "cpu" in devices_of(group) else accelerator_of(group)
 
 
 def accelerator_of(group: Any) -> torch.device:
-    """Return this process's device of the first type that the group supports besides the CPU, CUDA before others."""
+    """Return this process's device of the first non-CPU type that the group supports, preferably CUDA."""
     kinds = devices_of(group)
     kind = next(kind for kind in ("cuda", *kinds) if kind in kinds and kind != "cpu")
     return torch.device(kind, torch.accelerator.current_device_index())
 
 
 def serialize_error(error: BaseException) -> Packed:
-    """Convert an error to a form that can be sent to other processes, whatever it holds."""
+    """Convert any error to a form that can be sent to other processes."""
     code = error.code if isinstance(error, SystemExit) else None
     return type(error).__name__, str(error), code if isinstance(code, int | str | None) else str(code)
 
 
 def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -> BaseException:
-    """Restore the error of another process: a UniAlignError or an exit as it was, others as `DistributedError`.
+    """Restore the error of another process: UniAlignErrors and exits unchanged, others as `DistributedError`.
 
     Args:
         rank: of that process.
@@ -134,7 +134,7 @@ def deserialize_error(packed: Packed, rank: int, count: int, *, did: str = "") -
 
 
 def first_error(packed: Sequence[Packed | None], *, did: str = "") -> BaseException | None:
-    """Return the error of the first process with one; None without any.
+    """Return the error of the lowest rank that has one; None without errors.
 
     Args:
         packed: the serialized error of each process, by rank.

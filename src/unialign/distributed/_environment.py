@@ -1,4 +1,4 @@
-"""Read the processes of a job from the environment: the variables of torchrun, or those of SLURM."""
+"""Read the process layout of a job from the environment variables of torchrun or SLURM."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _HOST = re.compile(r"([^\[,]*)(?:\[([^\]]*)\])?([^,]*)")
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """This process in its job.
+    """Rank and rendezvous of this process in its job.
 
     Attributes:
         rank: number of the process, from 0.
@@ -33,12 +33,13 @@ class ProcessInfo:
 
 
 def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
-    """Return this process in its job; None without a job of several processes.
+    """Return the rank and rendezvous of this process; None without a job of several processes.
 
-    The variables of torchrun take precedence: inside a SLURM job it starts the processes, and SLURM counts launchers.
+    Variables of torchrun take precedence: inside a SLURM job, torchrun starts the processes, and SLURM only counts the
+    launchers.
 
     Raises:
-        ConfigError: variables are missing, not integers, or contradict each other.
+        ConfigError: environment variables that are missing, not integers, or inconsistent.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
         _require(environment, ("RANK", "WORLD_SIZE"), "torchrun")
@@ -50,7 +51,7 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
         local = _integer(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
         port = _integer(environment, "MASTER_PORT", 1, 65535)
         return ProcessInfo(rank, processes, local, environment["MASTER_ADDR"], port)
-    # A shell in an allocation (salloc, sbatch) has the number of tasks but no rank: it is one process.
+    # A shell in an allocation (salloc, sbatch) has a number of tasks but no rank, so it is a single process.
     if "SLURM_PROCID" not in environment or environment.get("SLURM_NTASKS", "") == "1":
         return None
     _require(environment, _SLURM, "SLURM (srun)")
@@ -72,7 +73,7 @@ def first_host(hosts: str) -> str:
     """Return the first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
     prefix, inside, suffix = (part or "" for part in _HOST.match(hosts.strip()).groups())  # type: ignore[union-attr]
     host = prefix + inside.split(",")[0].split("-")[0] + suffix
-    # More than one pair of brackets (rack[1-2]n[1-4]): the first of each.
+    # With several pairs of brackets (rack[1-2]n[1-4]), take the first entry of each.
     while "[" in host:
         prefix, inside, suffix = (part or "" for part in re.match(r"([^\[]*)\[([^\]]*)\](.*)", host).groups())  # type: ignore[union-attr]
         host = prefix + inside.split(",")[0].split("-")[0] + suffix
@@ -89,7 +90,7 @@ def _slurm_host(environment: Mapping[str, str]) -> str:
 
 
 def _slurm_port(environment: Mapping[str, str]) -> int:
-    """Return a port derived from the job id: equal in all processes, and unlikely to be that of another job."""
+    """Return a port derived from the job id: equal on all processes, and unlikely to clash with other jobs."""
     if "SLURM_JOB_ID" not in environment:
         raise ConfigError("SLURM_JOB_ID is not set: start with srun, or set MASTER_PORT")
     return 15000 + _integer(environment, "SLURM_JOB_ID", 0) % 15000
@@ -101,7 +102,7 @@ def _require(environment: Mapping[str, str], variables: tuple[str, ...], launche
         given = [name for name in variables if environment.get(name)]
         raise ConfigError(
             f"the environment has {', '.join(given) or 'none'} of {', '.join(variables)}, but lacks "
-            f"{', '.join(missing)}; start with {launcher}, set all of them, or none to run one process"
+            f"{', '.join(missing)}; start with {launcher}, set all of them, or unset all to run one process"
         )
 
 

@@ -12,14 +12,14 @@ from unialign.errors import DistributedError
 
 __all__ = ["BATCH", "MESSAGE", "first_line", "is_of_the_transport", "naming_failures"]
 
-# Activities of a process when the connection is lost.
+# Descriptions of the activity during which a connection is lost.
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"
 _ADVICE = {
     BATCH: ", since every process must call the loss equally often (on one process alone, such as for an evaluation, "
     "with `group=None`)"
 }
-# Words of the plain RuntimeErrors of gloo, NCCL and the store.
+# Patterns of the plain RuntimeErrors raised by gloo, NCCL and the store.
 _TRANSPORT = re.compile(
     r"gloo\b|nccl|\b(tcpstore|sockets?|connections?|broken pipe|timed out|time-?out|econn\w+|epipe)\b", re.IGNORECASE
 )
@@ -29,12 +29,12 @@ _TRANSPORT = re.compile(
 def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
     """Turn connection errors into `DistributedError`: a process ended, or one did not arrive.
 
-    Other errors, such as out of memory on this process, pass unchanged.
+    Other errors, such as out of memory on this process, propagate unchanged.
 
     Args:
         doing: activity of this process in the past tense.
     """
-    # Before the body: a failed group may not answer.
+    # Query before the body: a failed group may not respond.
     own = f"process {dist.get_rank(group)} of {dist.get_world_size(group)}"
     try:
         yield
@@ -42,22 +42,22 @@ def naming_failures(group: Any, doing: str = MESSAGE) -> Iterator[None]:
         if not is_of_the_transport(error):
             raise
         raise DistributedError(
-            f"{own} lost the others while it {doing}: another process ended, see its own error, or did not "
+            f"{own} lost connection while it {doing}: another process ended (see its error) or did not "
             f"arrive{_ADVICE.get(doing, '')}. Error of the backend: {first_line(error)[:200]}"
         ) from error
 
 
 def is_of_the_transport(error: BaseException) -> bool:
-    """Return whether an error only means that another process is gone or does not answer."""
+    """Return whether an error only indicates that another process ended or does not respond."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
     if isinstance(error, DistributedError | dist.DistError):
         return True
-    # Only the plain class: derived classes have other meanings.
+    # Match only the plain class; subclasses have other causes.
     return type(error) is RuntimeError and _TRANSPORT.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of the message, or the type without one."""
+    """Return the first line of the message, or the type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Resolve the group of processes that share a batch, and detect a job that was not joined."""
+"""Resolve the process group that shares a batch, and detect a job that was not joined."""
 
 import os
 import warnings
@@ -16,10 +16,10 @@ _NOT_A_MEMBER = "this process does not belong to the group; call the loss on the
 
 
 def processes_of(group: Any) -> Any:
-    """Return the group whose processes share a batch; None for this process alone.
+    """Return the group whose processes share a batch; None for a single process.
 
     Args:
-        group: `"auto"` (all processes if there are several), None (this one alone) or a process group.
+        group: `"auto"` (all processes if there are several), None (this process only) or a process group.
     """
     if group is None or (isinstance(group, str) and group == "auto" and in_local_scope()):
         return None
@@ -41,7 +41,7 @@ def processes_of(group: Any) -> Any:
 
 
 def not_joined() -> ProcessInfo | None:
-    """Return this process in the job that it was started for, if torch.distributed does not run.
+    """Return the rank and rendezvous of this process in a job that was started but not joined, or None.
 
     Raises:
         ConfigError: the environment is incomplete.
@@ -50,7 +50,7 @@ def not_joined() -> ProcessInfo | None:
 
 
 def _warn_of_a_job_not_joined() -> None:
-    # Tasks of SLURM may be independent; those of torchrun are not. An incomplete environment is not the loss's concern.
+    # SLURM tasks may be independent, unlike those of torchrun. An incomplete environment is not an error here.
     if "RANK" not in os.environ or not os.environ.get("WORLD_SIZE"):
         return
     try:
@@ -59,10 +59,10 @@ def _warn_of_a_job_not_joined() -> None:
         return
     if info is not None:
         warnings.warn(
-            f"torchrun started {info.world_size} processes, but torch.distributed does not run: this loss uses the "
-            f"rows of its own process only. Put the training into `with unialign.distributed.init():`, or pass "
+            f"torchrun started {info.world_size} processes, but torch.distributed is not initialized: this loss uses "
+            f"the rows of its own process only. Run training inside `with unialign.distributed.init():`, or pass "
             f"group=None if that is intended",
-            stacklevel=2,  # always the same line, so that Python shows it once
+            stacklevel=2,  # a constant line, so that Python shows the warning once
         )
 
 

@@ -24,24 +24,24 @@ Transport = Literal["auto", "nccl", "gloo"]
 
 @contextmanager
 def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool = True) -> Iterator[ProcessInfo]:
-    """Join the job for which torchrun or SLURM (`srun`) started this process, and leave it at the end.
+    """Join the job that torchrun or SLURM (`srun`) started this process for, and leave it on exit.
 
-    In the body every loss uses the batch of all processes. If a process fails or dies there, the watchdog ends all
-    others within 30 seconds with an error that names it and its host. Without a job this does nothing. If
-    torch.distributed already runs, its group is used and left open; the watchdog then needs all processes to call
-    `init` and to reach process 0, at MASTER_ADDR or by its host name. An error in the body is also written to the error
-    file of torchrun, which prints the first one.
+    Inside the context, every loss uses the batch of all processes. If a process fails or dies, the watchdog ends all
+    others within 30 seconds with an error that names the process and its host. Without a job, this does nothing. If
+    torch.distributed is already initialized, its group is used and left open; the watchdog then requires all processes
+    to call `init` and to reach process 0, at MASTER_ADDR or by its host name. An error inside the context is also
+    written to the error file of torchrun, which prints the first one.
 
     Args:
-        backend: `nccl` for tensors on CUDA, `gloo` for those on the CPU; `auto`: `nccl` where there is CUDA.
-        timeout: seconds after which a collective gives up on a process that does not arrive.
-        watchdog: False: the others find a dead process by the time-out of their next collective.
+        backend: `nccl` for CUDA tensors, `gloo` for CPU tensors; `auto`: `nccl` if CUDA is available, else `gloo`.
+        timeout: seconds that a collective waits for a missing process.
+        watchdog: if False, other processes detect a dead process only by the time-out of their next collective.
 
     Yields:
         Rank, world size and local rank of this process. The GPU of the local rank becomes the current device.
 
     Raises:
-        ConfigError: environment variables are missing or contradict each other; `nccl` without CUDA.
+        ConfigError: environment variables that are missing or inconsistent; `nccl` without CUDA.
         DistributedError: another process failed.
     """
     check_choice("backend", backend, get_args(Transport))
@@ -65,14 +65,14 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
             yield info
         failed = False
     finally:
-        # NCCL waits for the others when it closes, which blocks after a failure.
+        # NCCL waits for the other processes when it closes, which would block after a failure.
         if not failed or chosen == "gloo":
             dist.destroy_process_group()
 
 
 @contextmanager
 def _torchrun_error_file() -> Iterator[None]:
-    """Write an error of the body to the file from which torchrun prints the first error of a job."""
+    """Write an error raised inside the context to torchrun's error file, from which it prints the first error."""
     try:
         yield
     except Exception as error:
@@ -89,7 +89,7 @@ def _watchdog_of_running_group(timeout: float) -> Watchdog | None:
     try:
         return Watchdog(known_addresses(), timeout=timeout)
     except DistributedError as error:
-        # The job runs without a watchdog as before.
+        # Continue without a watchdog.
         warnings.warn(
             f"the running group has no watchdog ({error}): if one process fails, the others wait until the group's "
             f"time-out. Set MASTER_ADDR to the address of process 0, on every process",
@@ -117,7 +117,7 @@ def _choose(backend: Transport, info: ProcessInfo) -> str:
 
 def _join(backend: str, info: ProcessInfo, timeout: float) -> None:
     time_limit = timedelta(seconds=timeout)
-    # The agent of torchrun may already hold the store, which torch reads from the environment.
+    # The torchrun agent may already host the store; torch reads this from the environment.
     if "RANK" in os.environ:
         dist.init_process_group(backend, init_method="env://", timeout=time_limit)
         return

@@ -1,4 +1,4 @@
-"""Run code on one process of a job alone: a callback, a measurement."""
+"""Run code on a single process of a job, such as a callback or a measurement."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 @contextmanager
 def local_scope() -> Iterator[None]:
-    """In the body `group="auto"` means this process alone, since it would wait for the others forever."""
+    """Make `group="auto"` mean this process only, since collectives would wait for the others forever."""
     token = _local.set(True)
     try:
         yield

@@ -1,6 +1,6 @@
 """Open an additional store on process 0 for the processes of a running group.
 
-They agree through the store of the group itself: a collective of its backend might need a device that is not chosen
+Processes coordinate through the store of the group: a collective of its backend might need a device that is not set
 yet.
 """
 
@@ -20,31 +20,31 @@ from unialign.errors import DistributedError
 
 __all__ = ["known_addresses", "rendezvous"]
 
-# Time-out to reach a running store, or to give up on a machine that does not answer.
+# Time-out for connecting to a running store.
 _PATIENCE = timedelta(seconds=15)
-# Each rendezvous has separate keys, by a number that every process counts.
+# Counter that gives each rendezvous separate keys; advances equally on every process.
 _rendezvous_numbers = itertools.count()
 
 
 def known_addresses() -> list[str]:
-    """Return addresses of this process, if it is process 0 of a group that was started elsewhere."""
+    """Return candidate addresses of this process, as process 0 of a group that was started elsewhere."""
     addresses = [os.environ.get("MASTER_ADDR", ""), socket.gethostname()]
     return [address for address in dict.fromkeys(addresses) if address]
 
 
 def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
-    """Return a store on process 0 that all others reach, after every process has prepared it.
+    """Return a store on process 0, connected to all others, after every process has prepared it.
 
-    Every process calls this in the same order. After a call that some processes missed, their numbers differ: no later
-    one succeeds either, and each ends at its time-out with this error.
+    All processes must call this in the same order. If some processes miss a call, their counters differ, and all later
+    calls fail at their time-out with this error.
 
     Args:
-        addresses: of process 0, of which the first that works is used; ignored on other processes.
-        timeout: seconds to wait for a process that has not arrived.
+        addresses: of process 0; the first that works is used. Ignored on other processes.
+        timeout: seconds to wait for missing processes.
         prepare: writes the initial keys of this process.
 
     Raises:
-        DistributedError: on every process, if one of them did not arrive or cannot reach process 0.
+        DistributedError: on every process, if one did not arrive or cannot reach process 0.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
     shared = _store_of_the_group()

@@ -1,6 +1,6 @@
-"""Layout of a batch on several processes, and the gather of its rows.
+"""Layout of a batch across processes, and the gather of its rows.
 
-Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dim, `P` processes.
+Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension, `P` processes.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _NO_SECOND_DERIVATIVE = (
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The rows of a batch, in the order of the processes.
+    """Row ranges of the processes in a batch, ordered by rank.
 
     Attributes:
         sizes: number of rows of each process, which may be 0.
@@ -57,13 +57,13 @@ class Shard:
         return sum(self.sizes)
 
     def kept(self, present_B: Tensor) -> "Shard":
-        """Return the layout of the present rows alone."""
+        """Return the layout of the present rows only."""
         stops = list(accumulate(self.sizes))
         counts = [present_B[stop - size : stop].sum() for stop, size in zip(stops, self.sizes, strict=True)]
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """Return the rows of every process along `dim`, (B, ...) from (n, ...), in one collective and without gradient.
+        """Gather the rows of every process along `dim`, (B, ...) from (n, ...), in one collective, without gradient.
 
         Every process passes the same dtype, which may be bool, and the same shape except `dim`.
 
@@ -75,7 +75,7 @@ class Shard:
         if longest == 0:
             return own_n.clone()
         padded = _pad(own_n, longest, dim)
-        # As bytes, since not every backend supports bool.
+        # Send bytes, since not every backend supports bool.
         sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
         parts = [torch.empty_like(sent) for _ in self.sizes]
         with naming_failures(self.group, BATCH):
@@ -84,7 +84,7 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """Return (P, K) from the (K,) numbers of each process, in one collective and without gradient.
+        """Gather the (K,) numbers of each process into (P, K), in one collective, without gradient.
 
         Every process passes the same dtype and K; bool is not supported by every backend.
 
@@ -94,10 +94,10 @@ class Shard:
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """Return the sum of a tensor over the processes, in one collective and without gradient.
+        """Return the sum of a tensor over the processes, in one collective, without gradient.
 
         Every process passes the same shape and dtype. The sum has that dtype: integers wrap around, float16 overflows
-        at 65,504, and some backends reject bool; convert before.
+        at 65,504, and some backends reject bool; convert first.
 
         Raises:
             DistributedError: another process ended or did not arrive.
@@ -109,11 +109,11 @@ class Shard:
 
 
 def gather_with_own_gradient(own_MnD: Tensor, shard: Shard) -> Tensor:
-    """Return (M, B, D) from the (M, n, D) of every process, in one collective.
+    """Gather the (M, n, D) rows of every process into (M, B, D), in one collective.
 
-    Every process computes the same loss of all rows, so the gradient of its own rows is complete without communication.
-    It is multiplied by the number of processes, since DDP and FSDP average the gradients of the parameters over them:
-    the mean is then the gradient of the whole batch.
+    Every process computes the same loss over all rows, so the gradient of its local rows is complete without
+    communication. It is multiplied by the number of processes, because DDP and FSDP average parameter gradients over
+    processes: the mean is then the gradient of the whole batch.
     """
     gathered: Tensor = _Gather.apply(own_MnD, shard)  # type: ignore[no-untyped-call]
     return gathered

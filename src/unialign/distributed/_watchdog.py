@@ -1,8 +1,8 @@
-"""End a job when one of its processes fails or dies, with an error on every other one that names it.
+"""End a job if one of its processes fails or dies, with an error on every other process that names it.
 
-Each process writes a heartbeat once a second to a small store on process 0, apart from the store and the backend of the
-collectives. Process 0 reads all heartbeats; the others read that of process 0 and the first failure that was recorded:
-one request per second each. The heartbeat of a process that dies stops.
+Each process writes a heartbeat once per second to a small store on process 0, separate from the store and backend of
+the collectives. Process 0 reads all heartbeats; the others read only that of process 0 and the first recorded failure,
+one request per second each. A process whose heartbeat stops is considered dead.
 """
 
 import os
@@ -23,9 +23,9 @@ from unialign.errors import DistributedError
 __all__ = ["Watchdog", "watchdog_is_running", "watching"]
 
 _BEAT = 1.0
-# Longer than any call that holds Python's lock should take; all delays together stay below half a minute.
+# Longer than any call should hold the GIL; all delays together stay below 30 seconds.
 _SILENCE = 15.0
-# If a collective has failed, a silent process is dead.
+# Shorter limit after a failed collective, where a silent process is dead.
 _SILENCE_SUSPECT = 4.0
 _GRACE = 5.0
 _NONE = "-"
@@ -35,8 +35,8 @@ _active: list["Watchdog"] = []
 def watchdog_is_running() -> bool:
     """Return whether a watchdog of this process is running.
 
-    The answer is the same on all processes: they enter and leave `init` together, and one that leaves by an error ends
-    the job.
+    The result is the same on all processes: they enter and leave `init` together, and a process that leaves with an
+    error ends the job.
     """
     return bool(_active)
 
@@ -46,7 +46,7 @@ def watching(watch: "Watchdog") -> Iterator[None]:
     """Run the watchdog of the default group during the body.
 
     Raises:
-        DistributedError: a collective failed here because another process did; the message names that one.
+        DistributedError: a collective failed because another process did; the message names that process.
     """
     _active.append(watch)
     try:
@@ -73,14 +73,14 @@ def _watched(watch: "Watchdog") -> Iterator[None]:
 
 
 class Watchdog:
-    """The watchdog of one process; it starts when all processes have arrived.
+    """Watchdog of one process; starts when all processes have arrived.
 
     Args:
         addresses: of process 0; the first one that works is used.
-        timeout: seconds to wait for a process that has not arrived.
+        timeout: seconds to wait for missing processes.
 
     Raises:
-        DistributedError: on every process, if one does not arrive.
+        DistributedError: on every process, if one did not arrive.
     """
 
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
@@ -95,7 +95,7 @@ class Watchdog:
         self._thread.start()
 
     def fail(self, error: BaseException) -> str | None:
-        """Record the failure of this process; return that of another process if it was the cause."""
+        """Record the failure of this process; return the failure of another process if that was the cause."""
         lost = is_of_the_transport(error)
         if lost:
             with suppress(RuntimeError):
@@ -112,7 +112,7 @@ class Watchdog:
         return found if lost else None
 
     def leave(self) -> None:
-        """End without a failure. Process 0 waits until all have left, since it holds the store."""
+        """Stop without a failure. Process 0 waits until all have left, since it hosts the store."""
         with suppress(RuntimeError):
             self._store.set(f"beat/{self.rank}", "left")
             self._store.add("left", 1)
@@ -151,7 +151,7 @@ class Watchdog:
                     return
                 found = f"process 0 of {self.processes} ended or cannot be reached ({first_line(error)})"
             except Exception as error:
-                # If this thread ended, the others would declare this healthy process dead.
+                # Keep this thread alive: without heartbeats, other processes would declare this one dead.
                 if not reported:
                     text = f"{type(error).__name__}: {first_line(error)}"
                     message = f"unialign: the watchdog of process {self.rank} continues after {text}"
@@ -162,18 +162,18 @@ class Watchdog:
                 return
 
     def _beat_and_read(self, count: int, beats: dict[int, str], changed: dict[int, float]) -> str | None:
-        """Write a heartbeat, and return the failure of another process if there is one."""
+        """Write a heartbeat; return the failure of another process, if any."""
         # A process that has left writes no heartbeat.
         there = self._store.compare_set(f"beat/{self.rank}", self._beat, str(count)).decode()
         if there != "left":
-            self._beat = there  # also after an interrupted call: the next heartbeat starts from it
+            self._beat = there  # set even after an interrupted call, since the next heartbeat starts from it
         keys = ["failure", "suspect", *(f"beat/{rank}" for rank in beats)]
         failure, suspect, *values = (value.decode() for value in self._store.multi_get(keys))
         if failure != _NONE:
             return str(failure)
         now = time.monotonic()
         if now - self._last_beat > 3 * _BEAT:
-            # This process was suspended, maybe with the whole job: the others get time to resume as well.
+            # This process was suspended, possibly with the whole job: give the others time to resume.
             changed.update(dict.fromkeys(changed, now))
         self._last_beat = now
         limit = _SILENCE if suspect == _NONE else _SILENCE_SUSPECT
@@ -188,7 +188,7 @@ class Watchdog:
         return None
 
     def _report(self, failure: str) -> None:
-        """Report the failure, and end this process unless its main thread ends."""
+        """Report the failure, and kill this process unless its main thread exits."""
         own = failure.startswith(f"process {self.rank} of ")
         self.failure = None if own else failure
         with suppress(RuntimeError):
@@ -196,12 +196,12 @@ class Watchdog:
         self._reported.set()
         if own:
             return
-        print(f"unialign: {failure}; process {self.rank} ends too", file=sys.stderr, flush=True)
+        print(f"unialign: {failure}; process {self.rank} ends as well", file=sys.stderr, flush=True)
         if not self._left.wait(_GRACE):
             os._exit(1)
 
     def _wait_until_reported(self) -> None:
-        """Keep the store of process 0 until the others have read the failure, or for three beats."""
+        """Keep the store on process 0 alive until the others have read the failure, for up to three beats."""
         end = time.monotonic() + 3 * _BEAT
         while self._store.add("reported", 0) < self.processes and time.monotonic() < end:
             time.sleep(0.02)

@@ -3,7 +3,7 @@
 A projection is two files of `unialign-datasets`: NAME.json (with a checksum; the column it belongs to) and
 NAME.safetensors, made by the builder of the store.
 
-Shapes: `N` rows, `E` width of the encoder, `W` width of the column.
+Shapes: `N` rows, `E` dimension of the encoder, `W` dimension of the column.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Projection:
     sample_W: Tensor
 
     @property
-    def width(self) -> int:
+    def dim(self) -> int:
         """W."""
         return self.axes_EW.shape[1]
 
@@ -89,7 +89,7 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
     known = []
     for path in sorted(datasets_folder("projections").glob("*.json")):
         facts = read_json(path)
-        if facts["identity"] == fingerprint:
+        if facts["fingerprint"] == fingerprint:
             return _read(path, facts)
         if all(entry.get(key) == facts["made"][key] for key in _IDENTIFYING):
             ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)

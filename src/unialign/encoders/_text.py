@@ -1,6 +1,6 @@
 """Encode new texts in the coordinates of a store's text column, by the same encoder (checked by its weights).
 
-Shapes: `N` texts, `E` width of the encoder, `W` width of the column.
+Shapes: `N` texts, `E` dimension of the encoder, `W` dimension of the column.
 """
 
 import warnings
@@ -27,13 +27,13 @@ class TextEncoder:
     """Callable that maps texts to features in the coordinates of a column; created by `text_encoder`.
 
     Attributes:
-        identity: `encoder_fingerprint` of the column.
-        width: W.
+        fingerprint: `encoder_fingerprint` of the column.
+        dim: W.
     """
 
-    def __init__(self, model: Any, projection: Projection, identity: str) -> None:
+    def __init__(self, model: Any, projection: Projection, fingerprint: str) -> None:
         self._model, self._projection = model, projection
-        self.identity, self.width = identity, projection.width
+        self.fingerprint, self.dim = fingerprint, projection.dim
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Encode texts, in the order given.
@@ -49,7 +49,7 @@ class TextEncoder:
         """
         checked = _check_texts(texts)
         if not checked:
-            return torch.zeros(0, self.width)
+            return torch.zeros(0, self.dim)
         self._warn_if_truncated(checked)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             raw_NE = self._model.encode(checked, batch_size=32, convert_to_numpy=True, show_progress_bar=False)

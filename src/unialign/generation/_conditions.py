@@ -1,6 +1,6 @@
 """Build conditions: rows of a space from prompts, one for each prompt, one mixture, or a path through all.
 
-Shapes: `D` width of the space, `T` steps of a path.
+Shapes: `D` dimension of the space, `T` steps of a path.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,15 +25,15 @@ Combine = Literal["each", "mixture", "path"]
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the space that images are generated from, and its origin.
+    """A row of the space from which images are generated, and its origin.
 
     Attributes:
         name: for display.
         parts: labels of the mixed parts, or of the waypoints of a path.
         z_D: the row.
         row: row of the store, if the condition comes from one item.
-        split: of that item; of several items, `train` if one of them is in it.
-        rows: rows of all items that it comes from.
+        split: split of that item; of several items, `train` if any of them is in it.
+        rows: store rows of all its items.
     """
 
     name: str
@@ -61,11 +61,11 @@ def build_conditions(
     """Build the conditions of items and texts.
 
     Args:
-        items: names, or `#row`; each is embedded through `modalities`, which are mixed.
+        items: names, or `#row`; each is embedded in `modalities`, which are mixed.
         texts: new texts, encoded by `encode_texts` as features of `text_modality`.
-        mix, weights: as in `mix_parts`; not for a path.
-        combine: `each` gives one condition for every item and text; `mixture` one of all; `path` gives `steps`
-            conditions on arcs through all parts, the modalities of an item one after the other.
+        mix, weights: as in `mix_parts`; not allowed for a path.
+        combine: `each` returns one condition per item or text; `mixture` a single one of all; `path` returns `steps`
+            conditions on arcs through all parts, with the modalities of an item in sequence.
         steps: T of a path, at least the number of parts.
 
     Raises:
@@ -94,11 +94,11 @@ def build_conditions(
 
 
 def mix_parts(prompt: Prompt, *, mix: Mix = "mean", weights: Sequence[float] | None = None) -> Tensor:
-    """Mix the parts of a prompt, (D,).
+    """Mix the parts of a prompt into one row, (D,).
 
     Args:
-        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, shorter than 1, and differs only for decoders
-            that are not scale-invariant; `frechet_mean` has the least sum of squared angles.
+        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, has norm below 1, and matters only for decoders
+            that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
         weights: one for each part.
     """
     check_choice("mix", mix, get_args(Mix))
@@ -129,7 +129,7 @@ def _path(prompts: Sequence[Prompt], steps: int) -> list[Condition]:
         )
     path_TD = interpolate(torch.stack([z_D for _, z_D in waypoints]), steps=steps)
     row = prompts[0].row if len(prompts) == 1 else None
-    rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # a path may return to an item
+    rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # a path may visit an item twice
     split = joint_split(prompt.split for prompt in prompts)
     return [
         Condition(_step_label(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)
@@ -137,7 +137,7 @@ def _path(prompts: Sequence[Prompt], steps: int) -> list[Condition]:
 
 
 def _weighted_labels(labels: Iterable[str], weights: Sequence[float] | None) -> tuple[str, ...]:
-    """Labels with percentages, if there are weights."""
+    """Add percentages to labels if there are weights."""
     if weights is None:
         return tuple(labels)
     total = sum(weights)
@@ -145,7 +145,7 @@ def _weighted_labels(labels: Iterable[str], weights: Sequence[float] | None) -> 
 
 
 def _step_label(labels: Sequence[str], step: int, steps: int) -> str:
-    """Position of a step on the path, such as `text 60 %, speech 40 %`."""
+    """Describe the position of a step on the path, such as `text 60 %, speech 40 %`."""
     position = step * (len(labels) - 1) / (steps - 1)
     leg = min(int(position), len(labels) - 2)
     percent = round(100 * (position - leg))

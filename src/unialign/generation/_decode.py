@@ -1,6 +1,6 @@
 """Decode rows of a space: find the anchor modality of a decoder, embed items of a store, generate their images.
 
-Shapes: `N` rows, `D` width of the space, `W` width of the anchor's features, `S` pixels a side.
+Shapes: `N` rows, `D` dimension of the space, `W` dimension of the anchor's features, `S` pixels a side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ __all__ = ["Neighbors", "decode", "embed_items", "nearest_training", "resolve_an
 
 
 def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
-    """Return the frozen modality of a space whose encoder is the decoder's.
+    """Return the frozen modality of a space that was embedded by the decoder's encoder.
 
     Args:
         anchor: the modality, if several match.
 
     Raises:
         ConfigError: no modality is frozen, none has the decoder's embeddings, or several match.
-        ShapeError: the anchor's features have another width than the decoder's input.
+        ShapeError: the anchor's features have another dim than the decoder's input.
     """
     if not space.frozen:
         raise ConfigError(
@@ -41,25 +41,27 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
     if anchor is not None and anchor not in space.frozen:
         raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
     spec = decoder.input_spec
-    identities = {name: _identity(space, name) for name in (space.frozen if anchor is None else [anchor])}
-    matches = [name for name, found in identities.items() if spec.identity is not None and found == spec.identity]
+    fingerprints = {name: _fingerprint(space, name) for name in (space.frozen if anchor is None else [anchor])}
+    matches = [
+        name for name, found in fingerprints.items() if spec.fingerprint is not None and found == spec.fingerprint
+    ]
     if not matches:
-        # Without an identity on either side, only widths can be compared.
-        unknown = [name for name, found in identities.items() if spec.identity is None or found is None]
-        matches = [name for name in unknown if space.widths[name] == spec.width] or unknown[:1]
+        # Without a fingerprint on either side, only dims can be compared.
+        unknown = [name for name, found in fingerprints.items() if spec.fingerprint is None or found is None]
+        matches = [name for name in unknown if space.dims[name] == spec.dim] or unknown[:1]
     if not matches:
-        known = ", ".join(f"{name!r} (identity {str(found)[:12]})" for name, found in identities.items())
+        known = ", ".join(f"{name!r} (fingerprint {str(found)[:12]})" for name, found in fingerprints.items())
         raise ConfigError(
-            f"no decoder for this anchor: the decoder expects embeddings of {spec.encoder} (identity "
-            f"{str(spec.identity)[:12]}), this space has {known}; use the decoder of that encoder, or train one with "
-            f"`unialign decoder train`"
+            f"no decoder for this anchor: the decoder expects embeddings of {spec.encoder} (fingerprint "
+            f"{str(spec.fingerprint)[:12]}), this space has {known}; use the decoder of that encoder, or train one "
+            f"with `unialign decoder train`"
         )
     if len(matches) > 1:
         raise ConfigError(f"{', '.join(matches)} could all be the anchor of this decoder; choose one with anchor=")
     (name,) = matches
-    if space.widths[name] != spec.width:
+    if space.dims[name] != spec.dim:
         raise ShapeError(
-            f"no decoder for this anchor: {name!r} has width {space.widths[name]}, the decoder expects {spec.width} "
+            f"no decoder for this anchor: {name!r} has dim {space.dims[name]}, the decoder expects {spec.dim} "
             f"numbers of {spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
@@ -85,7 +87,7 @@ def decode(
 
     Args:
         space: a space with a frozen anchor.
-        decoder: of the anchor's embeddings.
+        decoder: a decoder of the anchor's embeddings.
         z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
             features of typical norm; shorter ones, such as unnormalized means, to features nearer to the mean.
         anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`.
@@ -113,7 +115,7 @@ def embed_items(
     if len(rows_N) and not 0 <= rows_N.min() <= rows_N.max() < store.items:
         raise ConfigError(f"rows go from {rows_N.min()} to {rows_N.max()}; {store.name!r} has 0 to {store.items - 1}")
     for name in modalities:
-        if name not in space.widths:
+        if name not in space.dims:
             raise ConfigError(f"the space has no {name!r}; it has {', '.join(space.modalities)}")
     present = {name: torch.from_numpy(store.present(name)[rows_N].copy()) for name in modalities}
     return space.encode({name: store.array(name)[rows_N] for name in modalities}, present=present), present
@@ -121,17 +123,17 @@ def embed_items(
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The training items with the nearest anchors: (N, k) rows of the store and their cosines, best first."""
+    """Nearest training items by anchor: (N, k) store rows and their cosines, best first."""
 
     rows: Tensor
     cosines: Tensor
 
 
 def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: str, k: int = 1) -> Neighbors:
-    """Find the training items whose anchors are nearest to (N, D) rows of the space.
+    """Find the training items whose anchor embeddings are nearest to (N, D) rows of the space.
 
     Raises:
-        DataError: no training items.
+        DataError: the store has no training items with the anchor.
         ConfigError, ShapeError, NonFiniteError: k is not at least 1; z is not (N, D) floats; a row has no direction.
     """
     z = _check_rows(z, space.dim)
@@ -149,7 +151,7 @@ def nearest_training(space: Space, store: EmbeddingStore, z: Tensor, *, anchor: 
 
 
 def _check_rows(z: Any, dim: int) -> Tensor:
-    """Validate (N, D) rows, which must be finite and not zero."""
+    """Validate (N, D) rows, which must be finite and nonzero."""
     z_ND = as_dense(z, "z", f"(N, {dim})")
     if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")
@@ -162,8 +164,8 @@ def _check_rows(z: Any, dim: int) -> Tensor:
     return z_ND
 
 
-def _identity(space: Space, name: str) -> str | None:
+def _fingerprint(space: Space, name: str) -> str | None:
     data: Any = space.metadata.get("data")
     columns = data.get("columns") if isinstance(data, Mapping) else None
-    identity = columns.get(name) if isinstance(columns, Mapping) else None
-    return identity if isinstance(identity, str) else None
+    fingerprint = columns.get(name) if isinstance(columns, Mapping) else None
+    return fingerprint if isinstance(fingerprint, str) else None

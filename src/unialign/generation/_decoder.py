@@ -1,8 +1,8 @@
-"""The protocol of decoders, which generate images from embeddings of an image encoder, and validation of their input.
+"""Protocol of decoders, which generate images from image embeddings as in unCLIP, and validation of their input.
 
-The idea is unCLIP's (Ramesh et al. 2022, section 2.1).
+unCLIP: Ramesh et al. 2022, section 2.1.
 
-Shapes: `N` images, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images, `W` dimension of the embeddings, `S` pixels a side.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from unialign.errors import NonFiniteError, ShapeError
 
 __all__ = ["Decoder", "EmbeddingSpec", "check_embeddings", "check_generated", "check_sampling", "noise_rows"]
 
-# Published guidance weights are below 20; far above, samples overflow.
+# Published guidance weights are below 20; far larger ones make samples overflow.
 _MAX_GUIDANCE = 1000.0
 
 
@@ -28,34 +28,34 @@ class EmbeddingSpec:
 
     Attributes:
         encoder: description of the image encoder.
-        width: W.
-        identity: sha256 of the encoder. A space whose anchor has another one is rejected; None if unknown, and then
-            only widths are compared.
+        dim: W.
+        fingerprint: sha256 of the encoder. A space whose anchor has another one is rejected; None if unknown, and then
+            only dims are compared.
         norm: typical norm of an embedding, None if unknown.
-        scale_invariant: whether only the direction of an embedding from the mean changes the image, not its norm.
+        scale_invariant: whether the image depends only on the direction of an embedding from the mean, not its norm.
     """
 
     encoder: str
-    width: int
-    identity: str | None = None
+    dim: int
+    fingerprint: str | None = None
     norm: float | None = None
     scale_invariant: bool = False
 
     def __post_init__(self) -> None:
         check_text("encoder", self.encoder)
-        check_integer("width", self.width, low=1, high=2**24)
-        if self.identity is not None:
-            check_text("identity", self.identity)
+        check_integer("dim", self.dim, low=1, high=2**24)
+        if self.fingerprint is not None:
+            check_text("fingerprint", self.fingerprint)
         if self.norm is not None:
             check_number("norm", self.norm, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
         check_choice("scale_invariant", self.scale_invariant, (True, False))
 
     def provenance(self) -> dict[str, Any]:
-        """Provenance of a store's column of such embeddings, by which spaces and decoders recognize each other.
+        """Return the provenance that a store column of these embeddings must have; a space and a decoder match if theirs agree.
 
         `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.input_spec.provenance()}})`
         """
-        return {"encoder": self.encoder, "identity": self.identity}
+        return {"encoder": self.encoder, "fingerprint": self.fingerprint}
 
 
 @runtime_checkable
@@ -64,11 +64,11 @@ class Decoder(Protocol):
 
     @property
     def input_spec(self) -> EmbeddingSpec:
-        """The embeddings that it decodes."""
+        """Embeddings that the decoder accepts."""
 
     @property
     def size(self) -> int:
-        """S, pixels a side."""
+        """Image side S in pixels."""
 
     def generate(
         self, embeddings: Any, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -77,9 +77,9 @@ class Decoder(Protocol):
 
         Args:
             embeddings: (N, W) real numbers, tensor or array.
-            seed: of the noise; the noise of row i depends on the seed and i only.
-            steps: of the sampler; None is the decoder's default.
-            guidance: weight of classifier-free guidance, 1 is off; None is the decoder's default.
+            seed: seed of the noise; the noise of row i depends only on the seed and i.
+            steps: number of sampler steps; None is the decoder's default.
+            guidance: weight of classifier-free guidance; 1 turns it off, None is the decoder's default.
 
         Returns:
             (N, 3, S, S) float32 in [0, 1] on the CPU.
@@ -94,10 +94,10 @@ class Decoder(Protocol):
 
 def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
     """Validate the input of `generate` and return it as (N, W) float32 on the CPU; errors as in `Decoder.generate`."""
-    x_NW = as_dense(embeddings, "embeddings", f"(N, {spec.width})")
-    if x_NW.ndim != 2 or x_NW.shape[1] != spec.width:
+    x_NW = as_dense(embeddings, "embeddings", f"(N, {spec.dim})")
+    if x_NW.ndim != 2 or x_NW.shape[1] != spec.dim:
         raise ShapeError(
-            f"embeddings have shape {tuple(x_NW.shape)}; this decoder expects (N, {spec.width}), embeddings of "
+            f"embeddings have shape {tuple(x_NW.shape)}; this decoder expects (N, {spec.dim}), embeddings of "
             f"{spec.encoder}"
         )
     if x_NW.is_complex() or x_NW.dtype == torch.bool:
@@ -129,11 +129,11 @@ def check_generated(images: Tensor) -> Tensor:
     return images
 
 
-def noise_rows(rows: int, width: int, *, seed: int, first: int = 0) -> Tensor:
-    """(rows, width) normal numbers; row i depends on the seed and on `first + i` only, whatever the batch is."""
-    out = torch.empty(rows, width, dtype=torch.float32)
+def noise_rows(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
+    """(rows, dim) normal numbers; row i depends on the seed and on `first + i` only, whatever the batch is."""
+    out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
         state = np.random.SeedSequence([seed, first + i]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(state) & (2**63 - 1))
-        out[i] = torch.randn(width, generator=generator, dtype=torch.float32)
+        out[i] = torch.randn(dim, generator=generator, dtype=torch.float32)
     return out

@@ -1,6 +1,6 @@
 """Training task of a decoder: one step of flow matching, with a moving average of the weights.
 
-Shapes: `N` training images, `S` pixels a side, `W` width of the embeddings.
+Shapes: `N` training images, `S` pixels a side, `W` dimension of the embeddings.
 """
 
 import math
@@ -88,9 +88,9 @@ class DecoderTask(TrainingTask):
         return StepReport({"loss": values["loss"]}, lambda: values)
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Samples, conditions, times and noise of a step, on the device."""
+        """Draw samples, conditions, times and noise of a step, on the device."""
         config, count, device = self.config, self.config.batch_size, self.device
-        # Drawn on the CPU, so that every device sees the same numbers.
+        # Drawn on the CPU, so that all devices use the same numbers.
         generator = torch.Generator().manual_seed(derived_seed(f"step {step}", config.seed))
         rows = torch.randint(len(self.samples), (count,), generator=generator).to(device)
         x = self.samples[rows]
@@ -108,7 +108,7 @@ class DecoderTask(TrainingTask):
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
-        # Early on the weights change too fast for a long memory.
+        # Use a shorter average early in training, when weights change quickly.
         decay = min(self.config.average, (1 + step) / (10 + step))
         for mean, current in zip(self.average.parameters(), self.decoder.parameters(), strict=True):
             mean.lerp_(current, 1 - decay)
@@ -126,7 +126,7 @@ class DecoderTask(TrainingTask):
         load_optimizer_tensors(self.optimizer, self.parameters, tensors["optimizer"])
 
     def before_checkpoint(self, step: int) -> None:
-        # A diverged state raises here and does not replace an earlier checkpoint.
+        # Raise for a diverged state here, before it replaces an earlier checkpoint.
         if not all(bool(torch.isfinite(tensor).all()) for tensor in self.average.state_dict().values()):
             raise NonFiniteError(
                 f"the weights of step {step} are not finite: training has diverged; lower lr, now {self.config.lr}, or "

@@ -1,7 +1,7 @@
-"""Distances between sets of images from their features, each also as a function of item weights.
+"""Compute distances between sets of images from their features, also as functions of item weights.
 
-A bootstrap resample is a vector of integer weights w, in which item i occurs w_i times. Means over pairs of different
-images leave out pairs of copies of one item, like the pair of an image with itself.
+A bootstrap resample is a vector of integer weights w in which item i occurs w_i times. Means over pairs of different
+images exclude pairs of copies of one item, as they exclude the pair of an image with itself.
 
 Shapes: `N`, `M` images, `F` features, `R` resamples.
 """
@@ -45,7 +45,7 @@ def frechet_distance(x: Any, y: Any) -> float:
         x, y: (N, F), (M, F) real numbers, at least two rows each; computed in float64.
 
     Raises:
-        ShapeError: not 2-D, one row, or unequal widths.
+        ShapeError: not 2-D, one row, or unequal dims.
         NonFiniteError: a row holds NaN or infinity.
     """
     x_NF, y_MF = _two_sets(x, y)
@@ -89,9 +89,9 @@ class Frechet:
     y_NF: Tensor
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
-        rows, width = self.x_NF.shape
+        rows, dim = self.x_NF.shape
         parts = []
-        for w_rN in torch.split(weights_RN.double(), max(1, _BLOCK // (width * max(rows, width)))):
+        for w_rN in torch.split(weights_RN.double(), max(1, _BLOCK // (dim * max(rows, dim)))):
             value_r = _frechet(*_moments(self.x_NF, w_rN), *_moments(self.y_NF, w_rN))
             parts.append(torch.where(w_rN.sum(1) > 1, value_r, torch.nan))
         return torch.cat(parts)
@@ -101,8 +101,8 @@ class Frechet:
 class PairMean:
     """Mean of a symmetric kernel over pairs of different items: sum_{i != j} w_i w_j k_ij / sum_{i != j} w_i w_j.
 
-    Copies of one item are no pair, else every resample would be less diverse than the data. NaN if the weights leave a
-    single item.
+    Copies of one item are not a pair; otherwise every resample would be less diverse than the data. NaN if the weights
+    leave a single item.
     """
 
     kernel_NN: Tensor
@@ -120,8 +120,8 @@ class KernelDistance:
     """The unbiased MMD^2 of two sets whose rows i belong to item i, as a function of item weights.
 
     Both sets are resampled together. Within a set, pairs of copies are left out (`PairMean`). Across sets, a pair of
-    different items has weight w_i w_j and an item's own pair w_i, so that equal weights give the usual estimate and a
-    resample does not overweight own pairs. NaN if the weights leave a single item.
+    different items has weight w_i w_j and an item's two images w_i, so that equal weights give the usual estimate and a
+    resample does not overweight matching pairs. NaN if the weights leave a single item.
     """
 
     own: tuple[PairMean, PairMean]
@@ -137,7 +137,7 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class Average:
-    """scale * mean of several statistics of the same items + offset."""
+    """Affine function of the mean of several statistics of the same items: scale * mean + offset."""
 
     parts: Sequence[Statistic]
     scale: float = 1.0
@@ -165,13 +165,13 @@ def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
 def _two_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     x_NF, y_MF = as_features(x, "x", min_rows=2), as_features(y, "y", min_rows=2)
     if x_NF.shape[1] != y_MF.shape[1]:
-        raise ShapeError(f"x has width {x_NF.shape[1]}, y has {y_MF.shape[1]}; use features of the same extractor")
+        raise ShapeError(f"x has dim {x_NF.shape[1]}, y has {y_MF.shape[1]}; use features of the same extractor")
     return x_NF, y_MF
 
 
 def _moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted means (R, F) and covariances (R, F, F)."""
-    # Centered first, since a large mean would cost digits of the covariance.
+    """Compute weighted means (R, F) and covariances (R, F, F)."""
+    # Center first, since a large mean would reduce the precision of the covariance.
     common_F = x_NF.mean(0)
     centered_NF = x_NF - common_F
     total_R1 = weights_RN.sum(1, keepdim=True)
@@ -190,7 +190,7 @@ def _frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, cov_y_RFF:
 
 
 def _factor(cov_RFF: Tensor) -> Tensor:
-    """L with L L^T = the covariance. It replaces the symmetric root, which is L times a rotation."""
+    """Return L with L L^T = covariance; it can replace the symmetric root, which is L times a rotation."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]
     return factor_RFF

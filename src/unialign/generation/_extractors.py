@@ -1,7 +1,7 @@
 """Feature extractors for scores of generated images.
 
-An extractor must differ from the encoders that the alignment or the decoder was trained on; otherwise scores reward
-shared errors. Its name is part of every result.
+An extractor must differ from the encoders whose features the space and the decoder were trained on; otherwise scores
+reward shared errors. Its name is part of every result.
 
 Shapes: `N` images, `S` pixels a side, `F` features.
 """
@@ -30,7 +30,7 @@ class Extractor(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the extractor including its weights: extractors of one name give equal features."""
+        """Identifier of the extractor and its weights: extractors with equal names return equal features."""
 
     def __call__(self, images: Any) -> Tensor:
         """Extract features.
@@ -49,7 +49,7 @@ class Extractor(Protocol):
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Features that are the pixels of the image resized to size x size, F = 3 size^2. Insensitive to semantics.
+    """Extract the pixels of the image resized to size x size, F = 3 size^2. Insensitive to semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.
@@ -65,7 +65,7 @@ def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
 
     Args:
         size: pixels a side of the network's input, at least 32.
-        batch_size: images at once; affects memory only.
+        batch_size: images per forward pass; affects memory only.
 
     Raises:
         MissingDependencyError: without `unialign[lite]`.
@@ -76,7 +76,7 @@ def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
 
 
 def lite0(*, size: int = 224, batch_size: int = 64) -> Extractor:
-    """EfficientNet-Lite0, otherwise as `lite2`: the encoder of the columns `image` and `drawing` of the shipped emoji.
+    """EfficientNet-Lite0, otherwise as `lite2`: the encoder of the columns `image` and `drawing` of the `emoji` data.
 
     Use it to embed further images, not to score decoders of that anchor.
     """
@@ -94,7 +94,7 @@ class _Extractor:
     @torch.inference_mode()
     def __call__(self, images: Any) -> Tensor:
         parts = [self._features(part) for part in torch.split(check_images(images), self._batch_size)]
-        # A normal tensor, since inference tensors cannot be used in autograd.
+        # Copy to a normal tensor, since inference tensors cannot be used in autograd.
         with torch.inference_mode(False):
             return torch.cat(parts).clone()
 
@@ -107,7 +107,7 @@ _WEIGHTS = {
 
 
 def _lite(number: int, size: int, batch_size: int) -> Extractor:
-    # The network has stride 32; smaller images would leave only padding in the last feature map.
+    # The network has stride 32; smaller images would leave nothing but padding in the last feature map.
     check_integer("size", size, low=32)
     check_integer("batch_size", batch_size, low=1)
     try:

@@ -4,7 +4,7 @@ On the straight path x_t = (1 - t) e + t x from noise e (t = 0) to data x (t = 1
 x - e = (x - x_t) / (1 - t) (Lipman et al. 2023, section 4; Liu et al. 2023). The network predicts x, which is
 easier to learn for small t; its error divided by 1 - t is the error of the velocity.
 
-Shapes: `N` samples, `...` the shape of one sample, `C` width of the condition.
+Shapes: `N` samples, `...` the shape of one sample, `C` dimension of the condition.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ __all__ = ["Predict", "draw_times", "flow_loss", "sample"]
 # (x_t (N, ...), t (N,), condition (N, C)) -> the clean sample (N, ...)
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Bounds the weight 1 / (1 - t)^2, which would let a few samples near t = 1 dominate a step.
+# Bound of the weight 1 / (1 - t)^2, with which a few samples near t = 1 would dominate a step.
 _MIN_REMAINING = 0.1
 
 
 def draw_times(count: int, generator: torch.Generator, *, mean: float = -0.4) -> Tensor:
-    """(count,) logit-normal times in (0, 1) (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
+    """Draw logit-normal times (count,) (Esser et al. 2024, section 3.1); a negative mean favors noisy samples."""
     return torch.sigmoid(torch.randn(count, generator=generator, dtype=torch.float32) + mean)
 
 
 def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the velocity, (1 - t)^-2 |x - predicted|^2, the weight held at that of t = 0.9.
+    """Compute the mean squared error of the velocity, (1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9.
 
     Args:
         predict: the network.

@@ -1,6 +1,6 @@
-"""A small decoder: flow matching from noise to an image, conditioned on principal directions of its embedding.
+"""A small decoder: flow matching from noise to an image, conditioned on principal directions of the embedding.
 
-Shapes: `N` images, `W` width of the embeddings, `D` directions, `S` pixels a side.
+Shapes: `N` images, `W` dimension of the embeddings, `D` directions, `S` pixels a side.
 """
 
 import math
@@ -28,12 +28,12 @@ _CHUNK = 256
 
 
 class FlowDecoder(nn.Module):
-    """The decoder that `train_decoder` trains. It uses the direction of an embedding from the mean, not its norm.
+    """Decoder trained by `train_decoder`. It uses the direction of an embedding from the mean, not its norm.
 
     Args:
-        config: architecture and defaults of sampling; settings of training are stored with them.
-        input_spec: the embeddings that it decodes.
-        metadata: JSON object about its training.
+        config: architecture and sampling defaults; training settings are stored with them.
+        input_spec: embeddings that it accepts.
+        metadata: JSON object describing its training.
 
     Raises:
         ConfigError: more directions than the embeddings have.
@@ -44,14 +44,14 @@ class FlowDecoder(nn.Module):
         self, config: DecoderConfig, input_spec: EmbeddingSpec, *, metadata: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        if config.directions > input_spec.width:
+        if config.directions > input_spec.dim:
             raise ConfigError(
-                f"directions={config.directions} is more than the {input_spec.width} numbers of an embedding of "
+                f"directions={config.directions} is more than the {input_spec.dim} numbers of an embedding of "
                 f"{input_spec.encoder}; set directions to at most that"
             )
         self.config, self._input_spec = config, input_spec
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self.frame = Whitening(config.whitening, input_spec.width, config.directions)
+        self.frame = Whitening(config.whitening, input_spec.dim, config.directions)
         self.basis: PCABasis | PixelBasis
         self.network: nn.Module
         if config.network == "mlp":
@@ -60,28 +60,28 @@ class FlowDecoder(nn.Module):
         else:
             self.basis = PixelBasis(config.size)
             self.network = make_unet(config.size, config.directions, width=config.width, depth=config.depth)
-        # The condition for "no condition".
+        # The condition that stands for "no condition".
         self.none = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
         weights = sum(p.numel() for p in self.parameters()) / 1e6
         return (
             f"FlowDecoder({self.config.network}, {self.size} x {self.size} pixels, {weights:.1f} million weights; "
-            f"decodes {self._input_spec.width} numbers of {self._input_spec.encoder})"
+            f"decodes {self._input_spec.dim} numbers of {self._input_spec.encoder})"
         )
 
     @property
     def input_spec(self) -> EmbeddingSpec:
-        """The embeddings that it decodes."""
+        """Embeddings that the decoder accepts."""
         return self._input_spec
 
     @property
     def size(self) -> int:
-        """S, pixels a side."""
+        """Image side S in pixels."""
         return self.config.size
 
     def condition(self, embeddings_NW: Tensor) -> Tensor:
-        """(N, W) embeddings -> (N, D) input of the network, of norm sqrt(D), so that each number is about 1."""
+        """Map (N, W) embeddings to (N, D) inputs of the network with norm sqrt(D), so that entries are about 1."""
         framed_ND: Tensor = self.frame(embeddings_NW)
         return F.normalize(framed_ND, dim=1) * math.sqrt(self.config.directions)
 
@@ -95,9 +95,9 @@ class FlowDecoder(nn.Module):
         x_NW = check_embeddings(embeddings, self.input_spec)
         out = torch.empty(len(x_NW), 3, self.size, self.size, dtype=torch.float32)
         for start in range(0, len(x_NW), _CHUNK):
-            piece = slice(start, min(start + _CHUNK, len(x_NW)))
-            noise = noise_rows(piece.stop - start, math.prod(self.basis.shape), seed=seed, first=start)
-            out[piece] = self.decode(x_NW[piece], noise, steps=steps, guidance=guidance)
+            chunk = slice(start, min(start + _CHUNK, len(x_NW)))
+            noise = noise_rows(chunk.stop - start, math.prod(self.basis.shape), seed=seed, first=start)
+            out[chunk] = self.decode(x_NW[chunk], noise, steps=steps, guidance=guidance)
         return check_generated(out)
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class FlowDecoder(nn.Module):
         """Load a decoder from a folder or a hub id. Only JSON and safetensors are read; nothing is executed.
 
         Raises:
-            CheckpointError: nothing there, another version, a pickle, or a truncated or altered file.
+            CheckpointError: no decoder there, another version, a pickle, or a truncated or altered file.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
 
@@ -165,13 +165,13 @@ tags: [unclip, image-generation]
 
 # A decoder of image embeddings
 
-Images of {config.size} x {config.size} from embeddings of {spec.encoder} ({spec.width} numbers), by flow matching
+Images of {config.size} x {config.size} from embeddings of {spec.encoder} ({spec.dim} numbers), by flow matching
 (`{config.network}`, {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights).
 
 ```python
 import unialign as ua
 
 decoder = ua.generation.load_decoder("path or owner/name of this folder")
-images = decoder.generate(embeddings)  # (N, {spec.width}) -> (N, 3, {config.size}, {config.size}) in [0, 1]
+images = decoder.generate(embeddings)  # (N, {spec.dim}) -> (N, 3, {config.size}, {config.size}) in [0, 1]
 ```
 """

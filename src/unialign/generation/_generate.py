@@ -1,4 +1,4 @@
-"""Generate images from conditions, and list the training items that they may be copies of.
+"""Generate images from conditions, and list training items of which they may be copies.
 
 Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
@@ -27,8 +27,7 @@ from unialign.space import Space
 __all__ = ["GenerationResult", "generate_images"]
 
 _NEAREST = 3
-# Largest side, in pixels, at which images are compared with training images: all of them at 768 pixels need too much
-# memory.
+# Largest side, in pixels, at which images are compared with training images; at 768 pixels these need too much memory.
 _COMPARISON_SIDE = 64
 
 
@@ -37,14 +36,14 @@ class GenerationResult:
     """Generated images with annotations.
 
     Attributes:
-        conditions: Q of them.
+        conditions: the Q conditions.
         images: (Q, V, 3, S, S) in [0, 1].
         anchor: modality whose embeddings the conditions replace.
-        nearest: for each condition the training items with the nearest anchors: row, name, cosine.
-        true_cosines: for each condition its cosine with the anchor of its own item; None without one.
+        nearest: for each condition the training items with the nearest anchor embeddings: row, name, cosine.
+        true_cosines: cosine of each condition with the anchor embedding of its item; None without one.
         copies: for each condition and sample the training image with the smallest pixel distance: row, name, distance
             (root mean square, in [0, 1]); None if the store's images cannot be read.
-        no_copies_reason: why `copies` is None, else "".
+        no_copies_reason: reason if `copies` is None, else "".
     """
 
     conditions: tuple[Condition, ...]
@@ -91,7 +90,7 @@ def generate_images(
     anchor = resolve_anchor(space, decoder, anchor)
     z_QD = torch.stack([condition.z_D for condition in conditions])
     options: dict[str, Any] = {"anchor": anchor, "steps": steps, "guidance": guidance}
-    # One call for each condition, since row 0 of every call gets the same noise.
+    # Call once per condition, since row i of every call gets the same noise.
     samples_V = [
         torch.cat(
             [decode(space, decoder, z_1D, seed=_sample_seed(seed, v), **options) for z_1D in torch.split(z_QD, 1)]
@@ -102,7 +101,7 @@ def generate_images(
     try:
         copies, reason = _pixel_neighbors(store, anchor, images_QV), ""
     except (DataError, MissingDependencyError) as error:
-        copies, reason = None, str(error)  # images are generated without thumbnails and without Pillow, too
+        copies, reason = None, str(error)  # generation also works without thumbnails and without Pillow
     return GenerationResult(
         conditions=tuple(conditions),
         images=images_QV,
@@ -115,7 +114,7 @@ def generate_images(
 
 
 def _sample_seed(seed: int, sample: int) -> int:
-    """A hash, so that sample 1 of seed 0 is not sample 0 of seed 1."""
+    """Derive a seed for each sample by hashing, so that sample 1 of seed 0 is not sample 0 of seed 1."""
     return int(np.random.SeedSequence([seed, sample]).generate_state(1)[0])
 
 
@@ -136,7 +135,7 @@ def _true_cosine(space: Space, store: EmbeddingStore, condition: Condition, anch
 
 
 def _pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
-    """For each sample the nearest training image; decoders of few images memorize many of them."""
+    """Find the nearest training image of each sample, since decoders trained on few images memorize many of them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]
     side = min(images_QV.shape[-1], _COMPARISON_SIDE)

@@ -1,6 +1,6 @@
-"""Spaces in which decoders generate images: principal components for a CPU, pixels for a GPU.
+"""Image representations that decoders generate: principal components for a CPU, pixels for a GPU.
 
-An image of 32 x 32 has 3,072 numbers, of which a few hundred directions hold nearly all variance.
+An image of 32 x 32 pixels has 3,072 numbers, but a few hundred directions hold nearly all variance.
 
 Shapes: `N` images, `S` pixels a side, `P` = 3 S S numbers of an image, `L` latents.
 """
@@ -12,8 +12,8 @@ from unialign.errors import DataError
 
 __all__ = ["PCABasis", "PixelBasis"]
 
-# Exponent of the whitening: 0 keeps the components' variances, so that noise drowns the small ones at nearly every
-# time; 1 makes all equal, so that the small ones dominate the loss.
+# Exponent of the whitening: 0 keeps the components' variances, and noise masks the small ones at nearly every time;
+# 1 equalizes them, and the small ones dominate the loss.
 _WHITENING = 0.5
 
 
@@ -53,7 +53,7 @@ class PCABasis(nn.Module):
             )
         deviation_L = values_K[:latents] / len(images) ** 0.5
         scale_L = deviation_L**_WHITENING
-        # One common factor, so that latents have the size of the noise.
+        # Scale by one common factor, so that latents have the scale of the noise.
         scale_L = scale_L * (deviation_L / scale_L).square().mean().sqrt()
         axes_LP = axes_KP[:latents]
         largest_L = axes_LP.abs().argmax(1)

@@ -1,4 +1,4 @@
-"""Validate, resize, arrange and write images; needs the core install only.
+"""Validate, resize, arrange and write images, without extra dependencies.
 
 Shapes: `N` or `T` images, `S` pixels a side, `H` and `W` of any image, `R` rows and `C` columns of a grid.
 """
@@ -39,7 +39,7 @@ def check_images(
         what: name of the argument in messages.
         square: require H = W.
         min_count: smallest N.
-        range_error: raised for numbers outside [0, 1].
+        range_error: exception type for numbers outside [0, 1].
 
     Raises:
         ShapeError: another shape or dtype.
@@ -73,10 +73,10 @@ def check_images(
 
 
 def resize_bilinear(images: Tensor, size: int) -> Tensor:
-    """(N, 3, S, S) -> (N, 3, size, size), bilinear and antialiased; the same tensor if S is the size."""
+    """Resize (N, 3, S, S) to (N, 3, size, size), bilinear and antialiased; return the same tensor if S equals size."""
     if images.shape[-1] == size:
         return images
-    # The weights of a pixel sum to 1 only up to rounding.
+    # Clamp, since the interpolation weights sum to 1 only up to rounding.
     return nn.functional.interpolate(
         images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
     ).clamp(0, 1)
@@ -85,7 +85,7 @@ def resize_bilinear(images: Tensor, size: int) -> Tensor:
 def resize(images: Any, size: int) -> Tensor:
     """Resize (N, 3, S, S) float images in [0, 1] to (N, 3, size, size) float32.
 
-    Takes the mean of blocks of pixels if size divides S, else bilinear interpolation with antialiasing.
+    Averages blocks of pixels if size divides S, else interpolates bilinearly with antialiasing.
 
     Raises:
         ShapeError: not (N, 3, S, S) in [0, 1].
@@ -109,7 +109,7 @@ def png_bytes(image: Any) -> bytes:
     x = _check_image(image, "an image")
     pixels = (x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)).permute(1, 2, 0).contiguous().numpy()
     height, width = pixels.shape[:2]
-    # Each line begins with the number of its filter, 0 for none.
+    # Each PNG row begins with its filter type, 0 for none.
     lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, 3 * width)], axis=1)
     header = struct.pack(">IIBBBBB", width, height, *_EIGHT_BIT_RGB)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
@@ -131,9 +131,9 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     """Arrange images of one size in a grid, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). None and the end of short rows stay empty.
+        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells of None and beyond short rows stay empty.
         gap: pixels between images, after scaling.
-        scale: each pixel becomes scale x scale pixels.
+        scale: integer factor of enlargement.
         background: gray value in [0, 1].
 
     Raises:

@@ -1,8 +1,8 @@
-"""Mix rows of the unit sphere: means, geodesics, Fréchet means, linear combinations.
+"""Mix rows on the unit sphere: means, geodesics, Fréchet means, linear combinations.
 
 All functions normalize their rows first, are differentiable, and compute in float32 or float64.
 
-Shapes: `K` inputs, `B` rows, `D` width of the space, `T` steps of a path.
+Shapes: `K` inputs, `B` rows, `D` dimension of the space, `T` steps of a path.
 """
 
 import math
@@ -25,9 +25,9 @@ from unialign.generation._interpolation_inputs import (
 
 __all__ = ["frechet_mean", "interpolate", "linear_combination", "mean", "slerp"]
 
-# Mixtures shorter than so many roundings have no reliable direction.
+# Mixtures with a norm below this multiple of the rounding error have no reliable direction.
 _ROUNDINGS = 1000
-# Below this angle the formula of the arc divides 0 by 0, and the chord is used.
+# Angle below which the chord replaces the arc, whose formula tends to 0 / 0.
 _NEAR = 1e-4
 _MAX_T = 1000.0
 
@@ -35,20 +35,20 @@ _MAX_T = 1000.0
 def mean(
     embeddings: Rows, *, weights: Any = None, normalize: bool = True, present: Mapping[str, Any] | None = None
 ) -> Tensor:
-    """Weighted mean of K inputs, (B, D).
+    """Compute the weighted mean of K inputs, (B, D).
 
     Args:
         embeddings: modality -> (B, D) rows, or a sequence of them; (1, D) is broadcast.
         weights: K numbers of at least 0, by name or in order; only their ratios matter. None: equal weights.
-        normalize: return unit rows. False leaves the mean inside the sphere, like the paper's (z_t + z_a) / 2
-            (arXiv 2602.09507): of norm sqrt((1 + cos) / 2) for two rows.
+        normalize: whether to return unit rows. The unnormalized mean lies inside the sphere, as the paper's
+            (z_t + z_a) / 2 (arXiv 2602.09507), whose norm is sqrt((1 + cos) / 2).
         present: modality -> (B,) bool; absent rows are left out and may hold anything. In a sequence the modalities
             are named `rows 0`, `rows 1` and so on.
 
     Raises:
         ShapeError: not (B, D), or of different sizes.
         ConfigError: wrong number of weights, or weights that are negative or all 0.
-        NonFiniteError: a row is not finite or has no direction; an item has nothing present; rows cancel.
+        NonFiniteError: a row is not finite or has no direction; an item has no present modality; rows cancel.
     """
     check_choice("normalize", normalize, (True, False))
     names, z_KBD, present_KB = stack_rows(embeddings, present)
@@ -61,10 +61,10 @@ def mean(
 
 
 def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
-    """Unit row of sum_k weight_k z_k, (B, D), such as king - man + woman.
+    """Compute the normalized sum_k weight_k z_k, (B, D), such as king - man + woman.
 
     Args:
-        terms: (weight, (B, D) rows) pairs; weights are any finite numbers; only their ratios matter.
+        terms: (weight, (B, D) rows) pairs; weights are finite numbers of which only the ratios matter.
 
     Raises:
         ShapeError, NonFiniteError: as in `mean`.
@@ -88,7 +88,7 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
 
     Args:
         a, b: (B, D) rows, or (1, D).
-        t: a number or (T,) numbers; outside [0, 1] the arc is continued.
+        t: a number or (T,) numbers; values outside [0, 1] extrapolate along the arc.
 
     Returns:
         (B, D), or (T, B, D) for several t. Exactly a at 0 and b at 1; the renormalized mean at 1/2.
@@ -108,10 +108,10 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
 
 
 def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "slerp") -> Tensor:
-    """Path through waypoints, (steps, D) or (steps, B, D).
+    """Interpolate along a path through waypoints, (steps, D) or (steps, B, D).
 
-    Every leg takes the same fraction of the steps, whatever its length. The ends are exact; so are inner waypoints if
-    steps - 1 is a multiple of the K - 1 legs.
+    Every leg takes an equal fraction of the steps, regardless of its length. The ends are exact; so are inner waypoints
+    if steps - 1 is a multiple of the K - 1 legs.
 
     Args:
         ends: (K, D) or (K, B, D), at least 2 waypoints.
@@ -146,14 +146,14 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
 def frechet_mean(
     embeddings: Rows, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
 ) -> Tensor:
-    """Fréchet mean (Buss & Fillmore 2001): the unit row with the least weighted sum of squared angles, (B, D).
+    """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles, (B, D).
 
-    For two rows it is `slerp` at the second one's weight. Compared with the renormalized mean, weights are fractions of
-    the angle and not of the chord, and distant rows have more influence. The two agree for rows close to each other,
-    and for two rows of equal weight.
+    For two rows it equals `slerp` at the second row's weight. Unlike in the renormalized mean, weights are fractions of
+    the angle, not of the chord, and distant rows have more influence. The two agree for nearby rows and for two rows of
+    equal weight.
 
-    Computed by gradient steps from the renormalized mean and a final Newton step. The first derivative is exact; there
-    is no second one.
+    Computed by gradient steps from the renormalized mean and a final Newton step. The first derivative is exact; second
+    derivatives are not supported.
 
     Args:
         embeddings, weights: as in `mean`.
@@ -179,7 +179,7 @@ def frechet_mean(
             converged_B = _norm(step_BD)[:, 0] <= tolerance
             if bool(converged_B.all()):
                 break
-    # A Newton step in the graph, whose derivative does not depend on the steps before.
+    # Differentiate the last Newton step only; its derivative does not depend on earlier steps.
     step_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _raise_for(~narrow_B, at_BD, "has rows spread too far around the sphere for a unique Fréchet mean; use `mean`")
     _raise_for(
@@ -191,13 +191,13 @@ def frechet_mean(
 
 
 def _tangent_mean(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> Tensor:
-    """Weighted mean of the rows in the tangent space: minus half the gradient of the sum of squared angles."""
+    """Average the rows in the tangent space with weights: minus half the gradient of the sum of squared angles."""
     side_KBD, ratio_KB, _ = _log_map(at_BD, z_KBD)
     return ((weights_K1 * ratio_KB)[..., None] * side_KBD).sum(0)
 
 
 def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, Tensor]:
-    """Newton step H^-1 g, g the tangent mean, with H held constant, and whether H is positive.
+    """Return the Newton step H^-1 g for the tangent mean g, with H held constant, and whether H is positive definite.
 
     H = c + sum_k w_k (1 - r_k) u_k u_k^T on the tangent space, with r = angle / tan(angle), c = sum_k w_k r_k and u the
     unit directions (Buss & Fillmore 2001). It is inverted by the Woodbury identity (K columns), not as D x D.
@@ -219,7 +219,7 @@ def _newton(at_BD: Tensor, z_KBD: Tensor, weights_K1: Tensor) -> tuple[Tensor, T
 
 
 def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tangential parts of the rows, factors that scale them to the angle (at least 1), and cosines."""
+    """Return the tangential parts of the rows, factors (at least 1) that scale them to the angle, and cosines."""
     cos_KB1 = (z_KBD * at_BD).sum(-1, keepdim=True)
     side_KBD = z_KBD - cos_KB1 * at_BD
     sin_KB1 = _norm(side_KBD)
@@ -231,7 +231,7 @@ def _log_map(at_BD: Tensor, z_KBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
-    """End of the geodesic with the given initial velocity, for unit time."""
+    """Return the end of the geodesic with the given initial velocity after unit time."""
     length_B1 = _norm(step_BD)
     return _unit(torch.cos(length_B1) * at_BD + torch.sinc(length_B1 / math.pi) * step_BD)
 
@@ -242,7 +242,7 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     _raise_for(
         opposite_B, a_BD, "is opposite to the row that it is mixed with, so that the arc between them is not unique"
     )
-    # From chords, since arccos loses half of the digits near 1.
+    # Computed from chords, since arccos loses half of the digits near 1.
     angle_B = 2 * torch.atan2(apart_B, across_B)
     near_B = angle_B < _NEAR
     safe_B = torch.where(near_B, 1.0, angle_B)
@@ -250,12 +250,12 @@ def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     first_TB = torch.where(near_B, 1 - t_T1, torch.sin((1 - t_T1) * safe_B) / torch.sin(safe_B))
     second_TB = torch.where(near_B, t_T1, torch.sin(t_T1 * safe_B) / torch.sin(safe_B))
     z_TBD = first_TB[..., None] * a_BD + second_TB[..., None] * b_BD
-    # The ends bit by bit.
+    # Return the ends bitwise exact.
     return torch.where(((t_T == 0) | (t_T == 1))[:, None, None], z_TBD, _unit(z_TBD))
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Norm over the last axis (kept) whose gradient at 0 is 0 instead of NaN."""
+    """Compute the norm over the last axis (kept), with gradient 0 instead of NaN at 0."""
     square = x.square().sum(-1, keepdim=True)
     return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
 

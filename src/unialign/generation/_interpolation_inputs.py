@@ -1,6 +1,6 @@
 """Validate the inputs of mixtures: normalized rows, presence, normalized weights.
 
-Shapes: `K` inputs, `B` rows, `D` width of the space.
+Shapes: `K` inputs, `B` rows, `D` dimension of the space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unialign._unit_rows import unit_rows
+from unialign._unit_rows import normalize_rows
 from unialign.batch import as_dense, first_bad_row, row_mask, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
@@ -20,7 +20,7 @@ Rows = Mapping[str, Any] | Sequence[Any]
 
 
 def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:
-    """Names, (K, B, D) unit rows in float32 or float64, and (K, B) presence; absent rows are 0."""
+    """Return names, (K, B, D) unit rows in float32 or float64, and (K, B) presence; absent rows are 0."""
     if isinstance(embeddings, Mapping):
         if wrong := [name for name in embeddings if not isinstance(name, str)]:
             raise ConfigError(f"names of rows must be strings, got {wrong[0]!r}; pass a list for rows without names")
@@ -48,8 +48,8 @@ def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor
     masks = {name: row_mask(mask_B, f"present[{name!r}]", count) for name, mask_B in present.items()}
     everywhere_B = torch.ones(count, dtype=torch.bool)
     present_KB = torch.stack([masks.get(name, everywhere_B).cpu() for name in named]).to(first.device)
-    wide = torch.float64 if any(z.dtype == torch.float64 for z in named.values()) else torch.float32
-    rows = [z.to(wide).expand(count, -1) for z in named.values()]
+    dtype = torch.float64 if any(z.dtype == torch.float64 for z in named.values()) else torch.float32
+    rows = [z.to(dtype).expand(count, -1) for z in named.values()]
     largest = []
     for name, z_BD, present_B in zip(named, rows, present_KB, strict=True):
         largest_B, usable_B = usable_rows(z_BD)
@@ -59,11 +59,11 @@ def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor
             raise NonFiniteError(
                 f"{name!r}, row {bad.row}, {bad.what}{bad.more}; expected finite rows that are not zero"
             )
-    return list(named), unit_rows(rows, torch.stack(largest), present_KB if masks else None), present_KB
+    return list(named), normalize_rows(rows, torch.stack(largest), present_KB if masks else None), present_KB
 
 
 def mixing_weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
-    """(K,) of at least 0 that sum to 1."""
+    """Return (K,) nonnegative weights that sum to 1."""
     if weights is None:
         weights = [1.0] * len(names)
     if isinstance(weights, Mapping):
@@ -80,14 +80,14 @@ def mixing_weights(weights: Any, names: Sequence[str], z_KBD: Tensor) -> Tensor:
 
 
 def normalized_weights(weights_K: Tensor) -> Tensor:
-    """float64 weights divided by the sum of their absolute values, which may exceed the range of float32."""
+    """Divide float64 weights by the sum of their absolute values, which may exceed the range of float32."""
     weights_K = weights_K / weights_K.abs().max()
     return weights_K / weights_K.abs().sum()
 
 
 def finite_numbers(values: Any, count: int | None) -> Tensor:
-    """float64 tensor of finite numbers: `count` weights, or values of t if None."""
-    # By numpy, since torch would round Python floats to float32.
+    """Return finite numbers as a float64 tensor: `count` weights, or values of t if None."""
+    # Convert with numpy, since torch would round Python floats to float32.
     if isinstance(values, list | tuple):
         values = [v.detach().cpu() if isinstance(v, Tensor) else v for v in values]
     values = values if isinstance(values, Tensor) else np.asarray(values)

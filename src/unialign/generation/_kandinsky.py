@@ -1,6 +1,6 @@
 """Kandinsky 2.2 as a decoder, and its prior (text -> image embedding) for comparison, by diffusers.
 
-Shapes: `N` images or texts, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images or texts, `B` of them at once, `W` dimension of the embeddings, `S` pixels a side.
 """
 
 import os
@@ -34,8 +34,8 @@ _TOWER_PARTS = ("image_encoder", "image_processor")
 class Kandinsky22(PipelineDecoder):
     """Decode embeddings of Kandinsky 2.2's image encoder.
 
-    The published decoder lacks that encoder, which is part of the prior's folder. It is needed for guidance (which
-    leads away from the embedding of an empty image), for `embed`, and for the identity in `input_spec`.
+    The published decoder lacks that encoder, which is part of the prior's folder. It is needed for guidance (away
+    from the embedding of an empty image), for `embed`, and for the fingerprint in `input_spec`.
 
     Args:
         pipeline: a `KandinskyV22Pipeline`, on its device.
@@ -43,7 +43,7 @@ class Kandinsky22(PipelineDecoder):
         open_prior: loads the `KandinskyV22PriorPipeline` on first use, None without it.
 
     Raises:
-        CheckpointError: image encoder and denoiser have different widths.
+        CheckpointError: image encoder and denoiser have different dims.
     """
 
     # Defaults of the pipeline's own call.
@@ -54,15 +54,15 @@ class Kandinsky22(PipelineDecoder):
     ) -> None:
         self.tower = tower
         self._open_prior = open_prior
-        width = _input_width(pipeline)
-        if tower is not None and tower.width != width:
+        dim = _input_dim(pipeline)
+        if tower is not None and tower.dim != dim:
             raise CheckpointError(
-                f"the prior's image encoder has width {tower.width}, the decoder needs {width}: the two do not belong "
+                f"the prior's image encoder has dim {tower.dim}, the decoder needs {dim}: the two do not belong "
                 f"together"
             )
-        # The identity is known only with the prior's folder.
-        identity = None if tower is None else tower.identity
-        spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", width, identity)
+        # The fingerprint is known only with the prior's folder.
+        fingerprint = None if tower is None else tower.fingerprint
+        spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", dim, fingerprint)
         scale = int(pipeline.movq_scale_factor)
         # Rounded as in the pipeline: the side of the latents is a multiple of the scale.
         super().__init__(pipeline, spec, latent=-(-latent_side(pipeline) // scale) * scale, scale=scale)
@@ -119,7 +119,7 @@ class Kandinsky22(PipelineDecoder):
 
     def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
         # Without guidance the pipeline requires a negative embedding but does not use it.
-        negative = self._negative if guidance > 1 else torch.zeros(1, self.input_spec.width)
+        negative = self._negative if guidance > 1 else torch.zeros(1, self.input_spec.dim)
         return lambda count: {
             "negative_image_embeds": negative.expand(count, -1).to(weight.device, weight.dtype),
             "height": self.size,
@@ -139,10 +139,10 @@ class Kandinsky22(PipelineDecoder):
 
         Args:
             texts: N strings.
-            seed: of the noise; the noise of row i depends on the seed and i only.
-            steps: of the sampler; None is the prior's default.
-            guidance: weight of classifier-free guidance, 1 is off; None is the prior's default.
-            batch_size: texts at once.
+            seed: seed of the noise; the noise of row i depends only on the seed and i.
+            steps: number of sampler steps; None is the prior's default.
+            guidance: weight of classifier-free guidance; 1 turns it off, None is the prior's default.
+            batch_size: texts per forward pass.
 
         Returns:
             (N, W) float32 on the CPU.
@@ -170,19 +170,19 @@ class Kandinsky22(PipelineDecoder):
                 guidance_scale=guidance,
             ).image_embeds
 
-        width = self.input_spec.width
-        drawn = sample_rows(len(texts), (width,), seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
-        return torch.cat([torch.empty(0, width, dtype=torch.float32), *drawn])
+        dim = self.input_spec.dim
+        drawn = sample_rows(len(texts), (dim,), seed=seed, batch_size=batch_size, device=weight.device, draw=draw)
+        return torch.cat([torch.empty(0, dim, dtype=torch.float32), *drawn])
 
     @cached_property
     def _prior(self) -> Any:
         if self._open_prior is None:
             raise ConfigError("Kandinsky22 was loaded without a prior; load it with prior=FOLDER")
         prior = self._open_prior()
-        width = prior.prior.config.embedding_dim
-        if width != self.input_spec.width:
+        dim = prior.prior.config.embedding_dim
+        if dim != self.input_spec.dim:
             raise CheckpointError(
-                f"the prior has width {width}, the decoder needs {self.input_spec.width}; the two do not match"
+                f"the prior has dim {dim}, the decoder needs {self.input_spec.dim}; the two do not match"
             )
         return prior
 
@@ -203,7 +203,7 @@ class Kandinsky22(PipelineDecoder):
         return self.tower
 
 
-def _input_width(pipeline: Any) -> int:
+def _input_dim(pipeline: Any) -> int:
     config = pipeline.unet.config
     if config.encoder_hid_dim_type != "image_proj" or not isinstance(config.encoder_hid_dim, int):
         raise CheckpointError(

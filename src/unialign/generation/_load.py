@@ -1,6 +1,6 @@
 """Load decoders and spaces: built-in ones by name, saved ones from a folder or the Hugging Face Hub.
 
-Built-in decoders and spaces belong to the shipped data sets and have their names.
+Built-in decoders and spaces belong to the built-in data sets and share their names.
 """
 
 import os
@@ -30,7 +30,7 @@ __all__ = ["check_shipped", "load_decoder", "load_pipeline_decoder", "load_space
 
 
 def shipped_decoders() -> tuple[str, ...]:
-    """Names of the data sets that come with a space and a decoder."""
+    """Return the names of the data sets that come with a space and a decoder."""
     return DECODERS
 
 
@@ -46,8 +46,8 @@ def load_decoder(
 
     Names are those of shipped data sets (`emoji`), and those that plug-ins add as entry points `unialign.decoders` or
     that `unialign.registry.register("decoders", name, factory)` adds; the factory is called without arguments. A folder
-    with a `model_index.json` is a diffusers pipeline (Stable unCLIP or Kandinsky 2.2), any other one is written by
-    `train_decoder`. A decoder is returned as it is.
+    with a `model_index.json` is a diffusers pipeline (Stable unCLIP or Kandinsky 2.2); any other one must be written by
+    `train_decoder`. A decoder object is returned unchanged.
 
     Args:
         source: decoder, name, folder or `owner/name`.
@@ -57,9 +57,9 @@ def load_decoder(
         dtype: of a pipeline's weights; None is float32.
 
     Raises:
-        CheckpointError: nothing there, or a damaged model.
-        ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for another
-            decoder than Kandinsky 2.2; a plug-in that cannot be imported.
+        CheckpointError: no model there, or a damaged one.
+        ConfigError: a pipeline that is deprecated or not conditioned on image embeddings alone; a prior for a decoder
+            other than Kandinsky 2.2; a plug-in that cannot be imported.
         MissingDependencyError: a built-in decoder without `unialign-datasets`, a pipeline without diffusers, or a hub
             id without huggingface_hub.
     """
@@ -78,7 +78,7 @@ def load_decoder(
 
 
 def load_space(source: str | os.PathLike[str]) -> Space:
-    """Load the space of a shipped data set by name, or a saved one from a folder or the Hub."""
+    """Load the space of a built-in data set by name, or a saved space from a folder or the Hub."""
     if isinstance(source, str) and source in shipped_decoders():
         return Space.from_pretrained(datasets_folder("models") / source / "space")
     return Space.from_pretrained(source)
@@ -102,7 +102,7 @@ def load_pipeline_decoder(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> StableUnCLIP | Kandinsky22:
-    """Load the decoder of the class that the pipeline's `model_index.json` names."""
+    """Load a pipeline decoder of the class named in `model_index.json`."""
     folder = fetch(source, revision, [INDEX])
     name = class_name(folder)
     if name == KANDINSKY.pipeline:

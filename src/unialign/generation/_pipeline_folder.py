@@ -13,7 +13,7 @@ from unialign.io import (
     canonical_json,
     checked_path,
     digest,
-    file_pieces,
+    file_chunks,
     is_hub_id,
     local_folder,
     open_regular,
@@ -27,17 +27,17 @@ __all__ = [
     "STABLE_UNCLIP",
     "PipelineSpec",
     "class_name",
+    "encoder_weights_fingerprint",
     "fetch",
     "import_extra",
     "is_pipeline",
     "open_folder",
     "read_object",
-    "tower_identity",
     "unsupported_error",
 ]
 
 INDEX = "model_index.json"
-# Any other library would be code from the folder itself.
+# Any other library would mean running code from the folder itself.
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 # Configuration files of components without weights: schedulers, tokenizers, image processors.
 _SETTINGS = ("scheduler_config.json", "tokenizer.json", "vocab.json", "preprocessor_config.json")
@@ -57,13 +57,13 @@ _CLASSES = {
     "prior": r"PriorTransformer",
 }
 _MAX_JSON_BYTES = 1 << 26
-# Keys that change whenever a model is saved; not part of its identity.
+# Keys that change whenever a model is saved; not part of its fingerprint.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
 @dataclass(frozen=True)
 class PipelineSpec:
-    """Class name of a pipeline, its components with weights, and its components without weights."""
+    """Class name of a pipeline and its components with and without weights."""
 
     pipeline: str
     models: tuple[str, ...]
@@ -118,29 +118,29 @@ def open_folder(
 
 
 def is_pipeline(source: str | os.PathLike[str], *, revision: str | None = None) -> bool:
-    """Whether a folder or a repository on the Hub holds a diffusers pipeline; False if there is neither."""
+    """Return whether a folder or Hub repository holds a diffusers pipeline; False if neither exists."""
     folder = checked_path(source, "the folder of a decoder", error=CheckpointError)
     if folder.exists() or not is_hub_id(source):
         return (folder / INDEX).exists()
     try:
         return (fetch(source, revision, [INDEX]) / INDEX).exists()
-    except MissingDependencyError:  # the loader of other decoders raises it with its own message
+    except MissingDependencyError:  # the loader of other decoders raises a better message
         return False
 
 
-def tower_identity(folder: Path) -> str:
+def encoder_weights_fingerprint(folder: Path) -> str:
     """sha256 of the image encoder's weights and configuration; the image processor is not included."""
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {}
     for path in _weights(part):
         with open_regular(path) as file:
-            weights[path.name] = digest(file_pieces(file))
+            weights[path.name] = digest(file_chunks(file))
     return digest(canonical_json({"config": config, "weights": weights}))
 
 
 def fetch(source: str | os.PathLike[str], revision: str | None, patterns: list[str]) -> Path:
-    """The local folder, or a download of the files that match `patterns`."""
+    """Return the local folder, or download the files that match `patterns`."""
     # Half-precision copies would double the download; pickles are never read.
     ignored = ["*.fp16.*", "*.non_ema.*", "*.bin", "*.ckpt", "*.pt", "*.msgpack", "*.onnx", "*.py"]
     return local_folder(
@@ -161,7 +161,7 @@ def class_name(folder: Path) -> str:
 
 
 def unsupported_error(folder: Path, name: str, *, wanted: str | None = None) -> ConfigError:
-    """The error for a folder with the pipeline class `name` instead of `wanted`, or of any supported class."""
+    """Return the error for a folder with pipeline class `name` instead of `wanted` or any supported class."""
     loaders = {STABLE_UNCLIP.pipeline: "StableUnCLIP", KANDINSKY.pipeline: "Kandinsky22"}
     if wanted is not None and (name in loaders or wanted == KANDINSKY_PRIOR.pipeline):
         hint = f"; load it with {loaders[name]}, or with load_decoder" if name in loaders else ""
@@ -227,7 +227,7 @@ def import_extra(module: str) -> Any:
 
 
 def _weights(part: Path) -> list[Path]:
-    """The safetensors files that diffusers would load: one file, or the shards of an index; empty if there are none."""
+    """Return the safetensors files that diffusers would load: one file, or the shards of an index; possibly empty."""
     for stem in ("model", "diffusion_pytorch_model"):
         one, several = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
         if one.is_file():
@@ -236,6 +236,6 @@ def _weights(part: Path) -> list[Path]:
             files = read_object(several).get("weight_map")
             if not isinstance(files, dict) or not files:
                 raise CheckpointError(f"{several} lists no weight files; download the pipeline again")
-            # Base names only: an index must not point outside of its folder.
+            # Use base names only: an index must not point outside its folder.
             return [part / name for name in sorted({Path(str(file)).name for file in files.values()})]
     return []

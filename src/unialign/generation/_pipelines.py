@@ -1,6 +1,6 @@
-"""Shared by the adapters of diffusers pipelines: loading components, sampling in batches, embedding images.
+"""Common code of the diffusers adapters: loading components, sampling in batches, embedding images.
 
-Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `H` and `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `H` and `S` pixels a side.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,13 @@ from unialign.generation._decoder import (
     noise_rows,
 )
 from unialign.generation._images import check_images
-from unialign.generation._pipeline_folder import INDEX, PipelineSpec, import_extra, read_object, tower_identity
+from unialign.generation._pipeline_folder import (
+    INDEX,
+    PipelineSpec,
+    encoder_weights_fingerprint,
+    import_extra,
+    read_object,
+)
 
 __all__ = [
     "ImageTower",
@@ -43,8 +49,8 @@ def load_pipeline(
 ) -> Any:
     """Load the pipeline in a folder checked by `open_folder`, without progress bars; `components` are reused.
 
-    Components are loaded one by one: `DiffusionPipeline.from_pretrained` reports no missing weights, which would be
-    left at random values.
+    Components are loaded one by one, since `DiffusionPipeline.from_pretrained` leaves missing weights at random values
+    without an error.
     """
     diffusers = import_extra("diffusers")
     index = read_object(folder / INDEX)
@@ -60,8 +66,8 @@ def load_pipeline(
 
 
 def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | None) -> Any:
-    """Load a component with weights; CheckpointError if one is missing, which would else be initialized at random."""
-    # StableUnCLIPImageNormalizer is the only model that diffusers keeps among its pipelines.
+    """Load a component with weights; raise CheckpointError for missing ones, which diffusers would initialize at random."""
+    # StableUnCLIPImageNormalizer is the only model that diffusers defines among its pipelines.
     diffusers = import_extra("diffusers")
     module = diffusers.pipelines.stable_diffusion if library == "stable_diffusion" else import_extra(library)
     with _checkpoint_errors(part, name):
@@ -80,7 +86,7 @@ def _load_other(part: Path, library: str, name: str, *, dtype: torch.dtype | Non
     """Load a scheduler, a tokenizer or an image processor."""
     module = import_extra(library)
     if part.name in ("feature_extractor", "image_processor"):
-        # With Pillow, as when the models were published; else embeddings would depend on torchvision being installed.
+        # Use Pillow, as when the models were published; otherwise embeddings depend on an installed torchvision.
         pillow = "CLIPImageProcessorPil"
         name = pillow if hasattr(module, pillow) else "CLIPImageProcessor"
     with _checkpoint_errors(part, name):
@@ -91,12 +97,12 @@ def _load_other(part: Path, library: str, name: str, *, dtype: torch.dtype | Non
 def _checkpoint_errors(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a damaged folder can raise anything
+    except Exception as error:  # damaged folders can raise any exception
         raise CheckpointError(f"{folder} does not load as {name} ({type(error).__name__}: {error})") from error
 
 
 def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> torch.device:
-    """Return the device; ConfigError if it is not available here, or `dtype` is not a floating dtype or None."""
+    """Return the device; raise ConfigError if it is unavailable, or if `dtype` is neither a floating dtype nor None."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ConfigError(f"dtype must be a floating dtype such as torch.float16, or None, got {dtype!r}")
     try:
@@ -108,7 +114,7 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> tor
 
 
 def latent_side(pipeline: Any) -> int:
-    """Side of the latents that the denoiser was trained on."""
+    """Return the side of the latents that the denoiser was trained on."""
     side = pipeline.unet.config.sample_size
     if not isinstance(side, int):
         raise CheckpointError(f"the denoiser (unet) has sample_size {side!r}; expected an integer (square latents)")
@@ -118,7 +124,7 @@ def latent_side(pipeline: Any) -> int:
 def check_guidance(
     seed: int, steps: int, guidance: float, batch_size: int, *, scheduler: Any, min_steps: int = 1
 ) -> None:
-    """`check_sampling` with the limits of a scheduler and of these pipelines, which need guidance >= 1."""
+    """Call `check_sampling` with the limits of the scheduler and of diffusers pipelines (guidance >= 1)."""
     check_integer("steps", steps, low=min_steps, high=int(scheduler.config.num_train_timesteps))
     check_sampling(seed, steps, guidance)
     check_integer("batch_size", batch_size, low=1)
@@ -135,11 +141,11 @@ def sample_rows(
     device: torch.device,
     draw: Callable[[slice, Tensor, list[torch.Generator]], Any],
 ) -> list[Tensor]:
-    """Call `draw` for each batch and return its results as float32 on the CPU; global random states are restored.
+    """Call `draw` for each batch and return the results as float32 on the CPU; restore global random states.
 
     Args:
-        shape: of one row's initial noise.
-        draw: (rows, noise (B, *shape), one generator a row for the scheduler's noise) -> (B, ...).
+        shape: shape of one row's initial noise.
+        draw: (rows, noise (B, *shape), one generator per row for the scheduler's noise) -> (B, ...).
     """
     out = []
     with torch.no_grad(), torch.autocast(device.type, enabled=False), _fork_rng(device):
@@ -152,7 +158,7 @@ def sample_rows(
 
 
 def to_images(batches: list[Tensor], size: int) -> Tensor:
-    """(N, 3, S, S) from a pipeline's batches (B, S, S, 3)."""
+    """Concatenate a pipeline's batches (B, S, S, 3) to (N, 3, S, S)."""
     empty = torch.empty(0, size, size, 3, dtype=torch.float32)
     return check_generated(torch.cat([empty, *batches]).permute(0, 3, 1, 2).contiguous())
 
@@ -164,7 +170,7 @@ class PipelineDecoder:
         pipeline: the pipeline, on its device.
         input_spec: the embeddings that it decodes.
         latent: side of the latents.
-        scale: pixels a side for each of the latents.
+        scale: image side in pixels per side of the latents.
     """
 
     default_steps: ClassVar[int]
@@ -209,11 +215,11 @@ class PipelineDecoder:
         return to_images(drawn, self.size)
 
     def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
-        """Further arguments of the pipeline as a function of the batch size; `weight` has its device and dtype."""
+        """Return further pipeline arguments as a function of batch size; `weight` provides device and dtype."""
         raise NotImplementedError
 
     def _latents(self, noise: Tensor, steps: int) -> Tensor:
-        """Initial latents from unit noise."""
+        """Scale unit noise to initial latents."""
         return noise
 
 
@@ -224,26 +230,26 @@ class ImageTower:
     Attributes:
         encoder: a `CLIPVisionModelWithProjection`.
         processor: its `CLIPImageProcessor`.
-        identity: sha256 of its weights and configuration, None if unknown.
+        fingerprint: sha256 of its weights and configuration, None if unknown.
     """
 
     encoder: Any
     processor: Any
-    identity: str | None = None
+    fingerprint: str | None = None
 
     @property
-    def width(self) -> int:
+    def dim(self) -> int:
         """W."""
         return int(self.encoder.config.projection_dim)
 
     def embed(self, images: Any, *, batch_size: int) -> Tensor:
-        """(N, 3, H, S) images in [0, 1] -> (N, W) float32 on the CPU, neither centered nor normalized."""
+        """Embed (N, 3, H, S) images in [0, 1] as (N, W) float32 on the CPU, neither centered nor normalized."""
         check_integer("batch_size", batch_size, low=1)
         x = check_images(images, square=False, min_count=0, range_error=DataError)
-        # As bytes, which is what the processor gets from a file.
+        # Convert to bytes, as the processor receives them from an image file.
         bytes_NHSC = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         pil = import_extra("PIL.Image")
-        out = [torch.empty(0, self.width, dtype=torch.float32)]
+        out = [torch.empty(0, self.dim, dtype=torch.float32)]
         for start in range(0, len(x), batch_size):
             batch = [pil.fromarray(image) for image in bytes_NHSC[start : start + batch_size]]
             out.append(self.project(self.processor(images=batch, return_tensors="pt").pixel_values))
@@ -251,7 +257,7 @@ class ImageTower:
 
     @torch.no_grad()
     def project(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) pixel values of the processor -> (B, W) float32 on the CPU."""
+        """Project the processor's pixel values (B, 3, S, S) to (B, W) float32 on the CPU."""
         weight = next(self.encoder.parameters())
         with torch.autocast(weight.device.type, enabled=False):
             embeds: Tensor = self.encoder(pixels.to(weight.device, weight.dtype)).image_embeds
@@ -265,11 +271,11 @@ class ImageTower:
                 folder / "image_encoder", "transformers", "CLIPVisionModelWithProjection", dtype=dtype
             ).to(device)
             prepare = _load_other(folder / processor, "transformers", "CLIPImageProcessor")
-        return cls(encoder, prepare, tower_identity(folder))
+        return cls(encoder, prepare, encoder_weights_fingerprint(folder))
 
 
 def row_generator(seed: int, row: int) -> torch.Generator:
-    """Generator for a scheduler's noise; depends on seed and row, and is independent of `noise_rows`."""
+    """Return a generator for the scheduler's noise that depends on seed and row and is independent of `noise_rows`."""
     state = np.random.SeedSequence([seed, row], spawn_key=(1,)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 
@@ -285,7 +291,7 @@ def _loading(device: torch.device) -> Iterator[None]:
     logs = [import_extra(name).utils.logging for name in ("diffusers", "transformers")]
     enabled = [log.is_progress_bar_enabled() for log in logs]
     hub = import_extra("huggingface_hub").utils
-    # transformers also switches the bars of huggingface_hub.
+    # transformers also toggles the progress bars of huggingface_hub.
     hub_disabled = hub.are_progress_bars_disabled()
     for log in logs:
         log.disable_progress_bar()

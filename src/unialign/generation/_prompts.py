@@ -1,6 +1,6 @@
 """Prompts: items of a store through some of their modalities, new texts, and combinations of both.
 
-Shapes: `D` width of the space.
+Shapes: `D` dimension of the space.
 """
 
 import difflib
@@ -21,14 +21,14 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Prompt:
-    """Named parts that one or several images are generated from.
+    """Named parts from which one or more images are generated.
 
     Attributes:
         name: for display.
         parts: label such as `drawing of hedgehog` -> (D,) unit row.
-        row: row of the store, None for a text or several items.
-        split: of that item; of several items, `train` if one of them is in it.
-        rows: rows of all items.
+        row: row of the store; None for a text or several items.
+        split: split of that item; of several items, `train` if any of them is in it.
+        rows: store rows of all items.
     """
 
     name: str
@@ -62,7 +62,7 @@ def find_item(store: EmbeddingStore, item: str) -> int:
 
 
 def item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> Prompt:
-    """Embed an item through the given modalities; absent ones are left out.
+    """Embed an item in the given modalities; absent ones are left out.
 
     Raises:
         ConfigError: no such item or modality.
@@ -82,7 +82,7 @@ def item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequ
 def text_prompt(
     space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, *, modality: str = "text"
 ) -> Prompt:
-    """Embed a text with the encoder of the store's column `modality`; its split is that of items of the same name."""
+    """Embed a text with the encoder of the store's column `modality`; its split is that of items with the same name."""
     z_1D = space.encode({modality: encode([text])})[modality]
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row for each text")
@@ -91,10 +91,10 @@ def text_prompt(
 
 
 def merge_prompts(prompts: Sequence[Prompt]) -> Prompt:
-    """Combine the parts of several prompts in one.
+    """Merge the parts of several prompts into one.
 
     Raises:
-        ConfigError: the same part twice.
+        ConfigError: a part occurs twice.
     """
     if len(prompts) == 1:
         return prompts[0]
@@ -109,6 +109,6 @@ def merge_prompts(prompts: Sequence[Prompt]) -> Prompt:
 
 
 def joint_split(splits: Iterable[str | None]) -> str | None:
-    """`train` if one item is in it, since the decoder has seen a part of the answer; else the first known split."""
+    """Return `train` if any item is in it, since the decoder was trained on its image; else the first known split."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)

@@ -1,4 +1,4 @@
-"""True images that generated ones are compared with, and scales computed from training images.
+"""Reference for generated images: true images, and scales computed from training images.
 
 Shapes: `N` evaluated items, `T` training images, `S` pixels a side, `F` features, `C` principal components.
 """
@@ -19,7 +19,7 @@ from unialign.geometry import median_bandwidth
 
 __all__ = ["Reference"]
 
-# Sum of the variances of the training images' components.
+# Sum of the variances of the training components after scaling.
 _VARIANCE = 100.0
 # Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardized distances,
 # which KID cubes: without the bound two of 309 images widen the interval of a KID of 17 to [-12, 85].
@@ -28,10 +28,10 @@ _MIN_DEVIATION = 0.25
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference:
-    """True images of the evaluated items, and scales from features of training images, common to all scores of a table.
+    """True images of the evaluated items, and scales from training features, shared by all scores of a table.
 
     Attributes:
-        extractor: its name.
+        extractor: name of the extractor.
         images: (N, 3, S, S) true images.
         features_NF: of the true images, float64.
         mean_F: of the training images' features.
@@ -91,15 +91,15 @@ class Reference:
         )
 
     def components(self, features_NF: Tensor) -> Tensor:
-        """(N, C) principal components, for FD."""
+        """Return (N, C) principal components, for FD."""
         return (features_NF - self.mean_F) @ self.axes_FC
 
     def standardized(self, features_NF: Tensor) -> Tensor:
-        """(N, F) features less their mean, divided by `deviation_F`."""
+        """Return (N, F) features minus their mean, divided by `deviation_F`."""
         return (features_NF - self.mean_F) / self.deviation_F
 
     def directions(self, features_NF: Tensor) -> Tensor:
-        """(N, F) unit rows of the features less their mean over the training images."""
+        """Return (N, F) unit rows of the features minus their training mean."""
         return normalize(features_NF - self.mean_F, dim=1)
 
     def halves(self, *, seed: int = 0) -> dict[str, float]:

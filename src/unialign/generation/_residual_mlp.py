@@ -1,6 +1,6 @@
 """Residual MLP on latents, modulated by time and condition, for training on a CPU.
 
-Shapes: `N` samples, `L` latents, `C` width of the condition, `H` width of the network.
+Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network.
 """
 
 import math
@@ -14,7 +14,7 @@ _FREQUENCIES = 32
 
 
 def time_features(times_N: Tensor) -> Tensor:
-    """(N, 64) sines and cosines of a time in [0, 1] at frequencies from 1 to 1000."""
+    """Return (N, 64) sines and cosines of a time in [0, 1] at frequencies from 1 to 1000."""
     frequencies = torch.exp(torch.linspace(0, math.log(1000), _FREQUENCIES, dtype=times_N.dtype, device=times_N.device))
     angles = times_N[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
@@ -41,13 +41,13 @@ class _Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Predicts the clean latents.
+    """Residual MLP that predicts the clean latents.
 
     Args:
         latents: L.
         condition: C.
         width: H.
-        depth: blocks.
+        depth: number of blocks.
     """
 
     def __init__(self, latents: int, condition: int, *, width: int, depth: int) -> None:

@@ -1,7 +1,7 @@
-"""Scores of generated images, each also as a function of item weights.
+"""Score generated images, each score also as a function of item weights.
 
-Distances between sets of images (FD, KID, MMD) measure sharpness and style, but hardly semantics: images of shuffled
-conditions score like correct ones. Retrieval of the true image measures semantics. Compare both with controls.
+Distances between sets of images (FD, KID, MMD) measure sharpness and style but hardly semantics: images of shuffled
+conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both with controls.
 
 Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
 """
@@ -68,12 +68,12 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GenerationScores:
-    """Scores of generated images; names are those of `SCORES`.
+    """Scores of generated images, named as in `SCORES`.
 
     Attributes:
-        extractor: its name.
-        noises: V.
-        items: N.
+        extractor: name of the extractor.
+        noises: number V of noises.
+        items: number N of items.
         statistics: each score as a function of item weights, for `unialign.evaluation.resample`; with equal groups and
             seed, differences of resampled scores are paired. Distances and spread hold (N, N) numbers.
         per_item: (N,) float64 means over the noises, for scores that are means over items.
@@ -89,7 +89,7 @@ class GenerationScores:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The values of the scores, with all weights 1."""
+        """Values of the scores with unit weights."""
         one_1N = torch.ones(1, self.items, dtype=torch.float64)
         return {name: float(statistic.evaluate(one_1N)) for name, statistic in self.statistics.items()}
 
@@ -109,18 +109,18 @@ def score(
     """Score generated images against the true ones.
 
     Retrieval ranks the N true images by the cosine of centered features, with expected ranks under ties. Item weights
-    do not change the searched images, as everywhere in `unialign.evaluation`; distances resample generated and true
-    images together. With several noises each score is the mean over them. `kid` and `mmd` are 0 on average for
+    do not change the gallery, as in `unialign.evaluation`; distances resample generated and true images together. With
+    several noises, each score is the mean over them. `kid` and `mmd` are 0 on average for
     independent samples of the true distribution, and slightly below 0 for copies of the true images.
 
     Args:
         generated: (N, 3, S, S) in [0, 1], row i for item i, or (V, N, 3, S, S) of V noises.
-        reference: of the true images. Those are resized to S for `l1`.
-        extractor: that of the reference.
-        self_scores: scores of images decoded from the true image embeddings with the same V noises; adds `fd_self`.
+        reference: reference of the true images, which are resized to S for `l1`.
+        extractor: the reference's extractor.
+        self_scores: scores of images decoded from the true image embeddings with the same V noises, for `fd_self`.
 
     Returns:
-        See `Scores`. `diversity` needs two noises.
+        See `GenerationScores`. `diversity` requires two noises.
 
     Raises:
         ShapeError: not one image for each true one, or `self_scores` are of other noises or items.
@@ -160,7 +160,7 @@ def _by_noise(generated: Any, items: int) -> Tensor:
 
 
 def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
-    """(N,) means over noises of the scores that are means over items."""
+    """Compute the scores that are means over items: (N,) means over noises."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
     directions = [reference.directions(x_NF) for x_NF in sets]
@@ -177,7 +177,7 @@ def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> di
 
 
 def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
-    """The scores that compare sets of images or pairs of items."""
+    """Compute the scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
     return {

@@ -1,6 +1,6 @@
 """Stable unCLIP as a decoder: Stable Diffusion conditioned on an image embedding, by diffusers.
 
-Shapes: `N` images, `B` of them at once, `W` width of the embeddings, `S` pixels a side.
+Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `S` pixels a side.
 """
 
 import os
@@ -13,7 +13,7 @@ from torch import Tensor
 from unialign._checks import check_text
 from unialign.errors import CheckpointError
 from unialign.generation._decoder import EmbeddingSpec
-from unialign.generation._pipeline_folder import STABLE_UNCLIP, open_folder, tower_identity
+from unialign.generation._pipeline_folder import STABLE_UNCLIP, encoder_weights_fingerprint, open_folder
 from unialign.generation._pipelines import ImageTower, PipelineDecoder, latent_side, load_pipeline, resolve_device
 
 __all__ = ["StableUnCLIP"]
@@ -22,30 +22,30 @@ __all__ = ["StableUnCLIP"]
 class StableUnCLIP(PipelineDecoder):
     """Decode embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
 
-    The embedding of any modality takes the place of the image embedding (arXiv 2602.09507, section 5). The prompt is
-    empty, there is no negative prompt, and the embedding gets noise level 0, the pipeline's default: one small step,
-    drawn from the seed like all other noise.
+    The embedding of any modality replaces the image embedding (arXiv 2602.09507, section 5). The prompt is empty, there
+    is no negative prompt, and the embedding gets noise level 0, the pipeline's default: one small step of noise, drawn
+    from the seed like all other noise.
 
     Args:
         pipeline: the pipeline, on its device.
-        identity: sha256 of its image encoder, None if unknown.
+        fingerprint: sha256 of its image encoder, None if unknown.
         prompt: passed to the text encoder with every embedding.
 
     Raises:
-        CheckpointError: image encoder and denoiser have different widths.
+        CheckpointError: image encoder and denoiser have different dims.
     """
 
     # Defaults of the pipeline's own call.
     default_steps, default_guidance = 20, 10.0
 
-    def __init__(self, pipeline: Any, *, identity: str | None = None, prompt: str = "") -> None:
+    def __init__(self, pipeline: Any, *, fingerprint: str | None = None, prompt: str = "") -> None:
         check_text("prompt", prompt)
         self.prompt = prompt
-        self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, identity)
-        _check_widths(pipeline, self.tower.width)
+        self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, fingerprint)
+        _check_dims(pipeline, self.tower.dim)
         # The norm is known if the normalizer has statistics.
         norm = _typical_norm(pipeline.image_normalizer)
-        spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.width, identity, norm)
+        spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.dim, fingerprint, norm)
         super().__init__(pipeline, spec, latent=latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
 
     @classmethod
@@ -75,14 +75,14 @@ class StableUnCLIP(PipelineDecoder):
         target = resolve_device(device, dtype)
         folder = open_folder(source, STABLE_UNCLIP, revision=revision)
         pipeline = load_pipeline(folder, STABLE_UNCLIP, device=target, dtype=dtype)
-        return cls(pipeline, identity=tower_identity(folder), prompt=prompt)
+        return cls(pipeline, fingerprint=encoder_weights_fingerprint(folder), prompt=prompt)
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Compute raw image embeddings, as `generate` expects them, for the anchor column of a store.
 
         Args:
             images: (N, 3, height, width) floating numbers in [0, 1], of any size; resized by the pipeline's processor.
-            batch_size: images at once.
+            batch_size: images per forward pass.
 
         Returns:
             (N, W) float32 on the CPU.
@@ -98,30 +98,30 @@ class StableUnCLIP(PipelineDecoder):
         return lambda count: {"prompt": [self.prompt] * count}
 
     def _latents(self, noise: Tensor, steps: int) -> Tensor:
-        # The pipeline scales noise that it draws itself, but not latents that are passed in.
+        # The pipeline scales the noise that it draws itself, but not latents passed in.
         self.pipeline.scheduler.set_timesteps(steps, device=noise.device)
         scaled: Tensor = noise * self.pipeline.scheduler.init_noise_sigma
         return scaled
 
 
-def _check_widths(pipeline: Any, width: int) -> None:
+def _check_dims(pipeline: Any, dim: int) -> None:
     config = pipeline.unet.config
-    # The image embedding is concatenated with an embedding of the noise level of the same width.
-    if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * width:
+    # The image embedding is concatenated with an embedding of the noise level of the same dim.
+    if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * dim:
         raise CheckpointError(
-            f"the image encoder has width {width}, for which the denoiser (unet) would need a class embedding of type "
-            f"'projection' and width {2 * width}; it has type {config.class_embed_type!r} and width "
+            f"the image encoder has dim {dim}, for which the denoiser (unet) would need a class embedding of type "
+            f"'projection' and dim {2 * dim}; it has type {config.class_embed_type!r} and dim "
             f"{config.projection_class_embeddings_input_dim}: the two do not belong together"
         )
-    if pipeline.image_normalizer.config.embedding_dim != width:
+    if pipeline.image_normalizer.config.embedding_dim != dim:
         raise CheckpointError(
-            f"the image encoder has width {width}, the image normalizer has statistics of width "
+            f"the image encoder has dim {dim}, the image normalizer has statistics of dim "
             f"{pipeline.image_normalizer.config.embedding_dim}: the two do not belong together"
         )
 
 
 def _typical_norm(normalizer: Any) -> float | None:
-    """Root mean square norm of embeddings with the normalizer's mean and deviation; None for its initial values."""
+    """Return the RMS norm of embeddings with the normalizer's mean and deviation; None if these are initial values."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
     if not bool(mean.any()) and bool((deviation == 1).all()):
         return None

@@ -21,7 +21,7 @@ from unialign.errors import DataError, MissingDependencyError, ShapeError
 __all__ = ["read_thumbnails"]
 
 _ASSET = "thumbnails.zip"
-# Limits against damaged or hostile archives, far above any thumbnail.
+# Limits for damaged or malicious archives, far above any thumbnail.
 _MAX_BYTES = 2**24
 _MAX_SIDE = 4096
 _SUFFIXES = ("webp", "png", "jpg", "jpeg")
@@ -86,7 +86,7 @@ def _read(pil: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: str
             if max(opened.size) > _MAX_SIDE:
                 raise ValueError(f"it is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MAX_SIDE}")
             image = opened.convert("RGBA")
-    except Exception as error:  # damaged archives and images raise anything
+    except Exception as error:  # damaged archives and images can raise any exception
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None
     side = max(image.size)
     white = pil.new("RGBA", (side, side), "white")

@@ -14,11 +14,11 @@ from unialign.generation._decoder_task import DecoderTask
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._training_images import load_training_images
 from unialign.io import checked_path
-from unialign.train import Cadence, OnStep, RunFolder, Trainer, check_progress, check_resume, chosen_device
+from unialign.train import Cadence, OnStep, RunDir, Trainer, check_progress, check_resume, chosen_device
 
 __all__ = ["DecoderFit", "train_decoder"]
 
-# Writing a checkpoint takes about as long as this many steps.
+# Number of steps that take about as long as writing a checkpoint.
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 5
 
 
@@ -48,12 +48,12 @@ def train_decoder(
     whether or not the run was interrupted and resumed. The caller's random state is not changed.
 
     Args:
-        config: None is the recipe for a CPU.
-        image: column of the image embeddings that the decoder will read, as the encoder returned them.
+        config: settings; None is the recipe for a CPU.
+        image: column of the image embeddings that the decoder will accept, as the encoder returned them.
         images: (items of the store, 3, size, size) in [0, 1], float or uint8 in [0, 255]; None reads the store's
             asset `thumbnails.zip`, a file `<modality>/<row>.webp` or `.png` for each item (needs `unialign[images]`).
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/`, a `samples-*.png` for each checkpoint (held-out
-            images above those generated from their embeddings) and, at the end, `decoder/`. None: nothing on disk.
+            images above those generated from their embeddings) and, at the end, `decoder/`. None: write nothing.
         resume: as for `fit`: `never`, `auto` or `required`.
         device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
         on_step: called after every step with `step`, `steps` and `loss`; may raise KeyboardInterrupt to stop.
@@ -82,7 +82,7 @@ def train_decoder(
         path = {} if store.path is None else {"path": str(store.path)}
         settings = {"decoder": facts["training"], "data": source | path}
         out = checked_path(out, "out", error=ConfigError)
-        folder = RunFolder(out, config, facts=facts, settings=settings, result="decoder")
+        folder = RunDir(out, config, facts=facts, settings=settings, result="decoder")
     with (
         torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
         torch.inference_mode(False),
@@ -97,7 +97,7 @@ def train_decoder(
 
 
 def _save_steps(config: DecoderConfig) -> int | None:
-    """Short runs save every tenth of their steps, so that an interruption never loses more."""
+    """Return the checkpoint interval: a tenth of the steps in short runs, so that an interruption loses no more."""
     if config.save_steps is None:
         return None
     return min(config.save_steps, max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, config.steps // 10))

@@ -1,6 +1,6 @@
 """Load the images of a store's training rows and their embeddings.
 
-Shapes: `N` training images, `S` pixels a side, `W` width of the embeddings.
+Shapes: `N` training images, `S` pixels a side, `W` dimension of the embeddings.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class TrainingImages:
         spec: description of the embeddings.
         embeddings: (N, W) float32 of the training rows.
         images: (N, 3, S, S) uint8.
-        train: (N,) training rows of the store.
-        shown_embeddings, shown_images: rows of the sample grids, held out if possible.
+        train: (N,) store rows of the training split.
+        shown_embeddings, shown_images: held-out rows for the sample grids, or training rows if there are none.
     """
 
     spec: EmbeddingSpec
@@ -46,10 +46,10 @@ class TrainingImages:
 def load_training_images(
     store: EmbeddingStore, config: DecoderConfig, image: str, images: Tensor | None
 ) -> TrainingImages:
-    """Check and load the arguments of `train_decoder`, which documents the errors."""
+    """Validate and load the arguments of `train_decoder`, which documents the errors."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load_dataset`")
-    width, present = store.width(image), store.present(image)
+    dim, present = store.dim(image), store.present(image)
     train = store.rows("train")
     train = train[present[train]]
     if len(train) < 2:
@@ -72,8 +72,8 @@ def load_training_images(
     count = len(train)
     spec = EmbeddingSpec(
         encoder=str(encoder or f"the column {image!r} of {store.name!r}"),
-        width=width,
-        identity=encoder_fingerprint(store, image),
+        dim=dim,
+        fingerprint=encoder_fingerprint(store, image),
         norm=float(embeddings[:count].norm(dim=1).mean()),
         scale_invariant=True,
     )
@@ -81,7 +81,7 @@ def load_training_images(
 
 
 def _rows(images: Any, rows: NDArray[np.int64], store: EmbeddingStore, config: DecoderConfig) -> Tensor:
-    """Rows of the argument `images`, as float in [0, 1]."""
+    """Return rows of the argument `images` as float in [0, 1]."""
     shape = (store.items, 3, config.size, config.size)
     if not isinstance(images, Tensor) or images.shape != shape:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__

@@ -1,6 +1,6 @@
 """Convolutional network: `UNet2DModel` of diffusers, with the condition as class embedding.
 
-Shapes: `N` images, `S` pixels a side, `C` width of the condition.
+Shapes: `N` images, `S` pixels a side, `C` dimension of the condition.
 """
 
 from importlib import import_module
@@ -17,12 +17,12 @@ _TIME = 1000.0
 
 
 class ConditionalUNet(nn.Module):
-    """Predicts the clean image.
+    """U-Net that predicts the clean image.
 
     Args:
         unet: `UNet2DModel` with `class_embed_type="identity"`.
         condition: C.
-        width: of the class embedding.
+        width: width of the class embedding.
     """
 
     def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
@@ -36,7 +36,7 @@ class ConditionalUNet(nn.Module):
 
 
 def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
-    """Four levels of 1, 2, 2 and 4 times the width (three below 32 pixels), with attention at 16 x 16 and below."""
+    """Build a U-Net of 1, 2, 2 and 4 times the width by level (three below 32 pixels), attention up to 16 x 16."""
     try:
         diffusers: Any = import_module("diffusers")
     except ImportError:
@@ -60,5 +60,5 @@ def make_unet(size: int, condition: int, *, width: int, depth: int) -> Condition
 
 
 def _groups(width: int) -> int:
-    """Largest power of 2, at most 32, that divides the number of channels."""
+    """Return the largest power of 2, at most 32, that divides the number of channels."""
     return next(groups for groups in (32, 16, 8, 4, 2, 1) if width % groups == 0)

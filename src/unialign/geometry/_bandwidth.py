@@ -1,6 +1,6 @@
 """The bandwidth of a density, its effective number of neighbors, and the warning when they are too few.
 
-Shapes: `N` rows of a set (N differs between sets), `D` dim.
+Shapes: `N` rows of a set (N differs between sets), `D` dimension.
 """
 
 import warnings

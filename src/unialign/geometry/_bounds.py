@@ -2,7 +2,7 @@
 
 Each bound is computed for the items with K_i modalities and averaged: with all present, it is the printed formula.
 
-Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dim.
+Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dimension.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The conflict of forces with each modality as the anchor.
 
-Shapes: `M` modalities, `B` items, `D` dim.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 import math

@@ -4,7 +4,7 @@ At a bandwidth so small that one row outweighs all others (0.07 at 64 or more di
 distance of paired points, not of distributions: every function here then issues a `DivergenceWarning`. At one so large
 that all rows are alike, every divergence is near 0. `divergence_profile` evaluates a grid of bandwidths.
 
-Shapes: `M` modalities, `B` items, `N` present rows, `D` dim.
+Shapes: `M` modalities, `B` items, `N` present rows, `D` dimension.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
 
-Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dim, `c` items of one tile.
+Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dimension, `c` items of one tile.
 
 The gradient of sum_n w_an l_{a->n} at an anchor row z_i^a is -V + Phi (constant factors dropped, keys held fixed):
 

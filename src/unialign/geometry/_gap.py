@@ -1,6 +1,6 @@
 """The distance between the means of modalities, and the cosine of true pairs.
 
-Rows are L2-normalized here, in float64. Shapes: `N` items, `D` dim, `R` bootstrap resamples.
+Rows are L2-normalized here, in float64. Shapes: `N` items, `D` dimension, `R` bootstrap resamples.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ from unialign._checks import check_choice, check_integer
 from unialign.errors import ConfigError, ShapeError
 from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, rectangle, top
 
-__all__ = ["HubnessResult", "OwnRow", "hubness"]
-
-OwnRow = Literal["kept", "left_out"]
+__all__ = ["HubnessResult", "hubness"]
 
 # Neighbors retrieved beyond the k-th; if all of them tie with it, a second pass finds the other tied rows.
 _SPARE = 8
@@ -33,7 +31,7 @@ class HubnessResult:
         k: neighbors of a query.
         queries: Q.
         skewness: mean of (N_k - mean)^3 over the cube of its standard deviation; 0 where all counts are equal.
-        antihub_share: fraction of rows that no query has among its k nearest.
+        antihub_fraction: fraction of rows that no query has among its k nearest.
         largest: the largest count.
         largest_row: the row with the largest count.
     """
@@ -42,7 +40,7 @@ class HubnessResult:
     k: int
     queries: int
     skewness: float
-    antihub_share: float
+    antihub_fraction: float
     largest: float
     largest_row: int
 
@@ -50,7 +48,7 @@ class HubnessResult:
         return (
             f"HubnessResult(k={self.k}, queries={self.queries}, gallery={len(self.counts)}, "
             f"skewness={self.skewness:.3g} (by chance {self.chance_skewness:.3g}), "
-            f"antihub_share={self.antihub_share:.3g} (by chance {self.chance_antihub_share:.3g}), "
+            f"antihub_fraction={self.antihub_fraction:.3g} (by chance {self.chance_antihub_fraction:.3g}), "
             f"largest={self.largest:.4g} at row {self.largest_row})"
         )
 
@@ -61,13 +59,13 @@ class HubnessResult:
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
     @property
-    def chance_antihub_share(self) -> float:
+    def chance_antihub_fraction(self) -> float:
         """Fraction of rows that no query has among k random neighbors."""
         return float((1 - self.k / len(self.counts)) ** self.queries)
 
 
 @torch.no_grad()
-def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept") -> HubnessResult:
+def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = False) -> HubnessResult:
     """k-occurrences of the gallery rows among the queries' k nearest by cosine (Radovanović et al., JMLR 2010).
 
     Skewness well above `chance_skewness` means hubs: some rows are neighbors of many queries, others of none. High
@@ -76,31 +74,31 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.
         k: neighbors of a query, from 1 to the number of gallery rows.
-        own_row: `left_out` if both are the same rows: row i is no neighbor of query i. `kept` otherwise.
+        exclude_self: if both are the same rows, exclude row i from the neighbors of query i.
 
     Returns:
         See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.knn`.
 
     Raises:
-        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also for `left_out` with unequal
-            numbers of rows.
-        ConfigError: k out of range, or an unknown `own_row`.
+        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also if `exclude_self` and
+            the numbers of rows differ.
+        ConfigError: k out of range, or `exclude_self` is not a bool.
     """
     check_integer("k", k, low=1)
-    check_choice("own_row", own_row, get_args(OwnRow))
+    check_choice("exclude_self", exclude_self, (True, False))
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     check_one_space(unit_queries, unit_gallery)
-    if own_row == "left_out" and len(unit_queries) != len(unit_gallery):
+    if exclude_self and len(unit_queries) != len(unit_gallery):
         raise ShapeError(
-            f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; own_row='left_out' needs the "
+            f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; exclude_self=True needs the "
             f"same rows in both"
         )
-    candidates = len(unit_gallery) - (own_row == "left_out")
+    candidates = len(unit_gallery) - exclude_self
     if k > candidates:
         raise ConfigError(f"k is {k}, but a query has only {candidates} candidates; expected k of at most {candidates}")
 
-    counts_G = _occurrences(unit_queries, unit_gallery, k, own_row)
+    counts_G = _occurrences(unit_queries, unit_gallery, k, exclude_self)
     centered_G = counts_G - counts_G.mean()
     deviation = float(centered_G.square().mean().sqrt())
     # Fractions of tied places have rounding errors, which are no variance of equal counts.
@@ -110,18 +108,17 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, own_row: OwnRow = "kept"
         k=k,
         queries=len(unit_queries),
         skewness=float((centered_G / deviation).pow(3).mean()) if spread else 0.0,
-        antihub_share=float((counts_G == 0).double().mean()),
+        antihub_fraction=float((counts_G == 0).double().mean()),
         largest=float(counts_G.max()),
         largest_row=int(counts_G.argmax()),
     )
 
 
-def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) -> Tensor:
-    left_out = own_row == "left_out"
-    retrieved = min(len(gallery), k + left_out + _SPARE)
+def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, exclude_self: bool) -> Tensor:
+    retrieved = min(len(gallery), k + exclude_self + _SPARE)
     scores_QW, rows_QW = top(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
     lowest_Q1 = scores_QW.amin(1, keepdim=True)
-    if left_out:
+    if exclude_self:
         scores_QW = scores_QW.masked_fill(
             rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
         )
@@ -131,29 +128,29 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, own_row: OwnRow) 
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()
     all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
-    share_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
+    fraction_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
     # On the CPU, since additions on an accelerator have no fixed order.
-    votes_QW = (above_QW + share_Q[:, None] * tied_QW).cpu()
+    votes_QW = (above_QW + fraction_Q[:, None] * tied_QW).cpu()
     counts_G = torch.zeros(len(gallery), dtype=torch.float64)
     counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
     counts_G = counts_G.to(scores_QW.device)
 
     beyond_n = (~all_here_Q).nonzero().flatten()
     tied_n = torch.zeros(len(beyond_n), dtype=torch.float64, device=beyond_n.device)
-    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, exclude_self):
         tied_n[rows] += tied_qc.sum(1)
-    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, left_out):
+    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, exclude_self):
         counts_G[columns] += (places_Q[beyond_n] / tied_n)[rows] @ tied_qc
     return counts_G
 
 
 def _ties(
-    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, left_out: bool
+    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, exclude_self: bool
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield tiles (q, c) in float64 that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE
-        if left_out:
+        if exclude_self:
             tied_qc &= query_q[:, None] != torch.arange(columns.start, columns.stop, device=query_q.device)
         yield rows, columns, tied_qc.double()

@@ -1,4 +1,4 @@
-"""Effective rank: the number of directions that a space uses. Shapes: `N` items, `D` dim."""
+"""Effective rank: the number of directions that a space uses. Shapes: `N` items, `D` dimension."""
 
 from typing import Any
 
@@ -36,6 +36,6 @@ def effective_rank(x: Any) -> Tensor:
         return x_ND.new_ones(())
     # The smaller of the two Gram matrices, which have the same nonzero eigenvalues.
     gram = x_ND.mT @ x_ND if x_ND.shape[0] >= x_ND.shape[1] else x_ND @ x_ND.mT
-    share = torch.linalg.eigvalsh(gram).clamp(min=0)
-    share = share / share.sum()
-    return torch.exp(-torch.special.xlogy(share, share).sum())
+    fraction = torch.linalg.eigvalsh(gram).clamp(min=0)
+    fraction = fraction / fraction.sum()
+    return torch.exp(-torch.special.xlogy(fraction, fraction).sum())

@@ -1,6 +1,6 @@
 """Input validation of measurements: embeddings in float64, and two sets of rows in one space.
 
-Shapes: `M` modalities, `N` rows, `D` dim.
+Shapes: `M` modalities, `N` rows, `D` dimension.
 """
 
 from collections.abc import Mapping

@@ -32,8 +32,8 @@ from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,
     NpyHeader as NpyHeader,
-    file_pieces as file_pieces,
-    npy_pieces as npy_pieces,
+    file_chunks as file_chunks,
+    npy_chunks as npy_chunks,
     read_npy_header as read_npy_header,
 )
 from unialign.io._pretrained import (

@@ -97,13 +97,13 @@ def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignE
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
-    """Write a new file, whole or in pieces, wait until it is on disk, and return its sha256."""
+    """Write a new file, whole or in chunks, wait until it is on disk, and return its sha256."""
     hasher = hashlib.sha256()
     # Exclusive, and created by `open`, so that its mode follows the umask.
     with path.open("xb") as file:
-        for piece in _pieces(data):
-            hasher.update(piece)
-            file.write(piece)
+        for chunk in _chunks(data):
+            hasher.update(chunk)
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     return hasher.hexdigest()
@@ -121,10 +121,10 @@ def sync_folder(path: Path) -> None:
 
 
 def digest(data: bytes | Iterable[bytes]) -> str:
-    """Hexadecimal sha256 of bytes, or of joined pieces."""
+    """Hexadecimal sha256 of bytes, or of joined chunks."""
     hasher = hashlib.sha256()
-    for piece in _pieces(data):
-        hasher.update(piece)
+    for chunk in _chunks(data):
+        hasher.update(chunk)
     return hasher.hexdigest()
 
 
@@ -141,7 +141,7 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def _pieces(data: bytes | Iterable[bytes]) -> Iterable[bytes]:
+def _chunks(data: bytes | Iterable[bytes]) -> Iterable[bytes]:
     return [data] if isinstance(data, bytes) else data
 
 

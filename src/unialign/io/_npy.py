@@ -1,4 +1,4 @@
-"""Read and write the .npy format in pieces; a header is parsed as literals and nothing is unpickled."""
+"""Read and write the .npy format in chunks; a header is parsed as literals and nothing is unpickled."""
 
 import io
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-__all__ = ["CHUNK_BYTES", "NpyHeader", "file_pieces", "npy_pieces", "read_npy_header"]
+__all__ = ["CHUNK_BYTES", "NpyHeader", "file_chunks", "npy_chunks", "read_npy_header"]
 
 CHUNK_BYTES = 1 << 22
 
@@ -42,16 +42,16 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     return NpyHeader(shape, dtype, "F" if fortran and len(shape) > 1 else "C")
 
 
-def file_pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Read an open file to its end in pieces of at most `CHUNK_BYTES`."""
-    while piece := file.read(CHUNK_BYTES):
-        yield piece
+def file_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Read an open file to its end in chunks of at most `CHUNK_BYTES`."""
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
 
 
-def npy_pieces(array: NDArray[Any]) -> Iterator[bytes]:
+def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
     """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array of any memory layout.
 
-    A memory map larger than the main memory is processed in pieces.
+    A memory map larger than the main memory is processed in chunks.
     """
     little = array.dtype.newbyteorder("<")
     header = io.BytesIO()

@@ -1,6 +1,6 @@
 """k-means and the agreement of clusters with labels, without scikit-learn, against which the tests compare them.
 
-Shapes: `N` items, `D` dim, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
+Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
 
 import math

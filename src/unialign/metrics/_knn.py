@@ -1,6 +1,6 @@
 """Exact nearest neighbors by cosine.
 
-Shapes: `Q` queries, `G` gallery, `D` dim.
+Shapes: `Q` queries, `G` gallery, `D` dimension.
 """
 
 from typing import Any, NamedTuple

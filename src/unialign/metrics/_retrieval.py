@@ -1,6 +1,6 @@
 """Retrieval metrics with a policy for ties, kept per query so that intervals can be computed later.
 
-Shapes: `Q` queries, `G` gallery, `D` dim, `S` scored queries (those with a positive), `R` resamples.
+Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
 """
 
 from collections.abc import Callable, Sequence

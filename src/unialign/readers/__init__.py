@@ -1,4 +1,4 @@
-"""File formats of embeddings: arrays are found from headers, and rows are read in pieces of bounded memory."""
+"""File formats of embeddings: arrays are found from headers, and rows are read in chunks of bounded memory."""
 
 from unialign._lazy import attach_stub
 

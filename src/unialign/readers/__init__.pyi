@@ -4,8 +4,8 @@ from unialign.readers._collection import (
     collect as collect,
     first_appearance_codes as first_appearance_codes,
 )
-from unialign.readers._entry import EmbeddingFile as EmbeddingFile, Entry as Entry, Reader as Reader
+from unialign.readers._entry import ArrayEntry as ArrayEntry, EmbeddingFile as EmbeddingFile, Reader as Reader
 from unialign.readers._open import open_file as open_file
 from unialign.readers._rows import FileRegion as FileRegion, MatchedRows as MatchedRows, Rows as Rows
 
-__all__ = ["EmbeddingFile", "Entry", "FileRegion", "Reader", "Rows", "open_file"]
+__all__ = ["ArrayEntry", "EmbeddingFile", "FileRegion", "Reader", "Rows", "open_file"]

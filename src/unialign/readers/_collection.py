@@ -4,7 +4,7 @@ Keys of a file: a matrix is a modality; `present.NAME` or `present/NAME` (N,) bo
 `labels`, `groups`, `split` and `names` (N,) are values of the items. Files with the same unique ids in another order
 are matched by them.
 
-Shapes: `N` items, `D` width.
+Shapes: `N` items, `D` dimension.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import ConfigError, DataError
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, contents, place
 from unialign.readers._matching import item_values, match_ids, presence_masks, unused_masks
 from unialign.readers._naming import Matrices, NamedFiles, find_matrices
@@ -46,7 +46,7 @@ class Modality:
     key: str
     kind: str
     order_N: NDArray[np.int64] | None
-    entry: Entry
+    entry: ArrayEntry
 
     def load(self) -> NDArray[Any]:
         """(N, D) in the order of the items; mapped into memory where the file permits it."""
@@ -116,7 +116,7 @@ def collect(
     matrices, ignored = find_matrices(files, modalities)
     if not matrices:
         what = "; ".join(f"{file.label}: {contents(file)}" for _, file in files)
-        raise DataError(f"found no embeddings, which are (items, width) arrays of floats ({what})")
+        raise DataError(f"found no embeddings, which are (items, dim) arrays of floats ({what})")
     items = _count_items(matrices)
     orders = match_ids(files, items)
     kinds = tuple(dict.fromkeys(file.kind for _, file in files))
@@ -175,5 +175,5 @@ def _from_arguments(
         raise ConfigError(f"present names {', '.join(unknown)}; the modalities are {', '.join(matrices)}")
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
     values |= {key: value for key, value in item_values.items() if value is not None}
-    entries = {key: Entry.from_array(key, value) for key, value in values.items()}
+    entries = {key: ArrayEntry.from_array(key, value) for key, value in values.items()}
     return [(None, EmbeddingFile(_ARGUMENTS, "memory", "", entries))] if entries else []

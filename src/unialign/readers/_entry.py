@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from unialign.errors import DataError, ShapeError
 from unialign.readers._rows import ArrayRows, FileRegion, RegionRows, Rows
 
-__all__ = ["EmbeddingFile", "Entry", "Reader"]
+__all__ = ["ArrayEntry", "EmbeddingFile", "Reader"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArrayEntry:
     """One array of a file.
 
     Attributes:
         key: its name in the file; "" where the file has no names.
         shape, dtype: as stored; dtype is NumPy's text, "bfloat16", or "object" for pickled objects.
-        rows: opens an (N, D) array to be read in pieces.
+        rows: opens an (N, D) array to be read in chunks.
         load: reads it whole, or maps it into memory.
         skipped: why it cannot be used; "" where it can. It is an error only if the entry is chosen.
         is_default: whether it is used where no modalities are chosen.
@@ -36,7 +36,7 @@ class Entry:
     is_default: bool = True
 
     @classmethod
-    def from_array(cls, key: str, value: Any, *, is_default: bool = True) -> "Entry":
+    def from_array(cls, key: str, value: Any, *, is_default: bool = True) -> "ArrayEntry":
         """An array or tensor in memory. ShapeError if it cannot become an array of plain values."""
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
@@ -47,19 +47,19 @@ class Entry:
         return cls(key, array.shape, str(array.dtype), lambda: ArrayRows(array), lambda: array, "", is_default)
 
     @classmethod
-    def from_region(cls, key: str, region: FileRegion, *, is_default: bool = True) -> "Entry":
+    def from_region(cls, key: str, region: FileRegion, *, is_default: bool = True) -> "ArrayEntry":
         """An uncompressed array inside a file."""
         # Per-item values are small; a matrix may exceed the memory.
         load = region.load if len(region.shape) < 2 else region.map
         return cls(key, region.shape, region.dtype, lambda: RegionRows(region), load, "", is_default)
 
     @classmethod
-    def ignored(cls, key: str, why: str) -> "Entry":
+    def ignored(cls, key: str, why: str) -> "ArrayEntry":
         """An entry that is not an array of embeddings or per-item values."""
         return cls(key, (), "", _unreadable, _unreadable, why)
 
     @classmethod
-    def pickled(cls, key: str, where: str) -> "Entry":
+    def pickled(cls, key: str, where: str) -> "ArrayEntry":
         """An array of Python objects, which is never read."""
         why = f"{where} holds pickled objects, which can run code and are never read"
         return cls(key, (), "object", _unreadable, _unreadable, why)
@@ -88,10 +88,10 @@ class EmbeddingFile:
     label: str
     kind: str
     stem: str
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ArrayEntry]
 
     @classmethod
-    def at(cls, path: Path, kind: str, entries: Iterable[Entry]) -> "EmbeddingFile":
+    def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry]) -> "EmbeddingFile":
         """The file at a path, with its name up to the first dot as the stem."""
         return cls(str(path), kind, path.name.split(".")[0] or path.name, {entry.key: entry for entry in entries})
 
@@ -106,7 +106,7 @@ class Reader(Protocol):
         ...     def can_read(self, path, head):
         ...         return path.suffix == ".csv"
         ...     def open(self, path):
-        ...         return EmbeddingFile.at(path, "csv", [Entry.from_array("", np.loadtxt(path, delimiter=","))])
+        ...         return EmbeddingFile.at(path, "csv", [ArrayEntry.from_array("", np.loadtxt(path, delimiter=","))])
 
     Attributes:
         name: unique name.

@@ -1,6 +1,6 @@
 """Reserved keys of a file, and how messages name its entries."""
 
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 
 __all__ = ["ITEM_KEYS", "MASK_PREFIXES", "contents", "is_item_key", "mask_prefix", "place"]
 
@@ -10,7 +10,7 @@ ITEM_KEYS = {"ids": "iuUS", "labels": "iuUS", "groups": "iuUS", "split": "iuUS",
 _SHOWN = 6
 
 
-def is_item_key(key: str, entry: Entry) -> bool:
+def is_item_key(key: str, entry: ArrayEntry) -> bool:
     """Whether an entry holds values of the items; an array called `groups`, `split` or `names` may also be a matrix."""
     return key in ("ids", "labels") or (
         key in ITEM_KEYS and len(entry.shape) == 1 and entry.kind != "" and entry.kind in ITEM_KEYS[key]
@@ -22,7 +22,7 @@ def mask_prefix(key: str) -> str | None:
     return next((prefix for prefix in MASK_PREFIXES if key.startswith(prefix)), None)
 
 
-def place(file: EmbeddingFile, entry: Entry) -> str:
+def place(file: EmbeddingFile, entry: ArrayEntry) -> str:
     """File and key, for messages."""
     return f"{file.label}: {entry.key}" if entry.key else file.label
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError, ShapeError
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, is_item_key, mask_prefix, place
 from unialign.readers._naming import Matrices, NamedFiles
 from unialign.readers._rows import Array
@@ -95,6 +95,6 @@ def item_values(files: NamedFiles, key: str, items: int, orders: Orders) -> Arra
     return None if found is None else found[1]
 
 
-def _in_order(file: EmbeddingFile, entry: Entry, orders: Orders) -> Array:
+def _in_order(file: EmbeddingFile, entry: ArrayEntry, orders: Orders) -> Array:
     order_N = orders.get(id(file))
     return entry.load() if order_N is None else entry.load()[order_N]

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from unialign._checks import has_surrogate
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._keys import contents, is_item_key, mask_prefix, place
 
 __all__ = ["Matrices", "NamedFiles", "find_matrices"]
 
 NamedFiles = Sequence[tuple[str | None, EmbeddingFile]]
-Matrices = dict[str, tuple[EmbeddingFile, Entry]]
+Matrices = dict[str, tuple[EmbeddingFile, ArrayEntry]]
 
 # Keys that do not describe a matrix: the file's name is better.
 _GENERIC = frozenset(
@@ -21,10 +21,10 @@ _GENERIC = frozenset(
 
 def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matrices, list[str]]:
     """Return modality -> (file, entry) in the order of the files, and the ignored entries with the reason."""
-    candidates: list[tuple[str, EmbeddingFile, Entry]] = []
+    candidates: list[tuple[str, EmbeddingFile, ArrayEntry]] = []
     ignored: list[str] = []
     for given, file in files:
-        own: list[Entry] = []
+        own: list[ArrayEntry] = []
         for key, entry in file.entries.items():
             if is_item_key(key, entry) or mask_prefix(key) or (chosen is None and not entry.is_default):
                 continue
@@ -53,7 +53,7 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
     return matrices, ignored if chosen is None else []
 
 
-def _unique_names(candidates: list[tuple[str, EmbeddingFile, Entry]]) -> Matrices:
+def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]]) -> Matrices:
     """Names that occur once stay; others become the name of the file, or `FILE.NAME` where it has several matrices."""
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(id(file) for _, file, _ in candidates)
@@ -73,7 +73,7 @@ def _unique_names(candidates: list[tuple[str, EmbeddingFile, Entry]]) -> Matrice
     return matrices
 
 
-def _check_matrix(name: str, file: EmbeddingFile, entry: Entry) -> None:
+def _check_matrix(name: str, file: EmbeddingFile, entry: ArrayEntry) -> None:
     where = f"{name!r} ({place(file, entry)})"
     if has_surrogate(name):
         raise DataError(f"{file.label}: the name {name!r} cannot be encoded as UTF-8; rename the array")
@@ -86,7 +86,7 @@ def _check_matrix(name: str, file: EmbeddingFile, entry: Entry) -> None:
         )
     if len(entry.shape) != 2:
         raise ShapeError(
-            f"{where} has shape {entry.shape}; expected (items, width), one pooled vector an item: average over "
+            f"{where} has shape {entry.shape}; expected (items, dim), one pooled vector an item: average over "
             "tokens or frames first, or leave it out with --modalities"
         )
     if 0 in entry.shape:

@@ -1,8 +1,8 @@
-"""Read the rows of one array in pieces of bounded memory: from a region of a file, a stream, or an array in memory.
+"""Read the rows of one array in chunks of bounded memory: from a region of a file, a stream, or an array in memory.
 
 Plain reads into reused buffers instead of memory maps: the pages of a map count as memory of the process.
 
-Shapes: `N` rows, `D` width, `c` rows of one piece, `n` wanted rows.
+Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` wanted rows.
 """
 
 import os
@@ -25,14 +25,14 @@ __all__ = [
     "RegionRows",
     "Rows",
     "StreamRows",
-    "rows_per_piece",
+    "rows_per_chunk",
     "to_float",
 ]
 
 Array = NDArray[Any]
 
 # Fits the second-level cache of a core, where a scan passes over it several times.
-PIECE_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 22
 _PREADV = hasattr(os, "preadv")
 
 
@@ -43,7 +43,7 @@ class Rows(Protocol):
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 pieces in order; each may be changed, and is overwritten by the next one."""
+        """Yield (c, D) float32 or float64 chunks in order; each may be changed, and is overwritten by the next one."""
 
     def take(self, rows_n: Sequence[int]) -> Array:
         """Return (n, D) rows; `rows_n` ascending."""
@@ -89,7 +89,7 @@ class FileRegion:
 
 
 class RegionRows:
-    """Rows of a region of a file. While one piece is processed, the next one is being read."""
+    """Rows of a region of a file. While one chunk is processed, the next one is being read."""
 
     def __init__(self, region: FileRegion) -> None:
         self.region = region
@@ -97,10 +97,10 @@ class RegionRows:
         self.dtype = region.dtype
 
     def chunks(self) -> Iterator[Array]:
-        rows, width = self.shape
-        step = rows_per_piece(width * self.region.stored.itemsize)
+        rows, dim = self.shape
+        step = rows_per_chunk(dim * self.region.stored.itemsize)
         starts = range(0, rows, step)
-        buffers = [np.empty(min(step, rows) * width, self.region.stored) for _ in range(2)]
+        buffers = [np.empty(min(step, rows) * dim, self.region.stored) for _ in range(2)]
         with _opened(self.region.path) as file, ThreadPoolExecutor(1) as reader:
 
             def read(i: int) -> Array:
@@ -120,13 +120,13 @@ class RegionRows:
         return np.concatenate(found) if found else np.empty((0, self.shape[1]), np.float32)
 
     def _read(self, file: BinaryIO, start: int, stop: int, buffer: Array) -> Array:
-        (rows, width), size, count = self.shape, self.region.stored.itemsize, stop - start
-        part = buffer[: count * width]
+        (rows, dim), size, count = self.shape, self.region.stored.itemsize, stop - start
+        part = buffer[: count * dim]
         if self.region.order == "C":
-            _fill(file, self.region.offset + start * width * size, part, self.region.path)
-            return part.reshape(count, width)
-        part_Dc = part.reshape(width, count)
-        for d in range(width):
+            _fill(file, self.region.offset + start * dim * size, part, self.region.path)
+            return part.reshape(count, dim)
+        part_Dc = part.reshape(dim, count)
+        for d in range(dim):
             _fill(file, self.region.offset + (d * rows + start) * size, part_Dc[d], self.region.path)
         return np.ascontiguousarray(part_Dc.T)
 
@@ -134,12 +134,12 @@ class RegionRows:
 class StreamRows:
     """Rows that can only be read from the beginning, such as those of a compressed archive."""
 
-    def __init__(self, pieces: Callable[[], Iterator[Array]], shape: tuple[int, int], dtype: str) -> None:
-        self._pieces, self.shape, self.dtype = pieces, shape, dtype
+    def __init__(self, chunks: Callable[[], Iterator[Array]], shape: tuple[int, int], dtype: str) -> None:
+        self._chunks, self.shape, self.dtype = chunks, shape, dtype
 
     def chunks(self) -> Iterator[Array]:
         rows = 0
-        for raw_cD in self._pieces():
+        for raw_cD in self._chunks():
             rows += len(raw_cD)
             yield to_float(raw_cD, self.dtype)
         if rows != self.shape[0]:
@@ -165,7 +165,7 @@ class ArrayRows:
         self.dtype = str(array_ND.dtype)
 
     def chunks(self) -> Iterator[Array]:
-        step = rows_per_piece(self.shape[1] * self.array_ND.dtype.itemsize)
+        step = rows_per_chunk(self.shape[1] * self.array_ND.dtype.itemsize)
         for start in range(0, self.shape[0], step):
             yield to_float(np.array(self.array_ND[start : start + step], order="C"), self.dtype)
 
@@ -188,9 +188,9 @@ class MatchedRows:
         return self.rows.take(own_n.tolist())[back_n.reshape(-1)]
 
 
-def rows_per_piece(row_bytes: int) -> int:
-    """Number of rows that a piece holds, at least 1."""
-    return max(1, PIECE_BYTES // max(1, row_bytes))
+def rows_per_chunk(row_bytes: int) -> int:
+    """Number of rows that a chunk holds, at least 1."""
+    return max(1, CHUNK_BYTES // max(1, row_bytes))
 
 
 def to_float(raw: Array, dtype: str) -> Array:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from unialign.errors import DataError
 from unialign.io import NpyHeader, open_regular, read_npy_header
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._rows import FileRegion
 
 __all__ = ["NpyReader", "npy_entry", "npy_header"]
@@ -39,7 +39,7 @@ def npy_header(file: BinaryIO, where: str) -> NpyHeader:
         raise DataError(f"{where} is not a plain .npy array ({error}); write it again") from None
 
 
-def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> Entry:
+def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> ArrayEntry:
     """The array whose data begin at an offset of an open file; DataError unless they end within it."""
     region = FileRegion(path, offset, header.shape, header.dtype.str, header.order)
     size = os.fstat(file.fileno()).st_size
@@ -48,4 +48,4 @@ def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHead
             f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, the file has {size - offset} for "
             f"them; it was cut off, write it again"
         )
-    return Entry.from_region(key, region)
+    return ArrayEntry.from_region(key, region)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from unialign.errors import DataError
 from unialign.io import open_regular
-from unialign.readers._entry import EmbeddingFile, Entry
-from unialign.readers._rows import FileRegion, Rows, StreamRows, rows_per_piece
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._rows import FileRegion, Rows, StreamRows, rows_per_chunk
 from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
@@ -48,11 +48,11 @@ class NpzReader:
             return EmbeddingFile.at(path, self.name, [_member(path, file, archive, info) for info in members])
 
 
-def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
+def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArrayEntry:
     key = info.filename.removesuffix(".npy")
     where = f"{path}, entry {key!r}"
     if key == info.filename:
-        return Entry.ignored(key, "not a .npy array")
+        return ArrayEntry.ignored(key, "not a .npy array")
     if info.flag_bits & 1:
         raise DataError(f"{where} is encrypted; write it without a password")
     try:
@@ -62,7 +62,7 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise DataError(f"{where} cannot be read ({error}); write the archive again") from None
     if header.dtype.hasobject:
-        return Entry.pickled(key, where)
+        return ArrayEntry.pickled(key, where)
     if info.compress_type == zipfile.ZIP_STORED:
         # The lengths of name and extra field may differ from those of the archive's directory.
         file.seek(info.header_offset + _LENGTHS)
@@ -78,21 +78,21 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     load = partial(_load, region, info.filename, where)
 
     def rows() -> Rows:
-        pieces = partial(_row_pieces, region, info.filename, where)
-        return StreamRows(pieces, (region.shape[0], region.shape[1]), region.dtype)
+        chunks = partial(_row_chunks, region, info.filename, where)
+        return StreamRows(chunks, (region.shape[0], region.shape[1]), region.dtype)
 
-    return Entry(key, region.shape, region.dtype, rows, load)
+    return ArrayEntry(key, region.shape, region.dtype, rows, load)
 
 
 def _load(region: FileRegion, member: str, where: str) -> NDArray[Any]:
     data, place = bytearray(region.bytes), 0
-    for piece in _inflated(region, member, 1 << 22, where):
-        data[place : place + len(piece)] = piece
-        place += len(piece)
+    for chunk in _inflated(region, member, 1 << 22, where):
+        data[place : place + len(chunk)] = chunk
+        place += len(chunk)
     return np.frombuffer(data, region.stored).reshape(region.shape, order=region.order)
 
 
-def _row_pieces(region: FileRegion, member: str, where: str) -> Iterator[NDArray[Any]]:
+def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray[Any]]:
     if region.order == "F":
         if region.bytes > _MAX_COLUMN_ORDER:
             raise DataError(
@@ -102,16 +102,16 @@ def _row_pieces(region: FileRegion, member: str, where: str) -> Iterator[NDArray
         yield np.ascontiguousarray(_load(region, member, where))
         return
     row_bytes = region.shape[1] * region.stored.itemsize
-    for piece in _inflated(region, member, rows_per_piece(row_bytes) * row_bytes, where):
-        yield np.frombuffer(piece, region.stored).reshape(-1, region.shape[1])
+    for chunk in _inflated(region, member, rows_per_chunk(row_bytes) * row_bytes, where):
+        yield np.frombuffer(chunk, region.stored).reshape(-1, region.shape[1])
 
 
 def _inflated(region: FileRegion, member: str, step: int, where: str) -> Iterator[bytearray]:
-    """Yield the data of a compressed member, `step` bytes at a time; the last piece is shorter."""
+    """Yield the data of a compressed member, `step` bytes at a time; the last chunk is shorter."""
     try:
         with open_regular(region.path) as file, zipfile.ZipFile(file) as archive, archive.open(member) as stream:
             stream.read(region.offset)
-            while piece := bytearray(stream.read(step)):
-                yield piece
+            while chunk := bytearray(stream.read(step)):
+                yield chunk
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{where} is damaged ({error}); write the archive again") from None

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError, MissingDependencyError, ShapeError
-from unialign.readers._entry import EmbeddingFile, Entry
-from unialign.readers._rows import Rows, StreamRows, rows_per_piece
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._rows import Rows, StreamRows, rows_per_chunk
 
 __all__ = ["ParquetReader"]
 
@@ -44,7 +44,7 @@ class _Table:
         self.fields = {field.name: field.type for field in opened.schema_arrow}
         self.rows = int(opened.metadata.num_rows)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArrayEntry]:
         lists = {name: str(kind.value_type) for name, kind in self.fields.items() if _is_list(kind)}
         vectors = {name: _FLOATS[value] for name, value in lists.items() if value in _FLOATS}
         scalars = {name: _FLOATS[str(kind)] for name, kind in self.fields.items() if str(kind) in _FLOATS}
@@ -56,7 +56,7 @@ class _Table:
             yield self._matrix(list(scalars), max(scalars.values(), key=lambda dtype: np.dtype(dtype).itemsize))
         for name, kind in self.fields.items():
             if name in lists and name not in vectors:
-                yield Entry.ignored(name, f"a list of {kind.value_type}")
+                yield ArrayEntry.ignored(name, f"a list of {kind.value_type}")
             elif name not in vectors and (vectors or name not in scalars):
                 yield self._column(name, str(kind))
 
@@ -68,7 +68,7 @@ class _Table:
                 f"{self.path}: {columns[0]!r} cannot be read ({_one_line(error)}); write the file again"
             ) from None
 
-    def _width(self, name: str) -> int:
+    def _dim(self, name: str) -> int:
         """The length of the first list; 0 if there is none."""
         for batch in self.batches([name], 64):
             for value in batch.column(0):
@@ -80,45 +80,45 @@ class _Table:
         # The statistics of row groups do not count nulls of lists.
         return any(batch.column(0).null_count for batch in self.batches([name], 1 << 12))
 
-    def _streamed(self, key: str, width: int, dtype: str, pieces: Callable[[], Iterator[Array]]) -> Entry:
-        shape = (self.rows, width)
+    def _streamed(self, key: str, dim: int, dtype: str, chunks: Callable[[], Iterator[Array]]) -> ArrayEntry:
+        shape = (self.rows, dim)
 
         def rows() -> Rows:
-            return StreamRows(pieces, shape, dtype)
+            return StreamRows(chunks, shape, dtype)
 
-        return Entry(key, shape, dtype, rows, lambda: np.concatenate([np.empty((0, width), dtype), *pieces()]))
+        return ArrayEntry(key, shape, dtype, rows, lambda: np.concatenate([np.empty((0, dim), dtype), *chunks()]))
 
-    def _mask(self, name: str) -> Entry:
+    def _mask(self, name: str) -> ArrayEntry:
         def load() -> Array:
             parts = [b.column(0).is_valid().to_numpy(zero_copy_only=False) for b in self.batches([name], 1 << 14)]
             return np.concatenate(parts).astype(np.bool_)
 
-        return Entry(f"present.{name}", (self.rows,), "|b1", _no_rows, load)
+        return ArrayEntry(f"present.{name}", (self.rows,), "|b1", _no_rows, load)
 
-    def _vectors(self, name: str, dtype: str) -> Entry:
-        width = self._width(name)
-        step = rows_per_piece(width * np.dtype(dtype).itemsize)
+    def _vectors(self, name: str, dtype: str) -> ArrayEntry:
+        dim = self._dim(name)
+        step = rows_per_chunk(dim * np.dtype(dtype).itemsize)
 
-        def pieces() -> Iterator[Array]:
+        def chunks() -> Iterator[Array]:
             start = 0
             for batch in self.batches([name], step):
-                yield _dense(batch.column(0), width, dtype, f"{self.path}: {name!r}", start)
+                yield _dense(batch.column(0), dim, dtype, f"{self.path}: {name!r}", start)
                 start += len(batch)
 
-        return self._streamed(name, width, dtype, pieces)
+        return self._streamed(name, dim, dtype, chunks)
 
-    def _matrix(self, columns: list[str], dtype: str) -> Entry:
-        step = rows_per_piece(len(columns) * np.dtype(dtype).itemsize)
+    def _matrix(self, columns: list[str], dtype: str) -> ArrayEntry:
+        step = rows_per_chunk(len(columns) * np.dtype(dtype).itemsize)
 
-        def pieces() -> Iterator[Array]:
+        def chunks() -> Iterator[Array]:
             for batch in self.batches(columns, step):
                 # A null number becomes NaN.
                 parts = [batch.column(i).to_numpy(zero_copy_only=False).astype(dtype) for i in range(len(columns))]
                 yield np.ascontiguousarray(np.stack(parts, 1))
 
-        return self._streamed("", len(columns), dtype, pieces)
+        return self._streamed("", len(columns), dtype, chunks)
 
-    def _column(self, name: str, kind: str) -> Entry:
+    def _column(self, name: str, kind: str) -> ArrayEntry:
         def load() -> Array:
             parts = []
             for batch in self.batches([name], 1 << 16):
@@ -130,25 +130,25 @@ class _Table:
 
         dtype = {"bool": "|b1", "string": "<U1", "large_string": "<U1"}.get(kind, "<i8" if "int" in kind else "")
         if dtype == "":
-            return Entry.ignored(name, f"a column of {kind}")
-        return Entry(name, (self.rows,), dtype, _no_rows, load)
+            return ArrayEntry.ignored(name, f"a column of {kind}")
+        return ArrayEntry(name, (self.rows,), dtype, _no_rows, load)
 
 
-def _dense(column: Any, width: int, dtype: str, where: str, start: int) -> Array:
-    """(c, width) of a list column; null rows are NaN, which the presence mask covers."""
+def _dense(column: Any, dim: int, dtype: str, where: str, start: int) -> Array:
+    """(c, dim) of a list column; null rows are NaN, which the presence mask covers."""
     valid_c = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
     lengths = import_module("pyarrow.compute").list_value_length(column).fill_null(0)
     lengths_c = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
-    wrong_c = valid_c & (lengths_c != width)
+    wrong_c = valid_c & (lengths_c != dim)
     if wrong_c.any():
         row = int(wrong_c.argmax())
         raise ShapeError(
-            f"{where} row {start + row} has {lengths_c[row]} entries, the first row has {width}; every row needs the "
-            "same width (one pooled vector an item)"
+            f"{where} row {start + row} has {lengths_c[row]} entries, the first row has {dim}; every row needs the "
+            "same dim (one pooled vector an item)"
         )
     values = column.drop_null().flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-    dense_cW = np.full((len(column), width), np.nan, dtype)
-    dense_cW[valid_c] = values.reshape(-1, width)
+    dense_cW = np.full((len(column), dim), np.nan, dtype)
+    dense_cW[valid_c] = values.reshape(-1, dim)
     return dense_cW
 
 

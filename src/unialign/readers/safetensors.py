@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from unialign.errors import DataError
 from unialign.io import open_regular
-from unialign.readers._entry import EmbeddingFile, Entry
+from unialign.readers._entry import ArrayEntry, EmbeddingFile
 from unialign.readers._rows import FileRegion
 
 __all__ = ["SafetensorsReader"]
@@ -44,10 +44,10 @@ class SafetensorsReader:
         )
 
 
-def _entry(path: Path, start: int, key: str, facts: dict[str, object]) -> Entry:
+def _entry(path: Path, start: int, key: str, facts: dict[str, object]) -> ArrayEntry:
     dtype, shape, offsets = str(facts["dtype"]), facts["shape"], facts["data_offsets"]
     if dtype not in _DTYPES:
-        return Entry.ignored(key, f"dtype {dtype}")
+        return ArrayEntry.ignored(key, f"dtype {dtype}")
     assert isinstance(shape, list)
     assert isinstance(offsets, list)
-    return Entry.from_region(key, FileRegion(path, start + offsets[0], tuple(shape), _DTYPES[dtype]))
+    return ArrayEntry.from_region(key, FileRegion(path, start + offsets[0], tuple(shape), _DTYPES[dtype]))

@@ -89,13 +89,13 @@ def _described(fmt: NumberFormat, estimate: Estimate) -> str:
 
 def difference_chart(comparison: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
     """A paired difference with its interval around zero, better to the right."""
-    wide, tall, mid = 150.0, 22.0, 11.0
+    width_px, tall, mid = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0
-    unit = (wide / 2 - 6) / max(reach, 1e-12)
-    parts = [line(wide / 2, 1, wide / 2, tall - 1, class_="zero")]
+    unit = (width_px / 2 - 6) / max(reach, 1e-12)
+    parts = [line(width_px / 2, 1, width_px / 2, tall - 1, class_="zero")]
     if math.isfinite(comparison.low) and math.isfinite(comparison.high):
-        ends = sorted(wide / 2 + sign * v * unit for v in (comparison.low, comparison.high))
+        ends = sorted(width_px / 2 + sign * v * unit for v in (comparison.low, comparison.high))
         parts.append(line(ends[0], mid, ends[1], mid, class_="span"))
     if math.isfinite(comparison.difference):
-        parts.append(tag("circle", cx=wide / 2 + sign * comparison.difference * unit, cy=mid, r=4.2, class_="dot"))
-    return tag("svg", *parts, viewBox=f"0 0 {num(wide)} {num(tall)}", aria_hidden="true", class_="difference")
+        parts.append(tag("circle", cx=width_px / 2 + sign * comparison.difference * unit, cy=mid, r=4.2, class_="dot"))
+    return tag("svg", *parts, viewBox=f"0 0 {num(width_px)} {num(tall)}", aria_hidden="true", class_="difference")

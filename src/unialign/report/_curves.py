@@ -66,10 +66,10 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
         low, high = low - 0.5, high + 0.5
     span = (high - low) * 0.05
     low, high = low - span, high + span
-    wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+    width_px, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
     def place(step: float, value: float) -> tuple[float, float]:
-        return _LEFT + wide * step / max(last, 1), _TOP + tall * (high - value) / (high - low)
+        return _LEFT + width_px * step / max(last, 1), _TOP + tall * (high - value) / (high - low)
 
     parts: list[Markup] = []
     decimals = min(number_format([high - low], unit="number").decimals, 2)
@@ -79,7 +79,7 @@ def chart(key: str, objective: str, panel: CurvePanel, last: int, switched: Sequ
         parts.append(text(_LEFT - 5, y + 3.5, label, text_anchor="end", class_="label"))
     for step, anchor in ((0, "start"), (last, "end")):
         parts.append(text(place(step, low)[0], HEIGHT - 7, f"{step:,}", text_anchor=anchor, class_="label"))
-    parts.append(text(_LEFT + wide / 2, HEIGHT - 7, "step", text_anchor="middle", class_="label"))
+    parts.append(text(_LEFT + width_px / 2, HEIGHT - 7, "step", text_anchor="middle", class_="label"))
     for step in switched:
         x = place(step, low)[0]
         title = tag("title", f"warm-up ends at step {step}")

@@ -120,8 +120,8 @@ def _opacity(fraction: float) -> float:
 def scale_bar(top: float, metric: str) -> Markup:
     """Color scale of the heat maps from 0 to `top`."""
     steps = 40
-    wide = 200.0
-    step = wide / steps
+    width_px = 200.0
+    step = width_px / steps
     boxes = [
         rect(60 + i * step, 4, step + 0.4, 10, class_="heat", fill_opacity=_opacity(i / (steps - 1)))
         for i in range(steps)
@@ -131,7 +131,7 @@ def scale_bar(top: float, metric: str) -> Markup:
         "svg",
         text(54, 13, fmt.with_unit(0), text_anchor="end", class_="label"),
         *boxes,
-        text(66 + wide, 13, f"{fmt.with_unit(top)} {metric}", class_="label"),
+        text(66 + width_px, 13, f"{fmt.with_unit(top)} {metric}", class_="label"),
         viewBox="0 0 380 20",
         aria_hidden="true",
         class_="scale",

@@ -2,7 +2,7 @@
 
 Axes may be mirrored so that maps of several objectives have the same orientation.
 
-Shapes: `N` items, `D` width.
+Shapes: `N` items, `D` dimension.
 """
 
 from collections.abc import Mapping
@@ -44,8 +44,8 @@ def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
     if like is not None:
         points = _mirrored(points, like.points)
     total = max(float(values.clip(0).sum()), 1e-30)
-    shares = [float(max(v, 0.0)) / total for v in values[::-1][:2]] + [0.0, 0.0]
-    return PCAMap(points, (shares[0], shares[1]))
+    fractions = [float(max(v, 0.0)) / total for v in values[::-1][:2]] + [0.0, 0.0]
+    return PCAMap(points, (fractions[0], fractions[1]))
 
 
 def _mirrored(

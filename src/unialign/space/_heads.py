@@ -10,7 +10,7 @@ from unialign.config import Head
 __all__ = ["make_head"]
 
 
-def make_head(head: str, width: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
+def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
     """A head by name.
 
     `linear`: dropout, linear without bias (on standardized features a bias would only shift the mean).
@@ -18,7 +18,7 @@ def make_head(head: str, width: int, *, dim: int, hidden: int, dropout: float) -
     """
     check_choice("head", head, get_args(Head))
     if head == "linear":
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, dim, bias=False))
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
     return nn.Sequential(
-        nn.Dropout(dropout), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
     )

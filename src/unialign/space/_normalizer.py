@@ -1,4 +1,4 @@
-"""Normalization of features before the first layer. Shapes: `B` rows, `W` width of a modality."""
+"""Normalization of features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
 
 from typing import get_args
 
@@ -21,25 +21,25 @@ class Standardize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
 
     def forward(self, x_BW: Tensor) -> Tensor:
         return (x_BW - self.mean) / self.std
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean and standard deviation from these rows: in float64, two passes, in pieces of bounded memory.
+        """Set mean and standard deviation from these rows: in float64, two passes, in chunks of bounded memory.
 
         A constant column gets deviation 1, so that it becomes zeros instead of amplified rounding errors.
         """
-        pieces = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+        chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
         # Infinite features raise later, by row; here they would only add a warning.
         with np.errstate(invalid="ignore", over="ignore"):
-            mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
-            square_W = sum(((array_NW[piece].astype(np.float64) - mean_W) ** 2).sum(0) for piece in pieces)
+            mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
+            square_W = sum(((array_NW[chunk].astype(np.float64) - mean_W) ** 2).sum(0) for chunk in chunks)
         std_W = np.sqrt(square_W / len(rows))
         # Relative bounds: features may have any scale, and the deviation of a constant column is rounding only.
         smallest_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))
@@ -59,9 +59,9 @@ class UnitNorm(nn.Module):
         return scaled_BW / torch.where(norm_B1 > 0, norm_B1, 1.0)
 
 
-def make_input_norm(input_norm: str, width: int) -> nn.Module:
+def make_input_norm(input_norm: str, dim: int) -> nn.Module:
     """The module of an input normalization."""
     check_choice("input_norm", input_norm, get_args(InputNorm))
     if input_norm == "standardize":
-        return Standardize(width)
+        return Standardize(dim)
     return UnitNorm() if input_norm == "unit" else nn.Identity()

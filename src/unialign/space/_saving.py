@@ -33,7 +33,7 @@ def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None 
     """See `Space.from_pretrained`."""
 
     def check(settings: Any) -> bool:
-        return isinstance(settings, dict) and isinstance(settings.get("widths"), dict) and "metadata" not in settings
+        return isinstance(settings, dict) and isinstance(settings.get("dims"), dict) and "metadata" not in settings
 
     def build(settings: dict[str, Any], metadata: dict[str, Any]) -> S:
         return kind(**settings, metadata=metadata)
@@ -49,12 +49,12 @@ def push(space: "Space", repo_id: str, **options: Any) -> str:
 
 
 def _card(space: "Space", metadata: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | {width} |" for name, width in space.widths.items())
+    rows = "\n".join(f"| {name} | {dim} |" for name, dim in space.dims.items())
     # Metadata are the user's: what `fit` writes may be there or not, and of any type.
     training, data = (part if isinstance(part, dict) else {} for part in map(metadata.get, ("training", "data")))
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
     source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""
-    first, width = next(iter(space.widths.items()))
+    first, dim = next(iter(space.dims.items()))
     return f"""---
 library_name: unialign
 tags: [multimodal, embeddings]
@@ -62,10 +62,10 @@ tags: [multimodal, embeddings]
 
 # A shared embedding space
 
-{made}{source}, unialign {__version__}. {len(space.widths)} modalities, {space.dim} dimensions,
+{made}{source}, unialign {__version__}. {len(space.dims)} modalities, {space.dim} dimensions,
 head `{space.head}`, input norm `{space.input_norm}`. It maps features of frozen encoders, not raw media.
 
-| modality | width of its features |
+| modality | dim of its features |
 |---|---|
 {rows}
 
@@ -73,6 +73,6 @@ head `{space.head}`, input norm `{space.input_norm}`. It maps features of frozen
 import unialign as ua
 
 space = ua.Space.from_pretrained("path or owner/name of this folder")
-embeddings = space.encode({{"{first}": features}})  # (items, {width}) -> unit rows
+embeddings = space.encode({{"{first}": features}})  # (items, {dim}) -> unit rows
 ```
 """

@@ -1,6 +1,6 @@
 """`Space`: one head per modality, from frozen features into one unit sphere.
 
-Shapes: `B` rows, `W` width of a modality's features, `D` dimension of the space.
+Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the space.
 """
 
 import os
@@ -21,7 +21,7 @@ from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.space._heads import make_head
 from unialign.space._normalizer import Standardize, make_input_norm
 from unialign.space._saving import load, push, save
-from unialign.space._validation import check_batch, check_finite, check_names, check_sizes, unit_rows
+from unialign.space._validation import check_batch, check_finite, check_names, check_sizes, normalize_output
 from unialign.space._whitening import Whitening, check_frozen
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Space(nn.Module):
         torch.Size([3, 64])
 
     Args:
-        widths: modality -> width of its features.
+        dims: modality -> dim of its features.
         dim: dimension D of the space.
         head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
-        hidden: width between the two layers of `mlp`.
+        hidden: units of the hidden layer of `mlp`.
         dropout: probability in [0, 1), before every linear layer, in training only.
         input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column over the
             training rows, see `fit_normalizer`; the identity before that), `unit` (rows of length one) or `none`.
@@ -58,7 +58,7 @@ class Space(nn.Module):
 
     def __init__(
         self,
-        widths: Mapping[str, int],
+        dims: Mapping[str, int],
         *,
         dim: int = 128,
         head: Head = "mlp",
@@ -69,35 +69,35 @@ class Space(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(widths, dim, hidden, dropout)
+        check_sizes(dims, dim, hidden, dropout)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
-        self.widths = dict(widths)
+        self.dims = dict(dims)
         self.dim, self.head, self.hidden = dim, head, hidden
         self.dropout, self.input_norm = float(dropout), input_norm
-        self.frozen = check_frozen(frozen, widths, dim)
+        self.frozen = check_frozen(frozen, dims, dim)
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Lists, not nn.ModuleDict: names are data, and "type" or "rna.seq" cannot be attributes.
         self.features = nn.ModuleList(
-            Whitening(self.frozen[name], width, dim) if name in self.frozen else make_input_norm(input_norm, width)
-            for name, width in widths.items()
+            Whitening(self.frozen[name], in_dim, dim) if name in self.frozen else make_input_norm(input_norm, in_dim)
+            for name, in_dim in dims.items()
         )
         self.heads = nn.ModuleList(
             nn.Identity()
             if name in self.frozen
-            else make_head(head, width, dim=dim, hidden=hidden, dropout=self.dropout)
-            for name, width in widths.items()
+            else make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout)
+            for name, in_dim in dims.items()
         )
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities."""
-        return tuple(self.widths)
+        return tuple(self.dims)
 
     def get_config(self) -> dict[str, Any]:
         """JSON-able arguments, without `metadata`, that rebuild an untrained space of this shape."""
         return {
-            "widths": dict(self.widths),
+            "dims": dict(self.dims),
             "dim": self.dim,
             "head": self.head,
             "hidden": self.hidden,
@@ -115,7 +115,7 @@ class Space(nn.Module):
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
     ) -> dict[str, Tensor]:
-        """Embed features: no gradient, no dropout, in pieces, so that memory maps need not fit into memory.
+        """Embed features: no gradient, no dropout, in chunks, so that memory maps need not fit into memory.
 
         Args:
             features: any of the space's modalities -> (B, W) array or tensor of real numbers. Each modality is
@@ -130,11 +130,11 @@ class Space(nn.Module):
 
         Raises:
             ConfigError: a modality that the space does not have.
-            ShapeError: not (B, W) with the width of the modality, or not numbers.
+            ShapeError: not (B, W) with the dim of the modality, or not numbers.
             NonFiniteError: a present row holds NaN or infinity, or maps to 0 and so has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
-        masks = check_batch(features, present, self.widths)
+        masks = check_batch(features, present, self.dims)
         with self._evaluating(), torch.no_grad():
             return {name: self._encode_one(name, x, masks.get(name), batch_size) for name, x in features.items()}
 
@@ -155,7 +155,7 @@ class Space(nn.Module):
             ConfigError, ShapeError: as `encode`.
         """
         parameter = self._like()
-        masks = {name: mask.to(parameter.device) for name, mask in check_batch(features, present, self.widths).items()}
+        masks = {name: mask.to(parameter.device) for name, mask in check_batch(features, present, self.dims).items()}
         prepared = {
             name: self.prepare(name, as_dense(x, repr(name), "(B, W)").to(parameter), present=masks.get(name))
             for name, x in features.items()
@@ -174,7 +174,7 @@ class Space(nn.Module):
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Apply the heads alone to rows from `prepare`; the input is not validated."""
-        places = {name: place for place, name in enumerate(self.widths)}
+        places = {name: place for place, name in enumerate(self.dims)}
         raw = {name: self.heads[places[name]](x_BW) for name, x_BW in prepared.items()}
         for name, mask_B in (present or {}).items():
             if name in raw:
@@ -187,14 +187,14 @@ class Space(nn.Module):
 
         Raises:
             DataError: a modality has no present row among them, or a frozen one varies in fewer than D directions.
-            ShapeError: a column of the store has another width than the modality.
+            ShapeError: a column of the store has another dim than the modality.
         """
-        for place, (name, width) in enumerate(self.widths.items()):
+        for place, (name, in_dim) in enumerate(self.dims.items()):
             module = self.features[place]
             if not isinstance(module, Standardize | Whitening):
                 continue
-            if store.width(name) != width:
-                raise ShapeError(f"{name!r} has width {store.width(name)} in the store, {width} in the space")
+            if store.dim(name) != in_dim:
+                raise ShapeError(f"{name!r} has dim {store.dim(name)} in the store, {in_dim} in the space")
             present_rows = rows[store.present(name)[rows]]
             if len(present_rows) == 0:
                 raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}")
@@ -216,7 +216,7 @@ class Space(nn.Module):
             ConfigError: the modality is not frozen.
             ShapeError: not (B, D).
         """
-        check_names([name], self.widths, "name")
+        check_names([name], self.dims, "name")
         module = self.features[self.modalities.index(name)]
         if not isinstance(module, Whitening):
             frozen = ", ".join(map(repr, self.frozen)) or "none"
@@ -290,15 +290,15 @@ class Space(nn.Module):
         rows = x.shape[0]
         out_BD = parameter.new_zeros(rows, self.dim)
         for start in range(0, rows, batch_size):
-            piece = slice(start, min(start + batch_size, rows))
-            chunk = x[piece]
+            part = slice(start, min(start + batch_size, rows))
+            chunk = x[part]
             if not isinstance(chunk, Tensor):
                 chunk = as_dense(chunk, repr(name), "(B, W)")
             x_BW = chunk.to(parameter.device, parameter.dtype)
-            mask_B = None if mask is None else mask[piece].to(parameter.device)
+            mask_B = None if mask is None else mask[part].to(parameter.device)
             check_finite(name, x_BW, mask_B, start)
             raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
-            out_BD[piece] = unit_rows(name, raw_BD, mask_B, start)
+            out_BD[part] = normalize_output(name, raw_BD, mask_B, start)
         return out_BD
 
     def _like(self) -> Tensor:

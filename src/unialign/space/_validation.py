@@ -1,6 +1,6 @@
 """Input validation of a space, and unit rows on the way out.
 
-Shapes: `B` rows, `W` width of the features, `D` dimension of the space.
+Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,46 +14,46 @@ from unialign._checks import check_integer, check_number, has_surrogate
 from unialign.batch import check_dense, first_bad_row, row_mask, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["check_batch", "check_finite", "check_names", "check_sizes", "unit_rows"]
+__all__ = ["check_batch", "check_finite", "check_names", "check_sizes", "normalize_output"]
 
 # Far above any encoder; a larger number is a mistake or a hostile file.
-_MAX_WIDTH = 1 << 20
+_MAX_DIM = 1 << 20
 
 
-def check_sizes(widths: Any, dim: Any, hidden: Any, dropout: Any) -> None:
+def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
     """Raise ConfigError unless modalities are named by text and all numbers are in range."""
-    if not isinstance(widths, Mapping) or not widths:
-        raise ConfigError(f"a space needs at least one modality, widths={{'image': 512, ...}}; got {widths!r}")
-    for name, width in widths.items():
+    if not isinstance(dims, Mapping) or not dims:
+        raise ConfigError(f"a space needs at least one modality, dims={{'image': 512, ...}}; got {dims!r}")
+    for name, in_dim in dims.items():
         if not isinstance(name, str):
             raise ConfigError(f"modality names must be strings, got {name!r}")
         if has_surrogate(name):
             raise ConfigError(f"modality name {name!r} cannot be written as UTF-8; use another one")
-        check_integer(f"width of {name!r}", width, low=1, high=_MAX_WIDTH)
-    check_integer("dim", dim, low=1, high=_MAX_WIDTH)
-    check_integer("hidden", hidden, low=1, high=_MAX_WIDTH)
+        check_integer(f"dim of {name!r}", in_dim, low=1, high=_MAX_DIM)
+    check_integer("dim", dim, low=1, high=_MAX_DIM)
+    check_integer("hidden", hidden, low=1, high=_MAX_DIM)
     check_number("dropout", dropout, "in [0, 1)", lambda x: 0 <= x < 1)
 
 
-def check_names(names: Iterable[str], widths: Mapping[str, int], argument: str) -> None:
+def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:
     """Raise ConfigError for a name that is not a modality of the space."""
     for name in names:
-        if name not in widths:
+        if name not in dims:
             raise ConfigError(
-                f"`{argument}` names {name!r}, which this space does not have; it has {', '.join(map(repr, widths))}"
+                f"`{argument}` names {name!r}, which this space does not have; it has {', '.join(map(repr, dims))}"
             )
 
 
-def check_batch(features: Any, present: Any, widths: Mapping[str, int]) -> dict[str, Tensor]:
+def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[str, Tensor]:
     """Validate the arguments of `encode` and `forward`; returns the masks of the features that have one."""
     if not isinstance(features, Mapping):
         raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
     if present is not None and not isinstance(present, Mapping):
         raise ShapeError(f"`present` must map modality to (B,) bool, got {type(present).__name__}")
     masks = present or {}
-    check_names(features, widths, "features")
-    check_names(masks, widths, "present")
-    rows = {name: _check_features(name, x, widths[name]) for name, x in features.items()}
+    check_names(features, dims, "features")
+    check_names(masks, dims, "present")
+    rows = {name: _check_features(name, x, dims[name]) for name, x in features.items()}
     return {name: row_mask(masks[name], f"present[{name!r}]", rows[name]) for name in rows if name in masks}
 
 
@@ -68,7 +68,7 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
         )
 
 
-def unit_rows(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
+def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
     """Unit rows, 0 where absent; NonFiniteError that names the first present row without a direction."""
     largest_B, usable_B = usable_rows(raw_BD)
     present_B = torch.ones_like(usable_B) if mask_B is None else mask_B
@@ -84,10 +84,10 @@ def unit_rows(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> T
     return torch.where(present_B[:, None], unit_BD, 0.0)
 
 
-def _check_features(name: str, x: Any, width: int) -> int:
+def _check_features(name: str, x: Any, dim: int) -> int:
     """Return B; ShapeError unless (B, W) of numbers. Arrays are not copied: a memory map may exceed the memory."""
     if isinstance(x, Tensor):
-        check_dense(x, repr(name), f"(B, {width})")
+        check_dense(x, repr(name), f"(B, {dim})")
         numbers = not x.is_complex() and x.dtype != torch.bool
     else:
         try:
@@ -98,6 +98,6 @@ def _check_features(name: str, x: Any, width: int) -> int:
         numbers = x.dtype.kind in "fiu" and x.dtype.itemsize <= 8
     if not numbers:
         raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers of at most 64 bits")
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; this space expects (B, {width}) for it")
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ShapeError(f"{name!r} has shape {tuple(x.shape)}; this space expects (B, {dim}) for it")
     return int(x.shape[0])

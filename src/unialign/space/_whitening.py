@@ -5,7 +5,7 @@ unchanged and trains the other modalities towards them. Raw features of a frozen
 a narrow cone off the center. Whitening centers them, rotates them onto their principal axes and equalizes their
 variances.
 
-Shapes: `B` rows, `W` width of the features, `D` dimension of the space.
+Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Whitening(nn.Module):
     Args:
         mode: `whiten`: the D leading principal axes of the training rows, each divided by its standard deviation.
             `center`: the same axes, all divided by one number, so that angles between centered features are kept.
-        width: W.
+        in_dim: W.
         dim: D, at most W.
     """
 
@@ -42,11 +42,11 @@ class Whitening(nn.Module):
     scale: Tensor
     length: Tensor
 
-    def __init__(self, mode: str, width: int, dim: int) -> None:
+    def __init__(self, mode: str, in_dim: int, dim: int) -> None:
         super().__init__()
         self.mode = mode
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("axes", torch.eye(width, dim))
+        self.register_buffer("mean", torch.zeros(in_dim))
+        self.register_buffer("axes", torch.eye(in_dim, dim))
         self.register_buffer("scale", torch.ones(dim))
         # Mean length of the whitened training rows: unit rows are scaled to it on the way back.
         self.register_buffer("length", torch.ones(()))
@@ -61,17 +61,17 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64, in pieces of bounded memory.
+        """Set mean, axes and scale from these rows, in float64, in chunks of bounded memory.
 
         Raises:
             DataError: fewer than D directions vary in them.
             NonFiniteError: a row is not finite.
         """
-        pieces = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+        chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
         dim = len(self.scale)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below, by row
-            mean_W = sum(array_NW[piece].astype(np.float64).sum(0) for piece in pieces) / len(rows)
-            centered = (array_NW[piece].astype(np.float64) - mean_W for piece in pieces)
+            mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
+            centered = (array_NW[chunk].astype(np.float64) - mean_W for chunk in chunks)
             covariance_WW = sum(x.T @ x for x in centered) / len(rows)
         if not np.isfinite(covariance_WW).all():
             bad = next(int(row) for row in rows if not np.isfinite(array_NW[row].astype(np.float32)).all())
@@ -92,8 +92,8 @@ class Whitening(nn.Module):
         deviation_D = variance_D.sqrt()
         scale_D = deviation_D if self.mode == "whiten" else deviation_D.square().mean().sqrt().expand(dim)
         lengths = [
-            np.linalg.norm((array_NW[piece].astype(np.float64) - mean_W) @ axes_WD.numpy() / scale_D.numpy(), axis=1)
-            for piece in pieces
+            np.linalg.norm((array_NW[chunk].astype(np.float64) - mean_W) @ axes_WD.numpy() / scale_D.numpy(), axis=1)
+            for chunk in chunks
         ]
         self.mean.copy_(torch.from_numpy(np.asarray(mean_W)))
         self.axes.copy_(axes_WD)
@@ -101,19 +101,19 @@ class Whitening(nn.Module):
         self.length.fill_(float(np.concatenate(lengths).mean()))
 
 
-def check_frozen(frozen: Any, widths: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
+def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
     """Return the option `frozen` as a dict; ConfigError unless each modality can be whitened to `dim` directions."""
     if frozen is None:
         return {}
     if not isinstance(frozen, Mapping):
         raise ConfigError(f"frozen must map modality to whitening mode, such as {{'image': 'whiten'}}; got {frozen!r}")
     for name, mode in frozen.items():
-        if name not in widths:
-            raise ConfigError(f"frozen names {name!r}, which the space does not have; it has {', '.join(widths)}")
+        if name not in dims:
+            raise ConfigError(f"frozen names {name!r}, which the space does not have; it has {', '.join(dims)}")
         check_choice(f"whitening mode of {name!r}", mode, get_args(WhiteningMode))
-        if widths[name] < dim:
+        if dims[name] < dim:
             raise ConfigError(
-                f"{name!r} has width {widths[name]} and is frozen, so that it cannot fill dim={dim}; set dim to at "
-                f"most {widths[name]}"
+                f"{name!r} has dim {dims[name]} and is frozen, so that it cannot fill dim={dim}; set dim to at "
+                f"most {dims[name]}"
             )
     return dict(frozen)

@@ -80,7 +80,7 @@ def fit(
 
     Raises:
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never";
-            `init_from` of other modalities, widths or heads; `eval_callback` at steps beyond the last; processes that
+            `init_from` of other modalities, dims or heads; `eval_callback` at steps beyond the last; processes that
             differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.

@@ -9,7 +9,7 @@ activations; the encoders need dL/dz of one micro-batch at a time. Hence three s
 3. `_encoder_backward`: encode every micro-batch again with the same random state, now with gradient, and continue the
    backward pass from the gradient of its embeddings.
 
-Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` width.
+Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` dimension.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +96,7 @@ def grad_cache_backward(
         ConfigError: no micro-batch on a single process; modules of another kind; embeddings without gradient. On every
             process: one has no micro-batch under `modules`, other `modules`, or does not call one that others call.
         DistributedError: on the other processes, where one fails in the first pass under DDP.
-        ShapeError: micro-batches with different modalities or widths; a second pass with another shape.
+        ShapeError: micro-batches with different modalities or dims; a second pass with another shape.
         NonFiniteError: as the objective, with the row in the whole batch.
     """
     if not torch.is_grad_enabled():
@@ -201,7 +201,7 @@ def _concatenate(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
             if z_bD.ndim != 2 or z_bD.shape[1] != encoded[0][name].shape[-1]:
                 raise ShapeError(
                     f"{name!r} has shape {tuple(z_bD.shape)} in micro-batch {number} and "
-                    f"{tuple(encoded[0][name].shape)} in micro-batch 0; expected (rows, width) with the same width"
+                    f"{tuple(encoded[0][name].shape)} in micro-batch 0; expected (rows, dim) with the same dim"
                 )
     return {name: torch.cat([embeddings[name] for embeddings in encoded]) for name in names}
 
@@ -219,7 +219,7 @@ def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Siz
 def _check_embeddings(embeddings: object, synchronized: SynchronizedModules) -> dict[str, Tensor]:
     if not isinstance(embeddings, Mapping) or not all(isinstance(z, Tensor) for z in embeddings.values()):
         raise ConfigError(
-            f"encode must return a mapping from modality to a (rows, width) tensor, got {embeddings!r:.200}"
+            f"encode must return a mapping from modality to a (rows, dim) tensor, got {embeddings!r:.200}"
         )
     if synchronized.modules and not embeddings:
         raise ConfigError(

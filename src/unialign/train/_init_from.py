@@ -13,7 +13,7 @@ from unialign.space import Space
 __all__ = ["check_frozen_encoders", "check_init_from", "copy_weights", "weights_digest"]
 
 
-def check_init_from(init_from: object, widths: Mapping[str, int], config: TrainConfig) -> None:
+def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
     """`ConfigError` unless it is None or a space of the configured shape.
 
     The order of the modalities and dropout, which have no weights, may differ.
@@ -24,15 +24,15 @@ def check_init_from(init_from: object, widths: Mapping[str, int], config: TrainC
         raise ConfigError(
             f"init_from must be a Space to continue from, got {init_from!r}; load one with Space.from_pretrained"
         )
-    if set(init_from.widths) != set(widths):
+    if set(init_from.dims) != set(dims):
         raise ConfigError(
-            f"init_from has the modalities {', '.join(init_from.widths)}, this run trains {', '.join(widths)}; "
+            f"init_from has the modalities {', '.join(init_from.dims)}, this run trains {', '.join(dims)}; "
             f"set modalities to those of init_from"
         )
-    for name, width in widths.items():
-        if init_from.widths[name] != width:
+    for name, dim in dims.items():
+        if init_from.dims[name] != dim:
             raise ConfigError(
-                f"init_from expects {name!r} to be {init_from.widths[name]} wide, the store's is {width} wide"
+                f"init_from expects {name!r} to have dim {init_from.dims[name]}, the store's has dim {dim}"
             )
     for name in ("dim", "head", "input_norm", "frozen", *(["hidden"] if config.head == "mlp" else [])):
         if getattr(init_from, name) != getattr(config, name):

@@ -1,6 +1,6 @@
 """Health checks of a training batch: collapse, low rank, a parameter at its bound, unbalanced gradients.
 
-Shapes: `M` modalities, `B` items, `D` width.
+Shapes: `M` modalities, `B` items, `D` dimension.
 """
 
 import math

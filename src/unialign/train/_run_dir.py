@@ -14,10 +14,10 @@ from unialign.io import lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
 
-__all__ = ["RunFolder", "check_resume"]
+__all__ = ["RunDir", "check_resume"]
 
 
-class RunFolder:
+class RunDir:
     """Paths of a run, and the rules for starting or resuming there.
 
     Args:

@@ -62,7 +62,7 @@ class SpaceTask(TrainingTask):
         self.label, self.steps = config.objective, self.batches.steps
         torch.default_generator.manual_seed(derived_seed("init", config.seed))
         self.model = self.space = Space(
-            arguments.widths,
+            arguments.dims,
             dim=config.dim,
             head=config.head,
             hidden=config.hidden,
@@ -72,7 +72,7 @@ class SpaceTask(TrainingTask):
             metadata=arguments.facts,
         )
         self.objective = create(config.objective, **config.objective_options)
-        self.terms = term_names(self.objective, tuple(arguments.widths))
+        self.terms = term_names(self.objective, tuple(arguments.dims))
         self.warmup_steps = round(config.warmup_ratio * self.steps)
         self.infonce_steps = round(config.infonce_warmup_ratio * self.steps)
         self.autocast = config.precision == "bf16" or (

@@ -27,7 +27,7 @@ from unialign.train._log import RunLog, read_log
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup
 from unialign.train._progress import Progress
-from unialign.train._run_dir import RunFolder
+from unialign.train._run_dir import RunDir
 from unialign.train._signals import StopRequest
 
 __all__ = ["Cadence", "OnStep", "StepReport", "Trainer", "TrainingTask"]
@@ -123,7 +123,7 @@ class Trainer:
         task: TrainingTask,
         cadence: Cadence,
         *,
-        folder: RunFolder | None = None,
+        folder: RunDir | None = None,
         resume: Resume = "never",
         processes: ProcessGroup | None = None,
         on_step: OnStep | None = None,
@@ -170,7 +170,7 @@ class Trainer:
 
         return self.processes.broadcast_from_rank0(find)
 
-    def _has_result(self, folder: RunFolder) -> bool:
+    def _has_result(self, folder: RunDir) -> bool:
         """Whether the trained model is there and intact; otherwise it is saved again."""
         try:
             return folder.has_result and type(self.task.model).from_pretrained(folder.result) is not None

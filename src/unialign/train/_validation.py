@@ -20,7 +20,7 @@ from unialign.train._device import chosen_device
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
 from unialign.train._progress import check_progress
-from unialign.train._run_dir import RunFolder, check_resume
+from unialign.train._run_dir import RunDir, check_resume
 from unialign.train._trainer import OnStep
 
 __all__ = ["FitArguments", "resolve_config", "term_names", "validate_fit"]
@@ -32,7 +32,7 @@ class FitArguments:
 
     Attributes:
         config: with its modalities filled in.
-        widths: modality -> width of its features.
+        dims: modality -> dim of its features.
         rows: (N,) training rows of the store.
         batches: training rows of each step.
         facts: JSON about settings, data and initial weights, equal for a run and its resumption.
@@ -41,13 +41,13 @@ class FitArguments:
 
     store: EmbeddingStore
     config: TrainConfig
-    widths: dict[str, int]
+    dims: dict[str, int]
     device: torch.device
     rows: NDArray[np.int64]
     batches: Batches
     init_from: Space | None
     facts: dict[str, Any]
-    folder: RunFolder | None
+    folder: RunDir | None
 
     def shared(self, resume: str) -> dict[str, Any]:
         """Arguments that must be equal on all processes of a run, by name."""
@@ -84,14 +84,14 @@ def validate_fit(
         raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
     target = _device(device, config)
     modalities = config.modalities or ()
-    widths = {name: store.width(name) for name in modalities}
-    check_init_from(init_from, widths, config)
+    dims = {name: store.dim(name) for name in modalities}
+    check_init_from(init_from, dims, config)
     rows = training_rows(store, modalities)
     batches = batches_of(len(rows), config)
     check_eval_callback(eval_callback, batches.steps)
     facts = _facts(store, config, len(rows), init_from)
     folder = None if out is None else _run_folder(out, store, config, facts)
-    return FitArguments(store, config, widths, target, rows, batches, init_from, facts, folder)
+    return FitArguments(store, config, dims, target, rows, batches, init_from, facts, folder)
 
 
 def batches_of(items: int, config: TrainConfig) -> Batches:
@@ -107,7 +107,7 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
     if config.modalities is None:
         config = config.replace(modalities=store.modalities)
     modalities = config.modalities or ()
-    check_frozen(config.frozen, {name: store.width(name) for name in modalities}, config.dim)
+    check_frozen(config.frozen, {name: store.dim(name) for name in modalities}, config.dim)
     if len(config.frozen) == len(modalities):
         raise ConfigError(f"frozen holds all of {', '.join(modalities)}, so that nothing is trained; leave one out")
     return config
@@ -136,11 +136,11 @@ def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Sp
 
 def _run_folder(
     out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]
-) -> RunFolder:
+) -> RunDir:
     path = {} if store.path is None else {"path": str(store.path)}
     init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
     settings = {"data": facts["data"] | path, "train": facts["training"], **init_from}
-    return RunFolder(out, config, facts=facts, settings=settings)
+    return RunDir(out, config, facts=facts, settings=settings)
 
 
 def _device(device: str | torch.device, config: TrainConfig) -> torch.device:
