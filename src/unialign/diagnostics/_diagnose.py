@@ -44,7 +44,7 @@ def diagnose(
     """Find faults in the embeddings of several modalities, independent of the model that produced them.
 
     All rows are read once, in chunks: invalid values, presence, norms, exact duplicates, constant columns. Geometry and
-    retrieval are measured on a random sample of items, with bootstrap intervals over items (those with equal ids are
+    retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items are
     resampled together). Candidates that are bitwise equal to the positive never count as negatives.
 
     Args:
@@ -55,7 +55,7 @@ def diagnose(
             Compressed archives and parquet are slower to read. Nothing is unpickled.
         modalities: names of the modalities to diagnose; None: all (of a store: its default ones).
         present: modality -> (N,) bool; a missing name means that all rows are present. Absent rows may hold anything.
-        ids: (N,) integers or strings; items with equal ids are positives of each other.
+        ids: (N,) integers or strings; same-id items are positives of each other.
         labels: (N,) integers (negative: unlabeled) or strings; retrieval of equal labels is measured as well.
         sample: number of items to measure closely, at least 16; None: up to 2,048, fewer for more than 6 modalities.
         resamples: bootstrap resamples, at least 100.

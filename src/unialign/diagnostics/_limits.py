@@ -6,7 +6,7 @@
 MIN_AUC = 0.6
 # p-value of a permutation test (200 permutations) below which two modalities share structure.
 MAX_CKA_P = 0.01
-# Fraction of scattered random partners that makes all results meaningless; fractions from 5 % cause a warning.
+# Fraction of scattered random counterparts that makes all results meaningless; fractions from 5 % cause a warning.
 MANY_RANDOM = 0.4
 # Fraction of items with bitwise equal rows from which two modalities are the same data.
 DUPLICATE_MODALITY = 0.5

@@ -2,13 +2,13 @@
 
 Let u_i in (0, 1) be the percentile of the true pair of item i among random pairs, and v_i = probit(u_i).
 
-* Random partner: u_i is uniform, so v_i is standard normal.
-* True partner: v_i is normal with some center and spread, which are fitted.
-* Scattered random partners: a mixture of both, with an unknown fraction. It is accepted if it explains the percentiles
-  better (Vuong's test) than one population of true pairs with a long tail of hard items.
+* Random counterpart: u_i is uniform, so v_i is standard normal.
+* True counterpart: v_i is normal with some center and spread, which are fitted.
+* Scattered random counterparts: a mixture of both, with an unknown fraction. It is accepted if it explains the
+  percentiles better (Vuong's test) than one population of true pairs with a long tail of hard items.
 * Blocks: the items in row order form a chain of two states, true and random. The most likely path (Viterbi, with a
-  penalty for each change of state) is accepted if it explains the percentiles better than scattered random partners,
-  and each block only if its percentiles look uniform.
+  penalty for each change of state) is accepted if it explains the percentiles better than scattered random
+  counterparts, and each block only if its percentiles look uniform.
 
 Percentiles are counted in bins of v, so a likelihood is a product over bins and a fit is a search over a grid.
 
@@ -28,10 +28,10 @@ Array = NDArray[Any]
 
 # With fewer items no pattern is significant.
 MIN_ITEMS = 100
-# Penalty of a change of state, and evidence that blocks need beyond scattered random partners, both in nats.
+# Penalty of a change of state, and evidence that blocks need beyond scattered random counterparts, both in nats.
 _SWITCH_PENALTY, _MIN_EVIDENCE = 10.0, 8.0
 _MAX_BLOCKS, _MIN_BLOCK_ITEMS = 6, 12
-# z-value of Vuong's test for a mixture with random partners.
+# z-value of Vuong's test for a mixture with random counterparts.
 _MIN_VUONG_Z = 2.0
 # Kolmogorov distance from uniform times sqrt(n), with p = 1/500 by chance; z-value of the drop inside a block.
 _MAX_KOLMOGOROV, _MIN_DROP_Z = 1.86, 5.0
@@ -105,11 +105,11 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
     return g, fraction, (1 - fraction) * _TRUE_GB[g] + fraction * _RANDOM_B
 
 
-# --- scattered random partners --------------------------------------------------------------------------------------
+# --- scattered random counterparts ------------------------------------------------------------------------------------------
 
 
 def random_fraction(percentile_n: Array) -> float:
-    """Estimate the fraction of random partners; 0 unless a mixture fits better than true pairs with a long tail.
+    """Estimate the fraction of random counterparts; 0 unless a mixture fits better than true pairs with a long tail.
 
     Vuong (Econometrica 1989, Eq. 4.2) compares the two models, which have three parameters each.
     """

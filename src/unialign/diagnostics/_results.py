@@ -149,7 +149,7 @@ def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
             "name": "diagnosis: all rows are read once; geometry and retrieval use a random sample of items",
             "k": [1, 10],
             "recall": "hit rate: fraction of queries with a positive among the first k",
-            "positives": "items with equal ids; bitwise equal rows are never negatives",
+            "positives": "same-id items; bitwise equal rows are never negatives",
             "ties": "expected",
             "pool": settings["sample"],
             "chance_recall@1": sum(chance) / len(chance) if chance else None,
@@ -157,7 +157,7 @@ def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
             "bootstrap": {
                 "resamples": settings["resamples"],
                 "level": settings["level"],
-                "unit": "items; those with equal ids are resampled together",
+                "unit": "items; same-id items are resampled together",
             },
             "seed": settings["seed"],
             "selection": "nothing was trained",

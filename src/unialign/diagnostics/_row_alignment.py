@@ -25,7 +25,7 @@ __all__ = ["RowAlignment", "align_rows", "measure_row_alignment", "pair_percenti
 
 Array = NDArray[Any]
 
-# Random partners of each item whose similarities form the reference distribution.
+# Random counterparts of each item whose similarities form the reference distribution.
 _OFFSETS = 64
 
 
@@ -36,7 +36,7 @@ class RowAlignment:
     Attributes:
         blocks: (first, last) row of each range whose true pairs are no more similar than random ones.
         cosine_inside, cosine_outside: mean cosine of true pairs in the blocks and elsewhere; NaN if not measured.
-        random_fraction: fraction of the other items whose partner looks random; 0 without evidence.
+        random_fraction: fraction of the other items whose counterpart looks random; 0 without evidence.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -93,10 +93,10 @@ def _shared_rows(sample: ItemSample, name: str) -> NDArray[np.bool_]:
 
 
 def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> Array:
-    """Return the fraction (n,) of random pairs less similar than each true pair; uniform for random partners.
+    """Return the fraction (n,) of random pairs less similar than each true pair; uniform for random counterparts.
 
     Similarities are centered by row and column, s_ij = <x_i - mean x, y_j - mean y>, so that neither a gap nor a hub
-    makes all pairs of a row similar. Items with equal ids are positives and are excluded from random pairs.
+    makes all pairs of a row similar. Same-id items are positives and are excluded from random pairs.
     """
     n = len(x_nD)
     x_nD, y_nD = x_nD - x_nD.mean(0), y_nD - y_nD.mean(0)
@@ -105,9 +105,9 @@ def pair_percentiles(x_nD: Tensor, y_nD: Tensor, id_n: Array, *, seed: int) -> A
     others = []
     for tile in row_tiles(n, n):
         row_t = np.arange(tile.start, tile.stop)
-        partner_to = (row_t[:, None] + offset_o) % n
-        value_to = np.take_along_axis((x_nD[tile] @ y_nD.mT).numpy(), partner_to, axis=1)
-        others.append(value_to[id_n[row_t][:, None] != id_n[partner_to]])
+        counterpart_to = (row_t[:, None] + offset_o) % n
+        value_to = np.take_along_axis((x_nD[tile] @ y_nD.mT).numpy(), counterpart_to, axis=1)
+        others.append(value_to[id_n[row_t][:, None] != id_n[counterpart_to]])
     other = np.sort(np.concatenate(others))
     if not len(other):
         return np.full(n, np.nan)

@@ -70,7 +70,7 @@ def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: floa
 
 
 def _gain(windows: RowWindows, a: str, b: str, offset: int, cosine_WL: Array) -> Array:
-    """Return the gain in cosine by an offset, (W, L); NaN if a row is unusable or its partner outside the window."""
+    """Return the (W, L) gain in cosine; NaN if a row is unusable or its counterpart outside the window."""
     gain_WL = (windows.z[a] * windows.z[b].roll(-offset, 1)).sum(-1).numpy() - cosine_WL
     both_WL = windows.usable[a] & windows.usable[b]
     known_WL = (both_WL & windows.usable[b].roll(-offset, 1)).numpy()

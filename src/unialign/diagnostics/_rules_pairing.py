@@ -72,7 +72,7 @@ def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
         subject, other = (names[0], "the other modalities") if alone else (b, a)
         parts = [_offset_text(measured, offset, sign * offset.offset, other) for offset in pair.offsets]
         more = f" Offsets were found among {enumerate_words(names)}." if not alone and len(pairs) > 1 else ""
-        yield Case(*names, about="offset", subject=subject, offsets="; ".join(parts), more=more)
+        yield Case(*names, kind="offset", subject=subject, offsets="; ".join(parts), more=more)
 
 
 def _offset_text(measured: Measurements, found: RowOffset, offset: int, other: str) -> str:
@@ -96,7 +96,7 @@ def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
         m = measured.modalities[names[0]]
         yield Case(
             *names,
-            about="alignment",
+            kind="alignment",
             subject=_and_others(names),
             alignment=alignment,
             # Rows after an offset are unpaired in any case.
@@ -127,7 +127,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
         cka = f"{number(min(shared))} to {number(max(shared))}" if len(shared) > 1 else ""
         yield Case(
             *names,
-            about="unpaired",
+            kind="unpaired",
             subject=_and_others(names),
             true=float(np.mean([stats.true_cosine.mean for stats in pairs.values()])),
             random=float(np.mean([stats.random_cosine for stats in pairs.values()])),
@@ -166,28 +166,28 @@ _UNPAIRED_TEXT = (
 _WRONG_ROWS = RuleTable(
     _wrong_rows,
     (
-        Rule("row_offset", "problem", lambda c: c.about == "offset",
+        Rule("row_offset", "problem", lambda c: c.kind == "offset",
              "{subject} is shifted {offsets}.{more}",
              "A row was lost, repeated or inserted there in one of the files: look at that row, and write the files "
              "again with `ids`, so that the pairing is checked."),
-        Rule("misaligned_block", "problem", lambda c: c.about == "alignment" and c.blocks,
+        Rule("misaligned_block", "problem", lambda c: c.kind == "alignment" and c.blocks,
              "{rows} {listed} of {subject} are not paired: true pairs have a mean cosine of "
              "{alignment.cosine_inside:number} there and {alignment.cosine_outside:number} elsewhere.",
              "These rows were probably written in another order or belong to other items (a shard in the wrong place, "
              "a part that was embedded again): write them again, and store `ids` in each file, so that the pairing is "
              "checked."),
         Rule("random_pairs", lambda c: "problem" if c.alignment.random_fraction >= limits.MANY_RANDOM else "warning",
-             lambda c: c.about == "alignment" and c.scattered,
-             "About {fraction} of the items have a random partner: their rows of {subject} are no more similar than "
-             "random ones, while the others are clearly paired.",
-             "Look at the items whose rows are least similar: wrong partners (swapped rows, a join on a key that is "
-             "not unique) or broken inputs. Store `ids` in each file, so that the pairing is checked."),
-        Rule("not_aligned", "problem", lambda c: c.about == "unpaired" and c.same_structure,
+             lambda c: c.kind == "alignment" and c.scattered,
+             "About {fraction} of the items have a random counterpart: their rows of {subject} are no more similar "
+             "than random ones, while the others are clearly paired.",
+             "Look at the items whose rows are least similar: wrong counterparts (swapped rows, a join on a key that "
+             "is not unique) or broken inputs. Store `ids` in each file, so that the pairing is checked."),
+        Rule("not_aligned", "problem", lambda c: c.kind == "unpaired" and c.same_structure,
              _UNPAIRED_TEXT + " The rows are paired, though: the items have similar neighbors in the modalities (CKA "
              "{cka}, p < 0.01), but not the same coordinates.",
              "These are features of separate encoders, or one modality was rotated or trained separately: train heads "
              "that align them (`unialign train`), or fit an orthogonal map on a few hundred true pairs."),
-        Rule("not_paired", "problem", lambda c: c.about == "unpaired",
+        Rule("not_paired", "problem", lambda c: c.kind == "unpaired",
              _UNPAIRED_TEXT + " The items do not have similar neighbors either: there is no sign that row i is the "
              "same item in all of them.",
              "The rows are probably in another order (a shuffled loader, a sorted list of files, a missing row): bring "

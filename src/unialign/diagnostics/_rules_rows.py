@@ -62,34 +62,34 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     data, apart = measured.data, measured.no_overlap
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
-    yield Case(*absent, about="missing" if absent else "", listed=listed, items=data.items)
-    yield Case(*names_of(apart), about="overlap" if apart else "",
+    yield Case(*absent, kind="missing" if absent else "", listed=listed, items=data.items)
+    yield Case(*names_of(apart), kind="overlap" if apart else "",
                pairs=_pairs(apart))  # fmt: skip
-    yield Case(about="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
-    yield Case(*measured.modalities, about="lone" if len(measured.modalities) == 1 else "")
-    yield Case(about="matched" if data.matched else "", files=data.matched)
-    yield Case(about="ignored" if data.ignored else "", listed=data.ignored[:8])
+    yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
+    yield Case(*measured.modalities, kind="lone" if len(measured.modalities) == 1 else "")
+    yield Case(kind="matched" if data.matched else "", files=data.matched)
+    yield Case(kind="ignored" if data.ignored else "", listed=data.ignored[:8])
 
 
 _DATA_SET = RuleTable(
     _data_set,
     (
-        Rule("missing", "note", lambda c: c.about == "missing",
+        Rule("missing", "note", lambda c: c.kind == "missing",
              "Marked as missing: {listed:words} of {items:,} items; those rows were left out."),
-        Rule("no_overlap", "warning", lambda c: c.about == "overlap",
+        Rule("no_overlap", "warning", lambda c: c.kind == "overlap",
              "Fewer than two items have both {pairs}, so their alignment cannot be measured.",
              "Check the presence masks. To train such modalities into one space, a third one has to link them."),
-        Rule("few_items", "note", lambda c: c.about == "few",
+        Rule("few_items", "note", lambda c: c.kind == "few",
              "There are only {items}: trust the intervals, the values themselves are mostly chance.",
              "Use at least a few hundred items."),
-        Rule("one_modality", "note", lambda c: c.about == "lone",
+        Rule("one_modality", "note", lambda c: c.kind == "lone",
              "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
              "measured.",
              "Add the file of a second modality with the same items in the same order."),
-        Rule("matched", "note", lambda c: c.about == "matched",
+        Rule("matched", "note", lambda c: c.kind == "matched",
              "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
              "file."),
-        Rule("ignored", "note", lambda c: c.about == "ignored", "Not used: {listed:words}."),
+        Rule("ignored", "note", lambda c: c.kind == "ignored", "Not used: {listed:words}."),
     ),
 )  # fmt: skip
 
@@ -188,10 +188,10 @@ def _norms(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
         if m.norms is not None:
             outliers = m.norms.long + m.norms.short
-            yield Case(name, name=name, norms=m.norms, about="outliers", outliers=outliers,
+            yield Case(name, name=name, norms=m.norms, kind="outliers", outliers=outliers,
                        which=rows_of(outliers, m.usable), rows=row_list(m.norms.first, outliers))  # fmt: skip
             large, small = m.scan.largest > limits.FLOAT16_MAX, m.norms.median < limits.FLOAT16_TINY
-            yield Case(name, name=name, norms=m.norms, about="range", largest=m.scan.largest,
+            yield Case(name, name=name, norms=m.norms, kind="range", largest=m.scan.largest,
                        extreme="large" if large else "small" if small else "")  # fmt: skip
 
 
@@ -202,11 +202,11 @@ def _median_norms(measured: Measurements) -> Iterator[Case]:
     changed = {name: fraction for name, fraction in changed.items() if fraction >= limits.CHANGED_TOP1}
     if changed:
         ranges = [f"{name} {size(norms[name].low)} to {size(norms[name].high)}" for name in changed]
-        yield Case(*changed, about="uneven", ranges=ranges, changed=max(changed.values()))
+        yield Case(*changed, kind="uneven", ranges=ranges, changed=max(changed.values()))
     if norms:
         equal = all(n.deviation <= limits.EQUAL_NORMS * n.mean for n in norms.values())
         medians = [n.median for n in norms.values()]
-        yield Case(about="scale", equal=equal, unit=all(abs(n.mean - 1) <= limits.EQUAL_NORMS for n in norms.values()),
+        yield Case(kind="scale", equal=equal, unit=all(abs(n.mean - 1) <= limits.EQUAL_NORMS for n in norms.values()),
                    differ=max(medians) > limits.NORM_RATIO * min(medians),
                    listed=[f"{name} {size(n.median)}" for name, n in norms.items()])  # fmt: skip
 
@@ -214,11 +214,11 @@ def _median_norms(measured: Measurements) -> Iterator[Case]:
 _NORMS = RuleTable(
     _norms,
     (
-        Rule("norm_outliers", "warning", lambda c: c.about == "outliers" and c.outliers > 0,
+        Rule("norm_outliers", "warning", lambda c: c.kind == "outliers" and c.outliers > 0,
              "{name}: {which} are more than ten times longer or shorter than the median norm {norms.median:size} "
              "({rows}; norms from {norms.least:size} to {norms.most:size}).",
              "Look at the inputs of these rows."),
-        Rule("norm_range", "warning", lambda c: c.about == "range" and c.extreme != "",
+        Rule("norm_range", "warning", lambda c: c.kind == "range" and c.extreme != "",
              "{name}: values are too {extreme} for half precision (median norm {norms.median:size}, largest entry "
              "{largest:size}; float16 ranges from 6.1e-5 to 65504).",
              "Normalize rows before casting to float16."),
@@ -227,7 +227,7 @@ _NORMS = RuleTable(
 _SCALES = RuleTable(
     _median_norms,
     (
-        Rule("norms", "note", lambda c: c.about == "uneven",
+        Rule("norms", "note", lambda c: c.kind == "uneven",
              "Norms vary (middle 90 %): {ranges:words}. Dot products return another first result than cosines for "
              "{changed:percent} of the sampled queries.",
              "Cosines do not depend on norms, a dot-product index does: normalize rows before indexing them."),

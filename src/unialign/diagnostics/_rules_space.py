@@ -188,14 +188,14 @@ def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
         name, worst = min(weak.items(), key=lambda item: item[1].recall[1].mean)
         yield Case(
             *dict.fromkeys(modality for key in weak for modality in key.split("->")),
-            about="weak", name=name, worst=worst, recall=worst.recall[1], recall10=worst.recall[10].mean,
+            kind="weak", name=name, worst=worst, recall=worst.recall[1], recall10=worst.recall[10].mean,
             chance=worst.chance["recall@1"], which=f"{count(len(weak), 'direction')} of {len(directions)}",
         )  # fmt: skip
     for (a, b), stats in judged.items():
         both: list[tuple[Estimate, str]] = [(d.recall[1], name) for name, d in stats.directions.items()]
         (low, worse), (high, better) = sorted(both, key=lambda item: item[0].mean)
         uneven = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
-        yield Case(a, b, about="pair", low=low, high=high, worse=worse, better=better, items=stats.items,
+        yield Case(a, b, kind="pair", low=low, high=high, worse=worse, better=better, items=stats.items,
                    gallery=worse.split("->")[1], uneven=uneven and high.exceeds(low))  # fmt: skip
 
 
@@ -214,13 +214,13 @@ def _recall_range(measured: Measurements) -> Case | None:
 _RETRIEVAL = RuleTable(
     _retrieval_cases,
     (
-        Rule("weak_retrieval", "warning", lambda c: c.about == "weak",
+        Rule("weak_retrieval", "warning", lambda c: c.kind == "weak",
              "Retrieval is weak in {which}: {name} ranks the positive first for {recall:percent_interval} of the "
              "queries among {worst.queries:,} sampled candidates (chance {chance:percent}; within the first 10: "
              "{recall10:percent}).",
              "Check pairing and collapse first; then use more or harder pairs, a larger batch or a smaller temperature "
              "(`unialign compare` tries objectives on your features)."),
-        Rule("uneven_retrieval", "warning", lambda c: c.about == "pair" and c.uneven,
+        Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and c.uneven,
              "Retrieval is much worse in one direction: R@1 of {worse} is {low:percent_interval}, of {better} "
              "{high:percent_interval}, among {items:,} sampled candidates.",
              "The candidates of {worse} are rows of {gallery}: check if a few of them are returned for most queries "

@@ -42,9 +42,9 @@ class ItemSample:
         z: modality -> (n, D) float64 unit rows; 0 where not usable.
         usable: modality -> (n,) bool.
         checksums: modality -> (n,) checksums of the rows.
-        ids_n: items with equal ids are positives of each other.
+        ids_n: same-id items are positives of each other.
         labels_n: class codes, -1 for unlabeled items; None without labels.
-        weights_Rn: multiplicity of each item in each resample; items with equal ids are resampled together.
+        weights_Rn: multiplicity of each item in each resample; same-id items are resampled together.
     """
 
     rows_n: NDArray[np.int64]

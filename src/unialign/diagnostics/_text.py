@@ -47,7 +47,7 @@ _HEADLINES = {
     "nan": "NaN",
     "not_aligned": "modalities that are not aligned",
     "not_paired": "rows that are not paired",
-    "random_pairs": "rows with a random partner",
+    "random_pairs": "rows with a random counterpart",
     "row_offset": "shifted rows",
     "zero_rows": "rows without direction",
 }

@@ -30,7 +30,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
 
     Raises:
         ConfigError: no modality is frozen, none has the decoder's embeddings, or several match.
-        ShapeError: the anchor's features have another dim than the decoder's input.
+        ShapeError: the dim of the anchor's features differs from that of the decoder's input.
     """
     if not space.frozen:
         raise ConfigError(

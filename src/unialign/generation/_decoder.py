@@ -29,8 +29,8 @@ class EmbeddingSpec:
     Attributes:
         encoder: description of the image encoder.
         dim: W.
-        fingerprint: sha256 of the encoder. A space whose anchor has another one is rejected; None if unknown, and then
-            only dims are compared.
+        fingerprint: sha256 of the encoder; spaces whose anchor has a different one are rejected. None if unknown: only
+            dims are compared.
         norm: typical norm of an embedding, None if unknown.
         scale_invariant: whether the image depends only on the direction of an embedding from the mean, not its norm.
     """
@@ -51,7 +51,7 @@ class EmbeddingSpec:
         check_choice("scale_invariant", self.scale_invariant, (True, False))
 
     def provenance(self) -> dict[str, Any]:
-        """Return the provenance that a store column of these embeddings must have; a space and a decoder match if theirs agree.
+        """Return the provenance that a store column of these embeddings must have to match this decoder.
 
         `EmbeddingStore.write(..., provenance={"columns": {"image": decoder.input_spec.provenance()}})`
         """
@@ -130,7 +130,7 @@ def check_generated(images: Tensor) -> Tensor:
 
 
 def noise_rows(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
-    """(rows, dim) normal numbers; row i depends on the seed and on `first + i` only, whatever the batch is."""
+    """Draw (rows, dim) normal numbers; row i depends only on the seed and `first + i`, not on the batch."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
         state = np.random.SeedSequence([seed, first + i]).generate_state(1, np.uint64)[0]

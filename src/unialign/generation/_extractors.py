@@ -42,7 +42,7 @@ class Extractor(Protocol):
             (N, F) float32 on the CPU.
 
         Raises:
-            ShapeError: another shape or dtype, no images, or a number outside [0, 1].
+            ShapeError: wrong shape or dtype, no images, or a number outside [0, 1].
             NonFiniteError: an image holds NaN or infinity.
         """
         ...

@@ -136,7 +136,7 @@ class FlowDecoder(nn.Module):
         """Load a decoder from a folder or a hub id. Only JSON and safetensors are read; nothing is executed.
 
         Raises:
-            CheckpointError: no decoder there, another version, a pickle, or a truncated or altered file.
+            CheckpointError: no decoder found, an unsupported version, a pickle, or a truncated or altered file.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
 

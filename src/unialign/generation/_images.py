@@ -42,7 +42,7 @@ def check_images(
         range_error: exception type for numbers outside [0, 1].
 
     Raises:
-        ShapeError: another shape or dtype.
+        ShapeError: wrong shape or dtype.
         NonFiniteError: an image holds NaN or infinity.
     """
     expected = "(N, 3, S, S)" if square else "(N, 3, height, width)"

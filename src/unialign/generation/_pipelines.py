@@ -66,7 +66,7 @@ def load_pipeline(
 
 
 def _load_model(part: Path, library: str, name: str, *, dtype: torch.dtype | None) -> Any:
-    """Load a component with weights; raise CheckpointError for missing ones, which diffusers would initialize at random."""
+    """Load a component with weights; raise CheckpointError for missing weights."""
     # StableUnCLIPImageNormalizer is the only model that diffusers defines among its pipelines.
     diffusers = import_extra("diffusers")
     module = diffusers.pipelines.stable_diffusion if library == "stable_diffusion" else import_extra(library)

@@ -55,8 +55,8 @@ class Reference:
         Args:
             true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
             training: images of training items; more than `components`.
-            extractor: of the features.
-            components: C.
+            extractor: extractor of the features.
+            components: number C of principal components.
 
         Raises:
             ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true image.
@@ -103,9 +103,9 @@ class Reference:
         return normalize(features_NF - self.mean_F, dim=1)
 
     def halves(self, *, seed: int = 0) -> dict[str, float]:
-        """FD and KID x 100 between two random halves of the true images: the scores of perfect images of N / 2 items.
+        """Compute FD and KID x 100 between random halves of the true images: the scores of N / 2 perfect images.
 
-        FD decreases with the number of images, so that N perfect images score lower.
+        FD decreases with the number of images, so N perfect images would score lower.
         """
         order_N = torch.randperm(len(self.features_NF), generator=torch.Generator().manual_seed(seed))
         one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))

@@ -123,9 +123,9 @@ def score(
         See `GenerationScores`. `diversity` requires two noises.
 
     Raises:
-        ShapeError: not one image for each true one, or `self_scores` are of other noises or items.
-        NonFiniteError: an image is not finite, or its features are exactly the mean.
-        ConfigError: another extractor than the reference's.
+        ShapeError: not one image for each true one, or `self_scores` of other noises or items.
+        NonFiniteError: an image is not finite, or its features equal the mean.
+        ConfigError: the extractor differs from the reference's.
     """
     if extractor.name != reference.extractor:
         raise ConfigError(

@@ -62,7 +62,7 @@ def train_decoder(
     Raises:
         ConfigError: settings that do not fit the store; `out` holds a run and `resume` is "never".
         DataError: no training rows, no images, or a checkpoint of other data.
-        ShapeError: images of another number or size.
+        ShapeError: wrong number or size of images.
         NonFiniteError: an embedding, an image or the loss is not finite.
         CheckpointError: a checkpoint cannot be written or read.
         MissingDependencyError: network="unet", or thumbnails, without their extra.

@@ -1,4 +1,4 @@
-"""Data URLs of image files and of the `thumbnails.zip` of a folder."""
+"""Read image files and a folder's `thumbnails.zip` as data URLs."""
 
 import base64
 import zipfile
@@ -6,12 +6,12 @@ from pathlib import Path
 
 __all__ = ["Archive", "data_url"]
 
-# Limit against damaged or hostile archives, far above any thumbnail.
+# Limit for damaged or malicious archives, far above any thumbnail.
 _LARGEST = 2**24
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """A `data:` URL of an image file with the suffix `kind`."""
+    """Return the `data:` URL of an image file with the suffix `kind`."""
     return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -24,11 +24,11 @@ class Archive:
             with zipfile.ZipFile(folder / "thumbnails.zip") as archive:
                 small = [info.filename for info in archive.infolist() if info.file_size <= _LARGEST]
                 self._found = {name: archive.read(name) for name in small}
-        except Exception:  # damaged archives raise anything, and the page does not depend on thumbnails
+        except Exception:  # damaged archives can raise any exception, and thumbnails are optional
             self._found = {}
 
     def url(self, modality: str, row: int | None) -> str:
-        """The data URL of a thumbnail, "" if there is none."""
+        """Return the data URL of a thumbnail, "" if there is none."""
         for kind in ("webp", "png", "jpg"):
             data = self._found.get(f"{modality}/{row}.{kind}")
             if data is not None:

@@ -1,4 +1,4 @@
-"""Bar charts with intervals, one for each metric, and small charts of paired differences beside the verdict."""
+"""Draw bar charts with intervals, one per metric, and small charts of paired differences beside the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def bars(
     *,
     floor: tuple[float, str] | None = None,
 ) -> Markup:
-    """Bars of `rows` (label of the objective, estimate); `floor` is a reference value and its label."""
+    """Draw bars of `rows` (label of the objective, estimate); `floor` is a reference value and its label."""
     ends = [v for _, e in rows for v in (e.mean, e.low, e.high) if math.isfinite(v)]
     ends += [floor[0]] if floor else []
     low, high = min([0.0, *ends]), max([0.0, *ends])
@@ -56,7 +56,7 @@ def bars(
 
 
 def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
-    """Bars from 0 with their labels above them, for long labels."""
+    """Draw bars from 0 with the labels above them, for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
     parts = []
@@ -77,7 +77,7 @@ def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[s
 
 def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
     d = f"M{num(x1)} {num(y)}H{num(x2)}M{num(x1)} {num(y - 4)}v8M{num(x2)} {num(y - 4)}v8"
-    # An outline in the background color keeps the part over the bar visible.
+    # An outline in the background color keeps the whisker visible over the bar.
     return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
 
 
@@ -88,7 +88,7 @@ def _described(fmt: NumberFormat, estimate: Estimate) -> str:
 
 
 def difference_chart(comparison: MetricComparison, metric: MetricInfo, reach: float) -> Markup:
-    """A paired difference with its interval around zero, better to the right."""
+    """Draw a paired difference with its interval around zero; right is better."""
     width_px, tall, mid = 150.0, 22.0, 11.0
     sign = -1.0 if metric.higher_is_better is False else 1.0
     unit = (width_px / 2 - 6) / max(reach, 1e-12)

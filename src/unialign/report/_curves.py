@@ -1,4 +1,4 @@
-"""Training curves: the total loss of every seed, then each family of terms of one seed."""
+"""Draw training curves: the total loss of every seed, then each family of terms of one seed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ class CurvePanel:
 
 
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
-    """Panels of `logs` (seed -> lines); the family of a term is its name before the slash."""
+    """Collect the panels of `logs` (seed -> lines); the family of a term is its name before the slash."""
     seeds = sorted(logs)
     tints = {seed: "own" if seed == seeds[0] else "other" for seed in seeds}
     loss = [Curve(f"seed {s}", tints[s], None, _series(logs[s], lambda entry: entry.loss)) for s in reversed(seeds)]
@@ -54,7 +54,7 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
 
 
 def switches(lines: Sequence[LogLine]) -> list[int]:
-    """Steps at which the objective changes, such as the end of the InfoNCE warm-up."""
+    """Return the steps at which the objective changes, such as the end of the InfoNCE warm-up."""
     return [after.step for before, after in pairwise(lines) if before.objective != after.objective]
 
 
@@ -98,7 +98,7 @@ def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[lis
     """Split the curve where the objective changes, since losses of different objectives are not comparable."""
     edges = [-math.inf, *cuts, math.inf]
     parts = [[point for point in points if low <= point[0] < high] for low, high in pairwise(edges)]
-    return [part * 2 if len(part) == 1 else part for part in parts]  # a line of one point would not be drawn
+    return [part * 2 if len(part) == 1 else part for part in parts]  # a line of a single point would be invisible
 
 
 def _series(lines: Sequence[LogLine], value: Callable[[LogLine], float]) -> list[tuple[int, float]]:
@@ -115,7 +115,7 @@ def _inner(name: str) -> str:
 
 
 def _modality(name: str, family: Sequence[str], modalities: Sequence[str]) -> int | None:
-    """Index of the modality that distinguishes a term from its family; of a pair, the one that not all pairs share."""
+    """Return the index of the modality that distinguishes a term; of a pair, the one not shared by all pairs."""
     inner = _inner(name)
     held = [m for m in modalities if m == inner or m in inner.split("-")]
     apart = [m for m in held if len(family) == 1 or not all(m in _inner(other).split("-") for other in family)]

@@ -1,4 +1,4 @@
-"""The page of a diagnosis: answer, findings, plots and numbers, rendered from `results.json` alone."""
+"""Write the page of a diagnosis: answer, findings, plots and numbers, rendered from `results.json` alone."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from unialign.report._template import fill
 __all__ = ["write_diagnosis_report"]
 
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
-# Pairs shown as plots; the tables have them all.
+# Number of pairs shown as plots; the tables list all pairs.
 _PANELS = 12
 _PERCENT = NumberFormat(percent=True, decimals=1)
 
@@ -145,7 +145,7 @@ def _estimate(value: Mapping[str, Any]) -> Estimate:
 
 
 def _cell(value: Mapping[str, Any] | float | None, look: NumberFormat | None = None) -> tuple[str, str]:
-    """A number, and the interval of an estimate."""
+    """Format a number, and the interval if it is an estimate."""
     if value is None:
         return DASH, ""
     if not isinstance(value, Mapping):

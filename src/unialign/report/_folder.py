@@ -1,4 +1,4 @@
-"""Read a comparison folder; files outside of it are never read."""
+"""Read a comparison folder; files outside it are never read."""
 
 import json
 import math
@@ -17,13 +17,13 @@ from unialign.report._schema import clean, parse_results
 
 __all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
 
-# Limit against damaged or hostile archives, far above any thumbnail.
+# Limit for damaged or malicious archives, far above any thumbnail.
 _LARGEST_THUMBNAIL = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Items:
-    """The test items in the order of the rows of the embeddings."""
+    """Test items, in the row order of the embeddings."""
 
     rows: tuple[int, ...]
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Items:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A step of the training log."""
+    """One step of the training log."""
 
     step: int
     objective: str
@@ -93,23 +93,23 @@ class ComparisonFolder:
     thumbnails: Thumbnails
 
     def shown_run(self, objective: str) -> Run | None:
-        """The run shown by maps and examples, always that of the lowest seed."""
+        """Return the run shown by maps and examples, which is that of the lowest seed."""
         return next(iter(self.results.runs_of(objective)), None)
 
     def space(self, run: Run) -> TestRows:
-        """Test embeddings of a run."""
+        """Read the test embeddings of a run."""
         path = self._inside(run) / "embeddings.safetensors"
         if not path.is_file():
             raise DataError(f"{path} is missing; train or evaluate {run.objective} seed {run.seed} again")
         return _read_space(path, self.results.data.modalities, None if self.items is None else len(self.items.rows))
 
     def log(self, run: Run) -> list[LogLine]:
-        """Training log of a run; empty if there is none."""
+        """Read the training log of a run; empty if there is none."""
         path = self._inside(run) / "log.jsonl"
         return _read_log(path, run.objective) if path.is_file() else []
 
     def _inside(self, run: Run) -> Path:
-        """Folder of a run; DataError if it is outside of the comparison's folder."""
+        """Return the folder of a run; raise DataError if it is outside the comparison folder."""
         path = (self.folder / run.folder).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise DataError(f"results.json points to a run outside its folder: {run.folder!r}")
@@ -117,7 +117,7 @@ class ComparisonFolder:
 
 
 def read_comparison(folder: Path) -> ComparisonFolder:
-    """Open a folder; DataError if `results.json` is missing, damaged or of another schema."""
+    """Open a folder; raise DataError if `results.json` is missing, damaged or of another schema."""
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")

@@ -11,7 +11,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Number of decimals of a metric, and whether it is shown in percent."""
+    """Number of decimals of a metric, and whether it is displayed in percent."""
 
     percent: bool
     decimals: int
@@ -25,7 +25,7 @@ class NumberFormat:
         return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
 
     def magnitude(self, value: float) -> str:
-        """Absolute value of a difference without unit, with one more decimal if it would round to 0."""
+        """Format the absolute value of a difference without unit, with one more decimal if it would round to 0."""
         if not math.isfinite(value):
             return DASH
         size = abs(value) * (100 if self.percent else 1)
@@ -45,20 +45,20 @@ def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:
 
 def _written(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    if text.startswith("-"):  # a typographic minus sign, none before 0
+    if text.startswith("-"):  # use a typographic minus sign, but none before 0
         text = text[1:] if not text.strip("-0.,") else "−" + text[1:]
     return text
 
 
 def p_value(p: float) -> str:
-    """`p = 0.012`, or "" if it is not finite."""
+    """Format as `p = 0.012`; "" if it is not finite."""
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`3 items`; `many` is the plural if it is irregular."""
+    """Format as `3 items`; `many` is the plural if it is irregular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

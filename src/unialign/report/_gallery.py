@@ -1,4 +1,4 @@
-"""Examples selected by a fixed rule: the answers of each objective to the same queries."""
+"""Select example queries by a fixed rule and collect each objective's answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class QueryDirection:
-    queries: tuple[str, ...]  # several: combined in one query
+    queries: tuple[str, ...]  # several modalities are combined in one query
     answer: str
 
 
@@ -41,7 +41,7 @@ class ObjectiveAnswers:
 
 @dataclass(frozen=True)
 class Example:
-    """A query and the answers of each objective; `pool` items were searched."""
+    """A query and each objective's answers among `pool` candidates."""
 
     position: int
     direction: QueryDirection
@@ -50,7 +50,7 @@ class Example:
 
 
 def directions(modalities: Sequence[str], with_images: set[str], anchor: str) -> list[QueryDirection]:
-    """Directions anchor -> image, second image -> anchor, last modality -> image, all others -> image."""
+    """Choose directions: anchor -> image, second image -> anchor, last modality -> image, all others -> image."""
     seen = [m for m in modalities if m in with_images]
     if anchor not in modalities:
         anchor = next((m for m in modalities if m not in seen), modalities[0])
@@ -68,7 +68,7 @@ def directions(modalities: Sequence[str], with_images: set[str], anchor: str) ->
 
 
 def examples(comparison: ComparisonFolder, items: Items, spaces: Mapping[str, TestRows]) -> list[Example]:
-    """Answers to items evenly spaced over the list, in each direction in turn."""
+    """Collect answers to items evenly spaced over the list, in each direction in turn."""
     results = comparison.results
     ways = directions(results.data.modalities, comparison.thumbnails.modalities, results.anchor)
     complete = [n for n in np.argsort(items.rows, kind="stable") if all(_whole(s, int(n)) for s in spaces.values())]
@@ -95,7 +95,7 @@ def _example(position: int, direction: QueryDirection, spaces: Mapping[str, Test
 
 
 def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    # Mean cosine over several queries, as one product with their sum.
+    # Compute the mean cosine over several queries as one product with their sum.
     query_D = np.sum([space.z[name][position] for name in direction.queries], axis=0)
     present = space.present[direction.answer]
     scores = space.z[direction.answer] @ query_D / len(direction.queries)
@@ -104,7 +104,7 @@ def _scores(space: TestRows, direction: QueryDirection, position: int) -> tuple[
 
 
 def expected_rank(scores: NDArray[np.float64], truth: int) -> float:
-    """Expected rank under ties: 1 + strictly better + tied / 2."""
+    """Compute the expected rank under ties: 1 + strictly better + tied / 2."""
     better = int((scores > scores[truth]).sum())
     tied = int((scores == scores[truth]).sum()) - 1
     return 1 + better + tied / 2

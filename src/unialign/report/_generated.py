@@ -1,4 +1,4 @@
-"""The section of a demo's page with images generated in the space of each objective."""
+"""Build the section of a demo's page with images generated in each objective's space."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ _FOLDER = "images"
 
 
 def generated_images(folder: Path) -> dict[str, Any] | None:
-    """Context of the template from `images/` in the folder of a demo; None if it is missing.
+    """Return the template context from `images/` in a demo folder; None if it is missing.
 
     Raises:
         DataError: the folder is damaged.

@@ -1,4 +1,4 @@
-"""The page of generated images, beside their true images and the training images that they may be copies of."""
+"""Write the page of generated images, beside true images and the training images of which they may be copies."""
 
 import json
 import os

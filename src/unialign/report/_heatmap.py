@@ -1,4 +1,4 @@
-"""Heat maps of a retrieval metric: rows are the query's modality, columns the answer's; one color scale for all."""
+"""Draw heat maps of a retrieval metric: query modality by answer modality, with a common color scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
 _LONGEST = 20
 _NARROW = 8  # more columns than this
-# Fraction at which both text colors have equal contrast, in light and dark mode.
+# Fraction of full color at which both text colors have equal contrast, in light and dark mode.
 _LIGHT_TEXT_FROM = 0.73
 
 
 def mean_directions(runs: Sequence[Run], metric: str, modalities: Sequence[str]) -> dict[tuple[str, str], float]:
-    """(query, answer) -> mean over the runs; JOINT is the query of all other modalities."""
+    """Return (query, answer) -> mean over runs; JOINT is the query of all other modalities."""
     sums: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for name, numbers in run.directions.items():
@@ -38,7 +38,7 @@ def _pair(name: str, modalities: Sequence[str]) -> tuple[str, str] | None:
             continue
         if query in modalities:
             return query, answer
-        # All orders of the other modalities are the same query.
+        # The order of the other modalities does not matter.
         if sorted(query.split("+")) == sorted(m for m in modalities if m != answer):
             return JOINT, answer
     return None
@@ -51,7 +51,7 @@ def heatmap(
     columns = list(data.modalities)
     rows = [*columns, JOINT] if any(query == JOINT for query, _ in values) else columns
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
-    # Narrow columns need steeper labels on one line; the last labels extend over the right edge.
+    # Narrow columns need steeper labels; the last ones extend beyond the right edge.
     narrow = len(columns) > _NARROW
     turn = math.radians(62 if narrow else 38)
     lengths = [_length(data, c, lines=1 if narrow else 2) for c in columns]
@@ -87,7 +87,7 @@ def _length(data: DataInfo, modality: str, *, lines: int) -> float:
 
 
 def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
-    """The label, with the mark "synthetic" on the same line or below."""
+    """Draw the label, with the mark "synthetic" on the same line or below."""
     title = tag("title", data.display_name(modality))
     if lines == 1:
         return title + tag("tspan", shortened(data.display_name(modality), _LONGEST))
@@ -113,12 +113,12 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    # Opacity over the page's background works in light and dark mode.
+    # Use opacity over the page's background, which works in light and dark mode.
     return 0.06 + 0.94 * fraction
 
 
 def scale_bar(top: float, metric: str) -> Markup:
-    """Color scale of the heat maps from 0 to `top`."""
+    """Draw the color scale of the heat maps from 0 to `top`."""
     steps = 40
     width_px = 200.0
     step = width_px / steps

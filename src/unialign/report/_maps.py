@@ -1,4 +1,4 @@
-"""Maps of the joint space, one for each objective: test items by modality."""
+"""Draw maps of the joint space, one per objective, with test items by modality."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +18,23 @@ Placer = Callable[[Sequence[float]], tuple[float, float]]
 SIDE = 340.0
 PAD = 10.0
 LINKED = 25
-# Largest numbers of points in a panel and on the page, which limit clutter and the page's size.
+# Largest numbers of points in a panel and on the page, to limit clutter and page size.
 _MOST_POINTS, _MOST_ON_PAGE = 4_000, 24_000
 
 
 def reach(projections: Sequence[PCAMap]) -> float:
-    """Half the width of every panel; one scale for all, so that a collapsed space looks collapsed."""
+    """Return half the width of every panel; the common scale makes a collapsed space look collapsed."""
     tops = [float(np.nanmax(np.abs(xy))) for p in projections for xy in p.points.values() if np.isfinite(xy).any()]
     return max([*tops, 1e-6]) * 1.04
 
 
 def drawn_items(items: int, modalities: int, panels: int) -> list[int]:
-    """The items drawn faintly: all, or evenly spaced ones of many."""
+    """Return the items drawn faintly: all, or an evenly spaced subset of many."""
     return spread(items, max(50, min(_MOST_POINTS, _MOST_ON_PAGE // panels) // modalities))
 
 
 def marker_definitions(modalities: Sequence[str]) -> Markup:
-    """Markers for faint points, defined once and drawn along a path, which needs two numbers for each point."""
+    """Define the markers of faint points once; drawn along a path, each point needs only two numbers."""
     size = {"markerWidth": 8, "markerHeight": 8, "refX": 4, "refY": 4}
     marks = []
     for i in range(len(modalities)):
@@ -44,7 +44,7 @@ def marker_definitions(modalities: Sequence[str]) -> Markup:
 
 
 def legend_mark(index: int) -> Markup:
-    """Mark of a modality for the legend."""
+    """Draw the mark of a modality for the legend."""
     path = tag("path", d=shape(index, 8, 8, 5), class_=f"mark {color(index)}")
     return tag("svg", path, viewBox="0 0 16 16", width=16, height=16, aria_hidden="true", class_="key")
 
@@ -103,7 +103,7 @@ def space_map(
 def _linked(
     data: DataInfo, points: Mapping[str, NDArray[np.float64]], names: Sequence[str], place: Placer
 ) -> tuple[list[str], list[Markup]]:
-    """Links and marks of evenly spaced items, whose modalities are joined at the item's mean."""
+    """Draw links and marks of evenly spaced items, whose modalities are joined at the item's mean."""
     links: list[str] = []
     marks: list[Markup] = []
     for n in spread(len(names), LINKED):

@@ -65,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval; NaN where the file has none."""
+    """A mean and its interval; NaN if missing in the file."""
 
     mean: float
     low: float
@@ -103,7 +103,7 @@ class DataInfo:
     encoders: Mapping[str, str]  # modality -> encoder of its features, where known
 
     def display_name(self, modality: str) -> str:
-        """The modality's name, marked if it is synthetic."""
+        """Return the modality's name, marked if it is synthetic."""
         return f"{modality} (synthetic)" if modality in self.synthetic else modality
 
 
@@ -127,14 +127,14 @@ class Results:
 
     @property
     def level(self) -> str:
-        """The intervals' level, as "95 %"."""
+        """Level of the intervals, as "95 %"."""
         bootstrap = self.protocol.get("bootstrap")
         level = number(bootstrap.get("level")) if isinstance(bootstrap, Mapping) else math.nan
         return f"{100 * (0.95 if math.isnan(level) else level):g} %"
 
     @property
     def single(self) -> bool:
-        """Whether there is only one objective, so that nothing is compared."""
+        """Whether there is only one objective and hence no comparison."""
         return len(self.objectives) == 1
 
     @property
@@ -143,16 +143,16 @@ class Results:
         return "items" if len(self.seeds) == 1 else "items and seeds"
 
     def estimate(self, objective: str, metric: str) -> Estimate:
-        """Mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
+        """Return mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
         found = self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
-        # An interval of width 0 from one measurement would suggest certainty.
+        # A zero-width interval from one measurement would suggest certainty.
         if len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9):
             return Estimate(found.mean, math.nan, math.nan)
         return found
 
     @property
     def anchor(self) -> str:
-        """The anchor of the protocol, or else of the first objective's settings; "" if neither has one."""
+        """Return the anchor of the protocol, or else of the first objective's settings; "" if neither has one."""
         settings = next(iter(self.objectives.values())).settings
         options = settings.get("objective_options")
         places = (self.protocol, settings, options if isinstance(options, Mapping) else {})
@@ -163,5 +163,5 @@ class Results:
 
 
 def number(value: Any) -> float:
-    """A float; NaN for values that are not numbers."""
+    """Convert to float; NaN for values that are not numbers."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,6 +1,6 @@
-"""Two-dimensional maps of a joint space: principal components of all present test rows of all modalities.
+"""Project a joint space to two dimensions by PCA of all present test rows of all modalities.
 
-Axes may be mirrored so that maps of several objectives have the same orientation.
+Axes may be mirrored to give maps of several objectives the same orientation.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -25,12 +25,12 @@ class PCAMap:
 
 
 def pca_map(space: TestRows, *, like: PCAMap | None = None) -> PCAMap:
-    """PCA of all rows, oriented like `like`, or else so that the largest loading of each axis is positive."""
+    """Compute the PCA of all rows, oriented like `like`, or so that the largest loading of each axis is positive."""
     present = space.present
     rows = np.concatenate([z_ND[present[name]] for name, z_ND in space.z.items()])
     mean_D = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
     centered = rows - mean_D
-    # Eigenvectors of the D x D scatter matrix, which is cheaper than an SVD of all rows.
+    # Use eigenvectors of the D x D scatter matrix, which is cheaper than an SVD of all rows.
     values, vectors = np.linalg.eigh(centered.T @ centered)
     width = len(values)
     axes = np.zeros((width, 2))
@@ -58,6 +58,6 @@ def _mirrored(
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Evenly spaced positions: the middle of each of `wanted` equal parts of `count`."""
+    """Return evenly spaced positions: the middle of each of `wanted` equal parts of `count`."""
     wanted = min(count, wanted)
     return [int((i + 0.5) * count / wanted) for i in range(wanted)]

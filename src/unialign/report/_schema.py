@@ -39,7 +39,7 @@ def clean(value: Any) -> Any:
 
 
 def parse_results(raw: Mapping[str, Any]) -> Results:
-    """Convert the content of `results.json`; DataError names what is missing or of the wrong type."""
+    """Convert the content of `results.json`; raise DataError for a missing entry or one of the wrong type."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, Mapping) else type(raw).__name__
@@ -112,8 +112,8 @@ def _data(raw: Mapping[str, Any]) -> DataInfo:
 
 def _encoders(columns: Mapping[str, Any]) -> dict[str, str]:
     encoders: dict[str, str] = {}
-    for name, about in columns.items():
-        texts = [about.get(key) for key in ("input", "encoder")] if isinstance(about, Mapping) else []
+    for name, entry in columns.items():
+        texts = [entry.get(key) for key in ("input", "encoder")] if isinstance(entry, Mapping) else []
         encoders[name] = "; ".join(text for text in texts if isinstance(text, str))
     return {name: text for name, text in encoders.items() if text}
 
@@ -190,7 +190,7 @@ def _summary(
                 summary[objective][metric] = Estimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
                 continue
             values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
-            if values:  # without a summary: the mean, no interval
+            if values:  # without a summary, use the mean without interval
                 summary[objective][metric] = Estimate(math.fsum(values) / len(values), math.nan, math.nan)
     return summary
 
@@ -202,7 +202,7 @@ def _comparisons(
     for i, value in enumerate(raw.get("comparisons") or ()):
         entry = _mapping(value, f"comparisons.{i}")
         if "verdict" not in entry:
-            continue  # not in the declared family of tests
+            continue  # outside the declared family of tests
         metric, objective, baseline, verdict = (
             str(_need(entry, key, f"comparison {i}")) for key in ("metric", "objective", "baseline", "verdict")
         )

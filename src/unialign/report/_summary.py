@@ -1,4 +1,4 @@
-"""Summarize results as sentences and as a text table. The verdicts themselves come from `results.json`."""
+"""Summarize results in sentences and as a text table; verdicts are read from `results.json`."""
 
 import math
 from collections import Counter
@@ -91,18 +91,18 @@ def verdict(results: Results) -> Verdict:
 
 
 def primary_metrics(results: Results) -> list[MetricInfo]:
-    """The primary metrics, or all metrics if none is marked as primary."""
+    """Return the primary metrics, or all metrics if none is marked as primary."""
     return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
 
 
 def tally(comparisons: Iterable[MetricComparison]) -> str:
-    """`2 wins, 1 tie, 0 losses`."""
+    """Format as `2 wins, 1 tie, 0 losses`."""
     sums = Counter(c.verdict for c in comparisons)
     return f"{count(sums['win'], 'win')}, {count(sums['tie'], 'tie')}, {count(sums['lose'], 'loss', 'losses')}"
 
 
 def best(results: Results, metric: str) -> str | None:
-    """The objective that the paired tests rank above every other one, directly or transitively; None without one."""
+    """Return the objective that paired tests rank above all others, directly or transitively, or None."""
     above: dict[str, set[str]] = {key: set() for key in results.objectives}
     for comparison in results.comparisons:
         if comparison.metric == metric and comparison.verdict == "win":
@@ -117,7 +117,7 @@ def best(results: Results, metric: str) -> str | None:
 
 
 def metric_style(results: Results, metric: MetricInfo) -> NumberFormat:
-    """The number format of a metric: its unit, and decimals that fit its values."""
+    """Return the number format of a metric: its unit, and decimals that suit its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return number_format(values, unit="percent" if metric.percent else "number")
 
@@ -143,7 +143,7 @@ def _lead(results: Results, first: str, comparisons: Sequence[MetricComparison])
 
 
 def _without_tests(results: Results, first: str) -> str:
-    """The values of one objective, or of the first of several without paired tests."""
+    """Describe the values of one objective, or of the first of several without paired tests."""
     texts = []
     for metric in primary_metrics(results):
         fmt, estimate = metric_style(results, metric), results.estimate(first, metric.key)

@@ -1,4 +1,4 @@
-"""Build SVG charts as escaped strings; colors are CSS variables, so that charts follow light and dark mode."""
+"""Build SVG charts as escaped strings, with CSS variables as colors for light and dark mode."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ Content = str | Markup
 
 
 def tag(name: str, *children: Content, **attributes: str | float | None) -> Markup:
-    """`<name a-b="1">...</name>`: `a_b` becomes `a-b`, `class_` becomes `class`, None is left out."""
+    """Build `<name a-b="1">...</name>`: `a_b` becomes `a-b`, `class_` becomes `class`, None is omitted."""
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else num(value))}"'
         for key, value in attributes.items()
@@ -37,13 +37,13 @@ def tag(name: str, *children: Content, **attributes: str | float | None) -> Mark
 
 
 def num(value: float) -> str:
-    """A number with at most two decimals, so that pages are equal on all machines."""
+    """Format a number with at most two decimals, so that pages are equal on all machines."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def svg(key: str, width: float, height: float, title: str, description: str, *children: Content) -> Markup:
-    """A chart with a title and a description for screen readers; `key` must be unique on the page."""
+    """Build a chart with title and description for screen readers; `key` must be unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-t"),
@@ -56,29 +56,29 @@ def svg(key: str, width: float, height: float, title: str, description: str, *ch
 
 
 def group(*children: Content, **attributes: str | float | None) -> Markup:
-    """Elements that share attributes."""
+    """Group elements that share attributes."""
     return tag("g", *children, **attributes)
 
 
 def text(x: float, y: float, content: Content, **attributes: str | float | None) -> Markup:
-    """A line of text."""
+    """Draw a line of text."""
     return tag("text", content, x=x, y=y, **attributes)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, *children: Content, **attributes: str | float | None) -> Markup:
-    """A straight line."""
+    """Draw a straight line."""
     return tag("line", *children, x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
 def rect(
     x: float, y: float, width: float, height: float, *children: Content, **attributes: str | float | None
 ) -> Markup:
-    """A rectangle."""
+    """Draw a rectangle."""
     return tag("rect", *children, x=x, y=y, width=width, height=height, **attributes)
 
 
 def polyline(points: Iterable[tuple[float, float]]) -> str:
-    """Path data through `points`, interrupted at points that are not finite."""
+    """Return path data through `points`, interrupted at points that are not finite."""
     parts, pen = [], "M"
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -121,23 +121,23 @@ _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
     (1.35, _star(4, 0.35)),
 )
 SHAPES = len(_SHAPES)
-COLORS = 8  # number of colors in the style sheet; shape and color together are unique for up to 24 modalities
+COLORS = 8  # number of colors in the style sheet; combinations of shape and color are unique for up to 24 modalities
 
 
 def shape(index: int, x: float, y: float, radius: float) -> str:
-    """Path data of a modality's mark."""
+    """Return path data of a modality's mark."""
     scale, corners = _SHAPES[index % SHAPES]
     points = (f"{num(x + radius * scale * dx)} {num(y + radius * scale * dy)}" for dx, dy in corners)
     return f"M{'L'.join(points)}Z"
 
 
 def color(index: int) -> str:
-    """The CSS class that sets a modality's color."""
+    """Return the CSS class that sets a modality's color."""
     return f"m{index % COLORS}"
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """About `wanted` round numbers within [low, high]."""
+    """Return about `wanted` round numbers within [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low] if math.isfinite(low) else []
     raw = (high - low) / wanted
@@ -148,5 +148,5 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def shortened(label: str, limit: int) -> str:
-    """A label of at most `limit` characters."""
+    """Shorten a label to at most `limit` characters."""
     return label if len(label) <= limit else label[: limit - 1] + "…"

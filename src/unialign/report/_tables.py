@@ -1,4 +1,4 @@
-"""Rows of the page's tables: metrics with their tests, settings, environment, warnings."""
+"""Build the rows of the page's tables: metrics with tests, settings, environment, warnings."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from unialign.report._summary import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 
-# Relative to the first objective. Signs beside the colors serve print and color-blind readers.
+# Relative to the first objective; signs complement the colors for print and color-blind readers.
 _MARKS = {
     "win": ("▼", "worse", "worse than {first} by the paired test"),
     "lose": ("▲", "better", "better than {first} by the paired test"),
@@ -38,7 +38,7 @@ class MetricRow:
 
 
 def metric_rows(results: Results) -> list[MetricRow]:
-    """One row for each metric with values."""
+    """Return one row for each metric that has values."""
     rows = []
     for metric in results.metrics.values():
         if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives):
@@ -67,14 +67,14 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
 
 
 def _interval(fmt: NumberFormat, estimate: Estimate) -> str:
-    """`low to high`; a dash for a number without interval."""
+    """Format as `low to high`; a dash for a number without interval."""
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
         return f"{fmt.number(estimate.low)} to {fmt.number(estimate.high)}"
     return DASH if math.isfinite(estimate.mean) else ""
 
 
 def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
-    """Settings of all objectives, those that differ first."""
+    """Return the settings of all objectives, those that differ first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
         settings.pop("seed", None)  # listed in the header
@@ -91,13 +91,13 @@ def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of the entries of a nested mapping that are not empty."""
+    """Return (name, value) of the nonempty entries of a nested mapping."""
     rows = [(name.replace("_", " ").replace(".", " "), value) for name, value in _flattened(mapping).items()]
     return [row for row in rows if row[1] != DASH]
 
 
 def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:
-    """(objective, code, message, where), one row for equal messages of several seeds."""
+    """Return (objective, code, message, where), with one row for equal messages of several seeds."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:
         label = results.objectives[run.objective].label

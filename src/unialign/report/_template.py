@@ -1,4 +1,4 @@
-"""Render templates: values are escaped, missing names are errors, style sheets are embedded."""
+"""Render templates with escaped values, strict names and embedded style sheets."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -28,7 +28,7 @@ def fill(
 
 
 def _tied(text: str) -> str:
-    """Use no-break spaces between numbers and signs, and arrows."""
+    """Insert no-break spaces between numbers and signs, and replace `->` with arrows."""
     for plain, shown in ((" %", "\u00a0%"), ("p = ", "p\u00a0=\u00a0"), ("p < ", "p\u00a0<\u00a0"), ("->", "→")):
         text = text.replace(plain, shown)
     return text

@@ -1,4 +1,4 @@
-"""Thumbnails of a page, each embedded once as a CSS class."""
+"""Embed each thumbnail of a page once, as a CSS class."""
 
 import base64
 
@@ -22,7 +22,7 @@ class EmbeddedImages:
         self._left = _BUDGET
 
     def css_class(self, modality: str, position: int) -> str:
-        """The CSS class of a thumbnail, "" if there is none or the budget is spent."""
+        """Return the CSS class of a thumbnail, "" if there is none or the budget is exhausted."""
         key = (modality, position)
         if key not in self._known:
             self._known[key] = self._embedded(modality, position)
