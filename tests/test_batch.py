@@ -171,7 +171,9 @@ def test_wrong_ids():
 
 
 def test_unknown_modality_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'image', 'text'"):
+    with pytest.raises(
+        ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'image', 'text'"
+    ):
         make_batch(pair()).index("audio")
 
 

@@ -39,7 +39,7 @@ class Batch:
         z_MBD: unit rows, float64 if any input is float64, else float32. Absent rows are exactly 0 and have
             no gradient.
         present_MB: True where the item has the modality.
-        ids_B: int64, or None if all items are different. Items with equal ids are never each other's negatives.
+        ids_B: int64, or None if all items are different. Same-id items are never each other's negatives.
         shard: layout of the B items across processes; None: this process holds all items.
     """
 
@@ -81,7 +81,7 @@ def make_batch(
         embeddings: modality name -> (B, D) floating tensor; row i of every entry belongs to item i.
         present: modality name -> (B,) bool tensor; modalities not listed have all rows present. Absent rows may
             hold any values, including NaN.
-        ids: (B,) integers; items with equal ids are never each other's negatives.
+        ids: (B,) integers; same-id items are never each other's negatives.
         minimum: minimum number of modalities.
 
     Raises:

@@ -209,7 +209,11 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("sigmoid", {"sharing": "per_pair", "modalities": "ab"}, "needs modalities="),
     ("sigmoid", {"sharing": "per_pair", "modalities": ["a"]}, "at least 2 different names"),
     ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "a"]}, "at least 2 different names"),
-    ("sigmoid", {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"}, "anchor 'c' is not one of modalities"),
+    (
+        "sigmoid",
+        {"sharing": "per_pair", "modalities": ["a", "b"], "anchor": "c"},
+        "anchor 'c' is not one of modalities",
+    ),
     ("sigmoid", {"modalities": ["a", "b"]}, "modalities is for sharing='per_pair' only"),
     ("cs_aligner", {"anchor": "centroid"}, "cs_aligner works on pairs of modalities"),
     ("cs_aligner", {"bandwidth": "mean"}, "unknown bandwidth 'mean'; expected one of 'median'"),
@@ -230,14 +234,14 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("align_uniform", {"alpha": 0.5}, "alpha must be from 1 to 64, got 0.5"),
     ("align_uniform", {"t": -2.0}, "t must be a positive number of at most 1e5"),
     ("align_uniform", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
-    ("gram", {"anchor": "all"}, "is no modality"),
+    ("gram", {"anchor": "all"}, "is not a modality"),
     ("gram", {"anchor": "text", "temperature": 2.0}, "temperature 2.0 is outside its bounds"),
     ("gram", {"anchor": "text", "temperature_bounds": [0.1]}, "temperature_bounds must be two numbers"),
     ("gram", {"anchor": "text", "temperature_bounds": [0.0, 1.0]}, "must be a positive finite number"),
     ("gram", {"anchor": "text", "eps": -1e-8}, "eps must be a finite number of at least 0"),
     ("gram", {"anchor": "text", "eps": float("nan")}, "eps must be a finite number of at least 0"),
     ("triangle", {}, "triangle needs anchor="),
-    ("triangle", {"anchor": "centroid"}, "is no modality"),
+    ("triangle", {"anchor": "centroid"}, "is not a modality"),
     ("triangle", {"anchor": "text", "form": "heron"}, "unknown form 'heron'; expected one of 'area', 'squared'"),
     ("symile", {"anchor": "text"}, "symile has no option 'anchor'"),
     ("symile", {"negatives": "some"}, "unknown negatives 'some'; expected one of 'sampled', 'all'"),
@@ -270,7 +274,9 @@ def test_the_registry_knows_which_objectives_need_an_anchor_named():
 
 def test_unknown_anchor_names_the_modalities():
     for name in [name for name in ua.losses.names() if "anchor" in options_of(name)]:
-        with pytest.raises(ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'm0', 'm1', 'm2'"):
+        with pytest.raises(
+            ConfigError, match="anchor 'audio' is not a modality of this batch; expected one of 'm0', 'm1', 'm2'"
+        ):
             ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
 
 
