@@ -104,7 +104,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
     assert row.split(" | ")[4] == begins, "whether it trains from random weights"
     for heading in ("When to use it", "Settings", "Special cases", "Relations"):
         assert f"\n## {heading}\n" in page
-    for part in ("**Reference.**", "**Cost.**", "$$", "**an absent modality**", "**equal ids**", "**one item**"):
+    for part in ("**Reference.**", "**Cost.**", "$$", "**an absent modality**", "**same-id items**", "**one item**"):
         assert part in page, part
 
 

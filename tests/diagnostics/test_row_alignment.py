@@ -174,7 +174,7 @@ def test_a_space_trained_on_emoji_raises_no_alarm():
         assert not {f.code for f in checked({name: z[name] for name in some}, sample=600).findings} & CODES, some
 
 
-def test_percentiles_are_uniform_for_random_partners_and_blind_to_a_gap():
+def test_percentiles_are_uniform_for_random_counterparts_and_blind_to_a_gap():
     rng = np.random.default_rng(0)
     x, y = (torch.from_numpy(unit(rng.standard_normal((1500, 16)) + 2)).double() for _ in range(2))
     percentile = pair_percentiles(x, y, np.arange(1500), seed=0)

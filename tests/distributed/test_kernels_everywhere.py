@@ -1,6 +1,6 @@
 """Kernels that divide the table of pairs: every process has the value of the whole, and the gradient of its own rows.
 
-Tiles are small here, so that local rows, absent ones and equal ids cross their boundaries.
+Tiles are small here, so that local rows, absent rows and same-id items cross their boundaries.
 
 Shapes: `N` selection, `D` dim.
 """

@@ -68,12 +68,12 @@ def test_missing_modality_removes_no_query_elsewhere_and_its_placeholder_does_no
     assert partial.directions["a->b"] == whole.directions["a->b"]
     assert partial.directions["a->c"]["queries"] == 20
     assert partial.directions["a->c"]["gallery"] == 20
-    assert partial.directions["c->a"]["gallery"] == 40  # vectors without a partner stay as distractors
+    assert partial.directions["c->a"]["gallery"] == 40  # vectors without a counterpart stay as distractors
     zeros = ua.evaluate({**z, "c": torch.where(present["c"][:, None], z["c"], 0.0)}, present=present)
     assert zeros.metrics == partial.metrics
 
 
-def test_equal_ids_answer_each_other():
+def test_same_id_items_are_positives_of_each_other():
     z = noisy(items=10, noise=0.0)
     twins = {name: torch.cat([rows, rows]) for name, rows in z.items()}
     assert ua.evaluate(twins).metrics["recall@1"] == pytest.approx(0.5)  # each ties with its twin
@@ -218,7 +218,7 @@ def test_bad_input_is_refused():
     z = noisy()
     with pytest.raises(NonFiniteError, match="'b' row 3"):
         ua.evaluate({**z, "b": z["b"].index_fill(0, torch.tensor([3]), torch.nan)})
-    with pytest.raises(ConfigError, match="'z' is no modality"):
+    with pytest.raises(ConfigError, match="'z' is not a modality"):
         ua.evaluate(z, anchor="z")
     with pytest.raises(DataError, match="share an item"):
         ua.evaluate({"a": z["a"], "b": z["b"]}, present={"a": torch.arange(40) < 20, "b": torch.arange(40) >= 20})

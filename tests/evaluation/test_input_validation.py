@@ -198,5 +198,5 @@ def test_conflict_of_no_items() -> None:
 def test_options_of_conflict() -> None:
     wrong: list[dict[str, Any]] = [{"temperature": None}, {"temperature": True}, {"temperature": 10**400}]
     for options in [*wrong, {"direction": ["forward"]}, {"anchor": None}]:
-        with raised(ConfigError, r"temperature must|unknown direction|None is no modality", options):
+        with raised(ConfigError, r"temperature must|unknown direction|None is not a modality", options):
             ua.geometry.conflict(Z, **({"anchor": "a"} | options))

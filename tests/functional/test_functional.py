@@ -328,7 +328,7 @@ def test_invalid_options():
         with pytest.raises(ConfigError, match=message):
             uniformity(z, **options)
     for options, message in (
-        ({"anchor": "c"}, "'c' is no modality"),
+        ({"anchor": "c"}, "'c' is not a modality"),
         ({"anchor": "a", "distance": "cosine"}, "unknown distance 'cosine'; expected one of 'euclidean', 'geodesic'"),
         ({"anchor": "a", "stop_gradient": "target"}, "unknown stop_gradient 'target'"),
         ({"anchor": "all", "stop_gradient": "anchor"}, "needs an anchor modality or"),

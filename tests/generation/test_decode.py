@@ -1,4 +1,4 @@
-"""From a space to a decoder: the anchor is found, wrong partners are refused, images follow the condition."""
+"""From a space to a decoder: the anchor is found, wrong counterparts are refused, images follow the condition."""
 
 from typing import Any
 

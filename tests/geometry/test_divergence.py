@@ -118,7 +118,7 @@ def test_the_upper_bound_holds_in_many_draws():
 
 @few_rows
 def test_the_mean_of_logs_is_no_upper_bound():
-    """Half of the anchor's rows crowd together, the others are alone; partners are 12 bandwidths away, each its way.
+    """Half of the anchor's rows crowd together, the others are isolated; counterparts are 12 bandwidths away.
 
     Method 4.4(b): U is on the lower side of Jensen's inequality. The loss can be small and the divergence larger.
     """

@@ -103,7 +103,7 @@ def test_all_ids_equal_leave_nothing_to_repel(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_equal_ids_do_not_repel(case: str):
+def test_same_id_items_do_not_repel(case: str):
     """Several captions of one image in a batch are false negatives in most toolkits."""
     embeddings = draw_batch(9, fit_modalities(case, 2), 3, 6)
     embeddings = {m: z[[0, 0, 1, 2]] for m, z in embeddings.items()}

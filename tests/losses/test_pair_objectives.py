@@ -47,8 +47,8 @@ def test_sigmoid_of_far_logits_neither_overflows_nor_vanishes():
     assert all(gradient.norm() > 1 for gradient in gradients.values())
 
 
-def test_equal_ids_leave_the_sum_of_the_sigmoid():
-    """Two captions of one picture: neither row is pushed from the other's partner."""
+def test_same_id_items_leave_the_sum_of_the_sigmoid():
+    """Two captions of one picture: neither row is pushed from the other's counterpart."""
     embeddings = draw_batch(2, 2, 3, 4)
     x_BD, y_BD = unit(embeddings)
     logits_BB = 10 * x_BD @ y_BD.mT - 10

@@ -22,19 +22,19 @@ METRICS: dict[str, dict[str, Any]] = {
         "unit": "percent",
         "higher_is_better": True,
         "primary": True,
-        "description": "Share of queries whose partner comes first, mean over all directions.",
+        "description": "Share of queries whose positive comes first, mean over all directions.",
     },
     "recall@10": {
         "label": "R@10",
         "unit": "percent",
         "higher_is_better": True,
-        "description": "Share of queries whose partner is among the first ten.",
+        "description": "Share of queries whose positive is among the first ten.",
     },
     "median_rank": {
         "label": "Median rank",
         "unit": "number",
         "higher_is_better": False,
-        "description": "Rank of the partner, median over queries.",
+        "description": "Rank of the positive, median over queries.",
     },
     "joint_recall@1": {
         "label": "Joint R@1",

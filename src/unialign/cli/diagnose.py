@@ -16,7 +16,7 @@ _EXAMPLES = """\
 
 Files: .npz, .npy, .safetensors, .parquet (needs pyarrow: pip install 'unialign[parquet]') or the folder of an
 EmbeddingStore. Each matrix (items, dim) is a modality, named by its key or its file. The arrays `ids` and `labels`
-(items,) and `present.NAME` (items,) bool are recognized: items with equal ids match each other, absent rows are left
+(items,) and `present.NAME` (items,) bool are recognized: same-id items match each other, absent rows are left
 out. In parquet a list column is a modality and a null row an absent one. Compressed .npz and .parquet are slower to
 read. Nothing is unpickled. The exit status is 0 whatever is found (1 with --fail-on), and 2 if a file cannot be read.
 An earlier diagnosis in --out is replaced."""

@@ -75,7 +75,7 @@ class EmbeddingStore:
                 one killed earlier leaves a `.NAME.*.partial` that may be deleted. Of several writers at once, the last
                 one's store stays.
             present: name -> (N,) bool; a column left out has all its rows. Absent rows may hold anything, NaN included.
-            ids: (N,) integers; items with equal ids are never each other's negatives. Default: all different.
+            ids: (N,) integers; same-id items are never each other's negatives. Default: all different.
             groups: (N,) integers; items of one group must be in one split. Default: a group for every item.
             labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
             label_names: text of each label.
@@ -216,7 +216,7 @@ class EmbeddingStore:
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """(N,) ids; items with equal ids are never each other's negatives."""
+        """(N,) ids; same-id items are never each other's negatives."""
         return self._rows("ids")
 
     @property

@@ -105,7 +105,7 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
     return g, fraction, (1 - fraction) * _TRUE_GB[g] + fraction * _RANDOM_B
 
 
-# --- scattered random counterparts ------------------------------------------------------------------------------------------
+# --- scattered random counterparts ------------------------------------------------------------------------------------
 
 
 def random_fraction(percentile_n: Array) -> float:

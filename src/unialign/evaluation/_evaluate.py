@@ -36,8 +36,8 @@ def evaluate(
     Args:
         embeddings: modality -> (N, D) floating tensor or array; rows are normalized here.
         present: modality -> (N,) bool. A missing modality does not remove an item from the other directions, and
-            rows whose partner is missing stay in the gallery as distractors.
-        ids: (N,) integers; items with equal ids are positives of each other.
+            rows whose counterpart is missing stay in the gallery as distractors.
+        ids: (N,) integers; same-id items are positives of each other.
         labels: (N,) integers, -1 for none; without them label mAP and clustering are left out.
         anchor: anchor of the conflict metrics; None averages over all modalities as anchor.
         k: cut-offs of recall; 1 and 10 are always included.

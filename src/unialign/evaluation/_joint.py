@@ -67,7 +67,7 @@ def joint_retrieval(
         target: index of the single modality.
         query: `others`: tuples are the queries and target vectors the gallery; `target`: the reverse.
         score: see the module docstring.
-        ids_N: items with equal ids are positives of each other.
+        ids_N: same-id items are positives of each other.
         k: cut-offs of recall.
 
     Returns:

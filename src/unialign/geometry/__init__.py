@@ -1,4 +1,4 @@
-"""Measurements of an embedding space: modality gap, divergences, spectrum, hubness, and conflicts of forces."""
+"""Measurements of an embedding space: modality gap, divergences, effective rank, hubness and gradient conflict."""
 
 from unialign._lazy import attach_stub
 

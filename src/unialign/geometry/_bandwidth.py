@@ -1,4 +1,4 @@
-"""The bandwidth of a density, its effective number of neighbors, and the warning when they are too few.
+"""Bandwidth of a density, its effective number of neighbors, and a warning if there are too few.
 
 Shapes: `N` rows of a set (N differs between sets), `D` dimension.
 """
@@ -27,22 +27,22 @@ __all__ = [
 
 Bandwidth = float | Literal["median"]
 
-# Number of rows for the median: more than in training, which computes it at every step.
+# Maximum number of rows for the median; larger than in training, which computes it at every step.
 _MEDIAN_ROWS = 2048
 # With fewer effective neighbors a density is dominated by one row.
 FEW_NEIGHBORS = 2.0
 
 
 class DivergenceWarning(UserWarning):
-    """A bandwidth so small that a divergence compares paired points, not distributions."""
+    """Bandwidth too small: the divergence compares paired points rather than distributions."""
 
 
 def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
-    """Return the bandwidth as a number, `median` from all rows; ConfigError for anything else."""
+    """Return the bandwidth as a number, resolving `median` over all rows; ConfigError for other values."""
     if isinstance(bandwidth, Mapping):
         raise ConfigError(
             f"bandwidth must be one number for all modalities, got {bandwidth!r}: kernels with different "
-            f"bandwidths have constants that do not cancel, so that equal sets would differ"
+            f"bandwidths have constants that do not cancel, so equal sets would have a nonzero divergence"
         )
     if isinstance(bandwidth, str):
         if bandwidth != "median":
@@ -53,12 +53,12 @@ def number_of(bandwidth: Bandwidth, rows: Sequence[Tensor]) -> float:
 
 
 def median_of(rows: Sequence[Tensor]) -> float:
-    """Return the median distance of two different rows, of at most 2,048 rows."""
+    """Return the median distance between different rows, over at most 2,048 rows."""
     return median_bandwidth_of(rows, limit=_MEDIAN_ROWS)
 
 
 def self_pairs_of(estimator: Estimator) -> SelfPairs:
-    """Return whether the densities of an estimator include the row at which they are evaluated."""
+    """Return whether an estimator's densities include the row at which they are evaluated."""
     return "excluded" if estimator == "debiased" else "included"
 
 

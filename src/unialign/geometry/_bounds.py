@@ -1,6 +1,6 @@
-"""The bounds of the two propositions about conflicts, evaluated on measured quantities.
+"""Bounds on conflicts from Propositions 2.2 and 2.3, evaluated on measured quantities.
 
-Each bound is computed for the items with K_i modalities and averaged: with all present, it is the printed formula.
+Each bound is computed per number of modalities K_i and averaged. With all modalities present it is the paper's formula.
 
 Shapes: `K` modalities other than the anchor, of which item i has K_i (the paper's M - 1), `B` items, `D` dimension.
 """
@@ -16,19 +16,19 @@ __all__ = ["chi_lower_bound", "expected_zeta", "residual_correlation", "zeta_low
 def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
     """E[chi] >= 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn'), mu = mean cosine of two of an item's positives.
 
-    w are the weights of the present positives, divided by their sum. With equal ones this is
+    w are the weights of the present positives, normalized to sum 1. For equal weights this is
     1 - sqrt((1 + (K - 1) mu) / K), Proposition 2.3.
 
     Args:
-        pull_KBD: positives, with their weights as lengths; ignored where absent.
-        pair_KB: mask of the present ones.
+        pull_KBD: positives scaled by their weights; ignored where absent.
+        pair_KB: mask of present positives.
 
     Returns:
-        A scalar in [0, 1]; NaN without any item. 0 where each item has one positive.
+        A scalar in [0, 1]; NaN without items. 0 if each item has one positive.
     """
     pull_KBD = torch.where(pair_KB[..., None], pull_KBD, 0.0)
     reach_B = torch.linalg.vector_norm(pull_KBD, dim=-1).sum(0)
-    # |sum w z|^2 = sum w^2 + sum w w' mu, so that no pair need be visited.
+    # |sum w z|^2 = sum w^2 + sum w w' mu, which avoids a loop over pairs.
     resultant_B = (pull_KBD.sum(0) / torch.where(reach_B > 0, reach_B, 1.0)[:, None]).square().sum(-1)
     parts = [(len(rows), 1 - resultant_B[rows].mean().sqrt()) for _, rows in _by_count(pair_KB.sum(0))]
     return _average(parts, pull_KBD).clamp(min=0.0)
@@ -37,10 +37,10 @@ def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
 def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
     """E[zeta] >= (1 + C / (K c_0^2))^(-1/2), c_0 = smallest c, C = mean |residual|^2 (Proposition 2.2, finite M).
 
-    It assumes residuals with zero mean, independent between modalities; see `residual_correlation`.
+    Assumes zero-mean residuals that are independent between modalities; see `residual_correlation`.
 
     Returns:
-        A scalar in (0, 1]; NaN if a c is not above 0, or there is none.
+        A scalar in (0, 1]; NaN without a c, or if one is not positive.
     """
     smallest = torch.where(known_KB, c_KB, torch.inf).min()
     if not bool(known_KB.any()) or float(smallest) <= 0:
@@ -54,10 +54,10 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
     """zeta = (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) with the mean c, C = mean |residual|^2 and the measured rho.
 
     Proposition 2.2 for correlated residuals: |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to
-    (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. An estimate, not a bound: c and |sum_n e_n| must vary little.
+    (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. An estimate, not a bound: assumes that c and |sum_n e_n| vary little.
 
     Returns:
-        A scalar in [0, 1]; NaN if the mean c is not above 0, or there is none.
+        A scalar in [0, 1]; NaN without a c, or if the mean is not positive.
     """
     mean_c = c_KB[known_KB].mean()
     if not bool(known_KB.any()) or float(mean_c) <= 0:

@@ -1,8 +1,8 @@
-"""The conflict between the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
+"""Conflict between the attractive and repulsive forces of a contrastive loss (paper Eq. 4; Props. 2.2, 2.3).
 
-Phi includes the item's positive. A well-trained space has p_ii near 1, so that Phi is near V and zeta near 1 for every
-good loss: `zeta` alone does not indicate harm. `zeta_neg` excludes the positive, and `*_tan` keeps only the part of the
-forces that can move a point on the sphere.
+Phi includes the item's positive. In a well-trained space p_ii is near 1, so Phi is near V and zeta near 1 for any good
+loss: a high `zeta` alone is not a problem. `zeta_neg` excludes the positive, and `*_tan` uses only the component
+tangent to the sphere.
 
 Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dim. V and Phi: see `_forces.py`.
 """
@@ -29,10 +29,10 @@ PairWeights = Mapping[tuple[str, str], float]
 
 PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
 SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
-# Fields of a short summary: the two conflicts of the paper, and zeta without the positive.
+# Fields of the short summary: the paper's two conflicts, and zeta without the positive.
 SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
-# A sum of vectors shorter than this fraction of their lengths has canceled: the rest is rounding without direction.
+# A sum of vectors shorter than this fraction of their total length has canceled to rounding noise.
 _FLOOR = 1e-10
 
 
@@ -41,24 +41,24 @@ class ConflictResult:
     """The result of `conflict`, float64. Per-item tensors are (B,) and NaN where undefined.
 
     Attributes:
-        anchor: the modality at whose rows the forces act.
-        defined: (B,) bool, the items with the anchor and another modality; the others are NaN throughout. A single
-            field is NaN also where one of its two forces vanishes.
+        anchor: the modality whose rows the forces act on.
+        defined: (B,) bool, items with the anchor and at least one other modality; all fields of the others are NaN. A
+            field is also NaN if one of its two forces vanishes.
         zeta: cos(V, Phi) in [-1, 1]; 1 = the forces cancel.
-        zeta_neg: cos(V, Phi without the positive): whether the negatives oppose alignment.
-        zeta_neg_renormalized: zeta_neg with a softmax over the negatives alone, which does not depend on the
-            probability of the positive: the negatives of all modalities count alike, however well aligned.
-        zeta_tan, zeta_neg_tan: zeta and zeta_neg of the parts tangent to the sphere.
+        zeta_neg: cos(V, Phi without the positive): how far the negatives oppose alignment.
+        zeta_neg_renormalized: zeta_neg with a softmax over the negatives only, independent of the probability of the
+            positive, so negatives of all modalities have equal weight regardless of alignment.
+        zeta_tan, zeta_neg_tan: zeta and zeta_neg of the components tangent to the sphere.
         net_ratio: |V - Phi| / (|V| + |Phi|) in [0, 1]; 0 = full cancellation.
         chi: 1 - |V| / sum_n |w_n z^n| in [0, 1]; 0 = the positives agree.
-        c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes it above some c_0 > 0.
-        frac_c_nonpos: fraction of the defined c that are at most 0.
+        c: other modality -> (B,) component of its Phi_n along V / |V|; Proposition 2.2 assumes c >= c_0 > 0.
+        frac_c_nonpos: fraction of defined c values that are at most 0.
         residual_correlation: mean <e_n, e_n'> over mean |e_n|^2, e_n = Phi_n - c_n V / |V|; assumed 0. NaN at M = 2.
         chi_bound: lower bound of mean chi by Proposition 2.3 from the measured mean cosine of non-anchor positives.
-        zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; holds
-            if the residuals are uncorrelated. NaN where a c is at most 0, which violates the assumption.
-        zeta_expected: estimate of mean zeta from the mean c, the mean |e_n|^2 and the measured residual correlation:
-            the proposition for residuals that are not independent. Not a bound.
+        zeta_bound: lower bound of mean zeta by Proposition 2.2 from the smallest measured c and the mean |e_n|^2; valid
+            for uncorrelated residuals. NaN if any c is at most 0, which violates the assumption.
+        zeta_expected: estimate of mean zeta from the mean c, the mean |e_n|^2 and the measured residual correlation,
+            which extends the proposition to correlated residuals. Not a bound.
     """
 
     anchor: str
@@ -83,13 +83,13 @@ class ConflictResult:
         return f"ConflictResult(anchor={self.anchor!r}, items={int(self.defined.sum())}, mean {shown})"
 
     def means(self) -> dict[str, float]:
-        """Return the mean of every per-item field over its defined items, the scalars, and `c/<modality>`."""
+        """Return the mean of each per-item field over its defined items, the scalar fields, and `c/<modality>`."""
         values = {name: float(getattr(self, name).nanmean()) for name in PER_ITEM}
         values |= {f"c/{name}": float(c_B.nanmean()) for name, c_B in self.c.items()}
         return values | {name: float(getattr(self, name)) for name in SCALARS}
 
     def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
-        """Return quantiles of a per-item field over its defined items; NaN without any."""
+        """Return quantiles of a per-item field over its defined items; NaN without defined items."""
         check_choice("field", field, PER_ITEM)
         return quantiles_of(getattr(self, field), levels)
 
@@ -114,18 +114,18 @@ def conflict(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> ConflictResult:
-    """Measure how far the forces of multimodal InfoNCE cancel at the anchor's rows, per item (paper Eq. 4).
+    """Measure per item how far the forces of multimodal InfoNCE cancel at the anchor's rows (paper Eq. 4).
 
     Args:
         embeddings: modality -> (B, D) floating tensor or array.
         anchor: a modality.
         temperature: tau > 0.
-        direction: `forward` uses the gradient of anchor -> others, as the paper does; `symmetric` adds the reverse
-            direction of the usual symmetric loss.
-        present: modality -> (B,) bool. Sums run over the present modalities of an item, keys over the items with the
-            modality; M in the bounds is then the number of the item's modalities.
-        weights: (query, key) -> w > 0 of that pair's loss, 1 where not given. Pairs with the anchor as query weight V
-            and Phi; `symmetric` also uses pairs with the anchor as key.
+        direction: `forward` uses the gradient of anchor -> others, as in the paper; `symmetric` adds the reverse
+            direction of the symmetric loss.
+        present: modality -> (B,) bool. Sums run over the present modalities of an item, keys over items with the
+            modality; M in the bounds is then the item's number of modalities.
+        weights: (query, key) -> w > 0 of that pair's loss, default 1. V and Phi use pairs with the anchor as query;
+            `symmetric` also uses pairs with the anchor as key.
 
     Returns:
         See `ConflictResult`. Memory is O(M * B * D) and bounded tiles of similarities.
@@ -136,7 +136,7 @@ def conflict(
     """
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
-    # The net force of a trained space is a small difference of large forces: float64 throughout.
+    # Use float64 throughout: the net force of a trained space is a small difference of large forces.
     batch = double_batch(embeddings, present)
     if batch.z_MBD.shape[1] == 0:
         raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
@@ -195,15 +195,15 @@ def _weights(weights: PairWeights | None, batch: Batch) -> Tensor | None:
 
 
 def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:
-    """T(x) = x - <x, z> z for unit z: the part of a force that moves a point on the sphere."""
+    """Return x - <x, z> z for unit z, the tangential component of a force."""
     return x_BD - (x_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 
 def _cosine(x_BD: Tensor, y_BD: Tensor, x_size_B: Tensor, y_size_B: Tensor) -> Tensor:
-    """Return the cosine of each row, NaN where either vector has canceled to rounding."""
+    """Return the cosine of each row, NaN if either vector has canceled to rounding noise."""
     x_B, y_B = torch.linalg.vector_norm(x_BD, dim=-1), torch.linalg.vector_norm(y_BD, dim=-1)
     sound_B = (x_B > _FLOOR * x_size_B) & (y_B > _FLOOR * y_size_B)
-    # Dividing first: forces of far negatives can be as small as 1e-200, whose product underflows.
+    # Normalize first: forces of distant negatives can be as small as 1e-200, whose product underflows.
     x_BD = x_BD / torch.where(sound_B, x_B, torch.nan)[:, None]
     return (x_BD * y_BD / torch.where(sound_B, y_B, torch.nan)[:, None]).sum(-1).clamp(-1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""The conflict of forces with each modality as the anchor.
+"""Conflict of forces with each modality as anchor.
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
@@ -30,7 +30,7 @@ class AnchorsResult:
         return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
 
     def means(self) -> dict[str, float]:
-        """Return `ConflictResult.means` averaged over the anchors where each is defined; NaN without any."""
+        """Return `ConflictResult.means` averaged over the anchors with a defined value; NaN without any."""
         found: dict[str, list[float]] = {}
         for result in self.by_anchor.values():
             for name, value in result.means().items():
@@ -51,7 +51,7 @@ def conflict_over_anchors(
     present: Mapping[str, Any] | None = None,
     weights: PairWeights | None = None,
 ) -> AnchorsResult:
-    """Compute `conflict` at the rows of every modality; the paper reports means over items and anchors (Eq. 4).
+    """Compute `conflict` with each modality as anchor; the paper reports means over items and anchors (Eq. 4).
 
     Args, Raises: see `conflict`; `direction`, `weights` and `present` apply to every anchor.
     """

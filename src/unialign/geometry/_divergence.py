@@ -1,8 +1,9 @@
 """Divergences between the distributions of modalities, estimated by Gaussian kernel densities on the sphere.
 
-At a bandwidth so small that one row outweighs all others (0.07 at 64 or more dimensions), a divergence measures the
-distance of paired points, not of distributions: every function here then issues a `DivergenceWarning`. At one so large
-that all rows are alike, every divergence is near 0. `divergence_profile` evaluates a grid of bandwidths.
+If the bandwidth is so small that one row outweighs all others (0.07 in 64 or more dimensions), a divergence measures
+distances of paired points rather than of distributions, and the functions here issue a `DivergenceWarning`. If it is so
+large that all kernel values are nearly equal, every divergence is near 0. `divergence_profile` evaluates a grid of
+bandwidths.
 
 Shapes: `M` modalities, `B` items, `N` present rows, `D` dimension.
 """
@@ -49,7 +50,7 @@ __all__ = [
 
 Normalization = Literal["none", "modalities", "modalities_minus_one"]
 
-# sigma / median squared distance in the kernel exp(-d^2 / sigma) of the authors of GCSD.
+# sigma / median squared distance in the kernel exp(-d^2 / sigma) used by the authors of GCSD.
 _GCSD_WIDTH = 0.15
 
 
@@ -64,26 +65,26 @@ def holder_divergence(
 ) -> Tensor:
     """Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m of M modalities (paper Eqs. 15, 16).
 
-    At least 0, and 0 where all distributions are equal, also collapsed ones; at M = 2 half of `D_CS`.
+    At least 0, and 0 if all distributions are equal, including collapsed ones; half of `D_CS` at M = 2.
     Estimators:
 
-    - `plugin`: the paper's, at the rows of one reference modality; may fall below 0.
-    - `plugin_avg`: the mean over all references inside the logarithm; below 0 only rarely.
-    - `pooled`: at the rows of all modalities; never below 0, for training.
-    - `debiased`: excludes a row's item from every density: near 0 for independent draws of one distribution at
-      bandwidths that are not tiny; noisy, may be negative.
-    - `exact`: the integrals themselves, over B^M tuples; never below 0.
+    - `plugin`: as in the paper, evaluated at the rows of one reference modality; may be negative.
+    - `plugin_avg`: averages over all references inside the logarithm; rarely negative.
+    - `pooled`: evaluated at the rows of all modalities; nonnegative, for training.
+    - `debiased`: excludes a row's item from every density; near 0 for independent samples of one distribution unless
+      the bandwidth is tiny. Noisy, may be negative.
+    - `exact`: closed-form integrals over B^M tuples; nonnegative.
 
     Args:
         embeddings: modality -> (B, D) floating tensor or array; each density uses all present rows of its modality.
-        bandwidth: tau > 0, common to all modalities, or `median` (see `median_bandwidth`; without gradient).
+        bandwidth: tau > 0, shared by all modalities, or `median` (see `median_bandwidth`; without gradient).
         estimator: see above.
         reference: a modality, for `plugin` (None: the first) and `debiased` (None: the mean over all) only.
         present: modality -> (B,) bool.
-        max_bytes: memory limit of the tuples of `exact`, and of the gradient.
+        max_bytes: memory limit for the tuples of `exact`, and for the gradient.
 
     Returns:
-        A float64 scalar; differentiable where an input requires grad.
+        A float64 scalar; differentiable if an input requires grad.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch`; ShapeError also for a modality without a
@@ -122,7 +123,7 @@ def gcsd(
     over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or M - 1
     (`modalities_minus_one`, as for clustering). Compare values of one normalization only.
 
-    Args, Returns, Raises: as `holder_divergence`. The bandwidth follows a rule and is small: expect the warning.
+    Args, Returns, Raises: as `holder_divergence`. The prescribed bandwidth is small, so expect the warning.
     """
     check_choice("normalization", normalization, get_args(Normalization))
     check_integer("max_bytes", max_bytes, low=1)
@@ -137,7 +138,7 @@ def gcsd(
 def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor:
     """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy (Jenssen et al. 2006), a float64 scalar of at least 0.
 
-    It is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
+    Equals -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
 
     Args:
         x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, need not be paired nor equally many.
@@ -158,7 +159,7 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 
     Args:
         x, y, bandwidth: as `cauchy_schwarz_divergence`.
-        unbiased: exclude self pairs; 0 on average for equal distributions, sometimes negative. Needs two rows of each.
+        unbiased: exclude self pairs; zero mean for equal distributions, may be negative. Requires two rows of each.
             The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
 
     Raises:
@@ -175,10 +176,10 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 
 
 def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
-    """Median Euclidean distance of two different rows of the pooled modalities, in [0.01, 2] (the median heuristic).
+    """Median Euclidean distance between rows of the pooled modalities, in [0.01, 2] (the median heuristic).
 
-    Of more than 2,048 rows that many are taken at even steps, the same ones each time. Coinciding rows give 0.01, below
-    which unit rows are one point.
+    Beyond 2,048 rows, a fixed, evenly spaced subset of that size is used. Coinciding rows give 0.01, below which unit
+    rows count as one point.
 
     Raises:
         ShapeError, NonFiniteError: see `unialign.batch.make_batch` (one modality suffices); ShapeError also for
@@ -200,8 +201,8 @@ def effective_neighbors(
 ) -> float:
     """Effective number of rows of a density at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    The mean over the rows of a modality, then over modalities. The sum is that of the estimator: with the row itself,
-    which outweighs all at small bandwidths, or without it for `debiased`. Between 1 and B; below 2 the divergence
+    Averaged over the rows of a modality, then over modalities. As in the estimator, the sum includes the row itself,
+    which outweighs all others at small bandwidths, or excludes it for `debiased`. From 1 to B; below 2, the divergence
     compares points rather than distributions.
 
     Args, Raises: as `holder_divergence`; one modality suffices.
@@ -224,11 +225,11 @@ def holder_upper_bound(
     """Upper bound of the `plugin` Hölder divergence with the anchor as reference, from uniformity and alignment.
 
     `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
-    k = j: an upper bound for any embeddings. It keeps the true tuples of the cross integral and applies Jensen's
-    inequality to them. `mean_log`: (M-1) mean_j log s_j instead of the logarithm, as in the training loss. That is
-    smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
+    k = j included: an upper bound for any embeddings. It keeps the true tuples of the cross integral and applies
+    Jensen's inequality to them. `mean_log`: (M-1) mean_j log s_j instead of the logarithm, as in the training loss.
+    This is smaller, by at most (M-1)^2 R^2 / 8 with R the range of log s, and therefore not a bound.
 
-    True tuples are the complete items: L_align is over these C, the last term log(N_a / C) + sum_{n != a} log N_n.
+    True tuples are the C complete items: L_align is over these, the last term is log(N_a / C) + sum_{n != a} log N_n.
 
     Args:
         anchor: a modality.
@@ -236,10 +237,10 @@ def holder_upper_bound(
         embeddings, bandwidth, present: as `holder_divergence`.
 
     Returns:
-        A float64 scalar; differentiable where an input requires grad.
+        A float64 scalar; differentiable if an input requires grad.
 
     Raises:
-        As `holder_divergence`; ShapeError also without a complete item.
+        As `holder_divergence`; also ShapeError without complete items.
     """
     check_choice("uniformity", uniformity, ("outer_log", "mean_log"))
     batch = double_batch(embeddings, present)
@@ -265,7 +266,7 @@ def bytes_needed(rows: Sequence[Tensor], estimator: Estimator) -> int:
     gradient = any(z_ND.requires_grad for z_ND in rows)
     if estimator == "exact":
         sizes = exact_sizes(counts)
-        # The sum, its last term and the exponential; a gradient saves the exponents of all integrals.
+        # Count the sum, its last term and the exponential; a gradient saves the exponents of all integrals.
         return 8 * (3 * max(sizes) + (sum(sizes) if gradient else 0))
     return 8 * sum(counts) ** 2 if gradient else 0
 
@@ -276,5 +277,5 @@ def _check_bytes(rows: Sequence[Tensor], estimator: Estimator, max_bytes: int) -
         why = f"compares all {len(rows)}-tuples of rows" if estimator == "exact" else "keeps all pairs for the gradient"
         raise ConfigError(
             f"the {estimator!r} estimator {why} and needs about {needed:,} bytes for {[len(z) for z in rows]} rows; "
-            f"max_bytes is {max_bytes:,}. Take fewer rows, or another estimator"
+            f"max_bytes is {max_bytes:,}. Use fewer rows, or another estimator"
         )

@@ -1,4 +1,4 @@
-"""Every divergence estimator on a grid of bandwidths, with a verdict on each bandwidth.
+"""All divergence estimators on a grid of bandwidths, with a verdict on each bandwidth.
 
 Shapes: `M` modalities, `B` items.
 """
@@ -23,17 +23,17 @@ Verdict = Literal["distributions", "debiased only", "points"]
 
 @dataclass(frozen=True, repr=False)
 class DivergenceRow:
-    """One bandwidth of a profile.
+    """Values at one bandwidth of a profile.
 
     Attributes:
         label: the requested bandwidth: a number, or `median`.
         bandwidth: the number used.
-        values: estimator -> D_H; None for `debiased` with a modality of one row, and for `exact` beyond its memory.
+        values: estimator -> D_H; None for `debiased` with a modality of one row, and for `exact` beyond `max_bytes`.
         neighbors: effective number of rows of a density, with the row itself.
         neighbors_debiased: the same without the row itself, as in `debiased`; 0 with a modality of one row.
-        verdict: `distributions` if both are at least 2; `debiased only` if only the second is: the densities of the
-            other estimators are dominated by the row itself; `points` if neither is: the values measure the distances
-            of paired points.
+        verdict: `distributions` if both are at least 2; `debiased only` if only the second is, so the row itself
+            dominates the densities of the other estimators; `points` if neither is, so the values measure distances of
+            paired points.
     """
 
     label: str
@@ -76,17 +76,17 @@ def divergence_profile(
 ) -> DivergenceProfile:
     """Compute the Hölder divergence by every estimator at every bandwidth, with the effective number of neighbors.
 
-    A divergence estimated from densities depends on the scale of its bandwidth, and estimators disagree where that is
-    too small for the number of rows; a single number hides both. Bandwidths far above the distances between rows make
-    every value small: compare values of one bandwidth only.
+    A divergence estimated from densities depends on the bandwidth, and estimators disagree if it is too small for the
+    number of rows; a single number hides both effects. Bandwidths far above the distances between rows make every value
+    small, so compare values at the same bandwidth only.
 
     Args:
         embeddings, present: as `holder_divergence`.
-        bandwidths: numbers above 0, or `median`.
+        bandwidths: positive numbers, or `median`.
         max_bytes: memory limit of `exact`, which is omitted beyond it.
 
     Raises:
-        As `holder_divergence`, except where `DivergenceRow.values` has None.
+        As `holder_divergence`, except in the cases where `DivergenceRow.values` is None.
     """
     check_integer("max_bytes", max_bytes, low=1)
     if isinstance(bandwidths, str) or not isinstance(bandwidths, Sequence) or not bandwidths:

@@ -1,11 +1,11 @@
-"""The forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
+"""Forces of multimodal InfoNCE at the rows of one modality (paper Eq. 3).
 
 Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D` dimension, `c` items of one tile.
 
 The gradient of sum_n w_an l_{a->n} at an anchor row z_i^a is -V + Phi (constant factors dropped, keys held fixed):
 
-    V   = sum_n (w_an / tau) z_i^n                       attracts to the item's other modalities
-    Phi = sum_n (w_an / tau) sum_k p_ik^n z_k^n          repels from the keys, weighted by the softmax p
+    V   = sum_n (w_an / tau) z_i^n                       attracts toward the item's other modalities
+    Phi = sum_n (w_an / tau) sum_k p_ik^n z_k^n          repels from keys, weighted by the softmax p
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ Direction = Literal["forward", "symmetric"]
 
 @dataclass(frozen=True, eq=False)
 class Forces:
-    """Forces at each anchor row; 0 in rows without the anchor or without the modality.
+    """Forces at each anchor row; 0 for items without the anchor or the modality.
 
     Attributes:
-        pull_KBD: (weight / tau) z^n, whose sum over n is V.
-        push_KBD: Phi_n, with the positive.
-        push_neg_KBD: Phi_n without it, the softmax not renormalized.
-        push_renorm_KBD: Phi_n of a softmax over the negatives alone.
-        mass_neg_KB, mass_renorm_KB: length of the last two if all negatives had one direction.
+        pull_KBD: (weight / tau) z^n; the sum over n is V.
+        push_KBD: Phi_n, including the positive.
+        push_neg_KBD: Phi_n without the positive, with the softmax not renormalized.
+        push_renorm_KBD: Phi_n of a softmax over the negatives only.
+        mass_neg_KB, mass_renorm_KB: lengths of the last two if all negatives had the same direction.
         pair_KB: whether item i has both anchor and modality n.
     """
 
@@ -53,7 +53,7 @@ def forces(
     direction: Direction,
     weights_MM: Tensor | None = None,
 ) -> Forces:
-    """Compute V and Phi per modality at every row of modality `a`.
+    """Compute V and Phi per modality at each row of modality `a`.
 
     Args:
         direction: `symmetric` adds the reverse terms: (w_na / tau) sum_j q_ji z_j^n, q_ji the softmax of query j of
@@ -79,7 +79,7 @@ def forces(
             start = tile.start
             rows_c = pair_KB[k, tile]
             logit_cB = anchor_BD[tile] @ key_BD.mT / temperature
-            # An item without the modality has no positive there, and no force from it.
+            # Items without the modality have no positive in it, so it exerts no force on them.
             p_cB, _, odds_c = _split(logit_cB, batch.present_MB[m], start)
             p_cB = torch.where(rows_c[:, None], p_cB, 0.0)
             own_KB[k, tile] += torch.where(rows_c, there_K[k] * torch.sigmoid(odds_c), 0.0)
@@ -90,7 +90,7 @@ def forces(
             mass_renorm_KB[k, tile] = there_K[k] * p_cB.sum(1)
             mass_neg_KB[k, tile] = negative_c * p_cB.sum(1)
             if log_neg_B is not None and negative_B is not None:
-                # Queries j of complete pairs repel, except the item itself.
+                # Queries j of complete pairs repel, except that of the item itself.
                 q_cB = torch.where(pair_KB[k] & rows_c[:, None], torch.exp(logit_cB - log_neg_B), 0.0)
                 q_cB.diagonal(start).zero_()
                 push_renorm_KBD[k, tile] += back_K[k] * (q_cB @ key_BD)
@@ -102,11 +102,11 @@ def forces(
 
 
 def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split a softmax over present keys into the positive and the others, which it outweighs at small temperatures.
+    """Split a softmax over present keys into the positive and the negatives, for accuracy at small temperatures.
 
     Returns:
-        (c, B) softmax over the other keys, 0 where there are none; (c,) log of their sum; (c,) log-odds of the
-        positive against them, NaN where neither exists.
+        (c, B) softmax over the negatives, 0 without any; (c,) log of their sum; (c,) log-odds of the
+        positive against them, NaN if neither exists.
     """
     masked_cB = torch.where(keys_B, logit_cB, -torch.inf)
     diagonal = masked_cB.diagonal(start)
@@ -118,7 +118,7 @@ def _split(logit_cB: Tensor, keys_B: Tensor, start: int) -> tuple[Tensor, Tensor
 
 
 def _queries(query_BD: Tensor, key_BD: Tensor, keys_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return (B,) log-sum of each query's negatives among the anchor's rows, and (B,) log-odds of its positive."""
+    """Return the (B,) log-sum of each query's negatives among anchor rows, and the (B,) log-odds of its positive."""
     parts = []
     for tile in row_tiles(len(query_BD), len(key_BD)):
         logit_cB = query_BD[tile] @ key_BD.mT / temperature

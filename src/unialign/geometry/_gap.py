@@ -1,4 +1,4 @@
-"""The distance between the means of modalities, and the cosine of true pairs.
+"""Distance between the means of modalities, and cosines of true pairs.
 
 Rows are L2-normalized here, in float64. Shapes: `N` items, `D` dimension, `R` bootstrap resamples.
 """
@@ -18,7 +18,7 @@ __all__ = ["modality_gap", "modality_gap_debiased", "true_pair_cosine", "true_pa
 def modality_gap(x: Any, y: Any) -> Tensor:
     """|mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
 
-    On N unrelated rows without a gap it is about sqrt(2 / N): compare spaces by `modality_gap_debiased`.
+    For N unrelated rows without a gap it is about sqrt(2 / N); use `modality_gap_debiased` to compare spaces.
 
     Args:
         x, y: floating (N, D) tensors or arrays; N may differ.
@@ -36,19 +36,19 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
     """sqrt(max(0, |mean(x - y)|^2 - tr(Cov(x - y)) / N)), a float64 scalar in [0, 2]: the gap without sampling noise.
 
     With Cov over N - 1 this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, unbiased for the
-    squared gap of the population (before the root and the clip). Weighted, it is
-    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2): copies of an item in a bootstrap resample are no pair
-    either, since they would bring the bias back.
+    squared gap of the population (before clipping and the square root). With weights it is
+    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2), which excludes pairs of copies of an item in a bootstrap
+    resample, since they would reintroduce the bias.
 
     Args:
         x, y: floating (N, D); row i of both is item i; N at least 2.
-        weights: (R, N) weight of each item, see `unialign.metrics.resample_weights`.
+        weights: (R, N) item weights, see `unialign.metrics.resample_weights`.
 
     Returns:
-        A scalar, or (R,) with weights; NaN where a row of weights has fewer than two items.
+        A scalar, or (R,) with weights; NaN for rows of weights with fewer than two items.
 
     Raises:
-        ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N or fewer than two items.
+        ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N or fewer than two items.
     """
     x_ND, y_ND = unit_pair(x, y, paired=True)
     items = len(x_ND)
@@ -75,7 +75,7 @@ def true_pair_cosines(x: Any, y: Any) -> Tensor:
     """Return (N,) cosines of row i of x with row i of y, float64.
 
     Raises:
-        ShapeError, NonFiniteError: as `modality_gap`; ShapeError also for unequal N.
+        ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N.
     """
     x_ND, y_ND = unit_pair(x, y, paired=True)
     return (x_ND * y_ND).sum(1)

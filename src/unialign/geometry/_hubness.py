@@ -1,4 +1,4 @@
-"""Hubness: gallery rows among the nearest neighbors of many queries, and rows that no query retrieves.
+"""Hubness: gallery rows that are neighbors of many queries, and antihubs that no query retrieves.
 
 Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
 """
@@ -17,7 +17,7 @@ from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, rectangle, to
 
 __all__ = ["HubnessResult", "hubness"]
 
-# Neighbors retrieved beyond the k-th; if all of them tie with it, a second pass finds the other tied rows.
+# Number of neighbors retrieved beyond the k-th; if all tie with it, a second pass finds the other tied rows.
 _SPARE = 8
 
 
@@ -27,13 +27,13 @@ class HubnessResult:
 
     Attributes:
         counts: (G,) float64, N_k: number of queries with the row among their k nearest. Rows that tie for the last
-            places of a query share them, so that a count may be fractional; counts sum to Q k.
-        k: neighbors of a query.
+            places of a query share them, so counts may be fractional; counts sum to Q k.
+        k: number of neighbors per query.
         queries: Q.
-        skewness: mean of (N_k - mean)^3 over the cube of its standard deviation; 0 where all counts are equal.
+        skewness: mean of (N_k - mean)^3 divided by the cubed standard deviation; 0 if all counts are equal.
         antihub_fraction: fraction of rows that no query has among its k nearest.
         largest: the largest count.
-        largest_row: the row with the largest count.
+        largest_row: row with the largest count.
     """
 
     counts: Tensor
@@ -54,26 +54,26 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness of random neighbors: that of a binomial count; 0 if k is the whole gallery."""
+        """Skewness for random neighbors, that of a binomial count; 0 if k is the gallery size."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 
     @property
     def chance_antihub_fraction(self) -> float:
-        """Fraction of rows that no query has among k random neighbors."""
+        """Expected fraction of antihubs for random neighbors."""
         return float((1 - self.k / len(self.counts)) ** self.queries)
 
 
 @torch.no_grad()
 def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = False) -> HubnessResult:
-    """k-occurrences of the gallery rows among the queries' k nearest by cosine (Radovanović et al., JMLR 2010).
+    """Count how often each gallery row is among the k nearest by cosine of a query (Radovanović et al., JMLR 2010).
 
-    Skewness well above `chance_skewness` means hubs: some rows are neighbors of many queries, others of none. High
-    dimension, distance from the mean and a gap between modalities all increase it.
+    Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others of none. High
+    dimension, distance from the mean and a modality gap all increase it.
 
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.
-        k: neighbors of a query, from 1 to the number of gallery rows.
+        k: number of neighbors per query, from 1 to the number of gallery rows.
         exclude_self: if both are the same rows, exclude row i from the neighbors of query i.
 
     Returns:
@@ -101,7 +101,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = Fal
     counts_G = _occurrences(unit_queries, unit_gallery, k, exclude_self)
     centered_G = counts_G - counts_G.mean()
     deviation = float(centered_G.square().mean().sqrt())
-    # Fractions of tied places have rounding errors, which are no variance of equal counts.
+    # Fractional counts of ties have rounding errors, which must not count as variance.
     spread = deviation > 1e-9 * max(1.0, float(counts_G.mean()))
     return HubnessResult(
         counts=counts_G,
@@ -123,13 +123,13 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, exclude_self: boo
             rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
         )
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
-    # Sorted by index, the first of equal rows would be hubs and the others anti-hubs.
+    # If ties were sorted by index, the first of equal rows would be hubs and the others antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()
     all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
     fraction_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
-    # On the CPU, since additions on an accelerator have no fixed order.
+    # Use the CPU, since accelerator additions are nondeterministic.
     votes_QW = (above_QW + fraction_Q[:, None] * tied_QW).cpu()
     counts_G = torch.zeros(len(gallery), dtype=torch.float64)
     counts_G.index_add_(0, rows_QW.cpu().flatten(), votes_QW.flatten())
@@ -147,7 +147,7 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, exclude_self: boo
 def _ties(
     queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, exclude_self: bool
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield tiles (q, c) in float64 that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
+    """Yield (q, c) float64 tiles that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
         tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE

@@ -9,16 +9,16 @@ from unialign.ops import unit_rows
 
 __all__ = ["effective_rank"]
 
-# Below this mean squared distance from the mean rows are one point: float32 rounding gives about 1e-15.
+# Rows whose mean squared distance from the mean is below this are one point: float32 rounding gives about 1e-15.
 _POINT = 1e-13
 
 
 def effective_rank(x: Any) -> Tensor:
-    """exp(H(p)), p_i = lambda_i / sum lambda: the number of directions in which the rows vary, a float64 scalar.
+    """Effective rank exp(H(p)), p_i = lambda_i / sum lambda, a float64 scalar.
 
     lambda are the eigenvalues of the covariance of the unit rows, that is the squared singular values of the centered
-    rows. Roy & Vetterli (EUSIPCO 2007) take the singular values themselves and do not center; variances count
-    principal components, and the mean belongs to the modality gap.
+    rows. Roy & Vetterli (EUSIPCO 2007) use uncentered singular values; variances count principal components, and the
+    mean is measured by the modality gap.
 
     Args:
         x: floating (N, D) tensor or array; rows are L2-normalized here.
@@ -34,7 +34,7 @@ def effective_rank(x: Any) -> Tensor:
     x_ND = x_ND - x_ND.mean(0)
     if float(x_ND.square().sum(1).mean()) < _POINT:
         return x_ND.new_ones(())
-    # The smaller of the two Gram matrices, which have the same nonzero eigenvalues.
+    # Use the smaller of the two Gram matrices, which have the same nonzero eigenvalues.
     gram = x_ND.mT @ x_ND if x_ND.shape[0] >= x_ND.shape[1] else x_ND @ x_ND.mT
     fraction = torch.linalg.eigvalsh(gram).clamp(min=0)
     fraction = fraction / fraction.sum()

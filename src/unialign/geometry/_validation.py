@@ -16,14 +16,14 @@ __all__ = ["double_batch", "present_rows", "unit_pair"]
 
 
 def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | None = None, *, minimum: int = 2) -> Batch:
-    """`make_batch` of tensors or arrays in float64, since measurements are differences of nearly equal numbers."""
+    """Call `make_batch` on tensors or arrays in float64, since measurements are differences of nearly equal numbers."""
     found = as_tensors(embeddings)
     embeddings_64 = {name: _double(z) for name, z in found.items()} if isinstance(found, Mapping) else found
     return make_batch(embeddings_64, present=present, minimum=minimum)
 
 
 def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the present unit rows (N, D) of each modality and their items (N,); ShapeError for too few."""
+    """Return the present unit rows (N, D) of each modality and their items (N,); ShapeError if there are too few."""
     items = [present_B.nonzero().flatten() for present_B in batch.present_MB]
     for name, index in zip(batch.names, items, strict=True):
         if len(index) < least:
@@ -36,7 +36,7 @@ def present_rows(batch: Batch, what: str, *, least: int = 1) -> tuple[list[Tenso
 
 
 def unit_pair(x: Any, y: Any, *, paired: bool) -> tuple[Tensor, Tensor]:
-    """Return unit rows of two sets x and y in one space and, if `paired`, of the same items."""
+    """Return unit rows of x and y, validated to share a space and, if `paired`, their items."""
     x_ND, y_ND = unit_rows(x, "x"), unit_rows(y, "y")
     if x_ND.shape[1] != y_ND.shape[1]:
         raise ShapeError(

@@ -84,7 +84,7 @@ class Objective(nn.Module, ABC):
             embeddings: modality -> (B, D), any floating dtype; row i of every entry belongs to item i.
             present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
                 values.
-            ids: (B,) integers; items with equal ids are never each other's negatives, also across processes. Pass ids
+            ids: (B,) integers; same-id items are never each other's negatives, also across processes. Pass ids
                 on every process that has rows, or on none.
             group: the processes that share a batch: `"auto"` for all, None for this process only (such as an evaluation
                 on one process), or a `torch.distributed` process group.

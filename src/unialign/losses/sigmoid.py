@@ -24,7 +24,7 @@ class Sigmoid(Objective):
     """-(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others (SigLIP, Eq. 1).
 
     Averaged over pairs of modalities; SigLIP has one. A pair uses the B items with both modalities; pairs without such
-    items are excluded from the mean. Items with equal ids are not negatives and are excluded from the sum.
+    items are excluded from the mean. Same-id items are not negatives and are excluded from the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).

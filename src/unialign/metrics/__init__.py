@@ -1,4 +1,4 @@
-"""Metrics of tasks (retrieval, nearest neighbors, clustering), bootstrap intervals and significance."""
+"""Task metrics (retrieval, nearest neighbors, clustering), bootstrap intervals and significance tests."""
 
 from unialign._lazy import attach_stub
 

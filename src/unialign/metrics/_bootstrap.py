@@ -1,7 +1,7 @@
-"""Bootstrap by weights: groups are drawn once, and every metric of every run is a weighted statistic of its scores.
+"""Weighted bootstrap: groups are resampled once, and all metrics of all runs are weighted statistics of their scores.
 
-Percentile intervals: Efron & Tibshirani 1993, chapter 13. Groups of items are drawn as a whole, since captions of one
-image or frames of one film are not independent.
+Percentile intervals: Efron & Tibshirani 1993, chapter 13. Groups of items are resampled as a whole, since captions of
+one image or frames of one video are not independent.
 
 Shapes: `N` items, `R` resamples.
 """
@@ -20,7 +20,7 @@ from unialign.metrics._labels import codes
 
 __all__ = ["Interval", "percentile_interval", "resample_weights", "weight_blocks", "weighted_mean", "weighted_median"]
 
-# Most weights in a block of resamples (32 MiB of float64).
+# Maximum number of weights in a block of resamples (32 MiB of float64).
 _BLOCK = 2**22
 
 
@@ -41,23 +41,23 @@ class Interval:
 
 
 def resample_weights(items_or_groups: Any, *, resamples: int = 1000, seed: int = 0) -> Tensor:
-    """Return how often each item is drawn in each bootstrap resample, (R, N) float64 whole numbers.
+    """Return how often each item is drawn in each bootstrap resample, (R, N) integers as float64.
 
     Args:
-        items_or_groups: N, or (N,) integer or text labels of groups. As many groups as exist are drawn with
-            replacement, and an item is drawn as often as its group.
+        items_or_groups: N, or (N,) integer or text group labels. Groups are drawn with replacement, as many as exist,
+            and each item is drawn as often as its group.
         resamples: R, at least 1.
-        seed: of the draw, which depends on nothing else but the labels, so that runs on the same items share it.
+        seed: of the draw, which depends only on seed and labels, so runs on the same items share resamples.
 
     Raises:
         ShapeError: no items, or labels that are not (N,).
-        ConfigError: fewer than one resample.
+        ConfigError: `resamples` below 1.
     """
     return torch.cat(list(weight_blocks(items_or_groups, resamples=resamples, seed=seed)))
 
 
 def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterator[Tensor]:
-    """Yield the rows of `resample_weights` in blocks of bounded memory; the block size does not change them."""
+    """Yield the rows of `resample_weights` in blocks of bounded memory; the block size does not affect them."""
     check_integer("resamples", resamples, low=1)
     check_seed(seed)
     if isinstance(items_or_groups, int):
@@ -81,34 +81,34 @@ def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterato
 
 
 def weighted_mean(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """Return (R,) means of the scores under each row of weights; NaN scores (undefined items) have no weight."""
+    """Return (R,) weighted means of the scores; NaN scores (undefined items) are ignored."""
     defined_N = ~torch.isnan(scores_N)
     weights_RN = weights_RN * defined_N
     return (weights_RN @ torch.where(defined_N, scores_N, 0.0).to(weights_RN.dtype)) / weights_RN.sum(1)
 
 
 def weighted_median(scores_N: Tensor, weights_RN: Tensor) -> Tensor:
-    """Return (R,) medians of the scores, each repeated by its whole-number weight; NaN scores are ignored."""
+    """Return (R,) medians of the scores, each repeated by its integer weight; NaN scores are ignored."""
     defined_N = ~torch.isnan(scores_N)
     sorted_N, order_N = scores_N[defined_N].sort()
     running_RN = weights_RN[:, defined_N][:, order_N].cumsum(1)
     total_R1 = running_RN[:, -1:]
-    # The two middle ranks, counted from 1; equal when the number is odd.
+    # The two middle ranks, from 1; equal for odd counts.
     middle_R2 = torch.cat([torch.floor((total_R1 + 1) / 2), torch.ceil((total_R1 + 1) / 2)], 1)
     return sorted_N[torch.searchsorted(running_RN, middle_R2).clamp(max=len(sorted_N) - 1)].mean(1)
 
 
 def percentile_interval(values_R: Tensor, level: float = 0.95, *, estimate: float | None = None) -> Interval:
-    """Return the interval of the middle `level` of resampled values; NaN (resamples without defined items) is ignored.
+    """Return the central interval that contains a fraction `level` of the resampled values; NaN values are ignored.
 
     Args:
         values_R: the statistic on each resample.
         level: in (0, 1).
-        estimate: the statistic on the data itself; their mean if None.
+        estimate: the statistic on the original data; the mean of the resampled values if None.
 
     Raises:
         ConfigError: level outside (0, 1).
-        ShapeError: no defined value.
+        ShapeError: all values are NaN.
     """
     check_number("level", level, "between 0 and 1", lambda x: 0 < x < 1)
     values = values_R.detach().double().cpu()

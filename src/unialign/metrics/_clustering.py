@@ -1,4 +1,4 @@
-"""k-means and the agreement of clusters with labels, without scikit-learn, against which the tests compare them.
+"""k-means and agreement of clusters with labels, without scikit-learn (tests compare with it).
 
 Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
@@ -51,10 +51,10 @@ def kmeans(
 
     Args:
         x: floating (N, D) tensor or array.
-        clusters: K, from 1 to N. Where fewer rows are distinct, some clusters stay empty.
+        clusters: K, from 1 to N. If fewer rows are distinct, some clusters stay empty.
         seed: of the initializations.
         restarts: at least 1.
-        iterations: most iterations per restart; it ends earlier when no label changes.
+        iterations: maximum number of iterations per restart; stops early if no label changes.
         geometry: `sphere` normalizes rows and centers (spherical k-means, Dhillon & Modha 2001); `euclidean` uses
             rows as they are.
 
@@ -70,9 +70,9 @@ def kmeans(
     x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
     if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
         raise ConfigError(f"clusters must be from 1 to {len(x_ND)}, the number of rows, got {clusters!r}")
-    # Drawn on the CPU, so that a seed gives the same draws on every device.
+    # Draw on the CPU, so a seed gives the same draws on every device.
     generator = torch.Generator().manual_seed(seed)
-    # Distances as |x|^2 - 2 <x, c> + |c|^2 lose digits far from the origin.
+    # |x|^2 - 2 <x, c> + |c|^2 loses precision far from the origin.
     shift_D = x_ND.mean(0) if geometry == "euclidean" else torch.zeros_like(x_ND[0])
     best: Clustering | None = None
     for _ in range(restarts):
@@ -97,15 +97,15 @@ def v_measure(labels: Any, clusters: Any) -> float:
 
 
 def nmi(labels: Any, clusters: Any) -> float:
-    """Mutual information over the arithmetic mean of the entropies, in [0, 1]. The same number as `v_measure`."""
+    """Mutual information divided by the arithmetic mean of the entropies, in [0, 1]; equals `v_measure`."""
     return v_measure(labels, clusters)
 
 
 def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
-    """Return (R,) `v_measure` with item i weighted by each row of weights; see `resample_weights`.
+    """Return (R,) `v_measure` under each row of item weights; see `resample_weights`.
 
-    V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), which is 2 I / (H(labels) + H(clusters)); 1 where
-    both entropies are 0, as in scikit-learn. NaN where no item has weight.
+    V = 2 h c / (h + c) with h = I / H(labels), c = I / H(clusters), that is 2 I / (H(labels) + H(clusters)); 1 if both
+    entropies are 0, as in scikit-learn. NaN if all weights are 0.
     """
     label_N, cluster_N = codes(labels, "labels"), codes(clusters, "clusters")
     if len(label_N) != len(cluster_N):
@@ -113,12 +113,12 @@ def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor
     if weights_RN.ndim != 2 or weights_RN.shape[1] != len(label_N):
         raise ShapeError(f"weights have shape {tuple(weights_RN.shape)}; expected (resamples, {len(label_N)})")
     weights_RN = weights_RN.double().cpu()
-    # Only the cells of the contingency table that occur, at most N.
+    # Only nonempty cells of the contingency table, at most N.
     cell_N = codes(label_N * (int(cluster_N.max()) + 1) + cluster_N, "cells")
     h_label, h_cluster, h_both = (_entropy(weights_RN, code_N) for code_N in (label_N, cluster_N, cell_N))
     mutual = (h_label + h_cluster - h_both).clamp(min=0)
     total = h_label + h_cluster
-    # One class and one cluster agree perfectly, where the ratio is 0 / 0; rounding of H may leave 1e-17.
+    # One class and one cluster agree perfectly but give 0 / 0; rounding of H may leave 1e-17.
     return torch.where(total < 1e-12, 1.0, 2 * mutual / total).clamp(max=1.0)
 
 
@@ -148,7 +148,7 @@ def _finite_rows(x: Any) -> Tensor:
 
 
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Draw centers in proportion to the squared distance to the nearest one so far; keep the best of several draws."""
+    """Draw centers with probability proportional to the squared distance to the nearest center; keep the best draw."""
     trials = 2 + int(math.log(clusters))
     first = int(torch.randint(len(x_ND), (1,), generator=generator))
     chosen = [first]
@@ -156,7 +156,7 @@ def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     for _ in range(1, clusters):
         running_N = nearest_N.cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(x_ND.device) * running_N[-1]
-        # If all rows coincide with centers, every draw is row 0 or the last: a harmless duplicate.
+        # If all rows coincide with centers, every draw is row 0 or the last row, a harmless duplicate.
         candidates = torch.searchsorted(running_N, draws).clamp(max=len(x_ND) - 1)
         reached = torch.minimum(nearest_N[:, None], _squared(x_ND, x_ND[candidates]))
         best = int(reached.sum(0).argmin())
@@ -180,16 +180,16 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
     clusters = len(old_KD)
     sums_KD, counts_K = torch.zeros_like(old_KD), torch.zeros_like(old_KD[:, 0])
     for tile in row_tiles(len(x_ND), clusters):
-        # A product with the one-hot matrix: atomic additions on an accelerator have no fixed order.
+        # Multiply by the one-hot matrix, since atomic additions on an accelerator are nondeterministic.
         member_nK = torch.nn.functional.one_hot(labels_N[tile], clusters).to(x_ND)
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
     length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
-    # On the sphere opposite rows may cancel; such a center does not move.
+    # On the sphere, opposite rows may cancel; such a center stays in place.
     centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
     empty = (counts_K == 0).nonzero().flatten()
     if len(empty):
-        # An empty cluster moves to the row with the largest distance to its center.
+        # Move an empty cluster to the row with the largest distance to its center.
         far = distance_N.topk(min(len(empty), len(x_ND))).indices
         centers_KD[empty[: len(far)]] = x_ND[far]
     return centers_KD

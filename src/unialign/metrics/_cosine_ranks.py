@@ -1,4 +1,4 @@
-"""Ranks by cosine: counts in float32 tiles for queries with one positive, a full sort for queries with several.
+"""Ranks by cosine: counted in float32 tiles for queries with one positive, by a full sort for queries with several.
 
 Shapes: `S` queries to rank, `G` gallery.
 """
@@ -16,10 +16,10 @@ __all__ = ["count_cosine_ranks"]
 def count_cosine_ranks(
     queries: UnitRows, gallery: UnitRows, positives: Positives, rows_S: Tensor, *, ties: Ties, batch_size: int
 ) -> RankCounts:
-    """`count_ranks` of the cosines of queries[rows_S] and the gallery.
+    """Compute `count_ranks` for the cosines of queries[rows_S] and the gallery.
 
-    A query with one positive costs a product in float32 and O(1) memory. Average precision and nDCG of several need
-    the full order: such queries are sorted against a float64 copy of the gallery.
+    A query with one positive costs a float32 product and O(1) memory. Average precision and nDCG with several positives
+    require the full order: such queries are sorted against a float64 copy of the gallery.
     """
     positives_S = positives.counts()
     several_S = (positives_S > 1).nonzero().flatten()
@@ -52,7 +52,7 @@ def count_cosine_ranks(
 
 
 def _only_positive(positives: Positives, rows_S: Tensor) -> Tensor:
-    """Return (S,) the gallery row with the code of each query."""
+    """Return (S,) gallery rows with the code of each query."""
     if positives.one_each:
         return rows_S
     codes_G, order_G = positives.gallery_codes_G.sort()

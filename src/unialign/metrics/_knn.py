@@ -29,18 +29,18 @@ class KNNResult(NamedTuple):
 def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNResult:
     """The k gallery rows with the highest cosine to each query: exact search, no index.
 
-    Candidates whose cosines agree to 1e-12 are tied and sort by row. Most of the work is a product in float32;
-    candidates within its rounding of the k-th place are scored again in float64, so that scores and rows are those of
-    float64.
+    Candidates whose cosines agree to 1e-12 are tied and sorted by row. Most of the work is a float32 product;
+    candidates within rounding error of the k-th place are rescored in float64, so scores and rows equal those of a
+    float64 search.
 
     Args:
         queries: (Q, D) floating tensor or array; rows are L2-normalized here.
-        gallery: (G, D); may be a memory map, and is never copied as a whole.
+        gallery: (G, D); may be a memory map, and is never copied in full.
         k: from 1 to G.
-        batch_size: most queries scored at once. The result does not depend on it.
+        batch_size: maximum number of queries scored at once; does not affect the result.
 
     Returns:
-        See `KNNResult`. Memory is O(Q (D + k)) beside the inputs.
+        See `KNNResult`. Uses O(Q (D + k)) memory in addition to the inputs.
 
     Raises:
         ShapeError: empty or not 2-D, or dims differ.

@@ -1,4 +1,4 @@
-"""Integer or text labels as int64 codes."""
+"""Convert integer or text labels to int64 codes."""
 
 from typing import Any
 

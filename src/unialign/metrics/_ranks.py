@@ -1,6 +1,6 @@
-"""Ranks of the positives, counted tile by tile: the rank of a single positive is a count of better candidates.
+"""Ranks of positives, counted in tiles: the rank of a single positive is the number of better candidates plus 1.
 
-Ties are blocks of candidates with equal scores. A metric under `ties="expected"` is its mean over all orders of each
+Ties are blocks of candidates with equal scores. With `ties="expected"`, a metric is its mean over all orders of each
 block, in closed form (McSherry & Najork, ECIR 2008, "Computing information retrieval performance measures efficiently
 in the presence of tied scores").
 
@@ -22,14 +22,14 @@ __all__ = ["Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_
 Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
 
-# Entries of a tile: 64 MiB of float64. The C library caches freed blocks of up to 32 MiB and reuses them badly for
-# aligned allocations; with tiles just below that, score functions with several temporaries took gigabytes.
+# Entries per tile: 64 MiB of float64. The C library caches freed blocks of up to 32 MiB and reuses them poorly for
+# aligned allocations; with tiles just below that size, score functions with several temporaries used gigabytes.
 _TILE = 2 * TILE
 
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """The positives of each query: gallery rows with its code. `one_each`: row i is the only positive of query i."""
+    """Positives of each query: gallery rows with its code. `one_each`: row i is the only positive of query i."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
@@ -45,16 +45,16 @@ class Positives:
 
 @dataclass(frozen=True, eq=False)
 class RankCounts:
-    """Counts of each query, (Q,) and on the CPU.
+    """Rank counts per query, (Q,) on the CPU.
 
     Attributes:
-        above: g, candidates strictly above the best positive. int64.
-        tied: T, non-positives tied with it. int64.
-        tied_positives: p, positives tied with it, itself included; at least 1. int64.
-        positives: all positives of the query. int64.
+        above: g, int64 number of candidates strictly above the best positive.
+        tied: T, int64 number of non-positives tied with it.
+        tied_positives: p >= 1, int64 number of positives tied with it, including itself.
+        positives: int64 number of positives.
         average_precision: in (0, 1]; see `count_ranks` for ties.
         ndcg: in (0, 1], binary gains, discount 1 / log2(1 + rank), whole gallery.
-        gallery: G.
+        gallery: number of gallery rows, G.
     """
 
     above: Tensor
@@ -80,7 +80,7 @@ class RankCounts:
         return _expected_reciprocal(self.above, self.tied, self.tied_positives)
 
     def hits(self, k: int, ties: Ties) -> Tensor:
-        """Return the probability that at least one positive is among the first k."""
+        """Return the probability that at least one positive is in the top k."""
         if ties != "expected":
             return (self.ranks(ties) <= k).double()
         return _hit_probability(self.above, self.tied, self.tied_positives, k)
@@ -92,10 +92,10 @@ def count_ranks(
     """Count the ranks of the positives, tile by tile.
 
     Args:
-        score: takes int64 query rows (q,), returns (q, G), larger is better. Infinite scores are fine.
-        positives: every query must have one.
+        score: maps int64 query rows (q,) to (q, G) scores, larger is better; may be infinite.
+        positives: at least one for each query.
         ties: order of candidates within `tolerance` of each other; `optimistic` puts positives first.
-        batch_size: most queries in a tile; the result does not depend on it. Memory is O(batch_size * G), bounded.
+        batch_size: maximum number of queries per tile; does not affect the result. Memory is O(batch_size * G).
         tolerance: absolute.
 
     Raises:
@@ -130,7 +130,7 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
             f"score returned {tuple(s_qG.shape)} for {len(rows_q)} queries; expected ({len(rows_q)}, {gallery})"
         )
     s_qG = s_qG.detach()
-    # Comparisons with NaN are False: without this check, a broken query would rank first.
+    # Comparisons with NaN are False, so without this check an invalid query would rank first.
     bad_qG = torch.isnan(s_qG)
     if bool(bad_qG.any()):
         i, j = bad_qG.nonzero()[0].tolist()
@@ -141,7 +141,7 @@ def _checked(s_qG: Tensor, rows_q: Tensor, gallery: int) -> Tensor:
 def _count(
     s_qG: Tensor, positives: Positives, rows_q: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return g, T, p of each query, and the mask of positives where it was computed."""
+    """Return g, T, p of each query, and the mask of positives if it was computed."""
     device = s_qG.device
     if positives.one_each:
         best_q1 = s_qG.gather(1, rows_q.to(device)[:, None])
@@ -155,13 +155,13 @@ def _count(
     if is_positive_qG is None:
         tied_positives_q = torch.ones_like(block_q)
     else:
-        # No positive is above the best one, so the positives at its level are tied with it.
+        # No positive is above the best one, so all positives at or above its level are tied with it.
         tied_positives_q = (level_qG & is_positive_qG).sum(1)
     return above_q.cpu(), (block_q - tied_positives_q).cpu(), tied_positives_q.cpu(), is_positive_qG
 
 
 class Tables:
-    """Cumulative sums over ranks: the mean over a block of any size costs two look-ups."""
+    """Cumulative sums over ranks, so that the mean over any block takes two lookups."""
 
     def __init__(self, gallery: int) -> None:
         rank_G = torch.arange(1, gallery + 1, dtype=torch.float64)
@@ -170,21 +170,21 @@ class Tables:
         self.discount = torch.cat([zero, (1 / torch.log2(1 + rank_G)).cumsum(0)])
 
     def single(self, above: Tensor, tied: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """Return `block` of a query with one positive."""
+        """Return `block` for queries with one positive."""
         return self.block(above, tied + 1, torch.zeros_like(above), torch.ones_like(above), ties)
 
     def block(self, before: Tensor, size: Tensor, found: Tensor, relevant: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
-        """Return the sum of precisions at the positives of a tie block, and their discounted gain.
+        """Return the sum of precisions at the positives of a tie block, and their discounted gains.
 
         Args:
-            before: c, candidates above the block.
-            size: t, candidates in it.
-            found: R, positives above it.
-            relevant: r >= 1, positives in it.
+            before: c, number of candidates above the block.
+            size: t, number of candidates in the block.
+            found: R, number of positives above the block.
+            relevant: r >= 1, number of positives in the block.
 
-        With positives in a known run of ranks c'+1..c'+r the precision at the i-th is (R + i) / (c' + i); expected over
-        orders, rank c + i holds a positive with probability r / t, and has then (i - 1)(r - 1) / (t - 1) others of the
-        block above it on average (McSherry & Najork 2008, section 3).
+        For positives at known ranks c'+1..c'+r, the precision at the i-th is (R + i) / (c' + i). In expectation over
+        orders, rank c + i holds a positive with probability r / t, and then (i - 1)(r - 1) / (t - 1) positives of the
+        block are above it on average (McSherry & Najork 2008, section 3).
         """
         if ties == "expected":
             start, end = before, before + size
@@ -196,21 +196,21 @@ class Tables:
         # Dividing integer tensors would give float32.
         c, t, found_, r = start.double(), (end - start).double(), found.double(), relevant.double()
         spread = torch.where(t > 1, (r - 1) / (t - 1), 0.0)
-        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a run of positives alone, t = r and spread = 1.
+        # sum_i (i - 1) / (c + i) = t - (c + 1) * sum_i 1 / (c + i). In a block of positives only, t = r and spread = 1.
         precision = (r / t) * ((found_ + 1) * inverse + spread * (t - (c + 1) * inverse))
-        # Without a tie the closed form only adds rounding.
+        # Without ties, the closed form would only add rounding errors.
         return torch.where(t == 1, (found_ + 1) / (c + 1), precision), (r / t) * gain
 
 
 def _ranked_sums(
     s_qG: Tensor, is_positive_qG: Tensor, tables: Tables, ties: Ties, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """Return sums of precisions and of discounts over all positives of each query, from its full order."""
+    """Return sums of precisions and of discounts over all positives of each query, from the full ranking."""
     queries, gallery = s_qG.shape
     s_qG, order_qG = s_qG.sort(dim=1, descending=True)
     is_positive_qG = is_positive_qG.gather(1, order_qG)
     rank_G = torch.arange(gallery, device=s_qG.device)
-    # Equal infinite scores differ by NaN, which compares as no difference, as it should.
+    # Equal infinite scores differ by NaN, whose comparison is False, so they count as tied.
     opens_qG = torch.ones_like(is_positive_qG)
     opens_qG[:, 1:] = (s_qG[:, :-1] - s_qG[:, 1:]) > tolerance
     start_qG = torch.where(opens_qG, rank_G, 0).cummax(1).values
@@ -226,7 +226,7 @@ def _ranked_sums(
     query_P = query_P.cpu()
     before_P, size_P = before_P.cpu(), (end_P - before_P).cpu()
     precision_P, gain_P = tables.block(before_P, size_P, found_P.cpu(), relevant_P, ties)
-    # Each of a block's r positives carries 1 / r of the block.
+    # Each of the r positives of a block contributes 1 / r of its sum.
     sums = torch.zeros(2, queries, dtype=torch.float64)
     sums[0].index_add_(0, query_P, precision_P / relevant_P)
     sums[1].index_add_(0, query_P, gain_P / relevant_P)
@@ -234,7 +234,7 @@ def _ranked_sums(
 
 
 def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) -> Tensor:
-    """E[1 / (g + F)], F = place of the first of p positives in a random order of p + T candidates.
+    """Return E[1 / (g + F)], F = position of the first of p positives in a random order of p + T candidates.
 
     P(F = 1) = p / (p + T) and P(F = f + 1) / P(F = f) = (T - f + 1) / (p + T - f).
     """
@@ -242,7 +242,7 @@ def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) ->
     blocks = torch.stack([above, tied, tied_positives], 1)[tied > 0]
     if len(blocks) == 0:
         return out
-    # In a collapsed space blocks are large, and many queries share one.
+    # In a collapsed space, blocks are large and many queries have the same counts.
     distinct, which = torch.unique(blocks, dim=0, return_inverse=True)
     values = torch.empty(len(distinct), dtype=torch.float64)
     for i, (g, t, p) in enumerate(distinct.tolist()):
@@ -255,7 +255,7 @@ def _expected_reciprocal(above: Tensor, tied: Tensor, tied_positives: Tensor) ->
 
 
 def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int) -> Tensor:
-    """1 - C(T, s) / C(T + p, s) with s = k - g places of the block inside the first k (hypergeometric)."""
+    """Return 1 - C(T, s) / C(T + p, s), s = k - g positions of the block within the top k (hypergeometric)."""
     places = k - above
     out = (places > tied).double()
     open_ = (places > 0) & (places <= tied)
@@ -263,7 +263,7 @@ def _hit_probability(above: Tensor, tied: Tensor, tied_positives: Tensor, k: int
         return out
     s, t, p = places[open_].double(), tied[open_].double(), tied_positives[open_].double()
     miss = torch.ones(len(s), dtype=torch.float64)
-    # The ratio is a product of s or of p factors; factorials would lose the last digits.
+    # Compute the ratio as a product of s or p factors; factorials would lose precision.
     if int(s.max()) <= int(p.max()):
         for j in range(int(s.max())):
             miss *= torch.where(j < s, (t - j) / (t + p - j), 1.0)

@@ -1,4 +1,4 @@
-"""Retrieval metrics with a policy for ties, kept per query so that intervals can be computed later.
+"""Per-query retrieval metrics with a policy for ties, from which intervals can be computed later.
 
 Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
 """
@@ -29,10 +29,10 @@ class RetrievalResult:
         k: cut-offs of `recall`.
         ties: the policy for tied scores.
         rows: (S,) int64, the query row of each entry; queries without a positive in the gallery are not scored.
-        queries_without_positive: number of these.
+        queries_without_positive: number of queries that are not scored.
         gallery_size: G.
-        ranks: (S,) rank of the best positive, from 1; an expectation over ties may be fractional.
-        reciprocal_ranks: (S,) in (0, 1]; under `expected` the mean of 1 / rank.
+        ranks: (S,) rank of the best positive, from 1; may be fractional as an expectation over ties.
+        reciprocal_ranks: (S,) in (0, 1]; with `expected`, the mean of 1 / rank.
         average_precision: (S,) in (0, 1].
         ndcg_scores: (S,) in (0, 1].
     """
@@ -56,13 +56,13 @@ class RetrievalResult:
         )
 
     def hits(self, k: int) -> Tensor:
-        """Return (S,) probability that a positive is among the first k >= 1; 0 or 1 without ties."""
+        """Return the (S,) probability that a positive is in the top k >= 1; 0 or 1 without ties."""
         check_cutoffs((k,))
         return self._counts.hits(k, self.ties)
 
     @property
     def recall(self) -> dict[int, float]:
-        """Fraction of queries with *any* positive among the first k (hit rate, R@k), in [0, 1]."""
+        """Fraction of queries with *any* positive in the top k (hit rate, R@k), in [0, 1]."""
         return {k: float(self.hits(k).mean()) for k in self.k}
 
     @property
@@ -113,14 +113,14 @@ class RetrievalResult:
     ) -> Interval:
         """Percentile bootstrap interval over queries; see `unialign.metrics.resample_weights`.
 
-        It covers the variation with the draw of queries; the gallery is fixed.
+        It reflects sampling of queries only; the gallery is fixed.
 
         Args:
             metric: see `scores`.
             level: in (0, 1).
             resamples: R.
-            seed: same seed and groups, same resamples, whatever the metric.
-            groups: (Q,) labels; queries of one group (captions of one image, frames of one film) are drawn together.
+            seed: of the resamples, which are equal for all metrics with the same seed and groups.
+            groups: (Q,) labels; queries of a group (captions of an image, frames of a video) are resampled together.
         """
         scores_S = self.scores(metric)
         group_S = None
@@ -145,30 +145,30 @@ def retrieval(
 ) -> RetrievalResult:
     """Cosine retrieval of gallery rows by query rows.
 
-    `recall[k]` is the fraction of queries with any positive among the first k. Candidates whose scores agree to 1e-12
-    are tied; under `expected` every metric is its mean over random orders of tied candidates, so that a space collapsed
-    to one point scores at chance level for any order of its rows. Negative cosines rank like others.
+    `recall[k]` is the fraction of queries with any positive in the top k. Candidates whose scores agree to 1e-12 are
+    tied; with `expected`, every metric is its mean over random orders of tied candidates, so a space collapsed to one
+    point scores at chance level for any order of its rows.
 
     Args:
         queries: (Q, D) floating tensor or array; rows are L2-normalized here.
         gallery: (G, D).
-        query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without them row i answers
-            query i. Queries without a positive are excluded and counted.
-        k: cut-offs; one larger than G counts as G.
+        query_ids, gallery_ids: (Q,), (G,) integers or texts; positives have equal ids. Without ids, gallery row i is
+            the positive of query i. Queries without a positive are excluded and counted.
+        k: cut-offs; values above G act as G.
         ties: `expected`, `optimistic` (positives first) or `pessimistic` (positives last).
         batch_size: most queries scored at once. The result does not depend on it.
 
     Returns:
-        See `RetrievalResult`. Where every query has one positive, memory is O(Q + G) beside the inputs, which may be
-        memory maps, and most of the work is a product in float32: only candidates within its rounding of the positive
-        are scored again in float64, so that the ranks are those of float64. Queries with several positives need a
-        float64 copy of the gallery and a sort each.
+        See `RetrievalResult`. If every query has one positive, memory is O(Q + G) in addition to the inputs, which may
+        be memory maps, and most of the work is a float32 product: only candidates within rounding error of the positive
+        are rescored in float64, so ranks equal those of float64. Queries with several positives require a float64 copy
+        of the gallery and a sort per query.
 
     Raises:
-        ShapeError: empty or not 2-D, dims differ, or no ids and Q != G.
+        ShapeError: empty or not 2-D, different dims, or Q != G without ids.
         NonFiniteError: a row holds NaN or infinity or has norm zero.
         DataError: no query has a positive.
-        ConfigError: one kind of ids without the other, or an invalid option.
+        ConfigError: only one of query_ids and gallery_ids, or an invalid option.
     """
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
@@ -193,17 +193,17 @@ def retrieval_from_scores(
     batch_size: int = 1024,
     tolerance: float = TIE_TOLERANCE,
 ) -> RetrievalResult:
-    """`retrieval` for any score: negative tuple volume, cosine with a centroid of several modalities, a re-ranker.
+    """`retrieval` for any score, such as negative tuple volume, cosine to a multimodal centroid, or a re-ranker.
 
     Args:
-        score: takes int64 query rows (q,), returns (q, gallery) scores, larger is better, preferably float64: scores
-            within `tolerance` are tied.
+        score: maps int64 query rows (q,) to (q, gallery) scores, larger is better, preferably float64. Scores within
+            `tolerance` are tied.
         queries, gallery: Q and G.
         query_ids, gallery_ids, k, ties, batch_size: see `retrieval`.
         tolerance: absolute; use about 1e-6 for scores computed in float32.
 
     Raises:
-        As `retrieval`; NonFiniteError also for a score that is NaN.
+        As `retrieval`; also NonFiniteError for NaN scores.
     """
     _check_options(k, ties, batch_size)
     check_nonnegative("tolerance", tolerance)
@@ -229,7 +229,7 @@ def _retrieved(
     k: Sequence[int],
     ties: Ties,
 ) -> RetrievalResult:
-    """Return the result of the query rows with a positive, counted by `count`."""
+    """Return the result for query rows with a positive, using the ranks from `count`."""
     queries, gallery = size
     if queries < 1 or gallery < 1:
         raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
@@ -257,13 +257,13 @@ def _retrieved(
 def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> Positives:
     if (query_ids is None) != (gallery_ids is None):
         given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
-        raise ConfigError(f"{given} without {missing}: positives are equal ids, so both sides need them")
+        raise ConfigError(f"{given} without {missing}: positives have equal ids, so both must be given")
     if query_ids is not None:
         codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
         return Positives(codes_Q, codes_G, one_each=False)
     if queries != gallery:
         raise ShapeError(
-            f"{queries} queries and {gallery} gallery rows; without ids row i answers query i, so the counts must "
+            f"{queries} queries and {gallery} gallery rows; without ids row i matches query i, so the counts must "
             "agree (or give query_ids and gallery_ids)"
         )
     rows = torch.arange(queries)

@@ -1,4 +1,4 @@
-"""Significance of differences: p-values from a paired bootstrap with seed variance, and their correction.
+"""Significance of differences: p-values from a paired bootstrap with seed variance, and Holm's correction.
 
 Shapes: `S` seeds (training runs), `R` resamples.
 """
@@ -15,11 +15,11 @@ __all__ = ["add_seed_variance", "bootstrap_p_value", "holm_correction"]
 
 
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
-    """Return (R,) means over seeds of resampled values, with the variance of that mean over seeds added as noise.
+    """Return (R,) means over seeds of resampled values, plus noise with the seed variance of that mean.
 
-    Resampling items alone treats the trained models as fixed; resampling S seeds as well would show only (S - 1) / S of
-    their variance, two thirds for three. Here the noise is normal with variance s^2 / S, s^2 over S - 1. With one seed
-    no noise is added.
+    Resampling only items treats the trained models as fixed; also resampling S seeds would capture only (S - 1) / S of
+    their variance, two thirds for S = 3. The noise is therefore normal with variance s^2 / S, where s^2 is the unbiased
+    variance over seeds. No noise is added for a single seed.
 
     Args:
         values_SR: a metric, or a paired difference, under the same R resamples of items for each seed.
@@ -37,7 +37,7 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
 def bootstrap_p_value(differences_R: Tensor) -> float:
     """Two-sided p-value: twice the smaller fraction of differences on either side of zero, in [2 / (R + 1), 1].
 
-    The observed data counts as one resample, so that p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
+    The observed data count as one resample, so p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
     difference is defined.
     """
     values = differences_R[~torch.isnan(differences_R)]
@@ -48,7 +48,7 @@ def bootstrap_p_value(differences_R: Tensor) -> float:
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's (1979) step-down adjusted p-values in the given order; they control the family-wise error rate.
+    """Return p-values adjusted by Holm's (1979) step-down method for family-wise error rate, in the given order.
 
     Raises:
         ConfigError: a value outside [0, 1].
