@@ -84,7 +84,7 @@ def test_seeds_must_be_integers_of_64_bits() -> None:
 def test_anchors_must_be_modalities() -> None:
     values: list[Any] = [5, ["a"], "c", np.array(["a", "b"])]
     for anchor in values:
-        with raised(ConfigError, "no modality here", anchor):
+        with raised(ConfigError, "not a modality", anchor):
             ua.evaluate(Z, anchor=anchor)
 
 
