@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from research._read import family_tests, label, metric_label, primary_metrics
-from unialign.report import count, listed
+from unialign.report import count, join_words
 
 __all__ = ["smoke_run_note", "tally_lines"]
 
@@ -46,7 +46,7 @@ def _metric_line(results: Results, metric: str, tests: Sequence[Mapping[str, Any
         names = [label(results, test["baseline"]) for test in own if test["verdict"] == verdict]
         if names:
             more = [f"{len(names) - _MAX_NAMED} more"] if len(names) > _MAX_NAMED else []
-            text += f"; {phrase} {listed([*names[:_MAX_NAMED], *more])}"
+            text += f"; {phrase} {join_words([*names[:_MAX_NAMED], *more])}"
     return text
 
 

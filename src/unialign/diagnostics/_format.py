@@ -5,9 +5,10 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from unialign._plain_text import join_words
 from unialign.diagnostics._estimate import Estimate
 
-__all__ = ["count", "enumerate_words", "fill", "number", "percent", "row_list", "rows_of", "size"]
+__all__ = ["fill", "number", "percent", "row_list", "rows_of", "size"]
 
 
 def percent(fraction: float) -> str:
@@ -35,11 +36,6 @@ def size(value: float) -> str:
     return f"{value:.2g}" if math.isfinite(value) and value != 0 and not 1e-3 <= abs(value) < 1e5 else number(value)
 
 
-def count(number_of: int, one: str, many: str = "") -> str:
-    """Format as `1 item` or `1,000 items`."""
-    return f"{number_of:,} {one if number_of == 1 else many or one + 's'}"
-
-
 def row_list(rows: Iterable[int], total: int) -> str:
     """Format as `row 3`, `rows 3, 17` or `first rows 3, 17, ...`."""
     shown = [f"{row:,}" for row in rows]
@@ -50,12 +46,6 @@ def row_list(rows: Iterable[int], total: int) -> str:
 def rows_of(part: int, whole: int) -> str:
     """Format as `12 of 1,000 rows (1.2 %)`."""
     return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
-
-
-def enumerate_words(words: Iterable[str]) -> str:
-    """Join words as `a, b and c`."""
-    found = list(words)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""
 
 
 def _interval(value: Estimate) -> str:
@@ -73,7 +63,7 @@ class _Formatter(string.Formatter):
         "size": size,
         "interval": _interval,
         "percent_interval": _percent_interval,
-        "words": enumerate_words,
+        "words": join_words,
     }
 
     def format_field(self, value: Any, format_spec: str) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import count, enumerate_words, number
+from unialign.diagnostics._format import number
 from unialign.diagnostics._measure import Measurements, names_of
 from unialign.diagnostics._predicates import Pairs, by_culprit, is_unpaired, is_useless, touches_block
 from unialign.diagnostics._row_offsets import RowOffset
@@ -28,7 +29,7 @@ def _judged(measured: Measurements) -> Pairs:
 
 
 def _and_others(names: tuple[str, ...]) -> str:
-    return f"{names[0]} and the other modalities" if len(names) == 1 else enumerate_words(names)
+    return f"{names[0]} and the other modalities" if len(names) == 1 else join_words(names)
 
 
 # --- two modalities that are one; too few different items ---------------------------------------------------------
@@ -46,7 +47,7 @@ _SAME = RuleTable(
 def _undecided(measured: Measurements) -> Iterator[Case]:
     pairs = [pair for pair, stats in _judged(measured).items() if not stats.directions]
     yield Case(*names_of(pairs),
-               pairs=enumerate_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
+               pairs=join_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
 
 
 _UNDECIDABLE = RuleTable(
@@ -71,7 +72,7 @@ def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
         sign = -1 if alone and names[0] == a else 1
         subject, other = (names[0], "the other modalities") if alone else (b, a)
         parts = [_offset_text(measured, offset, sign * offset.offset, other) for offset in pair.offsets]
-        more = f" Offsets were found among {enumerate_words(names)}." if not alone and len(pairs) > 1 else ""
+        more = f" Offsets were found among {join_words(names)}." if not alone and len(pairs) > 1 else ""
         yield Case(*names, kind="offset", subject=subject, offsets="; ".join(parts), more=more)
 
 
@@ -104,7 +105,7 @@ def _alignment_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             # If no row is paired, another rule reports it.
             scattered=alignment.random_fraction > 0 and not offsets and not all(is_unpaired(stats) for stats in own),
             rows="Rows" if m.sampled == m.usable else "About the rows",
-            listed=enumerate_words(f"{first:,} to {last:,}" for first, last in alignment.blocks),
+            listed=join_words(f"{first:,} to {last:,}" for first, last in alignment.blocks),
             fraction=f"{100 * alignment.random_fraction:.0f} %",
         )
 
@@ -133,7 +134,7 @@ def _unpaired_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
             random=float(np.mean([stats.random_cosine for stats in pairs.values()])),
             auc=float(np.mean([stats.auc for stats in pairs.values()])),
             negatives=min(stats.items for stats in pairs.values()) - 1,
-            groups=f" These match each other: {enumerate_words(groups)}." if groups else "",
+            groups=f" These match each other: {join_words(groups)}." if groups else "",
             same_structure=len(shared) * 2 > len(structure),
             cka=cka or (number(shared[0]) if shared else ""),
         )

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import count, enumerate_words, number, percent, row_list, rows_of, size
+from unialign.diagnostics._format import number, percent, row_list, rows_of, size
 from unialign.diagnostics._measure import Measurements, names_of
 
 __all__ = ["ROW_TABLES"]
@@ -55,7 +56,7 @@ _INVALID = RuleTable(
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> str:
-    return enumerate_words(f"{a} and {b}" for a, b in pairs[:6])
+    return join_words(f"{a} and {b}" for a, b in pairs[:6])
 
 
 def _data_set(measured: Measurements) -> Iterator[Case]:
@@ -98,7 +99,7 @@ def _dims(measured: Measurements) -> Iterator[Case]:
     dims = {name: m.dim for name, m in measured.modalities.items()}
     good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
     bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P]
-    ckas = enumerate_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
+    ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
     structure = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
     unpaired = f" There is no sign that the rows of {_pairs(bad)} are paired: check their order."
     usual, times = Counter(dims.values()).most_common(1)[0]

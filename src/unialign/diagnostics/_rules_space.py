@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._estimate import Estimate
 from unialign.diagnostics._finding import Case, Finding, Rule, RuleTable, Severity, always
-from unialign.diagnostics._format import count, enumerate_words, percent
+from unialign.diagnostics._format import percent
 from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats
 from unialign.diagnostics._predicates import Pairs, has_hubs, is_collapsed, is_mispaired, is_useless, is_weak, recalls
@@ -129,7 +130,7 @@ def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> 
         effect += f"{direction} from {percent(without)} to {percent(centered)}."
     wide = pair.gap.mean >= limits.GAP_WARNING or pair.gap_fraction >= limits.GAP_FRACTION
     severity: Severity = "problem" if gains else "warning" if wide else "note"
-    more = f", the largest of {len(pairs)} gaps among {enumerate_words(names)}" if len(pairs) > 1 else ""
+    more = f", the largest of {len(pairs)} gaps among {join_words(names)}" if len(pairs) > 1 else ""
     return Case(*names, name=names[0], a=a, b=b, other=b if names[0] == a else a, pair=pair, within=within, more=more,
                 effect=effect, severity=severity)  # fmt: skip
 
@@ -318,7 +319,7 @@ def fold_consequences(findings: Sequence[Finding], measured: Measurements) -> li
         (name,) = cause.modalities
         follows = [f for f in found if f.severity == "warning" and _follows_from(f, name, measured)]
         if follows:
-            words = enumerate_words(dict.fromkeys(_CONSEQUENCES[f.code] for f in follows))
+            words = join_words(dict.fromkeys(_CONSEQUENCES[f.code] for f in follows))
             extended = replace(cause, text=f"{cause.text} This comes with {words}.")
             found = [extended if f is cause else f for f in found if f not in follows]
     return found

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unialign._text_table import table_lines
+from unialign._plain_text import count, join_words, table_lines
 from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding
-from unialign.diagnostics._format import count, enumerate_words, number, percent, size
+from unialign.diagnostics._format import number, percent, size
 
 __all__ = ["answer", "issue_line", "number_lines", "text"]
 
@@ -25,8 +25,8 @@ def answer(findings: Sequence[Finding], numbers: Mapping[str, Any]) -> str:
         return f"Nothing is wrong with these embeddings{limits}: {what}.{notes}"
     parts = [count(tally[s], s) for s in ("problem", "warning") if tally[s]]
     worst = "problem" if tally["problem"] else "warning"
-    names = enumerate_words(dict.fromkeys(_headline(f) for f in findings if f.severity == worst))
-    return f"{enumerate_words(parts)} in {what}: {names}."
+    names = join_words(dict.fromkeys(_headline(f) for f in findings if f.severity == worst))
+    return f"{join_words(parts)} in {what}: {names}."
 
 
 def _headline(finding: Finding) -> str:

@@ -1,9 +1,8 @@
+from unialign._plain_text import count as count, join_words as join_words
 from unialign.report._diagnosis import write_diagnosis_report as write_diagnosis_report
 from unialign.report._format import (
     DASH as DASH,
     NumberFormat as NumberFormat,
-    count as count,
-    listed as listed,
     number_format as number_format,
 )
 from unialign.report._generation import write_generation_report as write_generation_report

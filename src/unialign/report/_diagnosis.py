@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from unialign._plain_text import count
 from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
-from unialign.report._format import DASH, NumberFormat, count, number_format
+from unialign.report._format import DASH, NumberFormat, number_format
 from unialign.report._model import DataInfo, Estimate
 from unialign.report._projection import PCAMap
 from unialign.report._schema import clean

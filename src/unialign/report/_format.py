@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DASH", "NumberFormat", "count", "listed", "number_format", "p_value"]
+__all__ = ["DASH", "NumberFormat", "number_format", "p_value"]
 
 DASH = "–"
 
@@ -55,14 +55,3 @@ def p_value(p: float) -> str:
     if not math.isfinite(p):
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Format as `3 items`; `many` is the plural if it is irregular."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def listed(words: Iterable[str], *, last: str = "and") -> str:
-    """ "a, b and c"."""
-    found = list(words)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {last} {found[-1]}" if found else ""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unialign._plain_text import count
 from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report._archive import Archive, data_url
-from unialign.report._format import count
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill

@@ -9,10 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from unialign._plain_text import count, join_words
 from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
-from unialign.report._format import count, listed
 from unialign.report._generated import generated_images
 from unialign.report._model import Results
 from unialign.report._projection import PCAMap, pca_map
@@ -75,7 +75,7 @@ def _text(results: Results) -> dict[str, Any]:
         for s in baseline.sentences
     }
     return {
-        "title": f"{listed(labels)} on {results.data.name}",
+        "title": f"{join_words(labels)} on {results.data.name}",
         "data": results.data,
         "facts": _facts(results),
         "objectives": list(results.objectives.values()),

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unialign._text_table import table_lines
-from unialign.report._format import NumberFormat, count, listed, number_format, p_value
+from unialign._plain_text import count, join_words, table_lines
+from unialign.report._format import NumberFormat, number_format, p_value
 from unialign.report._model import Estimate, MetricComparison, MetricInfo, Results
 from unialign.report._schema import parse_results
 
@@ -126,14 +126,14 @@ def _lead(results: Results, first: str, comparisons: Sequence[MetricComparison])
     label, total = results.objectives[first].label, len(comparisons)
     sums = Counter(c.verdict for c in comparisons)
     labels = (results.objectives[key].label for key in dict.fromkeys(c.baseline for c in comparisons))
-    baselines = listed(labels, last="or")
+    baselines = join_words(labels, last="or")
     if sums["win"] == 0:
         rest = f"Of {count(total, 'comparison')} it ties {sums['tie'] or 'none'} and loses {sums['lose'] or 'none'}."
         return f"{label} wins nowhere: on no primary metric does the paired test put it ahead of {baselines}. {rest}"
     if sums["win"] == total:
         return f"{label} wins everywhere: on every primary metric the paired test puts it ahead of {baselines}."
     won, lost = (
-        listed(dict.fromkeys(results.metrics[c.metric].label for c in comparisons if c.verdict == verdict))
+        join_words(dict.fromkeys(results.metrics[c.metric].label for c in comparisons if c.verdict == verdict))
         for verdict in ("win", "lose")
     )
     loses = f"loses {sums['lose']} ({lost})" if lost else "loses none"
@@ -153,12 +153,12 @@ def _without_tests(results: Results, first: str) -> str:
         texts.append(f"{metric.label} {fmt.with_unit(estimate.mean)}" + (interval if _has_interval(estimate) else ""))
     label = results.objectives[first].label
     if not results.single:
-        found = f" {label} reaches {listed(texts)}." if texts else ""
+        found = f" {label} reaches {join_words(texts)}." if texts else ""
         return f"There are no paired tests, so there is no verdict.{found}"
     data = results.data
     items = "" if data.test_items is None else f"{count(data.test_items, 'item')} of "
     where = items + (f"the {data.split} split of " if data.split else "") + data.name
-    return f"{label} on {where}: {listed(texts)}." if texts else f"{label} on {where}: nothing was measured."
+    return f"{label} on {where}: {join_words(texts)}." if texts else f"{label} on {where}: nothing was measured."
 
 
 def _sentence(results: Results, comparison: MetricComparison) -> str:

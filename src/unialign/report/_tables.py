@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unialign.report._format import DASH, NumberFormat, count
+from unialign._plain_text import count
+from unialign.report._format import DASH, NumberFormat
 from unialign.report._model import Estimate, MetricInfo, Results
 from unialign.report._summary import best, metric_style
 
