@@ -7,15 +7,21 @@ from pathlib import Path
 import pytest
 
 from unialign import registry
-from unialign.errors import ConfigError
+from unialign._checks import warn_skipped
+from unialign.cli import main
+from unialign.errors import ConfigError, DataError
+from unialign.evaluation import METRICS, all_metrics
+from unialign.readers import open_file
 
 
 @pytest.fixture(autouse=True)
 def fresh_registry(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
     registry._entry_points.cache_clear()
+    warn_skipped.cache_clear()
     yield
     registry._entry_points.cache_clear()
+    warn_skipped.cache_clear()
 
 
 def install(folder: Path, package: str, group: str, points: dict[str, str], monkeypatch) -> None:
@@ -85,3 +91,43 @@ def test_names_and_checks_import_no_torch():
         "registry.check('commands', 'train'); assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_broken_plug_ins_are_skipped_with_one_warning(tmp_path, monkeypatch, capsys, recwarn):
+    (tmp_path / "plug_exit.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "plug_raises.py").write_text("raise RuntimeError('two\\nlines')\n")
+    (tmp_path / "plug_reads.py").write_text(
+        "class Reader:\n    name, suffixes = 'reads', ()\n"
+        "    def can_read(self, path, head): raise KeyError(1)\n    def open(self, path): pass\n"
+    )
+    points = {"exits": "plug_exit:x", "raises": "plug_raises:x"}
+    for group in ("metrics", "commands", "readers"):
+        own = (
+            {"reads": "plug_reads:Reader"} if group == "readers" else {"recall@1": "json:loads", "wrong": "json:loads"}
+        )
+        install(tmp_path / group, f"plug-{group}", group, points | own, monkeypatch)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for _ in range(2):
+        assert set(all_metrics()) == set(METRICS)
+    skipped = [str(warning.message) for warning in recwarn]
+    assert len(skipped) == 4
+    assert skipped.count(
+        "metric 'raises' of the package 'plug-metrics' cannot be imported: RuntimeError: two lines; it is skipped"
+    ) == 1  # fmt: skip
+    assert "SystemExit: 0" in skipped[0]
+
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert "  exits     unavailable: command 'exits' of the package 'plug-commands' cannot be imported" in printed
+    assert main(["exits"]) == 2
+
+    (tmp_path / "notes.txt").write_text("these are no embeddings")
+    with pytest.raises(DataError, match="unknown format"):
+        open_file(tmp_path / "notes.txt")
+    assert "reader 'reads' raises KeyError: 1; it is skipped" in [str(warning.message) for warning in recwarn]
+
+
+def test_an_entry_point_named_like_a_built_in_is_reported(tmp_path, monkeypatch):
+    install(tmp_path, "plug-same", "objectives", {"infonce": "json:loads"}, monkeypatch)
+    with pytest.warns(UserWarning, match="'infonce' of the package 'plug-same' has the name of a built-in one"):
+        registry.names("objectives")

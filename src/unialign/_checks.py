@@ -3,7 +3,9 @@
 import difflib
 import math
 import re
+import warnings
 from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -20,6 +22,8 @@ __all__ = [
     "check_text",
     "closest",
     "has_surrogate",
+    "one_line",
+    "warn_skipped",
 ]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -97,6 +101,17 @@ def closest(value: object, known: Iterable[object]) -> str | None:
     words = {_plain(word): word for word in known if isinstance(word, str)}
     close = difflib.get_close_matches(_plain(value), words, n=1, cutoff=0.7)
     return words[close[0]] if close else None
+
+
+def one_line(text: object) -> str:
+    """Return a message of another library without line breaks and repeated blanks."""
+    return " ".join(str(text).split())
+
+
+@cache
+def warn_skipped(problem: str) -> None:
+    """Warn once about a plug-in that is skipped."""
+    warnings.warn(f"{problem}; it is skipped", UserWarning, stacklevel=3)
 
 
 def _plain(word: str) -> str:

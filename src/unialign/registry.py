@@ -7,13 +7,14 @@ name that is neither built in nor registered.
 """
 
 import pkgutil
+import signal
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from unialign._checks import check_choice
+from unialign._checks import check_choice, one_line, warn_skipped
 from unialign.errors import ConfigError
 
 __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "registered"]
@@ -43,7 +44,7 @@ def names(group: Group) -> tuple[str, ...]:
     """Return the names that `load` accepts: built-in ones, then other ones, sorted."""
     check_choice("registry group", group, _WORDS)
     added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
-    return (*_built_in(group), *sorted(added - set(_built_in(group))))
+    return (*_built_in(group), *sorted(added))
 
 
 def check(group: Group, name: object) -> None:
@@ -80,9 +81,12 @@ def load(group: Group, name: str) -> Any:
         raise ConfigError(f"{_WORDS[group]} {name!r} is added by several packages ({packages}); uninstall all but one")
     try:
         return found[0].load()
-    except Exception as error:  # third-party modules may raise any exception
+    except (Exception, SystemExit) as error:  # third-party modules may raise any exception
+        if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+            raise  # the command was terminated during the import
         package = found[0].dist.name if found[0].dist else "?"
-        raise ConfigError(f"{_WORDS[group]} {name!r} of the package {package!r} cannot be imported: {error}") from error
+        cause = one_line(f"{type(error).__name__}: {error}")
+        raise ConfigError(f"{_WORDS[group]} {name!r} of the package {package!r} cannot be imported: {cause}") from error
 
 
 def register(group: Group, name: str, value: Any) -> None:
@@ -124,5 +128,9 @@ def _built_in(group: str) -> tuple[str, ...]:
 def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"unialign.{group}"):
-        found.setdefault(point.name, []).append(point)
+        if point.name in _built_in(group):
+            package = point.dist.name if point.dist else "?"
+            warn_skipped(f"{_WORDS[group]} {point.name!r} of the package {package!r} has the name of a built-in one")
+        else:
+            found.setdefault(point.name, []).append(point)
     return found

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parsers() -> dict[str, Parser]:
     """Map program names (`unialign`, `unialign train`, ...) to parsers, for the command-line reference."""
     commands = [_command(name) for name in registry.names("commands")]
-    return {"unialign": _overview_parser(commands)} | {f"unialign {c.name}": command_parser(c) for c in commands}
+    return {"unialign": _overview_parser({c.name: c.summary for c in commands})} | {
+        f"unialign {c.name}": command_parser(c) for c in commands
+    }
 
 
 def execute(program: str, run: Callable[[], int]) -> int:
@@ -73,7 +75,13 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _overview(words: Sequence[str]) -> int:
-    parser = _overview_parser([_command(name) for name in registry.names("commands")])
+    summaries = {}
+    for name in registry.names("commands"):
+        try:
+            summaries[name] = _command(name).summary
+        except ConfigError as error:
+            summaries[name] = f"unavailable: {error}"
+    parser = _overview_parser(summaries)
     parser.parse(words)
     parser.print_help()
     return 0
@@ -86,9 +94,9 @@ def _command(name: str) -> Command:
     return command
 
 
-def _overview_parser(commands: Sequence[Command]) -> Parser:
-    width = max(len(command.name) for command in commands)
-    lines = "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
+def _overview_parser(summaries: Mapping[str, str]) -> Parser:
+    width = max(map(len, summaries))
+    lines = "\n".join(f"  {name:{width}}  {summary}" for name, summary in summaries.items())
     parser = Parser(
         prog="unialign",
         usage="unialign [--help] [--version] COMMAND ...",

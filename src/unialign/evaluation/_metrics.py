@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from unialign import registry
+from unialign._checks import warn_skipped
 from unialign.errors import ConfigError
 
 __all__ = ["METRICS", "Metric", "all_metrics", "metric_range"]
@@ -118,20 +119,30 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return `METRICS` and plug-in metrics, in table order.
+    """Return `METRICS` and plug-in metrics, in table order. Unusable metrics of packages are skipped with a warning.
 
     Raises:
-        ConfigError: a plug-in is not a secondary `Metric` with `measure`, or has the name of a built-in metric.
+        ConfigError: a registered metric is not a secondary `Metric` with `measure`, or has a built-in name.
     """
     metrics = dict(METRICS)
     for name in registry.names("metrics"):
-        metric = registry.load("metrics", name)
-        if not isinstance(metric, Metric) or metric.measure is None or metric.primary:
-            raise ConfigError(f"metric {name!r} must be a unialign.evaluation.Metric with measure=, not primary")
-        if name in METRICS:
-            raise ConfigError(f"metric {name!r} has the name of a metric of this package; rename it")
-        metrics[name] = metric
+        try:
+            metrics[name] = _load_plug_in(name)
+        except ConfigError as error:
+            # A broken package must not end a run that does not use it.
+            if ("metrics", name) in registry.registered():
+                raise
+            warn_skipped(str(error))
     return metrics
+
+
+def _load_plug_in(name: str) -> Metric:
+    metric = registry.load("metrics", name)
+    if not isinstance(metric, Metric) or metric.measure is None or metric.primary:
+        raise ConfigError(f"metric {name!r} must be a unialign.evaluation.Metric with measure=, not primary")
+    if name in METRICS:
+        raise ConfigError(f"metric {name!r} has the name of a metric of this package; rename it")
+    return metric
 
 
 def metric_range(name: str) -> tuple[float, float]:

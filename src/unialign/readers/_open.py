@@ -1,8 +1,10 @@
-"""Open a file with the reader of its content; the suffix does not matter."""
+"""Open a file with the reader that matches its content, regardless of the suffix."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from unialign import registry
+from unialign._checks import one_line, warn_skipped
 from unialign.errors import ConfigError, DataError
 from unialign.io import open_regular
 from unialign.readers._entry import EmbeddingFile, Reader
@@ -13,10 +15,11 @@ _HEAD_BYTES = 16
 
 
 def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFile:
-    """List the arrays of a file or folder, known by their headers. Nothing is unpickled.
+    """List the arrays of a file or folder from their headers, without unpickling.
 
     Args:
-        reader: a name of `registry.names("readers")` or an instance; None: the first one that recognizes the content.
+        reader: a name of `registry.names("readers")` or an instance; None: the first one that recognizes the content,
+            built-in readers first. Broken readers of packages are skipped with a warning.
 
     Raises:
         DataError: the file is missing, damaged, a pickle, or of an unknown format.
@@ -25,9 +28,8 @@ def open_file(path: Path, *, reader: str | Reader | None = None) -> EmbeddingFil
     head = b"" if path.is_dir() else _head(path)
     if reader is not None:
         return _reader(reader).open(path)
-    for name in registry.names("readers"):
-        found = _reader(name)
-        if found.can_read(path, head):
+    for found in _readers():
+        if _recognizes(found, path, head):
             return found.open(path)
     raise _unreadable(path, head)
 
@@ -44,26 +46,47 @@ def _head(path: Path) -> bytes:
 
 def _reader(reader: str | Reader) -> Reader:
     found = registry.load("readers", reader) if isinstance(reader, str) else reader
-    found = found() if isinstance(found, type) else found
+    try:
+        found = found() if isinstance(found, type) else found
+    except Exception as error:  # third-party classes may raise any exception
+        raise ConfigError(f"reader {reader!r} cannot be made: {one_line(error)}") from error
     if not isinstance(found, Reader):
         raise ConfigError(f"reader {reader!r} lacks name, suffixes, can_read or open; see unialign.readers.Reader")
     return found
 
 
+def _readers() -> Iterator[Reader]:
+    for name in registry.names("readers"):
+        try:
+            yield _reader(name)
+        except ConfigError as error:
+            warn_skipped(str(error))
+
+
+def _recognizes(reader: Reader, path: Path, head: bytes) -> bool:
+    try:
+        return reader.can_read(path, head)
+    except Exception as error:  # third-party readers may raise any exception
+        if registry.is_built_in("readers", reader.name):
+            raise
+        warn_skipped(f"reader {reader.name!r} raises {type(error).__name__}: {one_line(error)}")
+        return False
+
+
 def _unreadable(path: Path, head: bytes) -> DataError:
     if path.is_dir():
-        return DataError(f"{path} is a folder without store.json, so it is no EmbeddingStore; {_expected()}")
+        return DataError(f"{path} is a folder without store.json, so it is not an EmbeddingStore; {_expected()}")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return DataError(f"{path} is a pickle, which can run code and is never read; save the arrays with numpy.savez")
     if not head:
         return DataError(f"{path} is empty; {_expected()}")
     if path.suffix in _suffixes():
-        return DataError(f"{path} is damaged: it does not begin like a {path.suffix} file; write it again")
-    return DataError(f"{path} is of an unknown format; {_expected()}")
+        return DataError(f"{path} is damaged: its first bytes are not those of a {path.suffix} file; write it again")
+    return DataError(f"{path} has an unknown format; {_expected()}")
 
 
 def _suffixes() -> list[str]:
-    return [suffix for name in registry.names("readers") for suffix in _reader(name).suffixes]
+    return [suffix for reader in _readers() for suffix in reader.suffixes]
 
 
 def _expected() -> str:
