@@ -1,1 +1,1 @@
-"""Benchmarks: scripts whose JSON results the documentation shows. Run one with `python -m benchmarks.NAME`."""
+"""Benchmark scripts with JSON results for the documentation; run one with `python -m benchmarks.NAME`."""

@@ -3,7 +3,7 @@
     python -m benchmarks.findings runs/study/ablation
 
 Copies results.json to docs/findings/results/, draws docs/findings/figures/, and replaces the blocks between the
-markers of docs/findings/NAME.md. Text around them is written by hand and kept; a new page has blocks alone.
+markers of docs/findings/NAME.md. Hand-written text around them is kept; a new page consists of blocks only.
 """
 
 import json
@@ -26,7 +26,7 @@ def sections(results: dict[str, Any]) -> list[Section]:
 
 
 def page(results: dict[str, Any], there: str | None) -> str:
-    """Return the page with its blocks replaced; `there` is its current text, None for a new one."""
+    """Return the page with updated blocks; `there` is its current text, None for a new page."""
     made = sections(results)
     if there is None:
         return markdown_page(results["study"]["title"], made)

@@ -1,9 +1,9 @@
-"""Scores and a grid of images that the shipped decoder generates for held-out emoji, and its controls.
+"""Score the images that the shipped decoder generates for held-out emoji, with controls, and draw a grid of them.
 
     python -m benchmarks.generation [decoder folder ...]
 
 Writes benchmarks/results/generation.json and docs/images/generated.png, and prints the table of
-docs/how-to/generate.md. Every number is the mean over the decoders: those given, or the shipped one alone. Needs
+docs/how-to/generate.md. Every number is the mean over the given decoders (default: the shipped one). Needs
 `unialign[lite,generate]`.
 """
 
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def recall_by_decoder(scores: GenerationScores, reference: Reference) -> list[float]:
-    """R@10 of each decoder alone: its images are one noise of the scores."""
+    """Compute R@10 of each decoder separately, whose images are one noise of the scores."""
     true_NF = reference.directions(reference.features_NF)
     return [retrieval(reference.directions(x_NF.double()), true_NF, k=(10,)).recall[10] for x_NF in scores.features_VNF]
 

@@ -1,16 +1,16 @@
-"""Tuple objectives against direct implementations of their published formulas: `python -m benchmarks.objectives`.
+"""Compare tuple objectives with direct implementations of their published formulas: `python -m benchmarks.objectives`.
 
-Both begin with unit rows and do a forward and a backward pass in one thread; blocks of three runs are interleaved in
-one process, and the result is the ratio of the medians of processor time, which other work on the machine disturbs
-least. Baselines use the released operations: GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, TRIANGLE
-differences of shape (B, B, D), PMRL an SVD of each D x M matrix (released: with full matrices; the reduced one is
-listed too), its left vectors turned as ours are, so that values can be compared. "singular" is its decomposition alone.
-Value and gradient are compared in float64, where only the formula can differ, and in the float32 that is timed.
+Both run a forward and a backward pass from unit rows in one thread. Blocks of three runs are interleaved in one
+process, and the result is the ratio of the medians of processor time, which is least affected by other load. Baselines
+use the released operations: for GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, for TRIANGLE differences
+of shape (B, B, D), for PMRL an SVD of each D x M matrix (released with full matrices; the reduced SVD is listed as
+well), with the signs of its left vectors aligned to ours so that values are comparable. "singular" is the decomposition
+alone. Value and gradient are compared in float64, where only the formula can differ, and in float32, which is timed.
 
-PMRL's ratio is required at D = 512 and 768: what a full SVD wastes grows with D. At D = 512 it lies about 50 and M = 4
-misses it in most runs, as the script then says; at D = 256 the contrast between items, which both sides need, is most
-of what is left of ours.
-Beside it: bytes that autograd keeps for the backward pass of each objective, called with raw rows.
+PMRL's ratio is required at D = 512 and 768, since the overhead of a full SVD grows with D. At D = 512 the ratio is
+about 50, and M = 4 misses the requirement in most runs, which the script reports; at D = 256 the contrast between
+items, which both sides need, dominates our time. The bytes that autograd keeps for the backward pass of each objective,
+called with raw rows, are listed as well.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -81,7 +81,7 @@ def published_pmrl(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
 
 
 def pmrl_parts(sigma_BM: Tensor, direction_BD: Tensor) -> Tensor:
-    """Something that needs all singular values and the leading vectors, up to their sign."""
+    """Return a scalar that depends on all singular values and the leading vectors, up to sign."""
     squares_BM = sigma_BM.double() ** 2
     return (squares_BM * torch.arange(1.0, sigma_BM.shape[1] + 1)).mean() + (direction_BD[:, 0] ** 2).mean()
 
@@ -92,7 +92,7 @@ def published_decomposition(z_MBD: Tensor, *, full_matrices: bool) -> Tensor:
 
 
 def batch_of(z_MBD: Tensor) -> Batch:
-    """Unit rows, all present."""
+    """Build a batch of unit rows, all present."""
     present_MB = torch.ones(z_MBD.shape[:2], dtype=torch.bool)
     return Batch(tuple(f"m{m}" for m in range(len(z_MBD))), z_MBD, present_MB, None)
 
@@ -110,8 +110,8 @@ def ours(objective: losses.Objective) -> Formula:
     return total
 
 
-class Comparison(NamedTuple):
-    """One of our formulas and a direct implementation of it."""
+class FormulaPair(NamedTuple):
+    """One of our formulas and its direct implementation."""
 
     formula: str
     baseline: str
@@ -123,14 +123,14 @@ class Comparison(NamedTuple):
     theirs: Formula
 
 
-def comparisons(dim: int) -> list[Comparison]:
+def comparisons(dim: int) -> list[FormulaPair]:
     gram, triangle = (losses.create(name, anchor="m0", temperature=TAU) for name in ("gram", "triangle"))
-    table = [Comparison("gram", "determinants", m, dim, 3, 9, ours(gram), published_gram) for m in (3, 4)]
-    table.append(Comparison("triangle", "differences", 3, dim, 5, 2, ours(triangle), published_triangle))
+    table = [FormulaPair("gram", "determinants", m, dim, 3, 9, ours(gram), published_gram) for m in (3, 4)]
+    table.append(FormulaPair("triangle", "differences", 3, dim, 5, 2, ours(triangle), published_triangle))
     return table
 
 
-def pmrl_comparisons(dim: int) -> list[Comparison]:
+def pmrl_comparisons(dim: int) -> list[FormulaPair]:
     pmrl = losses.create("pmrl", intra_temperature=INTRA, inter_temperature=INTER)
     table = []
     for m in (3, 4):
@@ -139,13 +139,13 @@ def pmrl_comparisons(dim: int) -> list[Comparison]:
             whole, part = (
                 partial(formula, full_matrices=full) for formula in (published_pmrl, published_decomposition)
             )
-            table.append(Comparison("pmrl", kind, m, dim, required, blocks, ours(pmrl), whole))
-            table.append(Comparison("singular", kind, m, dim, required, blocks, our_decomposition, part))
+            table.append(FormulaPair("pmrl", kind, m, dim, required, blocks, ours(pmrl), whole))
+            table.append(FormulaPair("singular", kind, m, dim, required, blocks, our_decomposition, part))
     return table
 
 
 def draw(modalities: int, items: int, dim: int) -> Tensor:
-    """Unit rows of one latent direction per item and as much noise in each modality: true pairs at a cosine of 0.5."""
+    """Draw unit rows from one latent direction per item and equal noise per modality: true pairs have cosine 0.5."""
     generator = torch.Generator().manual_seed(0)
     latent_BD = torch.randn(items, dim, generator=generator)
     z_MBD = latent_BD + torch.randn(modalities, items, dim, generator=generator)
@@ -153,24 +153,24 @@ def draw(modalities: int, items: int, dim: int) -> Tensor:
 
 
 def step(formula: Formula, z_MBD: Tensor) -> tuple[float, float, Tensor]:
-    """Seconds of one forward and backward pass, its value, and its gradient along the sphere."""
+    """Return the seconds of one forward and backward pass, its value, and its gradient along the sphere."""
     started = time.process_time()
     value = formula(z_MBD)
     (gradient_MBD,) = torch.autograd.grad(value, z_MBD)
     seconds = time.process_time() - started
-    with torch.no_grad():  # normalization removes the rest, in which formulas of unit rows are free to differ
+    with torch.no_grad():  # normalization removes the radial part, in which formulas for unit rows may differ
         gradient_MBD -= (gradient_MBD * z_MBD).sum(-1, keepdim=True) * z_MBD
     return seconds, value.item(), gradient_MBD
 
 
-def differences(contest: Comparison, z_MBD: Tensor) -> tuple[float, float]:
-    """Of the values, and of the gradients relative to the largest entry."""
+def differences(contest: FormulaPair, z_MBD: Tensor) -> tuple[float, float]:
+    """Return the difference of the values, and of the gradients relative to the largest entry."""
     _, value, gradient_MBD = step(contest.ours, z_MBD)
     _, expected, expected_MBD = step(contest.theirs, z_MBD)
     return abs(value - expected), float((gradient_MBD - expected_MBD).abs().max() / expected_MBD.abs().max())
 
 
-def race(contest: Comparison) -> dict[str, Any]:
+def race(contest: FormulaPair) -> dict[str, Any]:
     z_MBD = draw(contest.modalities, ITEMS, contest.dim)
     exact = differences(contest, functional.normalize(z_MBD.detach().double(), dim=-1).requires_grad_())
     single = differences(contest, z_MBD)
@@ -196,7 +196,7 @@ def race(contest: Comparison) -> dict[str, Any]:
 
 
 def kept(name: str) -> dict[str, Any]:
-    """Bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
+    """Count the bytes that an objective keeps for its backward pass at M = 3 and D = 256, with its defaults."""
     dim = 256
     objective = losses.create(name, **({"anchor": "m0"} if "anchor" in losses.parameter_names(name) else {}))
     leaves = {f"m{m}": z.detach().requires_grad_() for m, z in enumerate(draw(3, ITEMS, dim))}

@@ -1,16 +1,16 @@
-"""Exact search among a million rows beside faiss and torchmetrics: `python -m benchmarks.retrieval`.
+"""Compare exact search among a million rows with faiss and torchmetrics: `python -m benchmarks.retrieval`.
 
 Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.knn`) against the
-search of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, alternating,
-each in a separate process (two libraries' thread pools in one process disturb each other). Measured: processor and
-wall seconds of the search, the best of the rounds; peak memory above the loaded inputs. faiss' copy of the gallery is
-made before the clock starts, and counted in its memory. Queries are gallery rows with noise of 1 to 30 times their
-length, so that ranks are spread from 1 to half the gallery.
+search of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, in alternating
+separate processes (the thread pools of two libraries in one process interfere). Measured: processor and wall seconds of
+the search, best of the rounds, and peak memory above the loaded inputs. faiss' copy of the gallery is not timed but
+counted in its memory. Queries are gallery rows with noise of 1 to 30 times their norm, which spreads ranks from 1 to
+half the gallery.
 
-Compared: the neighbors, where a difference counts only if the float64 cosines at that place differ by more than 1e-6;
-ranks of up to k with the place of the positive in faiss' list; ranks of some queries with float64. torchmetrics takes
-one score for each pair and a loop over queries, and is run at a size it can do: the mean reciprocal rank from the same
-scores.
+Compared: the neighbors, where a difference counts only if the float64 cosines at that position differ by more than
+1e-6; ranks of up to k with the position of the positive in faiss' list; ranks of some queries with float64.
+torchmetrics needs one score for each pair and a loop over queries, and therefore runs at a smaller size: the mean
+reciprocal rank from the same scores.
 
     python -m benchmarks.retrieval                                   # everything; about 6 minutes on a quiet machine
     python -m benchmarks.retrieval --gallery 100000 --rounds 2 --out /tmp/retrieval.json
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "retrieval.json"
 REQUIRED, NEIGHBORS, CLOSE, CHECKED = 1.2, 10, 1e-6, 20
 SMALL = (300, 2000)
-CONTESTANTS = ("ranks", "nearest", "faiss")
+CONTESTANTS = ("ranks", "knn", "faiss")
 
 
 def options() -> argparse.Namespace:
@@ -51,7 +51,7 @@ def options() -> argparse.Namespace:
 
 
 def draw(queries: int, gallery: int, dim: int) -> tuple[Any, Any, Any]:
-    """Unit rows (Q, D) and (G, D) in float32, and the gallery row that answers each query."""
+    """Draw float32 unit rows (Q, D) and (G, D), and the positive gallery row of each query."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def draw(queries: int, gallery: int, dim: int) -> tuple[Any, Any, Any]:
 
 
 def memory(field: str) -> int:
-    """Bytes; of this program alone, unlike `ru_maxrss`, which a process takes over from the one that started it."""
+    """Return memory in bytes of this process only, unlike `ru_maxrss`, which a process inherits from its parent."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
@@ -115,7 +115,7 @@ def child(name: str, folder: Path, threads: int) -> None:
 
 
 def race(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the best of some rounds of each implementation, in alternation."""
+    """Return the best of several alternating rounds of each implementation."""
     environment = os.environ | {f"{library}_NUM_THREADS": str(arguments.threads) for library in ("OMP", "MKL")}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
     for number in range(arguments.rounds):
@@ -156,7 +156,7 @@ def compared(folder: Path) -> dict[str, Any]:
     queries_QD, own_Q = np.load(folder / "queries.npy").astype(np.float64), np.load(folder / "own.npy")
     gallery_GD = np.load(folder / "gallery.npy", mmap_mode="r")
     ranks_Q = np.load(folder / "found-ranks.npz")["ranks"]
-    ours_QK, theirs_QK = (np.load(folder / f"found-{name}.npz")["rows"] for name in ("nearest", "faiss"))
+    ours_QK, theirs_QK = (np.load(folder / f"found-{name}.npz")["rows"] for name in ("knn", "faiss"))
 
     def cosines(i: Any, j: Any) -> Any:
         x_PD, y_PD = queries_QD[i], gallery_GD[j].astype(np.float64)
@@ -165,9 +165,9 @@ def compared(folder: Path) -> dict[str, Any]:
     query_P, place_P = np.nonzero(ours_QK != theirs_QK)
     gap_P = np.abs(
         cosines(query_P, ours_QK[query_P, place_P]) - cosines(query_P, theirs_QK[query_P, place_P])
-    )  # of what stands at one place in both lists
+    )  # of the entries at equal positions of both lists
     hit_QK = theirs_QK == own_Q[:, None]
-    # Their list may swap neighbors that float32 cannot tell apart.
+    # faiss may swap neighbors that float32 cannot distinguish.
     place_Q = np.where(hit_QK.any(1), hit_QK.argmax(1) + 1, NEIGHBORS + 1)
     odd_Q = np.flatnonzero(np.minimum(ranks_Q, NEIGHBORS + 1) != place_Q)
     swapped_Q = np.isin(odd_Q, query_P[gap_P <= CLOSE])
@@ -191,13 +191,13 @@ def compared(folder: Path) -> dict[str, Any]:
 
 
 def against_torchmetrics(threads: int) -> dict[str, Any]:
-    """Mean reciprocal rank at a size at which one score for each pair and a loop over queries are possible."""
+    """Compare mean reciprocal ranks at a size that allows one score per pair and a loop over queries."""
     import torch
 
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from benchmarks.torchvision_shim import make_torchvision_importable
 
-    make_torchvision_importable()  # torchmetrics imports it
+    make_torchvision_importable()  # torchmetrics imports this package
     from torchmetrics.retrieval import RetrievalMRR
 
     from unialign import metrics
@@ -206,7 +206,7 @@ def against_torchmetrics(threads: int) -> dict[str, Any]:
     queries_QD, gallery_GD, own_Q = draw(*SMALL, 256)
 
     def theirs() -> float:
-        # Its ranks leave out what scores at most 0.
+        # torchmetrics ignores candidates with a score of at most 0.
         score_QG = 1 + (torch.from_numpy(queries_QD) @ torch.from_numpy(gallery_GD).mT).double()
         index_QG = torch.arange(SMALL[0])[:, None].expand(SMALL)
         target_QG = torch.arange(SMALL[1]) == torch.from_numpy(own_Q)[:, None]
@@ -252,7 +252,7 @@ def main() -> None:
     small = against_torchmetrics(arguments.threads)
     ratios = {
         name: {clock: seconds[name][clock] / seconds["faiss"][clock] for clock in ("cpu_seconds", "wall_seconds")}
-        for name in ("ranks", "nearest")
+        for name in ("ranks", "knn")
     }
     equal = (
         agreement["of_those_wrong"] == 0

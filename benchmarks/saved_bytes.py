@@ -13,7 +13,7 @@ def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        # Tensors stay alive in `kept`, so that no address is given out twice.
+        # Keep tensors alive in `kept`, so that no address is reused.
         known = kept.get(tensor.untyped_storage().data_ptr())
         if known is None or known.numel() < tensor.numel():
             kept[tensor.untyped_storage().data_ptr()] = tensor
@@ -21,7 +21,7 @@ def saved_tensors(compute: Callable[[], Tensor]) -> list[Tensor]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = compute()
-    assert result.requires_grad, "nothing is kept for a result without gradient"
+    assert result.requires_grad, "a result without gradient keeps nothing for backward"
     return list(kept.values())
 
 

@@ -1,9 +1,9 @@
-"""The paper's figure of interpolation: images between a held-out concept's name and its spoken name.
+"""Reproduce the paper's interpolation figure: images between a held-out concept's name and its spoken name.
 
     python -m benchmarks.strips
 
-Trains two arms of docs/findings/results/generation.json again, the weight that the study chose and InfoNCE, seed 0, and
-writes docs/findings/figures/generation-strips*.png with the shipped decoder. Needs `unialign[generate]`.
+Trains two arms of docs/findings/results/generation.json again with seed 0, InfoNCE and the weight chosen by the study,
+and writes docs/findings/figures/generation-strips*.png with the shipped decoder. Needs `unialign[generate]`.
 """
 
 import json
@@ -19,14 +19,14 @@ from unialign.space import Space
 
 FINDINGS = Path(__file__).resolve().parent.parent / "docs" / "findings"
 FIGURES, RESULTS = FINDINGS / "figures", FINDINGS / "results" / "generation.json"
-# Evenly spaced held-out concepts, and those whose name and spoken name together lie nearest to their own image.
+# Evenly spaced held-out concepts, and those whose name and spoken name combined are nearest to the true image.
 EVEN, NEAREST = 12, 6
 STEPS = 7
 SIDE, GAP, NAMES, HEAD = 64, 4, 150, 26
 
 
 def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) -> np.ndarray:
-    """Rows whose text and speech, mixed, have the highest cosine with the true image; one per group of items."""
+    """Return rows whose mixed text and speech have the highest cosine with the true image; one per group of items."""
     z = space.encode({name: store.array(name)[rows] for name in ("image", "text", "speech")})
     both = torch.nn.functional.normalize(z["text"] + z["speech"], dim=1)
     order = (both * z["image"]).sum(1).argsort(descending=True).tolist()
@@ -37,13 +37,13 @@ def nearest_rows(space: Space, store: ua.data.EmbeddingStore, rows: np.ndarray) 
 
 
 def strip(space: Space, decoder: Decoder, store: ua.data.EmbeddingStore, row: int) -> torch.Tensor:
-    """(STEPS, 3, S, S): from text to speech, one noise."""
+    """Generate (STEPS, 3, S, S) images from text to speech with one noise."""
     way = build_conditions(space, store, items=[f"#{row}"], modalities=("text", "speech"), combine="path", steps=STEPS)
     return generate_images(space, decoder, store, way).images[:, 0]
 
 
 def sheet(blocks: list[tuple[str, torch.Tensor, dict[str, torch.Tensor]]]) -> Image.Image:
-    """A block a concept: its name, the true image, and a strip for each space."""
+    """Draw a block per concept with its name, the true image, and a strip for each space."""
     spaces = len(blocks[0][2])
     width = NAMES + SIDE + 4 * GAP + 90 + STEPS * (SIDE + GAP)
     height = HEAD + len(blocks) * (spaces * (SIDE + GAP) + 3 * GAP)

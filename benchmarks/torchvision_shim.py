@@ -1,7 +1,7 @@
-"""Makes torchvision importable beside a CPU build of torch, whose operators its compiled part cannot register.
+"""Make torchvision importable with a CPU build of torch, on which its compiled operators cannot be registered.
 
-open_clip and transformers import torchvision; the losses that are measured here use none of its operators. A
-torchvision that loads is left alone.
+open_clip and transformers import torchvision, but the measured losses use none of its operators. A torchvision that can
+be imported is not changed.
 """
 
 import importlib.machinery
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-_ALIVE: list[torch.library.Library] = []  # an operator lives as long as its library
+_ALIVE: list[torch.library.Library] = []  # keep a reference: operators live as long as their library
 
 
 def make_torchvision_importable() -> None:

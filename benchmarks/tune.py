@@ -2,8 +2,8 @@
 
     python -m benchmarks.tune emoji            about 10 minutes on 2 cores
 
-Every objective gets the same number of trials, training steps (warm start included) and seeds; its best mean R@1 on the
-validation split wins. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order tried.
+Every objective gets the same number of trials, training steps (InfoNCE warmup included) and seeds; its best mean R@1
+on the validation split wins. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order tried.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from unialign.experiments import (
 from unialign.io import describe_environment, write_yaml
 
 TRIALS = 20
-SEEDS = (100, 101)  # not those of the demo
+SEEDS = (100, 101)  # different from the demo's seeds
 TEMPERATURES = (0.03, 0.05, 0.07, 0.1, 0.15)
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -36,12 +36,12 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "objective_options.alignment_weight": (0.5, 0.75, 1.0, 1.25),
     },
     "infonce": {"objective_options.temperature": TEMPERATURES, "lr": RATES},
-    # Its authors continue a contrastively trained model; how late is its own second parameter.
+    # Its authors continue a contrastively trained model; the warm-up fraction is its second tuned parameter.
     "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES, "infonce_warmup_ratio": (0.5, 0.75, 0.9)},
 }
 ANCHORS = {"emoji": "text", "digits": "pix"}
-# Fixed beforehand, the same for all: a look at 8 settings of head, dropout and decay with InfoNCE and UniAlign on the
-# validation split showed that linear heads with strong input dropout are as good as larger ones, and faster.
+# Fixed beforehand for all objectives: among 8 settings of head, dropout and decay, tried with InfoNCE and UniAlign on
+# the validation split, linear heads with strong input dropout were as good as larger ones, and faster.
 COMMON: dict[str, Any] = {
     "head": "linear",
     "dropout": 0.5,
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=sorted(ANCHORS))
     parser.add_argument(
-        "--objectives", nargs="+", choices=sorted(GRIDS), default=list(GRIDS), help="others keep their log"
+        "--objectives", nargs="+", choices=sorted(GRIDS), default=list(GRIDS), help="logs of the others are kept"
     )
     options = parser.parse_args()
     root = Path(__file__).resolve().parent
@@ -96,8 +96,8 @@ def write_recipe(data: str, records: list[dict[str, Any]], folder: Path) -> None
         data=data,
         entries=entries,
         fingerprint=load_dataset(data).fingerprint,
-        selection="temperature, learning rate, UniAlign's alignment weight and GRAM's warm start chosen by mean R@1 on "
-        f"the validation split, {TRIALS} trials of {len(SEEDS)} seeds for each objective",
+        selection="temperature, learning rate, UniAlign's alignment weight and GRAM's InfoNCE warmup chosen by mean "
+        f"R@1 on the validation split, {TRIALS} trials of {len(SEEDS)} seeds for each objective",
     )
     write_yaml(folder / f"{data}.yaml", config.to_dict())
 

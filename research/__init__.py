@@ -1,4 +1,4 @@
-"""Studies of the objectives: many trainings each, evaluated as a page with tables and figures.
+"""Studies of the objectives: each runs many trainings and summarizes them on a page with tables and figures.
 
 A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(...)` (see `_plan.py`) of three functions:
 
@@ -12,7 +12,7 @@ writes results.json, figures, page.md and report.html. Data transforms and measu
 passed, since arms are sent to the workers (`_transforms.py`, `_measures.py`). `ablation.py` is the example to follow;
 `_figures.py` has common tables and figures, `_sweeps.py` those of a varied setting.
 
-This module imports nothing heavy: `--help` lists the studies without torch.
+This module avoids heavy imports, so that `--help` lists the studies without torch.
 """
 
 from importlib import import_module
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["COSTS", "STUDIES", "load_study"]
 
 STUDIES = {
-    "ablation": "which of UniAlign's terms earn their place, and where it wins, ties or loses against every baseline",
-    "anchor": "every modality, all pairs and the centroid as the target: retrieval with it, without it, and at worst",
-    "conflict": "zeta and chi against the number of modalities and over training, beside the theory's bounds",
-    "continued": "an InfoNCE space continued at small learning rates, the paper's setting",
-    "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound, what it goes with",
-    "generation": "images from every modality by objective and uniformity weight, with controls; what predicts them",
-    "missing": "30, 60 and 90 % of the entries missing in training, or two modalities that never meet",
-    "partition_mix": "what lies between InfoNCE and UniAlign",
+    "ablation": "contribution of each of UniAlign's terms, and comparison with every baseline",
+    "anchor": "effect of the anchor (each modality, all pairs, the centroid) on retrieval by direction",
+    "conflict": "zeta and chi by number of modalities and over training, compared with the theoretical bounds",
+    "continued": "continued training of an InfoNCE space at small learning rates, as in the paper",
+    "divergence": "Hölder divergence by estimator and bandwidth over training, its upper bound and its correlations",
+    "generation": "images from every modality by objective and uniformity weight, with controls and predictors",
+    "missing": "training with 30, 60 and 90 % of the entries missing, or with two modalities that never occur together",
+    "partition_mix": "interpolation between InfoNCE and UniAlign",
     "temperature": "sensitivity of UniAlign, InfoNCE and GRAM to the temperature",
     "weights": "sensitivity of UniAlign to the weights of its four terms",
 }
 
-# Trainings with all seeds, and minutes on two cores.
+# Number of trainings with all seeds, and minutes on two cores.
 COSTS = {
     "ablation": (252, 8),
     "anchor": (65, 3),
@@ -54,7 +54,7 @@ COSTS = {
 
 
 def load_study(name: str) -> "Study":
-    """Return a study by name; `ConfigError` lists the names."""
+    """Return a study by name; the ConfigError for an unknown name lists all names."""
     check_choice("study", name, STUDIES)
     study: Study = import_module(f"research.{name}").STUDY
     return study

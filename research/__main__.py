@@ -1,4 +1,4 @@
-"""`python -m research NAME`: run one of the studies of the paper's claims and write its page with figures."""
+"""`python -m research NAME`: run a study of the paper's claims and write its page with figures."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ _EPILOG = (
     + """
 example:
   python -m research ablation --epochs 4 --seeds 0 1 --out runs/quick     a smoke run
-  python -m research ablation                                             all of it; interrupted, it continues
+  python -m research ablation                                             the whole study; an interrupted one continues
   python -m research --config runs/study/ablation/config.yaml --out runs/again"""
 )
 
@@ -70,25 +70,25 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m research",
         allow_abbrev=False,
-        description="Run a study of the objectives: many trainings, tuned alike, with several seeds.",
+        description="Run a study of the objectives: many trainings with equal tuning budgets and several seeds.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of the studies below")
     parser.add_argument("--config", type=Path, help="config.yaml of an earlier run; options given here take precedence")
-    parser.add_argument("--epochs", type=int, help="epochs of every training (default: the study's own)")
+    parser.add_argument("--epochs", type=int, help="epochs of every training (default: defined by the study)")
     parser.add_argument(
         "--seeds", nargs="+", action="extend", type=int, metavar="S", help="one run per seed (default: 0 1 2 3 4)"
     )
     parser.add_argument(
-        "--workers", type=int, help="runs trained at the same time, one thread each (default: the cores)"
+        "--workers", type=int, help="number of runs trained in parallel, one thread each (default: number of cores)"
     )
     parser.add_argument("--out", type=results_folder, help="results folder (default: runs/study/NAME)")
     return parser
 
 
 def _options(options: Namespace) -> Options:
-    """Return the options of the file, if one is given, overridden by those of the command line."""
+    """Read the options of the file, if given, and override them by command-line options."""
     if options.config:
         chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):

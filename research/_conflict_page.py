@@ -1,4 +1,4 @@
-"""The page of the study `conflict`, from the content of its results.json."""
+"""Build the page of the study `conflict` from the content of its results.json."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +63,7 @@ def _at(results: Results, arm: str, name: str, when: str = "end") -> Interval:
 
 def _sweep_parts(results: Results) -> list[Any]:
     ends = {o: Mark(f"{display_name(o)}, trained", i) for i, o in enumerate(OBJECTIVES)}
-    start = Mark("untrained", 6)  # the same spaces for both objectives: they depend on the seed alone
+    start = Mark("untrained", 6)  # Untrained spaces depend on the seed only and are the same for both objectives.
     bounds = {o: Mark(f"{display_name(o)}, lower bound", i, "dashed") for i, o in enumerate(OBJECTIVES)}
     expected = {o: Mark(f"{display_name(o)}, expected", i + 2, "dashed") for i, o in enumerate(OBJECTIVES)}
 

@@ -1,4 +1,4 @@
-"""Statistics over runs: intervals over seeds, and rank correlations within cells of comparable runs.
+"""Compute statistics over runs: intervals over seeds, and rank correlations within cells of comparable runs.
 
 Shapes: `n` runs of a cell, `R` resamples.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Cells", "Interval", "rank_correlation", "seed_interval"]
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them the normal's is within 4 %.
+# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them the normal quantile is within 4 %.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL = 1.96
 
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def read(cls, entry: Mapping[str, Any] | None) -> "Interval":
-        """Read `mean`, `low` and `high` of an entry of results.json, where null stands for NaN."""
+        """Read `mean`, `low` and `high` of an entry of results.json, in which null means NaN."""
         values = ((entry or {}).get(key) for key in cls._fields)
         return cls(*(math.nan if value is None else value for value in values))
 
@@ -57,7 +57,7 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
     number of modalities) do not contribute. The bootstrap draws runs with replacement within each cell.
 
     Returns:
-        `mean` (NaN where all ranks tie), `low`, `high`, `runs`, `cells`; cells of fewer than three runs are left out.
+        `mean` (NaN if all ranks tie), `low`, `high`, `runs`, `cells`; cells of fewer than three runs are left out.
     """
     arrays = [np.array([*pairs], dtype=np.float64).reshape(-1, 2) for pairs in cells.values()]  # None becomes NaN
     known = [pairs_n2[np.isfinite(pairs_n2).all(1)] for pairs_n2 in arrays]
@@ -69,7 +69,7 @@ def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> d
     sums = []
     for pairs_n2 in known:
         draws_Rn = rng.integers(len(pairs_n2), size=(resamples, len(pairs_n2)))
-        # In blocks: ranks compare every pair of a cell.
+        # Process resamples in blocks, since ranks compare every pair of a cell.
         blocks = [_cell_sums(pairs_n2[block]) for block in np.array_split(draws_Rn, max(1, resamples // 200))]
         sums.append(np.concatenate(blocks, 1))
     values_R = _pooled(sums)

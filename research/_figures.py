@@ -1,4 +1,4 @@
-"""Common tables and panels of studies, from the content of results.json.
+"""Build common tables and panels of studies from the content of results.json.
 
 All functions take `results` and keys of arms; an arm without a summary (it failed) is left out.
 """
@@ -42,7 +42,7 @@ __all__ = [
 
 UNTUNED = "Nothing is tuned here: the settings themselves are what is varied."
 _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
-# A verdict is about the first arm of a family; the rows of a table are the baselines.
+# Verdicts refer to the first arm of a family, but the rows of a table are the baselines.
 _BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
 
 
@@ -112,7 +112,7 @@ def metric_table(
 
 
 def _style(results: Results, metric: str, arms: Iterable[str]) -> NumberFormat:
-    """Choose the decimals that suit a metric's values."""
+    """Choose the number format that suits a metric's values."""
     means = (mean_of(results, arm, metric) for arm in arms)
     return number_format((v for v in means if not math.isnan(v)), unit=results["metrics"][metric]["unit"])
 
@@ -158,7 +158,7 @@ def _signed(fmt: NumberFormat, value: float) -> str:
 
 
 def tally_table(results: Results, family: str) -> Table:
-    """Tabulate how often the first arm of a family wins, ties and loses on each primary metric."""
+    """Count wins, ties and losses of the first arm of a family on each primary metric."""
     tests = family_tests(results, family)
     first = next(f["first"] for f in results["study"]["families"] if f["name"] == family)
     rows = []

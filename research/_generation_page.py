@@ -1,4 +1,4 @@
-"""The page of the study `generation`, from the content of its results.json."""
+"""Build the page of the study `generation` from the content of its results.json."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _format_score(found: Interval, score: str) -> str:
 
 
 def _control_numbers(results: Results) -> dict[str, dict[str, float]]:
-    """Return the scores of the controls, which only one arm measures since they are the same for every space."""
+    """Return the scores of the controls, measured by one arm only since they are the same for every space."""
     return {name: {s: mean_over_seeds(results, INFONCE, f"images/{name}/{s}") for s in SHOWN} for name in CONTROLS}
 
 
@@ -120,7 +120,7 @@ def _controls(results: Results) -> list[str | Table]:
         [f"{name}: {CONTROLS[name]}", *(_format_score(Interval(value), score) for score, value in numbers.items())]
         for name, numbers in _control_numbers(results).items()
     ]
-    # A smoke run has decoders of a few steps and compares plain pixels, for speed.
+    # For speed, a smoke run trains decoders for a few steps only and compares plain pixels.
     if results["study"]["options"].get("epochs") is None:
         judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
     else:
@@ -134,7 +134,7 @@ def _controls(results: Results) -> list[str | Table]:
 
 def _front(results: Results, arms: Sequence[str]) -> Figure:
     factors = results["study"]["factors"]
-    # An arm that hardly trained would compress the axis for all others.
+    # An arm with little training would compress the axis for all others.
     best = max((mean_of(results, arm, "recall@1") for arm in arms), default=math.nan)
     drawn = [arm for arm in arms if not mean_of(results, arm, "recall@1") < best / 2]
     far = [

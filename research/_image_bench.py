@@ -1,4 +1,4 @@
-"""Compare the images generated in a space with controls, without which no score of them is meaningful.
+"""Compare images generated from a space with controls, without which their scores are not meaningful.
 
 Shapes: `N` evaluated items, `D` dimension of the space, `S` pixels a side, `K` decoders.
 """
@@ -49,14 +49,14 @@ class GenerationBench:
 
     Attributes:
         store: the data.
-        rows: (N,) evaluated rows, all of which have their anchor and their image.
+        rows: (N,) evaluated rows, all with anchor and image.
         anchor: modality whose embeddings are replaced.
-        decoders: K of them, trained with different seeds; every score is the mean over them.
-        extractor, reference: for the scores.
+        decoders: K decoders trained with different seeds; every score is the mean over them.
+        extractor, reference: feature extractor and reference of the scores.
         training: (T, 3, S, S) images of the training rows that have one.
-        training_rows: (T,) those rows.
-        seed: of the noise, which is the same for all rows of a table.
-        steps, guidance: of the sampler.
+        training_rows: (T,) row numbers of these images.
+        seed: seed of the noise, which is the same for all rows of a table.
+        steps, guidance: options of the sampler.
     """
 
     store: EmbeddingStore
@@ -72,7 +72,7 @@ class GenerationBench:
     guidance: float | None = None
 
     def images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(K, N, 3, S, S): images of the rows by every decoder."""
+        """Decode rows with every decoder, (K, N, 3, S, S)."""
         return torch.stack(
             [
                 decode(
@@ -95,10 +95,10 @@ class GenerationBench:
         return score(images, self.reference, extractor=self.extractor, self_scores=self_scores)
 
     def source(self, space: Space, modalities: Sequence[str]) -> Tensor:
-        """(N, D) renormalized means of some modalities of the items.
+        """Return (N, D) renormalized means of some modalities of the items.
 
         Raises:
-            DataError: an item has none of them.
+            DataError: an item has none of these modalities.
         """
         z, present = embed_items(space, self.store, self.rows, modalities)
         there_N = torch.stack(list(present.values())).any(0)
@@ -108,7 +108,7 @@ class GenerationBench:
         return mean(z, present=present)
 
     def controls(self, space: Space) -> dict[str, Tensor]:
-        """Images of each of `CONTROLS`; neighbors are those of the item's own anchor."""
+        """Return the images of each of `CONTROLS`; neighbors are those of the item's anchor."""
         z_ND, _ = embed_items(space, self.store, self.rows, [self.anchor])
         self_ND = z_ND[self.anchor]
         generator = torch.Generator().manual_seed(self.seed)
@@ -125,12 +125,12 @@ class GenerationBench:
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(N, D) anchor rows of the nearest training items."""
+        """Return (N, D) anchor rows of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0].numpy()
         return space.encode({self.anchor: self.store.array(self.anchor)[found]})[self.anchor]
 
     def nearest_images(self, space: Space, z_ND: Tensor) -> Tensor:
-        """(N, 3, S, S) true images of the nearest training items."""
+        """Return (N, 3, S, S) true images of the nearest training items."""
         found = nearest_training(space, self.store, z_ND, anchor=self.anchor).rows[:, 0]
         position = {int(row): i for i, row in enumerate(self.training_rows)}
         return self.training[[position[int(row)] for row in found]]
@@ -150,12 +150,12 @@ def make_bench(
     """Build the bench of a split of a store, with its thumbnails as true images.
 
     Args:
-        decoders: at least one; all of one size.
-        anchor: modality whose embeddings are replaced, and of the thumbnails.
+        decoders: at least one, all of equal image size.
+        anchor: modality of the thumbnails, whose embeddings are replaced.
 
     Raises:
         ConfigError: no decoder, decoders of different sizes, or no such modality.
-        DataError: no images; no items.
+        DataError: the store has no images, or the split no items.
         MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
@@ -174,10 +174,10 @@ def make_bench(
 
 
 def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
-    """(N,) permutation that maps each item to an item of another group, and so not to near-duplicates."""
+    """Return a permutation (N,) that maps each item to an item of another group, which excludes near-duplicates."""
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(len(group_N))
-    # Sorted by groups in random order and rotated by the size of the largest group, no item meets its own group.
+    # After sorting by randomly ordered groups, rotation by the largest group's size moves each item to another group.
     ranks = {group: rank for rank, group in enumerate(rng.permutation(np.unique(group_N)))}
     by_group_N = np.array(sorted(order_N, key=lambda i: ranks[group_N[i]]))
     largest = int(np.unique(group_N, return_counts=True)[1].max())
@@ -195,7 +195,7 @@ def scores_of(
     *,
     self_scores: GenerationScores | None = None,
 ) -> dict[str, GenerationScores]:
-    """Scores of each source (name -> modalities) of a space."""
+    """Score each source (name -> modalities) of a space."""
     return {
         name: bench.score(bench.images(space, bench.source(space, modalities)), self_scores=self_scores)
         for name, modalities in sources.items()
@@ -208,12 +208,12 @@ def annotate_controls(
     *,
     ties: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """For each score of a row, the controls that are as good or better: a marked score says little.
+    """List, for each score of a row, the controls that are as good or better, which make it uninformative.
 
     Args:
         numbers: score -> value of the row.
         controls: control -> its scores. Missing scores and NaN are skipped.
-        ties: score -> controls whose paired interval of the difference covers 0. Equal values always tie.
+        ties: score -> controls whose paired difference has an interval that covers 0. Equal values always tie.
 
     Returns:
         score -> names in the order of `controls`, empty if the row is better than all. Scores without a better

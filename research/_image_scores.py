@@ -1,7 +1,7 @@
-"""Decoders of the study `generation`, which are trained once, and the scores of images generated from a space.
+"""Train the decoders of the study `generation` once, and score images generated from a space.
 
-Names of numbers: `images/<source>/<score>` and `images/<control>/<score>` on the evaluated split; for selection, on
-the validation split, `val/<source>/<score>` and `val/recall@1` (queries by every other modality, answers the anchor).
+Metric names: `images/<source>/<score>` and `images/<control>/<score>` on the evaluated split; for selection on the
+validation split, `val/<source>/<score>` and `val/recall@1` (queries of every other modality, gallery of the anchor).
 """
 
 import json
@@ -35,10 +35,10 @@ from unialign.space import Space
 __all__ = ["DECODERS", "SHOWN", "score_images", "train_decoders"]
 
 DECODERS = "decoders"
-# Scores that are kept, and those with intervals.
+# Recorded scores, and the subset with intervals.
 SHOWN = ("fd", "kid", "recall@10", "mrr", "cosine")
 _RESAMPLED = ("fd", "recall@10", "mrr")
-# A Fréchet distance takes milliseconds a resample, and a study has thousands of distances.
+# A Fréchet distance takes milliseconds per resample, and a study computes thousands of distances.
 _MAX_RESAMPLES = 300
 _EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {"lite2": lite2, "pixels": pixels}
 
@@ -79,15 +79,15 @@ def score_images(
     extractor: str = "lite2",
     controls: str = "no",
 ) -> dict[str, float | Statistic]:
-    """Score the images generated from a space; names as in the docstring of this module.
+    """Score the images generated from a space; names are those of the module docstring.
 
     Args:
-        decoder: settings of the decoders in the folder.
+        decoder: settings of the folder's decoders.
         seeds: seeds of the decoders.
         anchor: the frozen modality.
         sources: such as `text` or `text+speech`.
         extractor: `lite2`, or `pixels` for tests.
-        controls: `yes` to score the controls too, which are the same for every space with this anchor.
+        controls: `yes` to score the controls as well, which are the same for every space with this anchor.
     """
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
@@ -117,7 +117,7 @@ def score_images(
 
 @dataclass(frozen=True)
 class _FirstResamples:
-    """A statistic on the first 300 weightings of a block, NaN on the rest, which intervals ignore."""
+    """A statistic evaluated on the first 300 weightings of a block; NaN on the rest, which intervals ignore."""
 
     whole: Statistic
 
@@ -137,7 +137,7 @@ def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
     return decoder
 
 
-# Cached between the runs of a worker: features of the true images cost more than scoring a source.
+# Cached between runs of a worker, since features of the true images cost more than scoring a source.
 @lru_cache(maxsize=4)
 def _bench(
     folder: Path, store: str, config: str, seeds: tuple[int, ...], extractor: str, anchor: str, split: str

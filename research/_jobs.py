@@ -1,4 +1,4 @@
-"""Jobs of a study: the trials, the choice of settings that they lead to, and the runs, stage by stage."""
+"""Create the jobs of a study stage by stage: trials, selection of settings, and runs."""
 
 import dataclasses
 import math
@@ -12,14 +12,14 @@ from research._records import Record, read_record
 from unialign.config import TrainConfig
 from unialign.errors import DataError
 
-__all__ = ["SELECTION", "Job", "Scheduler", "select_trial"]
+__all__ = ["SELECTION", "Scheduler", "TrainingJob", "select_trial"]
 
 SELECTION = "recall@1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One training, as plain values: worker processes receive a copy and open the data themselves.
+class TrainingJob:
+    """Picklable description of one training; worker processes open the data themselves.
 
     Attributes:
         purpose: `trial` selects settings; `parent` trains a space that trials of other arms continue; `run` is a
@@ -28,7 +28,7 @@ class Job:
         file: path of the record.
         trial: index into the arm's trials.
         space: folder for the trained space, if other arms continue it.
-        parent: the job whose space this one continues.
+        parent: job whose space this one continues.
     """
 
     arm: Arm
@@ -41,7 +41,7 @@ class Job:
     file: Path
     trial: int | None = None
     space: Path | None = None
-    parent: "Job | None" = None
+    parent: "TrainingJob | None" = None
 
     @property
     def seed(self) -> int:
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def split(self) -> str:
-        """Evaluated rows: the test split for a run only."""
+        """Evaluated split: test for runs, validation otherwise."""
         return "test" if self.purpose == "run" else "val"
 
     @property
@@ -57,7 +57,7 @@ class Job:
         return self.arm.eval_hook if self.purpose == "run" else None
 
     def identity(self) -> dict[str, Any]:
-        """Everything that the result depends on, as JSON."""
+        """Return all settings on which the result depends, as JSON."""
         is_run = self.purpose == "run"
         return {
             "fingerprint": self.fingerprint,
@@ -80,10 +80,10 @@ class Job:
 
 @dataclass
 class Scheduler:
-    """Creates the jobs of a study.
+    """Create the jobs of a study.
 
     Attributes:
-        tuned: arm -> settings that its trials led to; filled as they end.
+        tuned: arm -> settings selected by its trials; filled as these end.
     """
 
     plan: Plan
@@ -96,7 +96,7 @@ class Scheduler:
         trials = sum(len(arm.trials) for arm in self.plan.arms) + len(self._continued_by_trials())
         return trials * len(self.options.tuning_seeds) + len(self.plan.arms) * len(self.options.seeds)
 
-    def trials(self, arms: Sequence[Arm]) -> list[Job]:
+    def trials(self, arms: Sequence[Arm]) -> list[TrainingJob]:
         """Return a job for every trial with every tuning seed."""
         return [
             self._job(arm, seed, "trial", settings, i)
@@ -105,19 +105,19 @@ class Scheduler:
             for seed in self.options.tuning_seeds
         ]
 
-    def parents(self, arms: Sequence[Arm]) -> list[Job]:
-        """Return jobs for the spaces, with tuning seeds, that trials of other arms continue."""
+    def parents(self, arms: Sequence[Arm]) -> list[TrainingJob]:
+        """Return jobs, with tuning seeds, for the spaces that trials of other arms continue."""
         wanted = self._continued_by_trials()
         return [
             self._job(arm, seed, "parent") for arm in arms if arm.key in wanted for seed in self.options.tuning_seeds
         ]
 
-    def runs(self, arms: Sequence[Arm]) -> list[Job]:
+    def runs(self, arms: Sequence[Arm]) -> list[TrainingJob]:
         """Return a job for every arm with every seed, with its tuned settings."""
         return [self._job(arm, seed, "run") for seed in self.options.seeds for arm in arms]
 
     def settings(self, arm: Arm) -> Mapping[str, Any]:
-        """Return the tuned settings of an arm, empty for one that is not tuned."""
+        """Return the tuned settings of an arm; empty if it is not tuned."""
         return self.tuned.get(arm.tuned_as or arm.key, {})
 
     def _job(
@@ -127,14 +127,14 @@ class Scheduler:
         purpose: Literal["trial", "parent", "run"],
         settings: Mapping[str, Any] | None = None,
         trial: int | None = None,
-    ) -> Job:
+    ) -> TrainingJob:
         parent = None
         if arm.init_from is not None:
             kind: Literal["parent", "run"] = "run" if seed in self.options.seeds else "parent"
             parent = self._job(self.plan.arm(arm.init_from), seed, kind)
         file = f"tuning/{arm.key}-{trial}" if purpose == "trial" else f"runs/{arm.key}"
         continued = purpose != "trial" and any(other.init_from == arm.key for other in self.plan.arms)
-        return Job(
+        return TrainingJob(
             arm=arm,
             purpose=purpose,
             trial=trial,
@@ -165,7 +165,7 @@ def select_trial(arm: Arm, seeds: Sequence[int], records: Mapping[tuple[int | No
     """Describe an arm's trials and choose the one with the best mean R@1 over all ordered pairs.
 
     Args:
-        records: (trial, seed) -> record. A trial that failed with any seed is not chosen.
+        records: (trial, seed) -> record. A trial that failed with any seed cannot be chosen.
 
     Returns:
         `trials`, with settings and scores, and the index `chosen`.

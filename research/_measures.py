@@ -1,7 +1,7 @@
-"""Measurements during training, by name, since worker processes take them.
+"""Measurements during training, identified by name since worker processes perform them.
 
-A measure takes a `View` and the arguments of its `EvalHook`, and returns name -> number, or -> `Statistic` for a number
-that is a function of item weights, so that its interval at the end covers the items. Names must not be in `METRICS`.
+A measure takes a `View` and the arguments of its `EvalHook` and returns name -> number, or name -> `Statistic` for
+functions of item weights, whose final intervals then cover items. Names must not be in `METRICS`.
 """
 
 import itertools
@@ -39,7 +39,7 @@ __all__ = ["MEASURES", "View", "measure", "to_numbers"]
 
 @dataclass(frozen=True)
 class View:
-    """Unit rows of a split, modality -> (N, D), with (N,) presence and ids, and their origin."""
+    """Unit rows of a split, modality -> (N, D), with presence (N,), ids (N,) and origin."""
 
     embeddings: dict[str, Tensor]
     present: dict[str, Tensor]
@@ -62,7 +62,7 @@ def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder
 
 
 def to_numbers(measured: Mapping[str, Any], items: int) -> dict[str, float]:
-    """Evaluate statistics with equal weights of the items."""
+    """Evaluate statistics with equal item weights."""
     ones_1N = torch.ones(1, items, dtype=torch.float64)
     return {
         name: float(value) if isinstance(value, int | float) else float(value.evaluate(ones_1N))
@@ -80,7 +80,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # modalities differ between runs; the two numbers above suffice for the assumption
+            continue  # modalities differ between runs, and the two numbers above suffice to check the assumption
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
@@ -109,14 +109,14 @@ def measure_divergence(
     pairs = list(itertools.combinations(order, 2))
     rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
     found: dict[str, float | Statistic] = {}
-    # Without `exact`, which is for tests: 309 items in three modalities make 30 million tuples.
+    # Exclude `exact`, which is for tests: 309 items in three modalities have 30 million tuples.
     profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
         numbers |= {"neighbours": row.neighbors, "neighbours_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # the neighbours are measured too
+            warnings.simplefilter("ignore", DivergenceWarning)  # also returns the number of neighbours
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)
@@ -137,7 +137,8 @@ def measure_divergence(
 
 def measure_generation(view: View, **arguments: Any) -> dict[str, float | Statistic]:
     """Score the images that decoders generate from the space; see `research._image_scores`."""
-    from research._image_scores import score_images  # imports diffusers, which other studies do not need
+    # Imported here, since it imports diffusers, which other studies do not need.
+    from research._image_scores import score_images
 
     assert view.space is not None
     assert view.store is not None

@@ -1,6 +1,6 @@
-"""Definition of a study: its options, the plan of arms that they lead to, and the comparisons between arms.
+"""Define a study: its options, the resulting plan of arms, and the comparisons between arms.
 
-Everything here is a plain value, since it is written to files and sent to worker processes.
+All objects hold plain values, since they are written to files and sent to worker processes.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,12 +40,12 @@ class Options(Config):
 
     kind: ClassVar[str] = "study"
 
-    schema: int = setting(1, "version of this layout", lambda name, value: check_choice(name, value, (1,)))
+    schema: int = setting(1, "version of the configuration format", lambda name, value: check_choice(name, value, (1,)))
     study: str = setting(REQUIRED, "its name")
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "seeds; every arm is trained once per seed", _check_seeds)
     tuning_seeds: tuple[int, ...] = setting((100,), "seeds of the trials, disjoint from `seeds`", _check_seeds)
     epochs: int | None = setting(
-        None, "epochs of every training; None is the study's own number", partial(check_integer, low=1)
+        None, "epochs of every training; None: the study's default", partial(check_integer, low=1)
     )
     resamples: int = setting(4000, "bootstrap resamples of the items", partial(check_integer, low=100))
     stores: Mapping[str, str] = setting({}, "name of a data set -> folder of the store used in its place", _check_texts)
@@ -58,9 +58,9 @@ class Options(Config):
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A change of the training data: a name of `_transforms.TRANSFORMS` and its arguments, besides the run's seed.
+    """A change of the training data: a name in `_transforms.TRANSFORMS` and its arguments; it also gets the run's seed.
 
-    Validation and test rows stay those of the data set.
+    Validation and test rows are unchanged.
     """
 
     name: str
@@ -69,12 +69,11 @@ class DataTransform:
 
 @dataclass(frozen=True)
 class EvalHook:
-    """A measurement during training: a name of `_measures.MEASURES`, its arguments, and when it is taken.
+    """A measurement during training: a name in `_measures.MEASURES`, its arguments and its schedule.
 
     Attributes:
-        points: number of evaluations: the first before training, the last at its end, denser at the beginning; 1 is
-            the end alone.
-        split: rows that are measured.
+        points: number of evaluations, from before training to its end and denser at the beginning; 1: at the end only.
+        split: measured split.
     """
 
     name: str
@@ -83,7 +82,7 @@ class EvalHook:
     split: str = "test"
 
     def steps(self, total: int) -> list[int]:
-        """Completed steps after which to evaluate; spaced quadratically, since most happens early."""
+        """Return the steps after which to evaluate, spaced quadratically since most changes happen early."""
         if self.points == 1:
             return [total]
         last = max(1, self.points - 1)
@@ -92,7 +91,7 @@ class EvalHook:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to train.
+    """A training configuration of a study.
 
     Attributes:
         key: unique in the study; letters, digits, `-`, `_` and `.`, since files are named after it.
@@ -100,13 +99,13 @@ class Arm:
         train: settings before tuning; `modalities` must be given. The seed comes from the options.
         factors: plain values that distinguish the arm; pages group and draw by them.
         anchor: of the conflict metrics at the end; None averages over all modalities.
-        trials: settings to tune over on the validation split; every tuned arm of a study has as many.
-        tuned_as: arm whose tuned settings this one takes.
+        trials: settings to choose from on the validation split; all tuned arms of a study have equally many.
+        tuned_as: arm whose tuned settings this one uses.
         per_seed: settings that depend on the seed, such as the modalities.
         transform: change of the training data.
         init_from: arm whose space of the same seed this one continues.
-        eval_hook: measured during training and at its end.
-        note: caveat for readers of the results.
+        eval_hook: measurement during training and at its end.
+        note: caveat for the reader of the results.
     """
 
     key: str
@@ -124,7 +123,7 @@ class Arm:
     note: str = ""
 
     def config(self, seed: int, tuned: Settings) -> TrainConfig:
-        """Return the settings of one run: the arm's, then the tuned ones, then those of the seed."""
+        """Return the settings of one run: the arm's, overridden by the tuned ones and those of the seed."""
         return self.train.override({**tuned, **self.per_seed.get(seed, {}), "seed": seed})
 
     def modalities(self) -> list[str]:
@@ -160,9 +159,9 @@ class Plan:
     """The arms of a study and the comparisons between them.
 
     Attributes:
-        comparisons: reported with intervals and without verdicts: nothing corrects for their number.
-        keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, besides the
-            primary ones.
+        comparisons: reported with intervals but without verdicts, since they are not corrected for their number.
+        keep: metrics of `unialign.evaluation.METRICS` whose resampled values are kept for intervals, in addition to
+            the primary ones.
     """
 
     arms: tuple[Arm, ...]
@@ -174,13 +173,13 @@ class Plan:
         return next(arm for arm in self.arms if arm.key == key)
 
     def stages(self) -> list[list[Arm]]:
-        """Group the arms by the order in which they can be trained: an arm comes after the one it continues."""
+        """Group the arms by training order: an arm comes after the one that it continues."""
         left, stages = list(self.arms), list[list[Arm]]()
         done: set[str | None] = {None}
         while left:
             ready = [arm for arm in left if arm.init_from in done]
             if not ready:
-                raise ConfigError(f"arm {left[0].key!r} starts from {left[0].init_from!r}, which no arm leads to")
+                raise ConfigError(f"arm {left[0].key!r} starts from {left[0].init_from!r}, but its init_from chain is circular")
             stages.append(ready)
             done |= {arm.key for arm in ready}
             left = [arm for arm in left if arm.key not in done]
@@ -189,18 +188,18 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question about objectives: the trainings that answer it and the page that shows the answer.
+    """A question about objectives, the trainings that answer it and the page with the answer.
 
     Attributes:
-        name: as in `STUDIES`.
-        title: the question, heading of the page.
+        name: name in `STUDIES`.
+        title: heading of the page.
         plan: options -> arms.
-        page: content of results.json -> sections. It must read nothing else, so that a page can be made again.
+        page: content of results.json -> sections. It must read nothing else, so that pages can be regenerated.
         analyse: content of results.json -> numbers that need several arms, stored in `study.analysis`.
         answer: content of results.json -> a few lines for the terminal; None: the tallies of the families.
-        prepare: called before the first training, also when an interrupted study continues, with the options, the
-            study's folder, the data by name, and the number of workers.
-        epochs: of a training; with fewer, everything is marked as a smoke run.
+        prepare: called before the first training, also of a continued study, with the options, the study's folder,
+            the data by name and the number of workers.
+        epochs: epochs of a training; with fewer, the results are marked as a smoke run.
     """
 
     name: str

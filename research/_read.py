@@ -1,4 +1,4 @@
-"""Accessors for the content of a study's results.json. An arm that failed has no summary."""
+"""Access the content of a study's results.json. Failed arms have no summary."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,12 +24,12 @@ __all__ = [
 
 Results = Mapping[str, Any]
 PRIMARY = ("recall@1", "joint_recall@1", "label_map", "v_measure", "modality_gap_debiased")
-# Metrics of retrieval, labels and geometry, in the order of the panels.
+# Metrics of retrieval, labels and geometry, in panel order.
 GEOMETRY = (*PRIMARY, "true_pair_cosine")
 
 
 def as_float(value: float | None) -> float:
-    """Turn null, which JSON has in place of NaN, into NaN."""
+    """Convert to float; null, which represents NaN in JSON, becomes NaN."""
     return math.nan if value is None else value
 
 
@@ -76,7 +76,7 @@ def evaluations(results: Results, arm: str, name: str) -> dict[int, list[float]]
 
 
 def primary_metrics(results: Results) -> list[str]:
-    """Return the primary metrics that the results have."""
+    """Return the primary metrics in the results."""
     return [name for name, about in results["metrics"].items() if about["primary"]]
 
 
@@ -87,7 +87,7 @@ def metric_label(results: Results, metric: str) -> str:
 
 
 def scale_of(results: Results, metric: str) -> int:
-    """Return the factor from stored to shown numbers."""
+    """Return the factor from stored to displayed numbers."""
     return 100 if results["metrics"][metric]["unit"] == "percent" else 1
 
 

@@ -1,6 +1,6 @@
-"""Records of finished trainings: one file each, written atomically, read back under its own settings only.
+"""Read and write records of finished trainings, one file each, which must match the expected settings.
 
-A file is safetensors: the resampled metrics (R,) as tensors, everything else as JSON in its metadata.
+Files are safetensors with the resampled metrics (R,) as tensors and all other content as JSON metadata.
 """
 
 import json
@@ -26,12 +26,12 @@ class Record:
     """A finished training.
 
     Attributes:
-        metrics: at its end, including the last evaluation of the hook. Empty if it failed.
+        metrics: final metrics, including the hook's last evaluation; empty if training failed.
         directions: `"a->b"` -> metrics of that direction.
-        evaluations: measurements of the hook, each with its `step`.
+        evaluations: the hook's measurements, each with its `step`.
         facts: seconds, parameters, steps, warnings.
-        failed: reason of a failure; "" for a training that ended well.
-        resampled: metric -> (R,) values under the resamples that all records share.
+        failed: reason of the failure; "" for a successful training.
+        resampled: metric -> (R,) values under the resamples shared by all records.
     """
 
     metrics: dict[str, float]
@@ -43,17 +43,17 @@ class Record:
 
 
 def write_record(path: Path, identity: Mapping[str, Any], record: Record) -> None:
-    """Write a record with the settings that it is the result of."""
+    """Write a record together with its settings."""
     plain = {name: value for name, value in vars(record).items() if name != "resampled"}
     text = json.dumps(finite({"schema": _SCHEMA, "identity": identity, "record": plain}), allow_nan=False)
     replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
 
 
 def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
-    """Read the record of these settings; None if there is none yet.
+    """Read the record of these settings; None if it does not exist yet.
 
     Raises:
-        DataError: the file is damaged, or of other settings.
+        DataError: the file is damaged or belongs to other settings.
     """
     if not path.exists():
         return None
@@ -86,5 +86,5 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
 
 
 def _numbers(raw: Mapping[str, Any]) -> dict[str, float]:
-    """Turn null, which JSON has in place of NaN, into NaN."""
+    """Convert numbers; null, which represents NaN in JSON, becomes NaN."""
     return {name: float("nan") if value is None else value for name, value in raw.items()}

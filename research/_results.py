@@ -1,4 +1,4 @@
-"""The content of a study's results.json: schema 1, as of a comparison, with an additional part `study`.
+"""Build the content of a study's results.json: schema 1, as for comparisons, with an additional part `study`.
 
 study.factors      arm -> plain values that distinguish it
 study.tuning       arm -> its trials with their scores and the chosen one, or {"as": another arm}
@@ -34,7 +34,7 @@ Records = Mapping[tuple[str, int], Record]
 def make_results(
     study: Study, jobs: Scheduler, stores: Mapping[str, EmbeddingStore], records: Records, tuning: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the results of finished runs, without `study.analysis`."""
+    """Build the results of finished runs, without `study.analysis`."""
     plan, options, seeds = jobs.plan, jobs.options, jobs.options.seeds
     runs = {arm.key: [records[arm.key, seed] for seed in seeds] for arm in plan.arms}
     failed = {
@@ -159,9 +159,9 @@ def _modalities(plan: Plan, data: str) -> list[str]:
 
 
 def rounded(value: Any) -> Any:
-    """Round numbers to seven digits, as the file has them, and replace NaN by None.
+    """Round numbers to seven digits, as stored in the file, and replace NaN by None.
 
-    Pages are made of rounded results, so that they are equal when they are made again from the file.
+    Pages are generated from rounded results, so that regenerating them from the file gives the same pages.
     """
     if isinstance(value, Mapping):
         return {key: rounded(entry) for key, entry in value.items()}

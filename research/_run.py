@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research._figures import failed_sections
-from research._jobs import SELECTION, Job, Scheduler, select_trial
+from research._jobs import SELECTION, Scheduler, TrainingJob, select_trial
 from research._plan import Options, Plan, Study
 from research._records import Record
 from research._results import make_results, rounded
@@ -26,11 +26,11 @@ __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "w
 
 @dataclass(frozen=True)
 class Progress:
-    """A training that has just ended, or was finished earlier (`read_back`)."""
+    """A training that has just ended, or that an earlier call finished (`read_back`)."""
 
     done: int
     total: int
-    job: Job
+    job: TrainingJob
     record: Record
     read_back: bool
 
@@ -39,11 +39,11 @@ OnDone = Callable[[Progress], None]
 
 
 def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, EmbeddingStore]]:
-    """Return the checked plan, the options with the revisions of the data, and the data by name; write nothing.
+    """Return the validated plan, the options with data revisions, and the data by name, without writing files.
 
     Raises:
         ConfigError: options that do not suit the study, or settings that do not suit the data.
-        DataError: another revision of the data than the options name.
+        DataError: the data's revision differs from the one in the options.
     """
     if options.study != study.name:
         raise ConfigError(f"these are options of the study {options.study!r}, not of {study.name!r}")
@@ -61,7 +61,7 @@ def trainings(plan: Plan, options: Options) -> int:
 
 
 def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
-    """Summarise a study for the terminal; a smoke run is marked in the first line."""
+    """Summarize a study for the terminal; the first line marks a smoke run."""
     note = smoke_run_note(results["study"]["options"]["epochs"], study.epochs)
     found = tally_lines(results) if study.answer is None else study.answer(results)
     return [*([_sentence(note)] if note else []), *found]
@@ -70,13 +70,13 @@ def answer_lines(study: Study, results: Mapping[str, Any]) -> list[str]:
 def run_study(
     study: Study, options: Options, out: str | os.PathLike[str], *, workers: int = 1, on_done: OnDone | None = None
 ) -> dict[str, Any]:
-    """Run a study, or the rest of an interrupted one, and write its folder.
+    """Run a study, or continue an interrupted one, and write its folder.
 
     Args:
         study: see `load_study`.
         options: seeds, epochs, resamples.
         out: results folder; continued if it holds the same study.
-        workers: processes that train at the same time; 1 trains in this process.
+        workers: number of processes that train in parallel; 1 trains in this process.
         on_done: called as each training ends.
 
     Returns:
@@ -156,8 +156,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _run_all(jobs: Sequence[Job], workers: int, log: "_Log") -> list[tuple[Job, Record]]:
-    """Return every job with its record: those finished earlier first, the others as they end."""
+def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tuple[TrainingJob, Record]]:
+    """Yield every job with its record: first those finished earlier, then the others as they end."""
     earlier = [(job, job.read_back()) for job in jobs]
     finished = [(job, record) for job, record in earlier if record is not None]
     for job, record in finished:
@@ -175,7 +175,7 @@ class _Log:
     def __init__(self, path: Path, total: int, on_done: OnDone | None) -> None:
         self.path, self.total, self.count, self.on_done = path, total, 0, on_done
 
-    def done(self, job: Job, record: Record, *, read_back: bool) -> None:
+    def done(self, job: TrainingJob, record: Record, *, read_back: bool) -> None:
         self.count += 1
         if not read_back:
             self.write(

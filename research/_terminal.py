@@ -1,4 +1,4 @@
-"""The summary of a study for the terminal: tallies of its families, from the content of results.json."""
+"""Summarize a study for the terminal: tallies of its families, from the content of results.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from unialign.report import count, join_words
 __all__ = ["smoke_run_note", "tally_lines"]
 
 Results = Mapping[str, Any]
-# With more families, a line for each metric would hide the sums.
+# With more families, one line per metric would obscure the totals.
 _MAX_DETAILED = 3
 _MAX_NAMED = 4
 
 
 def smoke_run_note(epochs: int | None, own: int | None) -> str:
-    """Return a warning if trainings have fewer epochs than the study's own number, else ""."""
+    """Return a warning if trainings have fewer epochs than the study's default, else ""."""
     if epochs is None or own is None or epochs >= own:
         return ""
     return f"smoke run: {epochs} of {own} epochs, numbers mean little"

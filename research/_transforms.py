@@ -1,4 +1,4 @@
-"""Transforms of the training data, by name, since worker processes apply them.
+"""Transforms of the training data, identified by name since worker processes apply them.
 
 A transform keeps ids, groups, labels, splits and every row outside of the training split. Shapes: `N` items, `M`
 modalities.
@@ -25,7 +25,7 @@ def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: in
 
 
 def with_presence(store: EmbeddingStore, present: Mapping[str, NDArray[np.bool_]]) -> EmbeddingStore:
-    """Return the same data, in memory, with fewer rows of some modalities: (N,) bool for each of those named."""
+    """Return the data in memory with a new presence mask (N,) for each named modality."""
     return EmbeddingStore.from_arrays(
         {name: store.array(name) for name in store.modalities},
         present={name: store.present(name) & present.get(name, True) for name in store.modalities},

@@ -1,4 +1,4 @@
-"""Checks of a plan before anything is trained."""
+"""Validate a plan before anything is trained."""
 
 from collections.abc import Mapping
 
@@ -17,11 +17,11 @@ _PRIMARY = sum(metric.primary for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:
-    """Raise if a plan cannot be carried out, or would not be fair.
+    """Raise if a plan cannot be carried out or its comparisons would not be fair.
 
     Raises:
-        ConfigError: names that refer to nothing, unequal numbers of trials, settings that do not fit the data, too few
-            resamples for any difference to be significant.
+        ConfigError: undefined names, unequal numbers of trials, settings that do not fit the data, or too few resamples
+            for any difference to be significant.
         DataError: a required split has fewer than two items.
     """
     keys = [arm.key for arm in plan.arms]
@@ -48,7 +48,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
 
 
 def min_resamples(baselines: int) -> int:
-    """Return the least number with which a difference can be significant.
+    """Return the smallest number of resamples with which a difference can be significant.
 
     The smallest p-value is 2 / (R + 1), and Holm's correction multiplies it by the number of tests.
     """
@@ -59,7 +59,7 @@ def _check_references(arm: Arm, plan: Plan) -> None:
     if arm.tuned_as is not None:
         check_choice(f"tuned_as of arm {arm.key!r}", arm.tuned_as, [other.key for other in plan.arms if other.trials])
         if arm.trials:
-            raise ConfigError(f"arm {arm.key!r} has trials of its own and tuned_as={arm.tuned_as!r}; give one of them")
+            raise ConfigError(f"arm {arm.key!r} has both trials and tuned_as={arm.tuned_as!r}; give only one")
     if arm.init_from is not None:
         check_choice(f"init_from of arm {arm.key!r}", arm.init_from, [other.key for other in plan.arms])
     if arm.transform is not None:

@@ -1,9 +1,9 @@
-"""One training of one arm in a worker process: trained, measured, written to its file."""
+"""Run one training of one arm in a worker process: train, measure, write the record."""
 
 import warnings
 from typing import Any
 
-from research._jobs import Job
+from research._jobs import TrainingJob
 from research._measures import measure, to_numbers
 from research._records import Record, write_record
 from research._transforms import transformed
@@ -16,12 +16,12 @@ from unialign.train import EvalCallback, HealthWarning, fit, training_steps
 
 __all__ = ["work"]
 
-# Kept per direction; all metrics of up to 72 directions would make results of megabytes.
+# Metrics kept per direction; all metrics of up to 72 directions would fill megabytes.
 _PER_DIRECTION = "recall@1"
 
 
-def work(job: Job) -> Record:
-    """Train, measure, write. A training that ends in non-finite numbers is recorded as failed."""
+def work(job: TrainingJob) -> Record:
+    """Train, measure and write the record; non-finite numbers are recorded as a failure."""
     store = open_store(job.data, job.train.modalities, job.fingerprint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)  # they are in the record
@@ -33,7 +33,7 @@ def work(job: Job) -> Record:
     return record
 
 
-def _train_and_measure(job: Job, store: EmbeddingStore) -> Record:
+def _train_and_measure(job: TrainingJob, store: EmbeddingStore) -> Record:
     hook = job.eval_hook
     evaluations: list[dict[str, float]] = []
     last: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def _train_and_measure(job: Job, store: EmbeddingStore) -> Record:
         }
         if hook is not None and hook.split == job.split:
             statistics |= {name: value for name, value in last.items() if not isinstance(value, int | float)}
-        # Resampled in the worker, hence in parallel; the draws depend on the items alone.
+        # Resample in the worker, hence in parallel; the draws depend on the items only.
         resampled = resample(
             {name: (statistic, metrics[name]) for name, statistic in statistics.items()},
             store.groups[store.rows(job.split)],

@@ -1,7 +1,7 @@
-"""Ablation of UniAlign's four terms, and its comparison with every other objective.
+"""Ablate UniAlign's four terms and compare UniAlign with every other objective.
 
 Terms: every subset of uniformity, alignment, centroid uniformity and volume on all five modalities of emoji, and the
-`paper` preset as printed. Baselines: every registered objective on image, text and speech, since Triangle is defined
+`paper` preset as published. Baselines: every registered objective on image, text and speech, since Triangle is defined
 for three modalities. Every arm has four trials on the validation split.
 """
 
@@ -42,7 +42,7 @@ def plan(options: Options) -> Plan:
             data="emoji",
             train=base("emoji", "unialign", TERM_MODALITIES, epochs=epochs, preset="paper"),
             factors={"part": "terms", "terms": "UACV"},
-            # As printed, except for the temperature, where tau^2 is the scale: 0.26 is CLIP's 0.07.
+            # As published, except for the temperature, whose square is the scale: 0.26 corresponds to CLIP's 0.07.
             trials=tuple({_TAU: t} for t in (0.07, 0.15, 0.26, 0.5)),
             note="gaussian kernel, uniformity summed over modalities, alignment not scaled by the temperature",
         )
@@ -64,7 +64,7 @@ def plan(options: Options) -> Plan:
 
 
 def _subset(kept: str, epochs: int) -> Arm:
-    """Return the arm with some of the terms; the weight of the others is 0."""
+    """Return the arm of a subset of the terms; the other weights are 0."""
     options = {
         "uniformity_weight": 1.0 if "U" in kept else 0.0,
         "alignment_weight": 1.0 if "A" in kept else 0.0,

@@ -53,7 +53,7 @@ def _key(objective: str, anchor: str) -> str:
     return f"{objective}-{anchor}"
 
 
-# --- what the arms make together ------------------------------------------------------------------------------------
+# --- analysis across arms -------------------------------------------------------------------------------------------
 
 
 def analyse(results: Results) -> dict[str, Any]:

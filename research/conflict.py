@@ -30,7 +30,7 @@ POOLS = {
     ),
 }
 PREDICTORS = ("zeta", "zeta_neg", "zeta_neg_tan", "chi", "net_ratio")
-# Index of the evaluation that is called early: the third of eight, after 8 % of the steps.
+# Index of the early evaluation: the third of eight, after 8 % of the steps.
 EARLY = 2
 
 
@@ -81,7 +81,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
         factors={"part": "sweep", "objective": objective, "M": m, "data": data},
         anchor=anchor,
-        # Tuned once, with all modalities, so that the forces differ by M and not by the settings.
+        # Tune once, with all modalities, so that differences in the forces are due to M, not to the settings.
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
@@ -89,7 +89,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
     )
 
 
-# --- what the arms make together ------------------------------------------------------------------------------------
+# --- analysis across arms -------------------------------------------------------------------------------------------
 
 
 def analyse(results: Results) -> dict[str, Any]:

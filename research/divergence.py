@@ -45,7 +45,7 @@ def plan(options: Options) -> Plan:
                 train=base(data, objective, modalities, epochs=epochs, **extra),
                 factors={"data": data, "objective": key, "label": said},
                 anchor=ANCHORS[data],
-                # Tuned like InfoNCE: a weight chosen by R@1 would remove the divergence.
+                # Tune like InfoNCE, since a weight chosen by R@1 would remove the divergence.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
                 eval_hook=EvalHook(
                     "divergence", {"anchor": ANCHORS[data], "bandwidths": list(BANDWIDTHS)}, points=POINTS
@@ -60,7 +60,7 @@ def plan(options: Options) -> Plan:
 def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
     """Return key, objective, label and options of every arm."""
     plain = [(name, name, objective_label(name), dict[str, Any]()) for name in ("unialign", "infonce", "gram")]
-    # With CS-Aligner's own settings, median bandwidth and weight 1, the term has no effect here.
+    # With CS-Aligner's settings (median bandwidth, weight 1) the term has no effect here.
     strong = {"bandwidth": 0.5, "divergence_weight": 3.0}
     return [
         *plain,
@@ -69,7 +69,7 @@ def _trained() -> list[tuple[str, str, str, dict[str, Any]]]:
     ]
 
 
-# --- what the arms make together ------------------------------------------------------------------------------------
+# --- analysis across arms -------------------------------------------------------------------------------------------
 
 
 def analyse(results: Results) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _correlations(
             during.append(rank_correlation({0: course}, resamples=1)["mean"])
     yield "objectives", rank_correlation(by_data)
     yield "seeds", rank_correlation(by_arm)
-    # One correlation a run over its evaluations; they depend on each other, so the interval is over runs.
+    # Correlate the evaluations of each run; these are dependent, so the interval is over runs.
     yield "training", {**seed_interval(during)._asdict(), "runs": len(during), "cells": len(during)}
 
 
@@ -144,7 +144,7 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarise violations of the upper bound and the correlation of the Hölder divergence with the outcomes."""
+    """Summarize violations of the upper bound and the correlation of the Hölder divergence with the outcomes."""
     found = results["study"]["analysis"]
     violated, evaluated = (sum(b[name] for b in found["bound"]) for name in ("violations", "evaluations"))
     shown = [c for c in found["correlations"] if (c["divergence"], c["when"]) == ("debiased@median", "objectives")]

@@ -37,7 +37,7 @@ ANCHOR = "image"
 # The default settings.
 DECODER: dict[str, Any] = {}
 _SMOKE_DECODER = {"steps": 20, "latents": 128, "width": 32, "depth": 1}
-# One setting of each baseline, the first of its trials in the other studies; Triangle is for three modalities.
+# One setting of each baseline, the first of its trials in other studies; Triangle requires three modalities.
 _BASELINES = ("symile", "pmrl", "sigmoid", "cs_aligner", "modgap", "cua", "align_uniform")
 
 
@@ -113,7 +113,7 @@ def prepare(options: Options, folder: Path, stores: Mapping[str, EmbeddingStore]
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Choose the weight for generation on validation; correlate numbers of spaces with scores of their images."""
+    """Choose the weight for generation on validation; correlate metrics of spaces with scores of their images."""
     arms = completed(results)
     embedding = {arm: mean_over_seeds(results, arm, "val/recall@1") for arm in arms}
     distance = {
@@ -122,7 +122,7 @@ def analyse(results: Results) -> dict[str, Any]:
     }
     ours = [arm for arm in (weight_arm(weight) for weight in WEIGHTS) if arm in arms]
     least = embedding.get(INFONCE, math.nan) - MAX_LOSS
-    # Nothing is chosen without InfoNCE; a weight without numbers is excluded.
+    # Without InfoNCE no weight is chosen; weights without scores are excluded.
     eligible = [arm for arm in ours if embedding[arm] >= least and math.isfinite(distance[arm])]
     chosen = min(eligible, key=lambda arm: distance[arm], default=None)
     metrics = ("true_pair_cosine", "modality_gap_debiased", "recall@1", "recall@10", "label_map")

@@ -1,4 +1,4 @@
-"""Training with missing entries, or with two modalities that never occur in one item.
+"""Train with missing entries, or with two modalities that never occur in the same item.
 
 Eight objectives on image, drawing and text of emoji (three modalities, since Triangle is defined for three). Training
 data lack 0, 30, 60 or 90 % of their entries at random, or no item has both image and drawing, or no item has both image
@@ -35,7 +35,7 @@ TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "infonce-all": ("infonce", "InfoNCE, all pairs", {"anchor": "all"}),
     **{name: (name, objective_label(name), {}) for name in ("gram", "triangle", "symile", "cs_aligner")},
 }
-# These use items with all modalities only.
+# Objectives that use only items with all modalities.
 COMPLETE_ONLY = ("triangle", "symile")
 
 
@@ -78,7 +78,7 @@ def _said(condition: str) -> str:
     return f"no {' with '.join(PAIRS[pair])}" if kind == "never" else f"{condition.removeprefix('drop')} % dropped"
 
 
-# --- what the arms make together ------------------------------------------------------------------------------------
+# --- analysis across arms -------------------------------------------------------------------------------------------
 
 
 def analyse(results: Results) -> dict[str, Any]:

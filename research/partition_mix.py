@@ -1,8 +1,8 @@
-"""Interpolation between InfoNCE and UniAlign.
+"""Interpolate between InfoNCE and UniAlign.
 
-UniAlign's `partition_mix` beta from 0 (InfoNCE's log partition between modalities) to 1 (UniAlign's uniformity inside
-them) at two weights of the alignment and two anchors, on the four modalities of emoji that every item has: there, at
-beta 0 and weight 1, the loss is InfoNCE exactly, which is trained beside it.
+UniAlign's `partition_mix` beta varies from 0 (InfoNCE's log partition between modalities) to 1 (UniAlign's uniformity
+within them), at two alignment weights and two anchors, on the four modalities that every item of emoji has. With beta 0
+and weight 1 the loss equals InfoNCE, which is trained for comparison.
 """
 
 from research._figures import UNTUNED, metric_lines, metric_table, verdict_table

@@ -1,8 +1,8 @@
-"""Sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
+"""Measure the sensitivity of UniAlign, InfoNCE and GRAM to the temperature.
 
-Seven temperatures on the four modalities of emoji that every item has. UniAlign has its default alignment weight, and
-half of it, as tuning prefers. GRAM's temperature is fixed here, and InfoNCE at the same one trains the first three
-quarters of its steps, since volumes do not align a random space.
+Seven temperatures on the four modalities that every item of emoji has. UniAlign uses its default alignment weight and
+half of it, which tuning prefers. GRAM's temperature is fixed, and the first three quarters of its steps train InfoNCE
+at the same temperature, since volumes do not align a random space.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ EPOCHS = 40
 MODALITIES = ("image", "drawing", "text", "speech")
 TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4)
 DEFAULT = 0.07
-# Key -> objective, label, options, fraction of the steps that InfoNCE trains first.
+# Key -> objective, label, options, fraction of the steps that train InfoNCE first.
 LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
     "unialign": ("unialign", "UniAlign", {}, 0.0),
     "unialign-half": ("unialign", "UniAlign, alignment weight 0.5", {"alignment_weight": 0.5}, 0.0),
@@ -57,7 +57,7 @@ def _key(line: str, temperature: float) -> str:
 
 def page(results: Results) -> list[Section]:
     marks = {line: Mark(said, i) for i, (line, (_, said, _, _)) in enumerate(LINES.items())}
-    # Drawn at equal distances, since the ratios are nearly equal.
+    # Draw at equal distances, since the ratios are nearly equal.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
     x_ticks = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
     panels = metric_lines(results, arms, GEOMETRY, x_label="temperature", x_ticks=x_ticks)

@@ -1,7 +1,7 @@
-"""Sensitivity of UniAlign to the weights of its terms.
+"""Measure the sensitivity of UniAlign to the weights of its terms.
 
-Two grids on the four modalities of emoji that every item has: alignment weight by uniformity weight, and the weights
-of the two tuple terms, centroid uniformity and volume, with both others at 1.
+Two grids on the four modalities that every item of emoji has: alignment by uniformity weight, and the weights of the
+two tuple terms, centroid uniformity and volume, with the other two weights at 1.
 """
 
 import itertools
@@ -66,7 +66,7 @@ def _core(alignment: float, uniformity: float) -> str:
 
 
 def _tuple(centroid: float, volume: float) -> str:
-    """Return the arm of two weights; both 0 are the core at its default weights, which is trained once."""
+    """Return the arm of two weights; with both 0 it is the core at its default weights, which is trained once."""
     return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
 
 
@@ -140,7 +140,7 @@ def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
 
 
 def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
-    """Draw one metric against another, a point per arm, by the ratio of the weights."""
+    """Plot one metric against another with one point per arm, marked by the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
     for arm in completed(results, _flat(grid)):

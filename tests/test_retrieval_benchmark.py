@@ -33,7 +33,7 @@ def answers(tmp_path):
 
     def leave(ranks=ranks_Q, ours=rows_QK, theirs=rows_QK):
         np.savez(tmp_path / "found-ranks.npz", ranks=ranks)
-        np.savez(tmp_path / "found-nearest.npz", rows=ours)
+        np.savez(tmp_path / "found-knn.npz", rows=ours)
         np.savez(tmp_path / "found-faiss.npz", rows=theirs)
         return benchmark.compared(tmp_path)
 

@@ -1,1 +1,1 @@
-"""Speed, memory and exactness of the losses: `python -m benchmarks.speed`."""
+"""Benchmark speed, memory and accuracy of the losses: `python -m benchmarks.speed`."""

@@ -1,14 +1,14 @@
-"""Time, memory and exactness of our losses and of alternatives: `python -m benchmarks.speed`.
+"""Measure time, memory and accuracy of our losses and of baselines: `python -m benchmarks.speed`.
 
-Baselines come from the extra `bench`; a missing one is recorded as such. Every case runs in a separate process with the
+Baselines come from the extra `bench`; missing ones are recorded as such. Every case runs in a separate process with the
 same inputs and `--threads` threads, and is written to results/speed.json as soon as it is measured; `--resume`
-continues an interrupted run and measures nothing twice of the same source. The page docs/reference/speed.md is made
-from the file, and the requirements are printed, MET or NOT MET; the exit status is 1 unless all of them are met.
+continues an interrupted run and keeps results of the same source code. The page docs/reference/speed.md is generated
+from the file, and the requirements are printed as MET or NOT MET; the exit status is 1 unless all are met.
 
-    python -m benchmarks.speed                                    # everything; below 45 minutes on an idle machine
+    python -m benchmarks.speed                                    # everything; under 45 minutes on an idle machine
     python -m benchmarks.speed --only uniformity --sizes 1024 4096
     python -m benchmarks.speed --only objectives --modalities 3
-    python -m benchmarks.speed --page                             # the page and the requirements alone
+    python -m benchmarks.speed --page                             # only the page and the requirements
 
 Linux only: memory is read from /proc.
 """
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed.json"
 
 def main() -> int:
     arguments = options()
-    # Before torch is imported, whose thread pool reads these once.
+    # Set before torch is imported, whose thread pool reads these only once.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(arguments.threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,10 +45,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--modalities", nargs="+", type=int, help="for whole objectives")
     parser.add_argument("--names", nargs="+", help="implementations or objectives (default: all)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="keep results of the same source")
+    parser.add_argument("--resume", action="store_true", help="keep results of the same source code")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--docs", type=Path, help="page to write (default: that of the documentation, without --out)")
+    parser.add_argument("--docs", type=Path, help="page to write (default: the documentation's page, without --out)")
     return parser.parse_args()
 
 

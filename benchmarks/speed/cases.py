@@ -1,4 +1,4 @@
-"""The cases in the order in which they run, and the reasons to skip one."""
+"""List the cases in run order, and decide which to skip."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from benchmarks.speed.implementations import IMPLEMENTATIONS
 __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 
 SIZES = (256, 1024, 4096, 16384, 32768, 65536)
-OURS_ONLY = 32768  # a common batch size; for baselines the neighboring sizes suffice
+OURS_ONLY = 32768  # a common batch size; baselines run at the neighboring sizes only
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
 DIM, OBJECTIVE_DIM = 512, 256
 ONLY_MODALITIES = {"triangle": 3}  # its formula has three
@@ -18,7 +18,7 @@ ONLY_MODALITIES = {"triangle": 3}  # its formula has three
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a case. Ours may run longer: at the largest size no baseline runs at all."""
+    """Limits of a case. Our losses may run longer, since no baseline reaches the largest size."""
 
     gigabytes: float = 16.0
     seconds: float = 150.0
@@ -50,7 +50,7 @@ def cases(
     sizes: Sequence[int] | None,
     modalities: Sequence[int] | None,
 ) -> list[Case]:
-    """Return formulas by implementation, then whole objectives (`names`); small sizes first, to extrapolate from."""
+    """Return formulas by implementation, then whole objectives (`names`); small sizes first, for extrapolation."""
 
     def wanted(group: str) -> bool:
         return only is None or any(group.startswith(word) for word in only)
@@ -73,7 +73,7 @@ def cases(
 
 
 def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, seconds: float) -> dict[str, Any] | None:
-    """Return the reason to skip a case: a smaller one exceeded a limit, or growth with B^2 would."""
+    """Return the reason to skip a case: a smaller one exceeded a limit, or this one would with growth B^2."""
     below = [known[c] for c in (f"{case.series}/{size}" for size in SIZES if size < case.items) if c in known]
     if not below:
         return None
@@ -88,7 +88,7 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
     needed = last["cpu_seconds"]["best"] * times
     if last["items"] >= 1024 and needed > 1.2 * seconds:
         return {"status": "time", "reason": f"about {needed:.0f} s by extrapolation", "tried": False}
-    # What grows with B only (inputs, gradients) is not extrapolated with B^2.
+    # Memory that grows with B only (inputs, gradients) is not extrapolated with B^2.
     square = max(0, last["memory"]["peak"] - 4 * last["memory"]["inputs"])
     size = square * times + 4 * last["memory"]["inputs"] * case.items / last["items"]
     counted = [row for row in below if row.get("bytes_kept") is not None]  # not at the largest sizes

@@ -1,7 +1,7 @@
-"""Value and gradient in float64, in chunks of rows: the reference for every implementation.
+"""Compute value and gradient in float64 in chunks of rows, as reference for every implementation.
 
-Each formula is a sum over rows i of something that needs row i of the cosines only, so that each chunk is stepped by
-autograd on its own, and nothing of ours is used.
+Each formula is a sum over rows i of a term that depends only on row i of the cosines, so autograd can process each
+chunk separately. No code of the library is used.
 
 Legend: `B` items, `D` dimension, `C` rows of a chunk.
 """
@@ -19,19 +19,19 @@ __all__ = ["exact", "tangent"]
 
 CHUNK = 512
 Exact = tuple[float, list[Tensor]]
-# A function of (rows of the chunk, all columns, places of the chunk's rows among the columns).
+# A function of (rows of the chunk, all columns, positions of the chunk's rows among the columns).
 Part = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def exact(loss: str, rows: list[Tensor]) -> Exact:
-    """Value, and gradients with respect to unit rows along the sphere."""
+    """Compute the value, and its gradients with respect to unit rows along the sphere."""
     leaves = [normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
     value = FORMULAS[loss](leaves)
     return value, [tangent(z.detach(), gradient_of(z)) for z in leaves]
 
 
 def tangent(z_BD: Tensor, gradient_BD: Tensor) -> Tensor:
-    """Normalization removes the rest, in which formulas of unit rows are free to differ."""
+    """Project gradients to the tangent space: normalization removes the radial part, in which formulas may differ."""
     return gradient_BD - (gradient_BD * z_BD).sum(-1, keepdim=True) * z_BD
 
 
@@ -41,7 +41,7 @@ def gradient_of(z_BD: Tensor) -> Tensor:
 
 
 def over_rows(x_BD: Tensor, y_BD: Tensor, part: Part) -> float:
-    """Sum of the parts, each stepped back at once."""
+    """Sum the parts, with an immediate backward pass for each."""
     total = 0.0
     for places_C in torch.arange(len(x_BD)).split(CHUNK):
         value = part(x_BD[places_C], y_BD, places_C)
@@ -56,7 +56,7 @@ def log_kernel(x_CD: Tensor, y_BD: Tensor, places_C: Tensor) -> Tensor:
 
 
 def outer_log(leaves: list[Tensor], weight: float = 1.0) -> float:
-    """The log is taken last: the gradient of the sum is divided by the sum."""
+    """Take the log of the sum, which divides the gradient of the sum by the sum."""
     (z_BD,) = leaves
     before = None if z_BD.grad is None else z_BD.grad.clone()
     z_BD.grad = None

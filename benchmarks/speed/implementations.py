@@ -1,7 +1,7 @@
-"""The compared implementations of each loss: ours and alternatives.
+"""Define the compared implementations of each loss: ours and baselines.
 
-An implementation is a function of unit rows (see `inputs`) that returns a scalar for autograd; one with `steps_itself`
-runs its own backward pass, chunk by chunk. Its packages are imported when it is made, before anything is measured.
+An implementation is a function of unit rows (see `inputs`) that returns a scalar for autograd; with `steps_itself` it
+runs its own backward pass, chunk by chunk. Its packages are imported on construction, before anything is measured.
 
 Legend: `B` items, `D` dimension.
 """
@@ -27,7 +27,7 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Implementation:
-    """An implementation of the formula `loss`; `what` describes the call."""
+    """Implementation of the formula `loss`; `what` describes the call."""
 
     loss: str
     name: str
@@ -188,7 +188,7 @@ def metric_learning_infonce() -> Function:
 
     def value(x_BD: Tensor, y_BD: Tensor) -> Tensor:
         labels_B = torch.arange(len(x_BD), device=x_BD.device)
-        # Labels that are the same object would say that both sides are the same rows, without true pairs.
+        # Identical label objects would mark both sides as the same rows, without true pairs.
         there = loss(x_BD, labels_B, ref_emb=y_BD, ref_labels=labels_B.clone())
         back = loss(y_BD, labels_B, ref_emb=x_BD, ref_labels=labels_B.clone())
         return (there + back) / 2
@@ -225,7 +225,7 @@ def _table() -> list[Implementation]:
         call = ', reduction="outer_log"' if form == "outer_log" else ""
         what = f'`functional.uniformity(z, kernel="clip", temperature=0.25{call})`'
         add(loss, "unialign", what, lambda f=form: our_uniformity(f), 1)
-        what = "the same on rows that are unit already (no border: no checks, no norms)"
+        what = "the same on unit rows (without input validation and normalization)"
         add(loss, "unialign, unit rows", what, lambda f=form: our_unit_uniformity(f), 1, largest=16384)
         add(loss, "torch", "Gram matrix, exp, sums, autograd", lambda p=plain: p, 1)
         add(loss, "torch.compile", "the same, compiled", lambda p=plain: compiled(p), 1, compiled=True)
@@ -279,6 +279,6 @@ def find_implementation(loss: str, name: str) -> Implementation:
 
 
 def losses_of(selected: Sequence[str] | None) -> list[str]:
-    """Formulas whose name begins with one of the selected words; all of them for None."""
+    """Return the formulas whose names begin with a selected word; all of them for None."""
     names = list(dict.fromkeys(c.loss for c in IMPLEMENTATIONS))
     return [n for n in names if selected is None or any(n.startswith(word) for word in selected)]

@@ -1,4 +1,4 @@
-"""Inputs of all cases: seeded unit rows.
+"""Draw the inputs of all cases: seeded unit rows.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -11,9 +11,9 @@ __all__ = ["draw"]
 
 
 def draw(modalities: int, items: int, dim: int, *, device: str = "cpu") -> list[Tensor]:
-    """Float32 rows with a gradient: one direction that all share, one for each item and as much noise.
+    """Draw float32 rows that require gradients: one common direction, one per item, and equal noise.
 
-    True pairs lie at a cosine of 2/3, others at 1/3: a cone, as real embeddings form.
+    True pairs have cosine 2/3, others 1/3: a cone, as in real embeddings.
     """
     generator = torch.Generator().manual_seed(0)
     shared_D = torch.randn(dim, generator=generator)

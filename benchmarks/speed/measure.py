@@ -1,14 +1,13 @@
-"""One measurement in a separate process, forked from one that has imported torch and run nothing.
+"""Run one measurement in a separate process, forked from one that has imported torch but not used it.
 
-What is recorded of a case: seconds of processor time (`time.process_time`, all threads of the process) and wall time,
-best and median; peak resident memory above what was resident before the inputs were made (and after one small product
-and its backward pass, which load torch's own libraries), twice: the kernel's own maximum (`ru_maxrss`, which also sees
-the warm-up and a compiler) and the largest of samples of /proc/self/statm during the timed steps; bytes kept for the
-backward pass; errors against float64.
+Recorded for each case: best and median of processor time (`time.process_time`, all threads) and wall time; peak
+resident memory above the baseline before the inputs are created (after one small product and its backward pass, which
+load torch's libraries), both as the kernel's maximum (`ru_maxrss`, which includes the warm-up and a compiler) and as
+the largest sample of /proc/self/statm during the timed steps; bytes kept for the backward pass; errors against float64.
 
-The measured step is a forward and a backward pass from unit rows to their gradients. It is repeated until `BUDGET`
-seconds are used or `REPEATS` steps are done; the first step of sizes up to `WARM` and of what is compiled is a warm-up,
-larger sizes warm up with 256 rows.
+The measured step is a forward and a backward pass from unit rows to their gradients. It is repeated for `BUDGET`
+seconds or `REPEATS` steps. For sizes up to `WARM` and for compiled code the first step is a warm-up; larger sizes warm
+up with 256 rows.
 """
 
 import multiprocessing
@@ -45,13 +44,13 @@ def resident() -> int:
 
 
 def load_libraries() -> None:
-    """Load what torch loads with the first product and backward pass (some 20 MB), which no implementation causes."""
+    """Load the libraries that torch loads in the first product and backward pass (20 MB), to exclude their memory."""
     z_BD = torch.ones(64, 64, requires_grad=True)
     (z_BD @ z_BD.mT).exp().sum().backward()
 
 
 class Sampler:
-    """The largest resident size seen while it runs."""
+    """Record the largest resident size while running."""
 
     def __init__(self) -> None:
         self.largest = resident()
@@ -84,7 +83,7 @@ def measure(
     exact_file: Path | None = None,
     in_double: bool = False,
 ) -> dict[str, Any]:
-    """All numbers of one case; runs in the process that is measured."""
+    """Measure one case; runs in the measured process."""
     torch.set_num_threads(threads)
     function = make()
     before_libraries = resident()
@@ -139,7 +138,7 @@ def measure(
 
 
 def double(function: Function, rows: list[Tensor]) -> dict[str, Any]:
-    """The same function with float64 inputs: what float32 costs, not whether the formula is right (tests say that)."""
+    """Evaluate the same function in float64 to measure the error of float32; tests check the formula itself."""
     leaves = [z.detach().double().requires_grad_() for z in rows]
     value = function(*leaves)
     gradients = torch.autograd.grad(value, leaves)
@@ -148,8 +147,8 @@ def double(function: Function, rows: list[Tensor]) -> dict[str, Any]:
 
 
 def errors(value: float, rows: list[Tensor], exact: dict[str, Any]) -> dict[str, float]:
-    """Relative error of the value, and of the gradients as a whole (norm of the difference over the norm) and entry
-    by entry (largest difference over the largest entry)."""
+    """Return relative errors of the value and of the gradients, by norm (of the difference over the norm) and by entry
+    (largest difference over the largest entry)."""
     pairs = [
         (tangent(z.detach().double(), z.grad.double()), expected)
         for z, expected in zip(rows, exact["gradients"], strict=True)
@@ -187,7 +186,7 @@ def in_process(work: Callable[[], dict[str, Any]], *, seconds: float, gigabytes:
 
 
 def _ended(code: int | None) -> str:
-    return f"its process ended with {code}"
+    return f"its process exited with {code}"
 
 
 def _run(work: Callable[[], dict[str, Any]], sender: Any, gigabytes: float) -> None:

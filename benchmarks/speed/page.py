@@ -1,4 +1,4 @@
-"""The page "Speed and memory": tables between markers, made from the results; text around them is written by hand."""
+"""Generate the tables of the page "Speed and memory" between its markers; the text around them is hand-written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ NOTHING = "–"
 
 
 def page(results: Mapping[str, Any], retrieval: Mapping[str, Any], there: str | None) -> str:
-    """Return the page with its blocks replaced; `there` is its current text, None for a new one.
+    """Return the page with updated blocks; `there` is its current text, None for a new page.
 
     Args:
         results: content of speed.json.
@@ -83,12 +83,12 @@ def _machine(results: Mapping[str, Any]) -> str | Table:
         ("memory", f"{facts['memory_gb']} GB"),
         ("threads", str(facts["threads"])),
         ("software", f"Python {facts['python']}, torch {facts['torch']}, unialign {facts['unialign']}"),
-        ("rivals", packages),
+        ("baselines", packages),
         ("date", facts["date"]),
         (
             "limits of a case",
-            f"{limits['gigabytes']:g} GB; {limits['seconds']:g} s a step for rivals, {limits['our_seconds']:g} s for "
-            f"ours, {limits['objective_seconds']:g} s for whole objectives",
+            f"{limits['gigabytes']:g} GB; {limits['seconds']:g} s a step for baselines, {limits['our_seconds']:g} s "
+            f"for ours, {limits['objective_seconds']:g} s for whole objectives",
         ),
     ]
     return Table(("what", "value"), rows)
@@ -182,7 +182,7 @@ def _short(seconds: float) -> str:
 
 
 def _exponent(measured: Iterable[tuple[int, Row]], column: str, *, least: int = 1024) -> str:
-    """Below 1,024 items constant costs hide the growth."""
+    """Fit the growth exponent from 1,024 items on; below, constant costs hide the growth."""
 
     def number(row: Row) -> float:
         if column == "time":
@@ -244,7 +244,7 @@ def _retrieval(facts: Mapping[str, Any]) -> Iterable[str | Table]:
     environment, found = facts["environment"], facts["results"]
     names = {
         "ranks": "unialign, ranks of all queries (`retrieval`)",
-        "nearest": "unialign, `metrics.nearest`",
+        "knn": "unialign, `metrics.knn`",
         "faiss": "faiss, `IndexFlatIP`",
     }
     rounds = len(facts["contestants"]["ranks"]["rounds"])
@@ -258,7 +258,7 @@ def _retrieval(facts: Mapping[str, Any]) -> Iterable[str | Table]:
         for key, name in names.items()
     ]
     yield Table(
-        ("who", "processor seconds", "times of faiss", "peak MB above the rows"),
+        ("implementation", "processor seconds", "times of faiss", "peak MB above the rows"),
         rows,
         f"{facts['queries']:,} queries among {facts['gallery']:,} rows of dim {facts['dim']}, "
         f"{facts['neighbors']} neighbors, {environment['threads']} thread; best of {rounds} alternating rounds; "

@@ -1,16 +1,16 @@
-"""Requirements on our losses, checked against the results."""
+"""Check the requirements on our losses against the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["RequirementCheck", "judge"]
 
 MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RequirementCheck:
     """`state`: MET, NOT MET, or NOT RUN when a case is missing or was not measured."""
 
     requirement: str
@@ -18,12 +18,12 @@ class Verdict:
     found: str
 
 
-def judge(results: Mapping[str, Any]) -> list[Verdict]:
+def judge(results: Mapping[str, Any]) -> list[RequirementCheck]:
     verdicts = [v for form, ratio in (("outer_log", 3.3), ("mean_log", 2.3)) for v in _uniformity(results, form, ratio)]
     return [*verdicts, *_infonce(results)]
 
 
-def _uniformity(results: Mapping[str, Any], form: str, ratio: float) -> list[Verdict]:
+def _uniformity(results: Mapping[str, Any], form: str, ratio: float) -> list[RequirementCheck]:
     group = f"uniformity/{form}"
     label = {"outer_log": "Uniformity, log of the mean", "mean_log": "Uniformity, mean of row logs"}[form]
     ours = {size: _case(results, group, "unialign", 1, size) for size in (1024, 16384, 65536)}
@@ -37,7 +37,7 @@ def _uniformity(results: Mapping[str, Any], form: str, ratio: float) -> list[Ver
     ]
 
 
-def _infonce(results: Mapping[str, Any]) -> list[Verdict]:
+def _infonce(results: Mapping[str, Any]) -> list[RequirementCheck]:
     ours = {16384: _case(results, "infonce", "unialign", 2, 16384)}
     plain = {16384: _case(results, "infonce", "torch", 2, 16384)}
     return [
@@ -60,7 +60,7 @@ def _whole(row: Mapping[str, Any] | None) -> float | None:
     return None if row is None else row["memory"]["whole_process"] / MEGABYTE
 
 
-def _errors(label: str, row: Mapping[str, Any] | None) -> list[Verdict]:
+def _errors(label: str, row: Mapping[str, Any] | None) -> list[RequirementCheck]:
     error = {} if row is None else row.get("error", {})
     value, gradient = error.get("value"), error.get("gradient")
     return [
@@ -75,16 +75,16 @@ def _ratio(
     plain: Mapping[int, Mapping[str, Any] | None],
     size: int,
     least: float,
-) -> Verdict:
+) -> RequirementCheck:
     mine, theirs = ours[size], plain[size]
     if mine is None or theirs is None:
-        return Verdict(requirement, "NOT RUN", "no measurement")
+        return RequirementCheck(requirement, "NOT RUN", "no measurement")
     a, b = mine["cpu_seconds"]["best"], theirs["cpu_seconds"]["best"]
     found = f"{b / a:.2f}x ({a:.3g} s against {b:.3g} s)"
-    return Verdict(requirement, "MET" if b / a >= least else "NOT MET", found)
+    return RequirementCheck(requirement, "MET" if b / a >= least else "NOT MET", found)
 
 
-def _at_most(requirement: str, found: float | None, most: float, unit: str = "") -> Verdict:
+def _at_most(requirement: str, found: float | None, most: float, unit: str = "") -> RequirementCheck:
     if found is None:
-        return Verdict(requirement, "NOT RUN", "no measurement")
-    return Verdict(requirement, "MET" if found <= most else "NOT MET", f"{found:.3g}{unit}")
+        return RequirementCheck(requirement, "NOT RUN", "no measurement")
+    return RequirementCheck(requirement, "MET" if found <= most else "NOT MET", f"{found:.3g}{unit}")

@@ -36,7 +36,7 @@ LIMITS = Limits()
 
 
 def source_fingerprint() -> str:
-    """Hash the code of the library and of this benchmark; results of other code are measured again."""
+    """Hash the code of the library and of this benchmark; results of different code are measured again."""
     digest = hashlib.sha256()
     for path in sorted([*(ROOT / "src").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
         if path.name not in ("page.py", "requirements.py"):
@@ -106,7 +106,7 @@ def run_case(case: Case, known: dict[str, Any], *, threads: int, folder: Path) -
         make = implementation.make
         settings |= {"steps_itself": implementation.steps_itself, "compiled": implementation.compiled}
         settings["exact_file"] = exact_file(case, folder)
-    # The limit is for one step, with import, warm-up and the count of kept bytes on top.
+    # The limit applies to one step; import, warm-up and counting of kept bytes need additional time.
     seconds = 3 * limit_of(case) + 60
     return in_process(partial(measure, make, **settings), seconds=seconds, gigabytes=LIMITS.gigabytes)
 
@@ -177,7 +177,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what is asked for, write the page, print the requirements; 1 unless all are met."""
+    """Run the selected measurements, write the page, print the requirements; return 1 unless all are met."""
     started = time.perf_counter()
     results = load(arguments.out)
     if not arguments.page:

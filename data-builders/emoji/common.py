@@ -22,14 +22,14 @@ NOTO_FONT = CACHE / "deb" / "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 CLDR = CACHE / "deb" / "usr/share/unicode/cldr/common"
 EMOJI_TEST = CACHE / "deb" / "usr/share/unicode/emoji/emoji-test.txt"
 
-# Twelve languages, eight scripts; all of them name every one of the concepts in CLDR 41.
+# Twelve languages in eight scripts, each with a name for every concept in CLDR 41.
 LANGUAGES = ("de", "fr", "es", "pt", "pl", "ru", "el", "ar", "hi", "ja", "ko", "zh")
 
 SKIN_TONES = {0x1F3FB, 0x1F3FC, 0x1F3FD, 0x1F3FE, 0x1F3FF}
 
 
 def key_of(text: str) -> str:
-    """Code points in hex joined by '-', without the presentation selector."""
+    """Return the code points in hex joined by '-', without the presentation selector."""
     return "-".join(f"{ord(c):04x}" for c in text if ord(c) != 0xFE0F)
 
 
@@ -38,7 +38,7 @@ def code_points(key: str) -> list[int]:
 
 
 def has_skin_tone(key: str) -> bool:
-    # A lone swatch ("1f3fb") is a concept of its own only for Unicode; we drop it as well.
+    # A lone swatch ("1f3fb") is a concept in Unicode only; drop it as well.
     return any(point in SKIN_TONES for point in code_points(key))
 
 

@@ -1,14 +1,14 @@
-"""Which concepts are variants of one another and must never be split between training and test.
+"""Group concepts that are variants of each other and must not be split between training and test.
 
-`family_of` is the whole rule for names; `step7_groups.py` also merges equal names, equal keywords and equal
-pictures. Zodiac signs, animals, fruit and the like stay apart: they share a topic, not a picture or a name."""
+`family_of` defines the rule for names; `step7_groups.py` also merges equal names, equal keywords and equal images.
+Zodiac signs, animals, fruit and the like stay separate: they share a topic, but neither an image nor a name."""
 
 import re
 
-# In people's names these words only choose the variant.
+# Words in names of people that only select the variant.
 GENDER_WORDS = {"man", "woman", "person", "men", "women", "people"}
 
-# People whose variants do not share their words.
+# People whose variants have different words.
 PEOPLE = {
     "prince": "crown",
     "princess": "crown",
@@ -35,12 +35,12 @@ PEOPLE = {
     "busts in silhouette": "bust",
 }
 
-# Whole Unicode subgroups that are one picture with a different sign on it, or one drawing turned round.
+# Unicode subgroups that consist of one image with different signs, or of one rotated drawing.
 ONE_FAMILY_SUBGROUPS = {"arrow", "keycap", "cat-face", "monkey-face", "gender", "geometric"}
 
 COLOR = "(red|orange|yellow|green|blue|purple|brown|black|white)"
 
-# The first pattern that matches the whole name decides.
+# The first pattern that matches the whole name determines the family.
 PATTERNS = [
     # time and sky
     ("clock face", r".* o’clock|.*-thirty"),
@@ -89,7 +89,7 @@ PATTERNS = [
     ("fist", r".* fist"),
     ("flat hand", r"(rightwards|leftwards|palm down|palm up) hand"),
     ("raised hand", r"raised (back of )?hand|hand with fingers splayed|vulcan salute"),
-    # faces that are one expression, or differ only in the curve of the mouth
+    # faces with the same expression, or that differ only in the curve of the mouth
     ("angry face", r"(angry|enraged) face.*|smiling face with horns"),
     (
         "mouth only",
@@ -186,7 +186,7 @@ PATTERNS = [
 
 
 def family_of(name: str, subgroup: str, label: str) -> str:
-    """The name of the family of variants; an item with no variants is a family of its own."""
+    """Return the name of the family of variants; an item without variants is a separate family."""
     if label == "Flags":
         return "flag"
     if subgroup in ONE_FAMILY_SUBGROUPS:
@@ -196,7 +196,7 @@ def family_of(name: str, subgroup: str, label: str) -> str:
     if subgroup.startswith("person"):
         if name in PEOPLE:
             return f"people: {PEOPLE[name]}"
-        # "man: beard", "person: bald" and the plain "man" are one person with other hair.
+        # "man: beard", "person: bald" and plain "man" are one person with different hair.
         words = [word for word in name.split(":")[0].split() if word not in GENDER_WORDS]
         return f"people: {' '.join(words) or 'plain'}"
     for family, pattern in PATTERNS:

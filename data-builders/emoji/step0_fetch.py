@@ -18,7 +18,7 @@ SHA256 = {
 def check(archive: Path) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != SHA256[archive.name]:
-        raise ValueError(f"{archive.name} is not the file this set was built from: sha256 {found}")
+        raise ValueError(f"{archive.name} is not the file from which this data set was built: sha256 {found}")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The space and the decoder that the package has for pictures: trained here, the decoder kept in half precision.
+"""Train the package's space and decoder for images; the decoder is stored in half precision.
 
-Usage: step10_generation.py <folder for both> <folder for the decoder's run, continued or taken as it is if finished>"""
+Usage: step10_generation.py <folder for both> <folder of the decoder's run, which is resumed or reused if finished>"""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import unialign as ua
 from unialign.generation import DecoderConfig, train_decoder
 
-# docs/findings/generation.md says how the weight was chosen.
+# docs/findings/generation.md describes the choice of the weight.
 SPACE = ua.TrainConfig(
     objective="unialign",
     objective_options={"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.3},

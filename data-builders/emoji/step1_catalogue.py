@@ -1,4 +1,4 @@
-"""Which concepts, and everything that is text: names, keywords, names in twelve languages, Unicode group."""
+"""Select the concepts and collect their texts: names, keywords, names in twelve languages, Unicode group."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from common import CLDR, EMOJI_TEST, FLUENT_3D, FLUENT_FLAT, LANGUAGES, has_skin
 
 
 def annotations(language: str) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """(name by key, keywords by key) of one locale, base file first, derived file (sequences) after it."""
+    """Return (name by key, keywords by key) of one locale: first the base file, then the derived file (sequences)."""
     names: dict[str, str] = {}
     keywords: dict[str, list[str]] = {}
     for folder in ("annotations", "annotationsDerived"):
@@ -24,7 +24,7 @@ def annotations(language: str) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 
 def unicode_groups() -> dict[str, tuple[int, str, str]]:
-    """key -> (order, group, subgroup)."""
+    """Return key -> (order, group, subgroup)."""
     found: dict[str, tuple[int, str, str]] = {}
     group = subgroup = ""
     for line in EMOJI_TEST.read_text(encoding="utf-8").splitlines():
@@ -39,7 +39,7 @@ def unicode_groups() -> dict[str, tuple[int, str, str]]:
 
 
 def without_name(keywords: list[str], name: str) -> str:
-    """Keywords with every word of the name removed (also its plain plural or singular)."""
+    """Remove every word of the name (also its regular plural or singular) from the keywords."""
     used = set(words_of(name))
     used |= {word + "s" for word in used} | {word.removesuffix("s") for word in used}
     kept: list[str] = []

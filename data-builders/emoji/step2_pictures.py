@@ -1,4 +1,4 @@
-"""Pictures: both styles at encoder size, the 64x64 thumbnails, and a checksum per picture."""
+"""Draw the images: both styles at encoder size, 64x64 thumbnails, and a checksum per image."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ THUMBNAIL_QUALITY = 80
 
 
 def qualified_text() -> dict[str, str]:
-    """key -> the fully qualified sequence, which is what the font wants."""
+    """Return key -> fully qualified sequence, which the font requires."""
     found: dict[str, str] = {}
     for line in EMOJI_TEST.read_text(encoding="utf-8").splitlines():
         if "; fully-qualified" in line:
@@ -24,7 +24,7 @@ def qualified_text() -> dict[str, str]:
 
 
 def noto(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """One bitmap glyph of the font, centered on a square transparent canvas."""
+    """Draw one bitmap glyph of the font, centered on a square transparent canvas."""
     if not 130 <= font.getlength(text) <= 142:
         raise ValueError(f"the font has no single glyph for {text!r}: width {font.getlength(text)}")
     canvas = Image.new("RGBA", (256, 256))
@@ -44,7 +44,7 @@ def on_white(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def thumbnail(picture: Image.Image) -> bytes:
-    # Premultiplied while shrinking, or the color of transparent pixels bleeds into the edge.
+    # Premultiply alpha before shrinking; otherwise the color of transparent pixels bleeds into the edge.
     small = picture.convert("RGBa").resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.convert("RGBA").save(out, "WEBP", quality=THUMBNAIL_QUALITY, alpha_quality=80, method=6)
@@ -65,7 +65,7 @@ def main() -> None:
             continue
         for kind, picture in (("image", fluent), ("drawing", drawn)):
             pictures[kind].append(on_white(picture, ENCODER_SIZE))
-            files[f"{kind}/{len(kept)}.webp"] = thumbnail(picture)  # named by row, as reports look them up
+            files[f"{kind}/{len(kept)}.webp"] = thumbnail(picture)  # named by row, as reports expect
             item[f"{kind}_sha256"] = hashlib.sha256(pictures[kind][-1].tobytes()).hexdigest()
         kept.append(item)
     write_json("items_with_pictures.json", kept)

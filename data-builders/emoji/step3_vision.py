@@ -1,4 +1,4 @@
-"""`image` and `drawing`: EfficientNet-Lite0, mean over the last feature map (1280 numbers a picture)."""
+"""Encode `image` and `drawing` by EfficientNet-Lite0: mean over the last feature map (1280 features per image)."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ def main() -> None:
         rows = []
         with torch.inference_mode():
             for start in range(0, len(pixels), BATCH):
-                # [-1, 1]: with it the first batch norm sees about its own running variance; ImageNet's usual
+                # [-1, 1]: the input of the first batch norm then has about its running variance; ImageNet's usual
                 # mean and deviation give four times as much.
                 batch = torch.from_numpy(pixels[start : start + BATCH].astype(np.float32)) / 127.5 - 1
                 rows.append(encoder.extract_features(batch.permute(0, 3, 1, 2)).mean(dim=(2, 3)))

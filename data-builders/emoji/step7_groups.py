@@ -1,4 +1,4 @@
-"""Groups of near duplicates (union of several reasons) and the split, 70/10/20 by group."""
+"""Group near-duplicates (by the union of several criteria) and split the groups 70/10/20."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -7,8 +7,8 @@ from common import read_json, write_json
 from families import family_of
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-# Larger families (clock faces, colored squares, arrows) train: held out, they would make a tenth of the test set
-# and measure how well one square can be told from another.
+# Larger families (clock faces, colored squares, arrows) go to training: held out, they would be a tenth of the test
+# set and measure how well squares can be told apart.
 LARGEST_HELD_OUT = 12
 
 
@@ -27,7 +27,7 @@ class Union:
 
 
 def reasons(item: dict) -> list[tuple[str, str]]:
-    """Items that share one of these belong together."""
+    """Return the keys of near-duplicates: items that share one belong to the same group."""
     found = [
         ("family", family_of(item["name"], item["subgroup"], item["label"])),
         ("name", item["name"].lower()),
@@ -40,10 +40,10 @@ def reasons(item: dict) -> list[tuple[str, str]]:
 
 
 def candidates(labels: Counter, have: dict[str, Counter], target: Counter) -> list[tuple[str, float]]:
-    """(part, how far its labels are below their target), for the parts that may take a group with these labels."""
+    """Return (part, shortfall of its labels) for each part that may take a group with these labels."""
     found = []
     for part, share in SHARES.items():
-        # A group larger than what is left of a small part would unbalance it: such groups train as well.
+        # A group larger than the remaining room of a small part would unbalance it, and goes to training as well.
         room = all(have[part][label] + n <= share * target[label] + 1 for label, n in labels.items())
         if part == "train" or (labels.total() <= LARGEST_HELD_OUT and room):
             missing = sum(n * (1 - have[part][label] / (share * target[label])) for label, n in labels.items())
@@ -52,7 +52,7 @@ def candidates(labels: Counter, have: dict[str, Counter], target: Counter) -> li
 
 
 def split_groups(items: list[dict], group: list[int]) -> list[str]:
-    """Largest groups first, then by hash; each goes where its labels are furthest below their target."""
+    """Assign groups, largest first, then by hash, to the part whose labels are furthest below their target."""
     members = defaultdict(list)
     for row, number in enumerate(group):
         members[number].append(row)

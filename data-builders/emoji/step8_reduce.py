@@ -1,11 +1,11 @@
-"""PCA fitted on training rows, centered, not whitened, then rotated so that all numbers vary alike; float16.
+"""Reduce columns by PCA (fitted on training rows, centered, not whitened), rotate to equal variances, store as float16.
 
-Columns of one encoder share their axes (each keeps its own center): vectors of two languages, or of picture and
-drawing, stay comparable with each other.
+Columns of one encoder share their axes but not their center, so that vectors of two languages, or of image and
+drawing, stay comparable.
 
-Principal components have very unequal variances, and many users standardize every input on its own: that would
-blow up the last components, which are noise (it halved the retrieval of `check_probe.py`). A Hadamard rotation
-gives every number the same variance on the rows PCA was fitted on, and changes no distance."""
+Principal components have very unequal variances, and standardizing each of them, as many users do, would amplify the
+last components, which are noise (it halved the retrieval of `check_probe.py`). A Hadamard rotation gives all features
+equal variance on the rows of the PCA and preserves distances."""
 
 import json
 
@@ -23,10 +23,10 @@ ENCODERS = [
 
 
 def axes_of(centered: np.ndarray, width: int) -> np.ndarray:
-    """The first principal axes (as columns), rotated."""
+    """Compute the first principal axes (as columns), rotated."""
     _, axes = np.linalg.eigh(centered.T @ centered)
     axes = axes[:, ::-1][:, :width]
-    # The sign of an axis is free; the largest entry is made positive so that reruns agree.
+    # Make the largest entry of each axis positive, since signs are arbitrary and reruns must agree.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
     return axes @ hadamard(width) / np.sqrt(width)
 

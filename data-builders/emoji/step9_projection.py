@@ -1,4 +1,4 @@
-"""What new texts need to stand beside the `text` column: mean and axes of its PCA, as the package ships them.
+"""Write the mean and axes of the `text` column's PCA, by which the package embeds new texts.
 
 Usage: step9_projection.py <folder of the store> <folder for the projection>"""
 
@@ -13,7 +13,7 @@ from step8_reduce import ENCODERS, axes_of
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.io import write_json, write_tensors
 
-# Half-precision numbers of the store cannot be met more closely.
+# Tolerance due to the store's half precision.
 _ROUNDING = 1e-4
 
 

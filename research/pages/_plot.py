@@ -1,4 +1,4 @@
-"""Figures of studies: panels with lines and bands, dots and intervals, or points; several panels on a sheet.
+"""Draw figures of studies: panels with lines and bands, dots and intervals, or points, arranged on a sheet.
 
 A sheet is a standalone SVG with its own colors for light and dark mode, fonts and background, so that it looks the
 same in a page, in the documentation and in a viewer.
@@ -36,7 +36,7 @@ _RULES = """
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line; there is no band where `low` and `high` are not finite."""
+    """A point of a line, without band if `low` and `high` are not finite."""
 
     x: float
     y: float
@@ -46,11 +46,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """Colour and shape, by number, of one entry of the legend."""
+    """Color and shape, by number, of one legend entry."""
 
     label: str
     number: int
-    dash: str = "solid"  # or "dashed", without marks: a bound, a reference
+    dash: str = "solid"  # or "dashed", without marks, for bounds and references
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot panel: a value with its interval."""
+    """A row of a dot panel: a value and its interval."""
 
     label: str
     value: float
@@ -200,7 +200,7 @@ def sheet(key: str, title: str, panels: Sequence[Panel], *, columns: int = 2, le
         *parts,
         *listed,
     )
-    # Viewers of the file alone need a size.
+    # Viewers of the standalone file need a size.
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" width="{num(width)}" height="{num(y + 6)}"'
     return Markup(str(drawing).replace("<svg", opening, 1))
 

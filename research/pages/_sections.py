@@ -1,4 +1,4 @@
-"""Pages made of sections with paragraphs, tables and figures, as Markdown between markers and as one HTML file."""
+"""Write pages of sections with paragraphs, tables and figures, as Markdown between markers and as one HTML file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- /generated -->)",
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a head; the first column names the row, `note` is printed below."""
+    """Rows of text under a header; the first column names the row, and `note` is printed below."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """The content between two markers; text is plain, a paragraph each."""
+    """The content between two markers; each plain text is a paragraph."""
 
     key: str
     title: str
@@ -57,18 +57,18 @@ def figure(
     columns: int = 2,
     legend: Sequence[Mark] = (),
 ) -> Figure:
-    """Draw panels on one sheet; `heading` is the title inside of the SVG, the figure's title by default."""
+    """Draw panels on one sheet; `heading` is the title inside the SVG, by default the figure's title."""
     return Figure(name, title, sheet(name, heading or title, panels, columns=columns, legend=legend), note)
 
 
 def markdown_page(title: str, sections: Sequence[Section]) -> str:
-    """Write a new page; each section's content is between markers, so that it can be replaced."""
+    """Write a new page with each section's content between markers, so that it can be replaced."""
     blocks = [f"## {s.title}\n\n<!-- generated: {s.key} -->\n{markdown(s)}<!-- /generated -->\n" for s in sections]
     return f"# {title}\n\n" + "\n".join(blocks)
 
 
 def replace_blocks(page: str, sections: Sequence[Section], *, name: str) -> str:
-    """Replace the blocks between the markers of a page; text outside of them is kept.
+    """Replace the blocks between the markers of a page and keep the text outside.
 
     Raises:
         DataError: a marker without a section, or a section without a marker.

@@ -74,7 +74,7 @@ def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
     ]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "warm start" in printed
+    assert "InfoNCE warmup" in printed
     assert "[6/6]" in printed
     results = json.loads((tmp_path / "runs/compare/results.json").read_text())
     check_schema(results)
@@ -322,7 +322,7 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     check_schema(results)
     assert results["data"]["name"] == "emoji"
     assert results["data"]["synthetic"] == ["speech"]
-    for word in ("R@1", "joint R@1", "label mAP", "V-measure", "debiased gap", "warm start"):
+    for word in ("R@1", "joint R@1", "label mAP", "V-measure", "debiased gap", "InfoNCE warmup"):
         assert word in printed, word
     page = (tmp_path / "runs/demo/report.html").read_text("utf-8")
     assert "data:image/webp" in page

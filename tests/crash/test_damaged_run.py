@@ -79,9 +79,9 @@ def test_the_earlier_checkpoint_continues_to_the_same_weights(cut: Path, tmp_pat
 
 def test_partial_files_of_a_crash_are_deleted(cut: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(cut, tmp_path / "run"))
-    (out / ".log.jsonl.0123.partial").write_text("half")
-    (out / ".config.yaml.0123.partial").write_text("half")
-    (out / "checkpoints" / ".step-00000012.0123.partial").mkdir()
+    (out / ".log.jsonl.0123456789ab.partial").write_text("half")
+    (out / ".config.yaml.0123456789ab.partial").write_text("half")
+    (out / "checkpoints" / ".step-00000012.0123456789ab.partial").mkdir()
     run(STORE, CONFIG, out=out, resume="required")
     assert not list(out.rglob("*.partial"))
 

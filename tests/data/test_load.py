@@ -164,3 +164,47 @@ def test_a_store_in_a_notebook(store: EmbeddingStore) -> None:
     text = store._repr_html_()
     assert "12 items (6 train, 2 val, 4 test)" in text
     assert "<td>audio</td><td>2</td><td>float64</td><td>66.7%</td>" in text
+
+
+def test_npy_files_may_be_named_by_a_reserved_key(tmp_path: Path, space: dict[str, Any]) -> None:
+    present = np.arange(ITEMS) % 3 > 0
+    values = {
+        "labels": np.arange(ITEMS) % 4,
+        "ids": np.arange(ITEMS),
+        "groups": np.arange(ITEMS) // 2,
+        "split": np.repeat(["train", "valid", "test", "dev"], ITEMS // 4),
+        "names": np.array([f"animal {i}" for i in range(ITEMS)]),
+        "present.text": present,
+    }
+    for name, value in (space | values).items():
+        np.save(tmp_path / f"{name}.npy", value)
+        np.save(tmp_path / f"file of {name}.npy", value)
+    by_file = [tmp_path / f"{name}.npy" for name in space | values]
+    by_name = [f"{name}={tmp_path / f'file of {name}.npy'}" for name in space | values]
+    expected = data.load_dataset(space | values)
+    for sources in (by_file, by_name):
+        store = data.load_dataset(sources)
+        assert store.modalities == ("image", "text")
+        assert store.fingerprint == expected.fingerprint
+        assert store.item_names == expected.item_names
+    assert data.load_dataset(by_file).name == "image, text"
+    assert len(store.rows("val")) == ITEMS // 2
+
+
+def test_arrays_that_are_not_used_are_reported(tmp_path: Path, space: dict[str, Any]) -> None:
+    split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
+    extra = {"label": np.arange(ITEMS), "captions": np.array(["a"] * ITEMS), "weights": np.ones(3)}
+    np.savez(tmp_path / "a.npz", **space, **extra, split=split)
+    with pytest.warns(UserWarning, match="arrays that are not used") as caught:
+        data.load_dataset(tmp_path / "a.npz")
+    (message,) = [str(warning.message) for warning in caught]
+    assert "a.npz: label (shape (40,), <i8; did you mean 'labels'?)" in message
+    assert "a.npz: captions (shape (40,), <U1)" in message
+    assert "a.npz: weights (shape (3,), <f8)" in message
+    for mistake, words in {
+        "present.txt": "present.txt names no modality; it has image, text",
+        "split": "split: row 0 holds 'holdout', which is no split; expected one of 'train', 'val', 'test', 'validation'",
+    }.items():
+        values = np.array(["holdout"] * ITEMS) if mistake == "split" else np.ones(ITEMS, np.bool_)
+        with pytest.raises(DataError, match=words):
+            data.load_dataset({**space, "split": split, mistake: values})

@@ -95,7 +95,7 @@ def interrupt(folder, send, number, status):
 
 @pytest.mark.crash
 def test_interrupted_comparison_leaves_checkpoints_and_no_process(tmp_path, monkeypatch):
-    """SIGTERM to the command, then Ctrl-C to its group; each time the same command continues, at last in one process."""
+    """SIGTERM to the command, then Ctrl-C to its group; the same command continues, at last in one process."""
     interrupt(tmp_path, os.kill, signal.SIGTERM, 143)
     interrupt(tmp_path, os.killpg, signal.SIGINT, 130)
     monkeypatch.chdir(tmp_path)

@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(DataError, match=r"file: No space left on device; what was there before is untouched$"):
+    with pytest.raises(DataError, match=r"file: No space left on device; the previous file is unchanged$"):
         replace_file(target, "new")
     with pytest.raises(CheckpointError, match=r"is untouched\. Make room$"):
         replace_file(target, "new", error=CheckpointError, advice="Make room")

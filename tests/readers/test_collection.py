@@ -267,7 +267,7 @@ def test_unknown_and_damaged_files_raise_with_the_reason(tmp_path: Path, space: 
     for name, words in {
         "missing.npz": "there is no file",
         "empty.npz": "is empty",
-        "junk.npz": "junk.npz is damaged: it does not begin like a .npz file",
+        "junk.npz": "junk.npz is damaged: its first bytes are not those of a .npz file",
         "table.csv": r"unknown format; expected .*\.npz.*\.parquet",
         "short.npz": "damaged",
         "bad.safetensors": "safetensors",

@@ -260,7 +260,7 @@ def _results(
         "objectives": {
             o: {
                 "label": LABELS.get(o, o), "parameters": 512_000,
-                "note": "warm start: first 50 % of the steps trained with InfoNCE" if o == "gram" else "",
+                "note": "InfoNCE warmup: first 50 % of the steps trained with InfoNCE" if o == "gram" else "",
                 "settings": {"temperature": 0.07, "lr": 0.002 if o == "unialign" else 0.001, "batch_size": 256, "epochs": 80, "anchor": "text"},
             }
             for o in objectives

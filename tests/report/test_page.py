@@ -59,7 +59,7 @@ def test_a_comparison_gets_every_section(tmp_path):
     assert [section for section in SECTIONS if section in page.ids] == list(SECTIONS)
     assert len(page.ids) == len(set(page.ids))
     assert "speech (synthetic)" in text
-    assert "warm start" in text
+    assert "InfoNCE warmup" in text
     assert "InfoNCE changes to GRAM" in text
     assert "unialign compare --config config.yaml" in text
     assert "uniformity outweighs alignment 14 times" in text

@@ -14,7 +14,7 @@ def results(*comparisons, objectives=("unialign", "infonce", "gram"), metrics=No
     return {
         "schema": 1,
         "data": {"name": "emoji", "modalities": ["image", "text"]},
-        "objectives": {o: {"label": labels[o], "note": "warm start" if o == "gram" else ""} for o in objectives},
+        "objectives": {o: {"label": labels[o], "note": "InfoNCE warmup" if o == "gram" else ""} for o in objectives},
         "metrics": metrics
         or {
             "recall@1": {"label": "R@1", "unit": "percent", "higher_is_better": True, "primary": True},
@@ -116,7 +116,7 @@ def test_the_table_has_intervals_notes_and_a_star_only_where_the_tests_say_so():
     assert "31.2 [30.2, 32.2] *" in lines[2]
     assert "28.9 [27.9, 29.9]" in lines[2]
     assert "*" not in lines[3]
-    assert lines[-1] == "[1] GRAM: warm start"
+    assert lines[-1] == "[1] GRAM: InfoNCE warmup"
     assert all(ord(c) < 128 for line in lines for c in line)
 
 

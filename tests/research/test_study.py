@@ -13,7 +13,7 @@ import torch
 from study_cases import SMALL, TEST, options, plan, timeless, write_store
 
 from research import _run as study_module, _worker as work_module
-from research._jobs import Job
+from research._jobs import TrainingJob
 from research._plan import Arm, Options, Plan, Study
 from research._records import Record, read_record
 from research._run import Progress, make_plan, run_study
@@ -51,7 +51,7 @@ def finished(store: str, tmp_path_factory: pytest.TempPathFactory, observed: Obs
     whole, train = work_module._train_and_measure, work_module.fit
     current: list[str] = []
 
-    def spied_job(job: Job, data: EmbeddingStore) -> Record:
+    def spied_job(job: TrainingJob, data: EmbeddingStore) -> Record:
         current.append(job.purpose)
         return whole(job, data)
 
@@ -305,9 +305,9 @@ PLANS: list[tuple[dict[str, Any], str]] = [
     ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
     ({"key": "../ours"}, "must be a file name"),
     ({"key": "rival"}, "different keys"),
-    ({"tuned_as": "rival"}, "has trials of its own"),
+    ({"tuned_as": "rival"}, "has both trials and tuned_as"),
     ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
-    ({"init_from": "ours"}, "which no arm leads to"),
+    ({"init_from": "ours"}, "chain is circular"),
     ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
     ({"anchor": None, "eval_hook": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
 ]

@@ -74,7 +74,7 @@ def test_an_incomplete_checkpoint_is_ignored(folder: Path, tmp_path: Path) -> No
     assert newest.name == "step-00000006"
     save_checkpoint(folder, snapshot(9), keep=2)
     assert load_checkpoint(incomplete).step == 9
-    _checkpoint.discard_partial(folder)
+    _checkpoint.discard_incomplete(folder)
     assert not (folder / ".step-00000012.abc.partial").exists()
     assert newest_checkpoint(tmp_path / "absent") is None
 

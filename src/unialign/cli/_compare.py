@@ -7,7 +7,7 @@ from typing import Any
 
 from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
 from unialign.cli._console import RunProgress, chosen_workers, echo, shown
-from unialign.cli._plans import Comparison
+from unialign.cli._plans import ComparisonPlan
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.experiments import compare, make_entry, open_store, prepare_data
 from unialign.losses import initialization
@@ -19,7 +19,7 @@ __all__ = ["configure", "run_comparison"]
 _INFONCE_WARMUP = 0.5
 
 
-def configure(comparison: Comparison, out: Path) -> CompareConfig:
+def configure(comparison: ComparisonPlan, out: Path) -> CompareConfig:
     """Build the configuration of a comparison; data from files are copied into the results folder."""
     data = prepare_data(comparison.sources, out, "comparison")
     return (_new if comparison.file is None else _repeated)(comparison, data)
@@ -60,7 +60,7 @@ def run_comparison(
     return 0
 
 
-def _repeated(comparison: Comparison, data: str) -> CompareConfig:
+def _repeated(comparison: ComparisonPlan, data: str) -> CompareConfig:
     config = comparison.file
     assert config is not None
     if data != config.data:
@@ -75,7 +75,7 @@ def _repeated(comparison: Comparison, data: str) -> CompareConfig:
     return config.override({"entries": entries, **comparison.settings})
 
 
-def _new(comparison: Comparison, data: str) -> CompareConfig:
+def _new(comparison: ComparisonPlan, data: str) -> CompareConfig:
     # Use one anchor for all objectives that accept one, since some require it.
     modalities = comparison.training.get("modalities") or open_store(data, None, None).modalities
     settings = {ANCHOR: modalities[0]} | comparison.training

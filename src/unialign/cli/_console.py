@@ -47,7 +47,7 @@ class RunProgress:
         self.done += 1
         self.bar.update()
         recall = 100 * record.evaluation.metrics["recall@1"]
-        echo(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {record.seconds:.1f} s, R@1 {recall:.1f} %")
+        echo(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {took}, R@1 {recall:.1f} %")
         for warning in record.warnings:
             echo(f"    health: {warning['message']}")
 

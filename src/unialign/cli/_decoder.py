@@ -16,7 +16,7 @@ from unialign.config import read_yaml
 from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
 from unialign.generation import grid, load_decoder, read_thumbnails, train_decoder, write_png
-from unialign.io import LOCK_FILE, checked_path
+from unialign.io import LOCK_FILE, checked_path, is_leftover
 from unialign.train import chosen_device
 
 __all__ = ["sample", "train"]
@@ -36,12 +36,13 @@ def train(plan: DecoderRun, options: argparse.Namespace) -> int:
     fit = train_decoder(
         store, config, image=plan.image, out=options.out, resume=options.resume, device=options.device, progress="auto"
     )
-    # The log of a finished run may be missing.
-    last = fit.history[-1] if fit.history else {"step": config.steps, "loss": float("nan")}
+    # The log of a finished run may be missing or damaged.
+    loss = fit.history[-1].get("loss") if fit.history else None
+    shown_loss = f"{loss:.3f}" if isinstance(loss, float) else "unknown"
     weights = sum(p.numel() for p in fit.decoder.parameters())
     echo(
-        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {last['step']}, "
-        f"loss {last['loss']:.3f}, {time.perf_counter() - started:.0f} s"
+        f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {config.steps}, "
+        f"loss {shown_loss}, {time.perf_counter() - started:.0f} s"
     )
     echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
     return 0
@@ -56,7 +57,7 @@ def _check_folder(out: Path) -> None:
         others = sorted(
             entry.name
             for entry in out.iterdir()
-            if entry.name not in ("checkpoints", "decoder", "log.jsonl", LOCK_FILE)
+            if entry.name not in ("checkpoints", "decoder", "log.jsonl", LOCK_FILE) and not is_leftover(entry)
         )
         if others:
             raise ConfigError(f"{out} holds {others[0]}, which is not part of a decoder run; choose another --out")

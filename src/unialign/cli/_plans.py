@@ -5,7 +5,7 @@ from typing import Any
 
 from unialign.config import CompareConfig, DecoderConfig, TrainConfig
 
-__all__ = ["Comparison", "DecoderRun", "TrainRun"]
+__all__ = ["ComparisonPlan", "DecoderRun", "TrainRun"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class TrainRun:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonPlan:
     """Data and settings of a comparison.
 
     Attributes:

@@ -4,7 +4,7 @@ import argparse
 
 from unialign import registry
 from unialign.cli._command import Command, add_out
-from unialign.cli._plans import Comparison
+from unialign.cli._plans import ComparisonPlan
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.cli.train import add_training_settings, training_settings
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     return run_comparison(configure(comparison, options.out), options.out, options.workers)
 
 
-def resolve(options: argparse.Namespace) -> Comparison:
+def resolve(options: argparse.Namespace) -> ComparisonPlan:
     """Check names and settings, and read `--config`."""
     training = training_settings(options)
     file, objectives = None, tuple(options.objectives or ())
@@ -49,7 +49,7 @@ def resolve(options: argparse.Namespace) -> Comparison:
     TrainConfig.check(training)
     settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
     CompareConfig.check(settings)
-    return Comparison(required_data(sources, "compare emoji"), file, objectives, training, settings)
+    return ComparisonPlan(required_data(sources, "compare emoji"), file, objectives, training, settings)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

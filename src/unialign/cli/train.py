@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from unialign import registry
+from unialign._checks import closest
 from unialign.cli._command import Command, add_out, add_resume
 from unialign.cli._plans import TrainRun
 from unialign.cli._settings import add_config_file, add_settings, given_settings
@@ -41,6 +42,8 @@ def resolve(options: argparse.Namespace) -> TrainRun:
         written_for, written_on, config = _read(options.config)
         if not sources and written_for is not None:
             sources, fingerprint = (written_for,), written_on
+        if not sources:
+            raise ConfigError(f"{options.config} has no data.path (its run used arrays in memory); name the data")
     settings = training_settings(options)
     if settings.get("objective", config.objective) != config.objective:
         # Another objective has other options, so the file's options would not fit it.
@@ -86,6 +89,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     """Read data, fingerprint and settings from a run's `config.yaml`."""
     raw = read_yaml(file)
+    _check_keys(file, raw)
     data, settings = raw.get("data"), raw.get("train")
     if not (isinstance(data, Mapping) and isinstance(settings, Mapping) and isinstance(data.get("fingerprint"), str)):
         raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
@@ -96,10 +100,26 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
         )
     # Built-in data sets are found by name on any machine; a run on in-memory arrays has no path.
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
+    if source is not None and not isinstance(source, str):
+        raise ConfigError(f"{file}: data.path must be the path of a store, got {source!r}")
     try:
-        return source if isinstance(source, str) else None, data["fingerprint"], TrainConfig.from_dict(settings)
+        return source, data["fingerprint"], TrainConfig.from_dict(settings)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def _check_keys(file: Path, raw: Mapping[str, object]) -> None:
+    """Raise ConfigError for the first key that `unialign train` does not write at the top level."""
+    known = ("data", "train", "init_from")
+    settings = [entry.name for entry in TrainConfig.settings()]
+    for key in raw:
+        if key in known:
+            continue
+        meant = closest(key, known)
+        hint = f"did you mean {meant!r}?" if meant else "it has `data` and `train`"
+        if key in settings:
+            hint = f"did you mean `train.{key}`?"
+        raise ConfigError(f"{file}: unknown key {key!r}; {hint}")
 
 
 COMMAND = Command(

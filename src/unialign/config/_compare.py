@@ -6,13 +6,11 @@ from typing import ClassVar
 
 from unialign.config._base import REQUIRED, Config, setting
 from unialign.config._choices import Split
-from unialign.config._ranges import integer
+from unialign.config._ranges import RESAMPLES, integer
 from unialign.config._train import TrainConfig
 from unialign.errors import ConfigError
 
 __all__ = ["CompareConfig", "ComparisonEntry", "EvaluateConfig"]
-
-_FEWEST_RESAMPLES = 100
 
 
 def _seeds(name: str, value: tuple[object, ...]) -> None:
@@ -64,7 +62,7 @@ class CompareConfig(Config):
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
     seeds: tuple[int, ...] = setting((0, 1, 2), "seeds; every entry is trained once per seed", _seeds)
-    resamples: int = setting(2000, "bootstrap resamples", integer(_FEWEST_RESAMPLES))
+    resamples: int = setting(2000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     selection: str = setting("", "how hyper-parameters were chosen, for the report")
     entries: Mapping[str, ComparisonEntry] = setting(
         REQUIRED, "key in results and folder names -> entry; the first is compared with each of the others", _entries
@@ -92,4 +90,4 @@ class EvaluateConfig(Config):
     fingerprint: str | None = setting(None, "fingerprint of the data; other data raise DataError")
     split: Split = setting("test", "split to evaluate")
     anchor: str | None = setting(None, "anchor of the conflict metrics (default: mean over all modalities)")
-    resamples: int = setting(2000, "bootstrap resamples", integer(_FEWEST_RESAMPLES))
+    resamples: int = setting(2000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unialign.config._base import REQUIRED, Config, setting
-from unialign.config._ranges import integer
+from unialign.config._ranges import RESAMPLES, integer
 from unialign.errors import ConfigError
 
 __all__ = ["DiagnoseConfig"]
@@ -30,5 +30,5 @@ class DiagnoseConfig(Config):
         "items to measure closely (default: up to 2048, fewer for more than 6 modalities); all rows are read",
         integer(16),
     )
-    resamples: int = setting(1000, "bootstrap resamples", integer(100))
+    resamples: int = setting(1000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))
     seed: int = setting(0, "seed of the sample and the bootstrap", integer(0))

@@ -5,7 +5,11 @@ import math
 from unialign._checks import check_integer, check_nonnegative, check_number
 from unialign.config._base import Check
 
-__all__ = ["fraction", "integer", "nonnegative", "positive"]
+__all__ = ["RESAMPLES", "fraction", "integer", "nonnegative", "positive"]
+
+
+# More resamples than the maximum take hours and change no digit that is reported.
+RESAMPLES = (100, 1_000_000)
 
 
 def integer(low: int, high: int | None = None) -> Check:

@@ -79,7 +79,7 @@ class TrainConfig(Config):
     frozen: Mapping[str, WhiteningMode] = setting(
         {}, "modalities without a head, mapped to `whiten` or `center`, the transform of their features", _frozen
     )
-    epochs: int = setting(100, "passes over the training rows", integer(1))
+    epochs: int = setting(100, "passes over the training rows, at most 1,000,000,000", integer(1, 10**9))
     batch_size: int = setting(
         256, "items per objective call, at least 2; a last batch of a single item is dropped", integer(2)
     )

@@ -38,12 +38,14 @@ def load_dataset(
         sources: name of a shipped data set (a name wins; write "./digits" for a folder), a store folder, an `.npz`,
             `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
             several of them with the same N items. Arrays called `ids`, `labels`, `groups`, `split`, `names` (N,) and
-            `present.NAME` (N,) bool have their meaning.
+            `present.NAME` (N,) bool have their meaning, also as the name of an `.npy` file. A warning lists arrays
+            that are not used.
         modalities: names to use; None: all (of a store: its default ones).
         reader: name or instance of the reader of every file; None: by content.
 
     Raises:
-        DataError: a source is missing, damaged or holds no matrix, or sources do not fit each other.
+        DataError: a source is missing, damaged or holds no matrix, sources do not fit each other, a mask names no
+            modality, or `split` holds an unknown name.
         ShapeError, NonFiniteError: as `EmbeddingStore.write`.
         ConfigError: unknown modalities or reader.
         MissingDependencyError: a built-in data set without `unialign-datasets`, parquet without pyarrow.
@@ -78,6 +80,11 @@ def _open_store(source: Any) -> EmbeddingStore | None:
 
 def _from_collection(collection: Collection) -> EmbeddingStore:
     values, items = collection.values, collection.items
+    if collection.unused_masks:
+        mask, known = collection.unused_masks[0], ", ".join(collection.modalities)
+        raise DataError(f"{mask} names no modality; it has {known}")
+    if collection.ignored:
+        warnings.warn(f"arrays that are not used: {'; '.join(collection.ignored)}", UserWarning, stacklevel=3)
     ids_N, groups_N = (_codes(values[key]) if key in values else None for key in ("ids", "groups"))
     labels_N, label_names = _labels(values.get("labels"))
     provenance: dict[str, Any] = {}
@@ -118,8 +125,12 @@ def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[st
 
 
 def _split(values_N: NDArray[Any]) -> NDArray[Any]:
-    """Codes, or names of `SPLITS`; `EmbeddingStore` rejects other values."""
+    """Codes, which `EmbeddingStore` checks, or names of `SPLITS`; DataError for a name that is no split."""
     if values_N.dtype.kind in "iu":
         return values_N
-    names = [str(name) for name in values_N.astype(str)]
-    return np.array([name if name in SPLITS else _SPLIT_ALIASES.get(name, name) for name in names])
+    names = values_N.astype(str).tolist()
+    for row, name in enumerate(names):
+        if name not in SPLITS and name not in _SPLIT_ALIASES:
+            known = ", ".join(map(repr, [*SPLITS, *_SPLIT_ALIASES]))
+            raise DataError(f"split: row {row} holds {name!r}, which is no split; expected one of {known}")
+    return np.array([_SPLIT_ALIASES.get(name, name) for name in names])

@@ -42,7 +42,7 @@ class _Job:
 def make_entry(train: TrainConfig) -> ComparisonEntry:
     """Return an entry labeled by its objective, with a note if InfoNCE trains first."""
     ratio = train.infonce_warmup_ratio
-    note = f"warm start: first {100 * ratio:.0f} % of the steps with InfoNCE" if ratio else ""
+    note = f"InfoNCE warmup: first {100 * ratio:.0f} % of the steps" if ratio else ""
     return ComparisonEntry(label=display_name(train.objective), train=train, note=note)
 
 

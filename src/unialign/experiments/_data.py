@@ -1,11 +1,13 @@
 """Open the data of an experiment: stores by name or path, and files, which are copied into a store once."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.data import EmbeddingStore, list_datasets, load_dataset
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError
 from unialign.experiments._run_dir import DATA_FOLDER, Kind, open_run_dir
+from unialign.io import discard_leftovers, lock_folder
 
 __all__ = ["open_store", "prepare_data"]
 
@@ -25,8 +27,8 @@ def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | N
 def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     """Return the name or path of a data set that every process and a resumed run can open.
 
-    A named data set or a store is used in place. Files are written to `folder/data` as a store once; later calls reuse
-    it for the same files and raise for others.
+    A named data set or a store is used in place. Files are written to `folder/data` as a store; once the folder has a
+    configuration, later calls verify and reuse that store for the same files and raise for others.
 
     Args:
         sources: see `unialign.data.load_dataset`.
@@ -35,15 +37,35 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
 
     Raises:
         ConfigError: the folder holds another result, or `folder/data` was made from other files.
-        DataError: a source cannot be read.
+        DataError: a source cannot be read, or a store that an earlier call wrote was altered.
     """
-    if len(sources) == 1 and (sources[0] in list_datasets() or Path(sources[0]).is_dir()):
+    if len(sources) == 1 and (sources[0] in list_datasets() or os.path.isdir(sources[0])):
+        path = Path(sources[0])
+        if path.name == DATA_FOLDER and (path.parent / "config.yaml").exists():
+            _open_verified(path)
         return sources[0]
     target = folder / DATA_FOLDER
-    open_run_dir(folder, kind)
+    settings = open_run_dir(folder, kind)
     store = load_dataset(list(sources))
-    if not target.exists():
-        store.save(target)
-    elif EmbeddingStore.open(target).fingerprint != store.fingerprint:
-        raise ConfigError(f"{target} was made from other files; choose another --out")
+    if settings is not None and target.exists():
+        if _open_verified(target).fingerprint != store.fingerprint:
+            raise ConfigError(f"{target} was made from other files; choose another --out")
+        return str(target)
+    try:
+        with lock_folder(folder, doing="writing its data"):
+            discard_leftovers(folder)
+            # Without config.yaml no result depends on data that an earlier, failed command left.
+            store.save(target, overwrite="replace")
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error
     return str(target)
+
+
+def _open_verified(path: Path) -> EmbeddingStore:
+    """Open a store that `prepare_data` wrote; DataError if a file was altered since."""
+    try:
+        store = EmbeddingStore.open(path)
+        store.verify()
+    except DataError as error:
+        raise DataError(f"{error}. Delete {path} and give the original files again, or choose another --out") from None
+    return store

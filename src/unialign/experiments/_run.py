@@ -1,5 +1,6 @@
 """Run one entry with one seed: train, embed the evaluated split, and measure it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +26,12 @@ class RunRecord:
     """A finished run.
 
     Attributes:
-        seconds: training time.
+        seconds: training time; None if the log of a finished run no longer has it.
         parameters: trainable parameters of the space.
         warnings: records of the health monitor.
     """
 
-    seconds: float
+    seconds: float | None
     parameters: int
     warnings: list[dict[str, Any]]
     evaluation: Evaluation
@@ -61,11 +62,16 @@ def run(
     embeddings = embed_split(result.space, store, split)
     save_embeddings(folder / EMBEDDINGS_FILE, embeddings)
     return RunRecord(
-        seconds=float(result.history[-1]["seconds"]),
+        seconds=_seconds(result.history),
         parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),
         warnings=[vars(warning) for warning in result.warnings],
         evaluation=evaluate_split(embeddings, store, split, anchor=anchor),
     )
+
+
+def _seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
+    seconds = history[-1].get("seconds") if history else None
+    return seconds if isinstance(seconds, float) else None
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:

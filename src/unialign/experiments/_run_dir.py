@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from unialign.config import read_yaml
 from unialign.errors import ConfigError, DataError
-from unialign.io import checked_path
+from unialign.io import LOCK_FILE, checked_path, is_leftover
 
 __all__ = ["DATA_FOLDER", "Kind", "open_run_dir"]
 
@@ -22,6 +22,9 @@ _KEY_OF = {
     "diagnosis": "files",
     "generation": "generation",
 }
+
+# Names that identify a results folder without config.yaml.
+_RESULTS = {"checkpoints", "log.jsonl", "results.json", "runs", "space"}
 
 
 def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
@@ -45,10 +48,23 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
             holds = next((name for name, key in _KEY_OF.items() if key in found), "something else")
             raise ConfigError(f"{path} holds another kind of result ({holds}, not {kind}); choose another --out")
         return found
-    if path.is_dir() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
-        raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
+    if found := _results_in(path):
+        if _RESULTS.isdisjoint(found):
+            raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
+        raise ConfigError(f"{path} holds results, but its config.yaml is missing; restore it or choose another --out")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot create the folder {path}: {error.strerror}; choose another --out") from error
     return None
+
+
+def _results_in(path: Path) -> set[str]:
+    """Return the names in a folder, without those that a command interrupted before its config.yaml leaves."""
+    if not path.is_dir():
+        return set()
+    checkpoints = path / "checkpoints"
+    expected = {DATA_FOLDER, LOCK_FILE}
+    if checkpoints.is_dir() and not any(checkpoints.iterdir()):
+        expected.add(checkpoints.name)
+    return {entry.name for entry in path.iterdir() if not is_leftover(entry)} - expected

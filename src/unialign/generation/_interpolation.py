@@ -16,7 +16,7 @@ from unialign._checks import check_choice, check_integer, check_nonnegative
 from unialign.batch import as_dense, first_bad_row
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.generation._interpolation_inputs import (
-    Rows,
+    InterpolationInputs,
     finite_numbers,
     mixing_weights,
     normalized_weights,
@@ -33,7 +33,11 @@ _MAX_T = 1000.0
 
 
 def mean(
-    embeddings: Rows, *, weights: Any = None, normalize: bool = True, present: Mapping[str, Any] | None = None
+    embeddings: InterpolationInputs,
+    *,
+    weights: Any = None,
+    normalize: bool = True,
+    present: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Compute the weighted mean of K inputs, (B, D).
 
@@ -144,7 +148,7 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
 
 
 def frechet_mean(
-    embeddings: Rows, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
+    embeddings: InterpolationInputs, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
 ) -> Tensor:
     """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles, (B, D).
 

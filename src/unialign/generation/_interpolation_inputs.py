@@ -14,9 +14,9 @@ from unialign._unit_rows import normalize_rows
 from unialign.batch import as_dense, first_bad_row, row_mask, usable_rows
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["Rows", "finite_numbers", "mixing_weights", "normalized_weights", "stack_rows"]
+__all__ = ["InterpolationInputs", "finite_numbers", "mixing_weights", "normalized_weights", "stack_rows"]
 
-Rows = Mapping[str, Any] | Sequence[Any]
+InterpolationInputs = Mapping[str, Any] | Sequence[Any]
 
 
 def stack_rows(embeddings: Any, present: Any) -> tuple[list[str], Tensor, Tensor]:

@@ -14,7 +14,16 @@ from unialign.generation._decoder_task import DecoderTask
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._training_images import load_training_images
 from unialign.io import checked_path
-from unialign.train import Cadence, OnStep, RunDir, Trainer, check_progress, check_resume, chosen_device
+from unialign.train import (
+    Cadence,
+    OnStep,
+    RunDir,
+    Trainer,
+    check_progress,
+    check_resume,
+    chosen_device,
+    isolated_random_state,
+)
 
 __all__ = ["DecoderFit", "train_decoder"]
 
@@ -46,6 +55,7 @@ def train_decoder(
 
     The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
     whether or not the run was interrupted and resumed. The caller's random state is not changed.
+    Trainings in several threads of a process run one after another.
 
     Args:
         config: settings; None is the recipe for a CPU.
@@ -84,7 +94,7 @@ def train_decoder(
         out = checked_path(out, "out", error=ConfigError)
         folder = RunDir(out, config, facts=facts, settings=settings, result="decoder")
     with (
-        torch.random.fork_rng(devices=[target] if target.type == "cuda" else []),
+        isolated_random_state(target),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(target.type, enabled=False),

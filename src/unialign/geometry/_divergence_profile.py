@@ -16,9 +16,9 @@ from unialign.geometry._bandwidth import FEW_NEIGHBORS, Bandwidth, neighbors, nu
 from unialign.geometry._divergence import bytes_needed
 from unialign.geometry._validation import double_batch, present_rows
 
-__all__ = ["DivergenceProfile", "DivergenceRow", "Verdict", "divergence_profile"]
+__all__ = ["BandwidthVerdict", "DivergenceProfile", "DivergenceRow", "divergence_profile"]
 
-Verdict = Literal["distributions", "debiased only", "points"]
+BandwidthVerdict = Literal["distributions", "debiased only", "points"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +41,7 @@ class DivergenceRow:
     values: dict[str, float | None]
     neighbors: float
     neighbors_debiased: float
-    verdict: Verdict
+    verdict: BandwidthVerdict
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.3g}" for name, value in self.values.items() if value is not None)
@@ -111,7 +111,7 @@ def _label(bandwidth: str | float) -> str:
     return bandwidth if isinstance(bandwidth, str) else f"{bandwidth:g}"
 
 
-def _verdict(own: float, others: float) -> Verdict:
+def _verdict(own: float, others: float) -> BandwidthVerdict:
     if own >= FEW_NEIGHBORS and others >= FEW_NEIGHBORS:
         return "distributions"
     return "debiased only" if others >= FEW_NEIGHBORS else "points"

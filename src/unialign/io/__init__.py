@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, checked before they are trusted, locked against a second writer."""
+"""File I/O: atomic writes, checksums verified before use, and locks against concurrent writers."""
 
 from unialign._lazy import attach_stub
 

@@ -28,6 +28,7 @@ from unialign.io._json import (
     finite as finite,
     is_unchanged as is_unchanged,
 )
+from unialign.io._leftovers import discard_leftovers as discard_leftovers, is_leftover as is_leftover
 from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,

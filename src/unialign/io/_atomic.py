@@ -1,8 +1,8 @@
-"""Write folders atomically: complete or absent, and never a mixture of two versions.
+"""Write folders atomically: complete or absent, never a mixture of two versions.
 
-`atomic_directory` is for a folder whose whole content belongs to the writer (stores, checkpoints): it is replaced in
-one rename. `commit_files` is for a folder that may also hold files of the user (a saved model beside notes, a results
-folder): it replaces single files in a fixed order, so that a reader can tell a half-committed state.
+`atomic_directory` replaces a folder owned entirely by the writer (stores, checkpoints) in one rename. `commit_files`
+replaces single files in a folder that may also contain user files (a saved model, a results folder), in a fixed order
+that lets readers detect a partial commit.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from unialign.io._files import sync_folder
 
 __all__ = ["atomic_directory", "commit_files", "exchange"]
 
-# Linux arguments of `renameat2`: relative to the working directory; exchange.
+# Linux constants of `renameat2`: AT_FDCWD and RENAME_EXCHANGE.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-# Each lost attempt means that another writer has succeeded.
+# Maximum number of attempts; each failed one means that another writer succeeded.
 _ATTEMPTS = 1000
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """Fill a hidden sibling folder in the block, then rename it to `path`; an exception removes it.
+    """Yield a hidden sibling folder to fill, then rename it to `path`; an exception removes it.
 
     Write the files with `write_durably`, which syncs them; folders are synced here. A killed process leaves a
     `.NAME.*.partial` that may be deleted. On file systems that cannot exchange two folders, a process killed between
-    the two renames of a replacement also leaves the previous folder as `.NAME.*.old`. Of several writers at once, the
-    folder of the last one stays.
+    the two renames of a replacement also leaves the previous folder as `.NAME.*.old`. If several processes write at
+    once, the last one wins.
 
     Args:
         path: absent, an empty folder, or a folder to replace; missing parents are created.
@@ -50,7 +50,7 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
         for folder, _, _ in os.walk(partial, topdown=False):
             sync_folder(Path(folder))
         if check_replaced is None:
-            # Renaming onto an empty folder works; onto anything that appeared meanwhile it fails, as it should.
+            # Renaming onto an empty folder succeeds, and fails onto anything created meanwhile.
             partial.rename(path)
         else:
             _replace(partial, path, check_replaced)
@@ -62,14 +62,14 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> None:
     """Move every file below `staging` to the same relative path below `folder`, replacing files one by one.
 
-    Files of other names stay. The moves reach the disk in order: first all other files, then those of `last` one after
-    another. A reader that starts from the last file (a description with checksums) therefore finds the old version, the
-    new one, or checksums that tell that the commit was interrupted; `staging` then holds the rest.
+    Files with other names are kept. Moves reach the disk in order: the files in `last` come after all others, one by
+    one. A reader that starts from the last file (a description with checksums) therefore finds the old version, the new
+    one, or a checksum mismatch after an interrupted commit; `staging` then contains the remaining files.
 
     Args:
         staging: a folder on the same file system; its files are already synced.
         folder: an existing folder.
-        last: relative paths, in order; missing ones are skipped.
+        last: relative paths to move last, in order; missing ones are skipped.
 
     Raises:
         OSError: the file system failed.
@@ -91,7 +91,7 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap the names of two existing files or folders in one step; False, with nothing done, where that fails.
+    """Swap two existing files or folders atomically; return False, with no changes, if that fails.
 
     Only Linux supports this, on most of its file systems.
     """
@@ -99,7 +99,7 @@ def exchange(one: Path, other: Path) -> bool:
         return False
     try:
         rename = ctypes.CDLL(None).renameat2
-    except (OSError, AttributeError):  # a C library without it
+    except (OSError, AttributeError):  # C library without renameat2
         return False
     status: int = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE))
     return status == 0
@@ -121,13 +121,13 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
     for _ in range(_ATTEMPTS):
         if _replace_by_two_renames(partial, path, check_replaced):
             return
-    raise OSError(errno.EBUSY, "other writers keep replacing it; let one write at a time", str(path))
+    raise OSError(errno.EBUSY, "other processes keep replacing it; write from one process at a time", str(path))
 
 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
-    """Move the previous folder aside and the new one into place; False if another writer was faster."""
+    """Move the previous folder aside and the new one into place; return False if another writer interfered."""
     aside = _sibling(path, "old")
-    # Nothing there, or another writer has just moved it.
+    # Absent, or just moved by another writer.
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
     try:
@@ -136,7 +136,7 @@ def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[
         partial.rename(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            # A newer folder is in place; the one aside is outdated.
+            # A newer folder is in place, so the one moved aside is outdated.
             shutil.rmtree(aside, ignore_errors=True)
             return False
         with contextlib.suppress(OSError):

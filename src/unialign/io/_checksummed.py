@@ -1,6 +1,6 @@
-"""Files that are verified before use: JSON with a checksum inside, and safetensors of a known sha256.
+"""Files verified before use: JSON with an embedded checksum, and safetensors with a known sha256.
 
-Every reader raises `CheckpointError` that names the file; nothing here can unpickle.
+Readers raise `CheckpointError` that names the file, and never unpickle.
 """
 
 import json
@@ -18,23 +18,23 @@ from unialign.io._json import CHECKSUM, add_checksum, is_unchanged
 
 __all__ = ["read_json", "read_tensors", "reject_pickles", "write_json", "write_tensors"]
 
-# Written files are kilobytes; the bound keeps a hostile one out of memory.
+# Written files have kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_JSON_BYTES = 1 << 24
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> str:
-    """Write a JSON object with a checksum of its content; returns the sha256 of the file."""
-    # Not sorted: the order of the modalities is that of the heads.
+    """Write a JSON object with a checksum of its content; return the sha256 of the file."""
+    # Do not sort keys: the order of modalities must match that of the heads.
     text = json.dumps(add_checksum(body, sort_keys=False), indent=2, allow_nan=False) + "\n"
     return write_durably(path, text.encode("ascii"))
 
 
 def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
-    """Read an object that `write_json` wrote.
+    """Read an object written by `write_json`.
 
     Raises:
-        CheckpointError: the file is missing, was altered since, or is not the one with `sha256`.
+        CheckpointError: the file is missing, was modified, or does not match `sha256`.
     """
     data = _read(path, limit=_MAX_JSON_BYTES)
     if sha256 is not None and digest(data) != sha256:
@@ -52,14 +52,14 @@ def read_json(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors; returns the sha256 of the file."""
-    # Copied and contiguous: the writer rejects tensors that share memory.
+    """Write tensors as safetensors; return the sha256 of the file."""
+    # Make contiguous copies: the writer rejects tensors that share memory.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     return write_durably(path, safetensors.torch.save(plain))
 
 
 def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
-    """Read tensors that `write_tensors` wrote. The bytes that are verified are those that are parsed.
+    """Read tensors written by `write_tensors`, parsing exactly the bytes that were verified.
 
     Raises:
         CheckpointError: the file is missing, truncated, altered, or a pickle or archive under another name.
@@ -73,12 +73,12 @@ def read_tensors(path: Path, *, sha256: str) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(data)
-    except Exception as error:  # hostile input: the parser may raise anything
+    except Exception as error:  # malicious input may raise any exception in the parser
         raise CheckpointError(f"{path} is not a safetensors file ({type(error).__name__}: {error})") from None
 
 
 def reject_pickles(folder: Path, expected: str) -> None:
-    """Raise CheckpointError if a folder has a pickle in the place of `expected`."""
+    """Raise CheckpointError if a folder contains a pickle instead of `expected`."""
     found = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLE_SUFFIXES)
     if found:
         raise CheckpointError(
@@ -99,7 +99,7 @@ def _read(path: Path, *, limit: int | None = None) -> bytes:
 
 
 def _reject_other_formats(path: Path, data: bytes) -> None:
-    # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian, then `{`.
+    # A safetensors file begins with the 8-byte little-endian length of its JSON header, then `{`.
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and data[8:9] != b"{":
         raise CheckpointError(f"{path} is a pickle under another name; pickles can run code and are never read")
     if data[:4] == b"PK\x03\x04":

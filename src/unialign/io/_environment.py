@@ -1,4 +1,4 @@
-"""Describe the software and hardware that results were computed with."""
+"""Describe the software and hardware used to compute results."""
 
 import datetime
 import os
@@ -14,7 +14,7 @@ __all__ = ["describe_environment", "training_environment"]
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and date, as `results.json` holds them."""
+    """Return versions, machine and date, as stored in `results.json`."""
     return {
         "unialign": __version__,
         "torch": torch.__version__,
@@ -28,7 +28,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def training_environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """The part on which bit-equal weights depend besides settings and data; a resumed run compares it."""
+    """Return the entries that affect bitwise reproducibility; compared when a run is resumed."""
     return {
         "unialign": __version__,
         "torch": str(torch.__version__),

@@ -1,6 +1,6 @@
-"""Single files: replaced completely or not at all, synced to disk, and opened only if they are regular files.
+"""Single files: replaced atomically, synced to disk, and opened only if they are regular files.
 
-`replace_file` raises the caller's type of error; the other functions raise OSError where the file system fails.
+`replace_file` raises an error type chosen by the caller; the other functions raise OSError on file system errors.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ __all__ = [
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """Return a path that the file system accepts; it need not exist.
+    """Return the value as a valid path, which need not exist.
 
     Args:
         what: its name in messages.
-        error: raised for a value that is not a path, or cannot be one (a null character, too long a name).
+        error: type raised for values that are not valid paths (null character, name too long).
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
@@ -50,9 +50,9 @@ def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path
 
 
 def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) -> None:
-    """Raise unless a file is inside a folder once links are followed.
+    """Raise unless a file is inside a folder after resolving links.
 
-    Links into the blobs of a cache of the Hugging Face Hub are accepted: `snapshots/NAME/file` -> `blobs/HASH`.
+    Links into the blobs of a Hugging Face Hub cache are accepted: `snapshots/NAME/file` -> `blobs/HASH`.
     """
     try:
         root, target = folder.resolve(strict=True), file.resolve(strict=True)
@@ -65,12 +65,12 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 
 
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
-    """Write a file and missing parent folders; at every moment a reader sees the old content or the new, never a part.
+    """Write a file atomically, creating parent folders; readers see the old or the new content, never a part.
 
     Args:
         content: text is written as UTF-8.
-        error: raised when the file system fails.
-        advice: a sentence for its message.
+        error: type raised on file system errors.
+        advice: sentence added to the message.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:
@@ -84,22 +84,22 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
         finally:
             partial.unlink(missing_ok=True)
     except OSError as reason:
-        message = f"cannot write {path}: {reason.strerror or reason}; what was there before is untouched"
+        message = f"cannot write {path}: {reason.strerror or reason}; the previous file is unchanged"
         raise error(f"{message}. {advice}" if advice else message) from reason
-    # The new file is in place; where a folder cannot be synced, a power cut brings the old one back, still complete.
+    # The new file is in place. If the folder cannot be synced, a power loss may restore the complete old file.
     with contextlib.suppress(OSError):
         sync_folder(path.parent)
 
 
 def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignError] = DataError) -> None:
-    """`replace_file` with settings as YAML, in the order given."""
+    """Write settings as YAML with `replace_file`, in the given order."""
     replace_file(path, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), error=error)
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
-    """Write a new file, whole or in chunks, wait until it is on disk, and return its sha256."""
+    """Write a new file from bytes or chunks, sync it to disk, and return its sha256."""
     hasher = hashlib.sha256()
-    # Exclusive, and created by `open`, so that its mode follows the umask.
+    # Create exclusively with `open`, so that the mode follows the umask.
     with path.open("xb") as file:
         for chunk in _chunks(data):
             hasher.update(chunk)
@@ -110,8 +110,8 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk: a power cut can undo a rename without it."""
-    # Only POSIX can open a folder; elsewhere the rename is all there is.
+    """Sync a folder's entries to disk, without which a power loss can undo a rename."""
+    # Only POSIX can open and sync folders.
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -121,7 +121,7 @@ def sync_folder(path: Path) -> None:
 
 
 def digest(data: bytes | Iterable[bytes]) -> str:
-    """Hexadecimal sha256 of bytes, or of joined chunks."""
+    """Return the hexadecimal sha256 of bytes or of concatenated chunks."""
     hasher = hashlib.sha256()
     for chunk in _chunks(data):
         hasher.update(chunk)
@@ -130,7 +130,7 @@ def digest(data: bytes | Iterable[bytes]) -> str:
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; OSError for any other kind."""
-    # Not blocking: opening a named pipe would wait for a writer.
+    # Open non-blocking: opening a named pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

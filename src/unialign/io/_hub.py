@@ -1,4 +1,4 @@
-"""Exchange folders with the Hugging Face Hub; `huggingface_hub` is an extra and imported on use."""
+"""Download and upload folders from and to the Hugging Face Hub; the extra `huggingface_hub` is imported on use."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def is_hub_id(source: object) -> bool:
-    """Whether a string has the form `owner/name` of a repository on the Hub."""
+    """Return whether a string has the form `owner/name` of a Hub repository."""
     return isinstance(source, str) and _HUB_ID.fullmatch(source) is not None
 
 
@@ -28,16 +28,16 @@ def local_folder(
     allow_patterns: Sequence[str],
     ignore_patterns: Sequence[str] | None = None,
 ) -> Path:
-    """Return a folder, downloaded from the Hub if `source` is not a local folder but an `owner/name`.
+    """Return a local folder; if `source` is an `owner/name` and not a folder, download it from the Hub.
 
     Args:
-        what: the content of the folder, for messages: `a saved space`.
+        what: content of the folder for messages, such as `a saved space`.
         revision: branch, tag or commit on the Hub.
-        allow_patterns, ignore_patterns: the files to download.
+        allow_patterns, ignore_patterns: patterns of the files to download.
 
     Raises:
         CheckpointError: neither a folder nor a repository that can be downloaded.
-        MissingDependencyError: a download is needed and `huggingface_hub` is not installed.
+        MissingDependencyError: a download is required but `huggingface_hub` is not installed.
     """
     folder = checked_path(source, f"the folder of {what}", error=CheckpointError)
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Canonical JSON, checksums of JSON objects, and null for values that JSON lacks."""
+"""Canonical JSON, checksums of JSON objects, and null for non-finite numbers."""
 
 import json
 import math
@@ -13,21 +13,21 @@ CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """The unique encoding of a JSON value: no blanks, ASCII, keys sorted. TypeError or ValueError for other values.
+    """Return the canonical JSON encoding: no spaces, ASCII, sorted keys. Raises TypeError or ValueError.
 
     Args:
-        sort_keys: False where the order of the keys has a meaning.
+        sort_keys: False if the key order is meaningful.
     """
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
-    """Return the object with the sha256 of all other entries under `CHECKSUM`."""
+    """Return the object with the sha256 of its entries added under `CHECKSUM`."""
     return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 
 def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
-    """Whether an object is as `add_checksum` returned it."""
+    """Return whether an object matches the checksum added by `add_checksum`."""
     try:
         return bool(body.get(CHECKSUM) == _checksum(body, sort_keys))
     except ValueError:  # the parser accepts NaN, which is never written
@@ -35,7 +35,7 @@ def is_unchanged(body: Mapping[str, Any], *, sort_keys: bool) -> bool:
 
 
 def finite(value: Any) -> Any:
-    """The value with null in the place of NaN and infinity, string keys, and lists for tuples."""
+    """Return the value with None for NaN and infinity, string keys, and lists for tuples."""
     if isinstance(value, Mapping):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Lock a folder against a second writer."""
+"""Lock a folder against concurrent writers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,26 +15,26 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold the lock `.lock` inside an existing folder for the duration of a block; it ends with the process at latest.
+    """Hold the lock `.lock` in an existing folder inside the context; it is released at process exit at the latest.
 
-    Without effect on file systems that do not support locks.
+    No effect on file systems without lock support.
 
     Args:
-        path: a folder of this process's results; never one that is exchanged as a whole.
-        doing: the work of another process that holds it, for the error: `training`.
+        path: a results folder; must not be replaced as a whole.
+        doing: activity for the error message, such as `training`.
 
     Raises:
         ConfigError: another process holds it.
         OSError: the file system failed.
     """
-    # Not thread-local: a signal handler or a helper thread may end the block.
+    # Not thread-local: a signal handler or another thread may exit the context.
     lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
         raise ConfigError(
-            f"another run is {doing} in {path} at this moment, and two would write over each other; choose another "
-            f"folder, or wait for its end"
+            f"another run is {doing} in {path}, and both would overwrite each other's files; choose another "
+            f"folder, or wait until it ends"
         ) from None
     except NotImplementedError:
         yield

@@ -14,7 +14,7 @@ CHUNK_BYTES = 1 << 22
 
 
 class NpyHeader(NamedTuple):
-    """Shape, dtype and memory order ("C" or "F") of an array."""
+    """Shape, dtype and memory order ("C" or "F") of a stored array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -22,10 +22,10 @@ class NpyHeader(NamedTuple):
 
 
 def read_npy_header(file: BinaryIO) -> NpyHeader:
-    """Read the header at the current position; the data follow.
+    """Read the header at the current position and stop at the start of the data.
 
     Raises:
-        ValueError: not the header of a plain array, or a damaged one.
+        ValueError: the header is damaged or not that of a plain array.
     """
     try:
         version = npy_format.read_magic(file)
@@ -37,13 +37,13 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
             raise ValueError(f"version {version}, expected (1, 0) or (2, 0)")
         if any(isinstance(length, bool) or length < 0 for length in shape):
             raise ValueError(f"its shape is {shape}")
-    except Exception as error:  # hostile input: the parser may raise anything
+    except Exception as error:  # malicious input may raise any exception in the parser
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return NpyHeader(shape, dtype, "F" if fortran and len(shape) > 1 else "C")
 
 
 def file_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Read an open file to its end in chunks of at most `CHUNK_BYTES`."""
+    """Yield the rest of an open file in chunks of at most `CHUNK_BYTES`."""
     while chunk := file.read(CHUNK_BYTES):
         yield chunk
 
@@ -51,7 +51,7 @@ def file_chunks(file: BinaryIO) -> Iterator[bytes]:
 def npy_chunks(array: NDArray[Any]) -> Iterator[bytes]:
     """Yield the .npy file (version 1.0, C order, little-endian) of an (N,) or (N, W) array of any memory layout.
 
-    A memory map larger than the main memory is processed in chunks.
+    Processes chunks, so memory maps may exceed main memory.
     """
     little = array.dtype.newbyteorder("<")
     header = io.BytesIO()

@@ -1,9 +1,8 @@
-"""Save and load a model as a folder: `config.json` (with the sha256 of the weights), `model.safetensors`, `README.md`.
+"""Save and load models as folders: `config.json` (with the sha256 of the weights), `model.safetensors`, `README.md`.
 
-The folder may hold files of the user, so that it is not replaced as a whole. New files are written to a folder
-`.saving` inside and moved from there: first the weights, then the configuration. If a crash falls between the two, the
-configuration that belongs to the new weights is found in `.saving`; at every other moment the folder holds one complete
-model, the old or the new.
+The folder may contain user files, so it is not replaced as a whole. New files are written to a subfolder `.saving` and
+moved from there: first the weights, then the configuration. After a crash between the two moves, the configuration of
+the new weights is read from `.saving`; at any other time the folder contains one complete model, the old or the new.
 """
 
 import json
@@ -43,16 +42,16 @@ def save_folder(
     tensors: Mapping[str, Tensor],
     card: str,
 ) -> None:
-    """Write a model into a folder; a model saved there before is replaced, other files and an existing card stay.
+    """Write a model into a folder; replaces a previously saved model, but keeps other files and an existing card.
 
     Args:
-        kind: `space` or `decoder`; also the entry of `config.json` that holds the settings.
+        kind: `space` or `decoder`; also the key of the settings in `config.json`.
         settings: arguments that rebuild the model without its weights.
-        metadata: JSON object about how the model was made.
+        metadata: JSON object that describes how the model was created.
         card: content of `README.md`.
 
     Raises:
-        CheckpointError: the file system failed; a model saved there before is intact.
+        CheckpointError: a file system error; a previously saved model is intact.
     """
     folder = checked_path(directory, "the folder to save in", error=CheckpointError)
     staging = folder / _STAGING
@@ -76,10 +75,10 @@ def save_folder(
         commit_files(staging, folder, last=(WEIGHTS, CONFIG, CARD))
     except OSError as error:
         raise CheckpointError(
-            f"cannot save the {kind} in {folder}: {error.strerror or error}; nothing there was damaged"
+            f"cannot save the {kind} in {folder}: {error.strerror or error}; existing files are intact"
         ) from error
     finally:
-        # It may hold the only configuration of the weights in place.
+        # `.saving` may contain the only configuration that matches the weights.
         if not _is_interrupted(folder):
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -92,17 +91,17 @@ def load_folder(
     check: Callable[[Any], bool],
     revision: str | None = None,
 ) -> M:
-    """Read a model that `save_folder` wrote, in eval mode.
+    """Read a model written by `save_folder`, in eval mode.
 
     Args:
         kind: as in `save_folder`.
         source: the folder, or `owner/name` on the Hugging Face Hub.
-        build: (settings, metadata) -> the model without its weights. It runs on the meta device: nothing is allocated
-            and no random number is drawn, whatever sizes the file declares.
-        check: whether the settings have the right types.
+        build: (settings, metadata) -> the model without weights. Runs on the meta device: allocates no memory and draws
+            no random numbers, regardless of the sizes in the file.
+        check: returns whether the settings have the right types.
 
     Raises:
-        CheckpointError: no model there, another schema, a pickle, or a file that is truncated or altered.
+        CheckpointError: no model, an unsupported schema, a pickle, or a file that is truncated or altered.
         MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
     """
     folder = local_folder(source, f"a saved {kind}", revision=revision, allow_patterns=[CONFIG, WEIGHTS])
@@ -132,7 +131,7 @@ def load_folder(
 
 
 def check_json_object(kind: str, metadata: Any) -> dict[str, Any]:
-    """Return metadata as they will be read back; ConfigError for values that JSON cannot hold."""
+    """Return metadata after a JSON round trip; ConfigError for values that JSON does not support."""
     if not isinstance(metadata, dict):
         raise ConfigError(f"metadata of a {kind} must be a JSON object, got {metadata!r}")
     try:
@@ -153,7 +152,7 @@ def _find_config(kind: str, folder: Path) -> Path:
 
 
 def _is_interrupted(folder: Path) -> bool:
-    """Whether a crash left new weights in place and their configuration still in the staging folder."""
+    """Return whether a crash left the configuration of the current weights in the staging folder."""
     pending = folder / _STAGING / CONFIG
     if not pending.is_file() or (folder / _STAGING / WEIGHTS).exists() or not (folder / WEIGHTS).is_file():
         return False

@@ -1,4 +1,4 @@
-"""File formats of embeddings: arrays are found from headers, and rows are read in chunks of bounded memory."""
+"""Readers for embedding file formats: arrays are listed from headers, and rows are read in chunks."""
 
 from unialign._lazy import attach_stub
 

@@ -1,7 +1,7 @@
 """`Collection`: several files as named modalities of the same N items.
 
 Keys of a file: a matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`,
-`labels`, `groups`, `split` and `names` (N,) are values of the items. Files with the same unique ids in another order
+`labels`, `groups`, `split` and `names` (N,) are values of the items. A `.npy` file may have such a name as well. Files with the same unique ids in another order
 are matched by them.
 
 Shapes: `N` items, `D` dimension.
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from unialign.errors import ConfigError, DataError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
-from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, contents, place
+from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, contents, named_by_key, place
 from unialign.readers._matching import item_values, match_ids, presence_masks, unused_masks
 from unialign.readers._naming import Matrices, NamedFiles, find_matrices
 from unialign.readers._rows import MatchedRows, Rows
 
 __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
 
-# The label of masks and ids that were passed as arguments.
+# Label of masks and ids passed as arguments.
 _ARGUMENTS = "the arguments"
 
 
@@ -33,11 +33,11 @@ class Modality:
     """One named matrix.
 
     Attributes:
-        rows: its rows, in the order of the file.
+        rows: in the order of the file.
         present_N: items that have a row.
-        label, key, kind: the file, the key in it, and its format.
-        order_N: the row in the file of each item, where ids put a file into another order; else None.
-        entry: the array as the file holds it.
+        label, key, kind: file, key in the file, and file format.
+        order_N: file row of each item if the file is reordered by ids, else None.
+        entry: the array as stored in the file.
     """
 
     rows: Rows
@@ -49,7 +49,7 @@ class Modality:
     entry: ArrayEntry
 
     def load(self) -> NDArray[Any]:
-        """(N, D) in the order of the items; mapped into memory where the file permits it."""
+        """(N, D) array in item order; memory-mapped if the file supports it."""
         array_ND = self.entry.load()
         return array_ND if self.order_N is None else array_ND[self.order_N]
 
@@ -59,12 +59,13 @@ class Collection:
     """Named modalities of N items.
 
     Attributes:
-        name: of the data, from the names of the files.
+        name: of the data, derived from the file names.
         modalities: at least one.
         items: N.
-        values: (N,) arrays of the keys ids, labels, groups, split and names that the files hold, as stored.
-        kinds: the formats of the files, each once.
-        ignored: entries that are not used, with the reason.
+        values: stored (N,) arrays of the keys ids, labels, groups, split and names, if any.
+        kinds: distinct file formats.
+        ignored: unused entries, with the reason.
+        unused_masks: keys of presence masks that name no array; they are in `ignored` as well.
         masked: modalities with a presence mask.
         matched: files whose rows are matched by ids.
     """
@@ -75,17 +76,18 @@ class Collection:
     values: dict[str, NDArray[Any]]
     kinds: tuple[str, ...]
     ignored: tuple[str, ...]
+    unused_masks: tuple[str, ...]
     masked: frozenset[str]
     matched: tuple[str, ...]
 
     @cached_property
     def ids_N(self) -> NDArray[np.int64] | None:
-        """Codes of the ids; None where there are none."""
+        """Codes of the ids; None without ids."""
         return first_appearance_codes(self.values["ids"]) if "ids" in self.values else None
 
     @cached_property
     def labels_N(self) -> NDArray[np.int64] | None:
-        """Codes of the classes, -1 = unlabeled; None where there are none."""
+        """Class codes, -1 = unlabeled; None without labels."""
         if "labels" not in self.values:
             return None
         values_N = self.values["labels"]
@@ -104,15 +106,16 @@ def collect(
     """Combine opened files.
 
     Args:
-        files: (name of the only matrix or None, file), at least one.
+        files: at least one (modality name of a file with a single matrix, or None; file).
         modalities: names to use; None: all matrices (of a store: its default ones).
-        present, ids, labels: masks (N,) of modalities, (N,) ids and (N,) labels, beside those of the files.
+        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those of the files.
 
     Raises:
-        DataError: no matrix, different numbers of rows, or ids that cannot be matched.
+        DataError: no matrices, different numbers of rows, or ids that cannot be matched.
         ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
         ConfigError: unknown or repeated names.
     """
+    files = [named_by_key(given, file) for given, file in files]
     matrices, ignored = find_matrices(files, modalities)
     if not matrices:
         what = "; ".join(f"{file.label}: {contents(file)}" for _, file in files)
@@ -120,12 +123,13 @@ def collect(
     items = _count_items(matrices)
     orders = match_ids(files, items)
     kinds = tuple(dict.fromkeys(file.kind for _, file in files))
-    name = ", ".join(dict.fromkeys(file.stem for _, file in files))
+    used = {id(file) for file, _ in matrices.values()}
+    name = ", ".join(dict.fromkeys(file.stem for _, file in files if id(file) in used))
     matched = tuple(file.label for _, file in files if id(file) in orders)
     files = [*files, *_from_arguments(present, {"ids": ids, "labels": labels}, matrices)]
     masks = presence_masks(files, matrices, items, orders)
-    if modalities is None:
-        ignored += unused_masks(files, matrices)
+    unused = unused_masks(files, matrices) if modalities is None else []
+    ignored += [f"{place(file, entry)} (no array of that name)" for file, entry in unused]
     found: dict[str, Modality] = {}
     for modality, (file, entry) in matrices.items():
         order_N = orders.get(id(file))
@@ -140,13 +144,14 @@ def collect(
         values={key: values_N for key, values_N in values.items() if values_N is not None},
         kinds=kinds,
         ignored=tuple(ignored),
+        unused_masks=tuple(entry.key for _, entry in unused),
         masked=frozenset(masks),
         matched=matched,
     )
 
 
 def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
-    """0, 1, ... in the order in which values first appear, so that equal texts and numbers have equal codes."""
+    """Return codes 0, 1, ... in order of first appearance, so that texts and numbers get comparable codes."""
     _, first, code_N = np.unique(values_N, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[code_N.reshape(-1)].astype(np.int64)
 
@@ -158,8 +163,8 @@ def _count_items(matrices: Matrices) -> int:
         if entry.shape[0] != items:
             raise DataError(
                 f"{name!r} ({place(file, entry)}) has {entry.shape[0]:,} rows, {first!r} ({place(*matrices[first])}) "
-                f"has {items:,}; row i of every modality must be the same item: bring them into one order and length, "
-                f"and mark what is missing with a bool array present.{name}"
+                f"has {items:,}; row i of every modality must be the same item: give all the same order and length, "
+                f"and mark missing rows with a bool array present.{name}"
             )
     return items
 
@@ -167,7 +172,7 @@ def _count_items(matrices: Matrices) -> int:
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> NamedFiles:
-    """Masks, ids and labels that were passed as arguments, as one more file."""
+    """Wrap masks, ids and labels passed as arguments in an additional file."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
     unknown = [str(name) for name in present or {} if name not in matrices]

@@ -1,4 +1,4 @@
-"""`Reader`, the interface of a file format, and what it returns: the arrays of a file, known by their headers."""
+"""`Reader`, the interface of file formats, and its result: the arrays of a file, described by their headers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class ArrayEntry:
     """One array of a file.
 
     Attributes:
-        key: its name in the file; "" where the file has no names.
-        shape, dtype: as stored; dtype is NumPy's text, "bfloat16", or "object" for pickled objects.
-        rows: opens an (N, D) array to be read in chunks.
-        load: reads it whole, or maps it into memory.
-        skipped: why it cannot be used; "" where it can. It is an error only if the entry is chosen.
-        is_default: whether it is used where no modalities are chosen.
+        key: name in the file; "" if the format has no names.
+        shape, dtype: as stored; dtype is a NumPy dtype string, "bfloat16", or "object" for pickled objects.
+        rows: opens an (N, D) array for reading in chunks.
+        load: reads or memory-maps the full array.
+        skipped: reason why the array cannot be used, or "". Raised as an error only if the entry is selected.
+        is_default: whether it is used if no modalities are selected.
     """
 
     key: str
@@ -37,7 +37,7 @@ class ArrayEntry:
 
     @classmethod
     def from_array(cls, key: str, value: Any, *, is_default: bool = True) -> "ArrayEntry":
-        """An array or tensor in memory. ShapeError if it cannot become an array of plain values."""
+        """Wrap an array or tensor in memory; ShapeError if it is not convertible to a plain array."""
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
             value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
@@ -48,19 +48,19 @@ class ArrayEntry:
 
     @classmethod
     def from_region(cls, key: str, region: FileRegion, *, is_default: bool = True) -> "ArrayEntry":
-        """An uncompressed array inside a file."""
-        # Per-item values are small; a matrix may exceed the memory.
+        """Describe an uncompressed array inside a file."""
+        # Per-item values are small; a matrix may exceed main memory.
         load = region.load if len(region.shape) < 2 else region.map
         return cls(key, region.shape, region.dtype, lambda: RegionRows(region), load, "", is_default)
 
     @classmethod
     def ignored(cls, key: str, why: str) -> "ArrayEntry":
-        """An entry that is not an array of embeddings or per-item values."""
+        """Describe an entry that holds neither embeddings nor per-item values."""
         return cls(key, (), "", _unreadable, _unreadable, why)
 
     @classmethod
     def pickled(cls, key: str, where: str) -> "ArrayEntry":
-        """An array of Python objects, which is never read."""
+        """Describe an array of Python objects, which is never read."""
         why = f"{where} holds pickled objects, which can run code and are never read"
         return cls(key, (), "object", _unreadable, _unreadable, why)
 
@@ -70,7 +70,7 @@ class ArrayEntry:
 
     @property
     def kind(self) -> str:
-        """NumPy's letter of the kind of dtype: "f", "i", "b", "U", ...; "" for what NumPy cannot hold."""
+        """NumPy kind code of the dtype: "f", "i", "b", "U", ...; "" for dtypes that NumPy lacks."""
         return "" if self.dtype in ("", "object", "bfloat16") else np.dtype(self.dtype).kind
 
 
@@ -79,9 +79,9 @@ class EmbeddingFile:
     """One source: a file, a store, or arrays in memory.
 
     Attributes:
-        label: how messages name it.
-        kind: name of its reader, or "memory".
-        stem: the name of a modality that has no better one.
+        label: name in messages.
+        kind: name of the reader, or "memory".
+        stem: fallback name for a modality.
         entries: key -> array.
     """
 
@@ -92,7 +92,7 @@ class EmbeddingFile:
 
     @classmethod
     def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry]) -> "EmbeddingFile":
-        """The file at a path, with its name up to the first dot as the stem."""
+        """Describe the file at a path, with the name up to the first dot as stem."""
         return cls(str(path), kind, path.name.split(".")[0] or path.name, {entry.key: entry for entry in entries})
 
 
@@ -110,17 +110,17 @@ class Reader(Protocol):
 
     Attributes:
         name: unique name.
-        suffixes: usual ends of file names, for messages; the content decides.
+        suffixes: usual file suffixes, for messages; detection uses the content.
     """
 
     name: str
     suffixes: tuple[str, ...]
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        """Whether a file is of this format, by its first 16 bytes (empty for a folder)."""
+        """Return whether a file has this format, given its first 16 bytes (empty for a folder)."""
 
     def open(self, path: Path) -> EmbeddingFile:
-        """List the arrays from headers alone; DataError that names the file where it is damaged."""
+        """List the arrays from headers only; raise DataError with the file name if it is damaged."""
 
 
 def _unreadable() -> Any:

@@ -1,4 +1,4 @@
-"""Match files by the ids of their rows, and read masks and per-item values in the order of the items."""
+"""Match files by row ids, and read masks and per-item values in item order."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ from unialign.readers._rows import Array
 
 __all__ = ["Orders", "item_values", "match_ids", "presence_masks", "unused_masks"]
 
-# `id` of a file -> (N,) row in it of each item.
+# `id` of a file -> (N,) file row of each item.
 Orders = Mapping[int, NDArray[np.int64]]
 
 
 def match_ids(files: NamedFiles, items: int) -> Orders:
-    """The order of each file that has the unique ids of the first file in another order."""
+    """Return the row order of each file whose ids are a permutation of the unique ids of the first file."""
     orders: dict[int, NDArray[np.int64]] = {}
     first: Array | None = None
     for _, file in files:
@@ -40,14 +40,14 @@ def match_ids(files: NamedFiles, items: int) -> Orders:
 
 
 def presence_masks(files: NamedFiles, matrices: Matrices, items: int, orders: Orders) -> dict[str, NDArray[np.bool_]]:
-    """Modality -> (N,) bool, for those that have a mask; several masks of one modality are combined by `and`."""
+    """Return modality -> (N,) bool for modalities with a mask; several masks of one modality are combined by `and`."""
     masks: dict[str, NDArray[np.bool_]] = {}
     for given, file in files:
         for key, entry in file.entries.items():
             prefix = mask_prefix(key)
             if prefix is None:
                 continue
-            # A file that was given a name may call its only mask after the key that this name replaces.
+            # In a renamed file, the single mask may still use the original key.
             key = key.removeprefix(prefix)
             own = [name for name, (other, matrix) in matrices.items() if other is file and matrix.key == key]
             name = own[0] if own else given or key
@@ -59,15 +59,15 @@ def presence_masks(files: NamedFiles, matrices: Matrices, items: int, orders: Or
                 )
             masks[name] = masks.get(name, True) & np.asarray(_in_order(file, entry, orders), dtype=np.bool_)
             if not masks[name].any():
-                raise DataError(f"{place(file, entry)} marks every row of {name!r} as absent; leave it out")
+                raise DataError(f"{place(file, entry)} marks every row of {name!r} as absent; omit the modality")
     return masks
 
 
-def unused_masks(files: NamedFiles, matrices: Matrices) -> list[str]:
-    """Masks without an array of their name, such as a misspelt one, which would make absent rows present."""
+def unused_masks(files: NamedFiles, matrices: Matrices) -> list[tuple[EmbeddingFile, ArrayEntry]]:
+    """Return masks without a matching array, such as misspelled ones, which would leave absent rows present."""
     keys = {key for _, file in files for key in file.entries} | set(matrices)
     return [
-        f"{place(file, entry)} (no array of that name)"
+        (file, entry)
         for given, file in files
         for key, entry in file.entries.items()
         if given is None and mask_prefix(key) and key[len(MASK_PREFIXES[0]) :] not in keys
@@ -75,7 +75,7 @@ def unused_masks(files: NamedFiles, matrices: Matrices) -> list[str]:
 
 
 def item_values(files: NamedFiles, key: str, items: int, orders: Orders) -> Array | None:
-    """(N,) values of a key such as `ids`, as stored; None if no file has it. Several files must agree."""
+    """Return the stored (N,) values of a key such as `ids`, which must agree across files; None if absent."""
     found: tuple[EmbeddingFile, Array] | None = None
     for _, file in files:
         entry = file.entries.get(key)
@@ -90,7 +90,7 @@ def item_values(files: NamedFiles, key: str, items: int, orders: Orders) -> Arra
         elif not np.array_equal(found[1], values):
             hint = "row i of every file must be the same item"
             if found[1].dtype == values.dtype and np.array_equal(np.sort(found[1]), np.sort(values)):
-                hint = "they are the same in another order, and not each one once; sort both files by them"
+                hint = "they have the same values in another order, but with repeats; sort both files by them"
             raise DataError(f"{key} in {found[0].label} and {file.label} differ: {hint}")
     return None if found is None else found[1]
 

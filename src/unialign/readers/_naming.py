@@ -1,4 +1,4 @@
-"""Find the matrices of several files and give each a unique name."""
+"""Find the matrices of several files and assign unique names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from unialign._checks import has_surrogate
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
-from unialign.readers._keys import contents, is_item_key, mask_prefix, place
+from unialign.readers._keys import contents, is_item_key, mask_prefix, place, suggested_key
 
 __all__ = ["Matrices", "NamedFiles", "find_matrices"]
 
 NamedFiles = Sequence[tuple[str | None, EmbeddingFile]]
 Matrices = dict[str, tuple[EmbeddingFile, ArrayEntry]]
 
-# Keys that do not describe a matrix: the file's name is better.
+# Generic keys, replaced by the file name.
 _GENERIC = frozenset(
     {"", "arr_0", "array", "data", "emb", "embedding", "embeddings", "features", "feats", "tensor", "vectors", "x", "z"}
 )
@@ -31,7 +31,8 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
             if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
                 ignored.append(f"{place(file, entry)} ({entry.skipped})")
             elif len(entry.shape) < 2 and entry.dtype != "object":
-                ignored.append(f"{place(file, entry)} (shape {entry.shape}, {entry.dtype})")
+                hint = suggested_key(key or file.stem)
+                ignored.append(f"{place(file, entry)} (shape {entry.shape}, {entry.dtype}{hint})")
             else:
                 own.append(entry)
         if given is not None and len(own) != 1:
@@ -54,7 +55,7 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
 
 
 def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]]) -> Matrices:
-    """Names that occur once stay; others become the name of the file, or `FILE.NAME` where it has several matrices."""
+    """Keep unique names; rename others to the file name, or `FILE.NAME` if the file has several matrices."""
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(id(file) for _, file, _ in candidates)
     matrices: Matrices = {}
@@ -65,7 +66,7 @@ def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]]) -> Ma
             other = matrices[unique][0]
             advice = f"name them: first={other.label} second={file.label}"
             if other.label == file.label:
-                advice = "the file is named twice, name it once"
+                advice = "the file was given twice, give it once"
             elif not alone:
                 advice = "rename one of the files, whose names tell their matrices apart"
             raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")

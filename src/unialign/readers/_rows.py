@@ -1,8 +1,8 @@
-"""Read the rows of one array in chunks of bounded memory: from a region of a file, a stream, or an array in memory.
+"""Read rows of an array in chunks of bounded memory, from a file region, a stream, or an array in memory.
 
-Plain reads into reused buffers instead of memory maps: the pages of a map count as memory of the process.
+Reads into reused buffers rather than memory maps, whose resident pages count toward process memory.
 
-Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` wanted rows.
+Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """
 
 import os
@@ -31,30 +31,30 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Fits the second-level cache of a core, where a scan passes over it several times.
+# Fits a core's L2 cache, since a scan passes over it several times.
 CHUNK_BYTES = 1 << 22
 _PREADV = hasattr(os, "preadv")
 
 
 class Rows(Protocol):
-    """(N, D) rows that can be read once from end to end, and picked."""
+    """(N, D) rows that support one sequential pass and selection by index."""
 
     shape: tuple[int, int]
     dtype: str
 
     def chunks(self) -> Iterator[Array]:
-        """Yield (c, D) float32 or float64 chunks in order; each may be changed, and is overwritten by the next one."""
+        """Yield (c, D) float32 or float64 chunks in order; each may be modified, and is overwritten by the next."""
 
     def take(self, rows_n: Sequence[int]) -> Array:
-        """Return (n, D) rows; `rows_n` ascending."""
+        """Return the (n, D) rows at ascending indices `rows_n`."""
 
 
 @dataclass(frozen=True)
 class FileRegion:
-    """An uncompressed array inside a file: where its bytes begin, and what they are.
+    """Position and layout of an uncompressed array inside a file.
 
     Attributes:
-        dtype: NumPy's text, or "bfloat16".
+        dtype: NumPy dtype string, or "bfloat16".
         order: "C" (row by row) or "F" (column by column).
     """
 
@@ -66,7 +66,7 @@ class FileRegion:
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The dtype to read the bytes with."""
+        """NumPy dtype for reading the bytes."""
         return np.dtype("<u2") if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     @property
@@ -74,7 +74,7 @@ class FileRegion:
         return int(np.prod(self.shape, dtype=object)) * self.stored.itemsize
 
     def load(self) -> Array:
-        """Read the whole array; bfloat16 becomes float32."""
+        """Read the full array; bfloat16 is converted to float32."""
         flat = np.empty(self.bytes // self.stored.itemsize, self.stored)
         with _opened(self.path) as file:
             _fill(file, self.offset, flat, self.path)
@@ -82,14 +82,14 @@ class FileRegion:
         return to_float(array, self.dtype) if self.dtype == "bfloat16" else array
 
     def map(self) -> Array:
-        """Map the array into memory, read-only; bfloat16, which NumPy lacks, is loaded."""
+        """Memory-map the array read-only; bfloat16, which NumPy lacks, is loaded instead."""
         if self.dtype == "bfloat16" or 0 in self.shape:
             return self.load()
         return np.asarray(np.memmap(self.path, self.stored, "r", self.offset, self.shape, self.order))
 
 
 class RegionRows:
-    """Rows of a region of a file. While one chunk is processed, the next one is being read."""
+    """Rows of a file region; prefetches the next chunk while one is processed."""
 
     def __init__(self, region: FileRegion) -> None:
         self.region = region
@@ -132,7 +132,7 @@ class RegionRows:
 
 
 class StreamRows:
-    """Rows that can only be read from the beginning, such as those of a compressed archive."""
+    """Rows that can only be read sequentially, such as those of a compressed archive."""
 
     def __init__(self, chunks: Callable[[], Iterator[Array]], shape: tuple[int, int], dtype: str) -> None:
         self._chunks, self.shape, self.dtype = chunks, shape, dtype
@@ -157,7 +157,7 @@ class StreamRows:
 
 
 class ArrayRows:
-    """Rows of an array in memory, which is never changed."""
+    """Rows of an array in memory, which is never modified."""
 
     def __init__(self, array_ND: Array) -> None:
         self.array_ND = array_ND
@@ -174,7 +174,7 @@ class ArrayRows:
 
 
 class MatchedRows:
-    """Rows that are read in the order of their file and picked by item: item i is row `order_N[i]`."""
+    """Rows read in file order and selected by item: item i is row `order_N[i]`."""
 
     def __init__(self, rows: Rows, order_N: NDArray[np.int64]) -> None:
         self.rows, self.order_N = rows, order_N
@@ -189,12 +189,12 @@ class MatchedRows:
 
 
 def rows_per_chunk(row_bytes: int) -> int:
-    """Number of rows that a chunk holds, at least 1."""
+    """Return the number of rows per chunk, at least 1."""
     return max(1, CHUNK_BYTES // max(1, row_bytes))
 
 
 def to_float(raw: Array, dtype: str) -> Array:
-    """Native float32, or float64 where the array is; bfloat16 is the upper half of a float32."""
+    """Return native float32, or float64 for float64 input; bfloat16 is the upper half of a float32."""
     if dtype == "bfloat16":
         return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return raw.astype(np.float64 if raw.dtype.itemsize > 4 else np.float32, copy=False)
@@ -208,7 +208,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
-    """Fill a contiguous array with the bytes at an offset, independent of other reads of the same file."""
+    """Fill a contiguous array with the bytes at an offset, independently of other reads of the file."""
     view, done = memoryview(array.data).cast("B"), 0
     while done < len(view):
         try:
@@ -220,5 +220,5 @@ def _fill(file: BinaryIO, offset: int, array: Array, path: Path) -> None:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}; check the disk") from None
         if count == 0:
-            raise DataError(f"{path} ended in the middle of an array; it was cut off or is being written, try again")
+            raise DataError(f"{path} ended in the middle of an array; it is truncated or being written, try again")
         done += count

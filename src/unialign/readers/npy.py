@@ -1,4 +1,4 @@
-"""Read .npy files: one array without a name."""
+"""Read .npy files, which hold one unnamed array."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["NpyReader", "npy_entry", "npy_header"]
 
 
 class NpyReader:
-    """NumPy arrays, in any memory order and precision."""
+    """Reader of NumPy arrays in any memory order and precision."""
 
     name = "npy"
     suffixes = (".npy",)
@@ -32,7 +32,7 @@ class NpyReader:
 
 
 def npy_header(file: BinaryIO, where: str) -> NpyHeader:
-    """Read the header of .npy data; DataError that names the place where it is none."""
+    """Read the header of .npy data; raise DataError with its location if it is invalid."""
     try:
         return read_npy_header(file)
     except ValueError as error:
@@ -40,12 +40,12 @@ def npy_header(file: BinaryIO, where: str) -> NpyHeader:
 
 
 def npy_entry(key: str, path: Path, file: BinaryIO, offset: int, header: NpyHeader, where: str) -> ArrayEntry:
-    """The array whose data begin at an offset of an open file; DataError unless they end within it."""
+    """Return the array whose data start at an offset of an open file; DataError if they exceed it."""
     region = FileRegion(path, offset, header.shape, header.dtype.str, header.order)
     size = os.fstat(file.fileno()).st_size
     if offset + region.bytes > size:
         raise DataError(
             f"{where}: {region.shape} of {region.dtype} need {region.bytes} bytes, the file has {size - offset} for "
-            f"them; it was cut off, write it again"
+            f"them; the file is truncated, write it again"
         )
     return ArrayEntry.from_region(key, region)

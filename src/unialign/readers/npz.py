@@ -1,4 +1,4 @@
-"""Read .npz archives: members stored as they are in place, compressed members as streams."""
+"""Read .npz archives: uncompressed members in place, compressed members as streams."""
 
 import zipfile
 import zlib
@@ -18,14 +18,14 @@ from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
 
-# A compressed array in column order cannot be read row by row: it must fit into memory.
+# Maximum bytes of a compressed array in column order, which cannot be read row by row.
 _MAX_COLUMN_ORDER = 1 << 30
-# Size of a local file header before the name, and where the lengths of name and extra field are in it.
+# Size of a local file header before the name, and offsets of the lengths of name and extra field.
 _LOCAL_HEADER, _LENGTHS = 30, 26
 
 
 class NpzReader:
-    """Archives of `numpy.savez` and `numpy.savez_compressed`."""
+    """Reader of archives of `numpy.savez` and `numpy.savez_compressed`."""
 
     name = "npz"
     suffixes = (".npz",)
@@ -64,12 +64,12 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
     if header.dtype.hasobject:
         return ArrayEntry.pickled(key, where)
     if info.compress_type == zipfile.ZIP_STORED:
-        # The lengths of name and extra field may differ from those of the archive's directory.
+        # The lengths of name and extra field may differ from those in the central directory.
         file.seek(info.header_offset + _LENGTHS)
         lengths = file.read(4)
         start = info.header_offset + _LOCAL_HEADER + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
         return npy_entry(key, path, file, start + header_bytes, header, where)
-    # Offset within the inflated member.
+    # Offset within the decompressed member.
     region = FileRegion(path, header_bytes, header.shape, header.dtype.str, header.order)
     if info.file_size != header_bytes + region.bytes:
         raise DataError(
@@ -107,7 +107,7 @@ def _row_chunks(region: FileRegion, member: str, where: str) -> Iterator[NDArray
 
 
 def _inflated(region: FileRegion, member: str, step: int, where: str) -> Iterator[bytearray]:
-    """Yield the data of a compressed member, `step` bytes at a time; the last chunk is shorter."""
+    """Yield the data of a compressed member in chunks of `step` bytes; the last one may be shorter."""
     try:
         with open_regular(region.path) as file, zipfile.ZipFile(file) as archive, archive.open(member) as stream:
             stream.read(region.offset)

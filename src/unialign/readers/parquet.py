@@ -1,6 +1,6 @@
-"""Read .parquet files: lists of floats are modalities, a null row is an absent one; pyarrow is an extra.
+"""Read .parquet files: columns of float lists are modalities, null rows are absent. Requires the extra pyarrow.
 
-A file without such columns whose columns are plain floats is one matrix, as pandas writes it.
+A file with only plain float columns, as written by pandas, is read as one matrix.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _FLOATS = {"halffloat": "<f2", "float": "<f4", "double": "<f8"}
 
 
 class ParquetReader:
-    """Columns of an Apache Parquet file, read row group by row group."""
+    """Reader of the columns of Apache Parquet files, one row group at a time."""
 
     name = "parquet"
     suffixes = (".parquet",)
@@ -36,7 +36,7 @@ class ParquetReader:
 
 
 class _Table:
-    """An open file: its schema, and batches of its columns."""
+    """Open file with its schema and batches of its columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,13 +63,13 @@ class _Table:
     def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
         try:
             yield from _open(self.path).iter_batches(batch_size=rows, columns=columns, use_threads=False)
-        except Exception as error:  # hostile input: the parser may raise anything
+        except Exception as error:  # malicious input may raise any exception in the parser
             raise DataError(
                 f"{self.path}: {columns[0]!r} cannot be read ({_one_line(error)}); write the file again"
             ) from None
 
     def _dim(self, name: str) -> int:
-        """The length of the first list; 0 if there is none."""
+        """Return the length of the first list; 0 without lists."""
         for batch in self.batches([name], 64):
             for value in batch.column(0):
                 if value.is_valid:
@@ -77,7 +77,7 @@ class _Table:
         return 0
 
     def _has_nulls(self, name: str) -> bool:
-        # The statistics of row groups do not count nulls of lists.
+        # Row group statistics do not count null lists.
         return any(batch.column(0).null_count for batch in self.batches([name], 1 << 12))
 
     def _streamed(self, key: str, dim: int, dtype: str, chunks: Callable[[], Iterator[Array]]) -> ArrayEntry:
@@ -135,7 +135,7 @@ class _Table:
 
 
 def _dense(column: Any, dim: int, dtype: str, where: str, start: int) -> Array:
-    """(c, dim) of a list column; null rows are NaN, which the presence mask covers."""
+    """Convert a list column to (c, dim); null rows are NaN and marked absent by the presence mask."""
     valid_c = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
     lengths = import_module("pyarrow.compute").list_value_length(column).fill_null(0)
     lengths_c = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -160,9 +160,9 @@ def _open(path: Path) -> Any:
             f"{path}: reading parquet needs pyarrow; pip install 'unialign[parquet]'"
         ) from None
     try:
-        # A buffered stream: otherwise a column of a row group, which may be all rows, is read at once.
+        # Use a buffered stream; otherwise the column of a row group, possibly all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
-    except Exception as error:  # hostile input: the parser may raise anything
+    except Exception as error:  # malicious input may raise any exception in the parser
         raise DataError(f"{path} is not a readable parquet file ({_one_line(error)}); write it again") from None
 
 

@@ -1,4 +1,4 @@
-"""Read .safetensors files: the library validates the header, the tensors are read in place."""
+"""Read .safetensors files: the library validates the header, and tensors are read in place."""
 
 import json
 from pathlib import Path
@@ -19,24 +19,24 @@ _DTYPES = {
 
 
 class SafetensorsReader:
-    """Tensors of safetensors, bfloat16 included."""
+    """Reader of safetensors files, including bfloat16 tensors."""
 
     name = "safetensors"
     suffixes = (".safetensors",)
 
     def can_read(self, path: Path, head: bytes) -> bool:
-        # The length of the header in 8 bytes, then JSON.
+        # An 8-byte header length, then JSON.
         return head[8:9] == b"{"
 
     def open(self, path: Path) -> EmbeddingFile:
         try:
-            # Raises for shapes, sizes and offsets that do not fit each other or the file.
+            # Raises if shapes, sizes and offsets are inconsistent with each other or the file.
             with safe_open(path, framework="numpy"):
                 pass
             with open_regular(path) as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length))
-        except Exception as error:  # hostile input: the parser may raise anything
+        except Exception as error:  # malicious input may raise any exception in the parser
             raise DataError(f"{path} is not a safetensors file, or is damaged ({error}); write it again") from None
         header.pop("__metadata__", None)
         return EmbeddingFile.at(

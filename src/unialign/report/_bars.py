@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from unialign.report._format import NumberFormat
-from unialign.report._model import Estimate, MetricComparison, MetricInfo
+from unialign.report._model import MetricComparison, MetricEstimate, MetricInfo
 from unialign.report._svg import line, num, shortened, svg, tag, text
 
 __all__ = ["bars", "difference_chart", "labeled_bars"]
@@ -21,7 +21,7 @@ def bars(
     key: str,
     metric: MetricInfo,
     fmt: NumberFormat,
-    rows: Sequence[tuple[str, Estimate]],
+    rows: Sequence[tuple[str, MetricEstimate]],
     *,
     floor: tuple[float, str] | None = None,
 ) -> Markup:
@@ -55,7 +55,7 @@ def bars(
     return svg(key, WIDTH, height, metric.label, description, *parts)
 
 
-def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, Estimate]]) -> Markup:
+def labeled_bars(key: str, title: str, fmt: NumberFormat, rows: Sequence[tuple[str, MetricEstimate]]) -> Markup:
     """Draw bars from 0 with the labels above them, for long labels."""
     top = max([1e-12, *(v for _, e in rows for v in (e.mean, e.high) if math.isfinite(v))])
     unit, tall = (WIDTH - _RIGHT - 2) / top, 36.0
@@ -81,7 +81,7 @@ def _whisker(x1: float, x2: float, y: float) -> list[Markup]:
     return [tag("path", d=d, class_="halo"), tag("path", d=d, class_="whisker")]
 
 
-def _described(fmt: NumberFormat, estimate: Estimate) -> str:
+def _described(fmt: NumberFormat, estimate: MetricEstimate) -> str:
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
         return f"{fmt.with_unit(estimate.mean)} ({fmt.number(estimate.low)} to {fmt.number(estimate.high)})"
     return fmt.with_unit(estimate.mean)

@@ -17,7 +17,7 @@ from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
 from unialign.report._format import DASH, NumberFormat, number_format
-from unialign.report._model import DataInfo, Estimate
+from unialign.report._model import DataInfo, MetricEstimate
 from unialign.report._projection import PCAMap
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
@@ -140,9 +140,9 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
 # --- tables: cells are (value, small print under it) --------------------------------------------------------------
 
 
-def _estimate(value: Mapping[str, Any]) -> Estimate:
+def _estimate(value: Mapping[str, Any]) -> MetricEstimate:
     mean, low, high = (math.nan if value[k] is None else float(value[k]) for k in ("mean", "low", "high"))
-    return Estimate(mean=mean, low=low, high=high)
+    return MetricEstimate(mean=mean, low=low, high=high)
 
 
 def _cell(value: Mapping[str, Any] | float | None, look: NumberFormat | None = None) -> tuple[str, str]:

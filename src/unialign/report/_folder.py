@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError
-from unialign.report._model import Results, Run, number
+from unialign.report._model import ComparisonResults, Run, number
 from unialign.report._schema import clean, parse_results
 
 __all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
@@ -88,7 +88,7 @@ class ComparisonFolder:
     """A folder with `results.json`; other files are read on demand."""
 
     folder: Path
-    results: Results
+    results: ComparisonResults
     items: Items | None
     thumbnails: Thumbnails
 

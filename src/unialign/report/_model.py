@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "ComparisonResults",
     "DataInfo",
-    "Estimate",
     "MetricComparison",
+    "MetricEstimate",
     "MetricInfo",
     "ObjectiveInfo",
-    "Results",
     "Run",
     "WarningLine",
     "number",
@@ -64,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MetricEstimate:
     """A mean and its interval; NaN if missing in the file."""
 
     mean: float
@@ -108,7 +108,7 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
-class Results:
+class ComparisonResults:
     """The whole file."""
 
     environment: Mapping[str, Any]
@@ -117,7 +117,7 @@ class Results:
     objectives: Mapping[str, ObjectiveInfo]
     metrics: Mapping[str, MetricInfo]
     runs: tuple[Run, ...]
-    summary: Mapping[str, Mapping[str, Estimate]]
+    summary: Mapping[str, Mapping[str, MetricEstimate]]
     comparisons: tuple[MetricComparison, ...]
     reproduce: str
 
@@ -142,12 +142,12 @@ class Results:
         """The population of the intervals: items, or items and seeds."""
         return "items" if len(self.seeds) == 1 else "items and seeds"
 
-    def estimate(self, objective: str, metric: str) -> Estimate:
+    def estimate(self, objective: str, metric: str) -> MetricEstimate:
         """Return mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
-        found = self.summary.get(objective, {}).get(metric, Estimate(math.nan, math.nan, math.nan))
+        found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan, math.nan, math.nan))
         # A zero-width interval from one measurement would suggest certainty.
         if len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9):
-            return Estimate(found.mean, math.nan, math.nan)
+            return MetricEstimate(found.mean, math.nan, math.nan)
         return found
 
     @property

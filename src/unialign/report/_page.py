@@ -14,7 +14,7 @@ from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
 from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
 from unialign.report._generated import generated_images
-from unialign.report._model import Results
+from unialign.report._model import ComparisonResults
 from unialign.report._projection import PCAMap, pca_map
 from unialign.report._summary import metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
@@ -61,7 +61,7 @@ def render(comparison: ComparisonFolder) -> str:
     return fill("page.html.j2", context=context)
 
 
-def _text(results: Results) -> dict[str, Any]:
+def _text(results: ComparisonResults) -> dict[str, Any]:
     labels = [o.label for o in results.objectives.values()]
     single = len(results.runs) == 1
     found = verdict(results)
@@ -98,7 +98,7 @@ def _text(results: Results) -> dict[str, Any]:
     }
 
 
-def _facts(results: Results) -> list[str]:
+def _facts(results: ComparisonResults) -> list[str]:
     data = results.data
     facts = [] if data.items is None else [count(data.items, "item")]
     facts.append(f"{len(data.modalities)} modalities: {', '.join(data.display_name(m) for m in data.modalities)}")
@@ -111,7 +111,7 @@ def _facts(results: Results) -> list[str]:
     return facts
 
 
-def _kicker(results: Results) -> str:
+def _kicker(results: ComparisonResults) -> str:
     if not results.single:
         return "Comparison of training objectives"
     return "Evaluation of one space" if len(results.runs) == 1 else "Evaluation of one training objective"
@@ -153,7 +153,7 @@ def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) ->
     return figures
 
 
-def _heat(results: Results) -> dict[str, Any] | None:
+def _heat(results: ComparisonResults) -> dict[str, Any] | None:
     metric = "recall@1"
     label = results.metrics[metric].label if metric in results.metrics else "R@1"
     modalities = results.data.modalities
@@ -169,7 +169,7 @@ def _heat(results: Results) -> dict[str, Any] | None:
     return {"figures": figures, "scale": _heatmap.scale_bar(top, label), "label": label}
 
 
-def _bar_panels(results: Results) -> list[PageFigure]:
+def _bar_panels(results: ComparisonResults) -> list[PageFigure]:
     figures = []
     for key, note in _BARS.items():
         metric = results.metrics.get(key)
@@ -214,7 +214,9 @@ def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> d
     return {"examples": cards, "example_rule": _gallery.RULE, "images": images.css}
 
 
-def _card(results: Results, items: Items, example: _gallery.Example, images: EmbeddedImages) -> dict[str, Any]:
+def _card(
+    results: ComparisonResults, items: Items, example: _gallery.Example, images: EmbeddedImages
+) -> dict[str, Any]:
     data, queries, answer = results.data, example.direction.queries, example.direction.answer
     rows = [
         {

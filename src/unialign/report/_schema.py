@@ -10,12 +10,12 @@ from typing import Any
 
 from unialign.errors import DataError
 from unialign.report._model import (
+    ComparisonResults,
     DataInfo,
-    Estimate,
     MetricComparison,
+    MetricEstimate,
     MetricInfo,
     ObjectiveInfo,
-    Results,
     Run,
     WarningLine,
     number,
@@ -38,7 +38,7 @@ def clean(value: Any) -> Any:
     return value
 
 
-def parse_results(raw: Mapping[str, Any]) -> Results:
+def parse_results(raw: Mapping[str, Any]) -> ComparisonResults:
     """Convert the content of `results.json`; raise DataError for a missing entry or one of the wrong type."""
     raw = clean(raw)
     if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
@@ -55,7 +55,7 @@ def parse_results(raw: Mapping[str, Any]) -> Results:
     for run in runs:
         if run.objective not in objectives:
             raise DataError(f"results.json has a run of {run.objective!r}, which 'objectives' does not list")
-    return Results(
+    return ComparisonResults(
         environment=_mapping(raw.get("environment", {}), "environment"),
         protocol=_mapping(raw.get("protocol", {}), "protocol"),
         data=_data(_mapping(_need(raw, "data", "results.json"), "data")),
@@ -178,20 +178,20 @@ def _summary(
     objectives: Mapping[str, ObjectiveInfo],
     metrics: Mapping[str, MetricInfo],
     runs: Sequence[Run],
-) -> dict[str, dict[str, Estimate]]:
+) -> dict[str, dict[str, MetricEstimate]]:
     given = _mapping(raw.get("summary", {}), "summary")
-    summary: dict[str, dict[str, Estimate]] = {}
+    summary: dict[str, dict[str, MetricEstimate]] = {}
     for objective in objectives:
         row = _mapping(given.get(objective, {}), f"summary.{objective}")
         summary[objective] = {}
         for metric in metrics:
             entry = row.get(metric)
             if isinstance(entry, Mapping):
-                summary[objective][metric] = Estimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
+                summary[objective][metric] = MetricEstimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
                 continue
             values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
             if values:  # without a summary, use the mean without interval
-                summary[objective][metric] = Estimate(math.fsum(values) / len(values), math.nan, math.nan)
+                summary[objective][metric] = MetricEstimate(math.fsum(values) / len(values), math.nan, math.nan)
     return summary
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from unialign._plain_text import count, join_words, table_lines
 from unialign.report._format import NumberFormat, number_format, p_value
-from unialign.report._model import Estimate, MetricComparison, MetricInfo, Results
+from unialign.report._model import ComparisonResults, MetricComparison, MetricEstimate, MetricInfo
 from unialign.report._schema import parse_results
 
 __all__ = ["best", "metric_style", "text_table", "verdict", "verdict_lines"]
@@ -32,7 +32,7 @@ class BaselineVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OverallVerdict:
     lead: str
     baselines: tuple[BaselineVerdict, ...]
 
@@ -75,22 +75,22 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
     return "\n".join(lines)
 
 
-def verdict(results: Results) -> Verdict:
+def verdict(results: ComparisonResults) -> OverallVerdict:
     """Compare the first objective with each other one, in sentences."""
     first = next(iter(results.objectives))
     shown = [metric.key for metric in primary_metrics(results)]
     comparisons = [c for c in results.comparisons if c.objective == first and c.metric in shown]
     if not comparisons:
-        return Verdict(_without_tests(results, first), ())
+        return OverallVerdict(_without_tests(results, first), ())
     baselines = []
     for baseline in dict.fromkeys(c.baseline for c in comparisons):
         tests = sorted((c for c in comparisons if c.baseline == baseline), key=lambda c: shown.index(c.metric))
         sentences = tuple(Sentence(c, results.metrics[c.metric], _sentence(results, c)) for c in tests)
         baselines.append(BaselineVerdict(baseline, results.objectives[baseline].label, tally(tests), sentences))
-    return Verdict(_lead(results, first, comparisons), tuple(baselines))
+    return OverallVerdict(_lead(results, first, comparisons), tuple(baselines))
 
 
-def primary_metrics(results: Results) -> list[MetricInfo]:
+def primary_metrics(results: ComparisonResults) -> list[MetricInfo]:
     """Return the primary metrics, or all metrics if none is marked as primary."""
     return [m for m in results.metrics.values() if m.primary] or list(results.metrics.values())
 
@@ -101,7 +101,7 @@ def tally(comparisons: Iterable[MetricComparison]) -> str:
     return f"{count(sums['win'], 'win')}, {count(sums['tie'], 'tie')}, {count(sums['lose'], 'loss', 'losses')}"
 
 
-def best(results: Results, metric: str) -> str | None:
+def best(results: ComparisonResults, metric: str) -> str | None:
     """Return the objective that paired tests rank above all others, directly or transitively, or None."""
     above: dict[str, set[str]] = {key: set() for key in results.objectives}
     for comparison in results.comparisons:
@@ -116,13 +116,13 @@ def best(results: Results, metric: str) -> str | None:
     return winners[0] if winners else None
 
 
-def metric_style(results: Results, metric: MetricInfo) -> NumberFormat:
+def metric_style(results: ComparisonResults, metric: MetricInfo) -> NumberFormat:
     """Return the number format of a metric: its unit, and decimals that suit its values."""
     values = [results.estimate(objective, metric.key).mean for objective in results.objectives]
     return number_format(values, unit="percent" if metric.percent else "number")
 
 
-def _lead(results: Results, first: str, comparisons: Sequence[MetricComparison]) -> str:
+def _lead(results: ComparisonResults, first: str, comparisons: Sequence[MetricComparison]) -> str:
     label, total = results.objectives[first].label, len(comparisons)
     sums = Counter(c.verdict for c in comparisons)
     labels = (results.objectives[key].label for key in dict.fromkeys(c.baseline for c in comparisons))
@@ -142,7 +142,7 @@ def _lead(results: Results, first: str, comparisons: Sequence[MetricComparison])
     )
 
 
-def _without_tests(results: Results, first: str) -> str:
+def _without_tests(results: ComparisonResults, first: str) -> str:
     """Describe the values of one objective, or of the first of several without paired tests."""
     texts = []
     for metric in primary_metrics(results):
@@ -161,7 +161,7 @@ def _without_tests(results: Results, first: str) -> str:
     return f"{label} on {where}: {join_words(texts)}." if texts else f"{label} on {where}: nothing was measured."
 
 
-def _sentence(results: Results, comparison: MetricComparison) -> str:
+def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
     metric = results.metrics[comparison.metric]
     fmt = metric_style(results, metric)
     own, other = (
@@ -199,11 +199,11 @@ def _direction(metric: MetricInfo) -> str:
     return " (lower is better)" if metric.higher_is_better is False else ""
 
 
-def _has_interval(estimate: Estimate) -> bool:
+def _has_interval(estimate: MetricEstimate) -> bool:
     return math.isfinite(estimate.low) and math.isfinite(estimate.high)
 
 
-def _cell(results: Results, metric: MetricInfo, objective: str) -> str:
+def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> str:
     fmt, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     text = fmt.number(estimate.mean)
     if _has_interval(estimate):

@@ -8,7 +8,7 @@ from typing import Any
 
 from unialign._plain_text import count
 from unialign.report._format import DASH, NumberFormat
-from unialign.report._model import Estimate, MetricInfo, Results
+from unialign.report._model import ComparisonResults, MetricEstimate, MetricInfo
 from unialign.report._summary import best, metric_style
 
 __all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
@@ -38,7 +38,7 @@ class MetricRow:
     cells: tuple[Cell, ...]
 
 
-def metric_rows(results: Results) -> list[MetricRow]:
+def metric_rows(results: ComparisonResults) -> list[MetricRow]:
     """Return one row for each metric that has values."""
     rows = []
     for metric in results.metrics.values():
@@ -50,7 +50,7 @@ def metric_rows(results: Results) -> list[MetricRow]:
     return rows
 
 
-def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
+def _cell(results: ComparisonResults, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
     fmt, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     first = next(iter(results.objectives))
     mark, side, meaning = "", "", ""
@@ -67,14 +67,14 @@ def _cell(results: Results, metric: MetricInfo, objective: str, winner: str | No
     )
 
 
-def _interval(fmt: NumberFormat, estimate: Estimate) -> str:
+def _interval(fmt: NumberFormat, estimate: MetricEstimate) -> str:
     """Format as `low to high`; a dash for a number without interval."""
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
         return f"{fmt.number(estimate.low)} to {fmt.number(estimate.high)}"
     return DASH if math.isfinite(estimate.mean) else ""
 
 
-def settings_rows(results: Results) -> list[tuple[str, list[str]]]:
+def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
     """Return the settings of all objectives, those that differ first."""
     flat = {key: _flattened(o.settings) for key, o in results.objectives.items()}
     for settings in flat.values():
@@ -97,7 +97,7 @@ def plain_rows(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [row for row in rows if row[1] != DASH]
 
 
-def warning_rows(results: Results) -> list[tuple[str, str, str, str]]:
+def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
     """Return (objective, code, message, where), with one row for equal messages of several seeds."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for run in results.runs:

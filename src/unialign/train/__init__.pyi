@@ -18,6 +18,7 @@ from unialign.train._optimizer import (
 )
 from unialign.train._process_group import process_group_of as process_group_of
 from unialign.train._progress import check_progress as check_progress
+from unialign.train._random_state import isolated_random_state as isolated_random_state
 from unialign.train._run_dir import RunDir as RunDir, check_resume as check_resume
 from unialign.train._schedule import learning_rate as learning_rate
 from unialign.train._trainer import (

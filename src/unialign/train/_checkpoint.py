@@ -1,7 +1,7 @@
 """Write and read checkpoints: folders `step-00000123`, atomically written and checksummed.
 
 A checkpoint holds one safetensors file for each group of tensors, `state.json`, and `manifest.json` with the sha256 of
-all of them. The newest folder with a manifest counts. One without is the trace of a crash and is ignored. One whose
+all of them. The newest folder with a manifest counts. One without is the trace of a crash: it is ignored, and deleted when a run opens. One whose
 files differ from the manifest was damaged or edited: it raises instead of falling back to an older one unnoticed.
 """
 
@@ -14,9 +14,17 @@ from typing import Any
 from torch import Tensor
 
 from unialign.errors import CheckpointError
-from unialign.io import atomic_directory, read_json, read_tensors, reject_pickles, write_json, write_tensors
+from unialign.io import (
+    atomic_directory,
+    discard_leftovers,
+    read_json,
+    read_tensors,
+    reject_pickles,
+    write_json,
+    write_tensors,
+)
 
-__all__ = ["Snapshot", "discard_partial", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
+__all__ = ["Snapshot", "discard_incomplete", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
 
 SCHEMA = 1
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -83,13 +91,12 @@ def load_checkpoint(path: Path) -> Snapshot:
         ) from None
 
 
-def discard_partial(folder: Path) -> None:
-    """Delete the `.*.partial` folders and files that a killed process left behind."""
-    for entry in folder.glob(".*.partial"):
-        if entry.is_dir():
+def discard_incomplete(folder: Path) -> None:
+    """Delete what a killed process left below `folder`: temporary files, and checkpoints without a manifest."""
+    discard_leftovers(folder)
+    for entry in folder.iterdir():
+        if _FOLDER.fullmatch(entry.name) and not (entry / MANIFEST).exists():
             shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 def _write(folder: Path, snapshot: Snapshot) -> None:

@@ -16,6 +16,7 @@ from unialign.train._data import training_rows
 from unialign.train._eval_callback import EvalCallback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
+from unialign.train._random_state import isolated_random_state
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import Cadence, OnStep, Trainer
 from unialign.train._validation import batches_of, resolve_config, term_names, validate_fit
@@ -58,6 +59,7 @@ def fit(
 
     The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
     whether or not the run was interrupted and resumed. The caller's random state is not changed.
+    Trainings in several threads of a process run one after another; use processes to train at the same time.
 
     Inside `unialign.distributed.init()` the processes of a job train one space: all call `fit` with the same
     arguments, each embeds its part of every batch (`batch_size` counts the rows of all), and all get the same result.
@@ -103,7 +105,7 @@ def fit(
         )
     )
     processes.check_same(arguments.shared(resume))
-    with torch.random.fork_rng(devices=[arguments.device] if arguments.device.type == "cuda" else []):
+    with isolated_random_state(arguments.device):
         task = processes.run_all_or_raise(lambda: SpaceTask(arguments, processes))
         trainer = Trainer(
             task,

@@ -31,7 +31,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = finite(json.loads(line))
             if not isinstance(record, dict) or not isinstance(record["step"], int):
                 break
         except (ValueError, KeyError, RecursionError):

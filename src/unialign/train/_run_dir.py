@@ -10,8 +10,8 @@ from typing import Any, get_args
 from unialign._checks import check_choice
 from unialign.config import Config, Resume
 from unialign.errors import CheckpointError, ConfigError, DataError
-from unialign.io import lock_folder, write_yaml
-from unialign.train._checkpoint import Snapshot, discard_partial, load_checkpoint, newest_checkpoint
+from unialign.io import discard_leftovers, lock_folder, write_yaml
+from unialign.train._checkpoint import Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
 
 __all__ = ["RunDir", "check_resume"]
@@ -52,12 +52,17 @@ class RunDir:
         """The checkpoint to continue from; None to start at the first step. Nothing is written.
 
         Raises:
-            ConfigError: a run is there and `resume` is "never".
+            ConfigError: a run is there and `resume` is "never"; a file in the place of a folder.
             CheckpointError: nothing to resume with "required"; another configuration; an altered checkpoint.
             DataError: other data.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
+        for folder in (self.checkpoints, self.result):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(
+                    f"{folder} is a file, but the run needs a folder there; move it, or choose another out"
+                )
         newest = newest_checkpoint(self.checkpoints)
         started = newest is not None or self.log.exists() or self.result.exists()
         if resume == "never" and started:
@@ -91,8 +96,8 @@ class RunDir:
             try:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
                 lock.enter_context(lock_folder(self.path, doing="training"))
-                discard_partial(self.checkpoints)
-                discard_partial(self.path)
+                discard_incomplete(self.checkpoints)
+                discard_leftovers(self.path)
             except OSError as error:
                 raise CheckpointError(f"cannot write to {self.path}: {error.strerror or error}") from error
             write_yaml(self.path / "config.yaml", self.settings, error=CheckpointError)
