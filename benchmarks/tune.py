@@ -2,8 +2,9 @@
 
     python -m benchmarks.tune emoji            about 10 minutes on 2 cores
 
-Every objective gets the same number of trials, training steps (InfoNCE warmup included) and seeds; its best mean R@1
-on the validation split wins. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order tried.
+Every objective gets the same number of trials, training steps (InfoNCE warmup included) and seeds; its best mean R@1 on
+the validation split wins. The test split is never read. All trials are kept in `tuning/<data>.jsonl`, in the order
+tried.
 """
 
 import argparse

@@ -179,7 +179,7 @@ class Plan:
         while left:
             ready = [arm for arm in left if arm.init_from in done]
             if not ready:
-                raise ConfigError(f"arm {left[0].key!r} starts from {left[0].init_from!r}, but its init_from chain is circular")
+                raise ConfigError(f"the init_from chain of arm {left[0].key!r} is circular")
             stages.append(ready)
             done |= {arm.key for arm in ready}
             left = [arm for arm in left if arm.key not in done]

@@ -67,7 +67,7 @@ def read_view(text: bytes, width: int, digest: str, name: str) -> tuple[NDArray[
 
 
 def compact(array: NDArray[np.float64]) -> NDArray[Any]:
-    """Convert to half precision if every number keeps TOLERANCE, else to single precision."""
+    """Convert to half precision if this changes every number by at most TOLERANCE, else to single precision."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     harmless = np.abs(half.astype(np.float64) - array) <= TOLERANCE * np.abs(array)

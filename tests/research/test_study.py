@@ -307,7 +307,7 @@ PLANS: list[tuple[dict[str, Any], str]] = [
     ({"key": "rival"}, "different keys"),
     ({"tuned_as": "rival"}, "has both trials and tuned_as"),
     ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
-    ({"init_from": "ours"}, "chain is circular"),
+    ({"init_from": "ours"}, "is circular"),
     ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
     ({"anchor": None, "eval_hook": None, "per_seed": {0: {"modalities": ["text", "smell"]}}}, "'smell'"),
 ]

@@ -1,4 +1,4 @@
-"""Distance between the true candidate and the best wrong one."""
+"""Measure the cosine margin between the positive and the hardest negative."""
 
 from itertools import permutations
 
@@ -12,7 +12,7 @@ __all__ = ["COSINE_MARGIN"]
 
 
 def cosine_margin(batch: Batch, labels_N: Tensor | None) -> ItemMean | None:
-    """cos(true candidate) - max cos(wrong candidate) of each item, in every ordered pair of modalities."""
+    """Compute cos(positive) - max cos(negative) of each item, in every ordered pair of modalities."""
     rows_KN = []
     for m, n in permutations(range(len(batch.names)), 2):
         both = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()

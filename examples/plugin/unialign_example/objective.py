@@ -15,7 +15,7 @@ class HardestNegative(Objective):
     """Mean of relu(margin - cos(positive) + cos(hardest negative)) over items, directions and pairs of modalities.
 
     Args:
-        margin: in cosine.
+        margin: margin between cosines.
     """
 
     name = "hardest_negative"
@@ -34,7 +34,7 @@ class HardestNegative(Objective):
             cosine_BB = batch.z_MBD[m, both_B] @ batch.z_MBD[n, both_B].mT
             positive_B = cosine_BB.diagonal()
             same_BB = torch.eye(len(positive_B), dtype=torch.bool, device=cosine_BB.device)
-            if batch.ids_B is not None:  # items with equal ids are no negatives of each other
+            if batch.ids_B is not None:  # items with equal ids are not negatives of each other
                 ids_B = batch.ids_B[both_B]
                 same_BB = ids_B[:, None] == ids_B[None, :]
             negative_BB = cosine_BB.masked_fill(same_BB, -1.0)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from unialign.errors import DataError
-from unialign.readers import EmbeddingFile, Entry
+from unialign.readers import EmbeddingFile, ArrayEntry
 
 __all__ = ["TsvReader"]
 
 
 class TsvReader:
-    """Tab-separated numbers; the file's name names the modality."""
+    """Reader of tab-separated numbers; the file name is the modality's name."""
 
     name = "tsv"
     suffixes = (".tsv",)
@@ -24,4 +24,4 @@ class TsvReader:
             values_ND = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a table of tab-separated numbers: {error}") from None
-        return EmbeddingFile.at(path, self.name, [Entry.from_array("", values_ND)])
+        return EmbeddingFile.at(path, self.name, [ArrayEntry.from_array("", values_ND)])
