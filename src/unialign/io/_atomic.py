@@ -36,11 +36,11 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 
     Args:
         path: absent, an empty folder, or a folder to replace; missing parents are created.
-        check_replaced: called with the previous folder under its present name; raises if it must stay, and then it
-            does. None: only an absent or empty folder is accepted.
+        check_replaced: called with the current path of the previous folder; raises if that must not be replaced. None:
+            `path` must be absent or empty.
 
     Raises:
-        OSError: the file system failed, or `path` holds files and `check_replaced` is None; `path` is unchanged.
+        OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
     """
     partial = _sibling(path, "partial")
     try:
@@ -72,7 +72,7 @@ def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> No
         last: relative paths to move last, in order; missing ones are skipped.
 
     Raises:
-        OSError: the file system failed.
+        OSError: a file system error.
     """
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     final = [staging / name for name in last if staging / name in files]
