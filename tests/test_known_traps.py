@@ -130,7 +130,7 @@ def test_10_half_precision_and_single_rows_work(dtype: torch.dtype):
 
 
 def test_11_zero_is_a_value():
-    """torchmultimodal refuses a legal call because log(1) == 0 counts as absent."""
+    """torchmultimodal rejects a legal call because log(1) == 0 counts as absent."""
     embeddings = {"a": rows(11, 4, 6), "b": rows(12, 4, 6)}
     assert GRAM("a", label_smoothing=0.0).get_config()["label_smoothing"] == 0.0
     assert "volume" not in UniAlign("a", preset="paper", volume_weight=0.0)(embeddings).terms

@@ -106,13 +106,13 @@ def test_cases_beyond_the_limits_are_skipped_with_a_reason() -> None:
         "memory": {"peak": 4 * 10**9, "inputs": 64 * 10**6},
         "bytes_kept": 2 * 10**9,
     }
-    refused = out_of_reach(case, {f"{case.series}/16384": small}, Limits(), seconds=300)
-    assert refused is not None
-    assert refused["status"] == "memory"
+    skipped = out_of_reach(case, {f"{case.series}/16384": small}, Limits(), seconds=300)
+    assert skipped is not None
+    assert skipped["status"] == "memory"
     slow = small | {"cpu_seconds": {"best": 60.0}}
-    refused = out_of_reach(case, {f"{case.series}/16384": slow}, Limits(), seconds=300)
-    assert refused is not None
-    assert refused["status"] == "time"
+    skipped = out_of_reach(case, {f"{case.series}/16384": slow}, Limits(), seconds=300)
+    assert skipped is not None
+    assert skipped["status"] == "time"
     assert out_of_reach(case, {}, Limits(), seconds=300) is None
 
 

@@ -56,7 +56,7 @@ def test_help_needs_neither_torch_nor_numpy():
     assert done.stdout.count("usage: unialign") == 4
 
 
-def test_compare_then_continue_then_refuse(tmp_path, monkeypatch, capsys):
+def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = [
         "compare",
@@ -279,14 +279,14 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_refused_start_does_not_block_its_folder(tmp_path, monkeypatch):
-    """Story: files written before the refusal made the corrected command find the folder "not empty"."""
+def test_a_rejected_start_does_not_block_its_folder(tmp_path, monkeypatch):
+    """Story: files written before the error made the corrected command find the folder "not empty"."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0
 
 
-def test_broken_thumbnails_cost_only_the_pictures(tmp_path, monkeypatch):
+def test_broken_thumbnails_cost_only_the_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     columns = {name: draw.normal(size=(30, 4)).astype(np.float32) for name in ("a", "b")}

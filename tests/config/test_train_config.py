@@ -88,7 +88,7 @@ def test_yaml_number_written_as_a_string() -> None:
         ("objective_options", {"temperature": math.nan}),
     ],
 )
-def test_refused_values(name: str, value: Any) -> None:
+def test_invalid_values_raise(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         TrainConfig(**{name: value})
 

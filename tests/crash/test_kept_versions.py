@@ -72,7 +72,7 @@ def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_a_setting_that_came_later_was_at_its_default(kept: Path) -> None:
-    """A checkpoint from before a setting existed used to be refused as "made with infonce_warmup_ratio=None"."""
+    """A checkpoint from before a setting existed used to raise "made with infonce_warmup_ratio=None"."""
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")

@@ -294,14 +294,14 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
     assert_same_steps(parts, one_process("unialign", wholes, presents))
 
 
-# Refusals: on every process, since one alone would leave the others waiting.
+# Errors on every process, since one alone would leave the others waiting.
 
 
 def interrupted(piece: Batch) -> Batch:
     raise KeyboardInterrupt("enough")
 
 
-def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batch]) -> tuple[str, str]:
+def raised_error(rank: int, group: Any, engine: str, trouble: str, batches: list[Batch]) -> tuple[str, str]:
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
@@ -327,15 +327,15 @@ def refusal(rank: int, group: Any, engine: str, trouble: str, batches: list[Batc
 @pytest.mark.parametrize(
     ("engine", "trouble", "says"),
     [
-        ("ddp-all", "no piece", "process 1 has no micro-batch, so that the modules of the others would wait for it"),
-        ("fsdp-each", "no piece", "process 1 has no micro-batch, so that the modules of the others would wait for it"),
+        ("ddp-all", "no piece", "process 1 has no micro-batch, so the modules of the others would wait for it"),
+        ("fsdp-each", "no piece", "process 1 has no micro-batch, so the modules of the others would wait for it"),
         ("ddp-each", "other modules", "process 1 gave 2 modules and process 0 gave 3: give the same `modules`"),
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
 )
 def test_what_would_hang_raises_everywhere(pool: Pool, engine: str, trouble: str, says: str) -> None:
     _, shares = draw_steps()
-    for kind, message in pool.run(refusal, engine, trouble, shares[0], processes=2):
+    for kind, message in pool.run(raised_error, engine, trouble, shares[0], processes=2):
         assert kind == "ConfigError"
         assert says in message
 
@@ -343,21 +343,21 @@ def test_what_would_hang_raises_everywhere(pool: Pool, engine: str, trouble: str
 @pytest.mark.parametrize(
     ("trouble", "kind", "says"),
     [
-        ("no rows", "ConfigError", "encode returned no embeddings at all"),
+        ("no rows", "ConfigError", "encode returned no embeddings"),
         ("failure", "RuntimeError", "shapes cannot be"),
     ],
 )
 def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: str, says: str) -> None:
     _, shares = draw_steps()
-    told, own = pool.run(refusal, "ddp-all", trouble, shares[0], processes=2)
+    reported, own = pool.run(raised_error, "ddp-all", trouble, shares[0], processes=2)
     assert own[0] == kind
     assert says in own[1]
-    assert told[0] == (kind if kind == "ConfigError" else "DistributedError")
-    assert told[1].startswith("process 1 of 4 failed while it encoded its batch: ")  # of the job, not of the group
-    assert says in told[1]
+    assert reported[0] == (kind if kind == "ConfigError" else "DistributedError")
+    assert reported[1].startswith("process 1 of 4 failed while it encoded its batch: ")  # of the job, not of the group
+    assert says in reported[1]
 
 
 def test_interruption_in_one_encoder_is_known_to_all(pool: Pool) -> None:
     """Ctrl-C went to the process alone; the other waited for it until the time-out."""
     _, shares = draw_steps()
-    assert pool.run(refusal, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2
+    assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

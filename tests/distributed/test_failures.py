@@ -68,10 +68,10 @@ def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
 
 
 def test_errors_travel() -> None:
-    told = deserialize_error(serialize_error(DataError("torn")), 1, 3, did="read")
-    assert (type(told), str(told)) == (DataError, "process 1 of 3 read: torn")
-    told = deserialize_error(serialize_error(ZeroDivisionError("1/0")), 1, 3)
-    assert (type(told), str(told)) == (DistributedError, "process 1 of 3: ZeroDivisionError: 1/0")
+    received = deserialize_error(serialize_error(DataError("torn")), 1, 3, did="read")
+    assert (type(received), str(received)) == (DataError, "process 1 of 3 read: torn")
+    received = deserialize_error(serialize_error(ZeroDivisionError("1/0")), 1, 3)
+    assert (type(received), str(received)) == (DistributedError, "process 1 of 3: ZeroDivisionError: 1/0")
     wish = deserialize_error(serialize_error(SystemExit(143)), 0, 3)
     assert isinstance(wish, SystemExit)
     assert wish.code == 143

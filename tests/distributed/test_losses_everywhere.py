@@ -222,10 +222,10 @@ def test_engines_average_to_the_gradient_of_one_process(pool: Pool, case: str, e
             assert_close(gradient, whole[name], 1e-12)
 
 
-# Refusals.
+# Errors.
 
 
-def refusal(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> tuple[str, str]:
+def raised_error(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> tuple[str, str]:
     try:
         create("infonce", anchor="all")(batches[rank], present=presents[rank], ids=ids[rank], group=group)
     except Exception as error:
@@ -233,22 +233,22 @@ def refusal(rank: int, group: Any, batches: list[Any], presents: list[Any], ids:
     return "nothing", ""
 
 
-def refusals(pool: Pool, batches: list[Any], ids: list[Any] | None = None) -> list[tuple[str, str]]:
+def raised_errors(pool: Pool, batches: list[Any], ids: list[Any] | None = None) -> list[tuple[str, str]]:
     nothing = [None] * len(batches)
-    return pool.run(refusal, batches, nothing, ids or nothing, processes=len(batches))
+    return pool.run(raised_error, batches, nothing, ids or nothing, processes=len(batches))
 
 
 def test_bad_rows_of_one_process_are_an_error_on_all(pool: Pool) -> None:
     batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
     batches[1]["m2"][2, 4] = torch.nan
-    first, second = refusals(pool, batches)
+    first, second = raised_errors(pool, batches)
     assert second[0] == first[0] == errors.NonFiniteError.__name__
     assert second[1].startswith("'m2' row 2")
     assert first[1].startswith("process 1 of 2 rejected its batch: 'm2' row 2")
 
 
 def test_unexpected_error_of_one_process_is_an_error_on_all(pool: Pool) -> None:
-    with_error = refusals(pool, [draw_batch(1, 2, 3, 6), {"m0": "a text", "m1": 3}])
+    with_error = raised_errors(pool, [draw_batch(1, 2, 3, 6), {"m0": "a text", "m1": 3}])
     assert with_error[0][1].startswith("process 1 of 2 rejected its batch")
 
 
@@ -263,7 +263,7 @@ def test_unexpected_error_of_one_process_is_an_error_on_all(pool: Pool) -> None:
 )
 def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) -> None:
     batch = draw_batch(1, 2, 3, 6)
-    for raised, message in refusals(pool, [batch, change(batch)]):
+    for raised, message in raised_errors(pool, [batch, change(batch)]):
         assert raised == kind
         assert says in message
 
@@ -271,7 +271,7 @@ def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) 
 def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
     """Taking missing ids for different ones would silently make negatives of equal items."""
     batch = draw_batch(1, 2, 3, 6)
-    for raised, message in refusals(pool, [batch, batch], ids=[torch.arange(3), None]):
+    for raised, message in raised_errors(pool, [batch, batch], ids=[torch.arange(3), None]):
         assert raised == "ConfigError"
         assert "ids were given on process 0 of 2, but not on 1" in message
 
@@ -279,12 +279,12 @@ def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
 def test_process_without_rows_needs_no_ids(pool: Pool) -> None:
     batch = draw_batch(1, 2, 3, 6)
     nothing = {name: z[:0] for name, z in batch.items()}
-    assert refusals(pool, [batch, nothing], ids=[torch.arange(3), None]) == [("nothing", "")] * 2
+    assert raised_errors(pool, [batch, nothing], ids=[torch.arange(3), None]) == [("nothing", "")] * 2
 
 
 def test_one_modality_everywhere_raises(pool: Pool) -> None:
     batch = draw_batch(1, 1, 3, 6)
-    for raised, message in refusals(pool, [batch, {}]):
+    for raised, message in raised_errors(pool, [batch, {}]):
         assert raised == "ShapeError"
         assert "at least 2 modalities on all processes together" in message
 
@@ -379,8 +379,8 @@ def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: s
 def test_process_without_rows_makes_the_call_of_the_others(pool: Pool, nothing: str, mode: str) -> None:
     batch = draw_batch(1, 3, 6, 6)
     empty = {} if nothing == "no modality" else {name: z[:0] for name, z in batch.items()}
-    told = pool.run(calling, [INFONCE] * 2, [mode] * 2, [batch, empty], processes=2)
-    assert told == [("nothing", "with gradients" if mode == "grad" else "without")] * 2
+    reported = pool.run(calling, [INFONCE] * 2, [mode] * 2, [batch, empty], processes=2)
+    assert reported == [("nothing", "with gradients" if mode == "grad" else "without")] * 2
 
 
 def drawing(rank: int, group: Any, batch: Batch) -> str:
@@ -388,9 +388,9 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
     objective(batch, group=group)
     if rank == 1:
         objective.eval()
-    with pytest.raises(errors.ConfigError) as refusal:
+    with pytest.raises(errors.ConfigError) as caught:
         objective(batch, group=group)
-    return str(refusal.value)
+    return str(caught.value)
 
 
 def test_different_draws_raise(pool: Pool) -> None:
@@ -421,8 +421,8 @@ def test_triton_on_one_process_only_raises(pool: Pool) -> None:
         assert "the backend 'auto' is Triton on process 1 of 2, but not on 0" in message
     # On other devices, and with a backend that was set, it does not matter.
     for device, mode in (("cuda", "grad"), ("cpu", "reference")):
-        told = pool.run(calling_with_triton, device, mode, batch, processes=2)
-        assert told == [("nothing", "with gradients")] * 2
+        reported = pool.run(calling_with_triton, device, mode, batch, processes=2)
+        assert reported == [("nothing", "with gradients")] * 2
 
 
 def test_settings_without_json_are_compared_by_type() -> None:
@@ -447,9 +447,9 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
     brief = dist.new_group([0, 1], timeout=timedelta(seconds=1))
     if rank != 0:
         return ""
-    with pytest.raises(errors.DistributedError) as refusal:
+    with pytest.raises(errors.DistributedError) as caught:
         make_objective("infonce")(batch, group=brief)
-    return str(refusal.value)
+    return str(caught.value)
 
 
 def test_missing_process_is_an_error_with_a_remedy(pool: Pool) -> None:
@@ -463,9 +463,9 @@ def stranger(rank: int, group: Any, batch: Batch) -> str:
     first = dist.new_group([0, 1])
     if rank < 2:
         return ""
-    with pytest.raises(errors.ConfigError) as refusal:
+    with pytest.raises(errors.ConfigError) as caught:
         make_objective("infonce")(batch, group=first)
-    return str(refusal.value)
+    return str(caught.value)
 
 
 def test_group_of_others_raises(pool: Pool) -> None:
@@ -477,9 +477,9 @@ def second_derivative(rank: int, group: Any, batch: Batch) -> str:
     total = create("unialign", anchor="m0", uniformity_weight=0.0)(leaves, group=group).total
     first = torch.autograd.grad(total, list(leaves.values()), create_graph=True)
     length = torch.stack([g.square().sum() for g in first]).sum()
-    with pytest.raises(errors.ConfigError) as refusal:
+    with pytest.raises(errors.ConfigError) as caught:
         torch.autograd.grad(length, list(leaves.values()))
-    return str(refusal.value)
+    return str(caught.value)
 
 
 def test_second_derivatives_raise(pool: Pool) -> None:

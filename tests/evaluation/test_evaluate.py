@@ -75,9 +75,9 @@ def test_missing_modality_removes_no_query_elsewhere_and_its_placeholder_does_no
 
 def test_same_id_items_are_positives_of_each_other():
     z = noisy(items=10, noise=0.0)
-    twins = {name: torch.cat([rows, rows]) for name, rows in z.items()}
-    assert ua.evaluate(twins).metrics["recall@1"] == pytest.approx(0.5)  # each ties with its twin
-    assert ua.evaluate(twins, ids=torch.arange(20) % 10).metrics["recall@1"] == pytest.approx(1.0)
+    duplicated = {name: torch.cat([rows, rows]) for name, rows in z.items()}
+    assert ua.evaluate(duplicated).metrics["recall@1"] == pytest.approx(0.5)  # each ties with its duplicate
+    assert ua.evaluate(duplicated, ids=torch.arange(20) % 10).metrics["recall@1"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("query", ["others", "target"])
@@ -214,7 +214,7 @@ def test_uniformity_and_item_order():
         assert value == pytest.approx(found.metrics[name], abs=1e-9), name
 
 
-def test_bad_input_is_refused():
+def test_invalid_input_raises():
     z = noisy()
     with pytest.raises(NonFiniteError, match="'b' row 3"):
         ua.evaluate({**z, "b": z["b"].index_fill(0, torch.tensor([3]), torch.nan)})

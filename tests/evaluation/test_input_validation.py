@@ -173,7 +173,7 @@ MEASURES: dict[str, Any] = {
 @pytest.mark.filterwarnings("ignore::unialign.geometry.DivergenceWarning")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_mappings_of_arrays_measure_like_tensors(measure: str) -> None:
-    """`Space.encode` and the diagnostics of two matrices took arrays, those of a mapping refused them."""
+    """`Space.encode` and the diagnostics of two matrices accepted arrays, those of a mapping rejected them."""
     present = torch.tensor([True] * 5 + [False])
     arrays = {name: z.numpy() for name, z in Z.items()}
     for made in (arrays, {name: z.tolist() for name, z in arrays.items()}, {"a": Z["a"], "b": arrays["b"]}):

@@ -31,7 +31,7 @@ def test_the_wanted_ones_are_copied_under_their_new_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("flag", [(6, 1), (8, 99)], ids=["encrypted", "unknown method"])
-def test_an_archive_that_cannot_be_read_costs_only_the_pictures(tmp_path: Path, flag: tuple[int, int]) -> None:
+def test_an_archive_that_cannot_be_read_costs_only_the_images(tmp_path: Path, flag: tuple[int, int]) -> None:
     offset, value = flag
     damaged = bytearray(archive_of(**{"image/0.webp": b"a"}))
     central = damaged.index(b"PK\x01\x02")

@@ -1,4 +1,4 @@
-"""From a space to a decoder: the anchor is found, wrong counterparts are refused, images follow the condition."""
+"""From a space to a decoder: the anchor is found, mismatched spaces raise, images follow the condition."""
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_the_same_encoder_on_other_items_will_do(decoder: FlowDecoder) -> None:
     assert resolve_anchor(tiny_space(other, epochs=1), decoder) == "image"
 
 
-def test_a_space_that_does_not_say_what_made_its_anchor_is_told_by_width(decoder: FlowDecoder) -> None:
+def test_a_space_without_an_encoder_fingerprint_is_matched_by_dim(decoder: FlowDecoder) -> None:
     silent = Space({"image": DIM, "text": 6}, dim=8, frozen={"image": "whiten"})
     assert resolve_anchor(silent, decoder) == "image"
     wide = Space({"image": DIM + 1, "text": 6}, dim=8, frozen={"image": "whiten"})
@@ -117,7 +117,7 @@ def test_a_space_that_does_not_say_what_made_its_anchor_is_told_by_width(decoder
     assert resolve_anchor(two, decoder, "text") == "text"
 
 
-def test_fewer_directions_than_the_decoder_reads_are_refused(decoder: FlowDecoder) -> None:
+def test_fewer_directions_than_the_decoder_reads_raise(decoder: FlowDecoder) -> None:
     narrow = Space({"image": DIM, "text": 6}, dim=4, frozen={"image": "whiten"})
     with pytest.raises(ConfigError, match="the space has 4 directions, the decoder uses 8"):
         resolve_anchor(narrow, decoder)

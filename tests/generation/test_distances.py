@@ -201,7 +201,7 @@ def test_average() -> None:
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_what_is_refused(distance: type) -> None:
+def test_invalid_input_raises(distance: type) -> None:
     x = normal(4, 3)
     with pytest.raises(ShapeError, match=r"x is torch.float64 of shape \(1, 3\).*N of at least 2"):
         distance(x[:1], x)

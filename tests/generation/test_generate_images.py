@@ -35,7 +35,7 @@ def test_items_are_found_by_name_in_any_case_or_by_row() -> None:
     assert find_item(store, "#7") == 7
 
 
-def test_unknown_items_are_refused_with_a_suggestion() -> None:
+def test_unknown_items_raise_with_a_suggestion() -> None:
     store = tiny_image_store()
     with pytest.raises(ConfigError, match="has no item 'squar 7'; did you mean 'square 7'"):
         find_item(store, "squar 7")
@@ -43,9 +43,9 @@ def test_unknown_items_are_refused_with_a_suggestion() -> None:
         find_item(store, "#48")
     with pytest.raises(ConfigError, match="items may also be named by row"):
         find_item(store, "zzz")
-    twins = EmbeddingStore.from_arrays({"image": store.array("image")[:3]}, names=["a", "b", "a"])
+    duplicates = EmbeddingStore.from_arrays({"image": store.array("image")[:3]}, names=["a", "b", "a"])
     with pytest.raises(ConfigError, match="2 items of 'arrays' are named 'a'; choose one by row: #0, #2"):
-        find_item(twins, "a")
+        find_item(duplicates, "a")
 
 
 def test_an_item_is_the_mean_of_its_modalities(space: Space) -> None:
@@ -88,7 +88,7 @@ def test_a_strip_leads_from_one_to_the_other(space: Space) -> None:
     assert [c.row for c in of_one] == [40, 40, 40]
 
 
-def test_bad_requests_are_refused(space: Space) -> None:
+def test_invalid_requests_raise(space: Space) -> None:
     for options, error, message in (
         ({}, ConfigError, "nothing to generate"),
         ({"items": ["#1"], "modalities": ["audio"]}, ConfigError, "the space has no 'audio'"),
@@ -101,7 +101,7 @@ def test_bad_requests_are_refused(space: Space) -> None:
             asked(space, **options)
 
 
-def test_an_item_without_the_modality_is_refused(space: Space) -> None:
+def test_an_item_without_the_modality_raises(space: Space) -> None:
     store = tiny_image_store()
     partly = EmbeddingStore.from_arrays(
         {name: store.array(name) for name in ("image", "text")},

@@ -120,7 +120,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["image.png"]
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_what_is_no_image_raises() -> None:
     for image, error, message in (
         (noise(1, 4, 4), ShapeError, r"an image has shape \(1, 4, 4\); expected \(3, H, W\)"),
         (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
@@ -136,7 +136,7 @@ def test_what_is_no_image_is_refused() -> None:
             png_bytes(image)
 
 
-def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_path_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the path of an image must be a path"):
         write_png(3, noise(3, 2, 2))  # type: ignore[arg-type]
     (tmp_path / "file").write_text("")
@@ -187,7 +187,7 @@ def test_a_strip_is_a_grid_of_one_row() -> None:
     assert torch.equal(image_row(list(images)), image_row(images))
 
 
-def test_what_is_no_grid_is_refused() -> None:
+def test_invalid_grids_raise() -> None:
     for call, error, message in (
         (lambda x: grid([]), ShapeError, "at least one image"),
         (lambda x: grid([[None], []]), ShapeError, "at least one image"),
@@ -235,7 +235,7 @@ def test_fine_stripes_become_gray_not_stripes() -> None:
     assert float((inner - 0.5).abs().max()) < 0.1
 
 
-def test_sizes_that_are_none_are_refused() -> None:
+def test_invalid_sizes_raise() -> None:
     with pytest.raises(ConfigError, match="size"):
         resize(noise(1, 3, 4, 4), 0)
     with pytest.raises(ShapeError, match=r"expected \(N, 3, S, S\)"):

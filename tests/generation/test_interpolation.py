@@ -144,7 +144,7 @@ def test_the_arc_joins_the_chord_without_a_step() -> None:
         torch.testing.assert_close(slerp(a, b, 0.3), exact, atol=1e-12, rtol=0)
 
 
-def test_opposite_rows_are_refused() -> None:
+def test_opposite_rows_raise() -> None:
     a = unit(B, D)
     b = unit(B, D, seed=1)
     b[2] = -a[2]
@@ -231,7 +231,7 @@ def test_the_barycenter_has_its_own_derivative_also_where_the_mean_is_it() -> No
     torch.autograd.gradcheck(lambda w: frechet_mean(rows(), weights=w), (weights,))
 
 
-def test_rows_without_a_barycenter_are_refused() -> None:
+def test_rows_without_a_frechet_mean_raise() -> None:
     # Around the equator and a little above: the pole is a saddle, from where every direction is better.
     angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
     z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)
@@ -345,7 +345,7 @@ def test_dtypes() -> None:
     assert mean([x.numpy() for x in z]).dtype == torch.float64
 
 
-def test_bad_input_is_refused() -> None:
+def test_invalid_input_raises() -> None:
     for call, error, message in (
         (lambda a: mean([]), ShapeError, "at least one"),
         (lambda a: mean("text"), ShapeError, "mapping or a sequence"),
@@ -394,7 +394,7 @@ def test_bad_input_is_refused() -> None:
             call(unit(B, D))
 
 
-def test_names_that_would_become_one_are_refused() -> None:
+def test_names_that_would_collide_raise() -> None:
     a, b = torch.eye(2, 4), torch.ones(2, 4)
     with pytest.raises(ConfigError, match="names of rows must be strings, got 1"):
         mean({1: a, "1": b})  # type: ignore[dict-item]

@@ -245,7 +245,7 @@ def test_missing_parts(folders: Folders, tmp_path: Path, part: str) -> None:
         Kandinsky22.from_pretrained(copy)
 
 
-def test_pickles_are_refused(folders: Folders, tmp_path: Path) -> None:
+def test_pickles_raise(folders: Folders, tmp_path: Path) -> None:
     beside = Path(shutil.copytree(folders[1], tmp_path / "prior"))
     weights = beside / "image_encoder" / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))

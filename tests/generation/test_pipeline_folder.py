@@ -1,4 +1,4 @@
-"""Every folder that is refused, and what a refusal says."""
+"""Every invalid folder raises; messages of the errors."""
 
 import json
 import re
@@ -200,7 +200,7 @@ def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "*.bin" in asked[-1]["ignore_patterns"]
 
 
-def test_a_hub_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(name: str, **options: Any) -> str:
         raise OSError("no such repository")
 

@@ -99,7 +99,7 @@ def test_no_decoder_for_another_anchor(decoder: Any, space: Space) -> None:
         resolve_anchor(space, load_decoder("emoji"))
 
 
-def test_a_wrong_width_is_refused(decoder: Any) -> None:
+def test_a_wrong_dim_raises(decoder: Any) -> None:
     silent = Space({"image": DIM + 3, "text": 6}, dim=8, frozen={"image": "whiten"})
     with pytest.raises(ShapeError, match=f"has dim {DIM + 3}, the decoder expects {DIM}"):
         resolve_anchor(silent, decoder)

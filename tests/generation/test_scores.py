@@ -193,7 +193,7 @@ def test_self_is_at_0_from_itself(reference: Reference) -> None:
     )
 
 
-def test_what_is_refused(reference: Reference, close: GenerationScores) -> None:
+def test_invalid_input_raises(reference: Reference, close: GenerationScores) -> None:
     one = score(TRUE, reference, extractor=EXTRACTOR)
     with pytest.raises(ConfigError, match="extractor 'pixels, 2 px' differs from the reference's, 'pixels, 4 px'"):
         score(TRUE, reference, extractor=pixels(2))

@@ -1,4 +1,4 @@
-"""Stable unCLIP against diffusers' own call, and what it refuses."""
+"""Stable unCLIP against diffusers' own call; errors."""
 
 import json
 import random

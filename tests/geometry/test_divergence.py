@@ -1,4 +1,4 @@
-"""Public divergences: golden values of the method description (appendix A), refusals, warnings, degenerate spaces."""
+"""Public divergences: golden values of the method description (appendix A), errors, warnings, degenerate spaces."""
 
 import math
 import warnings

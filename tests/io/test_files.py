@@ -42,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, step, full)
     with pytest.raises(DataError, match=r"file: No space left on device; the previous file is unchanged$"):
         replace_file(target, "new")
-    with pytest.raises(CheckpointError, match=r"is untouched\. Make room$"):
+    with pytest.raises(CheckpointError, match=r"is unchanged\. Make room$"):
         replace_file(target, "new", error=CheckpointError, advice="Make room")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

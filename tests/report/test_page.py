@@ -228,7 +228,7 @@ def _corrupt(folder, name, content):
         (lambda f: _corrupt(f, "thumbnails.zip", b"PK no"), "zip"),
     ],
 )
-def test_damaged_folders_are_refused_and_the_old_page_stays(tmp_path, spoil, said):
+def test_damaged_folders_raise_and_the_old_page_stays(tmp_path, spoil, said):
     folder = make_folder(tmp_path / "c", items=12)
     (folder / "report.html").write_text("old")
     spoil(folder)
@@ -247,7 +247,7 @@ def test_damaged_folders_are_refused_and_the_old_page_stays(tmp_path, spoil, sai
         (lambda z: z.update(speech=np.ones(z["speech"].shape, np.int64)), "int64"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(tmp_path, change, said):
+def test_embeddings_that_do_not_fit_raise(tmp_path, change, said):
     folder = make_folder(tmp_path / "c", items=12)
     path = folder / "runs/unialign-seed0/embeddings.safetensors"
     z = load_file(path)
@@ -257,7 +257,7 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path, change, said):
         write_report(folder)
 
 
-def test_a_run_outside_the_folder_is_refused(tmp_path, edited):
+def test_a_run_outside_the_folder_raises(tmp_path, edited):
     folder = make_folder(tmp_path / "c", items=12)
     edited(folder, lambda results: results["runs"][0].update(folder="../../elsewhere"))
     with pytest.raises(DataError, match="outside its folder"):

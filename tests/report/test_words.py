@@ -142,14 +142,14 @@ def test_the_contracts_bare_file_is_enough():
     assert "no paired tests" in verdict_lines(bare)[0]
 
 
-def test_odd_results_are_refused_by_name() -> None:
+def test_invalid_results_raise_by_name() -> None:
     for change, said in (
         ({"schema": 2}, "schema 2"),
         ({"runs": []}, "no runs"),
         ({"data": {"name": "x", "modalities": ["a"]}}, "at least 2 modalities"),
         ({"comparisons": [comparison("draw")]}, "'draw'"),
-        ({"comparisons": [comparison("win", baseline="nobody")]}, "'nobody'"),
-        ({"runs": [{"objective": "nobody", "seed": 0, "metrics": {}}]}, "'nobody'"),
+        ({"comparisons": [comparison("win", baseline="missing")]}, "'missing'"),
+        ({"runs": [{"objective": "missing", "seed": 0, "metrics": {}}]}, "'missing'"),
         ({"runs": [{"objective": "gram", "seed": "x", "metrics": {}}]}, "seed 'x'"),
         ({"metrics": []}, "'metrics'"),
     ):

@@ -85,7 +85,7 @@ def test_sources_are_scored_with_the_same_noise(bench: GenerationBench, space: S
     assert scores["text"].noises == 2
 
 
-def test_items_without_a_source_are_refused(bench: GenerationBench, space: Space) -> None:
+def test_items_without_a_source_raise(bench: GenerationBench, space: Space) -> None:
     store = tiny_image_store()
     text = np.arange(store.items) != 2
     partly = EmbeddingStore.from_arrays(

@@ -68,14 +68,16 @@ def test_an_incomplete_checkpoint_is_ignored(folder: Path, tmp_path: Path) -> No
     incomplete = folder / "step-00000009"
     shutil.copytree(folder / "step-00000006", incomplete)
     (incomplete / "manifest.json").unlink()
-    (folder / ".step-00000012.abc.partial").mkdir()
+    (folder / ".step-00000012.0123456789ab.partial").mkdir()
     newest = newest_checkpoint(folder)
     assert newest is not None
     assert newest.name == "step-00000006"
     save_checkpoint(folder, snapshot(9), keep=2)
     assert load_checkpoint(incomplete).step == 9
+    (incomplete / "manifest.json").unlink()
     _checkpoint.discard_incomplete(folder)
-    assert not (folder / ".step-00000012.abc.partial").exists()
+    assert [entry.name for entry in sorted(folder.iterdir())] == ["step-00000006"]
+    assert not (folder / ".step-00000012.0123456789ab.partial").exists()
     assert newest_checkpoint(tmp_path / "absent") is None
 
 

@@ -352,7 +352,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
 
 
 def test_interrupted_without_a_folder() -> None:
-    with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+    with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
         run(tiny_store(), tiny_config(), on_step=stop_at(3))
 
 
