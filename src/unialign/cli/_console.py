@@ -46,6 +46,7 @@ class RunProgress:
     def __call__(self, key: str, seed: int, record: "RunRecord") -> None:
         self.done += 1
         self.bar.update()
+        took = "time unknown" if record.seconds is None else f"{record.seconds:.1f} s"
         recall = 100 * record.evaluation.metrics["recall@1"]
         echo(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {took}, R@1 {recall:.1f} %")
         for warning in record.warnings:

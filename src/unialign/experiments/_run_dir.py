@@ -48,8 +48,8 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
             holds = next((name for name, key in _KEY_OF.items() if key in found), "something else")
             raise ConfigError(f"{path} holds another kind of result ({holds}, not {kind}); choose another --out")
         return found
-    if found := _results_in(path):
-        if _RESULTS.isdisjoint(found):
+    if names := _names_in(path):
+        if _RESULTS.isdisjoint(names):
             raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
         raise ConfigError(f"{path} holds results, but its config.yaml is missing; restore it or choose another --out")
     try:
@@ -59,7 +59,7 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
     return None
 
 
-def _results_in(path: Path) -> set[str]:
+def _names_in(path: Path) -> set[str]:
     """Return the names in a folder, without those that a command interrupted before its config.yaml leaves."""
     if not path.is_dir():
         return set()

@@ -180,7 +180,7 @@ def _read_log(path: Path, objective: str) -> list[LogLine]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             raw = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # an interrupted run may leave an incomplete line
         if not isinstance(raw, Mapping) or not math.isfinite(number(raw.get("step"))) or "loss" not in raw:
             continue

@@ -1,8 +1,9 @@
-"""Write and read checkpoints: folders `step-00000123`, atomically written and checksummed.
+"""Write and read checkpoints: folders `step-00000123`, written atomically with checksums.
 
-A checkpoint holds one safetensors file for each group of tensors, `state.json`, and `manifest.json` with the sha256 of
-all of them. The newest folder with a manifest counts. One without is the trace of a crash: it is ignored, and deleted when a run opens. One whose
-files differ from the manifest was damaged or edited: it raises instead of falling back to an older one unnoticed.
+A checkpoint has one safetensors file per group of tensors, `state.json`, and `manifest.json` with the sha256 of all of
+them. The newest folder with a manifest is used; folders without one were left by a crash, and are ignored, then deleted
+when a run opens. If files do not match the manifest, reading raises an error rather than silently falling back to an
+older checkpoint.
 """
 
 import re
@@ -34,12 +35,12 @@ _TENSOR_FILE = re.compile(r"[a-z_]+\.safetensors")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State of a run after `step` steps.
+    """State of a run after `step` completed steps.
 
     Attributes:
         step: completed steps.
         tensors: group (`space`, `optimizer`, ...) -> name -> tensor.
-        facts: JSON about settings, data and environment.
+        facts: JSON object that describes settings, data and environment.
     """
 
     step: int
@@ -48,10 +49,10 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint below `folder`, then delete all but the newest `keep`.
+    """Write a checkpoint in `folder`, then delete all but the newest `keep`.
 
     Raises:
-        CheckpointError: the file system failed (full, read-only); earlier checkpoints are intact.
+        CheckpointError: a file system error (full, read-only); earlier checkpoints are intact.
     """
     path = folder / f"step-{snapshot.step:08d}"
     try:
@@ -64,7 +65,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         intact = "there was none before" if newest is None else f"{newest.name} is intact"
         raise CheckpointError(
             f"cannot write the checkpoint {path}: {error.strerror or error}; {intact}. "
-            f"Make room or choose another folder, then continue with resume='auto'"
+            f"Free disk space or choose another folder, then continue with resume='auto'"
         ) from error
     for old in _complete(folder)[:-keep]:
         _remove(old)
@@ -72,7 +73,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The complete checkpoint with the most steps, or None."""
+    """Return the complete checkpoint with the most steps, or None."""
     complete = _complete(folder)
     return complete[-1] if complete else None
 
@@ -117,7 +118,7 @@ def _read(path: Path) -> Snapshot:
         )
     files = [file for file in hashes if file != STATE]
     for file in files:
-        # A forged manifest must not lead out of the folder.
+        # A forged manifest must not refer to files outside the folder.
         if not _TENSOR_FILE.fullmatch(file):
             raise CheckpointError(f"{path / MANIFEST} lists the file {file!r}; expected `<group>.safetensors`")
     for file in (STATE, *files):
@@ -146,10 +147,10 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    # The manifest goes first: a crash then leaves an incomplete checkpoint, which is ignored, not an altered one.
+    # Delete the manifest first: a crash then leaves an incomplete checkpoint, which is ignored.
     try:
         (path / MANIFEST).unlink()
         shutil.rmtree(path)
     except OSError:
-        # One old checkpoint too many is no reason to stop a run.
+        # Failure to delete an old checkpoint must not stop a run.
         return
