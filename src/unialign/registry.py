@@ -99,7 +99,7 @@ def register(group: Group, name: str, value: Any) -> None:
     """
     check_choice("registry group", group, _WORDS)
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-        raise ConfigError(f"name of a {_WORDS[group]} must consist of letters, digits, '_' and '-', got {name!r}")
+        raise ConfigError(f"{_WORDS[group]} names must consist of letters, digits, '_' and '-', got {name!r}")
     if name in _built_in(group):
         raise ConfigError(f"{name!r} is a built-in {_WORDS[group]}; choose another name")
     _registered[group, name] = value

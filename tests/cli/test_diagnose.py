@@ -118,6 +118,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
     (here / "date.yaml").write_text("files: 2020-13-45\n")
     (here / "deep.yaml").write_text("[" * 5000)
     (here / "tag.yaml").write_text("files: !!timestamp x\n")
+    (here / "tag.yaml").write_text("files: !!timestamp x\n")
     for words, message in [
         ([], "name the files of embeddings"),
         (["missing.npz"], "there is no file missing.npz"),
@@ -128,6 +129,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
         (["--config", "torn.yaml"], "cannot read torn.yaml as YAML"),
         (["--config", "date.yaml"], "cannot read date.yaml as YAML"),
         (["--config", "deep.yaml"], "cannot read deep.yaml as YAML"),
+        (["--config", "tag.yaml"], "cannot read tag.yaml as YAML: a value does not fit its tag"),
         (["--config", "tag.yaml"], "cannot read tag.yaml as YAML: a value does not fit its tag"),
         (["good.npz", "--sample", "2"], "sample must be"),
     ]:

@@ -224,6 +224,7 @@ def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
 
 def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    np.save("alone.npy", np.random.default_rng(0).normal(size=(40, 4)))
     cases = [
         (["train", "nothing-here"], "neither a shipped data set"),
         (["train"], "name the data"),
@@ -244,6 +245,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["compare", "digits", "--workers", "0"], "--workers"),
         (["compare", "digits", "--resamples", "20"], "resamples"),
         (["evaluate", "nowhere", "digits"], "nowhere"),
+        (["train", "alone.npy"], "has only the modality 'alone'; training needs at least two: add a file"),
     ]
     for words, message in cases:
         assert main(words) == 2, words

@@ -120,9 +120,15 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
         ("objective_options.x=!!timestamp x", "a value does not fit its tag"),
         ("objective_options.x=[\n1", "^[^\n]*$"),
         ("objective_options.temperature=.nan", "objective_options.temperature must hold finite numbers"),
+        ("objective_options.x=!!bool x", "'!!bool x' is not a plain value: a value does not fit its tag"),
+        ("objective_options.x=!!timestamp x", "a value does not fit its tag"),
+        ("objective_options.x=[\n1", "^[^\n]*$"),
+        ("objective_options.temperature=.nan", "objective_options.temperature must hold finite numbers"),
     ):
         with pytest.raises(ConfigError, match=message):
             resolved("--set", wrong)
+    with pytest.raises(ConfigError, match=r"--anchor and --set objective_options\.anchor are one setting"):
+        resolved("--set", "objective_options.anchor=fou", "--anchor", "kar")
     with pytest.raises(ConfigError, match=r"--anchor and --set objective_options\.anchor are one setting"):
         resolved("--set", "objective_options.anchor=fou", "--anchor", "kar")
 

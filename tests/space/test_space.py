@@ -165,6 +165,12 @@ def test_a_head_larger_than_the_memory_raises() -> None:
             Space({"image": 1 << 20}, dim=1 << 20, **options)
 
 
+def test_a_head_larger_than_the_memory_raises() -> None:
+    for options in ({"hidden": 1 << 20}, {"head": "linear"}):
+        with pytest.raises(ConfigError, match=r"head from dim 1,048,576 to dim 1,048,576 needs .* GB of memory"):
+            Space({"image": 1 << 20}, dim=1 << 20, **options)
+
+
 def test_batch_size_is_checked(space: Space) -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         space.encode(features(), batch_size=0)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from unialign.config import Config, Setting
+from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
 __all__ = ["add_config_file", "add_settings", "given_settings", "parse_entries"]
@@ -99,12 +99,7 @@ def _reader(entry: Setting) -> Any:
 
 
 def _value(key: str, text: str) -> Any:
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {key}: {text!r} is not a plain value: {error}") from error
+    value = parse_yaml(text, f"--set {key}: {text!r} is not a plain value")
     try:
         return float(value) if isinstance(value, str) else value  # YAML parses 1e-3 as a string
     except ValueError:

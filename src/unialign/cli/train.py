@@ -7,6 +7,7 @@ from typing import get_args
 
 from unialign import registry
 from unialign._checks import closest
+from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
 from unialign.cli._plans import TrainRun
 from unialign.cli._settings import add_config_file, add_settings, given_settings
@@ -63,8 +64,12 @@ def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip:
 
 def training_settings(options: argparse.Namespace) -> dict[str, object]:
     """Return the training settings given on the command line, for `TrainConfig.override`."""
-    anchor = {} if options.anchor is None else {"objective_options.anchor": options.anchor}
-    return anchor | given_settings(options, TrainConfig)
+    given = given_settings(options, TrainConfig)
+    if options.anchor is None:
+        return given
+    if ANCHOR in given:
+        raise ConfigError(f"--anchor and --set {ANCHOR} are one setting; give only one of them")
+    return {ANCHOR: options.anchor} | given
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

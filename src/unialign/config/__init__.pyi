@@ -20,7 +20,7 @@ from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._train import TrainConfig as TrainConfig
-from unialign.config._yaml import read_yaml as read_yaml
+from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml
 
 __all__ = [
     "CompareConfig",

@@ -137,7 +137,7 @@ class Config:
             if name not in known:
                 raise cls._unknown(name)
         if missing := [entry.name for entry in cls.settings() if entry.is_required and entry.name not in values]:
-            raise ConfigError(f"a {cls.kind} configuration needs {' and '.join(map(repr, missing))}")
+            raise ConfigError(f"the {cls.kind} configuration needs {' and '.join(map(repr, missing))}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Config:
             ConfigError: a setting is unknown (the message suggests one) or out of range.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"a {cls.kind} configuration must map setting to value, got {type(values).__name__}")
+            raise ConfigError(f"the {cls.kind} configuration must map setting to value, got {type(values).__name__}")
         return cls.from_values(values)
 
     @classmethod
@@ -180,10 +180,7 @@ def _checked(entry: Setting, value: Any) -> Any:
         return _with_configs(entry, value)
     elif entry.kind is Mapping:
         _check_mapping(name, value)
-        try:
-            value = json.loads(json.dumps(dict(value), allow_nan=False))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{name} must hold plain numbers, strings and lists: {error}") from None
+        value = _plain_mapping(name, value)
     for one in value if entry.is_list else [value]:
         if entry.choices:
             check_choice(name, one, entry.choices)
@@ -199,6 +196,16 @@ def _checked(entry: Setting, value: Any) -> Any:
 def _check_mapping(name: str, value: object) -> None:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} must be a mapping, got {value!r}")
+
+
+def _plain_mapping(name: str, value: Mapping[Any, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, one in value.items():
+        try:
+            plain.update(json.loads(json.dumps({key: one}, allow_nan=False)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{name}.{key} must hold finite numbers, strings and lists: {error}") from None
+    return plain
 
 
 def _with_configs(entry: Setting, value: Any) -> Any:

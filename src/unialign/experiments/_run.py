@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from unialign._plain_text import count
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
 from unialign.evaluation import Evaluation, evaluate
@@ -54,10 +55,8 @@ def run(
         DataError: the split has fewer than two items, or the folder holds a run on other data.
         ConfigError, CheckpointError, NonFiniteError: see `unialign.fit`.
     """
-    if len(store.rows(split)) < 2:
-        raise DataError(
-            f"the {split!r} split of {store.name!r} has {len(store.rows(split))} items; at least 2 are needed"
-        )
+    if len(rows := store.rows(split)) < 2:
+        raise DataError(f"the {split!r} split of {store.name!r} has {count(len(rows), 'item')}; at least 2 are needed")
     result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
     embeddings = embed_split(result.space, store, split)
     save_embeddings(folder / EMBEDDINGS_FILE, embeddings)

@@ -48,7 +48,10 @@ def load_training_images(
 ) -> TrainingImages:
     """Validate and load the arguments of `train_decoder`, which documents the errors."""
     if not isinstance(store, EmbeddingStore):
-        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load_dataset`")
+        raise DataError(
+            f"store must be an EmbeddingStore, got {type(store).__name__}; open files or arrays as one with "
+            "`unialign.data.load_dataset`"
+        )
     dim, present = store.dim(image), store.present(image)
     train = store.rows("train")
     train = train[present[train]]

@@ -2,10 +2,12 @@
 
 from typing import get_args
 
+import torch
 from torch import nn
 
 from unialign._checks import check_choice
 from unialign.config import Head
+from unialign.errors import ConfigError
 
 __all__ = ["make_head"]
 
@@ -17,8 +19,16 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
     `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on features, where small data need it most.
     """
     check_choice("head", head, get_args(Head))
-    if head == "linear":
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
-    return nn.Sequential(
-        nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
-    )
+    try:
+        if head == "linear":
+            return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
+        return nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        )
+    except RuntimeError:  # the memory cannot be allocated
+        numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
+        size = numbers * torch.get_default_dtype().itemsize / 1e9
+        raise ConfigError(
+            f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size:,.0f} GB of memory, which cannot be "
+            "allocated; choose a smaller dim or hidden"
+        ) from None

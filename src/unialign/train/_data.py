@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign._plain_text import count
 from unialign.batch import first_bad_row
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
@@ -49,7 +50,7 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
     rows = store.rows("train")
     if len(rows) < 2:
         raise DataError(
-            f"the data {store.name!r} has {len(rows)} training rows; training needs at least 2 (see `split`)"
+            f"the data {store.name!r} has {count(len(rows), 'training row')}; training needs at least 2 (see `split`)"
         )
     for name in modalities:
         if not store.present(name)[rows].any():

@@ -101,10 +101,18 @@ def batches_of(items: int, config: TrainConfig) -> Batches:
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
     """The configuration with the default modalities of the store where it names none; errors as in `fit`."""
     if not isinstance(store, EmbeddingStore):
-        raise DataError(f"store must be an EmbeddingStore, got {store!r}; open one with `unialign.data.load_dataset`")
+        raise DataError(
+            f"store must be an EmbeddingStore, got {type(store).__name__}; open files or arrays as one with "
+            "`unialign.data.load_dataset`"
+        )
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"config must be a TrainConfig, got {config!r}; make one with `TrainConfig.from_dict`")
     if config.modalities is None:
+        if len(store.modalities) < 2:
+            raise ConfigError(
+                f"the data {store.name!r} has only the modality {store.modalities[0]!r}; training needs at least two: "
+                "add a file with the same items"
+            )
         config = config.replace(modalities=store.modalities)
     modalities = config.modalities or ()
     check_frozen(config.frozen, {name: store.dim(name) for name in modalities}, config.dim)
