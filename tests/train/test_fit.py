@@ -356,13 +356,26 @@ def test_interrupted_without_a_folder() -> None:
         run(tiny_store(), tiny_config(), on_step=stop_at(3))
 
 
-def test_training_in_another_thread() -> None:
-    """Only the main thread may install signal handlers."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(run(tiny_store(), tiny_config(epochs=1))))
-    thread.start()
-    thread.join()
-    assert results
+def test_trainings_in_threads_and_callbacks_give_the_weights_of_a_single_training() -> None:
+    """All draw from the generators of the process; only the main thread may install signal handlers."""
+    digests = []
+    start = threading.Barrier(2)
+
+    def train() -> None:
+        start.wait()
+        digests.append(digest_of(run(tiny_store(), tiny_config())))
+
+    def train_inside(info: Any) -> None:
+        if info["step"] == 3:
+            digests.append(digest_of(run(tiny_store(), tiny_config())))
+
+    threads = [threading.Thread(target=train, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    digests.append(digest_of(run(tiny_store(), tiny_config(), on_step=train_inside)))
+    assert digests == 4 * [finished().digest]
 
 
 def test_the_call_of_the_readme(tmp_path: Path) -> None:
