@@ -1,6 +1,6 @@
-"""What every test shares: one thread, no network, deterministic examples, the golden batch.
+"""Common settings and fixtures: one thread, no network, deterministic examples, the golden batch.
 
-`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, where sums have another order.
+`UNIALIGN_TEST_THREADS=2` runs the tests with two threads, which changes the order of sums.
 """
 
 import os
@@ -34,7 +34,7 @@ def _stay_local(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_local)
 
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    # Background jobs of a shell ignore Ctrl-C, and processes started by a test would inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,4 +1,4 @@
-"""Processes of tests: a pool of four in one gloo group, and commands of the command line.
+"""Processes for tests: a pool of four in one gloo group, and command-line runs.
 
 The first two or three processes of the pool are smaller groups.
 """
@@ -41,7 +41,7 @@ def start_command(words: list[str], environment: dict[str, str], output: Path, f
 
 
 def run_command(words: list[str], folder: Path, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and output of `unialign` with these words in a folder."""
+    """Run `unialign` with these arguments in a folder; return exit status and output."""
     with tempfile.NamedTemporaryFile("r") as output:
         process = start_command(words, environment or {}, Path(output.name), folder)
         process.join(200)
@@ -77,7 +77,7 @@ class Pool:
             self.processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
-        """The results of `function(rank, group, *arguments)` on each of the first processes."""
+        """Return the results of `function(rank, group, *arguments)` on each of the first processes."""
         # Plain pickle: that of multiprocessing moves every tensor into shared memory of its own, which costs more than
         # the tests do.
         job = pickle.dumps((function, processes, arguments))

@@ -19,7 +19,7 @@ QUICK = ["--epochs", "2", "--modalities", "fou", "zer", "kar", "--dim", "16", "-
 
 
 def check_schema(results):
-    """The contract's schema of results.json, and what a reader may rely on beyond it."""
+    """Check results.json against the contract's schema and further guarantees."""
     assert results["schema"] == 1
     assert {"unialign", "torch", "numpy", "python"} <= set(results["environment"])
     assert {"name", "fingerprint", "items", "modalities"} <= set(results["data"])
@@ -105,7 +105,7 @@ def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
 
 
 def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_path, monkeypatch, capsys):
-    """`--anchor` once went to all of them, and symile has no such option."""
+    """`--anchor` was once passed to all objectives, but symile has no such option."""
     monkeypatch.chdir(tmp_path)
     command = ["compare", "digits", "--objectives", "symile", "cua", "--anchor", "kar", "--seeds", "0", *QUICK]
     assert main([*command, "--workers", "1"]) == 0
@@ -178,7 +178,7 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
 
-    # Story: other settings in the same folder once printed the old run's numbers under the new settings.
+    # Other settings in the same folder once printed the old run's numbers under the new settings.
     kept = (tmp_path / "runs/train/results.json").read_text()
     assert main(["train", "digits", "--objective", "unialign", "--anchor", "kar", *QUICK, "--seed", "3"]) == 2
     assert (
@@ -231,7 +231,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["compare"], "name the data"),
         (["train", "digits", "--objective", "clip"], "clip"),
         (["train", "digits", "--anchor", "text"], "'text'"),
-        # It said "gram needs anchor=", which is no option of the command line.
+        # The message was "gram needs anchor=", which is not a command-line option.
         (["train", "digits", "--objective", "gram", "--anchor", "all"], "give --anchor, one of fou, fac, kar, pix"),
         (["train", "digits", "--objective", "InfoNCE"], "did you mean 'infonce'?"),
         (["train", "digits", "--modalities", "fou", "sound"], "sound"),
@@ -282,7 +282,7 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
 
 
 def test_a_rejected_start_does_not_block_its_folder(tmp_path, monkeypatch):
-    """Story: files written before the error made the corrected command find the folder "not empty"."""
+    """Files written before the error once made the corrected command reject the folder as "not empty"."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0

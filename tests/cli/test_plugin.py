@@ -60,7 +60,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     unialign(place, "evaluate", "runs/train/space", "image.tsv", "text.tsv")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
-    # An earlier run tells what is missing where the plug-in is not installed.
+    # Reading an earlier run without the plug-in reports what is missing.
     again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
     assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)
     unialign(place, *again)

@@ -1,6 +1,6 @@
-"""Run work in forked children that die by SIGKILL: after a time, or at a chosen file operation.
+"""Run work in forked children that are killed by SIGKILL after a time or at a chosen file operation.
 
-Forked, so that torch is imported once and not a hundred times. Fork from a process without threads.
+Children are forked so that torch is imported only once. Fork from a process without threads.
 """
 
 import os
@@ -73,7 +73,7 @@ def die_at(folder: Path, operation: int) -> None:
 
 
 def count_operations(folder: Path) -> list[int]:
-    """A list of one number: operations of this process below `folder` from now on."""
+    """Return a list with one number that counts operations of this process below `folder` from now on."""
     count = [0]
 
     def act(handle: int | None) -> None:
@@ -84,7 +84,7 @@ def count_operations(folder: Path) -> list[int]:
 
 
 def _on_every_operation(folder: Path, act: Callable[[int | None], None]) -> None:
-    """Call `act` at each, with the handle of the regular file if it is an fsync of one. It cannot be undone."""
+    """Call `act` at each operation, with the file handle for an fsync of a regular file. Cannot be undone."""
     fsync = os.fsync
 
     def watched_fsync(handle: int) -> None:

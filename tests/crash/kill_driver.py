@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # the first optimizer of a process imports it, in a second: here once, not in every child
+import torch._dynamo  # slow import of the first optimizer: do it once here, not in every child
 from forked import Child, count_operations, die_at, run_child
 
 from train_cases import bits, digest_of, run, tiny_config, tiny_store
@@ -83,7 +83,7 @@ def one_trial(folder: Path, draw: random.Random, way: str, duration: float, oper
 
     out, child = killed_run(folder, killed_at_moment if way == "moment" else killed_at_operation)
     newest = newest_checkpoint(out / "checkpoints")
-    # An incomplete or altered one would raise here.
+    # An incomplete or altered checkpoint would raise here.
     found = 0 if newest is None else load_checkpoint(newest).step
     result = run_child(lambda send: train(out, "auto", send))
     steps = [record["step"] for record in read_log(out / "log.jsonl") if record["kind"] == "step"]

@@ -1,7 +1,7 @@
 """Disks that are full or read-only: a readable error, earlier files intact, and no partial files.
 
-A limit on the size of files makes real writes fail in their middle, for any user. A real full disk is a small tmpfs, a
-real read-only one the same mounted so: both need the right to mount, and are skipped without it.
+A file-size limit makes real writes fail midway for any user. Full and read-only disks are small tmpfs mounts, whose
+tests are skipped without the permission to mount.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ resource = pytest.importorskip("resource", reason="limits on the size of files a
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Writing beyond that many bytes of a file fails, after the part that fits was written."""
+    """Make writes beyond this file size fail after the part that fits was written."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -143,7 +143,7 @@ def mount(*options: str) -> str | None:
 
 
 def fill(folder: Path, *, leave: int) -> Path:
-    """A file that takes all but about `leave` bytes."""
+    """Write a file that leaves only about `leave` bytes free."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -81,7 +81,7 @@ READERS: dict[str, Reader] = {
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """8 GB of address space above what is used: believing a header of 10 GB would fail with MemoryError."""
+    """Limit address space to 8 GB above current use, so that trusting a 10 GB header raises MemoryError."""
     if not Path("/proc/self/statm").exists():
         yield
         return
@@ -95,7 +95,7 @@ def little_memory() -> Iterator[None]:
 
 
 def rejected(read: Callable[[], object], *words: str) -> str:
-    """The message of an expected error: one paragraph, with these words in it."""
+    """Check that the expected error's message is one paragraph with these words."""
     with pytest.raises(UniAlignError) as caught:
         read()
     message = str(caught.value)
@@ -144,7 +144,7 @@ def test_a_hostile_column_of_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_space_with_a_link_out_of_its_folder(tmp_path: Path, file: str) -> None:
-    """Even to a file that fits: a folder that was checked is the folder that is read."""
+    """Links raise even if the target is valid, so that the checked folder is the one that is read."""
     Space({"image": 4}, dim=2).save_pretrained(tmp_path / "space")
     (tmp_path / "space" / file).rename(tmp_path / file)
     (tmp_path / "space" / file).symlink_to(tmp_path / file)

@@ -1,6 +1,6 @@
-"""What earlier versions wrote is read for ever: a store, a saved space, and a run that continues where it was cut off.
+"""Read files of earlier versions: a store, a saved space, and an interrupted run that continues.
 
-Each version whose files differ leaves a folder in `kept/` (see `kept/make.py`); none is ever changed.
+Each version with a different file format has a folder in `kept/` (see `kept/make.py`), which is never changed.
 """
 
 import json
@@ -61,7 +61,7 @@ def test_the_space_encodes(kept: Path) -> None:
 # Another version of torch, or of this package, is a warning of `fit`.
 @pytest.mark.filterwarnings("ignore:the environment has changed")
 def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
-    """Not to the bit: another version of torch may sum in another order."""
+    """Not bitwise, since another version of torch may sum in another order."""
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="required")
     assert [record["step"] for record in result.history] == list(range(1, 21))

@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def killed(folder: Path, trials: int) -> dict[str, Any]:
-    """What `kill_driver.py` printed: a fresh process without threads, which forks those that are killed."""
+    """Return the output of `kill_driver.py`, a new process without threads that forks the killed processes."""
     paths = [str(HERE.parent.parent / "src"), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     finished = subprocess.run(

@@ -45,7 +45,7 @@ def test_the_order_of_the_facts_does_not_count() -> None:
 
 def test_a_signature_is_taken_as_it_is() -> None:
     assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
-    # A pipeline of which nothing is known signs with None.
+    # A pipeline with unknown provenance has fingerprint None.
     assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"
 
 
@@ -57,14 +57,14 @@ def test_without_provenance_it_is_the_numbers(made: Any) -> None:
 
 def test_shipped_columns() -> None:
     emoji = load_dataset("emoji")
-    # Saved decoders, spaces and projections hold these: another way to hash would make them strangers.
+    # Saved decoders, spaces and projections hold these fingerprints; a different hash would break them.
     for name, expected in IDENTITIES.items():
         assert encoder_fingerprint(emoji, name) == expected
         made = emoji.provenance["columns"][name]
         kept = {key: made[key] for key in ("encoder", "weights", "pooling", "reduction")}
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest() == expected
-    # The drawing is the same encoder with a reduction of its own: it has its own center.
+    # `drawing` has the same encoder but a separate reduction with its own center.
     assert encoder_fingerprint(emoji, "image") != encoder_fingerprint(emoji, "drawing")
     with pytest.raises(ConfigError, match="'video'"):
         encoder_fingerprint(emoji, "video")

@@ -85,7 +85,7 @@ def test_emoji() -> None:
 
 
 def test_files_loaded_by_name_are_a_separate_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library itself has no data; without them a name is known, and the error tells what to install."""
+    """The library has no data; without the data package, a known name raises an error that says what to install."""
     library = Path(data.__file__).parents[1]
     files = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert max(path.stat().st_size for path in files) < 100_000

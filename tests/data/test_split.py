@@ -1,4 +1,4 @@
-"""Splits keep groups whole, meet their shares and never change."""
+"""Splits keep groups whole, meet their fractions and never change."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_pure_function_of_the_seed() -> None:
 
 
 def test_pinned() -> None:
-    """The same on every platform and NumPy: a change here changes everybody's splits."""
+    """Splits are equal on all platforms and NumPy versions; a change would alter the splits of all users."""
     assert "".join(map(str, random_split(40, seed=0))) == "0200010220002000000021020202100000001000"
     assert "".join(map(str, random_split(12, seed=1, groups=np.arange(12) // 3))) == "000000000222"
 

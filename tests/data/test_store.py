@@ -1,4 +1,4 @@
-"""What a store gives back: from a folder, from memory, and after a round trip."""
+"""Contents of a store: from a folder, from memory, and after a round trip."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""A store appears whole or not at all, and never costs what was there before."""
+"""A store is written completely or not at all, and never damages an earlier one."""
 
 import os
 import signal
@@ -136,7 +136,7 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, mo
 
 
 def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system cannot exchange two folders in one step, there is a moment without a store of that name."""
+    """On systems that cannot exchange two folders atomically, the name is briefly without a store."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
     with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
@@ -162,7 +162,7 @@ def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: py
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process writes the same path between the check and the rename: its store stays, and this one raises."""
+    """If another process writes the same path between check and rename, its store is kept and this one raises."""
     real = os.fsync
     raced: list[bool] = []
 

@@ -23,7 +23,7 @@ def healthy(names=("image", "text", "audio"), *, items=ITEMS, dim=DIM, noise=0.6
 
 
 def collapsed(name="text"):
-    """Nearly one point: what is left of the items is far below the noise of the other modalities' means."""
+    """Build rows close to one point, whose differences are far below the noise of the other modalities' means."""
     space = healthy()
     space[name] = unit(0.02 * space[name] + unit(np.ones((1, DIM))))
     return space
@@ -49,7 +49,7 @@ def shuffled(name="audio"):
 
 
 def checked(sources, **options):
-    """A diagnosis with the fewest resamples."""
+    """Run a diagnosis with the fewest resamples."""
     return diagnose(sources, resamples=100, **options)
 
 

@@ -1,4 +1,4 @@
-"""Each known fault is found at the right modality with the right severity, and nothing else is."""
+"""Each known fault is found for the right modality with the right severity, without other findings."""
 
 import re
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_far_modality_is_named_with_the_cost_of_its_gap():
         "anisotropy",
     }
     assert "subtracting each modality's mean raises R@1" in diagnosis.findings_with("modality_gap")[0].text
-    # Asking with the shifted modality is what suffers: the gallery's rows near the offset answer everything.
+    # Queries of the shifted modality are affected: gallery rows near the offset are returned for all of them.
     directions = diagnosis.numbers["directions"]
     assert directions["audio->image"]["recall@1"]["mean"] < directions["image->audio"]["recall@1"]["mean"]
     centered = diagnosis.numbers["pairs"]["image-audio"]["centered_recall@1"]["audio->image"]["mean"]
@@ -118,7 +118,7 @@ def test_repeated_rows_are_counted_and_never_count_as_wrong_answers():
     # A tie with the duplicate or with a caption of the same image would halve the recall.
     assert diagnosis.numbers["directions"]["text->image"]["recall@1"]["mean"] == 1.0
     assert diagnosis.numbers["directions"]["image->text"]["recall@1"]["mean"] == 1.0
-    # With ids, copies within an item are as they should be.
+    # With ids, copies within an item are expected.
     known = checked(space | {"ids": np.arange(ITEMS) // 2})
     assert known.findings_with("duplicates")[0].severity == "ok"
     assert known.numbers["directions"]["text->image"]["chance"]["recall@1"] == pytest.approx(2 / ITEMS)
@@ -273,7 +273,7 @@ def test_consequences_of_a_far_modality_are_part_of_its_finding():
 
 
 def test_nothing_else_is_judged_for_a_collapsed_modality():
-    """A collapsed modality was also reported as not paired, and as having no gap."""
+    """A collapsed modality was once also reported as unpaired and as having no gap."""
     rng = np.random.default_rng(0)
     for names in (("image", "text"), ("image", "text", "audio")):
         space = healthy(names)

@@ -71,7 +71,7 @@ def test_unrelated_rows_reach_chance_for_any_ids():
         if several == 1:
             assert chance["mrr"] == pytest.approx((1 / np.arange(1, items + 1)).mean())
         assert direction["recall@10"]["mean"] == pytest.approx(chance["recall@10"], abs=0.03)
-        # The best of several right answers is better by luck; that luck is taken out.
+        # The best of several positives ranks higher by chance; the AUC corrects for this.
         assert direction["auc"]["mean"] == pytest.approx(0.5, abs=0.04)
 
 

@@ -108,7 +108,7 @@ def test_two_lost_rows_are_two_offsets():
 
 
 def lognormal(rng, items, noise, spread):
-    """Some items are much harder than others."""
+    """Draw items of which some are much harder than others."""
     own = noise * np.exp(spread * rng.standard_normal((items, 1)))
     latent = rng.standard_normal((items, 32))
     return {name: unit(latent + own * rng.standard_normal((items, 32))) for name in NAMES[2]}
@@ -139,7 +139,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 def test_healthy_rows_in_any_order_raise_no_alarm(kind):
-    """Noise, hard items, sorted classes and similar neighbors: each looks like a fault to a careless test."""
+    """Noise, hard items, sorted classes and similar neighbors would look like faults to a naive test."""
     for seed in range(4):
         space = HEALTHY[kind](np.random.default_rng(seed))
         alignments, offsets = row_statistics(space)

@@ -1,4 +1,4 @@
-"""Batches cut into the rows of each process."""
+"""Split batches into the rows of each process."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Batch = dict[str, Tensor]
 
 
 def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Batch | None]:
-    """The rows of each process, None where there are no values."""
+    """Return the rows of each process, None without values."""
     if values is None:
         return [None for _ in sizes]
     parts = {name: x.split(list(sizes)) for name, x in values.items()}
@@ -19,7 +19,7 @@ def cut(values: Mapping[str, Tensor] | None, sizes: tuple[int, ...]) -> list[Bat
 
 
 def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
-    """Numbers of rows that add up to at most `items`; the last processes lose rows first."""
+    """Reduce row counts to a total of at most `items`, from the last process on."""
     kept = []
     for size in sizes:
         kept.append(min(size, items - sum(kept)))
@@ -27,6 +27,6 @@ def fit_sizes(sizes: tuple[int, ...], items: int) -> tuple[int, ...]:
 
 
 def assert_close(value: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Equal up to a tolerance relative to the largest expected value, at least 1."""
+    """Assert equality up to a tolerance relative to the largest expected value, at least 1."""
     scale = max(1.0, expected.abs().max().item() if expected.numel() else 1.0)
     torch.testing.assert_close(value, expected, rtol=0.0, atol=tolerance * scale)

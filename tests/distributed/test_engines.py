@@ -119,7 +119,7 @@ def new_objective(name: str) -> Objective:
 def with_cache(rank: int, group: Any, engine: str, name: str, batches: list[list[Batch]]) -> list[dict[str, Tensor]]:
     towers, objective = Towers(), new_objective(name)
     for encoder in towers.encoders.values():
-        encoder.register_buffer("count", torch.zeros(2))  # DDP sends buffers around in a forward pass
+        encoder.register_buffer("count", torch.zeros(2))  # DDP broadcasts buffers in a forward pass
     encode, modules = ENGINES[engine](towers, group)
     answers = []
     for step in range(STEPS):
@@ -165,7 +165,7 @@ def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, en
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 micro_batches."""
+    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 micro-batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -184,7 +184,7 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Whether random numbers go on as if each piece had been encoded once."""
+    """Whether random numbers go on as if each micro-batch had been encoded once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -193,8 +193,8 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
 
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
     torch.manual_seed(3)
-    for piece in micro_batches:
-        for x in piece.values():
+    for micro_batch in micro_batches:
+        for x in micro_batch.values():
             nn.functional.dropout(x, 0.5)
     expected = torch.get_rng_state()
     torch.manual_seed(3)
@@ -203,13 +203,13 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
 
 
 def test_turns_that_fill_up_draw_no_random_numbers(pool: Pool) -> None:
-    """Under FSDP2 the process with one piece encodes it three times."""
+    """Under FSDP2 the process with one micro-batch encodes it three times."""
     _, shares = draw_steps()
     assert pool.run(random_numbers, shares[0], processes=2) == [True, True]
 
 
 def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict[str, int]:
-    """How often a step with the cache sums gradients over the processes."""
+    """Count how often a step with the cache sums gradients over the processes."""
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
@@ -223,7 +223,7 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
 )
 def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
-    """Three micro_batches and one: a sum with every piece would be nine, and hang where the processes differ."""
+    """Three micro-batches and one: a sum with every micro-batch would be nine, and hang where the processes differ."""
     _, shares = draw_steps()
     for counted in pool.run(reductions, engine, shares[0], processes=2):
         assert counted.pop(kind) == times
@@ -251,8 +251,8 @@ def without_a_modality(
             for name, x in features.items()
         }
 
-    def encode_piece(piece: tuple[Batch, Batch]) -> Batch:
-        return encode_present(*piece) if way == "present rows" else encode(piece[0])
+    def encode_micro_batch(micro_batch: tuple[Batch, Batch]) -> Batch:
+        return encode_present(*micro_batch) if way == "present rows" else encode(micro_batch[0])
 
     answers = []
     for step, (lacking, absent) in enumerate(LACKING):
@@ -262,13 +262,13 @@ def without_a_modality(
         if way == "left out" and rank == lacking:
             del features[absent], present[absent]
         if cache == "none":
-            total = objective(encode_piece((features, present)), present=present, group=group).total
+            total = objective(encode_micro_batch((features, present)), present=present, group=group).total
             total.backward()
         else:
             size = MICRO_BATCH_SIZES[step][rank]
             total = grad_cache_backward(
                 objective,
-                encode_piece,
+                encode_micro_batch,
                 list(zip(split_micro_batches(features, size), split_micro_batches(present, size), strict=True)),
                 present=present,
                 group=group,
@@ -297,7 +297,7 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
 # Errors on every process, since one alone would leave the others waiting.
 
 
-def interrupted(piece: Batch) -> Batch:
+def interrupted(micro_batch: Batch) -> Batch:
     raise KeyboardInterrupt("enough")
 
 
@@ -305,14 +305,14 @@ def raised_error(rank: int, group: Any, engine: str, trouble: str, batches: list
     towers = Towers()
     encode, modules = ENGINES[engine](towers, group)
     micro_batches = split_micro_batches(batches[rank], MICRO_BATCH_SIZES[0][rank])
-    if rank == 1 and trouble == "no piece":
+    if rank == 1 and trouble == "no micro-batch":
         micro_batches = []
     if rank == 1 and trouble == "no rows":
         micro_batches = [{}]
     if rank == 1 and trouble == "other modules":
         modules = modules[1:]
     if rank == 1 and trouble == "left out":
-        micro_batches = [{name: x for name, x in piece.items() if name != "m1"} for piece in micro_batches]
+        micro_batches = [{name: x for name, x in micro_batch.items() if name != "m1"} for micro_batch in micro_batches]
     if rank == 1 and trouble == "failure":
         micro_batches[-1]["m2"] = micro_batches[-1]["m2"][:, :3]
     if rank == 1 and trouble == "ctrl-c":
@@ -327,8 +327,8 @@ def raised_error(rank: int, group: Any, engine: str, trouble: str, batches: list
 @pytest.mark.parametrize(
     ("engine", "trouble", "says"),
     [
-        ("ddp-all", "no piece", "process 1 has no micro-batch, so the modules of the others would wait for it"),
-        ("fsdp-each", "no piece", "process 1 has no micro-batch, so the modules of the others would wait for it"),
+        ("ddp-all", "no micro-batch", "process 1 has no micro-batch, so the modules of the others would wait for it"),
+        ("fsdp-each", "no micro-batch", "process 1 has no micro-batch, so the modules of the others would wait for it"),
         ("ddp-each", "other modules", "process 1 gave 2 modules and process 0 gave 3: give the same `modules`"),
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
@@ -358,6 +358,6 @@ def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: 
 
 
 def test_interruption_in_one_encoder_is_known_to_all(pool: Pool) -> None:
-    """Ctrl-C went to the process alone; the other waited for it until the time-out."""
+    """Ctrl-C once reached one process only, and the other waited until the time-out."""
     _, shares = draw_steps()
     assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

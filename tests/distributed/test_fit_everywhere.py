@@ -189,7 +189,7 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("processes", "lr"), [(2, 1e30), (3, 1e30), (2, 1e18), (3, 1e18)])
 def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: int, lr: float) -> None:
-    """Only the process with the row can find it; the others must not wait in a collective meanwhile."""
+    """Only the process with the row can find it, and the others must not wait in a collective meanwhile."""
     changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)
@@ -212,7 +212,7 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
 
 
 def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
-    """A run that only process 0 ends, and another one after it."""
+    """Run training that only process 0 ends, and a second training after it."""
 
     def on_step(info: Any) -> None:
         if info["step"] == 3:

@@ -136,7 +136,7 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
 
 
 def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
-    """Each process would write the same folder."""
+    """Otherwise all processes would write the same folder."""
     for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
         assert "only `train` supports several processes" in output

@@ -63,19 +63,19 @@ def assert_equal_to_one_process(
     *,
     present: Batch | None = None,
     ids: Tensor | None = None,
-    pieces: list[Batch] | None = None,
+    local_batches: list[Batch] | None = None,
 ) -> None:
-    """`pieces`: what the processes bring where that is not simply their rows."""
+    """`local_batches`: batches of the processes, unless they are consecutive rows of `batch`."""
     processes = len(sizes)
     tolerance = TOLERANCE[next(iter(batch.values())).dtype]
     whole = gradients_here(0, None, case, [batch], [present], [ids])
-    brought = pieces or cut(batch, sizes)
+    brought = local_batches or cut(batch, sizes)
     own_ids = [None] * processes if ids is None else list(ids.split(list(sizes)))
     presents = cut(present, sizes)
-    if pieces is not None:  # presence of modalities that a process has
+    if local_batches is not None:  # presence of modalities that a process has
         presents = [
-            None if p is None else {name: x for name, x in p.items() if name in piece}
-            for p, piece in zip(presents, pieces, strict=True)
+            None if p is None else {name: x for name, x in p.items() if name in part}
+            for p, part in zip(presents, local_batches, strict=True)
         ]
     parts = pool.run(gradients_here, case, brought, presents, own_ids, processes=processes)
     for part in parts:
@@ -83,7 +83,7 @@ def assert_equal_to_one_process(
         assert part["terms"].keys() == whole["terms"].keys()
         for name, value in part["terms"].items():
             assert_close(value, whole["terms"][name], tolerance)
-    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # nothing equals nothing
+    assert any(bool(gradient.any()) for gradient in whole["rows"].values())  # both are absent
     differences, lengths = [], []
     for name in batch:
         for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
@@ -122,10 +122,10 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
     batch = draw_batch(11, modalities, items, 6)
     present = {name: torch.ones(items, dtype=torch.bool) for name in batch}
     present["m1"][sizes[0] : sizes[0] + sizes[1]] = False
-    pieces: list[Any] = cut(batch, sizes)
-    del pieces[1]["m1"]
-    pieces[2] = {}
-    assert_equal_to_one_process(pool, case, sizes, batch, present=present, pieces=pieces)
+    local_batches: list[Any] = cut(batch, sizes)
+    del local_batches[1]["m1"]
+    local_batches[2] = {}
+    assert_equal_to_one_process(pool, case, sizes, batch, present=present, local_batches=local_batches)
 
 
 # Parameters.
@@ -290,16 +290,16 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
-    """float64 anywhere is float64 everywhere; the order is that of the first process with the most modalities."""
+    """float64 on one process promotes all; the order is that of the first process with the most modalities."""
     batch = draw_batch(1, 3, 6, 6, torch.float32)
     first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
     assert first is not None
     assert second is not None
-    pieces: Any = [{name: first[name].float() for name in ("m2", "m0")}, {name: second[name] for name in batch}]
+    parts: Any = [{name: first[name].float() for name in ("m2", "m0")}, {name: second[name] for name in batch}]
     expected = {name: z.double() for name, z in batch.items()}
     present = {"m1": torch.tensor([False] * 3 + [True] * 3)}
     whole = gradients_here(0, None, "infonce-all", [expected], [present], [None])
-    for part in pool.run(gradients_here, "infonce-all", pieces, [None] * 2, [None] * 2, processes=2):
+    for part in pool.run(gradients_here, "infonce-all", parts, [None] * 2, [None] * 2, processes=2):
         assert part["total"].dtype == torch.float64
         assert list(part["terms"]) == list(whole["terms"])
         assert_close(part["total"], whole["total"], 1e-6)  # float32 rows of the first process
@@ -443,7 +443,7 @@ def alone(rank: int, group: Any, batches: list[Batch]) -> Tensor:
 
 
 def waiting(rank: int, group: Any, batch: Batch) -> str:
-    """Process 1 never calls the loss."""
+    """Run a job in which process 1 never calls the loss."""
     brief = dist.new_group([0, 1], timeout=timedelta(seconds=1))
     if rank != 0:
         return ""
@@ -483,7 +483,7 @@ def second_derivative(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_second_derivatives_raise(pool: Pool) -> None:
-    """They would silently lack what the rows of other processes contribute."""
+    """They would silently lack the contributions of other processes' rows."""
     for said in pool.run(second_derivative, draw_batch(1, 3, 4, 6), processes=2):
         assert "on several processes has no second derivative" in said
 

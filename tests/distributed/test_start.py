@@ -145,7 +145,7 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
                 time.sleep(1000)  # not in a collective: only the watchdog can end it
             objective(batch).total.backward()
     if started != "here":
-        for _ in range(2):  # the group is as it was, and may be watched again
+        for _ in range(2):  # the group is unchanged and can be watched again
             with distributed.init():
                 objective(batch).total.backward()
         torch.distributed.barrier()

@@ -141,7 +141,7 @@ def test_only_known_columns_have_an_encoder(emoji: EmbeddingStore) -> None:
         text_encoder(bare)
     with pytest.raises(ConfigError, match=r"provenance has encoder 'all-MiniLM.*reduction None"):
         text_encoder(another(emoji, reduction=None), "words")
-    # What is said besides may change the features: it is not known.
+    # Further provenance entries may change the features, so the encoder is unknown.
     with pytest.raises(ConfigError, match="no text encoder is available"):
         text_encoder(another(emoji, prefix="query: "), "words")
     with pytest.raises(ConfigError, match="'sentences'"):

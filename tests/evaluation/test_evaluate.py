@@ -1,4 +1,4 @@
-"""`evaluate` on spaces whose answers are known."""
+"""`evaluate` on spaces with known results."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
 
 
 def test_collapse_scores_chance_not_first_place():
-    """Story: peers that break ties by index give a collapsed model 1 / N by luck, or 100 %."""
+    """Implementations that break ties by index give a collapsed model 1 / N by luck, or 100 %."""
     point = torch.ones(20, 4)
     found = ua.evaluate({"a": point, "b": point.clone(), "c": point.clone()})
     assert found.metrics["recall@1"] == pytest.approx(1 / 20)
@@ -155,7 +155,7 @@ def test_interval_holds_the_estimate_and_shrinks_with_items():
 
 
 def test_intervals_end_where_the_metric_does():
-    """Moved to its estimate, a resampled recall near 1 reached 1.007, and a debiased gap of 0 began below it."""
+    """Shifted to the estimate, a resampled recall near 1 reached 1.007, and a zero gap had an interval below 0."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(120, 8, generator=g)
     found = ua.evaluate({"a": x, "b": x + 0.55 * torch.randn(120, 8, generator=g)}, labels=torch.arange(120) % 4)
@@ -175,7 +175,7 @@ def test_intervals_end_where_the_metric_does():
 
 
 def test_short_looks():
-    """A terminal was flooded by every item's number, or by all 40 metrics of every direction."""
+    """The repr once flooded the terminal with per-item numbers or all 40 metrics of every direction."""
     z = noisy(noise=1.0)
     found = ua.evaluate(z, labels=torch.arange(40) % 4)
     assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)

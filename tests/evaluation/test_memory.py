@@ -1,4 +1,4 @@
-"""The promise of O(N) memory, in bytes: a fresh process measures its own peak."""
+"""Check O(N) memory in bytes: a fresh process measures its peak."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Pictures of the data beside results: copied as the store has them, and never a reason for a run to fail."""
+"""Thumbnails beside results are copied unchanged from the store and never make a run fail."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""An interrupted comparison ends as a whole, says so in one sentence, and the same command finishes it."""
+"""An interrupted comparison ends all its processes with a one-line message, and the same command finishes it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the demo runs was chosen by the log that is kept, on the data that is shipped."""
+"""The demo's settings are those selected by the stored tuning log on the shipped data."""
 
 import importlib.util
 import json

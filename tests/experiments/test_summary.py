@@ -1,4 +1,4 @@
-"""Intervals and verdicts: do they keep what they promise?"""
+"""Coverage of intervals and error rates of verdicts."""
 
 import pytest
 import torch

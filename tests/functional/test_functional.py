@@ -174,7 +174,7 @@ def test_uniformity_does_not_underflow():
 
 
 def test_autocast_does_not_reach_uniformity():
-    """It used to: the cosines were a bfloat16 product, and U was off in the third digit."""
+    """The cosines were once a bfloat16 product, with errors in the third digit of U."""
     z = draw(6, 5, 6, dtype=torch.float32)
     expected = uniformity(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -320,7 +320,7 @@ def test_invalid_options():
     for options, message in (
         ({"kernel": "rbf"}, "unknown kernel 'rbf'"),
         ({"temperature": 0}, "temperature must be a positive finite number"),
-        # Each of these used to be taken silently for another option.
+        # Each of these was once silently interpreted as another option.
         ({"reduction": "log_mean"}, "unknown reduction 'log_mean'; expected one of None, 'mean_log', 'outer_log'"),
         ({"order": 0}, "order must be at least 1"),
         ({"order": math.nan}, "order must be at least 1"),

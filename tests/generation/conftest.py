@@ -17,7 +17,7 @@ def space() -> Space:
 
 @pytest.fixture(scope="session")
 def tiny_decoders() -> list[FlowDecoder]:
-    """Two decoders that have learned the tiny images, of different seeds."""
+    """Two decoders trained on the tiny images with different seeds."""
     settings = {"steps": 400, "batch_size": 32, "condition_noise": 0.3, "lr": 3e-3, "sampler_steps": 6}
     configs = [tiny_decoder_config(whitening="whiten", seed=seed, **settings) for seed in (0, 1)]
     return [train_decoder(tiny_image_store(), c, images=tiny_images(), progress="none").decoder for c in configs]

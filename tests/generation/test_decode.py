@@ -34,7 +34,7 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
 
 
 def test_a_true_embedding_comes_back_as_itself(space: Space, decoder: FlowDecoder) -> None:
-    """The self-reconstruction goes the way of every other condition, and loses nothing that the decoder reads."""
+    """Reconstruction uses the same path as any other condition and preserves everything that the decoder uses."""
     store = tiny_image_store()
     rows = store.rows("test")
     z, _ = embed_items(space, store, rows, ["image"])
@@ -138,7 +138,7 @@ def test_absent_items_and_unknown_modalities(space: Space) -> None:
 
 def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     class Gray:
-        """Images as gray as the first number says."""
+        """Decoder of gray images whose level is the first entry of the embedding."""
 
         input_spec, size = EmbeddingSpec("anything", DIM), 4
 

@@ -1,4 +1,4 @@
-"""Extractors: what they are given, what they give, and what they say they are."""
+"""Inputs, features and names of extractors."""
 
 import hashlib
 import sys
@@ -18,7 +18,7 @@ def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
 
 
 def test_pixels_are_block_means() -> None:
-    """A constant block stays what it is; a downsampled one is not picked, but averaged."""
+    """Blocks are averaged when downsampling, not subsampled; constant blocks are unchanged."""
     x = torch.kron(images(2, 4), torch.ones(8, 8))
     found = pixels(4)(x)
     assert found.shape == (2, 48)

@@ -20,7 +20,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def rows(seed: int = 0) -> dict[str, Tensor]:
-    """Rows of one item lie within a cone, as embeddings of one thing do."""
+    """Draw rows of one item within a cone, like embeddings of one object."""
     center = unit(B, D, seed=seed)
     return {name: torch.nn.functional.normalize(center + 0.6 * unit(B, D, seed=seed + 1 + k), dim=1)
             for k, name in enumerate(("text", "audio", "video"))}  # fmt: skip
@@ -112,7 +112,7 @@ def test_times_are_any_kind_of_number() -> None:
     for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
         assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
     assert slerp(a, b, [0.25]).shape == (1, B, D)
-    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # past the end the arc goes on
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # beyond the end the arc is extrapolated
 
 
 def test_slerp_of_several_times() -> None:

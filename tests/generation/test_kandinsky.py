@@ -61,7 +61,7 @@ def embeddings(rows: int, seed: int = 0) -> Tensor:
 
 
 def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) -> Tensor:
-    """What diffusers makes of the rows, one after the other."""
+    """Generate images of the rows one by one with diffusers."""
     made = []
     for i, row in enumerate(x):
         noise = noise_rows(1, 4 * 8 * 8, seed=3, first=i).view(1, 4, 8, 8).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Scores of generated images: what they must say of images whose answer is known, and their item weights."""
+"""Scores of images with known results, and their item weights."""
 
 import itertools
 
@@ -129,7 +129,7 @@ def test_order_of_the_items_does_not_matter(close: GenerationScores) -> None:
 
 
 def test_shuffled_images_keep_distances_and_lose_retrieval(close: GenerationScores, reference: Reference) -> None:
-    """What the controls are for: FD cannot tell them apart."""
+    """FD cannot distinguish shuffled images, which is why controls are needed."""
     shuffled = score(CLOSE.roll(1, 1), reference, extractor=EXTRACTOR).numbers
     assert shuffled["fd"] == pytest.approx(close.numbers["fd"])
     assert close.numbers["recall@1"] == 1

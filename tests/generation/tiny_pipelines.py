@@ -158,7 +158,7 @@ def _text_config(*, projection_dim: int = 32, hidden_size: int = 32) -> Any:
 
 def _save(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Published folders name the class whose name does not say what decodes the images.
+    # Published folders list the class whose name does not reveal the image decoder.
     index = json.loads((folder / "model_index.json").read_text())
     for part in ("feature_extractor", "image_processor"):
         if part in index:

@@ -49,7 +49,7 @@ def test_weights_count_items_as_copies_that_are_no_pair():
 
 
 def test_raw_gap_is_noise_where_the_debiased_one_is_none():
-    """On 215 test items the field's number reads sqrt(2 / N) = 0.096 where there is no gap at all."""
+    """On 215 test items the usual estimate is sqrt(2 / N) = 0.096 without any gap."""
     raw, squared = [], []
     for seed in range(60):
         x, y = unit(215, 64, 2 * seed), unit(215, 64, 2 * seed + 1)

@@ -145,7 +145,7 @@ def test_state_of_a_learned_temperature(case: str):
     assert fresh.temperature.value() == pytest.approx(fresh.temperature.initial * 2.718281828**0.3, rel=1e-5)
 
 
-# Objectives that own something beside a temperature.
+# Objectives with parameters besides a temperature.
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
@@ -330,7 +330,7 @@ def test_an_instance_is_accepted_where_a_name_is():
 
 
 def test_objectives_of_another_package(monkeypatch: pytest.MonkeyPatch):
-    """By an entry point, as an installed package adds them, and by `registry.register`."""
+    """Objectives can be added by an entry point of an installed package or by `registry.register`."""
     point = EntryPoint("scaled", f"{__name__}:Scaled", "unialign.objectives")
     monkeypatch.setattr(registry, "_entry_points", lambda group: {"scaled": [point]} if group == "objectives" else {})
     assert ua.losses.names()[-1] == "scaled"

@@ -26,7 +26,7 @@ def assert_finite(value: Tensor, gradients: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_tiny_batches(case: str):
-    """torch.pdist, which peers use, gives NaN for one row."""
+    """torch.pdist, used by other implementations, gives NaN for one row."""
     for dtype in DTYPES:
         for items in [0, 1, 2, 3]:
             for dim in [1, 2, 7]:

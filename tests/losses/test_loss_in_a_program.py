@@ -35,7 +35,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_second_derivative_raises(name: str) -> None:
-    """Asked for by some inputs only, autograd prunes the node that would have raised, and a wrong number came out."""
+    """If only some inputs require it, autograd prunes the node that raises, which once gave a wrong number."""
     x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
     objective = create(name, **NEED[name])
     (g,) = torch.autograd.grad(objective(x).total, x["a"], create_graph=True)

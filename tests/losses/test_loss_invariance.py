@@ -52,7 +52,7 @@ def test_order_of_modalities(case: str):
 # The modalities of sigmoid-pairs are an option.
 @pytest.mark.parametrize("case", [case for case in OBJECTIVES if case != "sigmoid-pairs"])
 def test_names_of_modalities(case: str):
-    """m0 with b-c and m0-b with c had one name: the first of the two pairs was missing in the loss."""
+    """The pairs (m0, b-c) and (m0-b, c) once had the same name, and the first was missing in the loss."""
     embeddings = draw_batch(12, fit_modalities(case, 4), 5, 6)
     value, gradients = value_and_gradients(make_objective(case), embeddings)
     other = dict(zip(embeddings, ("m0", "b-c", "m0-b", "c"), strict=False))

@@ -110,7 +110,7 @@ def test_errors():
         with pytest.raises(ConfigError, match=message):
             UniAlign(**({"anchor": "m0", "partition_mix": 0.5} | options))
         if "partition_mix" not in options:
-            UniAlign(**({"anchor": "m0"} | options))  # at 1, the default, they all go
+            UniAlign(**({"anchor": "m0"} | options))  # at the default 1 all are allowed
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_negatives_are_a_function_of_seed_and_draw():
 
 
 def test_the_global_generator_is_left_alone():
-    """The published code draws from it, so that a seed set for something else changes the loss, and the reverse."""
+    """The published code draws from it, which couples the loss to other uses of the seed."""
     before = torch.random.get_rng_state()
     Symile()(draw_batch(2, 3, 6, 5))
     assert torch.equal(before, torch.random.get_rng_state())

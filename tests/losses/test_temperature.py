@@ -57,9 +57,9 @@ def test_training_reaches_a_bound_and_recovers():
             optimizer.step()
         return objective.temperature.value()
 
-    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # every pair wrong: the softest allowed
+    assert train({"m0": aligned, "m1": -aligned}) == pytest.approx(0.5)  # all pairs wrong: upper bound
     assert objective.temperature.at_bound() == "high"
-    assert train({"m0": aligned, "m1": aligned}) < 0.2  # every pair right: as hard as it likes
+    assert train({"m0": aligned, "m1": aligned}) < 0.2  # all pairs right: lower bound
 
 
 def test_two_losses_before_one_backward():

@@ -67,7 +67,7 @@ def test_intervals_cover_the_truth(kind):
         truth, scores, groups = 0.3, rng.random((studies, items)) < 0.3, items
     elif kind == "skewed":
         truth, scores, groups = 1.0, rng.exponential(size=(studies, items)), items
-    else:  # 120 groups whose two items share most of their luck: items alone would cover far less
+    else:  # 120 groups of two strongly correlated items: resampling items would give far lower coverage
         luck = rng.standard_normal((studies, 120)).repeat(2, axis=1)
         truth, scores, groups = 0.0, luck + 0.2 * rng.standard_normal((studies, items)), np.arange(120).repeat(2)
     # One set of weights for all studies: coverage is over the data.

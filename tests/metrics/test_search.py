@@ -93,7 +93,7 @@ def test_neighbors_are_those_of_a_sort_in_float64(name):
 
 
 def test_float32_scores_alone_would_be_wrong():
-    """What the margin is for: without it hundreds of ranks of these spaces are off."""
+    """Without the margin, hundreds of ranks in these spaces are wrong."""
     x, y = hard_spaces()["near ties at 1e-8"]
     score_QG = normalize(x.float()) @ normalize(y.float()).mT
     naive = 1 + (score_QG > score_QG.diagonal()[:, None]).sum(1)
@@ -164,7 +164,7 @@ def test_a_memory_map_is_read_in_place(tmp_path):
 
 
 class Largest(TorchDispatchMode):
-    """Bytes of the largest tensor that any operation makes."""
+    """Record the bytes of the largest tensor created by any operation."""
 
     def __init__(self):
         super().__init__()

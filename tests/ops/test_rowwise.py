@@ -85,7 +85,7 @@ def test_excesses_and_their_gradient(case, items, tile):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.03])
 def test_a_loss_near_zero_keeps_its_digits(temperature: float):
-    """With the own key inside a float32 sum, an aligned batch had a loss of -1e-6, or 0, or 1e-5."""
+    """With the positive inside a float32 sum, an aligned batch had a loss of -1e-6, 0 or 1e-5."""
     x = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
     y = torch.nn.functional.normalize(x + 1e-3 * torch.randn(12, 12, generator=torch.Generator().manual_seed(1)), dim=1)
     chosen = select_rows(torch.ones(12, dtype=torch.bool), None)

@@ -58,7 +58,7 @@ def check(kernel: Kernel, inputs: list[Tensor], *, rtol: float = 1e-9) -> None:
     value = kernel(*leaves)
     with use_backend("reference"):
         expected = kernel(*leaves)
-    # The sum of nothing is -inf on both sides.
+    # Empty sums are -inf on both sides.
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
     finite = torch.isfinite(expected.detach())
     weight = torch.rand(value.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
@@ -170,7 +170,7 @@ def test_softplus_totals(ids: Tensor | None, side: int):
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that anything made."""
+    """Record the largest tensor created by any operation."""
 
     def __init__(self) -> None:
         super().__init__()

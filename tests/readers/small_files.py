@@ -1,4 +1,4 @@
-"""One small space in every kind of file."""
+"""Write one small space in every file format."""
 
 from pathlib import Path
 

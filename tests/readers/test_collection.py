@@ -26,7 +26,7 @@ Write = Callable[[str], list[Path | str]]
 
 
 def read(collection: Collection) -> dict[str, np.ndarray]:
-    """The rows of each modality, from end to end."""
+    """Read all rows of each modality."""
     return {name: np.concatenate([c.copy() for c in m.rows.chunks()]) for name, m in collection.modalities.items()}
 
 
@@ -37,7 +37,7 @@ def assert_same(collection: Collection, space: Space) -> None:
         np.testing.assert_array_equal(found[name], z)
         modality = collection.modalities[name]
         assert modality.rows.shape == z.shape
-        for rows in ([0, 3, len(z) - 1], [7], []):  # 7: the first row of a piece
+        for rows in ([0, 3, len(z) - 1], [7], []):  # 7: the first row of a chunk
             np.testing.assert_array_equal(modality.rows.take(rows), z[rows])
         np.testing.assert_array_equal(modality.load(), z)
 
@@ -157,14 +157,43 @@ def test_equal_names_are_distinguished_by_their_files(tmp_path: Path, space: Spa
 
 
 def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) -> None:
-    """NAME=FILE is for a file of one matrix; it was the advice for files of several as well."""
+    """NAME=FILE is for files with one matrix, but was once also suggested for files with several."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **space)
-    with pytest.raises(ConfigError, match="name it once"):
+    with pytest.raises(ConfigError, match="give it once"):
         open_collection([tmp_path / "one/a.npz", tmp_path / "one/a.npz"])
     with pytest.raises(ConfigError, match="rename one of the files"):
         open_collection([tmp_path / "one/a.npz", tmp_path / "two/a.npz"])
+
+
+def test_names_given_or_stored_twice_raise(tmp_path: Path, space: Space) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, z in space.items():
+        np.save(tmp_path / f"{name}.npy", z)
+    with pytest.raises(ConfigError, match=r"'x' was given to .*image\.npy and .*text\.npy"):
+        open_collection([f"x={tmp_path / 'image.npy'}", f"x={tmp_path / 'text.npy'}"])
+    columns = [pa.array(list(space["image"])), pa.array(list(space["text"]))]
+    pq.write_table(pa.table(columns, names=["x", "x"]), tmp_path / "twice.parquet")
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        for file in ("image.npy", "text.npy"):
+            archive.write(tmp_path / file, "x.npy")
+    for file in ("twice.parquet", "twice.npz"):
+        with pytest.raises(DataError, match=rf"{file} holds several \w+ called 'x'"):
+            open_collection(tmp_path / file)
+
+
+def test_a_parquet_column_of_nulls_is_reported(tmp_path: Path, space: Space) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    nulls = pa.array([None] * ITEMS, pa.list_(pa.float32()))
+    pq.write_table(pa.table({"image": list(space["image"]), "text": nulls}), tmp_path / "a.parquet")
+    collection = open_collection(tmp_path / "a.parquet")
+    assert list(collection.modalities) == ["image"]
+    assert "every row is null, so that every item is absent" in collection.ignored[0]
 
 
 def test_a_shipped_set_is_a_source() -> None:
@@ -233,7 +262,9 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path: Path, space: 
 def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, space: Space) -> None:
     np.savez(tmp_path / "a.npz", image=space["image"], ids=np.arange(ITEMS) // 2)
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS)[::-1] // 2)
-    with pytest.raises(DataError, match=r"ids in .*a.npz and .*b.npz differ: they are the same in another order"):
+    with pytest.raises(
+        DataError, match=r"ids in .*a.npz and .*b.npz differ: they have the same values in another order"
+    ):
         open_collection([tmp_path / "a.npz", tmp_path / "b.npz"])
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS) // 2)
     assert open_collection([tmp_path / "a.npz", tmp_path / "b.npz"]).matched == ()
@@ -272,7 +303,7 @@ def test_unknown_and_damaged_files_raise_with_the_reason(tmp_path: Path, space: 
         "short.npz": "damaged",
         "bad.safetensors": "safetensors",
         "ids.npz": "found no embeddings",
-        "folder": "no EmbeddingStore",
+        "folder": "not an EmbeddingStore",
     }.items():
         with pytest.raises(DataError, match=words):
             open_collection(tmp_path / name)
@@ -373,7 +404,7 @@ def test_names_that_no_report_can_hold_raise(tmp_path: Path, space: Space) -> No
 
 
 def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Space) -> None:
-    """A misspelt mask made absent rows present without a word."""
+    """A misspelled mask once made absent rows present without a warning."""
     mask = np.arange(ITEMS) > 3
     np.savez(tmp_path / "a.npz", **space, **{"present.imgae": mask, "present.text": mask})
     (ignored,) = open_collection(tmp_path / "a.npz").ignored
@@ -381,7 +412,7 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
 
 
 def test_both_spellings_of_a_mask_hold(space: Space) -> None:
-    """Of two masks of one modality the second replaced the first."""
+    """The second of two masks of one modality once replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
     collection = open_collection(space | {"present.image": first, "present/image": second})
     np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)
