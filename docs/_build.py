@@ -124,11 +124,11 @@ def escaped(text: str) -> str:
 
 
 def _escaped(line: str) -> str:
-    pieces, end = [], 0
+    parts, end = [], 0
     for code in CODE.finditer(line):
-        pieces += [line[end : code.start()].replace("<", "&lt;"), code[0]]
+        parts += [line[end : code.start()].replace("<", "&lt;"), code[0]]
         end = code.end()
-    return "".join([*pieces, line[end:].replace("<", "&lt;")])
+    return "".join([*parts, line[end:].replace("<", "&lt;")])
 
 
 def one_entry_each(text: str) -> str:

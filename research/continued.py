@@ -46,16 +46,16 @@ def plan(options: Options) -> Plan:
     continued = [
         Arm(
             key=_key(loss, rate),
-            label=f"{said}, lr/{1 / share:.0f}",
+            label=f"{said}, lr/{1 / fraction:.0f}",
             data="emoji",
             train=base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings).override(
-                {"lr": share * HEADS["emoji"]["lr"]}
+                {"lr": fraction * HEADS["emoji"]["lr"]}
             ),
             factors={"loss": loss, "rate": rate},
             anchor="text",
             init_from=PARENT,
         )
-        for rate, share in RATES.items()
+        for rate, fraction in RATES.items()
         for loss, (objective, said, settings) in LOSSES.items()
     ]
     families = [Family(rate, _key("infonce", rate), _baselines(rate)) for rate in RATES]
@@ -76,7 +76,7 @@ def page(results: Results) -> list[Section]:
     order = [PARENT, *RATES]
     marks = [
         Mark("parent", 0),
-        *(Mark(f"continued, {share:g} of its rate", i + 1) for i, share in enumerate(RATES.values())),
+        *(Mark(f"continued, {fraction:g} of its rate", i + 1) for i, fraction in enumerate(RATES.values())),
     ]
 
     def number(arm: str) -> int:
@@ -108,10 +108,10 @@ def page(results: Results) -> list[Section]:
             ],
         )
     ]
-    for rate, share in RATES.items():
+    for rate, fraction in RATES.items():
         own = [PARENT, *(_key(loss, rate) for loss in LOSSES)]
         parts = [metric_table(results, own, GEOMETRY, family=rate), verdict_table(results, rate)]
-        title = f"At {share:g} of the parent's learning rate, against continued InfoNCE"
+        title = f"At {fraction:g} of the parent's learning rate, against continued InfoNCE"
         sections.append(Section(f"verdicts-{rate}", title, parts))
     return sections
 

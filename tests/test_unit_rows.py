@@ -43,15 +43,15 @@ def weighed(z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("present", [None, MASK])
-@pytest.mark.parametrize("piece", [1, 2**18])
+@pytest.mark.parametrize("block", [1, 2**18])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)],
 )
 def test_value_and_gradient_are_those_of_the_plain_formula(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float, piece: int, present: Any
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float, block: int, present: Any
 ) -> None:
-    monkeypatch.setattr(_unit_rows, "_BLOCK_CPU", piece)
+    monkeypatch.setattr(_unit_rows, "_BLOCK_CPU", block)
     embeddings = rows(dtype)
     expected = plain(embeddings, present)
     found = make_batch(embeddings, present=present).z_MBD

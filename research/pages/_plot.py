@@ -264,9 +264,9 @@ def _cut(place: Point, within: tuple[float, float]) -> Point:
     return Point(place.x, place.y, low, high)
 
 
-def _padded(low: float, high: float, share: float) -> tuple[float, float]:
+def _padded(low: float, high: float, fraction: float) -> tuple[float, float]:
     span = (high - low) or max(abs(high), 1.0) * 0.1
-    return low - share * span, high + share * span
+    return low - fraction * span, high + fraction * span
 
 
 def _short(value: float) -> str:

@@ -41,7 +41,7 @@ def tiles(
         for j, value in enumerate(values[i]):
             if not math.isfinite(value):
                 continue
-            share = (value - low) / (high - low) if high > low else 0.0
+            fraction = (value - low) / (high - low) if high > low else 0.0
             x, said = left + j * side, write(value)
             tile = tag(
                 "rect",
@@ -52,9 +52,9 @@ def tiles(
                 height=_TALL - 2,
                 rx=3,
                 class_=f"tile {color(number)}",
-                fill_opacity=num(0.06 + 0.9 * share),
+                fill_opacity=num(0.06 + 0.9 * fraction),
             )
-            ink = "onto" if share > _LIGHT_TEXT_FROM else None
+            ink = "onto" if fraction > _LIGHT_TEXT_FROM else None
             parts.append(group(tile, text(x + side / 2, y + _TALL / 2 + 4, said, text_anchor="middle", class_=ink)))
     for j, column in enumerate(columns):
         fits = max(3, int(side / _LETTER))

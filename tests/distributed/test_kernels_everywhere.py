@@ -191,6 +191,6 @@ def test_each_process_does_its_part_of_the_work(pool: Pool, name: str, options: 
     generator = torch.Generator().manual_seed(1)
     batch = {f"m{m}": torch.randn(600, 8, generator=generator) for m in range(2)}
     whole = products(0, None, name, options, [batch])
-    pieces = [{name: z[rank * 200 : (rank + 1) * 200] for name, z in batch.items()} for rank in range(3)]
-    for part in pool.run(products, name, options, pieces, processes=3):
+    parts = [{name: z[rank * 200 : (rank + 1) * 200] for name, z in batch.items()} for rank in range(3)]
+    for part in pool.run(products, name, options, parts, processes=3):
         assert part <= most * whole
