@@ -1,8 +1,8 @@
 """`Collection`: several files as named modalities of the same N items.
 
-Keys of a file: a matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`,
-`labels`, `groups`, `split` and `names` (N,) are values of the items. A `.npy` file may be named so as well. Files
-with the same unique ids in another order are matched by them.
+Keys of a file: each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`,
+`labels`, `groups`, `split` and `names` (N,) are per-item values. A `.npy` file may have such a name as well. Files with
+the same unique ids in a different order are matched by id.
 
 Shapes: `N` items, `D` dimension.
 """

@@ -1,5 +1,6 @@
 """`Reader`, the interface of file formats, and its result: the arrays of a file, described by their headers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from unialign.errors import DataError, ShapeError
 from unialign.readers._rows import ArrayRows, FileRegion, RegionRows, Rows
 
-__all__ = ["ArrayEntry", "EmbeddingFile", "Reader"]
+__all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ class EmbeddingFile:
     @classmethod
     def at(cls, path: Path, kind: str, entries: Iterable[ArrayEntry]) -> "EmbeddingFile":
         """Describe the file at a path, with the name up to the first dot as stem."""
-        return cls(str(path), kind, path.name.split(".")[0] or path.name, {entry.key: entry for entry in entries})
+        listed = list(entries)
+        for key in repeated(entry.key for entry in listed):
+            raise DataError(f"{path} holds several arrays called {key!r}; rename them")
+        return cls(str(path), kind, path.name.split(".")[0] or path.name, {entry.key: entry for entry in listed})
 
 
 @runtime_checkable
@@ -121,6 +125,11 @@ class Reader(Protocol):
 
     def open(self, path: Path) -> EmbeddingFile:
         """List the arrays from headers only; raise DataError with the file name if it is damaged."""
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return [name for name, uses in Counter(names).items() if uses > 1]
 
 
 def _unreadable() -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from unialign._checks import closest
+from unialign._checks import suggestion
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
 
 __all__ = [
@@ -43,8 +43,7 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> tuple[str | None, Em
 
 def suggested_key(name: str) -> str:
     """A suggestion of the reserved key that a name resembles, for messages; "" if there is none."""
-    meant = closest(name, ITEM_KEYS)
-    return "" if meant is None or meant == name else f"; did you mean {meant!r}?"
+    return "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
 
 
 def mask_prefix(key: str) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from unialign._checks import has_surrogate
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
 from unialign.readers._keys import contents, is_item_key, mask_prefix, place, suggested_key
 
 __all__ = ["Matrices", "NamedFiles", "find_matrices"]
@@ -23,6 +23,9 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
     """Return modality -> (file, entry) in the order of the files, and the ignored entries with the reason."""
     candidates: list[tuple[str, EmbeddingFile, ArrayEntry]] = []
     ignored: list[str] = []
+    for name in repeated(given for given, _ in files if given):
+        labels = " and ".join(file.label for given, file in files if given == name)
+        raise ConfigError(f"the name {name!r} was given to {labels}; give each file another name")
     for given, file in files:
         own: list[ArrayEntry] = []
         for key, entry in file.entries.items():

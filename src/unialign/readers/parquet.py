@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign.errors import DataError, MissingDependencyError, ShapeError
-from unialign.readers._entry import ArrayEntry, EmbeddingFile
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
 from unialign.readers._rows import Rows, StreamRows, rows_per_chunk
 
 __all__ = ["ParquetReader"]
@@ -41,6 +41,8 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         opened = _open(path)
+        for name in repeated(opened.schema_arrow.names):
+            raise DataError(f"{path} holds several columns called {name!r}; rename them")
         self.fields = {field.name: field.type for field in opened.schema_arrow}
         self.rows = int(opened.metadata.num_rows)
 
@@ -49,7 +51,11 @@ class _Table:
         vectors = {name: _FLOATS[value] for name, value in lists.items() if value in _FLOATS}
         scalars = {name: _FLOATS[str(kind)] for name, kind in self.fields.items() if str(kind) in _FLOATS}
         for name, dtype in vectors.items():
-            yield self._vectors(name, dtype)
+            dim = self._dim(name)
+            if dim is None and self.rows:
+                yield ArrayEntry.ignored(name, "every row is null, so that every item is absent")
+                continue
+            yield self._vectors(name, dtype, dim or 0)
             if f"present.{name}" not in self.fields and self._has_nulls(name):
                 yield self._mask(name)
         if not vectors and scalars:
@@ -68,13 +74,13 @@ class _Table:
                 f"{self.path}: {columns[0]!r} cannot be read ({_one_line(error)}); write the file again"
             ) from None
 
-    def _dim(self, name: str) -> int:
-        """Return the length of the first list; 0 without lists."""
+    def _dim(self, name: str) -> int | None:
+        """Return the length of the first list; None if every row is null."""
         for batch in self.batches([name], 64):
             for value in batch.column(0):
                 if value.is_valid:
                     return len(value)
-        return 0
+        return None
 
     def _has_nulls(self, name: str) -> bool:
         # Row group statistics do not count null lists.
@@ -95,8 +101,7 @@ class _Table:
 
         return ArrayEntry(f"present.{name}", (self.rows,), "|b1", _no_rows, load)
 
-    def _vectors(self, name: str, dtype: str) -> ArrayEntry:
-        dim = self._dim(name)
+    def _vectors(self, name: str, dtype: str, dim: int) -> ArrayEntry:
         step = rows_per_chunk(dim * np.dtype(dtype).itemsize)
 
         def chunks() -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""Rows of each step as a pure function of (seed, step), so that resuming needs the step alone."""
+"""Rows of each step as a pure function of (seed, step), so that resuming requires only the step."""
 
 import hashlib
 import math
@@ -12,18 +12,18 @@ __all__ = ["Batches", "derived_seed"]
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from a sequence of parts: unlike seed + epoch, (0, 1) and (1, 0) differ."""
+    """Return a 63-bit seed derived from parts; unlike with seed + epoch, (0, 1) and (1, 0) differ."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The order of `items` training rows over `epochs` epochs.
+    """Order of `items` training rows over `epochs` epochs.
 
-    Every epoch is a new permutation, cut into batches of `batch_size`. The last batch holds the rest, and is dropped if
-    that is one item, which has no negatives. `accumulation_steps` consecutive batches of an epoch make one step; the
-    last step of an epoch may have fewer. All epochs have the same number of steps.
+    Every epoch is a new permutation, split into batches of `batch_size`. The last batch holds the remainder, and is
+    dropped if it has a single item, which has no negatives. A step consists of `accumulation_steps` consecutive batches
+    of an epoch; the last step of an epoch may have fewer. All epochs have the same number of steps.
     """
 
     items: int
@@ -46,11 +46,11 @@ class Batches:
         return self.epochs * self.steps_per_epoch
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 0, of a step (from 0)."""
+        """Return the epoch of a step; both count from 0."""
         return step // self.steps_per_epoch
 
     def rows(self, step: int) -> list[Tensor]:
-        """Positions among the training rows, int64, one tensor for each batch of a step (from 0)."""
+        """Return one int64 tensor of positions among the training rows for each batch of a step (from 0)."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = _order(self.items, self.seed, epoch)
         first = step_of_epoch * self.accumulation_steps

@@ -1,4 +1,4 @@
-"""Load the training rows of a store once: checked, and prepared for the heads. Shapes: `N` training rows."""
+"""Load, validate and normalize the training rows of a store once. Shapes: `N` training rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class TrainingData:
 
     Attributes:
         prepared: modality -> (N, W) float32 after the space's input normalization.
-        present: modality -> (N,) bool, only for modalities that some training row lacks.
-        ids: (N,) int64, or None when all are different.
-        store, rows: source of row i.
+        present: modality -> (N,) bool, only for modalities with absent training rows.
+        ids: (N,) int64, or None if all are different.
+        store, rows: the store, and the store row of each training row.
     """
 
     prepared: dict[str, Tensor]
@@ -35,18 +35,18 @@ class TrainingData:
     rows: NDArray[np.int64]
 
     def batch(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
-        """Features, presence and ids of some rows; presence None where all are present, ids None where all differ."""
+        """Return features, presence (None if all present) and ids (None if all differ) of the given rows."""
         features = {name: x_NW.index_select(0, rows) for name, x_NW in self.prepared.items()}
         present = {name: mask_N.index_select(0, rows) for name, mask_N in self.present.items()}
         return features, present or None, None if self.ids is None else self.ids.index_select(0, rows)
 
     def describe(self, position: int) -> str:
-        """Row number and name in the store of a training row."""
+        """Return the store's row number and item name of a training row."""
         return _describe_row(self.store, int(self.rows[position]))
 
 
 def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[np.int64]:
-    """Rows of the split "train"; DataError if they cannot train these modalities."""
+    """Return the rows of the split "train"; DataError if they are not sufficient for these modalities."""
     rows = store.rows("train")
     if len(rows) < 2:
         raise DataError(
@@ -54,7 +54,7 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
         )
     for name in modalities:
         if not store.present(name)[rows].any():
-            raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}; leave it out")
+            raise DataError(f"{name!r} is absent from all {len(rows)} training rows of {store.name!r}; omit it")
     return rows
 
 
@@ -64,7 +64,7 @@ def load_training_data(
     """Read the columns of a space's modalities into memory as float32, one modality at a time.
 
     Raises:
-        NonFiniteError: a present row has NaN or exceeds float32, or is all zeros where its direction counts.
+        NonFiniteError: a present row has NaN or exceeds float32, or is all zeros where a direction is required.
     """
     prepared, present = {}, {}
     for name in space.modalities:
@@ -98,7 +98,7 @@ def _check(
     row = int(rows[first.row])
     problem = "holds only zeros"
     if first.column is not None:
-        # The number in the store: float32 may have made it infinite.
+        # Report the stored number, which conversion to float32 may have made infinite.
         problem = f"holds {store.array(name)[row, first.column]} at column {first.column}"
     raise NonFiniteError(
         f"{name!r}, {_describe_row(store, row)}, {problem}{first.more}; mark items without {name!r} as absent in the "

@@ -1,8 +1,8 @@
-"""DDP and FSDP2 modules under the gradient cache: gradients averaged once, and errors instead of hangs.
+"""DDP and FSDP2 modules with the gradient cache: gradients are averaged once, and errors replace hangs.
 
-DDP averages in a backward pass: with the last micro-batch only, or it would do so for every one. FSDP2 also gathers
-weights in every forward and backward pass: its processes must make equally many. Processes agree on all this before
-they start, since one that waits in a collective cannot raise.
+DDP averages gradients in the backward pass, which is enabled for the last micro-batch only. FSDP2 also gathers weights
+in every forward and backward pass, so all processes must run the same number of passes. Processes check all this before
+they start, since a process that waits in a collective cannot raise an error.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ _Failure = tuple[int, Packed]
 
 
 class SynchronizedModules:
-    """The modules of one process, and their process groups."""
+    """Modules of one process, with their process groups."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         if isinstance(modules, nn.Module) and not isinstance(modules, Iterable):
@@ -35,21 +35,21 @@ class SynchronizedModules:
                     f"{type(module).__name__}"
                 )
         self.groups = list(dict.fromkeys(group for module in self.modules for group in _groups_of(module)))
-        # Of the accepted modules, only DDP never communicates in a forward pass.
+        # Among accepted modules, only DDP does not communicate in the forward pass.
         self.forward_communicates = not all(
             isinstance(module, nn.parallel.DistributedDataParallel) for module in self.modules
         )
 
     def max_micro_batches(self, own: int) -> int:
-        """The largest number of micro-batches of a process.
+        """Return the maximum number of micro-batches over processes.
 
         Raises:
-            ConfigError: on every process, if one of them has no micro-batch, or other modules.
+            ConfigError: on every process, if one has no micro-batch, or if their modules differ.
         """
         rank = dist.get_rank() if self.groups else 0
         least, most = (own, rank), own
         fewest, many = (len(self.modules), rank), (len(self.modules), rank)
-        for group in self.groups:  # in turn, which gives the extremes over a mesh of several dimensions
+        for group in self.groups:  # one by one, which gives the extremes over a multidimensional mesh
             counts = gather_integers([*least, most, *fewest, *many], group, doing="counted micro-batches")
             least, most = min((n, r) for n, r, *_ in counts), max(row[2] for row in counts)
             fewest, many = min((row[3], row[4]) for row in counts), max((row[5], row[6]) for row in counts)
@@ -60,14 +60,14 @@ class SynchronizedModules:
             )
         if self.groups and least[0] == 0:
             raise ConfigError(
-                f"process {least[1]} has no micro-batch, so that the modules of the others would wait for it; give it "
+                f"process {least[1]} has no micro-batch, so the modules of the others would wait for it; give it "
                 f"one of zero rows, such as `x[:0]`"
             )
         return most
 
     @contextmanager
     def checked_forward(self) -> Iterator[None]:
-        """Raise on every process if the block calls a module on some of them only, or fails on one of them.
+        """Raise on every process if the block calls a module on only some processes, or fails on one.
 
         Otherwise a collective of one module would be paired with that of another: processes hang, or average gradients
         of different modules.
@@ -84,7 +84,7 @@ class SynchronizedModules:
                     stack.callback(hook.remove)
                 yield
         except BaseException as error:
-            # Where forward passes communicate, the others are inside one and would not take part in this exchange.
+            # If forward passes communicate, other processes are blocked in one and cannot join this exchange.
             if self.groups and not self.forward_communicates:
                 with suppress(DistributedError):
                     self._exchange(called, (dist.get_rank(), serialize_error(error)))
@@ -94,7 +94,7 @@ class SynchronizedModules:
             raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
     def _exchange(self, called: list[int], failure: _Failure | None) -> _Failure | None:
-        """The first failure of a process, passed on to every group of this process.
+        """Return the first failure of a process, propagated to every group of this process.
 
         Raises:
             ConfigError: no process failed, but they called different modules.
@@ -123,7 +123,7 @@ class SynchronizedModules:
 
     @contextmanager
     def gradient_sync(self, *, enabled: bool) -> Iterator[None]:
-        """Average the gradients of a backward pass over the processes, or accumulate them locally."""
+        """Set whether a backward pass averages gradients over processes or accumulates them locally."""
         with ExitStack() as stack:
             for module in self.modules:
                 if hasattr(module, "set_requires_gradient_sync"):

@@ -8,7 +8,7 @@ __all__ = ["chosen_device"]
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """`auto` is CUDA if available; `ConfigError` for an unknown or missing device."""
+    """Return the device, CUDA for `auto` if available; `ConfigError` for an unknown or unavailable device."""
     if device == "auto":
         target = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     else:

@@ -1,4 +1,4 @@
-"""Evaluate a space during training without changing the run."""
+"""Evaluate a space during training without affecting the run."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,21 +15,22 @@ __all__ = ["EvalCallback", "check_eval_callback"]
 
 @dataclass(frozen=True)
 class EvalCallback:
-    """A function to call after chosen steps.
+    """A function called after selected steps.
 
-    The run stays bit by bit the same: the space is in eval mode and without gradients during the call, random numbers
-    are restored afterwards, and the time does not count as training. A resumed run is evaluated at its remaining steps.
+    The run is bitwise unaffected: during the call the space is in eval mode without gradients, the random state is
+    restored afterwards, and the time is not counted as training time. A resumed run is evaluated at its remaining
+    steps.
 
     Attributes:
         steps: completed steps after which to call; 0 is the untrained space, `training_steps` the last one.
-        function: called with the number of completed steps and the space, which it must not change.
+        function: called with the number of completed steps and the space, which it must not modify.
     """
 
     steps: Collection[int]
     function: Callable[[int, Any], None]
 
     def call(self, step: int, model: nn.Module, device: torch.device) -> None:
-        """Call the function if this step is one of those chosen."""
+        """Call the function if the step is selected."""
         if step not in self.steps:
             return
         modes = [(module, module.training) for module in model.modules()]
@@ -43,7 +44,7 @@ class EvalCallback:
 
 
 def check_eval_callback(callback: object, total_steps: int) -> None:
-    """`ConfigError` unless it is None or an `EvalCallback` at steps of the run."""
+    """Raise `ConfigError` unless the callback is None or an `EvalCallback` whose steps are in the run."""
     if callback is None:
         return
     if not isinstance(callback, EvalCallback) or not callable(callback.function):

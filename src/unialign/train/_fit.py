@@ -1,4 +1,4 @@
-"""`fit`: train a space on a store with one configuration."""
+"""`fit`: train a space on a store."""
 
 import os
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class FitResult:
     Attributes:
         space: the trained space, in eval mode, on the training device.
         objective: the objective with its final parameters, such as a learned temperature.
-        history: one dict every `logging_steps` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
+        history: one dict per `logging_steps` steps: `step` (completed steps), `epoch` (from 1), `objective`, `loss`,
             `terms`, `lr`, `grad_norm`, `temperature`, `seconds`; every `monitor_steps` steps also `health`.
-        warnings: of the health checks, each code once.
+        warnings: issued by the health checks, once per code.
     """
 
     space: Space
@@ -55,30 +55,29 @@ def fit(
     eval_callback: EvalCallback | None = None,
     group: Any = "auto",
 ) -> FitResult:
-    """Train a space on the training rows of a store. The columns it uses are held in memory as float32.
+    """Train a space on the training rows of a store, whose columns are loaded into memory as float32.
 
-    The same store, configuration, torch version and number of threads give the same weights bit by bit on a CPU,
-    whether or not the run was interrupted and resumed. The caller's random state is not changed.
+    On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, also if the
+    run was interrupted and resumed. The global random state is not changed.
     Trainings in several threads of a process run one after another; use processes to train at the same time.
 
-    Inside `unialign.distributed.init()` the processes of a job train one space: all call `fit` with the same
-    arguments, each embeds its part of every batch (`batch_size` counts the rows of all), and all get the same result.
-    Only process 0 writes files, shows progress, warns, and calls `on_step` and `eval_callback`. The loss curve is that
-    of one process up to rounding and different draws of dropout; a run may be resumed on another number of processes.
+    Inside `unialign.distributed.init()`, the processes of a job train one space: all call `fit` with the same
+    arguments, each embeds its part of every batch (`batch_size` is the total over processes), and all get the same
+    result. Only process 0 writes files, shows progress, warns, and calls `on_step` and `eval_callback`. The loss curve
+    equals that of one process up to rounding and dropout draws; a run may be resumed with another number of processes.
 
     Args:
         out: folder for `config.yaml`, `log.jsonl`, `checkpoints/` and, at the end, `space/`. None: nothing on disk.
         resume: `never` raises if `out` holds a run, `auto` continues it (a finished one is returned unchanged) or
             starts a new one, `required` raises without a checkpoint.
-        device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+        device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
         on_step: called after every step with `step`, `steps`, `epoch`, `objective`, `loss`, `lr` and `grad_norm`; may
             raise KeyboardInterrupt to stop as Ctrl-C does.
         progress: `bar`, `lines`, `none`; `auto` is `bar` on a terminal, else `lines`.
-        init_from: a space whose weights and input statistics are copied; it is not changed. Optimizer and schedule
-            start anew.
-        eval_callback: evaluation at chosen steps; it does not change the run.
-        group: processes that train this space together: `"auto"` for all, None for this one alone (so that each may
-            train its own space), or a `torch.distributed` process group.
+        init_from: a space whose weights and input statistics are copied. Optimizer and schedule start from scratch.
+        eval_callback: evaluation at selected steps; does not affect the run.
+        group: processes that train this space together: `"auto"` for all, None for this process only (each process may
+            then train its own space), or a `torch.distributed` process group.
 
     Raises:
         ConfigError: settings that do not fit the store or the device; `out` holds a run and `resume` is "never";
@@ -86,7 +85,7 @@ def fit(
             differ in their arguments, or that torchrun or SLURM started and `unialign.distributed.init` did not join.
         DataError: no training rows, or a checkpoint of other data.
         NonFiniteError: a feature, the loss or a gradient is not finite; names modality, row of the store and step.
-        CheckpointError: a checkpoint cannot be written, or the one to continue from is altered or of other settings.
+        CheckpointError: a checkpoint cannot be written, or the one to resume from was altered or has other settings.
         DistributedError: another process failed or ended.
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
@@ -122,20 +121,20 @@ def fit(
 
 
 def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
-    """Raise what `fit` would raise about settings that do not fit the store, without training or writing anything."""
+    """Raise the errors of `fit` for settings incompatible with the store, without training or writing anything."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
-    """Number of optimizer steps that `fit` takes with these settings."""
+    """Return the number of optimizer steps that `fit` takes with these settings."""
     config = resolve_config(store, config)
     return batches_of(len(training_rows(store, config.modalities or ())), config).steps
 
 
 def _processes(group: Any) -> ProcessGroup:
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
-        # Each would train the whole space by itself, and all would write to one folder.
+        # Otherwise each process would train the whole space, and all would write to one folder.
         raise ConfigError(
             f"this process is number {process.rank} of {process.world_size} that torchrun or SLURM started; call fit "
             f"inside `with unialign.distributed.init():` to train one space together, or with group=None for a space "

@@ -1,12 +1,12 @@
-"""Gradient cache: the exact loss and gradient of a batch that the encoders cannot hold at once.
+"""Gradient cache: exact loss and gradient of a batch too large for one pass of the encoders.
 
 Gao, Zhang, Han, Callan (2021), "Scaling deep contrastive learning batch size under memory limited setup", section 3.2:
-dL/dw = sum_p (dL/dz_p)^T dz_p/dw over micro-batches p. The loss needs all embeddings z but none of the encoders'
-activations; the encoders need dL/dz of one micro-batch at a time. Hence three steps:
+dL/dw = sum_p (dL/dz_p)^T dz_p/dw over micro-batches p. The loss requires all embeddings z but no encoder activations;
+the encoders require dL/dz of one micro-batch at a time. Hence three steps:
 
-1. `_embed_without_graph`: encode every micro-batch without gradient, and note the random state before each.
-2. `_loss_backward`: compute the loss of all embeddings and its gradient by each of them.
-3. `_encoder_backward`: encode every micro-batch again with the same random state, now with gradient, and continue the
+1. `_embed_without_graph`: encode each micro-batch without gradient, and record the random state before each.
+2. `_loss_backward`: compute the loss of all embeddings and its gradient with respect to them.
+3. `_encoder_backward`: encode each micro-batch again with the same random state and with gradient, and continue the
    backward pass from the gradient of its embeddings.
 
 Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` dimension.
@@ -47,17 +47,17 @@ def grad_cache_backward(
     weight: float = 1.0,
     before_backward: BeforeBackward | None = None,
 ) -> LossOutput:
-    """Forward and backward pass of one loss over micro-batches, with the activations of one in memory at a time.
+    """Run forward and backward of one loss over micro-batches, holding activations of one at a time.
 
-    The value and the gradient are those of `objective(encode(whole batch)).total.backward()`, up to rounding; it costs
-    one more forward pass of the encoders. Each micro-batch is encoded twice: first without gradient, then with gradient
-    and the same random numbers (CPU and CUDA), so that dropout repeats exactly. A single micro-batch is encoded once,
-    unless another process has several and `modules` are given.
+    Value and gradient equal those of `objective(encode(whole batch)).total.backward()` up to rounding, at the cost of
+    one additional forward pass of the encoders. Each micro-batch is encoded twice: first without gradient, then with
+    gradient and the same random numbers (CPU and CUDA), so dropout masks repeat exactly. A single micro-batch is
+    encoded once, unless another process has several and `modules` are given.
 
-    Where the batch is distributed over processes, each has micro-batches of its own rows: any number, or none. The mean
-    of the gradients over the processes is then that of the whole batch; a process without micro-batches adds none
-    (`.grad` stays None), which counts as zero. DDP and FSDP2 take that mean automatically: list their modules in
-    `modules`.
+    If the batch is distributed over processes, each passes any number of micro-batches of its own rows, or none. The
+    mean of the gradients over processes is then that of the whole batch; a process without micro-batches adds no
+    gradient (`.grad` stays None), which counts as zero. DDP and FSDP2 compute that mean automatically if their modules
+    are listed in `modules`.
 
     Examples:
         >>> import torch, unialign
@@ -71,55 +71,55 @@ def grad_cache_backward(
         (4, 6)
 
     Args:
-        objective: any objective; its own parameters, such as a temperature, get their gradient once.
-        encode: micro-batch -> modality -> (b, D) raw embeddings with gradient. It opens its own autocast block, draws
-            random numbers from PyTorch's default generators only, and does the same both times. Layers that update
-            themselves in training, such as batch normalization, do so twice and see one micro-batch at a time.
-        micro_batches: arguments of `encode`, in the order of the rows; their numbers of rows may differ, or be zero.
+        objective: any objective; gradients of its parameters, such as a temperature, are added once.
+        encode: micro-batch -> modality -> (b, D) raw embeddings with gradient. It must open its own autocast block, use
+            only PyTorch's default random generators, and be deterministic given their state. Layers that update
+            statistics in training, such as batch normalization, do so twice and see one micro-batch at a time.
+        micro_batches: arguments of `encode`, in row order; numbers of rows may differ, or be zero.
         present, ids: of the whole batch, as for the objective.
-        group: processes whose rows make one batch, as for the objective.
+        group: processes that share a batch, as for the objective.
         modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
-            order on every process. They average their gradients once, with the last micro-batch, for two more short
-            collectives. Each process needs a micro-batch, one of zero rows (`x[:0]`) if it has none, and calls all
-            modules: the encoder of a modality that it lacks on placeholders that `present` marks as absent, unless one
-            DDP module with `find_unused_parameters=True` holds all encoders. Under FSDP2 a process encodes its last
-            micro-batch again, with gradient zero, until it has done so as often as the others, and keeps unsharded
-            gradients until the last micro-batch. An FSDP2 module that is not listed averages with every micro-batch;
-            processes must then have equally many.
-        weight: factor on the gradient, for loops that accumulate several batches.
+            order on every process. Gradients are averaged once, with the last micro-batch, at the cost of two short
+            collectives. Each process must pass at least one micro-batch, possibly with zero rows (`x[:0]`), and call
+            all modules: for a modality that it lacks, call the encoder on placeholders marked absent by `present`,
+            unless one DDP module with `find_unused_parameters=True` contains all encoders. Under FSDP2, a process
+            repeats its last micro-batch with zero gradient to match the number of passes of the others, and keeps
+            unsharded gradients until the last micro-batch. An FSDP2 module that is not listed averages with every
+            micro-batch; all processes must then have the same number of them.
+        weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
 
     Returns:
-        The loss of the whole batch, detached: its backward pass is done, and gradients are added to `.grad`.
+        The loss of the whole batch, detached. Gradients have been added to `.grad`.
 
     Raises:
         ConfigError: no micro-batch on a single process; modules of another kind; embeddings without gradient. On every
             process: one has no micro-batch under `modules`, other `modules`, or does not call one that others call.
-        DistributedError: on the other processes, where one fails in the first pass under DDP.
+        DistributedError: on the other processes, if one fails in the first pass under DDP.
         ShapeError: micro-batches with different modalities or dims; a second pass with another shape.
-        NonFiniteError: as the objective, with the row in the whole batch.
+        NonFiniteError: as for the objective, with row numbers of the whole batch.
     """
     if not torch.is_grad_enabled():
-        raise ConfigError("grad_cache_backward makes gradients; call it outside `no_grad` and `inference_mode`")
+        raise ConfigError("grad_cache_backward computes gradients; call it outside `no_grad` and `inference_mode`")
     parts, synchronized = list(micro_batches), SynchronizedModules(modules)
     check_number("weight", weight, "a finite number", lambda x: abs(x) < torch.inf)
     most = synchronized.max_micro_batches(len(parts))
     if not parts:
         if synchronized.modules or processes_of(group) is None:
             raise ConfigError("grad_cache_backward needs at least one micro-batch; got none")
-        # A mask of no rows must not count as presence of a modality.
+        # An empty mask must not count as presence of a modality.
         present = {name: mask for name, mask in (present or {}).items() if mask.numel() > 0}
     options: dict[str, Any] = {"present": present, "ids": ids, "group": group}
     loss_backward = partial(_loss_backward, objective, options, weight, before_backward)
     if not parts:
         return loss_backward({})
     if most == 1:
-        # No second pass is needed on any process.
+        # No process needs a second pass.
         with synchronized.checked_forward():
             embeddings = _check_embeddings(encode(parts[0]), synchronized)
             _check_gradient(embeddings)
         return loss_backward(embeddings)
-    # FSDP2 communicates in every forward pass, so that all processes need equally many.
+    # FSDP2 communicates in every forward pass, so all processes must run the same number of passes.
     extra = most - len(parts) if synchronized.forward_communicates else 0
     embeddings, shapes, states = _embed_without_graph(encode, parts, synchronized, extra)
     output = loss_backward(embeddings)
@@ -132,7 +132,7 @@ def grad_cache_backward(
 def _embed_without_graph(
     encode: Encode[MicroBatch], parts: list[MicroBatch], synchronized: SynchronizedModules, extra: int
 ) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list["_RandomState"]]:
-    """Step 1: leaves of the whole batch; shapes of the embeddings and the random state before it, by micro-batch."""
+    """Step 1: return leaf embeddings of the whole batch, and shapes and random state per micro-batch."""
     states, encoded = [], []
     with torch.no_grad(), synchronized.checked_forward():
         for part in parts:
@@ -154,7 +154,7 @@ def _loss_backward(
     before_backward: BeforeBackward | None,
     embeddings: Mapping[str, Tensor],
 ) -> LossOutput:
-    """Step 2: backward pass of the loss, down to the embeddings (or through the encoders, if they have a graph)."""
+    """Step 2: run the backward pass of the loss to the embeddings, or through the encoders if they have a graph."""
     batch, terms = objective.compute(embeddings, **options)
     if before_backward is not None:
         before_backward(objective, batch, terms)
@@ -178,7 +178,7 @@ def _encoder_backward(
     passes = [*enumerate(gradients), *[(last, zeros)] * extra]
     for count, (number, gradient) in enumerate(passes, start=1):
         _set_random_state(states[number])
-        # Autocast may have cached casts of weights in the first pass, which have no gradient.
+        # Weight casts cached by autocast in the first pass have no gradient.
         torch.clear_autocast_cache()
         with synchronized.gradient_sync(enabled=count == len(passes)):
             embeddings = dict(encode(parts[number]))
@@ -207,7 +207,7 @@ def _concatenate(encoded: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _split_gradients(leaves: dict[str, Tensor], shapes: list[dict[str, torch.Size]]) -> list[dict[str, Tensor]]:
-    """Gradient by the embeddings of each micro-batch, for modalities that have one."""
+    """Return the gradient with respect to the embeddings of each micro-batch, for modalities that have one."""
     split = {
         name: z_BD.grad.split_with_sizes([found[name][0] for found in shapes])
         for name, z_BD in leaves.items()
@@ -223,7 +223,7 @@ def _check_embeddings(embeddings: object, synchronized: SynchronizedModules) -> 
         )
     if synchronized.modules and not embeddings:
         raise ConfigError(
-            "encode returned no embeddings at all, so that modules of different processes would wait for each other; "
+            "encode returned no embeddings, so modules of different processes would wait for each other; "
             "on a process without rows encode zero rows (`x[:0]`)"
         )
     return dict(embeddings)
@@ -242,8 +242,7 @@ def _check_repeated(embeddings: dict[str, Tensor], shapes: dict[str, torch.Size]
 def _check_gradient(embeddings: dict[str, Tensor]) -> None:
     if embeddings and not any(isinstance(z, Tensor) and z.requires_grad for z in embeddings.values()):
         raise ConfigError(
-            "encode returned embeddings without gradient, so that nothing would be trained; leave out `no_grad` and "
-            "`detach`"
+            "encode returned embeddings without gradient, so nothing would be trained; remove `no_grad` and `detach`"
         )
 
 
@@ -253,7 +252,7 @@ class _RandomState(NamedTuple):
 
 
 def _random_state() -> _RandomState:
-    # Querying the state of an unused CUDA device would initialize CUDA.
+    # Avoid querying the state of an unused CUDA device, which would initialize CUDA.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return _RandomState(torch.get_rng_state(), cuda)
 

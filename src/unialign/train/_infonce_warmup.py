@@ -8,10 +8,10 @@ _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
 
 def infonce_for_warmup(objective: Objective, modalities: tuple[str, ...]) -> Objective:
-    """InfoNCE with the anchor of an objective; all pairs where that is no modality or there is none.
+    """Return InfoNCE with the anchor of an objective, or over all pairs if the anchor is not a modality.
 
-    The temperature, its mode and its bounds are those of the objective if they divide cosines, otherwise InfoNCE's
-    defaults: products of M vectors or singular values are on another scale.
+    Temperature, mode and bounds are taken from the objective if its temperature divides cosines. Otherwise InfoNCE's
+    defaults are used, since products of M vectors and singular values have another scale.
     """
     config = objective.get_config()
     kept = _TEMPERATURE_OPTIONS if objective.temperature_kind == "cosines" else ()

@@ -1,4 +1,4 @@
-"""Continue training from another space: check that it fits, and copy its weights."""
+"""Initialize training from another space: validate compatibility, and copy its weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ __all__ = ["check_frozen_encoders", "check_init_from", "copy_weights", "weights_
 
 
 def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
-    """`ConfigError` unless it is None or a space of the configured shape.
+    """Raise `ConfigError` unless `init_from` is None or a space of the configured shape.
 
-    The order of the modalities and dropout, which have no weights, may differ.
+    The order of the modalities and dropout may differ, since they do not affect weights.
     """
     if init_from is None:
         return
@@ -43,7 +43,7 @@ def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainCon
 
 
 def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
-    """`ConfigError` if a frozen modality of `init_from`, whose whitening is copied, has another encoder in the store.
+    """Raise `ConfigError` if a frozen modality of `init_from` has another encoder in the store.
 
     Args:
         columns: frozen modality -> fingerprint of its encoder in the store.
@@ -60,7 +60,7 @@ def check_frozen_encoders(init_from: Space, columns: Mapping[str, str]) -> None:
 
 
 def weights_digest(space: Space) -> str:
-    """sha256 of the weights and input statistics of a space, independent of the order of its modalities."""
+    """Return the sha256 of a space's weights and input statistics, independent of the order of modalities."""
     digest = hashlib.sha256()
     for name in sorted(space.modalities):
         m = space.modalities.index(name)
@@ -73,7 +73,7 @@ def weights_digest(space: Space) -> str:
 
 @torch.no_grad()
 def copy_weights(space: Space, init_from: Space) -> Space:
-    """Copy weights and input statistics of `init_from`, which is not changed, into a space of the same shape."""
+    """Copy weights and input statistics of `init_from` into a space of the same shape."""
     for m, name in enumerate(space.modalities):
         source = init_from.modalities.index(name)
         space.features[m].load_state_dict(init_from.features[source].state_dict())

@@ -1,4 +1,4 @@
-"""Log of a run: JSON lines, each flushed, cut back to the checkpoint on resumption; optionally TensorBoard.
+"""Log of a run: flushed JSON lines, truncated to the checkpoint on resume; optionally TensorBoard.
 
 Each line has a `kind` and a `step`, the number of completed steps. Kinds: `start` (settings, data, baselines), `step`,
 `warning`, `resume`.
@@ -17,11 +17,11 @@ from unialign.train._monitor import HealthWarning
 
 __all__ = ["RunLog", "read_log"]
 
-_ADVICE = "Make room or choose another folder, then continue with resume='auto'"
+_ADVICE = "Free disk space or choose another folder, then continue with resume='auto'"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a log up to the first incomplete line, which a crash may leave."""
+    """Read the records of a log up to the first incomplete line, which a crash may leave behind."""
     records: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -41,7 +41,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Records of a run, in memory and, after `open`, in a file.
+    """Records of a run, in memory and, after `open`, also in a file.
 
     Args:
         records: those of the run so far.
@@ -54,7 +54,7 @@ class RunLog:
         self._board: Any = None
 
     def open(self, path: Path, *, keep_steps: int = 0, log_to: Sequence[str] = ("jsonl",)) -> list[dict[str, Any]]:
-        """Continue a file after `keep_steps` completed steps; returns the records that stay.
+        """Continue a file after `keep_steps` completed steps; return the records kept.
 
         Later records are dropped from the file: the resumed run writes them again.
         """
@@ -71,7 +71,7 @@ class RunLog:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The `step` records, without their kind."""
+        """Return the `step` records, without their kind."""
         return [
             {key: value for key, value in record.items() if key != "kind"}
             for record in self.records
@@ -80,7 +80,7 @@ class RunLog:
 
     @property
     def warnings(self) -> list[HealthWarning]:
-        """The `warning` records as warnings."""
+        """Return the `warning` records as warnings."""
         return [
             HealthWarning(str(record.get("message")), code=str(record.get("code")), step=record["step"])
             for record in self.records
@@ -88,7 +88,7 @@ class RunLog:
         ]
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append a record; CheckpointError if the file system fails."""
+        """Append a record; CheckpointError on a file system error."""
         # A single term may be NaN before training stops.
         record = {"kind": kind, "step": step, **finite(values)}
         self.records.append(record)
@@ -103,10 +103,10 @@ class RunLog:
                 self._board.add_scalar(key, value, step)
 
     def close(self) -> None:
-        """Close the files. A second call does nothing."""
+        """Close the files; repeated calls have no effect."""
         for handle in (self._file, self._board):
             if handle is not None:
-                # Closing retries what failed in `write` and must not hide the error raised there.
+                # Closing retries a failed write and must not hide its error.
                 with contextlib.suppress(OSError):
                     handle.close()
         self._file = self._board = None

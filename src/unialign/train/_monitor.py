@@ -14,32 +14,32 @@ from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
 
 __all__ = ["HealthWarning", "check_health", "gradient_ratio"]
 
-# Mean cosine between different items of one modality above which they can hardly be told apart.
+# Mean cosine between different items of one modality above which they are nearly indistinguishable.
 COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.
 TINY_RANK = 0.02
 BALANCED = (0.1, 10.0)
-# The effective rank of more rows costs more and changes little.
+# Maximum number of rows for the effective rank; more cost time and change little.
 _SAMPLE = 512
 
 
 class HealthWarning(UserWarning):
-    """A problem of a training run that its loss does not show.
+    """A problem of a training run that its loss does not reveal.
 
     Attributes:
         code: kind of problem, such as `collapse/text`, `rank/text`, `temperature/low`, `gradient_ratio`, `environment`;
             reported once in a run.
-        step: completed steps when it was found first.
+        step: completed steps when it was first detected.
     """
 
-    # The defaults are for pickle, which calls with the message alone and then restores the attributes.
+    # Defaults for pickle, which calls with the message only and then restores the attributes.
     def __init__(self, message: str, *, code: str = "", step: int = 0) -> None:
         super().__init__(message)
         self.message, self.code, self.step = message, code, step
 
     @classmethod
     def at(cls, step: int, message: str, *, code: str) -> "HealthWarning":
-        """A warning whose message begins with the step."""
+        """Return a warning whose message begins with the step."""
         return cls(f"step {step}: {message}", code=code, step=step)
 
 
@@ -54,9 +54,9 @@ def check_health(
     """Measure a batch before its backward pass.
 
     Args:
-        terms: those of the objective, differentiable.
+        terms: differentiable terms of the objective.
         step: completed steps, for the warnings.
-        frozen: modalities without a head. Alignment to one cannot collapse, so that a weak repulsion is no problem.
+        frozen: modalities without a head. Alignment to one cannot collapse, so weak repulsion is acceptable.
 
     Returns:
         `cosine/<modality>` (mean over pairs of items), `rank/<modality>` (effective rank) and, for objectives that
@@ -64,7 +64,7 @@ def check_health(
     """
     numbers: dict[str, float] = {}
     found = [*_check_spread(batch, numbers), *_check_bounds(objective)]
-    # The advice is about this weight, which not every objective has.
+    # The advice refers to this weight, which not every objective has.
     ratio = gradient_ratio(batch, terms) if hasattr(objective, "alignment_weight") else None
     if ratio is not None:
         numbers["gradient_ratio"] = ratio
@@ -103,11 +103,11 @@ def _check_spread(batch: Batch, numbers: dict[str, float]) -> Iterator[tuple[str
         rank = float(effective_rank(z_BD))
         numbers[f"rank/{name}"] = rank
         available = min(rows - 1, z_BD.shape[1])
-        # A collapse to a point has been reported above.
+        # Collapse to a point is reported above.
         if cosine <= COLLAPSED_COSINE and available >= 2 and rank < max(1.1, TINY_RANK * available):
             yield (
                 f"rank/{name}",
-                f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so that its items can hardly be "
+                f"{name!r} uses {rank:.1f} of {available} directions (effective rank), so its items can hardly be "
                 f"told apart",
             )
 
@@ -123,9 +123,9 @@ def _check_bounds(objective: Objective) -> Iterator[tuple[str, str]]:
 
 
 def gradient_ratio(batch: Batch, terms: dict[str, LossTerm]) -> float | None:
-    """Norm of the gradient of all repelling terms over that of the alignment, by embedding; None without both.
+    """Return the gradient norm of all repelling terms divided by that of the alignment; None without both.
 
-    Only the part along the sphere counts: normalization removes the other.
+    Uses only the tangential component of gradients, since normalization removes the radial one.
     """
     repelling = ("uniformity/", "partition/", "centroid")
     repel = {name: term for name, term in terms.items() if name.startswith(repelling)}
@@ -145,6 +145,6 @@ def _tangent_norm(batch: Batch, terms: dict[str, LossTerm]) -> float:
     tangent_MBD = gradient_MBD - radial_MB1 * z_MBD.detach()
     if batch.shard is None:
         return float(torch.linalg.vector_norm(tangent_MBD))
-    # Complete for the rows of this process only.
+    # Gradients are complete for the rows of this process only.
     own_MnD = tangent_MBD[:, batch.shard.start : batch.shard.stop]
     return math.sqrt(float(batch.shard.sum(own_MnD.double().square().sum())))

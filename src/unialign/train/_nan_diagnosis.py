@@ -1,4 +1,4 @@
-"""Find the modality and row behind a non-finite number. Called only after training has failed."""
+"""Find the modality and row that cause a non-finite number, after training has failed."""
 
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,10 @@ __all__ = ["explain_non_finite"]
 def explain_non_finite(
     task: "SpaceTask", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None
 ) -> NonFiniteError:
-    """The error that names modality, row of the store and step (counted from 1).
+    """Return the error that names modality, store row and step (from 1).
 
-    Checks the embeddings first, then the gradient by embedding, then finds the row with the largest gradient. All
-    processes call it together, each with its own rows of the batches, and agree after each check: the loss is a
-    collective, and all report the same.
+    Checks the embeddings, then the gradients of the embeddings, then searches for the row with the largest gradient. A
+    collective: all processes call it with their own rows, synchronize after each check, and report the same error.
     """
     task.optimizer.zero_grad(set_to_none=True)
     found = None
@@ -37,12 +36,12 @@ def explain_non_finite(
     problem = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
     return NonFiniteError(
         f"training stopped at step {step + 1}, before its update: {problem}. Lower lr (now {task.config.lr:g}) or set "
-        f"max_grad_norm, and check the features of that item; the parameters are those of step {step}"
+        f"max_grad_norm, and check the features of that item; parameters are those after step {step}"
     )
 
 
 def _first(task: "SpaceTask", found: str | None) -> str | None:
-    """The first finding of any process."""
+    """Return the first finding of any process."""
     return next((finding for finding in task.processes.all_gather(found) if finding is not None), None)
 
 
@@ -93,7 +92,7 @@ def _bad_gradient(
 def _largest_gradient(
     task: "SpaceTask", features: dict[str, Tensor], gradients: dict[str, Tensor], rows_B: Tensor
 ) -> tuple[float, str | None]:
-    """Size and description of the largest contribution of a row to a gradient that overflows; (-1, None) if no rows."""
+    """Return size and description of the largest row contribution to an overflowing gradient, or (-1, None)."""
     largest, found = -1.0, None
     for name, g_BD in gradients.items():
         if len(g_BD) == 0:

@@ -1,4 +1,4 @@
-"""AdamW of both training tasks, and its state as named tensors."""
+"""AdamW for both training tasks, and its state as named tensors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,13 +16,13 @@ def make_adamw(
     weight_decay: float,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """AdamW with weight decay on weight matrices only: shrinking a bias or a temperature towards 0 has no meaning."""
+    """Return AdamW with weight decay on weight matrices only, not on biases or temperatures."""
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Moments and step counts as `parameter/key`; parameters that had no gradient yet have none."""
+    """Return moments and step counts as `parameter/key`, for parameters that have received a gradient."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()
@@ -33,7 +33,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Load what `optimizer_tensors` returned; KeyError for a parameter that is not there."""
+    """Load the result of `optimizer_tensors`; KeyError for an unknown parameter."""
     fused = bool(optimizer.defaults.get("fused"))
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("/")

@@ -1,7 +1,7 @@
-"""The processes that train one model: how they share rows, results and errors.
+"""Processes that train one model, and how they share rows, results and errors.
 
-All hold the same weights. Each embeds its own rows of a batch; the loss is that of all rows, so that the mean of the
-gradients over the processes is the gradient of the whole batch.
+All have the same weights. Each embeds its own rows of a batch; the loss covers all rows, so the mean of the gradients
+over processes is the gradient of the whole batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,12 +33,12 @@ _DOING = "trained with them"
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The default is one process by itself, for which every method is local.
+    """Group of processes; by default a single process, for which all methods are local.
 
     Attributes:
-        rank: number of this process; process 0 writes.
+        rank: of this process; process 0 writes files.
         world_size: number of processes.
-        group: their `torch.distributed` group, None for a single process.
+        group: `torch.distributed` group, None for a single process.
     """
 
     rank: int = 0
@@ -47,21 +47,21 @@ class ProcessGroup:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes files and calls callbacks."""
+        """Whether this process writes files and runs callbacks."""
         return self.rank == 0
 
     def check_device(self, device: torch.device) -> None:
-        """`ConfigError` unless the group's backend takes tensors of this device."""
+        """Raise `ConfigError` unless the group's backend supports the device."""
         if self.world_size > 1:
             check_device(device, self.group, what="parameters are")
 
     def local_rows(self, rows_B: Tensor) -> Tensor:
-        """This process's consecutive rows of a batch; none where there are fewer rows than processes."""
+        """Return this process's contiguous rows of a batch, possibly none."""
         items = len(rows_B)
         return rows_B[items * self.rank // self.world_size : items * (self.rank + 1) // self.world_size]
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """Run `work` on process 0 only; its result is returned, or its error raised, on every process."""
+        """Run `work` on process 0 only; return its result, or raise its error, on every process."""
         if self.world_size == 1:
             return work()
         shared: list[Any] = [None, None]
@@ -81,7 +81,7 @@ class ProcessGroup:
         return result
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
-        """Run `work` on every process; an error on one is raised on all, which would otherwise wait for it forever."""
+        """Run `work` on every process; an error on one is raised on all, which would otherwise hang."""
         if self.world_size == 1:
             return work()
         result, failure = None, None
@@ -96,13 +96,13 @@ class ProcessGroup:
         raise remote if failure is None else failure
 
     def all_gather(self, local: T) -> list[T]:
-        """The object of each process, by rank."""
+        """Return the object of each process, by rank."""
         if self.world_size == 1:
             return [local]
         return gather_objects(local, self.group, doing=_DOING)
 
     def check_same(self, facts: dict[str, Any]) -> None:
-        """`ConfigError` on every process, naming the first fact that differs between processes."""
+        """Raise `ConfigError` on every process for the first value that differs between processes."""
         everywhere = self.all_gather(facts)
         for rank, other in enumerate(everywhere):
             for name in everywhere[0]:
@@ -113,7 +113,7 @@ class ProcessGroup:
                     )
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest `number` of all processes."""
+        """Return the maximum of `number` over processes."""
         if self.world_size == 1:
             return number
         value = torch.tensor(number, device=collective_device(self.group))
@@ -149,7 +149,7 @@ class ProcessGroup:
 
 
 def process_group_of(group: Any) -> ProcessGroup:
-    """The processes of a group as `Objective.forward` takes it: `"auto"`, None, or a process group."""
+    """Return the processes of a `group` argument of `Objective.forward`: `"auto"`, None, or a process group."""
     shared = processes_of(group)
     if shared is None:
         return ProcessGroup()

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, occasional lines elsewhere."""
+"""Progress display on stderr: a bar on a terminal, occasional lines otherwise."""
 
 import sys
 import time
@@ -16,16 +16,16 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def check_progress(mode: str) -> None:
-    """`ConfigError` unless the mode is known."""
+    """Raise `ConfigError` unless the mode is known."""
     check_choice("progress", mode, get_args(ProgressMode))
 
 
 class Progress:
-    """Shows completed steps and the loss.
+    """Display of completed steps and the loss.
 
     Args:
-        mode: `auto` is `bar` on a terminal and `lines` elsewhere; short runs print no line at all.
-        done: steps completed before.
+        mode: `auto` is `bar` on a terminal, else `lines`; short runs print no lines.
+        done: steps already completed.
     """
 
     def __init__(self, mode: ProgressMode, *, steps: int, done: int, label: str) -> None:
@@ -39,7 +39,7 @@ class Progress:
         self._last_line = time.monotonic()
 
     def step(self, info: Mapping[str, Any]) -> None:
-        """Show a completed step: `step` and `loss`."""
+        """Show `step` and `loss` of a completed step."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {info['loss']:.3f}", refresh=False)
             self._bar.update()

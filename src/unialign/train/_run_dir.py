@@ -22,11 +22,11 @@ class RunDir:
 
     Args:
         path: the folder.
-        config: of the run; a run to resume must have the same, except for bookkeeping.
-        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if the run began from
-            other weights, `init_from`; a run to resume must have the same.
+        config: of the run; must equal that of a run to resume, except for bookkeeping options.
+        facts: `training` (the configuration as a dict), `data` (name, fingerprint, items) and, if used, `init_from`;
+            must equal those of a run to resume.
         settings: content of `config.yaml`.
-        result: name of the folder of the trained model.
+        result: folder name of the trained model.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class RunDir:
 
     @property
     def has_result(self) -> bool:
-        """Whether the trained model was written, the last action of a run."""
+        """Whether the trained model was written, which is the last action of a run."""
         return (self.result / "config.json").exists()
 
     def find_checkpoint(self, resume: Resume) -> Snapshot | None:
-        """The checkpoint to continue from; None to start at the first step. Nothing is written.
+        """Return the checkpoint to resume from, or None to start at the first step, without writing anything.
 
         Raises:
-            ConfigError: a run is there and `resume` is "never"; a file in the place of a folder.
-            CheckpointError: nothing to resume with "required"; another configuration; an altered checkpoint.
+            ConfigError: the folder has a run and `resume` is "never"; a path is a file rather than a folder.
+            CheckpointError: no checkpoint with "required"; another configuration; an altered checkpoint.
             DataError: other data.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -86,11 +86,11 @@ class RunDir:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Create and lock the folder for a block, remove partial files of a crash, write `config.yaml`.
+        """Create and lock the folder inside the context, remove partial files of a crash, and write `config.yaml`.
 
         Raises:
-            ConfigError: another process trains there.
-            CheckpointError: the file system failed.
+            ConfigError: another process is training in the folder.
+            CheckpointError: a file system error.
         """
         with ExitStack() as lock:
             try:
@@ -108,7 +108,7 @@ class RunDir:
         return records[0] if records and records[0].get("kind") == "start" else {}
 
     def _result_facts(self) -> dict[str, Any]:
-        """Metadata of the trained model; {} if there is none that can be read."""
+        """Return the metadata of the trained model; {} if missing or unreadable."""
         try:
             found = json.loads((self.result / "config.json").read_text("utf-8"))["metadata"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -116,7 +116,7 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
     def _check_same_run(self, there: dict[str, Any], source: Path) -> None:
-        """Raise unless data, settings and initial weights of an earlier run are those of this one."""
+        """Raise unless data, settings and initial weights equal those of the earlier run."""
         here = self.facts
         data = there.get("data")
         if isinstance(data, dict) and data.get("fingerprint") != here["data"]["fingerprint"]:
@@ -133,7 +133,7 @@ class RunDir:
             raise CheckpointError(
                 f"{source} was made {began}, this run begins {begins}; use the same init_from, or choose another folder"
             )
-        # A setting that did not exist when the earlier run was saved had its default.
+        # Settings added since the earlier run was saved had their default.
         settings = type(self.config)().to_dict() | settings
         for name in sorted(settings.keys() | here["training"].keys()):
             if name not in self.config.bookkeeping() and settings.get(name) != here["training"].get(name):
@@ -149,7 +149,7 @@ def _describe_initial_weights(init_from: Any) -> str:
 
 
 def check_resume(resume: str, out: object) -> None:
-    """`ConfigError` unless `resume` is a known value and has a folder where it needs one."""
+    """Raise `ConfigError` unless `resume` is valid, with a folder if it requires one."""
     check_choice("resume", resume, get_args(Resume))
     if resume == "required" and out is None:
         raise ConfigError("resume='required' needs out=, the folder of the run to continue")

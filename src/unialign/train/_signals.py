@@ -1,4 +1,4 @@
-"""Stop a run after its current step on Ctrl-C and SIGTERM, so that nothing is lost."""
+"""Stop a run after its current step on Ctrl-C or SIGTERM, without losing progress."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Context that only notes the first signal; a second one has its previous effect.
+    """Context manager that records the first signal; a second one has its original effect.
 
-    Without effect outside the main thread, where Python delivers no signals.
+    No effect outside the main thread, where Python does not deliver signals.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,10 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            # Ignored signals stay ignored, as under nohup, or in a worker whose parent handles Ctrl-C.
+            # Keep ignored signals ignored, as under nohup or in a worker whose parent handles Ctrl-C.
             handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in handled}
-            # The handler of a worker process may have received a signal while the run was being prepared.
+            # A worker's handler may have received a signal during preparation of the run.
             pending = (n for n, before in self._before.items() if getattr(_owner(before), "ending", False))
             self.received = next(pending, None)
         return self
@@ -36,11 +36,11 @@ class StopRequest:
     ) -> None:
         self._restore()
         if kind is None and self.received is not None:
-            # It came after the last step: the code after the run must receive it.
+            # A signal after the last step is passed on to the code after the run.
             signal.raise_signal(self.received)
 
     def leave(self, message: str, received: int) -> NoReturn:
-        """Raise as the signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
+        """Raise the exception of the signal: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
         if received == signal.SIGTERM:
             print(message, file=sys.stderr, flush=True)
             raise SystemExit(128 + signal.SIGTERM)
@@ -52,11 +52,11 @@ class StopRequest:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            # None: the handler was not installed from Python and cannot be put back from it.
+            # None: the handler was not installed from Python and cannot be restored from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
 
 def _owner(handler: Any) -> Any:
-    """The object whose method a handler is."""
+    """Return the object that a handler is bound to."""
     return getattr(handler, "__self__", None)

@@ -33,7 +33,7 @@ __all__ = ["SpaceTask"]
 
 
 class MicroBatch(NamedTuple):
-    """Rows that the heads see at once."""
+    """Rows processed by the heads at once."""
 
     features: dict[str, Tensor]
     present: dict[str, Tensor] | None
@@ -41,7 +41,7 @@ class MicroBatch(NamedTuple):
 
 @dataclass
 class _HealthCheck:
-    """The hook of a step that is checked: called with the first batch, before its backward pass."""
+    """Hook for monitored steps, called with the first batch before its backward pass."""
 
     step: int
     frozen: Mapping[str, str]
@@ -53,7 +53,7 @@ class _HealthCheck:
 
 
 class SpaceTask(TrainingTask):
-    """A space, its objectives, and the optimizer of the parameters of all of them."""
+    """A space, its objectives, and the optimizer of all their parameters."""
 
     def __init__(self, arguments: FitArguments, processes: ProcessGroup) -> None:
         self.arguments, self.processes = arguments, processes
@@ -99,20 +99,20 @@ class SpaceTask(TrainingTask):
         }
         matrices = [p for name, p in self.parameters.items() if name.startswith("space.") and p.ndim >= 2]
         others = [p for name, p in self.parameters.items() if not (name.startswith("space.") and p.ndim >= 2)]
-        # Fused: one pass over each tensor. At half a million parameters 0.4 ms a step on a CPU core, 2.4 with foreach.
+        # Fused runs one pass over each tensor: with 500,000 parameters 0.4 ms per step on a CPU core, foreach 2.4 ms.
         self.optimizer = make_adamw(
             matrices, others, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )
 
     def objective_at(self, step: int) -> Objective:
-        """The objective of a step (from 0)."""
+        """Return the objective of a step (from 0)."""
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
 
     def step(self, step: int) -> StepReport:
         """Take one step (from 0).
 
         Raises:
-            NonFiniteError: naming modality, row of the store and step; parameters are as they were before it.
+            NonFiniteError: names modality, store row and step; parameters are unchanged by the step.
         """
         completed, config = step + 1, self.config
         is_checked = completed % config.monitor_steps == 0 or completed == self.steps
@@ -129,7 +129,7 @@ class SpaceTask(TrainingTask):
         self.processes.mean_gradients(trained)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(trained, limit, foreach=True)
-        # On one process the only wait for the device in a step.
+        # On one process, this is the only device synchronization of a step.
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             raise explain_non_finite(self, objective, step, local, None)
@@ -154,7 +154,7 @@ class SpaceTask(TrainingTask):
     def _backward(
         self, step: int, objective: Objective, batches: list[Tensor], local: list[Tensor], check: _HealthCheck | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Accumulate gradients over the batches of a step; their mean loss, and the terms of the first batch."""
+        """Accumulate gradients over the batches of a step; return the mean loss and the terms of the first batch."""
         items = sum(map(len, batches))
         losses, terms = [], dict[str, Tensor]()
         for number, (rows_B, local_n) in enumerate(zip(batches, local, strict=True)):
@@ -179,13 +179,13 @@ class SpaceTask(TrainingTask):
     def embed(
         self, step: int, number: int, features: dict[str, Tensor], present: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        """Raw embeddings of batch `number` of a step, with the same dropout as in that step."""
+        """Return raw embeddings of batch `number` of a step, with the same dropout as in that step."""
         self._seed_dropout(step, number)
         parts = [self.project(part) for part in self.micro_batches(features, present)]
         return {name: torch.cat([part[name] for part in parts]) for name in features}
 
     def micro_batches(self, features: dict[str, Tensor], present: dict[str, Tensor] | None) -> list[MicroBatch]:
-        """Cut a batch into the parts that the heads see at once."""
+        """Split a batch into the micro-batches of the heads."""
         items = len(next(iter(features.values())))
         size = self.config.micro_batch_size
         if size is None or size >= items:
@@ -196,17 +196,17 @@ class SpaceTask(TrainingTask):
         ]
 
     def project(self, part: MicroBatch) -> dict[str, Tensor]:
-        """Raw embeddings of a micro-batch, with gradient."""
+        """Return raw embeddings of a micro-batch, with gradient."""
         if not self.autocast:
             return self.space.project(part.features, present=part.present)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             return self.space.project(part.features, present=part.present)
 
     def _seed_dropout(self, step: int, number: int) -> None:
-        """Seed the generator that dropout draws from; processes have different rows and so different seeds."""
+        """Seed the generator used by dropout; seeds differ between processes, which have different rows."""
         rank = () if self.processes.is_rank0 else ("process", self.processes.rank)
         seed = derived_seed("step", self.config.seed, step, number, *rank)
-        # `torch.manual_seed` would visit every kind of device, slowly.
+        # `torch.manual_seed` is slow because it seeds every device type.
         if self.device.type == "cuda":
             index = torch.cuda.current_device() if self.device.index is None else self.device.index
             torch.cuda.default_generators[index].manual_seed(seed)
@@ -216,7 +216,7 @@ class SpaceTask(TrainingTask):
 
     def start_record(self) -> dict[str, Any]:
         contrastive = self.infonce is not None or any("contrast" in name for name in self.terms)
-        # Loss of a contrastive objective for uninformative embeddings.
+        # Contrastive loss of uninformative embeddings.
         baseline = {"ln_batch": math.log(min(self.batches.batch_size, self.batches.items))} if contrastive else {}
         return {"steps": self.steps, **baseline}
 

@@ -1,6 +1,6 @@
 """The training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
 
-A `TrainingTask` is the model with its data and optimizer and takes single steps; the `Trainer` does everything else.
+A `TrainingTask` holds the model, data and optimizer and takes single steps; the `Trainer` does everything else.
 """
 
 import signal
@@ -43,9 +43,9 @@ class StepReport:
 
     Attributes:
         progress: values for `on_step` and the progress display, among them `loss`.
-        record: returns the values for the log; called only when the step is logged, as it may wait for the device.
-        health: numbers of a health check of this step, which is then logged; None without a check.
-        warnings: problems that the check found.
+        record: returns the values for the log; called only for logged steps, since it may synchronize the device.
+        health: values of a health check, which causes the step to be logged; None without a check.
+        warnings: problems found by the check.
     """
 
     progress: Mapping[str, Any]
@@ -59,9 +59,9 @@ class TrainingTask(ABC):
 
     Attributes:
         label: name for the progress display.
-        steps: optimizer steps of a whole run.
-        device: where the model is.
-        model: returned, evaluated, and saved with its `save_pretrained`.
+        steps: optimizer steps of a complete run.
+        device: device of the model.
+        model: evaluated, saved with its `save_pretrained`, and returned.
     """
 
     label: str
@@ -71,34 +71,34 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def setup(self) -> None:
-        """Load the data and make the optimizer. Called once, after it is clear that the run may start."""
+        """Load the data and create the optimizer; called once, after validation."""
 
     @abstractmethod
     def step(self, step: int) -> StepReport:
-        """Take one optimizer step (from 0); its random numbers depend on the seed and `step` alone."""
+        """Take one optimizer step (from 0); its random numbers depend only on the seed and `step`."""
 
     @abstractmethod
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The whole state: group -> name -> tensor, the state of the optimizer in the group `optimizer`."""
+        """Return the full state, group -> name -> tensor, with the optimizer state in the group `optimizer`."""
 
     @abstractmethod
     def load_tensors(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
-        """Load what `tensors` returned; RuntimeError or KeyError if it does not fit."""
+        """Load the result of `tensors`; RuntimeError or KeyError if it does not match."""
 
     def start_record(self) -> dict[str, Any]:
-        """Values for the first record of the log."""
+        """Return values for the first record of the log."""
         return {}
 
     def before_checkpoint(self, step: int) -> None:  # noqa: B027 (optional)
-        """Raise if the state must not replace an earlier checkpoint."""
+        """Raise if the state is invalid and must not be saved as a checkpoint."""
 
     def after_checkpoint(self, step: int, folder: Path) -> None:  # noqa: B027 (optional)
-        """Write files that go with a checkpoint into the folder of the run."""
+        """Write additional files of a checkpoint into the folder of the run."""
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often a run is logged and saved; both always happen at the last step."""
+    """Logging and saving intervals; a run is always logged and saved at the last step."""
 
     logging_steps: int
     save_steps: int | None
@@ -107,15 +107,15 @@ class Cadence:
 
 
 class Trainer:
-    """Runs a task from its first or its last saved step to the end.
+    """Run a task from the start or from its last checkpoint to the end.
 
     Args:
-        folder: where the run is kept; None: in memory only.
+        folder: folder of the run; None: in memory only.
         on_step: called after every step on process 0.
 
     Attributes:
-        log: its `history` has the records of the steps.
-        warnings: each code once.
+        log: log of the run, with step records in `history`.
+        warnings: one per code.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Trainer:
         self.processes.run_all_or_raise(lambda: self._setup(snapshot))
         self._broadcast_weights()
         with ExitStack() as stack:
-            # The folder of a finished run is only read: it may be read-only.
+            # Only read the folder of a finished run, which may be read-only.
             folder = None if finished else self.folder
             if folder is not None:
                 self.processes.broadcast_from_rank0(lambda: stack.enter_context(folder.opened()))
@@ -159,7 +159,7 @@ class Trainer:
                 self.processes.broadcast_from_rank0(lambda: self.task.model.save_pretrained(folder.result))
 
     def _find_checkpoint(self) -> tuple[Snapshot | None, bool]:
-        """The state to continue from, and whether that run is finished."""
+        """Return the state to resume from, and whether the run is finished."""
         folder = self.folder
         if folder is None:
             return None, False
@@ -171,7 +171,7 @@ class Trainer:
         return self.processes.broadcast_from_rank0(find)
 
     def _has_result(self, folder: RunDir) -> bool:
-        """Whether the trained model is there and intact; otherwise it is saved again."""
+        """Return whether the trained model exists and is intact; otherwise it is saved again."""
         try:
             return folder.has_result and type(self.task.model).from_pretrained(folder.result) is not None
         except CheckpointError:
@@ -190,13 +190,13 @@ class Trainer:
             ) from None
 
     def _broadcast_weights(self) -> None:
-        """Give all processes the weights and statistics of process 0, which other hardware may round differently."""
+        """Broadcast weights and statistics from process 0, since other hardware may round differently."""
         for group, tensors in self.task.tensors().items():
             if group != "optimizer":
                 self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
 
     def _open_log(self, done: int, finished: bool) -> None:
-        """Open the file on process 0; every process gets the records of the run so far."""
+        """Open the file on process 0; return the records of the run so far on every process."""
         folder = self.folder
         if folder is None:
             return
@@ -224,7 +224,7 @@ class Trainer:
     # --- loop -------------------------------------------------------------------------------------------------------
 
     def _train(self, done: int) -> None:
-        """Take the steps after `done`."""
+        """Take the remaining steps after `done`."""
         steps = self.task.steps
         bar = Progress(self.progress, steps=steps, done=done, label=self.task.label)
         self._started = time.perf_counter()
@@ -241,7 +241,7 @@ class Trainer:
                     stop.leave(self._interruption_message(completed), received)
 
     def _publish(self, completed: int, report: StepReport, bar: Progress) -> int | None:
-        """Log a step, show it, run the callbacks; returns the signal that `on_step` asks to stop with, or None."""
+        """Log and show a step, and run callbacks; return the signal by which `on_step` requests a stop, or None."""
         self._warn(report.warnings)
         self._log_step(completed, report)
         info = {"step": completed, "steps": self.task.steps, **report.progress}
@@ -253,7 +253,7 @@ class Trainer:
             with local_scope():
                 self.on_step(info)
         except KeyboardInterrupt:
-            # A stop from inside, which is as orderly as Ctrl-C.
+            # Treat KeyboardInterrupt from the callback like Ctrl-C.
             return signal.SIGINT
         return None
 
@@ -264,7 +264,7 @@ class Trainer:
             self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | health)
 
     def _warn(self, found: Sequence[HealthWarning]) -> None:
-        """Emit and log warnings, each code once in a run."""
+        """Emit and log warnings, once per code and run."""
         for warning in found:
             if all(warning.code != known.code for known in self.warnings):
                 self.warnings.append(warning)
@@ -280,11 +280,11 @@ class Trainer:
             self._seconds_of_callbacks += time.perf_counter() - began
 
     def _seconds(self) -> float:
-        """Training time in seconds, including that before a resumption, without evaluation callbacks."""
+        """Return the training time in seconds, including the time before resuming, without evaluation callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
     def _agree_on_signal(self, received: int | None) -> int | None:
-        """A signal to any process stops all of them after the same step."""
+        """Stop all processes after the same step if any received a signal."""
         number = self.processes.all_reduce_max(_NO_SIGNAL if received is None else received)
         return None if number == _NO_SIGNAL else number
 
@@ -310,7 +310,7 @@ class Trainer:
         return training_environment(self.task.device, self.processes.world_size)
 
     def _interruption_message(self, completed: int) -> str:
-        state = "without out= nothing was kept"
+        state = "without out=, nothing was saved"
         if self.folder is not None:
             state = f"a checkpoint is in {self.folder.checkpoints}: continue with resume='auto'"
         return f"training was interrupted after step {completed} of {self.task.steps}; {state}"

@@ -28,14 +28,14 @@ __all__ = ["FitArguments", "resolve_config", "term_names", "validate_fit"]
 
 @dataclass(frozen=True)
 class FitArguments:
-    """Validated arguments of `fit`, and what follows from them.
+    """Validated arguments of `fit`, with derived values.
 
     Attributes:
         config: with its modalities filled in.
         dims: modality -> dim of its features.
         rows: (N,) training rows of the store.
         batches: training rows of each step.
-        facts: JSON about settings, data and initial weights, equal for a run and its resumption.
+        facts: JSON object of settings, data and initial weights, which must be equal when a run is resumed.
         folder: of the run, or None.
     """
 
@@ -50,7 +50,7 @@ class FitArguments:
     folder: RunDir | None
 
     def shared(self, resume: str) -> dict[str, Any]:
-        """Arguments that must be equal on all processes of a run, by name."""
+        """Return arguments that must be equal on all processes of a run, by name."""
         return self.config.to_dict() | {
             "data": self.facts["data"],
             "init_from": self.facts.get("init_from"),
@@ -72,7 +72,7 @@ def validate_fit(
     init_from: Space | None,
     eval_callback: EvalCallback | None,
 ) -> FitArguments:
-    """Check the arguments of `fit`; it documents the errors."""
+    """Validate the arguments of `fit`, which documents the errors."""
     if out is not None:
         checked_path(out, "out", error=ConfigError)
     if on_step is not None and not callable(on_step):
@@ -99,7 +99,7 @@ def batches_of(items: int, config: TrainConfig) -> Batches:
 
 
 def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
-    """The configuration with the default modalities of the store where it names none; errors as in `fit`."""
+    """Return the configuration, with the store's default modalities if it has none; raises as `fit` does."""
     if not isinstance(store, EmbeddingStore):
         raise DataError(
             f"store must be an EmbeddingStore, got {type(store).__name__}; open files or arrays as one with "
@@ -117,12 +117,12 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
     modalities = config.modalities or ()
     check_frozen(config.frozen, {name: store.dim(name) for name in modalities}, config.dim)
     if len(config.frozen) == len(modalities):
-        raise ConfigError(f"frozen holds all of {', '.join(modalities)}, so that nothing is trained; leave one out")
+        raise ConfigError(f"frozen contains all of {', '.join(modalities)}, so nothing is trained; omit one")
     return config
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Run the objective once, so that a missing anchor or too few modalities raise before anything is written."""
+    """Run the objective once, to raise for a missing anchor or too few modalities before anything is written."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
