@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from unialign import data, registry
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError, DataError
+from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.readers import ArrayEntry, EmbeddingFile
 
 ITEMS = 40
@@ -209,3 +209,15 @@ def test_arrays_that_are_not_used_are_reported(tmp_path: Path, space: dict[str, 
         values = np.array(["holdout"] * ITEMS) if mistake == "split" else np.ones(ITEMS, np.bool_)
         with pytest.raises(DataError, match=words):
             data.load_dataset({**space, "split": split, mistake: values})
+
+
+def test_errors_name_the_file_and_what_to_write(tmp_path: Path, space: dict[str, Any]) -> None:
+    bad = space["image"].copy()
+    bad[3] = np.nan
+    for file, array, error, message in (
+        ("bad.npy", bad, NonFiniteError, r"row 3 holds nan.*array `present\.bad` in files.*'bad' from .*bad\.npy"),
+        ("my image.npy", space["image"], DataError, r"'my image' cannot be a file name.*write NAME=.*my image\.npy"),
+    ):
+        np.save(tmp_path / file, array)
+        with pytest.raises(error, match=message):
+            data.load_dataset([tmp_path / file, {"text": space["text"], "split": np.zeros(ITEMS, np.int64)}])

@@ -1,4 +1,4 @@
-"""`load_dataset`: any source as an `EmbeddingStore`."""
+"""`load_dataset`: open any source as an `EmbeddingStore`."""
 
 import os
 import warnings
@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unialign._checks import closest
-from unialign.data._layout import DESCRIPTION_FILE, SPLITS
+from unialign.data._layout import DESCRIPTION_FILE, SPLITS, unsafe_name
 from unialign.data._shipped import list_datasets, shipped_folder
 from unialign.data._sources import Sources, is_dataset_name, list_sources, open_collection
 from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
-from unialign.errors import DataError
+from unialign.errors import DataError, NonFiniteError
 from unialign.io import checked_path
 from unialign.readers import Collection, Reader, first_appearance_codes
 
 __all__ = ["load_dataset"]
 
-# Other common names of the validation split.
+# Alternative names of the validation split.
 _SPLIT_ALIASES = {"validation": "val", "valid": "val", "dev": "val"}
 
 
@@ -29,15 +29,15 @@ def load_dataset(
 ) -> EmbeddingStore:
     """Open embeddings as a store.
 
-    Shipped data sets and store folders are opened in milliseconds. Other files are mapped into memory where they hold
-    plain arrays, loaded where they are compressed, and read once for checks and fingerprint; `EmbeddingStore.save`
-    writes them as a folder. Files without an array `split` get a random one (70 % train, 10 % val, 20 % test, seed 0)
-    that keeps items of one group, or of one id, together; a warning reports it.
+    Built-in data sets and store folders open in milliseconds. Other files are memory-mapped if they contain plain
+    arrays, loaded if compressed, and read once for validation and fingerprint; `EmbeddingStore.save` writes them as a
+    folder. Files without an array `split` get a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps items
+    with the same group or id together, with a warning.
 
     Args:
-        sources: name of a shipped data set (a name wins; write "./digits" for a folder), a store folder, an `.npz`,
+        sources: name of a built-in data set (takes precedence; write "./digits" for a folder), a store folder, an `.npz`,
             `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
-            several of them with the same N items. Arrays called `ids`, `labels`, `groups`, `split`, `names` (N,) and
+            several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
             `present.NAME` (N,) bool have their meaning, also as the name of an `.npy` file. A warning lists arrays
             that are not used.
         modalities: names to use; None: all (of a store: its default ones).
@@ -59,7 +59,7 @@ def load_dataset(
 
 
 def _open_store(source: Any) -> EmbeddingStore | None:
-    """The store that a source is, or None where it is something else; DataError for a path that does not exist."""
+    """Return the store that a source refers to, or None for other sources; DataError if the path does not exist."""
     if isinstance(source, EmbeddingStore):
         return source
     if is_dataset_name(source):
@@ -80,6 +80,7 @@ def _open_store(source: Any) -> EmbeddingStore | None:
 
 def _from_collection(collection: Collection) -> EmbeddingStore:
     values, items = collection.values, collection.items
+    _check_names(collection)
     if collection.unused_masks:
         mask, known = collection.unused_masks[0], ", ".join(collection.modalities)
         raise DataError(f"{mask} names no modality; it has {known}")
@@ -95,27 +96,40 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
         how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
         provenance["split"] = how
         warnings.warn(f"{collection.name!r} has no array `split`; {how}", UserWarning, stacklevel=3)
-    return EmbeddingStore.from_arrays(
-        {name: modality.load() for name, modality in collection.modalities.items()},
-        present={name: collection.modalities[name].present_N for name in collection.masked},
-        ids=ids_N,
-        groups=groups_N,
-        labels=labels_N,
-        label_names=label_names,
-        split=split_N,
-        names=values["names"].astype(str).tolist() if "names" in values else None,
-        provenance=provenance,
-        name=collection.name,
-    )
+    try:
+        return EmbeddingStore.from_arrays(
+            {name: modality.load() for name, modality in collection.modalities.items()},
+            present={name: collection.modalities[name].present_N for name in collection.masked},
+            ids=ids_N,
+            groups=groups_N,
+            labels=labels_N,
+            label_names=label_names,
+            split=split_N,
+            names=values["names"].astype(str).tolist() if "names" in values else None,
+            provenance=provenance,
+            name=collection.name,
+        )
+    except NonFiniteError as error:
+        files = ", ".join(f"{name!r} from {m.label}" for name, m in collection.modalities.items())
+        raise NonFiniteError(f"{error}; the columns are {files}") from None
+
+
+def _check_names(collection: Collection) -> None:
+    """Raise DataError for a modality name that cannot be a file name of a store."""
+    files = [modality.label for modality in collection.modalities.values()]
+    for name, modality in collection.modalities.items():
+        if problem := unsafe_name(name):
+            advice = f"write NAME={modality.label}" if files.count(modality.label) == 1 else "rename the array"
+            raise DataError(f"{modality.label}: the name {name!r} cannot be a file name: {problem}; {advice}")
 
 
 def _codes(values_N: NDArray[Any]) -> NDArray[Any]:
-    """Integers stay; texts become codes."""
+    """Return integers unchanged, and texts as codes."""
     return values_N if values_N.dtype.kind in "iu" else first_appearance_codes(values_N)
 
 
 def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[str] | None]:
-    """(N,) codes with -1 = unlabeled, and the names of the classes where labels are texts."""
+    """Return (N,) codes with -1 = unlabeled, and the class names if labels are texts."""
     if values_N is None:
         return None, None
     if values_N.dtype.kind in "iu":

@@ -190,7 +190,8 @@ def _check_values(array_NW: Array, mask_N: Array | None, column: str) -> None:
         found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
         raise NonFiniteError(
             f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers and a direction "
-            f"(mark items without a usable row as absent with `present=`)"
+            f"(mark items without a usable row as absent: `present=` in Python, a bool array "
+            f"`present.{column}` in files)"
         )
 
 
