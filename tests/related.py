@@ -1,11 +1,11 @@
-"""Modalities that share something, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
+"""Draw modalities with a common part, for tests of divergences. Shapes: modalities m0, m1, ...; `B` items; `D` dim."""
 
 import torch
 from torch import Tensor
 
 
 def draw(modalities: int, items: int, dim: int, seed: int, spread: float = 1.0) -> dict[str, Tensor]:
-    """One common (B, D) part and, `spread` times as long, a part of each modality's own."""
+    """Draw a common (B, D) part plus a part for each modality, scaled by `spread`."""
     g = torch.Generator().manual_seed(seed)
     common = torch.randn(items, dim, generator=g, dtype=torch.float64)
     return {

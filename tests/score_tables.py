@@ -1,4 +1,4 @@
-"""Whole tables of the scores that the kernels only ever form in tiles."""
+"""Compute whole score tables, which the kernels compute in tiles only."""
 
 import torch
 from torch import Tensor

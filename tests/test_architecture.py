@@ -1,4 +1,4 @@
-"""The layers of the package: which package may import which, read from the source without importing it."""
+"""The layers of the package: allowed imports between packages, read from the source code."""
 
 import ast
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def sources(folder: Path) -> Iterator[Path]:
 
 
 def package_of(path: Path) -> str:
-    """`ops` for a file of that package, `batch` for `batch.py`."""
+    """Return the package of a file: `ops` for a file in that package, `batch` for `batch.py`."""
     relative = path.relative_to(SOURCE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 

@@ -20,7 +20,7 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
-    """Python and commands of a page run one after the other in one folder, as a reader would type them."""
+    """Run the Python snippets and commands of a page in order in one folder, as a reader would."""
     monkeypatch.chdir(tmp_path)
     # Worker processes would each import torch again; that they work is tested with the pool.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)

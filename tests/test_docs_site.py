@@ -46,7 +46,7 @@ NavLoader.add_multi_constructor("!", lambda loader, suffix, node: suffix)
 
 
 def pages_of(nav):
-    """Every path in a navigation, however deep."""
+    """Return every path in a navigation at any depth."""
     for entry in nav:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry
         yield from pages_of(value) if isinstance(value, list) else [value]
@@ -59,7 +59,7 @@ def site():
 
 @pytest.fixture(scope="module")
 def build():
-    """`docs/_build.py`, which is no part of the package."""
+    """Import `docs/_build.py`, which is not part of the package."""
     pytest.importorskip("mkdocs", reason="needs the extra `docs`; `make test` has it")
     spec = importlib.util.spec_from_file_location("docs_build", DOCS / "_build.py")
     module = importlib.util.module_from_spec(spec)
@@ -110,7 +110,7 @@ def test_every_objective_has_a_page_that_the_overview_links_to(name):
 
 @pytest.mark.parametrize("name", losses.names())
 def test_settings_on_a_page_are_those_of_the_constructor(name):
-    """A table of published hyper-parameters that the code does not have would be worse than none."""
+    """Tables of published hyper-parameters must list only parameters that the code has."""
     rows = OPTION.findall((DOCS / "objectives" / f"{name}.md").read_text("utf-8"))
     assert rows
     needed = {"anchor": "text"} if "anchor" in losses.parameter_names(name) else {}
@@ -121,7 +121,7 @@ def test_settings_on_a_page_are_those_of_the_constructor(name):
 
 
 def yaml_like(text):
-    """A default as it is written in a page: a number, a quoted text, a tuple of numbers."""
+    """Format a default as on a page: a number, a quoted string, a tuple of numbers."""
     value = yaml.safe_load(text.replace("(", "[").replace(")", "]"))
     return tuple(value) if isinstance(value, list) else value
 

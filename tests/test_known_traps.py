@@ -1,4 +1,4 @@
-"""Mistakes seen in other toolkits of this field, each with the assertion that would have caught it."""
+"""Known mistakes of other toolkits, each with an assertion that would have caught it."""
 
 import ast
 import math
@@ -94,7 +94,7 @@ def test_06_nearly_equal_vectors_have_their_true_volume():
 
 
 def test_07_the_sign_of_an_eigenvector_is_chosen():
-    """PMRL contrasts left vectors as the decomposition hands them out: 115 of 256 point away from their tuple."""
+    """PMRL contrasts left vectors with arbitrary signs: 115 of 256 point away from their tuple."""
     embeddings = {f"m{m}": rows(8 + m, 256, 12) for m in range(3)}
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
     assert ((direction_BD * make_batch(embeddings).z_MBD.mean(0)).sum(-1) > 0).all()
@@ -165,7 +165,7 @@ def test_13_each_package_is_named_once():
 
 
 def test_14_no_item_leaves_silently():
-    """GRAM's loader drops what it cannot read and evaluates on the rest: 884 of 1,000 items, unsaid."""
+    """GRAM's loader silently drops unreadable items and evaluates on the rest: 884 of 1,000 items."""
     columns = {"a": rows(13, 5, 3).numpy(), "b": rows(14, 5, 3).numpy()}
     columns["b"][2] = np.nan
     with pytest.raises(NonFiniteError, match="row 2"):
@@ -179,7 +179,7 @@ def test_14_no_item_leaves_silently():
 
 
 def test_15_what_a_loss_keeps_is_measured():
-    """open_clip's chunked sigmoid loss was to save memory and still keeps the whole matrix of logits."""
+    """open_clip's chunked sigmoid loss, meant to save memory, still keeps the whole matrix of logits."""
     items, dim = 512, 8
     leaves = {m: rows(i, items, dim, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}
     for objective in (Sigmoid(), InfoNCE()):

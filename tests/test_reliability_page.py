@@ -1,4 +1,4 @@
-"""The page of promises and their tests names existing tests."""
+"""The reliability page lists existing tests."""
 
 import re
 from pathlib import Path

@@ -27,7 +27,7 @@ def rows(dtype: torch.dtype = torch.float64, *, items: int = 5, dim: int = 3) ->
 
 
 def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
-    """The definition, in float64."""
+    """Compute the definition in float64."""
     unit = []
     for name, x in embeddings.items():
         wide = x.double()

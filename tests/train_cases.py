@@ -89,7 +89,7 @@ def run(store: EmbeddingStore, config: TrainConfig, **options: Any) -> FitResult
 
 
 def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
-    """An `on_step` that stops as Ctrl-C does after a step."""
+    """Return an `on_step` callback that interrupts after a step, like Ctrl-C."""
 
     def interrupt(info: Mapping[str, Any]) -> None:
         if info["step"] == step:
@@ -129,7 +129,7 @@ def bits(state: Mapping[str, Tensor]) -> dict[str, bytes]:
 
 
 def digest_of(result: FitResult) -> str:
-    """sha256 of the weights of a space and its objective."""
+    """Return the sha256 of the weights of a space and its objective."""
     digest = hashlib.sha256()
     for state in (result.space.state_dict(), result.objective.state_dict()):
         for name, data in bits(state).items():
@@ -138,7 +138,7 @@ def digest_of(result: FitResult) -> str:
 
 
 def checkpoint_bits(out: Path) -> dict[str, dict[str, bytes]]:
-    """The newest checkpoint, bit by bit."""
+    """Return the bytes of the newest checkpoint."""
     newest = newest_checkpoint(out / "checkpoints")
     assert newest is not None
     return {group: bits(tensors) for group, tensors in load_checkpoint(newest).tensors.items()}

@@ -27,7 +27,7 @@ ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
 class Rows(NamedTuple):
-    """A batch, or the rows of one process."""
+    """A whole batch or the rows of one process."""
 
     features: Features
     present: Features | None = None
@@ -96,7 +96,7 @@ def in_micro_batches(features: Features, size: int) -> list[Features]:
 
 
 def rows_of_each(batch: Rows, sizes: tuple[int, ...]) -> list[Rows]:
-    """The rows of each process; no columns where it has no rows."""
+    """Return the rows of each process; no columns if it has no rows."""
     ids = [None] * len(sizes) if batch.ids is None else list(batch.ids.split(list(sizes)))
     rows = zip(cut(batch.features, sizes), cut(batch.present, sizes), ids, sizes, strict=True)
     return [Rows((features or {}) if size else {}, present, own) for features, present, own, size in rows]

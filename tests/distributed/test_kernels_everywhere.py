@@ -71,7 +71,7 @@ def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: An
 def differentiated(
     rank: int, group: Any, kernel: Any, inputs: list[Tensor], sizes: Any, *arguments: Any
 ) -> list[Tensor]:
-    """Value and gradients, which a second backward pass gives once more."""
+    """Return value and gradients, which a second backward pass must reproduce."""
     shard = None if sizes is None else Shard(sizes, rank, group)
     leaves = [x.clone().requires_grad_() for x in inputs]
     value = kernel(shard, *leaves, *arguments)
@@ -145,7 +145,7 @@ def test_sums_between_two_sets(pool: Pool, ids: str, side: int) -> None:
 
 
 class Multiplications(TorchDispatchMode):
-    """Counts those of matrix products."""
+    """Count the multiplications of matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Multiplications(TorchDispatchMode):
 
 
 def products(rank: int, group: Any, name: str, options: dict[str, Any], batches: list[Any]) -> int:
-    """How many multiplications a loss and its gradient take on this process."""
+    """Count the multiplications of a loss and its gradient on this process."""
     leaves = {modality: z.clone().requires_grad_() for modality, z in batches[rank].items()}
     with Multiplications() as counter:
         create(name, **options)(leaves, group=group).total.backward()

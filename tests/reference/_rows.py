@@ -1,4 +1,4 @@
-"""Input of the reference implementations: unit rows per modality, None for an item without it."""
+"""Inputs of the reference implementations: unit rows per modality, None for absent items."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Row
 
 
 def tuple_of(rows: Rows, i: int) -> list[Tensor]:
-    """The vectors that item i has."""
+    """Return the present vectors of item i."""
     return [x for x in (rows[m][i] for m in rows) if x is not None]
 
 
@@ -35,11 +35,11 @@ def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
 
 
 def both(rows: Rows, m: str, n: str) -> list[tuple[int, Tensor, Tensor]]:
-    """Items that have both modalities, with the two rows."""
+    """Return the items with both modalities, with the two rows."""
     paired = enumerate(zip(rows[m], rows[n], strict=True))
     return [(i, x, y) for i, (x, y) in paired if x is not None and y is not None]
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean; 0 of nothing."""
+    """Return the mean; 0 for an empty list."""
     return torch.stack(list(values)).mean() if values else torch.zeros((), dtype=torch.float64)

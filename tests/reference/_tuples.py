@@ -16,7 +16,7 @@ __all__ = ["cross_areas", "pmrl", "singular_values", "symile_all", "symile_sampl
 
 
 def _kept(ids: Ids, items: Sequence[int]) -> Sequence[int]:
-    """Ids of some items; their numbers where no ids are given."""
+    """Return the ids of some items; their indices if no ids are given."""
     return [i if ids is None else ids[i] for i in items]
 
 
@@ -115,7 +115,7 @@ def _decomposition(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def singular_values(rows: Rows) -> list[Tensor]:
-    """Singular values of what each item has."""
+    """Return the singular values of each item's present vectors."""
     return [_decomposition(tuple_of(rows, i))[0] for i in range(len(next(iter(rows.values()))))]
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Write comparison folders with random content, for tests and for looking at the page."""
+"""Write comparison folders with random content, for tests and for visual inspection of the page."""
 
 import base64
 import json

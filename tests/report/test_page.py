@@ -19,7 +19,7 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Checks that tags nest and keeps what the tests ask about."""
+    """HTML parser that checks the nesting of tags and records the elements that tests inspect."""
 
     def __init__(self, text):
         super().__init__()

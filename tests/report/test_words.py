@@ -70,7 +70,7 @@ def test_a_tie_whose_interval_excludes_zero_names_the_correction():
 
 
 def test_one_seed_gives_some_metrics_no_interval():
-    """An evaluation said of its raw gap that it lies between 0.125 and 0.125: that is no interval but the number."""
+    """A raw gap was once reported as between 0.125 and 0.125, which is a number, not an interval."""
     table = results(objectives=("unialign",))
     table["summary"]["unialign"]["gap"] = {"mean": 0.125, "low": 0.12499999999999997, "high": 0.12500000000000003}
     assert "0.125 [-]" in text_table(table)

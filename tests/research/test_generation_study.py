@@ -1,4 +1,4 @@
-"""The study of generation with three arms and small decoders, and its choice of a weight on made-up numbers."""
+"""The generation study with three arms and small decoders, and its choice of a weight on synthetic scores."""
 
 import dataclasses
 import io

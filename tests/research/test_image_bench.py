@@ -1,4 +1,4 @@
-"""The bench of generated images: what is compared is comparable, and controls are what they say."""
+"""The benchmark of generated images: comparable rows and correct controls."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

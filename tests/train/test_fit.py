@@ -143,7 +143,7 @@ def test_fewer_rows_than_a_batch() -> None:
 
 
 def test_accumulated_batches_weigh_their_items() -> None:
-    """With an objective that is a mean over items, two halves are one whole."""
+    """For an objective that is a mean over items, two half batches equal the whole batch."""
     store = tiny_store(missing="none")
     options = {"anchor": "text", "uniformity_weight": 0.0}
     common = {"objective": "unialign", "objective_options": options, "dropout": 0.0, "epochs": 3, "max_grad_norm": None}
@@ -297,7 +297,7 @@ def test_a_modality_that_no_training_row_has() -> None:
 
 
 class Poisoned(EmbeddingStore):
-    """A store whose numbers changed after its checks, as a damaged file would."""
+    """A store whose values change after validation, as in a damaged file."""
 
     def __init__(self, store: EmbeddingStore, name: str, row: int, value: float) -> None:
         self.__dict__.update(store.__dict__)

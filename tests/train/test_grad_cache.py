@@ -104,7 +104,7 @@ def test_dropout_repeats_exactly_in_the_second_pass() -> None:
 
 
 def kept_in_heads(batch_size: int, micro: int | None) -> int:
-    """The most bytes that are saved for a backward pass of the heads at a time."""
+    """Return the peak number of bytes saved for a backward pass of the heads."""
     x, _, _ = batch(batch_size)
     space, most = heads(hidden=64), 0
 

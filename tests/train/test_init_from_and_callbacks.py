@@ -138,7 +138,7 @@ def test_training_steps() -> None:
 
 
 def shifted(store: EmbeddingStore) -> EmbeddingStore:
-    """The same items with other features, so that their statistics differ."""
+    """Return a store with the same items and different feature statistics."""
     columns = {name: np.asarray(store.array(name)) * 3 + 5 for name in store.columns}
     present = {name: store.present(name) for name in store.columns}
     return EmbeddingStore.from_arrays(columns, present=present, ids=store.ids, split=store.split, name="shifted")

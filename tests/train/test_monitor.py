@@ -29,7 +29,7 @@ def batch_of(rows: int = 32, dim: int = 16, **changes: Tensor) -> Batch:
 
 
 def check(batch: Batch, objective: Objective) -> dict[str, str]:
-    """Code -> message of the warnings."""
+    """Return the warnings as code -> message."""
     _, found = check_health(objective, batch, objective.terms(batch), step=5)
     assert all(warning.step == 5 and warning.message.startswith("step 5: ") for warning in found)
     return {warning.code: str(warning) for warning in found}
