@@ -23,20 +23,21 @@ __all__ = [
     "closest",
     "has_surrogate",
     "one_line",
+    "suggestion",
     "warn_skipped",
 ]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise unless the value is one of the allowed ones; the error suggests the closest match."""
+def check_choice(option: str, value: object, allowed: Iterable[object], *, owner: str = "") -> None:
+    """Raise unless the value is one of the allowed ones; the error suggests the closest match and names the owner."""
     known = tuple(allowed)
     # Arrays are not hashable, and comparing them does not give a single bool.
     if not isinstance(value, Hashable) or value not in known:
-        meant = closest(value, known)
-        hint = "" if meant is None else f"; did you mean {meant!r}?"
-        raise ConfigError(f"unknown {option} {value!r}; expected one of {', '.join(map(repr, known))}{hint}")
+        expected = ", ".join(map(repr, known))
+        where = f" for {owner}" if owner else ""
+        raise ConfigError(f"unknown {option} {value!r}{where}; expected one of {expected}{suggestion(value, known)}")
 
 
 def check_integer(option: str, value: object, *, low: int, high: int | None = None) -> None:
@@ -112,6 +113,12 @@ def one_line(text: object) -> str:
 def warn_skipped(problem: str) -> None:
     """Warn once about a plug-in that is skipped."""
     warnings.warn(f"{problem}; it is skipped", UserWarning, stacklevel=3)
+
+
+def suggestion(value: object, known: Iterable[object]) -> str:
+    """Return the end of a message that suggests the closest known name, or ""."""
+    meant = closest(value, known)
+    return "" if meant is None else f"; did you mean {meant!r}?"
 
 
 def _plain(word: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unialign._checks import suggestion
 from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
@@ -62,8 +63,10 @@ class Batch:
     def index(self, name: str) -> int:
         """Return the index of a modality; ConfigError with the known modalities if it is missing."""
         if not isinstance(name, str) or name not in self.names:
+            known = ", ".join(map(repr, self.names))
             raise ConfigError(
-                f"anchor {name!r} is not a modality of this batch; expected one of {', '.join(map(repr, self.names))}"
+                f"anchor {name!r} is not a modality of this batch; expected one of {known}"
+                f"{suggestion(name, self.names)}"
             )
         return self.names.index(name)
 

@@ -64,7 +64,7 @@ def test_settings_come_back_from_a_file() -> None:
 def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
     cases = [
         ({"frozen": "image"}, "frozen must be a mapping"),
-        ({"frozen": {"image": "no"}}, "whitening of 'image'"),
+        ({"frozen": {"image": "no"}}, "unknown transform 'no' for the frozen modality 'image'"),
         ({"frozen": {"video": "whiten"}, "dim": 3}, "frozen names 'video'"),
         ({"frozen": FROZEN, "dim": 7}, "'image' has dim 6 and is frozen"),
         ({"frozen": {"image": "whiten", "text": "center", "audio": "whiten"}, "dim": 3}, "nothing is trained"),

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +45,17 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
+        # Settings whose entries are given by `--set`, for suggestions.
+        self.mappings: list[str] = []
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse like `parse_args`, but suggest an option in the error for an unknown one."""
         options, unknown = self.parse_known_args(words)
         if unknown:
-            known = list(_option_strings(self))
+            known = {option: option for option in _option_strings(self)}
+            known |= {f"--{name.replace('_', '-')}": f"--set {name}.KEY=VALUE" for name in self.mappings}
             close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+            hint = f"did you mean {known[close[0]]}?" if close else f"see {self.prog} --help"
             raise ConfigError(f"unknown option {unknown[0]}; {hint}")
         return options
 
@@ -108,7 +112,14 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add `--device`."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+
+
+def _device(text: str) -> str:
+    # Without torch, so that a typing error is reported at once.
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"unknown device {text!r}; expected auto, cpu, cuda or cuda:NUMBER")
+    return text
 
 
 def results_folder(text: str) -> Path:

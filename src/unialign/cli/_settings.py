@@ -5,10 +5,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from unialign._checks import suggestion
+from unialign.cli._command import Parser
 from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
 __all__ = ["add_config_file", "add_settings", "given_settings", "parse_entries"]
+
+# Lists of names of modalities, which may also be separated by commas.
+_NAME_LISTS = {"modalities", "source"}
 
 
 def add_config_file(parser: argparse.ArgumentParser, writer: str) -> None:
@@ -40,6 +45,8 @@ def add_settings(
         if entry.config is None and entry.kind is not Mapping:
             _add_setting(group, entry)
     if mappings := [entry for entry in settings if entry.config is None and entry.kind is Mapping]:
+        if isinstance(parser, Parser):
+            parser.mappings = [entry.name for entry in mappings]
         details = "; ".join(f"{entry.name}: {entry.help}" for entry in mappings)
         group.add_argument(
             "--set",
@@ -55,6 +62,9 @@ def add_settings(
 def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
     """Return the settings given on the command line, for `Config.override`."""
     given = {entry.name: getattr(options, entry.name) for entry in config.settings() if hasattr(options, entry.name)}
+    for key in _NAME_LISTS & given.keys():  # accept both `drawing,speech` and `drawing speech`
+        if given[key] is not None:
+            given[key] = [name.strip() for word in given[key] for name in word.split(",") if name.strip()]
     return given | parse_entries(getattr(options, "set", []), config)
 
 
@@ -71,7 +81,8 @@ def parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
         if key in names and key not in mappings:
             raise ConfigError(f"--set {pair}: {key} has its own option, --{key.replace('_', '-')}")
         if mapping not in mappings or not dot:
-            raise ConfigError(f"--set {pair}: expected an entry of {' or '.join(mappings)}, such as {mappings[0]}.KEY")
+            expected = f"expected an entry of {' or '.join(mappings)}, such as {mappings[0]}.KEY"
+            raise ConfigError(f"--set {pair}: {expected}{suggestion(mapping, mappings)}")
         entries[key] = _value(key, value)
     return entries
 

@@ -44,8 +44,6 @@ def resolve(options: argparse.Namespace) -> GenerateConfig:
         except ConfigError as error:
             raise ConfigError(f"{options.config}: {error}") from None
     given = given_settings(options, GenerateConfig)
-    if "source" in given:  # accept both `drawing,speech` and `drawing speech`
-        given["source"] = [name.strip() for word in given["source"] for name in word.split(",") if name.strip()]
     if given.get("data", config.data) != config.data:
         # Data other than the file's have another fingerprint and their own space and decoder.
         old = {key: None for key in ("space", "decoder") if getattr(config, key) == config.data}

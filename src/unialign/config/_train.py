@@ -36,7 +36,7 @@ def _modalities(name: str, value: tuple[object, ...]) -> None:
 
 def _frozen(name: str, value: Mapping[str, object]) -> None:
     for modality, mode in value.items():
-        check_choice(f"whitening of {modality!r}", mode, get_args(WhiteningMode))
+        check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {modality!r}")
 
 
 def _warmup(name: str, value: object) -> None:

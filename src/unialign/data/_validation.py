@@ -1,4 +1,4 @@
-"""Input validation of the data layer: arrays of a caller become a validated `Content`, or an error that names the row.
+"""Input validation of stores: convert arrays to a validated `Content`, or raise an error that names the row.
 
 N items, W dimension of a column.
 """
@@ -11,7 +11,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from unialign._checks import check_choice, has_surrogate
+from unialign._checks import check_choice, has_surrogate, suggestion
 from unialign.data._item_values import Array, default_values, to_numpy, validate_values
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class StoreOptions(TypedDict, total=False):
-    """Options of `EmbeddingStore.write` and `from_arrays`; `write` documents them."""
+    """Options of `EmbeddingStore.write` and `from_arrays`, documented in `write`."""
 
     present: Mapping[str, ArrayLike] | None
     ids: ArrayLike | None
@@ -39,8 +39,8 @@ class StoreOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a store holds. Values equal to their default are left out of `present` and `rows`, so that equal
-    data have equal fingerprints.
+    """Full content of a store. Default values are omitted from `present` and `rows`, so that equal data have equal
+    fingerprints.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Content:
 
 
 def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions) -> Content:
-    """Validate the arguments that `EmbeddingStore.write` documents. Arrays are not copied."""
+    """Validate the arguments documented in `EmbeddingStore.write`, without copying arrays."""
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
@@ -98,7 +98,7 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
 
 
 def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the chosen columns as a tuple; ConfigError for an unknown, repeated or missing choice."""
+    """Return the selected columns as a tuple; ConfigError for unknown, repeated or no columns."""
     if isinstance(chosen, str):
         raise ConfigError(f"columns is the string {chosen!r}, expected a list of names such as [{chosen!r}]")
     if not isinstance(chosen, Iterable):
@@ -114,7 +114,8 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
 def check_column(name: str, columns: Mapping[str, object]) -> None:
     """Raise ConfigError, listing the columns, if `name` is not one of them."""
     if not isinstance(name, str) or name not in columns:
-        raise ConfigError(f"unknown column {name!r}; the store has {', '.join(map(repr, columns))}")
+        known = ", ".join(map(repr, columns))
+        raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")
 
 
 def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping[str, T]:
@@ -146,7 +147,7 @@ def _float_matrix(value: ArrayLike, column: str) -> Array:
         raise ShapeError(
             f"column {column!r} has shape {array_NW.shape}, expected at least one row and one number a row"
         )
-    # torch reads native byte order only.
+    # torch supports only native byte order.
     return array_NW.astype(array_NW.dtype.newbyteorder("="), copy=False)
 
 
@@ -189,8 +190,8 @@ def _check_values(array_NW: Array, mask_N: Array | None, column: str) -> None:
         place = int(finite_NW[row].argmin())
         found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
         raise NonFiniteError(
-            f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers and a direction "
-            f"(mark items without a usable row as absent: `present=` in Python, a bool array "
+            f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers that are not "
+            f"all zero (mark items without a usable row as absent: `present=` in Python, a bool array "
             f"`present.{column}` in files)"
         )
 
@@ -209,7 +210,7 @@ def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
 
 def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        # Through JSON and back: tuples and integer keys must not read differently after a round trip.
+        # Round-trip through JSON, which converts tuples and integer keys to their stored form.
         overall: dict[str, Any] = json.loads(canonical_json(dict(provenance)))
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"provenance must be a JSON object: {error}") from None

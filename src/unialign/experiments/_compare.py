@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unialign._checks import suggestion
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
@@ -112,7 +113,8 @@ def _check(config: CompareConfig, store: EmbeddingStore) -> None:
             f"significant after correction; got {config.resamples}"
         )
     if config.anchor is not None and config.anchor not in store.modalities:
-        raise ConfigError(f"anchor {config.anchor!r} is no modality; expected one of {', '.join(store.modalities)}")
+        known, hint = ", ".join(store.modalities), suggestion(config.anchor, store.modalities)
+        raise ConfigError(f"anchor {config.anchor!r} is not a modality of this data set; expected one of {known}{hint}")
     for key, entry in config.entries.items():
         try:
             check_fit(store, entry.train)

@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 from unialign import registry
+from unialign._checks import suggestion
 from unialign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
     parameters = inspect.signature(objective_class).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown:
-        raise ConfigError(f"{objective} has no option {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
+        names, known = ", ".join(map(repr, unknown)), ", ".join(parameters)
+        raise ConfigError(f"{objective} has no option {names}; it has {known}{suggestion(unknown[0], parameters)}")
     missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in options]
     if missing:
         raise ConfigError(f"{objective} needs {', '.join(f'{option}=' for option in missing)}")

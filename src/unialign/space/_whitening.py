@@ -1,8 +1,8 @@
-"""Whitening of a frozen modality: its centered and whitened features are its embeddings, and the map is invertible.
+"""Whitening of a frozen modality, an invertible map from its features to its embeddings.
 
-A decoder of image embeddings (unCLIP) reads the output of its image encoder, so that a space for it leaves the images
-unchanged and trains the other modalities towards them. Raw features of a frozen encoder are a poor target: they lie in
-a narrow cone off the center. Whitening centers them, rotates them onto their principal axes and equalizes their
+A decoder of image embeddings (unCLIP) takes the output of its image encoder as input, so a space for it leaves images
+unchanged and trains other modalities toward them. Raw features of a frozen encoder are a poor target, since they lie in
+a narrow cone away from the origin. Whitening centers them, rotates them onto their principal axes and equalizes
 variances.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
@@ -16,23 +16,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unialign._checks import check_choice
+from unialign._checks import check_choice, suggestion
 from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space._normalizer import CHUNK_ROWS
 
 __all__ = ["Whitening", "check_frozen"]
 
-# A direction with less of the largest variance than this is rounding error, which whitening would amplify.
+# Directions below this fraction of the largest variance are rounding errors, which whitening would amplify.
 _LEAST_VARIANCE = 1e-10
 
 
 class Whitening(nn.Module):
-    """z = (x - mean) axes / scale, an affine map without trained parameters; its buffers are saved with the space.
+    """Affine map z = (x - mean) axes / scale without trained parameters; its buffers are saved with the space.
 
     Args:
         mode: `whiten`: the D leading principal axes of the training rows, each divided by its standard deviation.
-            `center`: the same axes, all divided by one number, so that angles between centered features are kept.
+            `center`: the same axes, all divided by one number, which preserves angles between centered features.
         in_dim: W.
         dim: D, at most W.
     """
@@ -48,15 +48,15 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(in_dim))
         self.register_buffer("axes", torch.eye(in_dim, dim))
         self.register_buffer("scale", torch.ones(dim))
-        # Mean length of the whitened training rows: unit rows are scaled to it on the way back.
+        # Mean length of whitened training rows, to which the inverse scales unit rows.
         self.register_buffer("length", torch.ones(()))
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        """(B, W) features -> (B, D), not of unit length."""
+        """Map (B, W) features to (B, D), not normalized."""
         return (x_BW - self.mean) @ self.axes / self.scale
 
     def inverse_transform(self, z_BD: Tensor) -> Tensor:
-        """(B, D) rows of unit length -> (B, W) features of the typical length; shorter rows are closer to the mean."""
+        """Map (B, D) unit rows to (B, W) features of typical length; shorter rows are closer to the mean."""
         return (z_BD * self.length * self.scale) @ self.axes.mT + self.mean
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ class Whitening(nn.Module):
         """
         chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
         dim = len(self.scale)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below, by row
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below with their row
             mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
             centered = (array_NW[chunk].astype(np.float64) - mean_W for chunk in chunks)
             covariance_WW = sum(x.T @ x for x in centered) / len(rows)
@@ -86,7 +86,7 @@ class Whitening(nn.Module):
                 f"{name!r} varies in {rank} directions over its {len(rows)} training rows, fewer than dim={dim}; a "
                 f"frozen modality cannot fill the space: set dim to at most {max(rank, 1)}, or use more rows"
             )
-        # The sign of an axis is arbitrary; the largest entry is made positive so that equal data give equal axes.
+        # Axis signs are arbitrary; make the largest entry positive, so that equal data give equal axes.
         largest_D = axes_WD.abs().argmax(0)
         axes_WD = axes_WD * axes_WD[largest_D, torch.arange(dim)].sign()
         deviation_D = variance_D.sqrt()
@@ -102,15 +102,18 @@ class Whitening(nn.Module):
 
 
 def check_frozen(frozen: Any, dims: Mapping[str, int], dim: int) -> dict[str, WhiteningMode]:
-    """Return the option `frozen` as a dict; ConfigError unless each modality can be whitened to `dim` directions."""
+    """Return `frozen` as a dict; ConfigError unless each modality can be whitened to `dim` directions."""
     if frozen is None:
         return {}
     if not isinstance(frozen, Mapping):
         raise ConfigError(f"frozen must map modality to whitening mode, such as {{'image': 'whiten'}}; got {frozen!r}")
     for name, mode in frozen.items():
         if name not in dims:
-            raise ConfigError(f"frozen names {name!r}, which the space does not have; it has {', '.join(dims)}")
-        check_choice(f"whitening mode of {name!r}", mode, get_args(WhiteningMode))
+            raise ConfigError(
+                f"frozen names {name!r}, which the space does not have; it has {', '.join(dims)}"
+                f"{suggestion(name, dims)}"
+            )
+        check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {name!r}")
         if dims[name] < dim:
             raise ConfigError(
                 f"{name!r} has dim {dims[name]} and is frozen, so that it cannot fill dim={dim}; set dim to at "
