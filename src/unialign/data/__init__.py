@@ -1,4 +1,4 @@
-"""Named arrays of many items: open a store, write one, load a shipped data set, split without leaks."""
+"""Embedding stores: open, write and verify named arrays of items, load built-in data sets, split without leakage."""
 
 from unialign._lazy import attach_stub
 

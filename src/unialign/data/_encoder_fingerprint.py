@@ -1,4 +1,4 @@
-"""Fingerprint of the encoder of a column: columns with equal fingerprints may be compared number by number."""
+"""Fingerprint of a column's encoder: columns with equal fingerprints share coordinates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,12 @@ from unialign.io import canonical_json, digest
 
 __all__ = ["encoder_fingerprint"]
 
-# Entries that do not affect the coordinates: the same encoder on other images or another machine.
+# Entries that do not affect the coordinates, such as the encoded images or the machine.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
-    """sha256 of the encoder, weights, pooling and reduction of a column, from the store's provenance.
+    """Return the sha256 of the encoder, weights, pooling and reduction of a column, from the store's provenance.
 
     The encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left out, so that
     images of another data set have the same fingerprint under the same encoder. Facts of a reduction, such as its

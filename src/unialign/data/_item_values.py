@@ -1,4 +1,4 @@
-"""Values of the items: ids, groups, labels and splits are validated and converted.
+"""Validate and convert per-item values: ids, groups, labels and splits.
 
 N items.
 """
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_names: Sequence[str]) -> dict[str, Array]:
-    """Convert those of ids, groups, labels and split that are given to (N,) integers of the stored dtype."""
+    """Convert the given ids, groups, labels and split to (N,) integers of the stored dtype."""
     rows = {
         kind: _integers(_split_codes(value) if kind == "split" else value, kind, items)
         for kind, value in given.items()
@@ -30,13 +30,13 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
     if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only a warning, as an id may stand for a whole class; but testing on trained captions inflates the numbers.
+        # Only warn, since an id may denote a class; but testing on training captions inflates results.
         warnings.warn(leak, UserWarning, stacklevel=4)
     return rows
 
 
 def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: object) -> None:
-    """Raise DataError if split codes or labels are out of range. `where` is the argument or file to name."""
+    """Raise DataError if split codes or labels are out of range; `where` names the argument or file."""
     if kind == "split":
         low, high, meaning = 0, len(SPLITS) - 1, "0 = train, 1 = val, 2 = test"
     elif kind == "labels":
@@ -51,14 +51,14 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Values of a store without the file: own id, own group, unlabeled, train."""
+    """Return default values: unique ids, unique groups, unlabeled, or train."""
     if kind in ("ids", "groups"):
         return np.arange(items, dtype=np.int64)
     return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
-    # Tensors are recognized by their methods, so that this layer never imports torch.
+    # Detect tensors by their methods, to avoid importing torch here.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
@@ -98,7 +98,7 @@ def _integers(value: ArrayLike, kind: str, items: int) -> Array:
 
 
 def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
-    """Describe the first group or id that is in more than one split; None if there is none."""
+    """Describe the first group or id that crosses splits, or return None."""
     order_N = np.lexsort((split_N, code_N))
     sorted_code_N, sorted_split_N = code_N[order_N], split_N[order_N]
     crossing = (sorted_code_N[1:] == sorted_code_N[:-1]) & (sorted_split_N[1:] != sorted_split_N[:-1])

@@ -1,7 +1,7 @@
-"""The layout of a store folder: file names, the schema of `store.json`, and the fingerprint computed from it.
+"""Layout of a store folder: file names, schema of `store.json`, and the fingerprint computed from it.
 
-File names are derived from column names and never read from `store.json`, so that a hostile description cannot refer to
-a file outside of its folder.
+File names are derived from column names and never read from `store.json`, so a malicious description cannot refer to
+files outside the folder.
 """
 
 import json
@@ -23,12 +23,12 @@ DESCRIPTION_FILE = "store.json"
 NAMES_FILE = "names.json"
 SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
-# Integers of the items, each an optional file; a missing one has the default that `EmbeddingStore` documents.
+# Per-item integers, each in an optional file; `EmbeddingStore` documents their defaults.
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# An address space: anything larger is a hostile or broken description, not data.
+# Address space limit: larger sizes are malformed or malicious.
 _MAX_BYTES = 1 << 47
 
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and checksum of one file of the folder."""
+    """Size and checksum of a file in the folder."""
 
     bytes: int
     sha256: str
@@ -45,7 +45,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Column:
-    """One named (N, W) array. `present` is None where every item has a row; `provenance` is any JSON value."""
+    """A named (N, W) array. `present` is None if every item has a row; `provenance` is any JSON value."""
 
     dtype: str
     dim: int
@@ -69,7 +69,7 @@ class Description:
     provenance: dict[str, Any]
 
     def fingerprint(self) -> str:
-        """sha256 over array, presence and provenance of each column, the integers of the items and the provenance."""
+        """Return the sha256 over array, presence and provenance of each column, per-item integers and provenance."""
         columns = {
             name: [column.array.sha256, column.present and column.present.sha256, column.provenance]
             for name, column in self.columns.items()
@@ -78,7 +78,7 @@ class Description:
         return digest(canonical_json({"columns": columns, "rows": rows, "provenance": self.provenance}))
 
     def files(self) -> dict[str, FileRecord]:
-        """All files of the folder except `store.json`, by name."""
+        """Return all files of the folder except `store.json`, by name."""
         files = {
             **{array_file(name): column.array for name, column in self.columns.items()},
             **{present_file(name): column.present for name, column in self.columns.items()},
@@ -89,7 +89,7 @@ class Description:
         return {file: record for file, record in files.items() if record is not None}
 
     def to_bytes(self) -> bytes:
-        """The text of `store.json`, with a checksum of itself."""
+        """Return the text of `store.json`, including its checksum."""
         body = add_checksum({"schema": SCHEMA, **asdict(self)}, sort_keys=True)
         return (json.dumps(body, indent=1, allow_nan=False) + "\n").encode("ascii")
 
@@ -111,7 +111,7 @@ def asset_file(name: str) -> str:
 
 
 def unsafe_name(name: object) -> str | None:
-    """The reason why `name` cannot be a file name, or None."""
+    """Return the reason why `name` is not a valid file name, or None."""
     if not isinstance(name, str):
         return f"it is a {type(name).__name__}, not a string"
     if not _SAFE_NAME.fullmatch(name) or ".." in name:
@@ -120,17 +120,17 @@ def unsafe_name(name: object) -> str | None:
 
 
 def check_unchanged(text: bytes, where: Path) -> None:
-    """Raise DataError if `store.json` was changed after it was written."""
+    """Raise DataError if `store.json` was modified after it was written."""
     body = _load_json(text, where)
     if not isinstance(body, dict) or not is_unchanged(body, sort_keys=True):
         raise DataError(f"{where} was altered after it was written; restore the file or write the store again")
 
 
 def parse_description(text: bytes, where: Path) -> Description:
-    """Parse the text of `store.json`; messages name `where`.
+    """Parse the text of `store.json`; `where` names it in messages.
 
     Raises:
-        DataError: not JSON, another schema version, a missing or ill-typed entry, an unsafe name or an impossible size.
+        DataError: invalid JSON, another schema version, a missing or ill-typed entry, an unsafe name or invalid size.
     """
     body = _load_json(text, where)
     try:
@@ -146,7 +146,7 @@ def parse_description(text: bytes, where: Path) -> Description:
 
 
 class _MalformedError(Exception):
-    """The defect of an entry; `parse_description` adds the file and the advice."""
+    """Defect of an entry; `parse_description` adds the file and a remedy."""
 
 
 def _load_json(text: bytes, where: Path) -> Any:
@@ -164,7 +164,7 @@ def _description(body: dict[str, Any]) -> Description:
         _name(name): _column(entry, name, items) for name, entry in _typed(body["columns"], dict, "columns").items()
     }
     if not columns:
-        raise _MalformedError("it lists no column")
+        raise _MalformedError("it lists no columns")
     modalities = _strings(body["default_modalities"], "default_modalities")
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
         raise _MalformedError(
@@ -222,7 +222,7 @@ def _name(name: str) -> str:
 
 
 def _integer(value: object, what: str, *, low: int) -> int:
-    # bool is an int in Python.
+    # bool is a subclass of int.
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MAX_BYTES:
         raise _MalformedError(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
     return value

@@ -35,7 +35,7 @@ def load_dataset(
     with the same group or id together, with a warning.
 
     Args:
-        sources: name of a built-in data set (takes precedence; write "./digits" for a folder), a store folder, an `.npz`,
+        sources: name of a built-in data set (has priority; write "./digits" for a folder), a store folder, an `.npz`,
             `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
             several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
             `present.NAME` (N,) bool have their meaning, also as the name of an `.npy` file. A warning lists arrays
@@ -44,7 +44,7 @@ def load_dataset(
         reader: name or instance of the reader of every file; None: by content.
 
     Raises:
-        DataError: a source is missing, damaged or holds no matrix, sources do not fit each other, a mask names no
+        DataError: a source is missing, damaged or has no matrix, sources are incompatible, a mask names no
             modality, or `split` holds an unknown name.
         ShapeError, NonFiniteError: as `EmbeddingStore.write`.
         ConfigError: unknown modalities or reader.

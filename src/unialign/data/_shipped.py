@@ -8,10 +8,10 @@ __all__ = ["list_datasets", "shipped_folder"]
 
 
 def list_datasets() -> tuple[str, ...]:
-    """Names of the data sets that `load_dataset` finds without a path; the first one is the default."""
+    """Return the names of built-in data sets; the first is the default."""
     return DATASETS
 
 
 def shipped_folder(name: str) -> Path:
-    """The store folder of one of these names; MissingDependencyError without `unialign-datasets`."""
+    """Return the store folder of a built-in data set; MissingDependencyError without `unialign-datasets`."""
     return datasets_folder("stores") / name

@@ -1,4 +1,4 @@
-"""Open what a user names: data set names, store folders, files, stores and arrays in memory, one or several."""
+"""Open one or several sources: data set names, store folders, files, stores, and arrays in memory."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,18 @@ def open_collection(
     labels: Any = None,
     reader: str | Reader | None = None,
 ) -> Collection:
-    """Open sources as named modalities of the same N items; matrices are known by their headers and not yet read.
+    """Open sources as named modalities of the same N items; reads only the headers of matrices.
 
     Args:
-        sources: a path, `"NAME=PATH"`, a shipped data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
+        sources: a path, `"NAME=PATH"`, a built-in data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
             array, in which `ids`, `labels`, `groups`, `split` and `names` (N,) and `present.NAME` (N,) bool have their
             meaning; or several of them.
         modalities: the names to use; None: all matrices (of a store: its default ones).
-        present, ids, labels: masks (N,) of modalities, (N,) ids and (N,) labels, beside those in the sources.
+        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those in the sources.
         reader: name or instance of the reader of every path; None: by content.
 
     Raises:
-        DataError: a source cannot be read or holds no matrix, or sources do not fit each other.
+        DataError: a source cannot be read or has no matrix, or sources are incompatible.
         ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
         ConfigError: unknown or repeated names.
     """
@@ -51,17 +51,17 @@ def open_collection(
 
 
 def list_sources(sources: Sources) -> list[Source]:
-    """One or several sources as a list."""
+    """Return one or several sources as a list."""
     return list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
 
 
 def is_dataset_name(source: object) -> bool:
-    """Whether a source is the name of a shipped data set; a store folder or file of that name is written `./NAME`."""
+    """Return whether a source names a built-in data set; use `./NAME` for a path of the same name."""
     return isinstance(source, str) and source in list_datasets()
 
 
 def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, EmbeddingFile]:
-    """The name that the user gave to the file, or None, and the file."""
+    """Return the name given to the file, or None, and the file."""
     if isinstance(source, EmbeddingStore):
         return None, store_file(source, source.name)
     if isinstance(source, Mapping):

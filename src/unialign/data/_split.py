@@ -24,16 +24,17 @@ def random_split(
     labels: ArrayLike | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
-    """Assign items to train, val and test: a pure function of its arguments, on every platform.
+    """Assign items to train, val and test, as a pure function of its arguments on every platform.
 
-    Groups stay whole. Sizes are met to about one item where groups are single items, else to about the largest group;
-    with `labels` this holds within each label too (a group counts for the label of its first item, -1 is a label here).
+    Groups are not divided. Sizes are accurate to about one item for single-item groups, else to about the largest
+    group; with `labels` this also holds within each label (a group counts for the label of its first item; -1 counts
+    as a label).
 
     Args:
         items: N.
         fractions: of train, val and test; they sum to 1.
-        groups: (N,) sortable values; items of one group get one split. Default: a group for every item.
-        labels: (N,) sortable values; stratify by these.
+        groups: (N,) sortable values; items of a group share a split. Default: one group per item.
+        labels: (N,) sortable values to stratify by.
         seed: of the assignment.
 
     Returns:
@@ -46,7 +47,7 @@ def random_split(
     checked = _check_fractions(fractions)
     if not (isinstance(items, int | np.integer) and isinstance(seed, int | np.integer)) or items < 1 or seed < 0:
         raise ConfigError(f"items is {items} and seed is {seed}, expected at least one item and a seed of 0 or more")
-    # (G,) number of the first item and size of each group; (N,) the group of each item.
+    # (G,) index of the first item and size of each group; (N,) group of each item.
     _, first_G, group_N, size_G = np.unique(
         _per_item(groups, "groups", items), return_index=True, return_inverse=True, return_counts=True
     )
@@ -56,7 +57,7 @@ def random_split(
         stratum_G = np.unique(_per_item(labels, "labels", items), return_inverse=True)[1][first_G]
     # NumPy guarantees that the raw bits of PCG64 never change.
     random_G = np.random.PCG64(seed).random_raw(len(first_G))
-    # Large groups go first within their label, while there is room to even them out.
+    # Assign large groups first within their label, so that later ones can balance sizes.
     order_G = np.lexsort((random_G, -size_G, stratum_G))
     code_G = np.empty(len(first_G), dtype=np.int8)
     code_G[order_G] = _apportion(size_G[order_G].tolist(), checked)
@@ -64,13 +65,13 @@ def random_split(
 
 
 def _apportion(sizes: list[int], fractions: tuple[float, ...]) -> list[int]:
-    """Give each size in turn to the part furthest below its fraction, so that every stretch is near the fractions."""
+    """Assign each size in turn to the split furthest below its fraction, so that every prefix is nearly balanced."""
     counts = [0] * len(fractions)
     parts = [part for part, fraction in enumerate(fractions) if fraction > 0]
     codes, total = [], 0
     for size in sizes:
         total += size
-        # Rounded, so that ties fall to the first part and not to the last bit of a product.
+        # Round, so that ties go to the first split rather than depend on the last bit of a product.
         chosen = max(parts, key=lambda part: round(fractions[part] * total - counts[part], 6))
         counts[chosen] += size
         codes.append(chosen)

@@ -1,6 +1,6 @@
-"""Storage of a store's files: a folder, or memory.
+"""Storage of a store's files: in a folder or in memory.
 
-Both read single files, named as in `_layout`, and raise DataError naming the file that does not fit its record.
+Both read single files, named as in `_layout`, and raise DataError that names a file that does not match its record.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from unialign.io import digest, file_chunks, npy_chunks, open_regular, read_npy_
 
 __all__ = ["FolderStorage", "MemoryStorage", "parse_names"]
 
-# A description is a few kilobytes; the bound keeps a hostile one out of memory.
+# Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_DESCRIPTION_BYTES = 1 << 26
 _REPAIR = "restore the file or write the store again"
 
 
 class MemoryStorage:
-    """Arrays and bytes in memory. They are views, not copies."""
+    """Arrays and bytes in memory, as views rather than copies."""
 
     path: Path | None = None
 
@@ -47,14 +47,14 @@ class MemoryStorage:
             raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
 
     def verify_description(self) -> None:
-        """Do nothing: the description never left memory."""
+        """Do nothing, since the description is only in memory."""
 
 
 class FolderStorage:
-    """Files below one folder. Nothing is unpickled, and no link out of the folder is followed."""
+    """Files in a folder, without unpickling and without following links out of the folder."""
 
     def __init__(self, path: Path) -> None:
-        # Absolute, because arrays are opened later, perhaps from another working directory.
+        # Absolute, because arrays may be opened later from another working directory.
         self.path = Path(os.path.abspath(path))
 
     def description(self) -> bytes:
@@ -70,7 +70,7 @@ class FolderStorage:
         return text
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Map a file that holds exactly this dtype and shape, read-only."""
+        """Memory-map a file read-only; it must have exactly this dtype and shape."""
         path, dtype = self.path / file, np.dtype(dtype)
         with self._open(file, record) as handle:
             try:
@@ -106,7 +106,7 @@ class FolderStorage:
         check_unchanged(self.description(), self.path / DESCRIPTION_FILE)
 
     def _advice(self) -> str:
-        # Left by a process that was killed between the two renames of a replacement.
+        # Left by a process killed between the two renames of a replacement.
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(self.path.parent)):
                 if name.startswith(f".{self.path.name}.") and name.endswith(".old"):

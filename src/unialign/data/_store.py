@@ -1,4 +1,4 @@
-"""`EmbeddingStore`: named arrays of N items, with presence, ids, labels, split, and a fingerprint of all of them.
+"""`EmbeddingStore`: named arrays of N items with presence, ids, labels, split, and a common fingerprint.
 
 N items, W dimension of a column.
 """
@@ -27,15 +27,15 @@ __all__ = ["EmbeddingStore"]
 
 
 class EmbeddingStore:
-    """Features of N items in named columns (modalities), read-only.
+    """Read-only features of N items in named columns (modalities).
 
     Create one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening reads
-    `store.json` only; arrays are mapped into memory on first use. Every accessor raises DataError that names the file
-    if one is missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
+    only `store.json`; arrays are memory-mapped on first use. Accessors raise DataError with the name of a file that is
+    missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
     """
 
     def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
-        """For `open`, `write` and `from_arrays`; not meant to be called by users."""
+        """Private; use `open`, `write` or `from_arrays`."""
         self._description = description
         self._storage = storage
         self._fingerprint = description.fingerprint()
@@ -63,27 +63,27 @@ class EmbeddingStore:
         overwrite: Overwrite = "never",
         **options: Unpack[StoreOptions],
     ) -> "EmbeddingStore":
-        """Write arrays into a new folder and open it. The folder appears complete or not at all.
+        """Write arrays into a new folder atomically, and open it.
 
         Args:
             path: the folder to create; missing parents are created too.
             columns: name -> (N, W) array or tensor of float16, float32 or float64. Names become file names: ASCII
                 letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the folder's name.
-            overwrite: "replace" replaces an existing store; anything else at `path` is never touched. A process
-                killed between the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`,
-                one killed earlier leaves a `.NAME.*.partial` that may be deleted. Of several writers at once, the last
-                one's store stays.
-            present: name -> (N,) bool; a column left out has all its rows. Absent rows may hold anything, NaN included.
+            overwrite: "replace" replaces an existing store, but never other files at `path`. A process killed between
+                the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`, one killed
+                earlier leaves a `.NAME.*.partial` that may be deleted. If several processes write at once, the last one
+                wins.
+            present: name -> (N,) bool; columns not listed have all rows. Absent rows may hold any values, even NaN.
             ids: (N,) integers; same-id items are never each other's negatives. Default: all different.
-            groups: (N,) integers; items of one group must be in one split. Default: a group for every item.
+            groups: (N,) integers; items of a group must share a split. Default: one group per item.
             labels: (N,) integers, -1 = unlabeled. Default: unlabeled.
             label_names: text of each label.
             split: (N,) of "train", "val", "test" or 0, 1, 2. Default: all "train" (see `random_split`).
-            names: N texts that name the items in reports.
-            provenance: JSON object that describes how the data were made; its entry "columns" describes each column.
-            default_modalities: the columns used where none are chosen. Default: all, in the order given.
-            assets: file name -> bytes, for example thumbnails.
+            names: N item names for reports.
+            provenance: JSON object that describes how the data were created; its entry "columns" describes each column.
+            default_modalities: columns used if none are selected. Default: all, in the given order.
+            assets: file name -> bytes, such as thumbnails.
 
         Raises:
             ShapeError: not two-dimensional, not float, or different numbers of rows.
@@ -94,25 +94,25 @@ class EmbeddingStore:
         """
         target = _target(path, overwrite)
         content = validate(columns, target.name if name is None else name, options)
-        # Not opened by its path: another writer may be replacing it at this moment.
+        # Do not reopen by path, since another writer may be replacing the folder.
         return cls(write_folder(content, target, overwrite=overwrite), FolderStorage(target))
 
     @classmethod
     def from_arrays(
         cls, columns: Mapping[str, ArrayLike], *, name: str = "arrays", **options: Unpack[StoreOptions]
     ) -> "EmbeddingStore":
-        """Create a store of arrays or tensors in memory, with the options, checks and fingerprint of `write`.
+        """Create a store in memory from arrays or tensors, with the options, checks and fingerprint of `write`.
 
-        The arrays are not copied; if they are changed afterwards, `verify` raises.
+        Arrays are not copied; if they are modified later, `verify` raises.
         """
         description, files = keep_in_memory(validate(columns, name, options))
         return cls(description, MemoryStorage(files))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> "EmbeddingStore":
-        """Write the store into a folder, atomically as `write` does, and open it; its fingerprint is the same.
+        """Write the store into a folder atomically, as `write` does, and open it with the same fingerprint.
 
         Raises:
-            DataError: `path` exists, the file system failed, or a file of this store is damaged or was changed.
+            DataError: `path` exists, a file system error, or a file of this store is damaged or was modified.
         """
         target = _target(path, overwrite)
         saved = EmbeddingStore(write_folder(self._content(), target, overwrite=overwrite), FolderStorage(target))
@@ -120,7 +120,7 @@ class EmbeddingStore:
         return saved
 
     def select(self, columns: Sequence[str]) -> "EmbeddingStore":
-        """Return the same data with other default modalities, in the order given. ConfigError lists the columns."""
+        """Return the same data with other default modalities, in the given order; ConfigError for unknown columns."""
         chosen = chosen_columns(columns, self._description.columns)
         return EmbeddingStore(replace(self._description, default_modalities=chosen), self._storage)
 
@@ -155,13 +155,13 @@ class EmbeddingStore:
     def fingerprint(self) -> str:
         """sha256 over array and provenance of every column, presence, ids, groups, labels and split.
 
-        It identifies the numbers: names, assets and the choice of modalities do not change it.
+        It identifies the data: names, assets and the selected modalities do not affect it.
         """
         return self._fingerprint
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the data were made, as given to `write`."""
+        """Description of how the data were created, as given to `write`."""
         by_column = {
             name: column.provenance
             for name, column in self._description.columns.items()
@@ -192,7 +192,7 @@ class EmbeddingStore:
     # --- arrays -------------------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:
-        """Return the read-only (N, W) memory map of a column in its own float dtype; absent rows may hold NaN."""
+        """Return the read-only (N, W) memory map of a column in its stored dtype; absent rows may hold NaN."""
         check_column(name, self._description.columns)
         column = self._description.columns[name]
         file = _layout.array_file(name)
@@ -202,7 +202,7 @@ class EmbeddingStore:
         return array_NW
 
     def present(self, name: str) -> NDArray[np.bool_]:
-        """Return (N,) bool: items that have a row in the column."""
+        """Return the (N,) bool mask of items with a row in the column."""
         check_column(name, self._description.columns)
         record = self._description.columns[name].present
         file = _layout.present_file(name)
@@ -221,7 +221,7 @@ class EmbeddingStore:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """(N,) groups; items of one group share a split, and the bootstrap resamples whole groups."""
+        """(N,) groups; items of a group share a split, and the bootstrap resamples whole groups."""
         return self._rows("groups")
 
     @property
@@ -255,7 +255,7 @@ class EmbeddingStore:
         return item_names
 
     def asset(self, name: str) -> bytes:
-        """Return the bytes of an asset; ConfigError lists the assets."""
+        """Return the bytes of an asset; ConfigError for an unknown name."""
         if not isinstance(name, str) or name not in self._description.assets:
             known = ", ".join(map(repr, self.assets)) or "none"
             raise ConfigError(f"unknown asset {name!r}; the store has {known}")
@@ -264,7 +264,7 @@ class EmbeddingStore:
     # --- integrity ----------------------------------------------------------------------------------------------------
 
     def verify(self) -> None:
-        """Read everything and compare the checksums. DataError names the file that was altered."""
+        """Read all files and compare checksums; DataError with the name of a modified file."""
         self._storage.verify_description()
         for file, record in self._description.files().items():
             self._storage.verify(file, record)
@@ -274,7 +274,7 @@ class EmbeddingStore:
         if fingerprint != self._fingerprint:
             raise DataError(
                 f"the data {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}: it is another "
-                f"revision than the one used before; use that one, or start anew with this one"
+                f"revision than the one used before; use that revision, or start a new run with this one"
             )
 
     def __repr__(self) -> str:
@@ -296,7 +296,7 @@ class EmbeddingStore:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapped array would be pickled as a full copy into every worker process; there it is mapped again.
+        # Pickling a memory map would copy it in full into every worker process, so workers map the file again.
         return {**self.__dict__, "_cache": {}}
 
     def _rows(self, kind: str) -> NDArray[Any]:
@@ -313,7 +313,7 @@ class EmbeddingStore:
         return rows_N
 
     def _content(self) -> Content:
-        """Everything that the store holds, as `validate` returns it."""
+        """Return the full content of the store, as `validate` does."""
         described = self._description
         return Content(
             name=self.name,
@@ -339,7 +339,7 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """The absolute path to write to, checked before any array is read."""
+    """Return the absolute path to write to, validated before any array is read."""
     if overwrite not in ("never", "replace"):
         raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
     target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))

@@ -1,4 +1,4 @@
-"""Read the folder of an `EmbeddingStore`, or a store in memory, as a source beside other files."""
+"""Read an `EmbeddingStore`, from a folder or in memory, as a source alongside other files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["StoreReader", "store_file"]
 
 
 class StoreReader:
-    """Folders with a `store.json`."""
+    """Reader of folders with a `store.json`."""
 
     name = "store"
     suffixes = ()
@@ -26,10 +26,10 @@ class StoreReader:
 
 
 def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
-    """The columns of a store, its default ones chosen; arrays are read plainly, not mapped."""
+    """List the columns of a store, with its default ones selected; arrays are read rather than mapped."""
     entries: list[ArrayEntry] = []
     for name in store.columns:
-        array_NW = store.array(name)  # checks the header; no page of the map is touched
+        array_NW = store.array(name)  # validates the header without touching pages of the map
         is_default = name in store.modalities
         if store.path is None:
             entries.append(ArrayEntry.from_array(name, array_NW, is_default=is_default))

@@ -22,7 +22,7 @@ Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
 
 
 def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any] | bytes]]:
-    """Describe the content without writing it; records and fingerprint equal those of `write_folder`."""
+    """Describe the content without writing it, with the records and fingerprint of `write_folder`."""
     files: dict[str, NDArray[Any] | bytes] = {}
 
     def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
@@ -37,10 +37,10 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
 
 
 def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> Description:
-    """Write a store folder that appears complete or not at all; a failure leaves `path` as it was.
+    """Write a store folder atomically; a failure leaves `path` unchanged.
 
     Raises:
-        DataError: `path` exists (or, when replacing, is no store), or the file system failed.
+        DataError: `path` exists (when replacing: is not a store), or a file system error.
     """
     check_target(path, overwrite=overwrite)
 
@@ -60,10 +60,10 @@ def check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) 
     """Raise DataError unless `path` is free, or may be replaced.
 
     Args:
-        name: the path in messages, if it is another one.
+        name: path shown in messages, if different.
     """
     try:
-        # Listed once: another writer may move the folder at any time.
+        # List once, since another writer may move the folder at any time.
         entries = os.listdir(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not path.is_symlink() and (isinstance(error, FileNotFoundError) or not path.exists()):
@@ -112,6 +112,6 @@ def _chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
 
 def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
     path.parent.mkdir(exist_ok=True)
-    # One pass both writes and hashes data larger than memory.
+    # Write and hash in one pass, since data may exceed memory.
     sha256 = write_durably(path, _chunks(data))
     return FileRecord(sha256=sha256, bytes=path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Encoders from raw media to the features of a store's column; each needs an extra, which its error names."""
+"""Encoders from raw media to the features of a store column, each with an optional dependency."""
 
 from unialign._lazy import attach_stub
 

@@ -1,7 +1,7 @@
-"""Linear reductions of built-in stores, applied to new rows; found by the provenance of a column.
+"""Linear reductions of built-in stores for new rows, found by the provenance of a column.
 
-A projection is two files of `unialign-datasets`: NAME.json (with a checksum; the column it belongs to) and
-NAME.safetensors, made by the builder of the store.
+A projection consists of two files of `unialign-datasets`, NAME.json (checksum and column) and NAME.safetensors,
+written by the builder of the store.
 
 Shapes: `N` rows, `E` dimension of the encoder, `W` dimension of the column.
 """
@@ -20,7 +20,7 @@ from unialign.io import digest, read_json, read_tensors
 
 __all__ = ["Projection", "find_projection"]
 
-# Columns that agree in these have the same encoder and reduction; only the weights may differ.
+# Columns with equal values of these keys have the same encoder and reduction; only weights may differ.
 _IDENTIFYING = ("encoder", "pooling", "reduction")
 
 
@@ -30,12 +30,12 @@ class Projection:
 
     Attributes:
         encoder: its name, for messages.
-        module: the Python module that holds its weights.
-        packages: requirements with the versions that made the column.
-        weights_file, weights_sha256: the file of weights in the module's folder, and its checksum.
+        module: Python module that contains its weights.
+        packages: requirements with the versions used for the column.
+        weights_file, weights_sha256: weights file in the module's folder, and its checksum.
         mean_E: float32, mean of the training rows.
         axes_EW: float32, orthonormal columns.
-        sample_text, sample_W: a text of the column and its features, to check the installed libraries.
+        sample_text, sample_W: a text of the column and its features, used to check the installed libraries.
     """
 
     encoder: str
@@ -54,11 +54,11 @@ class Projection:
         return self.axes_EW.shape[1]
 
     def __call__(self, raw_NE: Tensor) -> Tensor:
-        """Center and project in float64, as the builder of the store does."""
+        """Center and project in float64, like the builder of the store."""
         return ((raw_NE.double() - self.mean_E.double()) @ self.axes_EW.double()).float()
 
     def check_weights(self, folder: Path) -> None:
-        """Raise DataError, with both checksums, unless the installed weights are those that made the column."""
+        """Raise DataError with both checksums unless the installed weights match those used for the column."""
         path = folder / self.weights_file
         try:
             found = digest(path.read_bytes())
@@ -68,7 +68,7 @@ class Projection:
             ) from None
         if found != self.weights_sha256:
             raise DataError(
-                f"the installed weights of {self.encoder} have sha256 {found}, those that made the column have "
+                f"the installed weights of {self.encoder} have sha256 {found}, those used for the column have "
                 f"{self.weights_sha256}; install {self.packages[0]}"
             )
 
@@ -80,8 +80,8 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
         fingerprint: `encoder_fingerprint` of the column.
 
     Raises:
-        ConfigError: there is none.
-        DataError: there is one, but other weights made the column.
+        ConfigError: no projection is available.
+        DataError: the column was computed with other weights.
         MissingDependencyError: `unialign-datasets` is not installed.
     """
     made: Any = store.provenance.get("columns", {}).get(column)
@@ -95,7 +95,7 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
             ours, theirs = facts["made"]["weights"]["sha256"], _weights_of(entry)
             if theirs != ours:
                 raise DataError(
-                    f"the column {column!r} of {store.name!r} was made by {entry['encoder']!r} with weights of sha256 "
+                    f"the column {column!r} of {store.name!r} is from {entry['encoder']!r} with weights of sha256 "
                     f"{theirs}, the available encoder has {ours}: their coordinates differ"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")

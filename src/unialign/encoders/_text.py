@@ -1,4 +1,4 @@
-"""Encode new texts in the coordinates of a store's text column, by the same encoder (checked by its weights).
+"""Encode new texts in the coordinates of a store's text column, with the same encoder and verified weights.
 
 Shapes: `N` texts, `E` dimension of the encoder, `W` dimension of the column.
 """
@@ -19,7 +19,7 @@ from unialign.errors import ConfigError, DataError, MissingDependencyError
 
 __all__ = ["TextEncoder", "text_encoder"]
 
-# The column is in half precision, and versions of the libraries differ in the last digits of single precision.
+# Columns have half precision, and library versions differ in the last digits of single precision.
 _TOLERANCE = 1e-3
 
 
@@ -36,16 +36,16 @@ class TextEncoder:
         self.fingerprint, self.dim = fingerprint, projection.dim
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts, in the order given.
+        """Encode texts in the given order.
 
         Args:
-            texts: list or tuple of N strings, in any case. Texts are truncated to 256 word pieces, with a warning.
+            texts: list or tuple of N strings, case-insensitive. Long texts are truncated to 256 tokens with a warning.
 
         Returns:
-            (N, W) float32 on the CPU, not normalized. Row i depends on text i alone, up to float32 rounding.
+            (N, W) float32 on the CPU, not normalized. Row i depends only on text i, up to float32 rounding.
 
         Raises:
-            ConfigError: not a list of texts, or a text that is blank, not a string, or not valid Unicode.
+            ConfigError: not a list of texts, or a text that is blank, not a string, or invalid Unicode.
         """
         checked = _check_texts(texts)
         if not checked:
@@ -58,25 +58,25 @@ class TextEncoder:
     def _warn_if_truncated(self, texts: Sequence[str]) -> None:
         most = int(self._model.max_seq_length)
         for place, text in enumerate(texts):
-            if len(text) <= most - 2:  # a word piece has a character or more, and two mark the ends
+            if len(text) <= most - 2:  # a token has at least one character, and two are special
                 continue
-            pieces = len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
-            if pieces > most:
+            tokens = len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+            if tokens > most:
                 warnings.warn(
-                    f"text {place}, {text[:40]!r}..., has {pieces} word pieces; the encoder reads the first {most}",
+                    f"text {place}, {text[:40]!r}..., has {tokens} tokens; the encoder reads the first {most}",
                     stacklevel=3,
                 )
 
 
 def text_encoder(store: EmbeddingStore, column: str = "text") -> TextEncoder:
-    """Load the encoder that made a text column, for new texts. Takes seconds and needs no network.
+    """Load the encoder of a text column, for new texts. Takes seconds and requires no network.
 
-    The column's provenance names the encoder and the reduction. The installed weights must be the same to the bit, and
-    the features of one text are compared with the column.
+    The column's provenance specifies encoder and reduction. The installed weights must be bitwise equal, and the
+    features of one text are compared with the column.
 
     Raises:
         ConfigError: no such column, or no encoder is available for its provenance.
-        DataError: the installed weights are not those that made the column, or the libraries return other features.
+        DataError: the installed weights differ from those of the column, or the libraries return other features.
         MissingDependencyError: without `unialign[text]`.
     """
     fingerprint = encoder_fingerprint(store, column)
@@ -111,7 +111,7 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
 
 
 def _load(projection: Projection) -> Any:
-    # The weights first: importing sentence-transformers takes seconds.
+    # Check weights first, since importing sentence-transformers takes seconds.
     folder = Path(_extra(projection.module, projection).get_model_path())
     projection.check_weights(folder)
     sentence_transformers = _extra("sentence_transformers", projection)
@@ -131,7 +131,7 @@ def _extra(module: str, projection: Projection) -> Any:
 
 @contextmanager
 def _quiet(projection: Projection) -> Iterator[None]:
-    """Hide progress bars while weights are loaded, and keep the global random state."""
+    """Hide progress bars while weights are loaded, and preserve the global random state."""
     log = _extra("transformers", projection).utils.logging
     hub = _extra("huggingface_hub", projection).utils
     was_shown, hub_was_hidden = log.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
@@ -140,7 +140,7 @@ def _quiet(projection: Projection) -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        # transformers switches the bars of huggingface_hub too.
+        # transformers also toggles the progress bars of huggingface_hub.
         if was_shown:
             log.enable_progress_bar()
         if hub_was_hidden:

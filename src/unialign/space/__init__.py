@@ -1,4 +1,4 @@
-"""`Space`: one head per modality into one unit sphere, with saving and loading that never executes foreign code."""
+"""`Space`: one head per modality into a shared unit sphere, with saving and loading that never executes code."""
 
 from unialign._lazy import attach_stub
 

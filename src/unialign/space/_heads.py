@@ -1,4 +1,4 @@
-"""Heads: the trained part of a space, from the features of a modality to the shared dimension."""
+"""Trained heads of a space, from the features of a modality to the shared dimension."""
 
 from typing import get_args
 
@@ -13,10 +13,10 @@ __all__ = ["make_head"]
 
 
 def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
-    """A head by name.
+    """Build a head by name.
 
     `linear`: dropout, linear without bias (on standardized features a bias would only shift the mean).
-    `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on features, where small data need it most.
+    `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on the features, which helps small data most.
     """
     check_choice("head", head, get_args(Head))
     try:

@@ -16,7 +16,7 @@ CHUNK_ROWS = 8192
 
 
 class Standardize(nn.Module):
-    """Subtract a mean and divide by a standard deviation, column by column; both are buffers, saved with the space."""
+    """Standardize columns by mean and standard deviation, which are buffers saved with the space."""
 
     mean: Tensor
     std: Tensor
@@ -33,15 +33,15 @@ class Standardize(nn.Module):
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
         """Set mean and standard deviation from these rows: in float64, two passes, in chunks of bounded memory.
 
-        A constant column gets deviation 1, so that it becomes zeros instead of amplified rounding errors.
+        Constant columns get deviation 1, so that they become zeros instead of amplified rounding errors.
         """
         chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
-        # Infinite features raise later, by row; here they would only add a warning.
+        # Infinite features raise later with their row; here they would only cause a warning.
         with np.errstate(invalid="ignore", over="ignore"):
             mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
             square_W = sum(((array_NW[chunk].astype(np.float64) - mean_W) ** 2).sum(0) for chunk in chunks)
         std_W = np.sqrt(square_W / len(rows))
-        # Relative bounds: features may have any scale, and the deviation of a constant column is rounding only.
+        # Use relative bounds: features may have any scale, and constant columns deviate only by rounding.
         smallest_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))
         std_W = np.where(std_W > smallest_W, std_W, 1.0)
         self.mean.copy_(torch.from_numpy(np.asarray(mean_W)).float())
@@ -49,10 +49,10 @@ class Standardize(nn.Module):
 
 
 class UnitNorm(nn.Module):
-    """Divide each row by its norm; a row of zeros stays zeros."""
+    """Divide each row by its norm; zero rows stay zero."""
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        # By the largest entry first, so that the squares of huge features stay finite.
+        # Divide by the largest entry first, so that squares of huge features stay finite.
         largest_B1 = x_BW.abs().amax(-1, keepdim=True)
         scaled_BW = x_BW / torch.where(largest_B1 > 0, largest_B1, 1.0)
         norm_B1 = torch.linalg.vector_norm(scaled_BW, dim=-1, keepdim=True)
@@ -60,7 +60,7 @@ class UnitNorm(nn.Module):
 
 
 def make_input_norm(input_norm: str, dim: int) -> nn.Module:
-    """The module of an input normalization."""
+    """Build the module of an input normalization."""
     check_choice("input_norm", input_norm, get_args(InputNorm))
     if input_norm == "standardize":
         return Standardize(dim)

@@ -1,4 +1,4 @@
-"""Save, load and publish a space as a folder; `unialign.io` writes and reads it."""
+"""Save, load and publish a space as a folder, using `unialign.io`."""
 
 import os
 import tempfile
@@ -50,7 +50,7 @@ def push(space: "Space", repo_id: str, **options: Any) -> str:
 
 def _card(space: "Space", metadata: dict[str, Any]) -> str:
     rows = "\n".join(f"| {name} | {dim} |" for name, dim in space.dims.items())
-    # Metadata are the user's: what `fit` writes may be there or not, and of any type.
+    # User metadata may lack the entries written by `fit`, or have them with any type.
     training, data = (part if isinstance(part, dict) else {} for part in map(metadata.get, ("training", "data")))
     made = f"Trained with `{training['objective']}`" if "objective" in training else "Made"
     source = f" on `{data['name']}` (fingerprint `{data.get('fingerprint')}`)" if "name" in data else ""

@@ -1,4 +1,4 @@
-"""`Space`: one head per modality, from frozen features into one unit sphere.
+"""`Space`: one head per modality, from frozen features into a shared unit sphere.
 
 Shapes: `B` rows, `W` dimension of a modality's features, `D` dimension of the space.
 """
@@ -45,12 +45,12 @@ class Space(nn.Module):
         hidden: units of the hidden layer of `mlp`.
         dropout: probability in [0, 1), before every linear layer, in training only.
         input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column over the
-            training rows, see `fit_normalizer`; the identity before that), `unit` (rows of length one) or `none`.
+            training rows, see `fit_normalizer`; identity before fitting), `unit` (rows of unit length) or `none`.
         frozen: modality -> whitening mode, for modalities that keep the geometry of their encoder, such as the images
-            of an unCLIP decoder: no head, nothing trained. `whiten` centers the features and equalizes the variances of
-            their `dim` leading principal axes, `center` keeps the variances; the statistics are those of the training
-            rows, see `fit_normalizer`. `inverse_transform` maps back.
-        metadata: JSON object about how the space was made; saved with it.
+            of an unCLIP decoder; they have no head and are not trained. `whiten` centers the features and equalizes the
+            variances of their `dim` leading principal axes, `center` keeps the variances; statistics are computed over
+            training rows, see `fit_normalizer`. `inverse_transform` maps back to features.
+        metadata: JSON object that describes how the space was created; saved with it.
 
     Raises:
         ConfigError: an option is unknown or out of range.
@@ -77,7 +77,7 @@ class Space(nn.Module):
         self.dropout, self.input_norm = float(dropout), input_norm
         self.frozen = check_frozen(frozen, dims, dim)
         self.metadata: dict[str, Any] = dict(metadata or {})
-        # Lists, not nn.ModuleDict: names are data, and "type" or "rna.seq" cannot be attributes.
+        # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
         self.features = nn.ModuleList(
             Whitening(self.frozen[name], in_dim, dim) if name in self.frozen else make_input_norm(input_norm, in_dim)
             for name, in_dim in dims.items()
@@ -95,7 +95,7 @@ class Space(nn.Module):
         return tuple(self.dims)
 
     def get_config(self) -> dict[str, Any]:
-        """JSON-able arguments, without `metadata`, that rebuild an untrained space of this shape."""
+        """JSON-able arguments, without `metadata`, that rebuild an untrained space with the same configuration."""
         return {
             "dims": dict(self.dims),
             "dim": self.dim,
@@ -115,13 +115,13 @@ class Space(nn.Module):
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
         batch_size: int = 4096,
     ) -> dict[str, Tensor]:
-        """Embed features: no gradient, no dropout, in chunks, so that memory maps need not fit into memory.
+        """Embed features without gradient and dropout, in chunks, so memory maps may exceed main memory.
 
         Args:
             features: any of the space's modalities -> (B, W) array or tensor of real numbers. Each modality is
-                embedded by itself, so B may differ between them.
-            present: modality -> (B,) bool; a missing name means that all rows are present. Absent rows may hold
-                anything.
+                embedded separately, so B may differ between them.
+            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold
+                any values.
             batch_size: rows at a time, at least 1.
 
         Returns:
@@ -131,7 +131,7 @@ class Space(nn.Module):
         Raises:
             ConfigError: a modality that the space does not have.
             ShapeError: not (B, W) with the dim of the modality, or not numbers.
-            NonFiniteError: a present row holds NaN or infinity, or maps to 0 and so has no direction.
+            NonFiniteError: a present row holds NaN or infinity, or maps to 0 and thus has no direction.
         """
         check_integer("batch_size", batch_size, low=1)
         masks = check_batch(features, present, self.dims)
@@ -144,11 +144,11 @@ class Space(nn.Module):
         *,
         present: Mapping[str, Tensor | NDArray[np.bool_]] | None = None,
     ) -> dict[str, Tensor]:
-        """Differentiable `encode` without the last step: rows of any length, as every objective accepts them.
+        """Compute differentiable embeddings without the final normalization, as input for objectives.
 
         Args:
             features: any of the space's modalities -> (B, W) tensor or array; moved to the space's device and dtype.
-            present: modality -> (B,) bool. Absent rows are replaced before any arithmetic; their output is exactly 0
+            present: modality -> (B,) bool. Absent rows are masked before any arithmetic; their output is exactly 0
                 and no gradient passes through them.
 
         Raises:
@@ -163,9 +163,9 @@ class Space(nn.Module):
         return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
-        """Apply the input normalization alone, which is not trained: training does it once, not in every step."""
+        """Apply only the input normalization; it is not trained, so training applies it once rather than per step."""
         if present is not None:
-            # Replaced before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
+            # Mask before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
             x_BW = torch.where(present[:, None], x_BW, 0.0)
         prepared_BW: Tensor = self.features[self.modalities.index(name)](x_BW)
         return prepared_BW
@@ -173,7 +173,7 @@ class Space(nn.Module):
     def project(
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Apply the heads alone to rows from `prepare`; the input is not validated."""
+        """Apply only the heads, to rows from `prepare`, without input validation."""
         places = {name: place for place, name in enumerate(self.dims)}
         raw = {name: self.heads[places[name]](x_BW) for name, x_BW in prepared.items()}
         for name, mask_B in (present or {}).items():
@@ -183,10 +183,10 @@ class Space(nn.Module):
 
     @torch.no_grad()
     def fit_normalizer(self, store: "EmbeddingStore", rows: NDArray[np.int64]) -> "Space":
-        """Set the statistics of `input_norm="standardize"` and of whitening from the present ones of these rows.
+        """Set the statistics of `input_norm="standardize"` and of whitening from the present rows among these.
 
         Raises:
-            DataError: a modality has no present row among them, or a frozen one varies in fewer than D directions.
+            DataError: a modality has no present row, or a frozen modality varies in fewer than D directions.
             ShapeError: a column of the store has another dim than the modality.
         """
         for place, (name, in_dim) in enumerate(self.dims.items()):
@@ -202,15 +202,15 @@ class Space(nn.Module):
         return self
 
     def inverse_transform(self, name: str, z: Tensor) -> Tensor:
-        """Map rows of the space to features of a frozen modality, as its encoder would return them.
+        """Map rows of the space to features of a frozen modality, as returned by its encoder.
 
         Args:
             name: a frozen modality.
-            z: (B, D) rows of the space, from any modality or a mixture. Rows of unit length get features of the typical
-                length of the training rows, shorter ones are closer to their mean.
+            z: (B, D) rows of the space, from any modality or a mixture. Unit rows give features with the typical
+                length of training rows; shorter ones are closer to the mean.
 
         Returns:
-            (B, W) features, in the D principal directions; the remaining ones are at their mean.
+            (B, W) features along the D principal axes; components along other axes equal their mean.
 
         Raises:
             ConfigError: the modality is not frozen.
@@ -232,12 +232,12 @@ class Space(nn.Module):
     # --- saving -------------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json`, `model.safetensors` and, unless there is one, a model card `README.md` into a folder.
+        """Write `config.json`, `model.safetensors` and, if missing, a model card `README.md` into a folder.
 
-        A space saved there before is replaced: a crash leaves the old or the new one complete. Other files stay.
+        Replaces a previously saved space; after a crash, the old or the new one is complete. Other files stay.
 
         Raises:
-            CheckpointError: the file system failed; what was there before is intact.
+            CheckpointError: a file system error; existing files are intact.
         """
         save(self, directory)
 
@@ -250,31 +250,31 @@ class Space(nn.Module):
         revision: str | None = None,
         commit_message: str = "Upload a unialign space",
     ) -> str:
-        """Upload the space to the Hugging Face Hub; the repository is created unless it exists. Needs `unialign[hub]`.
+        """Upload the space to the Hugging Face Hub, creating the repository if needed. Requires `unialign[hub]`.
 
         Args:
             repo_id: `owner/name`.
-            private: visibility of a new repository; None: the default of the owner.
+            private: visibility of a new repository; None: the owner's default.
             token: access token; None: that of `hf auth login`.
-            revision: branch to commit to; None: the main one.
+            revision: branch to commit to; None: the main branch.
 
         Returns:
             URL of the commit.
 
         Raises:
-            CheckpointError: `repo_id` has another form, or the Hub rejects the upload.
+            CheckpointError: malformed `repo_id`, or the Hub rejects the upload.
             MissingDependencyError: `huggingface_hub` is not installed.
         """
         return push(self, repo_id, private=private, token=token, revision=revision, message=commit_message)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None) -> Self:
-        """Load a space from a folder, or from the Hugging Face Hub (`owner/name`; needs `unialign[hub]`).
+        """Load a space from a folder, or from the Hugging Face Hub (`owner/name`; requires `unialign[hub]`).
 
-        Only JSON and safetensors are read; nothing in the folder is executed. The space is on the CPU, in eval mode.
+        Reads only JSON and safetensors and executes no code. The space is on the CPU, in eval mode.
 
         Raises:
-            CheckpointError: no space there, another schema, a pickle, or a file that is truncated or altered.
+            CheckpointError: no space, an unsupported schema, a pickle, or a file that is truncated or altered.
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
         return load(cls, source, revision=revision)
@@ -302,7 +302,7 @@ class Space(nn.Module):
         return out_BD
 
     def _like(self) -> Tensor:
-        """A tensor with the device and dtype of the space; a completely frozen space has no parameters."""
+        """Tensor with the device and dtype of the space; a fully frozen space has no parameters."""
         return next(chain(self.parameters(), self.buffers()))
 
     @contextmanager

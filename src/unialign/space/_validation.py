@@ -1,4 +1,4 @@
-"""Input validation of a space, and unit rows on the way out.
+"""Input validation of a space, and normalization of its output.
 
 Shapes: `B` rows, `W` dimension of the features, `D` dimension of the space.
 """
@@ -16,12 +16,12 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = ["check_batch", "check_finite", "check_names", "check_sizes", "normalize_output"]
 
-# Far above any encoder; a larger number is a mistake or a hostile file.
+# Far above any encoder; larger numbers indicate a mistake or a malicious file.
 _MAX_DIM = 1 << 20
 
 
 def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
-    """Raise ConfigError unless modalities are named by text and all numbers are in range."""
+    """Raise ConfigError unless modality names are strings and all numbers are in range."""
     if not isinstance(dims, Mapping) or not dims:
         raise ConfigError(f"a space needs at least one modality, dims={{'image': 512, ...}}; got {dims!r}")
     for name, in_dim in dims.items():
@@ -36,7 +36,7 @@ def check_sizes(dims: Any, dim: Any, hidden: Any, dropout: Any) -> None:
 
 
 def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) -> None:
-    """Raise ConfigError for a name that is not a modality of the space."""
+    """Raise ConfigError for names that are not modalities of the space."""
     for name in names:
         if name not in dims:
             raise ConfigError(
@@ -45,7 +45,7 @@ def check_names(names: Iterable[str], dims: Mapping[str, int], argument: str) ->
 
 
 def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[str, Tensor]:
-    """Validate the arguments of `encode` and `forward`; returns the masks of the features that have one."""
+    """Validate the arguments of `encode` and `forward`; return the masks of features that have one."""
     if not isinstance(features, Mapping):
         raise ShapeError(f"features must map modality to (B, W) array, got {type(features).__name__}")
     if present is not None and not isinstance(present, Mapping):
@@ -58,7 +58,7 @@ def check_batch(features: Any, present: Any, dims: Mapping[str, int]) -> dict[st
 
 
 def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> None:
-    """Raise NonFiniteError that names the first present row that is not finite; `start` is the number of row 0."""
+    """Raise NonFiniteError for the first present row that is not finite; `start` is the index of row 0."""
     bad_B = ~torch.isfinite(x_BW).all(-1)
     bad = first_bad_row(x_BW, bad_B if mask_B is None else bad_B & mask_B)
     if bad is not None:
@@ -69,23 +69,23 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
-    """Unit rows, 0 where absent; NonFiniteError that names the first present row without a direction."""
+    """Return unit rows, 0 where absent; NonFiniteError for the first present row without a direction."""
     largest_B, usable_B = usable_rows(raw_BD)
     present_B = torch.ones_like(usable_B) if mask_B is None else mask_B
     bad = first_bad_row(raw_BD, present_B & ~usable_B)
     if bad is not None:
         raise NonFiniteError(
             f"{name!r} row {start + bad.row} maps to an embedding that {bad.what}{bad.more}; "
-            f"look at the row's features and the weights of the head"
+            f"check the row's features and the weights of the head"
         )
-    # By the largest entry first, so that the squares of huge embeddings stay finite.
+    # Divide by the largest entry first, so that squares of huge embeddings stay finite.
     scaled_BD = raw_BD / torch.where(usable_B, largest_B, 1.0)[:, None]
     unit_BD = scaled_BD / torch.linalg.vector_norm(scaled_BD, dim=-1, keepdim=True).clamp_min(1e-30)
     return torch.where(present_B[:, None], unit_BD, 0.0)
 
 
 def _check_features(name: str, x: Any, dim: int) -> int:
-    """Return B; ShapeError unless (B, W) of numbers. Arrays are not copied: a memory map may exceed the memory."""
+    """Return B; ShapeError unless (B, W) of numbers. Arrays are not copied, since memory maps may exceed memory."""
     if isinstance(x, Tensor):
         check_dense(x, repr(name), f"(B, {dim})")
         numbers = not x.is_complex() and x.dtype != torch.bool
@@ -94,7 +94,7 @@ def _check_features(name: str, x: Any, dim: int) -> int:
             x = np.asarray(x)
         except (TypeError, ValueError, RuntimeError) as error:  # ragged lists
             raise ShapeError(f"{name!r} cannot become an array ({error}); expected (B, W) real numbers") from None
-        # At most 8 bytes: torch has no long doubles.
+        # At most 8 bytes, since torch has no long double.
         numbers = x.dtype.kind in "fiu" and x.dtype.itemsize <= 8
     if not numbers:
         raise ShapeError(f"{name!r} has dtype {x.dtype}; expected real numbers of at most 64 bits")
