@@ -199,7 +199,7 @@ def _has_direction(largest: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BadRow:
-    """The first invalid row, with a description used in all error messages.
+    """First invalid row, with a description used in all error messages.
 
     Attributes:
         index: one number for each leading dimension.

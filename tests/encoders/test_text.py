@@ -73,7 +73,7 @@ def test_a_text_that_is_cut_is_named(encoder: TextEncoder, recwarn: pytest.Warni
     encoder([fits, "red apple", "x" * 255])
     assert not recwarn.list
     with pytest.warns(
-        UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 word pieces; the encoder reads the first 256"
+        UserWarning, match=r"text 1, 'cat cat .*'\.\.\., has 257 tokens; the encoder reads the first 256"
     ):
         encoder(["red apple", long])
 

@@ -78,7 +78,7 @@ def _split_codes(split: ArrayLike) -> Array:
     if unknown_N.any():
         row = int(unknown_N.argmax())
         raise DataError(
-            f"split: row {row} holds {values_N.flat[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
+            f"split: row {row} holds {values_N.ravel().tolist()[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
         )
     return codes_N
 

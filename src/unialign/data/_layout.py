@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Description:
-    """The content of `store.json`."""
+    """Content of `store.json`."""
 
     name: str
     items: int

@@ -119,7 +119,7 @@ def _check_names(collection: Collection) -> None:
     files = [modality.label for modality in collection.modalities.values()]
     for name, modality in collection.modalities.items():
         if problem := unsafe_name(name):
-            advice = f"write NAME={modality.label}" if files.count(modality.label) == 1 else "rename the array"
+            advice = f"write 'NAME={modality.label}'" if files.count(modality.label) == 1 else "rename the array"
             raise DataError(f"{modality.label}: the name {name!r} cannot be a file name: {problem}; {advice}")
 
 

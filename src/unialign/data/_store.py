@@ -133,7 +133,7 @@ class EmbeddingStore:
 
     @property
     def path(self) -> Path | None:
-        """The folder, or None for arrays in memory."""
+        """Folder, or None for arrays in memory."""
         return self._storage.path
 
     @property
@@ -143,7 +143,7 @@ class EmbeddingStore:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The default columns, or those of `select`."""
+        """Default columns, or those of `select`."""
         return self._description.default_modalities
 
     @property

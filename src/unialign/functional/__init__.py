@@ -1,4 +1,4 @@
-"""The formulas of the objectives as pure functions on tensors.
+"""Formulas of the objectives as pure functions on tensors.
 
 `uniformity`, `alignment`, `centroids` and `gram_volume` take any rows and normalize them. The other functions take unit
 rows, or a validated batch (`unialign.batch.make_batch`), and are the terms of the objectives.

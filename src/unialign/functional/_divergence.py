@@ -101,7 +101,7 @@ def holder_of_rows(
     reference: int | None = None,
     layouts: list[RowSelection] | None = None,
 ) -> Tensor:
-    """The Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
+    """Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
     `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
     reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` is

@@ -38,7 +38,7 @@ _FLOOR = 1e-10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConflictResult:
-    """The result of `conflict`, float64. Per-item tensors are (B,) and NaN where undefined.
+    """Result of `conflict`, float64. Per-item tensors are (B,) and NaN where undefined.
 
     Attributes:
         anchor: the modality whose rows the forces act on.

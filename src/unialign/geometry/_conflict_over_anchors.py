@@ -20,7 +20,7 @@ __all__ = ["AnchorsResult", "conflict_over_anchors"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AnchorsResult:
-    """The result of `conflict_over_anchors`: one `ConflictResult` per anchor."""
+    """Result of `conflict_over_anchors`: one `ConflictResult` per anchor."""
 
     by_anchor: dict[str, ConflictResult]
 

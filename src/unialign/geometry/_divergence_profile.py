@@ -51,7 +51,7 @@ class DivergenceRow:
 
 @dataclass(frozen=True, repr=False)
 class DivergenceProfile:
-    """The result of `divergence_profile`: one row per bandwidth, in the given order."""
+    """Result of `divergence_profile`: one row per bandwidth, in the given order."""
 
     rows: tuple[DivergenceRow, ...]
 

@@ -23,7 +23,7 @@ _SPARE = 8
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HubnessResult:
-    """The result of `hubness`.
+    """Result of `hubness`.
 
     Attributes:
         counts: (G,) float64, N_k: number of queries with the row among their k nearest. Rows that tie for the last

@@ -83,7 +83,7 @@ def _checked_instance(objective: object, options: dict[str, Any]) -> "Objective"
     from unialign.losses._objective import Objective
 
     if not isinstance(objective, Objective):
-        raise ConfigError(f"objective must be a name or an unialign.losses.Objective, got {objective!r}")
+        raise ConfigError(f"objective must be a name or a unialign.losses.Objective, got {objective!r}")
     if options:
         raise ConfigError(f"options {', '.join(options)} need an objective by name; set them on the instance")
     return objective

@@ -1,4 +1,4 @@
-"""The base class of objectives: a module that turns a validated batch into weighted, named terms."""
+"""Base class of objectives: a module that turns a validated batch into weighted, named terms."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ __all__ = ["LossOutput", "LossTerm", "Objective", "mean_terms", "weighted_sum"]
 
 @dataclass(frozen=True)
 class LossOutput:
-    """The result of a loss.
+    """Result of a loss.
 
     Attributes:
         total: scalar, differentiable: the weighted sum of the terms.

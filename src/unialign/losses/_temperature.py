@@ -1,4 +1,4 @@
-"""The temperature of a softmax: a number, or a learned parameter within bounds."""
+"""Temperature of a softmax: a number, or a learned parameter within bounds."""
 
 from typing import Any, get_args
 

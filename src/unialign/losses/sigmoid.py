@@ -1,4 +1,4 @@
-"""The pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over pairs of modalities."""
+"""Pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over pairs of modalities."""
 
 from itertools import combinations
 from typing import Any, Literal, cast, get_args

@@ -23,7 +23,7 @@ Geometry = Literal["sphere", "euclidean"]
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """The result of `kmeans`.
+    """Result of `kmeans`.
 
     Attributes:
         labels: (N,) int64 in [0, K).

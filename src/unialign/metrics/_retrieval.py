@@ -23,7 +23,7 @@ __all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RetrievalResult:
-    """The result of `retrieval`. Per-query tensors are float64, on the CPU, with one entry per scored query.
+    """Result of `retrieval`. Per-query tensors are float64, on the CPU, with one entry per scored query.
 
     Attributes:
         k: cut-offs of `recall`.

@@ -19,7 +19,7 @@ SelfPairs = Literal["included", "excluded"]
 
 @dataclass(frozen=True, eq=False)
 class RowSelection:
-    """The N selected rows, in the order used by the reductions.
+    """N selected rows, in the order used by the reductions.
 
     Attributes:
         size: N.

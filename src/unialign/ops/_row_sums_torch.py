@@ -33,7 +33,7 @@ _TILE_CPU, _ROWS_CPU = 2**20, 64
 
 @dataclass(frozen=True, eq=False)
 class LogitMatrix:
-    """The logits of R rows and N columns, and their mask.
+    """Logits of R rows and N columns, and their mask.
 
     Attributes:
         x_RD, y_ND: rows and columns, of one floating dtype.

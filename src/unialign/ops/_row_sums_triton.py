@@ -1,4 +1,4 @@
-"""The sums of `_row_sums_torch` as Triton kernels; tiles stay on chip and are never written to global memory.
+"""Sums of `_row_sums_torch` as Triton kernels; tiles stay on chip and are never written to global memory.
 
 Inputs are float32 (IEEE or TF32 products), float16 or bfloat16; sums are float32. Each program computes a block of
 rows over all columns, so no atomics are needed and results are deterministic. If D exceeds the accumulator of a

@@ -1,4 +1,4 @@
-"""The sum of softplus over all pairs of two sets of rows: the pairwise sigmoid loss, in one pass over tiles.
+"""Sum of softplus over all pairs of two sets of rows: the pairwise sigmoid loss, in one pass over tiles.
 
     sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
 
@@ -71,7 +71,7 @@ class _SoftplusTotal(torch.autograd.Function):
 
 
 class _Sums(NamedTuple):
-    """The total and its gradients; on several processes, gradients of x and y are 0 outside the local rows."""
+    """Total and its gradients; on several processes, gradients of x and y are 0 outside the local rows."""
 
     total: float
     by_scale: float

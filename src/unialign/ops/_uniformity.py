@@ -227,7 +227,7 @@ class _LocalTotal:
             self._add(logit_IJ.exp_(), i, j, slope_IJ)
 
     def log(self) -> float:
-        """The logarithm of the total; -inf without any pair."""
+        """Logarithm of the total; -inf without any pair."""
         return math.log(self.total) + (self.shift - self.tiles.offset) if self.total > 0 else -math.inf
 
     def gradient(self, log_total: float) -> Tensor | None:

@@ -19,7 +19,7 @@ from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._random_state import isolated_random_state
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import Cadence, OnStep, Trainer
-from unialign.train._validation import batches_of, resolve_config, term_names, validate_fit
+from unialign.train._validation import batches_of, check_run_folder, resolve_config, term_names, validate_fit
 
 __all__ = ["FitResult", "check_fit", "fit", "training_steps"]
 
@@ -120,10 +120,18 @@ def fit(
     return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings))
 
 
-def check_fit(store: EmbeddingStore, config: TrainConfig) -> None:
-    """Raise the errors of `fit` for settings incompatible with the store, without training or writing anything."""
+def check_fit(
+    store: EmbeddingStore,
+    config: TrainConfig,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: Resume = "auto",
+) -> None:
+    """Raise what `fit` would raise about settings that do not fit the store, or a run in `out`; nothing is written."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
+    if out is not None:
+        check_run_folder(store, config, out, resume)
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:

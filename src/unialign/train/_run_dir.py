@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.config import Config, Resume
+from unialign.config import Config, Resume, differing_settings
 from unialign.errors import CheckpointError, ConfigError, DataError
 from unialign.io import discard_leftovers, lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
@@ -135,12 +135,16 @@ class RunDir:
             )
         # Settings added since the earlier run was saved had their default.
         settings = type(self.config)().to_dict() | settings
-        for name in sorted(settings.keys() | here["training"].keys()):
-            if name not in self.config.bookkeeping() and settings.get(name) != here["training"].get(name):
-                raise CheckpointError(
-                    f"{source} was made with {name}={settings.get(name)!r}, this run has "
-                    f"{name}={here['training'].get(name)!r}; use the same setting, or choose another folder"
-                )
+        differing = {
+            name: texts
+            for name, texts in differing_settings(settings, here["training"]).items()
+            if name not in self.config.bookkeeping()
+        }
+        if differing:
+            old, new = (", ".join(f"{name}={texts[i]}" for name, texts in differing.items()) for i in (0, 1))
+            raise CheckpointError(
+                f"{source} was made with {old}; this run has {new}; use the same settings, or choose another folder"
+            )
 
 
 def _describe_initial_weights(init_from: Any) -> str:

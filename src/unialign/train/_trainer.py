@@ -1,4 +1,4 @@
-"""The training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
+"""Training loop of spaces and decoders: start or resume, log, save checkpoints, stop on signals, save the result.
 
 A `TrainingTask` holds the model, data and optimizer and takes single steps; the `Trainer` does everything else.
 """

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unialign.config import TrainConfig
+from unialign.config import Resume, TrainConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
@@ -23,7 +23,7 @@ from unialign.train._progress import check_progress
 from unialign.train._run_dir import RunDir, check_resume
 from unialign.train._trainer import OnStep
 
-__all__ = ["FitArguments", "resolve_config", "term_names", "validate_fit"]
+__all__ = ["FitArguments", "check_run_folder", "resolve_config", "term_names", "validate_fit"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,12 @@ def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Sp
         check_frozen_encoders(init_from, data.get("columns", {}))
         facts["init_from"] = {"weights": weights_digest(init_from)}
     return facts
+
+
+def check_run_folder(store: EmbeddingStore, config: TrainConfig, out: str | os.PathLike[str], resume: Resume) -> None:
+    """Raise what `fit` would raise about a run in the folder, for a resolved configuration."""
+    items = len(training_rows(store, config.modalities or ()))
+    _run_folder(out, store, config, _facts(store, config, items, None)).find_checkpoint(resume)
 
 
 def _run_folder(
