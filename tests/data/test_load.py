@@ -216,7 +216,7 @@ def test_errors_name_the_file_and_what_to_write(tmp_path: Path, space: dict[str,
     bad[3] = np.nan
     for file, array, error, message in (
         ("bad.npy", bad, NonFiniteError, r"row 3 holds nan.*array `present\.bad` in files.*'bad' from .*bad\.npy"),
-        ("my image.npy", space["image"], DataError, r"'my image' cannot be a file name.*write NAME=.*my image\.npy"),
+        ("my image.npy", space["image"], DataError, r"'my image' cannot be a file name.*write 'NAME=.*my image\.npy'"),
     ):
         np.save(tmp_path / file, array)
         with pytest.raises(error, match=message):

@@ -122,7 +122,7 @@ bad_options: dict[str, Any] = {
     "split unknown": (
         {"split": ["train"] * 5 + ["dev"]},
         DataError,
-        "split: row 5 holds .*dev.*'train', 'val', 'test'",
+        "split: row 5 holds 'dev', .*'train', 'val', 'test'",
     ),
     "split None": ({"split": ["train"] * 5 + [None]}, DataError, "split: row 5 holds None"),
     "split code": ({"split": [0, 1, 2, 3, 0, 0]}, DataError, "split: row 3 holds 3, expected 0 to 2"),

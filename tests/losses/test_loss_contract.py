@@ -325,7 +325,7 @@ def test_an_instance_is_accepted_where_a_name_is():
     assert ua.losses.create(objective) is objective
     with pytest.raises(ConfigError, match="options factor need an objective by name"):
         ua.losses.create(objective, factor=3.0)
-    with pytest.raises(ConfigError, match="objective must be a name or an unialign"):
+    with pytest.raises(ConfigError, match="objective must be a name or a unialign"):
         ua.losses.create(Scaled)
 
 
