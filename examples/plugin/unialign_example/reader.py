@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from unialign.errors import DataError
-from unialign.readers import EmbeddingFile, ArrayEntry
+from unialign.readers import ArrayEntry, EmbeddingFile
 
 __all__ = ["TsvReader"]
 
