@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -11,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
 
 import torch
 
@@ -118,24 +118,24 @@ class _Worker:
 _worker = _Worker()
 
 
-def _plug_ins() -> bytes:
-    """Pickle the objects registered in this process by reference to their modules."""
+def _plug_ins() -> dict[tuple[str, str], Any]:
+    """Return the objects registered in this process, which worker processes receive by reference to their modules."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
     for (_, name), value in objects.items():
         try:
             if interactive and getattr(value, "__module__", "") == "__main__":
-                raise pickle.PicklingError("it is defined in an interactive session")
-            pickle.dumps(value)
+                raise TypeError("it is defined in an interactive session")
+            ForkingPickler.dumps(value)
         except Exception as error:  # pickle raises several exception types
             raise ConfigError(
                 f"worker processes cannot import {name!r}: {error}; define it in a module, or use one worker"
             ) from error
-    return pickle.dumps(objects)
+    return objects
 
 
-def _start_worker(workers: int, grace: float, plug_ins: bytes) -> None:
-    for (group, name), value in pickle.loads(plug_ins).items():
+def _start_worker(workers: int, grace: float, plug_ins: dict[tuple[str, str], Any]) -> None:
+    for (group, name), value in plug_ins.items():
         registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     signal.signal(signal.SIGTERM, _worker.on_sigterm)
