@@ -284,7 +284,7 @@ def test_out_is_a_file(tmp_path: Path) -> None:
 
 def test_no_training_rows() -> None:
     columns = {name: np.ones((4, dim)) for name, dim in DIMS.items()}
-    with pytest.raises(DataError, match="has 1 training rows"):
+    with pytest.raises(DataError, match="has 1 training row;"):
         run(EmbeddingStore.from_arrays(columns, split=["train", "val", "test", "test"]), tiny_config())
 
 
