@@ -135,13 +135,13 @@ def run_job(rank: int, processes: int, port: int, folder: str, what: str, starte
             if rank == 1 and step == 3:
                 if what == "raise":
                     raise ValueError("the disk is gone")
-                if what == "raise":
+                if what == "bad batch":
                     batch["a"] = batch["a"] * torch.nan
                 if what == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
             if rank == 0 and step == 3 and what == "kill 0":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if rank == 2 and step == 3 and what not in ("nothing", "raise"):
+            if rank == 2 and step == 3 and what not in ("nothing", "bad batch"):
                 time.sleep(1000)  # not in a collective: only the watchdog can end it
             objective(batch).total.backward()
     if started != "here":
@@ -243,7 +243,7 @@ def run_unreachable(rank: int, folder: str) -> None:
 
 
 def test_error_of_a_batch_keeps_its_class(tmp_path: Path) -> None:
-    codes, said = ended(tmp_path, "raise")
+    codes, said = ended(tmp_path, "bad batch")
     assert codes == [1, 1, 1], said
     assert "NonFiniteError: 'a' row 0 holds nan" in said[1]
     for rank in (0, 2):
