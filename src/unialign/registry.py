@@ -37,7 +37,7 @@ _FIRST = {
     "commands": ("demo", "train", "evaluate", "compare", "diagnose", "generate", "decoder"),
 }
 
-_registered: dict[tuple[str, str], Any] = {}
+_registered: dict[tuple[Group, str], Any] = {}
 
 
 def names(group: Group) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def is_built_in(group: Group, name: str) -> bool:
     return name in _built_in(group)
 
 
-def registered() -> dict[tuple[str, str], Any]:
+def registered() -> dict[tuple[Group, str], Any]:
     """Return (group, name) -> object for all names registered in this process."""
     return dict(_registered)
 

@@ -22,6 +22,7 @@ __all__ = ["run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+PlugIns = dict[tuple[registry.Group, str], Any]
 
 # Seconds that a worker has to finish its step and write a checkpoint after its parent has ended.
 GRACE = 20.0
@@ -118,7 +119,7 @@ class _Worker:
 _worker = _Worker()
 
 
-def _plug_ins() -> dict[tuple[str, str], Any]:
+def _plug_ins() -> PlugIns:
     """Return the objects registered in this process, which worker processes receive by reference to their modules."""
     objects = registry.registered()
     interactive = not hasattr(sys.modules["__main__"], "__file__")
@@ -134,7 +135,7 @@ def _plug_ins() -> dict[tuple[str, str], Any]:
     return objects
 
 
-def _start_worker(workers: int, grace: float, plug_ins: dict[tuple[str, str], Any]) -> None:
+def _start_worker(workers: int, grace: float, plug_ins: PlugIns) -> None:
     for (group, name), value in plug_ins.items():
         registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
