@@ -47,7 +47,11 @@ class Options(Config):
     epochs: int | None = setting(
         None, "epochs of every training; None: the study's default", partial(check_integer, low=1)
     )
-    resamples: int = setting(4000, "bootstrap resamples of the items", partial(check_integer, low=100))
+    resamples: int = setting(
+        4000,
+        "bootstrap resamples of the items, from 100 to 1,000,000",
+        partial(check_integer, low=100, high=1_000_000),
+    )
     stores: Mapping[str, str] = setting({}, "name of a data set -> folder of the store used in its place", _check_texts)
     fingerprints: Mapping[str, str] = setting({}, "name of a data set -> required revision", _check_texts)
 

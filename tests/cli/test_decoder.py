@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from unialign._datasets import datasets_folder
-from unialign.cli import main
+from unialign.cli import _decoder, main
 from unialign.data import EmbeddingStore, load_dataset
+from unialign.errors import ConfigError
 
 SETTINGS = [
     "--steps",
@@ -138,6 +139,18 @@ def test_a_damaged_decoder_of_a_finished_run_is_restored(small: Path, run: Path)
     (run / "log.jsonl").unlink()  # a finished run does not need its log
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(run)]) == 0
     assert weights.read_bytes() == whole
+    for line in ("", '{"kind": "step", "step": 1}', '{"kind": "step", "step": 1, "loss": "x"}', "[" * 100_000):
+        (run / "log.jsonl").write_text(line + "\n")
+        assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(run)]) == 0, line[:50]
+
+
+def test_leftovers_of_a_killed_training_do_not_block_its_folder(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.0123456789ab.partial").write_text("half")
+    (tmp_path / "checkpoints").mkdir()
+    _decoder._check_folder(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigError, match=r"notes\.txt"):
+        _decoder._check_folder(tmp_path)
 
 
 def test_a_decoder_of_other_settings_is_not_overwritten(
