@@ -1,0 +1,252 @@
+"""Plant known faults one after the other in a checkout and report which of them its tests catch.
+
+    python -m benchmarks.mutations CHECKOUT benchmarks/mutations.json OUT.json [--only ID ...] [--check]
+
+`mutations.json` is a list of faults: id, area, file, text to find, replacement, a sentence about the fault, and tests
+that should fail. `--check` only verifies that every text still occurs exactly once. OUT is rewritten atomically after
+each fault, and ids in it are skipped. Each set of tests is run without a fault first; a fault whose tests fail anyway
+gets `"caught": null`. A hang counts as caught. The file is always restored: after a kill, by the next start. Use a
+separate clone as CHECKOUT, since files in it are overwritten while the tests run.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PYTHON = sys.executable
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
+
+
+def write(path, text):
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def dump(path, value):
+    write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path, default):
+    return json.loads(path.read_text("utf-8")) if path.exists() else default
+
+
+def state_of(root):
+    """A hash of all sources and tests: what was found without a mutation holds for these only."""
+    whole = hashlib.sha256()
+    for folder in ("src", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            whole.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()
+
+
+class Runner:
+    def __init__(self, root, python, timeout):
+        self.root, self.python, self.timeout = root, python, timeout
+        self.environment = os.environ | {
+            "PYTHONPATH": str(root / "src"),
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        for cache in list((root / "src").rglob("__pycache__")):
+            shutil.rmtree(cache, ignore_errors=True)
+        where = subprocess.run(
+            [python, "-c", "import unialign; print(unialign.__file__)"],
+            env=self.environment,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        if not Path(where).resolve().is_relative_to((root / "src").resolve()):
+            raise SystemExit(f"python takes unialign from {where}, not from {root / 'src'}")
+
+    def tests(self, names, timeout=None):
+        """(verdict, seconds, first failing test): passed, failed, timeout, or broken (nothing ran)."""
+        timeout = self.timeout if timeout is None else timeout
+        missing = [name for name in names if not (self.root / name.split("::")[0]).exists()]
+        if missing:
+            return "broken", 0.0, f"no such tests: {', '.join(missing)}"
+        command = [self.python, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-q", "--no-header", "-rfE", "--tb=no"]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, *names],
+            env=self.environment,
+            cwd=self.root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+            output, _ = process.communicate()
+            return "timeout", time.perf_counter() - began, f"timeout after {timeout:.0f} s"
+        except BaseException:
+            kill_group(process)
+            raise
+        seconds = time.perf_counter() - began
+        if process.returncode == 0:
+            return "passed", seconds, None
+        found = FAILED.search(output)
+        # 1: a test failed; 2: collection failed; below 0: the interpreter died; 5: no test at all.
+        if process.returncode in (1, 2) or process.returncode < 0:
+            name = found[1] if found else f"pytest ended with {process.returncode}: {output.strip()[-300:]}"
+            return "failed", seconds, name
+        return "broken", seconds, f"pytest ended with {process.returncode}: {output.strip()[-300:]}"
+
+
+def kill_group(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def restore(journal):
+    """Undo what a killed run left planted."""
+    left = load(journal, None)
+    if left is not None:
+        Path(left["file"]).write_text(left["text"], encoding="utf-8", newline="")
+        journal.unlink()
+        print(f"restored {left['file']}", flush=True)
+
+
+def problem_of(root, mutation):
+    path = root / mutation["file"]
+    if not path.exists():
+        return f"no file {mutation['file']}"
+    text = path.read_text("utf-8")
+    count = text.count(mutation["find"])
+    if count != 1:
+        return f"`find` stands {count} times in {mutation['file']}"
+    if mutation["find"] == mutation["replace"]:
+        return "`replace` equals `find`"
+    try:
+        compile(text.replace(mutation["find"], mutation["replace"]), str(path), "exec")
+    except SyntaxError as error:
+        return f"the mutated file is no Python: {error}"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("mutations", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--python", default=PYTHON)
+    parser.add_argument("--only", nargs="+", metavar="ID", help="these mutations alone")
+    parser.add_argument("--again", nargs="+", metavar="ID", default=[], help="forget what OUT says of these")
+    parser.add_argument("--timeout", type=float, default=300.0)
+    parser.add_argument("--check", action="store_true", help="check every `find` and all paths, run no test")
+    options = parser.parse_args()
+    root = options.root.resolve()
+    mutations = json.loads(options.mutations.read_text("utf-8"))
+    ids = [mutation["id"] for mutation in mutations]
+    assert len(set(ids)) == len(ids), "an id stands twice"
+    if unknown := set((options.only or []) + options.again) - set(ids):
+        raise SystemExit(f"unknown ids: {', '.join(sorted(unknown))}")
+    chosen = [m for m in mutations if options.only is None or m["id"] in options.only]
+    journal = options.out.with_name(options.out.name + ".restore.json")
+    sets_file = options.out.with_name(options.out.name + ".sets.json")
+    restore(journal)
+
+    bad = {m["id"]: problem for m in chosen if (problem := problem_of(root, m))}
+    for m in chosen:
+        missing = [t for t in (*m["tests"], *m.get("wider", ())) if not (root / t.split("::")[0]).exists()]
+        if missing:
+            bad.setdefault(m["id"], f"no such tests: {', '.join(missing)}")
+    for name, problem in bad.items():
+        print(f"{name}: {problem}", flush=True)
+    if options.check:
+        print(f"{len(chosen)} mutations, {len(bad)} with a problem")
+        return int(bool(bad))
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    runner = Runner(root, options.python, options.timeout)
+    state = state_of(root)
+    sets = load(sets_file, {})
+    if sets.get("state") != state:
+        sets = {"state": state, "sets": {}}
+    results = [r for r in load(options.out, []) if r["id"] not in options.again]
+    done = {result["id"] for result in results}
+
+    def unmutated(names):
+        key = " ".join(names)
+        if key not in sets["sets"]:
+            verdict, seconds, first = runner.tests(names, 4 * runner.timeout)
+            sets["sets"][key] = {"verdict": verdict, "seconds": round(seconds, 1), "first failing test": first}
+            dump(sets_file, sets)
+            print(f"   without a mutation: {verdict} in {seconds:.0f} s  {key}", flush=True)
+        return sets["sets"][key]
+
+    def mutated(mutation, names, timeout):
+        path = root / mutation["file"]
+        text = path.read_bytes().decode("utf-8")
+        dump(journal, {"file": str(path), "text": text})
+        try:
+            path.write_text(text.replace(mutation["find"], mutation["replace"]), encoding="utf-8", newline="")
+            return runner.tests(names, timeout)
+        finally:
+            path.write_text(text, encoding="utf-8", newline="")
+            journal.unlink()
+
+    for mutation in chosen:
+        if mutation["id"] in done:
+            continue
+        record = {
+            "id": mutation["id"],
+            "area": mutation["area"],
+            "caught": None,
+            "seconds": 0.0,
+            "first failing test": None,
+            "by": None,
+        }
+        if mutation["id"] in bad:
+            record["problem"] = bad[mutation["id"]]
+        for kind in () if mutation["id"] in bad else ("tests", "wider"):
+            names = mutation.get(kind)
+            if not names:
+                continue
+            before = unmutated(names)
+            if before["verdict"] != "passed":
+                record["problem"] = f"{kind} fail without the mutation too: {before['first failing test']}"
+                break
+            verdict, seconds, first = mutated(mutation, names, max(runner.timeout, 4 * before["seconds"]))
+            record["seconds"] = round(record["seconds"] + seconds, 1)
+            if verdict == "broken":
+                record["problem"] = first
+                break
+            record["caught"] = verdict in ("failed", "timeout")
+            if record["caught"]:
+                record["first failing test"], record["by"] = first, kind
+                break
+        results.append(record)
+        dump(options.out, results)
+        word = {True: "caught", False: "SURVIVED", None: "INVALID"}[record["caught"]]
+        detail = record["first failing test"] or record.get("problem") or ""
+        print(f"{record['id']}: {word} in {record['seconds']:.0f} s ({record['by']})  {detail}", flush=True)
+
+    assert state_of(root) == state, "ROOT is not as it was"
+    areas = dict.fromkeys(m["area"] for m in mutations)
+    for area in areas:
+        of = [r for r in results if r["area"] == area]
+        print(
+            f"{area}: {sum(r['caught'] is True for r in of)} caught, {sum(r['caught'] is False for r in of)} "
+            f"survived, {sum(r['caught'] is None for r in of)} invalid"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
