@@ -45,7 +45,7 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
             )
         by_file = len(own) == 1 and own[0].key in _GENERIC and file.kind not in ("memory", "store")
         candidates += [(given or (file.stem if by_file else entry.key), file, entry) for entry in own]
-    matrices = _unique_names(candidates)
+    matrices = _unique_names(candidates, {id(file) for given, file in files if given})
     if chosen is not None:
         unknown = [name for name in chosen if name not in matrices]
         if unknown or len(set(chosen)) < len(chosen) or not chosen:
@@ -57,14 +57,16 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
     return matrices, ignored if chosen is None else []
 
 
-def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]]) -> Matrices:
-    """Keep unique names; rename others to the file name, or `FILE.NAME` if the file has several matrices."""
+def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]], named: set[int]) -> Matrices:
+    """Keep unique names and those of `named` files (by id); rename others to the file name, or to `FILE.NAME` if the
+    file has several matrices.
+    """
     uses = Counter(name for name, _, _ in candidates)
     matrices_in = Counter(id(file) for _, file, _ in candidates)
     matrices: Matrices = {}
     for name, file, entry in candidates:
         alone = matrices_in[id(file)] == 1
-        unique = name if uses[name] == 1 else file.stem if alone else f"{file.stem}.{name}"
+        unique = name if uses[name] == 1 or id(file) in named else file.stem if alone else f"{file.stem}.{name}"
         if unique in matrices:
             other = matrices[unique][0]
             advice = f"name them: first={other.label} second={file.label}"

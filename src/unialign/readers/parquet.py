@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign._checks import one_line
 from unialign.errors import DataError, MissingDependencyError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
 from unialign.readers._rows import Rows, StreamRows, rows_per_chunk
@@ -71,7 +72,7 @@ class _Table:
             yield from _open(self.path).iter_batches(batch_size=rows, columns=columns, use_threads=False)
         except Exception as error:  # malicious input may raise any exception in the parser
             raise DataError(
-                f"{self.path}: {columns[0]!r} cannot be read ({_one_line(error)}); write the file again"
+                f"{self.path}: {columns[0]!r} cannot be read ({one_line(error)}); write the file again"
             ) from None
 
     def _dim(self, name: str) -> int | None:
@@ -168,15 +169,11 @@ def _open(path: Path) -> Any:
         # Use a buffered stream; otherwise the column of a row group, possibly all rows, is read at once.
         return parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20)
     except Exception as error:  # malicious input may raise any exception in the parser
-        raise DataError(f"{path} is not a readable parquet file ({_one_line(error)}); write it again") from None
+        raise DataError(f"{path} is not a readable parquet file ({one_line(error)}); write it again") from None
 
 
 def _is_list(kind: Any) -> bool:
     return hasattr(kind, "value_type") and str(kind).startswith(("list", "large_list", "fixed_size_list"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _no_rows() -> Rows:
