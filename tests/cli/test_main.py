@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -347,3 +349,63 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
     (tmp_path / "runs/demo/images/images.json").write_text('{"cards": 3}')
     with pytest.raises(ua.errors.DataError, match="images is damaged"):
         write_report(tmp_path / "runs/demo")
+
+
+def test_a_run_of_other_settings_is_named_with_all_differences(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = ["train", "digits", *QUICK, "--anchor", "kar"]
+    assert main(run) == 0
+    capsys.readouterr()
+    assert main(run) == 0
+    assert "runs/train holds this run, finished: nothing is trained" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "runs/train/space")
+    assert main(run) == 0
+    assert "continuing from step-" in capsys.readouterr().out
+    assert main([*run, "--lr", "0.5", "--seed", "3"]) == 2
+    printed = capsys.readouterr()
+    assert "continuing" not in printed.out
+    assert "made with lr=0.001, seed=0; this run has lr=0.5, seed=3" in printed.err
+    assert "choose another --out" in printed.err
+    assert main([*run, "--resume", "never"]) == 2
+    assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
+    # The arguments of `evaluate` in the wrong order, and an evaluation of another split in the same folder.
+    assert main(["evaluate", "digits", "runs/train/space"]) == 2
+    assert "such as `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
+    evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]
+    assert main(evaluate) == 0
+    assert re.search(r"digits, test split, [0-9,]+ of [0-9,]+ items: fou, zer, kar", capsys.readouterr().out)
+    assert main([*evaluate, "--split", "val"]) == 2
+    assert "holds another evaluation: split is 'test' there and 'val' here; choose" in capsys.readouterr().err
+    comparison = tmp_path / "runs/compare/config.yaml"
+    comparison.parent.mkdir()
+    words = ["compare", "digits", *QUICK, "--objectives", "infonce", "--seeds", "0"]
+    monkeypatch.setattr(experiments._compare, "run_jobs", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(words) == 130
+    assert main([*words, "--lr", "0.5"]) == 2
+    assert "another comparison: entries.infonce.train.lr is 0.001 there and 0.5 here" in capsys.readouterr().err
+
+
+def test_evaluate_measures_all_items_of_files_without_a_split(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    arrays = {name: draw.normal(size=(40, 6)).astype(np.float32) for name in ("image", "text")}
+    split = np.repeat(["train", "val", "test"], [20, 8, 12])
+    np.savez("train.npz", **arrays, split=split)
+    np.savez("held-out.npz", **arrays)
+    np.savez("video.npz", **arrays, video=np.zeros((40, 2, 3), np.float32))
+    assert main(["train", "train.npz", "--epochs", "1", "--dim", "4"]) == 0
+    evaluate = ["evaluate", "runs/train/space"]
+    for words, line in {
+        ("train.npz", "--out", "a"): "12 of 40 items",
+        ("held-out.npz", "--out", "b"): "all 40 items are evaluated",
+        ("b/data", "--out", "c"): "40 of 40 items",
+    }.items():
+        assert main([*evaluate, *words, "--resamples", "100"]) == 0
+        printed = capsys.readouterr()
+        assert line in printed.out
+        assert "random" not in printed.err
+    assert len(json.loads((tmp_path / "b/items.json").read_text())["rows"]) == 40
+    assert main([*evaluate, "held-out.npz", "--split", "val", "--out", "d"]) == 2
+    assert "split of d/data has 0 items; at least 2 are needed" in capsys.readouterr().err
+    assert main([*evaluate, "video.npz", "--out", "e"]) == 2
+    assert "--modalities" not in capsys.readouterr().err

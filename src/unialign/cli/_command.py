@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from unialign._checks import check_choice
 from unialign.errors import ConfigError
 
-__all__ = ["Command", "Parser", "add_out", "add_resume", "command_parser", "results_folder"]
+__all__ = ["Command", "Parser", "add_out", "add_resume", "command_parser", "results_folder", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,18 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None:
             check_choice((action.option_strings or [action.dest])[0], value, action.choices)
+
+
+def with_options(message: str, parser: argparse.ArgumentParser) -> str:
+    """Return a message that names the options of a command in place of the arguments of Python functions."""
+    known = set(_option_strings(parser))
+    if "--resume" in known:
+        message = re.sub(r"\bresume='(\w+)'", r"--resume \1", message)
+    if "--out" in known:
+        message = re.sub(r"\bchoose another (folder|out)\b", "choose another --out", message)
+    if "--modalities" not in known:
+        message = re.sub(r",?( and choose)? with --modalities", "", message)
+    return message
 
 
 def _option_strings(parser: argparse.ArgumentParser) -> Iterable[str]:

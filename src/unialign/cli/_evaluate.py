@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from unialign._plain_text import count
 from unialign.cli._console import echo, shown
 from unialign.cli._single_run import finish
 from unialign.config import CompareConfig, ComparisonEntry, EvaluateConfig, TrainConfig
@@ -10,6 +11,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.experiments import (
     EMBEDDINGS_FILE,
     RunRecord,
+    describe_differences,
     embed_split,
     evaluate_split,
     open_run_dir,
@@ -36,12 +38,16 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
         )
     store = store.select(shared)
     config = config.replace(data=data, fingerprint=store.fingerprint)
-    if open_run_dir(out, "evaluation") not in (None, config.to_dict()):
-        raise ConfigError(
-            f"{out} holds another evaluation (its config.yaml differs); choose another --out or delete it"
-        )
+    items = len(store.rows(config.split))
+    if items < 2:
+        raise DataError(f"the {config.split!r} split of {data} has {count(items, 'item')}; at least 2 are needed")
+    found = open_run_dir(out, "evaluation")
+    if found not in (None, config.to_dict()):
+        raise ConfigError(f"{out} holds another evaluation: {describe_differences(found or {}, config.to_dict())}")
     write_yaml(out / "config.yaml", config.to_dict())
-    echo(f"{data}, {config.split} split: {', '.join(shared)}, into {shown(out)}")
+    if data == str(out / "data") and items == store.items:
+        echo(f"all {items:,} items are evaluated; an array `split` in the files would select the held-out ones")
+    echo(f"{data}, {config.split} split, {items:,} of {store.items:,} items: {', '.join(shared)}, into {shown(out)}")
     embeddings = embed_split(space, store, config.split)
     record = RunRecord(
         seconds=0.0,

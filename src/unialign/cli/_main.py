@@ -14,7 +14,7 @@ from typing import Any
 
 from unialign import registry
 from unialign._version import __version__
-from unialign.cli._command import Command, Parser, command_parser
+from unialign.cli._command import Command, Parser, command_parser, with_options
 from unialign.errors import ConfigError, UniAlignError
 
 __all__ = ["execute", "main", "parsers"]
@@ -68,10 +68,15 @@ def execute(program: str, run: Callable[[], int]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     command = _command(words[0])
-    options = command_parser(command).parse(words[1:])
+    parser = command_parser(command)
+    options = parser.parse(words[1:])
     if not command.multiprocess:
         _check_one_process(command.name)
-    return command.run(options)
+    try:
+        return command.run(options)
+    except UniAlignError as error:
+        error.args = (with_options(str(error), parser),)
+        raise
 
 
 def _overview(words: Sequence[str]) -> int:

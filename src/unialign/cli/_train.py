@@ -28,14 +28,18 @@ def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes:
     data = process_group_of("auto").broadcast_from_rank0(lambda: prepare_data(plan.sources, options.out, "run"))
     store = open_store(data, plan.config.modalities, plan.fingerprint)
     config, note = with_anchor(plan.config, store.modalities)
-    check_fit(store, config)
+    process_group_of("auto").broadcast_from_rank0(
+        lambda: check_fit(store, config, out=options.out, resume=options.resume)
+    )
     if rank > 0:
         with _checkpoint_named(options.out):
             fit(store, config, out=options.out, resume=options.resume, device=options.device, progress="none")
         return 0
     open_run_dir(options.out, "run")
     newest = newest_checkpoint(options.out / "checkpoints")
-    if newest is not None and options.resume != "never":
+    if (options.out / "space" / "config.json").exists():
+        echo(f"{shown(options.out)} holds this run, finished: nothing is trained")
+    elif newest is not None:
         echo(f"continuing from {newest.name}")
     if note:
         echo(note)

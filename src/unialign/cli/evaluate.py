@@ -1,11 +1,13 @@
 """`unialign evaluate`: measure a trained space."""
 
 import argparse
+from pathlib import Path
 
 from unialign.cli._command import Command, add_out
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, check_sources
 from unialign.config import EvaluateConfig
+from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
 __all__ = ["COMMAND", "resolve"]
@@ -35,6 +37,10 @@ def resolve(options: argparse.Namespace) -> tuple[EvaluateConfig, tuple[str, ...
             "name the space and the data, such as `unialign evaluate runs/train/space emoji`, or give --config"
         )
     check_sources(sources)
+    if space in list_datasets() or Path(space).is_file() or (Path(space) / "store.json").exists():
+        swapped = (Path(sources[0]) / "config.json").exists()
+        example = f"{sources[0]} {space}" if swapped else f"runs/train/space {space}"
+        raise ConfigError(f"{space} is data; give the space first, such as `unialign evaluate {example}`")
     if options.data:
         values["fingerprint"] = None  # the file's fingerprint belongs to other data
     given = given_settings(options, EvaluateConfig)

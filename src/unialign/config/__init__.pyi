@@ -18,6 +18,7 @@ from unialign.config._compare import (
 )
 from unialign.config._decoder import DecoderConfig as DecoderConfig
 from unialign.config._diagnose import DiagnoseConfig as DiagnoseConfig
+from unialign.config._differences import differing_settings as differing_settings
 from unialign.config._generate import GenerateConfig as GenerateConfig
 from unialign.config._train import TrainConfig as TrainConfig
 from unialign.config._yaml import parse_yaml as parse_yaml, read_yaml as read_yaml

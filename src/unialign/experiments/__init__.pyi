@@ -18,7 +18,10 @@ from unialign.experiments._run import (
     run as run,
     save_embeddings as save_embeddings,
 )
-from unialign.experiments._run_dir import open_run_dir as open_run_dir
+from unialign.experiments._run_dir import (
+    describe_differences as describe_differences,
+    open_run_dir as open_run_dir,
+)
 from unialign.experiments._summary import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
 from unialign.experiments._tuning import search as search
 

@@ -16,7 +16,7 @@ from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
 from unialign.experiments._results import make_results, write_json
 from unialign.experiments._run import RunRecord, run
-from unialign.experiments._run_dir import open_run_dir
+from unialign.experiments._run_dir import describe_differences, open_run_dir
 from unialign.io import write_yaml
 from unialign.losses import display_name
 from unialign.train import check_fit
@@ -98,9 +98,7 @@ def _claim(folder: Path, config: CompareConfig) -> None:
     if found is None:
         write_yaml(folder / "config.yaml", config.to_dict())
     elif found != config.to_dict():
-        raise ConfigError(
-            f"{folder} holds another comparison (its config.yaml differs); choose another --out or delete it"
-        )
+        raise ConfigError(f"{folder} holds another comparison: {describe_differences(found, config.to_dict())}")
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:

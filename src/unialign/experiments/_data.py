@@ -3,8 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from unialign.data import EmbeddingStore, list_datasets, load_dataset
+import numpy as np
+
+from unialign.data import EmbeddingStore, list_datasets, load_dataset, open_collection
 from unialign.errors import ConfigError, DataError
 from unialign.experiments._run_dir import DATA_FOLDER, Kind, open_run_dir
 from unialign.io import discard_leftovers, lock_folder
@@ -28,7 +31,8 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     """Return the name or path of a data set that every process and a resumed run can open.
 
     A named data set or a store is used in place. Files are written to `folder/data` as a store; once the folder has a
-    configuration, later calls verify and reuse that store for the same files and raise for others.
+    configuration, later calls verify and reuse that store for the same files and raise for others. Files without an
+    array `split` get a random one, except for an evaluation, whose items are all in "test".
 
     Args:
         sources: see `unialign.data.load_dataset`.
@@ -46,7 +50,11 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
         return sources[0]
     target = folder / DATA_FOLDER
     settings = open_run_dir(folder, kind)
-    store = load_dataset(list(sources))
+    listed: list[Any] = list(sources)
+    if kind == "evaluation" and "split" not in (found := open_collection(listed)).values:
+        # A space that was trained on other data has not seen any of the items.
+        listed.append({"split": np.full(found.items, "test")})
+    store = load_dataset(listed)
     if settings is not None and target.exists():
         if _open_verified(target).fingerprint != store.fingerprint:
             raise ConfigError(f"{target} was made from other files; choose another --out")

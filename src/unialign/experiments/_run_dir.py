@@ -1,13 +1,14 @@
 """Prevent commands from overwriting each other's results: a results folder holds one kind of result."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from unialign.config import read_yaml
+from unialign.config import differing_settings, read_yaml
 from unialign.errors import ConfigError, DataError
 from unialign.io import LOCK_FILE, checked_path, is_leftover
 
-__all__ = ["DATA_FOLDER", "Kind", "open_run_dir"]
+__all__ = ["DATA_FOLDER", "Kind", "describe_differences", "open_run_dir"]
 
 Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation"]
 
@@ -57,6 +58,13 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
     except OSError as error:
         raise DataError(f"cannot create the folder {path}: {error.strerror}; choose another --out") from error
     return None
+
+
+def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Describe the settings that differ from those of a results folder, with the way out."""
+    differing = differing_settings(there, here)
+    listed = "; ".join(f"{name} is {old} there and {new} here" for name, (old, new) in differing.items())
+    return f"{listed}; choose another --out or delete it"
 
 
 def _names_in(path: Path) -> set[str]:
