@@ -159,7 +159,7 @@ def test_a_decoder_of_other_settings_is_not_overwritten(
     whole = (run / "decoder" / "model.safetensors").read_bytes()
     call = ["decoder", "train", str(small), *SETTINGS, "--seed", "7", "--out", str(run)]
     assert main(call) == 2
-    assert "made with seed=0, this run has seed=7" in capsys.readouterr().err
+    assert "made with seed=0; this run has seed=7" in capsys.readouterr().err
     shutil.rmtree(run / "checkpoints")
     (run / "log.jsonl").unlink()
     assert main(call) == 2

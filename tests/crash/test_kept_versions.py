@@ -76,7 +76,7 @@ def test_a_setting_that_came_later_was_at_its_default(kept: Path) -> None:
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")
-    with pytest.raises(CheckpointError, match=r"made with min_lr=0\.0, this run has min_lr=0\.001"):
+    with pytest.raises(CheckpointError, match=r"made with min_lr=0\.0; this run has min_lr=0\.001"):
         run(store, TrainConfig.from_dict(config.to_dict() | {"min_lr": 1e-3}), out=kept / "run", resume="required")
     result = run(store, config, out=kept / "run", resume="required")
     assert len(result.history) == 20
