@@ -9,15 +9,16 @@ import sys
 import threading
 from typing import Any
 
-THREADS = os.environ.get("UNIALIGN_TEST_THREADS", "1")
 # Child processes take it from here; `make test` sets it too, before torch is loaded.
-os.environ["OMP_NUM_THREADS"] = THREADS
+os.environ["OMP_NUM_THREADS"] = os.environ.get("UNIALIGN_TEST_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
+
+THREADS = os.environ["OMP_NUM_THREADS"]
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.load_profile("deterministic")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from processes import Pool
 
+from processes import Pool
 from train_cases import Pull, digest_of, finished, run as run_alone, stop_at, tiny_config, tiny_store, without_time
 from unialign.errors import DataError
 from unialign.losses import create

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from processes import context
 
+from processes import context
 from unialign import distributed
 from unialign.distributed._environment import ProcessInfo, first_host, read_process_info
 from unialign.errors import ConfigError

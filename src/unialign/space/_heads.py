@@ -11,6 +11,9 @@ from unialign.errors import ConfigError
 
 __all__ = ["make_head"]
 
+# A single head; 100 times a large one (16,384 to 8,192 to 4,096).
+_MAX_BYTES = 64 * 10**9
+
 
 def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) -> nn.Sequential:
     """Build a head by name.
@@ -19,16 +22,16 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
     `mlp`: dropout, linear, GELU, dropout, linear. The first dropout acts on the features, which helps small data most.
     """
     check_choice("head", head, get_args(Head))
-    try:
-        if head == "linear":
-            return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
-        return nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
-        )
-    except RuntimeError:  # the memory cannot be allocated
-        numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
-        size = numbers * torch.get_default_dtype().itemsize / 1e9
+    numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
+    size = numbers * torch.get_default_dtype().itemsize
+    # Before the allocation: systems that overcommit memory would only fail while the weights are initialized.
+    if size > _MAX_BYTES:
         raise ConfigError(
-            f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size:,.0f} GB of memory, which cannot be "
-            "allocated; choose a smaller dim or hidden"
-        ) from None
+            f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size / 1e9:,.0f} GB of memory, at most "
+            f"{_MAX_BYTES / 1e9:,.0f} GB are supported; choose a smaller dim or hidden"
+        )
+    if head == "linear":
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, dim, bias=False))
+    return nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(in_dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+    )
