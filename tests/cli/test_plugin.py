@@ -57,7 +57,9 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     unialign(place, *train, "--set", "objective_options.margin=0.3")
     shutil.copy(place / "image.tsv", place / "sound.tsv")
     assert "was made from other files" in unialign(place, "train", "sound.tsv", *train[2:], status=2)
-    unialign(place, "evaluate", "runs/train/space", "image.tsv", "text.tsv")
+    printed = unialign(place, "evaluate", "runs/train/space", "image.tsv", "text.tsv", "--out", "runs/all")
+    assert "items are evaluated" in printed  # the files have no split
+    unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
     # Reading an earlier run without the plug-in reports what is missing.
