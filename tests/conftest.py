@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 # Child processes take it from here; `make test` sets it too, before torch is loaded.
@@ -17,6 +18,8 @@ import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
+
+from unialign import registry
 
 THREADS = os.environ["OMP_NUM_THREADS"]
 
@@ -42,6 +45,14 @@ if threading.current_thread() is threading.main_thread() and signal.getsignal(si
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     torch.set_num_threads(int(THREADS))
+
+
+@pytest.fixture(autouse=True)
+def _no_plug_ins_of_other_tests() -> Iterator[None]:
+    before = registry.registered()
+    yield
+    registry._registered.clear()
+    registry._registered.update(before)
 
 
 @pytest.fixture
