@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 N = 12000                                   # one N x N float64 matrix is 1.15 GB
 x = torch.nn.functional.normalize(torch.randn(N, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 y = torch.nn.functional.normalize(x + 0.3 * torch.randn(N, 8, generator=torch.Generator().manual_seed(1)), dim=1)
-for name, call in {calls!r}.items():
+for name, call in 2 * list({calls!r}.items()):
     if os.fork():
         assert os.wait()[1] == 0, name
         continue
@@ -38,6 +38,9 @@ def test_peak_memory_stays_far_below_one_square_matrix():
     command = [sys.executable, "-c", CODE.format(calls=CALLS)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr
-    grown = {name: int(megabytes) for name, megabytes in (line.split() for line in done.stdout.splitlines())}
+    grown: dict[str, int] = {}
+    for name, megabytes in (line.split() for line in done.stdout.splitlines()):
+        # The allocator may add to a peak, never take from it: the smaller of two measurements counts.
+        grown[name] = min(int(megabytes), grown.get(name, int(megabytes)))
     assert grown.keys() == CALLS.keys()
-    assert max(grown.values()) < 576, f"{grown} MB"  # half of the square matrix
+    assert max(grown.values()) < 450, f"{grown} MB"
