@@ -11,7 +11,7 @@ SOURCE = ROOT / "src" / "unialign"
 
 # From the bottom up. A package imports from its own layer and from those below it.
 LAYERS = (
-    ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_datasets"),
+    ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_html", "_datasets"),
     ("registry", "io", "distributed", "config"),
     ("batch", "_unit_rows"),
     ("ops",),

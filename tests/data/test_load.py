@@ -163,7 +163,7 @@ def test_saved_stores_are_equal_and_small_to_pickle(
 def test_a_store_in_a_notebook(store: EmbeddingStore) -> None:
     text = store._repr_html_()
     assert "12 items (6 train, 2 val, 4 test)" in text
-    assert "<td>audio</td><td>2</td><td>float64</td><td>66.7%</td>" in text
+    assert "audio</th><td>2</td><td>float64</td><td>66.7%</td>" in text
 
 
 def test_npy_files_may_be_named_by_a_reserved_key(tmp_path: Path, space: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 N items, W dimension of a column.
 """
 
-import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unialign._checks import check_choice
+from unialign._html import html_table
 from unialign.data import _layout
 from unialign.data._item_values import check_values, default_values
 from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
@@ -283,17 +283,12 @@ class EmbeddingStore:
 
     def _repr_html_(self) -> str:
         counts = ", ".join(f"{int((self.split == code).sum()):,} {split}" for code, split in enumerate(SPLITS))
-        head = "".join(f"<th>{word}</th>" for word in ("column", "dim", "dtype", "present"))
-        rows = "".join(
-            f"<tr><td>{name}</td><td>{column.dim}</td><td>{column.dtype}</td>"
-            f"<td>{self.present(name).mean():.1%}</td></tr>"
+        rows = [
+            (name, column.dim, column.dtype, f"{self.present(name).mean():.1%}")
             for name, column in self._description.columns.items()
-        )
-        return (
-            f"<p><b>EmbeddingStore</b> {html.escape(self.name)}: {self.items:,} items ({counts})<br>"
-            f"<small>fingerprint {self._fingerprint[:12]}</small></p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        caption = f"EmbeddingStore {self.name}: {self.items:,} items ({counts}), fingerprint {self._fingerprint[:12]}"
+        return html_table(rows, head=("column", "dim", "dtype", "present"), caption=caption)
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickling a memory map would copy it in full into every worker process, so workers map the file again.

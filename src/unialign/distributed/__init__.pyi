@@ -11,9 +11,12 @@ from unialign.distributed._collectives import (
 )
 from unialign.distributed._environment import ProcessInfo as ProcessInfo, read_process_info as read_process_info
 from unialign.distributed._failures import BATCH as BATCH, naming_failures as naming_failures
-from unialign.distributed._group import not_joined as not_joined, processes_of as processes_of
+from unialign.distributed._group import (
+    local_scope as local_scope,
+    not_joined as not_joined,
+    processes_of as processes_of,
+)
 from unialign.distributed._launch import init as init
-from unialign.distributed._local_scope import local_scope as local_scope
 from unialign.distributed._shard import Shard as Shard, gather_with_own_gradient as gather_with_own_gradient
 
 __all__ = ["ProcessInfo", "init"]

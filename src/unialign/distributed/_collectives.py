@@ -1,7 +1,7 @@
 """Exchange integers, objects and errors between the processes of a group.
 
-Each function that takes a group is a collective, except those for devices: all processes of the group must call it, in
-the same order.
+The functions `gather_*` are collectives: all processes of the group call them in the same order. They raise
+`DistributedError` if another process ended or did not arrive.
 
 Shapes: `K` numbers of each process, `P` processes.
 """
@@ -43,20 +43,13 @@ def gather_integers(own: Sequence[int], group: Any, *, doing: str = MESSAGE) -> 
     Args:
         own: below 2^63.
         doing: see `naming_failures`.
-
-    Raises:
-        DistributedError: another process ended or did not arrive.
     """
     row_K = torch.tensor(own, dtype=torch.int64, device=collective_device(group))
     return [[int(number) for number in row] for row in gather_tensors(row_K, group, doing=doing).tolist()]
 
 
 def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor:
-    """Gather (K,) tensors of one dtype, on a device of the group, into (P, K), in one collective.
-
-    Raises:
-        DistributedError: another process ended or did not arrive.
-    """
+    """Gather (K,) tensors of one dtype, on a device of the group, into (P, K), in one collective."""
     own_K = own_K.detach().contiguous()
     parts = [torch.empty_like(own_K) for _ in range(dist.get_world_size(group))]
     with naming_failures(group, doing):
@@ -65,11 +58,7 @@ def gather_tensors(own_K: Tensor, group: Any, *, doing: str = MESSAGE) -> Tensor
 
 
 def gather_objects(own: T, group: Any, *, doing: str = MESSAGE) -> list[T]:
-    """Gather the picklable object of each process, by rank.
-
-    Raises:
-        DistributedError: another process ended or did not arrive.
-    """
+    """Gather the picklable object of each process, by rank."""
     values: list[Any] = [None] * dist.get_world_size(group)
     with naming_failures(group, doing):
         dist.all_gather_object(values, own, group=group)
@@ -138,7 +127,6 @@ def first_error(packed: Sequence[Packed | None], *, did: str = "") -> BaseExcept
 
     Args:
         packed: the serialized error of each process, by rank.
-        did: see `deserialize_error`.
     """
     found = ((rank, error) for rank, error in enumerate(packed) if error is not None)
     return next((deserialize_error(error, rank, len(packed), did=did) for rank, error in found), None)

@@ -10,7 +10,6 @@ __all__ = ["ProcessInfo", "first_host", "read_process_info"]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
-_HOST = re.compile(r"([^\[,]*)(?:\[([^\]]*)\])?([^,]*)")
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,7 @@ class ProcessInfo:
         rank: number of the process, from 0.
         world_size: number of processes.
         local_rank: number of the process on its machine, and of its GPU.
-        address: host of the rendezvous.
-        port: port of the rendezvous.
+        address, port: of the rendezvous.
     """
 
     rank: int
@@ -71,12 +69,8 @@ def read_process_info(environment: Mapping[str, str]) -> ProcessInfo | None:
 
 def first_host(hosts: str) -> str:
     """Return the first host of SLURM's list: `node03` of `node[03-07,09],other1`."""
-    prefix, inside, suffix = (part or "" for part in _HOST.match(hosts.strip()).groups())  # type: ignore[union-attr]
-    host = prefix + inside.split(",")[0].split("-")[0] + suffix
-    # With several pairs of brackets (rack[1-2]n[1-4]), take the first entry of each.
-    while "[" in host:
-        prefix, inside, suffix = (part or "" for part in re.match(r"([^\[]*)\[([^\]]*)\](.*)", host).groups())  # type: ignore[union-attr]
-        host = prefix + inside.split(",")[0].split("-")[0] + suffix
+    # Replace each pair of brackets by its first entry.
+    host = re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", hosts.strip()).split(",")[0]
     if not host:
         raise ConfigError(f"SLURM's list of hosts {hosts!r} is empty; set MASTER_ADDR")
     return host

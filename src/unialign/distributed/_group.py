@@ -2,17 +2,29 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch.distributed as dist
 
 from unialign.distributed._environment import ProcessInfo, read_process_info
-from unialign.distributed._local_scope import in_local_scope
 from unialign.errors import ConfigError
 
-__all__ = ["not_joined", "processes_of"]
+__all__ = ["local_scope", "not_joined", "processes_of"]
 
-_NOT_A_MEMBER = "this process does not belong to the group; call the loss on the processes of the group only"
+_local: ContextVar[bool] = ContextVar("unialign_local", default=False)
+
+
+@contextmanager
+def local_scope() -> Iterator[None]:
+    """Let `group="auto"` mean this process only, for code on one process of a job, such as a callback."""
+    token = _local.set(True)
+    try:
+        yield
+    finally:
+        _local.reset(token)
 
 
 def processes_of(group: Any) -> Any:
@@ -21,23 +33,18 @@ def processes_of(group: Any) -> Any:
     Args:
         group: `"auto"` (all processes if there are several), None (this process only) or a process group.
     """
-    if group is None or (isinstance(group, str) and group == "auto" and in_local_scope()):
+    is_auto = isinstance(group, str) and group == "auto"
+    if group is None or (is_auto and _local.get()):
         return None
-    if isinstance(group, str) and group == "auto" and not _initialized():
+    if is_auto and not _is_initialized():
         _warn_of_a_job_not_joined()
         return None
-    if isinstance(group, str):
-        if group != "auto":
-            raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
-        group = dist.group.WORLD
-    if _initialized() and group == dist.GroupMember.NON_GROUP_MEMBER:
-        raise ConfigError(_NOT_A_MEMBER)
-    if not _initialized() or not isinstance(group, dist.ProcessGroup):
+    shared = dist.group.WORLD if is_auto else group
+    if _is_initialized() and shared == dist.GroupMember.NON_GROUP_MEMBER:
+        raise ConfigError("this process does not belong to the group; call the loss on the processes of the group only")
+    if not _is_initialized() or not isinstance(shared, dist.ProcessGroup):
         raise ConfigError(f"group must be 'auto', None or a torch.distributed process group, got {group!r}")
-    rank = dist.get_rank(group)
-    if rank < 0:
-        raise ConfigError(_NOT_A_MEMBER)
-    return None if dist.get_world_size(group) == 1 else group
+    return None if dist.get_world_size(shared) == 1 else shared
 
 
 def not_joined() -> ProcessInfo | None:
@@ -46,7 +53,7 @@ def not_joined() -> ProcessInfo | None:
     Raises:
         ConfigError: the environment is incomplete.
     """
-    return None if _initialized() else read_process_info(os.environ)
+    return None if _is_initialized() else read_process_info(os.environ)
 
 
 def _warn_of_a_job_not_joined() -> None:
@@ -66,5 +73,5 @@ def _warn_of_a_job_not_joined() -> None:
         )
 
 
-def _initialized() -> bool:
+def _is_initialized() -> bool:
     return dist.is_available() and dist.is_initialized()

@@ -1,6 +1,7 @@
 """Join and leave a job of several processes."""
 
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,6 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from unialign._checks import check_choice, check_number
 from unialign.distributed._environment import ProcessInfo, read_process_info
-from unialign.distributed._rendezvous import known_addresses
 from unialign.distributed._watchdog import Watchdog, watchdog_is_running, watching
 from unialign.errors import ConfigError, DistributedError
 
@@ -27,10 +27,10 @@ def init(*, backend: Transport = "auto", timeout: float = 600.0, watchdog: bool 
     """Join the job that torchrun or SLURM (`srun`) started this process for, and leave it on exit.
 
     Inside the context, every loss uses the batch of all processes. If a process fails or dies, the watchdog ends all
-    others within 30 seconds with an error that names the process and its host. Without a job, this does nothing. If
-    torch.distributed is already initialized, its group is used and left open; the watchdog then requires all processes
-    to call `init` and to reach process 0, at MASTER_ADDR or by its host name. An error inside the context is also
-    written to the error file of torchrun, which prints the first one.
+    others within 30 seconds with an error that names the process and its host. An error is also written to the error
+    file of torchrun, which prints the first one. Without a job, `init` does nothing. If torch.distributed is already
+    initialized, its group is used and left open; the watchdog then requires that all processes call `init` and can
+    reach process 0 at MASTER_ADDR or by its host name.
 
     Args:
         backend: `nccl` for CUDA tensors, `gloo` for CPU tensors; `auto`: `nccl` if CUDA is available, else `gloo`.
@@ -87,7 +87,8 @@ def _watchdog_of_running_group(timeout: float) -> Watchdog | None:
     if dist.get_world_size() == 1 or watchdog_is_running():
         return None
     try:
-        return Watchdog(known_addresses(), timeout=timeout)
+        addresses = (os.environ.get("MASTER_ADDR", ""), socket.gethostname())
+        return Watchdog([address for address in addresses if address], timeout=timeout)
     except DistributedError as error:
         # Continue without a watchdog.
         warnings.warn(

@@ -6,10 +6,8 @@ yet.
 
 import itertools
 import json
-import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -18,7 +16,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from unialign.distributed._failures import first_line
 from unialign.errors import DistributedError
 
-__all__ = ["known_addresses", "rendezvous"]
+__all__ = ["rendezvous"]
 
 # Time-out for connecting to a running store.
 _PATIENCE = timedelta(seconds=15)
@@ -26,17 +24,10 @@ _PATIENCE = timedelta(seconds=15)
 _rendezvous_numbers = itertools.count()
 
 
-def known_addresses() -> list[str]:
-    """Return candidate addresses of this process, as process 0 of a group that was started elsewhere."""
-    addresses = [os.environ.get("MASTER_ADDR", ""), socket.gethostname()]
-    return [address for address in dict.fromkeys(addresses) if address]
-
-
 def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[TCPStore], None]) -> TCPStore:
     """Return a store on process 0, connected to all others, after every process has prepared it.
 
-    All processes must call this in the same order. If some processes miss a call, their counters differ, and all later
-    calls fail at their time-out with this error.
+    All processes call this equally often and in the same order, since their counters must agree.
 
     Args:
         addresses: of process 0; the first that works is used. Ignored on other processes.
@@ -47,10 +38,11 @@ def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[T
         DistributedError: on every process, if one did not arrive or cannot reach process 0.
     """
     rank, processes = dist.get_rank(), dist.get_world_size()
-    shared = _store_of_the_group()
-    if shared is None:
-        raise DistributedError("the process group has no store, which the watchdog needs")
-    shared = PrefixStore(f"unialign/rendezvous-{next(_rendezvous_numbers)}", shared)
+    try:
+        group_store = dist.distributed_c10d._get_default_store()
+    except (AttributeError, ValueError, RuntimeError):
+        raise DistributedError("the process group has no store, which the watchdog needs") from None
+    shared = PrefixStore(f"unialign/rendezvous-{next(_rendezvous_numbers)}", group_store)
     time_limit = timedelta(seconds=timeout)
     store = None
     try:
@@ -71,17 +63,17 @@ def rendezvous(addresses: Sequence[str], *, timeout: float, prepare: Callable[[T
 
 
 def _open_store(addresses: Sequence[str], shared: Store) -> TCPStore:
-    failure: RuntimeError | None = None
+    failure: Exception = DistributedError("process 0 has no known address")
     for address in addresses:
         try:
             store = TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
         except RuntimeError as error:
             failure = error
-            continue
-        shared.set("address", json.dumps([address, store.port]))
-        return store
+        else:
+            shared.set("address", json.dumps([address, store.port]))
+            return store
     shared.set("address", json.dumps(None))
-    raise failure or DistributedError("process 0 has no known address")
+    raise failure
 
 
 def _connect(shared: Store, time_limit: timedelta) -> TCPStore:
@@ -91,10 +83,3 @@ def _connect(shared: Store, time_limit: timedelta) -> TCPStore:
         raise DistributedError("process 0 has no address that works")
     address, port = found
     return TCPStore(address, port, is_master=False, timeout=_PATIENCE)
-
-
-def _store_of_the_group() -> Store | None:
-    with suppress(AttributeError, ValueError, RuntimeError):
-        store: Store = dist.distributed_c10d._get_default_store()
-        return store
-    return None

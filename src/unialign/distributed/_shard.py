@@ -27,6 +27,9 @@ _NO_SECOND_DERIVATIVE = (
 class Shard:
     """Row ranges of the processes in a batch, ordered by rank.
 
+    Methods that communicate return tensors without gradient, and raise `DistributedError` if another process ended or
+    did not arrive.
+
     Attributes:
         sizes: number of rows of each process, which may be 0.
         rank: of this process in the group.
@@ -51,11 +54,6 @@ class Shard:
         """Position after its last row."""
         return self.start + self.sizes[self.rank]
 
-    @property
-    def total(self) -> int:
-        """B."""
-        return sum(self.sizes)
-
     def kept(self, present_B: Tensor) -> "Shard":
         """Return the layout of the present rows only."""
         stops = list(accumulate(self.sizes))
@@ -63,12 +61,9 @@ class Shard:
         return Shard(tuple(torch.stack(counts).tolist()), self.rank, self.group)
 
     def gather_rows(self, own_n: Tensor, dim: int = 0) -> Tensor:
-        """Gather the rows of every process along `dim`, (B, ...) from (n, ...), in one collective, without gradient.
+        """Gather the rows of every process along `dim`, (B, ...) from (n, ...), in one collective.
 
         Every process passes the same dtype, which may be bool, and the same shape except `dim`.
-
-        Raises:
-            DistributedError: another process ended or did not arrive.
         """
         own_n = own_n.detach()
         longest = max(self.sizes)
@@ -84,24 +79,11 @@ class Shard:
         return rows.view(torch.bool) if padded.dtype == torch.bool else rows
 
     def gather_numbers(self, own_K: Tensor) -> Tensor:
-        """Gather the (K,) numbers of each process into (P, K), in one collective, without gradient.
-
-        Every process passes the same dtype and K; bool is not supported by every backend.
-
-        Raises:
-            DistributedError: another process ended or did not arrive.
-        """
+        """Gather (K,) numbers of each process, of one dtype except bool, into (P, K), in one collective."""
         return gather_tensors(own_K, self.group, doing=BATCH)
 
     def sum(self, own: Tensor) -> Tensor:
-        """Return the sum of a tensor over the processes, in one collective, without gradient.
-
-        Every process passes the same shape and dtype. The sum has that dtype: integers wrap around, float16 overflows
-        at 65,504, and some backends reject bool; convert first.
-
-        Raises:
-            DistributedError: another process ended or did not arrive.
-        """
+        """Return the sum over the processes of a tensor of one shape and dtype, in that dtype, in one collective."""
         total = own.detach().clone()
         with naming_failures(self.group, BATCH):
             dist.all_reduce(total, group=self.group)

@@ -50,15 +50,6 @@ def watching(watch: "Watchdog") -> Iterator[None]:
     """
     _active.append(watch)
     try:
-        with _watched(watch):
-            yield
-    finally:
-        _active.remove(watch)
-
-
-@contextmanager
-def _watched(watch: "Watchdog") -> Iterator[None]:
-    try:
         yield
     except BaseException as error:
         if isinstance(error, SystemExit) and error.code in (None, 0):
@@ -70,6 +61,8 @@ def _watched(watch: "Watchdog") -> Iterator[None]:
         raise DistributedError(named) from error
     else:
         watch.leave()
+    finally:
+        _active.remove(watch)
 
 
 class Watchdog:

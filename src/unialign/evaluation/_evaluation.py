@@ -1,9 +1,9 @@
 """The result of an evaluation: values, intervals and their display."""
 
-import html
 from dataclasses import dataclass
 
 from unialign._checks import check_text
+from unialign._html import html_table
 from unialign.errors import ConfigError
 from unialign.evaluation._metrics import METRICS, Metric, all_metrics, metric_range
 from unialign.evaluation._statistics import Statistic, resample
@@ -42,12 +42,9 @@ class Evaluation:
         return "\n".join(f"{label:<32}{value}" for label, value, _ in self._shown())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr title="{html.escape(description)}"><th style="text-align: left">{html.escape(label)}</th>'
-            f"<td>{html.escape(value)}</td></tr>"
-            for label, value, description in self._shown()
-        )
-        return f"<table><caption>{self.items} items</caption>{rows}</table>"
+        shown = self._shown()
+        titles = [description for _, _, description in shown]
+        return html_table([row[:2] for row in shown], titles=titles, caption=f"{self.items} items")
 
     def _shown(self) -> list[tuple[str, str, str]]:
         """Return label, value and description of the main metrics and of plug-in metrics."""

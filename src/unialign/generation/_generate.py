@@ -4,7 +4,6 @@ Shapes: `Q` conditions, `V` noises each, `S` pixels a side.
 """
 
 import base64
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from torch import Tensor
 
 from unialign._checks import check_integer
+from unialign._html import html_table
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 from unialign.generation._conditions import Condition
@@ -63,11 +64,9 @@ class GenerationResult:
         for condition, samples, near in zip(self.conditions, self.images, self.nearest, strict=True):
             urls = (base64.b64encode(png_bytes(image)).decode("ascii") for image in samples)
             style = "width: 96px; image-rendering: pixelated"
-            images = "".join(f'<img src="data:image/png;base64,{url}" style="{style}">' for url in urls)
-            nearest = f"{html.escape(near[0]['name'])}, cosine {near[0]['cosine']:.2f}"
-            rows.append(f"<tr><th>{html.escape(condition.name)}</th><td>{images}</td><td>{nearest}</td></tr>")
-        head = "<tr><th>condition</th><th>images</th><th>nearest training item</th></tr>"
-        return f"<table>{head}{''.join(rows)}</table>"
+            images = Markup("".join(f'<img src="data:image/png;base64,{url}" style="{style}">' for url in urls))
+            rows.append((condition.name, images, f"{near[0]['name']}, cosine {near[0]['cosine']:.2f}"))
+        return html_table(rows, head=("condition", "images", "nearest training item"))
 
 
 def generate_images(

@@ -6,7 +6,6 @@ conditions score as well as correct ones. Retrieval of the true image measures s
 Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
 """
 
-import html
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, ShapeError
 from unialign.evaluation import ItemMean, Metric, Statistic
@@ -98,9 +98,8 @@ class GenerationScores:
         return f"GenerationScores({numbers}; {self.items} items, {self.noises} noises, {self.extractor})"
 
     def _repr_html_(self) -> str:
-        rows = [(SCORES[name], value) for name, value in self.numbers.items()]
-        lines = (f"<tr title='{html.escape(m.description)}'><th>{m.label}</th><td>{x:.4g}</td></tr>" for m, x in rows)
-        return f"<table>{''.join(lines)}</table>"
+        rows = [(SCORES[name].label, f"{value:.4g}") for name, value in self.numbers.items()]
+        return html_table(rows, titles=[SCORES[name].description for name in self.numbers])
 
 
 def score(

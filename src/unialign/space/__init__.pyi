@@ -1,4 +1,4 @@
-from unialign.space._space import Space as Space
+from unialign.space._space import Space as Space, evaluating as evaluating
 from unialign.space._whitening import Whitening as Whitening, check_frozen as check_frozen
 
 __all__ = ["Space", "Whitening"]

@@ -1,5 +1,6 @@
 """Normalization of features before the first layer. Shapes: `B` rows, `W` dimension of a modality."""
 
+from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -10,9 +11,17 @@ from torch import Tensor, nn
 from unialign._checks import check_choice
 from unialign.config import InputNorm
 
-__all__ = ["CHUNK_ROWS", "Standardize", "make_input_norm"]
+__all__ = ["Standardize", "centered_chunks", "make_input_norm"]
 
-CHUNK_ROWS = 8192
+_CHUNK_ROWS = 8192
+
+
+def centered_chunks(
+    array_NW: NDArray[np.floating], rows: NDArray[np.int64], mean_W: NDArray[np.float64] | float = 0.0
+) -> Iterator[NDArray[np.float64]]:
+    """Read rows in float64, minus a mean, in chunks of bounded memory."""
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        yield array_NW[rows[start : start + _CHUNK_ROWS]].astype(np.float64) - mean_W
 
 
 class Standardize(nn.Module):
@@ -31,15 +40,14 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean and standard deviation from these rows: in float64, two passes, in chunks of bounded memory.
+        """Set mean and standard deviation from these rows, in float64.
 
         Constant columns get deviation 1, so that they become zeros instead of amplified rounding errors.
         """
-        chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
         # Infinite features raise later with their row; here they would only cause a warning.
         with np.errstate(invalid="ignore", over="ignore"):
-            mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
-            square_W = sum(((array_NW[chunk].astype(np.float64) - mean_W) ** 2).sum(0) for chunk in chunks)
+            mean_W = sum(x.sum(0) for x in centered_chunks(array_NW, rows)) / len(rows)
+            square_W = sum((x**2).sum(0) for x in centered_chunks(array_NW, rows, mean_W))
         std_W = np.sqrt(square_W / len(rows))
         # Use relative bounds: features may have any scale, and constant columns deviate only by rounding.
         smallest_W = np.maximum(1e-6 * std_W.max(), 1e-7 * np.abs(mean_W))

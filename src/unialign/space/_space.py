@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unialign._checks import check_integer
+from unialign._html import html_table
 from unialign.batch import as_dense
 from unialign.config import Head, InputNorm, WhiteningMode
 from unialign.errors import ConfigError, DataError, ShapeError
@@ -27,7 +28,7 @@ from unialign.space._whitening import Whitening, check_frozen
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
 
-__all__ = ["Space"]
+__all__ = ["Space", "evaluating"]
 
 
 class Space(nn.Module):
@@ -44,12 +45,12 @@ class Space(nn.Module):
         head: `mlp` (dropout, linear, GELU, dropout, linear) or `linear` (dropout, linear without bias).
         hidden: units of the hidden layer of `mlp`.
         dropout: probability in [0, 1), before every linear layer, in training only.
-        input_norm: `standardize` (subtract the mean and divide by the standard deviation of each column over the
-            training rows, see `fit_normalizer`; identity before fitting), `unit` (rows of unit length) or `none`.
-        frozen: modality -> whitening mode, for modalities that keep the geometry of their encoder, such as the images
-            of an unCLIP decoder; they have no head and are not trained. `whiten` centers the features and equalizes the
-            variances of their `dim` leading principal axes, `center` keeps the variances; statistics are computed over
-            training rows, see `fit_normalizer`. `inverse_transform` maps back to features.
+        input_norm: `standardize` (columns by their mean and standard deviation over the training rows, which
+            `fit_normalizer` sets), `unit` (rows of unit length) or `none`.
+        frozen: modality -> whitening mode, for modalities without a head that keep the geometry of their encoder, such
+            as the images of an unCLIP decoder. `whiten` centers the features and equalizes the variances of their `dim`
+            leading principal axes over the training rows, `center` keeps the variances. `inverse_transform` maps back
+            to features.
         metadata: JSON object that describes how the space was created; saved with it.
 
     Raises:
@@ -70,7 +71,7 @@ class Space(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(dims, dim, hidden, dropout)
-        if metadata is not None and not isinstance(metadata, Mapping):
+        if not isinstance(metadata, Mapping | None):
             raise ConfigError(f"metadata of a space must be a JSON object, got {metadata!r}")
         self.dims = dict(dims)
         self.dim, self.head, self.hidden = dim, head, hidden
@@ -78,16 +79,14 @@ class Space(nn.Module):
         self.frozen = check_frozen(frozen, dims, dim)
         self.metadata: dict[str, Any] = dict(metadata or {})
         # Use lists instead of nn.ModuleDict, since names such as "type" or "rna.seq" cannot be attributes.
-        self.features = nn.ModuleList(
-            Whitening(self.frozen[name], in_dim, dim) if name in self.frozen else make_input_norm(input_norm, in_dim)
-            for name, in_dim in dims.items()
-        )
-        self.heads = nn.ModuleList(
-            nn.Identity()
-            if name in self.frozen
-            else make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout)
-            for name, in_dim in dims.items()
-        )
+        self.features, self.heads = nn.ModuleList(), nn.ModuleList()
+        for name, in_dim in dims.items():
+            if name in self.frozen:
+                self.features.append(Whitening(self.frozen[name], in_dim, dim))
+                self.heads.append(nn.Identity())
+            else:
+                self.features.append(make_input_norm(input_norm, in_dim))
+                self.heads.append(make_head(head, in_dim, dim=dim, hidden=hidden, dropout=self.dropout))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -95,18 +94,9 @@ class Space(nn.Module):
         return tuple(self.dims)
 
     def get_config(self) -> dict[str, Any]:
-        """JSON-able arguments, without `metadata`, that rebuild an untrained space with the same configuration."""
-        return {
-            "dims": dict(self.dims),
-            "dim": self.dim,
-            "head": self.head,
-            "hidden": self.hidden,
-            "dropout": self.dropout,
-            "input_norm": self.input_norm,
-            **({"frozen": dict(self.frozen)} if self.frozen else {}),
-        }
-
-    # --- mapping ------------------------------------------------------------------------------------------------------
+        """Return the arguments, except `metadata`, that rebuild the space without its weights, as JSON values."""
+        config = {name: getattr(self, name) for name in ("dim", "head", "hidden", "dropout", "input_norm")}
+        return {"dims": dict(self.dims), **config, **({"frozen": dict(self.frozen)} if self.frozen else {})}
 
     def encode(
         self,
@@ -118,15 +108,14 @@ class Space(nn.Module):
         """Embed features without gradient and dropout, in chunks, so memory maps may exceed main memory.
 
         Args:
-            features: any of the space's modalities -> (B, W) array or tensor of real numbers. Each modality is
-                embedded separately, so B may differ between them.
-            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold
-                any values.
+            features: any of the space's modalities -> (B, W) array or tensor of real numbers; B may differ between
+                modalities.
+            present: modality -> (B,) bool; modalities not listed have all rows present. Absent rows may hold any
+                values.
             batch_size: rows at a time, at least 1.
 
         Returns:
-            Modality -> (B, D) unit rows on the device and in the dtype of the space (float32 unless converted). Absent
-            rows are 0.
+            Modality -> (B, D) unit rows on the device and in the dtype of the space; absent rows are 0.
 
         Raises:
             ConfigError: a modality that the space does not have.
@@ -135,7 +124,7 @@ class Space(nn.Module):
         """
         check_integer("batch_size", batch_size, low=1)
         masks = check_batch(features, present, self.dims)
-        with self._evaluating(), torch.no_grad():
+        with evaluating(self), torch.no_grad():
             return {name: self._encode_one(name, x, masks.get(name), batch_size) for name, x in features.items()}
 
     def forward(
@@ -148,8 +137,7 @@ class Space(nn.Module):
 
         Args:
             features: any of the space's modalities -> (B, W) tensor or array; moved to the space's device and dtype.
-            present: modality -> (B,) bool. Absent rows are masked before any arithmetic; their output is exactly 0
-                and no gradient passes through them.
+            present: modality -> (B,) bool. The output of absent rows is exactly 0, and no gradient passes through them.
 
         Raises:
             ConfigError, ShapeError: as `encode`.
@@ -163,7 +151,7 @@ class Space(nn.Module):
         return self.project(prepared, present=masks)
 
     def prepare(self, name: str, x_BW: Tensor, *, present: Tensor | None = None) -> Tensor:
-        """Apply only the input normalization; it is not trained, so training applies it once rather than per step."""
+        """Apply only the input normalization, which is not trained."""
         if present is not None:
             # Mask before any arithmetic: NaN * 0 is NaN, in the value and in the gradient.
             x_BW = torch.where(present[:, None], x_BW, 0.0)
@@ -174,8 +162,7 @@ class Space(nn.Module):
         self, prepared: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Apply only the heads, to rows from `prepare`, without input validation."""
-        places = {name: place for place, name in enumerate(self.dims)}
-        raw = {name: self.heads[places[name]](x_BW) for name, x_BW in prepared.items()}
+        raw = {name: self.heads[self.modalities.index(name)](x_BW) for name, x_BW in prepared.items()}
         for name, mask_B in (present or {}).items():
             if name in raw:
                 raw[name] = torch.where(mask_B[:, None], raw[name], 0.0)
@@ -202,12 +189,12 @@ class Space(nn.Module):
         return self
 
     def inverse_transform(self, name: str, z: Tensor) -> Tensor:
-        """Map rows of the space to features of a frozen modality, as returned by its encoder.
+        """Map rows of the space to features of a frozen modality, as its encoder returns them.
 
         Args:
             name: a frozen modality.
             z: (B, D) rows of the space, from any modality or a mixture. Unit rows give features with the typical
-                length of training rows; shorter ones are closer to the mean.
+                length of training rows, shorter ones are closer to the mean.
 
         Returns:
             (B, W) features along the D principal axes; components along other axes equal their mean.
@@ -229,12 +216,10 @@ class Space(nn.Module):
             raise ShapeError(f"z has shape {tuple(z.shape)}; rows of this space are (B, {self.dim})")
         return module.inverse_transform(z.to(module.mean))
 
-    # --- saving -------------------------------------------------------------------------------------------------------
-
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `config.json`, `model.safetensors` and, if missing, a model card `README.md` into a folder.
 
-        Replaces a previously saved space; after a crash, the old or the new one is complete. Other files stay.
+        This replaces a previously saved space; after a crash, the old or the new one is complete. Other files are kept.
 
         Raises:
             CheckpointError: a file system error; existing files are intact.
@@ -250,16 +235,15 @@ class Space(nn.Module):
         revision: str | None = None,
         commit_message: str = "Upload a unialign space",
     ) -> str:
-        """Upload the space to the Hugging Face Hub, creating the repository if needed. Requires `unialign[hub]`.
+        """Upload the space to the Hugging Face Hub, and return the URL of the commit. Requires `unialign[hub]`.
+
+        A missing repository is created.
 
         Args:
             repo_id: `owner/name`.
             private: visibility of a new repository; None: the owner's default.
             token: access token; None: that of `hf auth login`.
             revision: branch to commit to; None: the main branch.
-
-        Returns:
-            URL of the commit.
 
         Raises:
             CheckpointError: malformed `repo_id`, or the Hub rejects the upload.
@@ -282,19 +266,18 @@ class Space(nn.Module):
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
 
-    # --- internals ----------------------------------------------------------------------------------------------------
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{dim:,}", self.frozen.get(name, self.head)) for name, dim in self.dims.items()]
+        caption = f"Space of dim {self.dim}, input norm {self.input_norm}"
+        return html_table(rows, head=("modality", "dim", "head"), caption=caption)
 
     def _encode_one(self, name: str, x: Tensor | NDArray[Any], mask: Tensor | None, batch_size: int) -> Tensor:
         parameter = self._like()
         x = x if isinstance(x, Tensor) else np.asarray(x)
-        rows = x.shape[0]
-        out_BD = parameter.new_zeros(rows, self.dim)
-        for start in range(0, rows, batch_size):
-            part = slice(start, min(start + batch_size, rows))
-            chunk = x[part]
-            if not isinstance(chunk, Tensor):
-                chunk = as_dense(chunk, repr(name), "(B, W)")
-            x_BW = chunk.to(parameter.device, parameter.dtype)
+        out_BD = parameter.new_zeros(len(x), self.dim)
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            x_BW = as_dense(x[part], repr(name), "(B, W)").to(parameter)
             mask_B = None if mask is None else mask[part].to(parameter.device)
             check_finite(name, x_BW, mask_B, start)
             raw_BD = self.project({name: self.prepare(name, x_BW, present=mask_B)})[name]
@@ -302,16 +285,17 @@ class Space(nn.Module):
         return out_BD
 
     def _like(self) -> Tensor:
-        """Tensor with the device and dtype of the space; a fully frozen space has no parameters."""
+        """Return a tensor with the device and dtype of the space; a fully frozen space has no parameters."""
         return next(chain(self.parameters(), self.buffers()))
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        modes = [(module, module.training) for module in self.modules()]
-        for module, _ in modes:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set all modules of a model to eval mode inside the context, and restore their modes afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unialign._checks import check_choice, suggestion
 from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
-from unialign.space._normalizer import CHUNK_ROWS
+from unialign.space._normalizer import centered_chunks
 
 __all__ = ["Whitening", "check_frozen"]
 
@@ -61,18 +61,16 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64, in chunks of bounded memory.
+        """Set mean, axes and scale from these rows, in float64.
 
         Raises:
             DataError: fewer than D directions vary in them.
             NonFiniteError: a row is not finite.
         """
-        chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
         dim = len(self.scale)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below with their row
-            mean_W = sum(array_NW[chunk].astype(np.float64).sum(0) for chunk in chunks) / len(rows)
-            centered = (array_NW[chunk].astype(np.float64) - mean_W for chunk in chunks)
-            covariance_WW = sum(x.T @ x for x in centered) / len(rows)
+            mean_W = sum(x.sum(0) for x in centered_chunks(array_NW, rows)) / len(rows)
+            covariance_WW = sum(x.T @ x for x in centered_chunks(array_NW, rows, mean_W)) / len(rows)
         if not np.isfinite(covariance_WW).all():
             bad = next(int(row) for row in rows if not np.isfinite(array_NW[row].astype(np.float32)).all())
             raise NonFiniteError(
@@ -91,10 +89,8 @@ class Whitening(nn.Module):
         axes_WD = axes_WD * axes_WD[largest_D, torch.arange(dim)].sign()
         deviation_D = variance_D.sqrt()
         scale_D = deviation_D if self.mode == "whiten" else deviation_D.square().mean().sqrt().expand(dim)
-        lengths = [
-            np.linalg.norm((array_NW[chunk].astype(np.float64) - mean_W) @ axes_WD.numpy() / scale_D.numpy(), axis=1)
-            for chunk in chunks
-        ]
+        axes, scale = axes_WD.numpy(), scale_D.numpy()
+        lengths = [np.linalg.norm(x @ axes / scale, axis=1) for x in centered_chunks(array_NW, rows, mean_W)]
         self.mean.copy_(torch.from_numpy(np.asarray(mean_W)))
         self.axes.copy_(axes_WD)
         self.scale.copy_(scale_D)
