@@ -28,7 +28,7 @@ def page(results: Results) -> list[Section]:
 
 
 def answer(results: Results) -> list[str]:
-    """Summarise zeta and chi against M, and the correlation of zeta with the outcomes."""
+    """Summarize zeta and chi against M, and the correlation of zeta with the outcomes."""
     found = []
     for data in MOST:
         for objective in OBJECTIVES:
@@ -44,7 +44,7 @@ def answer(results: Results) -> list[str]:
     for c in results["study"]["analysis"]["correlations"]:
         if (c["part"], c["when"], c["predictor"]) == ("sweep", "end", "zeta"):
             outcome, rho = OUTCOMES[c["outcome"]], format_interval(c, decimals=2)
-            found.append(f"Rank correlation of zeta with {outcome} of finished spaces: {rho}.")
+            found.append(f"Rank correlation of zeta with {outcome} of trained spaces: {rho}.")
     return found
 
 
@@ -96,19 +96,19 @@ def _sweep_parts(results: Results) -> list[Any]:
         figure(
             "conflict-sweep",
             "zeta and chi against M, with the bounds of Propositions 2.2 and 2.3",
-            "Means over seeds with 95 % t-intervals; every seed adds modalities in an order of its own. The bound of "
-            "zeta is missing where a measured c is not above 0: there its assumption fails. Expected: zeta computed "
-            "from the measured c, residuals and their correlation between modalities.",
+            "Means over seeds with 95 % t-intervals; each seed adds modalities in a different order. The bound of "
+            "zeta is missing where a measured c is not positive, since the bound assumes it. Expected: zeta computed "
+            "from the measured c, the residuals and their correlation between modalities.",
             [panel(data, name, name, low) for data in MOST for name, low in (("zeta", -1.0), ("chi", 0.0))],
             heading="Conflict against the number of modalities",
             legend=[start, *ends.values(), *bounds.values(), *expected.values()],
         ),
         figure(
             "conflict-negatives",
-            "The same without the own positive, tangential, and the net force",
+            "Conflict of the negatives, its tangential part, and the net force ratio",
             "",
             [panel(data, *other) for data in MOST for other in others],
-            heading="Conflict without the own positive",
+            heading="Conflict of the negatives",
             columns=3,
             legend=[start, *ends.values()],
         ),
@@ -134,10 +134,10 @@ def _assumption_parts(results: Results) -> list[Any]:
         [name, *(format_interval(_at(results, arm, *column)) for column in columns)]
         for name, arm in _sweep_rows(results)
     ]
-    head = ["", "residual correlation, untrained", "trained", "share of c not above 0, untrained", "trained"]
+    head = ["", "residual correlation, untrained", "trained", "fraction of c not above 0, untrained", "trained"]
     return [
         "Proposition 2.2 assumes that the residuals of different modalities are uncorrelated and that every c is above "
-        "a positive constant. The bound says nothing where a c is not.",
+        "a positive constant. The bound does not apply where a c is not positive.",
         Table(head, rows, _MEANS),
     ]
 
@@ -174,7 +174,7 @@ def _trajectory_parts(results: Results) -> list[Any]:
             "conflict-trajectories",
             "Conflict over training, for every objective",
             "Image, text and speech of emoji, anchor text; means over seeds. All forces are those of InfoNCE at "
-            "temperature 0.07, whatever trained the space.",
+            "temperature 0.07, for every objective.",
             panels,
             heading="Conflict over training",
             columns=3,
@@ -211,18 +211,18 @@ def _prediction_parts(results: Results) -> list[Any]:
     return [
         figure(
             "conflict-prediction",
-            "Rank correlation of conflict numbers with the finished space",
-            "Spearman's correlation with ranks taken within each data set and M; 95 % bootstrap intervals over runs. "
-            "Early: after 8 % of the steps. An interval across the dashed line says that nothing is predicted.",
+            "Rank correlation of conflict measures with metrics of the trained space",
+            "Spearman's correlation with ranks within each data set and M; 95 % bootstrap intervals over runs. Early: "
+            "after 8 % of the steps. An interval that crosses the dashed line shows no significant correlation.",
             panels,
             heading="Rank correlations within data set and M",
         ),
         figure(
             "conflict-scatter",
-            "Every run of the trajectories",
+            "R@1 against conflict at the end of training",
             "",
             clouds,
-            heading="R@1 against conflict, a point a run",
+            heading="R@1 against conflict, one point per run",
             legend=list(marks.values()),
         ),
     ]

@@ -1,6 +1,6 @@
 """Build common tables and panels of studies from the content of results.json.
 
-All functions take `results` and keys of arms; an arm without a summary (it failed) is left out.
+All functions take `results` and keys of arms. Failed arms have no summary and are omitted.
 """
 
 import math
@@ -40,7 +40,7 @@ __all__ = [
     "verdict_table",
 ]
 
-UNTUNED = "Nothing is tuned here: the settings themselves are what is varied."
+UNTUNED = "Nothing is tuned, since the study varies the settings themselves."
 _SIGNS = {"win": "▲", "tie": "≈", "lose": "▼"}
 # Verdicts refer to the first arm of a family, but the rows of a table are the baselines.
 _BASELINE_SIGNS = {"win": "▼", "tie": "≈", "lose": "▲"}
@@ -77,7 +77,7 @@ def seed_series(mark: Mark, values: Mapping[int, Sequence[float]], *, band: bool
 def failed_sections(results: Results) -> list[Section]:
     """Return a section about the arms that failed, if there are any."""
     lines = [f"{label(results, arm)}: {message}." for arm, message in results["study"]["failed"].items()]
-    return [Section("failed", "Arms that did not train", lines)] if lines else []
+    return [Section("failed", "Failed arms", lines)] if lines else []
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -101,12 +101,12 @@ def metric_table(
         for arm in arms
     ]
     level = f"{100 * results['protocol']['bootstrap']['level']:.0f} %"
-    note = f"Mean over seeds [{level} interval over groups of items and seeds]."
+    note = f"Mean over seeds [{level} bootstrap interval over groups of items and seeds]."
     first = next((f["first"] for f in results["study"]["families"] if f["name"] == family), None)
     if first is not None and first in arms:
         note += (
-            f" ▲ better, ▼ worse than {label(results, first)} by the paired test after Holm's correction, "
-            "≈ no reliable difference."
+            f" ▲ significantly better than {label(results, first)}, ▼ significantly worse, ≈ no significant difference "
+            "(paired test, Holm-corrected)."
         )
     return Table([first_column, *(metric_label(results, m) for m in shown)], rows, note)
 
@@ -139,8 +139,8 @@ def verdict_table(results: Results, family: str) -> Table:
     ]
     first = label(results, arms["first"])
     note = (
-        f"{first} minus the row's arm [interval], paired on items and seeds; the verdict is {first}'s after Holm's "
-        f"correction over all {len(tests)} tests."
+        f"Difference: {first} minus the arm of the row [95 % interval], paired on items and seeds. Verdict: that of "
+        f"{first}, Holm-corrected over {len(tests)} tests."
     )
     return Table([f"{first} against", *(metric_label(results, m) for m in shown)], rows, note)
 
@@ -186,8 +186,8 @@ def trials_table(results: Results, arms: Iterable[str] | None = None) -> Table:
         spread = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}" + (f", {failed} failed" if failed else "")
         rows.append([label(results, arm), settings, spread])
     budget = max((len(t.get("trials", ())) for t in tuning.values()), default=0)
-    note = f"The best of {budget} trials an arm by R@1 on the validation split."
-    return Table(["arm", "chosen", "R@1 on validation, %"], rows, note)
+    note = f"The best of {budget} trials per arm by R@1 on the validation split."
+    return Table(["arm", "chosen settings", "validation R@1 of the trials, %"], rows, note)
 
 
 def best_arm(results: Results, arms: Iterable[str], metric: str) -> str | None:

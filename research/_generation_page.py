@@ -48,14 +48,14 @@ def mean_over_seeds(results: Results, arm: str, metric: str) -> float:
 def page(results: Results) -> list[Section]:
     arms = completed(results)
     chosen = results["study"]["analysis"]["chosen"]
-    said = (
-        f"Chosen on the validation split: {label(results, chosen)}, the least FD of text and drawing among weights "
-        f"whose R@1 there is at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
+    choice = (
+        f"Chosen on the validation split: {label(results, chosen)}. It has the smallest FD from text and drawing among "
+        f"the weights whose validation R@1 is at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
         if chosen
-        else "No weight keeps the embedding's R@1 near InfoNCE's on the validation split."
+        else f"No weight has a validation R@1 of at most {100 * MAX_LOSS:.0f} point below InfoNCE's."
     )
     return [
-        Section("pictures", "Images of held-out concepts, by objective", [said, *_tables(results, arms)]),
+        Section("images", "Images of held-out concepts, by objective", [choice, *_tables(results, arms)]),
         Section("controls", "Controls", _controls(results)),
         Section("front", "Retrieval against image scores", [_front(results, arms)]),
         Section("ratios", "The uniformity weight against InfoNCE and GRAM", _ratios(results)),
@@ -75,19 +75,21 @@ def _tables(results: Results, arms: Sequence[str]) -> list[Table]:
             marks = [" *" if set(_UNRELATED) & set(beaten.get(s, ())) else "" for s in SHOWN]
             rows.append([label(results, arm), *map("".join, zip(cells, marks, strict=True))])
         note = (
-            f"From {source}: mean over {len(results['protocol']['seeds'])} alignment and {len(DECODER_SEEDS)} decoder "
-            "seeds [95 % interval over groups of items and alignment seeds]. *: a control that does not know what is "
-            "shown (shuffled, random, random picture) scores as well, so the number says little."
+            f"Mean over {len(results['protocol']['seeds'])} alignment seeds and {len(DECODER_SEEDS)} decoder seeds "
+            "[95 % interval over groups of items and alignment seeds]. *: not informative, since a control without the "
+            "condition (shuffled, random, random image) scores as well."
         )
-        tables.append(Table([f"{source} -> picture", *map(_head, SHOWN)], rows, note))
+        tables.append(Table([f"{source} -> image", *map(_head, SHOWN)], rows, note))
     rows = [[label(results, arm), *(_format_metric(results, arm, m) for m in _EMBEDDING)] for arm in arms]
-    tables.append(Table(["embedding", *(metric_label(results, m) for m in _EMBEDDING)], rows, "The spaces themselves."))
+    tables.append(
+        Table(["embedding", *(metric_label(results, m) for m in _EMBEDDING)], rows, "Metrics of the embeddings.")
+    )
     return tables
 
 
 _EMBEDDING = ("recall@1", "recall@10", "true_pair_cosine", "modality_gap_debiased")
-# Without "nearest picture": a copy of a training image has better scores than nearly all generated images.
-_UNRELATED = ("shuffled", "random", "random picture")
+# Without "nearest image": a copy of a training image has better scores than nearly all generated images.
+_UNRELATED = ("shuffled", "random", "random image")
 
 
 def _head(score: str) -> str:
@@ -122,12 +124,12 @@ def _controls(results: Results) -> list[str | Table]:
     ]
     # For speed, a smoke run trains decoders for a few steps only and compares plain pixels.
     if results["study"]["options"].get("epochs") is None:
-        judge = "EfficientNet-Lite2, which no alignment saw; it shares family and training set with the anchor's Lite0"
+        extractor = "EfficientNet-Lite2, of the family and training set of the anchor's Lite0, but used by no alignment"
     else:
-        judge = "plain pixels, and decoders of a few steps: a smoke run, whose numbers mean nothing"
+        extractor = "plain pixels; a smoke run with decoders of a few steps, whose numbers are meaningless"
     return [
-        f"All rows: the same {results['protocol']['pool']['emoji']} held-out concepts, the same noise, the same judge "
-        f"({judge}). FD and KID see sharpness and style; only retrieval sees what is shown.",
+        f"All rows use the same {results['protocol']['pool']['emoji']} held-out concepts, noise and feature extractor "
+        f"({extractor}). FD and KID measure sharpness and style; only retrieval measures the content.",
         Table(["control", *map(_head, SHOWN)], rows),
     ]
 
@@ -162,9 +164,9 @@ def _front(results: Results, arms: Sequence[str]) -> Figure:
             }
             title = f"{source}: {_head(score)}"
             panels.append(scatter(title, points, x_label="embedding R@1, %", y_label=_head(score)))
-    title = "Embedding retrieval against pictures"
-    note = "A point an arm, mean over seeds. Right is better; low FD and high R@10 are better."
-    note += f" Not drawn, far to the left: {', '.join(far)}." if far else ""
+    title = "Image scores against embedding retrieval"
+    note = "One point per arm, mean over seeds. High R@1, low FD and high R@10 are better."
+    note += f" Not drawn, since far to the left: {', '.join(far)}." if far else ""
     return figure("generation-front", title, note, panels, legend=legend)
 
 
@@ -201,14 +203,14 @@ def _prediction(results: Results) -> list[str | Table]:
     rows = [[metric_label(results, m), *(format_interval(found[m, s], decimals=2) for s in scores)] for m in metrics]
     head = ["", *(f"{s.split('/')[1]}: {_head(s.split('/')[2])}" for s in scores)]
     note = (
-        "Rank correlation over arms of a number of the space with a score of its pictures. A metric that predicts good "
-        "pictures has a correlation near -1 with FD (for the gap: 1) and near 1 with R@10 (for the gap: -1)."
+        "Rank correlation over arms between a metric of the space and a score of its images. A metric that predicts "
+        "good images has a correlation near -1 with FD (for the gap: 1) and near 1 with R@10 (for the gap: -1)."
     )
     return [Table(head, rows, note)]
 
 
 def answer(results: Results) -> list[str]:
-    """Summarise the chosen weight, its cost, and the correlations with FD."""
+    """Summarize the chosen weight, its cost, and the correlations with FD."""
     lines = []
     chosen = results["study"]["analysis"]["chosen"]
     if chosen:
@@ -216,11 +218,11 @@ def answer(results: Results) -> list[str]:
         fd = _contrast(contrast.get((chosen, INFONCE, "images/text/fd")), scale=1, decimals=2)
         recall = _contrast(contrast.get((chosen, INFONCE, "recall@1")), scale=100, decimals=1)
         lines.append(
-            f"Chosen on validation: {label(results, chosen)}. Text -> picture FD {fd} times InfoNCE's; embedding R@1 "
+            f"Chosen on validation: {label(results, chosen)}. Text -> image FD {fd} times InfoNCE's; embedding R@1 "
             f"differs by {recall} points."
         )
     for c in results["study"]["analysis"]["correlations"]:
         if c["score"] == "images/text/fd":
             rho = format_interval(c, decimals=2)
-            lines.append(f"Rank correlation of {c['metric']} with text -> picture FD over arms: {rho}.")
+            lines.append(f"Rank correlation of {c['metric']} with text -> image FD over arms: {rho}.")
     return lines

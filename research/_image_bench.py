@@ -34,12 +34,12 @@ __all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "sc
 
 # Control -> its meaning, and the conclusion if it scores as well as a space.
 CONTROLS = {
-    "self": "the true image embedding: the best that this decoder can do",
-    "shuffled": "true image embeddings of other items: the score is blind to what is shown",
-    "random": "random directions: the score is blind to the condition",
-    "nearest embedding": "the nearest training item's image embedding, decoded: copying training pictures does as well",
-    "nearest picture": "the nearest training item's true picture: a copy, without any decoder",
-    "random picture": "true pictures of random training items: the score sees style alone",
+    "self": "the embedding of the true image; the limit of the decoder",
+    "shuffled": "image embeddings of other items; the score ignores the content",
+    "random": "random directions; the score ignores the condition",
+    "nearest embedding": "the image embedding of the nearest training item; copying training images suffices",
+    "nearest image": "the true image of the nearest training item; a copy without a decoder",
+    "random image": "true images of random training items; the score measures style alone",
 }
 
 
@@ -120,8 +120,8 @@ class GenerationBench:
             "shuffled": self.images(space, self_ND[shuffled(self.store.groups[self.rows], seed=self.seed)]),
             "random": self.images(space, random_ND),
             "nearest embedding": self.images(space, near_ND),
-            "nearest picture": self.nearest_images(space, self_ND),
-            "random picture": self.training[chosen],
+            "nearest image": self.nearest_images(space, self_ND),
+            "random image": self.training[chosen],
         }
 
     def nearest(self, space: Space, z_ND: Tensor) -> Tensor:

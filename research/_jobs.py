@@ -56,7 +56,7 @@ class TrainingJob:
     def eval_hook(self) -> EvalHook | None:
         return self.arm.eval_hook if self.purpose == "run" else None
 
-    def identity(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return all settings on which the result depends, as JSON."""
         is_run = self.purpose == "run"
         return {
@@ -65,7 +65,7 @@ class TrainingJob:
             "split": self.split,
             "anchor": self.arm.anchor,
             "transform": self.arm.transform and dataclasses.asdict(self.arm.transform),
-            "init_from": self.parent and self.parent.identity(),
+            "init_from": self.parent and self.parent.settings(),
             "eval_hook": self.eval_hook and dataclasses.asdict(self.eval_hook),
             "resamples": self.resamples if is_run else None,
             "keep": list(self.keep) if is_run else None,
@@ -73,7 +73,7 @@ class TrainingJob:
 
     def read_back(self) -> Record | None:
         """Return the record of an earlier run of this job, if it is complete."""
-        record = read_record(self.file, self.identity())
+        record = read_record(self.file, self.settings())
         lost = self.space is not None and not (self.space / "config.json").exists()
         return None if record is None or (lost and not record.failed) else record
 

@@ -99,7 +99,7 @@ def measure_divergence(
     """Measure the Hölder divergence by every estimator at every bandwidth, other divergences, R@1 and debiased gap.
 
     Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin`: at the anchor), `cauchy_schwarz` and the
-    unbiased `mmd2` (means over pairs), `neighbours` and `neighbours_debiased`, `bound` of the `plugin` value, and
+    unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and
     `mean_log`: the same formula with the training loss's uniformity, which is not a bound. R@1 and gap have no
     bandwidth.
     """
@@ -114,9 +114,9 @@ def measure_divergence(
     for row in profile.rows:
         tau = row.bandwidth
         numbers = {name: value for name, value in row.values.items() if value is not None}
-        numbers |= {"neighbours": row.neighbors, "neighbours_debiased": row.neighbors_debiased}
+        numbers |= {"neighbors": row.neighbors, "neighbors_debiased": row.neighbors_debiased}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DivergenceWarning)  # also returns the number of neighbours
+            warnings.simplefilter("ignore", DivergenceWarning)  # the number of neighbors is recorded
             bound = partial(holder_upper_bound, embeddings, bandwidth=tau, anchor=anchor, present=present)
             numbers |= {"bound": float(bound()), "mean_log": float(bound(uniformity="mean_log"))}
             numbers["cauchy_schwarz"] = fmean(float(cauchy_schwarz_divergence(x, y, bandwidth=tau)) for x, y in rows)

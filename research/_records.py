@@ -42,14 +42,14 @@ class Record:
     resampled: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
-def write_record(path: Path, identity: Mapping[str, Any], record: Record) -> None:
+def write_record(path: Path, settings: Mapping[str, Any], record: Record) -> None:
     """Write a record together with its settings."""
     plain = {name: value for name, value in vars(record).items() if name != "resampled"}
-    text = json.dumps(finite({"schema": _SCHEMA, "identity": identity, "record": plain}), allow_nan=False)
+    text = json.dumps(finite({"schema": _SCHEMA, "settings": settings, "record": plain}), allow_nan=False)
     replace_file(path, safetensors.torch.save(record.resampled, metadata={"study": text}))
 
 
-def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
+def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
     """Read the record of these settings; None if it does not exist yet.
 
     Raises:
@@ -61,7 +61,7 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
         with safetensors.safe_open(path, framework="pt") as file:
             body = json.loads((file.metadata() or {})["study"])
             resampled = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        there, raw = body["identity"], body["record"]
+        there, raw = body["settings"], body["record"]
         if body["schema"] != _SCHEMA:
             raise ValueError(f"its schema is {body['schema']!r}, this version reads {_SCHEMA}")
         record = Record(
@@ -76,7 +76,7 @@ def read_record(path: Path, identity: Mapping[str, Any]) -> Record | None:
         OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError
     ) as error:  # fmt: skip
         raise DataError(f"{path} is not a valid record of a study ({error}); delete it to train again") from None
-    here = json.loads(json.dumps(finite(identity)))
+    here = json.loads(json.dumps(finite(settings)))
     if there != here:
         odd = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
         raise DataError(

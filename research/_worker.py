@@ -29,7 +29,7 @@ def work(job: TrainingJob) -> Record:
             record = _train_and_measure(job, store)
         except NonFiniteError as error:
             record = Record(metrics={}, failed=str(error))
-    write_record(job.file, job.identity(), record)
+    write_record(job.file, job.settings(), record)
     return record
 
 

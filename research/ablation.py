@@ -20,11 +20,11 @@ __all__ = ["STUDY"]
 
 EPOCHS = 40
 TERM_MODALITIES = ("image", "drawing", "text", "keywords", "speech")
-RIVAL_MODALITIES = ("image", "text", "speech")
+OBJECTIVE_MODALITIES = ("image", "text", "speech")
 TERMS = {"U": "uniformity", "A": "alignment", "C": "centroid", "V": "volume"}
-_LETTERS = "U uniformity, A alignment, C centroid uniformity, V volume."
+_LETTERS = "U: uniformity, A: alignment, C: centroid uniformity, V: volume."
 CORE = "terms-UA"
-OURS = "rival-unialign"
+OURS = "objective-unialign"
 
 _TAU, _ALIGN, _CENTROID, _VOLUME = (
     f"objective_options.{option}" for option in ("temperature", "alignment_weight", "centroid_weight", "volume_weight")
@@ -49,18 +49,18 @@ def plan(options: Options) -> Plan:
     )
     arms += [
         Arm(
-            key=f"rival-{name}",
+            key=f"objective-{name}",
             label=objective_label(name),
             data="emoji",
-            train=base("emoji", name, RIVAL_MODALITIES, epochs=epochs),
-            factors={"part": "rivals", "objective": name},
+            train=base("emoji", name, OBJECTIVE_MODALITIES, epochs=epochs),
+            factors={"part": "objectives", "objective": name},
             trials=OBJECTIVE_TRIALS[name],
         )
         for name in registered()
     ]
     others = tuple(arm.key for arm in arms if arm.factors["part"] == "terms" and arm.key != CORE)
-    baselines = tuple(arm.key for arm in arms if arm.factors["part"] == "rivals" and arm.key != OURS)
-    return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("rivals", OURS, baselines)))
+    baselines = tuple(arm.key for arm in arms if arm.factors["part"] == "objectives" and arm.key != OURS)
+    return Plan(arms=tuple(arms), families=(Family("terms", CORE, others), Family("objectives", OURS, baselines)))
 
 
 def _subset(kept: str, epochs: int) -> Arm:
@@ -102,10 +102,10 @@ def _trial(kept: str, temperature: float, alignment: float, tuple_weight: float)
 def page(results: Results) -> list[Section]:
     factors = results["study"]["factors"]
     terms = completed(results, (arm for arm in factors if factors[arm]["part"] == "terms"))
-    baselines = completed(results, (arm for arm in factors if factors[arm]["part"] == "rivals"))
+    baselines = completed(results, (arm for arm in factors if factors[arm]["part"] == "objectives"))
     return [
         Section("terms", "Every subset of the terms", _terms(results, terms)),
-        Section("rivals", "Against every baseline", _baselines(results, baselines)),
+        Section("objectives", "Against every baseline", _baselines(results, baselines)),
         Section("tuning", "Tuned settings", [trials_table(results, [*terms, *baselines])]),
     ]
 
@@ -131,7 +131,7 @@ def _terms(results: Results, arms: list[str]) -> list[Any]:
         _LETTERS,
         figure(
             "ablation-terms",
-            "Headline metrics of every subset of the four terms",
+            "Primary metrics of every subset of the four terms",
             f"Five modalities of emoji, {len(results['protocol']['seeds'])} seeds, 95 % intervals over "
             "items and seeds. Dashed: U + A.",
             panels,
@@ -158,8 +158,8 @@ def _baselines(results: Results, arms: list[str]) -> list[Any]:
     trade = scatter("Retrieval against gap", points, x_label="debiased modality gap", y_label="R@1, %")
     return [
         figure(
-            "ablation-rivals",
-            "Headline metrics of every objective",
+            "ablation-objectives",
+            "Primary metrics of every objective",
             "Image, text and speech of emoji, anchor text. Dashed: UniAlign.",
             panels,
             heading="Every objective, same budget",
@@ -167,15 +167,15 @@ def _baselines(results: Results, arms: list[str]) -> list[Any]:
         ),
         figure(
             "ablation-trade",
-            "R@1 against modality gap, a point a run",
+            "R@1 against modality gap, one point per run",
             "",
             [trade],
             heading="R@1 against modality gap",
             legend=list(points),
         ),
-        metric_table(results, arms, family="rivals", first_column="objective"),
-        tally_table(results, "rivals"),
-        verdict_table(results, "rivals"),
+        metric_table(results, arms, family="objectives", first_column="objective"),
+        tally_table(results, "objectives"),
+        verdict_table(results, "objectives"),
     ]
 
 

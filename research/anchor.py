@@ -1,7 +1,7 @@
-"""Effect of the anchor on retrieval by direction and modality.
+"""Measure the effect of the anchor on retrieval by direction and modality.
 
-Every modality of emoji as the anchor of UniAlign and of InfoNCE, all pairs for both, and the centroid for UniAlign.
-Retrieval is reported for directions with and without the anchor, and by modality, with the effective rank of its rows.
+Train UniAlign and InfoNCE with every modality of emoji as the anchor and with all pairs, and UniAlign with the
+centroid. Report retrieval for directions with and without the anchor, and by modality, with effective ranks.
 """
 
 import math
@@ -57,7 +57,7 @@ def _key(objective: str, anchor: str) -> str:
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute R@1 with the anchor, without it, at worst and by modality, and effective ranks; one number per seed."""
+    """Compute R@1 with the anchor, without it, at worst and by modality, and effective ranks: one value per seed."""
     return {arm: _by_direction(results, arm) for arm in completed(results)}
 
 
@@ -92,7 +92,7 @@ def _last(results: Results, arm: str, name: str) -> Sequence[float | None]:
 def page(results: Results) -> list[Section]:
     arms = completed(results)
     sections = [
-        Section("retrieval", "R@1 with the anchor, without it, and at worst", _retrieval(results, arms)),
+        Section("retrieval", "R@1 with the anchor, without it, and in the worst direction", _retrieval(results, arms)),
         Section("modalities", "R@1 by modality", _modalities(results)),
     ]
     for objective in OBJECTIVES:
@@ -101,7 +101,7 @@ def page(results: Results) -> list[Section]:
         sections.append(Section(f"verdicts-{objective}", f"{objective_label(objective)}: against all pairs", parts))
     same = [_same(results, anchor) for anchor in TARGETS["infonce"]]
     rows = [row for table in same for row in table.rows]
-    note = "UniAlign minus InfoNCE [interval], paired on items and seeds; Holm's correction within a row."
+    note = "Difference: UniAlign minus InfoNCE [95 % interval], paired on items and seeds; Holm-corrected within a row."
     sections.append(
         Section(
             "same", "UniAlign against InfoNCE with the same anchor", [Table(["anchor", *same[0].head[1:]], rows, note)]
@@ -122,7 +122,7 @@ def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
         "with": "R@1, directions with the anchor, %",
         "without": "R@1, directions without it, %",
         "worst": "R@1, worst direction, %",
-        "spread": "Best less worst modality's R@1, %",
+        "spread": "R@1, best minus worst modality, %",
     }
     panels: list[Panel] = []
     for name, title in titles.items():
@@ -141,21 +141,28 @@ def _retrieval(results: Results, arms: Sequence[str]) -> list[Any]:
         cells = (format_seeds(found[arm].get(name, []), scale=100, decimals=1) for name in titles)
         table.append([label(results, arm), *cells, found[arm]["worst_direction"].replace("->", " → ")])
     return [
-        f"{UNTUNED} Temperature 0.07 throughout.",
+        f"{UNTUNED} The temperature is 0.07.",
         figure(
             "anchor-retrieval",
-            "R@1 with the anchor, without it, and at worst",
+            "R@1 with the anchor, without it, and in the worst direction",
             f"All five modalities of emoji; means of {len(results['protocol']['seeds'])} seeds with 95 % t-intervals. "
-            "Directions with a hard anchor are hard: compare the objectives at one anchor.",
+            "A difficult anchor makes all directions with it difficult, so compare objectives at the same anchor.",
             panels,
-            heading="R@1 by what the anchor is",
+            heading="R@1 by anchor",
             legend=_marks(),
         ),
         Table(
-            ["arm", "with the anchor, %", "without, %", "worst direction, %", "spread, %", "the worst on average"],
+            [
+                "arm",
+                "with the anchor, %",
+                "without it, %",
+                "worst direction, %",
+                "spread, %",
+                "worst direction on average",
+            ],
             table,
-            "R@1, means over seeds [95 % t-interval]. Spread: R@1 of the modality that is served best, over all "
-            "directions it is part of, less that of the one served worst.",
+            "R@1, means over seeds [95 % t-interval]. Spread: the largest minus the smallest R@1 of a modality, each "
+            "the mean over all directions with this modality.",
         ),
     ]
 
@@ -189,8 +196,8 @@ def _modalities(results: Results) -> list[Any]:
         figure(
             "anchor-modalities",
             "R@1 and effective rank of each modality by anchor",
-            "Means over seeds. R@1 of a modality: mean over the directions that it is part of, on either side. "
-            "Effective rank: exp of the entropy of the spectrum of its test rows.",
+            "Means over seeds. R@1 of a modality: the mean over all directions with it. "
+            "Effective rank: the exponential of the entropy of the spectrum of its test rows.",
             panels,
             heading="Each modality by anchor",
         )

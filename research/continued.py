@@ -46,7 +46,7 @@ def plan(options: Options) -> Plan:
     continued = [
         Arm(
             key=_key(loss, rate),
-            label=f"{said}, lr/{1 / fraction:.0f}",
+            label=f"{title}, lr/{1 / fraction:.0f}",
             data="emoji",
             train=base("emoji", objective, MODALITIES, epochs=max(1, epochs // 2), **settings).override(
                 {"lr": fraction * HEADS["emoji"]["lr"]}
@@ -56,7 +56,7 @@ def plan(options: Options) -> Plan:
             init_from=PARENT,
         )
         for rate, fraction in RATES.items()
-        for loss, (objective, said, settings) in LOSSES.items()
+        for loss, (objective, title, settings) in LOSSES.items()
     ]
     families = [Family(rate, _key("infonce", rate), _baselines(rate)) for rate in RATES]
     return Plan(arms=(parent, *continued), families=tuple(families))
@@ -92,14 +92,15 @@ def page(results: Results) -> list[Section]:
             "metrics",
             "Metrics after continuing",
             [
-                f"{UNTUNED} Temperature 0.07 throughout; {max(1, _epochs(results) // 2)} epochs after "
-                f"{_epochs(results)} of InfoNCE. “Held”: the alignment has no gradient for the anchor. "
-                f"“Volume”: its weight is 1. “lr/100”: a hundredth of the parent's rate, {HEADS['emoji']['lr']:g}.",
+                f"{UNTUNED} The temperature is 0.07. InfoNCE trains for {_epochs(results)} epochs; each arm continues "
+                f"for {max(1, _epochs(results) // 2)}. “Held”: no gradient of the alignment flows to the anchor. "
+                f"“Volume”: the volume weight is 1. “lr/100”: a hundredth of the learning rate of InfoNCE, "
+                f"{HEADS['emoji']['lr']:g}.",
                 figure(
                     "continued-metrics",
                     "Metrics after continuing an InfoNCE space",
                     f"{', '.join(MODALITIES)} of emoji, anchor text, {len(results['protocol']['seeds'])} seeds; 95 % "
-                    "intervals over items and seeds. Dashed: the space that all continue.",
+                    "intervals over items and seeds. Dashed: the InfoNCE space that all arms continue.",
                     panels,
                     heading="After continuing an InfoNCE space",
                     columns=3,

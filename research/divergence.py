@@ -1,8 +1,8 @@
-"""Hölder divergence by estimator and bandwidth over training, and its rank correlation with retrieval and gap.
+"""Measure the Hölder divergence over training, and its rank correlation with retrieval and gap.
 
-UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
-modalities of emoji and of digits. Test rows are measured over training: four estimators at five bandwidths, effective
-neighbours, Cauchy-Schwarz and MMD, and the upper bound that ties uniformity and alignment to the divergence.
+Train UniAlign, InfoNCE, GRAM, and InfoNCE with a divergence as a training term (Cauchy-Schwarz; pooled Hölder) on three
+modalities of emoji and of digits. Measure on test rows, over training: four estimators at five bandwidths, effective
+neighbors, Cauchy-Schwarz and MMD, and the upper bound of the divergence by uniformity and alignment.
 """
 
 import itertools
@@ -40,10 +40,10 @@ def plan(options: Options) -> Plan:
         arms=tuple(
             Arm(
                 key=f"{data}-{key}",
-                label=f"{said}, {data}",
+                label=f"{title}, {data}",
                 data=data,
                 train=base(data, objective, modalities, epochs=epochs, **extra),
-                factors={"data": data, "objective": key, "label": said},
+                factors={"data": data, "objective": key, "label": title},
                 anchor=ANCHORS[data],
                 # Tune like InfoNCE, since a weight chosen by R@1 would remove the divergence.
                 trials=OBJECTIVE_TRIALS["infonce" if objective == "cs_aligner" else objective],
@@ -52,7 +52,7 @@ def plan(options: Options) -> Plan:
                 ),
             )
             for data, modalities in MODALITIES.items()
-            for key, objective, said, extra in _trained()
+            for key, objective, title, extra in _trained()
         )
     )
 
@@ -184,12 +184,12 @@ def _training_parts(results: Results) -> list[Any]:
             continue
         panels: list[Panel] = [
             lines(
-                f"{said}, bandwidth {_written(b)}",
+                f"{title}, bandwidth {_written(b)}",
                 [_course(results, arm, f"{name}@{_written(b)}", mark) for arm, mark in marks.items()],
                 x_label="step",
             )
             for b in (0.2, 0.5, "median")
-            for name, said in (*list(ESTIMATORS.items())[1:], *OTHERS.items())
+            for name, title in (*list(ESTIMATORS.items())[1:], *OTHERS.items())
         ]
         figures.append(
             figure(
@@ -207,7 +207,7 @@ def _training_parts(results: Results) -> list[Any]:
 
 
 def _bandwidth_parts(results: Results) -> list[Any]:
-    names = {**ESTIMATORS, **OTHERS, "neighbours": "neighbours", "neighbours_debiased": "neighbours, itself left out"}
+    names = {**ESTIMATORS, **OTHERS, "neighbors": "neighbors", "neighbors_debiased": "neighbors without itself"}
     rows = []
     for data, key in itertools.product(MODALITIES, ("unialign", "infonce")):
         arm = f"{data}-{key}"
@@ -222,13 +222,13 @@ def _bandwidth_parts(results: Results) -> list[Any]:
             rows.append([f"{label(results, arm)}, {_written(b)}", *cells])
     counts = [about["test_items"] for about in results["study"]["data"].values()]
     return [
-        "From the untrained space to the end of training. A density that rests on fewer than two rows compares paired "
+        "Values before → after training. A density that rests on fewer than two rows compares paired "
         "points, not distributions.",
         Table(
             ["objective, data, bandwidth", *names.values()],
             rows,
-            "Means over seeds. Neighbours: effective number of rows that a density rests on, of "
-            f"{' or '.join(map(str, counts))} a modality.",
+            "Means over seeds. Neighbors: effective number of rows that a density rests on, of "
+            f"{' or '.join(map(str, counts))} per modality.",
         ),
     ]
 
@@ -260,11 +260,12 @@ def _bound_parts(results: Results) -> list[Any]:
             panels.append(lines(f"{data}, bandwidth {_written(b)}", series, x_label="step"))
     legend = [Mark(objective_label(o), i) for i, o in enumerate(_SHOWN)]
     legend += [Mark(f"bound, {mark.label}", mark.number, "dashed") for mark in legend]
-    said = sum(b["violations"] for b in found), sum(b["evaluations"] for b in found)
+    violated, evaluated = (sum(b[name] for b in found) for name in ("violations", "evaluations"))
     return [
-        "The bound of the plug-in value at the anchor is uniformity, with the logarithm outside of the mean, plus "
-        f"(M − 1)/(2 τ²) alignment plus (M − 1) log B. It was violated in {said[0]} of {said[1]} looks. With the mean "
-        "of logarithms that the training loss has it is no bound; the table says how often that fell below the value.",
+        "The upper bound of the plug-in value at the anchor is the sum of uniformity (the log of the mean), "
+        f"(M − 1)/(2 τ²) times alignment, and (M − 1) log B. It was violated in {violated} of {evaluated} evaluations. "
+        "With the mean of logs, as in the training loss, the sum is not a bound; the table counts the evaluations in "
+        "which it is below the value.",
         figure(
             "divergence-bound",
             "Plug-in Hölder divergence at the anchor and its upper bound over training",
@@ -275,9 +276,9 @@ def _bound_parts(results: Results) -> list[Any]:
             legend=legend,
         ),
         Table(
-            ["data, bandwidth", "violated", "mean of logs below", "value", "bound", "slack", "smallest slack"],
+            ["data, bandwidth", "violated", "mean of logs below value", "value", "bound", "slack", "smallest slack"],
             rows,
-            "All objectives, seeds and looks; value, bound and slack are medians.",
+            "All objectives, seeds and evaluations; value, bound and slack are medians.",
         ),
     ]
 
@@ -289,9 +290,11 @@ _WHEN = {"objectives": "across objectives", "seeds": "across seeds"}
 def _prediction_parts(results: Results) -> list[Any]:
     found = results["study"]["analysis"]["correlations"]
     by = {(c["divergence"], c["outcome"], c["when"]): c for c in found}
-    said = {**ESTIMATORS, **OTHERS}
+    titles = {**ESTIMATORS, **OTHERS}
     names = [
-        (f"{name}@{_written(b)}", f"{said[name]}, {_written(b)}", i) for i, name in enumerate(said) for b in BANDWIDTHS
+        (f"{name}@{_written(b)}", f"{titles[name]}, {_written(b)}", i)
+        for i, name in enumerate(titles)
+        for b in BANDWIDTHS
     ]
     panels = []
     for when, title in _WHEN.items():
@@ -306,15 +309,15 @@ def _prediction_parts(results: Results) -> list[Any]:
         figure(
             "divergence-prediction",
             "Rank correlation of divergences with retrieval and gap",
-            "Spearman's correlation of the divergence of test rows at the end with what the space is worth; ranks "
-            "within a data set (above) or an objective on a data set (below); 95 % bootstrap intervals over runs.",
+            "Spearman's correlation of the divergence of test rows after training with R@1 and gap; ranks within a "
+            "data set (top) or within an objective on a data set (bottom); 95 % bootstrap intervals over runs.",
             panels,
         ),
         Table(
             ["over training", *OUTCOMES.values()],
             table,
-            "Rank correlation over the looks of one run [95 % t-interval over runs]: nearly everything changes in one "
-            "direction during training, so these are high without saying much.",
+            "Rank correlation over the evaluations of each run [95 % t-interval over runs]. Most numbers are monotone "
+            "during training, so high correlations are expected.",
         ),
     ]
 

@@ -57,13 +57,13 @@ def plan(options: Options) -> Plan:
     for t in (0.05, 0.07, 0.1):
         key = INFONCE if t == 0.07 else f"{INFONCE}-t{t:g}"
         arms.append(_arm(key, f"InfoNCE, temperature {t:g}", INFONCE, options, temperature=t))
-    arms.append(_arm(GRAM, "GRAM, warm start 0.5", GRAM, options, infonce_warmup_ratio=0.5, temperature=0.07))
+    arms.append(_arm(GRAM, "GRAM, InfoNCE warmup 0.5", GRAM, options, infonce_warmup_ratio=0.5, temperature=0.07))
     for name in _BASELINES:
         settings = dict(OBJECTIVE_TRIALS[name][0])
         warm = settings.pop("infonce_warmup_ratio", 0.0)
         given = {key.removeprefix("objective_options."): value for key, value in settings.items()}
-        said = f", warm start {warm:g}" if warm else ""
-        arms.append(_arm(name, f"{name}{said}", name, options, infonce_warmup_ratio=warm, **given))
+        suffix = f", InfoNCE warmup {warm:g}" if warm else ""
+        arms.append(_arm(name, f"{name}{suffix}", name, options, infonce_warmup_ratio=warm, **given))
     ours = [weight_arm(weight) for weight in WEIGHTS]
     comparisons = [
         PairedComparison(first, baseline, f"images/{source}/{score}", "ratio" if score == "fd" else "difference")

@@ -25,7 +25,7 @@ __all__ = ["STUDY"]
 
 EPOCHS = 30
 MODALITIES = ("image", "drawing", "text")
-SHARES = (0.0, 0.3, 0.6, 0.9)
+DROPPED = (0.0, 0.3, 0.6, 0.9)
 PAIRS = {"image-drawing": ("image", "drawing"), "image-text": ("image", "text")}
 # Key -> objective, label, options.
 TRAINED: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
@@ -41,8 +41,8 @@ COMPLETE_ONLY = ("triangle", "symile")
 
 def conditions() -> dict[str, DataTransform | None]:
     """Return the transform of the training data for each condition."""
-    shares = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in SHARES}
-    return {**shares, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
+    points = {f"drop{100 * s:.0f}": DataTransform("drop_entries", {"fraction": s}) if s else None for s in DROPPED}
+    return {**points, **{f"never-{key}": DataTransform("no_overlap", {"pair": list(p)}) for key, p in PAIRS.items()}}
 
 
 def plan(options: Options) -> Plan:
@@ -50,7 +50,7 @@ def plan(options: Options) -> Plan:
     arms = [
         Arm(
             key=_key(trained, condition),
-            label=said if condition == "drop0" else f"{said}, {_said(condition)}",
+            label=title if condition == "drop0" else f"{title}, {_condition_title(condition)}",
             data="emoji",
             train=base("emoji", objective, MODALITIES, epochs=epochs, **settings),
             factors={"trained": trained, "condition": condition},
@@ -60,7 +60,7 @@ def plan(options: Options) -> Plan:
             transform=transform,
         )
         for condition, transform in conditions().items()
-        for trained, (objective, said, settings) in TRAINED.items()
+        for trained, (objective, title, settings) in TRAINED.items()
     ]
     families = [
         Family(condition, _key("unialign", condition), tuple(_key(t, condition) for t in TRAINED if t != "unialign"))
@@ -73,7 +73,7 @@ def _key(trained: str, condition: str) -> str:
     return f"{trained}-{condition}"
 
 
-def _said(condition: str) -> str:
+def _condition_title(condition: str) -> str:
     kind, _, pair = condition.partition("-")
     return f"no {' with '.join(PAIRS[pair])}" if kind == "never" else f"{condition.removeprefix('drop')} % dropped"
 
@@ -106,10 +106,14 @@ def analyse(results: Results) -> dict[str, Any]:
 
 
 def page(results: Results) -> list[Section]:
-    marks = {trained: Mark(said, i) for i, (trained, (_, said, _)) in enumerate(TRAINED.items())}
-    shares = {mark: {100 * s: _key(t, f"drop{100 * s:.0f}") for s in SHARES} for t, mark in marks.items()}
+    marks = {trained: Mark(title, i) for i, (trained, (_, title, _)) in enumerate(TRAINED.items())}
+    points = {mark: {100 * s: _key(t, f"drop{100 * s:.0f}") for s in DROPPED} for t, mark in marks.items()}
     panels = metric_lines(
-        results, shares, (*PRIMARY, "true_pair_cosine"), x_label="entries dropped, %", x_ticks=[100 * s for s in SHARES]
+        results,
+        points,
+        (*PRIMARY, "true_pair_cosine"),
+        x_label="entries dropped, %",
+        x_ticks=[100 * s for s in DROPPED],
     )
     sections = [
         Section("kept", "Remaining training data", [_kept(results)]),
@@ -119,8 +123,8 @@ def page(results: Results) -> list[Section]:
             [
                 figure(
                     "missing-dropped",
-                    "Metrics against the share of entries dropped",
-                    "Image, drawing and text of emoji, complete test set, anchor text where nothing else is said; "
+                    "Metrics against the fraction of dropped entries",
+                    "Image, drawing and text of emoji, complete test set, anchor text unless stated otherwise; "
                     f"{len(results['protocol']['seeds'])} seeds; 95 % intervals over items and seeds.",
                     panels,
                     columns=3,
@@ -136,7 +140,7 @@ def page(results: Results) -> list[Section]:
             metric_table(results, own, family=condition, first_column="objective"),
             verdict_table(results, condition),
         ]
-        title = "Complete data" if condition == "drop0" else _said(condition).capitalize()
+        title = "Complete data" if condition == "drop0" else _condition_title(condition).capitalize()
         sections.append(Section(f"table-{condition}", title, parts))
     chosen = trials_table(results, [_key(t, "drop0") for t in TRAINED])
     return [*sections, Section("tuning", "Tuned settings, on complete data", [chosen])]
@@ -148,16 +152,16 @@ def _kept(results: Results) -> Table:
     rows = []
     for condition in conditions():
         found = kept[condition]
-        share = 100 * found["complete"] / found["items"]
-        cells = [f"{found['complete']:.0f} ({share:.1f} %)", f"{found['at_least_two']:.0f}"]
+        percent = 100 * found["complete"] / found["items"]
+        cells = [f"{found['complete']:.0f} ({percent:.1f} %)", f"{found['at_least_two']:.0f}"]
         cells += [f"{found[f'{m}-{n}']:.0f}" for m, n in pairs]
-        rows.append(["complete data" if condition == "drop0" else _said(condition), *cells])
+        rows.append(["complete data" if condition == "drop0" else _condition_title(condition), *cells])
     only = " and ".join(objective_label(name) for name in COMPLETE_ONLY)
     return Table(
         ["training data", "items with all three", "with two or more", *(f"{m} and {n}" for m, n in pairs)],
         rows,
-        f"Of {kept['drop0']['items']:.0f} items, means over seeds; an item that would lose all entries keeps one. "
-        f"{only} learn from items with all three only; they skip a batch without any.",
+        f"Of {kept['drop0']['items']:.0f} items; means over seeds. An item that would lose all entries keeps one. "
+        f"{only} use only items with all three modalities and skip batches without such an item.",
     )
 
 
@@ -174,13 +178,13 @@ def _never(results: Results) -> list[Any]:
                 values = mean_recall(results, _key(trained, condition), directions)
                 found[trained, condition, which] = values if _key(trained, condition) in results["summary"] else []
         for which, title in (
-            ("pair", f"{pair[0].capitalize()} and {pair[1]} apart"),
-            ("others", "The other pairs then"),
+            ("pair", f"{pair[0].capitalize()} and {pair[1]}"),
+            ("others", "The other pairs"),
         ):
             drawn = []
-            for trained, (_, said, _) in TRAINED.items():
+            for trained, (_, name, _) in TRAINED.items():
                 at = seed_interval(found[trained, f"never-{pair_key}", which]).scaled(100)
-                drawn.append(Dot(said, *at, number=0 if which == "pair" else 1))
+                drawn.append(Dot(name, *at, number=0 if which == "pair" else 1))
             panels.append(dots(f"{title}, R@1, %", drawn, write=lambda value: f"{value:.1f}"))
         for trained in TRAINED:
             cells = [
@@ -189,20 +193,20 @@ def _never(results: Results) -> list[Any]:
                 for condition in ("drop0", f"never-{pair_key}")
             ]
             rows.append([f"{TRAINED[trained][1]}: {' and '.join(pair)}", *cells])
-    warm = [said for t, (_, said, _) in TRAINED.items() if _warm(results, t)]
+    warm = [title for t, (_, title, _) in TRAINED.items() if _warm(results, t)]
     return [
         *(
-            [f"{', '.join(warm)} begin with InfoNCE, as tuning chose; it uses every pair that is there."]
+            [f"{', '.join(warm)} begin with InfoNCE, as chosen by tuning. InfoNCE uses every available pair."]
             if warm
             else []
         ),
-        f"Chance is {100 / results['study']['data']['emoji']['test_items']:.1f} %.",
+        f"The chance level is {100 / results['study']['data']['emoji']['test_items']:.1f} %.",
         figure(
             "missing-never",
-            "R@1 of a pair that was never seen together, and of the other pairs",
+            "R@1 of a pair that never occurs together in training, and of the other pairs",
             "Both directions of a pair; means with 95 % t-intervals over seeds.",
             panels,
-            heading="Pairs that never meet in training",
+            heading="Pairs that never occur together in training",
         ),
         Table(
             ["R@1, %", "the pair, complete data", "never together", "the others, complete data", "never together"],

@@ -25,7 +25,7 @@ def plan(options: Options) -> Plan:
     mixed = [
         Arm(
             key=_key(anchor, weight, beta),
-            label=f"beta {beta:g}, weight {weight:g}, {said}",
+            label=f"beta {beta:g}, weight {weight:g}, {title}",
             data="emoji",
             train=base(
                 "emoji",
@@ -39,20 +39,20 @@ def plan(options: Options) -> Plan:
             factors={"anchor": anchor, "weight": weight, "beta": beta},
             anchor="text",
         )
-        for anchor, said in ANCHORS.items()
+        for anchor, title in ANCHORS.items()
         for weight in WEIGHTS
         for beta in BETAS
     ]
     baselines = [
         Arm(
             key=f"infonce-{anchor}",
-            label=f"InfoNCE, {said}",
+            label=f"InfoNCE, {title}",
             data="emoji",
             train=base("emoji", "infonce", MODALITIES, epochs=epochs, anchor=anchor),
             factors={"anchor": anchor, "weight": None, "beta": None},
             anchor="text",
         )
-        for anchor, said in ANCHORS.items()
+        for anchor, title in ANCHORS.items()
     ]
     families = [Family(_family(anchor, weight), *_sides(anchor, weight)) for anchor in ANCHORS for weight in WEIGHTS]
     return Plan(arms=(*mixed, *baselines), families=tuple(families))
@@ -73,8 +73,8 @@ def _sides(anchor: str, weight: float) -> tuple[str, tuple[str, ...]]:
 
 def page(results: Results) -> list[Section]:
     marks = {
-        (anchor, weight): Mark(f"{said}, alignment weight {weight:g}", 2 * i + j)
-        for i, (anchor, said) in enumerate(ANCHORS.items())
+        (anchor, weight): Mark(f"{title}, alignment weight {weight:g}", 2 * i + j)
+        for i, (anchor, title) in enumerate(ANCHORS.items())
         for j, weight in enumerate(WEIGHTS)
     }
     arms = {mark: {beta: _key(*which, beta) for beta in BETAS} for which, mark in marks.items()}
@@ -84,7 +84,7 @@ def page(results: Results) -> list[Section]:
             "mix",
             "From InfoNCE to UniAlign",
             [
-                f"{UNTUNED} Temperature 0.07 throughout.",
+                f"{UNTUNED} The temperature is 0.07.",
                 figure(
                     "partition_mix-metrics",
                     "Metrics against beta",
@@ -123,7 +123,7 @@ def _identity(results: Results) -> Table:
     return Table(
         ["beta 0, weight 1 and", *(metric_label(results, metric) for metric in shown)],
         rows,
-        "Largest difference of one seed. The losses are equal, but rounded differently, and training carries that on.",
+        "Largest difference of any seed. The two losses are equal up to rounding, which training amplifies.",
     )
 
 

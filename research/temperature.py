@@ -32,13 +32,13 @@ LINES: Mapping[str, tuple[str, str, Mapping[str, Any], float]] = {
 def plan(options: Options) -> Plan:
     epochs = options.epochs or EPOCHS
     arms = []
-    for line, (objective, said, settings, warm) in LINES.items():
+    for line, (objective, title, settings, warm) in LINES.items():
         for temperature in TEMPERATURES:
             train = base("emoji", objective, MODALITIES, epochs=epochs, **settings, temperature=temperature)
             arms.append(
                 Arm(
                     key=_key(line, temperature),
-                    label=f"{said}, {temperature:g}",
+                    label=f"{title}, {temperature:g}",
                     data="emoji",
                     train=train.override({"infonce_warmup_ratio": warm}),
                     factors={"line": line, "temperature": temperature},
@@ -56,7 +56,7 @@ def _key(line: str, temperature: float) -> str:
 
 
 def page(results: Results) -> list[Section]:
-    marks = {line: Mark(said, i) for i, (line, (_, said, _, _)) in enumerate(LINES.items())}
+    marks = {line: Mark(title, i) for i, (line, (_, title, _, _)) in enumerate(LINES.items())}
     # Draw at equal distances, since the ratios are nearly equal.
     arms = {mark: {float(i): _key(line, t) for i, t in enumerate(TEMPERATURES)} for line, mark in marks.items()}
     x_ticks = {float(i): f"{t:g}" for i, t in enumerate(TEMPERATURES)}
@@ -67,7 +67,7 @@ def page(results: Results) -> list[Section]:
             "metrics",
             "Metrics against the temperature",
             [
-                f"{UNTUNED} GRAM's temperature, which it usually learns, is fixed.",
+                f"{UNTUNED} GRAM's temperature is fixed here and learned by default.",
                 figure(
                     "temperature-metrics",
                     "Metrics against the temperature",
@@ -82,8 +82,8 @@ def page(results: Results) -> list[Section]:
                     swept,
                     PRIMARY,
                     first_column="objective",
-                    note="The best temperature by each metric, chosen on the test split and so a little flattered; "
-                    "then the smallest and the largest mean over the seven.",
+                    note="The best mean and its temperature, then the range of the means over all temperatures. The "
+                    "best is chosen on the test split and therefore slightly optimistic.",
                 ),
             ],
         )

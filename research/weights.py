@@ -5,8 +5,7 @@ two tuple terms, centroid uniformity and volume, with the other two weights at 1
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from research._figures import UNTUNED, best_arm, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
@@ -26,29 +25,9 @@ CORE = "core-a1-u1"
 
 def plan(options: Options) -> Plan:
     epochs = options.epochs or EPOCHS
-    core = [
-        _arm(
-            _core(alignment, uniformity),
-            f"alignment {alignment:g}, uniformity {uniformity:g}",
-            {"part": "core", "alignment": alignment, "uniformity": uniformity},
-            epochs,
-            alignment_weight=alignment,
-            uniformity_weight=uniformity,
-        )
-        for alignment, uniformity in itertools.product(ALIGNMENT, UNIFORMITY)
-    ]
-    tuples = [
-        _arm(
-            _tuple(centroid, volume),
-            f"centroid {centroid:g}, volume {volume:g}",
-            {"part": "tuple", "centroid": centroid, "volume": volume},
-            epochs,
-            centroid_weight=centroid,
-            volume_weight=volume,
-        )
-        for centroid, volume in itertools.product(TUPLE, TUPLE)
-        if centroid or volume
-    ]
+    core = _grid_arms("core", ("alignment", ALIGNMENT), ("uniformity", UNIFORMITY), epochs)
+    # With both weights 0, the arm is the core at its default weights.
+    tuples = [arm for arm in _grid_arms("tuple", ("centroid", TUPLE), ("volume", TUPLE), epochs) if arm.key != CORE]
     families = (
         Family("core", CORE, tuple(arm.key for arm in core if arm.key != CORE)),
         Family("tuple", CORE, tuple(arm.key for arm in tuples)),
@@ -56,9 +35,25 @@ def plan(options: Options) -> Plan:
     return Plan(arms=(*core, *tuples), families=families)
 
 
-def _arm(key: str, label: str, factors: Mapping[str, Any], epochs: int, **weights: float) -> Arm:
-    train = base("emoji", "unialign", MODALITIES, epochs=epochs, **weights)
-    return Arm(key=key, label=label, data="emoji", train=train, factors=factors, anchor="text")
+def _grid_arms(
+    part: str, rows: tuple[str, Sequence[float]], columns: tuple[str, Sequence[float]], epochs: int
+) -> list[Arm]:
+    """Return an arm for every pair of weights of two terms."""
+    arms = []
+    for first, second in itertools.product(rows[1], columns[1]):
+        weights = {rows[0]: first, columns[0]: second}
+        options = {f"{term}_weight": weight for term, weight in weights.items()}
+        arms.append(
+            Arm(
+                key=_KEYS[part](first, second),
+                label=", ".join(f"{term} {weight:g}" for term, weight in weights.items()),
+                data="emoji",
+                train=base("emoji", "unialign", MODALITIES, epochs=epochs, **options),
+                factors={"part": part, **weights},
+                anchor="text",
+            )
+        )
+    return arms
 
 
 def _core(alignment: float, uniformity: float) -> str:
@@ -70,6 +65,9 @@ def _tuple(centroid: float, volume: float) -> str:
     return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
 
 
+_KEYS = {"core": _core, "tuple": _tuple}
+
+
 def page(results: Results) -> list[Section]:
     core = [[_core(a, u) for u in UNIFORMITY] for a in ALIGNMENT]
     tuples = [[_tuple(c, v) for v in TUPLE] for c in TUPLE]
@@ -78,8 +76,8 @@ def page(results: Results) -> list[Section]:
             "core",
             "Alignment and uniformity",
             [
-                f"{UNTUNED} Both weights times the same number are the same loss but for its scale, which Adam and the "
-                "clipping of gradients mostly take away: what matters is their ratio.",
+                f"{UNTUNED} Mainly the ratio of the two weights matters, since a common factor only scales the loss, "
+                "and Adam with gradient clipping is nearly invariant to this scale.",
                 _grid(
                     results,
                     "weights-core",
@@ -136,7 +134,7 @@ def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
     """Name the best arm of a grid by each primary metric."""
     best = {metric: best_arm(results, _flat(grid), metric) for metric in primary_metrics(results)}
     named = [f"{results['metrics'][metric]['label']}: {label(results, arm)}" for metric, arm in best.items() if arm]
-    return f"Best mean by {'; '.join(named)}. Chosen on the test split, and so a little flattered."
+    return f"Best mean by {'; '.join(named)}. They are chosen on the test split and therefore slightly optimistic."
 
 
 def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
@@ -157,16 +155,16 @@ def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
         scatter(title, points(x, y), x_label=metric_label(results, x), y_label=metric_label(results, y))
         for title, x, y in (
             ("Retrieval against gap", "modality_gap_debiased", "recall@1"),
-            ("Meaning against retrieval", "recall@1", "label_map"),
+            ("Label mAP against retrieval", "recall@1", "label_map"),
         )
         if x in results["metrics"] and y in results["metrics"]
     ]
     return figure(
         "weights-trade",
-        "What the ratio of alignment to uniformity trades",
-        "A point a pair of weights, mean over seeds; equal marks have equal ratios of alignment to uniformity weight.",
+        "Trade-offs by the ratio of alignment to uniformity",
+        "One point per pair of weights, mean over seeds; equal marks have equal ratios of alignment to uniformity.",
         panels,
-        heading="What the ratio of the weights trades",
+        heading="Trade-offs by the ratio of the weights",
         legend=list(arms),
     )
 

@@ -152,8 +152,8 @@ def dots(
         parts.append(
             tag("path", name, d=shape(dot.number, left + (dot.value - low) * unit, y, 4), class_=f"mark {tint}")
         )
-    said = [f"{d.label} {write(d.value)}" for d in rows if math.isfinite(d.value)]
-    return Panel(WIDTH, height, group(*parts), f"{title}: {'; '.join(said)}")
+    values = [f"{d.label} {write(d.value)}" for d in rows if math.isfinite(d.value)]
+    return Panel(WIDTH, height, group(*parts), f"{title}: {'; '.join(values)}")
 
 
 def scatter(

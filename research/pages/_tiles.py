@@ -42,10 +42,10 @@ def tiles(
             if not math.isfinite(value):
                 continue
             fraction = (value - low) / (high - low) if high > low else 0.0
-            x, said = left + j * side, write(value)
+            x, number_text = left + j * side, write(value)
             tile = tag(
                 "rect",
-                tag("title", f"{row}, {columns[j]}: {said}"),
+                tag("title", f"{row}, {columns[j]}: {number_text}"),
                 x=x + 1,
                 y=y + 1,
                 width=side - 2,
@@ -55,7 +55,9 @@ def tiles(
                 fill_opacity=num(0.06 + 0.9 * fraction),
             )
             ink = "onto" if fraction > _LIGHT_TEXT_FROM else None
-            parts.append(group(tile, text(x + side / 2, y + _TALL / 2 + 4, said, text_anchor="middle", class_=ink)))
+            parts.append(
+                group(tile, text(x + side / 2, y + _TALL / 2 + 4, number_text, text_anchor="middle", class_=ink))
+            )
     for j, column in enumerate(columns):
         fits = max(3, int(side / _LETTER))
         parts.append(text(left + (j + 0.5) * side, bottom + 14, shortened(column, fits), text_anchor="middle"))
@@ -63,5 +65,5 @@ def tiles(
         parts.append(
             text(left + (WIDTH - left - 12) / 2, bottom + 30, column_label, text_anchor="middle", class_="soft")
         )
-    said = f"{title}: from {write(low)} to {write(high)}" if known else f"{title}: nothing known"
-    return Panel(WIDTH, bottom + _BELOW, group(*parts), said)
+    alternative = f"{title}: from {write(low)} to {write(high)}" if known else f"{title}: no values"
+    return Panel(WIDTH, bottom + _BELOW, group(*parts), alternative)

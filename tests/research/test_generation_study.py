@@ -136,7 +136,7 @@ def test_decoders_of_other_settings_raise(folder: Path, options: Options, tmp_pa
 def test_page_and_terminal_summary(folder: Path, results: dict[str, Any]) -> None:
     text = (folder / "page.md").read_text()
     for source in SOURCES:
-        assert f"| {source} -> picture |" in text
+        assert f"| {source} -> image |" in text
     for name, meaning in CONTROLS.items():
         assert f"{name}: {meaning}" in text
     assert "alignment only" in text

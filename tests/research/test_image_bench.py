@@ -65,12 +65,12 @@ def test_the_controls_are_what_they_say(bench: GenerationBench, space: Space) ->
     for name in ("self", "shuffled", "random", "nearest embedding"):
         assert controls[name].shape == (2, 36, 3, 8, 8), name
     # On training items the nearest image is the item's own.
-    assert torch.equal(controls["nearest picture"], bench.training)
+    assert torch.equal(controls["nearest image"], bench.training)
     torch.testing.assert_close(controls["nearest embedding"], controls["self"], atol=1e-4, rtol=0)
     scores = {name: bench.score(images).numbers for name, images in controls.items()}
     assert scores["self"]["l1"] < 0.7 * scores["shuffled"]["l1"]
     assert scores["self"]["recall@10"] > scores["shuffled"]["recall@10"] + 0.2
-    assert scores["nearest picture"]["recall@1"] > 0.9
+    assert scores["nearest image"]["recall@1"] > 0.9
     assert scores["shuffled"]["recall@1"] < 0.2
 
 

@@ -58,7 +58,7 @@ FEWER: dict[str, dict[str, Any]] = {
     },
     "partition_mix": {"BETAS": (0.0, 1.0)},
     "missing": {
-        "SHARES": (0.0, 0.6),
+        "DROPPED": (0.0, 0.6),
         "TRAINED": {name: missing.TRAINED[name] for name in ("unialign", "infonce-all", "triangle", "symile")},
     },
     "continued": {"LOSSES": {name: continued.LOSSES[name] for name in ("infonce", "balanced-stop", "paper", "gram")}},
@@ -221,8 +221,8 @@ def test_sweeps_vary_one_setting() -> None:
             if family.name.startswith("same-") or family.name == "tuple":
                 continue
             first = plan.arm(family.first).train.to_dict()
-            for rival in family.baselines:
-                other = plan.arm(rival).train.to_dict()
+            for baseline in family.baselines:
+                other = plan.arm(baseline).train.to_dict()
                 differ = {k for k in first if first[k] != other[k]}
                 assert differ == {"objective_options"}
                 options, theirs = first["objective_options"], other["objective_options"]
@@ -303,7 +303,7 @@ def test_tiles_and_named_ticks() -> None:
     assert panel.alternative == "R@1: from 1.0 to 4.0"
     assert 'fill-opacity="0.06"' in panel.body
     assert 'fill-opacity="0.96"' in panel.body
-    assert tiles("none", ["a"], ["x"], [[math.nan]]).alternative == "none: nothing known"
+    assert tiles("none", ["a"], ["x"], [[math.nan]]).alternative == "none: no values"
     drawn = lines(
         "t", [Series(Mark("m", 0), [Point(0, 1.0), Point(1, 2.0)])], x_label="x", x_ticks={0: "low", 1: "high"}
     )
