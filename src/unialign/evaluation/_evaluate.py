@@ -1,6 +1,6 @@
-"""Measure a space on a set of items: every metric, with the statistic that its interval is computed from.
+"""Evaluate embeddings of a set of items: all metrics, with the statistics for their intervals.
 
-Shapes: `M` modalities, `N` items, `D` dimension, `K` directions.
+Shapes: `N` items, `D` dimension.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,18 +34,19 @@ def evaluate(
     """Measure retrieval in every direction, joint queries, label mAP, clustering, gap, spread and conflict.
 
     Args:
-        embeddings: modality -> (N, D) floating tensor or array; rows are normalized here.
-        present: modality -> (N,) bool. A missing modality does not remove an item from the other directions, and
-            rows whose counterpart is missing stay in the gallery as distractors.
+        embeddings: modality -> (N, D) floating tensor or array; `evaluate` normalizes the rows.
+        present: modality -> (N,) bool. A missing modality does not remove an item from the other directions; rows
+            without a counterpart stay in the gallery as distractors.
         ids: (N,) integers; same-id items are positives of each other.
-        labels: (N,) integers, -1 for none; without them label mAP and clustering are left out.
-        anchor: anchor of the conflict metrics; None averages over all modalities as anchor.
+        labels: (N,) integers, -1 = unlabeled. None: no label mAP and no clustering.
+        anchor: anchor of the conflict metrics. None: the mean over all modalities as anchor.
         k: cut-offs of recall; 1 and 10 are always included.
         seed: seed of k-means.
 
     Raises:
-        ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ShapeError also for labels that
-            are not (N,) integers, ConfigError for a bad `k`, `seed` or `anchor`.
+        ShapeError: as in `unialign.batch.make_batch`, or labels are not (N,) integers.
+        NonFiniteError: as in `unialign.batch.make_batch`.
+        ConfigError: unknown modality in `present` or `anchor`, or invalid `k` or `seed`.
         DataError: no two modalities share an item.
     """
     cutoffs = tuple(sorted({1, 10, *check_cutoffs(k)}))
@@ -60,9 +61,9 @@ def evaluate(
         raise DataError(
             f"no two of the modalities {', '.join(batch.names)} share an item, so there is nothing to retrieve"
         )
-    joint = joint_statistics(batch, ids_N, cutoffs)
-    directions |= joint[0]
-    statistics |= joint[1]
+    joint_directions, joint = joint_statistics(batch, ids_N, cutoffs)
+    directions |= joint_directions
+    statistics |= joint
     if labels_N is not None:
         statistics |= label_statistics(batch, labels_N, seed)
     statistics |= geometry_statistics(batch) | conflict_statistics(batch, anchor) | _plugin_statistics(batch, labels_N)

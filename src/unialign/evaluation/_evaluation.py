@@ -1,4 +1,4 @@
-"""The result of an evaluation: values, intervals and their display."""
+"""Result of an evaluation: values, intervals and their display."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,11 @@ _SECONDARY = ("recall@10", "median_rank", "true_pair_cosine", "effective_rank", 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """The result of `evaluate`.
+    """Result of `evaluate`.
 
     Attributes:
-        metrics: name -> value; `unialign.evaluation.METRICS` describes each. Metrics whose inputs are missing
-            (labels, a second item) are left out.
-        directions: `"a->b"` -> metrics of that direction; joint ones are `"a+b->c"` and `"c->a+b"` (centroid score).
+        metrics: name -> value; `METRICS` describes each. Metrics without their inputs, such as labels, are left out.
+        directions: `"a->b"` -> metrics of that direction; joint ones, by centroid, are `"a+b->c"` and `"c->a+b"`.
         statistics: name -> the metric as a function of item weights.
         items: N.
     """
@@ -38,7 +37,7 @@ class Evaluation:
         return f"Evaluation(items={self.items}, directions={len(self.directions)}, {shown})"
 
     def text(self) -> str:
-        """Format the main metrics, one per line; `metrics` holds all of them, `interval` computes their uncertainty."""
+        """Format the main metrics, one per line."""
         return "\n".join(f"{label:<32}{value}" for label, value, _ in self._shown())
 
     def _repr_html_(self) -> str:
@@ -59,10 +58,13 @@ class Evaluation:
     def interval(
         self, metric: str, *, level: float = 0.95, resamples: int = 1000, seed: int = 0, groups: object = None
     ) -> Interval:
-        """Compute the bootstrap interval of a metric over items, or over `groups` (N,) of items drawn together.
+        """Compute the bootstrap interval of a metric over items, or over (N,) `groups` of items drawn together.
 
-        Queries are resampled against the fixed gallery. Median rank, raw gap, uniformity and effective rank have no
-        item weights, so their interval is a point. Intervals are clipped to the metric's range, such as [0, 1].
+        The bootstrap resamples queries against the fixed gallery. Median rank, raw gap, uniformity and effective rank
+        have no item weights, so their interval is a point. Intervals are clipped to the range of the metric.
+
+        Raises:
+            ConfigError: an unknown metric.
         """
         check_text("metric", metric)
         if metric not in self.statistics:

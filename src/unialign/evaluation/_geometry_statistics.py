@@ -3,7 +3,7 @@
 Shapes: `N` items, `K` pairs or anchors, `T` rows of a tile, `D` dimension.
 """
 
-from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -17,26 +17,28 @@ __all__ = ["conflict_statistics", "geometry_statistics"]
 
 
 def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
+    """Compute gap, true-pair cosine, uniformity and effective rank; without those that need more present rows."""
     debiased, raw, cosines_KN = [], [], []
-    for m in range(len(batch.names)):
-        for n in range(m + 1, len(batch.names)):
-            rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()
-            if len(rows) < 2:
-                continue
-            x, y = batch.z_MBD[m, rows], batch.z_MBD[n, rows]
-            debiased.append((rows, x, y))
-            raw.append(float(modality_gap(x, y)))
-            cosines_N = torch.full((batch.present_MB.shape[1],), torch.nan, dtype=torch.float64)
-            cosines_N[rows] = true_pair_cosines(x, y)
-            cosines_KN.append(cosines_N)
+    for m, n in combinations(range(len(batch.names)), 2):
+        rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()
+        if len(rows) < 2:
+            continue
+        x, y = batch.z_MBD[m, rows], batch.z_MBD[n, rows]
+        debiased.append((rows, x, y))
+        raw.append(float(modality_gap(x, y)))
+        cosines_N = torch.full((batch.present_MB.shape[1],), torch.nan, dtype=torch.float64)
+        cosines_N[rows] = true_pair_cosines(x, y)
+        cosines_KN.append(cosines_N)
     statistics: dict[str, Statistic] = {}
     if debiased:
         statistics["modality_gap_debiased"] = DebiasedGap(debiased)
         statistics["modality_gap"] = ConstantStatistic(sum(raw) / len(raw))
         statistics["true_pair_cosine"] = ItemMean(torch.stack(cosines_KN))
     columns = [batch.z_MBD[m, batch.present_MB[m]] for m in range(len(batch.names)) if batch.present_MB[m].sum() >= 2]
-    for name, measure in _SPREAD.items() if columns else ():
-        statistics[name] = ConstantStatistic(sum(measure(x) for x in columns) / len(columns))
+    if columns:
+        statistics["uniformity"] = ConstantStatistic(sum(map(_wang_isola, columns)) / len(columns))
+        ranks = [float(effective_rank(x_ND)) for x_ND in columns]
+        statistics["effective_rank"] = ConstantStatistic(sum(ranks) / len(ranks))
     return statistics
 
 
@@ -50,13 +52,8 @@ def _wang_isola(x_ND: Tensor) -> float:
     return float(torch.log(torch.tensor(max(total, 0.0) / pairs, dtype=torch.float64)))
 
 
-_SPREAD: dict[str, Callable[[Tensor], float]] = {
-    "uniformity": _wang_isola,
-    "effective_rank": lambda x_ND: float(effective_rank(x_ND)),
-}
-
-
 def conflict_statistics(batch: Batch, anchor: str | None) -> dict[str, Statistic]:
+    """Compute zeta, zeta without the positive, and chi of one anchor, or of all modalities as anchors."""
     embeddings = {name: batch.z_MBD[m] for m, name in enumerate(batch.names)}
     present = {name: batch.present_MB[m] for m, name in enumerate(batch.names)}
     anchors = batch.names if anchor is None else (batch.names[batch.index(anchor)],)

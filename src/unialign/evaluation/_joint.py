@@ -1,61 +1,34 @@
-"""Joint retrieval between one modality of an item and all its other modalities together, in both directions.
+"""Joint retrieval between one modality of an item and the tuple of all its other modalities, in both directions.
 
 Scores: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with their
 normalized mean; `volume`, minus the squared volume that the target spans with them (GRAM's score). For a fixed joint
 *query*, cosine and centroid differ by a constant factor and rank a gallery alike; for joint *candidates* they differ,
 since the lengths of the centroids do.
 
-Shapes: `N` items, `K` other modalities, `Q`, `G` rows of queries and gallery, `q` queries of one tile, `D` dimension.
+Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from unialign._checks import check_choice
 from unialign.batch import Batch
-from unialign.errors import ConfigError
 from unialign.functional import determinant_and_adjugate, masked_gram, unit_or_zero
 from unialign.metrics import RetrievalResult, retrieval_from_scores
 
-__all__ = ["JOINT_SCORES", "JointScore", "joint_retrieval"]
+__all__ = ["JointQuery", "JointScore", "joint_retrieval"]
 
+JointQuery = Literal["others", "target"]
 JointScore = Literal["cosine", "centroid", "volume"]
-JOINT_SCORES: tuple[JointScore, ...] = ("cosine", "centroid", "volume")
-
-
-@dataclass(frozen=True)
-class _Tuples:
-    """Joint representations of the items that have at least one of the other modalities."""
-
-    rows_n: Tensor
-    z_KnD: Tensor
-    present_Kn: Tensor
-    sum_nD: Tensor
-
-    def score(self, target_tD: Tensor, kind: JointScore) -> Tensor:
-        """Score each tuple with each target vector, (n, t); larger is better."""
-        if kind == "cosine":
-            return torch.matmul(self.sum_nD / self.present_Kn.sum(0)[:, None], target_tD.mT)
-        if kind == "centroid":
-            return torch.matmul(unit_or_zero(self.sum_nD)[0], target_tD.mT)
-        if kind != "volume":
-            raise ConfigError(f"unknown joint score {kind!r}; expected one of {', '.join(JOINT_SCORES)}")
-        det_n, adj_nKK = determinant_and_adjugate(masked_gram(self.z_KnD, self.present_Kn))
-        cosine_Knt = self.z_KnD @ target_tD.mT
-        square_nt = det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt)
-        return torch.neg(square_nt)
-
-    def at(self, index: Tensor) -> "_Tuples":
-        return _Tuples(self.rows_n[index], self.z_KnD[:, index], self.present_Kn[:, index], self.sum_nD[index])
 
 
 def joint_retrieval(
     batch: Batch,
     target: int,
     *,
-    query: Literal["others", "target"],
+    query: JointQuery,
     score: JointScore,
     ids_N: Tensor,
     k: tuple[int, ...],
@@ -66,38 +39,49 @@ def joint_retrieval(
         batch: validated embeddings.
         target: index of the single modality.
         query: `others`: tuples are the queries and target vectors the gallery; `target`: the reverse.
-        score: see the module docstring.
-        ids_N: same-id items are positives of each other.
+        score: `cosine`, `centroid` or `volume`; see the source for their definitions.
+        ids_N: (N,) integers; same-id items are positives of each other.
         k: cut-offs of recall.
 
     Returns:
         The item row of each scored query, and the result; None if no query has a positive.
+
+    Raises:
+        ConfigError: an unknown `score`.
     """
-    tuples = _tuples(batch, target)
-    single_t = batch.present_MB[target].nonzero().flatten()
-    if len(tuples.rows_n) == 0 or not bool(torch.isin(ids_N[single_t], ids_N[tuples.rows_n]).any()):
+    check_choice("joint score", score, get_args(JointScore))
+    others = [m for m in range(len(batch.names)) if m != target]
+    tuple_rows = batch.present_MB[others].any(0).nonzero().flatten()
+    target_rows = batch.present_MB[target].nonzero().flatten()
+    if not bool(torch.isin(ids_N[target_rows], ids_N[tuple_rows]).any()):
         return None
-    z_tD = batch.z_MBD[target, single_t].double()
+    z_tD = batch.z_MBD[target, target_rows].double()
+    z_KnD = batch.z_MBD[others][:, tuple_rows].double()
+    tuples = z_KnD, batch.present_MB[others][:, tuple_rows], z_KnD.sum(0)
+
+    def score_others(rows_q: Tensor) -> Tensor:
+        z_KqD, present_Kq, sum_nD = tuples
+        return _scores(z_KqD[:, rows_q], present_Kq[:, rows_q], sum_nD[rows_q], z_tD, score)
+
+    def score_target(rows_q: Tensor) -> Tensor:
+        return _scores(*tuples, z_tD[rows_q], score).mT
+
     if query == "others":
-        queries, gallery = tuples.rows_n, single_t
-
-        def tile(rows_q: Tensor) -> Tensor:
-            return tuples.at(rows_q).score(z_tD, score)
+        tile, queries, gallery = score_others, tuple_rows, target_rows
     else:
-        queries, gallery = single_t, tuples.rows_n
-
-        def tile(rows_q: Tensor) -> Tensor:
-            return tuples.score(z_tD[rows_q], score).mT
-
+        tile, queries, gallery = score_target, target_rows, tuple_rows
     result = retrieval_from_scores(
         tile, queries=len(queries), gallery=len(gallery), query_ids=ids_N[queries], gallery_ids=ids_N[gallery], k=k
     )
     return queries[result.rows], result
 
 
-def _tuples(batch: Batch, target: int) -> _Tuples:
-    others = [m for m in range(len(batch.names)) if m != target]
-    present_KN = batch.present_MB[others]
-    rows_n = present_KN.any(0).nonzero().flatten()
-    z_KnD = batch.z_MBD[others][:, rows_n].double()
-    return _Tuples(rows_n, z_KnD, present_KN[:, rows_n], z_KnD.sum(0))
+def _scores(z_KnD: Tensor, present_Kn: Tensor, sum_nD: Tensor, z_tD: Tensor, score: JointScore) -> Tensor:
+    """Score each tuple with each target vector, (n, t); larger is better."""
+    if score == "cosine":
+        return torch.matmul(sum_nD / present_Kn.sum(0)[:, None], z_tD.mT)
+    if score == "centroid":
+        return torch.matmul(unit_or_zero(sum_nD)[0], z_tD.mT)
+    det_n, adj_nKK = determinant_and_adjugate(masked_gram(z_KnD, present_Kn))
+    cosine_Knt = z_KnD @ z_tD.mT
+    return torch.neg(det_n[:, None] - torch.einsum("knt,nkl,lnt->nt", cosine_Knt, adj_nKK, cosine_Knt))

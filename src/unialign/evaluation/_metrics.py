@@ -1,7 +1,4 @@
-"""Describe the metrics of an evaluation: label, direction, unit, description and range.
-
-Their order is that of the tables.
-"""
+"""Metrics of an evaluation, in table order: label, direction, unit, description and range."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,15 +24,15 @@ if TYPE_CHECKING:
 class Metric:
     """Description of a metric, and the function that computes it for plug-ins.
 
-    A package adds a metric by an entry point `unialign.metrics`, a notebook by `unialign.registry.register("metrics",
-    name, Metric(...))`. It then appears in every evaluation, comparison and report, but not in the verdict's tests.
+    Add a metric with an entry point `unialign.metrics` or `unialign.registry.register("metrics", name, Metric(...))`.
+    Every evaluation, comparison and report then includes it, but not the tests of the verdict.
 
     Attributes:
-        better: the direction of the paired tests; metrics with `neither` are not compared.
-        primary: whether the metric belongs to the family of tests of the verdict; False for plug-ins.
+        better: direction of the paired tests; `neither` excludes the metric from them.
+        primary: whether the verdict tests the metric; False for plug-ins.
         range: smallest and largest value, to which intervals are clipped; None: [0, 1] for percentages, else unbounded.
-        measure: for plug-ins only: maps a batch of unit rows with ids, and labels (N,) or None, to a `Statistic`, or
-            to None if the metric is undefined.
+        measure: for plug-ins only: function of a batch of unit rows with ids, and of labels (N,) or None; returns a
+            `Statistic`, or None if the metric is undefined.
     """
 
     label: str
@@ -50,42 +47,31 @@ class Metric:
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "recall@1": Metric(
-            "R@1",
-            "fraction of queries whose true item ranks first, mean over all ordered pairs of modalities",
-            primary=True,
+            "R@1", "fraction of queries whose positive ranks first, mean over ordered pairs of modalities", primary=True
         ),
-        "recall@5": Metric("R@5", "as R@1, among the first 5"),
-        "recall@10": Metric("R@10", "as R@1, among the first 10"),
+        "recall@5": Metric("R@5", "fraction of queries with a positive among the first 5"),
+        "recall@10": Metric("R@10", "fraction of queries with a positive among the first 10"),
         "median_rank": Metric(
-            "median rank", "of the true item, mean over ordered pairs", "lower", "number", range=(1.0, math.inf)
+            "median rank",
+            "median rank of the positive, mean over ordered pairs",
+            "lower",
+            "number",
+            range=(1.0, math.inf),
         ),
         "mrr": Metric("MRR", "mean reciprocal rank, mean over ordered pairs", unit="number"),
         "ndcg": Metric("nDCG", "over the whole gallery, mean over ordered pairs", unit="number"),
         "map": Metric("mAP", "mean average precision, mean over ordered pairs", unit="number"),
-        "joint_recall@1": Metric(
-            "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
-        ),
-        "joint_recall@10": Metric("joint R@10", "as joint R@1, among the first 10"),
-        "joint_recall@1/volume": Metric("joint R@1, volume", "all others find one, scored by the volume they span"),
-        "to_joint_recall@1/cosine": Metric("one to joint R@1, cosine", "one modality finds the tuple of the others"),
-        "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "the same, tuples scored by their centroid"),
-        "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "the same, tuples scored by volume"),
-        "label_map": Metric(
-            "label mAP",
-            "mean average precision of the items of the query's class, mean over ordered pairs",
-            primary=True,
-        ),
-        "v_measure": Metric(
-            "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
-        ),
+        "joint_recall@1": Metric("joint R@1", "R@1 of the centroid of all other modalities as query", primary=True),
+        "joint_recall@10": Metric("joint R@10", "R@10 of the centroid of all other modalities as query"),
+        "joint_recall@1/volume": Metric("joint R@1, volume", "R@1 of all other modalities as query, scored by volume"),
+        "to_joint_recall@1/cosine": Metric("one to joint R@1, cosine", "R@1 of tuples, scored by mean cosine"),
+        "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "R@1 of tuples, scored by their centroid"),
+        "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "R@1 of tuples, scored by volume"),
+        "label_map": Metric("label mAP", "mean average precision of items with the label of the query", primary=True),
+        "v_measure": Metric("V-measure", "agreement of k-means clusters of all embeddings with labels", primary=True),
         "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": Metric(
-            "debiased gap",
-            "distance of the modality means, corrected for sampling noise",
-            "lower",
-            "number",
-            True,
-            range=(0.0, 2.0),
+            "debiased gap", "distance of modality means, without sampling noise", "lower", "number", True, (0.0, 2.0)
         ),
         "modality_gap": Metric(
             "gap", "raw distance of the modality means; mostly sampling noise", "lower", "number", range=(0.0, 2.0)
@@ -95,31 +81,33 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "uniformity": Metric(
             "uniformity",
-            "log mean exp(-2 |x - y|^2) inside a modality; lower is more spread",
+            "log mean exp(-2 |x - y|^2) within modalities; lower is better spread",
             "neither",
             "number",
             range=(-8.0, 0.0),
         ),
         "effective_rank": Metric(
-            "effective rank", "directions in use, mean over modalities", "neither", "number", range=(1.0, math.inf)
+            "effective rank",
+            "number of directions in use, mean over modalities",
+            "neither",
+            "number",
+            range=(1.0, math.inf),
         ),
         "zeta": Metric(
             "zeta",
-            "alignment-uniformity conflict of InfoNCE's forces at tau 0.07",
+            "conflict of InfoNCE's alignment and uniformity forces at temperature 0.07",
             "neither",
             "number",
             range=(-1.0, 1.0),
         ),
-        "zeta_neg": Metric(
-            "zeta, negatives only", "the same without the own positive", "neither", "number", range=(-1.0, 1.0)
-        ),
+        "zeta_neg": Metric("zeta, negatives only", "zeta without the positive", "neither", "number", range=(-1.0, 1.0)),
         "chi": Metric("chi", "disagreement of the positives", "neither", "number"),
     }
 )
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Return `METRICS` and plug-in metrics, in table order. Unusable metrics of packages are skipped with a warning.
+    """Return `METRICS` and plug-in metrics, in table order; skip unusable metrics of packages with a warning.
 
     Raises:
         ConfigError: a registered metric is not a secondary `Metric` with `measure`, or has a built-in name.

@@ -3,76 +3,95 @@
 Shapes: `N` items, `K` directions, `S` queries with a score, `J` clustered vectors.
 """
 
+from collections import defaultdict
+from itertools import permutations
+
 import torch
 from torch import Tensor
 
 from unialign.batch import Batch
-from unialign.evaluation._joint import JOINT_SCORES, joint_retrieval
+from unialign.evaluation._joint import JointQuery, JointScore, joint_retrieval
 from unialign.evaluation._statistics import ClusterAgreement, ConstantStatistic, ItemMean, Statistic
 from unialign.metrics import RetrievalResult, kmeans, retrieval
 
 __all__ = ["joint_statistics", "label_statistics", "pairwise_statistics"]
 
-_PER_QUERY = ("mrr", "ndcg", "map")
+Directions = dict[str, dict[str, float]]
+
+# Joint queries rank a gallery alike by cosine and by centroid (see _joint.py), so one of the two is computed.
+_JOINT_METRICS: tuple[tuple[JointScore, JointQuery, dict[str, str]], ...] = (
+    ("cosine", "target", {"to_joint_recall@1/cosine": "recall@1"}),
+    ("centroid", "others", {"joint_recall@1": "recall@1", "joint_recall@10": "recall@10"}),
+    ("centroid", "target", {"to_joint_recall@1/centroid": "recall@1"}),
+    ("volume", "others", {"joint_recall@1/volume": "recall@1"}),
+    ("volume", "target", {"to_joint_recall@1/volume": "recall@1"}),
+)
 
 
-def pairwise_statistics(
-    batch: Batch, ids_N: Tensor, k: tuple[int, ...]
-) -> tuple[dict[str, dict[str, float]], dict[str, Statistic]]:
-    directions: dict[str, dict[str, float]] = {}
-    scores: dict[str, list[Tensor]] = {}
-    for m, source in enumerate(batch.names):
-        for n, target in enumerate(batch.names):
-            if m == n:
-                continue
-            queries, gallery = (batch.present_MB[i].nonzero().flatten() for i in (m, n))
-            if not bool(torch.isin(ids_N[queries], ids_N[gallery]).any()):
-                continue
-            result = retrieval(
-                batch.z_MBD[m, queries],
-                batch.z_MBD[n, gallery],
-                query_ids=ids_N[queries],
-                gallery_ids=ids_N[gallery],
-                k=k,
-            )
-            directions[f"{source}->{target}"] = _direction(result)
-            for name in (*(f"recall@{cut}" for cut in k), *_PER_QUERY):
-                scores.setdefault(name, []).append(_scatter(result, queries[result.rows], name, len(ids_N)))
-    statistics: dict[str, Statistic] = {name: ItemMean(torch.stack(rows)) for name, rows in scores.items()}
+def pairwise_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
+    """Compute retrieval over all ordered pairs of modalities."""
+    directions: Directions = {}
+    scores: dict[str, list[Tensor]] = defaultdict(list)
+    for m, n in permutations(range(len(batch.names)), 2):
+        found = _retrieve(batch, m, n, batch.present_MB[m], ids_N, k)
+        if found is not None:
+            directions[f"{batch.names[m]}->{batch.names[n]}"] = _direction(found[1])
+            for name in (*(f"recall@{cut}" for cut in k), "mrr", "ndcg", "map"):
+                scores[name].append(_item_scores(found, name, len(ids_N)))
+    statistics = _item_means(scores)
     if directions:
         median = sum(values["median_rank"] for values in directions.values()) / len(directions)
         statistics["median_rank"] = ConstantStatistic(median)
     return directions, statistics
 
 
-def joint_statistics(
-    batch: Batch, ids_N: Tensor, k: tuple[int, ...]
-) -> tuple[dict[str, dict[str, float]], dict[str, Statistic]]:
-    if len(batch.names) < 3:
-        return {}, {}
-    directions: dict[str, dict[str, float]] = {}
-    scores: dict[str, list[Tensor]] = {}
-    for target, name in enumerate(batch.names):
+def joint_statistics(batch: Batch, ids_N: Tensor, k: tuple[int, ...]) -> tuple[Directions, dict[str, Statistic]]:
+    """Compute retrieval between each modality and the tuple of all others; empty for two modalities."""
+    directions: Directions = {}
+    scores: dict[str, list[Tensor]] = defaultdict(list)
+    for target, name in enumerate(batch.names if len(batch.names) > 2 else ()):
         others = "+".join(other for other in batch.names if other != name)
-        for score in JOINT_SCORES:
-            if score != "cosine":  # same ranking as by centroid, see _joint.py
-                found = joint_retrieval(batch, target, query="others", score=score, ids_N=ids_N, k=k)
-                if found is not None:
-                    suffix = "" if score == "centroid" else f"/{score}"
-                    for cut in (1, 10) if score == "centroid" else (1,):
-                        scores.setdefault(f"joint_recall@{cut}{suffix}", []).append(
-                            _scatter(found[1], found[0], f"recall@{cut}", len(ids_N))
-                        )
-                    if score == "centroid":
-                        directions[f"{others}->{name}"] = _direction(found[1])
-            found = joint_retrieval(batch, target, query="target", score=score, ids_N=ids_N, k=k)
-            if found is not None:
-                scores.setdefault(f"to_joint_recall@1/{score}", []).append(
-                    _scatter(found[1], found[0], "recall@1", len(ids_N))
-                )
-                if score == "centroid":
-                    directions[f"{name}->{others}"] = _direction(found[1])
-    return directions, {name: ItemMean(torch.stack(rows)) for name, rows in scores.items()}
+        for score, query, metrics in _JOINT_METRICS:
+            found = joint_retrieval(batch, target, query=query, score=score, ids_N=ids_N, k=k)
+            if found is None:
+                continue
+            for metric, recall in metrics.items():
+                scores[metric].append(_item_scores(found, recall, len(ids_N)))
+            if score == "centroid":
+                direction = f"{name}->{others}" if query == "target" else f"{others}->{name}"
+                directions[direction] = _direction(found[1])
+    return directions, _item_means(scores)
+
+
+def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
+    """Compute label mAP and the agreement of k-means clusters with labels; empty with fewer than two classes."""
+    known_N = labels_N >= 0
+    # Unlabeled items stay in the gallery, each as a separate class.
+    classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
+    pairs = permutations(range(len(batch.names)), 2)
+    found = [_retrieve(batch, m, n, batch.present_MB[m] & known_N, classes_N, (1,)) for m, n in pairs]
+    scores_KN = [_item_scores(pair, "map", len(labels_N)) for pair in found if pair is not None]
+    vector, item = (batch.present_MB & known_N).nonzero(as_tuple=True)
+    classes = torch.unique(labels_N[item])
+    if not scores_KN or len(classes) < 2:
+        return {}
+    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
+    agreement = ClusterAgreement(labels_N[item], clusters_J, item)
+    return {"label_map": ItemMean(torch.stack(scores_KN)), "v_measure": agreement, "nmi": agreement}
+
+
+def _retrieve(
+    batch: Batch, m: int, n: int, queries_N: Tensor, ids_N: Tensor, k: tuple[int, ...]
+) -> tuple[Tensor, RetrievalResult] | None:
+    """Return the item row of each scored query and the result of m -> n; None if no query has a positive."""
+    queries, gallery = queries_N.nonzero().flatten(), batch.present_MB[n].nonzero().flatten()
+    query_ids, gallery_ids = ids_N[queries], ids_N[gallery]
+    if not bool(torch.isin(query_ids, gallery_ids).any()):
+        return None
+    result = retrieval(
+        batch.z_MBD[m, queries], batch.z_MBD[n, gallery], query_ids=query_ids, gallery_ids=gallery_ids, k=k
+    )
+    return queries[result.rows], result
 
 
 def _direction(result: RetrievalResult) -> dict[str, float]:
@@ -87,33 +106,13 @@ def _direction(result: RetrievalResult) -> dict[str, float]:
     }
 
 
-def _scatter(result: RetrievalResult, rows_S: Tensor, metric: str, items: int) -> Tensor:
+def _item_scores(found: tuple[Tensor, RetrievalResult], metric: str, items: int) -> Tensor:
+    """Return the (N,) score of each item, NaN for items without one."""
+    rows_S, result = found
     scores_N = torch.full((items,), torch.nan, dtype=torch.float64)
     scores_N[rows_S] = result.scores(metric)
     return scores_N
 
 
-def label_statistics(batch: Batch, labels_N: Tensor, seed: int) -> dict[str, Statistic]:
-    known_N = labels_N >= 0
-    # Unlabeled items stay in the gallery, each as its own class.
-    classes_N = torch.where(known_N, labels_N, -1 - torch.arange(len(labels_N)))
-    rows_KN = []
-    for m in range(len(batch.names)):
-        for n in range(len(batch.names)):
-            queries = (batch.present_MB[m] & known_N).nonzero().flatten()
-            gallery = batch.present_MB[n].nonzero().flatten()
-            if m != n and bool(torch.isin(classes_N[queries], classes_N[gallery]).any()):
-                result = retrieval(
-                    batch.z_MBD[m, queries],
-                    batch.z_MBD[n, gallery],
-                    query_ids=classes_N[queries],
-                    gallery_ids=classes_N[gallery],
-                )
-                rows_KN.append(_scatter(result, queries[result.rows], "map", len(labels_N)))
-    vector, item = (batch.present_MB & known_N).nonzero(as_tuple=True)
-    classes = torch.unique(labels_N[item])
-    if not rows_KN or len(classes) < 2:
-        return {}
-    clusters_J = kmeans(batch.z_MBD[vector, item], len(classes), seed=seed).labels
-    agreement = ClusterAgreement(labels_N[item], clusters_J, item)
-    return {"label_map": ItemMean(torch.stack(rows_KN)), "v_measure": agreement, "nmi": agreement}
+def _item_means(scores: dict[str, list[Tensor]]) -> dict[str, Statistic]:
+    return {name: ItemMean(torch.stack(rows_KN)) for name, rows_KN in scores.items()}

@@ -1,8 +1,6 @@
 """Metrics as functions of item weights, so that one bootstrap serves every metric, objective and seed.
 
-A `Statistic` evaluates R weightings of the N evaluated items at once; unit weights give the metric itself.
-
-Shapes: `N` items, `K` directions, anchors or modalities, `P` pairs of modalities, `D` dimension, `R` resamples.
+Shapes: `N` items, `K` directions or anchors, `J` clustered vectors, `D` dimension, `R` resamples.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,7 +17,7 @@ __all__ = ["ClusterAgreement", "ConstantStatistic", "DebiasedGap", "ItemMean", "
 
 
 class Statistic(Protocol):
-    """A metric of one run as a function of item weights."""
+    """Metric of one run as a function of item weights; unit weights give the metric itself."""
 
     def evaluate(self, weights_RN: Tensor) -> Tensor:
         """Return the metric under each weighting, (R,)."""
@@ -34,12 +32,13 @@ def resample(
 ) -> dict[K, Tensor]:
     """Evaluate each metric under the same R resamples, shifted so that their mean is the estimate, (R,) each.
 
-    Resamples repeat items, and near-duplicates if there are groups, which inflates agreement (V-measure, squared gaps).
-    The shift keeps this resampling bias out of the interval; for means the bias is 0.
+    Resamples repeat items, which inflates agreement (V-measure, squared gaps). The shift removes this bias from the
+    interval; it is 0 for means.
 
     Args:
         statistics: key -> statistic and its estimate.
         items_or_groups: N, or (N,) groups, each drawn as a whole; see `unialign.metrics.resample_weights`.
+        resamples: R.
     """
     parts: dict[K, list[Tensor]] = {key: [] for key in statistics}
     # Evaluate the weights in blocks to bound memory for any N and R.
@@ -52,7 +51,7 @@ def resample(
 
 @dataclass(frozen=True)
 class ItemMean:
-    """Mean over items in each of K directions, then unweighted over directions; NaN marks items without a score."""
+    """Mean over items in each of K directions, then over directions; NaN marks items without a score."""
 
     scores_KN: Tensor
 
@@ -66,7 +65,7 @@ class ItemMean:
 
 @dataclass(frozen=True)
 class DebiasedGap:
-    """Mean over pairs of modalities of the debiased modality gap (docs/architecture.md, choice 9)."""
+    """Mean over pairs of modalities of the debiased modality gap (docs/architecture.md, decision 9)."""
 
     pairs: Sequence[tuple[Tensor, Tensor, Tensor]]  # for each pair of modalities: item rows (n,), x (n, D), y (n, D)
 
@@ -77,7 +76,7 @@ class DebiasedGap:
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """V-measure of clusters against labels over the joint set; the clusters are held fixed under resampling."""
+    """V-measure of clusters against labels; resampling keeps the clusters fixed."""
 
     labels_J: Tensor
     clusters_J: Tensor
@@ -89,7 +88,7 @@ class ClusterAgreement:
 
 @dataclass(frozen=True)
 class ConstantStatistic:
-    """A metric without item weights (median rank, spectra): its interval reflects seeds only."""
+    """Metric without item weights, such as the median rank; its interval reflects seeds only."""
 
     value: float
 
