@@ -60,22 +60,20 @@ def test_equal_rows_share_their_places():
 @given(
     rows=st.integers(2, 20),
     k=st.integers(1, 5),
-    exclude_self=st.booleans(),
     spare=st.sampled_from([0, 1, 8]),
     seed=st.integers(0, 99),
 )
-def test_ties_are_shared_by_definition(rows, k, exclude_self, spare, seed):
+def test_ties_are_shared_by_definition(rows, k, spare, seed):
     """More ties than the search looked up are sought in the whole gallery."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
-    k = min(k, rows - exclude_self)
+    k = min(k, rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SPARE", spare)
-        result = hubness(x, y, k=k, exclude_self=exclude_self)
+        result = hubness(x, y, k=k)
     counts = np.zeros(rows)
-    for i, row in enumerate((x @ y.T / 2).numpy()):
-        open_ = np.array([not exclude_self or j != i for j in range(rows)])
-        last = np.sort(row[open_])[-k]
-        above, tied = open_ & (row > last + 0.1), open_ & (abs(row - last) < 0.1)
+    for row in (x @ y.T / 2).numpy():
+        last = np.sort(row)[-k]
+        above, tied = row > last + 0.1, abs(row - last) < 0.1
         counts += above + (k - above.sum()) / tied.sum() * tied
     np.testing.assert_allclose(result.counts, counts, atol=1e-12)
 
@@ -100,22 +98,11 @@ def test_chance_is_a_binomial_count():
     assert hubness(draw(3, 4), draw(2, 4), k=2).chance_skewness == 0.0
 
 
-def test_exclude_self():
-    x = draw(40, 8)
-    kept, excluded = hubness(x, x, k=1), hubness(x, x, k=1, exclude_self=True)
-    assert kept.counts.tolist() == [1.0] * 40
-    assert excluded.antihub_fraction > 0.2
-    assert float(excluded.counts.sum()) == pytest.approx(40)
-
-
 def test_errors():
     for options, error, text in [
         ({"k": 0}, ConfigError, "k must be an integer of at least 1"),
-        ({"k": 4}, ConfigError, "k is 4, but a query has only 3 candidates"),
-        ({"k": 3, "exclude_self": True}, ConfigError, "only 2 candidates"),
-        ({"k": 1, "exclude_self": "gone"}, ConfigError, "'gone'"),
+        ({"k": 4}, ConfigError, "k is 4, but the gallery has only 3 rows"),
         ({"k": 1, "gallery": torch.eye(4)}, ShapeError, "'queries' have dim 3, 'gallery' has dim 4"),
-        ({"k": 1, "gallery": torch.eye(3)[:2], "exclude_self": True}, ShapeError, "same rows"),
         ({"k": 1, "gallery": torch.full((2, 3), math.nan)}, NonFiniteError, "'gallery' row 0 holds nan"),
     ]:
         with pytest.raises(error, match=text):

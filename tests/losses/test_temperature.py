@@ -6,7 +6,7 @@ import torch
 from loss_cases import draw_batch
 from unialign.errors import ConfigError
 from unialign.losses import InfoNCE
-from unialign.losses._temperature import Temperature
+from unialign.losses._bounded_parameter import Temperature
 
 
 def test_fixed_is_a_number():

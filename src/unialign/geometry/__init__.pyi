@@ -1,7 +1,8 @@
 from unialign.geometry._bandwidth import DivergenceWarning as DivergenceWarning
-from unialign.geometry._conflict import ConflictResult as ConflictResult, conflict as conflict
-from unialign.geometry._conflict_over_anchors import (
+from unialign.geometry._conflict import (
     AnchorsResult as AnchorsResult,
+    ConflictResult as ConflictResult,
+    conflict as conflict,
     conflict_over_anchors as conflict_over_anchors,
 )
 from unialign.geometry._divergence import (

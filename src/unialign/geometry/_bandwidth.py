@@ -14,17 +14,6 @@ from unialign.errors import ConfigError
 from unialign.functional import Estimator, mean_neighbors, median_bandwidth_of
 from unialign.ops import SelfPairs
 
-__all__ = [
-    "FEW_NEIGHBORS",
-    "Bandwidth",
-    "DivergenceWarning",
-    "median_of",
-    "neighbors",
-    "number_of",
-    "self_pairs_of",
-    "warn_of_few_neighbors",
-]
-
 Bandwidth = float | Literal["median"]
 
 # Maximum number of rows for the median; larger than in training, which computes it at every step.

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["chi_lower_bound", "expected_zeta", "residual_correlation", "zeta_lower_bound"]
-
 
 def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
     """E[chi] >= 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn'), mu = mean cosine of two of an item's positives.

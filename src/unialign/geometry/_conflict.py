@@ -8,7 +8,7 @@ Shapes: `M` modalities, `K` = M - 1 of them other than the anchor, `B` items, `D
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -22,15 +22,13 @@ from unialign.geometry._bounds import chi_lower_bound, expected_zeta, residual_c
 from unialign.geometry._forces import Direction, forces
 from unialign.geometry._validation import double_batch
 
-__all__ = ["PER_ITEM", "SHOWN", "ConflictResult", "PairWeights", "conflict", "quantiles_of"]
-
 # (query modality, key modality) -> w; 1 for a missing pair.
 PairWeights = Mapping[tuple[str, str], float]
 
-PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
-SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
+_PER_ITEM = ("zeta", "zeta_neg", "zeta_neg_renormalized", "zeta_tan", "zeta_neg_tan", "net_ratio", "chi")
+_SCALARS = ("frac_c_nonpos", "residual_correlation", "chi_bound", "zeta_bound", "zeta_expected")
 # Fields of the short summary: the paper's two conflicts, and zeta without the positive.
-SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
+_SHOWN = ("zeta", "zeta_neg", "chi", "net_ratio")
 
 # A sum of vectors shorter than this fraction of their total length has canceled to rounding noise.
 _FLOOR = 1e-10
@@ -79,29 +77,34 @@ class ConflictResult:
 
     def __repr__(self) -> str:
         means = self.means()
-        shown = ", ".join(f"{name}={means[name]:.4g}" for name in SHOWN)
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in _SHOWN)
         return f"ConflictResult(anchor={self.anchor!r}, items={int(self.defined.sum())}, mean {shown})"
 
     def means(self) -> dict[str, float]:
         """Return the mean of each per-item field over its defined items, the scalar fields, and `c/<modality>`."""
-        values = {name: float(getattr(self, name).nanmean()) for name in PER_ITEM}
+        values = {name: float(getattr(self, name).nanmean()) for name in _PER_ITEM}
         values |= {f"c/{name}": float(c_B.nanmean()) for name, c_B in self.c.items()}
-        return values | {name: float(getattr(self, name)) for name in SCALARS}
-
-    def quantiles(self, field: str, levels: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> list[float]:
-        """Return quantiles of a per-item field over its defined items; NaN without defined items."""
-        check_choice("field", field, PER_ITEM)
-        return quantiles_of(getattr(self, field), levels)
+        return values | {name: float(getattr(self, name)) for name in _SCALARS}
 
 
-def quantiles_of(values: Tensor, levels: Sequence[float]) -> list[float]:
-    """Return quantiles of the values that are not NaN; ConfigError for levels outside [0, 1]."""
-    if not isinstance(levels, Sequence) or isinstance(levels, str):
-        raise ConfigError(f"levels must be a sequence such as (0.05, 0.5, 0.95), got {levels!r}")
-    for level in levels:
-        check_number("each of levels", level, "a number from 0 to 1", lambda x: 0 <= x <= 1)
-    found: list[float] = torch.nanquantile(values, values.new_tensor(levels)).tolist()
-    return found
+@dataclass(frozen=True, eq=False, repr=False)
+class AnchorsResult:
+    """Result of `conflict_over_anchors`: one `ConflictResult` per anchor."""
+
+    by_anchor: dict[str, ConflictResult]
+
+    def __repr__(self) -> str:
+        means = self.means()
+        shown = ", ".join(f"{name}={means[name]:.4g}" for name in _SHOWN)
+        return f"AnchorsResult(anchors={list(self.by_anchor)}, mean {shown})"
+
+    def means(self) -> dict[str, float]:
+        """Return `ConflictResult.means` averaged over the anchors with a defined value; NaN without any."""
+        found: dict[str, list[float]] = {}
+        for result in self.by_anchor.values():
+            for name, value in result.means().items():
+                found.setdefault(name, []).extend([] if math.isnan(value) else [value])
+        return {name: math.fsum(values) / len(values) if values else math.nan for name, values in found.items()}
 
 
 @torch.no_grad()
@@ -134,19 +137,58 @@ def conflict(
         ShapeError, NonFiniteError, ConfigError: see `unialign.batch.make_batch`; ConfigError also for an unknown
             anchor, direction or modality in `weights`, and for a temperature or weight that is not positive.
     """
+    batch, weights_MM = _validate(embeddings, present, temperature, direction, weights)
+    if anchor in ("all", "centroid") and anchor not in batch.names:
+        raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call it for each of {batch.names}")
+    return _measure(batch, batch.index(anchor), temperature, direction, weights_MM)
+
+
+@torch.no_grad()
+def conflict_over_anchors(
+    embeddings: Mapping[str, Any],
+    *,
+    temperature: float = 0.07,
+    direction: Direction = "forward",
+    present: Mapping[str, Any] | None = None,
+    weights: PairWeights | None = None,
+) -> AnchorsResult:
+    """Compute `conflict` with each modality as anchor; the paper reports means over items and anchors (Eq. 4).
+
+    Args, Raises: see `conflict`; `direction`, `weights` and `present` apply to every anchor.
+    """
+    batch, weights_MM = _validate(embeddings, present, temperature, direction, weights)
+    return AnchorsResult(
+        {name: _measure(batch, a, temperature, direction, weights_MM) for a, name in enumerate(batch.names)}
+    )
+
+
+def _validate(
+    embeddings: Any, present: Any, temperature: float, direction: Direction, weights: PairWeights | None
+) -> tuple[Batch, Tensor]:
+    """Return the batch in float64, and w_mn of query modality m and key modality n."""
     check_choice("direction", direction, get_args(Direction))
     check_temperature(temperature)
     # Use float64 throughout: the net force of a trained space is a small difference of large forces.
     batch = double_batch(embeddings, present)
     if batch.z_MBD.shape[1] == 0:
         raise ShapeError("conflict needs at least one item, got embeddings of 0 rows")
-    if anchor in ("all", "centroid") and anchor not in batch.names:
-        raise ConfigError(f"conflict needs an anchor modality, got {anchor!r}; call it for each of {batch.names}")
-    a = batch.index(anchor)
-    others = [m for m in range(len(batch.names)) if m != a]
-    weights_MM = _weights(weights, batch)
-    f = forces(batch, a, others, temperature=temperature, direction=direction, weights_MM=weights_MM)
+    weights_MM = batch.z_MBD.new_ones(len(batch.names), len(batch.names))
+    if weights is None:
+        return batch, weights_MM
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"weights must be a mapping of (query, key) to a number, got {type(weights).__name__}")
+    for pair, weight in weights.items():
+        known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
+        if not known or pair[0] == pair[1]:
+            raise ConfigError(f"weights has {pair!r}; expected pairs of two of {batch.names}, as (query, key)")
+        check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
+        weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)
+    return batch, weights_MM
 
+
+def _measure(batch: Batch, a: int, temperature: float, direction: Direction, weights_MM: Tensor) -> ConflictResult:
+    others = [m for m in range(len(batch.names)) if m != a]
+    f = forces(batch, a, others, temperature=temperature, direction=direction, weights_MM=weights_MM)
     z_BD = batch.z_MBD[a]
     length_KB = torch.linalg.vector_norm(f.pull_KBD, dim=-1)
     pull_BD, push_BD, neg_BD = f.pull_KBD.sum(0), f.push_KBD.sum(0), f.push_neg_KBD.sum(0)
@@ -161,7 +203,7 @@ def conflict(
     known_KB = ~torch.isnan(c_KB)
     c_known = c_KB[known_KB]
     return ConflictResult(
-        anchor=anchor,
+        anchor=batch.names[a],
         defined=defined_B,
         zeta=_cosine(pull_BD, push_BD, reach_B, reach_B),
         zeta_neg=_cosine(pull_BD, neg_BD, reach_B, mass_neg_B),
@@ -177,21 +219,6 @@ def conflict(
         zeta_bound=zeta_lower_bound(c_KB, residual_KBD, known_KB),
         zeta_expected=expected_zeta(c_KB, residual_KBD, known_KB),
     )
-
-
-def _weights(weights: PairWeights | None, batch: Batch) -> Tensor | None:
-    if weights is None:
-        return None
-    if not isinstance(weights, Mapping):
-        raise ConfigError(f"weights must be a mapping of (query, key) to a number, got {type(weights).__name__}")
-    weights_MM = batch.z_MBD.new_ones(len(batch.names), len(batch.names))
-    for pair, weight in weights.items():
-        known = isinstance(pair, tuple) and len(pair) == 2 and all(name in batch.names for name in pair)
-        if not known or pair[0] == pair[1]:
-            raise ConfigError(f"weights has {pair!r}; expected pairs of two of {batch.names}, as (query, key)")
-        check_number(f"weights[{pair!r}]", weight, "a positive finite number", lambda w: 0 < w < math.inf)
-        weights_MM[batch.names.index(pair[0]), batch.names.index(pair[1])] = float(weight)
-    return weights_MM
 
 
 def _tangent(x_BD: Tensor, z_BD: Tensor) -> Tensor:

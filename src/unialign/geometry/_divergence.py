@@ -36,18 +36,6 @@ from unialign.geometry._bandwidth import (
 )
 from unialign.geometry._validation import double_batch, present_rows, unit_pair
 
-__all__ = [
-    "Normalization",
-    "bytes_needed",
-    "cauchy_schwarz_divergence",
-    "effective_neighbors",
-    "gcsd",
-    "holder_divergence",
-    "holder_upper_bound",
-    "median_bandwidth",
-    "mmd2",
-]
-
 Normalization = Literal["none", "modalities", "modalities_minus_one"]
 
 # sigma / median squared distance in the kernel exp(-d^2 / sigma) used by the authors of GCSD.

@@ -16,8 +16,6 @@ from unialign.geometry._bandwidth import FEW_NEIGHBORS, Bandwidth, neighbors, nu
 from unialign.geometry._divergence import bytes_needed
 from unialign.geometry._validation import double_batch, present_rows
 
-__all__ = ["BandwidthVerdict", "DivergenceProfile", "DivergenceRow", "divergence_profile"]
-
 BandwidthVerdict = Literal["distributions", "debiased only", "points"]
 
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.ops import row_tiles
 
-__all__ = ["Direction", "Forces", "forces"]
-
 Direction = Literal["forward", "symmetric"]
 
 
@@ -51,18 +49,17 @@ def forces(
     *,
     temperature: float,
     direction: Direction,
-    weights_MM: Tensor | None = None,
+    weights_MM: Tensor,
 ) -> Forces:
     """Compute V and Phi per modality at each row of modality `a`.
 
     Args:
         direction: `symmetric` adds the reverse terms: (w_na / tau) sum_j q_ji z_j^n, q_ji the softmax of query j of
             modality n over the anchor's rows, for items j with both.
-        weights_MM: w_mn of query modality m and key modality n; 1 if None.
+        weights_MM: w_mn of query modality m and key modality n.
     """
     z_MBD, anchor_BD, has_B = batch.z_MBD, batch.z_MBD[a], batch.present_MB[a]
     pair_KB = batch.present_MB[others] & has_B
-    weights_MM = z_MBD.new_ones(len(z_MBD), len(z_MBD)) if weights_MM is None else weights_MM
     there_K = weights_MM[a, others] / temperature
     back_K = weights_MM[others, a] / temperature if direction == "symmetric" else torch.zeros_like(there_K)
     pull_KBD = torch.where(pair_KB[..., None], (there_K + back_K)[:, None, None] * z_MBD[others], 0.0)

@@ -12,8 +12,6 @@ from unialign.batch import as_dense
 from unialign.errors import ShapeError
 from unialign.geometry._validation import unit_pair
 
-__all__ = ["modality_gap", "modality_gap_debiased", "true_pair_cosine", "true_pair_cosines"]
-
 
 def modality_gap(x: Any, y: Any) -> Tensor:
     """|mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].

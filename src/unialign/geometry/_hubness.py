@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer
-from unialign.errors import ConfigError, ShapeError
+from unialign._checks import check_integer
+from unialign.errors import ConfigError
 from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, rectangle, top
-
-__all__ = ["HubnessResult", "hubness"]
 
 # Number of neighbors retrieved beyond the k-th; if all tie with it, a second pass finds the other tied rows.
 _SPARE = 8
@@ -65,7 +63,7 @@ class HubnessResult:
 
 
 @torch.no_grad()
-def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = False) -> HubnessResult:
+def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
     """Count how often each gallery row is among the k nearest by cosine of a query (Radovanović et al., JMLR 2010).
 
     Skewness well above `chance_skewness` indicates hubs: some rows are neighbors of many queries, others of none. High
@@ -74,31 +72,22 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = Fal
     Args:
         queries, gallery: floating (Q, D) and (G, D) tensors or arrays; rows are L2-normalized here, in float64.
         k: number of neighbors per query, from 1 to the number of gallery rows.
-        exclude_self: if both are the same rows, exclude row i from the neighbors of query i.
 
     Returns:
         See `HubnessResult`. Memory is O(Q (D + k) + G) beside the inputs; see `unialign.metrics.knn`.
 
     Raises:
-        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`; ShapeError also if `exclude_self` and
-            the numbers of rows differ.
-        ConfigError: k out of range, or `exclude_self` is not a bool.
+        ShapeError, NonFiniteError: see `unialign.geometry.modality_gap`.
+        ConfigError: k out of range.
     """
     check_integer("k", k, low=1)
-    check_choice("exclude_self", exclude_self, (True, False))
     unit_queries = UnitRows(queries, "queries")
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     check_one_space(unit_queries, unit_gallery)
-    if exclude_self and len(unit_queries) != len(unit_gallery):
-        raise ShapeError(
-            f"'queries' has {len(unit_queries)} rows, 'gallery' has {len(unit_gallery)}; exclude_self=True needs the "
-            f"same rows in both"
-        )
-    candidates = len(unit_gallery) - exclude_self
-    if k > candidates:
-        raise ConfigError(f"k is {k}, but a query has only {candidates} candidates; expected k of at most {candidates}")
+    if k > len(unit_gallery):
+        raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
 
-    counts_G = _occurrences(unit_queries, unit_gallery, k, exclude_self)
+    counts_G = _occurrences(unit_queries, unit_gallery, k)
     centered_G = counts_G - counts_G.mean()
     deviation = float(centered_G.square().mean().sqrt())
     # Fractional counts of ties have rounding errors, which must not count as variance.
@@ -114,20 +103,15 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10, exclude_self: bool = Fal
     )
 
 
-def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, exclude_self: bool) -> Tensor:
-    retrieved = min(len(gallery), k + exclude_self + _SPARE)
+def _occurrences(queries: UnitRows, gallery: UnitRows, k: int) -> Tensor:
+    retrieved = min(len(gallery), k + _SPARE)
     scores_QW, rows_QW = top(queries, gallery, retrieved, tolerance=TIE_TOLERANCE, most=len(queries))
-    lowest_Q1 = scores_QW.amin(1, keepdim=True)
-    if exclude_self:
-        scores_QW = scores_QW.masked_fill(
-            rows_QW == torch.arange(len(queries), device=rows_QW.device)[:, None], -torch.inf
-        )
     last_Q1 = scores_QW.sort(dim=1, descending=True).values[:, k - 1 : k]
     # If ties were sorted by index, the first of equal rows would be hubs and the others antihubs.
     above_QW = scores_QW > last_Q1 + TIE_TOLERANCE
     tied_QW = (scores_QW >= last_Q1 - TIE_TOLERANCE) & ~above_QW
     places_Q = (k - above_QW.sum(1)).double()
-    all_here_Q = (lowest_Q1 < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
+    all_here_Q = (scores_QW.amin(1, keepdim=True) < last_Q1 - TIE_TOLERANCE).flatten() | (retrieved == len(gallery))
     fraction_Q = torch.where(all_here_Q, places_Q / tied_QW.sum(1), 0.0)
     # Use the CPU, since accelerator additions are nondeterministic.
     votes_QW = (above_QW + fraction_Q[:, None] * tied_QW).cpu()
@@ -137,20 +121,18 @@ def _occurrences(queries: UnitRows, gallery: UnitRows, k: int, exclude_self: boo
 
     beyond_n = (~all_here_Q).nonzero().flatten()
     tied_n = torch.zeros(len(beyond_n), dtype=torch.float64, device=beyond_n.device)
-    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, exclude_self):
+    for rows, _, tied_qc in _ties(queries, gallery, beyond_n, last_Q1):
         tied_n[rows] += tied_qc.sum(1)
-    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1, exclude_self):
+    for rows, columns, tied_qc in _ties(queries, gallery, beyond_n, last_Q1):
         counts_G[columns] += (places_Q[beyond_n] / tied_n)[rows] @ tied_qc
     return counts_G
 
 
 def _ties(
-    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor, exclude_self: bool
+    queries: UnitRows, gallery: UnitRows, query_n: Tensor, last_Q1: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (q, c) float64 tiles that are 1 where a row ties with the k-th neighbor of queries `query_n`."""
     for rows, columns in rectangle(len(query_n), len(gallery)):
         query_q = query_n[rows]
-        tied_qc = (queries.exact(query_q) @ gallery.exact(columns).mT - last_Q1[query_q]).abs() <= TIE_TOLERANCE
-        if exclude_self:
-            tied_qc &= query_q[:, None] != torch.arange(columns.start, columns.stop, device=query_q.device)
-        yield rows, columns, tied_qc.double()
+        scores_qc = queries.exact(query_q) @ gallery.exact(columns).mT
+        yield rows, columns, ((scores_qc - last_Q1[query_q]).abs() <= TIE_TOLERANCE).double()

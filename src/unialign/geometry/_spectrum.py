@@ -7,8 +7,6 @@ from torch import Tensor
 
 from unialign.ops import unit_rows
 
-__all__ = ["effective_rank"]
-
 # Rows whose mean squared distance from the mean is below this are one point: float32 rounding gives about 1e-15.
 _POINT = 1e-13
 

@@ -12,8 +12,6 @@ from unialign.batch import Batch, as_tensors, make_batch
 from unialign.errors import ShapeError
 from unialign.ops import unit_rows
 
-__all__ = ["double_batch", "present_rows", "unit_pair"]
-
 
 def double_batch(embeddings: Mapping[str, Any], present: Mapping[str, Any] | None = None, *, minimum: int = 2) -> Batch:
     """Call `make_batch` on tensors or arrays in float64, since measurements are differences of nearly equal numbers."""

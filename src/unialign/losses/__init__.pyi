@@ -1,4 +1,4 @@
-from unialign.losses._bounded_parameter import BoundedParameter as BoundedParameter
+from unialign.losses._bounded_parameter import BoundedParameter as BoundedParameter, Temperature as Temperature
 from unialign.losses._create import (
     create as create,
     display_name as display_name,
@@ -14,7 +14,6 @@ from unialign.losses._objective import (
     weighted_sum as weighted_sum,
 )
 from unialign.losses._presets import PRESETS as PRESETS
-from unialign.losses._temperature import Temperature as Temperature
 from unialign.losses.align_uniform import AlignUniform as AlignUniform
 from unialign.losses.cs_aligner import CSAligner as CSAligner
 from unialign.losses.cua import CUA as CUA

@@ -1,15 +1,13 @@
-"""A number or learned parameter within bounds."""
+"""Numbers and learned parameters within bounds, such as the temperature of a softmax."""
 
 import math
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from unialign._checks import check_number, check_temperature
+from unialign._checks import check_choice, check_number, check_temperature
 from unialign.errors import ConfigError
-
-__all__ = ["BoundedParameter", "Mode", "Spacing"]
 
 Mode = Literal["fixed", "learnable"]
 Spacing = Literal["log", "linear"]
@@ -51,7 +49,7 @@ class BoundedParameter(nn.Module):
             return self.initial
         # Clamp in place, outside the graph: a clamp inside the graph has no gradient at a bound.
         with torch.no_grad():
-            self.shift.clamp_(*(self._shift_to(bound) for bound in self.bounds))
+            self.shift.clamp_(*map(self._shift_to, self.bounds))
         return self.initial * torch.exp(self.shift) if self.spacing == "log" else self.initial + self.shift
 
     @torch.no_grad()
@@ -65,7 +63,7 @@ class BoundedParameter(nn.Module):
         if self.mode == "fixed":
             return None
         self()  # clamps
-        shift, (low, high) = float(self.shift), (self._shift_to(bound) for bound in self.bounds)
+        shift, (low, high) = float(self.shift), map(self._shift_to, self.bounds)
         near = 1e-4 if self.spacing == "log" else 1e-4 * (high - low)
         if shift <= low + near:
             return "low"
@@ -79,3 +77,25 @@ class BoundedParameter(nn.Module):
             check_temperature(value, option)
         else:
             check_number(option, value, "a finite number", math.isfinite)
+
+
+class Temperature(BoundedParameter):
+    """Temperature tau = initial * exp(shift) of a softmax; CLIP's logit scale is 1 / tau.
+
+    Args:
+        initial: initial tau > 0.
+        mode: `fixed`, or `learnable`.
+        bounds: lowest and highest tau of the learnable mode. CLIP caps 1 / tau at 100.
+    """
+
+    def __init__(self, initial: float, *, mode: Mode = "fixed", bounds: tuple[float, float] = (0.01, 1.0)) -> None:
+        check_choice("temperature_mode", mode, get_args(Mode))
+        super().__init__("temperature", initial, mode=mode, bounds=bounds, spacing="log")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return JSON-able options that rebuild an objective with this temperature."""
+        return {
+            "temperature": self.initial,
+            "temperature_mode": self.mode,
+            "temperature_bounds": list(self.bounds),
+        }

@@ -1,15 +1,95 @@
-"""Compare the loss calls of all processes: processes must use the same objective with the same settings."""
+"""Check that all processes call the same objective with compatible batches, before they exchange rows."""
 
 import json
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from unialign.batch import Batch
+from unialign.errors import ConfigError, ShapeError
 from unialign.ops import current_backend, has_triton
 
-__all__ = ["call_text", "checksum", "different_calls", "takes_triton"]
+
+class Header(NamedTuple):
+    """Integers that describe the batch and call of a process, sent as one small tensor."""
+
+    invalid: int  # 1: the batch did not pass validation
+    rows: int
+    dim: int  # 0: no modality, so dim and device are unknown
+    names: int  # checksum of the ordered modalities
+    ids: int  # 1: ids are given
+    absences: int  # 1: rows may be absent
+    double: int  # 1: float64
+    device: int  # checksum of the device type
+    call: int  # checksum of `call_text`
+    triton: int  # 1: the backend `auto` selects Triton on CUDA; explicit backends are part of `call_text`
+
+
+def make_header(batch: Batch | None, *, invalid: bool, absences: bool, call: str) -> Header:
+    """Return the header of a batch; `batch` is None for an invalid batch or without modalities."""
+    triton = int(current_backend() == "auto" and has_triton())
+    if batch is None:
+        return Header(int(invalid), 0, 0, checksum(), 0, 0, 0, 0, checksum(call), triton)
+    _, rows, dim = batch.z_MBD.shape
+    return Header(
+        invalid=0,
+        rows=rows,
+        dim=dim,
+        names=checksum(*batch.names),
+        ids=int(batch.ids_B is not None),
+        absences=int(absences),
+        double=int(batch.z_MBD.element_size() == 8),
+        device=checksum(batch.z_MBD.device.type),
+        call=checksum(call),
+        triton=triton,
+    )
+
+
+def checksum(*texts: str) -> int:
+    """Return a checksum of a sequence of texts."""
+    return zlib.crc32("\0".join(texts).encode("utf-8", "surrogatepass"))
+
+
+def same_names(headers: Sequence[Header]) -> bool:
+    """Return whether all processes have the same modalities in the same order."""
+    return len({(header.names, header.dim > 0) for header in headers}) == 1
+
+
+def check_headers(headers: Sequence[Header]) -> None:
+    """Raise unless the batches of all processes are compatible; the error is the same on every process."""
+    known = [(rank, header) for rank, header in enumerate(headers) if header.dim > 0]
+    if not known:
+        return
+    first, reference = known[0]
+    for rank, header in known[1:]:
+        if header.dim != reference.dim:
+            raise ShapeError(
+                f"process {rank} of {len(headers)} has embeddings of dim {header.dim}, process {first} of dim "
+                f"{reference.dim}; all must have the dim of the shared space"
+            )
+        if header.device != reference.device:
+            raise ConfigError(
+                f"the embeddings of processes {first} and {rank} are on devices of different types; use one type"
+            )
+    if reference.device == checksum("cuda") and len({header.triton for header in headers}) > 1:
+        having, lacking = (_ranks(rank for rank, h in enumerate(headers) if h.triton == has) for has in (1, 0))
+        raise ConfigError(
+            f"the backend 'auto' is Triton on process {having} of {len(headers)}, but not on {lacking}, where it is "
+            f"not installed; their collectives differ. Install 'unialign[triton]' on every process, or use one backend "
+            f"on all with `unialign.ops.use_backend`"
+        )
+    given, without = (_ranks(r for r, h in enumerate(headers) if h.rows > 0 and h.ids == has) for has in (1, 0))
+    if without and given:
+        raise ConfigError(
+            f"ids were given on process {given} of {len(headers)}, but not on {without}: give `ids` on every process "
+            f"that has rows, or on none (give items without duplicates a unique id)"
+        )
+
+
+def _ranks(ranks: Iterable[int]) -> str:
+    return ", ".join(map(str, ranks))
 
 
 def call_text(
@@ -22,26 +102,16 @@ def call_text(
         parameters: named parameters of the objective.
         draw: number of the random draw, for objectives that sample negatives.
     """
-    call = {
-        "objective": objective,
-        "settings": settings,
-        "gradients": gradients,
-        "learned": [name for name, parameter in parameters if parameter.requires_grad],
-        "draw": draw,
-        "backend": current_backend(),
-    }
+    learned = ", ".join(name for name, parameter in parameters if parameter.requires_grad)
+    state = [
+        f"learning {learned or 'no parameter'}",
+        f"at draw {draw}",
+        f"with the backend {current_backend()!r}",
+        "with gradients" if gradients else "without gradients (torch.no_grad)",
+    ]
+    call = {"objective": objective, "settings": settings, "state": state}
     # Use the type rather than the repr, whose address differs between processes.
     return json.dumps(call, sort_keys=True, default=lambda value: type(value).__name__)
-
-
-def takes_triton() -> bool:
-    """Return whether the backend `auto` selects Triton on CUDA; explicit backends are part of `call_text`."""
-    return current_backend() == "auto" and has_triton()
-
-
-def checksum(*described: str) -> int:
-    """Return a checksum of a sequence of texts."""
-    return zlib.crc32("\0".join(described).encode("utf-8", "surrogatepass"))
 
 
 def different_calls(texts: Sequence[str]) -> str:
@@ -50,35 +120,24 @@ def different_calls(texts: Sequence[str]) -> str:
     by_call: dict[str, list[int]] = {}
     for rank, call in enumerate(calls):
         by_call.setdefault(_format_call(call, calls), []).append(rank)
-    listed = "; ".join(f"{_processes(ranks, len(calls))} {described}" for described, ranks in by_call.items())
+    listed = []
+    for described, ranks in by_call.items():
+        subject, verb = ("process", "calls") if len(ranks) == 1 else ("processes", "call")
+        listed.append(f"{subject} {_ranks(ranks)} of {len(calls)} {verb} {described}")
     return (
-        f"processes call different losses, so their rows do not form one batch: {listed}. Call one objective with the "
-        f"same settings on every process, with gradients on all or on none; a call of a single process needs "
-        f"`group=None`"
+        f"processes call different losses, so their rows do not form one batch: {'; '.join(listed)}. Call one "
+        "objective with the same settings on every process, with gradients on all or on none; a call of a single "
+        "process needs `group=None`"
     )
 
 
 def _format_call(call: dict[str, Any], calls: list[dict[str, Any]]) -> str:
-    """Describe a call by the properties in which the calls differ."""
-    namesakes = [other for other in calls if other["objective"] == call["objective"]]
-    options = [
+    """Describe a call by the properties in which calls of the same objective differ."""
+    same = [other for other in calls if other["objective"] == call["objective"]]
+    options = ", ".join(
         f"{key}={value!r}"
         for key, value in call["settings"].items()
-        if any(other["settings"].get(key, other) != value for other in namesakes)
-    ]
-    described = f"{call['objective']}({', '.join(options)})" if options else str(call["objective"])
-    if any(other["learned"] != call["learned"] for other in namesakes):
-        described += f" learning {', '.join(call['learned']) or 'no parameter'}"
-    if any(other["draw"] != call["draw"] for other in namesakes):
-        described += f" at draw {call['draw']}"
-    if any(other["backend"] != call["backend"] for other in calls):
-        described += f" with the backend {call['backend']!r}"
-    if any(other["gradients"] != call["gradients"] for other in calls):
-        described += " with gradients" if call["gradients"] else " without gradients (torch.no_grad)"
-    return described
-
-
-def _processes(ranks: list[int], count: int) -> str:
-    if len(ranks) == 1:
-        return f"process {ranks[0]} of {count} calls"
-    return f"processes {', '.join(map(str, ranks))} of {count} call"
+        if any(other["settings"].get(key, other) != value for other in same)
+    )
+    state = [text for i, text in enumerate(call["state"]) if any(other["state"][i] != text for other in same)]
+    return " ".join([f"{call['objective']}({options})" if options else call["objective"], *state])

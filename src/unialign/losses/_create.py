@@ -10,8 +10,6 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.losses._objective import Objective
 
-__all__ = ["create", "display_name", "initialization", "names", "needs_anchor", "parameter_names"]
-
 
 def names() -> tuple[str, ...]:
     """Return the names that `create` accepts: built-in ones (`unialign`, `infonce`, ...), then those of packages."""
@@ -29,7 +27,11 @@ def create(objective: "str | Objective", **options: Any) -> "Objective":
         ConfigError: unknown name, unknown option, an option out of range, or options given with an instance.
     """
     if not isinstance(objective, str):
-        return _checked_instance(objective, options)
+        if not isinstance(objective, _base()):
+            raise ConfigError(f"objective must be a name or a unialign.losses.Objective, got {objective!r}")
+        if options:
+            raise ConfigError(f"options {', '.join(options)} need an objective by name; set them on the instance")
+        return objective
     objective_class = _class(objective)
     parameters = inspect.signature(objective_class).parameters
     unknown = sorted(set(options) - set(parameters))
@@ -71,19 +73,13 @@ def needs_anchor(name: str) -> Literal["modality", "any", "no"]:
 
 
 def _class(name: str) -> "type[Objective]":
-    from unialign.losses._objective import Objective
-
     found = registry.load("objectives", name)
-    if not (isinstance(found, type) and issubclass(found, Objective)):
+    if not (isinstance(found, type) and issubclass(found, _base())):
         raise ConfigError(f"objective {name!r} must be a subclass of unialign.losses.Objective, got {found!r}")
     return found
 
 
-def _checked_instance(objective: object, options: dict[str, Any]) -> "Objective":
-    from unialign.losses._objective import Objective
+def _base() -> "type[Objective]":
+    from unialign.losses._objective import Objective  # imports torch
 
-    if not isinstance(objective, Objective):
-        raise ConfigError(f"objective must be a name or a unialign.losses.Objective, got {objective!r}")
-    if options:
-        raise ConfigError(f"options {', '.join(options)} need an objective by name; set them on the instance")
-    return objective
+    return Objective

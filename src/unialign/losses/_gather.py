@@ -9,7 +9,6 @@ Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,10 +28,7 @@ from unialign.distributed import (
     serialize_error,
 )
 from unialign.errors import ConfigError, DistributedError, ShapeError
-from unialign.losses._consistency import checksum, different_calls
-from unialign.losses._header import Header, check_headers, make_header, same_names
-
-__all__ = ["gather_batch"]
+from unialign.losses._consistency import Header, check_headers, checksum, different_calls, make_header, same_names
 
 
 def gather_batch(
@@ -56,51 +52,44 @@ def gather_batch(
         UniAlignError: on every process, if a batch is invalid or two batches are incompatible.
         ConfigError: on every process, if the calls differ.
     """
-    local = _validate(embeddings, present, ids, group)
-    headers = _gather_headers(local, bool(present), call, group)
-    names = _common_names(local, headers, group)
+    batch, error = _validate(embeddings, present, ids, group)
+    own = make_header(batch, invalid=error is not None, absences=bool(present), call=call)
+    headers = _gather_headers(own, error, call, group)
+    names = _common_names(batch, headers, group)
     shard = Shard(tuple(header.rows for header in headers), dist.get_rank(group), group)
-    z_MBD = gather_with_own_gradient(_local_rows(local, names, headers, group), shard)
-    return Batch(names, z_MBD, _presence(z_MBD, headers), _gather_ids(local, headers, shard, z_MBD.device), shard)
-
-
-@dataclass(frozen=True)
-class _Local:
-    """Batch of this process or its validation error; neither if the process has no modality."""
-
-    batch: Batch | None = None
-    error: BaseException | None = None
+    z_MBD = gather_with_own_gradient(_local_rows(batch, names, headers, group), shard)
+    return Batch(names, z_MBD, _presence(z_MBD, headers), _gather_ids(batch, headers, shard, z_MBD.device), shard)
 
 
 def _validate(
     embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor] | None, ids: Tensor | None, group: Any
-) -> _Local:
+) -> tuple[Batch | None, BaseException | None]:
+    """Return the batch of this process or its validation error; neither if the process has no modality."""
     if isinstance(embeddings, Mapping) and not embeddings and not present:
-        return _Local()
+        return None, None
     try:
         batch = make_batch(embeddings, present=present, ids=ids, minimum=1)
         check_device(batch.z_MBD.device, group, what="embeddings are")
     except BaseException as error:
         # Keep any error until the headers are exchanged: the other processes wait for this one's header.
-        return _Local(error=error)
-    return _Local(batch)
+        return None, error
+    return batch, None
 
 
-def _gather_headers(local: _Local, absences: bool, call: str, group: Any) -> list[Header]:
-    own = make_header(local.batch, invalid=local.error is not None, absences=absences, call=call)
+def _gather_headers(own: Header, error: BaseException | None, call: str, group: Any) -> list[Header]:
     headers = [Header(*numbers) for numbers in gather_integers(own, group, doing=BATCH)]
     if any(header.invalid for header in headers):
-        serialized = None if local.error is None else serialize_error(local.error)
+        serialized = None if error is None else serialize_error(error)
         errors = gather_objects(serialized, group, doing=BATCH)
-        raise local.error or first_error(errors, did="rejected its batch") or DistributedError("a batch is invalid")
+        raise error or first_error(errors, did="rejected its batch") or DistributedError("a batch is invalid")
     if len({header.call for header in headers}) > 1:
         raise ConfigError(different_calls(gather_objects(call, group, doing=BATCH)))
     check_headers(headers)
     return headers
 
 
-def _common_names(local: _Local, headers: list[Header], group: Any) -> tuple[str, ...]:
-    names = () if local.batch is None else local.batch.names
+def _common_names(batch: Batch | None, headers: list[Header], group: Any) -> tuple[str, ...]:
+    names = () if batch is None else batch.names
     if not same_names(headers):
         lists = sorted(gather_objects(names, group, doing=BATCH), key=len, reverse=True)
         names = tuple(dict.fromkeys(name for own_names in lists for name in own_names))
@@ -109,20 +98,20 @@ def _common_names(local: _Local, headers: list[Header], group: Any) -> tuple[str
     return names
 
 
-def _local_rows(local: _Local, names: tuple[str, ...], headers: list[Header], group: Any) -> Tensor:
+def _local_rows(batch: Batch | None, names: tuple[str, ...], headers: list[Header], group: Any) -> Tensor:
     """Return (M, n, D) local rows of all modalities in the common order and dtype; zeros for missing ones."""
     dtype = torch.float64 if any(header.double for header in headers) else torch.float32
-    if local.batch is None:
+    if batch is None:
         on_cpu = checksum("cpu") in {header.device for header in headers if header.dim > 0}
         device = torch.device("cpu") if on_cpu else accelerator_of(group)
         dim = max(header.dim for header in headers)
         # A leaf that requires grad, so that `backward` runs its collectives on this process as well.
         return torch.zeros(len(names), 0, dim, dtype=dtype, device=device, requires_grad=True)
-    z_MnD = local.batch.z_MBD.to(dtype)
-    if names == local.batch.names:
+    z_MnD = batch.z_MBD.to(dtype)
+    if names == batch.names:
         return z_MnD
     zeros_nD = z_MnD.new_zeros(z_MnD.shape[1:])
-    index = {name: m for m, name in enumerate(local.batch.names)}
+    index = {name: m for m, name in enumerate(batch.names)}
     return torch.stack([z_MnD[index[name]] if name in index else zeros_nD for name in names])
 
 
@@ -133,10 +122,10 @@ def _presence(z_MBD: Tensor, headers: list[Header]) -> Tensor:
     return (z_MBD.detach() != 0).any(-1)
 
 
-def _gather_ids(local: _Local, headers: list[Header], shard: Shard, device: torch.device) -> Tensor | None:
+def _gather_ids(batch: Batch | None, headers: list[Header], shard: Shard, device: torch.device) -> Tensor | None:
     if not any(header.ids for header in headers):
         return None
-    ids_n = None if local.batch is None else local.batch.ids_B
+    ids_n = None if batch is None else batch.ids_B
     if ids_n is None:
         ids_n = torch.zeros(shard.sizes[shard.rank], dtype=torch.int64, device=device)
     return shard.gather_rows(ids_n)

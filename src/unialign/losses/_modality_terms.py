@@ -3,15 +3,17 @@
 Shapes: `M` modalities, `B` items.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
 from torch import Tensor
 
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.functional import cosine_contrast, log_potential
 
-__all__ = ["Pair", "modality_log_potentials", "modality_pairs", "pair_contrasts"]
-
 Pair = tuple[int, int]
+T = TypeVar("T")
 
 
 def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
@@ -23,33 +25,38 @@ def modality_pairs(batch: Batch, anchor: str) -> list[Pair]:
     return [(a, n) for n in modalities if n != a]
 
 
-def pair_contrasts(
-    batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
-) -> dict[str, Tensor]:
-    """Return symmetric InfoNCE of each pair over items with both modalities, by term name; empty pairs are omitted."""
+def pair_values(
+    function: Callable[..., T], batch: Batch, pairs: Iterable[Pair], term: str, **options: Any
+) -> dict[str, T]:
+    """Return `function` of each pair over the items with both modalities, by term name; empty pairs are omitted."""
     values = {}
     for m, n in pairs:
         present_B = batch.present_MB[m] & batch.present_MB[n]
         if bool(present_B.any()):
-            values[f"contrast/{pair_name(batch.names[m], batch.names[n])}"] = cosine_contrast(
-                batch.rows(m),
-                batch.rows(n),
-                temperature=temperature,
-                present_B=present_B,
-                ids_B=batch.ids_B,
-                label_smoothing=label_smoothing,
-                shard=batch.shard,
+            values[f"{term}/{pair_name(batch.names[m], batch.names[n])}"] = function(
+                batch.rows(m), batch.rows(n), present_B=present_B, ids_B=batch.ids_B, shard=batch.shard, **options
             )
     return values
 
 
+def pair_contrasts(
+    batch: Batch, pairs: list[Pair], *, temperature: Tensor | float, label_smoothing: float = 0.0
+) -> dict[str, Tensor]:
+    """Return the symmetric InfoNCE of each pair, by term name."""
+    options = {"temperature": temperature, "label_smoothing": label_smoothing}
+    return pair_values(cosine_contrast, batch, pairs, "contrast", **options)
+
+
 def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined, by name."""
-    values = {}
-    for m, name in enumerate(batch.names):
-        value, defined = log_potential(
-            batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard
-        )
-        if bool(defined):
-            values[name] = value
-    return values
+    return defined_values(
+        {
+            name: log_potential(batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard)
+            for m, name in enumerate(batch.names)
+        }
+    )
+
+
+def defined_values(values: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Return the values that are defined, from pairs of a value and a bool."""
+    return {name: value for name, (value, defined) in values.items() if bool(defined)}

@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unialign._html import html_table
 from unialign.batch import Batch, make_batch
 from unialign.distributed import processes_of
+from unialign.losses._bounded_parameter import Temperature
 from unialign.losses._consistency import call_text
 from unialign.losses._gather import gather_batch
-from unialign.losses._temperature import Temperature
-
-__all__ = ["LossOutput", "LossTerm", "Objective", "mean_terms", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,10 @@ class LossOutput:
 
     total: Tensor
     terms: dict[str, Tensor]
+
+    def _repr_html_(self) -> str:
+        values = {"total": self.total, **self.terms}
+        return html_table([(name, f"{float(value.detach()):.4g}") for name, value in values.items()])
 
 
 class LossTerm(NamedTuple):

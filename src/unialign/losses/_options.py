@@ -5,8 +5,6 @@ import torch
 from unialign._checks import check_number, check_text
 from unialign.errors import ConfigError
 
-__all__ = ["check_label_smoothing", "check_pair_anchor", "check_potential", "check_tuple_anchor", "default_volume_eps"]
-
 
 def check_pair_anchor(anchor: object, objective: str) -> None:
     """Raise ConfigError unless the anchor is a modality or "all"."""

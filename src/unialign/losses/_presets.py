@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["PRESETS"]
-
 _BALANCED = {
     "kernel": "clip",
     "temperature": 0.07,

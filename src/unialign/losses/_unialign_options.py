@@ -9,8 +9,6 @@ from unialign.errors import ConfigError
 from unialign.functional import Distance, Reduction, StopGradient
 from unialign.ops import Kernel
 
-__all__ = ["Weighting", "check_unialign"]
-
 Weighting = Literal["mean", "sum", "infonce_matched", "exclude_anchor"]
 
 

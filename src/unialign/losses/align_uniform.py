@@ -3,11 +3,9 @@
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
 from unialign.functional import unit_alignment
-from unialign.losses._modality_terms import modality_log_potentials
+from unialign.losses._modality_terms import defined_values, modality_log_potentials
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor, check_potential
-
-__all__ = ["AlignUniform"]
 
 
 class AlignUniform(Objective):
@@ -39,12 +37,10 @@ class AlignUniform(Objective):
         self.uniformity_weight = float(uniformity_weight)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        terms: dict[str, LossTerm] = {}
-        distance, paired = unit_alignment(batch, anchor=self.anchor, alpha=self.alpha)
-        if bool(paired):
-            terms["alignment"] = LossTerm(distance, 1.0)
+        alignment = unit_alignment(batch, anchor=self.anchor, alpha=self.alpha)
+        terms = mean_terms(defined_values({"alignment": alignment}))
         if self.uniformity_weight != 0:
-            spreads = modality_log_potentials(batch, t=self.t)
-            named = {f"uniformity/{name}": value for name, value in spreads.items()}
+            values = modality_log_potentials(batch, t=self.t)
+            named = {f"uniformity/{name}": value for name, value in values.items()}
             terms |= mean_terms(named, self.uniformity_weight)
         return terms

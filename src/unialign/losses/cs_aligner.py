@@ -9,18 +9,15 @@ from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.functional import median_bandwidth_of, unit_cauchy_schwarz, unit_holder, unit_mmd2
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._modality_terms import Pair, modality_pairs, pair_contrasts
-from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import check_pair_anchor
-from unialign.losses._temperature import Temperature
+from unialign.losses._contrast_objective import PairContrast
+from unialign.losses._modality_terms import Pair, modality_pairs
+from unialign.losses._objective import LossTerm, mean_terms
 from unialign.ops import shard_layout
-
-__all__ = ["CSAligner"]
 
 Divergence = Literal["cauchy_schwarz", "mmd", "holder"]
 
 
-class CSAligner(Objective):
+class CSAligner(PairContrast):
     """contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS (arXiv 2502.17028).
 
     D_CS compares two unpaired distributions: it applies to a pair of modalities if each has rows, even if no item has
@@ -40,7 +37,6 @@ class CSAligner(Objective):
 
     name = "cs_aligner"
     display_name = "CS-Aligner"
-    temperature_kind = "cosines"
 
     def __init__(
         self,
@@ -54,25 +50,19 @@ class CSAligner(Objective):
         divergence: Divergence = "cauchy_schwarz",
         bandwidth: float | Literal["median"] = "median",
     ) -> None:
-        super().__init__()
-        check_pair_anchor(anchor, self.name)
-        check_nonnegative("contrast_weight", contrast_weight)
+        super().__init__(anchor, temperature, temperature_mode, temperature_bounds, contrast_weight)
         check_nonnegative("divergence_weight", divergence_weight)
         check_choice("divergence", divergence, get_args(Divergence))
         if isinstance(bandwidth, str):
             check_choice("bandwidth", bandwidth, ("median",))
         else:
             check_temperature(bandwidth, "bandwidth")
-        self.anchor, self.divergence = anchor, divergence
-        self.contrast_weight, self.divergence_weight = float(contrast_weight), float(divergence_weight)
+        self.divergence, self.divergence_weight = divergence, float(divergence_weight)
         self.bandwidth: float | Literal["median"] = bandwidth
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, self.anchor)
-        terms: dict[str, LossTerm] = {}
-        if self.contrast_weight != 0:
-            terms = mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
+        terms = self.contrast_terms(batch, pairs)
         if self.divergence_weight != 0:
             terms |= mean_terms(self._divergences(batch, pairs), self.divergence_weight)
         return terms

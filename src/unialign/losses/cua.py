@@ -3,24 +3,25 @@
 from collections import Counter
 from typing import Literal, get_args
 
-from torch import Tensor
-
-from unialign._checks import check_choice, check_nonnegative
-from unialign._pair_keys import pair_name
+from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.functional import cross_log_potential, unit_alignment
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._modality_terms import Pair, modality_log_potentials, modality_pairs, pair_contrasts
-from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import check_pair_anchor, check_potential
-from unialign.losses._temperature import Temperature
-
-__all__ = ["CUA"]
+from unialign.losses._contrast_objective import PairContrast
+from unialign.losses._modality_terms import (
+    Pair,
+    defined_values,
+    modality_log_potentials,
+    modality_pairs,
+    pair_values,
+)
+from unialign.losses._objective import LossTerm, mean_terms
+from unialign.losses._options import check_potential
 
 CrossTerm = Literal["none", "xu"]
 
 
-class CUA(Objective):
+class CUA(PairContrast):
     """contrast_weight * InfoNCE + mean over pairs of (U_m + U_n) / 2 + mean squared distance of true pairs.
 
     U = log mean_{i != j} exp(-t |z_i - z_j|^2); all terms are unweighted as published (arXiv 2405.18570). The paper has
@@ -39,7 +40,6 @@ class CUA(Objective):
 
     name = "cua"
     display_name = "CUA"
-    temperature_kind = "cosines"
 
     def __init__(
         self,
@@ -52,26 +52,19 @@ class CUA(Objective):
         t: float = 2.0,
         cross_term: CrossTerm = "none",
     ) -> None:
-        super().__init__()
-        check_pair_anchor(anchor, self.name)
-        check_nonnegative("contrast_weight", contrast_weight)
+        super().__init__(anchor, temperature, temperature_mode, temperature_bounds, contrast_weight)
         check_potential(t)
         check_choice("cross_term", cross_term, get_args(CrossTerm))
-        self.anchor, self.contrast_weight, self.t = anchor, float(contrast_weight), float(t)
+        self.t = float(t)
         self.cross_term: CrossTerm = cross_term
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         pairs = modality_pairs(batch, self.anchor)
         terms = self._uniformity_terms(batch, pairs)
-        distance, paired = unit_alignment(batch, anchor=self.anchor)
-        if bool(paired):
-            terms["alignment"] = LossTerm(distance, 1.0)
+        terms |= mean_terms(defined_values({"alignment": unit_alignment(batch, anchor=self.anchor)}))
         if self.cross_term == "xu":
-            terms |= mean_terms(self._cross(batch, pairs))
-        if self.contrast_weight != 0:
-            terms |= mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
-        return terms
+            terms |= mean_terms(defined_values(pair_values(cross_log_potential, batch, pairs, "cross", t=self.t)))
+        return terms | self.contrast_terms(batch, pairs)
 
     def _uniformity_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
         values = modality_log_potentials(batch, t=self.t)
@@ -79,18 +72,3 @@ class CUA(Objective):
         names = [pair for pair in names if pair[0] in values and pair[1] in values]
         uses = Counter(name for pair in names for name in pair)
         return {f"uniformity/{name}": LossTerm(values[name], count / (2 * len(names))) for name, count in uses.items()}
-
-    def _cross(self, batch: Batch, pairs: list[Pair]) -> dict[str, Tensor]:
-        values = {}
-        for m, n in pairs:
-            value, defined = cross_log_potential(
-                batch.rows(m),
-                batch.rows(n),
-                t=self.t,
-                present_B=batch.present_MB[m] & batch.present_MB[n],
-                ids_B=batch.ids_B,
-                shard=batch.shard,
-            )
-            if bool(defined):
-                values[f"cross/{pair_name(batch.names[m], batch.names[n])}"] = value
-        return values

@@ -1,17 +1,12 @@
 """GRAM: contrast of tuple volumes (Cicchetti et al. 2025)."""
 
-from unialign._checks import check_nonnegative
 from unialign.batch import Batch
 from unialign.functional import volume_contrast
-from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import LossTerm, Objective
-from unialign.losses._options import check_label_smoothing, check_tuple_anchor, default_volume_eps
-from unialign.losses._temperature import Temperature
-
-__all__ = ["GRAM"]
+from unialign.losses._contrast_objective import TupleContrast
+from unialign.losses._objective import LossTerm
 
 
-class GRAM(Objective):
+class GRAM(TupleContrast):
     """Symmetric InfoNCE with the logits -Vol(anchor of i, other modalities of j) / tau.
 
     Rows and columns are the items with the anchor and at least one other modality; an absent modality counts as an
@@ -29,42 +24,8 @@ class GRAM(Objective):
 
     name = "gram"
     display_name = "GRAM"
-    # Volumes ignore signs: the authors continue a contrastively trained model.
-    initialization = "contrastive"
-    needs_anchor = "modality"
     temperature_kind = "cosines"
 
-    def __init__(
-        self,
-        anchor: str,
-        *,
-        temperature: float = 0.07,
-        temperature_mode: Mode = "learnable",
-        temperature_bounds: tuple[float, float] = (0.01, 1.0),
-        label_smoothing: float = 0.1,
-        eps: float | None = None,
-    ) -> None:
-        super().__init__()
-        check_tuple_anchor(anchor, self.name)
-        if eps is not None:
-            check_nonnegative("eps", eps)
-        self.anchor, self.eps = anchor, eps
-        check_label_smoothing(label_smoothing)
-        self.label_smoothing = float(label_smoothing)
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
-
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        a = batch.index(self.anchor)
-        present_B = batch.present_MB[a] & (batch.present_MB.sum(0) >= 2)
-        if not bool(present_B.any()):
-            return {}
-        eps = default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps
-        value = volume_contrast(
-            batch,
-            anchor=a,
-            items_B=present_B,
-            temperature=self.temperature(),
-            label_smoothing=self.label_smoothing,
-            eps=eps,
-        )
-        return {"volume_contrast": LossTerm(value, 1.0)}
+        present_B = batch.present_MB[batch.index(self.anchor)] & (batch.present_MB.sum(0) >= 2)
+        return self.contrast_terms("volume_contrast", volume_contrast, batch, present_B)

@@ -5,13 +5,10 @@ from typing import Literal, get_args
 from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.errors import ConfigError
-from unialign.losses._bounded_parameter import Mode
+from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._modality_terms import modality_pairs, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor
-from unialign.losses._temperature import Temperature
-
-__all__ = ["InfoNCE"]
 
 Pairs = Literal["anchor", "all"]
 

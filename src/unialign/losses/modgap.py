@@ -1,18 +1,15 @@
 """ModGap: anchor alignment, uniformity of centroids, and InfoNCE (arXiv 2601.18525)."""
 
-from unialign._checks import check_nonnegative
 from unialign.batch import Batch
 from unialign.functional import log_potential, unit_alignment, unit_centroids
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._modality_terms import modality_pairs, pair_contrasts
-from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import check_pair_anchor, check_potential
-from unialign.losses._temperature import Temperature
-
-__all__ = ["ModGap"]
+from unialign.losses._contrast_objective import PairContrast
+from unialign.losses._modality_terms import defined_values, modality_pairs
+from unialign.losses._objective import LossTerm
+from unialign.losses._options import check_potential
 
 
-class ModGap(Objective):
+class ModGap(PairContrast):
     """L_ATP + L_CU + contrast_weight * InfoNCE of the same pairs (arXiv 2601.18525).
 
     L_ATP, the mean squared distance of true pairs, is UniAlign's alignment; L_CU = log mean_{i != j} exp(-t |c_i -
@@ -29,7 +26,6 @@ class ModGap(Objective):
     name = "modgap"
     display_name = "ModGap"
     needs_anchor = "any"
-    temperature_kind = "cosines"
 
     def __init__(
         self,
@@ -41,24 +37,16 @@ class ModGap(Objective):
         contrast_weight: float = 1.0,
         t: float = 2.0,
     ) -> None:
-        super().__init__()
-        check_pair_anchor(anchor, self.name)
-        check_nonnegative("contrast_weight", contrast_weight)
+        super().__init__(anchor, temperature, temperature_mode, temperature_bounds, contrast_weight)
         check_potential(t)
-        self.anchor, self.contrast_weight, self.t = anchor, float(contrast_weight), float(t)
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+        self.t = float(t)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        terms: dict[str, LossTerm] = {}
-        distance, paired = unit_alignment(batch, anchor=self.anchor)
-        if bool(paired):
-            terms["alignment"] = LossTerm(distance, 1.0)
         centroid_BD, defined_B = unit_centroids(batch)
         tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
-        spread, spreads = log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B, shard=batch.shard)
-        if bool(spreads):
-            terms["centroid"] = LossTerm(spread, 1.0)
-        if self.contrast_weight != 0:
-            pairs = modality_pairs(batch, self.anchor)
-            terms |= mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
-        return terms
+        values = {
+            "alignment": unit_alignment(batch, anchor=self.anchor),
+            "centroid": log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B, shard=batch.shard),
+        }
+        terms = {name: LossTerm(value, 1.0) for name, value in defined_values(values).items()}
+        return terms | self.contrast_terms(batch, modality_pairs(batch, self.anchor))

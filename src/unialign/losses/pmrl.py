@@ -7,8 +7,6 @@ from unialign.batch import Batch
 from unialign.functional import self_contrast, singular_parts
 from unialign.losses._objective import LossTerm, Objective
 
-__all__ = ["PMRL"]
-
 
 class PMRL(Objective):
     """Cross-entropy of the largest singular value of each tuple, plus InfoNCE of the leading directions.

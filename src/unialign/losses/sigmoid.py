@@ -6,16 +6,13 @@ from typing import Any, Literal, cast, get_args
 from torch import Tensor, nn
 
 from unialign._checks import check_choice
-from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import sigmoid_contrast
 from unialign.losses._bounded_parameter import BoundedParameter, Mode
-from unialign.losses._modality_terms import modality_pairs
+from unialign.losses._modality_terms import modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_pair_anchor
-
-__all__ = ["Sigmoid"]
 
 Sharing = Literal["shared", "per_pair"]
 
@@ -64,23 +61,14 @@ class Sigmoid(Objective):
         self.logits = nn.ModuleList(
             _Logit(scale, bias, mode, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
         )
+        self.scale, self.scale_bounds = float(scale), [float(bound) for bound in scale_bounds]
+        self.bias, self.bias_bounds = float(bias), [float(bound) for bound in bias_bounds]
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
-        values = {}
+        values: dict[str, Tensor] = {}
         for m, n in modality_pairs(batch, self.anchor):
-            present_B = batch.present_MB[m] & batch.present_MB[n]
-            logit = self._logit(batch.names[m], batch.names[n])
-            if bool(present_B.any()):
-                scale, bias = logit()
-                values[f"sigmoid/{pair_name(batch.names[m], batch.names[n])}"] = sigmoid_contrast(
-                    batch.rows(m),
-                    batch.rows(n),
-                    scale=scale,
-                    bias=bias,
-                    present_B=present_B,
-                    ids_B=batch.ids_B,
-                    shard=batch.shard,
-                )
+            scale, bias = self._logit(batch.names[m], batch.names[n])()
+            values |= pair_values(sigmoid_contrast, batch, [(m, n)], "sigmoid", scale=scale, bias=bias)
         return mean_terms(values)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
@@ -99,23 +87,10 @@ class Sigmoid(Objective):
             if {first, second} not in pairs:
                 raise ConfigError(
                     f"sigmoid has no scale and bias for the pair {first!r}, {second!r}; it was made with "
-                    f"modalities={list(self.modalities)} and anchor={self.anchor!r}"
+                    f"modalities={self.modalities} and anchor={self.anchor!r}"
                 )
             index = pairs.index(frozenset((str(first), str(second))))
         return cast(_Logit, self.logits[index])
-
-    def get_config(self) -> dict[str, Any]:
-        logit = cast(_Logit, self.logits[0])
-        return {
-            "anchor": self.anchor,
-            "scale": logit.scale.initial,
-            "bias": logit.bias.initial,
-            "mode": self.mode,
-            "scale_bounds": list(logit.scale.bounds),
-            "bias_bounds": list(logit.bias.bounds),
-            "sharing": self.sharing,
-            "modalities": None if self.modalities is None else list(self.modalities),
-        }
 
 
 class _Logit(nn.Module):
@@ -137,11 +112,11 @@ class _Logit(nn.Module):
         return self.scale(), self.bias()
 
 
-def _check_modalities(modalities: Any, anchor: str) -> tuple[str, ...]:
+def _check_modalities(modalities: Any, anchor: str) -> list[str]:
     if not (isinstance(modalities, list | tuple) and all(isinstance(name, str) for name in modalities)):
         raise ConfigError(f"sharing='per_pair' needs modalities=[names of all modalities], got {modalities!r}")
     if len(set(modalities)) != len(modalities) or len(modalities) < 2:
         raise ConfigError(f"modalities must be at least 2 different names, got {list(modalities)}")
     if anchor != "all" and anchor not in modalities:
         raise ConfigError(f"anchor {anchor!r} is not one of modalities={list(modalities)}")
-    return tuple(modalities)
+    return list(modalities)

@@ -10,11 +10,8 @@ from unialign._checks import check_choice, check_integer, check_seed
 from unialign.batch import Batch
 from unialign.errors import ConfigError
 from unialign.functional import symile_all, symile_sampled
-from unialign.losses._bounded_parameter import Mode
+from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._objective import LossTerm, Objective
-from unialign.losses._temperature import Temperature
-
-__all__ = ["Symile", "draw_permutations"]
 
 Negatives = Literal["sampled", "all"]
 

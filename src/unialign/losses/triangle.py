@@ -2,20 +2,17 @@
 
 from typing import get_args
 
-from unialign._checks import check_choice, check_nonnegative
+from unialign._checks import check_choice
 from unialign.batch import Batch
 from unialign.errors import ShapeError
 from unialign.functional import area_contrast
 from unialign.losses._bounded_parameter import Mode
-from unialign.losses._objective import LossTerm, Objective
-from unialign.losses._options import check_label_smoothing, check_tuple_anchor, default_volume_eps
-from unialign.losses._temperature import Temperature
+from unialign.losses._contrast_objective import TupleContrast
+from unialign.losses._objective import LossTerm
 from unialign.ops import TriangleForm
 
-__all__ = ["Triangle"]
 
-
-class Triangle(Objective):
+class Triangle(TupleContrast):
     """Symmetric InfoNCE with the logits -A(anchor of i, the two other modalities of j) / tau; M = 3 exactly.
 
     A is the area of the triangle with the three unit vectors as corners. Rows and columns are the complete items. The
@@ -34,9 +31,6 @@ class Triangle(Objective):
 
     name = "triangle"
     display_name = "Triangle"
-    # The area is 0 if two corners coincide, regardless of the third: the authors continue a contrastive model.
-    initialization = "contrastive"
-    needs_anchor = "modality"
 
     def __init__(
         self,
@@ -49,15 +43,16 @@ class Triangle(Objective):
         label_smoothing: float = 0.1,
         eps: float | None = None,
     ) -> None:
-        super().__init__()
-        check_tuple_anchor(anchor, self.name)
+        super().__init__(
+            anchor,
+            temperature=temperature,
+            temperature_mode=temperature_mode,
+            temperature_bounds=temperature_bounds,
+            label_smoothing=label_smoothing,
+            eps=eps,
+        )
         check_choice("form", form, get_args(TriangleForm))
-        if eps is not None:
-            check_nonnegative("eps", eps)
-        self.anchor, self.form, self.eps = anchor, form, eps
-        check_label_smoothing(label_smoothing)
-        self.label_smoothing = float(label_smoothing)
-        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+        self.form: TriangleForm = form
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         if len(batch.names) != 3:
@@ -65,18 +60,4 @@ class Triangle(Objective):
                 f"triangle needs exactly 3 modalities, one per corner, got {len(batch.names)}: "
                 f"{list(batch.names)}; choose 3 of them, or use gram, which supports any number"
             )
-        a = batch.index(self.anchor)
-        complete_B = batch.present_MB.all(0)
-        if not bool(complete_B.any()):
-            return {}
-        eps = default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps
-        value = area_contrast(
-            batch,
-            anchor=a,
-            items_B=complete_B,
-            form=self.form,
-            temperature=self.temperature(),
-            label_smoothing=self.label_smoothing,
-            eps=eps,
-        )
-        return {"area_contrast": LossTerm(value, 1.0)}
+        return self.contrast_terms("area_contrast", area_contrast, batch, batch.present_MB.all(0), form=self.form)

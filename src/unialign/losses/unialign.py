@@ -8,7 +8,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from unialign._checks import check_choice
-from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.functional import (
     Distance,
@@ -21,14 +20,12 @@ from unialign.functional import (
     unit_uniformity,
     unit_volumes,
 )
-from unialign.losses._modality_terms import modality_pairs
+from unialign.losses._modality_terms import defined_values, modality_pairs, pair_values
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import default_volume_eps
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
 from unialign.ops import Kernel
-
-__all__ = ["UniAlign"]
 
 
 class UniAlign(Objective):
@@ -121,26 +118,29 @@ class UniAlign(Objective):
         weight = self.partition_mix * self.uniformity_weight
         if weight == 0:
             return {}
-        values: dict[str, Tensor] = {}
-        for m, name in enumerate(batch.names):
-            if self.weighting == "exclude_anchor" and name == self.anchor:
-                continue
-            value, defined = unit_uniformity(
-                batch.rows(m),
-                kernel=self.kernel,
-                temperature=self.temperature,
-                reduction=self.reduction,
-                order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
-                present_B=batch.present_MB[m],
-                ids_B=batch.ids_B,
-                shard=batch.shard,
-            )
-            if bool(defined):
-                values[name] = value
+        values = defined_values(
+            {
+                name: self._uniformity(batch, batch.rows(m), batch.present_MB[m], self.temperature)
+                for m, name in enumerate(batch.names)
+                if self.weighting != "exclude_anchor" or name != self.anchor
+            }
+        )
         return {
             f"uniformity/{name}": LossTerm(value, weight * self._modality_weight(name, batch, len(values)))
             for name, value in values.items()
         }
+
+    def _uniformity(self, batch: Batch, z_BD: Tensor, present_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        return unit_uniformity(
+            z_BD,
+            kernel=self.kernel,
+            temperature=temperature,
+            reduction=self.reduction,
+            order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
+            present_B=present_B,
+            ids_B=batch.ids_B,
+            shard=batch.shard,
+        )
 
     def _modality_weight(self, name: str, batch: Batch, defined: int) -> float:
         if self.weighting == "sum":
@@ -153,20 +153,11 @@ class UniAlign(Objective):
         weight = (1 - self.partition_mix) * self.uniformity_weight
         if weight == 0:
             return {}
-        values: dict[str, Tensor] = {}
-        for m, n in modality_pairs(batch, self.anchor):
-            value, defined = cross_log_partition(
-                batch.rows(m),
-                batch.rows(n),
-                kernel=self.kernel,
-                temperature=self.temperature,
-                present_B=batch.present_MB[m] & batch.present_MB[n],
-                ids_B=batch.ids_B,
-                shard=batch.shard,
-            )
-            if bool(defined):
-                values[f"partition/{pair_name(batch.names[m], batch.names[n])}"] = value
-        return mean_terms(values, weight)
+        options = {"kernel": self.kernel, "temperature": self.temperature}
+        pairs = modality_pairs(batch, self.anchor)
+        return mean_terms(
+            defined_values(pair_values(cross_log_partition, batch, pairs, "partition", **options)), weight
+        )
 
     def _alignment_terms(self, batch: Batch) -> dict[str, LossTerm]:
         value, defined = unit_alignment(
@@ -184,16 +175,8 @@ class UniAlign(Objective):
         tuples_B = batch.present_MB.sum(0) >= 2
         if self.centroid_weight != 0:
             centroid_BD, defined_B = unit_centroids(batch)
-            value, defined = unit_uniformity(
-                centroid_BD,
-                kernel=self.kernel,
-                temperature=self.temperature if self.centroid_temperature is None else self.centroid_temperature,
-                reduction=self.reduction,
-                order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
-                present_B=tuples_B & defined_B,
-                ids_B=batch.ids_B,
-                shard=batch.shard,
-            )
+            temperature = self.temperature if self.centroid_temperature is None else self.centroid_temperature
+            value, defined = self._uniformity(batch, centroid_BD, tuples_B & defined_B, temperature)
             if bool(defined):
                 terms["centroid"] = LossTerm(value, self.centroid_weight)
         if self.volume_weight != 0 and bool(tuples_B.any()):

@@ -1,0 +1,82 @@
+"""Base classes of objectives with a contrast: of pairs of modalities, or of an anchor and tuples of the others.
+
+Shapes: `M` modalities, `B` items.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from unialign._checks import check_nonnegative
+from unialign.batch import Batch
+from unialign.losses._bounded_parameter import Mode, Temperature
+from unialign.losses._modality_terms import Pair, pair_contrasts
+from unialign.losses._objective import LossTerm, Objective, mean_terms
+from unialign.losses._options import check_label_smoothing, check_pair_anchor, check_tuple_anchor, default_volume_eps
+
+
+class PairContrast(Objective):
+    """Base of objectives that add terms to `contrast_weight` times InfoNCE over pairs of modalities."""
+
+    temperature_kind = "cosines"
+
+    def __init__(
+        self, anchor: str, temperature: float, mode: Mode, bounds: tuple[float, float], contrast_weight: float
+    ) -> None:
+        super().__init__()
+        check_pair_anchor(anchor, self.name)
+        check_nonnegative("contrast_weight", contrast_weight)
+        self.anchor, self.contrast_weight = anchor, float(contrast_weight)
+        self.temperature = Temperature(temperature, mode=mode, bounds=bounds)
+
+    def contrast_terms(self, batch: Batch, pairs: list[Pair]) -> dict[str, LossTerm]:
+        """Return the terms of InfoNCE; none at weight 0."""
+        if self.contrast_weight == 0:
+            return {}
+        return mean_terms(pair_contrasts(batch, pairs, temperature=self.temperature()), self.contrast_weight)
+
+
+class TupleContrast(Objective):
+    """Base of symmetric InfoNCE whose logits score the anchor of item i with the other modalities of item j."""
+
+    # Scores of tuples are also optimal for tuples that are not aligned: the authors continue a contrastive model.
+    initialization = "contrastive"
+    needs_anchor = "modality"
+
+    def __init__(
+        self,
+        anchor: str,
+        *,
+        temperature: float = 0.07,
+        temperature_mode: Mode = "learnable",
+        temperature_bounds: tuple[float, float] = (0.01, 1.0),
+        label_smoothing: float = 0.1,
+        eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_tuple_anchor(anchor, self.name)
+        if eps is not None:
+            check_nonnegative("eps", eps)
+        self.anchor, self.eps = anchor, eps
+        check_label_smoothing(label_smoothing)
+        self.label_smoothing = float(label_smoothing)
+        self.temperature = Temperature(temperature, mode=temperature_mode, bounds=temperature_bounds)
+
+    def contrast_terms(
+        self, term: str, function: Callable[..., Tensor], batch: Batch, items_B: Tensor, **options: Any
+    ) -> dict[str, LossTerm]:
+        """Return the contrast of the items as one term; none without items."""
+        anchor = batch.index(self.anchor)
+        if not bool(items_B.any()):
+            return {}
+        value = function(
+            batch,
+            anchor=anchor,
+            items_B=items_B,
+            temperature=self.temperature(),
+            label_smoothing=self.label_smoothing,
+            eps=default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps,
+            **options,
+        )
+        return {term: LossTerm(value, 1.0)}
