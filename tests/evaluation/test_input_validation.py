@@ -127,7 +127,6 @@ def test_rows_must_be_a_matrix() -> None:
         lambda x: ua.metrics.retrieval(x, Z["b"]),
         lambda x: ua.metrics.retrieval(Z["a"], x),
         lambda x: ua.metrics.kmeans(x, 2, seed=0),
-        lambda x: ua.metrics.kmeans(x, 2, seed=0, geometry="euclidean"),
         lambda x: ua.geometry.modality_gap(x, Z["b"]),
         lambda x: ua.geometry.modality_gap_debiased(Z["b"], x),
         lambda x: ua.geometry.true_pair_cosine(x, Z["b"]),

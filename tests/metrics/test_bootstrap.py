@@ -7,7 +7,8 @@ from hypothesis import given, settings, strategies as st
 
 import unialign.metrics._bootstrap as module
 from unialign.errors import ConfigError, ShapeError
-from unialign.metrics import Interval, percentile_interval, resample_weights, weighted_mean, weighted_median
+from unialign.metrics import Interval, percentile_interval, resample_weights, weighted_mean
+from unialign.metrics._bootstrap import weighted_median
 
 RESAMPLES = 1000
 

@@ -4,12 +4,10 @@ from unialign.metrics._bootstrap import (
     resample_weights as resample_weights,
     weight_blocks as weight_blocks,
     weighted_mean as weighted_mean,
-    weighted_median as weighted_median,
 )
 from unialign.metrics._clustering import (
     Clustering as Clustering,
     kmeans as kmeans,
-    nmi as nmi,
     v_measure as v_measure,
     weighted_v_measure as weighted_v_measure,
 )
@@ -37,7 +35,6 @@ __all__ = [
     "holm_correction",
     "kmeans",
     "knn",
-    "nmi",
     "percentile_interval",
     "resample_weights",
     "retrieval",
@@ -45,6 +42,5 @@ __all__ = [
     "v_measure",
     "weight_blocks",
     "weighted_mean",
-    "weighted_median",
     "weighted_v_measure",
 ]

@@ -18,8 +18,6 @@ from unialign._checks import check_integer, check_number, check_seed
 from unialign.errors import ShapeError
 from unialign.metrics._labels import codes
 
-__all__ = ["Interval", "percentile_interval", "resample_weights", "weight_blocks", "weighted_mean", "weighted_median"]
-
 # Maximum number of weights in a block of resamples (32 MiB of float64).
 _BLOCK = 2**22
 
@@ -33,8 +31,7 @@ class Interval:
     high: float
 
     def __iter__(self) -> Iterator[float]:
-        yield self.low
-        yield self.high
+        yield from (self.low, self.high)
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -71,12 +68,8 @@ def weight_blocks(items_or_groups: Any, *, resamples: int, seed: int) -> Iterato
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // items)
     for start in range(0, resamples, step):
-        counts = np.stack(
-            [
-                np.bincount(rng.integers(groups, size=groups), minlength=groups)
-                for _ in range(min(step, resamples - start))
-            ]
-        )
+        draws = (rng.integers(groups, size=groups) for _ in range(min(step, resamples - start)))
+        counts = np.stack([np.bincount(draw, minlength=groups) for draw in draws])
         yield torch.from_numpy((counts if group_N is None else counts[:, group_N]).astype(np.float64))
 
 

@@ -1,24 +1,19 @@
-"""k-means and agreement of clusters with labels, without scikit-learn (tests compare with it).
+"""Spherical k-means and agreement of clusters with labels, without scikit-learn (tests compare with it).
 
 Shapes: `N` items, `D` dimension, `K` clusters, `C` classes, `R` resamples, `n` items of a tile.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer, check_seed
-from unialign.batch import as_dense, first_bad_row
-from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign._checks import check_integer, check_seed
+from unialign.errors import ConfigError, ShapeError
 from unialign.metrics._labels import codes
 from unialign.ops import row_tiles, unit_rows
-
-__all__ = ["Clustering", "Geometry", "kmeans", "nmi", "v_measure", "weighted_v_measure"]
-
-Geometry = Literal["sphere", "euclidean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +22,7 @@ class Clustering:
 
     Attributes:
         labels: (N,) int64 in [0, K).
-        centers: (K, D) float64; unit rows on the sphere.
+        centers: (K, D) float64 unit rows.
         inertia: sum over items of the squared distance to the assigned center.
     """
 
@@ -36,69 +31,51 @@ class Clustering:
     inertia: float
 
 
-def kmeans(
-    x: Any,
-    clusters: int,
-    *,
-    seed: int,
-    restarts: int = 10,
-    iterations: int = 300,
-    geometry: Geometry = "sphere",
-) -> Clustering:
-    """k-means with greedy k-means++ initialization (Arthur & Vassilvitskii 2007) and Lloyd's iterations.
+def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: int = 300) -> Clustering:
+    """Spherical k-means (Dhillon & Modha 2001) with greedy k-means++ initialization and Lloyd's iterations.
 
     Returns the best of `restarts`. Deterministic for a seed, on any device up to rounding.
 
     Args:
-        x: floating (N, D) tensor or array.
+        x: floating (N, D) tensor or array; rows and centers are L2-normalized here.
         clusters: K, from 1 to N. If fewer rows are distinct, some clusters stay empty.
         seed: of the initializations.
         restarts: at least 1.
         iterations: maximum number of iterations per restart; stops early if no label changes.
-        geometry: `sphere` normalizes rows and centers (spherical k-means, Dhillon & Modha 2001); `euclidean` uses
-            rows as they are.
 
     Raises:
         ShapeError: empty or not 2-D.
-        NonFiniteError: a row is not finite, or has norm zero on the sphere.
-        ConfigError: clusters outside [1, N], restarts or iterations below 1, unknown geometry.
+        NonFiniteError: a row holds NaN or infinity or has norm zero.
+        ConfigError: clusters outside [1, N], or restarts or iterations below 1.
     """
-    check_choice("geometry", geometry, get_args(Geometry))
     check_integer("restarts", restarts, low=1)
     check_integer("iterations", iterations, low=1)
     check_seed(seed)
-    x_ND = unit_rows(x, "x").detach() if geometry == "sphere" else _finite_rows(x)
+    x_ND = unit_rows(x, "x").detach()
     if not isinstance(clusters, int) or isinstance(clusters, bool) or not 1 <= clusters <= len(x_ND):
         raise ConfigError(f"clusters must be from 1 to {len(x_ND)}, the number of rows, got {clusters!r}")
     # Draw on the CPU, so a seed gives the same draws on every device.
     generator = torch.Generator().manual_seed(seed)
-    # |x|^2 - 2 <x, c> + |c|^2 loses precision far from the origin.
-    shift_D = x_ND.mean(0) if geometry == "euclidean" else torch.zeros_like(x_ND[0])
-    best: Clustering | None = None
-    for _ in range(restarts):
-        initial_KD = _plus_plus(x_ND - shift_D, clusters, generator)
-        found = _lloyd(x_ND - shift_D, initial_KD, iterations, geometry)
-        if best is None or found.inertia < best.inertia:
-            best = found
-    assert best is not None
-    return Clustering(best.labels.cpu(), (best.centers + shift_D).cpu(), best.inertia)
+    runs = (_lloyd(x_ND, _plus_plus(x_ND, clusters, generator), iterations) for _ in range(restarts))
+    best = min(runs, key=lambda run: run.inertia)
+    return Clustering(best.labels.cpu(), best.centers.cpu(), best.inertia)
 
 
 def v_measure(labels: Any, clusters: Any) -> float:
     """Harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1]; 1 = the same partition.
 
+    Equals the normalized mutual information (NMI) with the arithmetic mean of the entropies.
+
     Args:
         labels, clusters: (N,) integers or texts.
 
     Raises:
-        ShapeError: not (N,), or different N.
+        ShapeError: not (N,), different N, or no items.
     """
-    return float(weighted_v_measure(labels, clusters, _ones(labels)))
-
-
-def nmi(labels: Any, clusters: Any) -> float:
-    """Mutual information divided by the arithmetic mean of the entropies, in [0, 1]; equals `v_measure`."""
-    return v_measure(labels, clusters)
+    items = len(codes(labels, "labels"))
+    if items == 0:
+        raise ShapeError("clustering metrics need at least one item")
+    return float(weighted_v_measure(labels, clusters, torch.ones(1, items, dtype=torch.float64)))
 
 
 def weighted_v_measure(labels: Any, clusters: Any, weights_RN: Tensor) -> Tensor:
@@ -129,24 +106,6 @@ def _entropy(weights_RN: Tensor, code_N: Tensor) -> Tensor:
     return entropy_R
 
 
-def _ones(labels: Any) -> Tensor:
-    count = len(codes(labels, "labels"))
-    if count == 0:
-        raise ShapeError("clustering metrics need at least one item")
-    return torch.ones(1, count, dtype=torch.float64)
-
-
-def _finite_rows(x: Any) -> Tensor:
-    raw = as_dense(x, "'x'", "floating (rows, dim)")
-    if raw.ndim != 2 or 0 in raw.shape or not raw.is_floating_point():
-        raise ShapeError(f"'x' is {raw.dtype} of shape {tuple(raw.shape)}; expected floating (rows, dim)")
-    x_ND = (raw.cpu() if raw.device.type == "mps" else raw).detach().double()  # mps has no float64
-    bad = first_bad_row(x_ND, ~torch.isfinite(x_ND).all(1))
-    if bad is not None:
-        raise NonFiniteError(f"'x' row {bad.row} {bad.what}{bad.more}; leave such items out")
-    return x_ND
-
-
 def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """Draw centers with probability proportional to the squared distance to the nearest center; keep the best draw."""
     trials = 2 + int(math.log(clusters))
@@ -165,10 +124,10 @@ def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     return x_ND[chosen]
 
 
-def _lloyd(x_ND: Tensor, centers_KD: Tensor, iterations: int, geometry: Geometry) -> Clustering:
+def _lloyd(x_ND: Tensor, centers_KD: Tensor, iterations: int) -> Clustering:
     labels_N, distance_N = _assign(x_ND, centers_KD)
     for _ in range(iterations):
-        centers_KD = _means(x_ND, labels_N, distance_N, centers_KD, geometry)
+        centers_KD = _means(x_ND, labels_N, distance_N, centers_KD)
         previous_N = labels_N
         labels_N, distance_N = _assign(x_ND, centers_KD)
         if torch.equal(labels_N, previous_N):
@@ -176,7 +135,7 @@ def _lloyd(x_ND: Tensor, centers_KD: Tensor, iterations: int, geometry: Geometry
     return Clustering(labels_N, centers_KD, float(distance_N.sum()))
 
 
-def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, geometry: Geometry) -> Tensor:
+def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor) -> Tensor:
     clusters = len(old_KD)
     sums_KD, counts_K = torch.zeros_like(old_KD), torch.zeros_like(old_KD[:, 0])
     for tile in row_tiles(len(x_ND), clusters):
@@ -184,8 +143,8 @@ def _means(x_ND: Tensor, labels_N: Tensor, distance_N: Tensor, old_KD: Tensor, g
         member_nK = torch.nn.functional.one_hot(labels_N[tile], clusters).to(x_ND)
         sums_KD += member_nK.mT @ x_ND[tile]
         counts_K += member_nK.sum(0)
-    length_K: Tensor = counts_K if geometry == "euclidean" else torch.linalg.vector_norm(sums_KD, dim=1)
-    # On the sphere, opposite rows may cancel; such a center stays in place.
+    length_K = torch.linalg.vector_norm(sums_KD, dim=1)
+    # Opposite rows may cancel; such a center stays in place.
     centers_KD = torch.where(length_K[:, None] > 1e-12, sums_KD / length_K[:, None], old_KD)
     empty = (counts_K == 0).nonzero().flatten()
     if len(empty):

@@ -9,8 +9,6 @@ from torch import Tensor
 from unialign.metrics._ranks import Positives, RankCounts, Tables, Ties, count_ranks
 from unialign.ops import TIE_TOLERANCE, UnitRows, count_above, pair_scores
 
-__all__ = ["count_cosine_ranks"]
-
 
 @torch.no_grad()
 def count_cosine_ranks(

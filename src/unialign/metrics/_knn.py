@@ -11,8 +11,6 @@ from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, top
 
-__all__ = ["KNNResult", "knn"]
-
 
 class KNNResult(NamedTuple):
     """Result of `knn`, best first, on the device of the queries.

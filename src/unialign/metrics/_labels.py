@@ -9,8 +9,6 @@ from torch import Tensor
 from unialign.batch import check_dense
 from unialign.errors import ShapeError
 
-__all__ = ["codes", "matching_codes"]
-
 
 def codes(labels: Any, name: str, *, rows: int | None = None) -> Tensor:
     """Return integer or text labels (N,) as int64 codes 0..C-1 on the CPU; equal labels get equal codes."""

@@ -17,8 +17,6 @@ from torch import Tensor
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.ops import TIE_TOLERANCE, TILE, row_tiles
 
-__all__ = ["Positives", "RankCounts", "ScoreFunction", "Tables", "Ties", "count_ranks"]
-
 Ties = Literal["expected", "optimistic", "pessimistic"]
 ScoreFunction = Callable[[Tensor], Tensor]
 

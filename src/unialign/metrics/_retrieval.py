@@ -18,8 +18,6 @@ from unialign.metrics._labels import codes, matching_codes
 from unialign.metrics._ranks import Positives, RankCounts, ScoreFunction, Ties, count_ranks
 from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space
 
-__all__ = ["RetrievalResult", "retrieval", "retrieval_from_scores"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RetrievalResult:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from unialign.errors import ConfigError
 
-__all__ = ["add_seed_variance", "bootstrap_p_value", "holm_correction"]
-
 
 def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> Tensor:
     """Return (R,) means over seeds of resampled values, plus noise with the seed variance of that mean.
