@@ -11,22 +11,6 @@ from typing import Any
 
 from unialign.errors import ConfigError
 
-__all__ = [
-    "check_choice",
-    "check_cutoffs",
-    "check_integer",
-    "check_nonnegative",
-    "check_number",
-    "check_seed",
-    "check_temperature",
-    "check_text",
-    "closest",
-    "has_surrogate",
-    "one_line",
-    "suggestion",
-    "warn_skipped",
-]
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -115,10 +99,11 @@ def warn_skipped(problem: str) -> None:
     warnings.warn(f"{problem}; it is skipped", UserWarning, stacklevel=3)
 
 
-def suggestion(value: object, known: Iterable[object]) -> str:
-    """Return the end of a message that suggests the closest known name, or ""."""
+def suggestion(value: object, known: Iterable[object], *, otherwise: str = "") -> str:
+    """Return the end of a message: the closest known name, without a close match `otherwise`."""
     meant = closest(value, known)
-    return "" if meant is None else f"; did you mean {meant!r}?"
+    hint = otherwise if meant is None else f"did you mean {meant!r}?"
+    return f"; {hint}" if hint else ""
 
 
 def _plain(word: str) -> str:

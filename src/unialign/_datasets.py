@@ -8,8 +8,6 @@ from pathlib import Path
 
 from unialign.errors import MissingDependencyError
 
-__all__ = ["DATASETS", "DECODERS", "datasets_folder"]
-
 # Listed here so that errors can report a missing distribution and suggest names without it.
 DATASETS = ("emoji", "digits")
 DECODERS = ("emoji",)

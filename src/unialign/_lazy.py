@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["attach_stub"]
-
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return `__getattr__`, `__dir__` and `__all__` of a package from the stub beside its `__init__.py`.
@@ -34,7 +32,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(homes[name])
-        return module if homes[name] == f"{package}.{name}" else getattr(module, name)
+        if homes[name] == package:  # a submodule
+            return import_module(f"{package}.{name}")
+        return getattr(import_module(homes[name]), name)
 
     return get, lambda: sorted(public), public

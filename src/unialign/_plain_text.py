@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["count", "join_words", "table_lines"]
-
 
 def table_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """Format left-aligned columns, separated by two spaces, with a rule below the header."""

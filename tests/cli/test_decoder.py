@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from unialign._datasets import datasets_folder
-from unialign.cli import _decoder, main
+from unialign.cli import main
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError
+from unialign.experiments import check_run_dir
 
 SETTINGS = [
     "--steps",
@@ -94,11 +95,11 @@ def test_other_results_are_not_overwritten_and_other_embeddings_not_decoded(
     config.parent.mkdir()
     config.write_text("generation: {}\n")
     assert main(["decoder", "train", "emoji", "--steps", "1", "--out", str(tmp_path / "images")]) == 2
-    assert "holds another kind of result, not a decoder" in capsys.readouterr().err
+    assert "holds another kind of result (generation, not decoder)" in capsys.readouterr().err
     assert config.read_text() == "generation: {}\n"
     (tmp_path / "notes.txt").write_text("a file of the user")
     assert main(["decoder", "train", "emoji", *SETTINGS, "--out", str(tmp_path)]) == 2
-    assert "which is not part of a decoder run" in capsys.readouterr().err
+    assert "and no decoder" in capsys.readouterr().err
     out = str(tmp_path / "samples.png")
     assert main(["decoder", "sample", "emoji", "emoji", "--image", "drawing", "--out", out]) == 2
     assert "'drawing' of 'emoji'" in capsys.readouterr().err
@@ -147,10 +148,10 @@ def test_a_damaged_decoder_of_a_finished_run_is_restored(small: Path, run: Path)
 def test_leftovers_of_a_killed_training_do_not_block_its_folder(tmp_path: Path) -> None:
     (tmp_path / ".config.yaml.0123456789ab.partial").write_text("half")
     (tmp_path / "checkpoints").mkdir()
-    _decoder._check_folder(tmp_path)
+    check_run_dir(tmp_path, "decoder")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"notes\.txt"):
-        _decoder._check_folder(tmp_path)
+        check_run_dir(tmp_path, "decoder")
 
 
 def test_a_decoder_of_other_settings_is_not_overwritten(

@@ -135,7 +135,7 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
         ([*two, "--interpolate", "3", "--combine"], "give only one"),
         ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "leave mix out"),
         (["--item", "ship", "--item", "ship", "--combine"], "is requested twice"),
-        (["--item", "ship", "--source", ","], "source must name at least one modality"),
+        (["--item", "ship", "--source", ","], "source must not be empty"),
         (["--text", "red apple", "--source", "text"], "name an item with --item"),
         ([*two, "--interpolate", "100000"], "more than a page can hold"),
         (["--item", "hedgehog", "--steps", "0"], "steps"),

@@ -68,7 +68,7 @@ def test_every_training_setting_obeys_option_over_file_over_default(tmp_path):
             (["--config", str(file)], in_file),
             (["--config", str(file), *words(entry, on_line)], on_line),
         ):
-            found = getattr(train.resolve(parsed(train.COMMAND, *arguments)).config, entry.name)
+            found = getattr(train.resolve(parsed(train.COMMAND, *arguments))[-1], entry.name)
             assert (list(found) if isinstance(found, tuple) else found) == (
                 list(expected) if isinstance(expected, tuple) else expected
             ), (entry.name, arguments)
@@ -91,7 +91,7 @@ def test_every_decoder_and_generation_setting_obeys_option_over_file_over_defaul
                 (["--config", str(file), *words(entry, on_line)], on_line),
             ):
                 found = module.resolve(parsed(module.COMMAND, *start, *arguments))
-                value = getattr(getattr(found, "config", found), entry.name)
+                value = getattr(found[-1] if module is decoder else found, entry.name)
                 assert (list(value) if isinstance(value, tuple) else value) == expected, (entry.name, arguments)
 
 
@@ -102,7 +102,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     file.write_text(yaml.safe_dump(written))
 
     def resolved(*arguments):
-        return train.resolve(parsed(train.COMMAND, "--config", str(file), *arguments)).config
+        return train.resolve(parsed(train.COMMAND, "--config", str(file), *arguments))[-1]
 
     assert resolved().objective_options == options
     assert resolved("--anchor", "kar").objective_options == {"temperature": 0.2, "anchor": "kar"}
@@ -225,4 +225,4 @@ def test_messages_suggest_the_name_that_was_meant(tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "runs" / "train").exists()
     for option in ("fou,pix", "fou, pix"):
         options = parsed(train.COMMAND, "digits", "--modalities", *option.split())
-        assert train.resolve(options).config.modalities == ("fou", "pix")
+        assert train.resolve(options)[-1].modalities == ("fou", "pix")

@@ -38,7 +38,7 @@ def test_wrong_settings_raise():
         (lambda: CompareConfig.from_dict({"data": "digits"}), "needs 'entries'"),
         (lambda: EvaluateConfig.from_dict({"space": "s", "date": "d"}), "did you mean 'data'"),
         (lambda: EvaluateConfig.from_dict({}), "needs 'space' and 'data'"),
-        (lambda: DiagnoseConfig(files=()), "files must name"),
+        (lambda: DiagnoseConfig(files=()), "files must not be empty"),
         (lambda: DiagnoseConfig(files=("a",), sample=2), "sample must be"),
         (lambda: GenerateConfig(interpolate=3, combine=True), "only one"),
         (lambda: GenerateConfig(interpolate=3, mix="frechet_mean"), "leave mix out"),

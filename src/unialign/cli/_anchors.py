@@ -6,8 +6,6 @@ from unialign.config import TrainConfig
 from unialign.errors import ConfigError
 from unialign.losses import display_name, needs_anchor, parameter_names
 
-__all__ = ["ANCHOR", "describe_anchors", "has_anchor", "with_anchor"]
-
 ANCHOR = "objective_options.anchor"
 
 

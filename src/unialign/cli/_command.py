@@ -11,8 +11,6 @@ from typing import Any, NoReturn
 from unialign._checks import check_choice
 from unialign.errors import ConfigError
 
-__all__ = ["Command", "Parser", "add_out", "add_resume", "command_parser", "results_folder", "with_options"]
-
 
 @dataclass(frozen=True)
 class Command:
@@ -71,7 +69,7 @@ def with_options(message: str, parser: argparse.ArgumentParser) -> str:
     """Return a message that names the options of a command in place of the arguments of Python functions."""
     known = set(_option_strings(parser))
     if "--resume" in known:
-        message = re.sub(r"\bresume='(\w+)'", r"--resume \1", message)
+        message = re.sub(r"\b(resume|device)='(\w+)'", r"--\1 \2", message)
     if "--out" in known:
         message = re.sub(r"\bchoose another (folder|out)\b", "choose another --out", message)
     if "--modalities" not in known:
@@ -99,19 +97,15 @@ def command_parser(command: Command) -> Parser:
     return parser
 
 
-def add_out(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add `--out`, the results folder."""
-    parser.add_argument(
-        "--out",
-        type=results_folder,
-        default=Path("runs") / name,
-        metavar="DIR",
-        help=f"results folder (default: runs/{name})",
-    )
+def add_out(parser: argparse.ArgumentParser, name: str, *, what: str = "results folder", metavar: str = "DIR") -> None:
+    """Add `--out`, a folder or file below `runs` by default."""
+    default = Path("runs") / name
+    help_text = f"{what} (default: {default.as_posix()})"
+    parser.add_argument("--out", type=results_folder, default=default, metavar=metavar, help=help_text)
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Add the training options `--resume` and `--device`."""
+    """Add the options of trainings, `--resume` and `--device`."""
     parser.add_argument(
         "--resume",
         choices=("never", "auto", "required"),
@@ -137,5 +131,5 @@ def _device(text: str) -> str:
 def results_folder(text: str) -> Path:
     """Return the path given by `--out`; raise if it is empty."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("expected a folder, got an empty string")
+        raise argparse.ArgumentTypeError("expected a path, got an empty string")
     return Path(text)

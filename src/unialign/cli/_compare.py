@@ -1,28 +1,19 @@
 """Implementation of `unialign compare` and `unialign demo`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
 from unialign.cli._console import RunProgress, chosen_workers, echo, shown
-from unialign.cli._plans import ComparisonPlan
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
-from unialign.experiments import compare, make_entry, open_store, prepare_data
+from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
 from unialign.report import text_table, verdict_lines, write_report
 
-__all__ = ["configure", "run_comparison"]
-
 # Objectives that train badly from random weights start with InfoNCE, as GRAM's authors do; the total steps stay equal.
 _INFONCE_WARMUP = 0.5
-
-
-def configure(comparison: ComparisonPlan, out: Path) -> CompareConfig:
-    """Build the configuration of a comparison; data from files are copied into the results folder."""
-    data = prepare_data(comparison.sources, out, "comparison")
-    return (_new if comparison.file is None else _repeated)(comparison, data)
 
 
 def run_comparison(
@@ -60,36 +51,40 @@ def run_comparison(
     return 0
 
 
-def _repeated(comparison: ComparisonPlan, data: str) -> CompareConfig:
-    config = comparison.file
-    assert config is not None
+def new_comparison(
+    data: str, objectives: Sequence[str], training: Mapping[str, Any], settings: Mapping[str, Any]
+) -> CompareConfig:
+    """Return a comparison of objectives, given the data, the settings of all trainings and those of the comparison."""
+    # Use one anchor for all objectives that accept one, since some require it.
+    modalities = training.get("modalities") or open_store(data, None, None).modalities
+    entries: dict[str, ComparisonEntry] = {}
+    for name in objectives:
+        warmup = {"infonce_warmup_ratio": _INFONCE_WARMUP} if initialization(name) == "contrastive" else {}
+        entries[name] = make_entry(
+            _with_settings(TrainConfig(objective=name), {**warmup, ANCHOR: modalities[0], **training})
+        )
+    return CompareConfig(data=data, entries=entries, selection="as given, not tuned", **settings)
+
+
+def repeated_comparison(
+    config: CompareConfig,
+    data: str,
+    objectives: Sequence[str],
+    training: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> CompareConfig:
+    """Return an earlier comparison with some of its entries, other data or changed settings."""
     if data != config.data:
         config = config.replace(data=data, fingerprint=None)
     entries = {
-        key: entry.replace(train=_with_settings(entry.train, comparison.training))
-        for key, entry in config.entries.items()
-        if not comparison.objectives or key in comparison.objectives
+        key: config.entries[key].replace(train=_with_settings(config.entries[key].train, training))
+        for key in objectives
     }
-    if comparison.objectives:
-        entries = {key: entries[key] for key in comparison.objectives}
-    return config.override({"entries": entries, **comparison.settings})
+    return config.override({"entries": entries, **settings})
 
 
-def _new(comparison: ComparisonPlan, data: str) -> CompareConfig:
-    # Use one anchor for all objectives that accept one, since some require it.
-    modalities = comparison.training.get("modalities") or open_store(data, None, None).modalities
-    settings = {ANCHOR: modalities[0]} | comparison.training
-    entries: dict[str, ComparisonEntry] = {}
-    for name in comparison.objectives:
-        warmup = {"infonce_warmup_ratio": _INFONCE_WARMUP} if initialization(name) == "contrastive" else {}
-        entries[name] = make_entry(_with_settings(TrainConfig(objective=name), warmup | settings))
-    return CompareConfig.from_dict(
-        {"data": data, "entries": entries, "selection": "as given, not tuned", **comparison.settings}
-    )
-
-
-def _with_settings(train: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
-    """Return `override(...)` of the settings, without the anchor if the objective has none."""
+def _with_settings(train: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """Change settings, except for the anchor if the objective has none."""
     return train.override(
         {key: value for key, value in settings.items() if key != ANCHOR or has_anchor(train.objective)}
     )

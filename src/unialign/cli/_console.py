@@ -13,8 +13,6 @@ from unialign.errors import ConfigError
 if TYPE_CHECKING:
     from unialign.experiments import RunRecord
 
-__all__ = ["RunProgress", "chosen_workers", "echo", "shown"]
-
 
 def echo(text: str = "") -> None:
     """Print a line. A closed output (`| head`, a full disk) does not stop the work."""

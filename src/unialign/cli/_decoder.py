@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,26 @@ import torch
 
 from unialign._checks import check_integer
 from unialign.cli._console import echo, shown
-from unialign.cli._plans import DecoderRun
-from unialign.config import read_yaml
+from unialign.config import DecoderConfig
 from unialign.data import encoder_fingerprint, load_dataset
 from unialign.errors import ConfigError
+from unialign.experiments import check_run_dir, open_store
 from unialign.generation import grid, load_decoder, read_thumbnails, train_decoder, write_png
-from unialign.io import LOCK_FILE, checked_path, is_leftover
 from unialign.train import chosen_device
-
-__all__ = ["sample", "train"]
 
 _COLUMNS = 16
 _SCALE = 2
 
 
-def train(plan: DecoderRun, options: argparse.Namespace) -> int:
+def train(
+    sources: Sequence[str], fingerprint: str | None, image: str, config: DecoderConfig, options: argparse.Namespace
+) -> int:
     """Train a decoder and print the paths of the decoder and its samples."""
-    store = load_dataset(plan.sources)
-    if plan.fingerprint is not None:
-        store.check_fingerprint(plan.fingerprint)
-    config = plan.config
-    _check_folder(options.out)
+    store = open_store(sources, None, fingerprint)
+    check_run_dir(options.out, "decoder")
     started = time.perf_counter()
     fit = train_decoder(
-        store, config, image=plan.image, out=options.out, resume=options.resume, device=options.device, progress="auto"
+        store, config, image=image, out=options.out, resume=options.resume, device=options.device, progress="auto"
     )
     # The log of a finished run may be missing or damaged.
     loss = fit.history[-1].get("loss") if fit.history else None
@@ -44,31 +39,13 @@ def train(plan: DecoderRun, options: argparse.Namespace) -> int:
         f"decoder of {config.size} x {config.size} pixels, {weights / 1e6:.1f} million weights: step {config.steps}, "
         f"loss {shown_loss}, {time.perf_counter() - started:.0f} s"
     )
-    echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {_newest_grid(options.out)}")
+    grids = sorted(options.out.glob("samples-*.png"))
+    samples = shown(grids[-1]) if grids else "none"
+    echo(f"{shown(options.out / 'decoder')}; samples of held-out items: {samples}")
     return 0
 
 
-def _check_folder(out: Path) -> None:
-    """Raise ConfigError if the folder holds other results or files; `train_decoder` checks decoder runs."""
-    checked_path(out, "--out", error=ConfigError)
-    if (out / "config.yaml").exists() and "decoder" not in read_yaml(out / "config.yaml"):
-        raise ConfigError(f"{out} holds another kind of result, not a decoder; choose another --out")
-    if out.is_dir() and not (out / "config.yaml").exists():
-        others = sorted(
-            entry.name
-            for entry in out.iterdir()
-            if entry.name not in ("checkpoints", "decoder", "log.jsonl", LOCK_FILE) and not is_leftover(entry)
-        )
-        if others:
-            raise ConfigError(f"{out} holds {others[0]}, which is not part of a decoder run; choose another --out")
-
-
-def _newest_grid(out: Path) -> str:
-    grids = sorted(out.glob("samples-*.png"))
-    return shown(grids[-1]) if grids else "none"
-
-
-def sample(options: argparse.Namespace, sources: Sequence[str]) -> int:
+def sample(sources: Sequence[str], options: argparse.Namespace) -> int:
     """Decode the embeddings of a split into one image file."""
     check_integer("count", options.count, low=1)
     device = chosen_device(options.device)

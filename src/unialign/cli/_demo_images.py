@@ -17,8 +17,6 @@ from unialign.experiments import write_json
 from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
 from unialign.train import fit
 
-__all__ = ["add_images"]
-
 _FOLDER = "images"
 _IMAGE = "image"
 _QUERIES = 8

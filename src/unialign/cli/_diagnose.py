@@ -14,8 +14,6 @@ from unialign.experiments import open_run_dir, write_json
 from unialign.io import replace_file, write_yaml
 from unialign.report import write_diagnosis_report
 
-__all__ = ["diagnose_files"]
-
 
 def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> int:
     """Diagnose files and write the results folder; return 1 if a finding is at least as severe as `fail_on`, else 0."""

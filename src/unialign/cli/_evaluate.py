@@ -22,8 +22,6 @@ from unialign.experiments import (
 from unialign.io import write_yaml
 from unialign.space import Space
 
-__all__ = ["evaluate"]
-
 
 def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
     """Evaluate a space on data, and write results, report and a `config.yaml` that repeats the evaluation."""

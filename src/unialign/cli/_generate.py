@@ -23,8 +23,6 @@ from unialign.generation import (
 from unialign.space import Space
 from unialign.train import chosen_device
 
-__all__ = ["generate"]
-
 _TEXT = "text"
 
 

@@ -19,8 +19,6 @@ from unialign.io import commit_files, describe_environment, lock_folder, write_y
 from unialign.report import write_generation_report
 from unialign.space import Space
 
-__all__ = ["results_dir", "write_results"]
-
 _STAGING = ".new-"
 _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "steps", "guidance")
 

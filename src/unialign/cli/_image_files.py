@@ -10,8 +10,6 @@ from unialign.data import EmbeddingStore
 from unialign.experiments import copy_thumbnails
 from unialign.generation import GenerationResult, grid, write_png
 
-__all__ = ["compared_rows", "enlargement", "write_enlarged", "write_thumbnails"]
-
 # Smallest side of an image file, in pixels.
 _MIN_SIDE = 128
 

@@ -17,8 +17,6 @@ from unialign._version import __version__
 from unialign.cli._command import Command, Parser, command_parser, with_options
 from unialign.errors import ConfigError, UniAlignError
 
-__all__ = ["execute", "main", "parsers"]
-
 _TERMINATED = 128 + signal.SIGTERM
 
 

@@ -1,7 +1,7 @@
 """Derive command-line options from the fields of a configuration."""
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,7 @@ from unialign.cli._command import Parser
 from unialign.config import Config, Setting, parse_yaml
 from unialign.errors import ConfigError
 
-__all__ = ["add_config_file", "add_settings", "given_settings", "parse_entries"]
-
-# Lists of names of modalities, which may also be separated by commas.
+# Lists of modalities, whose names may also be separated by commas.
 _NAME_LISTS = {"modalities", "source"}
 
 
@@ -62,13 +60,18 @@ def add_settings(
 def given_settings(options: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
     """Return the settings given on the command line, for `Config.override`."""
     given = {entry.name: getattr(options, entry.name) for entry in config.settings() if hasattr(options, entry.name)}
-    for key in _NAME_LISTS & given.keys():  # accept both `drawing,speech` and `drawing speech`
+    for key in _NAME_LISTS & given.keys():
         if given[key] is not None:
-            given[key] = [name.strip() for word in given[key] for name in word.split(",") if name.strip()]
-    return given | parse_entries(getattr(options, "set", []), config)
+            given[key] = split_names(given[key])
+    return given | _parse_entries(getattr(options, "set", []), config)
 
 
-def parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
+def split_names(words: Iterable[str]) -> list[str]:
+    """Return the names of a list option, given as `drawing speech` or as `drawing,speech`."""
+    return [name.strip() for word in words for name in word.split(",") if name.strip()]
+
+
+def _parse_entries(pairs: list[str], config: type[Config]) -> dict[str, Any]:
     """Parse `MAPPING.KEY=VALUE` with YAML values: numbers, true, null, [lists], text."""
     mappings = [entry.name for entry in config.settings() if entry.kind is Mapping]
     names = [entry.name for entry in config.settings()]

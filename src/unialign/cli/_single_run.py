@@ -10,8 +10,6 @@ from unialign.data import EmbeddingStore
 from unialign.experiments import RunRecord, make_results, write_items, write_json
 from unialign.report import text_table, write_report
 
-__all__ = ["finish"]
-
 
 def finish(
     folder: Path,

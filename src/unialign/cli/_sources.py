@@ -4,11 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unialign._checks import closest
+from unialign._checks import suggestion
 from unialign.data import list_datasets
 from unialign.errors import ConfigError, DataError
-
-__all__ = ["add_data", "check_sources", "required_data"]
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +37,9 @@ def check_sources(sources: Sequence[str]) -> None:
     """Raise DataError for the first source that is neither a named data set nor an existing path."""
     names = list_datasets()
     for source in sources:
-        if source in names or _exists(source) or _exists(source.partition("=")[2]):
-            continue
-        meant = closest(source, names)
-        hint = f"did you mean {meant!r}?" if meant else "check the path"
-        raise DataError(
-            f"{source!r} is neither a shipped data set ({', '.join(map(repr, names))}) nor a file or folder; {hint}"
-        )
+        if not (source in names or _exists(source) or _exists(source.partition("=")[2])):
+            known, hint = ", ".join(map(repr, names)), suggestion(source, names, otherwise="check the path")
+            raise DataError(f"{source!r} is neither a shipped data set ({known}) nor a file or folder{hint}")
 
 
 def _exists(path: str) -> bool:

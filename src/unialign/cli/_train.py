@@ -1,44 +1,61 @@
 """Implementation of `unialign train`."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from unialign.cli._anchors import describe_anchors, with_anchor
 from unialign.cli._console import echo, shown
-from unialign.cli._plans import TrainRun
 from unialign.cli._single_run import finish
-from unialign.config import CompareConfig, ComparisonEntry
+from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
+from unialign.data import EmbeddingStore
 from unialign.distributed import init as join_job
-from unialign.experiments import open_run_dir, open_store, prepare_data, run as run_once
+from unialign.experiments import RunRecord, open_run_dir, open_store, prepare_data, run as run_once
 from unialign.losses import display_name, initialization
-from unialign.train import check_fit, fit, newest_checkpoint, process_group_of
-
-__all__ = ["train"]
+from unialign.train import check_fit, chosen_device, fit, newest_checkpoint, process_group_of
 
 
-def train(plan: TrainRun, options: argparse.Namespace) -> int:
+def train(sources: Sequence[str], fingerprint: str | None, config: TrainConfig, options: argparse.Namespace) -> int:
     """Train on all processes of a job; process 0 evaluates and writes the results."""
     with join_job(backend="gloo" if options.device == "cpu" else "auto") as process:
-        return _train(plan, options, rank=process.rank, processes=process.world_size)
+        data = process_group_of("auto").broadcast_from_rank0(lambda: prepare_data(sources, options.out, "run"))
+        store = open_store(data, config.modalities, fingerprint)
+        config, note = with_anchor(config, store.modalities)
+        process_group_of("auto").broadcast_from_rank0(lambda: _check(store, config, options))
+        try:
+            if process.rank > 0:
+                fit(store, config, out=options.out, resume=options.resume, device=options.device, progress="none")
+                return 0
+            _print_header(data, store, config, note, options.out, processes=process.world_size)
+            record = run_once(
+                store,
+                config,
+                options.out,
+                split=options.split,
+                resume=options.resume,
+                device=options.device,
+                progress="auto",
+            )
+        except KeyboardInterrupt:
+            kept = f"a checkpoint is in {shown(options.out)}, the same command continues from it"
+            raise KeyboardInterrupt(f"interrupted; {kept}") from None
+        _write_results(data, store, config, record, options)
+    return 0
 
 
-def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes: int) -> int:
-    data = process_group_of("auto").broadcast_from_rank0(lambda: prepare_data(plan.sources, options.out, "run"))
-    store = open_store(data, plan.config.modalities, plan.fingerprint)
-    config, note = with_anchor(plan.config, store.modalities)
-    process_group_of("auto").broadcast_from_rank0(
-        lambda: check_fit(store, config, out=options.out, resume=options.resume)
-    )
-    if rank > 0:
-        with _checkpoint_named(options.out):
-            fit(store, config, out=options.out, resume=options.resume, device=options.device, progress="none")
-        return 0
+def _check(store: EmbeddingStore, config: TrainConfig, options: argparse.Namespace) -> None:
+    """Raise for arguments that `fit` would reject, before anything is printed or written."""
+    chosen_device(options.device)
+    check_fit(store, config, out=options.out, resume=options.resume)
     open_run_dir(options.out, "run")
-    newest = newest_checkpoint(options.out / "checkpoints")
-    if (options.out / "space" / "config.json").exists():
-        echo(f"{shown(options.out)} holds this run, finished: nothing is trained")
+
+
+def _print_header(
+    data: str, store: EmbeddingStore, config: TrainConfig, note: str, out: Path, *, processes: int
+) -> None:
+    newest = newest_checkpoint(out / "checkpoints")
+    if (out / "space" / "config.json").exists():
+        echo(f"{shown(out)} holds this run, finished: nothing is trained")
     elif newest is not None:
         echo(f"continuing from {newest.name}")
     if note:
@@ -50,17 +67,12 @@ def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes:
         )
     over = f"{config.objective} over {', '.join(store.modalities)}"
     together = "" if processes == 1 else f"on {processes} processes, "
-    echo(f"{data}: {over}, {describe_anchors([config])}, seed {config.seed}, {together}into {shown(options.out)}")
-    with _checkpoint_named(options.out):
-        record = run_once(
-            store,
-            config,
-            options.out,
-            split=options.split,
-            resume=options.resume,
-            device=options.device,
-            progress="auto",
-        )
+    echo(f"{data}: {over}, {describe_anchors([config])}, seed {config.seed}, {together}into {shown(out)}")
+
+
+def _write_results(
+    data: str, store: EmbeddingStore, config: TrainConfig, record: RunRecord, options: argparse.Namespace
+) -> None:
     for warning in record.warnings:
         echo(f"health: {warning['message']}")
     comparison = CompareConfig(
@@ -72,14 +84,3 @@ def _train(plan: TrainRun, options: argparse.Namespace, *, rank: int, processes:
     )
     finish(options.out, comparison, store, record, command="train")
     echo(f"Space: {shown(options.out / 'space')}")
-    return 0
-
-
-@contextmanager
-def _checkpoint_named(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; a checkpoint is in {shown(out)}, the same command continues from it"
-        ) from None

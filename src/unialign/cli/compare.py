@@ -4,14 +4,13 @@ import argparse
 
 from unialign import registry
 from unialign.cli._command import Command, add_out
-from unialign.cli._plans import ComparisonPlan
-from unialign.cli._settings import add_config_file, add_settings, given_settings
+from unialign.cli._settings import add_config_file, add_settings, given_settings, split_names
 from unialign.cli._sources import add_data, required_data
 from unialign.cli.train import add_training_settings, training_settings
 from unialign.config import CompareConfig, TrainConfig
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "add_workers", "resolve"]
+__all__ = ["COMMAND", "add_workers"]
 
 _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
@@ -24,32 +23,33 @@ _OBJECTIVES = ("unialign", "infonce", "gram")
 
 def run(options: argparse.Namespace) -> int:
     """Train, evaluate and compare."""
-    comparison = resolve(options)
-
-    from unialign.cli._compare import configure, run_comparison
-
-    return run_comparison(configure(comparison, options.out), options.out, options.workers)
-
-
-def resolve(options: argparse.Namespace) -> ComparisonPlan:
-    """Check names and settings, and read `--config`."""
     training = training_settings(options)
-    file, objectives = None, tuple(options.objectives or ())
+    TrainConfig.check(training)
+    settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
+    CompareConfig.check(settings)
+    file, objectives = None, split_names(options.objectives)
     if len(set(objectives)) < len(objectives):
         raise ConfigError(f"--objectives holds a name twice: {' '.join(objectives)}")
     if options.config:
         file = CompareConfig.read(options.config)
+        objectives = objectives or list(file.entries)
         if missing := [name for name in objectives if name not in file.entries]:
             raise ConfigError(f"{options.config} has no entry {', '.join(missing)}; it has {', '.join(file.entries)}")
     else:
-        objectives = objectives or _OBJECTIVES
+        objectives = objectives or list(_OBJECTIVES)
         for name in objectives:
             registry.check("objectives", name)
-    sources = tuple(options.data) or (() if file is None else (file.data,))
-    TrainConfig.check(training)
-    settings = {key: value for key, value in given_settings(options, CompareConfig).items() if key in _SETTINGS}
-    CompareConfig.check(settings)
-    return ComparisonPlan(required_data(sources, "compare emoji"), file, objectives, training, settings)
+    sources = required_data(options.data or ([] if file is None else [file.data]), "compare emoji")
+
+    from unialign.cli._compare import new_comparison, repeated_comparison, run_comparison
+    from unialign.experiments import prepare_data
+
+    data = prepare_data(sources, options.out, "comparison")
+    if file is None:
+        config = new_comparison(data, objectives, training, settings)
+    else:
+        config = repeated_comparison(file, data, objectives, training, settings)
+    return run_comparison(config, options.out, options.workers)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +66,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--objectives",
         nargs="+",
         action="extend",
+        default=[],
         metavar="NAME",
         help=f"of {', '.join(registry.names('objectives'))} (default: {' '.join(_OBJECTIVES)}); those that need a "
         "contrastive model to start from train InfoNCE for the first half of the steps, as their authors do",

@@ -2,11 +2,9 @@
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from unialign.cli._command import Command, add_device, add_out, add_resume, results_folder
-from unialign.cli._plans import DecoderRun
+from unialign.cli._command import Command, add_device, add_out, add_resume
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.config import DecoderConfig, Split, read_yaml
@@ -22,31 +20,36 @@ _EXAMPLES = """\
 
 def run(options: argparse.Namespace) -> int:
     """Train a decoder, or sample from one."""
-    plan = resolve(options) if options.action == "train" else None
-    sources = required_data(options.data, "decoder sample emoji emoji") if plan is None else ()
+    if options.action == "sample":
+        sources = required_data(options.data, "decoder sample emoji emoji")
 
-    from unialign.cli._decoder import sample, train
+        from unialign.cli._decoder import sample
 
-    return sample(options, sources) if plan is None else train(plan, options)
+        return sample(sources, options)
+    sources, fingerprint, image, config = resolve(options)
+
+    from unialign.cli._decoder import train
+
+    return train(sources, fingerprint, image, config, options)
 
 
-def resolve(options: argparse.Namespace) -> DecoderRun:
-    """Resolve settings: options override `--config`, which overrides the defaults."""
-    config, source = DecoderConfig(), {}
+def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str, DecoderConfig]:
+    """Return data sources, their required fingerprint (None: any), image column and settings of a training.
+
+    Options override `--config`, which overrides the defaults.
+    """
+    config = DecoderConfig.read(options.config, "decoder") if options.config else DecoderConfig()
+    source: Any = {}
     if options.config:
-        raw = read_yaml(options.config)
-        if not isinstance(raw.get("decoder"), Mapping) or not isinstance(raw.get("data"), Mapping):
-            raise ConfigError(f"{options.config} is not the configuration of a decoder: it needs `decoder` and `data`")
-        config, source = DecoderConfig.from_dict(raw["decoder"]), raw["data"]
+        source = read_yaml(options.config).get("data")
+        if not isinstance(source, Mapping):
+            raise ConfigError(f"{options.config} is not the configuration of a decoder: it needs a mapping `data`")
     sources, fingerprint = tuple(options.data), None
     if not sources and (written := source.get("path") or source.get("name")):
         sources, fingerprint = (str(written),), source.get("fingerprint")
-    return DecoderRun(
-        required_data(sources, "decoder train emoji"),
-        fingerprint,
-        options.image or source.get("image") or "image",
-        config.override(given_settings(options, DecoderConfig)),
-    )
+    image = options.image or source.get("image") or "image"
+    config = config.override(given_settings(options, DecoderConfig))
+    return required_data(sources, "decoder train emoji"), fingerprint, image, config
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +82,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--steps", type=int, help="sampler steps (default: the decoder's)")
     sample.add_argument("--guidance", type=float, help="guidance scale, 1 is none (default: the decoder's)")
     add_device(sample)
-    sample.add_argument(
-        "--out",
-        type=results_folder,
-        default=Path("runs") / "samples.png",
-        metavar="FILE",
-        help="image file to write (default: runs/samples.png)",
-    )
+    add_out(sample, "samples.png", what="image file to write", metavar="FILE")
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.config import DiagnoseConfig
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "resolve"]
+__all__ = ["COMMAND"]
 
 _EXAMPLES = """\
   unialign diagnose embeddings.npz
@@ -24,20 +24,15 @@ An earlier diagnosis in --out is replaced."""
 
 def run(options: argparse.Namespace) -> int:
     """Diagnose and report."""
-    config = resolve(options)
-
-    from unialign.cli._diagnose import diagnose_files
-
-    return diagnose_files(config, options.out, options.fail_on)
-
-
-def resolve(options: argparse.Namespace) -> DiagnoseConfig:
-    """Resolve settings: options override `--config`, which overrides the defaults."""
     values = DiagnoseConfig.read(options.config).to_dict() if options.config else {}
     given = {key: value for key, value in given_settings(options, DiagnoseConfig).items() if key != "files" or value}
     if not options.files and not options.config:
         raise ConfigError("name the files of embeddings, such as `unialign diagnose embeddings.npz`, or give --config")
-    return DiagnoseConfig.from_dict(values | given)
+    config = DiagnoseConfig.from_dict(values | given)
+
+    from unialign.cli._diagnose import diagnose_files
+
+    return diagnose_files(config, options.out, options.fail_on)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from unialign.config import EvaluateConfig
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "resolve"]
+__all__ = ["COMMAND"]
 
 _EXAMPLES = """\
   unialign evaluate runs/train/space emoji
@@ -20,15 +20,6 @@ _EXAMPLES = """\
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and report a space."""
-    config, sources = resolve(options)
-
-    from unialign.cli._evaluate import evaluate
-
-    return evaluate(config, sources, options.out)
-
-
-def resolve(options: argparse.Namespace) -> tuple[EvaluateConfig, tuple[str, ...]]:
-    """Resolve settings (options override `--config`, which overrides the defaults) and the data sources."""
     values = EvaluateConfig.read(options.config).to_dict() if options.config else {}
     sources = tuple(options.data) or tuple(filter(None, [values.get("data")]))
     space = options.space or values.get("space")
@@ -44,7 +35,11 @@ def resolve(options: argparse.Namespace) -> tuple[EvaluateConfig, tuple[str, ...
     if options.data:
         values["fingerprint"] = None  # the file's fingerprint belongs to other data
     given = given_settings(options, EvaluateConfig)
-    return EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]}), sources
+    config = EvaluateConfig.from_dict(values | given | {"space": space, "data": sources[0]})
+
+    from unialign.cli._evaluate import evaluate
+
+    return evaluate(config, sources, options.out)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

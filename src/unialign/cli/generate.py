@@ -6,9 +6,8 @@ import os
 from unialign.cli._command import Command, add_device, add_out
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import check_sources
-from unialign.config import GenerateConfig, read_yaml
+from unialign.config import GenerateConfig
 from unialign.data import list_datasets
-from unialign.errors import ConfigError
 
 __all__ = ["COMMAND", "resolve"]
 
@@ -34,15 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 def resolve(options: argparse.Namespace) -> GenerateConfig:
     """Resolve settings: options override `--config`, which overrides the defaults."""
-    config = GenerateConfig()
-    if options.config:
-        raw = read_yaml(options.config)
-        if "generation" not in raw:
-            raise ConfigError(f"{options.config} holds no generation settings; expected a mapping `generation`")
-        try:
-            config = GenerateConfig.from_dict(raw["generation"])
-        except ConfigError as error:
-            raise ConfigError(f"{options.config}: {error}") from None
+    config = GenerateConfig.read(options.config, "generation") if options.config else GenerateConfig()
     given = given_settings(options, GenerateConfig)
     if given.get("data", config.data) != config.data:
         # Data other than the file's have another fingerprint and their own space and decoder.

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import get_args
 
 from unialign import registry
-from unialign._checks import closest
+from unialign._checks import suggestion
 from unialign.cli._anchors import ANCHOR
 from unialign.cli._command import Command, add_out, add_resume
-from unialign.cli._plans import TrainRun
 from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.cli._sources import add_data, required_data
 from unialign.config import Split, TrainConfig, read_yaml
@@ -29,15 +28,18 @@ _EXAMPLES = """\
 
 def run(options: argparse.Namespace) -> int:
     """Train, evaluate and report one space."""
-    plan = resolve(options)
+    sources, fingerprint, config = resolve(options)
 
     from unialign.cli._train import train
 
-    return train(plan, options)
+    return train(sources, fingerprint, config, options)
 
 
-def resolve(options: argparse.Namespace) -> TrainRun:
-    """Resolve settings: options override `--config`, which overrides the defaults."""
+def resolve(options: argparse.Namespace) -> tuple[tuple[str, ...], str | None, TrainConfig]:
+    """Return data sources, their required fingerprint (None: any) and settings.
+
+    Options override `--config`, which overrides the defaults.
+    """
     sources, fingerprint, config = tuple(options.data), None, TrainConfig()
     if options.config:
         written_for, written_on, config = _read(options.config)
@@ -49,7 +51,7 @@ def resolve(options: argparse.Namespace) -> TrainRun:
     if settings.get("objective", config.objective) != config.objective:
         # Another objective has other options, so the file's options would not fit it.
         settings = {"objective_options": {}, **settings}
-    return TrainRun(required_data(sources, "train emoji"), fingerprint, config.override(settings))
+    return required_data(sources, "train emoji"), fingerprint, config.override(settings)
 
 
 def add_training_settings(parser: argparse.ArgumentParser, *, anchor: str, skip: tuple[str, ...] = ()) -> None:
@@ -94,9 +96,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     """Read data, fingerprint and settings from a run's `config.yaml`."""
     raw = read_yaml(file)
-    _check_keys(file, raw)
-    data, settings = raw.get("data"), raw.get("train")
-    if not (isinstance(data, Mapping) and isinstance(settings, Mapping) and isinstance(data.get("fingerprint"), str)):
+    known, settings = ("data", "train", "init_from"), [entry.name for entry in TrainConfig.settings()]
+    for key in raw:
+        if key not in known:
+            hint = suggestion(key, known, otherwise="it has `data` and `train`")
+            hint = f"; did you mean `train.{key}`?" if key in settings else hint
+            raise ConfigError(f"{file}: unknown key {key!r}{hint}")
+    data = raw.get("data")
+    fingerprint = data.get("fingerprint") if isinstance(data, Mapping) else None
+    if not (isinstance(data, Mapping) and isinstance(fingerprint, str) and isinstance(raw.get("train"), Mapping)):
         raise ConfigError(f"{file}: expected `data` and `train`, as `unialign train` writes them into its --out")
     if "init_from" in raw:
         raise ConfigError(
@@ -107,24 +115,7 @@ def _read(file: Path) -> tuple[str | None, str, TrainConfig]:
     source = data["name"] if data.get("name") in list_datasets() else data.get("path")
     if source is not None and not isinstance(source, str):
         raise ConfigError(f"{file}: data.path must be the path of a store, got {source!r}")
-    try:
-        return source, data["fingerprint"], TrainConfig.from_dict(settings)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
-
-
-def _check_keys(file: Path, raw: Mapping[str, object]) -> None:
-    """Raise ConfigError for the first key that `unialign train` does not write at the top level."""
-    known = ("data", "train", "init_from")
-    settings = [entry.name for entry in TrainConfig.settings()]
-    for key in raw:
-        if key in known:
-            continue
-        meant = closest(key, known)
-        hint = f"did you mean {meant!r}?" if meant else "it has `data` and `train`"
-        if key in settings:
-            hint = f"did you mean `train.{key}`?"
-        raise ConfigError(f"{file}: unknown key {key!r}; {hint}")
+    return source, fingerprint, TrainConfig.read(file, "train")
 
 
 COMMAND = Command(

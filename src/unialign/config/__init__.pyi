@@ -1,11 +1,8 @@
 from unialign.config._base import REQUIRED as REQUIRED, Config as Config, Setting as Setting, setting as setting
 from unialign.config._choices import (
-    Flips as Flips,
     Head as Head,
     InputNorm as InputNorm,
     Mix as Mix,
-    Network as Network,
-    Precision as Precision,
     ProgressMode as ProgressMode,
     Resume as Resume,
     Split as Split,

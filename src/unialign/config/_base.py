@@ -9,11 +9,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from unialign._checks import check_choice, check_text, closest
+from unialign._checks import check_choice, check_text, suggestion
 from unialign.config._yaml import read_yaml
 from unialign.errors import ConfigError
-
-__all__ = ["REQUIRED", "Check", "Config", "Setting", "setting"]
 
 Check = Callable[[str, Any], None]
 REQUIRED = dataclasses.MISSING
@@ -110,7 +108,7 @@ class Config:
                 parts = f"only {' and '.join(mappings)} have parts" if mappings else "no setting has parts"
                 raise ConfigError(f"unknown setting {key!r}; {parts}")
             values[name if dot else key] = {**values[name], option: value} if dot else value
-        return self.from_values(values)
+        return self.from_dict(values)
 
     @classmethod
     def check(cls, changes: Mapping[str, Any]) -> None:
@@ -125,20 +123,8 @@ class Config:
     @classmethod
     def _unknown(cls, name: object) -> ConfigError:
         known = [entry.name for entry in cls.settings()]
-        meant = closest(name, known)
-        hint = f"did you mean {meant!r}?" if meant else f"it has {', '.join(known)}"
-        return ConfigError(f"unknown {cls.kind} setting {name!r}; {hint}")
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Build a configuration from Python values; ConfigError suggests a name for an unknown setting."""
-        known = [entry.name for entry in cls.settings()]
-        for name in values:
-            if name not in known:
-                raise cls._unknown(name)
-        if missing := [entry.name for entry in cls.settings() if entry.is_required and entry.name not in values]:
-            raise ConfigError(f"the {cls.kind} configuration needs {' and '.join(map(repr, missing))}")
-        return cls(**values)
+        hint = suggestion(name, known, otherwise=f"it has {', '.join(known)}")
+        return ConfigError(f"unknown {cls.kind} setting {name!r}{hint}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict of JSON types, from which `from_dict` rebuilds the configuration."""
@@ -149,18 +135,26 @@ class Config:
         """Build a configuration from a dict, such as a parsed YAML file; missing settings take their defaults.
 
         Raises:
-            ConfigError: a setting is unknown (the message suggests one) or out of range.
+            ConfigError: a setting is unknown (the message suggests one), missing or out of range.
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"the {cls.kind} configuration must map setting to value, got {type(values).__name__}")
-        return cls.from_values(values)
+        settings = {entry.name: entry for entry in cls.settings()}
+        for name in values:
+            if name not in settings:
+                raise cls._unknown(name)
+        if missing := [repr(name) for name, entry in settings.items() if entry.is_required and name not in values]:
+            raise ConfigError(f"the {cls.kind} configuration needs {' and '.join(missing)}")
+        return cls(**values)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a configuration from a YAML file; errors name the file."""
+    def read(cls, path: Path, key: str = "") -> Self:
+        """Read a configuration from a YAML file, or from one key of it; errors name the file."""
         values = read_yaml(path)
+        if key and key not in values:
+            raise ConfigError(f"{path} holds no {cls.kind} settings; expected a mapping `{key}`")
         try:
-            return cls.from_dict(values)
+            return cls.from_dict(values[key] if key else values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -176,11 +170,10 @@ def _checked(entry: Setting, value: Any) -> Any:
         if not isinstance(value, Iterable) or isinstance(value, Mapping):
             raise ConfigError(f"{name} must be a list, got {value!r}")
         value = tuple(value)
-    elif entry.config is not None:
-        return _with_configs(entry, value)
     elif entry.kind is Mapping:
-        _check_mapping(name, value)
-        value = _plain_mapping(name, value)
+        value = _checked_mapping(entry, value)
+    elif entry.config is not None:
+        return value if isinstance(value, Config) else entry.config.from_dict(value)
     for one in value if entry.is_list else [value]:
         if entry.choices:
             check_choice(name, one, entry.choices)
@@ -193,34 +186,21 @@ def _checked(entry: Setting, value: Any) -> Any:
     return value
 
 
-def _check_mapping(name: str, value: object) -> None:
+def _checked_mapping(entry: Setting, value: object) -> dict[str, Any]:
+    """Convert a mapping's values to configurations, or to JSON types."""
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} must be a mapping, got {value!r}")
-
-
-def _plain_mapping(name: str, value: Mapping[Any, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
+        raise ConfigError(f"{entry.name} must be a mapping, got {value!r}")
+    found: dict[str, Any] = {}
     for key, one in value.items():
         try:
-            plain.update(json.loads(json.dumps({key: one}, allow_nan=False)))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{name}.{key} must hold finite numbers, strings and lists: {error}") from None
-    return plain
-
-
-def _with_configs(entry: Setting, value: Any) -> Any:
-    """Convert dicts to configurations, in the value itself or in a mapping's values."""
-    if entry.kind is not Mapping:
-        return value if isinstance(value, Config) else entry.config.from_dict(value)  # type: ignore[union-attr]
-    _check_mapping(entry.name, value)
-    found = {}
-    for key, one in value.items():
-        try:
-            found[key] = one if isinstance(one, Config) else entry.config.from_dict(one)  # type: ignore[union-attr]
+            if entry.config is None:
+                found |= json.loads(json.dumps({key: one}, allow_nan=False))
+            else:
+                found[key] = one if isinstance(one, Config) else entry.config.from_dict(one)
         except ConfigError as error:
             raise ConfigError(f"{entry.name}.{key}: {error}") from None
-    if entry.check is not None:
-        entry.check(entry.name, found)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{entry.name}.{key} must hold finite numbers, strings and lists: {error}") from None
     return found
 
 

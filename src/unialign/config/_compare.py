@@ -1,5 +1,6 @@
 """Settings of comparisons and evaluations."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,8 +10,6 @@ from unialign.config._choices import Split
 from unialign.config._ranges import RESAMPLES, integer
 from unialign.config._train import TrainConfig
 from unialign.errors import ConfigError
-
-__all__ = ["CompareConfig", "ComparisonEntry", "EvaluateConfig"]
 
 
 def _seeds(name: str, value: tuple[object, ...]) -> None:
@@ -23,12 +22,7 @@ def _entries(name: str, value: Mapping[str, "ComparisonEntry"]) -> None:
     if not value:
         raise ConfigError(f"{name} must hold at least one objective")
     for key in value:
-        if (
-            not isinstance(key, str)
-            or not key
-            or key.startswith(".")
-            or not all(c.isalnum() or c in "-_." for c in key)
-        ):
+        if not isinstance(key, str) or not re.fullmatch(r"[\w-][\w.-]*", key):
             raise ConfigError(f"entry {key!r} must be a file name of letters, digits, '-', '_' and '.'")
     if len({entry.train.modalities for entry in value.values()}) > 1:
         raise ConfigError("all entries of a comparison must use the same modalities")

@@ -1,14 +1,13 @@
 """Settings of a decoder of image embeddings and of its training."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from unialign._checks import check_nonnegative
 from unialign.config._base import Config, setting
-from unialign.config._choices import Flips, Network, WhiteningMode
-from unialign.config._ranges import fraction, integer, nonnegative, positive
+from unialign.config._choices import WhiteningMode
+from unialign.config._ranges import fraction, integer, positive
 from unialign.errors import ConfigError
-
-__all__ = ["DecoderConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,7 @@ class DecoderConfig(Config):
 
     kind: ClassVar[str] = "decoder"
 
-    network: Network = setting(
+    network: Literal["mlp", "unet"] = setting(
         "mlp",
         "`mlp`, a residual network on principal components of the images, for a CPU; `unet`, a convolutional network "
         "on pixels from diffusers (needs `unialign[generate]`), for a GPU",
@@ -39,21 +38,23 @@ class DecoderConfig(Config):
         1.6,
         "largest noise added to a condition in training, in units of a direction's mean deviation, drawn uniformly "
         "from 0; it delays memorization of training images",
-        nonnegative,
+        check_nonnegative,
     )
     condition_dropout: float = setting(
         0.1, "fraction of the samples trained without condition, which guidance needs, in [0, 1)", fraction
     )
-    flips: Flips = setting("none", "`none`, or `horizontal`: half of the images are mirrored, their embeddings are not")
+    flips: Literal["none", "horizontal"] = setting(
+        "none", "`none`, or `horizontal`: half of the images are mirrored, their embeddings are not"
+    )
     steps: int = setting(4000, "optimizer steps", integer(1, 10**9))
     batch_size: int = setting(192, "images per step", integer(1, 2**20))
     lr: float = setting(1.5e-3, "peak learning rate; a cosine schedule ends at 0", positive)
     warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
-    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", nonnegative)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
     max_grad_norm: float = setting(1.0, "largest gradient norm", positive)
     average: float = setting(0.998, "decay of the moving average of the weights, which samples, in [0, 1)", fraction)
     sampler_steps: int = setting(10, "sampler steps of `generate` by default", integer(1, 10**4))
-    guidance: float = setting(1.0, "guidance scale of `generate` by default; 1 is none", nonnegative)
+    guidance: float = setting(1.0, "guidance scale of `generate` by default; 1 is none", check_nonnegative)
     save_steps: int | None = setting(
         500,
         "most steps between checkpoints, each with a grid of samples; short runs save every tenth of `steps`, at least "

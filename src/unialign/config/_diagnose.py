@@ -4,15 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unialign.config._base import REQUIRED, Config, setting
-from unialign.config._ranges import RESAMPLES, integer
-from unialign.errors import ConfigError
-
-__all__ = ["DiagnoseConfig"]
-
-
-def _not_empty(name: str, value: tuple[object, ...]) -> None:
-    if not value:
-        raise ConfigError(f"{name} must name at least one")
+from unialign.config._ranges import RESAMPLES, integer, not_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +14,9 @@ class DiagnoseConfig(Config):
     kind: ClassVar[str] = "diagnosis"
 
     files: tuple[str, ...] = setting(
-        REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", _not_empty
+        REQUIRED, "files of embeddings with the same items in the same order; NAME=FILE names a matrix", not_empty
     )
-    modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", _not_empty)
+    modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)
     sample: int | None = setting(
         None,
         "items to measure closely (default: up to 2048, fewer for more than 6 modalities); all rows are read",

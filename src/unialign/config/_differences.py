@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["differing_settings"]
-
 _MISSING = object()
 
 

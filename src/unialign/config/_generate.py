@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unialign._checks import check_nonnegative
 from unialign.config._base import Config, setting
 from unialign.config._choices import Mix
-from unialign.config._ranges import integer, nonnegative
+from unialign.config._ranges import integer, not_empty
 from unialign.errors import ConfigError
-
-__all__ = ["GenerateConfig"]
 
 _MAX_IMAGES = 1000
 
@@ -16,11 +15,6 @@ _MAX_IMAGES = 1000
 def _weights(name: str, value: tuple[object, ...]) -> None:
     if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
         raise ConfigError(f"{name} must be a list of numbers, got {list(value)}")
-
-
-def _not_empty(name: str, value: tuple[object, ...]) -> None:
-    if not value:
-        raise ConfigError(f"{name} must name at least one modality")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +37,7 @@ class GenerateConfig(Config):
     items: tuple[str, ...] = setting((), "items of the data, by name or as #row")
     texts: tuple[str, ...] = setting((), "new texts, which need the text encoder: unialign[text]")
     source: tuple[str, ...] | None = setting(
-        None, "modalities of the items that are mixed (default: all but the anchor)", _not_empty
+        None, "modalities of the items that are mixed (default: all but the anchor)", not_empty
     )
     mix: Mix = setting(
         "mean",
@@ -59,7 +53,7 @@ class GenerateConfig(Config):
     samples: int = setting(4, "images per item or text, each from its own noise", integer(1))
     seed: int = setting(0, "seed of the noise", integer(0))
     steps: int | None = setting(None, "sampler steps (default: the decoder's)", integer(1))
-    guidance: float | None = setting(None, "guidance scale, 1 is none (default: the decoder's)", nonnegative)
+    guidance: float | None = setting(None, "guidance scale, 1 is none (default: the decoder's)", check_nonnegative)
     anchor: str | None = setting(None, "frozen modality to decode (default: the only one)")
 
     def validate(self) -> None:

@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 from unialign import registry
 from unialign.errors import ConfigError
 
-__all__ = ["ConfigurableModule", "name_and_options"]
-
 
 @runtime_checkable
 class ConfigurableModule(Protocol):

@@ -2,31 +2,30 @@
 
 import math
 
-from unialign._checks import check_integer, check_nonnegative, check_number
+from unialign._checks import check_integer, check_number
 from unialign.config._base import Check
-
-__all__ = ["RESAMPLES", "fraction", "integer", "nonnegative", "positive"]
-
+from unialign.errors import ConfigError
 
 # More resamples than the maximum take hours and change no digit that is reported.
 RESAMPLES = (100, 1_000_000)
 
 
 def integer(low: int, high: int | None = None) -> Check:
-    """An integer in [low, high]."""
+    """Return the check that a value is an integer in [low, high]."""
     return lambda name, value: check_integer(name, value, low=low, high=high)
 
 
-def nonnegative(name: str, value: object) -> None:
-    """A finite number of at least 0."""
-    check_nonnegative(name, value)
-
-
 def positive(name: str, value: object) -> None:
-    """A positive finite number."""
+    """Raise unless the value is a positive finite number."""
     check_number(name, value, "a positive finite number", lambda x: 0 < x < math.inf)
 
 
 def fraction(name: str, value: object) -> None:
-    """A number in [0, 1)."""
+    """Raise unless the value is a number in [0, 1)."""
     check_number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def not_empty(name: str, value: tuple[object, ...]) -> None:
+    """Raise if the list is empty."""
+    if not value:
+        raise ConfigError(f"{name} must not be empty")

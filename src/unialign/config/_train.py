@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from unialign import registry
-from unialign._checks import check_choice, check_number
+from unialign._checks import check_choice, check_nonnegative, check_number
 from unialign.config._base import Config, setting
-from unialign.config._choices import Head, InputNorm, Precision, WhiteningMode
+from unialign.config._choices import Head, InputNorm, WhiteningMode
 from unialign.config._instances import ConfigurableModule, name_and_options
-from unialign.config._ranges import fraction, integer, nonnegative, positive
+from unialign.config._ranges import fraction, integer, positive
 from unialign.errors import ConfigError
-
-__all__ = ["TrainConfig"]
 
 if TYPE_CHECKING:
 
@@ -37,10 +35,6 @@ def _modalities(name: str, value: tuple[object, ...]) -> None:
 def _frozen(name: str, value: Mapping[str, object]) -> None:
     for modality, mode in value.items():
         check_choice("transform", mode, get_args(WhiteningMode), owner=f"the frozen modality {modality!r}")
-
-
-def _warmup(name: str, value: object) -> None:
-    check_number(name, value, "in [0, 1), a fraction of the steps", lambda x: 0 <= x < 1)
 
 
 def _infonce_warmup(name: str, value: object) -> None:
@@ -93,11 +87,11 @@ class TrainConfig(Config):
         1, "batches per optimizer step, weighted by their items; negatives come from each batch alone", integer(1)
     )
     lr: float = setting(1e-3, "peak learning rate", positive)
-    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", nonnegative)
-    warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", _warmup)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
+    warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
     min_lr: float = setting(0.0, "learning rate at the end of the cosine schedule, in [0, lr]")
     max_grad_norm: float | None = setting(1.0, "largest gradient norm; `none` for no clipping", positive)
-    precision: Precision = setting(
+    precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
         "autocast of the heads: `auto` (bf16 on CUDA, fp32 elsewhere), `fp32` or `bf16`; objectives compute in fp32",
     )

@@ -6,8 +6,6 @@ from typing import Any
 from unialign._checks import one_line
 from unialign.errors import ConfigError
 
-__all__ = ["parse_yaml", "read_yaml"]
-
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Parse a YAML file of plain values; ConfigError names the file when it is missing or malformed."""

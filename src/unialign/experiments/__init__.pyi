@@ -10,6 +10,11 @@ from unialign.experiments._results import (
     make_results as make_results,
     write_json as write_json,
 )
+from unialign.experiments._results_folder import (
+    check_run_dir as check_run_dir,
+    describe_differences as describe_differences,
+    open_run_dir as open_run_dir,
+)
 from unialign.experiments._run import (
     EMBEDDINGS_FILE as EMBEDDINGS_FILE,
     RunRecord as RunRecord,
@@ -18,12 +23,7 @@ from unialign.experiments._run import (
     run as run,
     save_embeddings as save_embeddings,
 )
-from unialign.experiments._run_dir import (
-    describe_differences as describe_differences,
-    open_run_dir as open_run_dir,
-)
 from unialign.experiments._summary import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
-from unialign.experiments._tuning import search as search
 
 __all__ = [
     "EMBEDDINGS_FILE",
@@ -48,7 +48,6 @@ __all__ = [
     "run",
     "run_jobs",
     "save_embeddings",
-    "search",
     "write_items",
     "write_json",
 ]

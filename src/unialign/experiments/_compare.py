@@ -15,13 +15,11 @@ from unialign.experiments._data import open_store
 from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
 from unialign.experiments._results import make_results, write_json
+from unialign.experiments._results_folder import describe_differences, open_run_dir
 from unialign.experiments._run import RunRecord, run
-from unialign.experiments._run_dir import describe_differences, open_run_dir
 from unialign.io import write_yaml
 from unialign.losses import display_name
 from unialign.train import check_fit
-
-__all__ = ["compare", "make_entry"]
 
 
 @dataclass(frozen=True)

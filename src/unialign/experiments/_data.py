@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from unialign.data import EmbeddingStore, list_datasets, load_dataset, open_collection
+from unialign.data import EmbeddingStore, Sources, list_datasets, load_dataset, open_collection
 from unialign.errors import ConfigError, DataError
-from unialign.experiments._run_dir import DATA_FOLDER, Kind, open_run_dir
-from unialign.io import discard_leftovers, lock_folder
-
-__all__ = ["open_store", "prepare_data"]
+from unialign.experiments._results_folder import DATA_FOLDER, Kind, open_run_dir
+from unialign.io import lock_folder
 
 
-def open_store(data: str, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
+def open_store(data: Sources, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:
     """Open a store with the given modalities (None: its defaults).
 
     Raises:
@@ -61,7 +59,6 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
         return str(target)
     try:
         with lock_folder(folder, doing="writing its data"):
-            discard_leftovers(folder)
             # Without config.yaml no result depends on data that an earlier, failed command left.
             store.save(target, overwrite="replace")
     except OSError as error:

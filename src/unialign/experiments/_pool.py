@@ -18,8 +18,6 @@ import torch
 from unialign import registry
 from unialign.errors import ConfigError, DataError
 
-__all__ = ["run_jobs"]
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 PlugIns = dict[tuple[registry.Group, str], Any]

@@ -4,8 +4,6 @@ from unialign._datasets import datasets_folder
 from unialign.config import CompareConfig
 from unialign.errors import ConfigError
 
-__all__ = ["recipe"]
-
 
 def recipe(name: str) -> CompareConfig:
     """Return a comparison of `unialign-datasets` by name, such as `emoji`.

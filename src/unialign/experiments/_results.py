@@ -12,8 +12,6 @@ from unialign.experiments._run import RunRecord
 from unialign.experiments._summary import LEVEL, compare_entries, summarize
 from unialign.io import describe_environment, finite, replace_file
 
-__all__ = ["describe_data", "describe_metrics", "make_results", "write_json"]
-
 
 def make_results(
     config: CompareConfig,

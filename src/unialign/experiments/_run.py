@@ -17,8 +17,6 @@ from unialign.io import replace_file
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
-__all__ = ["EMBEDDINGS_FILE", "RunRecord", "embed_split", "evaluate_split", "run", "save_embeddings"]
-
 EMBEDDINGS_FILE = "embeddings.safetensors"
 
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from unialign.evaluation import METRICS, Evaluation, all_metrics, metric_range, resample
 from unialign.metrics import add_seed_variance, bootstrap_p_value, holm_correction, percentile_interval
 
-__all__ = ["LEVEL", "Measured", "compare_entries", "intervals", "summarize"]
-
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 

@@ -1,4 +1,4 @@
-from unialign.io._atomic import atomic_directory as atomic_directory, commit_files as commit_files, exchange as exchange
+from unialign.io._atomic import atomic_directory as atomic_directory, commit_files as commit_files
 from unialign.io._checksummed import (
     read_json as read_json,
     read_tensors as read_tensors,
@@ -13,22 +13,21 @@ from unialign.io._environment import (
 from unialign.io._files import (
     checked_path as checked_path,
     digest as digest,
+    discard_leftovers as discard_leftovers,
+    is_leftover as is_leftover,
     open_regular as open_regular,
     reject_links_out as reject_links_out,
     replace_file as replace_file,
-    sync_folder as sync_folder,
     write_durably as write_durably,
     write_yaml as write_yaml,
 )
 from unialign.io._hub import is_hub_id as is_hub_id, local_folder as local_folder, push_folder as push_folder
 from unialign.io._json import (
-    CHECKSUM as CHECKSUM,
     add_checksum as add_checksum,
     canonical_json as canonical_json,
     finite as finite,
     is_unchanged as is_unchanged,
 )
-from unialign.io._leftovers import discard_leftovers as discard_leftovers, is_leftover as is_leftover
 from unialign.io._lock import LOCK_FILE as LOCK_FILE, lock_folder as lock_folder
 from unialign.io._npy import (
     CHUNK_BYTES as CHUNK_BYTES,

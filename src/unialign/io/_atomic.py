@@ -9,15 +9,12 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from unialign.io._files import sync_folder
-
-__all__ = ["atomic_directory", "commit_files", "exchange"]
+from unialign.io._files import sync_folder, temporary_sibling
 
 # Linux constants of `renameat2`: AT_FDCWD and RENAME_EXCHANGE.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -42,7 +39,7 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
     Raises:
         OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
     """
-    partial = _sibling(path, "partial")
+    partial = temporary_sibling(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
@@ -105,10 +102,6 @@ def exchange(one: Path, other: Path) -> bool:
     return status == 0
 
 
-def _sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
-
-
 def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> None:
     if exchange(partial, path):
         # `partial` is now the name of the previous folder, and the caller deletes it.
@@ -126,7 +119,7 @@ def _replace(partial: Path, path: Path, check_replaced: Callable[[Path], None]) 
 
 def _replace_by_two_renames(partial: Path, path: Path, check_replaced: Callable[[Path], None]) -> bool:
     """Move the previous folder aside and the new one into place; return False if another writer interfered."""
-    aside = _sibling(path, "old")
+    aside = temporary_sibling(path, "old")
     # Absent, or just moved by another writer.
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)

@@ -16,8 +16,6 @@ from unialign.errors import CheckpointError
 from unialign.io._files import digest, open_regular, write_durably
 from unialign.io._json import CHECKSUM, add_checksum, is_unchanged
 
-__all__ = ["read_json", "read_tensors", "reject_pickles", "write_json", "write_tensors"]
-
 # Written files have kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_JSON_BYTES = 1 << 24
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

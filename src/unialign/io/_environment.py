@@ -10,8 +10,6 @@ import torch
 
 from unialign._version import __version__
 
-__all__ = ["describe_environment", "training_environment"]
-
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine and date, as stored in `results.json`."""

@@ -7,7 +7,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,16 +19,7 @@ import yaml
 
 from unialign.errors import DataError, UniAlignError
 
-__all__ = [
-    "checked_path",
-    "digest",
-    "open_regular",
-    "reject_links_out",
-    "replace_file",
-    "sync_folder",
-    "write_durably",
-    "write_yaml",
-]
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
@@ -75,7 +68,7 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:
         raise error(f"{path} is a folder; name a file in it")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    partial = temporary_sibling(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -89,6 +82,25 @@ def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError]
     # The new file is in place. If the folder cannot be synced, a power loss may restore the complete old file.
     with contextlib.suppress(OSError):
         sync_folder(path.parent)
+
+
+def temporary_sibling(path: Path, suffix: str) -> Path:
+    """Return an unused hidden name beside a path, which `is_leftover` recognizes if its process is killed."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{suffix}")
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a path has the name of a temporary file or folder."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Delete the temporary files and folders of killed processes; no other process may be writing there."""
+    for entry in filter(is_leftover, list(folder.iterdir())):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def write_yaml(path: Path, settings: Mapping[str, Any], *, error: type[UniAlignError] = DataError) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 from unialign.errors import CheckpointError, MissingDependencyError
 from unialign.io._files import checked_path
 
-__all__ = ["is_hub_id", "local_folder", "push_folder"]
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 

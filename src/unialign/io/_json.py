@@ -7,8 +7,6 @@ from typing import Any
 
 from unialign.io._files import digest
 
-__all__ = ["CHECKSUM", "add_checksum", "canonical_json", "finite", "is_unchanged"]
-
 CHECKSUM = "checksum"
 
 

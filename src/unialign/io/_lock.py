@@ -8,8 +8,6 @@ from filelock import FileLock, Timeout
 
 from unialign.errors import ConfigError
 
-__all__ = ["LOCK_FILE", "lock_folder"]
-
 LOCK_FILE = ".lock"
 
 

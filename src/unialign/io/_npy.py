@@ -8,8 +8,6 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-__all__ = ["CHUNK_BYTES", "NpyHeader", "file_chunks", "npy_chunks", "read_npy_header"]
-
 CHUNK_BYTES = 1 << 22
 
 

@@ -23,8 +23,6 @@ from unialign.io._files import checked_path, digest, reject_links_out, sync_fold
 from unialign.io._hub import local_folder
 from unialign.io._json import canonical_json
 
-__all__ = ["check_json_object", "load_folder", "save_folder"]
-
 M = TypeVar("M", bound=nn.Module)
 
 SCHEMA = 1

@@ -1,16 +1,15 @@
 """Prevent commands from overwriting each other's results: a results folder holds one kind of result."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from unialign.config import differing_settings, read_yaml
 from unialign.errors import ConfigError, DataError
-from unialign.io import LOCK_FILE, checked_path, is_leftover
+from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover, lock_folder
 
-__all__ = ["DATA_FOLDER", "Kind", "describe_differences", "open_run_dir"]
-
-Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation"]
+Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder"]
 
 # The store that `prepare_data` writes into a results folder.
 DATA_FOLDER = "data"
@@ -22,14 +21,14 @@ _KEY_OF = {
     "study": "study",
     "diagnosis": "files",
     "generation": "generation",
+    "decoder": "decoder",
 }
-
 # Names that identify a results folder without config.yaml.
-_RESULTS = {"checkpoints", "log.jsonl", "results.json", "runs", "space"}
+_RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}
 
 
 def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
-    """Create a results folder, or open one that holds results of the same kind.
+    """Create a results folder, or open one that holds results of the same kind, and delete what a killed command left.
 
     Returns:
         The content of an existing `config.yaml`; None in a new folder.
@@ -38,6 +37,20 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
         ConfigError: the folder holds something else, which is left unchanged.
         DataError: the folder cannot be created.
     """
+    found = check_run_dir(path, kind)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(map(is_leftover, path.iterdir())):
+            # A command that holds the lock may still be writing these files.
+            with contextlib.suppress(ConfigError), lock_folder(path, doing="writing"):
+                discard_leftovers(path)
+    except OSError as error:
+        raise DataError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
+    return found
+
+
+def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
+    """Do the checks of `open_run_dir` without writing anything."""
     checked_path(path, "the results folder", error=ConfigError)
     settings = path / "config.yaml"
     if settings.exists():
@@ -51,12 +64,8 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
         return found
     if names := _names_in(path):
         if _RESULTS.isdisjoint(names):
-            raise ConfigError(f"{path} is not empty and holds no {kind}; choose another --out")
+            raise ConfigError(f"{path} holds {min(names)} and no {kind}; choose another --out")
         raise ConfigError(f"{path} holds results, but its config.yaml is missing; restore it or choose another --out")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot create the folder {path}: {error.strerror}; choose another --out") from error
     return None
 
 

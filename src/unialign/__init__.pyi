@@ -1,0 +1,47 @@
+from unialign import (
+    config as config,
+    data as data,
+    diagnostics as diagnostics,
+    distributed as distributed,
+    encoders as encoders,
+    errors as errors,
+    evaluation as evaluation,
+    functional as functional,
+    generation as generation,
+    geometry as geometry,
+    losses as losses,
+    metrics as metrics,
+    ops as ops,
+    registry as registry,
+    train as train,
+)
+from unialign._version import __version__ as __version__
+from unialign.config import TrainConfig as TrainConfig
+from unialign.diagnostics import diagnose as diagnose
+from unialign.evaluation import evaluate as evaluate
+from unialign.space import Space as Space
+from unialign.train import fit as fit
+
+__all__ = [
+    "Space",
+    "TrainConfig",
+    "__version__",
+    "config",
+    "data",
+    "diagnose",
+    "diagnostics",
+    "distributed",
+    "encoders",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "fit",
+    "functional",
+    "generation",
+    "geometry",
+    "losses",
+    "metrics",
+    "ops",
+    "registry",
+    "train",
+]
