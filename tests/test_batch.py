@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unialign.batch import make_batch, usable_rows
+from unialign._finite_rows import usable_rows
+from unialign.batch import make_batch
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 
 NAN, INF = float("nan"), float("inf")

@@ -13,21 +13,19 @@ import torch
 from torch import Tensor
 
 from unialign._checks import suggestion
+from unialign._finite_rows import first_bad_row, has_direction
 from unialign._unit_rows import largest_entries, normalize_rows
 from unialign.distributed import Shard
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = [
-    "BadRow",
     "Batch",
     "as_dense",
     "as_tensors",
     "check_dense",
-    "first_bad_row",
     "make_batch",
     "row_integers",
     "row_mask",
-    "usable_rows",
 ]
 
 
@@ -179,68 +177,6 @@ def _holds_text(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], str | bytes)
 
 
-def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest absolute entry of each row (..., D), detached, and whether the row has a direction.
-
-    Denormal float16 and bfloat16 entries are valid: the batch holds them in float32.
-    """
-    largest = x.detach().abs().amax(-1)
-    return largest, _has_direction(largest)
-
-
-def _has_direction(largest: Tensor) -> Tensor:
-    """Return whether rows with these largest entries have a direction."""
-    # One comparison rejects NaN, infinity and rows too short to have a precise direction. It also keeps
-    # the gradient, which grows like 1 / norm, in the dtype's range.
-    dtype = torch.promote_types(largest.dtype, torch.float32)
-    limits = torch.finfo(dtype)
-    return (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """First invalid row, with a description used in all error messages.
-
-    Attributes:
-        index: one number for each leading dimension.
-        column: of the first NaN or infinite entry; None if all are finite.
-        what: the defect, such as `holds nan at column 3` or `has norm zero`.
-        others: number of further invalid rows.
-    """
-
-    index: tuple[int, ...]
-    column: int | None
-    what: str
-    others: int
-
-    @property
-    def row(self) -> int:
-        """Last number of the index."""
-        return self.index[-1]
-
-    @property
-    def more(self) -> str:
-        """Suffix such as ` (2 more such rows)`, or an empty string."""
-        return f" ({self.others} more such rows)" if self.others else ""
-
-
-def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
-    """Return the first row of (..., D) selected by the mask (...); None if there is none."""
-    if not bool(bad.any()):
-        return None
-    index = tuple(bad.nonzero()[0].tolist())
-    values_D = x.detach()[index]
-    wrong_D = ~torch.isfinite(values_D)
-    column = None
-    if bool(wrong_D.any()):
-        column = int(wrong_D.nonzero()[0])
-        what = f"holds {values_D[column].item()} at column {column}"
-    else:
-        largest = values_D.abs().max().item()
-        what = f"is too short to have a direction: its largest entry is {largest:.3g}" if largest else "has norm zero"
-    return BadRow(index, column, what, int(bad.sum()) - 1)
-
-
 def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
     reference: tuple[str, tuple[int, ...]] | None = None
     for name, z in embeddings.items():
@@ -286,7 +222,7 @@ def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] 
 
 
 def _check_rows(raw: tuple[Tensor, ...], largest_MB: Tensor, present_MB: Tensor, names: tuple[str, ...]) -> None:
-    bad_MB = present_MB & ~_has_direction(largest_MB)
+    bad_MB = present_MB & ~has_direction(largest_MB)
     if not bool(bad_MB.any()):
         return
     m = int(bad_MB.any(1).nonzero()[0])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_integer, check_number, has_surrogate
-from unialign.batch import check_dense, first_bad_row, row_mask, usable_rows
+from unialign._finite_rows import first_bad_row, usable_rows
+from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
 __all__ = ["check_batch", "check_finite", "check_names", "check_sizes", "normalize_output"]

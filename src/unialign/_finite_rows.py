@@ -1,0 +1,65 @@
+"""Find rows that hold NaN or infinity or have no direction, and describe them for error messages."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["BadRow", "first_bad_row", "has_direction", "usable_rows"]
+
+
+def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest absolute entry of each row (..., D), detached, and whether the row has a direction."""
+    largest = x.detach().abs().amax(-1)
+    return largest, has_direction(largest)
+
+
+def has_direction(largest: Tensor) -> Tensor:
+    """Return whether rows with these largest absolute entries have a direction.
+
+    Denormal float16 and bfloat16 entries are valid, since batches hold them in float32.
+    """
+    # One comparison rejects NaN, infinity and rows too short to have a precise direction. It also keeps
+    # the gradient, which grows like 1 / norm, in the dtype's range.
+    dtype = torch.promote_types(largest.dtype, torch.float32)
+    limits = torch.finfo(dtype)
+    return (largest.to(dtype) >= limits.tiny / limits.eps) & (largest < torch.inf)
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """First invalid row, described for error messages.
+
+    Attributes:
+        row: index in the last dimension before D.
+        column: of the first NaN or infinite entry; None if all are finite.
+        what: the defect, such as `holds nan at column 3` or `has norm zero`.
+        others: number of further invalid rows.
+    """
+
+    row: int
+    column: int | None
+    what: str
+    others: int
+
+    @property
+    def more(self) -> str:
+        """Suffix such as ` (2 more such rows)`, or an empty string."""
+        return f" ({self.others} more such rows)" if self.others else ""
+
+
+def first_bad_row(x: Tensor, bad: Tensor) -> BadRow | None:
+    """Return the first row of (..., D) selected by the mask (...); None if there is none."""
+    if not bool(bad.any()):
+        return None
+    index = tuple(bad.nonzero()[0].tolist())
+    values_D = x.detach()[index]
+    wrong_D = ~torch.isfinite(values_D)
+    column = None
+    if bool(wrong_D.any()):
+        column = int(wrong_D.nonzero()[0])
+        what = f"holds {values_D[column].item()} at column {column}"
+    else:
+        largest = values_D.abs().max().item()
+        what = f"is too short to have a direction: its largest entry is {largest:.3g}" if largest else "has norm zero"
+    return BadRow(index[-1], column, what, int(bad.sum()) - 1)
