@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unialign.data._layout import ROW_DTYPES, SPLITS
+from unialign.data._layout import ITEM_DTYPES, SPLITS
 from unialign.errors import DataError, ShapeError
 
 __all__ = ["check_values", "default_values", "to_numpy", "validate_values"]
@@ -51,10 +51,11 @@ def check_values(kind: str, values_N: Array, label_names: Sequence[str], where: 
 
 
 def default_values(kind: str, items: int) -> Array:
-    """Return default values: unique ids, unique groups, unlabeled, or train."""
-    if kind in ("ids", "groups"):
-        return np.arange(items, dtype=np.int64)
-    return np.full(items, -1 if kind == "labels" else 0, dtype=ROW_DTYPES[kind])
+    """Return read-only defaults: unique ids, unique groups, unlabeled, train, or all present."""
+    fill = {"labels": -1, "split": 0, "present": True}
+    values_N = np.full(items, fill[kind], ITEM_DTYPES[kind]) if kind in fill else np.arange(items, dtype=np.int64)
+    values_N.flags.writeable = False
+    return values_N
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
@@ -89,7 +90,7 @@ def _integers(value: ArrayLike, kind: str, items: int) -> Array:
         raise ShapeError(
             f"{kind} has dtype {values_N.dtype} and shape {values_N.shape}, expected integers and ({items},)"
         )
-    target = ROW_DTYPES[kind]
+    target = ITEM_DTYPES[kind]
     narrow_N = values_N.astype(target)
     if not np.array_equal(narrow_N, values_N):
         row = int((narrow_N != values_N).argmax())

@@ -25,6 +25,7 @@ SPLITS = ("train", "val", "test")
 COLUMN_DTYPES = ("float16", "float32", "float64")
 # Per-item integers, each in an optional file; `EmbeddingStore` documents their defaults.
 ROW_DTYPES: dict[str, DTypeLike] = {"ids": np.int64, "groups": np.int64, "labels": np.int64, "split": np.int8}
+ITEM_DTYPES = {**ROW_DTYPES, "present": np.bool_}
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -1,23 +1,21 @@
-"""Storage of a store's files: in a folder or in memory.
-
-Both read single files, named as in `_layout`, and raise DataError that names a file that does not match its record.
-"""
+"""Storage of the files of a store, named as in `_layout`: in a folder or in memory."""
 
 import contextlib
 import json
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from unialign.data._layout import DESCRIPTION_FILE, FileRecord, check_unchanged
+from unialign.data._layout import DESCRIPTION_FILE, FileRecord
 from unialign.errors import DataError
-from unialign.io import digest, file_chunks, npy_chunks, open_regular, read_npy_header, reject_links_out
+from unialign.io import file_chunks, npy_chunks, open_regular, read_npy_header, reject_links_out
 
-__all__ = ["FolderStorage", "MemoryStorage", "parse_names"]
+__all__ = ["FolderStorage", "MemoryStorage", "data_chunks", "parse_names"]
 
 # Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
 _MAX_DESCRIPTION_BYTES = 1 << 26
@@ -33,25 +31,21 @@ class MemoryStorage:
         self._files = files
 
     def array(self, file: str, record: FileRecord, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a read-only view of an array."""
         view = np.asarray(self._files[file]).view()
         view.flags.writeable = False
         return view
 
-    def content(self, file: str, record: FileRecord) -> bytes:
-        content = self._files[file]
-        return content if isinstance(content, bytes) else content.tobytes()
-
-    def verify(self, file: str, record: FileRecord) -> None:
-        content = self._files[file]
-        if digest(content if isinstance(content, bytes) else npy_chunks(content)) != record.sha256:
-            raise DataError(f"{file} (in memory) was altered after the store was made; make the store again")
-
-    def verify_description(self) -> None:
-        """Do nothing, since the description is only in memory."""
+    def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
+        """Return the content of a file in chunks."""
+        return data_chunks(self._files[file])
 
 
 class FolderStorage:
-    """Files in a folder, without unpickling and without following links out of the folder."""
+    """Files in a folder, without unpickling and without following links out of the folder.
+
+    DataError names a file that does not match its record.
+    """
 
     def __init__(self, path: Path) -> None:
         # Absolute, because arrays may be opened later from another working directory.
@@ -89,21 +83,10 @@ class FolderStorage:
             mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=dtype, offset=start).reshape(shape)
 
-    def content(self, file: str, record: FileRecord) -> bytes:
+    def chunks(self, file: str, record: FileRecord) -> Iterable[bytes]:
+        """Yield the content of a file in chunks."""
         with self._open(file, record) as handle:
-            return handle.read()
-
-    def verify(self, file: str, record: FileRecord) -> None:
-        with self._open(file, record) as handle:
-            found = digest(file_chunks(handle))
-        if found != record.sha256:
-            raise DataError(
-                f"{self.path / file} was altered: its sha256 is {found}, {DESCRIPTION_FILE} has {record.sha256}; "
-                f"{_REPAIR}"
-            )
-
-    def verify_description(self) -> None:
-        check_unchanged(self.description(), self.path / DESCRIPTION_FILE)
+            yield from file_chunks(handle)
 
     def _advice(self) -> str:
         # Left by a process killed between the two renames of a replacement.
@@ -125,6 +108,11 @@ class FolderStorage:
             handle.close()
             raise DataError(f"{path} has {size} bytes, {DESCRIPTION_FILE} has {record.bytes}; {_REPAIR}")
         return handle
+
+
+def data_chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
+    """Return the chunks of bytes, or of the .npy file of an array."""
+    return [data] if isinstance(data, bytes) else npy_chunks(data)
 
 
 def parse_names(text: bytes, items: int, where: str) -> tuple[str, ...]:

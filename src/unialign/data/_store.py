@@ -1,13 +1,13 @@
-"""`EmbeddingStore`: named arrays of N items with presence, ids, labels, split, and a common fingerprint.
+"""`EmbeddingStore`: features of N items in named columns, with presence, ids, labels, split and one fingerprint.
 
 N items, W dimension of a column.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,14 +16,24 @@ from unialign._checks import check_choice
 from unialign._html import html_table
 from unialign.data import _layout
 from unialign.data._item_values import check_values, default_values
-from unialign.data._layout import DESCRIPTION_FILE, SPLITS, Description, parse_description
+from unialign.data._layout import (
+    DESCRIPTION_FILE,
+    SPLITS,
+    Column,
+    Description,
+    FileRecord,
+    check_unchanged,
+    parse_description,
+)
 from unialign.data._storage import FolderStorage, MemoryStorage, parse_names
-from unialign.data._validation import Content, StoreOptions, check_column, chosen_columns, validate
-from unialign.data._write import Overwrite, check_target, keep_in_memory, write_folder
+from unialign.data._validation import StoreOptions, chosen_columns, named_column, validate
+from unialign.data._write import Overwrite, new_store_folder, resolve_target, store_in_memory, write_file, write_store
 from unialign.errors import ConfigError, DataError
-from unialign.io import checked_path
+from unialign.io import checked_path, digest
 
 __all__ = ["EmbeddingStore"]
+
+T = TypeVar("T")
 
 
 class EmbeddingStore:
@@ -40,8 +50,6 @@ class EmbeddingStore:
         self._storage = storage
         self._fingerprint = description.fingerprint()
         self._cache: dict[str, Any] = {}
-
-    # --- creation ---------------------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "EmbeddingStore":
@@ -70,10 +78,9 @@ class EmbeddingStore:
             columns: name -> (N, W) array or tensor of float16, float32 or float64. Names become file names: ASCII
                 letters, digits, `_`, `.` and `-`.
             name: name of the data in reports. Default: the folder's name.
-            overwrite: "replace" replaces an existing store, but never other files at `path`. A process killed between
-                the two renames of a replacement leaves the old store beside the path as `.NAME.*.old`, one killed
-                earlier leaves a `.NAME.*.partial` that may be deleted. If several processes write at once, the last one
-                wins.
+            overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
+                a `.NAME.*.partial` beside the path, which may be deleted, or the old store as `.NAME.*.old`. If several
+                processes write at once, the last one wins.
             present: name -> (N,) bool; columns not listed have all rows. Absent rows may hold any values, even NaN.
             ids: (N,) integers; same-id items are never each other's negatives. Default: all different.
             groups: (N,) integers; items of a group must share a split. Default: one group per item.
@@ -92,10 +99,10 @@ class EmbeddingStore:
                 file system failed.
             ConfigError: an unknown option, or an unknown column in `present`, `provenance` or `default_modalities`.
         """
-        target = _target(path, overwrite)
+        target = resolve_target(path, overwrite)
         content = validate(columns, target.name if name is None else name, options)
         # Do not reopen by path, since another writer may be replacing the folder.
-        return cls(write_folder(content, target, overwrite=overwrite), FolderStorage(target))
+        return cls(write_store(content, target, overwrite=overwrite), FolderStorage(target))
 
     @classmethod
     def from_arrays(
@@ -105,7 +112,7 @@ class EmbeddingStore:
 
         Arrays are not copied; if they are modified later, `verify` raises.
         """
-        description, files = keep_in_memory(validate(columns, name, options))
+        description, files = store_in_memory(validate(columns, name, options))
         return cls(description, MemoryStorage(files))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> "EmbeddingStore":
@@ -114,17 +121,17 @@ class EmbeddingStore:
         Raises:
             DataError: `path` exists, a file system error, or a file of this store is damaged or was modified.
         """
-        target = _target(path, overwrite)
-        saved = EmbeddingStore(write_folder(self._content(), target, overwrite=overwrite), FolderStorage(target))
-        saved.check_fingerprint(self._fingerprint)
-        return saved
+        target = resolve_target(path, overwrite)
+        with new_store_folder(target, overwrite=overwrite) as partial:
+            for file, record in self._description.files().items():
+                self._check_unaltered(file, record, write_file(partial / file, self._storage.chunks(file, record)))
+            write_file(partial / DESCRIPTION_FILE, [self._description.to_bytes()])
+        return EmbeddingStore(self._description, FolderStorage(target))
 
     def select(self, columns: Sequence[str]) -> "EmbeddingStore":
         """Return the same data with other default modalities, in the given order; ConfigError for unknown columns."""
         chosen = chosen_columns(columns, self._description.columns)
         return EmbeddingStore(replace(self._description, default_modalities=chosen), self._storage)
-
-    # --- description --------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -153,20 +160,14 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over array and provenance of every column, presence, ids, groups, labels and split.
-
-        It identifies the data: names, assets and the selected modalities do not affect it.
-        """
+        """sha256 over all columns with provenance, presence, ids, groups, labels and split; not over names and assets."""
         return self._fingerprint
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Description of how the data were created, as given to `write`."""
-        by_column = {
-            name: column.provenance
-            for name, column in self._description.columns.items()
-            if column.provenance is not None
-        }
+        columns = self._description.columns.items()
+        by_column = {name: column.provenance for name, column in columns if column.provenance is not None}
         return {**self._description.provenance, **({"columns": by_column} if by_column else {})}
 
     @property
@@ -181,38 +182,22 @@ class EmbeddingStore:
 
     def dim(self, name: str) -> int:
         """W of a column."""
-        check_column(name, self._description.columns)
-        return self._description.columns[name].dim
+        return self._column(name).dim
 
     def checksum(self, name: str) -> str:
         """sha256 of a column's array file."""
-        check_column(name, self._description.columns)
-        return self._description.columns[name].array.sha256
-
-    # --- arrays -------------------------------------------------------------------------------------------------------
+        return self._column(name).array.sha256
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:
         """Return the read-only (N, W) memory map of a column in its stored dtype; absent rows may hold NaN."""
-        check_column(name, self._description.columns)
-        column = self._description.columns[name]
-        file = _layout.array_file(name)
-        if file not in self._cache:
-            self._cache[file] = self._storage.array(file, column.array, column.dtype, (self.items, column.dim))
-        array_NW: NDArray[np.floating[Any]] = self._cache[file]
-        return array_NW
+        file, column = _layout.array_file(name), self._column(name)
+        shape = (self.items, column.dim)
+        return self._cached(file, lambda: self._storage.array(file, column.array, column.dtype, shape))
 
     def present(self, name: str) -> NDArray[np.bool_]:
         """Return the (N,) bool mask of items with a row in the column."""
-        check_column(name, self._description.columns)
-        record = self._description.columns[name].present
-        file = _layout.present_file(name)
-        if file not in self._cache:
-            if record is None:
-                self._cache[file] = _frozen(np.ones(self.items, dtype=np.bool_))
-            else:
-                self._cache[file] = self._storage.array(file, record, np.bool_, (self.items,))
-        mask_N: NDArray[np.bool_] = self._cache[file]
-        return mask_N
+        file, record = _layout.present_file(name), self._column(name).present
+        return self._values("present", file, record)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -232,8 +217,7 @@ class EmbeddingStore:
     @property
     def split(self) -> NDArray[np.int8]:
         """(N,) codes: 0 = train, 1 = val, 2 = test."""
-        codes_N: NDArray[np.int8] = self._rows("split")
-        return codes_N
+        return self._rows("split")
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the ascending row numbers of "train", "val" or "test"; ConfigError for another name."""
@@ -243,38 +227,28 @@ class EmbeddingStore:
     @property
     def item_names(self) -> tuple[str, ...]:
         """N texts for reports; "item 0", "item 1", ... if none were given."""
-        if _layout.NAMES_FILE not in self._cache:
-            record = self._description.names
-            if record is None:
-                names = tuple(f"item {row}" for row in range(self.items))
-            else:
-                text = self._storage.content(_layout.NAMES_FILE, record)
-                names = parse_names(text, self.items, self._where(_layout.NAMES_FILE))
-            self._cache[_layout.NAMES_FILE] = names
-        item_names: tuple[str, ...] = self._cache[_layout.NAMES_FILE]
-        return item_names
+        return self._cached(_layout.NAMES_FILE, self._read_names)
 
     def asset(self, name: str) -> bytes:
         """Return the bytes of an asset; ConfigError for an unknown name."""
         if not isinstance(name, str) or name not in self._description.assets:
             known = ", ".join(map(repr, self.assets)) or "none"
             raise ConfigError(f"unknown asset {name!r}; the store has {known}")
-        return self._storage.content(_layout.asset_file(name), self._description.assets[name])
-
-    # --- integrity ----------------------------------------------------------------------------------------------------
+        return self._read_bytes(_layout.asset_file(name), self._description.assets[name])
 
     def verify(self) -> None:
         """Read all files and compare checksums; DataError with the name of a modified file."""
-        self._storage.verify_description()
+        if isinstance(self._storage, FolderStorage):
+            check_unchanged(self._storage.description(), self._storage.path / DESCRIPTION_FILE)
         for file, record in self._description.files().items():
-            self._storage.verify(file, record)
+            self._check_unaltered(file, record, digest(self._storage.chunks(file, record)))
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raise DataError unless the data have this fingerprint."""
         if fingerprint != self._fingerprint:
             raise DataError(
-                f"the data {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}: it is another "
-                f"revision than the one used before; use that revision, or start a new run with this one"
+                f"the data {self.name!r} has fingerprint {self._fingerprint}, expected {fingerprint}, so it is another "
+                f"revision; use the expected revision, or start a new run with this one"
             )
 
     def __repr__(self) -> str:
@@ -294,49 +268,43 @@ class EmbeddingStore:
         # Pickling a memory map would copy it in full into every worker process, so workers map the file again.
         return {**self.__dict__, "_cache": {}}
 
-    def _rows(self, kind: str) -> NDArray[Any]:
-        file = _layout.rows_file(kind)
-        if file not in self._cache:
-            record = self._description.rows.get(kind)
-            if record is None:
-                values_N = _frozen(default_values(kind, self.items))
-            else:
-                values_N = self._storage.array(file, record, _layout.ROW_DTYPES[kind], (self.items,))
-                check_values(kind, values_N, self.label_names, self._where(file))
-            self._cache[file] = values_N
-        rows_N: NDArray[Any] = self._cache[file]
-        return rows_N
+    def _column(self, name: str) -> Column:
+        return named_column(name, self._description.columns)
 
-    def _content(self) -> Content:
-        """Return the full content of the store, as `validate` does."""
-        described = self._description
-        return Content(
-            name=self.name,
-            items=self.items,
-            columns={name: self.array(name) for name in self.columns},
-            present={name: self.present(name) for name, column in described.columns.items() if column.present},
-            rows={kind: self._rows(kind) for kind in described.rows},
-            names=None if described.names is None else self.item_names,
-            assets={name: self.asset(name) for name in self.assets},
-            default_modalities=self.modalities,
-            label_names=self.label_names,
-            provenance=described.provenance,
-            column_provenance={name: column.provenance for name, column in described.columns.items()},
-        )
+    def _cached(self, file: str, read: Callable[[], T]) -> T:
+        if file not in self._cache:
+            self._cache[file] = read()
+        value: T = self._cache[file]
+        return value
+
+    def _rows(self, kind: str) -> NDArray[Any]:
+        return self._values(kind, _layout.rows_file(kind), self._description.rows.get(kind))
+
+    def _values(self, kind: str, file: str, record: FileRecord | None) -> NDArray[Any]:
+        def read() -> NDArray[Any]:
+            if record is None:
+                return default_values(kind, self.items)
+            values_N = self._storage.array(file, record, _layout.ITEM_DTYPES[kind], (self.items,))
+            check_values(kind, values_N, self.label_names, self._where(file))
+            return values_N
+
+        return self._cached(file, read)
+
+    def _read_names(self) -> tuple[str, ...]:
+        record = self._description.names
+        if record is None:
+            return tuple(f"item {row}" for row in range(self.items))
+        return parse_names(self._read_bytes(_layout.NAMES_FILE, record), self.items, self._where(_layout.NAMES_FILE))
+
+    def _read_bytes(self, file: str, record: FileRecord) -> bytes:
+        return b"".join(self._storage.chunks(file, record))
+
+    def _check_unaltered(self, file: str, record: FileRecord, sha256: str) -> None:
+        if sha256 != record.sha256:
+            raise DataError(
+                f"{self._where(file)} was altered: its sha256 is {sha256}, the description of the store has "
+                f"{record.sha256}; restore the data or make the store again"
+            )
 
     def _where(self, file: str) -> str:
-        return file if self.path is None else str(self.path / file)
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
-
-
-def _target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
-    """Return the absolute path to write to, validated before any array is read."""
-    if overwrite not in ("never", "replace"):
-        raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
-    target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
-    check_target(target, overwrite=overwrite)
-    return target
+        return f"{file} (in memory)" if self.path is None else str(self.path / file)

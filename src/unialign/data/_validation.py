@@ -17,7 +17,7 @@ from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, unsafe_name
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.io import CHUNK_BYTES, canonical_json
 
-__all__ = ["Content", "StoreOptions", "check_column", "chosen_columns", "validate"]
+__all__ = ["Content", "StoreOptions", "chosen_columns", "named_column", "validate"]
 
 T = TypeVar("T")
 
@@ -105,17 +105,18 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
         raise ConfigError(f"columns is {chosen!r}, expected a list of names out of {list(columns)}")
     names = tuple(chosen)
     for name in names:
-        check_column(name, columns)
+        named_column(name, columns)
     if not names or len(set(names)) != len(names):
         raise ConfigError(f"columns {list(names)} must be at least one name, each once; the store has {list(columns)}")
     return names
 
 
-def check_column(name: str, columns: Mapping[str, object]) -> None:
-    """Raise ConfigError, listing the columns, if `name` is not one of them."""
+def named_column(name: str, columns: Mapping[str, T]) -> T:
+    """Return the entry of a column; ConfigError, which lists the columns, for an unknown name."""
     if not isinstance(name, str) or name not in columns:
         known = ", ".join(map(repr, columns))
         raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")
+    return columns[name]
 
 
 def _mapping(value: Mapping[str, T] | None, what: str, expected: str) -> Mapping[str, T]:
@@ -166,7 +167,7 @@ def _common_rows(arrays: Mapping[str, Array]) -> int:
 def _masks(present: Mapping[str, ArrayLike], arrays: Mapping[str, Array], items: int) -> dict[str, Array]:
     masks = {}
     for column, value in present.items():
-        check_column(column, arrays)
+        named_column(column, arrays)
         mask_N = to_numpy(value, f"present of {column!r}")
         if mask_N.dtype != np.bool_ or mask_N.shape != (items,):
             raise ShapeError(
@@ -218,7 +219,7 @@ def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> t
     if not isinstance(by_column, dict):
         raise DataError(f"provenance['columns'] is {by_column!r}, expected an object: column name -> what made it")
     for column in by_column:
-        check_column(column, arrays)
+        named_column(column, arrays)
     return overall, by_column
 
 

@@ -1,9 +1,10 @@
-"""Write a validated `Content` as a store folder, or describe it in memory."""
+"""Write a store folder, or describe validated content in memory."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,24 +12,25 @@ from numpy.typing import NDArray
 
 from unialign.data import _layout
 from unialign.data._layout import DESCRIPTION_FILE, Column, Description, FileRecord
+from unialign.data._storage import data_chunks
 from unialign.data._validation import Content
-from unialign.errors import DataError
-from unialign.io import atomic_directory, npy_chunks, write_durably
+from unialign.errors import ConfigError, DataError
+from unialign.io import atomic_directory, checked_path, write_durably
 
-__all__ = ["Overwrite", "check_target", "keep_in_memory", "write_folder"]
+__all__ = ["Overwrite", "new_store_folder", "resolve_target", "store_in_memory", "write_file", "write_store"]
 
 Overwrite = Literal["never", "replace"]
-Sink = Callable[[str, "NDArray[Any] | bytes"], FileRecord]
+Data = NDArray[Any] | bytes
 
 
-def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any] | bytes]]:
-    """Describe the content without writing it, with the records and fingerprint of `write_folder`."""
-    files: dict[str, NDArray[Any] | bytes] = {}
+def store_in_memory(content: Content) -> tuple[Description, dict[str, Data]]:
+    """Describe the content with the records and fingerprint of `write_store`, and return its files."""
+    files: dict[str, Data] = {}
 
-    def keep(file: str, data: NDArray[Any] | bytes) -> FileRecord:
+    def keep(file: str, data: Data) -> FileRecord:
         files[file] = data
         size, hasher = 0, hashlib.sha256()
-        for chunk in _chunks(data):
+        for chunk in data_chunks(data):
             size += len(chunk)
             hasher.update(chunk)
         return FileRecord(sha256=hasher.hexdigest(), bytes=size)
@@ -36,32 +38,56 @@ def keep_in_memory(content: Content) -> tuple[Description, dict[str, NDArray[Any
     return _describe(content, keep), files
 
 
-def write_folder(content: Content, path: Path, *, overwrite: Overwrite) -> Description:
-    """Write a store folder atomically; a failure leaves `path` unchanged.
+def write_store(content: Content, path: Path, *, overwrite: Overwrite) -> Description:
+    """Write a store folder atomically; errors as in `new_store_folder`."""
+    with new_store_folder(path, overwrite=overwrite) as partial:
+
+        def write(file: str, data: Data) -> FileRecord:
+            # Write and hash in one pass, since data may exceed memory.
+            sha256 = write_file(partial / file, data_chunks(data))
+            return FileRecord(sha256=sha256, bytes=(partial / file).stat().st_size)
+
+        description = _describe(content, write)
+        write_file(partial / DESCRIPTION_FILE, [description.to_bytes()])
+    return description
+
+
+@contextlib.contextmanager
+def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
+    """Yield a folder to fill, which then becomes `path`; a failure leaves `path` unchanged.
 
     Raises:
         DataError: `path` exists (when replacing: is not a store), or a file system error.
     """
-    check_target(path, overwrite=overwrite)
+    _check_target(path, overwrite=overwrite)
 
     def check_replaced(previous: Path) -> None:
-        check_target(previous, overwrite="replace", name=path)
+        _check_target(previous, overwrite="replace", name=path)
 
     try:
         with atomic_directory(path, check_replaced=check_replaced if overwrite == "replace" else None) as partial:
-            description = _describe(content, lambda file, data: _write_file(partial / file, data))
-            _write_file(partial / DESCRIPTION_FILE, description.to_bytes())
+            yield partial
     except OSError as error:
         raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
-    return description
 
 
-def check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
-    """Raise DataError unless `path` is free, or may be replaced.
+def write_file(path: Path, chunks: Iterable[bytes]) -> str:
+    """Write a file of a new store and its parent folder, and return its sha256."""
+    path.parent.mkdir(exist_ok=True)
+    return write_durably(path, chunks)
 
-    Args:
-        name: path shown in messages, if different.
-    """
+
+def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:
+    """Return the absolute path to write to, checked before any array is read."""
+    if overwrite not in ("never", "replace"):
+        raise ConfigError(f"overwrite is {overwrite!r}, expected 'never' or 'replace'")
+    target = Path(os.path.abspath(checked_path(path, "the store", error=DataError)))
+    _check_target(target, overwrite=overwrite)
+    return target
+
+
+def _check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) -> None:
+    """Raise DataError unless `path` is free or may be replaced; messages show `name` if given."""
     try:
         # List once, since another writer may move the folder at any time.
         entries = os.listdir(path)
@@ -81,7 +107,8 @@ def check_target(path: Path, *, overwrite: Overwrite, name: Path | None = None) 
         )
 
 
-def _describe(content: Content, sink: Sink) -> Description:
+def _describe(content: Content, sink: Callable[[str, Data], FileRecord]) -> Description:
+    """Pass each file to `sink`, and collect the records that it returns."""
     columns = {}
     for name, array_NW in content.columns.items():
         mask_N = content.present.get(name)
@@ -104,14 +131,3 @@ def _describe(content: Content, sink: Sink) -> Description:
         label_names=content.label_names,
         provenance=content.provenance,
     )
-
-
-def _chunks(data: NDArray[Any] | bytes) -> Iterable[bytes]:
-    return [data] if isinstance(data, bytes) else npy_chunks(data)
-
-
-def _write_file(path: Path, data: NDArray[Any] | bytes) -> FileRecord:
-    path.parent.mkdir(exist_ok=True)
-    # Write and hash in one pass, since data may exceed memory.
-    sha256 = write_durably(path, _chunks(data))
-    return FileRecord(sha256=sha256, bytes=path.stat().st_size)
