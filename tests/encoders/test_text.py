@@ -111,7 +111,7 @@ def test_loading_is_quiet_and_draws_no_random_number(
         (None, "of type NoneType"),
         ({"apple"}, "of type set"),
         (iter(["apple"]), "give a list or a tuple"),
-        ([""], "text 0 is ''; expected words"),
+        ([""], "text 0 is ''; omit"),
         (["a", " \t"], "text 1 is"),
         ([3], "text 0 is 3 of type int"),
         (["a", None], "text 1 is None"),

@@ -90,7 +90,6 @@ def _watchdog_of_running_group(timeout: float) -> Watchdog | None:
         addresses = (os.environ.get("MASTER_ADDR", ""), socket.gethostname())
         return Watchdog([address for address in addresses if address], timeout=timeout)
     except DistributedError as error:
-        # Continue without a watchdog.
         warnings.warn(
             f"the running group has no watchdog ({error}): if one process fails, the others wait until the group's "
             f"time-out. Set MASTER_ADDR to the address of process 0, on every process",

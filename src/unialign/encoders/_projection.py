@@ -1,7 +1,7 @@
-"""Linear reductions of built-in stores for new rows, found by the provenance of a column.
+"""Apply the linear reduction of a built-in store to new rows; the provenance of a column selects it.
 
-A projection consists of two files of `unialign-datasets`, NAME.json (checksum and column) and NAME.safetensors,
-written by the builder of the store.
+The builder of a store writes each projection as two files of `unialign-datasets`: NAME.json (checksum and column) and
+NAME.safetensors.
 
 Shapes: `N` rows, `E` dimension of the encoder, `W` dimension of the column.
 """
@@ -99,9 +99,13 @@ def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Pro
                     f"{theirs}, the available encoder has {ours}: their coordinates differ"
                 )
         known.append(f"{facts['belongs_to']['column']!r} of {facts['belongs_to']['store']!r}")
+    has = "no encoder"
+    if entry.get("encoder") is not None:
+        weights, reduction = _weights_of(entry), entry.get("reduction")
+        has = f"encoder {entry['encoder']!r}, weights of sha256 {weights}, reduction {reduction!r}"
     raise ConfigError(
         f"no text encoder is available for the column {column!r} of {store.name!r}; its provenance has "
-        f"{_described(entry)}. Available: the encoder and reduction of {', '.join(known)}"
+        f"{has}. Available: the encoder and reduction of {', '.join(known)}"
     )
 
 
@@ -123,10 +127,3 @@ def _read(path: Path, facts: Mapping[str, Any]) -> Projection:
 def _weights_of(entry: Mapping[str, Any]) -> object:
     weights = entry.get("weights")
     return weights.get("sha256") if isinstance(weights, Mapping) else weights
-
-
-def _described(entry: Mapping[str, Any]) -> str:
-    encoder = entry.get("encoder")
-    if encoder is None:
-        return "no encoder"
-    return f"encoder {encoder!r}, weights of sha256 {_weights_of(entry)}, reduction {entry.get('reduction')!r}"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unialign._checks import has_surrogate
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.encoders._projection import Projection, find_projection
 from unialign.errors import ConfigError, DataError, MissingDependencyError
@@ -102,11 +103,9 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
         if not isinstance(text, str):
             raise ConfigError(f"text {place} is {text!r} of type {type(text).__name__}; expected a string")
         if not text.strip():
-            raise ConfigError(f"text {place} is {text!r}; expected words, leave it out")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"text {place} is {text!r}, which is not valid Unicode: {error.reason}") from None
+            raise ConfigError(f"text {place} is {text!r}; omit blank texts")
+        if has_surrogate(text):
+            raise ConfigError(f"text {place} is {text!r}, which is not valid Unicode: it has half a surrogate pair")
     return list(texts)
 
 

@@ -28,8 +28,6 @@ from unialign.train import (
     optimizer_tensors,
 )
 
-__all__ = ["DecoderTask"]
-
 _GRID_COLUMNS = 16
 _GRID_SCALE = 2
 
@@ -61,9 +59,7 @@ class DecoderTask(TrainingTask):
             if config.flips != "none":
                 self.mirrored = self.decoder.basis.encode(images.flip(-1).to(device))
         self.parameters = dict(self.decoder.named_parameters())
-        matrices = [p for p in self.parameters.values() if p.ndim > 1]
-        others = [p for p in self.parameters.values() if p.ndim <= 1]
-        self.optimizer = make_adamw(matrices, others, lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = make_adamw(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
 
     def step(self, step: int) -> StepReport:
         config = self.config

@@ -13,19 +13,14 @@ from unialign.errors import ConfigError
 from unialign.generation._decoder_task import DecoderTask
 from unialign.generation._flow_decoder import FlowDecoder
 from unialign.generation._training_images import load_training_images
-from unialign.io import checked_path
 from unialign.train import (
-    Cadence,
     OnStep,
     RunDir,
     Trainer,
-    check_progress,
-    check_resume,
+    check_run_arguments,
     chosen_device,
     isolated_random_state,
 )
-
-__all__ = ["DecoderFit", "train_decoder"]
 
 # Number of steps that take about as long as writing a checkpoint.
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 5
@@ -81,8 +76,7 @@ def train_decoder(
     config = DecoderConfig() if config is None else config
     if not isinstance(config, DecoderConfig):
         raise ConfigError(f"config must be a DecoderConfig, got {config!r}; make one with `DecoderConfig.from_dict`")
-    check_resume(resume, out)
-    check_progress(progress)
+    check_run_arguments(out, resume, progress, on_step)
     target = chosen_device(device)
     data = load_training_images(store, config, image, images)
     source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
@@ -91,7 +85,6 @@ def train_decoder(
     if out is not None:
         path = {} if store.path is None else {"path": str(store.path)}
         settings = {"decoder": facts["training"], "data": source | path}
-        out = checked_path(out, "out", error=ConfigError)
         folder = RunDir(out, config, facts=facts, settings=settings, result="decoder")
     with (
         isolated_random_state(target),
@@ -100,8 +93,8 @@ def train_decoder(
         torch.autocast(target.type, enabled=False),
     ):
         task = DecoderTask(config, data, facts, target)
-        cadence = Cadence(config.logging_steps, _save_steps(config), config.save_total_limit)
-        trainer = Trainer(task, cadence, folder=folder, resume=resume, on_step=on_step, progress=progress)
+        saving = config.replace(save_steps=_save_steps(config))
+        trainer = Trainer(task, saving, folder=folder, resume=resume, on_step=on_step, progress=progress)
         trainer.run()
     return DecoderFit(task.average.cpu(), trainer.log.history)
 

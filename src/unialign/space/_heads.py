@@ -11,7 +11,7 @@ from unialign.errors import ConfigError
 
 __all__ = ["make_head"]
 
-# A single head; 100 times a large one (16,384 to 8,192 to 4,096).
+# Limit of a single head, 100 times the size of a large one (16,384 to 8,192 to 4,096).
 _MAX_BYTES = 64 * 10**9
 
 
@@ -24,7 +24,7 @@ def make_head(head: str, in_dim: int, *, dim: int, hidden: int, dropout: float) 
     check_choice("head", head, get_args(Head))
     numbers = in_dim * dim if head == "linear" else in_dim * hidden + hidden * dim
     size = numbers * torch.get_default_dtype().itemsize
-    # Before the allocation: systems that overcommit memory would only fail while the weights are initialized.
+    # Check before the allocation, since systems that overcommit memory fail only when weights are initialized.
     if size > _MAX_BYTES:
         raise ConfigError(
             f"the {head} head from dim {in_dim:,} to dim {dim:,} needs {size / 1e9:,.0f} GB of memory, at most "

@@ -62,8 +62,8 @@ tags: [multimodal, embeddings]
 
 # A shared embedding space
 
-{made}{source}, unialign {__version__}. {len(space.dims)} modalities, {space.dim} dimensions,
-head `{space.head}`, input norm `{space.input_norm}`. It maps features of frozen encoders, not raw media.
+{made}{source} (unialign {__version__}). The space has {len(space.dims)} modalities, {space.dim} dimensions,
+head `{space.head}` and input norm `{space.input_norm}`. It maps features of frozen encoders, not raw media.
 
 | modality | dim of its features |
 |---|---|

@@ -17,12 +17,10 @@ from unialign.train._optimizer import (
     optimizer_tensors as optimizer_tensors,
 )
 from unialign.train._process_group import process_group_of as process_group_of
-from unialign.train._progress import check_progress as check_progress
 from unialign.train._random_state import isolated_random_state as isolated_random_state
-from unialign.train._run_dir import RunDir as RunDir, check_resume as check_resume
+from unialign.train._run_dir import RunDir as RunDir, check_run_arguments as check_run_arguments
 from unialign.train._schedule import learning_rate as learning_rate
 from unialign.train._trainer import (
-    Cadence as Cadence,
     OnStep as OnStep,
     StepReport as StepReport,
     Trainer as Trainer,

@@ -8,6 +8,7 @@ older checkpoint.
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,7 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the complete checkpoint with the most steps, or None."""
-    complete = _complete(folder)
-    return complete[-1] if complete else None
+    return next(reversed(_complete(folder)), None)
 
 
 def load_checkpoint(path: Path) -> Snapshot:
@@ -87,9 +87,8 @@ def load_checkpoint(path: Path) -> Snapshot:
     try:
         return _read(path)
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}. Nothing was loaded; to continue from an earlier checkpoint, remove {path.name}"
-        ) from None
+        advice = f"Nothing was loaded; to continue from an earlier checkpoint, remove {path.name}"
+        raise CheckpointError(f"{error}. {advice}") from None
 
 
 def discard_incomplete(folder: Path) -> None:
@@ -147,10 +146,8 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    # Delete the manifest first: a crash then leaves an incomplete checkpoint, which is ignored.
-    try:
+    # Failure to delete an old checkpoint must not stop a run.
+    with suppress(OSError):
+        # A crash after deletion of the manifest leaves an incomplete checkpoint, which is ignored.
         (path / MANIFEST).unlink()
         shutil.rmtree(path)
-    except OSError:
-        # Failure to delete an old checkpoint must not stop a run.
-        return

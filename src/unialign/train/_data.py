@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unialign._finite_rows import first_bad_row
 from unialign._plain_text import count
-from unialign.batch import first_bad_row
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
@@ -88,11 +88,8 @@ def load_training_data(
 def _check(
     x: Tensor, mask: Tensor, name: str, store: EmbeddingStore, rows: NDArray[np.int64], *, reject_zeros: bool
 ) -> None:
-    bad = ~torch.isfinite(x).all(1)
-    if reject_zeros:
-        bad |= ~x.any(1)
-    bad &= mask
-    first = first_bad_row(x, bad)
+    finite = torch.isfinite(x).all(1)
+    first = first_bad_row(x, mask & ~(finite & x.any(1) if reject_zeros else finite))
     if first is None:
         return
     row = int(rows[first.row])
@@ -100,10 +97,8 @@ def _check(
     if first.column is not None:
         # Report the stored number, which conversion to float32 may have made infinite.
         problem = f"holds {store.array(name)[row, first.column]} at column {first.column}"
-    raise NonFiniteError(
-        f"{name!r}, {_describe_row(store, row)}, {problem}{first.more}; mark items without {name!r} as absent in the "
-        f"store"
-    )
+    advice = f"mark items without {name!r} as absent in the store"
+    raise NonFiniteError(f"{name!r}, {_describe_row(store, row)}, {problem}{first.more}; {advice}")
 
 
 def _describe_row(store: EmbeddingStore, row: int) -> str:

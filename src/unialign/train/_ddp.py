@@ -1,4 +1,4 @@
-"""DDP and FSDP2 modules with the gradient cache: gradients are averaged once, and errors replace hangs.
+"""Average the gradients of DDP and FSDP2 modules once per step, and raise an error where processes would hang.
 
 DDP averages gradients in the backward pass, which is enabled for the last micro-batch only. FSDP2 also gathers weights
 in every forward and backward pass, so all processes must run the same number of passes. Processes check all this before
@@ -16,9 +16,6 @@ from unialign.distributed import Packed, deserialize_error, gather_integers, gat
 from unialign.errors import ConfigError, DistributedError
 
 __all__ = ["SynchronizedModules"]
-
-# Rank of a process, and its error.
-_Failure = tuple[int, Packed]
 
 
 class SynchronizedModules:
@@ -93,8 +90,8 @@ class SynchronizedModules:
             rank, packed = failure
             raise deserialize_error(packed, rank, dist.get_world_size(), did="failed while it encoded its batch")
 
-    def _exchange(self, called: list[int], failure: _Failure | None) -> _Failure | None:
-        """Return the first failure of a process, propagated to every group of this process.
+    def _exchange(self, called: list[int], failure: tuple[int, Packed] | None) -> tuple[int, Packed] | None:
+        """Return rank and error of the first process that failed, propagated to every group of this process.
 
         Raises:
             ConfigError: no process failed, but they called different modules.

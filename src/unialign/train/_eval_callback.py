@@ -9,6 +9,7 @@ from torch import nn
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
+from unialign.space import evaluating
 
 __all__ = ["EvalCallback", "check_eval_callback"]
 
@@ -17,7 +18,7 @@ __all__ = ["EvalCallback", "check_eval_callback"]
 class EvalCallback:
     """A function called after selected steps.
 
-    The run is bitwise unaffected: during the call the space is in eval mode without gradients, the random state is
+    It does not affect the run: the space is in eval mode without gradients during the call, the random state is
     restored afterwards, and the time is not counted as training time. A resumed run is evaluated at its remaining
     steps.
 
@@ -33,14 +34,9 @@ class EvalCallback:
         """Call the function if the step is selected."""
         if step not in self.steps:
             return
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-                self.function(step, model)
-        finally:
-            for module, training in modes:
-                module.training = training
+        devices = [device] if device.type == "cuda" else []
+        with evaluating(model), torch.random.fork_rng(devices=devices), torch.no_grad():
+            self.function(step, model)
 
 
 def check_eval_callback(callback: object, total_steps: int) -> None:

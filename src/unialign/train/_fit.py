@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from unialign._html import html_table
 from unialign.config import ProgressMode, Resume, TrainConfig
 from unialign.data import EmbeddingStore
 from unialign.distributed import not_joined
@@ -17,9 +18,18 @@ from unialign.train._eval_callback import EvalCallback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
 from unialign.train._random_state import isolated_random_state
+from unialign.train._run_dir import check_run_arguments
 from unialign.train._space_task import SpaceTask
-from unialign.train._trainer import Cadence, OnStep, Trainer
-from unialign.train._validation import batches_of, check_run_folder, resolve_config, term_names, validate_fit
+from unialign.train._trainer import OnStep, Trainer
+from unialign.train._validation import (
+    FitArguments,
+    batches_of,
+    resolve_config,
+    run_dir,
+    run_facts,
+    term_names,
+    validate_fit,
+)
 
 __all__ = ["FitResult", "check_fit", "fit", "training_steps"]
 
@@ -41,6 +51,13 @@ class FitResult:
     history: list[dict[str, Any]]
     warnings: tuple[HealthWarning, ...]
 
+    def _repr_html_(self) -> str:
+        last = self.history[-1] if self.history else {}
+        numbers = {"loss": last.get("loss"), **last.get("terms", {}), "temperature": last.get("temperature")}
+        rows = [(name, f"{value:.4g}") for name, value in numbers.items() if value is not None]
+        rows += [(f"warning {warning.code}", warning.message) for warning in self.warnings]
+        return html_table(rows, caption=f"{self.objective.name} after {last.get('step', 0)} steps")
+
 
 def fit(
     store: EmbeddingStore,
@@ -58,8 +75,9 @@ def fit(
     """Train a space on the training rows of a store, whose columns are loaded into memory as float32.
 
     On a CPU, the same store, configuration, torch version and number of threads give bitwise equal weights, also if the
-    run was interrupted and resumed. The global random state is not changed.
-    Trainings in several threads of a process run one after another; use processes to train at the same time.
+    run was interrupted and resumed. The global random state is not changed. Trainings in several threads of a process
+    run one after another; use processes to train at the same time. A callback may call `fit`, but must not wait for a
+    training in another thread, which starts only after the running one.
 
     Inside `unialign.distributed.init()`, the processes of a job train one space: all call `fit` with the same
     arguments, each embeds its part of every batch (`batch_size` is the total over processes), and all get the same
@@ -90,25 +108,18 @@ def fit(
         KeyboardInterrupt, SystemExit(143): Ctrl-C, SIGTERM; the running step and a checkpoint are completed first.
     """
     processes = _processes(group)
-    arguments = processes.run_all_or_raise(
-        lambda: validate_fit(
-            store,
-            config,
-            out=out,
-            resume=resume,
-            device=device,
-            on_step=on_step,
-            progress=progress,
-            init_from=init_from,
-            eval_callback=eval_callback,
-        )
-    )
+
+    def validate() -> FitArguments:
+        check_run_arguments(out, resume, progress, on_step)
+        return validate_fit(store, config, out=out, device=device, init_from=init_from, eval_callback=eval_callback)
+
+    arguments = processes.run_all_or_raise(validate)
     processes.check_same(arguments.shared(resume))
     with isolated_random_state(arguments.device):
         task = processes.run_all_or_raise(lambda: SpaceTask(arguments, processes))
         trainer = Trainer(
             task,
-            Cadence(config.logging_steps, config.save_steps, config.save_total_limit, config.log_to),
+            config,
             folder=arguments.folder,
             resume=resume,
             processes=processes,
@@ -127,11 +138,12 @@ def check_fit(
     out: str | os.PathLike[str] | None = None,
     resume: Resume = "auto",
 ) -> None:
-    """Raise what `fit` would raise about settings that do not fit the store, or a run in `out`; nothing is written."""
+    """Raise the errors of `fit` about settings that do not fit the store and about a run in `out`; write nothing."""
     config = resolve_config(store, config)
     term_names(create(config.objective, **config.objective_options), config.modalities or ())
     if out is not None:
-        check_run_folder(store, config, out, resume)
+        items = len(training_rows(store, config.modalities or ()))
+        run_dir(out, store, config, run_facts(store, config, items, None)).find_checkpoint(resume)
 
 
 def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
@@ -141,8 +153,8 @@ def training_steps(store: EmbeddingStore, config: TrainConfig) -> int:
 
 
 def _processes(group: Any) -> ProcessGroup:
+    # Otherwise each process would train the whole space, and all would write to one folder.
     if isinstance(group, str) and group == "auto" and (process := not_joined()) is not None:
-        # Otherwise each process would train the whole space, and all would write to one folder.
         raise ConfigError(
             f"this process is number {process.rank} of {process.world_size} that torchrun or SLURM started; call fit "
             f"inside `with unialign.distributed.init():` to train one space together, or with group=None for a space "

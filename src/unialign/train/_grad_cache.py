@@ -14,7 +14,7 @@ Shapes: `B` rows of the whole batch, `b` rows of a micro-batch, `D` dimension.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ __all__ = ["BeforeBackward", "grad_cache_backward"]
 
 MicroBatch = TypeVar("MicroBatch")
 Encode = Callable[[MicroBatch], Mapping[str, Tensor]]
+# State of the CPU generator and of those of all CUDA devices (empty if CUDA is not in use).
+RandomState = tuple[Tensor, list[Tensor]]
 
 # Called with the objective, the whole batch and its differentiable terms.
 BeforeBackward = Callable[[Objective, Batch, dict[str, LossTerm]], None]
@@ -37,7 +39,7 @@ BeforeBackward = Callable[[Objective, Batch, dict[str, LossTerm]], None]
 
 def grad_cache_backward(
     objective: Objective,
-    encode: Callable[[MicroBatch], Mapping[str, Tensor]],
+    encode: Encode[MicroBatch],
     micro_batches: Iterable[MicroBatch],
     *,
     present: Mapping[str, Tensor] | None = None,
@@ -49,15 +51,14 @@ def grad_cache_backward(
 ) -> LossOutput:
     """Run forward and backward of one loss over micro-batches, holding activations of one at a time.
 
-    Value and gradient equal those of `objective(encode(whole batch)).total.backward()` up to rounding, at the cost of
-    one additional forward pass of the encoders. Each micro-batch is encoded twice: first without gradient, then with
-    gradient and the same random numbers (CPU and CUDA), so dropout masks repeat exactly. A single micro-batch is
-    encoded once, unless another process has several and `modules` are given.
+    Value and gradient equal those of `objective(encode(whole batch)).total.backward()` up to rounding. Each micro-batch
+    is encoded twice: first without gradient, then with gradient and the same random numbers, so dropout masks repeat
+    exactly. A single micro-batch is encoded once, unless another process has several and `modules` are given.
 
     If the batch is distributed over processes, each passes any number of micro-batches of its own rows, or none. The
     mean of the gradients over processes is then that of the whole batch; a process without micro-batches adds no
-    gradient (`.grad` stays None), which counts as zero. DDP and FSDP2 compute that mean automatically if their modules
-    are listed in `modules`.
+    gradient (`.grad` stays None), which counts as zero. DDP and FSDP2 compute that mean if their modules are in
+    `modules`.
 
     Examples:
         >>> import torch, unialign
@@ -79,13 +80,11 @@ def grad_cache_backward(
         present, ids: of the whole batch, as for the objective.
         group: processes that share a batch, as for the objective.
         modules: DistributedDataParallel and FSDP2 (`fully_shard`) modules inside `encode`, the same ones in the same
-            order on every process. Gradients are averaged once, with the last micro-batch, at the cost of two short
-            collectives. Each process must pass at least one micro-batch, possibly with zero rows (`x[:0]`), and call
-            all modules: for a modality that it lacks, call the encoder on placeholders marked absent by `present`,
-            unless one DDP module with `find_unused_parameters=True` contains all encoders. Under FSDP2, a process
-            repeats its last micro-batch with zero gradient to match the number of passes of the others, and keeps
-            unsharded gradients until the last micro-batch. An FSDP2 module that is not listed averages with every
-            micro-batch; all processes must then have the same number of them.
+            order on every process. Gradients are averaged once, with the last micro-batch. Each process must pass at
+            least one micro-batch, possibly with zero rows (`x[:0]`), and call all modules: for a modality that it
+            lacks, call the encoder on placeholders marked absent by `present`, unless one DDP module with
+            `find_unused_parameters=True` contains all encoders. Under FSDP2, a process repeats its last micro-batch
+            with zero gradient to match the number of passes of the others, and keeps unsharded gradients until then.
         weight: factor on the gradient, for gradient accumulation over several batches.
         before_backward: called with the objective, the whole batch and its differentiable terms.
 
@@ -101,8 +100,8 @@ def grad_cache_backward(
     """
     if not torch.is_grad_enabled():
         raise ConfigError("grad_cache_backward computes gradients; call it outside `no_grad` and `inference_mode`")
-    parts, synchronized = list(micro_batches), SynchronizedModules(modules)
     check_number("weight", weight, "a finite number", lambda x: abs(x) < torch.inf)
+    parts, synchronized = list(micro_batches), SynchronizedModules(modules)
     most = synchronized.max_micro_batches(len(parts))
     if not parts:
         if synchronized.modules or processes_of(group) is None:
@@ -119,7 +118,7 @@ def grad_cache_backward(
             embeddings = _check_embeddings(encode(parts[0]), synchronized)
             _check_gradient(embeddings)
         return loss_backward(embeddings)
-    # FSDP2 communicates in every forward pass, so all processes must run the same number of passes.
+    # FSDP2 communicates in every forward pass, which all processes must run equally often.
     extra = most - len(parts) if synchronized.forward_communicates else 0
     embeddings, shapes, states = _embed_without_graph(encode, parts, synchronized, extra)
     output = loss_backward(embeddings)
@@ -131,7 +130,7 @@ def grad_cache_backward(
 
 def _embed_without_graph(
     encode: Encode[MicroBatch], parts: list[MicroBatch], synchronized: SynchronizedModules, extra: int
-) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list["_RandomState"]]:
+) -> tuple[dict[str, Tensor], list[dict[str, torch.Size]], list[RandomState]]:
     """Step 1: return leaf embeddings of the whole batch, and shapes and random state per micro-batch."""
     states, encoded = [], []
     with torch.no_grad(), synchronized.checked_forward():
@@ -170,7 +169,7 @@ def _encoder_backward(
     extra: int,
     gradients: list[dict[str, Tensor]],
     shapes: list[dict[str, torch.Size]],
-    states: list["_RandomState"],
+    states: list[RandomState],
 ) -> None:
     """Step 3: encode again with gradient, and continue the backward pass from the gradients of the embeddings."""
     last = len(parts) - 1
@@ -246,18 +245,14 @@ def _check_gradient(embeddings: dict[str, Tensor]) -> None:
         )
 
 
-class _RandomState(NamedTuple):
-    cpu: Tensor
-    cuda: list[Tensor]  # by device; empty where CUDA is not in use
-
-
-def _random_state() -> _RandomState:
-    # Avoid querying the state of an unused CUDA device, which would initialize CUDA.
+def _random_state() -> RandomState:
+    # Querying the state of an unused CUDA device would initialize CUDA.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    return _RandomState(torch.get_rng_state(), cuda)
+    return torch.get_rng_state(), cuda
 
 
-def _set_random_state(state: _RandomState) -> None:
-    torch.set_rng_state(state.cpu)
-    if state.cuda:
-        torch.cuda.set_rng_state_all(state.cuda)
+def _set_random_state(state: RandomState) -> None:
+    cpu, cuda = state
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,4 +1,4 @@
-"""Log of a run: flushed JSON lines, truncated to the checkpoint on resume; optionally TensorBoard.
+"""Log of a run as JSON lines, truncated to the checkpoint on resume, and optionally in TensorBoard.
 
 Each line has a `kind` and a `step`, the number of completed steps. Kinds: `start` (settings, data, baselines), `step`,
 `warning`, `resume`.
@@ -41,14 +41,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-    """Records of a run, in memory and, after `open`, also in a file.
+    """Records of a run, in memory and, after `open`, also in a file."""
 
-    Args:
-        records: those of the run so far.
-    """
-
-    def __init__(self, records: Sequence[dict[str, Any]] = ()) -> None:
-        self.records = list(records)
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
         self._path: Path | None = None
         self._file: TextIO | None = None
         self._board: Any = None

@@ -1,13 +1,16 @@
 """Find the modality and row that cause a non-finite number, after training has failed."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from unialign.batch import first_bad_row, usable_rows
+from unialign._finite_rows import first_bad_row, usable_rows
+from unialign.batch import Batch
 from unialign.errors import NonFiniteError
-from unialign.losses import Objective, weighted_sum
+from unialign.losses import LossTerm, Objective, weighted_sum
 
 if TYPE_CHECKING:
     from unialign.train._space_task import SpaceTask
@@ -28,9 +31,9 @@ def explain_non_finite(
     for number, rows_n in enumerate(batches):
         features, present, ids = task.data.batch(rows_n.to(task.device))
         raw = task.embed(step, number, features, present)
+        compute = partial(objective.compute, present=present, ids=ids, group=task.processes.group)
         found = _first(task, _bad_embedding(task, raw, present, rows_n))
-        if found is None:
-            found = _bad_gradient(task, objective, features, raw, present, ids, rows_n)
+        found = found or _bad_gradient(task, compute, features, raw, rows_n)
         if found is not None:
             break
     problem = found or (str(cause) if cause is not None else "the loss or its gradient is not finite")
@@ -61,20 +64,17 @@ def _bad_embedding(
 
 def _bad_gradient(
     task: "SpaceTask",
-    objective: Objective,
+    compute: Callable[[dict[str, Tensor]], tuple[Batch, dict[str, LossTerm]]],
     features: dict[str, Tensor],
     raw: dict[str, Tensor],
-    present: dict[str, Tensor] | None,
-    ids: Tensor | None,
     rows_B: Tensor,
 ) -> str | None:
     leaves = {name: z_BD.detach().requires_grad_() for name, z_BD in raw.items()}
-    batch, terms = objective.compute(leaves, present=present, ids=ids, group=task.processes.group)
-    total = weighted_sum(batch, terms)
+    batch, terms = compute(leaves)
     bad_terms = [name for name, term in terms.items() if not bool(torch.isfinite(term.value.detach()))]
     of_terms = f" of the term {', '.join(map(repr, bad_terms))}" if bad_terms else ""
-    computed = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    gradients = {name: g_BD for name, g_BD in zip(leaves, computed, strict=True) if g_BD is not None}
+    torch.autograd.backward(weighted_sum(batch, terms), inputs=list(leaves.values()))
+    gradients = {name: z_BD.grad for name, z_BD in leaves.items() if z_BD.grad is not None}
     local = None
     for name, g_BD in gradients.items():
         bad = first_bad_row(g_BD, ~torch.isfinite(g_BD).all(1))

@@ -1,6 +1,6 @@
 """AdamW for both training tasks, and its state as named tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,17 @@ __all__ = ["load_optimizer_tensors", "make_adamw", "optimizer_tensors"]
 
 
 def make_adamw(
-    decayed: Sequence[nn.Parameter],
-    others: Sequence[nn.Parameter],
+    parameters: Mapping[str, nn.Parameter],
+    prefix: str = "",
     *,
     lr: float,
     weight_decay: float,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on weight matrices only, not on biases or temperatures."""
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """Return AdamW with weight decay on the matrices whose name has the prefix, not on biases or temperatures."""
+    matrices = {name: p for name, p in parameters.items() if name.startswith(prefix) and p.ndim > 1}
+    others = [p for name, p in parameters.items() if name not in matrices]
+    groups = [{"params": [*matrices.values()], "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
 
 

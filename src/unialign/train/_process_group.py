@@ -1,4 +1,4 @@
-"""Processes that train one model, and how they share rows, results and errors.
+"""Exchange rows, results, errors and gradients between the processes that train one model.
 
 All have the same weights. Each embeds its own rows of a batch; the loss covers all rows, so the mean of the gradients
 over processes is the gradient of the whole batch.
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from unialign.distributed import (
     check_device,
-    collective_device,
     deserialize_error,
     first_error,
+    gather_integers,
     gather_objects,
     naming_failures,
     processes_of,
@@ -64,31 +64,20 @@ class ProcessGroup:
         """Run `work` on process 0 only; return its result, or raise its error, on every process."""
         if self.world_size == 1:
             return work()
-        shared: list[Any] = [None, None]
-        failure: BaseException | None = None
-        if self.is_rank0:
-            try:
-                shared[0] = work()
-            except BaseException as error:
-                failure, shared[1] = error, serialize_error(error)
+        result, failure = _attempt(work) if self.is_rank0 else (None, None)
+        shared: list[Any] = [result, None if failure is None else serialize_error(failure)]
         with naming_failures(self.group, _DOING):
             dist.broadcast_object_list(shared, group=self.group, group_src=0)
-        if failure is not None:
-            raise failure
         if shared[1] is not None:
-            raise deserialize_error(shared[1], 0, self.world_size)
-        result: T = shared[0]
-        return result
+            raise deserialize_error(shared[1], 0, self.world_size) if failure is None else failure
+        received: T = shared[0]
+        return received
 
     def run_all_or_raise(self, work: Callable[[], T]) -> T:
         """Run `work` on every process; an error on one is raised on all, which would otherwise hang."""
         if self.world_size == 1:
             return work()
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
+        result, failure = _attempt(work)
         if self.all_reduce_max(int(failure is not None)) == 0:
             return result  # type: ignore[return-value]
         remote = first_error(self.all_gather(None if failure is None else serialize_error(failure)))
@@ -116,10 +105,7 @@ class ProcessGroup:
         """Return the maximum of `number` over processes."""
         if self.world_size == 1:
             return number
-        value = torch.tensor(number, device=collective_device(self.group))
-        with naming_failures(self.group, _DOING):
-            dist.all_reduce(value, dist.ReduceOp.MAX, group=self.group)
-        return int(value)
+        return max(gather_integers([number], self.group, doing=_DOING))[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with those of process 0."""
@@ -146,6 +132,13 @@ class ProcessGroup:
         counts, *sums = torch.split(flat, [len(parameters), *(p.numel() for p in parameters)])
         for parameter, count, total in zip(parameters, counts.tolist(), sums, strict=True):
             parameter.grad = total.div_(self.world_size).view_as(parameter) if count > 0 else None
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, error
 
 
 def process_group_of(group: Any) -> ProcessGroup:

@@ -3,21 +3,15 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from tqdm import tqdm
 
-from unialign._checks import check_choice
 from unialign.config import ProgressMode
 
-__all__ = ["Progress", "check_progress"]
+__all__ = ["Progress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-def check_progress(mode: str) -> None:
-    """Raise `ConfigError` unless the mode is known."""
-    check_choice("progress", mode, get_args(ProgressMode))
 
 
 class Progress:

@@ -8,7 +8,7 @@ import torch
 
 __all__ = ["isolated_random_state"]
 
-# Reentrant: a callback of a training may train, too.
+# Reentrant, since a callback may train in the same thread.
 _training = threading.RLock()
 
 
@@ -16,8 +16,7 @@ _training = threading.RLock()
 def isolated_random_state(device: torch.device) -> Iterator[None]:
     """Restore the random generators after a block; blocks of several threads run one after another.
 
-    Initial weights and dropout draw from the generators of the process, so that two trainings at once would give each
-    other's random numbers.
+    Trainings at the same time would share the generators of the process, from which weights and dropout are drawn.
     """
     with _training, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

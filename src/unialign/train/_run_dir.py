@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unialign._checks import check_choice
-from unialign.config import Config, Resume, differing_settings
+from unialign.config import Config, ProgressMode, Resume, differing_settings
 from unialign.errors import CheckpointError, ConfigError, DataError
-from unialign.io import discard_leftovers, lock_folder, write_yaml
+from unialign.io import checked_path, discard_leftovers, lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
 
-__all__ = ["RunDir", "check_resume"]
+__all__ = ["RunDir", "check_run_arguments"]
 
 
 class RunDir:
-    """Paths of a run, and the rules for starting or resuming there.
+    """Paths of a run, and the checks before a run starts or resumes there.
 
     Args:
         path: the folder.
@@ -152,8 +152,13 @@ def _describe_initial_weights(init_from: Any) -> str:
     return "from random weights" if weights is None else f"from the space with weights of sha256 {weights}"
 
 
-def check_resume(resume: str, out: object) -> None:
-    """Raise `ConfigError` unless `resume` is valid, with a folder if it requires one."""
+def check_run_arguments(out: object, resume: str, progress: str, on_step: object) -> None:
+    """Raise `ConfigError` unless these arguments of `fit` and `train_decoder` are valid."""
+    if out is not None:
+        checked_path(out, "out", error=ConfigError)
+    if on_step is not None and not callable(on_step):
+        raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
     check_choice("resume", resume, get_args(Resume))
+    check_choice("progress", progress, get_args(ProgressMode))
     if resume == "required" and out is None:
         raise ConfigError("resume='required' needs out=, the folder of the run to continue")

@@ -15,11 +15,11 @@ def learning_rate(
     lowest: float = 0.0,
     cosine_from: Literal["warmup", "start"] = "warmup",
 ) -> float:
-    """Return the factor of a linear warmup over `warmup` steps and a half-cosine decay to `lowest`.
+    """Return the learning rate of a linear warmup over `warmup` steps and a half-cosine decay to `lowest`.
 
     Args:
         step: from 0 to steps - 1.
-        cosine_from: step at which the cosine starts: after the warmup, or 0 to multiply both factors.
+        cosine_from: `warmup`: the decay starts after the warmup; `start`: at step 0, multiplied by the warmup.
     """
     if cosine_from == "start":
         rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0

@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that records the first signal; a second one has its original effect.
 
-    No effect outside the main thread, where Python does not deliver signals.
+    It does nothing outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self) -> None:
@@ -26,9 +26,9 @@ class StopRequest:
             # Keep ignored signals ignored, as under nohup or in a worker whose parent handles Ctrl-C.
             handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in handled}
-            # A worker's handler may have received a signal during preparation of the run.
-            pending = (n for n, before in self._before.items() if getattr(_owner(before), "ending", False))
-            self.received = next(pending, None)
+            # The handler of a worker may have received a signal while the run was prepared.
+            owners = {number: getattr(handler, "__self__", None) for number, handler in self._before.items()}
+            self.received = next((n for n, owner in owners.items() if getattr(owner, "ending", False)), None)
         return self
 
     def __exit__(
@@ -55,8 +55,3 @@ class StopRequest:
             # None: the handler was not installed from Python and cannot be restored from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
-
-
-def _owner(handler: Any) -> Any:
-    """Return the object that a handler is bound to."""
-    return getattr(handler, "__self__", None)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.config import ProgressMode, Resume
+from unialign.config import DecoderConfig, ProgressMode, Resume, TrainConfig
 from unialign.distributed import local_scope
 from unialign.errors import CheckpointError
 from unialign.io import training_environment
@@ -30,9 +30,10 @@ from unialign.train._progress import Progress
 from unialign.train._run_dir import RunDir
 from unialign.train._signals import StopRequest
 
-__all__ = ["Cadence", "OnStep", "StepReport", "Trainer", "TrainingTask"]
+__all__ = ["OnStep", "StepReport", "Trainer", "TrainingTask"]
 
-_NO_SIGNAL = 0  # signals are numbered from 1
+# Signals are numbered from 1.
+_NO_SIGNAL = 0
 
 OnStep = Callable[[Mapping[str, Any]], None]
 
@@ -96,20 +97,11 @@ class TrainingTask(ABC):
         """Write additional files of a checkpoint into the folder of the run."""
 
 
-@dataclass(frozen=True)
-class Cadence:
-    """Logging and saving intervals; a run is always logged and saved at the last step."""
-
-    logging_steps: int
-    save_steps: int | None
-    save_total_limit: int
-    log_to: Sequence[str] = ("jsonl",)
-
-
 class Trainer:
     """Run a task from the start or from its last checkpoint to the end.
 
     Args:
+        config: its logging and saving intervals are used; a run is always logged and saved at the last step.
         folder: folder of the run; None: in memory only.
         on_step: called after every step on process 0.
 
@@ -121,7 +113,7 @@ class Trainer:
     def __init__(
         self,
         task: TrainingTask,
-        cadence: Cadence,
+        config: TrainConfig | DecoderConfig,
         *,
         folder: RunDir | None = None,
         resume: Resume = "never",
@@ -130,7 +122,7 @@ class Trainer:
         eval_callback: EvalCallback | None = None,
         progress: ProgressMode = "auto",
     ) -> None:
-        self.task, self.cadence, self.folder, self.resume = task, cadence, folder, resume
+        self.task, self.config, self.folder, self.resume = task, config, folder, resume
         self.processes = ProcessGroup() if processes is None else processes
         self.on_step, self.eval_callback = on_step, eval_callback
         self.progress: ProgressMode = progress if self.processes.is_rank0 else "none"
@@ -196,7 +188,7 @@ class Trainer:
                 self.processes.broadcast(tensor for tensor in tensors.values() if tensor.is_floating_point())
 
     def _open_log(self, done: int, finished: bool) -> None:
-        """Open the file on process 0; return the records of the run so far on every process."""
+        """Open the file on process 0; load the records of the run so far on every process."""
         folder = self.folder
         if folder is None:
             return
@@ -204,7 +196,8 @@ class Trainer:
         def read() -> list[dict[str, Any]]:
             if finished:
                 return read_log(folder.log)
-            return self.log.open(folder.log, keep_steps=done, log_to=self.cadence.log_to)
+            log_to = self.config.log_to if isinstance(self.config, TrainConfig) else ()
+            return self.log.open(folder.log, keep_steps=done, log_to=log_to)
 
         self.log.records = self.processes.broadcast_from_rank0(read)
         self.warnings = self.log.warnings
@@ -221,8 +214,6 @@ class Trainer:
             message = f"the environment has changed ({', '.join(changed)}); the final weights may differ in rounding"
             self._warn([HealthWarning.at(snapshot.step, message, code="environment")])
 
-    # --- loop -------------------------------------------------------------------------------------------------------
-
     def _train(self, done: int) -> None:
         """Take the remaining steps after `done`."""
         steps = self.task.steps
@@ -234,34 +225,30 @@ class Trainer:
             for completed in range(done + 1, steps + 1):
                 report = self.task.step(completed - 1)
                 interrupt = self.processes.run_all_or_raise(partial(self._publish, completed, report, bar))
-                received = self._agree_on_signal(stop.received if interrupt is None else interrupt)
-                if self._is_save_due(completed) or received is not None:
+                # All processes stop after the same step if one received a signal.
+                received = self.processes.all_reduce_max(interrupt or stop.received or _NO_SIGNAL)
+                every = self.config.save_steps
+                if received or completed == steps or (every is not None and completed % every == 0):
                     self._save_checkpoint(completed)
-                if received is not None:
+                if received:
                     stop.leave(self._interruption_message(completed), received)
 
-    def _publish(self, completed: int, report: StepReport, bar: Progress) -> int | None:
-        """Log and show a step, and run callbacks; return the signal by which `on_step` requests a stop, or None."""
+    def _publish(self, completed: int, report: StepReport, bar: Progress) -> int:
+        """Log and show a step, and run callbacks; return the signal by which `on_step` requests a stop, or 0."""
         self._warn(report.warnings)
-        self._log_step(completed, report)
+        health = {} if report.health is None else {"health": report.health}
+        if completed % self.config.logging_steps == 0 or completed in (1, self.task.steps) or health:
+            self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | health)
         info = {"step": completed, "steps": self.task.steps, **report.progress}
         bar.step(info)
         self._evaluate(completed)
-        if self.on_step is None or not self.processes.is_rank0:
-            return None
-        try:
-            with local_scope():
-                self.on_step(info)
-        except KeyboardInterrupt:
-            # Treat KeyboardInterrupt from the callback like Ctrl-C.
-            return signal.SIGINT
-        return None
-
-    def _log_step(self, completed: int, report: StepReport) -> None:
-        checked = report.health is not None
-        if completed % self.cadence.logging_steps == 0 or completed in (1, self.task.steps) or checked:
-            health = {"health": report.health} if checked else {}
-            self.log.write("step", completed, report.record() | {"seconds": round(self._seconds(), 3)} | health)
+        if self.on_step is not None and self.processes.is_rank0:
+            try:
+                with local_scope():
+                    self.on_step(info)
+            except KeyboardInterrupt:
+                return signal.SIGINT
+        return _NO_SIGNAL
 
     def _warn(self, found: Sequence[HealthWarning]) -> None:
         """Emit and log warnings, once per code and run."""
@@ -283,15 +270,6 @@ class Trainer:
         """Return the training time in seconds, including the time before resuming, without evaluation callbacks."""
         return self._seconds_before + time.perf_counter() - self._started - self._seconds_of_callbacks
 
-    def _agree_on_signal(self, received: int | None) -> int | None:
-        """Stop all processes after the same step if any received a signal."""
-        number = self.processes.all_reduce_max(_NO_SIGNAL if received is None else received)
-        return None if number == _NO_SIGNAL else number
-
-    def _is_save_due(self, completed: int) -> bool:
-        every = self.cadence.save_steps
-        return completed == self.task.steps or (every is not None and completed % every == 0)
-
     def _save_checkpoint(self, completed: int) -> None:
         folder = self.folder
         if folder is None:
@@ -301,7 +279,7 @@ class Trainer:
             self.task.before_checkpoint(completed)
             facts = folder.facts | {"environment": self._environment(), "seconds": self._seconds()}
             snapshot = Snapshot(completed, self.task.tensors(), facts)
-            save_checkpoint(folder.checkpoints, snapshot, keep=self.cadence.save_total_limit)
+            save_checkpoint(folder.checkpoints, snapshot, keep=self.config.save_total_limit)
             self.task.after_checkpoint(completed, folder.path)
 
         self.processes.broadcast_from_rank0(save)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unialign.config import Resume, TrainConfig
+from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.errors import ConfigError, DataError
-from unialign.io import checked_path
 from unialign.losses import Objective
 from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
@@ -19,11 +18,9 @@ from unialign.train._data import training_rows
 from unialign.train._device import chosen_device
 from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
-from unialign.train._progress import check_progress
-from unialign.train._run_dir import RunDir, check_resume
-from unialign.train._trainer import OnStep
+from unialign.train._run_dir import RunDir
 
-__all__ = ["FitArguments", "check_run_folder", "resolve_config", "term_names", "validate_fit"]
+__all__ = ["FitArguments", "batches_of", "resolve_config", "run_dir", "run_facts", "term_names", "validate_fit"]
 
 
 @dataclass(frozen=True)
@@ -65,32 +62,25 @@ def validate_fit(
     config: TrainConfig,
     *,
     out: str | os.PathLike[str] | None,
-    resume: str,
     device: str | torch.device,
-    on_step: OnStep | None,
-    progress: str,
     init_from: Space | None,
     eval_callback: EvalCallback | None,
 ) -> FitArguments:
     """Validate the arguments of `fit`, which documents the errors."""
-    if out is not None:
-        checked_path(out, "out", error=ConfigError)
-    if on_step is not None and not callable(on_step):
-        raise ConfigError(f"on_step must be a function that takes a mapping, got {on_step!r}")
-    check_resume(resume, out)
-    check_progress(progress)
     config = resolve_config(store, config)
     if "tensorboard" in config.log_to and out is None:
         raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
-    target = _device(device, config)
+    target = chosen_device(device)
+    if target.type == "cpu" and config.precision == "bf16":
+        raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
     modalities = config.modalities or ()
     dims = {name: store.dim(name) for name in modalities}
     check_init_from(init_from, dims, config)
     rows = training_rows(store, modalities)
     batches = batches_of(len(rows), config)
     check_eval_callback(eval_callback, batches.steps)
-    facts = _facts(store, config, len(rows), init_from)
-    folder = None if out is None else _run_folder(out, store, config, facts)
+    facts = run_facts(store, config, len(rows), init_from)
+    folder = None if out is None else run_dir(out, store, config, facts)
     return FitArguments(store, config, dims, target, rows, batches, init_from, facts, folder)
 
 
@@ -130,7 +120,8 @@ def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
     return list(terms)
 
 
-def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
+def run_facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Space | None) -> dict[str, Any]:
+    """Return the JSON object that describes settings, data and initial weights of a run."""
     data: dict[str, Any] = {"name": store.name, "fingerprint": store.fingerprint, "training_items": items}
     if config.frozen:
         # A decoder of these embeddings compares them with its own encoder.
@@ -142,23 +133,8 @@ def _facts(store: EmbeddingStore, config: TrainConfig, items: int, init_from: Sp
     return facts
 
 
-def check_run_folder(store: EmbeddingStore, config: TrainConfig, out: str | os.PathLike[str], resume: Resume) -> None:
-    """Raise what `fit` would raise about a run in the folder, for a resolved configuration."""
-    items = len(training_rows(store, config.modalities or ()))
-    _run_folder(out, store, config, _facts(store, config, items, None)).find_checkpoint(resume)
-
-
-def _run_folder(
-    out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]
-) -> RunDir:
+def run_dir(out: str | os.PathLike[str], store: EmbeddingStore, config: TrainConfig, facts: dict[str, Any]) -> RunDir:
     path = {} if store.path is None else {"path": str(store.path)}
     init_from = {"init_from": facts["init_from"]} if "init_from" in facts else {}
     settings = {"data": facts["data"] | path, "train": facts["training"], **init_from}
     return RunDir(out, config, facts=facts, settings=settings)
-
-
-def _device(device: str | torch.device, config: TrainConfig) -> torch.device:
-    target = chosen_device(device)
-    if target.type == "cpu" and config.precision == "bf16":
-        raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
-    return target
