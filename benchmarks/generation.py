@@ -41,7 +41,7 @@ RESAMPLED, RESAMPLES = ("fd", "recall@10"), 300
 
 
 def table(rows: dict[str, dict[str, float]], intervals: dict[str, dict[str, list[float]]]) -> str:
-    """Markdown: a row a condition, with its 95 % interval over groups of items where it has one."""
+    """Return a Markdown table with one row per condition, and 95 % intervals over groups of items where given."""
     head = [""] + [SCORES[c].label + (", %" if SCORES[c].unit == "percent" else "") for c in COLUMNS]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * len(COLUMNS)]
     for name, numbers in rows.items():
@@ -90,7 +90,7 @@ def main() -> None:
     scores |= scores_of(bench, space, {source: source.split("+") for source in SOURCES}, self_scores=own)
     rows = {name: found.numbers for name, found in scores.items()}
     rows["two halves"] = bench.reference.halves()
-    made = {name: found for name, found in scores.items() if "picture" not in name}
+    made = {name: found for name, found in scores.items() if name not in ("nearest image", "random image")}
     per_decoder = {name: recall_by_decoder(found, bench.reference) for name, found in made.items()}
     drawn = resample(
         {
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def recall_by_decoder(scores: GenerationScores, reference: Reference) -> list[float]:
-    """Compute R@10 of each decoder separately, whose images are one noise of the scores."""
+    """Compute R@10 of each decoder separately."""
     true_NF = reference.directions(reference.features_NF)
     return [retrieval(reference.directions(x_NF.double()), true_NF, k=(10,)).recall[10] for x_NF in scores.features_VNF]
 

@@ -1,11 +1,11 @@
-"""Plant known faults one after the other in a checkout and report which of them its tests catch.
+"""Plant known faults one at a time in a checkout and report which of them the tests catch.
 
     python -m benchmarks.mutations CHECKOUT benchmarks/mutations.json OUT.json [--only ID ...] [--check]
 
 `mutations.json` is a list of faults: id, area, file, text to find, replacement, a sentence about the fault, and tests
 that should fail. `--check` only verifies that every text still occurs exactly once. OUT is rewritten atomically after
 each fault, and ids in it are skipped. Each set of tests is run without a fault first; a fault whose tests fail anyway
-gets `"caught": null`. A hang counts as caught. The file is always restored: after a kill, by the next start. Use a
+gets `"caught": null`. A hang counts as caught. The file is always restored, after a kill by the next run. Use a
 separate clone as CHECKOUT, since files in it are overwritten while the tests run.
 """
 
@@ -41,7 +41,7 @@ def load(path, default):
 
 
 def state_of(root):
-    """A hash of all sources and tests: what was found without a mutation holds for these only."""
+    """Return a hash of all sources and tests, for which the results without a mutation are valid."""
     whole = hashlib.sha256()
     for folder in ("src", "tests"):
         for path in sorted((root / folder).rglob("*.py")):
@@ -69,10 +69,10 @@ class Runner:
             check=True,
         ).stdout.strip()
         if not Path(where).resolve().is_relative_to((root / "src").resolve()):
-            raise SystemExit(f"python takes unialign from {where}, not from {root / 'src'}")
+            raise SystemExit(f"python imports unialign from {where} instead of {root / 'src'}")
 
     def tests(self, names, timeout=None):
-        """(verdict, seconds, first failing test): passed, failed, timeout, or broken (nothing ran)."""
+        """Return the verdict (passed, failed, timeout or broken), the seconds and the first failing test."""
         timeout = self.timeout if timeout is None else timeout
         missing = [name for name in names if not (self.root / name.split("::")[0]).exists()]
         if missing:
@@ -101,7 +101,7 @@ class Runner:
         if process.returncode == 0:
             return "passed", seconds, None
         found = FAILED.search(output)
-        # 1: a test failed; 2: collection failed; below 0: the interpreter died; 5: no test at all.
+        # 1: a test failed; 2: collection failed; 5: no tests; below 0: the interpreter was killed.
         if process.returncode in (1, 2) or process.returncode < 0:
             name = found[1] if found else f"pytest ended with {process.returncode}: {output.strip()[-300:]}"
             return "failed", seconds, name
@@ -114,7 +114,7 @@ def kill_group(process):
 
 
 def restore(journal):
-    """Undo what a killed run left planted."""
+    """Remove the fault that a killed run has left."""
     left = load(journal, None)
     if left is not None:
         Path(left["file"]).write_text(left["text"], encoding="utf-8", newline="")
@@ -129,13 +129,13 @@ def problem_of(root, mutation):
     text = path.read_text("utf-8")
     count = text.count(mutation["find"])
     if count != 1:
-        return f"`find` stands {count} times in {mutation['file']}"
+        return f"`find` occurs {count} times in {mutation['file']}"
     if mutation["find"] == mutation["replace"]:
         return "`replace` equals `find`"
     try:
         compile(text.replace(mutation["find"], mutation["replace"]), str(path), "exec")
     except SyntaxError as error:
-        return f"the mutated file is no Python: {error}"
+        return f"the mutated file has a syntax error: {error}"
     return None
 
 
@@ -145,15 +145,17 @@ def main():
     parser.add_argument("mutations", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--python", default=PYTHON)
-    parser.add_argument("--only", nargs="+", metavar="ID", help="these mutations alone")
-    parser.add_argument("--again", nargs="+", metavar="ID", default=[], help="forget what OUT says of these")
+    parser.add_argument("--only", nargs="+", metavar="ID", help="run only these mutations")
+    parser.add_argument(
+        "--again", nargs="+", metavar="ID", default=[], help="run these again, although OUT has results for them"
+    )
     parser.add_argument("--timeout", type=float, default=300.0)
-    parser.add_argument("--check", action="store_true", help="check every `find` and all paths, run no test")
+    parser.add_argument("--check", action="store_true", help="only check every `find` and all paths")
     options = parser.parse_args()
     root = options.root.resolve()
     mutations = json.loads(options.mutations.read_text("utf-8"))
     ids = [mutation["id"] for mutation in mutations]
-    assert len(set(ids)) == len(ids), "an id stands twice"
+    assert len(set(ids)) == len(ids), "an id occurs twice"
     if unknown := set((options.only or []) + options.again) - set(ids):
         raise SystemExit(f"unknown ids: {', '.join(sorted(unknown))}")
     chosen = [m for m in mutations if options.only is None or m["id"] in options.only]
@@ -237,7 +239,7 @@ def main():
         detail = record["first failing test"] or record.get("problem") or ""
         print(f"{record['id']}: {word} in {record['seconds']:.0f} s ({record['by']})  {detail}", flush=True)
 
-    assert state_of(root) == state, "ROOT is not as it was"
+    assert state_of(root) == state, "CHECKOUT has changed"
     areas = dict.fromkeys(m["area"] for m in mutations)
     for area in areas:
         of = [r for r in results if r["area"] == area]

@@ -4,13 +4,14 @@ Both run a forward and a backward pass from unit rows in one thread. Blocks of t
 process, and the result is the ratio of the medians of processor time, which is least affected by other load. Baselines
 use the released operations: for GRAM a (B, B, M, M) tensor of Gram matrices and `torch.det`, for TRIANGLE differences
 of shape (B, B, D), for PMRL an SVD of each D x M matrix (released with full matrices; the reduced SVD is listed as
-well), with the signs of its left vectors aligned to ours so that values are comparable. "singular" is the decomposition
-alone. Value and gradient are compared in float64, where only the formula can differ, and in float32, which is timed.
+well), with the signs of its left vectors aligned to ours so that values are comparable. "singular" is only the
+decomposition. Value and gradient are compared in float64, where only the formula can differ, and in float32, which is
+timed.
 
 PMRL's ratio is required at D = 512 and 768, since the overhead of a full SVD grows with D. At D = 512 the ratio is
-about 50, and M = 4 misses the requirement in most runs, which the script reports; at D = 256 the contrast between
-items, which both sides need, dominates our time. The bytes that autograd keeps for the backward pass of each objective,
-called with raw rows, are listed as well.
+about 50, and M = 4 misses the requirement in most runs, which the script reports. At D = 256 the contrast between
+items, which both implementations need, dominates our time. The script also lists the bytes that autograd keeps for the
+backward pass of each objective, called with raw rows.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -111,7 +112,7 @@ def ours(objective: losses.Objective) -> Formula:
 
 
 class FormulaPair(NamedTuple):
-    """One of our formulas and its direct implementation."""
+    """A formula of the library and its direct implementation."""
 
     formula: str
     baseline: str

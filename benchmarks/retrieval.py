@@ -1,11 +1,11 @@
 """Compare exact search among a million rows with faiss and torchmetrics: `python -m benchmarks.retrieval`.
 
-Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.knn`) against the
-search of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, in alternating
-separate processes (the thread pools of two libraries in one process interfere). Measured: processor and wall seconds of
-the search, best of the rounds, and peak memory above the loaded inputs. faiss' copy of the gallery is not timed but
-counted in its memory. Queries are gallery rows with noise of 1 to 30 times their norm, which spreads ranks from 1 to
-half the gallery.
+Ranks of the positives (`unialign.metrics.retrieval`) and the k nearest rows (`unialign.metrics.knn`) against the search
+of faiss' `IndexFlatIP`, with the same float32 unit rows in memory and the same number of threads, in alternating
+separate processes, since the thread pools of two libraries in one process interfere. Measured: processor and wall
+seconds of the search, best of the rounds, and peak memory above the loaded inputs. faiss' copy of the gallery is not
+timed but counted in its memory. Queries are gallery rows with noise of 1 to 30 times their norm, which spreads ranks
+from 1 to half the gallery.
 
 Compared: the neighbors, where a difference counts only if the float64 cosines at that position differ by more than
 1e-6; ranks of up to k with the position of the positive in faiss' list; ranks of some queries with float64.
@@ -165,7 +165,7 @@ def compared(folder: Path) -> dict[str, Any]:
     query_P, place_P = np.nonzero(ours_QK != theirs_QK)
     gap_P = np.abs(
         cosines(query_P, ours_QK[query_P, place_P]) - cosines(query_P, theirs_QK[query_P, place_P])
-    )  # of the entries at equal positions of both lists
+    )  # over entries at equal positions of both lists
     hit_QK = theirs_QK == own_Q[:, None]
     # faiss may swap neighbors that float32 cannot distinguish.
     place_Q = np.where(hit_QK.any(1), hit_QK.argmax(1) + 1, NEIGHBORS + 1)
@@ -216,7 +216,7 @@ def against_torchmetrics(threads: int) -> dict[str, Any]:
         return metrics.retrieval(queries_QD, gallery_GD, query_ids=own_Q, gallery_ids=range(SMALL[1])).mrr
 
     table: dict[str, list[tuple[float, float]]] = {"unialign": [], "torchmetrics": []}
-    for _ in range(4):  # the first one is a warm-up
+    for _ in range(4):  # the first call is a warm-up
         for name, call in (("unialign", ours), ("torchmetrics", theirs)):
             started = time.process_time()
             value = call()

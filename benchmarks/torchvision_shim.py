@@ -1,7 +1,7 @@
 """Make torchvision importable with a CPU build of torch, on which its compiled operators cannot be registered.
 
-open_clip and transformers import torchvision, but the measured losses use none of its operators. A torchvision that can
-be imported is not changed.
+open_clip and transformers import torchvision, but the measured losses use none of its operators. An importable
+torchvision is not changed.
 """
 
 import importlib.machinery
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-_ALIVE: list[torch.library.Library] = []  # keep a reference: operators live as long as their library
+_ALIVE: list[torch.library.Library] = []  # a reference keeps the operators registered
 
 
 def make_torchvision_importable() -> None:

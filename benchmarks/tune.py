@@ -29,7 +29,7 @@ from unialign.io import describe_environment, write_yaml
 from unialign.train import fit
 
 TRIALS = 20
-SEEDS = (100, 101)  # different from the demo's seeds
+SEEDS = (100, 101)  # not those of the demo
 TEMPERATURES = (0.03, 0.05, 0.07, 0.1, 0.15)
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -39,7 +39,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "objective_options.alignment_weight": (0.5, 0.75, 1.0, 1.25),
     },
     "infonce": {"objective_options.temperature": TEMPERATURES, "lr": RATES},
-    # Its authors continue a contrastively trained model; the warm-up fraction is its second tuned parameter.
+    # GRAM continues a contrastively trained model, so its second tuned parameter is the fraction of warm-up.
     "gram": {"objective_options.temperature": TEMPERATURES, "lr": RATES, "infonce_warmup_ratio": (0.5, 0.75, 0.9)},
 }
 ANCHORS = {"emoji": "text", "digits": "pix"}
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=sorted(ANCHORS))
     parser.add_argument(
-        "--objectives", nargs="+", choices=sorted(GRIDS), default=list(GRIDS), help="logs of the others are kept"
+        "--objectives", nargs="+", choices=sorted(GRIDS), default=list(GRIDS), help="other logs are kept"
     )
     options = parser.parse_args()
     root = Path(__file__).resolve().parent

@@ -6,11 +6,11 @@ A study is a module here, an entry of `STUDIES`, and an object `STUDY = Study(..
     analyse(results) -> dict                optional: numbers that need several arms, for results["study"]["analysis"]
     page(results) -> list[Section]          paragraphs, tables and figures, from the content of results.json alone
 
-`run_study` runs trials and trainings in worker processes and writes one file for each, so that an interrupted study
-continues. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each `Family`, and
-writes results.json, figures, page.md and report.html. Data transforms and measurements during training are named, not
-passed, since arms are sent to the workers (`_transforms.py`, `_measures.py`). `ablation.py` is the example to follow;
-`_figures.py` has common tables and figures, `_sweeps.py` those of a varied setting.
+`run_study` runs trials and trainings in worker processes and writes a file for each, so that an interrupted study can
+continue. It then computes intervals over groups of items and seeds and Holm-corrected verdicts for each `Family`, and
+writes results.json, figures, page.md and report.html. Arms refer to data transforms and measurements by name, since
+they are sent to worker processes (`_transforms.py`, `_measures.py`). `ablation.py` is an example; `_figures.py`
+contains common tables and figures.
 
 This module avoids heavy imports, so that `--help` lists the studies without torch.
 """

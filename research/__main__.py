@@ -27,7 +27,7 @@ _EPILOG = (
     + """
 example:
   python -m research ablation --epochs 4 --seeds 0 1 --out runs/quick     a smoke run
-  python -m research ablation                                             the whole study; an interrupted one continues
+  python -m research ablation                                             the whole study; continues if interrupted
   python -m research --config runs/study/ablation/config.yaml --out runs/again"""
 )
 
@@ -46,7 +46,7 @@ def run(options: Namespace) -> int:
     workers = chosen_workers(options.workers, total)
     echo(f"{study.name}: {study.title}")
     seeds = " ".join(map(str, chosen.seeds))
-    echo(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings, {workers} at a time, into {shown(out)}")
+    echo(f"{len(plan.arms)} arms, seeds {seeds}, {total} trainings in {workers} workers, results in {shown(out)}")
     if note := smoke_run_note(chosen.epochs, study.epochs):
         echo(note)
     started = time.perf_counter()
@@ -54,8 +54,9 @@ def run(options: Namespace) -> int:
         with _Bar() as bar:
             results = run_study(study, chosen, out, workers=workers, on_done=bar)
     except KeyboardInterrupt:
-        kept = f"finished trainings are kept in {shown(out)}, the same command continues"
-        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+        raise KeyboardInterrupt(
+            f"interrupted; the same command continues with the finished trainings in {shown(out)}"
+        ) from None
     for arm, message in results["study"]["failed"].items():
         echo(f"failed: {results['objectives'][arm]['label']}, {message}")
     echo()
@@ -92,9 +93,9 @@ def _options(options: Namespace) -> Options:
     if options.config:
         chosen = Options.read(options.config)
         if options.name not in (None, chosen.study):
-            raise ConfigError(f"{options.config} is of the study {chosen.study!r}, not {options.name!r}")
+            raise ConfigError(f"{options.config} belongs to the study {chosen.study!r}, not to {options.name!r}")
     elif options.name is None:
-        raise ConfigError("name a study, such as `ablation`, or give --config; --help lists the studies")
+        raise ConfigError("give a study, such as `ablation`, or --config; --help lists the studies")
     else:
         chosen = Options(study=options.name)
     changes = {"seeds": options.seeds and tuple(options.seeds), "epochs": options.epochs}

@@ -53,8 +53,8 @@ def seed_interval(values: Sequence[float | None]) -> Interval:
 def rank_correlation(cells: Cells, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Return Spearman's correlation of x and y with ranks within each cell, and its 95 % bootstrap interval.
 
-    Ranks are centered and divided by the size of their cell, so that differences between cells (the data set, the
-    number of modalities) do not contribute. The bootstrap draws runs with replacement within each cell.
+    Ranks are centered and divided by the size of the cell, so that differences between cells, such as data sets or
+    numbers of modalities, do not contribute. The bootstrap draws runs with replacement within each cell.
 
     Returns:
         `mean` (NaN if all ranks tie), `low`, `high`, `runs`, `cells`; cells of fewer than three runs are left out.

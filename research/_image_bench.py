@@ -1,4 +1,4 @@
-"""Compare images generated from a space with controls, without which their scores are not meaningful.
+"""Compare images generated from a space with controls, which show whether a score is informative.
 
 Shapes: `N` evaluated items, `D` dimension of the space, `S` pixels a side, `K` decoders.
 """
@@ -32,7 +32,7 @@ from unialign.space import Space
 
 __all__ = ["CONTROLS", "GenerationBench", "annotate_controls", "make_bench", "scores_of"]
 
-# Control -> its meaning, and the conclusion if it scores as well as a space.
+# Control -> its images, and the conclusion if its score equals that of a space.
 CONTROLS = {
     "self": "the embedding of the true image; the limit of the decoder",
     "shuffled": "image embeddings of other items; the score ignores the content",
@@ -45,7 +45,7 @@ CONTROLS = {
 
 @dataclass(frozen=True, eq=False)
 class GenerationBench:
-    """The common settings of all rows of a table.
+    """Data, decoders and scores shared by all rows of a table.
 
     Attributes:
         store: the data.
@@ -159,7 +159,7 @@ def make_bench(
         MissingDependencyError: Pillow is not installed.
     """
     if not decoders or len({decoder.size for decoder in decoders}) > 1:
-        raise ConfigError(f"a table needs decoders of one size, got sizes {[decoder.size for decoder in decoders]}")
+        raise ConfigError(f"the decoders must have the same image size, got {[decoder.size for decoder in decoders]}")
     size = decoders[0].size
     rows, train = (store.rows(part)[store.present(anchor)[store.rows(part)]] for part in (split, "train"))
     if len(rows) < 2:
@@ -182,7 +182,7 @@ def shuffled(group_N: np.ndarray, *, seed: int) -> Tensor:
     by_group_N = np.array(sorted(order_N, key=lambda i: ranks[group_N[i]]))
     largest = int(np.unique(group_N, return_counts=True)[1].max())
     if 2 * largest > len(group_N):
-        raise DataError(f"one group holds {largest} of {len(group_N)} items; they cannot all be exchanged with others")
+        raise DataError(f"one group holds {largest} of {len(group_N)} items; at most half of them is allowed")
     other_N = np.empty(len(group_N), dtype=np.int64)
     other_N[by_group_N] = np.roll(by_group_N, -largest)
     return torch.from_numpy(other_N)
@@ -208,7 +208,7 @@ def annotate_controls(
     *,
     ties: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """List, for each score of a row, the controls that are as good or better, which make it uninformative.
+    """List the controls that are as good as a row or better, by score; such a score is not informative.
 
     Args:
         numbers: score -> value of the row.

@@ -1,4 +1,4 @@
-"""Train the decoders of the study `generation` once, and score images generated from a space.
+"""Train the decoders of the study `generation`, and score images generated from a space.
 
 Metric names: `images/<source>/<score>` and `images/<control>/<score>` on the evaluated split; for selection on the
 validation split, `val/<source>/<score>` and `val/recall@1` (queries of every other modality, gallery of the anchor).
@@ -79,7 +79,7 @@ def score_images(
     extractor: str = "lite2",
     controls: str = "no",
 ) -> dict[str, float | Statistic]:
-    """Score the images generated from a space; names are those of the module docstring.
+    """Score the images generated from a space; the module docstring lists the names of the scores.
 
     Args:
         decoder: settings of the folder's decoders.
@@ -87,7 +87,7 @@ def score_images(
         anchor: the frozen modality.
         sources: such as `text` or `text+speech`.
         extractor: `lite2`, or `pixels` for tests.
-        controls: `yes` to score the controls as well, which are the same for every space with this anchor.
+        controls: `yes` also scores the controls, which are equal for all spaces with this anchor.
     """
     named = canonical_json({**decoder}).decode()
     common = (folder, str(store.path), named, tuple(seeds), extractor, anchor)
@@ -132,7 +132,8 @@ def _decoder(folder: Path, config: Mapping[str, Any], seed: int) -> FlowDecoder:
     wanted = DecoderConfig.from_dict({**config, "seed": seed})
     if decoder.config != wanted:
         raise ConfigError(
-            f"{_place(folder, seed)} holds a decoder of other settings than the study's; delete {folder / DECODERS}"
+            f"the settings of the decoder in {_place(folder, seed)} differ from those of the study; "
+            f"delete {folder / DECODERS}"
         )
     return decoder
 

@@ -22,8 +22,8 @@ class TrainingJob:
     """Picklable description of one training; worker processes open the data themselves.
 
     Attributes:
-        purpose: `trial` selects settings; `parent` trains a space that trials of other arms continue; `run` is a
-            result.
+        purpose: `trial` selects settings; `parent` trains a space that trials of other arms continue; `run` enters the
+            results.
         data: name or folder of the store.
         file: path of the record.
         trial: index into the arm's trials.

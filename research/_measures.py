@@ -51,7 +51,7 @@ class View:
 
 
 def measure(space: Space, store: EmbeddingStore, hook: EvalHook, *, study_folder: Path | None = None) -> dict[str, Any]:
-    """Measure a space on the hook's split; `study_folder` holds what `Study.prepare` wrote."""
+    """Measure a space on the hook's split; `study_folder` contains the output of `Study.prepare`."""
     check_choice("measure", hook.name, MEASURES)
     rows = store.rows(hook.split)
     embeddings = embed_split(space, store, hook.split)
@@ -80,7 +80,7 @@ def measure_conflict(view: View, *, anchor: str, temperature: float = 0.07) -> d
     }
     for name, value in result.means().items():
         if name.startswith("c/"):
-            continue  # modalities differ between runs, and the two numbers above suffice to check the assumption
+            continue  # c_mean and c_min suffice, since modalities differ between runs
         per_item = getattr(result, name, None)
         resampled = isinstance(per_item, Tensor) and per_item.ndim == 1 and not bool(torch.isnan(per_item).all())
         found[f"conflict/{name}"] = ItemMean(per_item.double()[None]) if resampled else value  # type: ignore[union-attr]
@@ -98,9 +98,9 @@ def measure_divergence(
 ) -> dict[str, float | Statistic]:
     """Measure the Hölder divergence by every estimator at every bandwidth, other divergences, R@1 and debiased gap.
 
-    Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin`: at the anchor), `cauchy_schwarz` and the
-    unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and
-    `mean_log`: the same formula with the training loss's uniformity, which is not a bound. R@1 and gap have no
+    Names end in `@` and the bandwidth: `divergence/<estimator>` (`plugin` is computed at the anchor), `cauchy_schwarz`
+    and the unbiased `mmd2` (means over pairs), `neighbors` and `neighbors_debiased`, `bound` of the `plugin` value, and
+    `mean_log`: the same formula with the uniformity of the training loss, which is not a bound. R@1 and gap have no
     bandwidth.
     """
     order = [anchor, *(name for name in view.embeddings if name != anchor)]
@@ -109,7 +109,7 @@ def measure_divergence(
     pairs = list(itertools.combinations(order, 2))
     rows = [(embeddings[m][present[m]], embeddings[n][present[n]]) for m, n in pairs]
     found: dict[str, float | Statistic] = {}
-    # Exclude `exact`, which is for tests: 309 items in three modalities have 30 million tuples.
+    # Exclude `exact`, since 309 items in three modalities have 30 million tuples.
     profile = divergence_profile(embeddings, bandwidths=bandwidths, present=present, max_bytes=1)
     for row in profile.rows:
         tau = row.bandwidth

@@ -36,11 +36,11 @@ def _check_texts(name: str, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
-    """Settings of a study that a user chooses; `config.yaml` holds exactly these."""
+    """User settings of a study, which `config.yaml` stores."""
 
     kind: ClassVar[str] = "study"
 
-    schema: int = setting(1, "version of the configuration format", lambda name, value: check_choice(name, value, (1,)))
+    schema: int = setting(1, "version of the file format", lambda name, value: check_choice(name, value, (1,)))
     study: str = setting(REQUIRED, "its name")
     seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "seeds; every arm is trained once per seed", _check_seeds)
     tuning_seeds: tuple[int, ...] = setting((100,), "seeds of the trials, disjoint from `seeds`", _check_seeds)
@@ -57,14 +57,16 @@ class Options(Config):
 
     def validate(self) -> None:
         if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
-            raise ConfigError(f"seed {both[0]} is in seeds and in tuning_seeds; settings chosen on it would favour it")
+            raise ConfigError(
+                f"seed {both[0]} is in seeds and in tuning_seeds; a seed used for tuning would be favored"
+            )
 
 
 @dataclass(frozen=True)
 class DataTransform:
-    """A change of the training data: a name in `_transforms.TRANSFORMS` and its arguments; it also gets the run's seed.
+    """A change of the training data: a name in `_transforms.TRANSFORMS` with arguments, called with the seed of a run.
 
-    Validation and test rows are unchanged.
+    Validation and test rows do not change.
     """
 
     name: str
@@ -76,7 +78,7 @@ class EvalHook:
     """A measurement during training: a name in `_measures.MEASURES`, its arguments and its schedule.
 
     Attributes:
-        points: number of evaluations, from before training to its end and denser at the beginning; 1: at the end only.
+        points: number of evaluations, including before and after training, denser early; 1: after training only.
         split: measured split.
     """
 
@@ -102,14 +104,14 @@ class Arm:
         data: a shipped data set's name or a store's folder; `Options.stores` may replace it.
         train: settings before tuning; `modalities` must be given. The seed comes from the options.
         factors: plain values that distinguish the arm; pages group and draw by them.
-        anchor: of the conflict metrics at the end; None averages over all modalities.
-        trials: settings to choose from on the validation split; all tuned arms of a study have equally many.
+        anchor: anchor of the final conflict metrics; None averages over all modalities.
+        trials: settings to choose from on the validation split; all tuned arms of a study have the same number.
         tuned_as: arm whose tuned settings this one uses.
         per_seed: settings that depend on the seed, such as the modalities.
         transform: change of the training data.
         init_from: arm whose space of the same seed this one continues.
         eval_hook: measurement during training and at its end.
-        note: caveat for the reader of the results.
+        note: remark shown with the results.
     """
 
     key: str
@@ -192,15 +194,15 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question about objectives, the trainings that answer it and the page with the answer.
+    """A study: its arms, its analysis and its page.
 
     Attributes:
         name: name in `STUDIES`.
         title: heading of the page.
         plan: options -> arms.
-        page: content of results.json -> sections. It must read nothing else, so that pages can be regenerated.
+        page: content of results.json -> sections. Pages can be regenerated, since they depend on nothing else.
         analyse: content of results.json -> numbers that need several arms, stored in `study.analysis`.
-        answer: content of results.json -> a few lines for the terminal; None: the tallies of the families.
+        answer: content of results.json -> summary for the terminal; None: the tallies of the families.
         prepare: called before the first training, also of a continued study, with the options, the study's folder,
             the data by name and the number of workers.
         epochs: epochs of a training; with fewer, the results are marked as a smoke run.

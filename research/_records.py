@@ -1,4 +1,4 @@
-"""Read and write records of finished trainings, one file each, which must match the expected settings.
+"""Read and write records of finished trainings, one file each, and check their settings.
 
 Files are safetensors with the resampled metrics (R,) as tensors and all other content as JSON metadata.
 """
@@ -50,10 +50,10 @@ def write_record(path: Path, settings: Mapping[str, Any], record: Record) -> Non
 
 
 def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
-    """Read the record of these settings; None if it does not exist yet.
+    """Read a record and check its settings; None if the file does not exist.
 
     Raises:
-        DataError: the file is damaged or belongs to other settings.
+        DataError: the file is damaged or has other settings.
     """
     if not path.exists():
         return None
@@ -63,7 +63,7 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
             resampled = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         there, raw = body["settings"], body["record"]
         if body["schema"] != _SCHEMA:
-            raise ValueError(f"its schema is {body['schema']!r}, this version reads {_SCHEMA}")
+            raise ValueError(f"schema {body['schema']!r}, expected {_SCHEMA}")
         record = Record(
             metrics=_numbers(raw["metrics"]),
             directions={name: _numbers(values) for name, values in raw["directions"].items()},
@@ -79,9 +79,7 @@ def read_record(path: Path, settings: Mapping[str, Any]) -> Record | None:
     here = json.loads(json.dumps(finite(settings)))
     if there != here:
         odd = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        raise DataError(
-            f"{path} is the result of other settings ({', '.join(odd)} differ); choose another --out, or delete it"
-        )
+        raise DataError(f"{path} has other settings ({', '.join(odd)} differ); choose another --out, or delete it")
     return record
 
 

@@ -7,7 +7,7 @@ study.comparisons  paired ratios and differences
 study.families     name, first arm, baselines
 study.data         every data set
 study.analysis     the result of `Study.analyse`
-runs[i].evaluations  measurements during training
+runs[i].evaluations  measurements taken during training
 """
 
 import math
@@ -45,10 +45,7 @@ def make_results(
     complete = {key: found for key, found in runs.items() if key not in failed}
     resampled = {key: _stacked(found) for key, found in complete.items()}
     summary = {key: intervals(found, resampled[key]) for key, found in complete.items()}
-    data = {
-        name: describe_data(store.select(_modalities(plan, name)), split="test", test_items=len(store.rows("test")))
-        for name, store in stores.items()
-    }
+    data = {name: describe_data(store.select(_modalities(plan, name)), split="test") for name, store in stores.items()}
     return {
         "schema": 1,
         "environment": describe_environment(),

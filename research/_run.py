@@ -19,14 +19,14 @@ from research.pages import Section, html_page, markdown_page
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.experiments import open_run_dir, open_store, run_jobs, write_json
-from unialign.io import describe_environment, replace_file, write_yaml
+from unialign.io import describe_environment, replace_file
 
 __all__ = ["Progress", "answer_lines", "make_plan", "run_study", "trainings", "write_pages"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A training that has just ended, or that an earlier call finished (`read_back`)."""
+    """A training that has just ended, or that an earlier call completed (`read_back`)."""
 
     done: int
     total: int
@@ -46,7 +46,7 @@ def make_plan(study: Study, options: Options) -> tuple[Plan, Options, dict[str, 
         DataError: the data's revision differs from the one in the options.
     """
     if options.study != study.name:
-        raise ConfigError(f"these are options of the study {options.study!r}, not of {study.name!r}")
+        raise ConfigError(f"the options belong to the study {options.study!r}, not to {study.name!r}")
     plan = study.plan(options)
     names = list(dict.fromkeys(arm.data for arm in plan.arms))
     stores = {name: open_store(options.stores.get(name, name), None, options.fingerprints.get(name)) for name in names}
@@ -83,16 +83,12 @@ def run_study(
         The content of results.json.
 
     Raises:
-        ConfigError: as `make_plan`; the folder holds something else.
-        DataError: other data, a damaged record, or all trials of an arm failed.
+        ConfigError: see `make_plan`; or the folder holds another study.
+        DataError: the data differ, a record is damaged, or all trials of an arm failed.
     """
     folder = Path(out)
     plan, options, stores = make_plan(study, options)
-    found = open_run_dir(folder, "study")
-    if found is None:
-        write_yaml(folder / "config.yaml", options.to_dict())
-    elif found != options.to_dict():
-        raise ConfigError(f"{folder} holds another study (its config.yaml differs); choose another --out or delete it")
+    open_run_dir(folder, "study", options.to_dict())
     if study.prepare is not None:
         study.prepare(options, folder, stores, workers)
     jobs = Scheduler(plan, options, folder)
@@ -128,7 +124,9 @@ def write_pages(study: Study, results: dict[str, Any], folder: Path) -> None:
     for section in sections:
         for figure in section.figures:
             if not figure.name.startswith(f"{study.name}-"):
-                raise DataError(f"figure {figure.name!r} of the study {study.name!r} must be named {study.name}-...")
+                raise DataError(
+                    f"the name of figure {figure.name!r} must start with the name of its study, {study.name}-"
+                )
             replace_file(folder / "figures" / f"{figure.name}.svg", str(figure.drawing) + "\n")
     replace_file(folder / "page.md", markdown_page(study.title, sections))
     page = html_page(
@@ -151,13 +149,13 @@ def _facts(results: dict[str, Any]) -> list[str]:
     return [
         " and ".join(study["data"]),
         f"{len(results['objectives'])} arms × {len(results['protocol']['seeds'])} seeds",
-        f"{trials} trials an arm on the validation split" if trials else "settings as given",
+        f"{trials} trials per arm on the validation split" if trials else "no tuning",
         f"{study['trainings']} trainings",
     ]
 
 
 def _run_all(jobs: Sequence[TrainingJob], workers: int, log: "_Log") -> list[tuple[TrainingJob, Record]]:
-    """Yield every job with its record: first those finished earlier, then the others as they end."""
+    """Return every job with its record: first those finished earlier, then the others in the order of their end."""
     earlier = [(job, job.read_back()) for job in jobs]
     finished = [(job, record) for job, record in earlier if record is not None]
     for job, record in finished:

@@ -9,7 +9,7 @@ from unialign.report import count, join_words
 __all__ = ["smoke_run_note", "tally_lines"]
 
 Results = Mapping[str, Any]
-# With more families, one line per metric would obscure the totals.
+# With more families, lines per metric would hide the totals.
 _MAX_DETAILED = 3
 _MAX_NAMED = 4
 
@@ -18,7 +18,7 @@ def smoke_run_note(epochs: int | None, own: int | None) -> str:
     """Return a warning if trainings have fewer epochs than the study's default, else ""."""
     if epochs is None or own is None or epochs >= own:
         return ""
-    return f"smoke run: {epochs} of {own} epochs, numbers mean little"
+    return f"smoke run with {epochs} of {own} epochs; its numbers are not meaningful"
 
 
 def tally_lines(results: Results) -> list[str]:
@@ -28,7 +28,7 @@ def tally_lines(results: Results) -> list[str]:
     for family in families:
         tests = family_tests(results, family["name"])
         if not tests:
-            lines.append(f"{family['name']}: no comparison could be made.")
+            lines.append(f"{family['name']}: no comparison was possible.")
             continue
         baselines = list(dict.fromkeys(test["baseline"] for test in tests))
         against = label(results, baselines[0]) if len(baselines) == 1 else f"{len(baselines)} others"

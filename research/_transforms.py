@@ -1,6 +1,6 @@
 """Transforms of the training data, identified by name since worker processes apply them.
 
-A transform keeps ids, groups, labels, splits and every row outside of the training split. Shapes: `N` items, `M`
+A transform keeps ids, groups, labels, splits, and all rows outside of the training split. Shapes: `N` items, `M`
 modalities.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["TRANSFORMS", "transformed", "with_presence"]
 
 
 def transformed(store: EmbeddingStore, transform: DataTransform | None, seed: int) -> EmbeddingStore:
-    """Return the store that a run trains on."""
+    """Return the training data of a run."""
     if transform is None:
         return store
     check_choice("transform", transform.name, TRANSFORMS)

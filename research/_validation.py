@@ -17,11 +17,11 @@ _PRIMARY = sum(metric.primary for metric in METRICS.values())
 
 
 def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore]) -> None:
-    """Raise if a plan cannot be carried out or its comparisons would not be fair.
+    """Raise if a plan is invalid or its comparisons are unfair.
 
     Raises:
-        ConfigError: undefined names, unequal numbers of trials, settings that do not fit the data, or too few resamples
-            for any difference to be significant.
+        ConfigError: an undefined name, unequal numbers of trials, settings that do not fit the data, or too few
+            resamples for a significant difference.
         DataError: a required split has fewer than two items.
     """
     keys = [arm.key for arm in plan.arms]
@@ -40,7 +40,7 @@ def check_plan(plan: Plan, options: Options, stores: Mapping[str, EmbeddingStore
     for arm in plan.arms:
         _check_references(arm, plan)
         _check_settings(arm, options, stores[arm.data])
-    plan.stages()  # raises for arms that continue each other
+    plan.stages()  # raises if arms continue each other
     _check_families(plan, options)
     for comparison in plan.comparisons:
         for key in (comparison.first, comparison.baseline):
@@ -88,12 +88,10 @@ def _check_families(plan: Plan, options: Options) -> None:
         first = plan.arm(family.first)
         for baseline in map(plan.arm, family.baselines):
             if (baseline.data, baseline.train.modalities) != (first.data, first.train.modalities):
-                raise ConfigError(
-                    f"{first.key!r} and {baseline.key!r} are compared, but not on the same modalities and data"
-                )
+                raise ConfigError(f"{first.key!r} and {baseline.key!r} are compared, but differ in modalities or data")
         least = min_resamples(len(family.baselines))
         if options.resamples < least:
             raise ConfigError(
-                f"resamples must be at least {least} for the {len(family.baselines)} baselines of {family.name!r}, or "
-                f"no difference could be significant after correction; got {options.resamples}"
+                f"resamples must be at least {least} for the {len(family.baselines)} baselines of {family.name!r}, "
+                f"since fewer cannot give a significant difference after correction; got {options.resamples}"
             )

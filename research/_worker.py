@@ -16,7 +16,7 @@ from unialign.train import EvalCallback, HealthWarning, fit, training_steps
 
 __all__ = ["work"]
 
-# Metrics kept per direction; all metrics of up to 72 directions would fill megabytes.
+# The metric recorded by direction; all metrics of up to 72 directions would take megabytes.
 _PER_DIRECTION = "recall@1"
 
 
@@ -24,7 +24,7 @@ def work(job: TrainingJob) -> Record:
     """Train, measure and write the record; non-finite numbers are recorded as a failure."""
     store = open_store(job.data, job.train.modalities, job.fingerprint)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HealthWarning)  # they are in the record
+        warnings.simplefilter("ignore", HealthWarning)  # warnings are recorded instead
         try:
             record = _train_and_measure(job, store)
         except NonFiniteError as error:
@@ -67,7 +67,7 @@ def _train_and_measure(job: TrainingJob, store: EmbeddingStore) -> Record:
         }
         if hook is not None and hook.split == job.split:
             statistics |= {name: value for name, value in last.items() if not isinstance(value, int | float)}
-        # Resample in the worker, hence in parallel; the draws depend on the items only.
+        # Resample in the worker, in parallel; the draws depend only on the items.
         resampled = resample(
             {name: (statistic, metrics[name]) for name, statistic in statistics.items()},
             store.groups[store.rows(job.split)],

@@ -1,4 +1,4 @@
-"""Conflict measures against the number of modalities, and their rank correlation with retrieval and gap.
+"""Measure conflict by number of modalities, and its rank correlation with retrieval and gap.
 
 Sweep: UniAlign and InfoNCE on M = 2..6 modalities of digits and 2..8 of emoji with its names in twelve languages. Every
 seed adds the modalities in another random order, so that M is not confounded with the choice of modalities.
@@ -81,7 +81,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
         train=base(data, objective, tuple(modalities(options.seeds[0])), epochs=epochs),
         factors={"part": "sweep", "objective": objective, "M": m, "data": data},
         anchor=anchor,
-        # Tune once, with all modalities, so that differences in the forces are due to M, not to the settings.
+        # Tune once, with all modalities, so that differences in the forces are due to M and not to settings.
         trials=OBJECTIVE_TRIALS[objective] if key == largest else (),
         tuned_as=None if key == largest else largest,
         per_seed={seed: {"modalities": modalities(seed)} for seed in seeds},
@@ -93,7 +93,7 @@ def _sweep(data: str, m: int, objective: str, epochs: int, options: Options) -> 
 
 
 def analyse(results: Results) -> dict[str, Any]:
-    """Compute rank correlations, within data set and M, of conflict numbers with retrieval and gap."""
+    """Compute rank correlations, within data set and M, of conflict measures with retrieval and gap."""
     arms = completed(results)
     parts = {
         part: [a for a in arms if results["study"]["factors"][a]["part"] == part] for part in ("sweep", "trajectory")

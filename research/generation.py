@@ -1,4 +1,4 @@
-"""Image generation from aligned spaces, by objective and uniformity weight, against retrieval.
+"""Generate images from aligned spaces, by objective and uniformity weight, and compare their scores with retrieval.
 
 Every objective aligns drawing, text and speech of emoji to the frozen, whitened image features; decoders trained on
 these features alone generate images of held-out concepts from each modality and two mixtures. UniAlign's uniformity

@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed.json"
 
 def main() -> int:
     arguments = options()
-    # Set before torch is imported, whose thread pool reads these only once.
+    # Set before torch is imported, since its thread pool reads these variables only once.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(arguments.threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -10,15 +10,15 @@ from benchmarks.speed.implementations import IMPLEMENTATIONS
 __all__ = ["Case", "Limits", "cases", "growth", "out_of_reach"]
 
 SIZES = (256, 1024, 4096, 16384, 32768, 65536)
-OURS_ONLY = 32768  # a common batch size; baselines run at the neighboring sizes only
+OURS_ONLY = 32768  # common batch size at which only our losses are measured
 OBJECTIVE_SIZES, OBJECTIVE_MODALITIES = (256, 1024, 4096, 16384), (2, 3, 4, 6)
 DIM, OBJECTIVE_DIM = 512, 256
-ONLY_MODALITIES = {"triangle": 3}  # its formula has three
+ONLY_MODALITIES = {"triangle": 3}  # the formula is defined for three modalities
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a case. Our losses may run longer, since no baseline reaches the largest size."""
+    """Limits of a case; our losses may run longer, since no baseline reaches the largest size."""
 
     gigabytes: float = 16.0
     seconds: float = 150.0
@@ -91,7 +91,7 @@ def out_of_reach(case: Case, known: Mapping[str, Any], limits: Limits, *, second
     # Memory that grows with B only (inputs, gradients) is not extrapolated with B^2.
     square = max(0, last["memory"]["peak"] - 4 * last["memory"]["inputs"])
     size = square * times + 4 * last["memory"]["inputs"] * case.items / last["items"]
-    counted = [row for row in below if row.get("bytes_kept") is not None]  # not at the largest sizes
+    counted = [row for row in below if row.get("bytes_kept") is not None]  # not counted at the largest sizes
     keeps_squares = bool(counted) and counted[-1]["bytes_kept"] > 4 * counted[-1]["items"] ** 2
     if last["items"] >= 4096 and keeps_squares and size > limits.gigabytes * 10**9:
         return {"status": "memory", "reason": f"about {size / 10**9:.0f} GB by extrapolation", "tried": False}

@@ -1,7 +1,7 @@
 """Compute value and gradient in float64 in chunks of rows, as reference for every implementation.
 
 Each formula is a sum over rows i of a term that depends only on row i of the cosines, so autograd can process each
-chunk separately. No code of the library is used.
+chunk separately. It uses no code of the library.
 
 Legend: `B` items, `D` dimension, `C` rows of a chunk.
 """
@@ -56,7 +56,7 @@ def log_kernel(x_CD: Tensor, y_BD: Tensor, places_C: Tensor) -> Tensor:
 
 
 def outer_log(leaves: list[Tensor], weight: float = 1.0) -> float:
-    """Take the log of the sum, which divides the gradient of the sum by the sum."""
+    """Return the log of the sum, and the gradient of the sum divided by the sum."""
     (z_BD,) = leaves
     before = None if z_BD.grad is None else z_BD.grad.clone()
     z_BD.grad = None

@@ -22,9 +22,9 @@ REPEATS = 10
 
 
 def measure_gpu() -> dict[str, Any]:
-    """Return rows of results, or the reason why there are none."""
+    """Return rows of results, or the reason for their absence."""
     if not torch.cuda.is_available():
-        return {"status": "open", "reason": "this machine has no CUDA device, so nothing of this section was measured"}
+        return {"status": "open", "reason": "not measured, since this machine has no CUDA device"}
     rate, bandwidth = matmul_rate(), copy_bandwidth()
     rows = [
         attempt(what, make, modalities, size, dtype, products, rate, bandwidth)

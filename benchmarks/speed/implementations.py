@@ -6,7 +6,7 @@ runs its own backward pass, chunk by chunk. Its packages are imported on constru
 Legend: `B` items, `D` dimension.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Implementation:
-    """Implementation of the formula `loss`; `what` describes the call."""
+    """An implementation of the formula `loss`, whose call is described by `what`."""
 
     loss: str
     name: str
@@ -49,15 +49,21 @@ def plain_kernel(x_BD: Tensor) -> Tensor:
     return ((z_BD @ z_BD.mT - 1) / TAU_UNIFORMITY).exp()
 
 
-def plain_outer_log(x_BD: Tensor) -> Tensor:
-    kernel_BB = plain_kernel(x_BD)
-    size = len(x_BD)
+def outer_log(kernel_BB: Tensor) -> Tensor:
+    size = len(kernel_BB)
     return ((kernel_BB.sum() - kernel_BB.diagonal().sum()) / (size * (size - 1))).log()
 
 
+def mean_log(kernel_BB: Tensor) -> Tensor:
+    return ((kernel_BB.sum(1) - kernel_BB.diagonal()) / (len(kernel_BB) - 1)).log().mean()
+
+
+def plain_outer_log(x_BD: Tensor) -> Tensor:
+    return outer_log(plain_kernel(x_BD))
+
+
 def plain_mean_log(x_BD: Tensor) -> Tensor:
-    kernel_BB = plain_kernel(x_BD)
-    return ((kernel_BB.sum(1) - kernel_BB.diagonal()) / (len(x_BD) - 1)).log().mean()
+    return mean_log(plain_kernel(x_BD))
 
 
 def pdist_outer_log(x_BD: Tensor) -> Tensor:
@@ -70,14 +76,11 @@ def cdist_kernel(x_BD: Tensor) -> Tensor:
 
 
 def cdist_outer_log(x_BD: Tensor) -> Tensor:
-    kernel_BB = cdist_kernel(x_BD)
-    size = len(x_BD)
-    return ((kernel_BB.sum() - kernel_BB.diagonal().sum()) / (size * (size - 1))).log()
+    return outer_log(cdist_kernel(x_BD))
 
 
 def cdist_mean_log(x_BD: Tensor) -> Tensor:
-    kernel_BB = cdist_kernel(x_BD)
-    return ((kernel_BB.sum(1) - kernel_BB.diagonal()) / (len(x_BD) - 1)).log().mean()
+    return mean_log(cdist_kernel(x_BD))
 
 
 def plain_infonce(x_BD: Tensor, y_BD: Tensor) -> Tensor:
@@ -102,17 +105,11 @@ def our_uniformity(reduction: str) -> Function:
 
 def our_unit_uniformity(reduction: Any) -> Function:
     from unialign.functional import unit_uniformity
+    from unialign.ops import select_rows
 
     def value(x_BD: Tensor) -> Tensor:
-        present_B = torch.ones(len(x_BD), dtype=torch.bool, device=x_BD.device)
-        return unit_uniformity(
-            x_BD,
-            kernel="clip",
-            temperature=TAU_UNIFORMITY,
-            reduction=reduction,
-            present_B=present_B,
-            ids_B=None,
-        )[0]
+        selection = select_rows(torch.ones(len(x_BD), dtype=torch.bool, device=x_BD.device))
+        return unit_uniformity(x_BD, selection, kernel="clip", temperature=TAU_UNIFORMITY, reduction=reduction)[0]
 
     return value
 
@@ -188,7 +185,7 @@ def metric_learning_infonce() -> Function:
 
     def value(x_BD: Tensor, y_BD: Tensor) -> Tensor:
         labels_B = torch.arange(len(x_BD), device=x_BD.device)
-        # Identical label objects would mark both sides as the same rows, without true pairs.
+        # The same label object on both sides would mean that the rows are the same, so that there are no true pairs.
         there = loss(x_BD, labels_B, ref_emb=y_BD, ref_labels=labels_B.clone())
         back = loss(y_BD, labels_B, ref_emb=x_BD, ref_labels=labels_B.clone())
         return (there + back) / 2
@@ -253,10 +250,10 @@ def _table() -> list[Implementation]:
     )
     more = {"packages": ("sentence-transformers",), "steps_itself": True}
     add(loss, "sentence-transformers", what, cached_ranking, 2, **more)
-    what = "`NTXentLoss` of each side against the other, the mean of both"
+    what = "mean of `NTXentLoss` in both directions"
     more = {"packages": ("pytorch-metric-learning",)}
     add(loss, "pytorch-metric-learning", what, metric_learning_infonce, 2, **more)
-    what = "`NTXentLoss`: another loss, 2 B rows each against all others, 4 times the logits"
+    what = "`NTXentLoss`, a related loss that contrasts each of 2 B rows with all others: 4 times the logits"
     add("nt-xent", "lightly", what, lightly_ntxent, 2, packages=("lightly",))
 
     loss = "sigmoid"
@@ -266,7 +263,7 @@ def _table() -> list[Implementation]:
     add(loss, "torch.compile", "the same, compiled", lambda: compiled(plain_sigmoid), 2, compiled=True)
     more = {"packages": ("open_clip_torch",)}
     add(loss, "open_clip", "`SigLipLoss`", open_clip_sigmoid, 2, **more)
-    what = "`SigLipLoss` in blocks of 1,024 x 1,024 as its ranks would see, backward block by block"
+    what = "`SigLipLoss` in blocks of 1,024 x 1,024, as on several processes, backward block by block"
     add(loss, "open_clip, blocks", what, open_clip_sigmoid_blocks, 2, steps_itself=True, **more)
     return made
 
@@ -276,9 +273,3 @@ IMPLEMENTATIONS = _table()
 
 def find_implementation(loss: str, name: str) -> Implementation:
     return next(c for c in IMPLEMENTATIONS if (c.loss, c.name) == (loss, name))
-
-
-def losses_of(selected: Sequence[str] | None) -> list[str]:
-    """Return the formulas whose names begin with a selected word; all of them for None."""
-    names = list(dict.fromkeys(c.loss for c in IMPLEMENTATIONS))
-    return [n for n in names if selected is None or any(n.startswith(word) for word in selected)]

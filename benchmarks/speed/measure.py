@@ -165,7 +165,7 @@ def errors(value: float, rows: list[Tensor], exact: dict[str, Any]) -> dict[str,
 
 
 def in_process(work: Callable[[], dict[str, Any]], *, seconds: float, gigabytes: float) -> dict[str, Any]:
-    """Run `work` in a forked process with limits of time and memory; return the reason if it dies."""
+    """Run `work` in a forked process with limits of time and memory; return the reason if the process dies."""
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_run, args=(work, sender, gigabytes), daemon=False)

@@ -98,13 +98,13 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     rows = list(results["cases"].values())
     notes = []
     if len({row["source"] for row in rows}) > 1:
-        notes.append("The figures below stem from more than one state of the code: not all cases were run again.")
+        notes.append("The cases were measured with different versions of the code.")
     if len({row["threads"] for row in rows}) > 1:
-        notes.append("The figures below stem from runs with different numbers of threads.")
+        notes.append("The cases were measured with different numbers of threads.")
     loads = [row["load"] for row in rows if row["status"] == "measured"]
     if loads:
         notes.append(
-            f"Load of the machine while measuring (1 is this benchmark itself): {min(loads):.1f} to {max(loads):.1f}."
+            f"The load of the machine was {min(loads):.1f} to {max(loads):.1f}, of which this benchmark causes 1."
         )
     return notes
 
@@ -143,7 +143,7 @@ def _formula(results: Mapping[str, Any], group: str, key: str, title: str) -> Se
         Table(("growth with B", "time", "memory", "kept"), growing, "Fitted exponents, B from 1,024 on."),
     ]
     if compiling:
-        parts.append(f"The first call of what is compiled, not counted above: {', '.join(compiling)} (wall time).")
+        parts.append(f"Wall time of the first call of compiled code, not counted above: {', '.join(compiling)}.")
     return Section(key, title, parts)
 
 

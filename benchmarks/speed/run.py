@@ -36,7 +36,7 @@ LIMITS = Limits()
 
 
 def source_fingerprint() -> str:
-    """Hash the code of the library and of this benchmark; results of different code are measured again."""
+    """Hash the code of the library and of this benchmark, since results are kept only for the same code."""
     digest = hashlib.sha256()
     for path in sorted([*(ROOT / "src").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
         if path.name not in ("page.py", "requirements.py"):
@@ -156,7 +156,7 @@ def measure_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
                 continue
             row = run_case(case, known, threads=arguments.threads, folder=Path(folder))
             if row["status"] == "absent" and before is not None and before["status"] == "measured":
-                print(f"{case.key}: {row['reason']}; the earlier figure is kept")
+                print(f"{case.key}: {row['reason']}; keeping the earlier result")
                 continue
             known[case.key] = {
                 "group": case.group,

@@ -1,7 +1,7 @@
 """Draw figures of studies: panels with lines and bands, dots and intervals, or points, arranged on a sheet.
 
 A sheet is a standalone SVG with its own colors for light and dark mode, fonts and background, so that it looks the
-same in a page, in the documentation and in a viewer.
+same on a page, in the documentation and in a viewer.
 """
 
 import math
@@ -20,7 +20,7 @@ __all__ = ["Dot", "Mark", "Panel", "Point", "Series", "dots", "lines", "scatter"
 WIDTH, HEIGHT = 340.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 30.0, 40.0
 _ROW = 19.0
-_LETTER = 6.2  # average width of a label's letter
+_LETTER = 6.2  # average width of a letter in a label
 
 _RULES = """
 .plot{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """Color and shape, by number, of one legend entry."""
+    """A legend entry, whose number selects its color and shape."""
 
     label: str
     number: int
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot panel: a value and its interval."""
+    """A row of a dot panel, with a value and its interval."""
 
     label: str
     value: float

@@ -21,9 +21,9 @@ RESAMPLES = 600
 def write_store(
     folder: Path, columns: tuple[str, ...] = MODALITIES, *, test: float = 0.0, name: str = "tiny", dim: int = 5
 ) -> str:
-    """One latent, three classes, two test items of one group; `test` is added to the test rows.
+    """Write a store with one latent, three classes and two test items in one group; `test` is added to the test rows.
 
-    Heads with dropout 0.5 need a `dim` of which something is left.
+    Heads with dropout 0.5 need a larger `dim`.
     """
     rng = np.random.default_rng(0)
     items = TRAIN + VAL + TEST
@@ -68,9 +68,9 @@ def plan(chosen: Options) -> Plan:
             eval_hook=EvalHook("conflict", {"anchor": "text"}, points=3),
             anchor="text",
         ),
-        arm("rival", "infonce", trials=trials, factors={"kind": "rival"}),
+        arm("baseline", "infonce", trials=trials, factors={"kind": "baseline"}),
         arm("holes", "unialign", tuned_as="ours", transform=DataTransform("drop_entries", {"fraction": 0.3})),
-        arm("on", "unialign", trials=trials, init_from="rival"),
+        arm("on", "unialign", trials=trials, init_from="baseline"),
         arm("further", "unialign", init_from="on"),
         arm(
             "order",
@@ -78,7 +78,7 @@ def plan(chosen: Options) -> Plan:
             per_seed={s: {"modalities": ["text", MODALITIES[2 * (s % 2)]]} for s in (0, 1, 100)},
         ),
     )
-    return Plan(arms=arms, families=(Family("all", "ours", ("rival", "on", "holes")),))
+    return Plan(arms=arms, families=(Family("all", "ours", ("baseline", "on", "holes")),))
 
 
 def page(results: Mapping[str, Any]) -> list[Section]:
@@ -93,7 +93,7 @@ def page(results: Mapping[str, Any]) -> list[Section]:
 
 SMALL = Study(
     name="small",
-    title="Does the machinery work?",
+    title="Small study",
     plan=plan,
     page=page,
     analyse=lambda results: {"arms": len(results["summary"]), "nothing": float("nan")},

@@ -42,13 +42,13 @@ def test_many_families_have_one_line_each() -> None:
     many["comparisons"] = [c for c in many["comparisons"] if c["family"] != "f1"]
     lines = tally_lines(many)
     assert len(lines) == 4
-    assert lines[1] == "f1: no comparison could be made."
+    assert lines[1] == "f1: no comparison was possible."
 
 
 @pytest.mark.parametrize(
     ("asked", "own", "said"),
     [
-        (2, 40, "smoke run: 2 of 40 epochs, numbers mean little"),
+        (2, 40, "smoke run with 2 of 40 epochs; its numbers are not meaningful"),
         (40, 40, ""),
         (80, 40, ""),
         (None, 40, ""),

@@ -1,4 +1,4 @@
-"""The generation study with three arms and small decoders, and its choice of a weight on synthetic scores."""
+"""Test the generation study with three arms and small decoders, and its choice of a weight on synthetic scores."""
 
 import dataclasses
 import io
@@ -23,7 +23,7 @@ from unialign.generation import FlowDecoder
 pytest.importorskip("PIL")
 
 ARMS = ("unialign-u0", "unialign-u0.1", "infonce")
-# Fewer than the study has, for speed.
+# Fewer values than in the study, for speed.
 SOURCES = ("text", "drawing", "text+speech")
 DECODER_SEEDS = (0, 1)
 
@@ -129,7 +129,7 @@ def test_decoders_are_trained_once(folder: Path, options: Options) -> None:
 def test_decoders_of_other_settings_raise(folder: Path, options: Options, tmp_path: Path) -> None:
     from research._image_scores import _decoder
 
-    with pytest.raises(ConfigError, match="holds a decoder of other settings than the study's; delete"):
+    with pytest.raises(ConfigError, match="differ from those of the study; delete"):
         _decoder(folder, {"steps": 77}, 0)
 
 
@@ -144,8 +144,8 @@ def test_page_and_terminal_summary(folder: Path, results: dict[str, Any]) -> Non
     assert any("Rank correlation" in line for line in answer_lines(shortened(), results))
 
 
-def made_up(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Return results that hold the validation scores only."""
+def synthetic_results(validation: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Return results with validation scores only."""
     runs = [
         {"objective": arm, "metrics": {"val/recall@1": recall, "val/text/fd": fd, "val/drawing/fd": fd}}
         for arm, (recall, fd) in validation.items()
@@ -160,10 +160,10 @@ def test_the_weight_is_chosen_on_validation_among_those_that_keep_retrieval() ->
         "unialign-u0.1": (0.195, 25.0),
         "unialign-u1": (0.21, 31.0),
     }
-    assert analyse(made_up(arms))["chosen"] == "unialign-u0.1"
+    assert analyse(synthetic_results(arms))["chosen"] == "unialign-u0.1"
     arms["unialign-u0"] = (0.191, 20.0)
-    assert analyse(made_up(arms))["chosen"] == "unialign-u0"
-    assert analyse(made_up({"infonce": (0.9, 1.0), "unialign-u1": (0.1, 1.0)}))["chosen"] is None
+    assert analyse(synthetic_results(arms))["chosen"] == "unialign-u0"
+    assert analyse(synthetic_results({"infonce": (0.9, 1.0), "unialign-u1": (0.1, 1.0)}))["chosen"] is None
 
 
 def test_every_arm_freezes_the_anchor_and_is_evaluated_once() -> None:

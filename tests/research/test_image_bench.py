@@ -1,4 +1,4 @@
-"""The benchmark of generated images: comparable rows and correct controls."""
+"""Test that the benchmark of generated images has comparable rows and correct controls."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def bench() -> GenerationBench:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_components() -> Iterator[None]:
-    """36 training images do not have the 64 directions of a real table."""
+    """Use fewer components, since 36 training images do not span 64 directions."""
     fit = Reference.fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reference, "fit", lambda *given, **options: fit(*given, **{"components": 8, **options}))
@@ -59,7 +59,7 @@ def test_every_item_goes_to_another_group_and_is_used_once() -> None:
         shuffled(np.array([0, 0, 0, 1, 2]), seed=0)
 
 
-def test_the_controls_are_what_they_say(bench: GenerationBench, space: Space) -> None:
+def test_controls_are_built_from_the_right_embeddings(bench: GenerationBench, space: Space) -> None:
     controls = bench.controls(space)
     assert tuple(controls) == tuple(CONTROLS)
     for name in ("self", "shuffled", "random", "nearest embedding"):
@@ -97,9 +97,9 @@ def test_items_without_a_source_raise(bench: GenerationBench, space: Space) -> N
     assert holed.source(space, ["image", "text"]).shape == (36, 8)
 
 
-def test_benches_that_cannot_be() -> None:
+def test_invalid_benches_raise() -> None:
     store = tiny_image_store()
-    with pytest.raises(ConfigError, match="decoders of one size"):
+    with pytest.raises(ConfigError, match="same image size"):
         make_bench(store, [], anchor="image", extractor=pixels(4))
     small = train_decoder(
         store,
@@ -107,7 +107,7 @@ def test_benches_that_cannot_be() -> None:
         images=tiny_images()[:, :, ::2, ::2],
         progress="none",
     ).decoder
-    with pytest.raises(ConfigError, match=r"sizes \[8, 4\]"):
+    with pytest.raises(ConfigError, match=r"got \[8, 4\]"):
         make_bench(store, [tiny_decoder(0), small], anchor="image", extractor=pixels(4))
 
 
@@ -118,7 +118,7 @@ VALUES: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def test_marks_know_the_direction_of_a_score() -> None:
+def test_marks_follow_the_direction_of_a_score() -> None:
     found = annotate_controls({"fd": 45.0, "recall@10": 0.3, "l1": 0.2}, VALUES)
     assert found == {"fd": ("shuffled", "nearest", "halves"), "recall@10": ("nearest",), "l1": ("nearest",)}
     assert annotate_controls({"fd": 3.0, "recall@10": 0.8, "l1": 0.05}, VALUES) == {
@@ -139,7 +139,7 @@ def test_marks_of_equal_numbers_and_of_ties() -> None:
     assert found == {"fd": ("nearest", "halves"), "recall@10": ("shuffled",)}
 
 
-def test_marks_leave_out_what_has_no_better_direction_or_no_number() -> None:
+def test_scores_without_direction_or_number_have_no_marks() -> None:
     assert annotate_controls({"diversity": 0.1, "spread": 0.2, "fd": float("nan")}, VALUES) == {}
 
 

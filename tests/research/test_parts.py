@@ -41,10 +41,10 @@ def test_dropped_entries_are_training_entries(tmp_path: Path) -> None:
 def test_the_dropped_fraction_is_the_requested_one() -> None:
     rng = np.random.default_rng(0)
     store = EmbeddingStore.from_arrays({name: rng.normal(size=(4000, 2)) for name in "abc"})
-    for share in (0.0, 0.3, 0.6):
-        thin = transformed(store, DataTransform("drop_entries", {"fraction": share}), 3)
-        # An item that would have lost all keeps one of three.
-        expected = share - share**3 / 3
+    for fraction in (0.0, 0.3, 0.6):
+        thin = transformed(store, DataTransform("drop_entries", {"fraction": fraction}), 3)
+        # An item that would lose all three entries keeps one.
+        expected = fraction - fraction**3 / 3
         assert 1 - np.mean([thin.present(name).mean() for name in "abc"]) == pytest.approx(expected, abs=0.015)
 
 
@@ -126,7 +126,7 @@ def test_every_study_has_a_plan_that_fits_the_shipped_data(name: str) -> None:
 
 
 def test_each_seed_adds_modalities_in_another_order() -> None:
-    """Otherwise M would be confounded with the choice of modalities."""
+    """The number of modalities M must not be confounded with their choice."""
     plan, _, _ = make_plan(load_study("conflict"), Options(study="conflict"))
     sweep = [arm for arm in plan.arms if arm.factors["part"] == "sweep"]
     for data, most in (("digits", 6), ("emoji", 8)):

@@ -1,4 +1,4 @@
-"""A study from the plan to the page: equal budgets, splits, interruption, read-back."""
+"""Test a study from its plan to its page: equal budgets, splits, interruption, read-back."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ def observed() -> Observed:
 
 @pytest.fixture(scope="module")
 def finished(store: str, tmp_path_factory: pytest.TempPathFactory, observed: Observed) -> tuple[Path, dict[str, Any]]:
-    """A finished study; tests only read it."""
+    """Return the folder and the results of a finished study, which tests only read."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     whole, train = work_module._train_and_measure, work_module.fit
     current: list[str] = []
@@ -78,7 +78,7 @@ def finished(store: str, tmp_path_factory: pytest.TempPathFactory, observed: Obs
     return folder, results
 
 
-def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_results_extend_those_of_a_comparison(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, results = finished
     stored = json.loads((folder / "results.json").read_text())
     assert stored == results
@@ -92,7 +92,7 @@ def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[s
         assert 0 <= low <= mean <= high <= 1.2
         points = [run["metrics"]["recall@1"] for run in results["runs"] if run["objective"] == arm]
         assert mean == pytest.approx(sum(points) / 2)
-    assert {c["baseline"] for c in results["comparisons"]} == {"rival", "on", "holes"}
+    assert {c["baseline"] for c in results["comparisons"]} == {"baseline", "on", "holes"}
     family = [c for c in results["comparisons"] if "verdict" in c]
     assert len(family) == 3 * 5
     assert all(c["p_holm"] >= c["p"] for c in family)
@@ -101,8 +101,8 @@ def test_results_are_those_of_a_comparison_and_more(finished: tuple[Path, dict[s
 def test_evaluations_begin_before_training_and_end_with_the_metrics(finished: tuple[Path, dict[str, Any]]) -> None:
     _, results = finished
     run = next(run for run in results["runs"] if run["objective"] == "ours")
-    assert [look["step"] for look in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
-    # Measured by two roads: the probe at the last step, and the evaluation with the same anchor.
+    assert [evaluation["step"] for evaluation in run["evaluations"]] == [0, 1, 4] == [0, 1, run["steps"]]
+    # Measured twice: by the eval hook after the last step, and by the evaluation with the same anchor.
     assert run["evaluations"][-1]["conflict/zeta"] == pytest.approx(run["metrics"]["zeta"], abs=1e-6)
     assert run["metrics"]["conflict/chi"] == run["evaluations"][-1]["conflict/chi"]
     own = results["summary"]["ours"]["conflict/zeta_neg_tan"]
@@ -112,9 +112,9 @@ def test_evaluations_begin_before_training_and_end_with_the_metrics(finished: tu
 def test_every_tuned_arm_has_the_same_budget_and_the_best_trial_wins(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, results = finished
     tuning = results["study"]["tuning"]
-    assert {arm: len(t["trials"]) for arm, t in tuning.items() if "trials" in t} == {"ours": 2, "rival": 2, "on": 2}
+    assert {arm: len(t["trials"]) for arm, t in tuning.items() if "trials" in t} == {"ours": 2, "baseline": 2, "on": 2}
     assert tuning["holes"] == {"as": "ours"}
-    for arm in ("ours", "rival", "on"):
+    for arm in ("ours", "baseline", "on"):
         scores = [trial["recall@1"] for trial in tuning[arm]["trials"]]
         assert scores[tuning[arm]["chosen"]] == max(scores)
         chosen = tuning[arm]["trials"][tuning[arm]["chosen"]]["settings"]["objective_options.temperature"]
@@ -154,7 +154,7 @@ def test_only_runs_are_evaluated_on_test_rows(observed: Observed) -> None:
 def test_the_test_split_does_not_affect_tuning(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    """Data that differ in their test rows alone lead to the same trials and the same choice."""
+    """Two data sets that differ only in their test rows have the same trials and the same choice."""
     other = write_store(tmp_path / "other", test=5.0)
     results = run_study(SMALL, options(other, seeds=(0,)), tmp_path / "run")
     assert results["study"]["tuning"] == finished[1]["study"]["tuning"]
@@ -167,7 +167,7 @@ def test_the_test_split_does_not_affect_tuning(
 def test_an_interrupted_study_continues(
     tmp_path: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted three times, and run from the `config.yaml` of the first study: the same results."""
+    """A study interrupted three times gives the results of one that was not interrupted."""
     folder, results = finished
     settings = Options.read(folder / "config.yaml")
     assert len(settings.fingerprints["tiny"]) == 64
@@ -196,9 +196,9 @@ def test_a_finished_study_is_read_back_and_its_page_rewritten(
     folder, results = finished
     before = (folder / "page.md").read_text()
     (folder / "report.html").unlink()
-    heard: list[bool] = []
-    again = run_study(SMALL, options(store), folder, on_done=lambda p: heard.append(p.read_back))
-    assert all(heard)
+    read_back: list[bool] = []
+    again = run_study(SMALL, options(store), folder, on_done=lambda p: read_back.append(p.read_back))
+    assert all(read_back)
     assert timeless(again) == timeless(results)
     assert (folder / "page.md").read_text() == before
     assert (folder / "report.html").exists()
@@ -207,7 +207,7 @@ def test_a_finished_study_is_read_back_and_its_page_rewritten(
 def test_worker_processes_give_the_same_numbers(
     store: str, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    """With one arm, since a pool of processes starts slowly."""
+    """Test one arm only, since a pool of processes starts slowly."""
     short = Study(name="small", title="", plan=lambda o: Plan(arms=plan(o).arms[-1:]), page=lambda results: [])
     results = run_study(short, options(store), tmp_path / "run", workers=2)
     expected = {(r["objective"], r["seed"]): r["metrics"] for r in finished[1]["runs"]}
@@ -218,14 +218,14 @@ def test_worker_processes_give_the_same_numbers(
 
 def test_a_folder_belongs_to_one_study(finished: tuple[Path, dict[str, Any]], store: str) -> None:
     for changes in ({"epochs": 1}, {"seeds": (0,)}, {"resamples": 700}):
-        with pytest.raises(ConfigError, match="holds another study"):
+        with pytest.raises(ConfigError, match="another study"):
             run_study(SMALL, options(store, **changes), finished[0])
 
 
 def test_records_are_read_under_their_own_settings_only(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     shutil.copyfile(finished[0] / "runs" / "ours-seed0.safetensors", file)
-    with pytest.raises(DataError, match=r"result of other settings \(.*train differ"):
+    with pytest.raises(DataError, match=r"has other settings \(.*train differ"):
         read_record(file, {"train": {}})
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(DataError, match="not a valid record of a study"):
@@ -243,7 +243,7 @@ def test_another_revision_of_the_data_raises(finished: tuple[Path, dict[str, Any
         run_study(SMALL, again.replace(stores={"tiny": other}), finished[0])
 
 
-# --- what goes wrong ------------------------------------------------------------------------------------------------
+# --- failures ----------------------------------------------------------------------------------------------------
 
 
 def test_a_failed_arm_is_reported_and_the_others_are_kept(
@@ -269,13 +269,13 @@ def test_a_failed_arm_is_reported_and_the_others_are_kept(
         ),
     )
     results = run_study(short, options(store), tmp_path / "run")
-    assert results["study"]["failed"] == {"rival": "seed 1: the loss is not finite"}
+    assert results["study"]["failed"] == {"baseline": "seed 1: the loss is not finite"}
     assert set(results["summary"]) == {"ours", "holes"}
     trials = results["study"]["tuning"]["ours"]
     assert trials["chosen"] == 1
     assert trials["trials"][0]["failed"] == "a gradient is not finite"
     assert trials["trials"][0]["recall@1"] is None
-    assert "| rival" not in (tmp_path / "run" / "page.md").read_text().split("Tuning")[0]
+    assert "| baseline" not in (tmp_path / "run" / "page.md").read_text().split("Tuning")[0]
 
 
 def test_an_arm_whose_trials_all_fail_stops_the_study(
@@ -290,7 +290,7 @@ def test_an_arm_whose_trials_all_fail_stops_the_study(
 
 
 def changed(**changes: Any) -> Study:
-    """The small study with another first arm."""
+    """Return the small study with changes to its first arm."""
 
     def altered(chosen: Options) -> Plan:
         first, *rest = plan(chosen).arms
@@ -304,8 +304,8 @@ PLANS: list[tuple[dict[str, Any], str]] = [
     ({"trials": ({"lr": -1}, {"lr": 0.1})}, r"arm 'ours' with \{'lr': -1\}"),
     ({"trials": ({"dip": 1}, {"lr": 0.1})}, "unknown training setting 'dip'"),
     ({"key": "../ours"}, "must be a file name"),
-    ({"key": "rival"}, "different keys"),
-    ({"tuned_as": "rival"}, "has both trials and tuned_as"),
+    ({"key": "baseline"}, "different keys"),
+    ({"tuned_as": "baseline"}, "has both trials and tuned_as"),
     ({"trials": (), "tuned_as": "order"}, "unknown tuned_as of arm 'ours' 'order'"),
     ({"init_from": "ours"}, "is circular"),
     ({"init_from": "none"}, "unknown init_from of arm 'ours' 'none'"),
@@ -313,7 +313,7 @@ PLANS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_plans_that_could_not_be_carried_out_raise(store: str) -> None:
+def test_invalid_plans_raise(store: str) -> None:
     for changes, message in PLANS:
         with pytest.raises(ConfigError, match=message):
             make_plan(changed(**changes), options(store))
@@ -338,7 +338,7 @@ def test_options_out_of_range_raise(store: str) -> None:
 
 
 def test_options_of_another_study_or_kind_raise(store: str) -> None:
-    with pytest.raises(ConfigError, match="not of 'small'"):
+    with pytest.raises(ConfigError, match="not to 'small'"):
         make_plan(SMALL, options(store, study="ablation"))
     with pytest.raises(ConfigError, match="unknown study setting 'epoch'; did you mean 'epochs'"):
         Options.from_dict({"study": "small", "epoch": 1})
@@ -352,10 +352,10 @@ def test_arms_on_other_modalities_are_not_compared(store: str) -> None:
     other = Study(
         name="small",
         title="",
-        plan=lambda o: Plan(arms=(arms[0], rest), families=(type(plan(o).families[0])("f", "ours", ("rival",)),)),
+        plan=lambda o: Plan(arms=(arms[0], rest), families=(type(plan(o).families[0])("f", "ours", ("baseline",)),)),
         page=lambda results: [],
     )
-    with pytest.raises(ConfigError, match="not on the same modalities and data"):
+    with pytest.raises(ConfigError, match="differ in modalities or data"):
         make_plan(other, options(store))
 
 

@@ -148,7 +148,7 @@ def test_objectives_of_complete_items_skip_batches_without_any(
 
 
 def test_measured_divergences_equal_those_of_geometry() -> None:
-    """Also with an anchor that is not the first modality, and with missing rows."""
+    """The test covers an anchor that is not the first modality, and missing rows."""
     generator = torch.Generator().manual_seed(0)
     embeddings = {
         m: torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
@@ -249,7 +249,7 @@ def test_recall_with_and_without_the_anchor() -> None:
     every = list(itertools.permutations(anchor.MODALITIES, 2))
     values = {f"{q}->{a}": 0.8 if "text" in (q, a) else 0.2 for q, a in every}
     values["image->speech"] = 0.1
-    values["image+drawing->text"] = 1.0  # joint queries are no directions of modalities
+    values["image+drawing->text"] = 1.0  # a joint query, which is not counted
     results = _results(**{"unialign-text": [values, values], "unialign-all": [values]})
     found = anchor.analyse(results)
     assert found["unialign-text"]["with"] == pytest.approx([0.8, 0.8])

@@ -63,7 +63,7 @@ def test_a_study_runs_to_its_page(
     assert f"[{total}/{total}]" in said
     assert not results["study"]["failed"]
     # The summary is printed, and marked as a smoke run.
-    quick = "moke run: 1 of 40 epochs, numbers mean little"
+    quick = "moke run with 1 of 40 epochs; its numbers are not meaningful"
     answer = said[said.rindex(f"[{total}/{total}]") :].splitlines()[2:]
     assert answer[0] == f"S{quick}."
     assert answer[1:-2] == answer_lines(study, results)[1:]
@@ -106,12 +106,12 @@ def test_mistakes_are_reported_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     write_yaml(tmp_path / "config.yaml", Options(study="ablation").to_dict())
     for arguments, message in (
-        ("", "name a study"),
+        ("", "give a study"),
         ("abolition", "unknown study 'abolition'; expected one of 'ablation'"),
         ("ablation --seeds 1 1", "different integers"),
         ("ablation --epochs 0", "epochs must be an integer"),
         ("ablation --workers 0", "--workers must be at least 1"),
-        ("conflict --config config.yaml", "of the study 'ablation', not 'conflict'"),
+        ("conflict --config config.yaml", "the study 'ablation', not to 'conflict'"),
     ):
         assert main(arguments.split()) == 2
         assert message in capsys.readouterr().err
