@@ -7,14 +7,14 @@ from torch.nn.functional import cross_entropy
 
 from unialign.functional._contrast import cosine_contrast, self_contrast
 from unialign.functional._float64_gram import float64_gram
-from unialign.ops import use_backend
+from unialign.ops import select_rows, use_backend
 
 ABSENT = torch.tensor([True, True, False, True, True])
 KEPT = {
-    "whole": (torch.ones(5, dtype=torch.bool), None),
-    "absent": (ABSENT, None),
-    "ids": (ABSENT, torch.tensor([0, 1, 2, 0, 3])),
-    "different ids": (torch.ones(5, dtype=torch.bool), torch.arange(5)),
+    "whole": select_rows(torch.ones(5, dtype=torch.bool)),
+    "absent": select_rows(ABSENT),
+    "ids": select_rows(ABSENT, torch.tensor([0, 1, 2, 0, 3])),
+    "different ids": select_rows(torch.ones(5, dtype=torch.bool), torch.arange(5)),
 }
 
 
@@ -26,8 +26,8 @@ def rows(seed: int, *shape: int) -> Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 def test_every_key_allowed_is_cross_entropy_both_ways(smoothing: float):
     x_BD, y_BD, target_B = rows(0, 6, 4), rows(1, 6, 4), torch.arange(6)
-    all_rows = torch.ones(6, dtype=torch.bool)
-    value = cosine_contrast(x_BD, y_BD, temperature=0.3, present_B=all_rows, ids_B=None, label_smoothing=smoothing)
+    all_rows = select_rows(torch.ones(6, dtype=torch.bool))
+    value = cosine_contrast(x_BD, y_BD, all_rows, temperature=0.3, label_smoothing=smoothing)
     logits_BB = x_BD @ y_BD.mT / 0.3
     expected = sum(cross_entropy(x, target_B, label_smoothing=smoothing) for x in (logits_BB, logits_BB.mT)) / 2
     torch.testing.assert_close(value, expected)
@@ -41,10 +41,9 @@ def test_every_key_allowed_is_cross_entropy_both_ways(smoothing: float):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kept", KEPT)
 def test_second_derivatives_of_a_contrast_by_the_reference(kept: str, smoothing: float):
-    present_B, ids_B = KEPT[kept]
 
     def value(x_BD: Tensor, y_BD: Tensor, tau: Tensor) -> Tensor:
-        return cosine_contrast(x_BD, y_BD, temperature=tau, present_B=present_B, ids_B=ids_B, label_smoothing=smoothing)
+        return cosine_contrast(x_BD, y_BD, KEPT[kept], temperature=tau, label_smoothing=smoothing)
 
     inputs = rows(1, 5, 3), rows(2, 5, 3), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(value, inputs)
@@ -55,21 +54,21 @@ def test_second_derivatives_of_a_contrast_by_the_reference(kept: str, smoothing:
 
 @pytest.mark.parametrize("kept", KEPT)
 def test_rows_against_themselves(kept: str):
-    z_BD, (present_B, ids_B) = rows(2, 5, 3), KEPT[kept]
+    z_BD = rows(2, 5, 3)
     unit_BD = torch.nn.functional.normalize(z_BD, dim=1)
-    value = self_contrast(unit_BD, present_B, ids_B, temperature=0.3)
-    expected = cosine_contrast(unit_BD, unit_BD, temperature=0.3, present_B=present_B, ids_B=ids_B)
+    value = self_contrast(unit_BD, KEPT[kept], temperature=0.3)
+    expected = cosine_contrast(unit_BD, unit_BD, KEPT[kept], temperature=0.3)
     torch.testing.assert_close(value, expected)
     gradients = [torch.autograd.grad(2 * x, z_BD, retain_graph=True)[0] for x in (value, expected)]
     torch.testing.assert_close(*gradients)
 
 
 def test_one_row_has_nothing_to_contrast_with():
-    one = torch.ones(1, dtype=torch.bool)
+    one = select_rows(torch.ones(1, dtype=torch.bool))
     unit_BD = torch.nn.functional.normalize(rows(3, 1, 4), dim=1)
-    value = cosine_contrast(unit_BD, unit_BD, temperature=0.1, present_B=one, ids_B=None, label_smoothing=0.1)
+    value = cosine_contrast(unit_BD, unit_BD, one, temperature=0.1, label_smoothing=0.1)
     assert abs(float(value)) < 1e-14
-    assert abs(float(self_contrast(unit_BD, one, None, temperature=0.1))) < 1e-14
+    assert abs(float(self_contrast(unit_BD, one, temperature=0.1))) < 1e-14
 
 
 def test_gram_matrices():

@@ -13,7 +13,7 @@ from unialign.errors import ConfigError
 from unialign.ops import _tiles, use_backend
 from unialign.ops._backend import rowwise_backend
 from unialign.ops._row_selection import select_rows
-from unialign.ops._row_sums import log_row_sums, mean_excess
+from unialign.ops._row_sums import mean_excess, rowwise_log_sums
 
 
 def draw_unit_rows(seed: int, items: int, dim: int) -> Tensor:
@@ -52,7 +52,7 @@ def test_row_sums_and_their_gradient(case, items, tile):
     present, ids = masks(case, items)
     z = draw_unit_rows(1, items, 5).requires_grad_()
     chosen = select_rows(present, ids)
-    sums = log_row_sums(chosen.take(z), rate=14.0, selection=chosen, backend="tiled")
+    sums = rowwise_log_sums(chosen.take(z), rate=14.0, selection=chosen, backend="tiled")
     dense = chosen.take(dense_row_sums(z, present, ids, 14.0))
     torch.testing.assert_close(sums, dense, rtol=1e-12, atol=1e-12)
     weights = torch.rand(len(sums), dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_rows_without_others_have_no_excess_and_no_gradient():
 def test_a_second_derivative_raises():
     z = draw_unit_rows(1, 6, 4).requires_grad_()
     chosen = select_rows(torch.ones(6, dtype=torch.bool), None)
-    sums = log_row_sums(z, rate=5.0, selection=chosen, backend="tiled")
+    sums = rowwise_log_sums(z, rate=5.0, selection=chosen, backend="tiled")
     (gradient,) = torch.autograd.grad(sums.sum(), z, create_graph=True)
     with pytest.raises(ConfigError, match="no second derivative"):
         gradient.sum().backward()

@@ -16,10 +16,8 @@ from unialign.diagnostics._estimate import Estimate, estimate
 from unialign.diagnostics._sampling import ItemSample
 from unialign.diagnostics._scan import ModalityScan
 from unialign.geometry import effective_rank
-from unialign.ops import log_kernel
+from unialign.ops import KernelFunction
 from unialign.readers import Collection
-
-__all__ = ["ModalityStats", "NormStats", "measure_modality"]
 
 # Number of queries used to compare dot products with cosines.
 _MAX_QUERIES = 512
@@ -27,53 +25,38 @@ _MAX_QUERIES = 512
 
 @dataclass(frozen=True)
 class NormStats:
-    """Norms of the usable rows.
-
-    Attributes:
-        low, high: 5 % and 95 % quantiles.
-        long, short: number of outliers, over ten times longer or shorter than the median; `first` lists the first five.
-    """
+    """Norms of the usable rows."""
 
     mean: float
     deviation: float
-    low: float
+    low: float  # 5 % quantile
     median: float
-    high: float
+    high: float  # 95 % quantile
     least: float
     most: float
-    long: int
-    short: int
-    first: tuple[int, ...]
+    long: int  # rows over ten times longer than the median
+    short: int  # rows over ten times shorter than the median
+    first: tuple[int, ...]  # the first five of these rows
 
 
 @dataclass(frozen=True)
 class ModalityStats:
-    """One modality.
-
-    Attributes:
-        rows, absent, usable: present rows, absent rows, and present rows that have a direction.
-        sampled: usable rows in the sample.
-        norms: norm statistics; None without a usable row.
-        mean_cosine: mean cosine of two different rows; None with fewer than two in the sample.
-        effective_rank, possible_rank: effective rank of the centered rows, and the largest that the sample allows.
-        uniformity: log mean exp(-2 |x - y|^2).
-        changed_top1: fraction of queries with another first result by dot product than by cosine.
-    """
+    """Statistics of one modality."""
 
     dim: int
     dtype: str
-    rows: int
+    rows: int  # present rows
     absent: int
-    usable: int
-    sampled: int
+    usable: int  # present rows that have a direction
+    sampled: int  # usable rows in the sample
     scan: ModalityScan
     duplicates: Duplicates
-    norms: NormStats | None
-    mean_cosine: Estimate | None
-    effective_rank: float
-    possible_rank: int
-    uniformity: float
-    changed_top1: float
+    norms: NormStats | None  # None without a usable row
+    mean_cosine: Estimate | None  # mean cosine of two different rows; None with fewer than two in the sample
+    effective_rank: float  # effective rank of the centered rows
+    possible_rank: int  # largest effective rank that the sample allows
+    uniformity: float  # log mean exp(-2 |x - y|^2)
+    changed_top1: float  # fraction of queries with another first result by dot product than by cosine
 
 
 def measure_modality(data: Collection, name: str, scan: ModalityScan, sample: ItemSample) -> ModalityStats:
@@ -134,7 +117,7 @@ def _uniformity(z_nD: Tensor) -> float:
     """log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020), in tiles."""
     total = -float(len(z_nD))  # each row with itself adds 1
     for tile_tD in torch.split(z_nD, 1024):
-        total += float(log_kernel(tile_tD @ z_nD.mT, kernel="wang_isola", temperature=1.0).exp().sum())
+        total += float(KernelFunction("wang_isola").log(tile_tD @ z_nD.mT).exp().sum())
     return math.log(max(total, 1e-300) / (len(z_nD) * (len(z_nD) - 1)))
 
 

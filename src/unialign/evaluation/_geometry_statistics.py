@@ -11,7 +11,7 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.evaluation._statistics import ConstantStatistic, DebiasedGap, ItemMean, Statistic
 from unialign.geometry import conflict, effective_rank, modality_gap, true_pair_cosines
-from unialign.ops import log_kernel
+from unialign.ops import KernelFunction
 
 __all__ = ["conflict_statistics", "geometry_statistics"]
 
@@ -47,7 +47,7 @@ def _wang_isola(x_ND: Tensor) -> float:
     x_ND = x_ND.double()
     total = -float(len(x_ND))  # subtract the N self pairs, each of value 1
     for tile_TD in torch.split(x_ND, 1024):
-        total += float(log_kernel(tile_TD @ x_ND.mT, kernel="wang_isola", temperature=1.0).exp().sum())
+        total += float(KernelFunction("wang_isola").log(tile_TD @ x_ND.mT).exp().sum())
     pairs = len(x_ND) * (len(x_ND) - 1)
     return float(torch.log(torch.tensor(max(total, 0.0) / pairs, dtype=torch.float64)))
 

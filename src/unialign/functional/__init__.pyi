@@ -31,7 +31,7 @@ from unialign.functional._log_partition import (
     cross_log_potential as cross_log_potential,
 )
 from unialign.functional._sigmoid import sigmoid_contrast as sigmoid_contrast
-from unialign.functional._singular_values import SingularParts as SingularParts, singular_parts as singular_parts
+from unialign.functional._singular_values import singular_parts as singular_parts
 from unialign.functional._symile import symile_all as symile_all, symile_sampled as symile_sampled
 from unialign.functional._tuple_contrast import area_contrast as area_contrast, volume_contrast as volume_contrast
 from unialign.functional._uniformity import (
@@ -50,7 +50,6 @@ __all__ = [
     "Distance",
     "Estimator",
     "Reduction",
-    "SingularParts",
     "StopGradient",
     "alignment",
     "area_contrast",

@@ -10,7 +10,6 @@ Shapes: `B` items, `N` selected ones, `D` dimension.
 import torch
 from torch import Tensor
 
-from unialign.distributed import Shard
 from unialign.ops import (
     CosineLogits,
     KernelFunction,
@@ -19,37 +18,27 @@ from unialign.ops import (
     mean_contrast,
     mean_excess,
     rowwise_backend,
-    select_rows,
 )
 
 __all__ = ["cosine_contrast", "self_contrast"]
 
 
 def cosine_contrast(
-    x_BD: Tensor,
-    y_BD: Tensor,
-    *,
-    temperature: Tensor | float,
-    present_B: Tensor,
-    ids_B: Tensor | None,
-    label_smoothing: float = 0.0,
-    shard: Shard | None = None,
+    x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> Tensor:
     """Mean of the row-wise and the column-wise cross-entropy of x y^T / temperature with the diagonal as target.
 
     Args:
         x_BD, y_BD: unit rows.
+        selection: items that have both modalities (`unialign.ops.select_items`).
         temperature: tau > 0; differentiable if it is a tensor.
-        present_B: items that have both modalities.
-        ids_B: (B,) integers or None.
 
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is present.
     """
-    selection = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     scale = 1 / torch.as_tensor(temperature, dtype=x_BD.dtype, device=x_BD.device)
-    backend = rowwise_backend(x_ND, sharded=shard is not None)
+    backend = rowwise_backend(x_ND, sharded=selection.shard is not None)
     if backend is None:
         positive_N = (x_ND * y_ND).sum(-1) * scale
         return mean_contrast(
@@ -62,11 +51,8 @@ def cosine_contrast(
     return excess + label_smoothing * scale * (positive - _mean_cosine(x_ND, y_ND, selection))
 
 
-def self_contrast(
-    z_BD: Tensor, present_B: Tensor, ids_B: Tensor | None, *, temperature: float, shard: Shard | None = None
-) -> Tensor:
+def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) -> Tensor:
     """`cosine_contrast` of rows with themselves, at half the cost since the logits are symmetric."""
-    selection = select_rows(present_B, ids_B, shard)
     z_ND = selection.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0

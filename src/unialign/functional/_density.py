@@ -7,7 +7,7 @@ Shapes: `N` points, `K` rows of a density, `D` dimension, `c` points of one tile
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from unialign.ops import (
     RowSelection,
     SelfPairs,
     ShardLayouts,
-    log_kernel,
     log_row_sums,
     log_row_sums_between,
     row_tiles,
@@ -53,7 +52,7 @@ def log_densities(
     """
     kernel = KernelFunction("gaussian", bandwidth)
     if at_ND is rows_KD and items is None:
-        whole = RowSelection(len(rows_KD), len(rows_KD)) if layouts is None else layouts[1]
+        whole = RowSelection(len(rows_KD)) if layouts is None else layouts[1]
         sums_N = log_row_sums(rows_KD, kernel=kernel, selection=whole, self_pairs="included")
     else:
         sums_N = log_row_sums_between(at_ND, rows_KD, kernel=kernel, codes=items, layouts=layouts)
@@ -74,7 +73,9 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0
     total = 0.0
-    for tile, logk_cK in _log_kernels(z_ND, z_ND, bandwidth):
+    kernel = KernelFunction("gaussian", bandwidth)
+    for tile in row_tiles(len(z_ND), len(z_ND)):
+        logk_cK = kernel.log(z_ND[tile] @ z_ND.mT)
         if self_pairs == "excluded":
             logk_cK.diagonal(tile.start).fill_(-torch.inf)
         logp_cK = torch.log_softmax(logk_cK, 1)
@@ -108,8 +109,3 @@ def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
     middle = [float(cosines.kthvalue(k).values) for k in ((len(cosines) + 1) // 2, len(cosines) // 2 + 1)]
     distance = sum(math.sqrt(max(0.0, 2 - 2 * cosine)) for cosine in middle) / 2
     return max(distance, _SMALLEST_BANDWIDTH)
-
-
-def _log_kernels(at_ND: Tensor, rows_KD: Tensor, bandwidth: float) -> Iterator[tuple[slice, Tensor]]:
-    for tile in row_tiles(len(at_ND), len(rows_KD)):
-        yield tile, log_kernel(at_ND[tile] @ rows_KD.mT, kernel="gaussian", temperature=bandwidth)

@@ -9,30 +9,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unialign.distributed import Shard
 from unialign.ops import (
     Kernel,
     KernelFunction,
     KernelLogits,
+    RowSelection,
     log_row_sums_between,
     mean_contrast,
     mean_excess,
     rowwise_backend,
-    select_rows,
 )
 
 __all__ = ["cross_log_partition", "cross_log_potential"]
 
 
 def cross_log_partition(
-    x_BD: Tensor,
-    y_BD: Tensor,
-    *,
-    kernel: Kernel,
-    temperature: float,
-    present_B: Tensor,
-    ids_B: Tensor | None,
-    shard: Shard | None = None,
+    x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, kernel: Kernel, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether there are rows.
 
@@ -40,12 +32,12 @@ def cross_log_partition(
     |x - y|^2 / (2 tau).
 
     Args:
-        present_B: items that have both modalities.
+        selection: items that have both modalities (`unialign.ops.select_items`).
     """
-    selection, function = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
+    function = KernelFunction(kernel, temperature)
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     defined = torch.tensor(selection.size > 0, device=x_BD.device)
-    backend = rowwise_backend(x_ND, sharded=shard is not None)
+    backend = rowwise_backend(x_ND, sharded=selection.shard is not None)
     if backend is not None and function.rate is not None and selection.size > 0:
         # log kappa = rate (cos - 1).
         scale = x_ND.new_tensor(function.rate)
@@ -57,22 +49,19 @@ def cross_log_partition(
     return value, defined
 
 
-def cross_log_potential(
-    x_BD: Tensor, y_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None
-) -> tuple[Tensor, Tensor]:
+def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |x_i - y_j|^2) of unit rows (CUAXU, Fahim et al. 2024), and whether it is defined.
 
     One mean over all pairs (i, j) of present rows with different ids, symmetric in the modalities.
 
     Args:
-        present_B: items that have both modalities.
+        selection: items that have both modalities (`unialign.ops.select_items`).
     """
-    selection = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     count = int(selection.others(torch.float64, x_BD.device).sum())
     if count == 0:
         return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
     codes_N = torch.arange(selection.size, device=x_BD.device) if selection.codes_N is None else selection.codes_N
-    kernel, layouts = KernelFunction("clip", 1 / (2 * t)), None if shard is None else (selection, selection)
+    kernel, layouts = KernelFunction("clip", 1 / (2 * t)), None if selection.shard is None else (selection, selection)
     sums_N = log_row_sums_between(x_ND, y_ND, kernel=kernel, codes=(codes_N, codes_N), layouts=layouts)
     return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)

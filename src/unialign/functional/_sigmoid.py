@@ -6,21 +6,13 @@ Shapes: `B` items, `N` of them have both modalities, `D` dimension.
 import torch
 from torch import Tensor
 
-from unialign.distributed import Shard
-from unialign.ops import select_rows, softplus_total
+from unialign.ops import RowSelection, softplus_total
 
 __all__ = ["sigmoid_contrast"]
 
 
 def sigmoid_contrast(
-    x_BD: Tensor,
-    y_BD: Tensor,
-    *,
-    scale: Tensor | float,
-    bias: Tensor | float,
-    present_B: Tensor,
-    ids_B: Tensor | None,
-    shard: Shard | None = None,
+    x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, scale: Tensor | float, bias: Tensor | float
 ) -> Tensor:
     """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
@@ -29,12 +21,11 @@ def sigmoid_contrast(
 
     Args:
         x_BD, y_BD: unit rows.
-        present_B: items that have both modalities.
+        selection: items that have both modalities (`unialign.ops.select_items`).
 
     Returns:
         A scalar of at least 0; 0 with zero gradient when no row is present.
     """
-    selection = select_rows(present_B, ids_B, shard)
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     scale, bias = (torch.as_tensor(value, dtype=x_BD.dtype, device=x_BD.device) for value in (scale, bias))
     positive = ((x_ND * y_ND).sum(-1) * scale + bias).sum()

@@ -12,7 +12,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
-from unialign.ops import TupleCosineLogits, mean_contrast, select_rows
+from unialign.ops import RowSelection, TupleCosineLogits, mean_contrast
 
 __all__ = ["symile_all", "symile_sampled"]
 
@@ -29,7 +29,6 @@ def symile_sampled(
     scale = 1 / torch.as_tensor(temperature, dtype=z_MND.dtype, device=z_MND.device)
     positive_N = reduce(torch.mul, z_MND).sum(-1) * scale
     ids_N = torch.arange(items, device=z_MND.device) if ids_N is None else ids_N
-    selection = select_rows(torch.ones(items, dtype=torch.bool, device=z_MND.device), None)
     losses = []
     for r in range(modalities):
         others = [m for m in range(modalities) if m != r]
@@ -37,7 +36,7 @@ def symile_sampled(
         key_ids_KN = torch.stack([ids_N[rows_MMN[r, m]] for m in others])
         make = partial(TupleCosineLogits, codes_N=ids_N, key_codes_KN=key_ids_KN)
         tensors = (z_MND[r], key_ND, scale)
-        losses.append(mean_contrast(make, tensors, positive_N, selection=selection, sides="rows"))
+        losses.append(mean_contrast(make, tensors, positive_N, selection=RowSelection(items), both_sides=False))
     return losses
 
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from unialign._checks import check_choice, check_number, check_temperature
 from unialign.batch import make_batch
-from unialign.distributed import Shard
-from unialign.ops import Kernel, KernelFunction, log_row_sums, log_total, select_rows
+from unialign.ops import Kernel, KernelFunction, RowSelection, log_row_sums, log_total, select_items
 
 __all__ = [
     "Reduction",
@@ -66,31 +65,28 @@ def uniformity(
         value, _ = unit_uniformity(
             # Avoid z_MBD[0], whose gradient is a copy.
             batch.z_MBD.squeeze(0),
+            select_items(batch, batch.present_MB[0]),
             kernel=kernel,
             temperature=temperature,
             reduction=reduction,
             order=order,
-            present_B=batch.present_MB[0],
-            ids_B=batch.ids_B,
         )
     return value
 
 
 def unit_uniformity(
     z_BD: Tensor,
+    selection: RowSelection,
     *,
     kernel: Kernel,
     temperature: float,
     reduction: Reduction | None = None,
     order: int = 1,
-    present_B: Tensor,
-    ids_B: Tensor | None,
-    shard: Shard | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return `uniformity` of unit rows, and whether it is defined (at least one nonempty J_i)."""
     if reduction is None:
         reduction = "outer_log" if kernel == "wang_isola" else "mean_log"
-    selection, function = select_rows(present_B, ids_B, shard), KernelFunction(kernel, temperature)
+    function = KernelFunction(kernel, temperature)
     others_N = selection.others(z_BD.dtype, z_BD.device)
     rows_N = others_N > 0
     count = int(rows_N.sum())
@@ -109,19 +105,9 @@ def unit_uniformity(
     return (torch.logsumexp(order * log_mean_N[rows_N], 0) - math.log(count)) / order, defined
 
 
-def log_potential(
-    z_BD: Tensor, *, t: float, present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None
-) -> tuple[Tensor, Tensor]:
+def log_potential(z_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
     """log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
     Equals the `clip` kernel at tau = 1 / (2 t) with the log outside the mean.
     """
-    return unit_uniformity(
-        z_BD,
-        kernel="clip",
-        temperature=1 / (2 * t),
-        reduction="outer_log",
-        present_B=present_B,
-        ids_B=ids_B,
-        shard=shard,
-    )
+    return unit_uniformity(z_BD, selection, kernel="clip", temperature=1 / (2 * t), reduction="outer_log")

@@ -11,6 +11,7 @@ from torch import Tensor
 from unialign._pair_keys import pair_name
 from unialign.batch import Batch
 from unialign.functional import cosine_contrast, log_potential
+from unialign.ops import select_items
 
 Pair = tuple[int, int]
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def pair_values(
         present_B = batch.present_MB[m] & batch.present_MB[n]
         if bool(present_B.any()):
             values[f"{term}/{pair_name(batch.names[m], batch.names[n])}"] = function(
-                batch.rows(m), batch.rows(n), present_B=present_B, ids_B=batch.ids_B, shard=batch.shard, **options
+                batch.rows(m), batch.rows(n), select_items(batch, present_B), **options
             )
     return values
 
@@ -51,7 +52,7 @@ def modality_log_potentials(batch: Batch, *, t: float) -> dict[str, Tensor]:
     """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of each modality where it is defined, by name."""
     return defined_values(
         {
-            name: log_potential(batch.rows(m), t=t, present_B=batch.present_MB[m], ids_B=batch.ids_B, shard=batch.shard)
+            name: log_potential(batch.rows(m), select_items(batch, batch.present_MB[m]), t=t)
             for m, name in enumerate(batch.names)
         }
     )

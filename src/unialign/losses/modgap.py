@@ -7,6 +7,7 @@ from unialign.losses._contrast_objective import PairContrast
 from unialign.losses._modality_terms import defined_values, modality_pairs
 from unialign.losses._objective import LossTerm
 from unialign.losses._options import check_potential
+from unialign.ops import select_items
 
 
 class ModGap(PairContrast):
@@ -42,11 +43,12 @@ class ModGap(PairContrast):
         self.t = float(t)
 
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
+        alignment = unit_alignment(batch, anchor=self.anchor)
         centroid_BD, defined_B = unit_centroids(batch)
         tuples_B = defined_B & (batch.present_MB.sum(0) >= 2)
         values = {
-            "alignment": unit_alignment(batch, anchor=self.anchor),
-            "centroid": log_potential(centroid_BD, t=self.t, present_B=tuples_B, ids_B=batch.ids_B, shard=batch.shard),
+            "alignment": alignment,
+            "centroid": log_potential(centroid_BD, select_items(batch, tuples_B), t=self.t),
         }
         terms = {name: LossTerm(value, 1.0) for name, value in defined_values(values).items()}
         return terms | self.contrast_terms(batch, modality_pairs(batch, self.anchor))

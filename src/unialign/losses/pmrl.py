@@ -6,6 +6,7 @@ from unialign._checks import check_temperature
 from unialign.batch import Batch
 from unialign.functional import self_contrast, singular_parts
 from unialign.losses._objective import LossTerm, Objective
+from unialign.ops import select_items
 
 
 class PMRL(Objective):
@@ -46,9 +47,7 @@ class PMRL(Objective):
         kept_BK = own_BK | ~tuples_B[:, None]
         loss_B = torch.logsumexp(torch.where(kept_BK, logits_BK, -torch.inf), 1) - logits_BK[:, 0]
         rank_one = torch.where(tuples_B, loss_B, 0.0).sum() / tuples_B.sum()
-        contrast = self_contrast(
-            direction_BD, tuples_B, batch.ids_B, temperature=self.inter_temperature, shard=batch.shard
-        )
+        contrast = self_contrast(direction_BD, select_items(batch, tuples_B), temperature=self.inter_temperature)
         return {
             "rank_one": LossTerm(rank_one.to(contrast.dtype), 1.0),
             "direction_contrast": LossTerm(contrast, 1.0),

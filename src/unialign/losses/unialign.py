@@ -25,7 +25,7 @@ from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import default_volume_eps
 from unialign.losses._presets import PRESETS
 from unialign.losses._unialign_options import Weighting, check_unialign
-from unialign.ops import Kernel
+from unialign.ops import Kernel, select_items
 
 
 class UniAlign(Objective):
@@ -133,13 +133,11 @@ class UniAlign(Objective):
     def _uniformity(self, batch: Batch, z_BD: Tensor, present_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         return unit_uniformity(
             z_BD,
+            select_items(batch, present_B),
             kernel=self.kernel,
             temperature=temperature,
             reduction=self.reduction,
             order=len(batch.names) - 1 if self.reduction == "outer_log" else 1,
-            present_B=present_B,
-            ids_B=batch.ids_B,
-            shard=batch.shard,
         )
 
     def _modality_weight(self, name: str, batch: Batch, defined: int) -> float:

@@ -5,25 +5,24 @@ from unialign.ops._backend import (
     rowwise_backend as rowwise_backend,
     use_backend as use_backend,
 )
-from unialign.ops._contrast import Sides as Sides, mean_contrast as mean_contrast
+from unialign.ops._contrast import mean_contrast as mean_contrast
 from unialign.ops._density import log_row_sums_between as log_row_sums_between
 from unialign.ops._kernel_functions import (
     WANG_ISOLA_T as WANG_ISOLA_T,
     Kernel as Kernel,
     KernelFunction as KernelFunction,
     arccos_squared as arccos_squared,
-    log_kernel as log_kernel,
 )
 from unialign.ops._logits import (
     CosineLogits as CosineLogits,
     KernelLogits as KernelLogits,
-    Logits as Logits,
     TupleCosineLogits as TupleCosineLogits,
 )
 from unialign.ops._row_selection import (
     RowSelection as RowSelection,
     SelfPairs as SelfPairs,
     ShardLayouts as ShardLayouts,
+    select_items as select_items,
     select_rows as select_rows,
     shard_layout as shard_layout,
 )
@@ -45,4 +44,4 @@ from unialign.ops._unit_vectors import (
     unit_rows as unit_rows,
 )
 
-__all__ = ["Backend", "use_backend"]
+__all__ = ["Backend", "select_items", "select_rows", "use_backend"]

@@ -15,7 +15,7 @@ Shapes: `N` selected rows.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,9 +27,7 @@ from unialign.ops._logits import Logits
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE
 
-__all__ = ["Sides", "mean_contrast"]
-
-Sides = Literal["both", "rows"]
+__all__ = ["mean_contrast"]
 
 # Up to this number of rows, the full matrix is computed as a single tile.
 _ONE_TILE = 1024
@@ -41,12 +39,14 @@ def mean_contrast(
     positive_logits_N: Tensor,
     *,
     selection: RowSelection,
-    sides: Sides = "both",
+    both_sides: bool = True,
     label_smoothing: float = 0.0,
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the formula above, a scalar; `rows`: 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ]. 0 without rows.
+    """Return the formula above, a scalar; with rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ]. 0 without rows.
+
+    On several processes, each computes it in full.
 
     Args:
         make: builds the logits from the tensors.
@@ -57,12 +57,12 @@ def mean_contrast(
         side: rows per tile; does not affect the result. None: a single tile up to 1,024 rows, else `SIDE`.
     """
     weight = 1 - label_smoothing if positive_weight is None else positive_weight
-    options = ContrastOptions(sides == "both", label_smoothing, weight)
-    if current_backend() == "reference":
-        return _reference(make(*tensors), positive_logits_N, selection, options)
     if side is None:
         side = _ONE_TILE if selection.size <= _ONE_TILE else SIDE
-    value: Tensor = _MeanContrast.apply(make, selection, options, side, positive_logits_N, *tensors)  # type: ignore[no-untyped-call]
+    options = ContrastOptions(2 if both_sides else 1, label_smoothing, weight, side)
+    if current_backend() == "reference":
+        return _reference(make(*tensors), positive_logits_N, selection, options)
+    value: Tensor = _MeanContrast.apply(make, selection.unsharded(), options, positive_logits_N, *tensors)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -73,36 +73,32 @@ class _MeanContrast(torch.autograd.Function):
         make: Callable[..., Logits],
         selection: RowSelection,
         options: ContrastOptions,
-        side: int,
         positive_logits_N: Tensor,
         *tensors: Tensor,
     ) -> Tensor:
-        tiles = ContrastTiles(make(*tensors), positive_logits_N, selection, options, side)
-        ctx.rest = make, selection, options, side
-        ctx.one_tile = any(ctx.needs_input_grad) and selection.size <= side
+        tiles = ContrastTiles(make(*tensors), positive_logits_N, selection, options)
+        value, partitions = tiles.value()
+        ctx.rest = make, selection, options
+        ctx.one_tile = any(ctx.needs_input_grad) and selection.size <= options.side
         if ctx.one_tile:
-            value, gradients = tiles.value_and_gradients()
-            ctx.save_for_backward(positive_logits_N, *tensors, *gradients)
+            ctx.save_for_backward(positive_logits_N, *tensors, *tiles.gradients(partitions, of_last_tile=True))
         else:
-            value, partitions = tiles.value()
             ctx.shifted = partitions.shifted
-            ctx.save_for_backward(positive_logits_N, partitions.rows_N, partitions.columns_N, *tensors)
+            ctx.save_for_backward(positive_logits_N, *tensors, *partitions.logs)
         return positive_logits_N.new_tensor(value)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # read once: activation checkpointing allows only one access
+        make, selection, options = ctx.rest
         with torch.no_grad():
             if ctx.one_tile:
                 gradients = [gradient * g for gradient in saved[len(saved) // 2 :]]
             else:
-                positive_logits_N, r_N, c_N, *tensors = saved
-                make, *rest = ctx.rest
-                tiles = ContrastTiles(make(*tensors), positive_logits_N, *rest)
-                gradients = tiles.gradients(LogPartitions(r_N, c_N, ctx.shifted))
-                for gradient in gradients:
-                    gradient.mul_(g)
-        return (None,) * 4 + tuple(first_order_only(gradient, g, *saved) for gradient in gradients)
+                (positive_logits_N, *tensors), logs = saved[: -options.sides], saved[-options.sides :]
+                tiles = ContrastTiles(make(*tensors), positive_logits_N, selection, options)
+                gradients = [gradient.mul_(g) for gradient in tiles.gradients(LogPartitions([*logs], ctx.shifted))]
+        return None, None, None, *(first_order_only(gradient, g, *saved) for gradient in gradients)
 
 
 def _reference(logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions) -> Tensor:
@@ -111,16 +107,15 @@ def _reference(logits: Logits, positive_logits_N: Tensor, selection: RowSelectio
     whole = slice(0, selection.size)
     diagonal_NN = torch.eye(selection.size, dtype=torch.bool, device=positive_logits_N.device)
     logit_NN = torch.where(diagonal_NN, positive_logits_N[:, None], logits.dense())
-    masked_NN = selection.same_id_table(positive_logits_N.device)
+    masked_NN = selection.masked_table(positive_logits_N.device, self_pairs="included")
     also_masked_NN = logits.masked(whole, whole)
     if also_masked_NN is not None:
-        masked_NN = masked_NN | also_masked_NN
-    masked_NN = masked_NN & ~diagonal_NN
+        masked_NN = masked_NN | also_masked_NN & ~diagonal_NN
     total = positive_logits_N.new_zeros(())
-    for dim in (1, 0)[: 2 if options.both_sides else 1]:
+    for dim in (1, 0)[: options.sides]:
         partition_N = torch.logsumexp(logit_NN.masked_fill(masked_NN, -torch.inf), dim)
         total = total + (partition_N - options.positive_weight * positive_logits_N).sum()
         if options.smoothing > 0:
             keys_N = (~masked_NN).sum(dim)
             total = total - options.smoothing * (logit_NN.masked_fill(masked_NN, 0.0).sum(dim) / keys_N).sum()
-    return total / (selection.size * (2 if options.both_sides else 1))
+    return total / (selection.size * options.sides)

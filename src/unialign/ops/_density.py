@@ -6,8 +6,7 @@ Shapes: `N` rows x, `K` rows y, `R` local rows of either, `D` dimension, `I` row
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +14,8 @@ from torch import Tensor
 from unialign._single_backward import first_order_only
 from unialign.ops._backend import current_backend
 from unialign.ops._kernel_functions import KernelFunction
-from unialign.ops._row_selection import ShardLayouts
-from unialign.ops._running_log_sums import RunningLogSums
+from unialign.ops._log_sums import RunningLogSums, masked_logsumexp
+from unialign.ops._row_selection import RowSelection, ShardLayouts
 from unialign.ops._tiles import SIDE, rectangle
 
 __all__ = ["Codes", "log_row_sums_between"]
@@ -43,7 +42,10 @@ def log_row_sums_between(
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
-        return _reference(x_ND, y_KD, kernel, codes)
+        logk_NK = kernel.log(x_ND @ y_KD.mT)
+        return (
+            torch.logsumexp(logk_NK, 1) if codes is None else masked_logsumexp(logk_NK, codes[0][:, None] == codes[1])
+        )
     sums_N: Tensor = _Between.apply(x_ND, y_KD, kernel, codes, layouts, side)  # type: ignore[no-untyped-call]
     return sums_N
 
@@ -59,11 +61,13 @@ class _Between(torch.autograd.Function):
         layouts: ShardLayouts,
         side: int,
     ) -> Tensor:
-        tiles = _PairTiles(x_ND, y_KD, kernel, codes, side)
-        if layouts is None:
-            sums_N = tiles.log_sums()
-        else:
-            sums_N = layouts[0].gather(tiles.take_x(layouts[0].local_R).log_sums())
+        x, y = _sets(x_ND, y_KD, codes)
+        if layouts is not None:
+            x = x.local(layouts[0])
+        sums = RunningLogSums(len(x.z_ND), x_ND.device)
+        for i, _, logk_IJ, _ in _tiles(x, y, kernel, side):
+            sums.add(logk_IJ, i)
+        sums_N = sums.logs() if layouts is None else layouts[0].gather(sums.logs())
         ctx.save_for_backward(x_ND, y_KD, sums_N)
         ctx.rest = kernel, codes, layouts, side
         return sums_N.to(x_ND.dtype)
@@ -76,86 +80,58 @@ class _Between(torch.autograd.Function):
             empty_N = sums_N == -torch.inf
             log_N = torch.where(empty_N, torch.inf, sums_N).to(x_ND.dtype)
             g_N = torch.where(empty_N, 0.0, g_N)
-            by_x, by_y = (
-                torch.zeros_like(z) if needed else None
-                for z, needed in zip((x_ND, y_KD), ctx.needs_input_grad[:2], strict=True)
-            )
-            tiles = _PairTiles(x_ND, y_KD, kernel, codes, side)
+            (x, y), needed = _sets(x_ND, y_KD, codes), ctx.needs_input_grad[:2]
             if layouts is None:
-                tiles.accumulate_grads(log_N, g_N, by_x, by_y)
+                gradients = _gradients(x, y, kernel, side, log_N, g_N, needed)
             else:
-                _accumulate_local_grads(tiles, log_N, g_N, by_x, by_y, layouts)
-        gradients = (None if by_z is None else first_order_only(by_z, x_ND, y_KD, g_N) for by_z in (by_x, by_y))
-        return *gradients, None, None, None, None
+                # Local x against all y, and local y against all x.
+                of_x, of_y = layouts
+                by_x_RD, _ = _gradients(
+                    x.local(of_x), y, kernel, side, of_x.local(log_N), of_x.local(g_N), (needed[0], False)
+                )
+                _, by_y_RD = _gradients(x, y.local(of_y), kernel, side, log_N, g_N, (False, needed[1]))
+                by_x = None if by_x_RD is None else of_x.scatter(by_x_RD, x_ND)
+                by_y = None if by_y_RD is None else of_y.scatter(by_y_RD, y_KD)
+                gradients = by_x, by_y
+        parts = (None if by_z is None else first_order_only(by_z, x_ND, y_KD, g_N) for by_z in gradients)
+        return *parts, None, None, None, None
 
 
-def _accumulate_local_grads(
-    tiles: "_PairTiles", log_N: Tensor, g_N: Tensor, by_x: Tensor | None, by_y: Tensor | None, layouts: Any
-) -> None:
-    """Compute the gradients of the local rows: x against all y, and y against all x."""
-    if by_x is not None:
-        local_R = layouts[0].local_R
-        by_RD = torch.zeros_like(tiles.x_ND[local_R])
-        tiles.take_x(local_R).accumulate_grads(log_N[local_R], g_N[local_R], by_RD, None)
-        by_x[local_R] = by_RD
-    if by_y is not None:
-        local_R = layouts[1].local_R
-        by_RD = torch.zeros_like(tiles.y_KD[local_R])
-        tiles.take_y(local_R).accumulate_grads(log_N, g_N, None, by_RD)
-        by_y[local_R] = by_RD
+class _Set(NamedTuple):
+    """Unit rows and their codes."""
+
+    z_ND: Tensor
+    codes_N: Tensor | None
+
+    def local(self, layout: RowSelection) -> "_Set":
+        return _Set(layout.local(self.z_ND), None if self.codes_N is None else layout.local(self.codes_N))
 
 
-@dataclass(frozen=True, eq=False)
-class _PairTiles:
-    """Tiles of log kappa of x against y."""
-
-    x_ND: Tensor
-    y_KD: Tensor
-    kernel: KernelFunction
-    codes: Codes
-    side: int
-
-    def take_x(self, rows: Tensor | None) -> "_PairTiles":
-        codes = None if self.codes is None else (self.codes[0][rows], self.codes[1])
-        return _PairTiles(self.x_ND[rows], self.y_KD, self.kernel, codes, self.side)
-
-    def take_y(self, rows: Tensor | None) -> "_PairTiles":
-        codes = None if self.codes is None else (self.codes[0], self.codes[1][rows])
-        return _PairTiles(self.x_ND, self.y_KD[rows], self.kernel, codes, self.side)
-
-    def log_sums(self) -> Tensor:
-        """Return (N,) l, float64."""
-        sums = RunningLogSums(len(self.x_ND), self.x_ND.device)
-        for i, _, logk_IJ, _ in self._tiles():
-            sums.add(logk_IJ, i)
-        return sums.logs()
-
-    def accumulate_grads(self, log_N: Tensor, g_N: Tensor, by_x_ND: Tensor | None, by_y_KD: Tensor | None) -> None:
-        """Accumulate the gradients of sum_i g_i l_i into the tensors that are not None."""
-        for i, j, logk_IJ, slope in self._tiles():
-            weight_IJ = logk_IJ.sub_(log_N[i, None]).exp_().mul_(g_N[i, None]).mul_(slope)
-            if by_x_ND is not None:
-                by_x_ND[i].addmm_(weight_IJ, self.y_KD[j])
-            if by_y_KD is not None:
-                by_y_KD[j].addmm_(weight_IJ.mT, self.x_ND[i])
-
-    def _tiles(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | float]]:
-        kernel, codes = self.kernel, self.codes
-        for i, j in rectangle(len(self.x_ND), len(self.y_KD), side=self.side):
-            cosine_IJ = self.x_ND[i] @ self.y_KD[j].mT
-            slope = kernel.slope(cosine_IJ)
-            logk_IJ = cosine_IJ.sub_(1).mul_(kernel.rate) if kernel.rate is not None else kernel.log(cosine_IJ)
-            if codes is not None:
-                logk_IJ.masked_fill_(codes[0][i, None] == codes[1][j], -torch.inf)
-            yield i, j, logk_IJ, slope
+def _sets(x_ND: Tensor, y_KD: Tensor, codes: Codes) -> tuple[_Set, _Set]:
+    codes_N, codes_K = (None, None) if codes is None else codes
+    return _Set(x_ND, codes_N), _Set(y_KD, codes_K)
 
 
-def _reference(x_ND: Tensor, y_KD: Tensor, kernel: KernelFunction, codes: Codes) -> Tensor:
-    logk_NK = kernel.log(x_ND @ y_KD.mT)
-    if codes is None:
-        return torch.logsumexp(logk_NK, 1)
-    masked_NK = codes[0][:, None] == codes[1]
-    empty_N1 = masked_NK.all(1, keepdim=True)
-    # The log-sum-exp of an empty set is -inf with a NaN gradient.
-    sums_N = torch.logsumexp(logk_NK.masked_fill(masked_NK & ~empty_N1, -torch.inf), 1)
-    return torch.where(empty_N1[:, 0], -torch.inf, sums_N)
+def _tiles(x: _Set, y: _Set, kernel: KernelFunction, side: int) -> Iterator[tuple[slice, slice, Tensor, Any]]:
+    """Yield slices, log kappa of x against y, and its slope."""
+    for i, j in rectangle(len(x.z_ND), len(y.z_ND), side=side):
+        cosine_IJ = x.z_ND[i] @ y.z_ND[j].mT
+        slope = kernel.slope(cosine_IJ)
+        logk_IJ = cosine_IJ.sub_(1).mul_(kernel.rate) if kernel.rate is not None else kernel.log(cosine_IJ)
+        if x.codes_N is not None and y.codes_N is not None:
+            logk_IJ.masked_fill_(x.codes_N[i, None] == y.codes_N[j], -torch.inf)
+        yield i, j, logk_IJ, slope
+
+
+def _gradients(
+    x: _Set, y: _Set, kernel: KernelFunction, side: int, log_N: Tensor, g_N: Tensor, needed: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of sum_i g_i l_i with respect to x and y; None where not needed."""
+    by_x_ND, by_y_KD = (torch.zeros_like(z.z_ND) if need else None for z, need in zip((x, y), needed, strict=True))
+    for i, j, logk_IJ, slope in _tiles(x, y, kernel, side) if any(needed) else ():
+        weight_IJ = logk_IJ.sub_(log_N[i, None]).exp_().mul_(g_N[i, None]).mul_(slope)
+        if by_x_ND is not None:
+            by_x_ND[i].addmm_(weight_IJ, y.z_ND[j])
+        if by_y_KD is not None:
+            by_y_KD[j].addmm_(weight_IJ.mT, x.z_ND[i])
+    return by_x_ND, by_y_KD

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["WANG_ISOLA_T", "Kernel", "KernelFunction", "arccos_squared", "log_kernel"]
+__all__ = ["WANG_ISOLA_T", "Kernel", "KernelFunction", "arccos_squared"]
 
 Kernel = Literal["gaussian", "clip", "wang_isola", "geodesic"]
 WANG_ISOLA_T = 2.0  # Wang & Isola 2020; CUA and ModGap use the same value
@@ -17,10 +17,14 @@ WANG_ISOLA_T = 2.0  # Wang & Isola 2020; CUA and ModGap use the same value
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """log kappa as a function of the cosine, with its slope."""
+    """log kappa of unit rows x, y as a function of their cosine; 0 for equal rows, negative elsewhere.
+
+    `gaussian` -|x-y|^2 / (2 tau^2), as printed in Eq. 9 · `clip` -|x-y|^2 / (2 tau) = (cos - 1) / tau · `wang_isola`
+    -2 |x-y|^2, without temperature · `geodesic` -arccos^2(cos) / (2 tau^2), Eq. 14.
+    """
 
     name: Kernel
-    temperature: float
+    temperature: float = 1.0
 
     @property
     def rate(self) -> float | None:
@@ -33,33 +37,24 @@ class KernelFunction:
 
     @property
     def lowest(self) -> float:
-        """log kappa of antipodal rows; 0 for equal rows."""
+        """log kappa of antipodal rows."""
         return float(self.log(torch.tensor(-1.0, dtype=torch.float64)))
 
     def log(self, cosine_TS: Tensor) -> Tensor:
         """Return log kappa."""
-        return log_kernel(cosine_TS, kernel=self.name, temperature=self.temperature)
+        if self.name == "gaussian":
+            return (cosine_TS - 1) / (self.temperature * self.temperature)
+        if self.name == "clip":
+            return (cosine_TS - 1) / self.temperature
+        if self.name == "wang_isola":
+            return (cosine_TS - 1) * (2 * WANG_ISOLA_T)
+        return -arccos_squared(cosine_TS) / (2 * self.temperature * self.temperature)
 
     def slope(self, cosine_TS: Tensor) -> Tensor | float:
         """Return d log kappa / d cos."""
         if self.rate is not None:
             return self.rate
         return -_arccos_squared_slope(cosine_TS) / (2 * self.temperature * self.temperature)
-
-
-def log_kernel(cosine_TS: Tensor, *, kernel: Kernel, temperature: float | Tensor) -> Tensor:
-    """Return log kappa from the cosines of unit rows; 0 for equal rows, negative elsewhere.
-
-    `gaussian` -|x-y|^2 / (2 tau^2), as printed in Eq. 9 · `clip` -|x-y|^2 / (2 tau) = (cos - 1) / tau · `wang_isola`
-    -2 |x-y|^2, without temperature · `geodesic` -arccos^2(cos) / (2 tau^2), Eq. 14.
-    """
-    if kernel == "gaussian":
-        return (cosine_TS - 1) / (temperature * temperature)
-    if kernel == "clip":
-        return (cosine_TS - 1) / temperature
-    if kernel == "wang_isola":
-        return (cosine_TS - 1) * (2 * WANG_ISOLA_T)
-    return -arccos_squared(cosine_TS) / (2 * temperature * temperature)
 
 
 def arccos_squared(cosine: Tensor) -> Tensor:

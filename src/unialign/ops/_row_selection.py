@@ -1,17 +1,18 @@
 """Select the rows of pairwise reductions: present rows, sorted so that same-id rows are adjacent, and local rows.
 
-Shapes: `B` rows of the batch, `N` selected rows, `R` selected rows of this process.
+Shapes: `B` rows of the batch, `N` selected rows, `R` selected rows of this process, `I` rows and `J` columns of a tile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unialign.batch import Batch
 from unialign.distributed import Shard
 
-__all__ = ["RowSelection", "SelfPairs", "ShardLayouts", "select_rows", "shard_layout"]
+__all__ = ["RowSelection", "SelfPairs", "ShardLayouts", "select_items", "select_rows", "shard_layout"]
 
 # Whether a sum over pairs includes self pairs.
 SelfPairs = Literal["included", "excluded"]
@@ -23,7 +24,6 @@ class RowSelection:
 
     Attributes:
         size: N.
-        items: B.
         index_N: positions in the batch; None: all B rows in their order.
         codes_N: int32, ascending, equal for equal ids; None: all ids differ. Same-id rows are adjacent, so a tile
             needs a mask only where the codes of its rows and columns overlap.
@@ -32,7 +32,6 @@ class RowSelection:
     """
 
     size: int
-    items: int
     index_N: Tensor | None = None
     codes_N: Tensor | None = None
     local_R: Tensor | None = None
@@ -42,24 +41,35 @@ class RowSelection:
         """Return the selected rows (N, ...) of a (B, ...) tensor; the same tensor if all rows are selected in order."""
         return x_B if self.index_N is None else x_B[self.index_N]
 
+    def local(self, x_N: Tensor) -> Tensor:
+        """Return the rows (R, ...) of this process of an (N, ...) tensor."""
+        return x_N if self.local_R is None else x_N[self.local_R]
+
+    def unsharded(self) -> "RowSelection":
+        """Return the selection for a sum that each process computes in full."""
+        return replace(self, local_R=None, shard=None)
+
     def others(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return (N,) |J_i|, the number of selected rows with another id."""
         if self.codes_N is None:
             return torch.full((self.size,), float(self.size - 1), dtype=dtype, device=device)
         return (self.size - torch.bincount(self.codes_N)[self.codes_N.long()]).to(dtype)
 
-    def same_id(self, i: slice, j: slice) -> Tensor | None:
-        """Return the mask of same-id pairs in a tile, self pairs included; None if no id repeats."""
-        codes_N = self.codes_N
-        if codes_N is None or codes_N[j.start] > codes_N[i.stop - 1] or codes_N[i.start] > codes_N[j.stop - 1]:
-            return None
-        return codes_N[i, None] == codes_N[j]
+    def mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float, *, self_pairs: SelfPairs = "excluded") -> None:
+        """Fill the pairs of local rows `i` and selected rows `j` that a sum excludes: same-id pairs and self pairs."""
+        same_IJ = self._same_id(i, j)
+        if self_pairs == "excluded":
+            self._fill_self_pairs_(x_IJ, i, j, value)
+        elif same_IJ is not None:
+            self._fill_self_pairs_(same_IJ, i, j, False)
+        if same_IJ is not None:
+            x_IJ.masked_fill_(same_IJ, value)
 
-    def same_id_table(self, device: torch.device) -> Tensor:
-        """Return the (N, N) mask of same-id pairs, for the reference implementations."""
-        if self.codes_N is None:
-            return torch.eye(self.size, dtype=torch.bool, device=device)
-        return self.codes_N[:, None] == self.codes_N
+    def masked_table(self, device: torch.device, *, self_pairs: SelfPairs = "excluded") -> Tensor:
+        """Return the (N, N) mask of the pairs that `mask_` fills, for the reference implementations."""
+        diagonal_NN = torch.eye(self.size, dtype=torch.bool, device=device)
+        same_NN = diagonal_NN if self.codes_N is None else self.codes_N[:, None] == self.codes_N
+        return same_NN if self_pairs == "excluded" else same_NN & ~diagonal_NN
 
     def gather(self, local_R: Tensor) -> Tensor:
         """Gather the (R, ...) values of each process into (N, ...), without gradient."""
@@ -79,31 +89,52 @@ class RowSelection:
         all_ND[self.local_R] = local_RD.to(like_ND.dtype)
         return all_ND
 
+    def _same_id(self, i: slice, j: slice) -> Tensor | None:
+        """Return the mask of same-id pairs of a tile, self pairs included; None if there are none or no id repeats."""
+        if self.codes_N is None:
+            return None
+        row_I, column_J = self.codes_N[i if self.local_R is None else self.local_R[i]], self.codes_N[j]
+        return None if column_J[0] > row_I[-1] or row_I[0] > column_J[-1] else row_I[:, None] == column_J
+
+    def _fill_self_pairs_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
+        if self.local_R is not None:
+            x_IJ.masked_fill_(self.local_R[i, None] == torch.arange(j.start, j.stop, device=x_IJ.device), value)
+        elif i == j:
+            x_IJ.diagonal().fill_(value)
+
 
 # Layouts of two sets of rows across processes; None: each process computes the full sum.
 ShardLayouts = tuple[RowSelection, RowSelection] | None
 
 
-def select_rows(present_B: Tensor, ids_B: Tensor | None, shard: Shard | None = None) -> RowSelection:
-    """Select the present rows, sorted by id where ids repeat."""
-    items = len(present_B)
+def select_rows(present_B: Tensor, ids_B: Tensor | None = None, shard: Shard | None = None) -> RowSelection:
+    """Select the present rows, sorted by id where ids repeat.
+
+    Args:
+        present_B: bool.
+        ids_B: integers, or None if all items are different.
+        shard: layout of the B rows across processes.
+    """
     index_N = None if bool(present_B.all()) else present_B.nonzero().flatten()
     codes_N = None
     if ids_B is not None:
         ids_N = ids_B if index_N is None else ids_B[index_N]
-        values, codes_N = torch.unique(ids_N, return_inverse=True)
-        if len(values) == len(ids_N):
-            codes_N = None
-        else:
-            codes_N, order_N = torch.sort(codes_N, stable=True)
-            codes_N = codes_N.to(torch.int32)
+        values, inverse_N = torch.unique(ids_N, return_inverse=True)
+        if len(values) < len(ids_N):
+            sorted_N, order_N = torch.sort(inverse_N, stable=True)
+            codes_N = sorted_N.to(torch.int32)
             index_N = order_N if index_N is None else index_N[order_N]
-    size = items if index_N is None else len(index_N)
+    size = len(present_B) if index_N is None else len(index_N)
     local_R = None
     if shard is not None:
         position_N = torch.arange(size, device=present_B.device) if index_N is None else index_N
         local_R = ((position_N >= shard.start) & (position_N < shard.stop)).nonzero().flatten()
-    return RowSelection(size, items, index_N, codes_N, local_R, shard)
+    return RowSelection(size, index_N, codes_N, local_R, shard)
+
+
+def select_items(batch: Batch, present_B: Tensor) -> RowSelection:
+    """Select the given items of a batch, with its ids and its layout across processes."""
+    return select_rows(present_B, batch.ids_B, batch.shard)
 
 
 def shard_layout(present_B: Tensor, shard: Shard | None) -> RowSelection:

@@ -19,10 +19,10 @@ from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._row_sums_torch import LogitMatrix
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["log_row_sums", "mean_excess"]
+__all__ = ["mean_excess", "rowwise_log_sums"]
 
 
-def log_row_sums(
+def rowwise_log_sums(
     z_ND: Tensor, *, rate: float, selection: RowSelection, backend: Backend, self_pairs: SelfPairs = "excluded"
 ) -> Tensor:
     """Return (N,) log sum over the k of another id, and k = i if included, of exp(rate (<z_i, z_k> - 1)).
@@ -51,7 +51,8 @@ class _RowSums(torch.autograd.Function):
     def forward(
         ctx: Any, z_ND: Tensor, rate: float, selection: RowSelection, self_pairs: SelfPairs, backend: Backend
     ) -> Tensor:
-        r_N = selection.gather(_log_sums(_logit_matrix(z_ND, z_ND, rate, selection, self_pairs), backend))
+        r_R, _ = _module(backend).log_sums(_logit_matrix(z_ND, z_ND, rate, selection, backend, self_pairs))
+        r_N = selection.gather(r_R)
         ctx.save_for_backward(z_ND, r_N)
         ctx.rest = rate, selection, self_pairs, backend
         return r_N - rate
@@ -61,9 +62,8 @@ class _RowSums(torch.autograd.Function):
         z_ND, r_N = ctx.saved_tensors
         rate, selection, self_pairs, backend = ctx.rest
         with torch.no_grad():
-            matrix = _logit_matrix(z_ND, z_ND, rate, selection, self_pairs)
-            local_R = matrix.local_R
-            p_RD = _accumulate_grad(matrix, r_N[local_R], g_N[local_R], r_N, g_N, backend)
+            matrix = _logit_matrix(z_ND, z_ND, rate, selection, backend, self_pairs)
+            p_RD = _module(backend).accumulate_grad(matrix, selection.local(r_N), selection.local(g_N), r_N, g_N)
             gradient_ND = selection.scatter(p_RD, z_ND)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
@@ -76,8 +76,8 @@ class _MeanExcess(torch.autograd.Function):
         ctx: Any, x_ND: Tensor, y_ND: Tensor, scale: Tensor, selection: RowSelection, backend: Backend
     ) -> Tensor:
         factor = float(scale)
-        by_row = _logit_matrix(x_ND, y_ND, factor, selection, "excluded")
-        by_column = _logit_matrix(y_ND, x_ND, factor, selection, "excluded")
+        by_row = _logit_matrix(x_ND, y_ND, factor, selection, backend)
+        by_column = _logit_matrix(y_ND, x_ND, factor, selection, backend)
         positive_R = _positive_logits(by_row)
         # The derivative with respect to the scale is computed with the sums, so that both share one gather.
         columns = [positive_R]
@@ -106,12 +106,12 @@ class _MeanExcess(torch.autograd.Function):
                 (x_ND, y_ND, row_excess_N, column_excess_N),
                 (y_ND, x_ND, column_excess_N, row_excess_N),
             ):
-                matrix = _logit_matrix(a_ND, b_ND, float(scale), selection, "excluded")
-                local_R, dtype = matrix.local_R, a_ND.dtype
-                r_N, c_N = ((positive_N + e_N).to(dtype) for e_N in (excess_N, other_N))
-                h_N = g_N.to(dtype)
-                p_RD = _accumulate_grad(matrix, r_N[local_R], h_N[local_R], c_N, h_N, backend)
-                p_RD.addcmul_(b_ND[local_R].to(p_RD.dtype), (by_positive_N[local_R, None] * scale).to(p_RD.dtype))
+                matrix = _logit_matrix(a_ND, b_ND, float(scale), selection, backend)
+                r_N, c_N = ((positive_N + e_N).to(a_ND.dtype) for e_N in (excess_N, other_N))
+                h_N = g_N.to(a_ND.dtype)
+                p_RD = _module(backend).accumulate_grad(matrix, selection.local(r_N), selection.local(h_N), c_N, h_N)
+                by_positive_R1 = (selection.local(by_positive_N)[:, None] * scale).to(p_RD.dtype)
+                p_RD.addcmul_(selection.local(b_ND).to(p_RD.dtype), by_positive_R1)
                 gradients.append(selection.scatter(p_RD, a_ND))
             by_scale = (slope * gradient).to(scale.dtype).reshape(scale.shape)
         parts = (first_order_only(part, x_ND, y_ND, scale, gradient) for part in (*gradients, by_scale))
@@ -120,12 +120,9 @@ class _MeanExcess(torch.autograd.Function):
 
 def _excesses(matrix: LogitMatrix, positive_R: Tensor, backend: Backend, *, with_slope: bool) -> list[Tensor]:
     """Return (R,) e in float64 and, if requested, scale de/dscale."""
-    zero = positive_R.new_zeros(())
-    if not with_slope:
-        return [torch.logaddexp(zero, _log_sums(matrix, backend).double() - positive_R)]
-    rest_R, mean_R = _log_sums_and_means(matrix, backend)
-    excess_R = torch.logaddexp(zero, rest_R.double() - positive_R)
-    return [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - positive_R)]
+    rest_R, mean_R = _module(backend).log_sums(matrix, with_means=with_slope)
+    excess_R = torch.logaddexp(positive_R.new_zeros(()), rest_R.double() - positive_R)
+    return [excess_R] if mean_R is None else [excess_R, -torch.expm1(-excess_R) * (mean_R.double() - positive_R)]
 
 
 def _positive_logits(matrix: LogitMatrix) -> Tensor:
@@ -137,37 +134,22 @@ def _positive_logits(matrix: LogitMatrix) -> Tensor:
 
 
 def _logit_matrix(
-    x_ND: Tensor, y_ND: Tensor, scale: float, selection: RowSelection, self_pairs: SelfPairs
+    x_ND: Tensor,
+    y_ND: Tensor,
+    scale: float,
+    selection: RowSelection,
+    backend: Backend,
+    self_pairs: SelfPairs = "excluded",
 ) -> LogitMatrix:
-    codes_N, local_R = selection.codes_N, selection.local_R
-    if local_R is None:
-        local_R = torch.arange(selection.size, device=x_ND.device)
-        return LogitMatrix(x_ND, y_ND, scale, local_R, codes_N, codes_N, self_pairs)
-    codes_R = None if codes_N is None else codes_N[local_R]
-    return LogitMatrix(x_ND[local_R], y_ND, scale, local_R, codes_R, codes_N, self_pairs)
+    local_R = torch.arange(selection.size, device=x_ND.device) if selection.local_R is None else selection.local_R
+    x_RD, compiled = selection.local(x_ND), backend == "compiled"
+    return LogitMatrix(x_RD, y_ND, scale, local_R, selection.codes_N, self_pairs, compiled)
 
 
-def _log_sums(matrix: LogitMatrix, backend: Backend) -> Tensor:
-    if backend == "triton":
-        return _triton().log_sums(matrix)  # type: ignore[no-any-return]
-    return _row_sums_torch.log_sums(matrix, compiled=backend == "compiled")
-
-
-def _log_sums_and_means(matrix: LogitMatrix, backend: Backend) -> tuple[Tensor, Tensor]:
-    if backend == "triton":
-        return _triton().log_sums_and_means(matrix)  # type: ignore[no-any-return]
-    return _row_sums_torch.log_sums_and_means(matrix, compiled=backend == "compiled")
-
-
-def _accumulate_grad(
-    matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, backend: Backend
-) -> Tensor:
-    if backend == "triton":
-        return _triton().accumulate_grad(matrix, r_R, g_R, c_N, h_N)  # type: ignore[no-any-return]
-    return _row_sums_torch.accumulate_grad(matrix, r_R, g_R, c_N, h_N, compiled=backend == "compiled")
-
-
-def _triton() -> ModuleType:
+def _module(backend: Backend) -> ModuleType:
+    """Return the implementation of `log_sums` and `accumulate_grad`."""
+    if backend != "triton":
+        return _row_sums_torch
     from unialign.ops import _row_sums_triton
 
     return _row_sums_triton

@@ -2,8 +2,7 @@
 
 With s_ik = scale <x_i, y_k> over the columns k of row i that are not masked:
 
-    log_sums          r_i = log sum_k exp(s_ik)
-    means             m_i = sum_k exp(s_ik - r_i) s_ik, the derivative of r_i with respect to log scale
+    log_sums          r_i = log sum_k exp(s_ik), and m_i = sum_k exp(s_ik - r_i) s_ik = d r_i / d log scale
     accumulate_grad   p_i = scale sum_k (g_i exp(s_ik - r_i) + h_k exp(s_ik - c_k)) y_k
 
 Columns with the code of a row are masked, and row i's self pair, column `local_R[i]`, is masked or included by
@@ -15,6 +14,7 @@ Shapes: `R` rows, `N` columns, `D` dimension, `t` rows of a tile.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,12 +23,15 @@ from torch import Tensor
 from unialign.ops._row_selection import SelfPairs
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["LogitMatrix", "accumulate_grad", "log_sums", "log_sums_and_means"]
+__all__ = ["LogitMatrix", "accumulate_grad", "log_sums"]
 
 # exp of logits between -40 and 40, summed over a million rows, is in float32's range (e^-87 to e^88), and so is its
 # product with the inverse of such a sum.
 _PLAIN_EXP = 40.0
 _TILE_CPU, _ROWS_CPU = 2**20, 64
+
+# Arguments of `_mask_` for a tile: tensors and a bool, which `torch.compile` takes.
+_Mask = tuple[Tensor, Tensor | None, Tensor | None, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +42,18 @@ class LogitMatrix:
         x_RD, y_ND: rows and columns, of one floating dtype.
         scale: factor of the inner products.
         local_R: int64, the column of each row's self pair, ascending.
-        codes_R, codes_N: int32, equal for equal ids; None: all ids differ.
+        codes_N: int32, equal for equal ids; None: all ids differ.
         self_pairs: whether a row includes its self pair.
+        compiled: whether tiles are computed through `torch.compile`; the Triton kernels ignore it.
     """
 
     x_RD: Tensor
     y_ND: Tensor
     scale: float
     local_R: Tensor
-    codes_R: Tensor | None
     codes_N: Tensor | None
     self_pairs: SelfPairs
+    compiled: bool = False
 
     @property
     def plain_exp(self) -> bool:
@@ -57,36 +61,28 @@ class LogitMatrix:
         return abs(self.scale) <= _PLAIN_EXP
 
 
-def log_sums(matrix: LogitMatrix, *, compiled: bool = False) -> Tensor:
-    """Return (R,) r, in the rows' dtype (float32 for half precision)."""
-    sums = _compiled(_log_sums_of_tile) if compiled else _log_sums_of_tile
-    parts = [sums(_logits(matrix, tile), *_mask(matrix, tile), matrix.plain_exp) for tile in _tiles(matrix)]
-    return torch.cat(parts) if parts else _at_least_float32(matrix.x_RD).new_zeros(0)
-
-
-def log_sums_and_means(matrix: LogitMatrix, *, compiled: bool = False) -> tuple[Tensor, Tensor]:
-    """Return (R,) r and m; m is 0 in a row without columns."""
-    sums = _compiled(_sums_and_means_of_tile) if compiled else _sums_and_means_of_tile
+def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return (R,) r and, if requested, m, in the rows' dtype (float32 for half precision); m is 0 without columns."""
+    sums = _compiled(_sums_of_tile) if matrix.compiled else _sums_of_tile
     r_R = _at_least_float32(matrix.x_RD).new_empty(len(matrix.x_RD))
-    m_R = torch.empty_like(r_R)
+    m_R = torch.empty_like(r_R) if with_means else None
     for tile in _tiles(matrix):
-        r_R[tile], m_R[tile] = sums(_logits(matrix, tile), *_mask(matrix, tile), matrix.plain_exp)
+        r_R[tile], m_t = sums(_logits(matrix, tile), _mask(matrix, tile), matrix.plain_exp, with_means)
+        if m_R is not None and m_t is not None:
+            m_R[tile] = m_t
     return r_R, m_R
 
 
-def accumulate_grad(
-    matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor, *, compiled: bool = False
-) -> Tensor:
+def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
     """Return (R, D) p."""
-    weights = _compiled(_weights_of_tile) if compiled else _weights_of_tile
+    weights = _compiled(_weights_of_tile) if matrix.compiled else _weights_of_tile
     # exp(s - inf) = 0: an empty sum contributes nothing.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
     y_ND = _at_least_float32(matrix.y_ND)
     p_RD = y_ND.new_empty(len(matrix.x_RD), y_ND.shape[1])
     for tile in _tiles(matrix):
-        weight_tN = weights(
-            _logits(matrix, tile), *_mask(matrix, tile), matrix.plain_exp, r_R[tile], g_R[tile], c_N, h_N
-        )
+        mask = _mask(matrix, tile)
+        weight_tN = weights(_logits(matrix, tile), mask, matrix.plain_exp, r_R[tile], g_R[tile], c_N, h_N)
         torch.mm(weight_tN, y_ND, out=p_RD[tile])
     return p_RD.mul_(matrix.scale)
 
@@ -102,16 +98,15 @@ def _logits(matrix: LogitMatrix, tile: slice) -> Tensor:
     return _at_least_float32(matrix.x_RD[tile]) * matrix.scale @ _at_least_float32(matrix.y_ND).mT
 
 
-def _mask(matrix: LogitMatrix, tile: slice) -> tuple[Tensor, Tensor | None, Tensor | None, bool]:
-    """Return the arguments of `_mask_` for a tile: tensors and a bool, which `torch.compile` takes."""
-    codes_t = None if matrix.codes_R is None else matrix.codes_R[tile]
-    return matrix.local_R[tile], codes_t, matrix.codes_N, matrix.self_pairs == "included"
+def _mask(matrix: LogitMatrix, tile: slice) -> _Mask:
+    self_t = matrix.local_R[tile]
+    codes_t = None if matrix.codes_N is None else matrix.codes_N[self_t]
+    return self_t, codes_t, matrix.codes_N, matrix.self_pairs == "included"
 
 
-def _mask_(
-    x_tN: Tensor, value: float, self_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, keep_self: bool
-) -> Tensor:
+def _mask_(x_tN: Tensor, value: float, mask: _Mask) -> Tensor:
     """Fill the masked columns of each row."""
+    self_t, codes_t, codes_N, keep_self = mask
     if codes_t is None or codes_N is None:
         return x_tN if keep_self else x_tN.scatter_(1, self_t[:, None], value)
     # The self pair has equal codes, too.
@@ -121,57 +116,37 @@ def _mask_(
     return x_tN.masked_fill_(same_tN, value)
 
 
-def _log_sums_of_tile(
-    s_tN: Tensor, self_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, keep_self: bool, plain_exp: bool
-) -> Tensor:
+def _sums_of_tile(s_tN: Tensor, mask: _Mask, plain_exp: bool, with_means: bool) -> tuple[Tensor, Tensor | None]:
     if plain_exp:
-        return torch.log(_mask_(s_tN.exp_(), 0.0, self_t, codes_t, codes_N, keep_self).sum(1))
-    return torch.logsumexp(_mask_(s_tN, -torch.inf, self_t, codes_t, codes_N, keep_self), 1)
-
-
-def _sums_and_means_of_tile(
-    s_tN: Tensor, self_t: Tensor, codes_t: Tensor | None, codes_N: Tensor | None, keep_self: bool, plain_exp: bool
-) -> tuple[Tensor, Tensor]:
-    if plain_exp:
-        kernel_tN = _mask_(torch.exp(s_tN), 0.0, self_t, codes_t, codes_N, keep_self)
+        kernel_tN = _mask_(torch.exp(s_tN) if with_means else s_tN.exp_(), 0.0, mask)
         total_t = kernel_tN.sum(1)
-        return torch.log(total_t), (kernel_tN.mul_(s_tN)).sum(1) / torch.where(total_t > 0, total_t, 1.0)
-    masked_tN = _mask_(s_tN.clone(), -torch.inf, self_t, codes_t, codes_N, keep_self)
+        m_t = kernel_tN.mul_(s_tN).sum(1) / torch.where(total_t > 0, total_t, 1.0) if with_means else None
+        return torch.log(total_t), m_t
+    masked_tN = _mask_(s_tN.clone() if with_means else s_tN, -torch.inf, mask)
     r_t = torch.logsumexp(masked_tN, 1)
+    if not with_means:
+        return r_t, None
     p_tN = masked_tN.sub_(torch.where(r_t == -torch.inf, torch.inf, r_t)[:, None]).exp_()
     # A masked logit is finite here and has probability 0.
     return r_t, p_tN.mul_(s_tN).sum(1)
 
 
 def _weights_of_tile(
-    s_tN: Tensor,
-    self_t: Tensor,
-    codes_t: Tensor | None,
-    codes_N: Tensor | None,
-    keep_self: bool,
-    plain_exp: bool,
-    r_t: Tensor,
-    g_t: Tensor,
-    c_N: Tensor,
-    h_N: Tensor,
+    s_tN: Tensor, mask: _Mask, plain_exp: bool, r_t: Tensor, g_t: Tensor, c_N: Tensor, h_N: Tensor
 ) -> Tensor:
     if plain_exp:
         # Both sums share one exponential per entry.
-        kernel_tN = _mask_(s_tN.exp_(), 0.0, self_t, codes_t, codes_N, keep_self)
+        kernel_tN = _mask_(s_tN.exp_(), 0.0, mask)
         return kernel_tN.mul_((g_t * torch.exp(-r_t))[:, None] + h_N * torch.exp(-c_N))
-    masked_tN = _mask_(s_tN, -torch.inf, self_t, codes_t, codes_N, keep_self)
+    masked_tN = _mask_(s_tN, -torch.inf, mask)
     weight_tN = torch.exp(masked_tN - r_t[:, None]).mul_(g_t[:, None])
     return weight_tN.add_(masked_tN.sub_(c_N).exp_().mul_(h_N))
 
 
-_cache: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-
+@cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # Once per process: half a minute on the first call, then milliseconds.
-    if function not in _cache:
-        _cache[function] = torch.compile(function, dynamic=True)
-    return _cache[function]
+    return torch.compile(function, dynamic=True)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

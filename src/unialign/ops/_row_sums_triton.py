@@ -24,7 +24,7 @@ try:
 except ImportError:
     triton = tl = None
 
-__all__ = ["accumulate_grad", "log_sums", "log_sums_and_means"]
+__all__ = ["accumulate_grad", "log_sums"]
 
 _LOG2E = 1.4426950408889634
 
@@ -184,31 +184,18 @@ def _accumulate_grad_kernel(
     )
 
 
-def log_sums(matrix: LogitMatrix) -> Tensor:
-    """Return (R,) r, float32."""
-    r_R = torch.empty(len(matrix.x_RD), dtype=torch.float32, device=matrix.x_RD.device)
-    _sum_rows(matrix, r_R, None)
-    return r_R
-
-
-def log_sums_and_means(matrix: LogitMatrix) -> tuple[Tensor, Tensor]:
-    """Return (R,) r and m, float32."""
-    r_R = torch.empty(len(matrix.x_RD), dtype=torch.float32, device=matrix.x_RD.device)
-    m_R = torch.zeros_like(r_R)
-    _sum_rows(matrix, r_R, m_R)
+def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return (R,) r and, if requested, m, float32."""
+    r_R = torch.full((len(matrix.x_RD),), -torch.inf, dtype=torch.float32, device=matrix.x_RD.device)
+    m_R = torch.zeros_like(r_R) if with_means else None
+    if len(r_R) > 0 and len(matrix.y_ND) > 0:
+        block_r, block_n, block_k = _blocks(matrix)
+        _log_sums_kernel[(triton.cdiv(len(r_R), block_r),)](
+            *_pointers(matrix), r_R, r_R if m_R is None else m_R, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E,
+            matrix.x_RD.shape[1], block_r, block_n, block_k, matrix.codes_N is not None,
+            matrix.self_pairs == "included", _precision(matrix), with_means,
+        )  # fmt: skip
     return r_R, m_R
-
-
-def _sum_rows(matrix: LogitMatrix, r_R: Tensor, m_R: Tensor | None) -> None:
-    if len(r_R) == 0 or len(matrix.y_ND) == 0:
-        r_R.fill_(-torch.inf)
-        return
-    block_r, block_n, block_k = _blocks(matrix)
-    _log_sums_kernel[(triton.cdiv(len(r_R), block_r),)](
-        *_pointers(matrix), r_R, r_R if m_R is None else m_R, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E,
-        matrix.x_RD.shape[1], block_r, block_n, block_k, matrix.codes_N is not None, matrix.self_pairs == "included",
-        _precision(matrix), m_R is not None,
-    )  # fmt: skip
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
@@ -232,7 +219,7 @@ def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, 
 
 def _pointers(matrix: LogitMatrix) -> tuple[Any, ...]:
     self_R = matrix.local_R.to(torch.int32)
-    codes = (matrix.codes_R, matrix.codes_N) if matrix.codes_N is not None else (self_R, self_R)
+    codes = (self_R, self_R) if matrix.codes_N is None else (matrix.codes_N[matrix.local_R], matrix.codes_N)
     return matrix.x_RD.contiguous(), matrix.y_ND.contiguous(), self_R, *codes
 
 

@@ -6,7 +6,7 @@
 J_i are the other selected rows with a different id. With p_ij = kappa_ij / sum_k kappa_ik and s_ij = d log kappa / d
 cos, the gradient of sum_i g_i l_i is sum_j (g_i p_ij + g_j p_ji) s_ij z_j, so a tile above the diagonal contributes to
 both its rows and its columns. On several processes, each computes its local rows against all rows. Sums over tiles are
-float64. If the span of the logits exceeds `Tiles.plain_exp`, running maxima prevent overflow and underflow.
+float64. If the span of the logits exceeds `KernelTiles.plain_exp`, running maxima prevent overflow and underflow.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from unialign._single_backward import first_order_only
-from unialign.ops import _row_sums
 from unialign.ops._backend import current_backend, rowwise_backend
 from unialign.ops._kernel_functions import KernelFunction
-from unialign.ops._kernel_tiles import LocalTiles, Tiles
+from unialign.ops._kernel_tiles import KernelTiles
+from unialign.ops._log_sums import RunningLogSums, ShiftedLogSums, masked_logsumexp
 from unialign.ops._row_selection import RowSelection, SelfPairs
-from unialign.ops._running_log_sums import RunningLogSums
+from unialign.ops._row_sums import rowwise_log_sums
 from unialign.ops._tiles import SIDE
 
 __all__ = ["log_row_sums", "log_total"]
@@ -49,14 +49,14 @@ def log_row_sums(
         side: rows per tile; does not affect the result.
     """
     if current_backend() == "reference":
-        return _reference_row_sums(z_ND, kernel, selection, self_pairs)
-    # `LocalTiles` exclude self pairs.
+        masked_NN = selection.masked_table(z_ND.device, self_pairs=self_pairs)
+        return masked_logsumexp(kernel.log(z_ND @ z_ND.mT), masked_NN)
     sharded = selection.shard is not None and self_pairs == "included"
     backend = rowwise_backend(z_ND, sharded=sharded)
     if backend is not None and kernel.rate is not None:
-        return _row_sums.log_row_sums(
-            z_ND, rate=kernel.rate, selection=selection, self_pairs=self_pairs, backend=backend
-        )
+        return rowwise_log_sums(z_ND, rate=kernel.rate, selection=selection, self_pairs=self_pairs, backend=backend)
+    if sharded:
+        selection = selection.unsharded()
     sums_N: Tensor = _RowSums.apply(z_ND, kernel, selection, self_pairs, side)  # type: ignore[no-untyped-call]
     return sums_N
 
@@ -90,10 +90,15 @@ class _RowSums(torch.autograd.Function):
     def forward(
         ctx: Any, z_ND: Tensor, kernel: KernelFunction, selection: RowSelection, self_pairs: SelfPairs, side: int
     ) -> Tensor:
-        tiles = _tiles(z_ND, kernel, selection, self_pairs, side)
-        sums_N = _plain_log_sums(tiles) if tiles.plain_exp else _running_log_sums(tiles)
-        if isinstance(tiles, LocalTiles):
-            sums_N = selection.gather(sums_N)
+        tiles = KernelTiles(z_ND, kernel, selection, self_pairs, side)
+        sums = (ShiftedLogSums if tiles.plain_exp else RunningLogSums)(len(tiles.x_RD), z_ND.device)
+        for i, j, logit_IJ, _ in tiles.logits():
+            tiles.mask_(logit_IJ, i, j, -torch.inf)
+            sums.prepare_(logit_IJ)
+            sums.add(logit_IJ, i)
+            if tiles.multiplicity(i, j) == 2:
+                sums.add(logit_IJ, j, dim=0)
+        sums_N = selection.gather(sums.logs() - tiles.offset)
         ctx.save_for_backward(z_ND, sums_N)
         ctx.rest = kernel, selection, self_pairs, side
         return sums_N.to(z_ND.dtype)
@@ -102,48 +107,19 @@ class _RowSums(torch.autograd.Function):
     def backward(ctx: Any, g_N: Tensor) -> tuple[Tensor | None, ...]:
         z_ND, sums_N = ctx.saved_tensors
         with torch.no_grad():
-            tiles = _tiles(z_ND, *ctx.rest)
+            tiles = KernelTiles(z_ND, *ctx.rest)
             # exp(s - inf) = 0: a row with empty J_i contributes nothing for any incoming gradient.
             sums_N = torch.where(sums_N == -torch.inf, torch.inf, sums_N)
             g_N = torch.where(sums_N == torch.inf, 0.0, g_N.double())
-            gradient = z_ND.new_zeros(tiles.rows, z_ND.shape[1])
+            gradient_RD = z_ND.new_zeros(tiles.x_RD.shape)
             weights = _plain_weights(tiles, g_N, sums_N) if tiles.plain_exp else _normalized_weights(tiles, g_N, sums_N)
             for i, j, weight_IJ in weights:
-                tiles.accumulate_grad(gradient, i, j, weight_IJ)
-            gradient_ND = tiles.all_rows(gradient.mul_(tiles.rate))
+                tiles.accumulate_grad(gradient_RD, i, j, weight_IJ)
+            gradient_ND = tiles.selection.scatter(gradient_RD.mul_(tiles.rate), z_ND)
         return first_order_only(gradient_ND, z_ND, g_N), None, None, None, None
 
 
-def _tiles(z_ND: Tensor, kernel: KernelFunction, selection: RowSelection, self_pairs: SelfPairs, side: int) -> Tiles:
-    if selection.local_R is None or self_pairs == "included":
-        return Tiles(z_ND, kernel, selection, self_pairs, side)
-    return LocalTiles(z_ND, kernel, selection, side)
-
-
-def _plain_log_sums(tiles: Tiles) -> Tensor:
-    """Row sums of exponentials without a shift."""
-    total_N = torch.zeros(tiles.rows, dtype=torch.float64, device=tiles.z_ND.device)
-    for i, j, logit_IJ, _ in tiles.logits():
-        kernel_IJ = logit_IJ.exp_()
-        tiles.mask_(kernel_IJ, i, j, 0.0)
-        total_N[i] += kernel_IJ.sum(1)
-        if tiles.multiplicity(i, j) == 2:
-            total_N[j] += kernel_IJ.sum(0)
-    return torch.log(total_N) - tiles.offset
-
-
-def _running_log_sums(tiles: Tiles) -> Tensor:
-    """Row sums of logits of any span, with running maxima."""
-    sums = RunningLogSums(tiles.rows, tiles.z_ND.device)
-    for i, j, logit_IJ, _ in tiles.logits():
-        tiles.mask_(logit_IJ, i, j, -torch.inf)
-        sums.add(logit_IJ, i)
-        if tiles.multiplicity(i, j) == 2:
-            sums.add(logit_IJ, j, dim=0)
-    return sums.logs() - tiles.offset
-
-
-def _plain_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _plain_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield kappa_ij (g_i / sum_i + g_j / sum_j) s_ij, with one exp per entry."""
     ratio_N = (g_N * torch.exp(-(sums_N + tiles.offset))).to(tiles.z_ND.dtype)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
@@ -153,13 +129,13 @@ def _plain_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[
         yield i, j, kernel_IJ if slope_IJ is None else kernel_IJ.mul_(slope_IJ)
 
 
-def _normalized_weights(tiles: Tiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _normalized_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (g_i p_ij + g_j p_ji) s_ij with an exp for each p, since the inverse of a sum may be out of range."""
     log_N, g_N = (sums_N + tiles.offset).to(tiles.z_ND.dtype), g_N.to(tiles.z_ND.dtype)
-    row_log_N, row_g_N = tiles.of_rows(log_N), tiles.of_rows(g_N)
+    log_R, g_R = tiles.selection.local(log_N), tiles.selection.local(g_N)
     for i, j, logit_IJ, slope_IJ in tiles.logits():
         tiles.mask_(logit_IJ, i, j, -torch.inf)
-        weight_IJ = torch.exp(logit_IJ - row_log_N[i, None]).mul_(row_g_N[i, None])
+        weight_IJ = torch.exp(logit_IJ - log_R[i, None]).mul_(g_R[i, None])
         weight_IJ += torch.exp(logit_IJ.sub_(log_N[j])).mul_(g_N[j])
         yield i, j, weight_IJ if slope_IJ is None else weight_IJ.mul_(slope_IJ)
 
@@ -214,10 +190,10 @@ class _LocalTotal:
         *,
         with_gradient: bool,
     ) -> None:
-        self.tiles = _tiles(z_ND, kernel, selection, "excluded", side)
+        self.tiles = KernelTiles(z_ND, kernel, selection, "excluded", side)
         self.weights_N = None if weights_N is None else weights_N.to(z_ND.dtype)
         self.total, self.shift = 0.0, 0.0 if self.tiles.plain_exp else -math.inf
-        self.accumulated = z_ND.new_zeros(self.tiles.rows, z_ND.shape[1]) if with_gradient else None
+        self.gradient_RD = z_ND.new_zeros(self.tiles.x_RD.shape) if with_gradient else None
         for i, j, logit_IJ, slope_IJ in self.tiles.logits():
             if not self.tiles.plain_exp:
                 self.tiles.mask_(logit_IJ, i, j, -torch.inf)
@@ -232,18 +208,19 @@ class _LocalTotal:
 
     def gradient(self, log_total: float) -> Tensor | None:
         """(N, D) gradient of the logarithm of the total over all processes. It reuses the accumulated tensor."""
-        if self.accumulated is None:
+        if self.gradient_RD is None:
             return None
         rate = self.tiles.rate * (2.0 if self.weights_N is None else 1.0)
-        return self.tiles.all_rows(self.accumulated.mul_(rate * math.exp(self.shift - self.tiles.offset - log_total)))
+        gradient_RD = self.gradient_RD.mul_(rate * math.exp(self.shift - self.tiles.offset - log_total))
+        return self.tiles.selection.scatter(gradient_RD, self.tiles.z_ND)
 
     def _raise_shift(self, highest: float) -> None:
         if highest <= self.shift + _HEADROOM:
             return
         rescale = math.exp(self.shift - highest)
         self.total *= rescale
-        if self.accumulated is not None:
-            self.accumulated.mul_(rescale)
+        if self.gradient_RD is not None:
+            self.gradient_RD.mul_(rescale)
         self.shift = highest
 
     def _add(self, kernel_IJ: Tensor, i: slice, j: slice, slope_IJ: Tensor | None) -> None:
@@ -255,19 +232,7 @@ class _LocalTotal:
             multiplicity *= 0.5
         # Sum over rows first, in the tile's dtype: a float64 sum of the whole tile would copy it.
         self.total += multiplicity * float(kernel_IJ.sum(1).double().sum())
-        if self.accumulated is not None:
+        if self.gradient_RD is not None:
             if slope_IJ is not None:
                 kernel_IJ.mul_(slope_IJ)
-            self.tiles.accumulate_grad(self.accumulated, i, j, kernel_IJ)
-
-
-def _reference_row_sums(z_ND: Tensor, kernel: KernelFunction, selection: RowSelection, self_pairs: SelfPairs) -> Tensor:
-    logk_NN = kernel.log(z_ND @ z_ND.mT)
-    diagonal_NN = torch.eye(len(z_ND), dtype=torch.bool, device=z_ND.device)
-    masked_NN = selection.same_id_table(z_ND.device) & ~diagonal_NN
-    if self_pairs == "excluded":
-        masked_NN = masked_NN | diagonal_NN
-    empty_N1 = masked_NN.all(1, keepdim=True)
-    # The log-sum-exp of an empty set is -inf with a NaN gradient.
-    sums_N = torch.logsumexp(logk_NN.masked_fill(masked_NN & ~empty_N1, -torch.inf), 1)
-    return torch.where(empty_N1[:, 0], -torch.inf, sums_N)
+            self.tiles.accumulate_grad(self.gradient_RD, i, j, kernel_IJ)

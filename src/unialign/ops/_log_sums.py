@@ -1,0 +1,68 @@
+"""Log-sum-exp over tiles of logits, in float64, with a constant shift or with running maxima.
+
+A caller masks excluded logits with -inf, prepares each tile once, and adds it to the sums of its rows and columns.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["RunningLogSums", "ShiftedLogSums", "masked_logsumexp", "shifted_exp_"]
+
+
+class ShiftedLogSums:
+    """log sum exp of each of N rows or columns, where exp(logit - shift) neither overflows nor underflows."""
+
+    def __init__(self, rows: int, device: torch.device, shift: float = 0.0) -> None:
+        self.shift = shift
+        self.total_N = torch.zeros(rows, dtype=torch.float64, device=device)
+
+    def prepare_(self, logit_IJ: Tensor) -> Tensor:
+        """Replace logits by exp(logit - shift)."""
+        return shifted_exp_(logit_IJ, self.shift)
+
+    def add(self, e_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
+        """Add a prepared tile along `dim` to the sums of its rows (`dim` 1) or columns (`dim` 0)."""
+        self.total_N[rows] += e_IJ.sum(dim)
+
+    def logs(self) -> Tensor:
+        """Return (N,) log sums; -inf where all logits are -inf."""
+        return torch.log(self.total_N) + self.shift
+
+
+class RunningLogSums:
+    """log sum exp of each of N rows or columns, with running maxima for logits of any span."""
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.highest_N = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
+        self.total_N = torch.zeros_like(self.highest_N)
+
+    def prepare_(self, logit_IJ: Tensor) -> Tensor:
+        """Return the logits unchanged."""
+        return logit_IJ
+
+    def add(self, logit_IJ: Tensor, rows: slice, *, dim: int = 1) -> None:
+        """Add the exponentials of a tile, as `ShiftedLogSums.add`."""
+        higher = torch.maximum(self.highest_N[rows], logit_IJ.amax(dim).double())
+        # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
+        shift = torch.where(higher == -torch.inf, 0.0, higher)
+        # The maximum is exact in the dtype of the logits, so the shift cancels at the end.
+        e_IJ = torch.exp(logit_IJ - shift.to(logit_IJ.dtype).unsqueeze(dim))
+        self.total_N[rows] = self.total_N[rows] * torch.exp(self.highest_N[rows] - shift) + e_IJ.sum(dim)
+        self.highest_N[rows] = higher
+
+    def logs(self) -> Tensor:
+        """Return (N,) log sums; -inf where all logits are -inf."""
+        return torch.where(self.total_N > 0, self.highest_N + torch.log(self.total_N), -torch.inf)
+
+
+def shifted_exp_(logit_IJ: Tensor, shift: float) -> Tensor:
+    """Replace logits by exp(logit - shift)."""
+    return (logit_IJ if shift == 0 else logit_IJ.sub_(shift)).exp_()
+
+
+def masked_logsumexp(logit_NK: Tensor, masked_NK: Tensor) -> Tensor:
+    """Return (N,) log-sum-exp of the logits that are not masked; -inf with zero gradient for a row without any."""
+    # The log-sum-exp of an empty set has a NaN gradient.
+    empty_N1 = masked_NK.all(1, keepdim=True)
+    sums_N = torch.logsumexp(logit_NK.masked_fill(masked_NK & ~empty_N1, -torch.inf), 1)
+    return torch.where(empty_N1[:, 0], -torch.inf, sums_N)
