@@ -139,19 +139,99 @@ def problem_of(root, mutation):
     return None
 
 
-def main():
+class Baseline:
+    """Results of sets of tests without a fault, stored in a file and valid for one state of the sources."""
+
+    def __init__(self, path, runner, state):
+        self.path, self.runner = path, runner
+        stored = load(path, {})
+        self.stored = stored if stored.get("state") == state else {"state": state, "sets": {}}
+
+    def of(self, names):
+        sets, key = self.stored["sets"], " ".join(names)
+        if key not in sets:
+            verdict, seconds, first = self.runner.tests(names, 4 * self.runner.timeout)
+            sets[key] = {"verdict": verdict, "seconds": round(seconds, 1), "first failing test": first}
+            dump(self.path, self.stored)
+            print(f"   without a mutation: {verdict} in {seconds:.0f} s  {key}", flush=True)
+        return sets[key]
+
+
+def run_mutated(runner, mutation, names, timeout, journal):
+    """Run tests with the fault planted, and restore the file."""
+    path = runner.root / mutation["file"]
+    text = path.read_bytes().decode("utf-8")
+    dump(journal, {"file": str(path), "text": text})
+    try:
+        path.write_text(text.replace(mutation["find"], mutation["replace"]), encoding="utf-8", newline="")
+        return runner.tests(names, timeout)
+    finally:
+        path.write_text(text, encoding="utf-8", newline="")
+        journal.unlink()
+
+
+def judge(mutation, runner, baseline, journal):
+    """Return the record of a fault: caught by `tests`, else by `wider`, or not at all."""
+    record = {key: mutation[key] for key in ("id", "area")}
+    record |= {"caught": None, "seconds": 0.0, "first failing test": None, "by": None}
+    for kind in ("tests", "wider"):
+        names = mutation.get(kind)
+        if not names:
+            continue
+        before = baseline.of(names)
+        if before["verdict"] != "passed":
+            return record | {"problem": f"{kind} fail without the mutation too: {before['first failing test']}"}
+        timeout = max(runner.timeout, 4 * before["seconds"])
+        verdict, seconds, first = run_mutated(runner, mutation, names, timeout, journal)
+        record["seconds"] = round(record["seconds"] + seconds, 1)
+        if verdict == "broken":
+            return record | {"problem": first}
+        record["caught"] = verdict in ("failed", "timeout")
+        if record["caught"]:
+            return record | {"first failing test": first, "by": kind}
+    return record
+
+
+def problems_of(root, mutations):
+    """Return id -> reason for the faults that cannot be planted or have no tests."""
+    bad = {m["id"]: problem for m in mutations if (problem := problem_of(root, m))}
+    for m in mutations:
+        missing = [t for t in (*m["tests"], *m.get("wider", ())) if not (root / t.split("::")[0]).exists()]
+        if missing:
+            bad.setdefault(m["id"], f"no such tests: {', '.join(missing)}")
+    return bad
+
+
+def print_record(record):
+    word = {True: "caught", False: "SURVIVED", None: "INVALID"}[record["caught"]]
+    detail = record["first failing test"] or record.get("problem") or ""
+    print(f"{record['id']}: {word} in {record['seconds']:.0f} s ({record['by']})  {detail}", flush=True)
+
+
+def print_totals(mutations, results):
+    for area in dict.fromkeys(m["area"] for m in mutations):
+        caught = [r["caught"] for r in results if r["area"] == area]
+        counts = {
+            word: caught.count(value) for word, value in (("caught", True), ("survived", False), ("invalid", None))
+        }
+        print(f"{area}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("mutations", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--python", default=PYTHON)
     parser.add_argument("--only", nargs="+", metavar="ID", help="run only these mutations")
-    parser.add_argument(
-        "--again", nargs="+", metavar="ID", default=[], help="run these again, although OUT has results for them"
-    )
+    parser.add_argument("--again", nargs="+", metavar="ID", default=[], help="run these again if OUT has their results")
     parser.add_argument("--timeout", type=float, default=300.0)
     parser.add_argument("--check", action="store_true", help="only check every `find` and all paths")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = parse_arguments()
     root = options.root.resolve()
     mutations = json.loads(options.mutations.read_text("utf-8"))
     ids = [mutation["id"] for mutation in mutations]
@@ -160,14 +240,8 @@ def main():
         raise SystemExit(f"unknown ids: {', '.join(sorted(unknown))}")
     chosen = [m for m in mutations if options.only is None or m["id"] in options.only]
     journal = options.out.with_name(options.out.name + ".restore.json")
-    sets_file = options.out.with_name(options.out.name + ".sets.json")
     restore(journal)
-
-    bad = {m["id"]: problem for m in chosen if (problem := problem_of(root, m))}
-    for m in chosen:
-        missing = [t for t in (*m["tests"], *m.get("wider", ())) if not (root / t.split("::")[0]).exists()]
-        if missing:
-            bad.setdefault(m["id"], f"no such tests: {', '.join(missing)}")
+    bad = problems_of(root, chosen)
     for name, problem in bad.items():
         print(f"{name}: {problem}", flush=True)
     if options.check:
@@ -177,76 +251,22 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     runner = Runner(root, options.python, options.timeout)
     state = state_of(root)
-    sets = load(sets_file, {})
-    if sets.get("state") != state:
-        sets = {"state": state, "sets": {}}
+    baseline = Baseline(options.out.with_name(options.out.name + ".sets.json"), runner, state)
     results = [r for r in load(options.out, []) if r["id"] not in options.again]
     done = {result["id"] for result in results}
-
-    def unmutated(names):
-        key = " ".join(names)
-        if key not in sets["sets"]:
-            verdict, seconds, first = runner.tests(names, 4 * runner.timeout)
-            sets["sets"][key] = {"verdict": verdict, "seconds": round(seconds, 1), "first failing test": first}
-            dump(sets_file, sets)
-            print(f"   without a mutation: {verdict} in {seconds:.0f} s  {key}", flush=True)
-        return sets["sets"][key]
-
-    def mutated(mutation, names, timeout):
-        path = root / mutation["file"]
-        text = path.read_bytes().decode("utf-8")
-        dump(journal, {"file": str(path), "text": text})
-        try:
-            path.write_text(text.replace(mutation["find"], mutation["replace"]), encoding="utf-8", newline="")
-            return runner.tests(names, timeout)
-        finally:
-            path.write_text(text, encoding="utf-8", newline="")
-            journal.unlink()
-
     for mutation in chosen:
         if mutation["id"] in done:
             continue
-        record = {
-            "id": mutation["id"],
-            "area": mutation["area"],
-            "caught": None,
-            "seconds": 0.0,
-            "first failing test": None,
-            "by": None,
-        }
         if mutation["id"] in bad:
-            record["problem"] = bad[mutation["id"]]
-        for kind in () if mutation["id"] in bad else ("tests", "wider"):
-            names = mutation.get(kind)
-            if not names:
-                continue
-            before = unmutated(names)
-            if before["verdict"] != "passed":
-                record["problem"] = f"{kind} fail without the mutation too: {before['first failing test']}"
-                break
-            verdict, seconds, first = mutated(mutation, names, max(runner.timeout, 4 * before["seconds"]))
-            record["seconds"] = round(record["seconds"] + seconds, 1)
-            if verdict == "broken":
-                record["problem"] = first
-                break
-            record["caught"] = verdict in ("failed", "timeout")
-            if record["caught"]:
-                record["first failing test"], record["by"] = first, kind
-                break
+            empty = {"caught": None, "seconds": 0.0, "first failing test": None, "by": None}
+            record = {"id": mutation["id"], "area": mutation["area"], **empty, "problem": bad[mutation["id"]]}
+        else:
+            record = judge(mutation, runner, baseline, journal)
         results.append(record)
         dump(options.out, results)
-        word = {True: "caught", False: "SURVIVED", None: "INVALID"}[record["caught"]]
-        detail = record["first failing test"] or record.get("problem") or ""
-        print(f"{record['id']}: {word} in {record['seconds']:.0f} s ({record['by']})  {detail}", flush=True)
-
+        print_record(record)
     assert state_of(root) == state, "CHECKOUT has changed"
-    areas = dict.fromkeys(m["area"] for m in mutations)
-    for area in areas:
-        of = [r for r in results if r["area"] == area]
-        print(
-            f"{area}: {sum(r['caught'] is True for r in of)} caught, {sum(r['caught'] is False for r in of)} "
-            f"survived, {sum(r['caught'] is None for r in of)} invalid"
-        )
+    print_totals(mutations, results)
     return 0
 
 

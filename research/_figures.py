@@ -105,8 +105,8 @@ def metric_table(
     first = next((f["first"] for f in results["study"]["families"] if f["name"] == family), None)
     if first is not None and first in arms:
         note += (
-            f" ▲ significantly better than {label(results, first)}, ▼ significantly worse, ≈ no significant difference "
-            "(paired test, Holm-corrected)."
+            f" ▲ significantly better than “{label(results, first)}”, ▼ significantly worse, ≈ no significant "
+            "difference (paired test, Holm-corrected)."
         )
     return Table([first_column, *(metric_label(results, m) for m in shown)], rows, note)
 
@@ -139,8 +139,8 @@ def verdict_table(results: Results, family: str) -> Table:
     ]
     first = label(results, arms["first"])
     note = (
-        f"Difference: {first} minus the arm of the row [95 % interval], paired on items and seeds. Verdict: that of "
-        f"{first}, Holm-corrected over {len(tests)} tests."
+        f"Difference: “{first}” minus the arm of the row [95 % interval], paired on items and seeds. The verdict is "
+        f"that of “{first}”, Holm-corrected over {len(tests)} tests."
     )
     return Table([f"{first} against", *(metric_label(results, m) for m in shown)], rows, note)
 
