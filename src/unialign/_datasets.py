@@ -1,4 +1,4 @@
-"""Files loaded by name: data sets, weights and recipes of the separate distribution `unialign-datasets`.
+"""Data sets, weights and recipes of the separate distribution `unialign-datasets`, loaded by name.
 
 Importing this module imports neither NumPy nor torch.
 """
@@ -8,9 +8,13 @@ from pathlib import Path
 
 from unialign.errors import MissingDependencyError
 
-# Listed here so that errors can report a missing distribution and suggest names without it.
-DATASETS = ("emoji", "digits")
 DECODERS = ("emoji",)
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Return the names of built-in data sets; the first is the default."""
+    # Listed here so that errors can report a missing distribution and suggest names without it.
+    return ("emoji", "digits")
 
 
 def datasets_folder(kind: str) -> Path:

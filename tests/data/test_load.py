@@ -202,9 +202,8 @@ def test_arrays_that_are_not_used_are_reported(tmp_path: Path, space: dict[str, 
     assert "a.npz: captions (shape (40,), <U1)" in message
     assert "a.npz: weights (shape (3,), <f8)" in message
     for mistake, words in {
-        "present.txt": "present.txt names no modality; it has image, text",
-        "split": "split: row 0 holds 'holdout', which is no split; expected one of 'train', 'val', 'test', 'validation'"
-        ", 'valid', 'dev'",
+        "present.txt": "present.txt names no modality; the modalities are image, text",
+        "split": "split: row 0 holds 'holdout', expected one of 'train', 'val', 'test', 'validation', 'valid', 'dev'",
     }.items():
         values = np.array(["holdout"] * ITEMS) if mistake == "split" else np.ones(ITEMS, np.bool_)
         with pytest.raises(DataError, match=words):

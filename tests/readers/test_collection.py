@@ -18,6 +18,7 @@ import torch
 from safetensors.numpy import save_file
 from small_files import DIM, ITEMS, KINDS, Space
 
+from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore, open_collection
 from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
 from unialign.readers import Collection, _rows
@@ -206,9 +207,7 @@ def test_a_shipped_set_is_a_source() -> None:
 
 
 def _digits() -> Path:
-    from unialign.data._shipped import shipped_folder
-
-    return shipped_folder("digits")
+    return datasets_folder("stores") / "digits"
 
 
 def test_pickled_entries_raise_only_if_they_are_chosen(tmp_path: Path, space: Space) -> None:

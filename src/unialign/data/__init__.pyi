@@ -1,8 +1,9 @@
+from unialign._datasets import list_datasets as list_datasets
 from unialign.data._encoder_fingerprint import encoder_fingerprint as encoder_fingerprint
 from unialign.data._load import load_dataset as load_dataset
-from unialign.data._shipped import list_datasets as list_datasets
-from unialign.data._sources import Source as Source, Sources as Sources, open_collection as open_collection
+from unialign.data._sources import Sources as Sources, open_collection as open_collection
 from unialign.data._split import random_split as random_split
 from unialign.data._store import EmbeddingStore as EmbeddingStore
+from unialign.data._thumbnails import THUMBNAILS as THUMBNAILS, Thumbnails as Thumbnails
 
 __all__ = ["EmbeddingStore", "encoder_fingerprint", "list_datasets", "load_dataset", "random_split"]

@@ -1,4 +1,4 @@
-"""Fingerprint of a column's encoder: columns with equal fingerprints share coordinates."""
+"""Fingerprint of the encoder of a column; columns with equal fingerprints share coordinates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,17 @@ from unialign.io import canonical_json, digest
 
 __all__ = ["encoder_fingerprint"]
 
-# Entries that do not affect the coordinates, such as the encoded images or the machine.
+# Provenance entries that do not affect the coordinates, such as the encoded images.
 _LEFT_OUT = ("input", "synthetic", "voices", "packages", "licence")
 
 
 def encoder_fingerprint(store: EmbeddingStore, column: str) -> str:
     """Return the sha256 of the encoder, weights, pooling and reduction of a column, from the store's provenance.
 
-    The encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left out, so that
-    images of another data set have the same fingerprint under the same encoder. Facts of a reduction, such as its
-    explained variance, are included: they identify its axes. An entry `fingerprint` is returned as it is: the image
-    encoder of a decoder marks its embeddings with it. A column without provenance has the checksum of its numbers, and
-    equals itself only.
+    Entries about the encoded data (`input`, `synthetic`, `voices`) and the software (`packages`, `licence`) are left
+    out, so that images of another data set have the same fingerprint under the same encoder. An entry `fingerprint`,
+    which the image encoder of a decoder writes, is returned as it is. A column without provenance gets the checksum of
+    its array.
 
     Raises:
         ConfigError: no such column.

@@ -1,10 +1,8 @@
-"""Validate and convert per-item values: ids, groups, labels and splits.
-
-N items.
-"""
+"""Validate and convert the (N,) ids, groups, labels and splits of items."""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from unialign.data._layout import ITEM_DTYPES, SPLITS
 from unialign.errors import DataError, ShapeError
 
-__all__ = ["check_values", "default_values", "to_numpy", "validate_values"]
+__all__ = ["check_values", "default_values", "split_codes", "to_numpy", "validate_values"]
 
 Array = NDArray[Any]
 
@@ -21,7 +19,7 @@ Array = NDArray[Any]
 def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_names: Sequence[str]) -> dict[str, Array]:
     """Convert the given ids, groups, labels and split to (N,) integers of the stored dtype."""
     rows = {
-        kind: _integers(_split_codes(value) if kind == "split" else value, kind, items)
+        kind: _integers(split_codes(value) if kind == "split" else value, kind, items)
         for kind, value in given.items()
         if value is not None
     }
@@ -30,7 +28,7 @@ def validate_values(given: Mapping[str, ArrayLike | None], items: int, label_nam
     if "groups" in rows and "split" in rows and (leak := _crossing("group", rows["groups"], rows["split"])):
         raise DataError(leak)
     if "ids" in rows and "split" in rows and (leak := _crossing("id", rows["ids"], rows["split"])):
-        # Only warn, since an id may denote a class; but testing on training captions inflates results.
+        # Only warn, since an id may denote a class; training captions in the test split inflate results.
         warnings.warn(leak, UserWarning, stacklevel=4)
     return rows
 
@@ -59,6 +57,7 @@ def default_values(kind: str, items: int) -> Array:
 
 
 def to_numpy(value: ArrayLike, what: str) -> Array:
+    """Convert an array-like or tensor to an array; ShapeError with the name `what` if that fails."""
     # Detect tensors by their methods, to avoid importing torch here.
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
@@ -68,19 +67,18 @@ def to_numpy(value: ArrayLike, what: str) -> Array:
         raise ShapeError(f"{what} cannot become an array ({error}); give a NumPy array or a float32 tensor") from None
 
 
-def _split_codes(split: ArrayLike) -> Array:
+def split_codes(split: ArrayLike, aliases: Mapping[str, str] = MappingProxyType({})) -> Array:
+    """Return the codes of split names or their `aliases`, or numbers unchanged; DataError for another name."""
     values_N = to_numpy(split, "split")
     if values_N.dtype.kind not in "UTO":
         return values_N
     codes_N = np.full(values_N.shape, -1, dtype=np.int8)
-    for code, name in enumerate(SPLITS):
-        codes_N[values_N == name] = code
+    for name, meaning in ({name: name for name in SPLITS} | dict(aliases)).items():
+        codes_N[values_N == name] = SPLITS.index(meaning)
     unknown_N = codes_N < 0
     if unknown_N.any():
-        row = int(unknown_N.argmax())
-        raise DataError(
-            f"split: row {row} holds {values_N.ravel().tolist()[row]!r}, expected one of {', '.join(map(repr, SPLITS))}"
-        )
+        found, known = values_N[unknown_N].tolist()[0], ", ".join(map(repr, [*SPLITS, *aliases]))
+        raise DataError(f"split: row {int(unknown_N.argmax())} holds {found!r}, expected one of {known}")
     return codes_N
 
 
@@ -109,6 +107,6 @@ def _crossing(name: str, code_N: Array, split_N: Array) -> str | None:
     first, second = order_N[place], order_N[place + 1]
     return (
         f"{name} {code_N[first]} crosses splits: row {first} is in {SPLITS[split_N[first]]!r}, row {second} in "
-        f"{SPLITS[split_N[second]]!r}; items of one {name} leak into each other and need "
-        f"one split (random_split(..., groups=...) keeps them together)"
+        f"{SPLITS[split_N[second]]!r}; items of one {name} need the same split, or test results are inflated "
+        f"(random_split(..., groups=...) keeps them together)"
     )

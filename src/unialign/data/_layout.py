@@ -1,6 +1,6 @@
 """Layout of a store folder: file names, schema of `store.json`, and the fingerprint computed from it.
 
-File names are derived from column names and never read from `store.json`, so a malicious description cannot refer to
+File names are derived from column names and never read from `store.json`, so a malicious description cannot name
 files outside the folder.
 """
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unialign._checks import closest
-from unialign.data._layout import DESCRIPTION_FILE, SPLITS, unsafe_name
-from unialign.data._shipped import list_datasets, shipped_folder
-from unialign.data._sources import Sources, is_dataset_name, list_sources, open_collection
+from unialign._checks import suggestion
+from unialign._datasets import list_datasets
+from unialign.data._item_values import split_codes
+from unialign.data._layout import DESCRIPTION_FILE, unsafe_name
+from unialign.data._sources import Sources, list_sources, open_collection, store_in
 from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
@@ -29,24 +30,23 @@ def load_dataset(
 ) -> EmbeddingStore:
     """Open embeddings as a store.
 
-    Built-in data sets and store folders open in milliseconds. Other files are memory-mapped if they contain plain
-    arrays, loaded if compressed, and read once for validation and fingerprint; `EmbeddingStore.save` writes them as a
-    folder. Files without an array `split` get a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps items
-    with the same group or id together, with a warning.
+    Built-in data sets and store folders open in milliseconds. Other files are read once for validation and fingerprint,
+    then memory-mapped, or loaded if compressed; `EmbeddingStore.save` writes them as a store folder. Files without an
+    array `split` get a random split (70 % train, 10 % val, 20 % test, seed 0) that keeps items of one group or id
+    together, with a warning.
 
     Args:
-        sources: name of a built-in data set (has priority; write "./digits" for a folder), a store folder, an `.npz`,
+        sources: name of a built-in data set (write "./digits" for a folder of that name), a store folder, an `.npz`,
             `.npy`, `.safetensors` or `.parquet` file, `"NAME=FILE"`, a store, a mapping of name to (N, D) array, or
             several of them with the same N items. Arrays named `ids`, `labels`, `groups`, `split`, `names` (N,) and
-            `present.NAME` (N,) bool have their meaning, also as the name of an `.npy` file. A warning lists arrays
-            that are not used.
-        modalities: names to use; None: all (of a store: its default ones).
-        reader: name or instance of the reader of every file; None: by content.
+            `present.NAME` (N,) bool are per-item values, also as names of `.npy` files. A warning lists unused arrays.
+        modalities: names to use. None: all; for a store its default ones.
+        reader: name or instance of the reader of every file. None: chosen by content.
 
     Raises:
-        DataError: a source is missing, damaged or has no matrix, sources are incompatible, a mask names no
+        DataError: a source is missing, damaged or without a matrix, sources are incompatible, a mask names no
             modality, or `split` holds an unknown name.
-        ShapeError, NonFiniteError: as `EmbeddingStore.write`.
+        ShapeError, NonFiniteError: as in `EmbeddingStore.write`.
         ConfigError: unknown modalities or reader.
         MissingDependencyError: a built-in data set without `unialign-datasets`, parquet without pyarrow.
     """
@@ -60,21 +60,16 @@ def load_dataset(
 
 def _open_store(source: Any) -> EmbeddingStore | None:
     """Return the store that a source refers to, or None for other sources; DataError if the path does not exist."""
-    if isinstance(source, EmbeddingStore):
-        return source
-    if is_dataset_name(source):
-        return EmbeddingStore.open(shipped_folder(source))
-    if isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
-        return None
+    store = store_in(source)
+    if store is not None or isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
+        return store
     path = checked_path(source, "the data", error=DataError)
     if (path / DESCRIPTION_FILE).exists():
         return EmbeddingStore.open(path)
     if not path.exists():
         text, names = os.fspath(source), list_datasets()
-        meant = closest(text, names)
-        hint = f"did you mean {meant!r}?" if meant else "check the path"
-        known = ", ".join(map(repr, names))
-        raise DataError(f"{text!r} is neither a shipped data set ({known}) nor a file or folder; {hint}")
+        hint = suggestion(text, names) or "; check the path"
+        raise DataError(f"{text!r} is neither a data set ({', '.join(map(repr, names))}) nor a file or folder{hint}")
     return None
 
 
@@ -83,14 +78,15 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
     _check_names(collection)
     if collection.unused_masks:
         mask, known = collection.unused_masks[0], ", ".join(collection.modalities)
-        raise DataError(f"{mask} names no modality; it has {known}")
+        raise DataError(f"{mask} names no modality; the modalities are {known}")
     if collection.ignored:
         warnings.warn(f"arrays that are not used: {'; '.join(collection.ignored)}", UserWarning, stacklevel=3)
     ids_N, groups_N = (_codes(values[key]) if key in values else None for key in ("ids", "groups"))
     labels_N, label_names = _labels(values.get("labels"))
     provenance: dict[str, Any] = {}
     if "split" in values:
-        split_N = _split(values["split"])
+        split_N = values["split"]
+        split_N = split_codes(split_N if split_N.dtype.kind in "iu" else split_N.astype(str), _SPLIT_ALIASES)
     else:
         split_N = random_split(items, groups=ids_N if groups_N is None else groups_N)
         how = "random: 70 % train, 10 % val, 20 % test, seed 0; items of one group or id together"
@@ -136,15 +132,3 @@ def _labels(values_N: NDArray[Any] | None) -> tuple[NDArray[Any] | None, list[st
         return np.where(values_N < 0, -1, values_N), None
     names, code_N = np.unique(values_N.astype(str), return_inverse=True)
     return code_N.reshape(-1), names.tolist()
-
-
-def _split(values_N: NDArray[Any]) -> NDArray[Any]:
-    """Codes, which `EmbeddingStore` checks, or names of `SPLITS`; DataError for a name that is no split."""
-    if values_N.dtype.kind in "iu":
-        return values_N
-    names = values_N.astype(str).tolist()
-    for row, name in enumerate(names):
-        if name not in SPLITS and name not in _SPLIT_ALIASES:
-            known = ", ".join(map(repr, [*SPLITS, *_SPLIT_ALIASES]))
-            raise DataError(f"split: row {row} holds {name!r}, which is no split; expected one of {known}")
-    return np.array([_SPLIT_ALIASES.get(name, name) for name in names])

@@ -1,4 +1,4 @@
-"""Open one or several sources: data set names, store folders, files, stores, and arrays in memory."""
+"""Open data set names, store folders, files, stores and arrays in memory as one collection."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from unialign._checks import has_surrogate
-from unialign.data._shipped import list_datasets, shipped_folder
+from unialign._datasets import datasets_folder, list_datasets
 from unialign.data._store import EmbeddingStore
 from unialign.data._store_reader import store_file
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
 from unialign.readers import ArrayEntry, Collection, EmbeddingFile, Reader, collect, open_file
 
-__all__ = ["Source", "Sources", "is_dataset_name", "list_sources", "open_collection"]
+__all__ = ["Source", "Sources", "list_sources", "open_collection", "store_in"]
 
 Source = str | os.PathLike[str] | EmbeddingStore | Mapping[str, Any]
 Sources = Source | Sequence[Source]
@@ -28,25 +28,19 @@ def open_collection(
     labels: Any = None,
     reader: str | Reader | None = None,
 ) -> Collection:
-    """Open sources as named modalities of the same N items; reads only the headers of matrices.
+    """Open sources, as in `load_dataset`, as named modalities of the same N items; read only headers of matrices.
 
     Args:
-        sources: a path, `"NAME=PATH"`, a built-in data set's name, an `EmbeddingStore`, or a mapping of name to (N, D)
-            array, in which `ids`, `labels`, `groups`, `split` and `names` (N,) and `present.NAME` (N,) bool have their
-            meaning; or several of them.
-        modalities: the names to use; None: all matrices (of a store: its default ones).
         present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those in the sources.
-        reader: name or instance of the reader of every path; None: by content.
 
     Raises:
         DataError: a source cannot be read or has no matrix, or sources are incompatible.
         ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
         ConfigError: unknown or repeated names.
     """
-    listed = list_sources(sources)
-    if not listed:
+    files = [_open(source, reader) for source in list_sources(sources)]
+    if not files:
         raise ConfigError("name at least one file of embeddings")
-    files = [_open(source, reader) for source in listed]
     return collect(files, modalities=modalities, present=present, ids=ids, labels=labels)
 
 
@@ -55,15 +49,20 @@ def list_sources(sources: Sources) -> list[Source]:
     return list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
 
 
-def is_dataset_name(source: object) -> bool:
-    """Return whether a source names a built-in data set; use `./NAME` for a path of the same name."""
-    return isinstance(source, str) and source in list_datasets()
+def store_in(source: object) -> EmbeddingStore | None:
+    """Return a given store, or the one of a built-in data set; use `./NAME` for a path of the same name."""
+    if isinstance(source, EmbeddingStore):
+        return source
+    if isinstance(source, str) and source in list_datasets():
+        return EmbeddingStore.open(datasets_folder("stores") / source)
+    return None
 
 
 def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, EmbeddingFile]:
-    """Return the name given to the file, or None, and the file."""
-    if isinstance(source, EmbeddingStore):
-        return None, store_file(source, source.name)
+    """Return the name given to the file, or None, and the opened file."""
+    store = store_in(source)
+    if store is not None:
+        return None, store_file(store, source if isinstance(source, str) else store.name)
     if isinstance(source, Mapping):
         entries = {str(key): ArrayEntry.from_array(str(key), value) for key, value in source.items()}
         return None, EmbeddingFile("memory", "memory", "arrays", entries)
@@ -73,6 +72,4 @@ def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, Embe
     name, equals, rest = text.partition("=")
     if equals and name and os.sep not in name and not os.path.exists(text):
         return name, open_file(checked_path(rest, f"the file of {name!r}", error=DataError), reader=reader)
-    if is_dataset_name(source):
-        return None, store_file(EmbeddingStore.open(shipped_folder(text)), text)
     return None, open_file(Path(text), reader=reader)

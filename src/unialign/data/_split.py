@@ -24,18 +24,17 @@ def random_split(
     labels: ArrayLike | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
-    """Assign items to train, val and test, as a pure function of its arguments on every platform.
+    """Assign items to train, val and test; equal arguments give equal splits on every platform.
 
     Groups are not divided. Sizes are accurate to about one item for single-item groups, else to about the largest
-    group; with `labels` this also holds within each label (a group counts for the label of its first item; -1 counts
-    as a label).
+    group; with `labels` this also holds within each label. A group has the label of its first item; -1 is a label.
 
     Args:
         items: N.
-        fractions: of train, val and test; they sum to 1.
+        fractions: fractions of train, val and test, which sum to 1.
         groups: (N,) sortable values; items of a group share a split. Default: one group per item.
         labels: (N,) sortable values to stratify by.
-        seed: of the assignment.
+        seed: seed of the assignment.
 
     Returns:
         (N,) int8 codes for `EmbeddingStore.write(split=...)`: 0 = train, 1 = val, 2 = test.

@@ -160,7 +160,7 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over all columns with provenance, presence, ids, groups, labels and split; not over names and assets."""
+        """sha256 over columns, their provenance, presence, ids, groups, labels and split; not over names and assets."""
         return self._fingerprint
 
     @property

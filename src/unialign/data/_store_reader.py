@@ -1,4 +1,4 @@
-"""Read an `EmbeddingStore`, from a folder or in memory, as a source alongside other files."""
+"""Reader of `EmbeddingStore`s, so that they combine with other files."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class StoreReader:
 
 
 def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
-    """List the columns of a store, with its default ones selected; arrays are read rather than mapped."""
+    """List the columns of a store in a folder or in memory; only its default ones are used unless others are chosen."""
     entries: list[ArrayEntry] = []
     for name in store.columns:
         array_NW = store.array(name)  # validates the header without touching pages of the map

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unialign._checks import check_choice, has_surrogate, suggestion
+from unialign.data._finite_rows import check_finite_rows
 from unialign.data._item_values import Array, default_values, to_numpy, validate_values
 from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, unsafe_name
-from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
-from unialign.io import CHUNK_BYTES, canonical_json
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.io import canonical_json
 
 __all__ = ["Content", "StoreOptions", "chosen_columns", "named_column", "validate"]
 
@@ -70,7 +71,7 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
     items = _common_rows(arrays)
     masks = _masks(_mapping(options.get("present"), "present", "column name to (items,) bool array"), arrays, items)
     for column, array_NW in arrays.items():
-        _check_values(array_NW, masks.get(column), column)
+        check_finite_rows(array_NW, masks.get(column), column)
     label_names = options.get("label_names")
     label_texts = () if label_names is None else _texts(label_names, "label_names")
     rows = validate_values({key: options.get(key) for key in ROW_DTYPES}, items, label_texts)  # type: ignore[misc]
@@ -175,26 +176,6 @@ def _masks(present: Mapping[str, ArrayLike], arrays: Mapping[str, Array], items:
             )
         masks[column] = mask_N
     return masks
-
-
-def _check_values(array_NW: Array, mask_N: Array | None, column: str) -> None:
-    step = max(1, CHUNK_BYTES // array_NW[:1].nbytes)
-    for start in range(0, len(array_NW), step):
-        part_NW = array_NW[start : start + step]
-        finite_NW = np.isfinite(part_NW)
-        bad_N = ~finite_NW.all(axis=1) | ~part_NW.any(axis=1)
-        if mask_N is not None:
-            bad_N &= mask_N[start : start + step]
-        if not bad_N.any():
-            continue
-        row = int(bad_N.argmax())
-        place = int(finite_NW[row].argmin())
-        found = "only zeros" if finite_NW[row].all() else f"{part_NW[row, place]} at position {place}"
-        raise NonFiniteError(
-            f"column {column!r}, row {start + row} holds {found}; every row needs finite numbers that are not "
-            f"all zero (mark items without a usable row as absent: `present=` in Python, a bool array "
-            f"`present.{column}` in files)"
-        )
 
 
 def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:

@@ -6,6 +6,6 @@ from unialign.readers._collection import (
 )
 from unialign.readers._entry import ArrayEntry as ArrayEntry, EmbeddingFile as EmbeddingFile, Reader as Reader
 from unialign.readers._open import open_file as open_file
-from unialign.readers._rows import FileRegion as FileRegion, MatchedRows as MatchedRows, Rows as Rows
+from unialign.readers._rows import FileRegion as FileRegion, Rows as Rows
 
 __all__ = ["ArrayEntry", "EmbeddingFile", "FileRegion", "Reader", "Rows", "open_file"]

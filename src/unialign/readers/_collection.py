@@ -1,8 +1,7 @@
 """`Collection`: several files as named modalities of the same N items.
 
-Keys of a file: each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`,
-`labels`, `groups`, `split` and `names` (N,) are per-item values. A `.npy` file may have such a name as well. Files with
-the same unique ids in a different order are matched by id.
+Each matrix is a modality; `present.NAME` or `present/NAME` (N,) bool is its presence mask; `ids`, `labels`, `groups`,
+`split` and `names` (N,) are per-item values. Files with the same unique ids in another order are matched by id.
 
 Shapes: `N` items, `D` dimension.
 """
@@ -23,9 +22,6 @@ from unialign.readers._naming import Matrices, NamedFiles, find_matrices
 from unialign.readers._rows import MatchedRows, Rows
 
 __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
-
-# Label of masks and ids passed as arguments.
-_ARGUMENTS = "the arguments"
 
 
 @dataclass(frozen=True)
@@ -103,18 +99,7 @@ def collect(
     ids: Any = None,
     labels: Any = None,
 ) -> Collection:
-    """Combine opened files.
-
-    Args:
-        files: at least one (modality name of a file with a single matrix, or None; file).
-        modalities: names to use; None: all matrices (of a store: its default ones).
-        present, ids, labels: (N,) masks by modality, (N,) ids and (N,) labels, in addition to those of the files.
-
-    Raises:
-        DataError: no matrices, different numbers of rows, or ids that cannot be matched.
-        ShapeError: a matrix is not (N, D) of floats, a mask or ids not (N,).
-        ConfigError: unknown or repeated names.
-    """
+    """Combine opened files, each with the name given to its single matrix, or None; see `data.open_collection`."""
     files = [named_by_key(given, file) for given, file in files]
     matrices, ignored = find_matrices(files, modalities)
     if not matrices:
@@ -163,7 +148,7 @@ def _count_items(matrices: Matrices) -> int:
         if entry.shape[0] != items:
             raise DataError(
                 f"{name!r} ({place(file, entry)}) has {entry.shape[0]:,} rows, {first!r} ({place(*matrices[first])}) "
-                f"has {items:,}; row i of every modality must be the same item: give all the same order and length, "
+                f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
                 f"and mark missing rows with a bool array present.{name}"
             )
     return items
@@ -172,7 +157,7 @@ def _count_items(matrices: Matrices) -> int:
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
 ) -> NamedFiles:
-    """Wrap masks, ids and labels passed as arguments in an additional file."""
+    """Return masks, ids and labels passed as arguments as an additional file."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
     unknown = [str(name) for name in present or {} if name not in matrices]
@@ -181,4 +166,4 @@ def _from_arguments(
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
     values |= {key: value for key, value in item_values.items() if value is not None}
     entries = {key: ArrayEntry.from_array(key, value) for key, value in values.items()}
-    return [(None, EmbeddingFile(_ARGUMENTS, "memory", "", entries))] if entries else []
+    return [(None, EmbeddingFile("the arguments", "memory", "", entries))] if entries else []

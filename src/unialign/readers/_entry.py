@@ -1,4 +1,4 @@
-"""`Reader`, the interface of file formats, and its result: the arrays of a file, described by their headers."""
+"""`Reader`, the interface of file formats, and its result: the arrays of a file, described by headers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unialign.errors import DataError, ShapeError
 from unialign.readers._rows import ArrayRows, FileRegion, RegionRows, Rows
 
-__all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated"]
+__all__ = ["ArrayEntry", "EmbeddingFile", "Reader", "repeated", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ArrayEntry:
         shape, dtype: as stored; dtype is a NumPy dtype string, "bfloat16", or "object" for pickled objects.
         rows: opens an (N, D) array for reading in chunks.
         load: reads or memory-maps the full array.
-        skipped: reason why the array cannot be used, or "". Raised as an error only if the entry is selected.
-        is_default: whether it is used if no modalities are selected.
+        skipped: reason why the array cannot be used, or ""; raised as an error if the entry is selected.
+        is_default: whether the array is used if no modalities are selected.
     """
 
     key: str
@@ -38,7 +38,7 @@ class ArrayEntry:
 
     @classmethod
     def from_array(cls, key: str, value: Any, *, is_default: bool = True) -> "ArrayEntry":
-        """Wrap an array or tensor in memory; ShapeError if it is not convertible to a plain array."""
+        """Wrap an array or tensor in memory; ShapeError for an array of objects."""
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value = value.detach().cpu()
             value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
@@ -57,13 +57,13 @@ class ArrayEntry:
     @classmethod
     def ignored(cls, key: str, why: str) -> "ArrayEntry":
         """Describe an entry that holds neither embeddings nor per-item values."""
-        return cls(key, (), "", _unreadable, _unreadable, why)
+        return cls(key, (), "", unreadable, unreadable, why)
 
     @classmethod
     def pickled(cls, key: str, where: str) -> "ArrayEntry":
         """Describe an array of Python objects, which is never read."""
         why = f"{where} holds pickled objects, which can run code and are never read"
-        return cls(key, (), "object", _unreadable, _unreadable, why)
+        return cls(key, (), "object", unreadable, unreadable, why)
 
     @property
     def is_floating(self) -> bool:
@@ -102,7 +102,7 @@ class EmbeddingFile:
 
 @runtime_checkable
 class Reader(Protocol):
-    """A file format. Register a class or an instance as entry point `unialign.readers`, or with `registry.register`.
+    """Interface of a file format; register it as entry point `unialign.readers` or with `registry.register`.
 
     Examples:
         >>> class CsvReader:
@@ -132,5 +132,6 @@ def repeated(names: Iterable[str]) -> list[str]:
     return [name for name, uses in Counter(names).items() if uses > 1]
 
 
-def _unreadable() -> Any:
+def unreadable() -> Any:
+    """Raise DataError, in place of a function that reads an array."""
     raise DataError("this array cannot be read")

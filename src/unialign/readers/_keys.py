@@ -1,9 +1,8 @@
-"""Reserved keys of a file, and the format of entries in messages."""
+"""Reserved keys of a file, and how messages show its entries."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from unialign._checks import suggestion
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "mask_prefix",
     "named_by_key",
     "place",
-    "suggested_key",
 ]
 
 MASK_PREFIXES = ("present.", "present/")
@@ -39,11 +37,6 @@ def named_by_key(given: str | None, file: EmbeddingFile) -> tuple[str | None, Em
     if name not in ITEM_KEYS and mask_prefix(name) is None:
         return given, file
     return None, replace(file, entries={name: replace(entry, key=name)})
-
-
-def suggested_key(name: str) -> str:
-    """A suggestion of the reserved key that a name resembles, for messages; "" if there is none."""
-    return "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
 
 
 def mask_prefix(key: str) -> str | None:

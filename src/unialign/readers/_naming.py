@@ -1,12 +1,12 @@
-"""Find the matrices of several files and assign unique names."""
+"""Find the matrices of several files and give them unique names."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from unialign._checks import has_surrogate
+from unialign._checks import has_surrogate, suggestion
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
-from unialign.readers._keys import contents, is_item_key, mask_prefix, place, suggested_key
+from unialign.readers._keys import ITEM_KEYS, contents, is_item_key, mask_prefix, place
 
 __all__ = ["Matrices", "NamedFiles", "find_matrices"]
 
@@ -34,7 +34,8 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
             if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
                 ignored.append(f"{place(file, entry)} ({entry.skipped})")
             elif len(entry.shape) < 2 and entry.dtype != "object":
-                hint = suggested_key(key or file.stem)
+                name = key or file.stem
+                hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
                 ignored.append(f"{place(file, entry)} (shape {entry.shape}, {entry.dtype}{hint})")
             else:
                 own.append(entry)
@@ -50,7 +51,7 @@ def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matr
         unknown = [name for name in chosen if name not in matrices]
         if unknown or len(set(chosen)) < len(chosen) or not chosen:
             known = ", ".join(matrices) or "none"
-            raise ConfigError(f"modalities {', '.join(chosen)} must be of {known}, each once; unknown: {unknown}")
+            raise ConfigError(f"modalities {', '.join(chosen)} must be out of {known}, each once; unknown: {unknown}")
         matrices = {name: matrices[name] for name in chosen}
     for name, (file, entry) in matrices.items():
         _check_matrix(name, file, entry)

@@ -1,6 +1,6 @@
-"""Read rows of an array in chunks of bounded memory, from a file region, a stream, or an array in memory.
+"""Read rows in chunks of bounded memory from a region of a file, a stream, or an array in memory.
 
-Reads into reused buffers rather than memory maps, whose resident pages count toward process memory.
+Chunks are read into reused buffers: the pages of memory maps would count as process memory.
 
 Shapes: `N` rows, `D` dimension, `c` rows of one chunk, `n` requested rows.
 """
@@ -37,7 +37,7 @@ _PREADV = hasattr(os, "preadv")
 
 
 class Rows(Protocol):
-    """(N, D) rows that support one sequential pass and selection by index."""
+    """(N, D) rows, read in order or selected by index."""
 
     shape: tuple[int, int]
     dtype: str
@@ -134,8 +134,8 @@ class RegionRows:
 class StreamRows:
     """Rows that can only be read sequentially, such as those of a compressed archive."""
 
-    def __init__(self, chunks: Callable[[], Iterator[Array]], shape: tuple[int, int], dtype: str) -> None:
-        self._chunks, self.shape, self.dtype = chunks, shape, dtype
+    def __init__(self, chunks: Callable[[], Iterator[Array]], shape: tuple[int, ...], dtype: str) -> None:
+        self._chunks, self.shape, self.dtype = chunks, (shape[0], shape[1]), dtype
 
     def chunks(self) -> Iterator[Array]:
         rows = 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unialign.errors import DataError
 from unialign.io import open_regular
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
-from unialign.readers._rows import FileRegion, Rows, StreamRows, rows_per_chunk
+from unialign.readers._rows import FileRegion, StreamRows, rows_per_chunk
 from unialign.readers.npy import npy_entry, npy_header
 
 __all__ = ["NpzReader"]
@@ -75,13 +75,9 @@ def _member(path: Path, file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.
         raise DataError(
             f"{where} has {info.file_size} bytes, its header declares {header_bytes + region.bytes}; write it again"
         )
-    load = partial(_load, region, info.filename, where)
-
-    def rows() -> Rows:
-        chunks = partial(_row_chunks, region, info.filename, where)
-        return StreamRows(chunks, (region.shape[0], region.shape[1]), region.dtype)
-
-    return ArrayEntry(key, region.shape, region.dtype, rows, load)
+    chunks = partial(_row_chunks, region, info.filename, where)
+    rows = partial(StreamRows, chunks, region.shape, region.dtype)
+    return ArrayEntry(key, region.shape, region.dtype, rows, partial(_load, region, info.filename, where))
 
 
 def _load(region: FileRegion, member: str, where: str) -> NDArray[Any]:

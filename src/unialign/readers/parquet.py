@@ -1,9 +1,10 @@
-"""Read .parquet files: columns of float lists are modalities, null rows are absent. Requires the extra pyarrow.
+"""Read .parquet files with pyarrow: columns of float lists are modalities, null rows are absent.
 
 A file with only plain float columns, as written by pandas, is read as one matrix.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from unialign._checks import one_line
 from unialign.errors import DataError, MissingDependencyError, ShapeError
-from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
-from unialign.readers._rows import Rows, StreamRows, rows_per_chunk
+from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated, unreadable
+from unialign.readers._rows import StreamRows, rows_per_chunk
 
 __all__ = ["ParquetReader"]
 
@@ -89,10 +90,7 @@ class _Table:
 
     def _streamed(self, key: str, dim: int, dtype: str, chunks: Callable[[], Iterator[Array]]) -> ArrayEntry:
         shape = (self.rows, dim)
-
-        def rows() -> Rows:
-            return StreamRows(chunks, shape, dtype)
-
+        rows = partial(StreamRows, chunks, shape, dtype)
         return ArrayEntry(key, shape, dtype, rows, lambda: np.concatenate([np.empty((0, dim), dtype), *chunks()]))
 
     def _mask(self, name: str) -> ArrayEntry:
@@ -100,7 +98,7 @@ class _Table:
             parts = [b.column(0).is_valid().to_numpy(zero_copy_only=False) for b in self.batches([name], 1 << 14)]
             return np.concatenate(parts).astype(np.bool_)
 
-        return ArrayEntry(f"present.{name}", (self.rows,), "|b1", _no_rows, load)
+        return ArrayEntry(f"present.{name}", (self.rows,), "|b1", unreadable, load)
 
     def _vectors(self, name: str, dtype: str, dim: int) -> ArrayEntry:
         step = rows_per_chunk(dim * np.dtype(dtype).itemsize)
@@ -137,7 +135,7 @@ class _Table:
         dtype = {"bool": "|b1", "string": "<U1", "large_string": "<U1"}.get(kind, "<i8" if "int" in kind else "")
         if dtype == "":
             return ArrayEntry.ignored(name, f"a column of {kind}")
-        return ArrayEntry(name, (self.rows,), dtype, _no_rows, load)
+        return ArrayEntry(name, (self.rows,), dtype, unreadable, load)
 
 
 def _dense(column: Any, dim: int, dtype: str, where: str, start: int) -> Array:
@@ -174,7 +172,3 @@ def _open(path: Path) -> Any:
 
 def _is_list(kind: Any) -> bool:
     return hasattr(kind, "value_type") and str(kind).startswith(("list", "large_list", "fixed_size_list"))
-
-
-def _no_rows() -> Rows:
-    raise DataError("this column is not a matrix")

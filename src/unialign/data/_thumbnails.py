@@ -1,0 +1,67 @@
+"""Read thumbnails: image files in a zip archive, `<modality>/<number>.webp` (or .png, .jpg). Does not import torch."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from unialign.errors import DataError
+
+__all__ = ["THUMBNAILS", "Thumbnails"]
+
+THUMBNAILS = "thumbnails.zip"
+# Limit for damaged or malicious archives, far above any thumbnail.
+_MAX_BYTES = 2**24
+_SUFFIXES = ("webp", "png", "jpg", "jpeg")
+
+
+class Thumbnails:
+    """Images by modality and number; iterates over these pairs. Without an archive there are none.
+
+    Args:
+        archive: path of the archive, or its content.
+        name: name of the archive in messages; None is the path.
+
+    Raises:
+        DataError: not a zip archive.
+    """
+
+    def __init__(self, archive: Path | bytes, name: str | None = None) -> None:
+        self._name = str(archive) if name is None else name
+        self._files: dict[tuple[str, int], zipfile.ZipInfo] = {}
+        if isinstance(archive, Path) and not archive.is_file():
+            return
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+            raise DataError(f"{self._name} is not a zip archive ({error}); remove it or write it again") from error
+        for info in self._archive.infolist():
+            stem, _, suffix = info.filename.rpartition(".")
+            modality, _, number = stem.rpartition("/")
+            if suffix in _SUFFIXES and number.isdecimal():
+                self._files[modality, int(number)] = info
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._files)
+
+    @property
+    def modalities(self) -> set[str]:
+        """Modalities with at least one image."""
+        return {modality for modality, _ in self._files}
+
+    def read(self, modality: str, number: int) -> tuple[bytes, str] | None:
+        """Return the content of an image file and its suffix, such as `webp`; None if there is no such image.
+
+        Raises:
+            DataError: the file is damaged, or larger than any thumbnail.
+        """
+        info = self._files.get((modality, number))
+        if info is None:
+            return None
+        what = f"{info.filename} in {self._name}"
+        if info.file_size > _MAX_BYTES:
+            raise DataError(f"{what} has {info.file_size} bytes; expected a thumbnail of at most {_MAX_BYTES}")
+        try:
+            return self._archive.read(info), info.filename.rpartition(".")[2]
+        except Exception as error:  # a damaged archive can raise any exception
+            raise DataError(f"{what} cannot be read ({error}); write the archive again") from error
