@@ -1,7 +1,7 @@
 # make demo: install into .venv, train and compare on the shipped emoji set, write runs/demo/report.html
 # make docs: the documentation into site/, warnings as errors
-# make test: the same .venv with the development tools, lint, types, documentation, tests; the last step of it is
-# make test-triton: the Triton kernels in Triton's interpreter, which needs no GPU
+# make test: install the development tools into .venv, run lint, types, documentation, tests and `make test-triton`
+# make test-triton: test the Triton kernels in Triton's interpreter, without a GPU
 PY ?= python3
 V := .venv/bin
 # A waiting OpenMP thread that spins starves other processes on a small machine.
@@ -22,7 +22,7 @@ $(V)/python:
 	$(V)/pip install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
-# Apart from the rest, which must work without it.
+# Installed separately, since everything else must work without it.
 .venv/.triton: .venv/.dev
 	$(V)/pip install -q --no-deps --target .venv/triton -c constraints.txt triton
 	touch $@
@@ -38,7 +38,7 @@ demo: .venv/.demo
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(V)/mkdocs build
 
-# The checks of .pre-commit-config.yaml, and types.
+# The checks of .pre-commit-config.yaml and mypy.
 CHECKED := src research tests benchmarks data-builders examples unialign-datasets docs/_build.py
 lint: .venv/.dev
 	$(V)/ruff check $(CHECKED)

@@ -26,7 +26,7 @@ COMMANDS = "<!-- commands -->"
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', re.DOTALL)
 # MathML needs a space between a function's name and its argument, unless the name is the base of a script.
 FUNCTION = re.compile(r"(?<!<msup>)(?<!<msub>)(<mi>(?:log|exp|cos|sin|det)</mi>)(?=<m[infrsu])")
-# Names that would get the spacing of infix operators.
+# Names that would otherwise be spaced as infix operators.
 NAME = re.compile(r"<mo[^>]*>(max|min|det)</mo>")
 TIGHT = re.compile(r"<mo>(&#x02192;|&#x02260;|&#x02208;)</mo>")
 SECTION = re.compile(r"^((?:Args|Attributes):\n)((?:[ ]+\S.*\n?|\n(?=[ ]))+)", re.MULTILINE)
@@ -75,13 +75,13 @@ class PlainDocstrings(griffe.Extension):
     """Adapt docstrings to mkdocstrings.
 
     Formulas such as `<e_n, e_m>` are escaped, an entry of several arguments (`x, y: floating (N, D)`) becomes one entry
-    each, `Raises:` may hold a sentence (`As retrieval.`), and options of a TypedDict become parameters.
+    each, `Raises:` may contain a sentence (`As retrieval.`), and options of a TypedDict become parameters.
     """
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
             if obj.is_class and obj.path.startswith("unialign.config."):
-                # The help texts of the fields become part of the docstring when the class is made.
+                # The docstring gets the help texts of the fields when the class is created.
                 made = getattr(import_module("unialign.config"), obj.name, None)
                 obj.docstring.value = inspect.getdoc(made) or obj.docstring.value
             obj.docstring.value = RAISES_SENTENCE.sub(r"**Raises:** \1", one_entry_each(escaped(obj.docstring.value)))
@@ -92,7 +92,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def functions_in(parent: griffe.Object) -> Iterator[griffe.Function]:
-    """All functions and methods of a package, without imported ones."""
+    """Yield the functions and methods of a package, without imported ones."""
     for member in parent.members.values():
         if isinstance(member, griffe.Function):
             yield member

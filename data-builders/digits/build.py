@@ -59,7 +59,7 @@ def read_view(text: bytes, width: int, digest: str, name: str) -> tuple[NDArray[
     """Return (N, width) features and (N,) digits of one CSV file: a header line, the class in the last column."""
     found = hashlib.sha256(text).hexdigest()
     if found != digest:
-        raise DataError(f"{name}: sha256 is {found}, expected {digest}; take the version that README.md names")
+        raise DataError(f"{name}: sha256 is {found}, expected {digest}; use the version given in README.md")
     table = np.loadtxt(io.BytesIO(text), delimiter=",", skiprows=1)
     if table.shape[1] != width + 1:
         raise DataError(f"{name}: {table.shape[1]} columns, expected {width} features and the class")
@@ -83,7 +83,7 @@ def build(wheel: Path, out: Path) -> EmbeddingStore:
         }
     labels = views["fou"][1]
     if not all(np.array_equal(labels, other) for _, other in views.values()):
-        raise DataError("the views disagree about the digits, so their rows are not the same items")
+        raise DataError("the labels of the views differ, so their rows are not the same items")
     # A few items occur twice, equal in every view: put copies into one group, so that no test item has a training copy.
     _, group = np.unique(np.hstack([features for features, _ in views.values()]), axis=0, return_inverse=True)
     first_of_group = np.unique(group, return_index=True)[1][group]

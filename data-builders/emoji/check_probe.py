@@ -1,7 +1,7 @@
 """Check that the data set can be learned: one small head per column, pairwise InfoNCE, retrieval of test concepts.
 
-Usage: check_probe.py [column|whole] [columns ...]. "column" gives every feature unit variance, "whole" divides a
-column by one factor; the two results should agree."""
+Usage: check_probe.py [column|whole] [columns ...]. "column" scales every feature to unit variance, "whole" divides a
+column by one factor; both should give similar results."""
 
 import sys
 

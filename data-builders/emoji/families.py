@@ -203,7 +203,7 @@ def family_of(name: str, subgroup: str, label: str) -> str:
         if re.fullmatch(pattern, name):
             return family
     if subgroup.startswith("face"):
-        # "kissing face with closed eyes" is a "kissing face"; but "face with monocle" is not just a "face".
+        # "kissing face with closed eyes" is a "kissing face", but "face with monocle" is more than a "face".
         base = name.split(" with ")[0]
         return f"face: {name if base == 'face' else base}"
     return f"name: {name.removesuffix(' face').lower()}"

@@ -1,4 +1,4 @@
-"""Train the package's space and decoder for images; the decoder is stored in half precision.
+"""Train the shipped space and decoder for images, and store the decoder in half precision.
 
 Usage: step10_generation.py <folder for both> <folder of the decoder's run, which is resumed or reused if finished>"""
 

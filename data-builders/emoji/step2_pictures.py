@@ -76,7 +76,7 @@ def main() -> None:
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
     for kind in pictures:
         print(kind, sum(len(v) for k, v in files.items() if k.startswith(kind)), "bytes of thumbnails")
-    print(len(kept), "items with both pictures")
+    print(len(kept), "items with both images")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ VOICES = (
 )
 WORDS_PER_MINUTE = 150
 RATE = 16_000
-WINDOW_SECONDS = 8  # holds the longest name; Whisper itself would pad to 30
+WINDOW_SECONDS = 8  # long enough for every name; Whisper pads to 30
 FRAME = 320  # samples of one encoder frame, 20 ms
 BATCH = 8
 
@@ -42,7 +42,7 @@ class Synthesiser:
         data = espeakng_loader.get_data_path().encode()
         self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
         self.chunks: list[np.ndarray] = []
-        self.callback = CALLBACK(self.receive)  # kept alive, since the library holds a raw pointer
+        self.callback = CALLBACK(self.receive)  # keep a reference, since the library stores a raw pointer
         self.library.espeak_SetSynthCallback(self.callback)
 
     def receive(self, samples, count: int, events) -> int:

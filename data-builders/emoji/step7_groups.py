@@ -27,7 +27,7 @@ class Union:
 
 
 def reasons(item: dict) -> list[tuple[str, str]]:
-    """Return the keys of near-duplicates: items that share one belong to the same group."""
+    """Return the keys by which near-duplicates are found; items with a common key belong to the same group."""
     found = [
         ("family", family_of(item["name"], item["subgroup"], item["label"])),
         ("name", item["name"].lower()),

@@ -13,7 +13,7 @@ import numpy as np
 from common import LANGUAGES, WORK, read_json, write_json
 from scipy.linalg import hadamard
 
-# (columns of one encoder, width). Widths are powers of two, as the rotation needs.
+# (columns of one encoder, width). The rotation requires powers of two.
 ENCODERS = [
     (("image", "drawing"), 256),
     (("text", "keywords"), 256),

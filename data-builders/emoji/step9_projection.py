@@ -28,7 +28,7 @@ def main() -> None:
     features = (raw["text"] - means["text"]) @ axes
     off = np.abs(features - store.array("text").astype(np.float64)).max()
     if off > _ROUNDING:
-        raise ValueError(f"these axes are not those of the store: numbers differ by {off}")
+        raise ValueError(f"the axes differ from those of the store: values differ by {off}")
     tensors = {"mean": means["text"], "axes": axes, "witness": features[0]}
     made = store.provenance["columns"]["text"]
     target.mkdir(parents=True, exist_ok=True)

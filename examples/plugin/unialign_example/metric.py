@@ -28,7 +28,7 @@ def cosine_margin(batch: Batch, labels_N: Tensor | None) -> ItemMean | None:
 
 COSINE_MARGIN = Metric(
     label="cosine margin",
-    description="cosine of the true candidate minus that of the best wrong one, mean over ordered pairs",
+    description="cosine of the positive minus that of the hardest negative, mean over ordered pairs",
     unit="number",
     range=(-2.0, 2.0),
     measure=cosine_margin,

@@ -34,7 +34,7 @@ class HardestNegative(Objective):
             cosine_BB = batch.z_MBD[m, both_B] @ batch.z_MBD[n, both_B].mT
             positive_B = cosine_BB.diagonal()
             same_BB = torch.eye(len(positive_B), dtype=torch.bool, device=cosine_BB.device)
-            if batch.ids_B is not None:  # items with equal ids are not negatives of each other
+            if batch.ids_B is not None:  # same-id items are not negatives of each other
                 ids_B = batch.ids_B[both_B]
                 same_BB = ids_B[:, None] == ids_B[None, :]
             negative_BB = cosine_BB.masked_fill(same_BB, -1.0)

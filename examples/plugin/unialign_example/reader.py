@@ -11,7 +11,7 @@ __all__ = ["TsvReader"]
 
 
 class TsvReader:
-    """Reader of tab-separated numbers; the file name is the modality's name."""
+    """Reader of tab-separated numbers; the modality is named after the file."""
 
     name = "tsv"
     suffixes = (".tsv",)
