@@ -16,8 +16,6 @@ from unialign.errors import ConfigError
 from unialign.functional._centroid import unit_centroids
 from unialign.ops import WANG_ISOLA_T, Kernel, arccos_squared
 
-__all__ = ["Distance", "StopGradient", "alignment", "matched_alignment_scale", "unit_alignment"]
-
 Distance = Literal["euclidean", "geodesic"]
 StopGradient = Literal["none", "anchor"]
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from unialign.batch import Batch, make_batch
 
-__all__ = ["centroids", "unit_centroids", "unit_or_zero"]
-
 
 def centroids(embeddings: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None) -> Tensor:
     """Return the normalized mean of each item's present modalities, (B, D).

@@ -20,8 +20,6 @@ from unialign.ops import (
     rowwise_backend,
 )
 
-__all__ = ["cosine_contrast", "self_contrast"]
-
 
 def cosine_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, temperature: Tensor | float, label_smoothing: float = 0.0

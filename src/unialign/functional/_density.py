@@ -22,8 +22,6 @@ from unialign.ops import (
     row_tiles,
 )
 
-__all__ = ["log_densities", "log_mean_exp", "mean_neighbors", "median_bandwidth_of"]
-
 # Rows closer than this count as one point: the float32 cosine of equal rows has an error of 1e-7, a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 

@@ -16,15 +16,6 @@ from unialign.batch import Batch
 from unialign.functional._density import log_densities, log_mean_exp
 from unialign.ops import RowSelection, ShardLayouts, shard_layout
 
-__all__ = [
-    "Estimator",
-    "exact_sizes",
-    "holder_of_rows",
-    "unit_cauchy_schwarz",
-    "unit_holder",
-    "unit_mmd2",
-]
-
 Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 

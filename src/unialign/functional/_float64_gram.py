@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["float64_gram", "masked_gram", "to_float64"]
-
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
     """Return (B, M, M) inner products of each item's vectors; saves `z_MBD` for backward, not a float64 copy."""

@@ -20,8 +20,6 @@ from unialign.ops import (
     rowwise_backend,
 )
 
-__all__ = ["cross_log_partition", "cross_log_potential"]
-
 
 def cross_log_partition(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, kernel: Kernel, temperature: float

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from unialign.ops import RowSelection, softplus_total
 
-__all__ = ["sigmoid_contrast"]
-
 
 def sigmoid_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, scale: Tensor | float, bias: Tensor | float

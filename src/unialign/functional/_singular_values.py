@@ -18,8 +18,6 @@ from unialign._single_backward import first_order_only
 from unialign.batch import Batch
 from unialign.functional._float64_gram import to_float64
 
-__all__ = ["SingularParts", "singular_parts"]
-
 # Relative to the largest eigenvalue: smaller eigenvalues are treated as 0, and smaller gaps as ties.
 _ZERO, _TIE = 1e-14, 1e-6
 # If the sum of its entries is below this, a leading eigenvector is orthogonal to the mean of its tuple.

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from unialign.ops import RowSelection, TupleCosineLogits, mean_contrast
 
-__all__ = ["symile_all", "symile_sampled"]
-
 
 def symile_sampled(
     z_MND: Tensor, *, rows_MMN: Tensor, temperature: Tensor | float, ids_N: Tensor | None

@@ -16,8 +16,6 @@ from unialign.functional._float64_gram import masked_gram, to_float64
 from unialign.functional._volume import determinant_and_adjugate
 from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, safe_sqrt, select_rows
 
-__all__ = ["area_contrast", "area_inputs", "volume_contrast", "volume_inputs"]
-
 
 def volume_contrast(
     batch: Batch,

@@ -13,13 +13,6 @@ from unialign._checks import check_choice, check_number, check_temperature
 from unialign.batch import make_batch
 from unialign.ops import Kernel, KernelFunction, RowSelection, log_row_sums, log_total, select_items
 
-__all__ = [
-    "Reduction",
-    "log_potential",
-    "uniformity",
-    "unit_uniformity",
-]
-
 Reduction = Literal["mean_log", "outer_log"]
 
 

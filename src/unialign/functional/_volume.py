@@ -17,12 +17,6 @@ from unialign.batch import Batch, make_batch
 from unialign.functional._float64_gram import masked_gram
 from unialign.ops import safe_sqrt
 
-__all__ = [
-    "determinant_and_adjugate",
-    "gram_volume",
-    "unit_volumes",
-]
-
 
 def gram_volume(
     embeddings: Mapping[str, Tensor], *, eps: float = 0.0, present: Mapping[str, Tensor] | None = None

@@ -14,8 +14,6 @@ from torch import Tensor
 from unialign._checks import check_choice
 from unialign.errors import ConfigError, MissingDependencyError
 
-__all__ = ["TRITON_MAX_DIM", "Backend", "current_backend", "has_triton", "rowwise_backend", "use_backend"]
-
 Backend = Literal["auto", "reference", "tiled", "compiled", "triton"]
 
 TRITON_MAX_DIM = 2048

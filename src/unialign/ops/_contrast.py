@@ -27,8 +27,6 @@ from unialign.ops._logits import Logits
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE
 
-__all__ = ["mean_contrast"]
-
 # Up to this number of rows, the full matrix is computed as a single tile.
 _ONE_TILE = 1024
 

@@ -17,8 +17,6 @@ from unialign.ops._logits import Logits
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import rectangle
 
-__all__ = ["ContrastOptions", "ContrastTiles", "LogPartitions"]
-
 # exp of logits up to _LARGEST above the shift, and its sum over a tile, are in float32's range (e^88).
 _LARGEST = 80.0
 # If the log of a sum is below this, terms that underflowed (e^-87) may be missing from it.

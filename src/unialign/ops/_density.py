@@ -18,8 +18,6 @@ from unialign.ops._log_sums import RunningLogSums, masked_logsumexp
 from unialign.ops._row_selection import RowSelection, ShardLayouts
 from unialign.ops._tiles import SIDE, rectangle
 
-__all__ = ["Codes", "log_row_sums_between"]
-
 # Integer codes of the rows of both sets; pairs with equal codes are excluded. None: all pairs are included.
 Codes = tuple[Tensor, Tensor] | None
 

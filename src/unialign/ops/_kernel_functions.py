@@ -9,8 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["WANG_ISOLA_T", "Kernel", "KernelFunction", "arccos_squared"]
-
 Kernel = Literal["gaussian", "clip", "wang_isola", "geodesic"]
 WANG_ISOLA_T = 2.0  # Wang & Isola 2020; CUA and ModGap use the same value
 

@@ -12,8 +12,6 @@ from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._tiles import rectangle, upper_triangle
 
-__all__ = ["KernelTiles"]
-
 # exp of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, stays in float32's range (e^-87 to e^88).
 _SPAN = 80.0
 

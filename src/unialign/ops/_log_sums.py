@@ -6,8 +6,6 @@ A caller masks excluded logits with -inf, prepares each tile once, and adds it t
 import torch
 from torch import Tensor
 
-__all__ = ["RunningLogSums", "ShiftedLogSums", "masked_logsumexp", "shifted_exp_"]
-
 
 class ShiftedLogSums:
     """log sum exp of each of N rows or columns, where exp(logit - shift) neither overflows nor underflows."""

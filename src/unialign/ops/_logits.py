@@ -12,8 +12,6 @@ from torch import Tensor
 
 from unialign.ops._kernel_functions import KernelFunction
 
-__all__ = ["CosineLogits", "KernelLogits", "Logits", "TupleCosineLogits"]
-
 
 class Logits(ABC):
     """Logits of query i and key j; rebuilt from the same tensors in the backward pass.

@@ -12,8 +12,6 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.distributed import Shard
 
-__all__ = ["RowSelection", "SelfPairs", "ShardLayouts", "select_items", "select_rows", "shard_layout"]
-
 # Whether a sum over pairs includes self pairs.
 SelfPairs = Literal["included", "excluded"]
 

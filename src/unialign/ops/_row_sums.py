@@ -19,8 +19,6 @@ from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._row_sums_torch import LogitMatrix
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["mean_excess", "rowwise_log_sums"]
-
 
 def rowwise_log_sums(
     z_ND: Tensor, *, rate: float, selection: RowSelection, backend: Backend, self_pairs: SelfPairs = "excluded"

@@ -23,8 +23,6 @@ from torch import Tensor
 from unialign.ops._row_selection import SelfPairs
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["LogitMatrix", "accumulate_grad", "log_sums"]
-
 # exp of logits between -40 and 40, summed over a million rows, is in float32's range (e^-87 to e^88), and so is its
 # product with the inverse of such a sum.
 _PLAIN_EXP = 40.0

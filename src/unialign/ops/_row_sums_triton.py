@@ -24,8 +24,6 @@ try:
 except ImportError:
     triton = tl = None
 
-__all__ = ["accumulate_grad", "log_sums"]
-
 _LOG2E = 1.4426950408889634
 
 

@@ -18,8 +18,6 @@ from torch import Tensor
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 from unialign.ops._unit_vectors import UnitRows
 
-__all__ = ["Counts", "count_above", "pair_scores", "top"]
-
 # Rounding of the sum over a row of SIDE entries may miss an undecided pair within 1 % of the margin.
 _SLACK = 1.02
 # A tile with a larger fraction of undecided pairs is rescored as a whole: single pairs cost 100 times more each.

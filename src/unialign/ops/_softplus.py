@@ -21,8 +21,6 @@ from unialign.ops._backend import current_backend
 from unialign.ops._row_selection import RowSelection
 from unialign.ops._tiles import SIDE, rectangle
 
-__all__ = ["softplus_total"]
-
 
 def softplus_total(
     x_ND: Tensor, y_ND: Tensor, scale: Tensor, bias: Tensor, *, selection: RowSelection, side: int = SIDE

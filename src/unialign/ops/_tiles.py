@@ -5,8 +5,6 @@ Shapes: `R` rows, `C` columns of the matrix of pairs.
 
 from collections.abc import Iterator
 
-__all__ = ["SIDE", "TILE", "rectangle", "row_tiles", "upper_triangle"]
-
 # Maximum number of entries in a tile of full rows (32 MiB of float64).
 TILE = 2**22
 # Rows and columns of a square tile: 1 MiB of float32 fits a core's cache, so passes after the product are cheap.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from unialign.ops._logits import Logits
 
-__all__ = ["AreaLogits", "TriangleForm", "VolumeLogits", "safe_sqrt"]
-
 TriangleForm = Literal["area", "squared"]
 
 

@@ -27,8 +27,6 @@ from unialign.ops._row_selection import RowSelection, SelfPairs
 from unialign.ops._row_sums import rowwise_log_sums
 from unialign.ops._tiles import SIDE
 
-__all__ = ["log_row_sums", "log_total"]
-
 # How far a logit may exceed the shift before the sum is rescaled: e^40 times a million pairs is in float32's range.
 _HEADROOM = 40.0
 

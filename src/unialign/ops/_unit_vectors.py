@@ -15,8 +15,6 @@ from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.ops._tiles import row_tiles
 
-__all__ = ["TIE_TOLERANCE", "UnitRows", "check_one_space", "unit_rows"]
-
 # A matrix product may give identical gallery rows scores that differ by about 1e-16, depending on their position in the
 # tile; scores of distinct float32 rows differ by 1e-8. Any tolerance in between distinguishes the two.
 TIE_TOLERANCE = 1e-12
