@@ -1,4 +1,4 @@
-"""Batches and objectives that the loss tests share.
+"""Batches and objectives shared by the tests of losses.
 
 Shapes: `M` modalities m0, m1, ...; `B` items; `D` dim.
 """
@@ -14,7 +14,7 @@ from unialign import losses
 from unialign.losses import Objective, create
 from unialign.losses.symile import draw_permutations
 
-# name, options; the anchor m0 is there in every batch.
+# name, options; every batch contains the anchor m0.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "balanced": ("unialign", {"anchor": "m0"}),
     "paper": ("unialign", {"anchor": "m0", "preset": "paper", "temperature": 0.5}),
@@ -54,46 +54,46 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "align_uniform-1": ("align_uniform", {"anchor": "all", "alpha": 1.0, "t": 3.0, "uniformity_weight": 0.5}),
 }
 
-# Objectives whose formula allows one number of modalities only.
+# Objectives that are defined for a single number of modalities.
 MODALITIES: dict[str, int] = {"triangle": 3}
-# Objectives that use complete items only: an absent modality leaves them nothing.
+# Objectives that use only complete items, and none if a modality is absent.
 COMPLETE_ONLY = {"triangle", "symile"}
-# Cases whose negatives are drawn: another order of items or modalities has other negatives.
+# Cases with sampled negatives, which depend on the order of items and modalities.
 DRAWN = {"symile-sampled"}
-# Objectives that compare all M-tuples of items: B^M of them.
+# Objectives that compare all B^M tuples of items.
 EXPONENTIAL = {"symile"}
 
 
 def make_objective(case: str, **options: Any) -> Objective:
-    """The objective of a case, in eval mode: what draws its negatives draws the same ones at every call."""
+    """Return the objective of a case in eval mode, in which sampled negatives are the same at every call."""
     name, settings = OBJECTIVES[case]
     return create(name, **(settings | options)).eval()
 
 
 def fit_modalities(case: str, wanted: int) -> int:
-    """The number of modalities nearest to the wanted one that the objective's formula allows."""
+    """Return the number of modalities that the objective accepts and that is closest to the requested one."""
     return MODALITIES.get(OBJECTIVES[case][0], wanted)
 
 
 def fit_items(case: str, modalities: int, wanted: int) -> int:
-    """The wanted number of items, or as many as give an exponential objective about 1,000 tuples."""
+    """Return the requested number of items, reduced to about 1,000 tuples for objectives that compare all tuples."""
     if OBJECTIVES[case][0] not in EXPONENTIAL:
         return wanted
     return max(n for n in range(wanted + 1) if n <= 1 or n**modalities <= 1100)
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Options of an objective's constructor."""
+    """Return the options of the constructor of an objective."""
     return losses.parameter_names(name)
 
 
 def with_anchor(name: str, anchor: str = "m0") -> dict[str, Any]:
-    """Options that name an anchor, where the objective has one."""
+    """Return options that set the anchor, if the objective has one."""
     return {"anchor": anchor} if "anchor" in options_of(name) else {}
 
 
 def with_temperature(case: str, temperature: float) -> dict[str, Any]:
-    """Options that set every temperature of a case's objective, within wide bounds."""
+    """Return options that set all temperatures of the objective of a case, within wide bounds."""
     known = options_of(OBJECTIVES[case][0])
     options: dict[str, Any] = {option: temperature for option in known if option.endswith("temperature")}
     return options | ({"temperature_bounds": (0.001, 1000.0)} if "temperature_bounds" in known else {})
@@ -149,7 +149,7 @@ def reference_value_and_gradients(
 
 
 def reference_total(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
-    """The reference implementation of an objective with all its settings."""
+    """Return the total of the reference implementation of an objective with all its settings."""
     return REFERENCES[objective.name](objective, rows, ids)
 
 
@@ -205,7 +205,7 @@ def _sigmoid(objective: Objective, rows: reference.Rows, ids: list[int] | None) 
 
 
 def _with_tau(reference_loss: Callable[..., Tensor]) -> Callable[[Objective, reference.Rows, list[int] | None], Tensor]:
-    """The call of a reference that takes the settings as they are, but for the temperature."""
+    """Return a call of a reference with the given settings, except for the temperature."""
 
     def call(objective: Objective, rows: reference.Rows, ids: list[int] | None) -> Tensor:
         s = {key: value for key, value in objective.get_config().items() if not key.startswith("temperature")}

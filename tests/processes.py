@@ -1,7 +1,4 @@
-"""Processes for tests: a pool of four in one gloo group, and command-line runs.
-
-The first two or three processes of the pool are smaller groups.
-"""
+"""Processes for tests: a pool of four in one gloo group, with groups of two and three, and command-line runs."""
 
 import multiprocessing
 import os
@@ -24,17 +21,14 @@ _groups: dict[int, Any] = {}
 
 
 def context() -> Any:
-    """A fork server that has imported torch once: its children start at once, and with a clean autograd engine."""
+    """Return a fork server that has imported torch: its children start fast, with a clean autograd engine."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "unialign.cli._train"])
     return made
 
 
 def start_command(words: list[str], environment: dict[str, str], output: Path, folder: Path | None = None) -> Any:
-    """A process that runs `unialign` with these words, as in a shell with these variables, into a file.
-
-    It may start processes. A PYTHONPATH is searched for packages, as at the start of Python.
-    """
+    """Start a process that runs `unialign` with these arguments and environment variables, and writes to a file."""
     process = context().Process(target=_run_command, args=(words, environment, str(output), folder))
     process.start()
     return process
@@ -78,8 +72,7 @@ class Pool:
 
     def run(self, function: Callable[..., Any], *arguments: Any, processes: int = WORLD) -> list[Any]:
         """Return the results of `function(rank, group, *arguments)` on each of the first processes."""
-        # Plain pickle: that of multiprocessing moves every tensor into shared memory of its own, which costs more than
-        # the tests do.
+        # The pickler of multiprocessing would move every tensor into its own shared memory, which is slow.
         job = pickle.dumps((function, processes, arguments))
         for pipe in self.pipes[:processes]:
             pipe.send_bytes(job)

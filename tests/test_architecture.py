@@ -1,4 +1,4 @@
-"""The layers of the package: allowed imports between packages, read from the source code."""
+"""Test the allowed imports between packages, from the source code."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "unialign"
 
-# From the bottom up. A package imports from its own layer and from those below it.
+# From bottom to top. A package imports from its own layer and from lower layers.
 LAYERS = (
     ("errors", "_version", "_lazy", "_pair_keys", "_checks", "_single_backward", "_plain_text", "_html", "_datasets"),
     ("registry", "io", "distributed", "config"),
@@ -28,7 +28,7 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# The root namespace and the module entry point name everything.
+# The root namespace and the module entry point refer to all packages.
 ROOT_FILES = {"__init__", "__main__"}
 
 
@@ -47,7 +47,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(path: Path, *, nested: bool) -> Iterator[tuple[int, str]]:
-    """Line and module of each import of `unialign`; `nested` includes those inside of functions."""
+    """Yield the line and module of each import of `unialign`; `nested` includes those inside functions."""
     pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while pending:
         node = pending.pop()
@@ -139,7 +139,7 @@ def test_the_package_does_not_import_research() -> None:
 
 
 def test_tests_import_no_test_and_leave_the_search_path_alone() -> None:
-    """What tests share lies in `conftest.py` or in a module that is no test; pytest's `pythonpath` finds it."""
+    """Shared code is in `conftest.py` or in a module without tests, found by the `pythonpath` of pytest."""
     found = []
     for path in sources(ROOT / "tests"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,4 +1,4 @@
-"""Input validation: accepted input, rejected input, and the error messages."""
+"""Test input validation: accepted input, rejected input, and error messages."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_rows_become_unit_rows():
     assert batch.index("text") == 1
 
 
-def test_absent_rows_are_zero_whatever_they_hold():
+def test_absent_rows_are_zero_for_any_content():
     embeddings = pair()
     embeddings["text"][1] = NAN
     embeddings["text"][2] = 0.0
@@ -81,7 +81,7 @@ def test_any_length_that_has_a_direction(dtype: torch.dtype, sizes: tuple[float,
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e-35), (torch.float32, 1e-40), (torch.float64, 1e-310)])
 def test_rows_too_short_raise(dtype: torch.dtype, size: float):
-    """Norms of 2e-38 used to pass validation and then gave an infinite gradient: it grows like 1 / norm."""
+    """Norms of 2e-38 must raise, since the gradient, which grows like 1 / norm, would be infinite."""
     embeddings = {name: z.to(dtype) for name, z in pair().items()}
     embeddings["text"][2] = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=dtype) * size
     with pytest.raises(NonFiniteError, match="'text' row 2 is too short to have a direction: its largest entry is"):
@@ -152,7 +152,7 @@ def test_wrong_presence():
         ({"text": torch.ones(3)}, ShapeError, r"present\['text'\] is torch.float32 of shape \(3,\)"),
         ({"text": torch.ones(2, dtype=torch.bool)}, ShapeError, r"expected torch.bool of shape \(3,\)"),
         ({"text": torch.ones(3, 1, dtype=torch.bool)}, ShapeError, r"of shape \(3, 1\)"),
-        # A tensor used to end in PyTorch's "Boolean value of Tensor ... is ambiguous".
+        # A tensor must not fail with PyTorch's "Boolean value of Tensor ... is ambiguous".
         (torch.ones(3, dtype=torch.bool), ShapeError, "`present` must be a mapping .* got Tensor"),
     ]:
         with pytest.raises(error, match=message):

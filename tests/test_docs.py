@@ -1,4 +1,4 @@
-"""Every snippet of the README and the docs runs."""
+"""Test that every snippet of the README and the docs runs."""
 
 import os
 import re
@@ -20,9 +20,9 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
-    """Run the Python snippets and commands of a page in order in one folder, as a reader would."""
+    """The Python snippets and commands of a page run in order in one folder."""
     monkeypatch.chdir(tmp_path)
-    # Worker processes would each import torch again; that they work is tested with the pool.
+    # Avoid worker processes, which import torch again and have other tests.
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     names = {"__name__": "__main__"}
     for i, (kind, source) in enumerate(blocks(page)):
@@ -33,7 +33,7 @@ def test_snippets_run_in_order(page, tmp_path, monkeypatch, capsys):
 
 
 def run_commands(source, capsys):
-    """`make demo` and `make test` are the demo's own test and the run that this test is part of."""
+    """`make demo` and `make test` are skipped: another test runs the demo, and this test is part of `make test`."""
     for line in source.splitlines():
         words = shlex.split(line, comments=True)
         if not words or words[0] == "make":
@@ -43,7 +43,7 @@ def run_commands(source, capsys):
         assert main(words[1:]) == 0, capsys.readouterr().err
 
 
-def test_makefile_knows_the_readme_commands():
+def test_makefile_has_the_commands_of_the_readme():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in ("demo", "test", "docs"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -1,6 +1,6 @@
-"""The documentation is whole: every page can be reached, every objective and public function has its place.
+"""Test that the documentation is complete: every page can be reached, and every objective and public name has an entry.
 
-`make docs` builds it with warnings as errors; here is what a build does not notice.
+These tests cover errors that `make docs`, a build with warnings as errors, does not report.
 """
 
 import importlib
@@ -38,7 +38,7 @@ OPTION = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 
 
 class NavLoader(yaml.SafeLoader):
-    """Reads `mkdocs.yml` without the tags that only mkdocs knows."""
+    """Load `mkdocs.yml` without the tags that are specific to mkdocs."""
 
 
 NavLoader.add_multi_constructor("tag:", lambda loader, suffix, node: suffix)
@@ -68,7 +68,7 @@ def build():
 
 
 def test_every_page_is_in_the_navigation_and_every_entry_exists(site):
-    """Pages of findings come and go with the studies; the build lists them by itself."""
+    """The build adds the pages of findings, which depend on the studies."""
     found = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     listed = list(pages_of(site["nav"]))
     assert sorted(set(listed)) == sorted(listed), "a page is listed twice"
@@ -127,7 +127,7 @@ def yaml_like(text):
 
 
 def test_the_reference_shows_every_public_name(build):
-    """mkdocstrings shows what `__all__` lists and griffe can see; the lazy namespaces are what it could miss."""
+    """mkdocstrings shows names in `__all__` that griffe finds, and could miss names of the lazy namespaces."""
     import griffe
 
     pages = "\n".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
@@ -181,7 +181,7 @@ def test_a_formula_that_cannot_be_converted_stops_the_build(build):
 
 
 def test_docstrings_are_read_as_text(build):
-    """`<e_n, e_m>` in a docstring is a product and no HTML tag, and `x, y:` documents two arguments."""
+    """`<e_n, e_m>` in a docstring is a product, not an HTML tag, and `x, y:` documents two arguments."""
     text = "mean <a, b> of `<code>`.\n\nArgs:\n    x, y: rows,\n        of any dim.\n    z: one.\n"
     read = build.one_entry_each(build.escaped(text))
     assert read.startswith("mean &lt;a, b> of `<code>`.")

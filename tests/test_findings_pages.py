@@ -1,4 +1,4 @@
-"""Generated tables and figures of the findings equal those made from the results."""
+"""Test that generated tables and figures of the findings equal those made from the results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Known mistakes of other toolkits, each with an assertion that would have caught it."""
+"""Test for known bugs of other libraries."""
 
 import ast
 import math
@@ -44,8 +44,8 @@ def test_01_nan_embeddings_do_not_score_perfectly():
 
 
 def test_02_constant_embeddings_score_as_chance_in_any_order():
-    """Sorting broke ties by index: row i with row i is then found by its place, and a broken model looks like chance
-    only because one query of N is right by accident."""
+    """If sorting breaks ties by index, the rank of a positive depends on its position, so a collapsed model may not score
+    at chance level."""
     constant = torch.ones(20, 4)
     ids = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     for result in (
@@ -58,15 +58,15 @@ def test_02_constant_embeddings_score_as_chance_in_any_order():
 
 
 def test_03_a_correct_hit_with_a_negative_cosine_counts():
-    """torchmetrics drops scores below 0: the right answer at -0.1, best of all, had a recall of 0."""
+    """torchmetrics drops scores below 0, so a positive that ranks first with score -0.1 has recall 0."""
     query, right, wrong = ([1.0, 0.0], [-0.1, 0.995], [-0.9, 0.436])
     result = retrieval(torch.tensor([query, [0.0, -1.0]]), torch.tensor([right, wrong]), k=(1,))
     assert result.ranks[0] == 1
 
 
 def test_04_accumulated_batches_weigh_as_their_rows():
-    """open_clip without its flags is off by the world size. Several processes are still to come here; what one process
-    can get wrong in the same way is the weight of an incomplete last batch."""
+    """open_clip without its flags is wrong by a factor of the world size. The analogous error on one process is
+    the weight of an incomplete last batch."""
     x, y = rows(0, 6, 4), rows(1, 6, 4)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
     objective = UniAlign("x", uniformity_weight=0.0)  # a mean over rows, so that parts add up
@@ -78,14 +78,14 @@ def test_04_accumulated_batches_weigh_as_their_rows():
 
 
 def test_05_perfect_alignment_has_a_finite_gradient():
-    """GRAM's published volume differentiates sqrt(|det|) through a factorization: three equal modalities give NaN."""
+    """The published volume of GRAM differentiates sqrt(|det|) by a factorization, which gives NaN for equal rows."""
     z = rows(2, 5, 6)
     for gradient in gradients(GRAM("a"), {"a": z, "b": z, "c": z}).values():
         assert torch.isfinite(gradient).all()
 
 
 def test_06_nearly_equal_vectors_have_their_true_volume():
-    """The float32 determinant was -1e-14 where the truth is +1e-16, and its volume 15 to 60 times too large."""
+    """In float32 the determinant was -1e-14 instead of +1e-16, and the volume 15 to 60 times too large."""
     z = rows(3, 8, 6)
     near = {m: (z + 1e-3 * rows(4 + m, 8, 6)).float() for m in range(3)}
     embeddings = {f"m{m}": x for m, x in near.items()}
@@ -98,13 +98,13 @@ def test_07_the_sign_of_an_eigenvector_is_chosen():
     embeddings = {f"m{m}": rows(8 + m, 256, 12) for m in range(3)}
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
     assert ((direction_BD * make_batch(embeddings).z_MBD.mean(0)).sum(-1) > 0).all()
-    # Two columns of one modality's matrix change places: LAPACK's sign may flip, the loss may not.
+    # After two columns are exchanged, the sign of LAPACK may change, but the loss must not.
     swapped = {m: embeddings[m] for m in ("m2", "m0", "m1")}
     torch.testing.assert_close(PMRL()(embeddings).total, PMRL()(swapped).total)
 
 
 def test_08_the_third_modality_has_its_own_positives():
-    """mmlearn offsets a modality's rows by the length of the one before only: pairs (2, 3) came twice, (4, 5) never."""
+    """mmlearn offsets the rows of a modality only by the length of the previous one, so (2, 3) occurs twice and (4, 5) never."""
     embeddings = {m: rows(i, 5, 6) for i, m in enumerate(("a", "b", "c", "d"))}
     terms = InfoNCE("all")(embeddings).terms
     assert len(terms) == 6
@@ -122,7 +122,7 @@ def test_09_a_logit_scale_of_100_does_not_overflow():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_10_half_precision_and_single_rows_work(dtype: torch.dtype):
-    """torch.pdist, under the uniformity of lightly and ModGap, has no half precision, and gives NaN for one row."""
+    """torch.pdist, which lightly and ModGap use for uniformity, lacks half precision and gives NaN for one row."""
     for items in (1, 5):
         z = rows(9, items, 6, dtype)
         assert ua.functional.uniformity(z).isfinite()
@@ -130,7 +130,7 @@ def test_10_half_precision_and_single_rows_work(dtype: torch.dtype):
 
 
 def test_11_zero_is_a_value():
-    """torchmultimodal rejects a legal call because log(1) == 0 counts as absent."""
+    """torchmultimodal rejects a valid call because it treats log(1) == 0 as missing."""
     embeddings = {"a": rows(11, 4, 6), "b": rows(12, 4, 6)}
     assert GRAM("a", label_smoothing=0.0).get_config()["label_smoothing"] == 0.0
     assert "volume" not in UniAlign("a", preset="paper", volume_weight=0.0)(embeddings).terms
@@ -138,8 +138,8 @@ def test_11_zero_is_a_value():
 
 
 def test_12_nothing_is_chosen_on_the_test_split():
-    """ModGap's probe reports the best epoch on the test split, drawn without a seed. Here other test rows leave a
-    run as it was, bit by bit, and a split is a function of its seed."""
+    """ModGap reports the best epoch on the test split, which is drawn without a seed. Here test rows do not affect a run,
+    and a split is a function of its seed."""
     rng = np.random.default_rng(0)
     columns = {m: rng.normal(size=(30, 5)) for m in ("a", "b")}
     split = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
@@ -164,8 +164,8 @@ def test_13_each_package_is_named_once():
         assert len(names) == len(set(names))
 
 
-def test_14_no_item_leaves_silently():
-    """GRAM's loader silently drops unreadable items and evaluates on the rest: 884 of 1,000 items."""
+def test_14_no_item_is_dropped_silently():
+    """The loader of GRAM silently drops unreadable items and evaluates on the rest, 884 of 1,000 items."""
     columns = {"a": rows(13, 5, 3).numpy(), "b": rows(14, 5, 3).numpy()}
     columns["b"][2] = np.nan
     with pytest.raises(NonFiniteError, match="row 2"):
@@ -187,7 +187,7 @@ def test_15_what_a_loss_keeps_is_measured():
 
 
 def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
-    """Subtracted after the sum it leaves its rounding: 29 % of gradient error at t = 10, NaN at t = 20."""
+    """Subtracting the self pair after the sum leaves rounding errors: a gradient error of 29 % at t = 10, NaN at t = 20."""
     z = torch.eye(5) + 1e-3 * rows(15, 5, 5, torch.float32)
     for temperature in (0.05, 0.01, 0.002):
         value, exact = (ua.functional.uniformity(x, temperature=temperature).item() for x in (z, z.double()))
@@ -196,7 +196,7 @@ def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
 
 
 def test_17_no_pickle_is_ever_read(tmp_path: Path):
-    """Bare torch.load on downloaded files runs what is in them: GRAM's family, LanguageBind."""
+    """GRAM and LanguageBind call torch.load on downloaded files, which executes code in them."""
     (tmp_path / "config.json").write_text("{}")
     torch.save({"weight": torch.ones(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError):

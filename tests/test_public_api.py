@@ -1,6 +1,6 @@
-"""The public API against a snapshot: a change of a name, parameter or default shows up in review as one line.
+"""Compare the public API with a snapshot, so that a changed name, parameter or default is one line in a review.
 
-`python -m pytest tests/test_public_api.py --update-api` writes the snapshot again.
+`python -m pytest tests/test_public_api.py --update-api` updates the snapshot.
 """
 
 from collections.abc import Iterator

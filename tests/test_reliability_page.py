@@ -1,4 +1,4 @@
-"""The reliability page lists existing tests."""
+"""Test that the reliability page lists existing tests."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 ROW = re.compile(r"^\| (\d+)\. (.+) \| (.+) \|$", re.MULTILINE)
 
 
-def test_every_promise_has_a_test_or_a_reason():
+def test_every_guarantee_has_a_test_or_a_reason():
     rows = ROW.findall(PAGE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 31))
     for number, _, tests in rows:

@@ -1,4 +1,4 @@
-"""The benchmark of exact search: its verdict and its comparison of results."""
+"""Test the verdict of the benchmark of exact search, and its comparison of results."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def answers(tmp_path):
     return ranks_Q, rows_QK, leave
 
 
-def test_right_answers_agree(answers):
+def test_correct_results_agree(answers):
     _, _, leave = answers
     found = leave()
     assert found["places_with_another_row"] == found["ranks_beside_the_place_in_the_list"] == 0

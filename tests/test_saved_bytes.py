@@ -1,4 +1,4 @@
-"""Kept bytes are counted per storage, not per tensor."""
+"""Test that kept bytes are counted per storage, not per tensor."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The benchmark of speed and memory: page, implementations, reference values, limits."""
+"""Test the benchmark of speed and memory: page, implementations, reference values, limits."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def test_the_page_equals_the_one_made_from_the_results() -> None:
 
 @pytest.mark.parametrize("implementation", HERE, ids=lambda c: f"{c.loss}-{c.name}")
 def test_implementations_compute_their_formula(implementation: Implementation) -> None:
-    """In float64, where only the formula can differ; value and gradient along the sphere."""
+    """Compare values, and gradients along the sphere, in float64, where only the formula can differ."""
     rows = draw(implementation.modalities, 24, 8)
     value, gradients = exact(implementation.loss, rows)
     leaves = [torch.nn.functional.normalize(z.detach().double(), dim=-1).requires_grad_() for z in rows]
@@ -43,7 +43,7 @@ def test_implementations_compute_their_formula(implementation: Implementation) -
 
 
 def test_exact_values_do_not_depend_on_the_chunk_size() -> None:
-    """600 rows are two chunks; the log is taken after both."""
+    """600 rows are two chunks, and the log is taken of their sum."""
     rows = draw(1, 600, 4)
     value, (gradient_BD,) = exact("uniformity/outer_log", rows)
     z_BD = torch.nn.functional.normalize(rows[0].detach().double(), dim=-1).requires_grad_()

@@ -1,6 +1,6 @@
-"""Unit rows made in one pass: the plain formula in value and in two derivatives, at the cost of the result alone.
+"""Test that normalizing rows in one pass has the value and two derivatives of the plain formula, without extra memory.
 
-Validation used to stack, fill, scale and divide whole (M, B, D) tensors, and autograd kept three of them.
+A plain implementation makes several (M, B, D) tensors, of which autograd keeps three.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def plain(embeddings: dict[str, Tensor], present: dict[str, Tensor] | None = Non
 
 
 def weighed(z: Tensor) -> Tensor:
-    """A scalar whose gradient by z is neither constant nor along z."""
+    """Return a scalar whose gradient with respect to z is neither constant nor parallel to z."""
     weights = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).view_as(z)
     return (weights * z + z**3).sum()
 
@@ -111,7 +111,7 @@ def test_the_gradient_of_extreme_rows_is_finite_and_right(size: float) -> None:
     torch.testing.assert_close(z, plain({"z": x}).float())
     (gradient,) = torch.autograd.grad(weighed(z), scaled)
     (expected,) = torch.autograd.grad(weighed(plain({"z": x})), x)
-    # Beyond 1e38, gradients are denormal numbers of few digits.
+    # Above 1e38, gradients are denormal numbers with few digits.
     torch.testing.assert_close(
         gradient.double() * size, expected.double(), rtol=1e-5, atol=1e-2 if size > 1e38 else 1e-5
     )
@@ -142,7 +142,7 @@ def test_only_the_rows_and_a_few_numbers_a_row_are_kept(dtype: torch.dtype, pres
 
 
 def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
-    """One token of each sequence: kept itself, a slice would hold all tokens until the backward pass."""
+    """If a slice, such as one token of each sequence, were kept itself, all tokens would stay in memory."""
     tokens = torch.randn(32, 128, 16, dtype=torch.float64, requires_grad=True)
     hidden = tokens * 2
     pooled = {"a": hidden[:, 0], "b": hidden[:, 1]}
@@ -161,7 +161,7 @@ def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
 
 
 def test_rows_without_gradient_are_not_kept() -> None:
-    """Features of a frozen tower may be inference tensors, and a buffer of them is filled anew before the backward."""
+    """Features of a frozen encoder may be inference tensors, and their buffer may be reused before the backward pass."""
     with torch.inference_mode():
         frozen = torch.randn(5, 3)
     buffer, trained = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
@@ -180,7 +180,7 @@ def test_rows_with_gradient_may_not_be_written_over() -> None:
 
 
 class _Allocations(TorchDispatchMode):
-    """Bytes of every storage that an operation makes, views and results written in place left out."""
+    """Count the bytes of new storages of every operation, without views and in-place results."""
 
     def __init__(self) -> None:
         super().__init__()

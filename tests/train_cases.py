@@ -1,4 +1,4 @@
-"""A store small enough to train on in milliseconds, with absent rows and shared ids, and a stop at any step."""
+"""A store small enough to train on in milliseconds, with absent rows and shared ids, and a callback that stops a run."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ TRAIN, TEST = 23, 6
 
 
 def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path: Path | None = None) -> EmbeddingStore:
-    """29 items of three modalities with one latent; some rows are absent and hold NaN; items 3 and 4 share an id.
+    """Return 29 items of three modalities with a common latent; absent rows hold NaN; items 3 and 4 share an id.
 
     In memory, or in a folder.
     """
@@ -48,7 +48,7 @@ def tiny_store(*, seed: int = 0, missing: str = "some", name: str = "tiny", path
 
 
 class Pull(Objective):
-    """Mean squared distance between the first two modalities, as a third party may define it."""
+    """Mean squared distance between the first two modalities, an objective of another package."""
 
     name: ClassVar[str] = "pull"
 
@@ -67,7 +67,7 @@ class Pull(Objective):
 
 
 def tiny_config(**changes: Any) -> TrainConfig:
-    """20 steps: batches of 8, 8 and 7 rows, two to a step, ten epochs."""
+    """Return settings of 20 steps: ten epochs with batches of 8, 8 and 7 rows, two per step."""
     settings: dict[str, Any] = {
         "objective": "infonce",
         "dim": 8,
@@ -100,7 +100,7 @@ def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A whole run on the tiny store."""
+    """A complete run on the tiny store."""
 
     result: FitResult
     digest: str
@@ -112,7 +112,7 @@ _finished: dict[str, Finished] = {}
 
 
 def finished(**changes: Any) -> Finished:
-    """The uninterrupted run of a recipe on the tiny store, trained once in a session; only read it."""
+    """Return the uninterrupted run of these settings on the tiny store, trained once per session; do not modify it."""
     config = tiny_config(**changes)
     key = json.dumps(config.to_dict())
     if key not in _finished:
