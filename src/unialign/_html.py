@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import escape
 
-__all__ = ["html_table"]
-
 
 def html_table(
     body: Iterable[Sequence[object]], *, head: Sequence[str] = (), caption: str = "", titles: Sequence[str] = ()

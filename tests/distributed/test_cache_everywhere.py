@@ -1,8 +1,8 @@
 """The gradient cache on two, three and four processes equals one process with the whole batch and no cache.
 
-A mistake in the combination (a factor of the number of processes, rows of a micro-batch taken for rows of the batch, a
-process that skips a pass) gives a plausible number. Processes have different numbers of rows and of micro-batches here;
-one has no micro-batch, one a micro-batch of zero rows, one no rows of a modality.
+Processes have different numbers of rows and of micro-batches. One has no micro-batch, one has a micro-batch of zero
+rows, and one lacks a modality. The tests catch a factor of the number of processes, row numbers of a micro-batch used
+for the batch, and a process that skips a pass.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -22,7 +22,7 @@ from unialign.train import grad_cache_backward
 Features = dict[str, Tensor]
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-12}
 GRADIENT = {torch.float32: 1e-6, torch.float64: 1e-12}
-# A temperature of 0.01 multiplies the rounding of a float32 cosine by 100; nearly equal singular values theirs by 10.
+# A temperature of 0.01 multiplies float32 rounding of cosines by 100, nearly equal singular values by 10.
 ROUGH_IN_FLOAT32 = {"cua": 2e-5, "pmrl": 1e-5}
 
 
@@ -70,7 +70,7 @@ def without_cache(case: str, dtype: torch.dtype, batches: list[Rows], weights: l
 def with_cache(
     rank: int, group: Any, case: str, dtype: torch.dtype, batches: list[list[Rows]], weights: list[float]
 ) -> Answer:
-    """One process; `batches`: for each process its rows of every batch. Odd processes make larger micro-batches."""
+    """Run one process with its rows of every batch, `batches[rank]`; odd ranks use larger micro-batches."""
     encoders, objective = make(case, dtype)
     outputs = []
     for rows, weight in zip(batches[rank], weights, strict=True):
@@ -89,14 +89,14 @@ def with_cache(
 
 
 def in_micro_batches(features: Features, size: int) -> list[Features]:
-    """No micro-batch for no columns; one of zero rows for columns of zero rows."""
+    """Split into micro-batches: none without columns, one of zero rows for columns of zero rows."""
     rows = max((len(x) for x in features.values()), default=0)
     parts = [{name: x[at : at + size] for name, x in features.items()} for at in range(0, rows, size)]
     return parts or ([features] if features else [])
 
 
 def rows_of_each(batch: Rows, sizes: tuple[int, ...]) -> list[Rows]:
-    """Return the rows of each process; no columns if it has no rows."""
+    """Return the rows of each process, without columns for a process without rows."""
     ids = [None] * len(sizes) if batch.ids is None else list(batch.ids.split(list(sizes)))
     rows = zip(cut(batch.features, sizes), cut(batch.present, sizes), ids, sizes, strict=True)
     return [Rows((features or {}) if size else {}, present, own) for features, present, own, size in rows]
@@ -108,7 +108,7 @@ def assert_equal_to_one_process(
     expected = without_cache(case, dtype, wholes, weights)
     assert expected.encoders.norm() > 1e-3
     parts = pool.run(with_cache, case, dtype, own, weights, processes=len(own))
-    # Terms of both signs leave a total that is smaller than its rounding.
+    # Terms of opposite sign can sum to a total smaller than its rounding error.
     largest = max(1.0, *(abs(float(term)) for terms in expected.terms for term in terms.values()))
     for part in parts:
         assert_near(part.totals, expected.totals, VALUE[dtype] * largest)
@@ -152,7 +152,7 @@ def test_two_processes_add_up_two_batches(pool: Pool, case: str, dtype: torch.dt
 @cases
 def test_three_processes_of_which_one_has_no_micro_batch(pool: Pool, case: str) -> None:
     batch, modalities, items = draw(case, 23, torch.float64)
-    # Four of nine items are complete: some objectives have nothing else.
+    # Four of nine items are complete, since some objectives use only complete items.
     batch = batch._replace(ids=draw_ids(7, items), present=draw_present(21, modalities, items))
     own = rows_of_each(batch, fit_sizes((4, 0, 5), items))
     assert not own[1].features

@@ -1,7 +1,7 @@
 """Encoders in DDP or FSDP2, with and without the gradient cache: three steps equal three steps of one process.
 
-Three, since engines learn in the first step what they do in the later ones: DDP orders its buckets anew in the second,
-and notices in the next forward pass that a reduction never finished.
+One step is not enough: DDP rebuilds its buckets in the second step, and detects an unfinished reduction only in the
+next forward pass.
 
 Legend: `M` modalities, `B` items, `D` dimension.
 """
@@ -22,8 +22,8 @@ from unialign.train import grad_cache_backward
 
 NAMES = ("m0", "m1", "m2")
 STEPS = 3
-# Rows of the two processes in each step, and rows of their micro-batches: 3 and 1 micro-batches, 2 and 4, 1 (of zero
-# rows) and 5.
+# Rows of the two processes in each step, and rows per micro-batch: 3 and 1 micro-batches in the first step, 2 and 4 in
+# the second, 1 (of zero rows) and 5 in the third.
 SIZES = [(5, 4), (3, 8), (0, 5)]
 MICRO_BATCH_SIZES = [(2, 4), (2, 2), (1, 1)]
 
@@ -60,7 +60,7 @@ def shard_each(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], li
 
 
 def shard_all(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
-    """Encoders and the rest, as the guides of FSDP2 do it."""
+    """Shard each encoder and the root module, as in the FSDP2 guides."""
     from torch.distributed.fsdp import fully_shard
 
     shard_each(towers, group)
@@ -75,7 +75,7 @@ def mesh_of(group: Any) -> Any:
 
 
 def wrap_some(towers: Towers, group: Any) -> tuple[Callable[[Batch], Batch], list[nn.Module]]:
-    """For batches that lack a modality: DDP looks for what a forward pass did not use."""
+    """Wrap for batches that lack a modality, with `find_unused_parameters`."""
     return wrap_all(towers, group, find_unused_parameters=True)
 
 
@@ -94,7 +94,7 @@ def split_micro_batches(features: Batch, size: int) -> list[Batch]:
 
 
 def take_step(towers: Towers, objective: Objective, group: Any, averaged: bool) -> dict[str, Tensor]:
-    """Gradients, whole and averaged over the processes; then a step of gradient descent, and none are left."""
+    """Return the averaged gradients, take a step of gradient descent, and reset the gradients."""
     found = {}
     for prefix, module in (("towers", towers), ("objective", objective)):
         for name, parameter in module.named_parameters():
@@ -148,7 +148,7 @@ def assert_same_steps(parts: list[list[dict[str, Tensor]]], expected: list[dict[
 
 
 def draw_steps() -> tuple[list[Batch], list[list[Batch]]]:
-    """The whole batch of every step, and what each process has of it."""
+    """Return the whole batch of every step, and the rows of each process."""
     wholes = [draw_batch(31 + step, 3, sum(sizes), 5) for step, sizes in enumerate(SIZES)]
     shares: Any = [cut(whole, sizes) for whole, sizes in zip(wholes, SIZES, strict=True)]
     return wholes, shares
@@ -165,7 +165,7 @@ def test_cache_with_different_numbers_of_micro_batches(pool: Pool, name: str, en
 
 
 def on_a_mesh(rank: int, group: Any, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Two processes share the weights, two pairs the batch; by rank 3, 1, 1 (of zero rows) and 2 micro-batches."""
+    """Shard weights over two processes, the batch over two pairs; ranks have 3, 1, 1 (empty) and 2 micro-batches."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -184,7 +184,7 @@ def test_cache_on_a_mesh_of_two_dimensions(pool: Pool) -> None:
 
 
 def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
-    """Whether random numbers go on as if each micro-batch had been encoded once."""
+    """Return whether random numbers continue as if each micro-batch had been encoded once."""
     towers = Towers()
     encode, modules = shard_each(towers, group)
 
@@ -202,8 +202,8 @@ def random_numbers(rank: int, group: Any, batches: list[Batch]) -> bool:
     return torch.equal(torch.get_rng_state(), expected)
 
 
-def test_turns_that_fill_up_draw_no_random_numbers(pool: Pool) -> None:
-    """Under FSDP2 the process with one micro-batch encodes it three times."""
+def test_additional_passes_draw_no_random_numbers(pool: Pool) -> None:
+    """Under FSDP2, the process with one micro-batch encodes it three times."""
     _, shares = draw_steps()
     assert pool.run(random_numbers, shares[0], processes=2) == [True, True]
 
@@ -223,7 +223,7 @@ def reductions(rank: int, group: Any, engine: str, batches: list[Batch]) -> dict
     ("engine", "kind", "times"), [("ddp-each", "allreduce_", 3), ("fsdp-each", "_reduce_scatter_base_", 3)]
 )
 def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind: str, times: int) -> None:
-    """Three micro-batches and one: a sum with every micro-batch would be nine, and hang where the processes differ."""
+    """One process has three micro-batches, the other has one; a reduction with every micro-batch would hang."""
     _, shares = draw_steps()
     for counted in pool.run(reductions, engine, shares[0], processes=2):
         assert counted.pop(kind) == times
@@ -232,7 +232,7 @@ def test_cache_sums_the_gradients_of_a_module_once(pool: Pool, engine: str, kind
 
 # A process lacks a modality.
 
-# Process and modality that it lacks in each step: m2 is nowhere in the last one, the anchor missing in the second.
+# Process and modality that it lacks, for each step; no process has m2 in the last step.
 LACKING = [(1, "m1"), (0, "m0"), (1, "m2")]
 
 
@@ -243,7 +243,7 @@ def without_a_modality(
     encode, modules = ENGINES[engine](towers, group)
 
     def encode_present(features: Batch, present: Batch) -> Batch:
-        """As an encoder goes over the rows that are there only: over none, where none are."""
+        """Encode the present rows only, possibly none."""
         rows = {name: present[name].nonzero()[:, 0] for name in features}
         z_ND = encode({name: x[rows[name]] for name, x in features.items()})
         return {
@@ -284,7 +284,7 @@ def without_a_modality(
     [("ddp-some", "left out")] + [(engine, way) for engine in ENGINES for way in ("placeholders", "present rows")],
 )
 def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: str) -> None:
-    """Every engine, where encoders run on placeholders or on no rows; only one DDP around all may leave one out."""
+    """Encoders run on placeholders or on zero rows; only a single DDP around all encoders may omit one."""
     wholes, shares = draw_steps()
     presents = []
     for whole, sizes, (lacking, absent) in zip(wholes, SIZES, LACKING, strict=True):
@@ -294,7 +294,7 @@ def test_process_without_a_modality(pool: Pool, engine: str, way: str, cache: st
     assert_same_steps(parts, one_process("unialign", wholes, presents))
 
 
-# Errors on every process, since one alone would leave the others waiting.
+# Errors must be raised on every process, since the others would wait otherwise.
 
 
 def interrupted(micro_batch: Batch) -> Batch:
@@ -347,7 +347,7 @@ def test_what_would_hang_raises_everywhere(pool: Pool, engine: str, trouble: str
         ("failure", "RuntimeError", "shapes cannot be"),
     ],
 )
-def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: str, says: str) -> None:
+def test_failure_of_one_encoder_raises_everywhere(pool: Pool, trouble: str, kind: str, says: str) -> None:
     _, shares = draw_steps()
     reported, own = pool.run(raised_error, "ddp-all", trouble, shares[0], processes=2)
     assert own[0] == kind
@@ -357,7 +357,7 @@ def test_failure_of_one_encoder_is_known_to_all(pool: Pool, trouble: str, kind: 
     assert says in reported[1]
 
 
-def test_interruption_in_one_encoder_is_known_to_all(pool: Pool) -> None:
-    """Ctrl-C once reached one process only, and the other waited until the time-out."""
+def test_interruption_of_one_encoder_raises_everywhere(pool: Pool) -> None:
+    """Regression: after Ctrl-C on one process, the other waited until the time-out."""
     _, shares = draw_steps()
     assert pool.run(raised_error, "ddp-all", "ctrl-c", shares[0], processes=2) == [("KeyboardInterrupt", "enough")] * 2

@@ -1,4 +1,4 @@
-"""Errors that mean the loss of another process, and a watchdog that survives its own errors."""
+"""Errors that indicate a lost process, and a watchdog that continues after its own errors."""
 
 import time
 from datetime import timedelta
@@ -41,7 +41,7 @@ def test_connection_errors(error: Exception) -> None:
     ],
 )
 def test_other_errors_are_not_connection_errors(error: Exception) -> None:
-    """ "cannot restore" contains "store": the process that failed was reported as one that had lost another."""
+    """Regression: "cannot restore" contains "store" and was taken for a connection error."""
     assert not is_of_the_transport(error)
 
 
@@ -58,7 +58,7 @@ def failing(rank: int, group: Any, doing: str | None) -> list[str]:
 
 @pytest.mark.parametrize("doing", [None, BATCH])
 def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
-    """Out of memory inside a collective was reported as the end of another process."""
+    """Regression: out of memory inside a collective was reported as the end of another process."""
     memory, shape, gone = pool.run(failing, doing, processes=2)[1]
     assert (memory, shape) == ("OutOfMemoryError: too much", "RuntimeError: a wrong shape")
     assert gone.startswith(
@@ -67,7 +67,7 @@ def test_errors_of_a_collective(pool: Pool, doing: str | None) -> None:
     assert ("call the loss equally often" in gone) == (doing == BATCH)
 
 
-def test_errors_travel() -> None:
+def test_errors_are_restored_on_other_processes() -> None:
     received = deserialize_error(serialize_error(DataError("torn")), 1, 3, did="read")
     assert (type(received), str(received)) == (DataError, "process 1 of 3 read: torn")
     received = deserialize_error(serialize_error(ZeroDivisionError("1/0")), 1, 3)
@@ -84,7 +84,7 @@ def test_errors_travel() -> None:
 
 
 class Odd(dist.HashStore):
-    """A store whose answers cannot be read for a while."""
+    """A store whose first three answers are malformed."""
 
     answers = 0
 
@@ -94,7 +94,7 @@ class Odd(dist.HashStore):
 
 
 def test_watchdog_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its thread ended silently, and a healthy process was declared dead 15 seconds later."""
+    """Regression: the thread of the watchdog ended, and a healthy process was declared dead 15 seconds later."""
     store = Odd()
     store.set_timeout(timedelta(seconds=5))
 

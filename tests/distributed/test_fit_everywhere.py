@@ -1,7 +1,6 @@
 """`fit` on several processes equals `fit` on one: the same curve, the same weights, one folder.
 
-With one batch per process, as in other frameworks, the number of processes changes batches, negatives and steps. Here
-the processes share each batch, so that only rounding differs.
+The processes share each batch, so that only rounding differs.
 """
 
 import warnings
@@ -26,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gram after InfoNCE": {"objective": "gram", "infonce_warmup_ratio": 0.5, "objective_options": {"anchor": "image"}},
     "fewer rows than processes": {"batch_size": 2, "gradient_accumulation_steps": 1, "epochs": 2},
 }
-# A row without negatives has gradient 0 or a rounding error, which AdamW scales to a whole step.
+# AdamW scales the rounding error of a zero gradient, of a row without negatives, to a whole step.
 COMPLETE = {"fewer rows than processes"}
 # Numbers of processes; three share a batch of 8 unequally.
 PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
@@ -35,7 +34,7 @@ PROCESSES = {"infonce": (2, 3, 4), "fewer rows than processes": (4,)}
 def run(
     rank: int, group: Any, changes: dict[Any, Any], options: dict[str, Any], missing: str, stop: int | None
 ) -> dict[str, Any]:
-    """Result, errors and warnings of a run on one process."""
+    """Return result, errors and warnings of a run on one process."""
     changes = changes.get(rank, changes)
     store = tiny_store(missing=missing)
     seen: dict[str, Any] = {"error": None, "steps": []}
@@ -87,7 +86,7 @@ def assert_same_curve(one: list[dict[str, Any]], other: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("case", CASES)
 def test_curve_and_weights_of_one_process(pool: Pool, case: str) -> None:
-    """The last batch of an epoch has 7 rows: numbers of rows differ, and with batches of two rows some have none."""
+    """Processes have unequal numbers of rows, since the last batch has 7; with batches of two rows, some have none."""
     changes, missing = {"dropout": 0.0} | CASES[case], "none" if case in COMPLETE else "some"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HealthWarning)
@@ -150,7 +149,7 @@ def test_resumption_on_the_same_processes_is_bit_by_bit(pool: Pool, tmp_path: Pa
 
 
 def test_a_space_on_each_process(pool: Pool) -> None:
-    """`group=None` inside a job: every process trains alone, here with different seeds."""
+    """With `group=None` inside a job, every process trains its own space, here with different seeds."""
     expected = [finished(seed=seed, epochs=2).digest for seed in range(3)]
     assert pool.run(train_alone, processes=3) == expected
 
@@ -189,7 +188,7 @@ def diverge(rank: int, group: Any, changes: dict[str, Any]) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("processes", "lr"), [(2, 1e30), (3, 1e30), (2, 1e18), (3, 1e18)])
 def test_a_non_finite_number_is_explained_equally_on_all(pool: Pool, processes: int, lr: float) -> None:
-    """Only the process with the row can find it, and the others must not wait in a collective meanwhile."""
+    """Only one process has the invalid row, and all processes raise the same error."""
     changes = {"lr": lr, "warmup_ratio": 0.0, "dropout": 0.0, "max_grad_norm": None, "head": "linear"}
     kind, message = diverge(0, None, changes)
     everywhere = pool.run(diverge, changes, processes=processes)
@@ -212,7 +211,7 @@ def state_around_a_run(rank: int, group: Any) -> tuple[bool, bool]:
 
 
 def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str], str]:
-    """Run training that only process 0 ends, and a second training after it."""
+    """Run a training that only process 0 ends, then a second one."""
 
     def on_step(info: Any) -> None:
         if info["step"] == 3:
@@ -259,7 +258,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
 def test_what_ends_one_process_ends_all_and_the_next_run_works(
     pool: Pool, tmp_path: Path, what: str, kinds: list[str]
 ) -> None:
-    """Only process 0 calls callbacks; the others must not wait for it until the time-out."""
+    """Only process 0 calls callbacks; an error in them ends all processes at once."""
     seen = pool.run(end_badly, what, str(tmp_path), processes=2)
     assert [words[0] for words, _ in seen] == kinds
     assert seen[0][1] == seen[1][1]
@@ -268,7 +267,7 @@ def test_what_ends_one_process_ends_all_and_the_next_run_works(
 
 
 def measure_in_callbacks(rank: int, group: Any) -> list[float]:
-    """A validation loss in `eval_callback` and in `on_step`, which both run on process 0."""
+    """Compute a loss in `eval_callback` and in `on_step`, which run on process 0 only."""
     values: list[float] = []
     batch = {name: torch.eye(3, 4) for name in ("image", "text")}
 

@@ -1,4 +1,4 @@
-"""The command on two processes, as torchrun or srun start it: one run, also when a process is killed or stopped."""
+"""The command on two processes, as torchrun or srun start it, also if a process is killed or stopped."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def torchrun(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder and output of an undisturbed run that torchrun started on two processes."""
+    """Folder and output of an uninterrupted run that torchrun started on two processes."""
     out = tmp_path_factory.mktemp("runs") / "together"
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unialign"]
     done = subprocess.run(
@@ -50,7 +50,7 @@ def command(store: Path, out: Path) -> list[str]:
 
 
 class Job:
-    """The same command on two processes, with the variables of torchrun."""
+    """A command on two processes, with the environment variables of torchrun."""
 
     def __init__(self, words: list[str], folder: Path) -> None:
         with socket.socket() as free:
@@ -65,7 +65,7 @@ class Job:
         ]
 
     def end(self, *, seconds: float) -> list[tuple[int, str]]:
-        """Exit status and output of each process."""
+        """Return exit status and output of each process."""
         try:
             for process in self.processes:
                 process.join(seconds)
@@ -95,7 +95,7 @@ def losses(out: Path) -> list[float]:
 
 
 def test_torchrun_trains_what_one_process_trains(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
-    """A whole run, 180 steps: the same curve within 1e-4, and one folder with space, results and report."""
+    """The loss curve of 180 steps agrees within 1e-4, and one folder has space, results and report."""
     together, output = torchrun
     alone = start_command(command(store, tmp_path / "alone"), {}, tmp_path / "alone.txt")
     alone.join(100)
@@ -112,7 +112,7 @@ def test_torchrun_trains_what_one_process_trains(store: Path, torchrun: tuple[Pa
 def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
     store: Path, torchrun: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """SIGKILL of either process ends the other with an error; SIGTERM to one stops both after the same step."""
+    """SIGKILL of one process ends the other with an error; SIGTERM to one stops both after the same step."""
     out = tmp_path / "run"
     for killed, step in ((0, 30), (1, 70)):
         job = Job(command(store, out), tmp_path / f"killed {killed}")
@@ -136,7 +136,7 @@ def test_the_same_command_continues_a_job_that_was_killed_or_stopped(
 
 
 def test_torchrun_of_another_command_raises(tmp_path: Path) -> None:
-    """Otherwise all processes would write the same folder."""
+    """All processes would write to the same folder."""
     for status, output in Job(["evaluate", "a", "b"], tmp_path / "job").end(seconds=60):
         assert status == 2
         assert "only `train` supports several processes" in output

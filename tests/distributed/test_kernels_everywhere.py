@@ -1,6 +1,6 @@
-"""Kernels that divide the table of pairs: every process has the value of the whole, and the gradient of its own rows.
+"""Reductions divided over processes: each process gets the value of all pairs, and the gradient of its own rows.
 
-Tiles are small here, so that local rows, absent rows and same-id items cross their boundaries.
+Tiles are small, so that local rows, absent rows and same-id items cross tile boundaries.
 
 Shapes: `N` selection, `D` dim.
 """
@@ -22,7 +22,7 @@ from unialign.ops._softplus import softplus_total
 from unialign.ops._uniformity import log_row_sums, log_total
 
 ITEMS, DIM = 13, 5
-# The last tile has one row, or there is one tile.
+# Tile sides: the last tile has one row (2 and 4), or there is a single tile.
 SIDES = (2, 4, ITEMS)
 SIZES = {2: (9, 4), 3: (4, 0, 9)}
 KERNELS = {
@@ -51,7 +51,7 @@ def presence(seed: int) -> Tensor:
 
 
 def assert_divided(pool: Pool, kernel: Any, inputs: list[Tensor], *arguments: Any, per_row: int) -> None:
-    """A kernel on two and three processes against itself on one.
+    """Assert that a reduction on two and three processes equals the one on a single process.
 
     kernel(shard, *inputs, *arguments) -> value, of B rows each of the first `per_row` inputs; the rest are numbers.
     """
@@ -125,7 +125,7 @@ def test_softplus_of_all_pairs(pool: Pool, ids: str, side: int) -> None:
 
 
 def sums_between(shard: Any, x_BD: Tensor, y_BD: Tensor, name: str, ids: str, side: int) -> Tensor:
-    """Sets of different sizes, in the order of their ids; a row without a pair counts as 0."""
+    """Reduce between sets of different sizes, sorted by id; a row without a pair counts as 0."""
     chosen, others = (select_rows(presence(seed), IDS[ids], shard) for seed in (3, 4))
     codes = None
     if IDS[ids] is not None:
@@ -171,23 +171,23 @@ def products(rank: int, group: Any, name: str, options: dict[str, Any], batches:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        # A third of the pairs, with two products for each: symmetric tiles save a half of one, on one process alone.
+        # A third of the pairs, with two products each; symmetric tiles save half a product on one process only.
         ("align_uniform", {"anchor": "m0"}, 0.4),
-        # Pairs with others' rows are visited twice, once for either side: four products of a third against three.
+        # Pairs with rows of other processes are visited for each side: four products of a third against three.
         ("sigmoid", {}, 0.45),
-        # Three products of a third inside a modality, five between two, against three (of tiles halved) and four.
+        # Three products of a third within a modality and five between two, against three (of half the tiles) and four.
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "mmd"}, 0.42),
         ("cs_aligner", {"contrast_weight": 0.0, "bandwidth": 0.5, "divergence": "holder"}, 0.42),
         ("cua", {"anchor": "all", "cross_term": "xu"}, 0.5),
-        # Three products of a third against the same of a half, and one.
+        # Three products of a third against three of a half, and one.
         ("unialign", {"anchor": "m0"}, 0.4),
         ("unialign", {"anchor": "m0", "preset": "geodesic"}, 0.4),
-        # InfoNCE's partitions: six products of a third against three.
+        # The partitions of InfoNCE: six products of a third against three.
         ("unialign", {"anchor": "m0", "partition_mix": 0.0}, 0.67),
     ],
 )
-def test_each_process_does_its_part_of_the_work(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
+def test_work_is_divided_over_processes(pool: Pool, name: str, options: dict[str, Any], most: float) -> None:
     generator = torch.Generator().manual_seed(1)
     batch = {f"m{m}": torch.randn(600, 8, generator=generator) for m in range(2)}
     whole = products(0, None, name, options, [batch])

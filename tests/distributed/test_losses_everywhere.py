@@ -1,7 +1,7 @@
 """Every objective on two, three and four processes equals one process with the whole batch, in value and gradient.
 
-Common errors are a gradient that is off by the number of processes, and one without the contributions of the rows of
-other processes. Tested for unequal rows, a process without rows, one without a modality and one without any.
+Batches have unequal rows, a process without rows, one without a modality, and one without any modality. The tests catch
+a gradient that is off by the number of processes or lacks the contributions of rows of other processes.
 
 Shapes: `M` modalities, `B` items, `D` dim.
 """
@@ -41,7 +41,7 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 def gradients_here(
     rank: int, group: Any, case: str, batches: list[Batch], presents: list[Any], ids: list[Any]
 ) -> dict[str, Any]:
-    """Total, terms and gradients of one process."""
+    """Return total, terms and gradients of one process."""
     dtypes = [z.dtype for batch in batches for z in batch.values()]
     objective = make_objective(case).to(torch.promote_types(dtypes[0], dtypes[-1]))
     leaves = {name: z.clone().requires_grad_() for name, z in batches[rank].items()}
@@ -65,7 +65,7 @@ def assert_equal_to_one_process(
     ids: Tensor | None = None,
     local_batches: list[Batch] | None = None,
 ) -> None:
-    """`local_batches`: batches of the processes, unless they are consecutive rows of `batch`."""
+    """Compare with one process; `local_batches` has one batch per process, by default consecutive rows of `batch`."""
     processes = len(sizes)
     tolerance = TOLERANCE[next(iter(batch.values())).dtype]
     whole = gradients_here(0, None, case, [batch], [present], [ids])
@@ -87,13 +87,13 @@ def assert_equal_to_one_process(
     differences, lengths = [], []
     for name in batch:
         for part, expected in zip(parts, whole["rows"][name].split(list(sizes)), strict=True):
-            # What a process does not bring is absent: no gradient.
+            # Rows that a process lacks are absent and get no gradient.
             own = part["rows"].get(name, torch.zeros_like(expected))
             differences.append((own / processes - expected).norm())
             lengths.append(expected.norm())
     # Relative to the whole gradient, or to one of length 1.
     if case == "cua" and tolerance == TOLERANCE[torch.float32]:
-        # Its temperature of 0.01 multiplies the rounding of cosines: on one process alone float32 is 6e-6 from float64.
+        # The temperature of 0.01 multiplies the rounding of cosines: on one process, the float32 error is 6e-6.
         tolerance = 2e-6
     assert torch.stack(differences).norm() <= tolerance * max(1.0, torch.stack(lengths).norm())
     for name, gradient in whole["parameters"].items():
@@ -104,7 +104,7 @@ def assert_equal_to_one_process(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_objective_equals_one_process(pool: Pool, case: str, dtype: torch.dtype) -> None:
-    """Two processes with unequal rows; three with ids and one process empty; four with rows absent."""
+    """Two processes have unequal rows, three have ids and one of them no rows, four have absent rows."""
     modalities = fit_modalities(case, 3)
     items = fit_items(case, modalities, 9)
     batch = draw_batch(3, modalities, items, 6, dtype)
@@ -132,7 +132,7 @@ def test_process_without_a_modality_and_one_without_any(pool: Pool, case: str) -
 
 
 def learning(name: str) -> dict[str, Any]:
-    """Options with which an objective learns all the numbers that it can; none if it can learn none."""
+    """Return the options that make all learnable numbers of an objective parameters; {} if it has none."""
     known = options_of(name)
     modes = {option: "learnable" for option in ("mode", "temperature_mode") if option in known}
     return with_anchor(name) | modes if modes else {}
@@ -269,7 +269,7 @@ def test_batches_that_do_not_fit(pool: Pool, change: Any, kind: str, says: str) 
 
 
 def test_ids_on_one_process_only_raise_on_all(pool: Pool) -> None:
-    """Taking missing ids for different ones would silently make negatives of equal items."""
+    """If missing ids counted as different ones, same-id items would become negatives."""
     batch = draw_batch(1, 2, 3, 6)
     for raised, message in raised_errors(pool, [batch, batch], ids=[torch.arange(3), None]):
         assert raised == "ConfigError"
@@ -290,7 +290,7 @@ def test_one_modality_everywhere_raises(pool: Pool) -> None:
 
 
 def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
-    """float64 on one process promotes all; the order is that of the first process with the most modalities."""
+    """float64 on one process promotes all; the order of the modalities is that of the first process with the most."""
     batch = draw_batch(1, 3, 6, 6, torch.float32)
     first, second = cut({name: z.double() for name, z in batch.items()}, (3, 3))
     assert first is not None
@@ -308,7 +308,7 @@ def test_dtypes_and_orders_may_differ(pool: Pool) -> None:
 def calling(
     rank: int, group: Any, calls: list[tuple[str, dict[str, Any]]], modes: list[str], batches: list[Any]
 ) -> tuple[str, str]:
-    """The result of a call; modes: `grad`, `no_grad`, `frozen` (its parameters are not learned), `reference`."""
+    """Return the result of a call; modes: `grad`, `no_grad`, `frozen` (parameters without gradient), `reference`."""
     name, options = calls[rank]
     mode = modes[rank]
     objective = create(name, **options)
@@ -361,16 +361,13 @@ WARMER = ("infonce", {"anchor": "m0", "temperature_mode": "learnable", "temperat
     ids=["objectives", "settings", "no_grad", "frozen", "kernels"],
 )
 def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: str) -> None:
-    """An evaluation on one process met the training step of another: a loss of neither, or exchanges that hang.
-
-    The last process has no rows: it is asked as well.
-    """
+    """An evaluation on one process coincides with a training step of another; the last process has no rows."""
     batch = draw_batch(1, 3, 6, 6)
     batches = [*cut(batch, (4, 2)), {name: z[:0] for name, z in batch.items()}]
     for kind, message in pool.run(calling, calls, modes, batches, processes=3):
         assert kind == "ConfigError"
         assert says in message
-    # What follows finds the processes in step.
+    # The next call works.
     assert {kind for kind, _ in pool.run(calling, [INFONCE] * 3, ["grad"] * 3, batches, processes=3)} == {"nothing"}
 
 
@@ -394,13 +391,13 @@ def drawing(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_different_draws_raise(pool: Pool) -> None:
-    """Symile in eval mode on one process compares with other negatives than the others in training."""
+    """Symile draws other negatives in eval mode than in training."""
     for said in pool.run(drawing, draw_batch(1, 3, 4, 6), processes=2):
         assert "process 0 of 2 calls symile at draw 1; process 1 of 2 calls symile at draw 0" in said
 
 
 def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
-    """A call in which process 1 alone has Triton, for tensors on `device`."""
+    """Call a loss where only process 1 has Triton, for tensors on `device`."""
     from unialign.losses import _consistency, _header
 
     with (
@@ -411,27 +408,24 @@ def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Ba
 
 
 def test_triton_on_one_process_only_raises(pool: Pool) -> None:
-    """Its kernels exchange otherwise than those of the process without it: the two would wait for each other.
-
-    The CPU stands for CUDA.
-    """
+    """Triton kernels run other collectives than those of the process without it; the CPU stands for CUDA."""
     batch = draw_batch(1, 3, 4, 6)
     for kind, message in pool.run(calling_with_triton, "cpu", "grad", batch, processes=2):
         assert kind == "ConfigError"
         assert "the backend 'auto' is Triton on process 1 of 2, but not on 0" in message
-    # On other devices, and with a backend that was set, it does not matter.
+    # On other devices, and with a selected backend, Triton is not used.
     for device, mode in (("cuda", "grad"), ("cpu", "reference")):
         reported = pool.run(calling_with_triton, device, mode, batch, processes=2)
         assert reported == [("nothing", "with gradients")] * 2
 
 
 def test_settings_without_json_are_compared_by_type() -> None:
-    """The address of an object differs between processes, whose calls are the same."""
+    """The address of an object differs between processes although their calls are equal."""
     text = call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
     assert text == call_text("own", {"kernel": object()}, gradients=True, parameters=[], draw=0)
 
 
-def test_process_alone_ignores_the_others(pool: Pool) -> None:
+def test_group_none_uses_one_process(pool: Pool) -> None:
     batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
     parts = pool.run(alone, batches, processes=2)
     for batch, part in zip(batches, parts, strict=True):
@@ -452,8 +446,8 @@ def waiting(rank: int, group: Any, batch: Batch) -> str:
     return str(caught.value)
 
 
-def test_missing_process_is_an_error_with_a_remedy(pool: Pool) -> None:
-    """An evaluation on the first process only waits for the others, which train on or have ended."""
+def test_missing_process_raises_with_advice(pool: Pool) -> None:
+    """An evaluation on the first process waits for the others, which continue training or have ended."""
     said = pool.run(waiting, draw_batch(1, 3, 4, 6))[0]
     assert said.startswith("process 0 of 2 lost connection")
     assert "with `group=None`" in said
@@ -468,7 +462,7 @@ def stranger(rank: int, group: Any, batch: Batch) -> str:
     return str(caught.value)
 
 
-def test_group_of_others_raises(pool: Pool) -> None:
+def test_group_without_this_process_raises(pool: Pool) -> None:
     assert all("group" in said for said in pool.run(stranger, draw_batch(1, 3, 4, 6))[2:])
 
 
@@ -483,7 +477,7 @@ def second_derivative(rank: int, group: Any, batch: Batch) -> str:
 
 
 def test_second_derivatives_raise(pool: Pool) -> None:
-    """They would silently lack the contributions of other processes' rows."""
+    """Second derivatives would lack the contributions of rows of other processes."""
     for said in pool.run(second_derivative, draw_batch(1, 3, 4, 6), processes=2):
         assert "on several processes has no second derivative" in said
 
@@ -497,7 +491,7 @@ def test_unknown_group_raises(pool: Pool) -> None:
 
 
 def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], ids: list[Any]) -> list[str]:
-    """Names of the collectives of a call and its backward, but for those of kernels."""
+    """Return the names of the collectives of a call and its backward pass, except those of reductions."""
     called: list[str] = []
 
     def counted(name: str) -> Any:
@@ -522,7 +516,7 @@ def collectives(rank: int, group: Any, batches: list[Any], presents: list[Any], 
 
 
 def test_number_of_collectives(pool: Pool) -> None:
-    """A header and the rows; presence is free, ids cost one, different modalities an exchange of names."""
+    """Header and rows take one collective each, ids and different modalities one more, presence none."""
     batches: Any = cut(draw_batch(1, 3, 9, 6), SIZES[2])
     presents = cut(draw_present(21, 3, 9), SIZES[2])
     ids = list(torch.arange(9).split([5, 4]))

@@ -1,4 +1,4 @@
-"""Joining a job: the environment variables, and the end of a job when a process fails or dies."""
+"""Environment variables of a job, and the end of a job if a process fails or dies."""
 
 import os
 import signal
@@ -101,10 +101,10 @@ def test_bad_options(options: Any) -> None:
 
 
 def run_job(rank: int, processes: int, port: int, folder: str, what: str, started: str) -> None:
-    """One process of a job that takes steps until it fails as asked.
+    """Run one process of a job, which takes steps until the failure `what`.
 
-    started: `here`: by `distributed.init` · `before`: the group runs already, and MASTER_ADDR is set · `by file`: it
-    runs already, and the address of process 0 is unknown.
+    The group is started by `distributed.init` (`here`), before it with MASTER_ADDR set (`before`), or before it
+    without a known address of process 0 (`by file`).
     """
     os.environ |= {
         "RANK": str(rank),
@@ -187,10 +187,7 @@ def test_job_that_ends_well(tmp_path: Path, started: str) -> None:
     ],
 )
 def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, failed: int, says: str) -> None:
-    """A job whose process died hung for the ten minutes of a collective, and then blamed the one that waited.
-
-    Process 2 sleeps: it is in no collective, whose failure would end it.
-    """
+    """The error on the other processes names the failed one; process 2 sleeps, so that no collective fails there."""
     codes, said = ended(tmp_path, what)
     assert codes[failed] == (1 if what == "raise" else -signal.SIGKILL), said
     for rank in {0, 1, 2} - {failed}:
@@ -200,7 +197,7 @@ def test_failed_process_ends_the_job_and_is_named(tmp_path: Path, what: str, fai
 
 @pytest.mark.parametrize(("started", "what"), [("before", "kill"), ("by file", "kill 0")])
 def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str, what: str) -> None:
-    """A script that called `init_process_group` had no watchdog: its sleeping process slept on."""
+    """Regression: a script that called `init_process_group` had no watchdog, and a sleeping process did not end."""
     codes, said = ended(tmp_path, what, started=started)
     killed = 0 if what == "kill 0" else 1
     names = {1: "process 1 of 3 on", 0: "process 0 of 3 ended or cannot be reached"}
@@ -210,7 +207,7 @@ def test_killed_process_of_a_running_group_is_named(tmp_path: Path, started: str
 
 
 def test_group_that_cannot_reach_process_0_runs_without_watchdog(tmp_path: Path) -> None:
-    """A job that ran before `init` still runs."""
+    """The job runs without a watchdog, with a warning."""
     job = [context().Process(target=run_unreachable, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in job:
         process.start()
@@ -231,7 +228,7 @@ def run_unreachable(rank: int, folder: str) -> None:
 
     _rendezvous._PATIENCE = timedelta(seconds=2)
     if rank == 1:
-        # As behind a firewall: this port does not answer.
+        # This port does not answer, as behind a firewall.
         _rendezvous.json = SimpleNamespace(loads=lambda text: ["127.0.0.1", 1])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with distributed.init(timeout=20) as info:
@@ -251,7 +248,7 @@ def test_error_of_a_batch_keeps_its_class(tmp_path: Path) -> None:
 
 
 def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -> None:
-    """Its agent holds the store; alone, without the watchdog too, it prints an exit code and no error."""
+    """Without `init`, torchrun would print an exit code but no error."""
     script = tmp_path / "job.py"
     script.write_text(
         "import pathlib\n"
@@ -275,7 +272,7 @@ def test_torchrun_runs_a_job_and_prints_the_error_of_a_process(tmp_path: Path) -
 
 
 def test_a_loss_in_a_job_that_was_not_joined_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process would silently train on its own negatives."""
+    """Each process would use only its own rows as negatives."""
     from unialign.losses import create
 
     batch = {name: torch.eye(3, 4) for name in ("a", "b")}

@@ -1,4 +1,4 @@
-"""New texts in the coordinates of the shipped text column."""
+"""The encoder of new texts reproduces the features of the built-in text column."""
 
 import hashlib
 import json
@@ -32,19 +32,19 @@ def encoder(emoji: EmbeddingStore) -> TextEncoder:
 
 
 def another(store: EmbeddingStore, **changes: Any) -> EmbeddingStore:
-    """The first rows of the text column, with changed provenance."""
+    """Return the first rows of the text column with changed provenance."""
     made = store.provenance["columns"]["text"] | changes
     return EmbeddingStore.from_arrays(
         {"words": store.array("text")[:3]}, provenance={"columns": {"words": made}}, name="mine"
     )
 
 
-def test_the_names_of_the_set_get_the_features_that_it_holds(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+def test_item_names_get_the_features_of_the_column(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
     rows = np.linspace(0, emoji.items - 1, 40).astype(int)
     made = encoder([emoji.item_names[row] for row in rows])
     stored = torch.tensor(emoji.array("text")[rows].astype(np.float32))
     assert made.dtype == torch.float32
-    # Half of the distance between neighboring float16 numbers below 0.5, and a little for other processors.
+    # Half the spacing of float16 numbers below 0.5, plus a margin for other processors.
     torch.testing.assert_close(made, stored, atol=2e-4, rtol=0)
     assert float(torch.nn.functional.cosine_similarity(made, stored).min()) > 0.9999
 
@@ -54,7 +54,7 @@ def test_fingerprint_and_dim(emoji: EmbeddingStore, encoder: TextEncoder) -> Non
     assert encoder.dim == emoji.dim("text") == 256
 
 
-def test_texts_do_not_depend_on_their_neighbors(encoder: TextEncoder) -> None:
+def test_features_do_not_depend_on_other_texts(encoder: TextEncoder) -> None:
     texts = ["red apple", "a much longer text about a blue car in the rain", "cat"] * 20
     together = encoder(texts)
     torch.testing.assert_close(together, torch.cat([encoder([text]) for text in texts]), atol=1e-5, rtol=0)
@@ -62,13 +62,13 @@ def test_texts_do_not_depend_on_their_neighbors(encoder: TextEncoder) -> None:
     assert encoder([]).shape == (0, 256)
 
 
-def test_blanks_around_and_case_do_not_count(encoder: TextEncoder) -> None:
+def test_case_and_surrounding_blanks_are_ignored(encoder: TextEncoder) -> None:
     made = encoder(["red apple", "  Red APPLE\n", "blue car"])
     assert torch.equal(made[0], made[1])
     assert float((made[0] - made[2]).norm()) > 0.5
 
 
-def test_a_text_that_is_cut_is_named(encoder: TextEncoder, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_truncated_text_is_named(encoder: TextEncoder, recwarn: pytest.WarningsRecorder) -> None:
     fits, long = "cat " * 254, "cat " * 255
     encoder([fits, "red apple", "x" * 255])
     assert not recwarn.list
@@ -118,12 +118,12 @@ def test_loading_is_quiet_and_draws_no_random_number(
         (["half \ud83d"], "text 0 is .* not valid Unicode"),
     ],
 )
-def test_what_is_no_text(encoder: TextEncoder, texts: Any, message: str) -> None:
+def test_invalid_texts_raise(encoder: TextEncoder, texts: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         encoder(texts)
 
 
-def test_a_column_of_the_same_encoder_and_reduction_has_it(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
+def test_a_column_of_the_same_encoder_and_reduction(emoji: EmbeddingStore, encoder: TextEncoder) -> None:
     found = text_encoder(another(emoji, input="captions", licence="none"), "words")
     assert torch.equal(found(["red apple"]), encoder(["red apple"]))
 
@@ -166,7 +166,7 @@ def test_other_installed_weights_raise(emoji: EmbeddingStore, monkeypatch: pytes
         text_encoder(emoji)
 
 
-def test_libraries_that_make_other_features_raise(
+def test_libraries_with_other_features_raise(
     emoji: EmbeddingStore, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Shuffled:

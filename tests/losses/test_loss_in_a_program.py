@@ -1,4 +1,4 @@
-"""Losses inside activation checkpointing, `torch.compile` and a second derivative."""
+"""Losses inside activation checkpointing, `torch.compile`, a second derivative and a notebook."""
 
 from typing import Any
 
@@ -58,3 +58,10 @@ def test_inside_torch_compile(name: str) -> None:
     wanted = torch.autograd.grad(step(x, present), list(linear.parameters()))
     found = torch.autograd.grad(compiled(x, present), list(linear.parameters()))
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_a_notebook_shows_total_and_terms() -> None:
+    out = create("unialign", anchor="a")(rows())
+    text = out._repr_html_()
+    assert f"total</th><td>{out.total.item():.4g}</td>" in text
+    assert all(f"{name}</th>" in text for name in out.terms)

@@ -38,7 +38,7 @@ def test_statistics_are_those_of_the_training_rows_alone(mode: str) -> None:
     if mode == "whiten":
         torch.testing.assert_close(covariance.diag(), torch.ones(D, dtype=torch.float64), atol=1e-4, rtol=0)
     else:
-        # The leading variances of the features themselves, up to one factor.
+        # The leading variances of the features, up to one factor.
         _, values, _ = np.linalg.svd(x - x.mean(0))
         expected = torch.from_numpy(values[:D] ** 2)
         torch.testing.assert_close(covariance.diag() / covariance.trace(), expected / expected.sum())
@@ -46,7 +46,7 @@ def test_statistics_are_those_of_the_training_rows_alone(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["whiten", "center"])
-def test_encoding_is_whitening_and_nothing_else(mode: str) -> None:
+def test_encoding_is_whitening(mode: str) -> None:
     space = fitted(mode)
     x = torch.tensor(store().array("image")).float()
     z = space.encode({"image": x})["image"]
@@ -67,14 +67,14 @@ def test_inverse_transform_undoes_encoding(mode: str) -> None:
     torch.testing.assert_close(half - space.features[0].mean, (features - space.features[0].mean) / 2)
 
 
-def test_a_frame_that_keeps_every_direction_loses_nothing() -> None:
+def test_whitening_with_all_directions_is_lossless() -> None:
     space = Space({"image": W, "text": 5}, dim=W, frozen={"image": "center"}).fit_normalizer(store(), np.arange(40))
     x = torch.tensor(store().array("image")).float()
     back = space.features[0].inverse_transform(space.features[0](x) / space.features[0].length)
     torch.testing.assert_close(back, x, atol=1e-4, rtol=1e-5)
 
 
-def test_absent_rows_are_zero_and_stay_out_of_the_statistics() -> None:
+def test_absent_rows_are_zero_and_not_in_the_statistics() -> None:
     image = store().array("image").copy()
     present = np.ones(N, dtype=bool)
     present[::3] = False

@@ -47,13 +47,13 @@ def test_arrays_and_tensors_agree(space: Space, dtype: type) -> None:
     assert torch.equal(by_array, space.encode({"image": torch.from_numpy(x)})["image"])
 
 
-def test_read_only_arrays_are_welcome(space: Space) -> None:
+def test_read_only_arrays(space: Space) -> None:
     x = features()["image"].numpy()
     x.flags.writeable = False
     space.encode({"image": x})
 
 
-def test_pieces_do_not_matter(space: Space) -> None:
+def test_batch_size_changes_nothing(space: Space) -> None:
     whole = space.encode(features())
     for name, z in space.encode(features(), batch_size=2).items():
         torch.testing.assert_close(z, whole[name])
@@ -63,7 +63,7 @@ def test_no_rows(space: Space) -> None:
     assert space.encode({"image": torch.zeros(0, 6)})["image"].shape == (0, 5)
 
 
-def test_absent_rows_are_zero_whatever_they_hold(space: Space) -> None:
+def test_absent_rows_are_zero(space: Space) -> None:
     x = features()
     present = {"image": torch.arange(9) % 3 != 0}
     clean = space.encode(x, present=present)
@@ -95,8 +95,8 @@ def test_encode_ignores_dropout_and_keeps_the_mode() -> None:
     assert space.heads[1].training
 
 
-def test_names_are_data() -> None:
-    """As module attributes, these names would raise or shadow methods."""
+def test_names_of_module_attributes() -> None:
+    """Submodules with these names would raise or shadow methods."""
     space = Space({"type": 3, "rna.seq": 3, "forward": 3})
     assert set(space.encode({name: torch.randn(2, 3) for name in space.modalities})) == {"type", "rna.seq", "forward"}
 
@@ -137,7 +137,7 @@ def test_a_row_without_direction_is_named() -> None:
         Space(DIMS, head="linear", input_norm="unit").encode(x)
 
 
-def test_huge_features_are_no_problem() -> None:
+def test_huge_features() -> None:
     out = Space(DIMS, head="linear", input_norm="unit").encode({"text": features()["text"] * 1e37})
     torch.testing.assert_close(out["text"].norm(dim=1), torch.ones(9))
 
@@ -163,6 +163,12 @@ def test_a_head_larger_than_the_memory_raises() -> None:
     for options in ({"hidden": 1 << 20}, {"head": "linear"}):
         with pytest.raises(ConfigError, match=r"head from dim 1,048,576 to dim 1,048,576 needs .* GB of memory"):
             Space({"image": 1 << 20}, dim=1 << 20, **options)
+
+
+def test_a_notebook_shows_modalities() -> None:
+    text = Space({"image": 6, "<b>": 1500}, dim=4, frozen={"image": "whiten"})._repr_html_()
+    assert "image</th><td>6</td><td>whiten</td>" in text
+    assert "&lt;b&gt;</th><td>1,500</td><td>mlp</td>" in text
 
 
 def test_batch_size_is_checked(space: Space) -> None:
@@ -211,7 +217,7 @@ def test_a_modality_without_training_rows() -> None:
         Space(DIMS).fit_normalizer(store, store.rows("train"))
 
 
-def test_a_store_of_another_width() -> None:
+def test_a_store_of_another_dim() -> None:
     store = store_of(np.ones((40, 3)), np.ones(40, dtype=bool))
     with pytest.raises(ShapeError, match="'text' has dim 3 in the store, 4 in the space"):
         Space(DIMS).fit_normalizer(store, store.rows("train"))

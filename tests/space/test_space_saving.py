@@ -1,4 +1,4 @@
-"""A saved space loads unchanged, or raises with the name of the file; nothing in it is ever executed."""
+"""A saved space loads unchanged, or raises an error that names the file; loading executes no code."""
 
 import builtins
 import errno
@@ -77,7 +77,7 @@ def test_round_trip(space: Space, saved: Path) -> None:
     loaded.train()(x)["type"].sum().backward()
 
 
-def test_what_is_in_the_folder(saved: Path) -> None:
+def test_files_of_the_folder(saved: Path) -> None:
     assert sorted(entry.name for entry in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert "| rna.seq | 4 |" in (saved / "README.md").read_text()
 
@@ -119,7 +119,7 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
     (saved / "README.md").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crashing)
-        # A killed process cleans up nothing.
+        # A killed process does not clean up.
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Crash):
             new.save_pretrained(saved)
@@ -132,7 +132,7 @@ def test_a_crash_between_the_renames_leaves_one_whole_space(
 def test_each_rename_reaches_the_disk_before_the_next(
     space: Space, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a power cut the folder must not have the new configuration with the old weights."""
+    """After a power failure, the folder must not have the new configuration with the old weights."""
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -222,7 +222,7 @@ def test_missing_file(saved: Path, file: str) -> None:
         Space.from_pretrained(saved)
 
 
-def test_only_a_pickle_there(saved: Path, tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_weights(saved: Path, tmp_path: Path) -> None:
     (saved / "model.safetensors").unlink()
     torch.save({"x": Canary(tmp_path / "canary")}, saved / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
@@ -248,7 +248,7 @@ def test_a_torch_file_named_safetensors(saved: Path, tmp_path: Path) -> None:
 
 
 def test_hostile_weights(saved: Path) -> None:
-    """A header of 10 GB, one whose length overflows, no JSON, no tensors."""
+    """A header of 10 GB, a header length that overflows, invalid JSON, no tensors."""
     for length, rest in ((10 * 2**30, b'{"a":1}'), (2**64 - 1, b"{"), (4, b"{]}x"), (2, b"{}")):
         forge_weights(saved, length.to_bytes(8, "little") + rest)
         with pytest.raises(CheckpointError, match=r"model\.safetensors"):
@@ -343,7 +343,7 @@ def test_a_space_from_the_hub(space: Space, saved: Path, monkeypatch: pytest.Mon
 
 
 def test_push_and_load(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a local fake of the Hub: repositories are folders."""
+    """Use a local fake of the Hub, whose repositories are folders."""
     calls = []
 
     def create_repo(repo_id: str, **options: object) -> None:

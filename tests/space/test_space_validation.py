@@ -77,7 +77,7 @@ def test_masks(space: Space) -> None:
             call({"a": X}, present=np.array(MASK))
 
 
-def test_widths() -> None:
+def test_dims() -> None:
     invalid: list[Any] = [5, "ab", None, [("a", 3)], {}, {5: 3}, {"a": "3"}, {"a": True}, {"\ud800": 3}]
     for dims in invalid:
         with pytest.raises(ConfigError):
@@ -96,7 +96,7 @@ def test_metadata_must_be_an_object(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_metadata_of_odd_content_come_back(tmp_path: Path) -> None:
+def test_metadata_of_odd_content_round_trip(tmp_path: Path) -> None:
     odd: list[Any] = [
         *({"training": value} for value in (5, "objective", None, ["objective"], {"objective": None})),
         *({"data": value} for value in (5, "name", None, ["name"], {"name": "\ud800", "fingerprint": 3})),

@@ -1,4 +1,4 @@
-"""The order of the rows and the learning rate are pure functions, hence exact on resumption."""
+"""The order of the rows and the learning rate are pure functions of the step."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def test_orders_differ_by_seed_and_epoch_and_nothing_else() -> None:
     first = orders(0)
     torch.manual_seed(6)
     assert orders(0) == first
-    # seed + epoch would make the second epoch of seed 0 the first of seed 1.
+    # With seed + epoch, the second epoch of seed 0 would equal the first of seed 1.
     assert len({*first, *orders(1)}) == 6
 
 

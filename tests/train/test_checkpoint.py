@@ -164,7 +164,7 @@ def test_pickles_are_not_read(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """At each fsync: five files, the folder of the new checkpoint, its parent."""
+    """The disk is full at each fsync: of five files, of the folder of the new checkpoint, of its parent."""
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     fsync = os.fsync
     for fatal in range(7):
@@ -249,7 +249,7 @@ def test_training_continues_after_a_full_disk(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_altered_checkpoint_stops_a_resumption(tmp_path: Path) -> None:
-    """An older one is not used silently."""
+    """The run does not silently fall back to an older checkpoint."""
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), tiny_config(save_steps=2), out=tmp_path / "run", on_step=stop_at(5))
     newest = tmp_path / "run" / "checkpoints" / "step-00000005" / "optimizer.safetensors"

@@ -55,7 +55,7 @@ def test_it_learns(objective: str, options: dict[str, Any]) -> None:
     z = result.space.encode(columns)
     cosine = z["image"] @ z["text"].T
     found = (cosine[TEST:, TEST:].argmax(1) == torch.arange(TRAIN)).float().mean()
-    # Chance is 1 in 23; GRAM is blind to signs and finds fewer than the others.
+    # Chance is 1 in 23; GRAM ignores signs and finds fewer.
     assert float(found) > (0.25 if objective == "gram" else 0.6)
 
 
@@ -78,10 +78,10 @@ def test_logging_and_health_checks_change_nothing() -> None:
 
 @pytest.mark.parametrize("missing", list(itertools.product([True, False], repeat=3)))
 def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -> None:
-    """Whole groups of items share one of the 8 presence patterns; absent rows hold NaN."""
+    """Items have one of the 8 presence patterns; absent rows hold NaN."""
     rng = np.random.default_rng(0)
     patterns = np.array(list(itertools.product([True, False], repeat=3)))
-    # Every pattern occurs; the one under test in half of the items.
+    # Every pattern occurs, the tested one in half of the items.
     rows = np.concatenate([np.arange(8), np.full(8, patterns.tolist().index(list(missing)))])
     columns = {name: rng.normal(size=(16, dim)) for name, dim in DIMS.items()}
     present = {name: patterns[rows, m] for m, name in enumerate(DIMS)}
@@ -96,7 +96,7 @@ def test_all_presence_masks_train_on_finite_numbers(missing: tuple[bool, ...]) -
         assert all(bool(torch.isfinite(p).all()) for p in result.space.parameters())
 
 
-def test_what_absent_rows_hold_is_irrelevant() -> None:
+def test_values_of_absent_rows_are_irrelevant() -> None:
     def result(placeholder: float) -> str:
         store = tiny_store()
         columns = {name: np.array(store.array(name)) for name in store.modalities}
@@ -129,7 +129,7 @@ def test_presence_and_ids_reach_the_objective_only_when_they_matter(monkeypatch:
     assert all(call == (None, None) for call in calls[1:])
 
 
-def test_equal_ids_reach_the_objective() -> None:
+def test_same_ids_reach_the_objective() -> None:
     store = tiny_store(missing="none")
     columns = {name: store.array(name) for name in DIMS}
     pairs = np.arange(store.items) // 2
@@ -186,7 +186,7 @@ def test_infonce_warmup_with_all_pairs() -> None:
     assert len(history[0]["terms"]) == 3
 
 
-# --- what is kept ---------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------------------
 
 
 def test_the_folder_of_a_run(tmp_path: Path) -> None:
@@ -211,6 +211,14 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
     assert bits(space.state_dict()) == bits(result.space.state_dict())
     assert space.metadata["training"]["lr"] == 0.01
     assert space.metadata["data"] == {"name": "tiny", "fingerprint": store.fingerprint, "training_items": TRAIN}
+
+
+def test_a_notebook_shows_the_last_step() -> None:
+    result = finished().result
+    text = result._repr_html_()
+    assert "<caption>infonce after 20 steps</caption>" in text
+    assert f"loss</th><td>{result.history[-1]['loss']:.4g}</td>" in text
+    assert "contrast/image-text</th>" in text
 
 
 def test_history_without_a_folder() -> None:
@@ -357,7 +365,7 @@ def test_interrupted_without_a_folder() -> None:
 
 
 def test_trainings_in_threads_and_callbacks_give_the_weights_of_a_single_training() -> None:
-    """All draw from the generators of the process; only the main thread may install signal handlers."""
+    """All use the random generators of the process; only the main thread may install signal handlers."""
     digests = []
     start = threading.Barrier(2)
 
@@ -384,7 +392,7 @@ def test_the_call_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
-    """Without the lock both finish, and one overwrites the other."""
+    """Without the lock, both would finish, and one would overwrite the other."""
     errors = []
 
     def another(info: Any) -> None:
@@ -399,13 +407,13 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_signal_after_the_last_step_is_raised() -> None:
-    """No step is left to stop after; the code after the run must receive the signal."""
+    """After the last step, the signal is passed on to the code after the run."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_worker_that_received_sigterm_stops_after_its_first_step(tmp_path: Path) -> None:
-    """SIGTERM may come while data are loaded: the handler of the worker notes it, and the run must stop."""
+    """A SIGTERM while data are loaded is recorded by the handler of the worker, and stops the run."""
 
     class Worker:
         ending = False

@@ -40,7 +40,7 @@ def test_unialigns_temperature_is_kept() -> None:
     [("symile", {"temperature": 0.001, "temperature_bounds": (0.0001, 1.0)}), ("triangle", {"temperature": 0.3})],
 )
 def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
-    """Symile's divides products of M vectors, about D^((M-1)/2) times smaller than cosines: InfoNCE would be a max."""
+    """The temperature of Symile divides products of M vectors, about D^((M-1)/2) times smaller than cosines."""
     infonce = infonce_for_warmup(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
         assert infonce.get_config()[key] == DEFAULTS[key]

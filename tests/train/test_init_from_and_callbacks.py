@@ -79,7 +79,7 @@ def test_a_callback_gets_the_space_of_its_step() -> None:
 
 
 def test_callbacks_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock advances by a second in each callback, and nowhere else."""
+    """The clock advances only in callbacks, by a second in each."""
     from unialign.train import _trainer
 
     clock = [0.0]
@@ -145,7 +145,7 @@ def shifted(store: EmbeddingStore) -> EmbeddingStore:
 
 
 def test_weights_and_input_statistics_are_copied() -> None:
-    """The same weights with new statistics would be another function."""
+    """The same weights with other statistics would be another function."""
     first = finished().result.space
     before = bits(first.state_dict())
     seen: dict[int, dict[str, bytes]] = {}

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, cut back on resumption, and TensorBoard on request."""
+"""The log has one JSON object per line, is truncated on resumption, and may go to TensorBoard."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ def test_write_and_read(tmp_path: Path) -> None:
     log.open(path)
     log.write("start", 0, {"config": {"lr": 1}})
     log.write("step", 1, {"loss": 0.5, "terms": {"a": float("nan")}})
-    # Flushed: a reader sees it while the run continues.
+    # Records are flushed, so that they can be read during the run.
     assert read_log(path) == log.records
     assert read_log(path)[1]["terms"] == {"a": None}
     log.write("warning", 1, {"code": "x", "message": "y"})
@@ -98,7 +98,7 @@ def test_tensorboard_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependencyError, match=r"unialign\[tensorboard\]"):
         run(tiny_store(), tiny_config(log_to=("tensorboard",)), out=tmp_path / "run")
-    # Nothing that would make the next attempt look like a second run.
+    # No file is left that the next attempt would take for an earlier run.
     monkeypatch.undo()
     options: dict[str, Any] = {"out": tmp_path / "run"}
     run(tiny_store(), tiny_config(), **options)

@@ -38,7 +38,7 @@ def check(batch: Batch, objective: Objective) -> dict[str, str]:
 def test_a_healthy_space_has_no_warnings() -> None:
     for name in ("infonce", "unialign"):
         assert check(batch_of(), create(name)) == {}
-    # Two dimensions are not a collapse.
+    # A space of two dimensions has not collapsed.
     assert check(batch_of(dim=2), create("infonce")) == {}
 
 
@@ -140,14 +140,14 @@ def test_warnings_reach_the_caller_the_log_and_the_result(tmp_path: Any) -> None
     config = tiny_config(objective="unialign", objective_options={"alignment_weight": 1e-4})
     with pytest.warns(HealthWarning, match="gradient of the repelling terms") as emitted:
         result = run(tiny_store(), config, out=tmp_path / "run")
-    # Each code once, although later checks find it again.
+    # Each code is reported once, although later checks detect it again.
     assert len(emitted) == 1
     assert [(warning.code, warning.step) for warning in result.warnings] == [("gradient_ratio", 4)]
     assert '"kind": "warning", "step": 4, "code": "gradient_ratio"' in (tmp_path / "run" / "log.jsonl").read_text()
     assert result.history[3]["health"]["gradient_ratio"] > 10
 
 
-def test_warnings_travel_between_processes() -> None:
+def test_warnings_can_be_pickled() -> None:
     warning = pickle.loads(pickle.dumps(HealthWarning("low", code="rank/text", step=3)))
     assert (str(warning), warning.code, warning.step) == ("low", "rank/text", 3)
 
@@ -157,7 +157,7 @@ def test_warnings_travel_between_processes() -> None:
 
 @pytest.fixture
 def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
-    """InfoNCE with, from the third step on, a term whose value is NaN or whose gradient is NaN or huge for one row."""
+    """InfoNCE plus a term that, from the third step on, is NaN or has a NaN or huge gradient for one row."""
 
     class Explosive(Objective):
         name: ClassVar[str] = "infonce"
@@ -174,7 +174,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
                 z_BD = batch.z_MBD[batch.index("audio")]
                 row = int(batch.present_MB[batch.index("audio")].nonzero()[-1])
                 zero = (z_BD[row] - z_BD[row].detach()).square().sum()
-                # sqrt at 0: the value is fine, the gradient is infinite times zero.
+                # sqrt at 0: the value is finite, the gradient is infinity times zero.
                 kinds = {"gradient": zero.sqrt, "value": lambda: zero + torch.nan, "huge": lambda: z_BD[row, 0] * 1e37}
                 terms["odd"] = LossTerm(kinds[self.kind](), 1.0)
             return terms
@@ -187,7 +187,7 @@ def explosive(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
 
 
 def expected_row(step: int, micro: int) -> int:
-    """The row of the store behind the last present audio row of a batch of the tiny run."""
+    """Return the store row of the last present audio row of a batch of the tiny run."""
     from unialign.train._batches import Batches
 
     store = tiny_store()
@@ -202,7 +202,7 @@ def test_a_bad_term_is_traced_to_a_row_of_the_store(kind: str) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tiny_store(), config)
     message = str(caught.value)
-    # Calls: one trial, two batches in step 1, one in step 2 (the epoch's last), then step 3.
+    # Calls: one for validation, two in step 1, one in step 2 (the last of the epoch), then step 3.
     assert "training stopped at step 3, before its update" in message
     if kind != "value":
         row = expected_row(2, 0)

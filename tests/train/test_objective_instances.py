@@ -15,7 +15,7 @@ from unialign.train import TrainConfig
 
 @pytest.fixture
 def unregistered() -> None:
-    """The registry of a new process."""
+    """Reset the registry to that of a new process."""
     registry._registered.pop(("objectives", "pull"), None)
 
 

@@ -17,20 +17,6 @@ from unialign import errors
 from unialign.distributed._failures import MESSAGE, naming_failures
 from unialign.errors import ConfigError, DistributedError, UniAlignError
 
-__all__ = [
-    "Packed",
-    "accelerator_of",
-    "check_device",
-    "collective_device",
-    "deserialize_error",
-    "devices_of",
-    "first_error",
-    "gather_integers",
-    "gather_objects",
-    "gather_tensors",
-    "serialize_error",
-]
-
 T = TypeVar("T")
 
 # A serialized error: type name, message, and exit code of a SystemExit.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from unialign.errors import ConfigError
 
-__all__ = ["ProcessInfo", "first_host", "read_process_info"]
-
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 

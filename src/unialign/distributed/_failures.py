@@ -10,8 +10,6 @@ import torch.distributed as dist
 
 from unialign.errors import DistributedError
 
-__all__ = ["BATCH", "MESSAGE", "first_line", "is_of_the_transport", "naming_failures"]
-
 # Descriptions of the activity during which a connection is lost.
 MESSAGE = "exchanged a message"
 BATCH = "exchanged a batch"

@@ -12,8 +12,6 @@ import torch.distributed as dist
 from unialign.distributed._environment import ProcessInfo, read_process_info
 from unialign.errors import ConfigError
 
-__all__ = ["local_scope", "not_joined", "processes_of"]
-
 _local: ContextVar[bool] = ContextVar("unialign_local", default=False)
 
 

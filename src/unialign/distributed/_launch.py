@@ -17,8 +17,6 @@ from unialign.distributed._environment import ProcessInfo, read_process_info
 from unialign.distributed._watchdog import Watchdog, watchdog_is_running, watching
 from unialign.errors import ConfigError, DistributedError
 
-__all__ = ["Transport", "init"]
-
 Transport = Literal["auto", "nccl", "gloo"]
 
 

@@ -16,8 +16,6 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from unialign.distributed._failures import first_line
 from unialign.errors import DistributedError
 
-__all__ = ["rendezvous"]
-
 # Time-out for connecting to a running store.
 _PATIENCE = timedelta(seconds=15)
 # Counter that gives each rendezvous separate keys; advances equally on every process.

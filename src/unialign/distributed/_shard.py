@@ -15,8 +15,6 @@ from unialign._single_backward import first_order_only
 from unialign.distributed._collectives import gather_tensors
 from unialign.distributed._failures import BATCH, naming_failures
 
-__all__ = ["Shard", "gather_with_own_gradient"]
-
 _NO_SECOND_DERIVATIVE = (
     "a batch on several processes has no second derivative; for one, gather the whole batch on one process and call "
     "the loss with `group=None`"

@@ -20,8 +20,6 @@ from unialign.distributed._failures import first_line, is_of_the_transport
 from unialign.distributed._rendezvous import rendezvous
 from unialign.errors import DistributedError
 
-__all__ = ["Watchdog", "watchdog_is_running", "watching"]
-
 _BEAT = 1.0
 # Longer than any call should hold the GIL; all delays together stay below 30 seconds.
 _SILENCE = 15.0
@@ -43,11 +41,7 @@ def watchdog_is_running() -> bool:
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """Run the watchdog of the default group during the body.
-
-    Raises:
-        DistributedError: a collective failed because another process did; the message names that process.
-    """
+    """Run a watchdog during the body; if another process failed, its error replaces that of a collective here."""
     _active.append(watch)
     try:
         yield
@@ -66,15 +60,7 @@ def watching(watch: "Watchdog") -> Iterator[None]:
 
 
 class Watchdog:
-    """Watchdog of one process; starts when all processes have arrived.
-
-    Args:
-        addresses: of process 0; the first one that works is used.
-        timeout: seconds to wait for missing processes.
-
-    Raises:
-        DistributedError: on every process, if one did not arrive.
-    """
+    """Watchdog of one process; starts when all processes have arrived. `rendezvous` describes the arguments."""
 
     def __init__(self, addresses: Sequence[str], *, timeout: float) -> None:
         self.rank, self.processes = dist.get_rank(), dist.get_world_size()

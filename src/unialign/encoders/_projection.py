@@ -18,8 +18,6 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.io import digest, read_json, read_tensors
 
-__all__ = ["Projection", "find_projection"]
-
 # Columns with equal values of these keys have the same encoder and reduction; only weights may differ.
 _IDENTIFYING = ("encoder", "pooling", "reduction")
 
@@ -74,16 +72,7 @@ class Projection:
 
 
 def find_projection(store: EmbeddingStore, column: str, fingerprint: str) -> Projection:
-    """Find the built-in projection of a column.
-
-    Args:
-        fingerprint: `encoder_fingerprint` of the column.
-
-    Raises:
-        ConfigError: no projection is available.
-        DataError: the column was computed with other weights.
-        MissingDependencyError: `unialign-datasets` is not installed.
-    """
+    """Find the built-in projection of a column with this `encoder_fingerprint`."""
     made: Any = store.provenance.get("columns", {}).get(column)
     entry: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
     known = []

@@ -18,8 +18,6 @@ from unialign.data import EmbeddingStore, encoder_fingerprint
 from unialign.encoders._projection import Projection, find_projection
 from unialign.errors import ConfigError, DataError, MissingDependencyError
 
-__all__ = ["TextEncoder", "text_encoder"]
-
 # Columns have half precision, and library versions differ in the last digits of single precision.
 _TOLERANCE = 1e-3
 

@@ -9,8 +9,6 @@ from unialign._checks import check_choice
 from unialign.config import Head
 from unialign.errors import ConfigError
 
-__all__ = ["make_head"]
-
 # Limit of a single head, 100 times the size of a large one (16,384 to 8,192 to 4,096).
 _MAX_BYTES = 64 * 10**9
 

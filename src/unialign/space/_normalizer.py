@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from unialign._checks import check_choice
 from unialign.config import InputNorm
 
-__all__ = ["Standardize", "centered_chunks", "make_input_norm"]
-
 _CHUNK_ROWS = 8192
 
 

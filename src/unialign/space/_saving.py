@@ -11,8 +11,6 @@ from unialign.io import check_json_object, load_folder, push_folder, save_folder
 if TYPE_CHECKING:
     from unialign.space._space import Space
 
-__all__ = ["load", "push", "save"]
-
 S = TypeVar("S", bound="Space")
 
 

@@ -28,8 +28,6 @@ from unialign.space._whitening import Whitening, check_frozen
 if TYPE_CHECKING:
     from unialign.data import EmbeddingStore
 
-__all__ = ["Space", "evaluating"]
-
 
 class Space(nn.Module):
     """One head per modality into the shared unit sphere.
@@ -175,6 +173,7 @@ class Space(nn.Module):
         Raises:
             DataError: a modality has no present row, or a frozen modality varies in fewer than D directions.
             ShapeError: a column of the store has another dim than the modality.
+            NonFiniteError: a row of a frozen modality is not finite in float32.
         """
         for place, (name, in_dim) in enumerate(self.dims.items()):
             module = self.features[place]

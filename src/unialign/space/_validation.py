@@ -15,8 +15,6 @@ from unialign._finite_rows import first_bad_row, usable_rows
 from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 
-__all__ = ["check_batch", "check_finite", "check_names", "check_sizes", "normalize_output"]
-
 # Far above any encoder; larger numbers indicate a mistake or a malicious file.
 _MAX_DIM = 1 << 20
 

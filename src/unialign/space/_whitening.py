@@ -21,8 +21,6 @@ from unialign.config import WhiteningMode
 from unialign.errors import ConfigError, DataError, NonFiniteError
 from unialign.space._normalizer import centered_chunks
 
-__all__ = ["Whitening", "check_frozen"]
-
 # Directions below this fraction of the largest variance are rounding errors, which whitening would amplify.
 _LEAST_VARIANCE = 1e-10
 
@@ -61,12 +59,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, array_NW: NDArray[np.floating], rows: NDArray[np.int64], *, name: str) -> None:
-        """Set mean, axes and scale from these rows, in float64.
-
-        Raises:
-            DataError: fewer than D directions vary in them.
-            NonFiniteError: a row is not finite.
-        """
+        """Set mean, axes and scale from these rows, in float64; errors as in `Space.fit_normalizer`."""
         dim = len(self.scale)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite features raise below with their row
             mean_W = sum(x.sum(0) for x in centered_chunks(array_NW, rows)) / len(rows)

@@ -8,8 +8,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "derived_seed"]
-
 
 def derived_seed(*parts: int | str) -> int:
     """Return a 63-bit seed derived from parts; unlike with seed + epoch, (0, 1) and (1, 0) differ."""

@@ -26,8 +26,6 @@ from unialign.io import (
     write_tensors,
 )
 
-__all__ = ["Snapshot", "discard_incomplete", "load_checkpoint", "newest_checkpoint", "save_checkpoint"]
-
 SCHEMA = 1
 MANIFEST, STATE = "manifest.json", "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -50,11 +48,7 @@ class Snapshot:
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint in `folder`, then delete all but the newest `keep`.
-
-    Raises:
-        CheckpointError: a file system error (full, read-only); earlier checkpoints are intact.
-    """
+    """Write a checkpoint in `folder`, then delete all but the newest `keep`; a CheckpointError leaves earlier ones."""
     path = folder / f"step-{snapshot.step:08d}"
     try:
         if not (path / MANIFEST).exists():
@@ -79,11 +73,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path) -> Snapshot:
-    """Read and verify a checkpoint.
-
-    Raises:
-        CheckpointError: a file is missing, altered, a link or a pickle; the message names it.
-    """
+    """Read a checkpoint; CheckpointError for a file that is missing, altered, a link or a pickle."""
     try:
         return _read(path)
     except CheckpointError as error:

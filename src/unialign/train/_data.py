@@ -14,8 +14,6 @@ from unialign.data import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
 from unialign.space import Space
 
-__all__ = ["TrainingData", "load_training_data", "training_rows"]
-
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -61,11 +59,7 @@ def training_rows(store: EmbeddingStore, modalities: Sequence[str]) -> NDArray[n
 def load_training_data(
     store: EmbeddingStore, space: Space, rows: NDArray[np.int64], device: torch.device
 ) -> TrainingData:
-    """Read the columns of a space's modalities into memory as float32, one modality at a time.
-
-    Raises:
-        NonFiniteError: a present row has NaN or exceeds float32, or is all zeros where a direction is required.
-    """
+    """Read the columns of a space's modalities into memory as float32, one modality at a time, and check their rows."""
     prepared, present = {}, {}
     for name in space.modalities:
         # Numbers beyond float32 become infinite, which `_check` reports.

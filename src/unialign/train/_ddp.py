@@ -15,8 +15,6 @@ from torch import nn
 from unialign.distributed import Packed, deserialize_error, gather_integers, gather_objects, serialize_error
 from unialign.errors import ConfigError, DistributedError
 
-__all__ = ["SynchronizedModules"]
-
 
 class SynchronizedModules:
     """Modules of one process, with their process groups."""

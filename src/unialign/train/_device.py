@@ -4,8 +4,6 @@ import torch
 
 from unialign.errors import ConfigError
 
-__all__ = ["chosen_device"]
-
 
 def chosen_device(device: str | torch.device) -> torch.device:
     """Return the device, CUDA for `auto` if available; `ConfigError` for an unknown or unavailable device."""

@@ -11,8 +11,6 @@ from unialign._checks import check_integer
 from unialign.errors import ConfigError
 from unialign.space import evaluating
 
-__all__ = ["EvalCallback", "check_eval_callback"]
-
 
 @dataclass(frozen=True)
 class EvalCallback:

@@ -31,8 +31,6 @@ from unialign.train._validation import (
     validate_fit,
 )
 
-__all__ = ["FitResult", "check_fit", "fit", "training_steps"]
-
 
 @dataclass(frozen=True)
 class FitResult:

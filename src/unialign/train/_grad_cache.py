@@ -26,8 +26,6 @@ from unialign.errors import ConfigError, ShapeError
 from unialign.losses import LossOutput, LossTerm, Objective, weighted_sum
 from unialign.train._ddp import SynchronizedModules
 
-__all__ = ["BeforeBackward", "grad_cache_backward"]
-
 MicroBatch = TypeVar("MicroBatch")
 Encode = Callable[[MicroBatch], Mapping[str, Tensor]]
 # State of the CPU generator and of those of all CUDA devices (empty if CUDA is not in use).

@@ -2,8 +2,6 @@
 
 from unialign.losses import Objective, create
 
-__all__ = ["infonce_for_warmup"]
-
 _TEMPERATURE_OPTIONS = ("temperature", "temperature_mode", "temperature_bounds")
 
 

@@ -10,8 +10,6 @@ from unialign.config import TrainConfig
 from unialign.errors import ConfigError
 from unialign.space import Space
 
-__all__ = ["check_frozen_encoders", "check_init_from", "copy_weights", "weights_digest"]
-
 
 def check_init_from(init_from: object, dims: Mapping[str, int], config: TrainConfig) -> None:
     """Raise `ConfigError` unless `init_from` is None or a space of the configured shape.

@@ -15,8 +15,6 @@ from unialign.errors import CheckpointError, MissingDependencyError
 from unialign.io import finite, replace_file
 from unialign.train._monitor import HealthWarning
 
-__all__ = ["RunLog", "read_log"]
-
 _ADVICE = "Free disk space or choose another folder, then continue with resume='auto'"
 
 

@@ -12,8 +12,6 @@ from unialign.batch import Batch
 from unialign.geometry import effective_rank
 from unialign.losses import BoundedParameter, LossTerm, Objective, weighted_sum
 
-__all__ = ["HealthWarning", "check_health", "gradient_ratio"]
-
 # Mean cosine between different items of one modality above which they are nearly indistinguishable.
 COLLAPSED_COSINE = 0.95
 # Fraction of the available directions below which a modality has a degenerate spectrum.

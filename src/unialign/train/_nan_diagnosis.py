@@ -15,8 +15,6 @@ from unialign.losses import LossTerm, Objective, weighted_sum
 if TYPE_CHECKING:
     from unialign.train._space_task import SpaceTask
 
-__all__ = ["explain_non_finite"]
-
 
 def explain_non_finite(
     task: "SpaceTask", objective: Objective, step: int, batches: list[Tensor], cause: NonFiniteError | None

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_optimizer_tensors", "make_adamw", "optimizer_tensors"]
-
 
 def make_adamw(
     parameters: Mapping[str, nn.Parameter],

@@ -24,8 +24,6 @@ from unialign.distributed import (
 )
 from unialign.errors import ConfigError
 
-__all__ = ["ProcessGroup", "process_group_of"]
-
 T = TypeVar("T")
 
 _DOING = "trained with them"

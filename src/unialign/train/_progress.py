@@ -9,8 +9,6 @@ from tqdm import tqdm
 
 from unialign.config import ProgressMode
 
-__all__ = ["Progress"]
-
 _SECONDS_BETWEEN_LINES = 10.0
 
 

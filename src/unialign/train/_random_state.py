@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["isolated_random_state"]
-
 # Reentrant, since a callback may train in the same thread.
 _training = threading.RLock()
 

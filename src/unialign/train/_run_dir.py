@@ -14,8 +14,6 @@ from unialign.io import checked_path, discard_leftovers, lock_folder, write_yaml
 from unialign.train._checkpoint import Snapshot, discard_incomplete, load_checkpoint, newest_checkpoint
 from unialign.train._log import read_log
 
-__all__ = ["RunDir", "check_run_arguments"]
-
 
 class RunDir:
     """Paths of a run, and the checks before a run starts or resumes there.
@@ -49,13 +47,7 @@ class RunDir:
         return (self.result / "config.json").exists()
 
     def find_checkpoint(self, resume: Resume) -> Snapshot | None:
-        """Return the checkpoint to resume from, or None to start at the first step, without writing anything.
-
-        Raises:
-            ConfigError: the folder has a run and `resume` is "never"; a path is a file rather than a folder.
-            CheckpointError: no checkpoint with "required"; another configuration; an altered checkpoint.
-            DataError: other data.
-        """
+        """Return the checkpoint to resume from, or None to start at the first step; `fit` documents the errors."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out={str(self.path)!r} is a file; give a folder")
         for folder in (self.checkpoints, self.result):
@@ -86,12 +78,7 @@ class RunDir:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Create and lock the folder inside the context, remove partial files of a crash, and write `config.yaml`.
-
-        Raises:
-            ConfigError: another process is training in the folder.
-            CheckpointError: a file system error.
-        """
+        """Create and lock the folder inside the context, remove partial files of a crash, and write `config.yaml`."""
         with ExitStack() as lock:
             try:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)

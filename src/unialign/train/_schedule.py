@@ -3,8 +3,6 @@
 import math
 from typing import Literal
 
-__all__ = ["learning_rate"]
-
 
 def learning_rate(
     step: int,

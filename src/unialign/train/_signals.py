@@ -6,8 +6,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-__all__ = ["StopRequest"]
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

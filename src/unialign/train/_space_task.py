@@ -27,9 +27,6 @@ from unialign.train._schedule import learning_rate
 from unialign.train._trainer import StepReport, TrainingTask
 from unialign.train._validation import FitArguments, term_names
 
-__all__ = ["SpaceTask"]
-
-
 # Features and presence of rows that the heads process at once.
 MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
 
@@ -89,11 +86,7 @@ class SpaceTask(TrainingTask):
         return self.infonce if self.infonce is not None and step < self.infonce_steps else self.objective
 
     def step(self, step: int) -> StepReport:
-        """Take one step (from 0).
-
-        Raises:
-            NonFiniteError: names modality, store row and step; parameters are unchanged by the step.
-        """
+        """Take one step (from 0); a NonFiniteError leaves the parameters unchanged."""
         completed, config, objective = step + 1, self.config, self.objective_at(step)
         health: dict[str, float] = {}
         found: list[HealthWarning] = []

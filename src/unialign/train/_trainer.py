@@ -30,8 +30,6 @@ from unialign.train._progress import Progress
 from unialign.train._run_dir import RunDir
 from unialign.train._signals import StopRequest
 
-__all__ = ["OnStep", "StepReport", "Trainer", "TrainingTask"]
-
 # Signals are numbered from 1.
 _NO_SIGNAL = 0
 

@@ -20,8 +20,6 @@ from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
 from unialign.train._run_dir import RunDir
 
-__all__ = ["FitArguments", "batches_of", "resolve_config", "run_dir", "run_facts", "term_names", "validate_fit"]
-
 
 @dataclass(frozen=True)
 class FitArguments:
