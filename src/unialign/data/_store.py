@@ -4,10 +4,10 @@ N items, W dimension of a column.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,41 +15,24 @@ from numpy.typing import ArrayLike, NDArray
 from unialign._checks import check_choice
 from unialign._html import html_table
 from unialign.data import _layout
-from unialign.data._item_values import check_values, default_values
-from unialign.data._layout import (
-    DESCRIPTION_FILE,
-    SPLITS,
-    Column,
-    Description,
-    FileRecord,
-    check_unchanged,
-    parse_description,
-)
-from unialign.data._storage import FolderStorage, MemoryStorage, parse_names
-from unialign.data._validation import StoreOptions, chosen_columns, named_column, validate
-from unialign.data._write import Overwrite, new_store_folder, resolve_target, store_in_memory, write_file, write_store
+from unialign.data._layout import DESCRIPTION_FILE, SPLITS, check_unchanged, parse_description
+from unialign.data._storage import FolderStorage, MemoryStorage, data_chunks
+from unialign.data._store_files import StoreFiles
+from unialign.data._validation import StoreOptions, chosen_columns, validate
+from unialign.data._write import Overwrite, new_store_folder, record_of, resolve_target, write_file
 from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path, digest
 
 __all__ = ["EmbeddingStore"]
 
-T = TypeVar("T")
 
-
-class EmbeddingStore:
+class EmbeddingStore(StoreFiles):
     """Read-only features of N items in named columns (modalities).
 
     Create one with `open` (a folder), `write` (arrays into a folder) or `from_arrays` (arrays in memory). Opening reads
     only `store.json`; arrays are memory-mapped on first use. Accessors raise DataError with the name of a file that is
     missing, truncated, of another type, or a link out of the folder; `verify` also compares checksums.
     """
-
-    def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
-        """Private; use `open`, `write` or `from_arrays`."""
-        self._description = description
-        self._storage = storage
-        self._fingerprint = description.fingerprint()
-        self._cache: dict[str, Any] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "EmbeddingStore":
@@ -100,9 +83,12 @@ class EmbeddingStore:
             ConfigError: an unknown option, or an unknown column in `present`, `provenance` or `default_modalities`.
         """
         target = resolve_target(path, overwrite)
-        content = validate(columns, target.name if name is None else name, options)
+        files, describe = validate(columns, target.name if name is None else name, options)
+        with new_store_folder(target, overwrite=overwrite) as partial:
+            description = describe({file: write_file(partial / file, data_chunks(files[file])) for file in files})
+            write_file(partial / DESCRIPTION_FILE, [description.to_bytes()])
         # Do not reopen by path, since another writer may be replacing the folder.
-        return cls(write_store(content, target, overwrite=overwrite), FolderStorage(target))
+        return cls(description, FolderStorage(target))
 
     @classmethod
     def from_arrays(
@@ -112,8 +98,8 @@ class EmbeddingStore:
 
         Arrays are not copied; if they are modified later, `verify` raises.
         """
-        description, files = store_in_memory(validate(columns, name, options))
-        return cls(description, MemoryStorage(files))
+        files, describe = validate(columns, name, options)
+        return cls(describe({file: record_of(data) for file, data in files.items()}), MemoryStorage(files))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: Overwrite = "never") -> "EmbeddingStore":
         """Write the store into a folder atomically, as `write` does, and open it with the same fingerprint.
@@ -124,7 +110,9 @@ class EmbeddingStore:
         target = resolve_target(path, overwrite)
         with new_store_folder(target, overwrite=overwrite) as partial:
             for file, record in self._description.files().items():
-                self._check_unaltered(file, record, write_file(partial / file, self._storage.chunks(file, record)))
+                self._check_unaltered(
+                    file, record, write_file(partial / file, self._storage.chunks(file, record)).sha256
+                )
             write_file(partial / DESCRIPTION_FILE, [self._description.to_bytes()])
         return EmbeddingStore(self._description, FolderStorage(target))
 
@@ -263,48 +251,3 @@ class EmbeddingStore:
         ]
         caption = f"EmbeddingStore {self.name}: {self.items:,} items ({counts}), fingerprint {self._fingerprint[:12]}"
         return html_table(rows, head=("column", "dim", "dtype", "present"), caption=caption)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Pickling a memory map would copy it in full into every worker process, so workers map the file again.
-        return {**self.__dict__, "_cache": {}}
-
-    def _column(self, name: str) -> Column:
-        return named_column(name, self._description.columns)
-
-    def _cached(self, file: str, read: Callable[[], T]) -> T:
-        if file not in self._cache:
-            self._cache[file] = read()
-        value: T = self._cache[file]
-        return value
-
-    def _rows(self, kind: str) -> NDArray[Any]:
-        return self._values(kind, _layout.rows_file(kind), self._description.rows.get(kind))
-
-    def _values(self, kind: str, file: str, record: FileRecord | None) -> NDArray[Any]:
-        def read() -> NDArray[Any]:
-            if record is None:
-                return default_values(kind, self.items)
-            values_N = self._storage.array(file, record, _layout.ITEM_DTYPES[kind], (self.items,))
-            check_values(kind, values_N, self.label_names, self._where(file))
-            return values_N
-
-        return self._cached(file, read)
-
-    def _read_names(self) -> tuple[str, ...]:
-        record = self._description.names
-        if record is None:
-            return tuple(f"item {row}" for row in range(self.items))
-        return parse_names(self._read_bytes(_layout.NAMES_FILE, record), self.items, self._where(_layout.NAMES_FILE))
-
-    def _read_bytes(self, file: str, record: FileRecord) -> bytes:
-        return b"".join(self._storage.chunks(file, record))
-
-    def _check_unaltered(self, file: str, record: FileRecord, sha256: str) -> None:
-        if sha256 != record.sha256:
-            raise DataError(
-                f"{self._where(file)} was altered: its sha256 is {sha256}, the description of the store has "
-                f"{record.sha256}; restore the data or make the store again"
-            )
-
-    def _where(self, file: str) -> str:
-        return f"{file} (in memory)" if self.path is None else str(self.path / file)

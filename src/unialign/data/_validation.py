@@ -1,11 +1,10 @@
-"""Input validation of stores: convert arrays to a validated `Content`, or raise an error that names the row.
+"""Input validation of stores: convert arguments to the files of a store, or raise an error that names the row.
 
 N items, W dimension of a column.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
@@ -14,11 +13,23 @@ from numpy.typing import ArrayLike
 from unialign._checks import check_choice, has_surrogate, suggestion
 from unialign.data._finite_rows import check_finite_rows
 from unialign.data._item_values import Array, default_values, to_numpy, validate_values
-from unialign.data._layout import COLUMN_DTYPES, ROW_DTYPES, unsafe_name
+from unialign.data._layout import (
+    COLUMN_DTYPES,
+    NAMES_FILE,
+    ROW_DTYPES,
+    Column,
+    Description,
+    FileRecord,
+    array_file,
+    asset_file,
+    present_file,
+    rows_file,
+    unsafe_name,
+)
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.io import canonical_json
 
-__all__ = ["Content", "StoreOptions", "chosen_columns", "named_column", "validate"]
+__all__ = ["StoreOptions", "chosen_columns", "named_column", "validate"]
 
 T = TypeVar("T")
 
@@ -38,27 +49,14 @@ class StoreOptions(TypedDict, total=False):
     assets: Mapping[str, bytes] | None
 
 
-@dataclass(frozen=True)
-class Content:
-    """Full content of a store. Default values are omitted from `present` and `rows`, so that equal data have equal
-    fingerprints.
+def validate(
+    columns: Mapping[str, ArrayLike], name: str, options: StoreOptions
+) -> tuple[dict[str, Array | bytes], Callable[[Mapping[str, FileRecord]], Description]]:
+    """Validate the arguments of `EmbeddingStore.write` without copying arrays.
+
+    Returns:
+        The content of each file, and a function that describes the store from the records of these files.
     """
-
-    name: str
-    items: int
-    columns: dict[str, Array]
-    present: dict[str, Array]
-    rows: dict[str, Array]
-    names: tuple[str, ...] | None
-    assets: dict[str, bytes]
-    default_modalities: tuple[str, ...]
-    label_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    column_provenance: dict[str, Any]
-
-
-def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions) -> Content:
-    """Validate the arguments documented in `EmbeddingStore.write`, without copying arrays."""
     for option in options:
         check_choice("option of a store", option, StoreOptions.__annotations__)
     if not isinstance(name, str) or has_surrogate(name):
@@ -72,30 +70,40 @@ def validate(columns: Mapping[str, ArrayLike], name: str, options: StoreOptions)
     masks = _masks(_mapping(options.get("present"), "present", "column name to (items,) bool array"), arrays, items)
     for column, array_NW in arrays.items():
         check_finite_rows(array_NW, masks.get(column), column)
-    label_names = options.get("label_names")
-    label_texts = () if label_names is None else _texts(label_names, "label_names")
-    rows = validate_values({key: options.get(key) for key in ROW_DTYPES}, items, label_texts)  # type: ignore[misc]
-    names = options.get("names")
-    item_names = None if names is None else _texts(names, "names")
-    if item_names is not None and len(item_names) != items:
-        raise ShapeError(f"names has {len(item_names)} entries for {items} items; give one for each item")
+    label_names = _texts(options.get("label_names"), "label_names") or ()
+    rows = validate_values({key: options.get(key) for key in ROW_DTYPES}, items, label_names)  # type: ignore[misc]
+    names = _item_names(options.get("names"), items)
     overall, by_column = _provenance(_mapping(options.get("provenance"), "provenance", "JSON names to values"), arrays)
+    assets = _assets(_mapping(options.get("assets"), "assets", "file name to bytes"))
     modalities = options.get("default_modalities")
-    return Content(
-        name=name,
-        items=items,
-        columns=arrays,
-        present={column: mask_N for column, mask_N in masks.items() if not mask_N.all()},
-        rows={
-            key: values_N for key, values_N in rows.items() if not np.array_equal(values_N, default_values(key, items))
-        },
-        names=item_names,
-        assets=_assets(_mapping(options.get("assets"), "assets", "file name to bytes")),
-        default_modalities=chosen_columns(arrays if modalities is None else modalities, arrays),
-        label_names=label_texts,
-        provenance=overall,
-        column_provenance=by_column,
-    )
+    chosen = chosen_columns(arrays if modalities is None else modalities, arrays)
+    # Default values have no file, so that equal data have equal fingerprints.
+    rows = {key: values_N for key, values_N in rows.items() if not _is_default(key, values_N)}
+    masks = {column: mask_N for column, mask_N in masks.items() if not mask_N.all()}
+
+    def describe(records: Mapping[str, FileRecord]) -> Description:
+        return Description(
+            name=name,
+            items=items,
+            columns={
+                column: Column(
+                    dtype=array_NW.dtype.name,
+                    dim=array_NW.shape[1],
+                    array=records[array_file(column)],
+                    present=records.get(present_file(column)),
+                    provenance=by_column.get(column),
+                )
+                for column, array_NW in arrays.items()
+            },
+            default_modalities=chosen,
+            rows={kind: records[rows_file(kind)] for kind in rows},
+            names=records.get(NAMES_FILE),
+            assets={asset: records[asset_file(asset)] for asset in assets},
+            label_names=label_names,
+            provenance=overall,
+        )
+
+    return _files(arrays, masks, rows, assets, names), describe
 
 
 def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mapping[str, object]) -> tuple[str, ...]:
@@ -178,7 +186,9 @@ def _masks(present: Mapping[str, ArrayLike], arrays: Mapping[str, Array], items:
     return masks
 
 
-def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+def _texts(values: Sequence[str] | None, what: str) -> tuple[str, ...] | None:
+    if values is None:
+        return None
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise DataError(f"{what} is {values!r}; expected a sequence of strings")
     texts = tuple(values)
@@ -188,6 +198,33 @@ def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
         if has_surrogate(text):
             raise DataError(f"{what}: entry {place} is {text!r}, which UTF-8 cannot write; repair the text")
     return texts
+
+
+def _item_names(values: Sequence[str] | None, items: int) -> tuple[str, ...] | None:
+    names = _texts(values, "names")
+    if names is not None and len(names) != items:
+        raise ShapeError(f"names has {len(names)} entries for {items} items; give one for each item")
+    return names
+
+
+def _files(
+    arrays: Mapping[str, Array],
+    masks: Mapping[str, Array],
+    rows: Mapping[str, Array],
+    assets: Mapping[str, bytes],
+    names: Sequence[str] | None,
+) -> dict[str, Array | bytes]:
+    files: dict[str, Array | bytes] = {array_file(column): array_NW for column, array_NW in arrays.items()}
+    files |= {present_file(column): mask_N for column, mask_N in masks.items()}
+    files |= {rows_file(kind): values_N for kind, values_N in rows.items()}
+    files |= {asset_file(asset): content for asset, content in assets.items()}
+    if names is not None:
+        files[NAMES_FILE] = json.dumps(names, indent=0).encode("ascii")
+    return files
+
+
+def _is_default(kind: str, values_N: Array) -> bool:
+    return np.array_equal(values_N, default_values(kind, len(values_N)))
 
 
 def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Any]]:

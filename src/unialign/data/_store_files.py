@@ -1,0 +1,79 @@
+"""Cached access to the files of a store, each checked against its record in `store.json`.
+
+N items.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from unialign.data import _layout
+from unialign.data._item_values import check_values, default_values
+from unialign.data._layout import Column, Description, FileRecord
+from unialign.data._storage import FolderStorage, MemoryStorage, parse_names
+from unialign.data._validation import named_column
+from unialign.errors import DataError
+
+__all__ = ["StoreFiles"]
+
+T = TypeVar("T")
+
+
+class StoreFiles:
+    """Base class of `EmbeddingStore`: description, storage, and a cache of the arrays in use."""
+
+    def __init__(self, description: Description, storage: FolderStorage | MemoryStorage) -> None:
+        """Private; use `EmbeddingStore.open`, `write` or `from_arrays`."""
+        self._description = description
+        self._storage = storage
+        self._fingerprint = description.fingerprint()
+        self._cache: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pickling a memory map would copy it in full into every worker process, so workers map the file again.
+        return {**self.__dict__, "_cache": {}}
+
+    def _column(self, name: str) -> Column:
+        return named_column(name, self._description.columns)
+
+    def _cached(self, file: str, read: Callable[[], T]) -> T:
+        if file not in self._cache:
+            self._cache[file] = read()
+        value: T = self._cache[file]
+        return value
+
+    def _rows(self, kind: str) -> NDArray[Any]:
+        return self._values(kind, _layout.rows_file(kind), self._description.rows.get(kind))
+
+    def _values(self, kind: str, file: str, record: FileRecord | None) -> NDArray[Any]:
+        def read() -> NDArray[Any]:
+            if record is None:
+                return default_values(kind, self._description.items)
+            values_N = self._storage.array(file, record, _layout.ITEM_DTYPES[kind], (self._description.items,))
+            check_values(kind, values_N, self._description.label_names, self._where(file))
+            return values_N
+
+        return self._cached(file, read)
+
+    def _read_names(self) -> tuple[str, ...]:
+        record = self._description.names
+        if record is None:
+            return tuple(f"item {row}" for row in range(self._description.items))
+        return parse_names(
+            self._read_bytes(_layout.NAMES_FILE, record), self._description.items, self._where(_layout.NAMES_FILE)
+        )
+
+    def _read_bytes(self, file: str, record: FileRecord) -> bytes:
+        return b"".join(self._storage.chunks(file, record))
+
+    def _check_unaltered(self, file: str, record: FileRecord, sha256: str) -> None:
+        if sha256 != record.sha256:
+            raise DataError(
+                f"{self._where(file)} was altered: its sha256 is {sha256}, the description of the store has "
+                f"{record.sha256}; restore the data or make the store again"
+            )
+
+    def _where(self, file: str) -> str:
+        folder = self._storage.path
+        return f"{file} (in memory)" if folder is None else str(folder / file)
