@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
-    """E[chi] >= 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn'), mu = mean cosine of two of an item's positives.
+    """Return the lower bound 1 - sqrt(sum_n w_n^2 + sum_{n != n'} w_n w_n' mu_nn') of E[chi] (Proposition 2.3).
 
-    w are the weights of the present positives, normalized to sum 1. For equal weights this is
-    1 - sqrt((1 + (K - 1) mu) / K), Proposition 2.3.
+    mu is the mean cosine of two positives of an item, and w are the weights of the present positives, normalized to
+    sum 1. For equal weights the bound is 1 - sqrt((1 + (K - 1) mu) / K).
 
     Args:
         pull_KBD: positives scaled by their weights; ignored where absent.
@@ -33,9 +33,10 @@ def chi_lower_bound(pull_KBD: Tensor, pair_KB: Tensor) -> Tensor:
 
 
 def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """E[zeta] >= (1 + C / (K c_0^2))^(-1/2), c_0 = smallest c, C = mean |residual|^2 (Proposition 2.2, finite M).
+    """Return the lower bound (1 + C / (K c_0^2))^(-1/2) of E[zeta] (Proposition 2.2, finite M).
 
-    Assumes zero-mean residuals that are independent between modalities; see `residual_correlation`.
+    c_0 is the smallest c, and C the mean |residual|^2. Assumes zero-mean residuals that are independent between
+    modalities; see `residual_correlation`.
 
     Returns:
         A scalar in (0, 1]; NaN without a c, or if one is not positive.
@@ -49,10 +50,11 @@ def zeta_lower_bound(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Te
 
 
 def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """zeta = (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) with the mean c, C = mean |residual|^2 and the measured rho.
+    """Return the estimate (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) of E[zeta] for correlated residuals.
 
-    Proposition 2.2 for correlated residuals: |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to
-    (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. An estimate, not a bound: assumes that c and |sum_n e_n| vary little.
+    c is the mean, C the mean |residual|^2, and rho the `residual_correlation`. The estimate extends Proposition 2.2 by
+    |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. It is
+    not a bound: it assumes that c and |sum_n e_n| vary little.
 
     Returns:
         A scalar in [0, 1]; NaN without a c, or if the mean is not positive.
@@ -69,7 +71,7 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
 
 
 def residual_correlation(residual_KBD: Tensor, known_KB: Tensor) -> Tensor:
-    """mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, a scalar in [-1, 1]; NaN without a pair n, n'."""
+    """Return mean_{n != n'} <e_n, e_n'> / mean_n |e_n|^2 over all items, in [-1, 1]; NaN without a pair n, n'."""
     e_KBD = torch.where(known_KB[..., None], residual_KBD, 0.0)
     squared_B = e_KBD.square().sum((0, -1))
     cross_B = e_KBD.sum(0).square().sum(-1) - squared_B

@@ -51,9 +51,9 @@ def holder_divergence(
     present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
-    """Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m of M modalities (paper Eqs. 15, 16).
+    """Return the Hölder divergence D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eqs. 15, 16).
 
-    At least 0, and 0 if all distributions are equal, including collapsed ones; half of `D_CS` at M = 2.
+    D_H is at least 0, and 0 if all distributions are equal, including collapsed ones. At M = 2 it is half of D_CS.
     Estimators:
 
     - `plugin`: as in the paper, evaluated at the rows of one reference modality; may be negative.
@@ -105,11 +105,11 @@ def gcsd(
     present: Mapping[str, Any] | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
-    """Generalized Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (Lu et al., 2405.04061).
+    """Return the generalized Cauchy-Schwarz divergence -log[ int prod p_t / prod_t (int p_t^M)^(1/M) ] (2405.04061).
 
-    The Hölder divergence as computed by its authors: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral averaged
-    over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or M - 1
-    (`modalities_minus_one`, as for clustering). Compare values of one normalization only.
+    This is the Hölder divergence as computed by Lu et al.: kernel exp(-d^2 / (0.15 median(d)^2)), the cross integral
+    averaged over all references (`plugin_avg`), and the value divided by M (`modalities`, as for domain adaptation) or
+    M - 1 (`modalities_minus_one`, as for clustering). Compare values of one normalization only.
 
     Args, Returns, Raises: as `holder_divergence`. The prescribed bandwidth is small, so expect the warning.
     """
@@ -124,9 +124,9 @@ def gcsd(
 
 
 def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor:
-    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy (Jenssen et al. 2006), a float64 scalar of at least 0.
+    """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy (Jenssen et al. 2006), float64, at least 0.
 
-    Equals -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
+    D_CS is -2 log of the cosine between the kernel mean embeddings: 0 if and only if the densities are equal.
 
     Args:
         x, y: floating (N, D) tensors or arrays; rows are L2-normalized here, need not be paired nor equally many.
@@ -143,12 +143,12 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: Bandwidth) -> Tensor
 
 
 def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Tensor:
-    """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012), a float64 scalar in [-2, 2].
+    """Return MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012), float64 in [-2, 2].
 
     Args:
         x, y, bandwidth: as `cauchy_schwarz_divergence`.
-        unbiased: exclude self pairs; zero mean for equal distributions, may be negative. Requires two rows of each.
-            The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
+        unbiased: exclude self pairs. The result has mean zero for equal distributions, may be negative, and requires
+            two rows of each. The biased form is at least 0, and larger by at most 1/N_x + 1/N_y.
 
     Raises:
         As `cauchy_schwarz_divergence`; ShapeError also for a single row where two are needed.
@@ -164,7 +164,7 @@ def mmd2(x: Any, y: Any, *, bandwidth: Bandwidth, unbiased: bool = False) -> Ten
 
 
 def median_bandwidth(embeddings: Mapping[str, Any], *, present: Mapping[str, Any] | None = None) -> float:
-    """Median Euclidean distance between rows of the pooled modalities, in [0.01, 2] (the median heuristic).
+    """Return the median Euclidean distance between rows of the pooled modalities, in [0.01, 2] (median heuristic).
 
     Beyond 2,048 rows, a fixed, evenly spaced subset of that size is used. Coinciding rows give 0.01, below which unit
     rows count as one point.
@@ -187,11 +187,11 @@ def effective_neighbors(
     estimator: Estimator = "plugin_avg",
     present: Mapping[str, Any] | None = None,
 ) -> float:
-    """Effective number of rows of a density at a row: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+    """Return the effective number of rows of a density: exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    Averaged over the rows of a modality, then over modalities. As in the estimator, the sum includes the row itself,
-    which outweighs all others at small bandwidths, or excludes it for `debiased`. From 1 to B; below 2, the divergence
-    compares points rather than distributions.
+    The number is averaged over the rows of a modality, then over modalities. As in the estimator, the sum includes the
+    row itself, which outweighs all others at small bandwidths, or excludes it for `debiased`. From 1 to B; below 2, the
+    divergence compares points rather than distributions.
 
     Args, Raises: as `holder_divergence`; one modality suffices.
     """
@@ -210,7 +210,7 @@ def holder_upper_bound(
     uniformity: Literal["outer_log", "mean_log"] = "outer_log",
     present: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Upper bound of the `plugin` Hölder divergence with the anchor as reference, from uniformity and alignment.
+    """Return an upper bound of the `plugin` Hölder divergence with the anchor as reference.
 
     `outer_log`: (1/M) sum_m log mean_j s_j^(M-1) + (M-1)/(2 tau^2) L_align + (M-1) log B, s_j = mean_k kappa_jk with
     k = j included: an upper bound for any embeddings. It keeps the true tuples of the cross integral and applies

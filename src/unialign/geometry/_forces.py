@@ -22,7 +22,7 @@ Direction = Literal["forward", "symmetric"]
 
 @dataclass(frozen=True, eq=False)
 class Forces:
-    """Forces at each anchor row; 0 for items without the anchor or the modality.
+    """Forces at each anchor row; zero for items without the anchor or the modality.
 
     Attributes:
         pull_KBD: (weight / tau) z^n; the sum over n is V.

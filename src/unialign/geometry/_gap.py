@@ -14,7 +14,7 @@ from unialign.geometry._validation import unit_pair
 
 
 def modality_gap(x: Any, y: Any) -> Tensor:
-    """|mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
+    """Return the modality gap |mean x - mean y| of unit rows (Liang et al., NeurIPS 2022), a float64 scalar in [0, 2].
 
     For N unrelated rows without a gap it is about sqrt(2 / N); use `modality_gap_debiased` to compare spaces.
 
@@ -31,12 +31,12 @@ def modality_gap(x: Any, y: Any) -> Tensor:
 
 
 def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> Tensor:
-    """sqrt(max(0, |mean(x - y)|^2 - tr(Cov(x - y)) / N)), a float64 scalar in [0, 2]: the gap without sampling noise.
+    """Return the modality gap corrected for sampling noise, a float64 scalar in [0, 2].
 
-    With Cov over N - 1 this is the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, unbiased for the
-    squared gap of the population (before clipping and the square root). With weights it is
-    (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2), which excludes pairs of copies of an item in a bootstrap
-    resample, since they would reintroduce the bias.
+    The squared gap is |mean(x - y)|^2 - tr(Cov(x - y)) / N, clipped at 0, with Cov over N - 1. Before clipping it is
+    the U-statistic mean_{i != j} <d_i, d_j> of the differences d = x - y, which is unbiased for the squared gap of the
+    population. With weights it is (|sum w d|^2 - sum w^2 |d|^2) / ((sum w)^2 - sum w^2), which excludes pairs of copies
+    of an item in a bootstrap resample, since they would reintroduce the bias.
 
     Args:
         x, y: floating (N, D); row i of both is item i; N at least 2.
@@ -65,12 +65,12 @@ def modality_gap_debiased(x: Any, y: Any, *, weights: Tensor | None = None) -> T
 
 
 def true_pair_cosine(x: Any, y: Any) -> Tensor:
-    """Mean cosine of true pairs, a float64 scalar in [-1, 1]; see `true_pair_cosines`."""
+    """Return the mean of `true_pair_cosines`, a float64 scalar in [-1, 1]."""
     return true_pair_cosines(x, y).mean()
 
 
 def true_pair_cosines(x: Any, y: Any) -> Tensor:
-    """Return (N,) cosines of row i of x with row i of y, float64.
+    """Return the (N,) cosines of row i of x with row i of y, float64.
 
     Raises:
         ShapeError, NonFiniteError: as `modality_gap`; also ShapeError for unequal N.

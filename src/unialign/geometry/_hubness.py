@@ -1,4 +1,4 @@
-"""Hubness: gallery rows that are neighbors of many queries, and antihubs that no query retrieves.
+"""Hubness: the concentration of nearest neighbors on few gallery rows.
 
 Shapes: `Q` queries, `G` gallery rows, `W` nearest of them; `q`, `c` queries and rows of one tile.
 """
@@ -52,7 +52,7 @@ class HubnessResult:
 
     @property
     def chance_skewness(self) -> float:
-        """Skewness for random neighbors, that of a binomial count; 0 if k is the gallery size."""
+        """Skewness of a binomial count, expected for random neighbors; 0 if k is the gallery size."""
         p = self.k / len(self.counts)
         return (1 - 2 * p) / math.sqrt(self.queries * p * (1 - p)) if p < 1 else 0.0
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `create` accepts: built-in ones (`unialign`, `infonce`, ...), then those of packages."""
+    """Return the names of all objectives: built-in ones (`unialign`, `infonce`, ...), then those of other packages."""
     return registry.names("objectives")
 
 

@@ -1,9 +1,9 @@
 """Gather the batch of all processes: each contributes its rows, and all compute the same loss of the whole batch.
 
 A call runs two collectives: one for the headers, and one for the unit rows, padded to the maximum number of rows per
-process. A third gathers the ids, if given. Others depend on the headers, which all processes share: errors if a batch
-is invalid and calls if they differ, both followed by an error on every process, and names if the modalities differ.
-The collectives of the loss follow.
+process. A third gathers the ids, if given. The headers decide on further collectives, the same on every process: the
+errors if a batch is invalid, the calls if they differ (both end in an error on every process), and the names if the
+modalities differ.
 
 Shapes: `n` rows of this process, `B` rows of all, `M` modalities, `D` dimension.
 """

@@ -140,9 +140,9 @@ class Objective(nn.Module, ABC):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Return JSON-able arguments: `unialign.losses.create(self.name, **config)` rebuilds this objective.
+        """Return JSON-able arguments with which `unialign.losses.create(self.name, **config)` rebuilds this objective.
 
-        Reads attributes named like the constructor's arguments; override this if a subclass lacks them.
+        Reads the attributes named like the arguments of the constructor; a subclass without them must override this.
         """
         temperature = getattr(self, "temperature", None)
         known = temperature.get_config() if isinstance(temperature, Temperature) else {}
@@ -154,7 +154,7 @@ class Objective(nn.Module, ABC):
 
 
 def weighted_sum(batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
-    """Return the weighted sum of terms, a scalar attached to the graph of the batch even without terms."""
+    """Return the weighted sum of the terms, a scalar that is differentiable even without terms."""
     if not terms:  # the sum is finite, since absent rows are exact zeros
         return batch.z_MBD.sum() * 0.0
     total = batch.z_MBD.new_zeros(())

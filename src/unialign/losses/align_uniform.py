@@ -1,4 +1,4 @@
-"""Alignment and uniformity without contrast (Wang & Isola 2020)."""
+"""Align+Uniform: alignment and uniformity without a contrast (Wang & Isola 2020)."""
 
 from unialign._checks import check_nonnegative, check_number
 from unialign.batch import Batch
@@ -9,8 +9,9 @@ from unialign.losses._options import check_pair_anchor, check_potential
 
 
 class AlignUniform(Objective):
-    """mean |x - y|^alpha over true pairs + uniformity_weight * mean over modalities of U (Wang & Isola, ICML 2020).
+    """Alignment of true pairs and uniformity of each modality (Wang & Isola, ICML 2020).
 
+    The loss is mean |x - y|^alpha over true pairs + uniformity_weight * mean over modalities of U, with
     U = log mean_{i != j} exp(-t |z_i - z_j|^2). The paper uses two views of one modality; the means over pairs and
     modalities are our extension, which reduces to the paper's loss at M = 2.
 

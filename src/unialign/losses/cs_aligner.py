@@ -18,11 +18,12 @@ Divergence = Literal["cauchy_schwarz", "mmd", "holder"]
 
 
 class CSAligner(PairContrast):
-    """contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS (arXiv 2502.17028).
+    """InfoNCE plus the Cauchy-Schwarz divergence D_CS between modalities (arXiv 2502.17028).
 
-    D_CS compares two unpaired distributions: it applies to a pair of modalities if each has rows, even if no item has
-    both. The paper has one pair of modalities; the mean over pairs is our extension. The paper specifies lambda = 1 but
-    neither bandwidth nor temperature; the median heuristic and CLIP's 0.07 are our choice.
+    The loss is contrast_weight * InfoNCE + divergence_weight * mean over the same pairs of D_CS. D_CS compares two
+    unpaired distributions: it applies to a pair of modalities if each has rows, even if no item has both. The paper has
+    one pair of modalities; the mean over pairs is our extension. The paper specifies lambda = 1 but neither bandwidth
+    nor temperature; the median heuristic and CLIP's 0.07 are our choice.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).

@@ -22,11 +22,12 @@ CrossTerm = Literal["none", "xu"]
 
 
 class CUA(PairContrast):
-    """contrast_weight * InfoNCE + mean over pairs of (U_m + U_n) / 2 + mean squared distance of true pairs.
+    """InfoNCE plus uniformity and alignment (arXiv 2405.18570).
 
-    U = log mean_{i != j} exp(-t |z_i - z_j|^2); all terms are unweighted as published (arXiv 2405.18570). The paper has
-    one pair of modalities; the means over pairs are our extension. Pairs with an undefined uniformity (fewer than two
-    rows with different ids) are excluded from the mean.
+    The loss is contrast_weight * InfoNCE + mean over pairs of (U_m + U_n) / 2 + mean squared distance of true pairs,
+    with U = log mean_{i != j} exp(-t |z_i - z_j|^2); all terms are unweighted as published. The paper has one pair of
+    modalities; the means over pairs are our extension. Pairs with an undefined uniformity (fewer than two rows with
+    different ids) are excluded from the mean.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).

@@ -11,10 +11,11 @@ from unialign.ops import select_items
 
 
 class ModGap(PairContrast):
-    """L_ATP + L_CU + contrast_weight * InfoNCE of the same pairs (arXiv 2601.18525).
+    """InfoNCE plus alignment of true pairs and uniformity of centroids (arXiv 2601.18525).
 
-    L_ATP, the mean squared distance of true pairs, is UniAlign's alignment; L_CU = log mean_{i != j} exp(-t |c_i -
-    c_j|^2) over the normalized centroids of items with at least two modalities.
+    The loss is L_ATP + L_CU + contrast_weight * InfoNCE of the same pairs. L_ATP, the mean squared distance of true
+    pairs, is UniAlign's alignment; L_CU = log mean_{i != j} exp(-t |c_i - c_j|^2) over the normalized centroids of
+    items with at least two modalities.
 
     Args:
         anchor: the modality that the others align to, as published; `"all"` uses all pairs in L_ATP and InfoNCE.

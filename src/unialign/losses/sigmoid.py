@@ -18,10 +18,11 @@ Sharing = Literal["shared", "per_pair"]
 
 
 class Sigmoid(Objective):
-    """-(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others (SigLIP, Eq. 1).
+    """Pairwise sigmoid loss, averaged over pairs of modalities (SigLIP, Eq. 1, which has one pair).
 
-    Averaged over pairs of modalities; SigLIP has one. A pair uses the B items with both modalities; pairs without such
-    items are excluded from the mean. Same-id items are not negatives and are excluded from the sum.
+    A pair has the loss -(1/B) sum_ij log sigma(y_ij (scale * cos_ij + bias)), y = +1 for true pairs and -1 for others,
+    over the B items with both modalities; pairs without such items are excluded from the mean. Same-id items are not
+    negatives and are excluded from the sum.
 
     Args:
         anchor: a modality (the M - 1 pairs that contain it) or `"all"` (all pairs).

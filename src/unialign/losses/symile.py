@@ -17,8 +17,9 @@ Negatives = Literal["sampled", "all"]
 
 
 class Symile(Objective):
-    """Mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others.
+    """Contrast of multilinear inner products: each modality classifies the true tuple of the others.
 
+    The loss is the mean over the modalities r of -log softmax of MIP(true tuple) / tau among tuples of the others, with
     MIP(z^1, ..., z^M) = sum_d prod_m z^m_d. Symile has no anchor and uses complete items only. M = 2 gives symmetric
     InfoNCE. For M >= 3, the product depends on the basis, so rotating the space changes the loss.
 

@@ -29,9 +29,9 @@ from unialign.ops import Kernel, select_items
 
 
 class UniAlign(Objective):
-    """L = uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms (paper Eqs. 9 to 13).
+    """Uniformity within each modality and alignment of true pairs, without cross-modal negatives (paper Eqs. 9 to 13).
 
-    There are no cross-modal negatives: each modality is spread separately, and true pairs attract. `preset` sets all
+    L = uniformity_weight * sum_m w_m U(Z^m) + alignment_weight * scale * L_align + tuple terms. `preset` sets all
     options that are not given; see `unialign.losses.PRESETS`.
 
     Args:
@@ -39,8 +39,8 @@ class UniAlign(Objective):
         preset: `balanced`, `paper`, `infonce_matched`, `frozen_anchor`, `symmetric` (sets the anchor to `"all"`) or
             `geodesic`.
         kernel: `clip`, `gaussian` (as printed), `wang_isola`, `geodesic`.
-        temperature: tau of the uniformity kernel and the `"matched"` alignment scale. It controls hardness, while the
-            two weights control the balance.
+        temperature: tau of the uniformity kernel and of the `"matched"` alignment scale; controls the hardness, while
+            the two weights control the balance.
         reduction: `mean_log` (Eq. 9), or `outer_log` with exponent M - 1, as in the Hölder divergence.
         weighting: w_m. `mean`: 1 / (number of modalities with a defined uniformity) · `sum`: 1 · `infonce_matched`:
             anchor 1/2, others 1 / (2 (M - 1)) · `exclude_anchor`: the mean without the anchor.
@@ -56,7 +56,7 @@ class UniAlign(Objective):
         distance: `euclidean` or `geodesic` distance of true pairs.
         stop_gradient: `anchor` detaches the anchor (or centroid) in the alignment.
         centroid_weight: weight of U(C), C = centroids of items with at least two modalities.
-        centroid_temperature: of the centroid term; default `temperature`.
+        centroid_temperature: tau of the centroid term; default `temperature`.
         volume_weight: weight of the mean Gram volume of items with at least two modalities. Minimizing it regularizes
             tuples toward dependence but does not align them by itself.
         volume_eps: added under the square root; default 1e-8 in float32, 1e-14 in float64.

@@ -62,9 +62,9 @@ def kmeans(x: Any, clusters: int, *, seed: int, restarts: int = 10, iterations: 
 
 
 def v_measure(labels: Any, clusters: Any) -> float:
-    """Harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1]; 1 = the same partition.
+    """Return the harmonic mean of homogeneity and completeness (Rosenberg & Hirschberg 2007), in [0, 1].
 
-    Equals the normalized mutual information (NMI) with the arithmetic mean of the entropies.
+    1 means the same partition. The V-measure equals the NMI with the arithmetic mean of the entropies.
 
     Args:
         labels, clusters: (N,) integers or texts.

@@ -27,7 +27,7 @@ _TILE = 2 * TILE
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """Positives of each query: gallery rows with its code. `one_each`: row i is the only positive of query i."""
+    """Positives of each query: gallery rows with its code; for `one_each`, only row i for query i."""
 
     query_codes_Q: Tensor
     gallery_codes_G: Tensor
@@ -64,7 +64,7 @@ class RankCounts:
     gallery: int
 
     def ranks(self, ties: Ties) -> Tensor:
-        """Rank of the best positive, from 1; expected: 1 + g + T / (p + 1)."""
+        """Return the rank of the best positive, from 1; 1 + g + T / (p + 1) for `expected`."""
         first = 1.0 + self.above.double()
         if ties == "optimistic":
             return first
@@ -72,7 +72,7 @@ class RankCounts:
         return first + (tied if ties == "pessimistic" else tied / (self.tied_positives.double() + 1.0))
 
     def reciprocal_ranks(self, ties: Ties) -> Tensor:
-        """1 / rank of the best positive; expected: the mean of 1 / rank (not 1 / mean rank)."""
+        """Return 1 / rank of the best positive; the mean of 1 / rank (not 1 / mean rank) for `expected`."""
         if ties != "expected":
             return self.ranks(ties).reciprocal()
         return _expected_reciprocal(self.above, self.tied, self.tied_positives)

@@ -3,7 +3,7 @@
 Shapes: `Q` queries, `G` gallery, `D` dimension, `S` scored queries (those with a positive), `R` resamples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -109,9 +109,7 @@ class RetrievalResult:
         seed: int = 0,
         groups: Any = None,
     ) -> Interval:
-        """Percentile bootstrap interval over queries; see `unialign.metrics.resample_weights`.
-
-        It reflects sampling of queries only; the gallery is fixed.
+        """Return the percentile bootstrap interval over queries, for the fixed gallery; see `resample_weights`.
 
         Args:
             metric: see `scores`.
@@ -141,7 +139,7 @@ def retrieval(
     ties: Ties = "expected",
     batch_size: int = 1024,
 ) -> RetrievalResult:
-    """Cosine retrieval of gallery rows by query rows.
+    """Rank the gallery rows by cosine for each query row.
 
     `recall[k]` is the fraction of queries with any positive in the top k. Candidates whose scores agree to 1e-12 are
     tied; with `expected`, every metric is its mean over random orders of tied candidates, so a space collapsed to one
@@ -172,11 +170,10 @@ def retrieval(
     unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
     check_one_space(unit_queries, unit_gallery)
 
-    def count(rows_S: Tensor, positives: Positives) -> RankCounts:
-        return count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size)
-
     _check_options(k, ties, batch_size)
-    return _retrieved(count, (len(unit_queries), len(unit_gallery)), query_ids, gallery_ids, k=k, ties=ties)
+    rows_S, positives = _positives(len(unit_queries), len(unit_gallery), query_ids, gallery_ids)
+    counts = count_cosine_ranks(unit_queries, unit_gallery, positives, rows_S, ties=ties, batch_size=batch_size)
+    return _result(counts, rows_S, len(unit_queries), k, ties)
 
 
 def retrieval_from_scores(
@@ -191,7 +188,7 @@ def retrieval_from_scores(
     batch_size: int = 1024,
     tolerance: float = TIE_TOLERANCE,
 ) -> RetrievalResult:
-    """`retrieval` for any score, such as negative tuple volume, cosine to a multimodal centroid, or a re-ranker.
+    """Rank a gallery by any score, such as negative tuple volume, cosine to a multimodal centroid, or a re-ranker.
 
     Args:
         score: maps int64 query rows (q,) to (q, gallery) scores, larger is better, preferably float64. Scores within
@@ -205,11 +202,9 @@ def retrieval_from_scores(
     """
     _check_options(k, ties, batch_size)
     check_nonnegative("tolerance", tolerance)
-
-    def count(rows_S: Tensor, positives: Positives) -> RankCounts:
-        return count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, batch_size=batch_size, tolerance=tolerance)
-
-    return _retrieved(count, (queries, gallery), query_ids, gallery_ids, k=k, ties=ties)
+    rows_S, positives = _positives(queries, gallery, query_ids, gallery_ids)
+    counts = count_ranks(lambda r: score(rows_S[r]), positives, ties=ties, batch_size=batch_size, tolerance=tolerance)
+    return _result(counts, rows_S, queries, k, ties)
 
 
 def _check_options(k: Sequence[int], ties: Ties, batch_size: int) -> None:
@@ -218,32 +213,13 @@ def _check_options(k: Sequence[int], ties: Ties, batch_size: int) -> None:
     check_integer("batch_size", batch_size, low=1)
 
 
-def _retrieved(
-    count: Callable[[Tensor, Positives], RankCounts],
-    size: tuple[int, int],
-    query_ids: Any,
-    gallery_ids: Any,
-    *,
-    k: Sequence[int],
-    ties: Ties,
-) -> RetrievalResult:
-    """Return the result for query rows with a positive, using the ranks from `count`."""
-    queries, gallery = size
-    if queries < 1 or gallery < 1:
-        raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
-    positives = _positives(queries, gallery, query_ids, gallery_ids)
-    rows_S = (positives.counts() > 0).nonzero().flatten()
-    if len(rows_S) == 0:
-        raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
-    if len(rows_S) < queries:
-        positives = Positives(positives.query_codes_Q[rows_S], positives.gallery_codes_G, one_each=False)
-    counts = count(rows_S, positives)
+def _result(counts: RankCounts, rows_S: Tensor, queries: int, k: Sequence[int], ties: Ties) -> RetrievalResult:
     return RetrievalResult(
         k=check_cutoffs(k),
         ties=ties,
         rows=rows_S,
         queries_without_positive=queries - len(rows_S),
-        gallery_size=gallery,
+        gallery_size=counts.gallery,
         ranks=counts.ranks(ties),
         reciprocal_ranks=counts.reciprocal_ranks(ties),
         average_precision=counts.average_precision,
@@ -252,17 +228,23 @@ def _retrieved(
     )
 
 
-def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> Positives:
+def _positives(queries: int, gallery: int, query_ids: Any, gallery_ids: Any) -> tuple[Tensor, Positives]:
+    """Return the (S,) query rows with a positive, and their positives."""
+    if queries < 1 or gallery < 1:
+        raise ShapeError(f"got {queries} queries and {gallery} gallery rows; expected at least one of each")
     if (query_ids is None) != (gallery_ids is None):
         given, missing = ("gallery_ids", "query_ids") if query_ids is None else ("query_ids", "gallery_ids")
         raise ConfigError(f"{given} without {missing}: positives have equal ids, so both must be given")
-    if query_ids is not None:
-        codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
-        return Positives(codes_Q, codes_G, one_each=False)
-    if queries != gallery:
-        raise ShapeError(
-            f"{queries} queries and {gallery} gallery rows; without ids row i matches query i, so the counts must "
-            "agree (or give query_ids and gallery_ids)"
-        )
-    rows = torch.arange(queries)
-    return Positives(rows, rows, one_each=True)
+    if query_ids is None:
+        if queries != gallery:
+            raise ShapeError(
+                f"{queries} queries and {gallery} gallery rows; without ids row i matches query i, so the counts must "
+                "agree (or give query_ids and gallery_ids)"
+            )
+        rows = torch.arange(queries)
+        return rows, Positives(rows, rows, one_each=True)
+    codes_Q, codes_G = matching_codes(query_ids, gallery_ids, ("query_ids", "gallery_ids"), (queries, gallery))
+    rows_S = (Positives(codes_Q, codes_G, one_each=False).counts() > 0).nonzero().flatten()
+    if len(rows_S) == 0:
+        raise DataError(f"none of the {queries} queries has a positive: no gallery id equals a query id")
+    return rows_S, Positives(codes_Q[rows_S], codes_G, one_each=False)

@@ -33,7 +33,7 @@ def add_seed_variance(values_SR: Tensor, points_S: Tensor, *, seed: int = 0) -> 
 
 
 def bootstrap_p_value(differences_R: Tensor) -> float:
-    """Two-sided p-value: twice the smaller fraction of differences on either side of zero, in [2 / (R + 1), 1].
+    """Return the two-sided p-value, twice the smaller fraction of differences on one side of 0, in [2 / (R + 1), 1].
 
     The observed data count as one resample, so p is never 0 (Davison & Hinkley 1997, section 4.2). NaN if no
     difference is defined.
