@@ -44,8 +44,8 @@ def test_01_nan_embeddings_do_not_score_perfectly():
 
 
 def test_02_constant_embeddings_score_as_chance_in_any_order():
-    """If sorting breaks ties by index, the rank of a positive depends on its position, so a collapsed model may not score
-    at chance level."""
+    """If sorting breaks ties by index, the rank of a positive depends on its position, so a collapsed model may not
+    score at chance level."""
     constant = torch.ones(20, 4)
     ids = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     for result in (
@@ -104,7 +104,7 @@ def test_07_the_sign_of_an_eigenvector_is_chosen():
 
 
 def test_08_the_third_modality_has_its_own_positives():
-    """mmlearn offsets the rows of a modality only by the length of the previous one, so (2, 3) occurs twice and (4, 5) never."""
+    """mmlearn offsets the rows of a modality only by the length of the previous one: pairs repeat or are lost."""
     embeddings = {m: rows(i, 5, 6) for i, m in enumerate(("a", "b", "c", "d"))}
     terms = InfoNCE("all")(embeddings).terms
     assert len(terms) == 6
@@ -138,8 +138,8 @@ def test_11_zero_is_a_value():
 
 
 def test_12_nothing_is_chosen_on_the_test_split():
-    """ModGap reports the best epoch on the test split, which is drawn without a seed. Here test rows do not affect a run,
-    and a split is a function of its seed."""
+    """ModGap reports the best epoch on the test split, which is drawn without a seed. Here test rows do not affect
+    a run, and a split is a function of its seed."""
     rng = np.random.default_rng(0)
     columns = {m: rng.normal(size=(30, 5)) for m in ("a", "b")}
     split = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
@@ -187,7 +187,7 @@ def test_15_what_a_loss_keeps_is_measured():
 
 
 def test_16_the_self_pair_does_not_dominate_a_kernel_sum():
-    """Subtracting the self pair after the sum leaves rounding errors: a gradient error of 29 % at t = 10, NaN at t = 20."""
+    """Subtracting the self pair after the sum leaves rounding errors: 29 % of the gradient at t = 10, NaN at t = 20."""
     z = torch.eye(5) + 1e-3 * rows(15, 5, 5, torch.float32)
     for temperature in (0.05, 0.01, 0.002):
         value, exact = (ua.functional.uniformity(x, temperature=temperature).item() for x in (z, z.double()))

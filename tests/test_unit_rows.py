@@ -161,7 +161,7 @@ def test_rows_that_are_a_small_part_do_not_hold_the_whole() -> None:
 
 
 def test_rows_without_gradient_are_not_kept() -> None:
-    """Features of a frozen encoder may be inference tensors, and their buffer may be reused before the backward pass."""
+    """Features of a frozen encoder may be inference tensors, and their buffer may be reused before backward."""
     with torch.inference_mode():
         frozen = torch.randn(5, 3)
     buffer, trained = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)

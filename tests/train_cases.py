@@ -1,4 +1,4 @@
-"""A store small enough to train on in milliseconds, with absent rows and shared ids, and a callback that stops a run."""
+"""A store for training in milliseconds, with absent rows and shared ids, and a callback that stops a run."""
 
 import hashlib
 import json
