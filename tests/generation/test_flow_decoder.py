@@ -65,10 +65,15 @@ def test_no_row_is_no_image(decoder: FlowDecoder) -> None:
 
 def test_invalid_input_raises(decoder: FlowDecoder) -> None:
     for given, options, error, message in (
-        (torch.ones(2, DIM + 1), {}, ShapeError, r"shape \(2, 11\); this decoder expects \(N, 10\), embeddings of a"),
+        (
+            torch.ones(2, DIM + 1),
+            {},
+            ShapeError,
+            r"shape \(2, 11\) .*this decoder expects \(N, 10\), embeddings of a",
+        ),
         (torch.ones(DIM), {}, ShapeError, r"shape \(10,\)"),
         (np.array([["a"] * DIM]), {}, ShapeError, "embeddings"),
-        (torch.ones(1, DIM, dtype=torch.bool), {}, ShapeError, "expected real numbers"),
+        (torch.ones(1, DIM, dtype=torch.bool), {}, ShapeError, "dtype torch.bool"),
         (torch.full((1, DIM), float("nan")), {}, NonFiniteError, "row 0, holds nan at column 0"),
         (torch.zeros(2, DIM), {}, NonFiniteError, "row 0, has norm zero"),
         (torch.ones(1, DIM), {"steps": 0}, ConfigError, "steps"),

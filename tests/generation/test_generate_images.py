@@ -10,7 +10,7 @@ from decoder_cases import tiny_image_store, tiny_images
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.generation import FlowDecoder, GenerationResult, build_conditions, generate_images, mean, slerp
-from unialign.generation._prompts import find_item
+from unialign.generation._conditions import find_item
 from unialign.space import Space
 
 

@@ -317,7 +317,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     archive[archive.index(whole) + 60] ^= 1  # the checksum inside the archive no longer fits
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
-    monkeypatch.setattr("unialign.generation._thumbnails._MAX_BYTES", 100)
+    monkeypatch.setattr("unialign.data._thumbnails._MAX_BYTES", 100)
     with pytest.raises(DataError, match="expected a thumbnail of at most 100"):
         read_thumbnails(store({"thumbnails.zip": zipped({"image/0.png": whole})}), "image", [0], 4)
 

@@ -1,4 +1,4 @@
-"""Kandinsky 2.2 and its prior against diffusers' own calls, and what a decoder without its image tower can do."""
+"""Kandinsky 2.2 against the pipeline of diffusers, with and without the image encoder of its prior."""
 
 import json
 import shutil
@@ -16,11 +16,9 @@ pil = pytest.importorskip("PIL.Image")
 from tiny_pipelines import DIM, save_kandinsky, save_kandinsky_prior, save_stable_unclip  # noqa: E402
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError  # noqa: E402
-from unialign.generation import Decoder  # noqa: E402
+from unialign.generation import Decoder, load_decoder  # noqa: E402
 from unialign.generation._decoder import noise_rows  # noqa: E402
 from unialign.generation._kandinsky import Kandinsky22  # noqa: E402
-from unialign.generation._load import load_pipeline_decoder  # noqa: E402
-from unialign.generation._pipelines import row_generator  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 Folders = tuple[Path, Path]
@@ -84,7 +82,7 @@ def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
     spec = decoder.input_spec
     assert (decoder.size, spec.dim, spec.norm, spec.scale_invariant) == (16, DIM, None, False)
     assert len(decoder.input_spec.fingerprint or "") == 64
-    assert load_pipeline_decoder(folders[0], prior=folders[1]).input_spec == decoder.input_spec
+    assert load_decoder(folders[0], prior=folders[1]).input_spec == decoder.input_spec
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -142,48 +140,19 @@ def test_noise_of_a_row_is_its_own_though_the_scheduler_draws(folders: Folders, 
     assert float((together[0] - together[1]).abs().max()) > 0.01
 
 
-def test_the_prior(exact: Kandinsky22, own_prior: Any) -> None:
-    decoder = exact
-    texts = ["red apple", "blue car", "red apple"]
-    made = decoder.prior_embeddings(texts, seed=2, steps=3)
-    assert (made.shape, made.dtype) == ((3, DIM), torch.float32)
-    torch.testing.assert_close(decoder.prior_embeddings(texts, seed=2, steps=3, batch_size=2), made)
-    torch.testing.assert_close(decoder.prior_embeddings(texts[:1], seed=2, steps=3), made[:1])
-    assert float((made[0] - made[2]).abs().max()) > 1e-3  # another row, other noise
-    other = decoder.prior_embeddings(texts[1:], seed=2, steps=3)
-    assert float((made[:2] - other).abs().max()) > 1e-3
-    assert decoder.prior_embeddings([]).shape == (0, DIM)
-    assert decoder.generate(made, steps=2).shape == (3, 3, 16, 16)
-    own = own_prior(
-        texts,
-        latents=noise_rows(3, DIM, seed=2).double(),
-        generator=[row_generator(2, i) for i in range(3)],
-        num_inference_steps=3,
-        guidance_scale=4.0,
-    )
-    torch.testing.assert_close(made, own.image_embeds.float())
-
-
-def test_texts_that_are_none(decoder: Kandinsky22) -> None:
-    for texts in (
-        "red apple",
-        [1, 2],
-    ):
-        with pytest.raises(ConfigError, match="texts must be a list of strings"):
-            decoder.prior_embeddings(texts)
-
-
-def test_the_prior_loads_when_asked(folders: Folders, tmp_path: Path) -> None:
+def test_only_the_image_encoder_of_the_prior_is_needed(folders: Folders, tmp_path: Path) -> None:
     beside = Path(shutil.copytree(folders[1], tmp_path / "prior"))
-    shutil.rmtree(beside / "text_encoder")
+    for part in ("text_encoder", "prior", "tokenizer", "scheduler"):
+        shutil.rmtree(beside / part)
     decoder = Kandinsky22.from_pretrained(folders[0], prior=beside)
     assert decoder.generate(embeddings(1), steps=2).shape == (1, 3, 16, 16)
-    with pytest.raises(CheckpointError, match="lacks the component text_encoder of a KandinskyV22PriorPipeline"):
-        decoder.prior_embeddings(["red apple"])
+    shutil.rmtree(beside / "image_encoder")
+    with pytest.raises(CheckpointError, match="lacks the component image_encoder of a KandinskyV22PriorPipeline"):
+        Kandinsky22.from_pretrained(folders[0], prior=beside)
 
 
 def test_without_the_priors_folder(folders: Folders, decoder: Kandinsky22) -> None:
-    alone = load_pipeline_decoder(folders[0])
+    alone = load_decoder(folders[0])
     assert isinstance(alone, Kandinsky22)
     assert (alone.input_spec.dim, alone.input_spec.fingerprint) == (DIM, None)
     x = embeddings(2)
@@ -191,7 +160,6 @@ def test_without_the_priors_folder(folders: Folders, decoder: Kandinsky22) -> No
     for ask in (
         lambda: alone.generate(x),
         lambda: alone.embed(torch.rand(1, 3, 16, 16)),
-        lambda: alone.prior_embeddings(["red apple"]),
     ):
         with pytest.raises(ConfigError, match=r"prior=FOLDER"):
             ask()
@@ -207,7 +175,6 @@ def test_half_precision(folders: Folders, decoder: Kandinsky22) -> None:
     )
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(half.embed(x), decoder.embed(x), atol=0.1, rtol=0)
-    assert half.prior_embeddings(["red apple"], steps=2).dtype == torch.float32
 
 
 def test_wrong_width(decoder: Kandinsky22) -> None:
@@ -226,9 +193,9 @@ def test_bad_rows_and_options(decoder: Kandinsky22) -> None:
         decoder.generate(torch.stack([torch.ones(DIM), torch.zeros(DIM)]))
     with pytest.raises(ConfigError, match="guidance must be at least 1"):
         decoder.generate(embeddings(1), guidance=0.0)
-    for steps in (0, 1, 1001):
-        with pytest.raises(ConfigError, match=f"steps must be an integer from 2 to 1000, got {steps}"):
-            decoder.prior_embeddings(["red apple"], steps=steps)
+    for steps in (0, 1001):
+        with pytest.raises(ConfigError, match=f"steps must be an integer from 1 to 1000, got {steps}"):
+            decoder.generate(embeddings(1), steps=steps)
 
 
 def test_a_prior_of_another_width(folders: Folders, tmp_path: Path) -> None:
@@ -257,13 +224,13 @@ def test_folders_in_each_others_place(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a KandinskyV22Pipeline, expected a KandinskyV22PriorPipeline"):
         Kandinsky22.from_pretrained(folders[0], prior=folders[0])
     with pytest.raises(ConfigError, match="generates image embeddings, not images"):
-        load_pipeline_decoder(folders[1])
+        load_decoder(folders[1])
     unclip = save_stable_unclip(tmp_path / "unclip")
     with pytest.raises(ConfigError, match="load it with StableUnCLIP"):
         Kandinsky22.from_pretrained(unclip)
     with pytest.raises(ConfigError, match=r"is for Kandinsky 2\.2"):
-        load_pipeline_decoder(unclip, prior=folders[1])
-    assert isinstance(load_pipeline_decoder(unclip), StableUnCLIP)
+        load_decoder(unclip, prior=folders[1])
+    assert isinstance(load_decoder(unclip), StableUnCLIP)
 
 
 def test_a_denoiser_that_reads_no_image_embeddings(folders: Folders, tmp_path: Path) -> None:

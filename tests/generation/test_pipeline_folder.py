@@ -21,8 +21,8 @@ pytest.importorskip("PIL.Image")
 from tiny_pipelines import DIM, rewrite_index, save_stable_unclip  # noqa: E402
 
 from unialign.errors import CheckpointError, ConfigError, MissingDependencyError  # noqa: E402
-from unialign.generation._load import load_pipeline_decoder  # noqa: E402
-from unialign.generation._pipeline_folder import is_pipeline  # noqa: E402
+from unialign.generation import load_decoder  # noqa: E402
+from unialign.generation._pipeline_folder import pipeline_class  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
@@ -46,18 +46,18 @@ def images(rows: int) -> Tensor:
 
 
 def test_no_folder_and_no_pipeline(tmp_path: Path) -> None:
-    assert not is_pipeline(tmp_path)
-    assert not is_pipeline(tmp_path / "nowhere")
+    assert pipeline_class(tmp_path) is None
+    assert pipeline_class(tmp_path / "nowhere") is None
     with pytest.raises(CheckpointError, match="not a folder with a pipeline"):
-        load_pipeline_decoder(tmp_path / "nowhere")
+        StableUnCLIP.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"has no model_index\.json"):
-        load_pipeline_decoder(tmp_path)
+        StableUnCLIP.from_pretrained(tmp_path)
     (tmp_path / "model_index.json").write_text("[]")
     with pytest.raises(CheckpointError, match="expected a JSON object"):
-        load_pipeline_decoder(tmp_path)
+        load_decoder(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(CheckpointError, match="not readable JSON"):
-        load_pipeline_decoder(tmp_path)
+        load_decoder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_no_folder_and_no_pipeline(tmp_path: Path) -> None:
 )
 def test_pipelines_that_are_no_decoders(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
-    for load in (load_pipeline_decoder, StableUnCLIP.from_pretrained):
+    for load in (load_decoder, StableUnCLIP.from_pretrained):
         with pytest.raises(ConfigError, match=words):
             load(tmp_path)
 
@@ -191,8 +191,8 @@ def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -
         return str(saved)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    assert is_pipeline("someone/unclip", revision="v1")
-    assert load_pipeline_decoder("someone/unclip", revision="v1").input_spec.dim == DIM
+    assert pipeline_class("someone/unclip", revision="v1") == "StableUnCLIPImg2ImgPipeline"
+    assert load_decoder("someone/unclip", revision="v1").input_spec.dim == DIM
     assert {(call["name"], call["revision"]) for call in asked} == {("someone/unclip", "v1")}
     # First which pipeline it is, then the rest.
     assert asked[0]["allow_patterns"] == ["model_index.json"]
@@ -207,7 +207,7 @@ def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = SimpleNamespace(snapshot_download=snapshot_download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
     with pytest.raises(CheckpointError, match="no such repository"):
-        load_pipeline_decoder("someone/unclip")
+        load_decoder("someone/unclip")
 
 
 def test_importing_the_adapters_imports_no_diffusers() -> None:
@@ -220,4 +220,4 @@ def test_importing_the_adapters_imports_no_diffusers() -> None:
 
 def test_without_the_hub_nothing_there_is_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert not is_pipeline("someone/unclip")
+    assert pipeline_class("someone/unclip") is None

@@ -18,10 +18,8 @@ pil = pytest.importorskip("PIL.Image")
 from tiny_pipelines import DIM  # noqa: E402
 
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError  # noqa: E402
-from unialign.generation import Decoder  # noqa: E402
+from unialign.generation import Decoder, load_decoder  # noqa: E402
 from unialign.generation._decoder import noise_rows  # noqa: E402
-from unialign.generation._load import load_pipeline_decoder  # noqa: E402
-from unialign.generation._pipeline_folder import is_pipeline  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
 
@@ -61,8 +59,7 @@ def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     noise = torch.randn(200_000, DIM, generator=torch.Generator().manual_seed(0))
     draws = normalizer.mean.detach() + normalizer.std.detach() * noise
     assert decoder.input_spec.norm == pytest.approx(float(draws.square().sum(1).mean().sqrt()), rel=0.01)
-    assert is_pipeline(saved)
-    assert load_pipeline_decoder(saved).input_spec == decoder.input_spec
+    assert load_decoder(saved).input_spec == decoder.input_spec
 
 
 def test_a_normalizer_without_statistics_knows_no_norm(copy: Path) -> None:

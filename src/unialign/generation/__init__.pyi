@@ -34,7 +34,6 @@ from unialign.generation._load import (
     check_shipped as check_shipped,
     load_decoder as load_decoder,
     load_space as load_space,
-    shipped_decoders as shipped_decoders,
 )
 from unialign.generation._reference import Reference as Reference
 from unialign.generation._scores import (
@@ -84,7 +83,6 @@ __all__ = [
     "resize",
     "resolve_anchor",
     "score",
-    "shipped_decoders",
     "slerp",
     "train_decoder",
     "write_png",

@@ -1,8 +1,9 @@
-"""Build conditions: rows of a space from prompts, one for each prompt, one mixture, or a path through all.
+"""Build conditions: rows of a space from items and texts, one for each of them, one mixture, or a path through all.
 
 Shapes: `D` dimension of the space, `T` steps of a path.
 """
 
+import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,14 +14,13 @@ from torch import Tensor
 from unialign._checks import check_choice
 from unialign.config import Mix
 from unialign.data import EmbeddingStore
-from unialign.errors import ConfigError
+from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.generation._decode import embed_items
 from unialign.generation._interpolation import frechet_mean, interpolate, mean
-from unialign.generation._prompts import Prompt, item_prompt, joint_split, merge_prompts, text_prompt
 from unialign.space import Space
 
-__all__ = ["Combine", "Condition", "build_conditions", "mix_parts"]
-
 Combine = Literal["each", "mixture", "path"]
+_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def build_conditions(
     Args:
         items: names, or `#row`; each is embedded in `modalities`, which are mixed.
         texts: new texts, encoded by `encode_texts` as features of `text_modality`.
-        mix, weights: as in `mix_parts`; not allowed for a path.
+        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, has norm below 1, and matters only for decoders
+            that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
+        weights: one for each part of a mixture. A path has neither weights nor `mix`.
         combine: `each` returns one condition per item or text; `mixture` a single one of all; `path` returns `steps`
             conditions on arcs through all parts, with the modalities of an item in sequence.
         steps: T of a path, at least the number of parts.
@@ -79,47 +81,97 @@ def build_conditions(
         raise ConfigError(f"weights must be a list of numbers, got {weights!r}")
     if not items and not texts:
         raise ConfigError("nothing to generate: pass items of the store (items=, --item) or new texts (texts=, --text)")
-    prompts = [item_prompt(space, store, item, modalities) for item in items]
+    prompts = [_item_prompt(space, store, item, modalities) for item in items]
     if texts:
         if encode_texts is None:
             raise ConfigError("texts need encode_texts=, such as unialign.encoders.text_encoder(store)")
-        prompts += [text_prompt(space, store, encode_texts, text, modality=text_modality) for text in texts]
+        prompts += [_text_prompt(space, store, encode_texts, text, text_modality) for text in texts]
     if combine == "path":
         if weights is not None or mix != "mean":
             raise ConfigError("a path has no weights and no mix; leave both out")
         return _path(prompts, steps)
-    if combine == "mixture":
-        prompts = [merge_prompts(prompts)]
-    return [_mixture(prompt, mix, weights) for prompt in prompts]
+    groups = [prompts] if combine == "mixture" else [[prompt] for prompt in prompts]
+    return [_mixture(group, mix, weights) for group in groups]
 
 
-def mix_parts(prompt: Prompt, *, mix: Mix = "mean", weights: Sequence[float] | None = None) -> Tensor:
-    """Mix the parts of a prompt into one row, (D,).
+def find_item(store: EmbeddingStore, item: str) -> int:
+    """Find the row of an item by its name (ignoring case), or by `#17` for row 17.
 
-    Args:
-        mix: `mean` is renormalized; `unnormalized_mean` is the paper's, has norm below 1, and matters only for decoders
-            that are not scale-invariant; `frechet_mean` minimizes the sum of squared angles.
-        weights: one for each part.
+    Raises:
+        ConfigError: no such item (the message suggests similar names), or several items of that name.
     """
+    names = [name.strip().casefold() for name in store.item_names]
+    rows = [row for row, name in enumerate(names) if name == item.strip().casefold()]
+    if len(rows) == 1:
+        return rows[0]
+    if item.startswith("#") and item[1:].isdecimal():
+        row = int(item[1:])
+        if row >= store.items:
+            raise ConfigError(f"item {item}: {store.name!r} has rows #0 to #{store.items - 1}")
+        return row
+    if rows:
+        listed = ", ".join(f"#{row}" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+        raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; choose one by row: {listed}")
+    close = difflib.get_close_matches(item.casefold(), names, n=3) or [n for n in names if item.casefold() in n][:3]
+    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "items may also be named by row, such as '#17'"
+    raise ConfigError(f"{store.name!r} has no item {item!r}; {hint}")
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """Embedded item or text: rows of the space by label, such as `drawing of hedgehog`, and store rows of the item."""
+
+    name: str
+    parts: dict[str, Tensor]
+    rows: tuple[int, ...]
+    split: str | None
+
+
+def _item_prompt(space: Space, store: EmbeddingStore, item: str, modalities: Sequence[str]) -> _Prompt:
+    """Embed an item in the given modalities; absent ones are left out."""
+    row = find_item(store, item)
+    name = store.item_names[row]
+    z, present = embed_items(space, store, [row], modalities)
+    ambiguous = [other.strip().casefold() for other in store.item_names].count(name.strip().casefold()) > 1
+    label = f"{name} (#{row})" if ambiguous else name
+    parts = {f"{modality} of {label}": z[modality][0] for modality in modalities if bool(present[modality][0])}
+    if not parts:
+        raise DataError(f"item {name!r} (row {row}) has none of {', '.join(modalities)}; choose another modality")
+    return _Prompt(name, parts, (row,), _SPLITS[int(store.split[row])])
+
+
+def _text_prompt(
+    space: Space, store: EmbeddingStore, encode: Callable[[Sequence[str]], Tensor], text: str, modality: str
+) -> _Prompt:
+    """Embed a text with the encoder of the store's column `modality`; its split is that of items with the same name."""
+    z_1D = space.encode({modality: encode([text])})[modality]
+    if len(z_1D) != 1:
+        raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row for each text")
+    rows = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
+    return _Prompt(text, {f"text “{text}”": z_1D[0]}, (), _joint_split(_SPLITS[int(store.split[row])] for row in rows))
+
+
+def _mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float] | None) -> Condition:
+    """Mix all parts of some prompts."""
     check_choice("mix", mix, get_args(Mix))
-    rows = [z[None] for z in prompt.parts.values()]
+    labels, rows = _parts(prompts)
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ConfigError(f"{repeated[0]} is requested twice; name it once, and use weights")
     if weights is not None and len(weights) != len(rows):
-        raise ConfigError(
-            f"{len(weights)} weights for {len(rows)} parts ({', '.join(prompt.parts)}); pass one for each part"
-        )
+        raise ConfigError(f"{len(weights)} weights for {len(rows)} parts ({', '.join(labels)}); pass one for each part")
     if mix == "frechet_mean":
-        return frechet_mean(rows, weights=weights)[0]
-    return mean(rows, weights=weights, normalize=mix == "mean")[0]
+        z_1D = frechet_mean(rows, weights=weights)
+    else:
+        z_1D = mean(rows, weights=weights, normalize=mix == "mean")
+    if weights is not None:
+        total = sum(weights)
+        labels = [f"{label} ({100 * weight / total:.0f} %)" for label, weight in zip(labels, weights, strict=True)]
+    return _condition(prompts, " + ".join(prompt.name for prompt in prompts), labels, z_1D[0])
 
 
-def _mixture(prompt: Prompt, mix: Mix, weights: Sequence[float] | None) -> Condition:
-    z_D = mix_parts(prompt, mix=mix, weights=weights)
-    return Condition(prompt.name, _weighted_labels(prompt.parts, weights), z_D, prompt.row, prompt.split, prompt.rows)
-
-
-def _path(prompts: Sequence[Prompt], steps: int) -> list[Condition]:
-    waypoints = [(label, z_D) for prompt in prompts for label, z_D in prompt.parts.items()]
-    labels = tuple(label for label, _ in waypoints)
+def _path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
+    """Return conditions on arcs through all parts of some prompts."""
+    labels, rows = _parts(prompts)
     if len(labels) < 2:
         raise ConfigError("a path needs at least two waypoints: two texts, two items, or two modalities")
     if steps < len(labels):
@@ -127,21 +179,26 @@ def _path(prompts: Sequence[Prompt], steps: int) -> list[Condition]:
             f"a path of {steps} steps cannot lead through {len(labels)} waypoints ({', '.join(labels)}); use at least "
             f"{len(labels)} steps, or fewer waypoints"
         )
-    path_TD = interpolate(torch.stack([z_D for _, z_D in waypoints]), steps=steps)
-    row = prompts[0].row if len(prompts) == 1 else None
+    path_TD = interpolate(torch.cat(rows), steps=steps)
+    return [_condition(prompts, _step_label(labels, step, steps), labels, z_D) for step, z_D in enumerate(path_TD)]
+
+
+def _parts(prompts: Sequence[_Prompt]) -> tuple[list[str], list[Tensor]]:
+    """Return the labels and (1, D) rows of all parts."""
+    parts = [(label, z_D[None]) for prompt in prompts for label, z_D in prompt.parts.items()]
+    return [label for label, _ in parts], [z_1D for _, z_1D in parts]
+
+
+def _condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str], z_D: Tensor) -> Condition:
     rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # a path may visit an item twice
-    split = joint_split(prompt.split for prompt in prompts)
-    return [
-        Condition(_step_label(labels, step, steps), labels, z_D, row, split, rows) for step, z_D in enumerate(path_TD)
-    ]
+    row = rows[0] if rows and len(prompts) == 1 else None
+    return Condition(name, tuple(labels), z_D, row, _joint_split(prompt.split for prompt in prompts), rows)
 
 
-def _weighted_labels(labels: Iterable[str], weights: Sequence[float] | None) -> tuple[str, ...]:
-    """Add percentages to labels if there are weights."""
-    if weights is None:
-        return tuple(labels)
-    total = sum(weights)
-    return tuple(f"{label} ({100 * weight / total:.0f} %)" for label, weight in zip(labels, weights, strict=True))
+def _joint_split(splits: Iterable[str | None]) -> str | None:
+    """Return `train` if any item is in it, since the decoder was trained on its image; else the first known split."""
+    known = [split for split in splits if split]
+    return "train" if "train" in known else next(iter(known), None)
 
 
 def _step_label(labels: Sequence[str], step: int, steps: int) -> str:

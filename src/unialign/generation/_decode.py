@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import check_integer
-from unialign.batch import as_dense, first_bad_row
+from unialign._finite_rows import first_bad_row
+from unialign.batch import as_dense
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import Decoder
+from unialign.generation._thumbnails import check_rows
 from unialign.space import Space
-
-__all__ = ["Neighbors", "decode", "embed_items", "nearest_training", "resolve_anchor"]
 
 
 def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) -> str:
@@ -34,17 +34,15 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
     """
     if not space.frozen:
         raise ConfigError(
-            f"no decoder for this space: a decoder needs raw image embeddings, and every modality of this space "
-            f"({', '.join(space.modalities)}) has a trained head, which cannot be inverted; train a space with "
+            f"no decoder for this space: every modality ({', '.join(space.modalities)}) has a trained head, which "
+            f"cannot be inverted to the raw image embeddings that a decoder needs; train a space with "
             f"frozen={{'image': 'whiten'}}, where 'image' holds embeddings of the decoder's encoder"
         )
     if anchor is not None and anchor not in space.frozen:
         raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
     spec = decoder.input_spec
     fingerprints = {name: _fingerprint(space, name) for name in (space.frozen if anchor is None else [anchor])}
-    matches = [
-        name for name, found in fingerprints.items() if spec.fingerprint is not None and found == spec.fingerprint
-    ]
+    matches = [name for name, found in fingerprints.items() if found is not None and found == spec.fingerprint]
     if not matches:
         # Without a fingerprint on either side, only dims can be compared.
         unknown = [name for name, found in fingerprints.items() if spec.fingerprint is None or found is None]
@@ -108,10 +106,7 @@ def embed_items(
     """Embed items of a store: modality -> (N, D) unit rows (0 where absent), and modality -> (N,) presence."""
     if isinstance(modalities, str):
         raise ConfigError(f"modalities is the single name {modalities!r}; pass a list, [{modalities!r}]")
-    rows_N = np.asarray(rows)
-    if rows_N.ndim != 1 or (len(rows_N) and rows_N.dtype.kind not in "iu"):
-        raise ShapeError(f"rows must be row numbers, got {rows!r}")
-    rows_N = rows_N.astype(np.int64)
+    rows_N = check_rows(rows)
     if len(rows_N) and not 0 <= rows_N.min() <= rows_N.max() < store.items:
         raise ConfigError(f"rows go from {rows_N.min()} to {rows_N.max()}; {store.name!r} has 0 to {store.items - 1}")
     for name in modalities:
@@ -155,11 +150,10 @@ def _check_rows(z: Any, dim: int) -> Tensor:
     z_ND = as_dense(z, "z", f"(N, {dim})")
     if z_ND.ndim != 2 or z_ND.shape[1] != dim or not z_ND.is_floating_point():
         raise ShapeError(f"z is {z_ND.dtype} of shape {tuple(z_ND.shape)}; expected floats of shape (N, {dim})")
-    bad = first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1))
-    if bad is not None:
+    if bad := first_bad_row(z_ND, ~torch.isfinite(z_ND).all(1) | ~z_ND.any(1)):
         raise NonFiniteError(
-            f"z, row {bad.row}, {bad.what}{bad.more}; leave out absent entries, whose rows are zero, with the presence "
-            f"that `embed_items` returns"
+            f"z, row {bad.row}, {bad.what}{bad.more}; leave out absent items, whose rows are 0 (`embed_items` returns "
+            f"which are present)"
         )
     return z_ND
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_number, check_text
-from unialign.batch import as_dense, first_bad_row
+from unialign._finite_rows import first_bad_row
+from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
-
-__all__ = ["Decoder", "EmbeddingSpec", "check_embeddings", "check_generated", "check_sampling", "noise_rows"]
 
 # Published guidance weights are below 20; far larger ones make samples overflow.
 _MAX_GUIDANCE = 1000.0
@@ -95,16 +94,13 @@ class Decoder(Protocol):
 def check_embeddings(embeddings: Any, spec: EmbeddingSpec) -> Tensor:
     """Validate the input of `generate` and return it as (N, W) float32 on the CPU; errors as in `Decoder.generate`."""
     x_NW = as_dense(embeddings, "embeddings", f"(N, {spec.dim})")
-    if x_NW.ndim != 2 or x_NW.shape[1] != spec.dim:
+    if x_NW.ndim != 2 or x_NW.shape[1] != spec.dim or x_NW.is_complex() or x_NW.dtype == torch.bool:
         raise ShapeError(
-            f"embeddings have shape {tuple(x_NW.shape)}; this decoder expects (N, {spec.dim}), embeddings of "
-            f"{spec.encoder}"
+            f"embeddings have shape {tuple(x_NW.shape)} and dtype {x_NW.dtype}; this decoder expects (N, {spec.dim}), "
+            f"embeddings of {spec.encoder}"
         )
-    if x_NW.is_complex() or x_NW.dtype == torch.bool:
-        raise ShapeError(f"embeddings have dtype {x_NW.dtype}; expected real numbers")
     x_NW = x_NW.detach().float().cpu()
-    bad = first_bad_row(x_NW, ~torch.isfinite(x_NW).all(1) | ~x_NW.any(1))
-    if bad is not None:
+    if bad := first_bad_row(x_NW, ~torch.isfinite(x_NW).all(1) | ~x_NW.any(1)):
         raise NonFiniteError(
             f"embeddings, row {bad.row}, {bad.what}{bad.more}; expected finite numbers that are not all 0"
         )
@@ -120,8 +116,7 @@ def check_sampling(seed: int, steps: int, guidance: float) -> None:
 
 def check_generated(images: Tensor) -> Tensor:
     """Return generated images, or raise NonFiniteError if weights or options made one overflow."""
-    bad = (~torch.isfinite(images).flatten(1).all(1)).nonzero()
-    if len(bad):
+    if len(bad := (~torch.isfinite(images).flatten(1).all(1)).nonzero()):
         raise NonFiniteError(
             f"image {int(bad[0])} is not finite; use a smaller guidance, or embeddings of usual norm; if that does not "
             f"help, the decoder is damaged or its training diverged"
@@ -133,7 +128,12 @@ def noise_rows(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
     """Draw (rows, dim) normal numbers; row i depends only on the seed and `first + i`, not on the batch."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
-        state = np.random.SeedSequence([seed, first + i]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(state) & (2**63 - 1))
-        out[i] = torch.randn(dim, generator=generator, dtype=torch.float32)
+        out[i] = torch.randn(dim, generator=row_generator(seed, first + i), dtype=torch.float32)
     return out
+
+
+def row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
+    """Return a generator that depends on seed and row; one of another stream is independent of it."""
+    spawn_key = () if stream is None else (stream,)
+    state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))

@@ -13,21 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign.batch import as_dense, first_bad_row
+from unialign._finite_rows import first_bad_row
+from unialign.batch import as_dense
 from unialign.errors import NonFiniteError, ShapeError
 from unialign.evaluation import Statistic
-
-__all__ = [
-    "Average",
-    "Frechet",
-    "KernelDistance",
-    "PairMean",
-    "as_features",
-    "cubic_kernel",
-    "frechet_distance",
-    "gaussian_kernel",
-    "kernel_distance",
-]
 
 # Largest number of weighted features in one block of resamples (64 MiB).
 _BLOCK = 2**23
@@ -151,13 +140,10 @@ def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
     """Validate features and return them as (N, F) float64 on the CPU; errors as in `frechet_distance`."""
     x_NF = as_dense(value, what, "(N, F)")
     if x_NF.ndim != 2 or len(x_NF) < min_rows or x_NF.shape[1] < 1 or x_NF.is_complex() or x_NF.dtype == torch.bool:
-        raise ShapeError(
-            f"{what} is {x_NF.dtype} of shape {tuple(x_NF.shape)}; expected real numbers of shape (N, F) with N of at "
-            f"least {min_rows}"
-        )
+        expected = f"real numbers of shape (N, F) with N of at least {min_rows}"
+        raise ShapeError(f"{what} is {x_NF.dtype} of shape {tuple(x_NF.shape)}; expected {expected}")
     x_NF = x_NF.detach().double().cpu()
-    bad = first_bad_row(x_NF, ~torch.isfinite(x_NF).all(1))
-    if bad is not None:
+    if bad := first_bad_row(x_NF, ~torch.isfinite(x_NF).all(1)):
         raise NonFiniteError(f"{what}, row {bad.row}, {bad.what}{bad.more}; expected finite features")
     return x_NF
 

@@ -9,6 +9,7 @@ Shapes: `N` images, `S` pixels a side, `F` features.
 import contextlib
 import io
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,8 +21,6 @@ from unialign._checks import check_integer
 from unialign.errors import DataError, MissingDependencyError
 from unialign.generation._images import check_images, resize_bilinear
 from unialign.io import digest
-
-__all__ = ["Extractor", "lite0", "lite2", "pixels"]
 
 
 @runtime_checkable
@@ -49,13 +48,13 @@ class Extractor(Protocol):
 
 
 def pixels(size: int = 16) -> Extractor:
-    """Extract the pixels of the image resized to size x size, F = 3 size^2. Insensitive to semantics.
+    """Extract the pixels of the image resized to size x size, F = 3 size^2; insensitive to semantics.
 
     Raises:
         ConfigError: size is not an integer of at least 1.
     """
     check_integer("size", size, low=1)
-    return _Extractor(f"pixels, {size} px", lambda images: resize_bilinear(images, size).flatten(1), batch_size=1024)
+    return _Extractor(f"pixels, {size} px", lambda images: resize_bilinear(images, size).flatten(1), 1024)
 
 
 def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
@@ -83,17 +82,15 @@ def lite0(*, size: int = 224, batch_size: int = 64) -> Extractor:
     return _lite(0, size, batch_size)
 
 
+@dataclass(frozen=True)
 class _Extractor:
-    def __init__(self, name: str, features: Callable[[Tensor], Tensor], *, batch_size: int) -> None:
-        self.name = name
-        self._features, self._batch_size = features, batch_size
-
-    def __repr__(self) -> str:
-        return f"<extractor: {self.name}>"
+    name: str
+    features: Callable[[Tensor], Tensor] = field(repr=False)
+    batch_size: int = field(repr=False)
 
     @torch.inference_mode()
     def __call__(self, images: Any) -> Tensor:
-        parts = [self._features(part) for part in torch.split(check_images(images), self._batch_size)]
+        parts = [self.features(part) for part in torch.split(check_images(images), self.batch_size)]
         # Copy to a normal tensor, since inference tensors cannot be used in autograd.
         with torch.inference_mode(False):
             return torch.cat(parts).clone()
@@ -107,7 +104,7 @@ _WEIGHTS = {
 
 
 def _lite(number: int, size: int, batch_size: int) -> Extractor:
-    # The network has stride 32; smaller images would leave nothing but padding in the last feature map.
+    # The network has stride 32: the last feature map of a smaller image would hold padding only.
     check_integer("size", size, low=32)
     check_integer("batch_size", batch_size, low=1)
     try:
@@ -131,5 +128,4 @@ def _lite(number: int, size: int, batch_size: int) -> Extractor:
         maps: Tensor = model.extract_features(resize_bilinear(images, size) * 2 - 1)  # type: ignore[operator]
         return maps.mean((2, 3))
 
-    name = f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}"
-    return _Extractor(name, features, batch_size=batch_size)
+    return _Extractor(f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}", features, batch_size)

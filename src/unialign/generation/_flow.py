@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Predict", "draw_times", "flow_loss", "sample"]
-
 # (x_t (N, ...), t (N,), condition (N, C)) -> the clean sample (N, ...)
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -30,11 +28,8 @@ def flow_loss(predict: Predict, x: Tensor, condition_NC: Tensor, *, times_N: Ten
     """Compute the mean squared error of the velocity, (1 - t)^-2 |x - predicted|^2, with the weight capped at t = 0.9.
 
     Args:
-        predict: the network.
-        x: (N, ...) clean samples.
-        condition_NC: condition of each sample.
+        x, noise: (N, ...) clean samples and normal numbers.
         times_N: in (0, 1).
-        noise: (N, ...) normal numbers.
     """
     t = times_N.reshape(-1, *(1 for _ in x.shape[1:]))
     predicted = predict((1 - t) * noise + t * x, times_N, condition_NC)
@@ -56,14 +51,9 @@ def sample(
 
     Args:
         noise: (N, ...) normal numbers.
-        condition_NC: condition of each sample.
-        steps: at least 1.
         guidance: g of classifier-free guidance (Ho & Salimans 2022): u + g (c - u), c the prediction with the condition
             and u without. 1 uses c only.
         unconditional_C: the condition for "no condition"; required if guidance is not 1.
-
-    Returns:
-        (N, ...) samples.
     """
     x = noise
     for step in range(steps):

@@ -17,14 +17,12 @@ from unialign.errors import CheckpointError, ConfigError
 from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_generated, check_sampling, noise_rows
 from unialign.generation._flow import sample
 from unialign.generation._image_basis import PCABasis, PixelBasis
-from unialign.generation._residual_mlp import ResidualMLP
-from unialign.generation._unet import make_unet
+from unialign.generation._networks import ResidualMLP, make_unet
 from unialign.io import check_json_object, load_folder, save_folder
 from unialign.space import Whitening
 
-__all__ = ["FlowDecoder"]
-
 _CHUNK = 256
+_SETTINGS = ("config", "input_spec")
 
 
 class FlowDecoder(nn.Module):
@@ -64,9 +62,8 @@ class FlowDecoder(nn.Module):
         self.none = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
-        weights = sum(p.numel() for p in self.parameters()) / 1e6
         return (
-            f"FlowDecoder({self.config.network}, {self.size} x {self.size} pixels, {weights:.1f} million weights; "
+            f"FlowDecoder({self.config.network}, {self.size} x {self.size} pixels, {_millions(self)} million weights; "
             f"decodes {self._input_spec.dim} numbers of {self._input_spec.encoder})"
         )
 
@@ -82,8 +79,7 @@ class FlowDecoder(nn.Module):
 
     def condition(self, embeddings_NW: Tensor) -> Tensor:
         """Map (N, W) embeddings to (N, D) inputs of the network with norm sqrt(D), so that entries are about 1."""
-        framed_ND: Tensor = self.frame(embeddings_NW)
-        return F.normalize(framed_ND, dim=1) * math.sqrt(self.config.directions)
+        return F.normalize(self.frame(embeddings_NW), dim=1) * math.sqrt(self.config.directions)
 
     def generate(
         self, embeddings: Any, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -105,15 +101,9 @@ class FlowDecoder(nn.Module):
         """Generate images from embeddings and noise (N, size of a sample); the input is not validated."""
         with torch.autocast(self.none.device.type, enabled=False):
             noise = noise.to(self.none).reshape(-1, *self.basis.shape)
-            latents = sample(
-                self.network,
-                noise,
-                self.condition(embeddings_NW.to(self.none)),
-                steps=steps,
-                guidance=guidance,
-                unconditional_C=self.none,
-            )
-            return self.basis.decode(latents).float().cpu()
+            condition = self.condition(embeddings_NW.to(self.none))
+            options: dict[str, Any] = {"steps": steps, "guidance": guidance, "unconditional_C": self.none}
+            return self.basis.decode(sample(self.network, noise, condition, **options)).float().cpu()
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `config.json`, `model.safetensors` and, unless it exists, a model card `README.md` into a folder.
@@ -121,12 +111,11 @@ class FlowDecoder(nn.Module):
         Raises:
             CheckpointError: a file cannot be written; earlier files are intact.
         """
-        metadata = check_json_object("decoder", self.metadata)
         save_folder(
             "decoder",
             directory,
             settings={"config": self.config.to_dict(), "input_spec": vars(self.input_spec)},
-            metadata=metadata,
+            metadata=check_json_object("decoder", self.metadata),
             tensors=self.state_dict(),
             card=_card(self),
         )
@@ -141,19 +130,21 @@ class FlowDecoder(nn.Module):
         """
 
         def check(settings: Any) -> bool:
-            return isinstance(settings, dict) and all(
-                isinstance(settings.get(key), dict) for key in ("config", "input_spec")
-            )
+            return isinstance(settings, dict) and all(isinstance(settings.get(key), dict) for key in _SETTINGS)
 
         def build(settings: dict[str, Any], metadata: dict[str, Any]) -> "FlowDecoder":
-            spec = EmbeddingSpec(**settings["input_spec"])
-            return cls(DecoderConfig.from_dict(settings["config"]), spec, metadata=metadata)
+            config, spec = DecoderConfig.from_dict(settings["config"]), EmbeddingSpec(**settings["input_spec"])
+            return cls(config, spec, metadata=metadata)
 
         # Weights may be stored in half precision; computation is in single precision.
         decoder = load_folder("decoder", source, build, check=check, revision=revision).float()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in decoder.state_dict().values()):
             raise CheckpointError(f"the decoder in {source} has weights that are not finite; train it again")
         return decoder
+
+
+def _millions(decoder: FlowDecoder) -> str:
+    return f"{sum(p.numel() for p in decoder.parameters()) / 1e6:.1f}"
 
 
 def _card(decoder: FlowDecoder) -> str:
@@ -166,7 +157,7 @@ tags: [unclip, image-generation]
 # A decoder of image embeddings
 
 Images of {config.size} x {config.size} from embeddings of {spec.encoder} ({spec.dim} numbers), by flow matching
-(`{config.network}`, {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights).
+(`{config.network}`, {_millions(decoder)} million weights).
 
 ```python
 import unialign as ua

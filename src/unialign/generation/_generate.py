@@ -25,8 +25,6 @@ from unialign.generation._images import png_bytes, resize
 from unialign.generation._thumbnails import read_thumbnails
 from unialign.space import Space
 
-__all__ = ["GenerationResult", "generate_images"]
-
 _NEAREST = 3
 # Largest side, in pixels, at which images are compared with training images; at 768 pixels these need too much memory.
 _COMPARISON_SIDE = 64
@@ -90,13 +88,12 @@ def generate_images(
     z_QD = torch.stack([condition.z_D for condition in conditions])
     options: dict[str, Any] = {"anchor": anchor, "steps": steps, "guidance": guidance}
     # Call once per condition, since row i of every call gets the same noise.
-    samples_V = [
-        torch.cat(
-            [decode(space, decoder, z_1D, seed=_sample_seed(seed, v), **options) for z_1D in torch.split(z_QD, 1)]
-        )
-        for v in range(samples)
-    ]
-    images_QV = torch.stack(samples_V, 1)
+    images_QV = torch.stack(
+        [
+            torch.cat([decode(space, decoder, z_1D, seed=_sample_seed(seed, v), **options) for v in range(samples)])
+            for z_1D in torch.split(z_QD, 1)
+        ]
+    )
     try:
         copies, reason = _pixel_neighbors(store, anchor, images_QV), ""
     except (DataError, MissingDependencyError) as error:

@@ -10,20 +10,13 @@ from torch import Tensor, nn
 
 from unialign.errors import DataError
 
-__all__ = ["PCABasis", "PixelBasis"]
-
 # Exponent of the whitening: 0 keeps the components' variances, and noise masks the small ones at nearly every time;
 # 1 equalizes them, and the small ones dominate the loss.
 _WHITENING = 0.5
 
 
 class PCABasis(nn.Module):
-    """Principal components of the training images, as buffers; `encode` and `decode` are affine.
-
-    Args:
-        size: S.
-        latents: L.
-    """
+    """Principal components of the training images, as buffers; `encode` and `decode` are affine."""
 
     mean: Tensor
     axes: Tensor
@@ -56,10 +49,10 @@ class PCABasis(nn.Module):
         # Scale by one common factor, so that latents have the scale of the noise.
         scale_L = scale_L * (deviation_L / scale_L).square().mean().sqrt()
         axes_LP = axes_KP[:latents]
-        largest_L = axes_LP.abs().argmax(1)
-        sign_L = axes_LP[torch.arange(latents), largest_L].sign()
+        # Make the largest entry of each axis positive, since a decomposition leaves the signs open.
+        sign_L1 = axes_LP.gather(1, axes_LP.abs().argmax(1, keepdim=True)).sign()
         self.mean.copy_(flat_NP.mean(0))
-        self.axes.copy_((axes_LP * sign_L[:, None]).mT)
+        self.axes.copy_((axes_LP * sign_L1).mT)
         self.scale.copy_(scale_L)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -74,11 +67,7 @@ class PCABasis(nn.Module):
 
 
 class PixelBasis(nn.Module):
-    """(image - mean) / deviation with one mean and one deviation over all training pixels, as buffers.
-
-    Args:
-        size: S.
-    """
+    """(image - mean) / deviation with one mean and one deviation over all training pixels, as buffers."""
 
     mean: Tensor
     scale: Tensor

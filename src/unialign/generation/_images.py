@@ -18,11 +18,6 @@ from unialign.batch import as_dense
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 from unialign.io import checked_path, replace_file
 
-__all__ = ["check_images", "grid", "image_row", "png_bytes", "resize", "resize_bilinear", "write_png"]
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EIGHT_BIT_RGB = (8, 2, 0, 0, 0)
-
 
 def check_images(
     images: Any,
@@ -32,28 +27,17 @@ def check_images(
     min_count: int = 1,
     range_error: type[UniAlignError] = ShapeError,
 ) -> Tensor:
-    """Validate a batch of images and return it as (N, 3, H, W) float32 on the CPU.
-
-    Args:
-        images: (N, 3, H, W) floating numbers in [0, 1].
-        what: name of the argument in messages.
-        square: require H = W.
-        min_count: smallest N.
-        range_error: exception type for numbers outside [0, 1].
+    """Validate (N, 3, H, W) floating numbers in [0, 1], with N of at least `min_count`; return float32 on the CPU.
 
     Raises:
         ShapeError: wrong shape or dtype.
         NonFiniteError: an image holds NaN or infinity.
+        range_error: a number is outside [0, 1].
     """
     expected = "(N, 3, S, S)" if square else "(N, 3, height, width)"
     x = as_dense(images, what, expected)
-    if (
-        x.ndim != 4
-        or len(x) < min_count
-        or x.shape[1] != 3
-        or 0 in x.shape[2:]
-        or (square and x.shape[2] != x.shape[3])
-    ):
+    wrong = x.ndim != 4 or len(x) < min_count or x.shape[1] != 3 or 0 in x.shape[2:]
+    if wrong or (square and x.shape[2] != x.shape[3]):
         raise ShapeError(f"{what} have shape {tuple(x.shape)}; expected {expected}, all at least {min_count or 1}")
     if not x.is_floating_point():
         raise ShapeError(f"{what} have dtype {x.dtype}; expected floating numbers in [0, 1] (divide bytes by 255)")
@@ -106,14 +90,17 @@ def png_bytes(image: Any) -> bytes:
         ShapeError: not (3, H, W), or neither uint8 nor float.
         NonFiniteError: NaN, or a number outside [0, 1].
     """
-    x = _check_image(image, "an image")
-    pixels = (x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)).permute(1, 2, 0).contiguous().numpy()
+    pixels = (_check_image(image, "an image") * 255).round().to(torch.uint8).permute(1, 2, 0)
     height, width = pixels.shape[:2]
     # Each PNG row begins with its filter type, 0 for none.
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, 3 * width)], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, *_EIGHT_BIT_RGB)
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)
+    lines[:, 1:] = pixels.reshape(height, 3 * width).numpy()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8-bit RGB
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
-    return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
+    out = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        out += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return out
 
 
 def write_png(path: str | os.PathLike[str], image: Any) -> None:
@@ -162,16 +149,12 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
                 f"{tuple(first.shape)}; images of a grid must have one size (see `resize`)"
             )
     height, width = first.shape[1] * scale, first.shape[2] * scale
-    columns = max(len(row) for row in rows)
-    out = torch.full(
-        (3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap), float(background), dtype=torch.float32
-    )
+    shape = (len(rows), max(map(len, rows)), 3, height + gap, width + gap)
+    tiles = torch.full(shape, float(background), dtype=torch.float32)
     for (i, j), image in cells.items():
-        values = image.float() / 255 if image.dtype == torch.uint8 else image
-        top, left = i * (height + gap), j * (width + gap)
-        large = values.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-        out[:, top : top + height, left : left + width] = large
-    return out
+        tiles[i, j, :, :height, :width] = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    out = tiles.permute(2, 0, 3, 1, 4).reshape(3, shape[0] * shape[3], shape[1] * shape[4])
+    return out[:, : out.shape[1] - gap, : out.shape[2] - gap].contiguous()
 
 
 def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
@@ -182,13 +165,13 @@ def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, b
 
 
 def _check_image(image: Any, what: str) -> Tensor:
-    """(3, H, W) uint8, or float32 in [0, 1], on the CPU."""
+    """Validate a (3, H, W) image, uint8 or float, and return it as float32 in [0, 1] on the CPU."""
     x = as_dense(image, what, "(3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or 0 in x.shape:
         raise ShapeError(f"{what} has shape {tuple(x.shape)}; expected (3, H, W)")
     x = x.detach().cpu()
     if x.dtype == torch.uint8:
-        return x
+        return x.float() / 255
     if not x.is_floating_point():
         raise ShapeError(f"{what} has dtype {x.dtype}; expected uint8, or float in [0, 1]")
     x = x.float()
@@ -196,7 +179,3 @@ def _check_image(image: Any, what: str) -> Tensor:
     if not (low >= 0 and high <= 1):
         raise NonFiniteError(f"{what} has values from {low:g} to {high:g}; expected [0, 1] (scale or clamp them)")
     return x
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

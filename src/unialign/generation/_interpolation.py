@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from unialign._checks import check_choice, check_integer, check_nonnegative
-from unialign.batch import as_dense, first_bad_row
+from unialign._finite_rows import first_bad_row
+from unialign.batch import as_dense
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
 from unialign.generation._interpolation_inputs import (
     InterpolationInputs,
     finite_numbers,
+    make_mixing_batch,
     mixing_weights,
     normalized_weights,
-    stack_rows,
 )
-
-__all__ = ["frechet_mean", "interpolate", "linear_combination", "mean", "slerp"]
 
 # Mixtures with a norm below this multiple of the rounding error have no reliable direction.
 _ROUNDINGS = 1000
@@ -55,8 +54,9 @@ def mean(
         NonFiniteError: a row is not finite or has no direction; an item has no present modality; rows cancel.
     """
     check_choice("normalize", normalize, (True, False))
-    names, z_KBD, present_KB = stack_rows(embeddings, present)
-    weights_KB = mixing_weights(weights, names, z_KBD)[:, None] * present_KB.to(z_KBD)
+    batch = make_mixing_batch(embeddings, present)
+    z_KBD = batch.z_MBD
+    weights_KB = mixing_weights(weights, batch)[:, None] * batch.present_MB.to(z_KBD)
     total_B = weights_KB.sum(0)
     _raise_for(total_B <= 0, z_KBD[0], "has no weight: none of its modalities is present with a weight above 0")
     mixed_BD = ((weights_KB / total_B)[..., None] * z_KBD).sum(0)
@@ -79,8 +79,8 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
         raise ConfigError(
             "linear_combination needs at least one (weight, rows) pair, such as [(1, king), (-1, man), (1, woman)]"
         )
-    names, z_KBD, _ = stack_rows({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}, None)
-    weights_K = finite_numbers([weight for weight, _ in pairs], len(names))
+    z_KBD = make_mixing_batch({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}).z_MBD
+    weights_K = finite_numbers([weight for weight, _ in pairs], len(pairs))
     if not bool(weights_K.any()):
         raise ConfigError("weights of the terms are all 0")
     weights_K = normalized_weights(weights_K).to(z_KBD)
@@ -101,7 +101,7 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
         ShapeError, ConfigError: as in `mean`; t is not finite.
         NonFiniteError: as in `mean`, or rows are opposite, so that the arc is not unique.
     """
-    _, z_2BD, _ = stack_rows({"a": a, "b": b}, None)
+    z_2BD = make_mixing_batch({"a": a, "b": b}).z_MBD
     numbers = finite_numbers(t, None)
     if numbers.ndim > 1:
         raise ConfigError(f"t has shape {tuple(numbers.shape)}; expected a number or (T,)")
@@ -114,8 +114,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
 def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "slerp") -> Tensor:
     """Interpolate along a path through waypoints, (steps, D) or (steps, B, D).
 
-    Every leg takes an equal fraction of the steps, regardless of its length. The ends are exact; so are inner waypoints
-    if steps - 1 is a multiple of the K - 1 legs.
+    Every leg takes an equal fraction of the steps, regardless of its length. The ends are exact, and so are inner
+    waypoints if steps - 1 is a multiple of the K - 1 legs.
 
     Args:
         ends: (K, D) or (K, B, D), at least 2 waypoints.
@@ -131,7 +131,7 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     if ends.ndim not in (2, 3) or len(ends) < 2:
         raise ShapeError(f"ends have shape {tuple(ends.shape)}; expected (K, D) or (K, B, D) with at least 2 waypoints")
     waypoints = ends if ends.ndim == 3 else ends[:, None]
-    _, z_KBD, _ = stack_rows({f"waypoint {k}": z_BD for k, z_BD in enumerate(waypoints)}, None)
+    z_KBD = make_mixing_batch({f"waypoint {k}": z_BD for k, z_BD in enumerate(waypoints)}).z_MBD
     legs = len(z_KBD) - 1
     out = []
     for step in range(steps):
@@ -153,11 +153,8 @@ def frechet_mean(
     """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles, (B, D).
 
     For two rows it equals `slerp` at the second row's weight. Unlike in the renormalized mean, weights are fractions of
-    the angle, not of the chord, and distant rows have more influence. The two agree for nearby rows and for two rows of
-    equal weight.
-
-    Computed by gradient steps from the renormalized mean and a final Newton step. The first derivative is exact; second
-    derivatives are not supported.
+    the angle, not of the chord, and distant rows have more influence. Computed by gradient steps from the renormalized
+    mean and a final Newton step; the first derivative is exact, second derivatives are not supported.
 
     Args:
         embeddings, weights: as in `mean`.
@@ -171,8 +168,8 @@ def frechet_mean(
     check_integer("iterations", iterations, low=1)
     if tolerance is not None:
         check_nonnegative("tolerance", tolerance)
-    names, z_KBD, _ = stack_rows(embeddings, None)
-    weights_K1 = mixing_weights(weights, names, z_KBD)[:, None]
+    batch = make_mixing_batch(embeddings)
+    z_KBD, weights_K1 = batch.z_MBD, mixing_weights(weights, batch)[:, None]
     tolerance = (1e-12 if z_KBD.dtype == torch.float64 else 2e-6) if tolerance is None else tolerance
     at_BD = _unit((weights_K1[..., None] * z_KBD).sum(0)).detach()
     converged_B = at_BD.new_zeros(len(at_BD), dtype=torch.bool)
@@ -186,11 +183,8 @@ def frechet_mean(
     # Differentiate the last Newton step only; its derivative does not depend on earlier steps.
     step_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _raise_for(~narrow_B, at_BD, "has rows spread too far around the sphere for a unique Fréchet mean; use `mean`")
-    _raise_for(
-        ~converged_B,
-        at_BD,
-        f"still moved by more than {tolerance:g} after {iterations} steps; raise iterations, or tolerance",
-    )
+    problem = f"still moved by more than {tolerance:g} after {iterations} steps; raise iterations, or tolerance"
+    _raise_for(~converged_B, at_BD, problem)
     return _exp_map(at_BD, step_BD)
 
 
@@ -243,9 +237,7 @@ def _exp_map(at_BD: Tensor, step_BD: Tensor) -> Tensor:
 def _slerp(a_BD: Tensor, b_BD: Tensor, t_T: Tensor) -> Tensor:
     apart_B, across_B = _norm(a_BD - b_BD)[..., 0], _norm(a_BD + b_BD)[..., 0]
     opposite_B = across_B < 2 * _ROUNDINGS * torch.finfo(a_BD.dtype).eps
-    _raise_for(
-        opposite_B, a_BD, "is opposite to the row that it is mixed with, so that the arc between them is not unique"
-    )
+    _raise_for(opposite_B, a_BD, "is opposite to the row that it is mixed with: the arc between them is not unique")
     # Computed from chords, since arccos loses half of the digits near 1.
     angle_B = 2 * torch.atan2(apart_B, across_B)
     near_B = angle_B < _NEAR
@@ -273,6 +265,5 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _raise_for(bad: Tensor, x: Tensor, what: str) -> None:
-    first = first_bad_row(x, bad)
-    if first is not None:
+    if first := first_bad_row(x, bad):
         raise NonFiniteError(f"row {first.row} of the mixture {what}{first.more}")

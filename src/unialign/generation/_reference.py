@@ -12,12 +12,10 @@ from torch.nn.functional import normalize
 
 from unialign._checks import check_integer
 from unialign.errors import DataError
-from unialign.generation._distances import as_features, frechet_distance, kernel_distance
+from unialign.generation._distances import as_features
 from unialign.generation._extractors import Extractor
 from unialign.generation._images import check_images
 from unialign.geometry import median_bandwidth
-
-__all__ = ["Reference"]
 
 # Sum of the variances of the training components after scaling.
 _VARIANCE = 100.0
@@ -64,11 +62,9 @@ class Reference:
             DataError: the training features vary in fewer than C directions.
         """
         check_integer("components", components, low=1)
-        images = check_images(true, "true images")
+        images, training = check_images(true, "true images"), check_images(training, "training images")
         true_NF = as_features(extractor(images), "features of the true images", min_rows=2)
-        train_TF = as_features(
-            extractor(check_images(training, "training images")), "features of the training images", min_rows=2
-        )
+        train_TF = as_features(extractor(training), "features of the training images", min_rows=2)
         mean_F = train_TF.mean(0)
         _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
         rank = int((values_K > 1e-7 * values_K.max()).sum())
@@ -101,15 +97,3 @@ class Reference:
     def directions(self, features_NF: Tensor) -> Tensor:
         """Return (N, F) unit rows of the features minus their training mean."""
         return normalize(features_NF - self.mean_F, dim=1)
-
-    def halves(self, *, seed: int = 0) -> dict[str, float]:
-        """Compute FD and KID x 100 between random halves of the true images: the scores of N / 2 perfect images.
-
-        FD decreases with the number of images, so N perfect images would score lower.
-        """
-        order_N = torch.randperm(len(self.features_NF), generator=torch.Generator().manual_seed(seed))
-        one_NF, other_NF = (self.features_NF[half_N] for half_N in order_N.chunk(2))
-        return {
-            "fd": frechet_distance(self.components(one_NF), self.components(other_NF)),
-            "kid": 100 * kernel_distance(self.standardized(one_NF), self.standardized(other_NF)),
-        }

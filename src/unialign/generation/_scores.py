@@ -34,24 +34,18 @@ from unialign.generation._images import check_images, resize_bilinear
 from unialign.generation._reference import Reference
 from unialign.metrics import retrieval
 
-__all__ = ["SCORES", "GenerationScores", "score"]
-
+_FD = (
+    "Fréchet distance to the true images, on principal components in which the training images' variances sum to 100; "
+    "not comparable to a published FID"
+)
 # In table order.
 SCORES: Mapping[str, Metric] = MappingProxyType(
     {
-        "fd": Metric(
-            "FD",
-            "Fréchet distance to the true images, on principal components in which the training images' variances "
-            "sum to 100; comparable to no published FID",
-            "lower",
-            "number",
-        ),
+        "fd": Metric("FD", _FD, "lower", "number"),
         "kid": Metric(
             "KID x 100", "unbiased cubic MMD² to the true images on standardized features", "lower", "number"
         ),
-        "mmd": Metric(
-            "MMD²", "unbiased, Gaussian kernel, of the directions of features from their mean", "lower", "number"
-        ),
+        "mmd": Metric("MMD²", "unbiased, Gaussian kernel, of the directions of centered features", "lower", "number"),
         "fd_self": Metric("FD to self", "FD to images decoded from the true image embeddings", "lower", "number"),
         "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
         "recall@10": Metric("R@10", "as R@1, among the first 10"),
@@ -109,8 +103,8 @@ def score(
 
     Retrieval ranks the N true images by the cosine of centered features, with expected ranks under ties. Item weights
     do not change the gallery, as in `unialign.evaluation`; distances resample generated and true images together. With
-    several noises, each score is the mean over them. `kid` and `mmd` are 0 on average for
-    independent samples of the true distribution, and slightly below 0 for copies of the true images.
+    several noises, each score is the mean over them. `kid` and `mmd` are 0 on average for independent samples of the
+    true distribution, and slightly below 0 for copies of the true images.
 
     Args:
         generated: (N, 3, S, S) in [0, 1], row i for item i, or (V, N, 3, S, S) of V noises.
@@ -119,7 +113,7 @@ def score(
         self_scores: scores of images decoded from the true image embeddings with the same V noises, for `fd_self`.
 
     Returns:
-        See `GenerationScores`. `diversity` requires two noises.
+        The scores, with `diversity` only for at least two noises.
 
     Raises:
         ShapeError: not one image for each true one, or `self_scores` of other noises or items.
@@ -179,40 +173,27 @@ def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic
     """Compute the scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
+
+    def kernel_distances(
+        scale: Callable[[Tensor], Tensor], kernel: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[KernelDistance]:
+        true_NF = scale(reference.features_NF)
+        own = PairMean(kernel(true_NF, true_NF))
+        scaled = [scale(x_NF) for x_NF in sets]
+        return [KernelDistance((PairMean(kernel(x_NF, x_NF)), own), kernel(x_NF, true_NF)) for x_NF in scaled]
+
+    gaussian = partial(gaussian_kernel, bandwidth=reference.bandwidth)
     return {
         "fd": Average([Frechet(reference.components(x_NF), true_NC) for x_NF in sets]),
-        "kid": Average(
-            _kernel_distances(
-                [reference.standardized(x_NF) for x_NF in sets],
-                reference.standardized(reference.features_NF),
-                cubic_kernel,
-            ),
-            scale=100,
-        ),
-        "mmd": Average(
-            _kernel_distances(
-                directions,
-                reference.directions(reference.features_NF),
-                partial(gaussian_kernel, bandwidth=reference.bandwidth),
-            )
-        ),
+        "kid": Average(kernel_distances(reference.standardized, cubic_kernel), scale=100),
+        "mmd": Average(kernel_distances(reference.directions, gaussian)),
         "spread": Average([PairMean(x_NF @ x_NF.mT) for x_NF in directions], scale=-1, offset=1),
     }
 
 
-def _kernel_distances(
-    sets: list[Tensor], true_NF: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]
-) -> list[KernelDistance]:
-    own = PairMean(kernel(true_NF, true_NF))
-    return [KernelDistance((PairMean(kernel(x_NF, x_NF)), own), kernel(x_NF, true_NF)) for x_NF in sets]
-
-
 def _self_distance(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
     if self_scores.extractor != reference.extractor:
-        raise ConfigError(
-            f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}; use "
-            "the same extractor for both"
-        )
+        raise ConfigError(f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}")
     if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
         raise ShapeError(
             f"self_scores have {self_scores.noises} noises and {self_scores.items} items, the generated images "

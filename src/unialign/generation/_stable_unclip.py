@@ -4,7 +4,6 @@ Shapes: `N` images, `B` of them at once, `W` dimension of the embeddings, `S` pi
 """
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +14,6 @@ from unialign.errors import CheckpointError
 from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._pipeline_folder import STABLE_UNCLIP, encoder_weights_fingerprint, open_folder
 from unialign.generation._pipelines import ImageTower, PipelineDecoder, latent_side, load_pipeline, resolve_device
-
-__all__ = ["StableUnCLIP"]
 
 
 class StableUnCLIP(PipelineDecoder):
@@ -94,10 +91,10 @@ class StableUnCLIP(PipelineDecoder):
         """
         return self.tower.embed(images, batch_size=batch_size)
 
-    def _arguments(self, weight: Tensor, guidance: float) -> Callable[[int], dict[str, Any]]:
-        return lambda count: {"prompt": [self.prompt] * count}
+    def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
+        return {"prompt": [self.prompt] * count}
 
-    def _latents(self, noise: Tensor, steps: int) -> Tensor:
+    def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
         # The pipeline scales the noise that it draws itself, but not latents passed in.
         self.pipeline.scheduler.set_timesteps(steps, device=noise.device)
         scaled: Tensor = noise * self.pipeline.scheduler.init_noise_sigma
@@ -109,15 +106,13 @@ def _check_dims(pipeline: Any, dim: int) -> None:
     # The image embedding is concatenated with an embedding of the noise level of the same dim.
     if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * dim:
         raise CheckpointError(
-            f"the image encoder has dim {dim}, for which the denoiser (unet) would need a class embedding of type "
+            f"the image encoder has dim {dim}, for which the denoiser (unet) needs a class embedding of type "
             f"'projection' and dim {2 * dim}; it has type {config.class_embed_type!r} and dim "
-            f"{config.projection_class_embeddings_input_dim}: the two do not belong together"
+            f"{config.projection_class_embeddings_input_dim}"
         )
-    if pipeline.image_normalizer.config.embedding_dim != dim:
-        raise CheckpointError(
-            f"the image encoder has dim {dim}, the image normalizer has statistics of dim "
-            f"{pipeline.image_normalizer.config.embedding_dim}: the two do not belong together"
-        )
+    found = pipeline.image_normalizer.config.embedding_dim
+    if found != dim:
+        raise CheckpointError(f"the image encoder has dim {dim}, the image normalizer has statistics of dim {found}")
 
 
 def _typical_norm(normalizer: Any) -> float | None:

@@ -1,10 +1,9 @@
-"""Read the thumbnails of a store's items.
+"""Read the thumbnails of a store's items as tensors.
 
 Shapes: `N` images, `S` pixels a side.
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -15,16 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._checks import check_integer
-from unialign.data import EmbeddingStore
+from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
 from unialign.errors import DataError, MissingDependencyError, ShapeError
 
-__all__ = ["read_thumbnails"]
-
-_ASSET = "thumbnails.zip"
-# Limits for damaged or malicious archives, far above any thumbnail.
-_MAX_BYTES = 2**24
+# Limit for damaged or malicious images, far above any thumbnail.
 _MAX_SIDE = 4096
-_SUFFIXES = ("webp", "png", "jpg", "jpeg")
 
 
 def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
@@ -43,50 +37,45 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
         MissingDependencyError: Pillow is not installed.
     """
     check_integer("size", size, low=1)
-    rows_N = np.asarray(rows)
-    if rows_N.ndim != 1 or (rows_N.dtype.kind not in "iu" and len(rows_N)):
-        raise ShapeError(f"rows are {rows_N.dtype} of shape {rows_N.shape}; expected integers (N,), rows of the store")
-    source = f"{_ASSET} of {store.name!r}"
-    if _ASSET not in store.assets:
-        raise DataError(f"{store.name!r} has no asset {_ASSET}; write the store with it, or pass the images")
+    rows_N = check_rows(rows)
+    source = f"{THUMBNAILS} of {store.name!r}"
+    if THUMBNAILS not in store.assets:
+        raise DataError(f"{store.name!r} has no asset {THUMBNAILS}; write the store with it, or pass the images")
     try:
         pil: Any = import_module("PIL.Image")
     except ImportError:
         raise MissingDependencyError("reading thumbnails needs Pillow: pip install 'unialign[images]'") from None
+    thumbnails = Thumbnails(store.asset(THUMBNAILS), source)
     out = torch.empty(len(rows_N), 3, size, size, dtype=torch.float32)
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(store.asset(_ASSET)))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise DataError(f"{source} is not a zip archive ({error}); write the store again") from None
-    with archive:
-        files = {}
-        for info in archive.infolist():
-            stem, _, suffix = info.filename.rpartition(".")
-            if suffix in _SUFFIXES:
-                files[stem] = info
-        for i, row in enumerate(rows_N.tolist()):
-            file = files.get(f"{modality}/{row}")
-            if file is None:
-                known = sorted({name.partition("/")[0] for name in files if "/" in name})
-                raise DataError(
-                    f"{source} has no image of {modality!r} for row {row}; it has some of "
-                    f"{', '.join(map(repr, known)) or 'nothing'}, and the store has {store.items} rows"
-                )
-            out[i] = _read(pil, archive, file, source, size)
+    for i, row in enumerate(rows_N.tolist()):
+        file = thumbnails.read(modality, row)
+        if file is None:
+            known = ", ".join(map(repr, sorted(thumbnails.modalities))) or "nothing"
+            raise DataError(
+                f"{source} has no image of {modality!r} for row {row}; it has some of {known}, and the store has "
+                f"{store.items} rows"
+            )
+        out[i] = _square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
     return out
 
 
-def _read(pil: Any, archive: zipfile.ZipFile, file: zipfile.ZipInfo, source: str, size: int) -> Tensor:
-    what = f"{file.filename} in {source}"
-    if file.file_size > _MAX_BYTES:
-        raise DataError(f"{what} has {file.file_size} bytes; expected a thumbnail of at most {_MAX_BYTES}")
+def check_rows(rows: Any) -> NDArray[np.int64]:
+    """Validate rows of a store, (N,) integers."""
+    rows_N = np.asarray(rows)
+    if rows_N.ndim != 1 or (rows_N.dtype.kind not in "iu" and len(rows_N)):
+        raise ShapeError(f"rows are {rows_N.dtype} of shape {rows_N.shape}; expected integers (N,), rows of the store")
+    return rows_N.astype(np.int64)
+
+
+def _square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
+    """Decode an image file and fit it into a white square, (3, size, size) float32 in [0, 1]."""
     try:
         # Explicit formats, since Pillow runs external programs for some others.
-        with pil.open(io.BytesIO(archive.read(file)), formats=("PNG", "JPEG", "WEBP")) as opened:
+        with pil.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
             if max(opened.size) > _MAX_SIDE:
                 raise ValueError(f"it is {opened.size[0]} x {opened.size[1]} pixels, expected at most {_MAX_SIDE}")
             image = opened.convert("RGBA")
-    except Exception as error:  # damaged archives and images can raise any exception
+    except Exception as error:  # damaged images can raise any exception
         raise DataError(f"{what} cannot be read ({error}); write the store again") from None
     side = max(image.size)
     white = pil.new("RGBA", (side, side), "white")

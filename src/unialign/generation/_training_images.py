@@ -17,22 +17,15 @@ from unialign.errors import DataError, NonFiniteError, ShapeError
 from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._thumbnails import read_thumbnails
 
-__all__ = ["TrainingImages", "load_training_images"]
-
 # Largest number of held-out images in the sample grids of a run.
 SHOWN = 32
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Training data of a decoder.
+    """Training data: (N, W) float32 embeddings, (N, 3, S, S) uint8 images, and their N store rows.
 
-    Attributes:
-        spec: description of the embeddings.
-        embeddings: (N, W) float32 of the training rows.
-        images: (N, 3, S, S) uint8.
-        train: (N,) store rows of the training split.
-        shown_embeddings, shown_images: held-out rows for the sample grids, or training rows if there are none.
+    The sample grids show held-out rows, or training rows if there are none.
     """
 
     spec: EmbeddingSpec
@@ -61,7 +54,10 @@ def load_training_images(
     source = held_out if len(held_out) else train
     shown = source[np.linspace(0, len(source) - 1, min(len(source), SHOWN)).round().astype(int)]
     rows = np.concatenate([train, shown])
-    pixels = read_thumbnails(store, image, rows, config.size) if images is None else _rows(images, rows, store, config)
+    if images is None:
+        pixels = read_thumbnails(store, image, rows, config.size)
+    else:
+        pixels = _select_images(images, rows, (store.items, 3, config.size, config.size))
     if not bool(torch.isfinite(pixels).all()) or float(pixels.min()) < 0 or float(pixels.max()) > 1:
         raise NonFiniteError("images must be finite numbers in [0, 1], or uint8; scale them")
     pixels = (pixels * 255).round().to(torch.uint8)
@@ -83,9 +79,8 @@ def load_training_images(
     return TrainingImages(spec, embeddings[:count], pixels[:count], train, embeddings[count:], pixels[count:])
 
 
-def _rows(images: Any, rows: NDArray[np.int64], store: EmbeddingStore, config: DecoderConfig) -> Tensor:
-    """Return rows of the argument `images` as float in [0, 1]."""
-    shape = (store.items, 3, config.size, config.size)
+def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...]) -> Tensor:
+    """Return rows of the argument `images` as floating numbers."""
     if not isinstance(images, Tensor) or images.shape != shape:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ShapeError(f"images are {found}; expected a tensor {shape}, one for every item")

@@ -1,16 +1,20 @@
-"""Residual MLP on latents, modulated by time and condition, for training on a CPU.
+"""Networks of the flow decoder: a residual MLP on latents for a CPU, a U-Net on pixels for a GPU.
 
-Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network.
+Shapes: `N` samples, `L` latents, `C` dimension of the condition, `H` width of the network, `S` pixels a side.
 """
 
 import math
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ResidualMLP", "time_features"]
+from unialign.errors import MissingDependencyError
 
 _FREQUENCIES = 32
+# `UNet2DModel` expects diffusion steps from 0 to 1000.
+_UNET_TIME = 1000.0
 
 
 def time_features(times_N: Tensor) -> Tensor:
@@ -41,14 +45,7 @@ class _Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Residual MLP that predicts the clean latents.
-
-    Args:
-        latents: L.
-        condition: C.
-        width: H.
-        depth: number of blocks.
-    """
+    """Residual MLP of `depth` blocks that predicts the clean latents; time and condition modulate it."""
 
     def __init__(self, latents: int, condition: int, *, width: int, depth: int) -> None:
         super().__init__()
@@ -69,3 +66,40 @@ class ResidualMLP(nn.Module):
             h_NH = block(h_NH, given_NH)
         out_NL: Tensor = self.outward(self.norm(h_NH))
         return out_NL
+
+
+class ConditionalUNet(nn.Module):
+    """U-Net that predicts the clean image: `UNet2DModel` of diffusers with the condition as class embedding."""
+
+    def __init__(self, unet: nn.Module, condition: int, width: int) -> None:
+        super().__init__()
+        self.unet = unet
+        self.given = nn.Sequential(nn.Linear(condition, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor, times_N: Tensor, condition_NC: Tensor) -> Tensor:
+        out: Tensor = self.unet(x, times_N * _UNET_TIME, class_labels=self.given(condition_NC)).sample
+        return out
+
+
+def make_unet(size: int, condition: int, *, width: int, depth: int) -> ConditionalUNet:
+    """Build a U-Net of 1, 2, 2 and 4 times the width by level (three below 32 pixels), attention up to 16 x 16."""
+    try:
+        diffusers: Any = import_module("diffusers")
+    except ImportError:
+        raise MissingDependencyError("network='unet' needs diffusers: pip install 'unialign[generate]'") from None
+    levels = 4 if size >= 32 else 3
+    attended = [size >> level <= 16 and level > 0 for level in range(levels)]
+    groups = math.gcd(width, 32)
+    unet = diffusers.UNet2DModel(
+        sample_size=size,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=tuple(width * factor for factor in (1, 2, 2, 4)[:levels]),
+        layers_per_block=depth,
+        down_block_types=tuple("AttnDownBlock2D" if there else "DownBlock2D" for there in attended),
+        up_block_types=tuple("AttnUpBlock2D" if there else "UpBlock2D" for there in reversed(attended)),
+        norm_num_groups=groups,
+        attention_head_dim=groups,
+        class_embed_type="identity",
+    )
+    return ConditionalUNet(unet, condition, 4 * width)
