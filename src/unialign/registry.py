@@ -3,7 +3,8 @@
 A built-in is a public module of its group's package (`losses/infonce.py`) with an object whose attribute `name` equals
 the module name. Packages add names with entry points (`[project.entry-points."unialign.objectives"]`), notebooks with
 `register`. Importing this module does not import torch. Entry points are read only to list all names, or to look up a
-name that is neither built in nor registered.
+name that is neither built in nor registered. The groups `encoders` and `index` are reserved: they accept plug-ins, but
+no function of this library uses them yet.
 """
 
 import pkgutil
@@ -12,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from unialign._checks import check_choice, one_line, warn_skipped
 from unialign.errors import ConfigError
@@ -21,15 +22,6 @@ __all__ = ["Group", "check", "is_built_in", "load", "names", "register", "regist
 
 Group = Literal["objectives", "readers", "encoders", "decoders", "index", "commands", "metrics"]
 
-_WORDS = {
-    "objectives": "objective",
-    "readers": "reader",
-    "encoders": "encoder",
-    "decoders": "decoder",
-    "index": "index back end",
-    "commands": "command",
-    "metrics": "metric",
-}
 # Packages whose public modules are the built-in names, and the names listed first.
 _PACKAGES = {"objectives": "unialign.losses", "readers": "unialign.readers", "commands": "unialign.cli"}
 _FIRST = {
@@ -42,18 +34,18 @@ _registered: dict[tuple[Group, str], Any] = {}
 
 def names(group: Group) -> tuple[str, ...]:
     """Return the names that `load` accepts: built-in ones, then other ones, sorted."""
-    check_choice("registry group", group, _WORDS)
+    check_choice("registry group", group, get_args(Group))
     added = {*_entry_points(group), *(name for where, name in _registered if where == group)}
     return (*_built_in(group), *sorted(added))
 
 
 def check(group: Group, name: object) -> None:
     """Raise ConfigError with the closest known name unless `load` accepts the name; imports nothing."""
-    check_choice("registry group", group, _WORDS)
+    check_choice("registry group", group, get_args(Group))
     if isinstance(name, str) and (name in _built_in(group) or (group, name) in _registered):
         return
     try:
-        check_choice(_WORDS[group], name, names(group))
+        check_choice(_kind(group), name, names(group))
     except ConfigError as error:
         if "did you mean" in str(error):
             raise
@@ -77,16 +69,15 @@ def load(group: Group, name: str) -> Any:
         return next(value for value in vars(module).values() if getattr(value, "name", None) == name)
     found = _entry_points(group)[name]
     if len({point.value for point in found}) > 1:
-        packages = ", ".join(sorted(point.dist.name if point.dist else "?" for point in found))
-        raise ConfigError(f"{_WORDS[group]} {name!r} is added by several packages ({packages}); uninstall all but one")
+        packages = ", ".join(sorted(map(_package, found)))
+        raise ConfigError(f"{_kind(group)} {name!r} is added by several packages ({packages}); uninstall all but one")
     try:
         return found[0].load()
     except (Exception, SystemExit) as error:  # third-party modules may raise any exception
         if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
             raise  # the command was terminated during the import
-        package = found[0].dist.name if found[0].dist else "?"
-        cause = one_line(f"{type(error).__name__}: {error}")
-        raise ConfigError(f"{_WORDS[group]} {name!r} of the package {package!r} cannot be imported: {cause}") from error
+        cause, plug_in = one_line(f"{type(error).__name__}: {error}"), f"{_kind(group)} {name!r}"
+        raise ConfigError(f"{plug_in} of the package {_package(found[0])!r} cannot be imported: {cause}") from error
 
 
 def register(group: Group, name: str, value: Any) -> None:
@@ -97,11 +88,11 @@ def register(group: Group, name: str, value: Any) -> None:
     Raises:
         ConfigError: the name of a built-in, or a name with characters other than letters, digits, '_' and '-'.
     """
-    check_choice("registry group", group, _WORDS)
+    check_choice("registry group", group, get_args(Group))
     if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-        raise ConfigError(f"{_WORDS[group]} names must consist of letters, digits, '_' and '-', got {name!r}")
+        raise ConfigError(f"{_kind(group)} names must consist of letters, digits, '_' and '-', got {name!r}")
     if name in _built_in(group):
-        raise ConfigError(f"{name!r} is a built-in {_WORDS[group]}; choose another name")
+        raise ConfigError(f"{name!r} is a built-in {_kind(group)}; choose another name")
     _registered[group, name] = value
 
 
@@ -129,8 +120,16 @@ def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"unialign.{group}"):
         if point.name in _built_in(group):
-            package = point.dist.name if point.dist else "?"
-            warn_skipped(f"{_WORDS[group]} {point.name!r} of the package {package!r} has the name of a built-in one")
+            plug_in = f"{_kind(group)} {point.name!r} of the package {_package(point)!r}"
+            warn_skipped(f"{plug_in} has the name of a built-in one")
         else:
             found.setdefault(point.name, []).append(point)
     return found
+
+
+def _kind(group: str) -> str:
+    return group.removesuffix("s")
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"

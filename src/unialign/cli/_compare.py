@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unialign.cli._anchors import ANCHOR, describe_anchors, has_anchor
-from unialign.cli._console import RunProgress, chosen_workers, echo, shown
+from unialign.cli._console import chosen_workers, echo, run_progress, shown
 from unialign.config import CompareConfig, ComparisonEntry, TrainConfig
 from unialign.experiments import compare, make_entry, open_store
 from unialign.losses import initialization
@@ -32,7 +32,7 @@ def run_comparison(
     echo(f"seeds {' '.join(map(str, config.seeds))}: {total} runs, {workers} at a time")
     started = time.perf_counter()
     try:
-        with RunProgress(total, labels) as progress:
+        with run_progress(total, labels) as progress:
             results = compare(config, out, workers=workers, on_run=progress)
         if extend is not None:
             write_report(out)  # Write the report first: the comparison is complete even if `extend` fails.

@@ -1,8 +1,10 @@
 """Print the output of commands: a progress bar on a terminal, plain lines elsewhere."""
 
+import itertools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,27 +36,21 @@ def chosen_workers(asked: int | None, runs: int) -> int:
     return asked
 
 
-class RunProgress:
-    """Print a line for each finished run and, on a terminal, a progress bar."""
+@contextmanager
+def run_progress(total: int, labels: Mapping[str, str]) -> Iterator[Callable[[str, int, "RunRecord"], None]]:
+    """Yield a function that prints a line for each finished run and, on a terminal, moves a progress bar."""
+    done = itertools.count(1)
+    with tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
 
-    def __init__(self, total: int, labels: Mapping[str, str]) -> None:
-        self.done, self.total, self.labels = 0, total, labels
-        self.bar = tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False)
+        def finished(key: str, seed: int, record: "RunRecord") -> None:
+            bar.update()
+            took = "time unknown" if record.seconds is None else f"{record.seconds:.1f} s"
+            recall = 100 * record.evaluation.metrics["recall@1"]
+            echo(f"[{next(done)}/{total}] {labels[key]}, seed {seed}: {took}, R@1 {recall:.1f} %")
+            for warning in record.warnings:
+                echo(f"    health: {warning['message']}")
 
-    def __call__(self, key: str, seed: int, record: "RunRecord") -> None:
-        self.done += 1
-        self.bar.update()
-        took = "time unknown" if record.seconds is None else f"{record.seconds:.1f} s"
-        recall = 100 * record.evaluation.metrics["recall@1"]
-        echo(f"[{self.done}/{self.total}] {self.labels[key]}, seed {seed}: {took}, R@1 {recall:.1f} %")
-        for warning in record.warnings:
-            echo(f"    health: {warning['message']}")
-
-    def __enter__(self) -> "RunProgress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
+        yield finished
 
 
 def shown(path: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from unialign.cli._anchors import ANCHOR, has_anchor
 from unialign.cli._console import echo
-from unialign.cli._image_files import compared_rows, write_enlarged, write_thumbnails
+from unialign.cli._generate_files import compared_rows, write_enlarged, write_thumbnails
 from unialign.config import CompareConfig, TrainConfig
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.experiments import write_json

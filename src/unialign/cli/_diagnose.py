@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ def diagnose_files(config: DiagnoseConfig, out: Path, fail_on: str | None) -> in
     open_run_dir(out, "diagnosis")  # An earlier diagnosis is overwritten, since it takes only a minute to repeat.
     started = time.perf_counter()
     try:
-        with _Progress() as progress:
+        with _progress() as progress:
             report = diagnose(
                 list(config.files),
                 modalities=config.modalities,
@@ -51,26 +52,22 @@ def _write(out: Path, config: DiagnoseConfig, report: DiagnosisReport, seconds: 
     write_diagnosis_report(out)
 
 
-class _Progress:
-    """A progress bar of bytes on a terminal; elsewhere a line for each modality."""
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows the bytes read, as a bar on a terminal, elsewhere as a line for each modality."""
+    name, done, started = "", 0, 0.0
+    with tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False) as bar:
 
-    def __init__(self) -> None:
-        self.name, self.done, self.started = "", 0, 0.0
-        self.bar = tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False)
+        def read(modality: str, now: int, total: int) -> None:
+            nonlocal name, done, started
+            if modality != name:
+                name, done, started = modality, 0, time.perf_counter()
+                bar.reset(total)
+                bar.set_description(modality)
+            bar.update(now - done)
+            done, seconds = now, time.perf_counter() - started
+            # Small files are read in one chunk; reporting them would be noise.
+            if done == total and bar.disable and seconds > 1:
+                echo(f"{modality}: read {total / 1e9:.2f} GB in {seconds:.1f} s")
 
-    def __call__(self, name: str, done: int, total: int) -> None:
-        if name != self.name:
-            self.name, self.done, self.started = name, 0, time.perf_counter()
-            self.bar.reset(total)
-            self.bar.set_description(name)
-        self.bar.update(done - self.done)
-        self.done = done
-        # Small files are read in one chunk; reporting them would be noise.
-        if done == total and self.bar.disable and time.perf_counter() - self.started > 1:
-            echo(f"{name}: read {total / 1e9:.2f} GB in {time.perf_counter() - self.started:.1f} s")
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
+        yield read

@@ -7,19 +7,14 @@ from unialign._plain_text import count
 from unialign.cli._console import echo, shown
 from unialign.cli._single_run import finish
 from unialign.config import CompareConfig, ComparisonEntry, EvaluateConfig, TrainConfig
-from unialign.errors import ConfigError, DataError
+from unialign.errors import DataError
 from unialign.experiments import (
-    EMBEDDINGS_FILE,
     RunRecord,
-    describe_differences,
-    embed_split,
-    evaluate_split,
+    evaluate_space,
     open_run_dir,
     open_store,
     prepare_data,
-    save_embeddings,
 )
-from unialign.io import write_yaml
 from unialign.space import Space
 
 
@@ -39,19 +34,15 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
     items = len(store.rows(config.split))
     if items < 2:
         raise DataError(f"the {config.split!r} split of {data} has {count(items, 'item')}; at least 2 are needed")
-    found = open_run_dir(out, "evaluation")
-    if found not in (None, config.to_dict()):
-        raise ConfigError(f"{out} holds another evaluation: {describe_differences(found or {}, config.to_dict())}")
-    write_yaml(out / "config.yaml", config.to_dict())
+    open_run_dir(out, "evaluation", config.to_dict())
     if data == str(out / "data") and items == store.items:
         echo(f"all {items:,} items are evaluated; an array `split` in the files would select the held-out ones")
     echo(f"{data}, {config.split} split, {items:,} of {store.items:,} items: {', '.join(shared)}, into {shown(out)}")
-    embeddings = embed_split(space, store, config.split)
     record = RunRecord(
         seconds=0.0,
         parameters=sum(p.numel() for p in space.parameters()),
         warnings=[],
-        evaluation=evaluate_split(embeddings, store, config.split, anchor=config.anchor),
+        evaluation=evaluate_space(space, store, config.split, out, anchor=config.anchor),
     )
     comparison = CompareConfig(
         data=data,
@@ -62,7 +53,6 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
         resamples=config.resamples,
         selection="an existing space; nothing was trained",
     )
-    save_embeddings(out / EMBEDDINGS_FILE, embeddings)
     trained = space.metadata.get("training", {})
     finish(out, comparison, store, record, command="evaluate", settings=trained if isinstance(trained, dict) else {})
     return 0

@@ -1,12 +1,12 @@
 """Implementation of `unialign generate`: settings -> prompts -> conditions -> images -> annotations -> files."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unialign.cli._console import echo, shown
-from unialign.cli._generate_files import results_dir, write_results
+from unialign.cli._generate_files import make_results, results_dir, write_results
 from unialign.config import GenerateConfig
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError, DataError
@@ -40,8 +40,9 @@ def generate(config: GenerateConfig, out: Path, device: str) -> int:
         options = {key: getattr(config, key) for key in ("samples", "anchor", "seed", "steps", "guidance")}
         result = generate_images(space, decoder, store, conditions, **options)
         seconds = time.perf_counter() - started
-        files = write_results(out, config, space, decoder, store, result, seconds)
-    _print_summary(result, files, out)
+        contents = make_results(config, space, decoder, store, result, seconds)
+        write_results(out, config, store, result, contents)
+    _print_summary(result, contents["images"], out)
     echo(f"{seconds:.1f} s. Report: {shown(out / 'report.html')}")
     return 0
 
@@ -97,14 +98,14 @@ def _text_encoder(space: Space, store: EmbeddingStore) -> Any:
     return text_encoder(store, _TEXT)
 
 
-def _print_summary(result: GenerationResult, files: list[list[str]], out: Path) -> None:
+def _print_summary(result: GenerationResult, images: Sequence[Mapping[str, Any]], out: Path) -> None:
     if result.copies is None:
         echo(f"not compared with the training images, of which these may be copies: {result.no_copies_reason}")
-    for i, (condition, names) in enumerate(zip(result.conditions, files, strict=True)):
+    for i, (condition, image) in enumerate(zip(result.conditions, images, strict=True)):
         seen = " (a training item, whose image the decoder was trained on)" if condition.split == "train" else ""
         near = result.nearest[i][0]
         text = f"nearest training item by the condition: {near['name']}, cosine {near['cosine']:.2f}"
         if result.copies is not None:
             copy = result.copies[i][0]
             text += f"; by pixels: {copy['name']}, {100 * copy['distance']:.0f} % off"
-        echo(f"{condition.name}{seen}: {shown(out / names[0])}; {text}")
+        echo(f"{condition.name}{seen}: {shown(out / image['files'][0])}; {text}")

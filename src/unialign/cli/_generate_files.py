@@ -4,48 +4,49 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unialign.cli._image_files import compared_rows, enlargement, write_enlarged, write_thumbnails
+from torch import Tensor
+
+from unialign.cli._console import echo
 from unialign.config import GenerateConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
-from unialign.experiments import open_run_dir, write_json
+from unialign.experiments import copy_thumbnails, open_run_dir, write_json
 from unialign.generation import Decoder, GenerationResult, grid, write_png
 from unialign.io import commit_files, describe_environment, lock_folder, write_yaml
 from unialign.report import write_generation_report
 from unialign.space import Space
 
 _STAGING = ".new-"
+# Smallest side of an image file, in pixels.
+_MIN_SIDE = 128
 _PROTOCOL = ("mix", "weights", "combine", "interpolate", "samples", "seed", "steps", "guidance")
 
 
 @contextmanager
 def results_dir(out: Path, config: GenerateConfig) -> Iterator[None]:
     """Open and lock a results folder; earlier images are kept until the new ones are complete."""
-    open_run_dir(out, "generation")
+    found = open_run_dir(out, "generation")
     with lock_folder(out, doing="writing images"):
-        for staging in out.glob(f"{_STAGING}*"):  # left by a call that was killed
+        for staging in out.glob(f"{_STAGING}*"):  # left by a killed call
             shutil.rmtree(staging, ignore_errors=True)
-        if not (out / "config.yaml").exists():
-            # Records the folder kind in case this call is killed.
+        if found is None:
+            # Record the kind of the folder in case this call is killed.
             write_yaml(out / "config.yaml", {"generation": config.to_dict()})
         yield
 
 
 def write_results(
-    out: Path,
-    config: GenerateConfig,
-    space: Space,
-    decoder: Decoder,
-    store: EmbeddingStore,
-    result: GenerationResult,
-    seconds: float,
-) -> list[list[str]]:
-    """Write all files into a staging folder, then replace those of an earlier call; return the image names.
+    out: Path, config: GenerateConfig, store: EmbeddingStore, result: GenerationResult, contents: Mapping[str, Any]
+) -> None:
+    """Write all files into a staging folder, then replace those of an earlier call.
+
+    Args:
+        contents: result of `make_results`.
 
     Raises:
         DataError: a file cannot be written; the earlier call's files are intact.
@@ -53,62 +54,27 @@ def write_results(
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=_STAGING) as name:
             staging = Path(name)
-            files = _write_images(staging, result)
+            (staging / "images").mkdir()
+            for entry, images in zip(contents["images"], result.images, strict=True):
+                for file, image in zip(entry["files"], images, strict=True):
+                    write_enlarged(staging / file, image)
+            sheet = grid([list(images) for images in result.images], scale=_enlargement(result.images))
+            write_png(staging / "sheet.png", sheet)
             write_yaml(staging / "config.yaml", {"generation": config.to_dict()})
-            write_json(staging / "results.json", _results(config, space, decoder, store, result, files, seconds))
+            write_json(staging / "results.json", contents)
             write_thumbnails(staging, store, result.anchor, compared_rows(result))
             write_generation_report(staging)
             _publish(staging, out)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
-    return files
 
 
-def _write_images(folder: Path, result: GenerationResult) -> list[list[str]]:
-    (folder / "images").mkdir()
-    files = []
-    for i, (condition, samples) in enumerate(zip(result.conditions, result.images, strict=True)):
-        slug = re.sub(r"[\W_]+", "-", condition.name.casefold()).strip("-")[:40] or "image"
-        names = [f"images/{i:02d}-{slug}-{k}.png" for k in range(len(samples))]
-        for name, image in zip(names, samples, strict=True):
-            write_enlarged(folder / name, image)
-        files.append(names)
-    scale = enlargement(result.images)
-    write_png(folder / "sheet.png", grid([list(samples) for samples in result.images], scale=scale))
-    return files
-
-
-def _publish(staging: Path, out: Path) -> None:
-    """Move the files into place, then remove the earlier call's images and nothing else."""
-    images = out / "images"
-    if images.is_symlink() or (images.exists() and not images.is_dir()):
-        raise DataError(f"{images} is a link or a file, which is not replaced; remove it or choose another --out")
-    old = _image_names(out / "results.json")
-    new = {path.name for path in (staging / "images").iterdir()}
-    has_thumbnails = (staging / "thumbnails.zip").exists()
-    commit_files(staging, out, last=("results.json", "report.html"))
-    if not has_thumbnails:
-        (out / "thumbnails.zip").unlink(missing_ok=True)
-    for name in old - new:
-        (images / name).unlink(missing_ok=True)
-
-
-def _image_names(results: Path) -> set[str]:
-    """Return the image names in `results.json`; empty if it cannot be read."""
-    try:
-        entries = json.loads(results.read_text("utf-8"))["images"]
-        return {Path(name).name for entry in entries for name in entry["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-
-
-def _results(
+def make_results(
     config: GenerateConfig,
     space: Space,
     decoder: Decoder,
     store: EmbeddingStore,
     result: GenerationResult,
-    files: list[list[str]],
     seconds: float,
 ) -> dict[str, Any]:
     """Return the content of `results.json`."""
@@ -147,9 +113,61 @@ def _results(
                 "true_cosine": result.true_cosines[i],
                 "nearest": result.nearest[i],
                 "copies": [] if result.copies is None else result.copies[i],
-                "files": files[i],
+                "files": _file_names(i, condition.name, config.samples),
             }
             for i, condition in enumerate(result.conditions)
         ],
         "reproduce": "unialign generate --config config.yaml --out again",
     }
+
+
+def _file_names(i: int, name: str, samples: int) -> list[str]:
+    slug = re.sub(r"[\W_]+", "-", name.casefold()).strip("-")[:40] or "image"
+    return [f"images/{i:02d}-{slug}-{k}.png" for k in range(samples)]
+
+
+def _publish(staging: Path, out: Path) -> None:
+    """Move the files into place, then remove the earlier call's images and nothing else."""
+    images = out / "images"
+    if images.is_symlink() or (images.exists() and not images.is_dir()):
+        raise DataError(f"{images} is a link or a file, which is not replaced; remove it or choose another --out")
+    old = _earlier_images(out / "results.json")
+    new = {path.name for path in (staging / "images").iterdir()}
+    has_thumbnails = (staging / "thumbnails.zip").exists()
+    commit_files(staging, out, last=("results.json", "report.html"))
+    if not has_thumbnails:
+        (out / "thumbnails.zip").unlink(missing_ok=True)
+    for name in old - new:
+        (images / name).unlink(missing_ok=True)
+
+
+def _earlier_images(results: Path) -> set[str]:
+    """Return the image names in `results.json`; empty if it cannot be read."""
+    try:
+        entries = json.loads(results.read_text("utf-8"))["images"]
+        return {Path(name).name for entry in entries for name in entry["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _enlargement(images: Tensor) -> int:
+    """Return the factor by which images are enlarged in files."""
+    return max(1, -(-_MIN_SIDE // images.shape[-1]))
+
+
+def write_enlarged(path: Path, image: Tensor) -> None:
+    """Write an image (3, S, S) as a PNG file, enlarged."""
+    write_png(path, grid([[image]], gap=0, scale=_enlargement(image)))
+
+
+def compared_rows(result: GenerationResult) -> set[int]:
+    """Return the store rows whose images are shown beside the generated ones."""
+    entries = [entry for group in (*result.nearest, *(result.copies or [])) for entry in group]
+    return {entry["row"] for entry in entries} | {row for condition in result.conditions for row in condition.rows}
+
+
+def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Collection[int]) -> None:
+    """Write `thumbnails.zip` with the store's images of some rows, if it has any; report a damaged archive."""
+    problem = copy_thumbnails(store, folder, lambda modality, row: row if modality == anchor and row in rows else None)
+    if problem:
+        echo(problem)

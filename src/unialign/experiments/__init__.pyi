@@ -1,32 +1,25 @@
 from unialign.config import CompareConfig as CompareConfig, ComparisonEntry as ComparisonEntry
 from unialign.experiments._compare import compare as compare, make_entry as make_entry
-from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data
+from unialign.experiments._data import open_store as open_store, prepare_data as prepare_data, recipe as recipe
 from unialign.experiments._items import copy_thumbnails as copy_thumbnails, write_items as write_items
 from unialign.experiments._pool import run_jobs as run_jobs
-from unialign.experiments._recipes import recipe as recipe
 from unialign.experiments._results import (
     describe_data as describe_data,
     describe_metrics as describe_metrics,
     make_results as make_results,
     write_json as write_json,
 )
-from unialign.experiments._results_folder import (
-    check_run_dir as check_run_dir,
-    describe_differences as describe_differences,
-    open_run_dir as open_run_dir,
-)
+from unialign.experiments._results_folder import check_run_dir as check_run_dir, open_run_dir as open_run_dir
 from unialign.experiments._run import (
-    EMBEDDINGS_FILE as EMBEDDINGS_FILE,
     RunRecord as RunRecord,
     embed_split as embed_split,
+    evaluate_space as evaluate_space,
     evaluate_split as evaluate_split,
     run as run,
-    save_embeddings as save_embeddings,
 )
 from unialign.experiments._summary import LEVEL as LEVEL, compare_entries as compare_entries, intervals as intervals
 
 __all__ = [
-    "EMBEDDINGS_FILE",
     "LEVEL",
     "CompareConfig",
     "ComparisonEntry",
@@ -37,6 +30,7 @@ __all__ = [
     "describe_data",
     "describe_metrics",
     "embed_split",
+    "evaluate_space",
     "evaluate_split",
     "intervals",
     "make_entry",
@@ -47,7 +41,6 @@ __all__ = [
     "recipe",
     "run",
     "run_jobs",
-    "save_embeddings",
     "write_items",
     "write_json",
 ]

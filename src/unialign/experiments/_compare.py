@@ -14,10 +14,9 @@ from unialign.evaluation import METRICS
 from unialign.experiments._data import open_store
 from unialign.experiments._items import write_items
 from unialign.experiments._pool import run_jobs
-from unialign.experiments._results import make_results, write_json
-from unialign.experiments._results_folder import describe_differences, open_run_dir
+from unialign.experiments._results import make_results, run_folder, write_json
+from unialign.experiments._results_folder import open_run_dir
 from unialign.experiments._run import RunRecord, run
-from unialign.io import write_yaml
 from unialign.losses import display_name
 from unialign.train import check_fit
 
@@ -73,30 +72,17 @@ def compare(
     store = open_store(config.data, config.modalities, config.fingerprint)
     config = config.replace(fingerprint=store.fingerprint)
     _check(config, store)
-    _claim(folder, config)
-    jobs = [
-        _Job(config, key, seed, folder / "runs" / f"{key}-seed{seed}")
-        for seed in config.seeds
-        for key in config.entries
-    ]
+    open_run_dir(folder, "comparison", config.to_dict())
+    jobs = [_Job(config, key, seed, folder / run_folder(key, seed)) for seed in config.seeds for key in config.entries]
     records: dict[tuple[str, int], RunRecord] = {}
     for job, record in run_jobs(_Job.run, jobs, workers):
         records[job.key, job.seed] = record
         if on_run is not None:
             on_run(job.key, job.seed, record)
-    results = make_results(config, store, records, folders={(j.key, j.seed): f"runs/{j.folder.name}" for j in jobs})
+    results = make_results(config, store, records)
     write_items(folder, store, config.split)
     write_json(folder / "results.json", results)
     return results
-
-
-def _claim(folder: Path, config: CompareConfig) -> None:
-    """Write the configuration into a new folder, or compare it with that of an existing folder."""
-    found = open_run_dir(folder, "comparison")
-    if found is None:
-        write_yaml(folder / "config.yaml", config.to_dict())
-    elif found != config.to_dict():
-        raise ConfigError(f"{folder} holds another comparison: {describe_differences(found, config.to_dict())}")
 
 
 def _check(config: CompareConfig, store: EmbeddingStore) -> None:

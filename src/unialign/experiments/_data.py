@@ -1,4 +1,4 @@
-"""Open the data of an experiment: stores by name or path, and files, which are copied into a store once."""
+"""Open recipes and data of an experiment: stores by name or path, and files, which are copied into a store once."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from unialign._datasets import datasets_folder
+from unialign.config import CompareConfig
 from unialign.data import EmbeddingStore, Sources, list_datasets, load_dataset, open_collection
 from unialign.errors import ConfigError, DataError
 from unialign.experiments._results_folder import DATA_FOLDER, Kind, open_run_dir
 from unialign.io import lock_folder
+
+
+def recipe(name: str) -> CompareConfig:
+    """Return a comparison with settings tuned on the validation split, by the name of its data, such as `emoji`.
+
+    Raises:
+        ConfigError: unknown name; the message lists the names.
+        MissingDependencyError: `unialign-datasets` is not installed.
+    """
+    folder = datasets_folder("recipes")
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"no recipe {name!r}; expected one of {', '.join(known)}")
+    return CompareConfig.read(folder / f"{name}.yaml")
 
 
 def open_store(data: Sources, modalities: Sequence[str] | None, fingerprint: str | None) -> EmbeddingStore:

@@ -18,7 +18,6 @@ def make_results(
     store: EmbeddingStore,
     records: Mapping[tuple[str, int], RunRecord],
     *,
-    folders: Mapping[tuple[str, int], str],
     command: Literal["compare", "train", "evaluate"] = "compare",
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -28,7 +27,6 @@ def make_results(
         config: entries, seeds, split and bootstrap.
         store: the evaluated data.
         records: (entry, seed) -> finished run.
-        folders: (entry, seed) -> folder of the run, relative to the results.
         command: the `unialign` command that repeats this from the folder's `config.yaml`.
         settings: training settings of a space that was only evaluated; None: the entries' settings.
     """
@@ -40,7 +38,7 @@ def make_results(
     return {
         "schema": 1,
         "environment": describe_environment(),
-        "data": describe_data(store, split=config.split, test_items=len(rows)),
+        "data": describe_data(store, split=config.split),
         "protocol": _protocol(config, len(rows), directions),
         "objectives": {
             key: {
@@ -52,11 +50,28 @@ def make_results(
             for key, entry in config.entries.items()
         },
         "metrics": {name: text for name, text in describe_metrics().items() if name in summary[first]},
-        "runs": _runs(config, records, folders),
+        "runs": [
+            {
+                "objective": key,
+                "seed": seed,
+                "metrics": records[key, seed].evaluation.metrics,
+                "directions": records[key, seed].evaluation.directions,
+                "seconds": records[key, seed].seconds,
+                "warnings": records[key, seed].warnings,
+                "folder": run_folder(key, seed) if command == "compare" else ".",
+            }
+            for key in config.entries
+            for seed in sorted(config.seeds)
+        ],
         "summary": summary,
         "reproduce": f"unialign {command} --config config.yaml --out again",
         "comparisons": compare_entries(first, evaluations, resampled),
     }
+
+
+def run_folder(key: str, seed: int) -> str:
+    """Return the folder of a run, relative to that of its comparison."""
+    return f"runs/{key}-seed{seed}"
 
 
 def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, Any]:
@@ -81,25 +96,8 @@ def _protocol(config: CompareConfig, pool: int, directions: int) -> dict[str, An
     }
 
 
-def _runs(
-    config: CompareConfig, records: Mapping[tuple[str, int], RunRecord], folders: Mapping[tuple[str, int], str]
-) -> list[dict[str, Any]]:
-    order = list(config.entries)
-    return [
-        {
-            "objective": key,
-            "seed": seed,
-            "metrics": record.evaluation.metrics,
-            "directions": record.evaluation.directions,
-            "seconds": record.seconds,
-            "warnings": record.warnings,
-            "folder": folders[key, seed],
-        }
-        for (key, seed), record in sorted(records.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
-    ]
-
-
-def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict[str, Any]:
+def describe_data(store: EmbeddingStore, *, split: str) -> dict[str, Any]:
+    """Return the entry `data` of `results.json`."""
     made = store.provenance.get("columns")
     # Provenance is free-form; the report omits entries of other types.
     columns = {name: made[name] for name in store.modalities if isinstance(made, Mapping) and name in made}
@@ -111,7 +109,7 @@ def describe_data(store: EmbeddingStore, *, split: str, test_items: int) -> dict
         "items": store.items,
         "modalities": list(store.modalities),
         "split": split,
-        "test_items": test_items,
+        "test_items": len(store.rows(split)),
         "synthetic": [name for name, provenance in columns.items() if provenance.get("synthetic")],
         "description": str(store.provenance.get("title", "")),
         "sources": [_source(source) for source in (sources if isinstance(sources, list) else [])],
@@ -126,6 +124,7 @@ def _source(source: Any) -> str:
 
 
 def describe_metrics() -> dict[str, dict[str, Any]]:
+    """Return the entry `metrics` of `results.json`, for all metrics."""
     return {
         name: {
             "label": metric.label,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from unialign.config import differing_settings, read_yaml
 from unialign.errors import ConfigError, DataError
-from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover, lock_folder
+from unialign.io import LOCK_FILE, checked_path, discard_leftovers, is_leftover, lock_folder, write_yaml
 
 Kind = Literal["comparison", "run", "evaluation", "study", "diagnosis", "generation", "decoder"]
 
@@ -27,8 +27,11 @@ _KEY_OF = {
 _RESULTS = {"checkpoints", "decoder", "log.jsonl", "results.json", "runs", "space"}
 
 
-def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
+def open_run_dir(path: Path, kind: Kind, settings: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Create a results folder, or open one that holds results of the same kind, and delete what a killed command left.
+
+    Args:
+        settings: written to `config.yaml` in a new folder; must equal those of an existing one.
 
     Returns:
         The content of an existing `config.yaml`; None in a new folder.
@@ -38,6 +41,10 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
         DataError: the folder cannot be created.
     """
     found = check_run_dir(path, kind)
+    if found is not None and settings is not None and found != settings:
+        differing = differing_settings(found, settings)
+        listed = "; ".join(f"{name} is {old} there and {new} here" for name, (old, new) in differing.items())
+        raise ConfigError(f"{path} holds another {kind}: {listed}; choose another --out or delete it")
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(map(is_leftover, path.iterdir())):
@@ -46,6 +53,8 @@ def open_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
                 discard_leftovers(path)
     except OSError as error:
         raise DataError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
+    if found is None and settings is not None:
+        write_yaml(path / "config.yaml", settings)
     return found
 
 
@@ -67,13 +76,6 @@ def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
             raise ConfigError(f"{path} holds {min(names)} and no {kind}; choose another --out")
         raise ConfigError(f"{path} holds results, but its config.yaml is missing; restore it or choose another --out")
     return None
-
-
-def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Describe the settings that differ from those of a results folder, with the way out."""
-    differing = differing_settings(there, here)
-    listed = "; ".join(f"{name} is {old} there and {new} here" for name, (old, new) in differing.items())
-    return f"{listed}; choose another --out or delete it"
 
 
 def _names_in(path: Path) -> set[str]:

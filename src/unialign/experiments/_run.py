@@ -17,8 +17,6 @@ from unialign.io import replace_file
 from unialign.space import Space
 from unialign.train import TrainConfig, fit
 
-EMBEDDINGS_FILE = "embeddings.safetensors"
-
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -56,19 +54,26 @@ def run(
     if len(rows := store.rows(split)) < 2:
         raise DataError(f"the {split!r} split of {store.name!r} has {count(len(rows), 'item')}; at least 2 are needed")
     result = fit(store, config, out=folder, resume=resume, device=device, progress=progress)
-    embeddings = embed_split(result.space, store, split)
-    save_embeddings(folder / EMBEDDINGS_FILE, embeddings)
     return RunRecord(
         seconds=_seconds(result.history),
         parameters=sum(p.numel() for p in result.space.parameters() if p.requires_grad),
         warnings=[vars(warning) for warning in result.warnings],
-        evaluation=evaluate_split(embeddings, store, split, anchor=anchor),
+        evaluation=evaluate_space(result.space, store, split, folder, anchor=anchor),
     )
 
 
 def _seconds(history: Sequence[Mapping[str, Any]]) -> float | None:
     seconds = history[-1].get("seconds") if history else None
     return seconds if isinstance(seconds, float) else None
+
+
+def evaluate_space(
+    space: Space, store: EmbeddingStore, split: str, folder: Path, *, anchor: str | None = None
+) -> Evaluation:
+    """Embed a split, write the embeddings into a results folder, and evaluate them."""
+    embeddings = embed_split(space, store, split)
+    replace_file(folder / "embeddings.safetensors", save(embeddings))
+    return evaluate_split(embeddings, store, split, anchor=anchor)
 
 
 def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Tensor]:
@@ -80,11 +85,6 @@ def embed_split(space: Space, store: EmbeddingStore, split: str) -> dict[str, Te
         present={name: torch.from_numpy(store.present(name)[rows].copy()) for name in names},
     )
     return {name: z_ND.float().cpu().contiguous() for name, z_ND in embeddings.items()}
-
-
-def save_embeddings(path: Path, embeddings: dict[str, Tensor]) -> None:
-    """Write the result of `embed_split` as safetensors; raise DataError if that fails."""
-    replace_file(path, save(embeddings))
 
 
 def evaluate_split(

@@ -26,15 +26,14 @@ _ATTEMPTS = 1000
 def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill, then rename it to `path`; an exception removes it.
 
-    Write the files with `write_durably`, which syncs them; folders are synced here. A killed process leaves a
-    `.NAME.*.partial` that may be deleted. On file systems that cannot exchange two folders, a process killed between
-    the two renames of a replacement also leaves the previous folder as `.NAME.*.old`. If several processes write at
-    once, the last one wins.
+    Write the files with `write_durably`, which syncs them; folders are synced here. If several processes write at once,
+    the last one wins. A killed process leaves a folder that `discard_leftovers` deletes: the incomplete one, or, on
+    file systems that cannot exchange two folders, the previous one.
 
     Args:
         path: absent, an empty folder, or a folder to replace; missing parents are created.
-        check_replaced: called with the current path of the previous folder; raises if that must not be replaced. None:
-            `path` must be absent or empty.
+        check_replaced: called with the current path of the previous folder, raises if that must not be replaced; None
+            if `path` must be absent or empty.
 
     Raises:
         OSError: a file system error, or `path` is not empty and `check_replaced` is None; `path` is unchanged.
@@ -59,32 +58,28 @@ def atomic_directory(path: Path, *, check_replaced: Callable[[Path], None] | Non
 def commit_files(staging: Path, folder: Path, *, last: Sequence[str] = ()) -> None:
     """Move every file below `staging` to the same relative path below `folder`, replacing files one by one.
 
-    Files with other names are kept. Moves reach the disk in order: the files in `last` come after all others, one by
-    one. A reader that starts from the last file (a description with checksums) therefore finds the old version, the new
-    one, or a checksum mismatch after an interrupted commit; `staging` then contains the remaining files.
+    Files with other names are kept. A reader that starts from the last file (a description with checksums) finds the
+    old version, the new one, or a checksum mismatch after an interrupted commit; `staging` then contains the rest.
 
     Args:
         staging: a folder on the same file system; its files are already synced.
         folder: an existing folder.
-        last: relative paths to move last, in order; missing ones are skipped.
+        last: relative paths to move after all others, in order; missing ones are skipped.
 
     Raises:
         OSError: a file system error.
     """
-    files = sorted(path for path in staging.rglob("*") if path.is_file())
-    final = [staging / name for name in last if staging / name in files]
-    touched: dict[Path, None] = {}
-    for file in (file for file in files if file not in final):
-        target = folder / file.relative_to(staging)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-        touched[target.parent] = None
-    for parent in touched:
-        sync_folder(parent)
+    files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+    final = [Path(name) for name in last if Path(name) in files]
+    moved = [file for file in files if file not in final]
+    for file in moved:
+        (folder / file.parent).mkdir(parents=True, exist_ok=True)
+        os.replace(staging / file, folder / file)
+    for parent in dict.fromkeys(file.parent for file in moved):
+        sync_folder(folder / parent)
     for file in final:
-        target = folder / file.relative_to(staging)
-        os.replace(file, target)
-        sync_folder(target.parent)
+        os.replace(staging / file, folder / file)
+        sync_folder((folder / file).parent)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Single files: replaced atomically, synced to disk, and opened only if they are regular files.
+"""Replace single files atomically, sync them to disk, and open only regular files.
 
-`replace_file` raises an error type chosen by the caller; the other functions raise OSError on file system errors.
+Functions raise OSError on file system errors unless they take the type of the error.
 """
 
 import contextlib
@@ -23,12 +23,7 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.(partial|old)")
 
 
 def checked_path(path: object, what: str, *, error: type[UniAlignError]) -> Path:
-    """Return the value as a valid path, which need not exist.
-
-    Args:
-        what: its name in messages.
-        error: type raised for values that are not valid paths (null character, name too long).
-    """
+    """Return the value as a path, which need not exist; raise `error`, naming `what`, if no file can have that path."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise error(f"{what} must be a path as a string or pathlib.Path, got {path!r}")
     try:
@@ -60,10 +55,7 @@ def reject_links_out(file: Path, folder: Path, *, error: type[UniAlignError]) ->
 def replace_file(path: Path, content: bytes | str, *, error: type[UniAlignError] = DataError, advice: str = "") -> None:
     """Write a file atomically, creating parent folders; readers see the old or the new content, never a part.
 
-    Args:
-        content: text is written as UTF-8.
-        error: type raised on file system errors.
-        advice: sentence added to the message.
+    A file system error raises `error`, with `advice` as the last sentence of its message.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not path.name:

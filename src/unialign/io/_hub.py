@@ -24,14 +24,14 @@ def local_folder(
     *,
     revision: str | None = None,
     allow_patterns: Sequence[str],
-    ignore_patterns: Sequence[str] | None = None,
+    ignore_patterns: Sequence[str] = (),
 ) -> Path:
     """Return a local folder; if `source` is an `owner/name` and not a folder, download it from the Hub.
 
     Args:
         what: content of the folder for messages, such as `a saved space`.
         revision: branch, tag or commit on the Hub.
-        allow_patterns, ignore_patterns: patterns of the files to download.
+        allow_patterns, ignore_patterns: patterns of the files to download and to skip.
 
     Raises:
         CheckpointError: neither a folder nor a repository that can be downloaded.
@@ -42,12 +42,12 @@ def local_folder(
         return folder
     if folder.exists() or not is_hub_id(source):
         raise CheckpointError(f"{source} is not a folder with {what}; check the path")
-    options: dict[str, Any] = {"allow_patterns": list(allow_patterns)}
-    if ignore_patterns is not None:
-        options["ignore_patterns"] = list(ignore_patterns)
+    patterns = {"allow_patterns": list(allow_patterns)}
+    if ignore_patterns:
+        patterns["ignore_patterns"] = list(ignore_patterns)
     hub = _hub(f"there is no folder {str(source)!r}; to load it from the Hugging Face Hub")
     try:
-        return Path(hub.snapshot_download(source, revision=revision, **options))
+        return Path(hub.snapshot_download(source, revision=revision, **patterns))
     except Exception as error:  # network, permission, no such repository: the hub's many exceptions
         raise CheckpointError(
             f"there is no folder {str(source)!r}, and the download from the Hugging Face Hub failed ({error})"

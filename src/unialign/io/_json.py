@@ -11,16 +11,12 @@ CHECKSUM = "checksum"
 
 
 def canonical_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """Return the canonical JSON encoding: no spaces, ASCII, sorted keys. Raises TypeError or ValueError.
-
-    Args:
-        sort_keys: False if the key order is meaningful.
-    """
+    """Return JSON in ASCII without spaces; pass `sort_keys=False` if the order of the keys has a meaning."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def add_checksum(body: Mapping[str, Any], *, sort_keys: bool) -> dict[str, Any]:
-    """Return the object with the sha256 of its entries added under `CHECKSUM`."""
+    """Return the object with the sha256 of its entries added as `checksum`."""
     return {**body, CHECKSUM: _checksum(body, sort_keys)}
 
 

@@ -13,17 +13,15 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def lock_folder(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold the lock `.lock` in an existing folder inside the context; it is released at process exit at the latest.
-
-    No effect on file systems without lock support.
+    """Hold the lock `.lock` in an existing folder inside the context; no effect on file systems without lock support.
 
     Args:
         path: a results folder; must not be replaced as a whole.
         doing: activity for the error message, such as `training`.
 
     Raises:
-        ConfigError: another process holds it.
-        OSError: the file system failed.
+        ConfigError: another process holds the lock.
+        OSError: a file system error.
     """
     # Not thread-local: a signal handler or another thread may exit the context.
     lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)
