@@ -6,15 +6,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from unialign.data import EmbeddingStore
+from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
+from unialign.errors import DataError
 from unialign.experiments._results import write_json
 from unialign.io import replace_file
-
-__all__ = ["copy_thumbnails", "write_items"]
-
-THUMBNAILS = "thumbnails.zip"
-# Far above any thumbnail size, so that a damaged or malicious archive cannot fill memory or disk.
-_LARGEST = 2**24
 
 
 def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
@@ -55,17 +50,13 @@ def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, 
         return ""
     copy = io.BytesIO()
     try:
-        with (
-            zipfile.ZipFile(io.BytesIO(store.asset(THUMBNAILS))) as images,
-            zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen,
-        ):
-            for info in images.infolist():
-                modality, _, file = info.filename.partition("/")
-                stem, _, kind = file.partition(".")
-                new = number(modality, int(stem)) if stem.isdecimal() and info.file_size <= _LARGEST else None
-                if new is not None:
-                    chosen.writestr(f"{modality}/{new}.{kind}", images.read(info))
-    except Exception as error:  # damaged archives can raise any exception
-        return f"{THUMBNAILS} of {store.name!r} is no zip archive ({error}); no images"
+        images = Thumbnails(store.asset(THUMBNAILS), f"{THUMBNAILS} of {store.name!r}")
+        with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen:
+            for key in images:
+                new = number(*key)
+                if new is not None and (found := images.read(*key)):
+                    chosen.writestr(f"{key[0]}/{new}.{found[1]}", found[0])
+    except DataError as error:
+        return f"{error}; no images"
     replace_file(folder / THUMBNAILS, copy.getvalue())
     return ""
