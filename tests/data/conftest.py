@@ -1,4 +1,4 @@
-"""A small store with everything in it, and ways to damage its folder."""
+"""Fixtures: a small store with all optional content, and functions that damage its folder."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def store(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> E
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """A copy of the shipped digits that a test may damage."""
+    """Return a copy of the built-in digits that a test may damage."""
     source = data.load_dataset("digits").path
     assert source is not None
     return Path(shutil.copytree(source, tmp_path / "digits"))
@@ -70,7 +70,7 @@ def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
 
 @pytest.fixture
 def plant(edit: Callable[..., None]) -> Callable[[Path, str, bytes], None]:
-    """Replace a column's file and make size and checksum in `store.json` fit, as an attacker would."""
+    """Replace the file of a column, and adjust its size and checksum in `store.json` as an attacker would."""
 
     def plant(folder: Path, column: str, content: bytes) -> None:
         (folder / "arrays" / f"{column}.npy").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Arguments of a wrong type (paths, names, mappings) raise an error of the package."""
+"""Test that arguments of a wrong type (paths, names, mappings) raise an error of the package."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_names_asked_of_a_store(value: Any) -> None:
 
 
 def test_writers_at_once_leave_one_store_and_nothing_beside_it(tmp_path: Path) -> None:
-    """Story: losers of the race between the two renames left `.store.*.old` folders behind."""
+    """Writers that lost the race between the two renames once left `.store.*.old` folders."""
     path = tmp_path / "store"
     EmbeddingStore.write(path, COLUMNS)
 
@@ -123,7 +123,7 @@ def test_writers_at_once_leave_one_store_and_nothing_beside_it(tmp_path: Path) -
 
 
 def test_a_replacement_that_fails_puts_the_old_store_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where two folders are exchanged in one step, there is no rename that could fail.
+    # An exchange of two folders in one step has no second rename that could fail.
     monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     path = tmp_path / "store"
     before = EmbeddingStore.write(path, COLUMNS)

@@ -1,4 +1,4 @@
-"""The bytes behind the checksums."""
+"""Test the bytes that checksums are computed from."""
 
 import io
 from typing import Any

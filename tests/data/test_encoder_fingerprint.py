@@ -1,4 +1,4 @@
-"""Fingerprints of the encoder of a column."""
+"""Test fingerprints of the encoder of a column."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def store(made: Any = None, *, seed: int = 0) -> EmbeddingStore:
     return EmbeddingStore.from_arrays({"image": array}, provenance=provenance)
 
 
-def test_the_encoder_counts_and_what_it_saw_does_not() -> None:
+def test_fingerprint_covers_the_encoder_and_not_its_input() -> None:
     same = encoder_fingerprint(store(MADE), "image")
     assert encoder_fingerprint(store(MADE, seed=1), "image") == same
     for left_out in ({"input": "drawings"}, {"licence": "MIT"}, {"packages": ["y==1"]}, {"synthetic": True}):
@@ -33,12 +33,12 @@ def test_the_encoder_counts_and_what_it_saw_does_not() -> None:
         assert encoder_fingerprint(store(MADE | counted), "image") != same
 
 
-def test_it_is_the_hash_of_the_sorted_facts() -> None:
+def test_fingerprint_is_the_hash_of_sorted_entries() -> None:
     text = '{"encoder":"x","pooling":"mean","weights":{"sha256":"a"}}'
     assert encoder_fingerprint(store(MADE), "image") == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_the_order_of_the_facts_does_not_count() -> None:
+def test_order_of_entries_does_not_matter() -> None:
     turned = dict(reversed(MADE.items()))
     assert encoder_fingerprint(store(turned), "image") == encoder_fingerprint(store(MADE), "image")
 
@@ -50,7 +50,7 @@ def test_a_signature_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("made", [None, {"input": "photographs"}])
-def test_without_provenance_it_is_the_numbers(made: Any) -> None:
+def test_fingerprint_without_provenance_is_the_checksum(made: Any) -> None:
     assert encoder_fingerprint(store(made), "image") == store(made).checksum("image")
     assert encoder_fingerprint(store(made), "image") != encoder_fingerprint(store(made, seed=1), "image")
 

@@ -1,4 +1,4 @@
-"""`load_dataset`: shipped data sets by name, store folders, and files of embeddings."""
+"""Test `load_dataset` on names of built-in data sets, store folders, and files of embeddings."""
 
 import pickle
 from pathlib import Path
@@ -38,7 +38,9 @@ def test_load_by_path(store: EmbeddingStore, kind: type) -> None:
     assert data.load_dataset(store) is store
 
 
-def test_a_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: EmbeddingStore) -> None:
+def test_a_name_has_priority_over_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: EmbeddingStore
+) -> None:
     assert store.path is not None
     store.path.rename(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
@@ -64,7 +66,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
     split = np.repeat([0, 1, 2, 0, 0], ITEMS // 5)
     expected = EmbeddingStore.from_arrays(space, present={"text": present}, split=split, **values)
     entries = space | values | {"present.text": present, "split": split}
-    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # every negative label is unlabeled
+    entries["labels"] = np.where(values["labels"] < 0, -7, values["labels"])  # all negative labels mean unlabeled
     np.savez(tmp_path / "a.npz", **entries)
     np.savez_compressed(tmp_path / "b.npz", **entries)
     save_file(entries, tmp_path / "c.safetensors")
@@ -74,7 +76,7 @@ def test_files_become_a_store(tmp_path: Path, space: dict[str, Any]) -> None:
         assert store.name == source[0]
         assert sorted(store.modalities) == ["image", "text"]  # safetensors sorts its tensors
         store.verify()
-    # From two files, by name, in memory.
+    # Two files with a given name, and arrays in memory.
     np.save(tmp_path / "x.npy", space["image"])
     np.savez(tmp_path / "y.npz", **{key: value for key, value in entries.items() if key != "image"})
     store = data.load_dataset([f"image={tmp_path / 'x.npy'}", tmp_path / "y.npz"])
@@ -141,7 +143,7 @@ def test_a_reader_may_be_an_instance_or_a_registered_name(tmp_path: Path) -> Non
         data.load_dataset(tmp_path / "a.words", reader="npy2")
 
 
-def test_saved_stores_are_equal_and_small_to_pickle(
+def test_saved_stores_are_equal_and_have_small_pickles(
     tmp_path: Path, store: EmbeddingStore, space: dict[str, Any]
 ) -> None:
     copy = store.save(tmp_path / "copy")
@@ -156,7 +158,7 @@ def test_saved_stores_are_equal_and_small_to_pickle(
     memory = EmbeddingStore.from_arrays(space, split=np.arange(ITEMS) % 3)
     saved = memory.save(tmp_path / "memory")
     assert saved.fingerprint == memory.fingerprint
-    # Worker processes map the folder again.
+    # A pickled store holds the path only; worker processes map the folder again.
     assert len(pickle.dumps(saved)) < 3000
 
 

@@ -1,4 +1,4 @@
-"""The shipped data sets are what was released, byte for byte, and fit to be evaluated on."""
+"""Test that built-in data sets equal the released ones byte for byte and have a sound split."""
 
 import sys
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_emoji() -> None:
 
 
 def test_files_loaded_by_name_are_a_separate_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library has no data; without the data package, a known name raises an error that says what to install."""
+    """Without the distribution of data sets, a known name raises an error with the command that installs it."""
     library = Path(data.__file__).parents[1]
     files = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert max(path.stat().st_size for path in files) < 100_000

@@ -1,4 +1,4 @@
-"""Splits keep groups whole, meet their fractions and never change."""
+"""Test that splits keep groups whole, meet their fractions and never change."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def sizes(codes: Any) -> list[int]:
     return [int(count) for count in np.bincount(codes, minlength=3)]
 
 
-def test_shares_are_exact_for_single_items() -> None:
+def test_fractions_are_exact_for_single_items() -> None:
     assert sizes(random_split(1000)) == [700, 100, 200]
     assert sizes(random_split(10)) == [7, 1, 2]
     assert sizes(random_split(100, fractions=(0.5, 0, 0.5))) == [50, 0, 50]
@@ -26,7 +26,7 @@ def test_pure_function_of_the_seed() -> None:
     assert (random_split(500, seed=3) != random_split(500, seed=4)).any()
 
 
-def test_pinned() -> None:
+def test_splits_equal_held_values() -> None:
     """Splits are equal on all platforms and NumPy versions; a change would alter the splits of all users."""
     assert "".join(map(str, random_split(40, seed=0))) == "0200010220002000000021020202100000001000"
     assert "".join(map(str, random_split(12, seed=1, groups=np.arange(12) // 3))) == "000000000222"
@@ -57,14 +57,14 @@ def test_groups_stay_whole(group: list[int], seed: int, stratify: bool) -> None:
 
 
 @given(sizes_G=st.lists(st.integers(1, 9), min_size=20, max_size=200), seed=st.integers(0, 99))
-def test_groups_come_near_the_shares(sizes_G: list[int], seed: int) -> None:
+def test_groups_approximate_the_fractions(sizes_G: list[int], seed: int) -> None:
     items = sum(sizes_G)
     codes = random_split(items, groups=np.repeat(np.arange(len(sizes_G)), sizes_G), seed=seed)
     for found, share in zip(sizes(codes), (0.7, 0.1, 0.2), strict=True):
         assert abs(found - share * items) <= max(sizes_G)
 
 
-def test_groups_may_be_words() -> None:
+def test_groups_may_be_texts() -> None:
     codes = random_split(4, groups=["a", "b", "a", "b"], fractions=(0.5, 0, 0.5))
     assert codes[0] == codes[2] != codes[1] == codes[3]
 

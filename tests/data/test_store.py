@@ -1,4 +1,4 @@
-"""Contents of a store: from a folder, from memory, and after a round trip."""
+"""Test the contents of a store from a folder, from memory, and after a round trip."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     return lambda columns, **options: EmbeddingStore.write(tmp_path / "made", columns, **options)
 
 
-def test_everything_comes_back(make: Maker, columns: dict[str, Any], options: dict[str, Any]) -> None:
+def test_a_store_returns_all_its_content(make: Maker, columns: dict[str, Any], options: dict[str, Any]) -> None:
     store = make(columns, **options)
     assert store.items == 12
     assert store.columns == ("image", "text", "audio")
@@ -68,7 +68,7 @@ def test_arrays_cannot_be_written(make: Maker, columns: dict[str, Any], options:
     for array in (store.array("image"), store.present("image"), store.present("audio"), store.ids, store.split):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-    columns["image"][0] = 1  # the caller's own array stays writable
+    columns["image"][0] = 1  # the array of the caller stays writable
 
 
 def test_absent_rows_keep_what_they_hold(make: Maker, columns: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_name_outlives_the_folder(tmp_path: Path, columns: dict[str, Any]) -> No
     assert EmbeddingStore.open(tmp_path / "b").name == "my data"
 
 
-def test_tensors_are_taken(make: Maker) -> None:
+def test_tensors_are_accepted(make: Maker) -> None:
     x = torch.randn(5, 3, requires_grad=True)
     y = torch.nn.functional.normalize(torch.randn(3, 5), dim=0).half().T  # not contiguous
     store = make({"x": x, "y": y}, ids=torch.arange(5) // 2, present={"x": torch.ones(5, dtype=torch.bool)})
@@ -105,7 +105,7 @@ def test_tensors_are_taken(make: Maker) -> None:
 
 
 @pytest.mark.parametrize("layout", ["fortran", "strided", "big-endian", "memory map"])
-def test_any_memory_layout_is_taken(layout: str, make: Maker, tmp_path: Path) -> None:
+def test_any_memory_layout_is_accepted(layout: str, make: Maker, tmp_path: Path) -> None:
     array = np.arange(1, 25, dtype=np.float32).reshape(6, 4)
     np.save(tmp_path / "map.npy", array)
     given = {
@@ -252,7 +252,7 @@ def test_fingerprint_stays_with(what: str, columns: dict[str, Any], options: dic
     assert EmbeddingStore.from_arrays(columns, **options).fingerprint == before
 
 
-def test_spelling_out_a_default_is_the_same_data(columns: dict[str, Any]) -> None:
+def test_explicit_defaults_have_the_same_fingerprint(columns: dict[str, Any]) -> None:
     spelled = EmbeddingStore.from_arrays(
         columns,
         present={"text": np.ones(12, dtype=bool)},
@@ -263,7 +263,7 @@ def test_spelling_out_a_default_is_the_same_data(columns: dict[str, Any]) -> Non
     assert spelled.fingerprint == EmbeddingStore.from_arrays(columns).fingerprint
 
 
-def test_require_names_both_revisions(store: EmbeddingStore) -> None:
+def test_check_fingerprint_names_both_revisions(store: EmbeddingStore) -> None:
     store.check_fingerprint(store.fingerprint)
     with pytest.raises(DataError, match=f"{store.fingerprint}.*{'0' * 64}.*another revision"):
         store.check_fingerprint("0" * 64)
@@ -338,7 +338,7 @@ assert "torch" not in sys.modules
 
 
 def test_pickling_carries_no_arrays(tmp_path: Path) -> None:
-    """Worker processes get the path, not a copy of the data."""
+    """Worker processes receive the path, not a copy of the data."""
     store = EmbeddingStore.write(tmp_path / "s", {"x": np.ones((10_000, 64))})
     store.array("x")
     packed = pickle.dumps(store.select(["x"]))

@@ -1,4 +1,4 @@
-"""Missing, truncated, altered, foreign and hostile files raise by name, and nothing in them is ever executed."""
+"""Test that damaged and hostile files raise an error with their name and are never executed."""
 
 import io
 import json
@@ -30,7 +30,7 @@ DIGITS_FILES = [f"arrays/{view}.npy" for view in ("fou", "fac", "kar", "pix", "z
 
 
 def touch(store: EmbeddingStore, file: str) -> object:
-    """Use the part of a store that lies in `file`."""
+    """Read the part of a store that is stored in `file`."""
     stem = Path(file).stem
     if file.startswith("arrays/"):
         return store.array(stem)
@@ -99,7 +99,7 @@ def test_altered_description(digits: Path, edit: Edit, key: str) -> None:
 
 
 def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
-    """A changed column with an adjusted checksum is other data: another fingerprint, and an altered description."""
+    """A changed column with an adjusted checksum changes the fingerprint, and the description counts as altered."""
     before = EmbeddingStore.open(digits).fingerprint
     plant(digits, "mor", npy(np.ones((2000, 6), dtype=np.float16)))
     store = EmbeddingStore.open(digits)
@@ -113,7 +113,7 @@ def test_checksum_adjusted_by_hand(digits: Path, plant: Plant) -> None:
 
 
 class Bomb:
-    """Unpickling it creates a file."""
+    """Object whose unpickling creates a folder."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -131,7 +131,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
         "bare pickle": pickle.dumps([bomb] * 50),
         "pickle behind a float header": npy(np.ones((1, 1)))[:-8] + pickle.dumps([bomb] * 50),
     }[kind]
-    content += b"\0" * 1000  # so that the size alone is no reason
+    content += b"\0" * 1000  # so that the size alone raises no error
     assert store.path is not None
     plant(store.path, "image", content)
     again = EmbeddingStore.open(store.path)
@@ -142,7 +142,7 @@ def test_pickles_are_never_read(store: EmbeddingStore, plant: Plant, tmp_path: P
     assert not canary.exists()
     if kind == "bare pickle":
         pickle.loads(content)
-        assert canary.exists()  # the bomb was live
+        assert canary.exists()  # unpickling does execute it
 
 
 @pytest.mark.parametrize("kind", ["object array", "bare pickle"])
@@ -289,7 +289,7 @@ def test_malformed_description(store: EmbeddingStore) -> None:
             EmbeddingStore.open(store.path)
 
 
-def test_description_of_gigabytes_is_not_read(store: EmbeddingStore) -> None:
+def test_a_huge_description_is_not_read(store: EmbeddingStore) -> None:
     assert store.path is not None
     with (store.path / "store.json").open("r+b") as file:
         file.truncate(1 << 35)
@@ -318,7 +318,7 @@ top_level: dict[str, list[Any]] = {
 
 
 def rejected(store: EmbeddingStore, change: Callable[[dict[str, Any]], object], message: str) -> None:
-    """A changed description raises; the file is put back."""
+    """Check that a changed description raises, then restore the file."""
     assert store.path is not None
     file = store.path / "store.json"
     text = file.read_bytes()
@@ -330,7 +330,7 @@ def rejected(store: EmbeddingStore, change: Callable[[dict[str, Any]], object], 
     file.write_bytes(text)
 
 
-def test_absurd_and_missing_entries(store: EmbeddingStore) -> None:
+def test_invalid_and_missing_entries(store: EmbeddingStore) -> None:
     for key, values in {"schema": [], **top_level}.items():
         for value in values:
             change = {key: value}
@@ -346,7 +346,7 @@ of_column: dict[str, list[Any]] = {
 }
 
 
-def test_absurd_column(store: EmbeddingStore) -> None:
+def test_columns_of_impossible_size(store: EmbeddingStore) -> None:
     for key, values in of_column.items():
         for value in values:
             change = {key: value}
@@ -397,7 +397,7 @@ json_values = st.recursive(
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_value_in_a_description_raises_or_is_harmless(store: EmbeddingStore, data: st.DataObject) -> None:
-    """Any content of `store.json` raises DataError or nothing."""
+    """No content of `store.json` raises an error other than DataError."""
     assert store.path is not None
     body = json.loads(store._description.to_bytes())
     node: Any = body

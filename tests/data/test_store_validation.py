@@ -1,4 +1,4 @@
-"""Input validation of stores: `write` and `from_arrays` reject the same arguments."""
+"""Test that `write` and `from_arrays` reject the same invalid arguments."""
 
 from functools import partial
 from pathlib import Path
@@ -165,12 +165,12 @@ def test_the_row_is_right_beyond_the_first_chunk() -> None:
         EmbeddingStore.from_arrays({"x": array})
 
 
-def test_extreme_but_finite_rows_are_fine() -> None:
+def test_extreme_finite_rows_are_accepted() -> None:
     EmbeddingStore.from_arrays({"x": with_row(0, 1e308, np.float64), "y": with_row(0, [5e-324, 0, 0], np.float64)})
 
 
 @pytest.mark.filterwarnings("ignore:id 7 crosses splits")
-def test_equal_ids_are_fine() -> None:
+def test_equal_ids_are_accepted() -> None:
     assert EmbeddingStore.from_arrays(arrays(), ids=[7] * N, split=[0, 1, 2, 0, 1, 2]).ids.tolist() == [7] * N
 
 
@@ -182,8 +182,8 @@ def test_json_that_changes_in_a_round_trip_reads_the_same_in_memory_and_on_disk(
     assert EmbeddingStore.from_arrays(arrays(), provenance=provenance).fingerprint == store.fingerprint
 
 
-def test_an_id_on_both_sides_of_a_split_is_a_warning():
-    """Repeated captions in training and test once inflated results without a warning."""
+def test_an_id_in_two_splits_is_a_warning():
+    """Captions in both training and test splits once inflated results without a warning."""
     columns = {"a": np.ones((4, 2)), "b": np.ones((4, 2))}
     with pytest.warns(UserWarning, match="id 7 crosses splits: row 1 is in 'train', row 2 in 'test'"):
         EmbeddingStore.from_arrays(columns, ids=[5, 7, 7, 8], split=["train", "train", "test", "test"])

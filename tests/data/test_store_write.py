@@ -1,4 +1,4 @@
-"""A store is written completely or not at all, and never damages an earlier one."""
+"""Test that a store is written completely or not at all, and never damages an earlier one."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ COLUMNS = {"x": np.ones((3, 2), dtype=np.float32), "y": np.ones((3, 2), dtype=np
 OTHER = {"x": np.full((3, 2), 2, dtype=np.float32)}
 
 
-def test_parents_are_made_and_permissions_are_ordinary(tmp_path: Path) -> None:
+def test_parents_are_created_with_default_permissions(tmp_path: Path) -> None:
     store = EmbeddingStore.write(tmp_path / "a" / "b", COLUMNS)
     assert store.path == tmp_path / "a" / "b"
     (tmp_path / "plain").mkdir()
@@ -33,7 +33,7 @@ def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.array("x").shape == (3, 2)
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path, COLUMNS).verify()
 
 
@@ -52,14 +52,14 @@ def test_replace(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
 
 
-def test_replace_may_read_from_what_it_replaces(tmp_path: Path) -> None:
+def test_a_store_may_replace_the_folder_it_reads(tmp_path: Path) -> None:
     old = EmbeddingStore.write(tmp_path / "s", COLUMNS)
     new = EmbeddingStore.write(tmp_path / "s", {"z": old.array("x")}, overwrite="replace")
     np.testing.assert_array_equal(new.array("z"), COLUMNS["x"])
 
 
 @pytest.mark.parametrize("kind", ["folder of the user", "file", "link"])
-def test_replace_leaves_alone_what_is_no_store(tmp_path: Path, kind: str) -> None:
+def test_replace_keeps_folders_that_are_no_store(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "s"
     if kind == "file":
         target.write_text("precious")
@@ -75,7 +75,7 @@ def test_replace_leaves_alone_what_is_no_store(tmp_path: Path, kind: str) -> Non
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_overwrite_is_a_word(tmp_path: Path) -> None:
+def test_overwrite_must_be_never_or_replace(tmp_path: Path) -> None:
     options: dict[str, Any] = {"overwrite": True}
     with pytest.raises(ConfigError, match="overwrite is True, expected 'never' or 'replace'"):
         EmbeddingStore.write(tmp_path / "s", COLUMNS, **options)
@@ -84,7 +84,7 @@ def test_overwrite_is_a_word(tmp_path: Path) -> None:
 def test_an_existing_path_raises_before_the_data_is_read(tmp_path: Path) -> None:
     EmbeddingStore.write(tmp_path / "s", COLUMNS)
     with pytest.raises(DataError, match="exists already"):
-        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # bad as well
+        EmbeddingStore.write(tmp_path / "s", {"x": np.ones(3)})  # invalid as well
 
 
 def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -> None:
@@ -98,7 +98,7 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) -
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-# Two arrays, store.json, the folder of arrays, the new folder: five moments before the rename.
+# Calls of fsync before the rename: two arrays, store.json, the folder of arrays, the new folder.
 @pytest.mark.parametrize("call", range(5))
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("before", ["nothing", "a store"])
@@ -136,7 +136,7 @@ def test_failure_of_the_last_rename_brings_the_old_store_back(tmp_path: Path, mo
 
 
 def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On systems that cannot exchange two folders atomically, the name is briefly without a store."""
+    """Systems that cannot exchange two folders atomically need two renames, between which the path is free."""
     EmbeddingStore.write(tmp_path / "s", OTHER)
     (tmp_path / "s").rename(tmp_path / ".s.0123.old")
     with pytest.raises(DataError, match=r"interrupted, and the earlier store is \.s\.0123\.old: rename it back"):
@@ -144,8 +144,10 @@ def test_a_store_killed_between_two_renames_is_found_again(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("how", ["one step", "two renames"])
-def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """A folder that appears at the path while the new store is written stays."""
+def test_replace_keeps_a_folder_that_appears_during_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A folder that another process creates at the path during writing is kept."""
     if how == "two renames":
         monkeypatch.setattr(_atomic, "exchange", lambda *_: False)
     real = os.fsync
@@ -162,7 +164,7 @@ def test_replacing_what_turns_out_to_be_no_store(tmp_path: Path, monkeypatch: py
 
 
 def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another process writes the same path between check and rename, its store is kept and this one raises."""
+    """If another process writes to the path after the check, its store is kept, and this call raises."""
     real = os.fsync
     raced: list[bool] = []
 
@@ -184,7 +186,7 @@ def test_two_writers_cannot_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 @pytest.mark.parametrize("call", [0, 2, 4, 5])
 def test_kill_minus_nine(tmp_path: Path, call: int) -> None:
-    """Killed at a chosen fsync: the old store or the new one stands, complete."""
+    """After a kill at any fsync, the path holds the complete old or new store."""
     old = EmbeddingStore.write(tmp_path / "s", OTHER).fingerprint
     new = EmbeddingStore.from_arrays(COLUMNS).fingerprint
     script = f"""
@@ -214,7 +216,7 @@ def test_read_only_parent(tmp_path: Path) -> None:
         EmbeddingStore.write(tmp_path / "s", COLUMNS)
 
 
-def test_a_file_in_the_place_of_the_parent(tmp_path: Path) -> None:
+def test_a_file_at_the_path_of_the_parent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the store"):
         EmbeddingStore.write(tmp_path / "file" / "s", COLUMNS)

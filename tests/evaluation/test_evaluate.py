@@ -1,4 +1,4 @@
-"""`evaluate` on spaces with known results."""
+"""Test `evaluate` on spaces with known results."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_a_perfect_space_scores_one_everywhere():
     assert found.metrics["chi"] == pytest.approx(0, abs=1e-6)
 
 
-def test_every_metric_is_described_and_every_description_measured():
+def test_metrics_and_their_descriptions_agree():
     found = ua.evaluate(noisy(), labels=torch.arange(40) % 4)
     assert set(found.metrics) - {"recall@5"} == set(METRICS) - {"recall@5"}
     assert all(torch.isfinite(torch.tensor(value)) for value in found.metrics.values())
@@ -50,8 +50,8 @@ def test_recall_is_the_mean_over_ordered_pairs_and_gap_over_unordered_ones():
     assert found.metrics["modality_gap"] == pytest.approx(sum(gaps) / 3)
 
 
-def test_collapse_scores_chance_not_first_place():
-    """Implementations that break ties by index give a collapsed model 1 / N by luck, or 100 %."""
+def test_a_collapsed_space_scores_at_chance():
+    """Implementations that break ties by index give a collapsed model up to 100 %."""
     point = torch.ones(20, 4)
     found = ua.evaluate({"a": point, "b": point.clone(), "c": point.clone()})
     assert found.metrics["recall@1"] == pytest.approx(1 / 20)
@@ -59,8 +59,8 @@ def test_collapse_scores_chance_not_first_place():
     assert found.metrics["joint_recall@1/volume"] == pytest.approx(1 / 20)
 
 
-def test_missing_modality_removes_no_query_elsewhere_and_its_placeholder_does_not_matter():
-    """Story: a peer dropped clips without audio from the test set, so its numbers were not comparable."""
+def test_a_missing_modality_removes_no_query_of_other_directions():
+    """Dropping test items that lack a modality changes the gallery, so the numbers are not comparable."""
     z = noisy(noise=0.8)
     present = {"c": torch.arange(40) % 2 == 0}
     poisoned = {**z, "c": torch.where(present["c"][:, None], z["c"], torch.nan)}
@@ -68,7 +68,7 @@ def test_missing_modality_removes_no_query_elsewhere_and_its_placeholder_does_no
     assert partial.directions["a->b"] == whole.directions["a->b"]
     assert partial.directions["a->c"]["queries"] == 20
     assert partial.directions["a->c"]["gallery"] == 20
-    assert partial.directions["c->a"]["gallery"] == 40  # vectors without a counterpart stay as distractors
+    assert partial.directions["c->a"]["gallery"] == 40  # rows without a counterpart stay as distractors
     zeros = ua.evaluate({**z, "c": torch.where(present["c"][:, None], z["c"], 0.0)}, present=present)
     assert zeros.metrics == partial.metrics
 
@@ -113,19 +113,19 @@ def on_circle(*degrees):
 
 
 def test_joint_cosine_is_the_mean_over_present_modalities():
-    """Divided by the number of all other modalities, the score of a tuple with a missing one would be half as high."""
+    """Dividing by the number of all other modalities would halve the score of a tuple that lacks one of two."""
     embeddings = {"a": on_circle(0, 25), "b": on_circle(53, 25), "c": on_circle(53, 25)}
     batch = make_batch(embeddings, present={"c": torch.tensor([True, False])})
     _, result = joint_retrieval(batch, 0, query="target", score="cosine", ids_N=torch.arange(2), k=(1,))
     assert result.ranks.tolist() == [2, 1]
 
 
-def test_unlabeled_items_are_candidates_but_no_queries_of_label_map():
+def test_unlabeled_items_are_candidates_and_not_queries():
     labels = torch.tensor([0, 0, 1, 1, -1])
     far = {"a": on_circle(0, 10, 120, 130, 90), "b": on_circle(0, 10, 120, 130, 200)}
     assert ua.evaluate(far, labels=labels).metrics["label_map"] == pytest.approx(1)
     between = {name: on_circle(0, 10, 120, 130, 125) for name in far}
-    # It has the second place for the four queries at 120 and 130 degrees.
+    # It ranks second for the four queries at 120 and 130 degrees.
     expected = (4 * 1 + 4 * (1 + 2 / 3) / 2) / 8
     assert ua.evaluate(between, labels=labels).metrics["label_map"] == pytest.approx(expected)
 
@@ -154,8 +154,8 @@ def test_interval_holds_the_estimate_and_shrinks_with_items():
     assert small.metrics["mrr"] in small.interval("mrr", resamples=300)
 
 
-def test_intervals_end_where_the_metric_does():
-    """Shifted to the estimate, a resampled recall near 1 reached 1.007, and a zero gap had an interval below 0."""
+def test_intervals_are_clipped_to_the_range_of_the_metric():
+    """Without clipping, an interval of a recall near 1 reached 1.007, and that of a zero gap was below 0."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(120, 8, generator=g)
     found = ua.evaluate({"a": x, "b": x + 0.55 * torch.randn(120, 8, generator=g)}, labels=torch.arange(120) % 4)
@@ -174,8 +174,8 @@ def test_intervals_end_where_the_metric_does():
     assert metric_range("something else") == (-torch.inf, torch.inf)
 
 
-def test_short_looks():
-    """The repr once flooded the terminal with per-item numbers or all 40 metrics of every direction."""
+def test_repr_and_text_are_short():
+    """The repr once printed per-item scores and all metrics of every direction."""
     z = noisy(noise=1.0)
     found = ua.evaluate(z, labels=torch.arange(40) % 4)
     assert f"recall@1={found.metrics['recall@1']:.4g}" in repr(found)

@@ -26,7 +26,7 @@ CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the most bytes alive at one time: of tensors, plus those of numpy and Python objects."""
+    """Return the peak of bytes alive at one time, of tensors and of NumPy and Python objects."""
     tracemalloc.start()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -46,7 +46,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True, scope="module")
 def _modules_of_the_profiler() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True):
-        pass  # its first use imports modules, which are no part of a measurement
+        pass  # the first call imports modules, whose memory must not count
 
 
 def test_the_peak_counts_what_is_alive_at_one_time():
