@@ -27,11 +27,9 @@ def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts
         bandwidth: tau > 0.
         layouts: of both sets across processes, to distribute the work.
     """
-    own_x, own_y = (
-        log_mean_exp(log_densities(z_ND, z_ND, bandwidth=bandwidth, layouts=_with_itself(layouts, side)))
-        for side, z_ND in enumerate((x_ND, y_ND))
-    )
-    return own_x + own_y - 2 * log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, layouts=layouts))
+    sets = x_ND, y_ND
+    xx, yy, xy = (_log_mean_kernel(sets, a, b, bandwidth, layouts) for a, b in ((0, 0), (1, 1), (0, 1)))
+    return xx + yy - 2 * xy
 
 
 def unit_mmd2(
@@ -47,14 +45,28 @@ def unit_mmd2(
         layouts: as in `unit_cauchy_schwarz`.
     """
 
-    def own(z_ND: Tensor, side: int) -> Tensor:
-        items = torch.arange(len(z_ND), device=z_ND.device)
-        pair = (items, items) if unbiased else None
-        logp_N = log_densities(z_ND, z_ND, bandwidth=bandwidth, items=pair, layouts=_with_itself(layouts, side))
-        return log_mean_exp(logp_N).exp()
+    sets = x_ND, y_ND
+    xy, xx, yy = (
+        _log_mean_kernel(sets, a, b, bandwidth, layouts, without_self_pairs=unbiased and a == b).exp()
+        for a, b in ((0, 1), (0, 0), (1, 1))
+    )
+    return xx + yy - 2 * xy
 
-    cross = log_mean_exp(log_densities(x_ND, y_ND, bandwidth=bandwidth, layouts=layouts)).exp()
-    return own(x_ND, 0) + own(y_ND, 1) - 2 * cross
+
+def _log_mean_kernel(
+    sets: tuple[Tensor, Tensor],
+    a: int,
+    b: int,
+    bandwidth: float,
+    layouts: ShardLayouts,
+    *,
+    without_self_pairs: bool = False,
+) -> Tensor:
+    """Return log mean K of set a and set b."""
+    items = torch.arange(len(sets[a]), device=sets[a].device)
+    pair = None if layouts is None else (layouts[a], layouts[b])
+    excluded = (items, items) if without_self_pairs else None
+    return log_mean_exp(log_densities(sets[a], sets[b], bandwidth=bandwidth, items=excluded, layouts=pair))
 
 
 def unit_holder(
@@ -130,13 +142,9 @@ def holder_of_rows(
     return torch.stack(own).mean() - log_mean_exp(torch.stack(cross))
 
 
-def _with_itself(layouts: ShardLayouts, side: int) -> ShardLayouts:
-    return None if layouts is None else (layouts[side], layouts[side])
-
-
 def exact_sizes(counts: list[int]) -> list[int]:
     """Return the number of kernel values per integral of the `exact` estimator, for sets of these sizes."""
-    return [math.prod(counts), *(math.prod([count] * len(counts)) for count in counts)]
+    return [math.prod(counts), *(count ** len(counts) for count in counts)]
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:

@@ -29,9 +29,13 @@ class Logits(ABC):
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> Any:
         """Write the logits to `out_IJ`; return the values of the tile that `accumulate_grad` needs."""
 
-    @abstractmethod
     def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
-        """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten."""
+        """Add sum_ij W_ij d logit_ij / d tensor to the gradient of each tensor. `weight_IJ` may be overwritten.
+
+        By default, of logits <x_i, y_j> of the first two tensors.
+        """
+        gradients[0][i].addmm_(weight_IJ, self.tensors[1][j])
+        gradients[1][j].addmm_(weight_IJ.mT, self.tensors[0][i])
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -62,11 +66,6 @@ class CosineLogits(Logits):
     def tile(self, i: slice, j: slice, out_IJ: Tensor) -> None:
         x_ND, y_ND, _ = self.tensors
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
-
-    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: None) -> None:
-        x_ND, y_ND, _ = self.tensors
-        gradients[0][i].addmm_(weight_IJ, y_ND[j])
-        gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
         # This is still sum_j W_ij y_j; its product with x_i is the derivative with respect to the scale.
@@ -110,13 +109,8 @@ class KernelLogits(Logits):
         out_IJ.copy_(self.kernel.log(out_IJ))
         return slope
 
-    def accumulate_grad(
-        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Tensor | float
-    ) -> None:
-        x_ND, y_ND = self.tensors
-        weight_IJ.mul_(saved)
-        gradients[0][i].addmm_(weight_IJ, y_ND[j])
-        gradients[1][j].addmm_(weight_IJ.mT, x_ND[i])
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
+        super().accumulate_grad(gradients, i, j, weight_IJ.mul_(saved), None)
 
     def dense(self) -> Tensor:
         x_ND, y_ND = self.tensors

@@ -45,14 +45,11 @@ def _logits2(
     scale2,
     DIM: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    HAS_CODES: tl.constexpr,
     KEEP_SELF: tl.constexpr,
     PRECISION: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_N: tl.constexpr,
 ):
     """A tile of logits in base 2, -inf where a column of a row is masked."""
-    products = tl.zeros((BLOCK_R, BLOCK_N), dtype=tl.float32)
+    products = tl.zeros((row.shape[0], column.shape[0]), dtype=tl.float32)
     for first in range(0, DIM, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
         x = tl.load(
@@ -66,16 +63,11 @@ def _logits2(
             other=0.0,
         )
         products = tl.dot(x, y, products, input_precision=PRECISION)
-    kept = column[None, :] < columns
-    if HAS_CODES:
-        code = tl.load(codes_ptr + column, mask=column < columns, other=-1)
-        # The self pair has equal codes, too.
-        kept = kept & (code_r[:, None] != code[None, :])
-        if KEEP_SELF:
-            kept = kept | (self_column[:, None] == column[None, :])
-    else:
-        if not KEEP_SELF:
-            kept = kept & (self_column[:, None] != column[None, :])
+    code = tl.load(codes_ptr + column, mask=column < columns, other=-1)
+    # The self pair has equal codes, too.
+    kept = (column[None, :] < columns) & (code_r[:, None] != code[None, :])
+    if KEEP_SELF:
+        kept = kept | (self_column[:, None] == column[None, :])
     return tl.where(kept, products * scale2, float("-inf"))
 
 
@@ -95,14 +87,13 @@ def _log_sums_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    HAS_CODES: tl.constexpr,
     KEEP_SELF: tl.constexpr,
     PRECISION: tl.constexpr,
     MEANS: tl.constexpr,
 ):
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
-    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2) if HAS_CODES else self_column
+    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2)
     highest = tl.full((BLOCK_R,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_R,), dtype=tl.float32)
     weighted = tl.zeros((BLOCK_R,), dtype=tl.float32)
@@ -110,7 +101,7 @@ def _log_sums_kernel(
         column = first + tl.arange(0, BLOCK_N)
         s = _logits2(
             x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
-            DIM, BLOCK_K, HAS_CODES, KEEP_SELF, PRECISION, BLOCK_R, BLOCK_N,
+            DIM, BLOCK_K, KEEP_SELF, PRECISION,
         )  # fmt: skip
         higher = tl.maximum(highest, tl.max(s, 1))
         # The shift is 0 while all logits are -inf, since -inf - -inf is NaN.
@@ -149,14 +140,13 @@ def _accumulate_grad_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    HAS_CODES: tl.constexpr,
     KEEP_SELF: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
-    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2) if HAS_CODES else self_column
+    code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2)
     r2 = tl.load(r_ptr + row, mask=row < rows, other=float("inf")) * 1.4426950408889634
     g = tl.load(g_ptr + row, mask=row < rows, other=0.0)
     accumulated = tl.zeros((BLOCK_R, BLOCK_D), dtype=tl.float32)
@@ -164,7 +154,7 @@ def _accumulate_grad_kernel(
         column = first + tl.arange(0, BLOCK_N)
         s = _logits2(
             x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
-            DIM, BLOCK_K, HAS_CODES, KEEP_SELF, PRECISION, BLOCK_R, BLOCK_N,
+            DIM, BLOCK_K, KEEP_SELF, PRECISION,
         )  # fmt: skip
         c2 = tl.load(c_ptr + column, mask=column < columns, other=float("inf")) * 1.4426950408889634
         h = tl.load(h_ptr + column, mask=column < columns, other=0.0)
@@ -190,7 +180,7 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
         block_r, block_n, block_k = _blocks(matrix)
         _log_sums_kernel[(triton.cdiv(len(r_R), block_r),)](
             *_pointers(matrix), r_R, r_R if m_R is None else m_R, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E,
-            matrix.x_RD.shape[1], block_r, block_n, block_k, matrix.codes_N is not None,
+            matrix.x_RD.shape[1], block_r, block_n, block_k,
             matrix.self_pairs == "included", _precision(matrix), with_means,
         )  # fmt: skip
     return r_R, m_R
@@ -209,16 +199,16 @@ def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, 
     _accumulate_grad_kernel[(triton.cdiv(rows, block_r), triton.cdiv(dim, block_d))](
         *_pointers(matrix), r_R, g_R.float().contiguous(), c_N, h_N.float().contiguous(), p_RD,
         rows, len(matrix.y_ND), matrix.scale * _LOG2E, matrix.scale, dim,
-        block_r, block_n, block_k, block_d, matrix.codes_N is not None, matrix.self_pairs == "included",
+        block_r, block_n, block_k, block_d, matrix.self_pairs == "included",
         _precision(matrix), num_warps=8,
     )  # fmt: skip
     return p_RD
 
 
 def _pointers(matrix: LogitMatrix) -> tuple[Any, ...]:
-    self_R = matrix.local_R.to(torch.int32)
-    codes = (self_R, self_R) if matrix.codes_N is None else (matrix.codes_N[matrix.local_R], matrix.codes_N)
-    return matrix.x_RD.contiguous(), matrix.y_ND.contiguous(), self_R, *codes
+    codes_N = torch.arange(len(matrix.y_ND), device=matrix.y_ND.device) if matrix.codes_N is None else matrix.codes_N
+    codes_N, self_R = codes_N.to(torch.int32), matrix.local_R.to(torch.int32)
+    return matrix.x_RD.contiguous(), matrix.y_ND.contiguous(), self_R, codes_N[matrix.local_R], codes_N
 
 
 def _blocks(matrix: LogitMatrix) -> tuple[int, int, int]:

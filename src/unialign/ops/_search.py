@@ -35,12 +35,6 @@ class Counts(NamedTuple):
     level: Tensor
 
 
-class _Tile(NamedTuple):
-    rows: slice
-    columns: slice
-    s_qc: Tensor
-
-
 class _CosineTiles:
     """Cosines of queries[rows] and the gallery, in tiles."""
 
@@ -53,8 +47,8 @@ class _CosineTiles:
         threads = torch.get_num_threads() if self.device.type == "cpu" else TILE
         self.most = max(1, min(most, TILE // SIDE, SIDE * threads))
 
-    def tiles(self, scale: float) -> Iterator[_Tile]:
-        """Yield tiles of `scale` times the cosines; each is overwritten by the next."""
+    def tiles(self, scale: float) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield rows, columns and tiles of `scale` times the cosines; each tile is overwritten by the next."""
         queries, gallery = len(self.rows_Q), len(self.gallery)
         x_QD = torch.empty(queries, self.gallery.dim, dtype=self.dtype, device=self.device)
         for rows in row_tiles(queries, self.gallery.dim):
@@ -69,7 +63,7 @@ class _CosineTiles:
                 s_qc = buffer[: shape[0] * shape[1]].view(shape)
                 # `out` also disables autocast.
                 torch.mm(x_QD[rows], y_cD.mT, out=s_qc)
-                yield _Tile(rows, columns, s_qc)
+                yield rows, columns, s_qc
 
     def exact(self, rows: slice, columns: slice) -> Tensor:
         """Return (q, c) cosines in float64."""

@@ -4,7 +4,7 @@ Shapes: `K` = M - 1 others, `N` selected rows, `D` dimension, `I` rows and `J` c
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,11 +12,6 @@ from torch import Tensor
 from unialign.ops._logits import Logits
 
 TriangleForm = Literal["area", "squared"]
-
-
-class _Volume(NamedTuple):
-    cosines: list[Tensor]
-    value_IJ: Tensor
 
 
 class VolumeLogits(Logits):
@@ -38,7 +33,7 @@ class VolumeLogits(Logits):
         self.floor = float(torch.zeros((), dtype=det_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
-    def tile(self, i: slice, j: slice, out_IJ: Tensor) -> _Volume:
+    def tile(self, i: slice, j: slice, out_IJ: Tensor) -> tuple[list[Tensor], Tensor]:
         det_N, adj_KKN, _, anchor_ND, *others = self.tensors
         cosines = [anchor_ND[i] @ other_ND[j].mT for other_ND in others]
         value_IJ = det_N[j].expand(len(cosines[0]), -1).clone()
@@ -46,22 +41,21 @@ class VolumeLogits(Logits):
             value_IJ.addcmul_(half_IJ, cosine_IJ, value=-1)
         value_IJ.clamp_(min=0).add_(self.eps).sqrt_()
         torch.mul(value_IJ, -self.factor, out=out_IJ)
-        return _Volume(cosines, value_IJ)
+        return cosines, value_IJ
 
-    def accumulate_grad(
-        self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: _Volume
-    ) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
+        cosines, value_IJ = saved
         _, adj_KKN, _, anchor_ND, *others = self.tensors
         by_det_N, by_adj_KKN, by_scale, by_anchor_ND, *by_others = gradients
-        by_scale -= (weight_IJ * saved.value_IJ).sum()
+        by_scale -= (weight_IJ * value_IJ).sum()
         # The volume is constant at its floor; without a floor, the slope at 0 is defined as 0.
-        above_IJ = saved.value_IJ > self.floor
-        slope_IJ = weight_IJ.div_(saved.value_IJ).mul_(-self.factor / 2).masked_fill_(~above_IJ, 0.0)
+        above_IJ = value_IJ > self.floor
+        slope_IJ = weight_IJ.div_(value_IJ).mul_(-self.factor / 2).masked_fill_(~above_IJ, 0.0)
         by_det_N[j] += slope_IJ.sum(0)
-        for k, half_IJ in enumerate(_halves(adj_KKN[..., j], saved.cosines)):
-            weighted_IJ = slope_IJ * saved.cosines[k]
+        for k, half_IJ in enumerate(_halves(adj_KKN[..., j], cosines)):
+            weighted_IJ = slope_IJ * cosines[k]
             for n in range(k + 1):
-                by_entry_J = (weighted_IJ * saved.cosines[n]).sum(0)
+                by_entry_J = (weighted_IJ * cosines[n]).sum(0)
                 by_adj_KKN[k, n, j] -= by_entry_J
                 if n != k:
                     by_adj_KKN[n, k, j] -= by_entry_J
@@ -74,12 +68,6 @@ class VolumeLogits(Logits):
         cosine_KNN = torch.stack([anchor_ND @ other_ND.mT for other_ND in others])
         square_NN = det_N - torch.einsum("kij,knj,nij->ij", cosine_KNN, adj_KKN, cosine_KNN)
         return -scale * safe_sqrt(square_NN.clamp(min=0) + self.eps)
-
-
-class _Area(NamedTuple):
-    p_IJ: Tensor
-    q_IJ: Tensor
-    value_IJ: Tensor
 
 
 class AreaLogits(Logits):
@@ -114,7 +102,7 @@ class AreaLogits(Logits):
         largest = 1.3 * (1 + eps) ** 0.5 if form == "area" else 3.4
         self.lowest, self.highest = -1.01 * self.factor * largest, 0.01 * self.factor
 
-    def tile(self, i: slice, j: slice, out_IJ: Tensor) -> _Area:
+    def tile(self, i: slice, j: slice, out_IJ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         _, t_ND, v_ND, w_ND, vw_N, ww_N = self.tensors
         p_IJ = (t_ND[i] @ v_ND[j].mT).mul_(-2).add_(2)
         q_IJ = (t_ND[i] @ w_ND[j].mT).sub_(vw_N[j])
@@ -123,20 +111,21 @@ class AreaLogits(Logits):
             value_IJ.clamp_(min=0).add_(self.eps).sqrt_()
         value_IJ.mul_(0.5)
         torch.mul(value_IJ, -self.factor, out=out_IJ)
-        return _Area(p_IJ, q_IJ, value_IJ)
+        return p_IJ, q_IJ, value_IJ
 
-    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: _Area) -> None:
+    def accumulate_grad(self, gradients: Sequence[Tensor], i: slice, j: slice, weight_IJ: Tensor, saved: Any) -> None:
+        p_IJ, q_IJ, value_IJ = saved
         _, t_ND, v_ND, w_ND, _, ww_N = self.tensors
         by_scale, by_t_ND, by_v_ND, by_w_ND, by_vw_N, by_ww_N = gradients
-        by_scale -= (weight_IJ * saved.value_IJ).sum()
+        by_scale -= (weight_IJ * value_IJ).sum()
         if self.form == "area":
             # A = sqrt(S') / 2: dA/dS = 1 / (8 A).
-            above_IJ = saved.value_IJ > self.floor
-            slope_IJ = weight_IJ.div_(saved.value_IJ).mul_(-self.factor / 8).masked_fill_(~above_IJ, 0.0)
+            above_IJ = value_IJ > self.floor
+            slope_IJ = weight_IJ.div_(value_IJ).mul_(-self.factor / 8).masked_fill_(~above_IJ, 0.0)
         else:
             slope_IJ = weight_IJ.mul_(-self.factor / 2)
-        by_ww_N[j] += (slope_IJ * saved.p_IJ).sum(0)
-        by_q_IJ = saved.q_IJ.mul_(slope_IJ).mul_(-2)
+        by_ww_N[j] += (slope_IJ * p_IJ).sum(0)
+        by_q_IJ = q_IJ.mul_(slope_IJ).mul_(-2)
         by_vw_N[j] -= by_q_IJ.sum(0)
         by_p_IJ = slope_IJ.mul_(ww_N[j]).mul_(-2)
         by_t_ND[i].addmm_(by_p_IJ, v_ND[j])
