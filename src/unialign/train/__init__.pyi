@@ -12,6 +12,7 @@ from unialign.train._fit import (
 from unialign.train._grad_cache import grad_cache_backward as grad_cache_backward
 from unialign.train._monitor import HealthWarning as HealthWarning
 from unialign.train._optimizer import (
+    learning_rate as learning_rate,
     load_optimizer_tensors as load_optimizer_tensors,
     make_adamw as make_adamw,
     optimizer_tensors as optimizer_tensors,
@@ -19,7 +20,6 @@ from unialign.train._optimizer import (
 from unialign.train._process_group import process_group_of as process_group_of
 from unialign.train._random_state import isolated_random_state as isolated_random_state
 from unialign.train._run_dir import RunDir as RunDir, check_run_arguments as check_run_arguments
-from unialign.train._schedule import learning_rate as learning_rate
 from unialign.train._trainer import (
     OnStep as OnStep,
     StepReport as StepReport,

@@ -1,6 +1,8 @@
-"""AdamW for both training tasks, and its state as named tensors."""
+"""AdamW for both training tasks: its parameter groups, learning rate, and state as named tensors."""
 
+import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,30 @@ def make_adamw(
     others = [p for name, p in parameters.items() if name not in matrices]
     groups = [{"params": [*matrices.values()], "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
+
+
+def learning_rate(
+    step: int,
+    *,
+    steps: int,
+    warmup: float,
+    highest: float,
+    lowest: float = 0.0,
+    cosine_from: Literal["warmup", "start"] = "warmup",
+) -> float:
+    """Return the learning rate of a linear warmup over `warmup` steps and a half-cosine decay to `lowest`.
+
+    Args:
+        step: from 0 to steps - 1.
+        cosine_from: `warmup`: the decay starts after the warmup; `start`: at step 0, multiplied by the warmup.
+    """
+    if cosine_from == "start":
+        rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+        return lowest + (highest * rise - lowest) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return lowest + (highest - lowest) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

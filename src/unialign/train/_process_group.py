@@ -90,13 +90,13 @@ class ProcessGroup:
 
     def check_same(self, facts: dict[str, Any]) -> None:
         """Raise `ConfigError` on every process for the first value that differs between processes."""
-        everywhere = self.all_gather(facts)
-        for rank, other in enumerate(everywhere):
-            for name in everywhere[0]:
-                if other[name] != everywhere[0][name]:
+        first, *others = self.all_gather(facts)
+        for rank, other in enumerate(others, start=1):
+            for name, value in first.items():
+                if other[name] != value:
                     raise ConfigError(
-                        f"process {rank} of {self.world_size} calls fit with {name}={_shown(other[name])}, process 0 "
-                        f"with {_shown(everywhere[0][name])}; all processes train one space, with the same arguments"
+                        f"process {rank} of {self.world_size} calls fit with {name}={other[name]!r:.60}, process 0 "
+                        f"with {value!r:.60}; all processes train one space, with the same arguments"
                     )
 
     def all_reduce_max(self, number: int) -> int:
@@ -145,8 +145,3 @@ def process_group_of(group: Any) -> ProcessGroup:
     if shared is None:
         return ProcessGroup()
     return ProcessGroup(dist.get_rank(shared), dist.get_world_size(shared), shared)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

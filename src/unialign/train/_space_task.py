@@ -21,9 +21,8 @@ from unialign.train._infonce_warmup import infonce_for_warmup
 from unialign.train._init_from import copy_weights
 from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
-from unialign.train._optimizer import load_optimizer_tensors, make_adamw, optimizer_tensors
+from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
-from unialign.train._schedule import learning_rate
 from unialign.train._trainer import StepReport, TrainingTask
 from unialign.train._validation import FitArguments, term_names
 
