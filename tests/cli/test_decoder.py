@@ -1,4 +1,4 @@
-"""`unialign decoder`: train a decoder, decode a split, use the decoder in `generate`, invalid requests."""
+"""Test `unialign decoder`: training, sampling, use of the decoder in `generate`, invalid requests."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of all emoji of which a fortieth is for training or testing, with thumbnails."""
+    """Write a store of all emoji with thumbnails; one item in 40 is in the training or test split."""
     pytest.importorskip("PIL")
     folder = tmp_path_factory.mktemp("small") / "store"
     emoji = load_dataset("emoji")
@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; tests that change it take a copy."""
+    """Return the folder of a finished run; tests that change it take a copy."""
     out = tmp_path_factory.mktemp("decoder") / "run"
     assert main(["decoder", "train", str(small), *SETTINGS, "--out", str(out)]) == 0
     return out
@@ -88,7 +88,7 @@ def test_the_written_configuration_repeats_the_training(trained: Path, tmp_path:
     assert next(weights).read_bytes() == next(weights).read_bytes()
 
 
-def test_other_results_are_not_overwritten_and_other_embeddings_not_decoded(
+def test_other_results_are_not_overwritten_and_other_embeddings_raise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "images" / "config.yaml"

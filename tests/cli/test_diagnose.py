@@ -1,4 +1,4 @@
-"""`unialign diagnose` from the command line."""
+"""Test `unialign diagnose`."""
 
 import json
 import os
@@ -77,12 +77,12 @@ def test_an_earlier_diagnosis_is_replaced_and_other_results_are_not(here, capsys
     second = json.loads((here / "runs/diagnose/results.json").read_text())
     assert first["numbers"] == second["numbers"]
 
-    # New contents of the same file are the usual reason to run it again.
+    # Usually a diagnosis is repeated because the file has new contents.
     (here / "good.npz").write_bytes((here / "bad.npz").read_bytes())
     assert main(["diagnose", "good.npz", *QUICK]) == 0
     assert json.loads((here / "runs/diagnose/results.json").read_text())["issue_summary"] != first["issue_summary"]
 
-    # Another file also replaces the earlier diagnosis, which is quick to repeat.
+    # A diagnosis of another file also replaces the earlier one.
     assert main(["diagnose", "bad.npz", "--modalities", "text", *QUICK]) == 0
     assert yaml.safe_load((here / "runs/diagnose/config.yaml").read_text())["files"] == ["bad.npz"]
     assert "is the only modality" in (here / "runs/diagnose/log.txt").read_text()
@@ -140,7 +140,7 @@ def test_errors_are_one_readable_paragraph_and_leave_no_folder(here, capsys):
 
 
 def test_an_existing_folder_is_kept_after_an_error(here):
-    """An existing empty folder was removed after a failed diagnosis."""
+    """Regression test: a failed diagnosis removed an existing empty folder."""
     (here / "mine").mkdir()
     assert main(["diagnose", "missing.npz", "--out", "mine"]) == 2
     assert (here / "mine").is_dir()

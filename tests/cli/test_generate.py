@@ -1,4 +1,4 @@
-"""`unialign generate`: images from the shipped weights, the results folder, invalid requests."""
+"""Test `unialign generate` with the shipped weights: images, the results folder, invalid requests."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def ship(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one call; tests that change it take a copy."""
+    """Return the results folder of one call; tests that change it take a copy."""
     out = tmp_path_factory.mktemp("ship") / "out"
     assert generate(out, "--item", "ship", "--source", "text", "--samples", "2", "--seed", "3") == 0
     return out
@@ -65,11 +65,11 @@ def test_a_held_out_item_from_two_modalities(tmp_path: Path, capsys: pytest.Capt
     assert "% off" in printed
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 4
-    # The nearest training image of each sample, the true one, and three near the condition; none is broken.
+    # The page shows the nearest training image of each sample, the true image, and three images near the condition.
     assert page.count("data:image/webp") == 4 + 1 + 3
     assert page.count('<img src="data:image/') + page.count('class="copied" src="data:image/') == page.count("<img")
     assert "the true image" in page
-    # Nothing is loaded from elsewhere.
+    # The page loads no external resource.
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -87,7 +87,7 @@ def test_a_second_writer_is_rejected(out: Path, capsys: pytest.CaptureFixture[st
 def test_the_written_configuration_repeats_the_call(
     ship: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A folder with the name of the data set does not hide the data set.
+    # A data set has priority over a folder of the same name.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "emoji").mkdir()
     assert generate(tmp_path / "again", "--config", str(ship / "config.yaml")) == 0
@@ -95,7 +95,7 @@ def test_the_written_configuration_repeats_the_call(
         assert (ship / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     settings = yaml.safe_load((ship / "config.yaml").read_text())["generation"]
     assert settings["fingerprint"] == load_dataset("emoji").fingerprint
-    # Another call replaces the images and leaves none of the earlier ones.
+    # Another call replaces all images of the earlier one.
     assert generate(tmp_path / "again", "--item", "tiger", "--samples", "1") == 0
     assert len(list((tmp_path / "again" / "images").iterdir())) == 1
 
@@ -111,7 +111,7 @@ def test_a_mixture_with_weights(tmp_path: Path) -> None:
     assert "text of tiger (75 %)" in (tmp_path / "report.html").read_text().replace("\xa0", " ")
 
 
-def test_a_path_leads_through_all_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interpolation_visits_all_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate(tmp_path, "--item", "ship", "--interpolate", "3", "--samples", "1") == 2
     assert "cannot lead through 4 waypoints" in capsys.readouterr().err
     there_and_back = ("--item", "ship", "--item", "tiger", "--item", "ship", "--source", "drawing")
@@ -168,7 +168,7 @@ def test_settings_of_a_file_are_checked(tmp_path: Path, capsys: pytest.CaptureFi
         assert not (tmp_path / "out").exists()
 
 
-def test_other_data_than_the_files_come_with_their_own_space(
+def test_data_other_than_in_the_file_use_their_own_space(
     ship: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate(tmp_path, "--config", str(ship / "config.yaml"), "--data", "digits") == 2
@@ -211,7 +211,7 @@ def test_another_kind_of_result_is_not_overwritten(tmp_path: Path, capsys: pytes
         assert "Traceback" not in capsys.readouterr().err
 
 
-def test_without_pillow_the_page_has_the_reason_for_missing_copies(
+def test_without_pillow_the_page_explains_missing_copies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
@@ -237,7 +237,7 @@ def test_a_prior_is_only_for_kandinsky() -> None:
         load_decoder("emoji", prior="somewhere")
 
 
-def test_a_call_that_fails_leaves_the_earlier_files(
+def test_a_failed_call_keeps_the_earlier_files(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (out / "images" / "of-my-own.png").write_bytes(b"mine")

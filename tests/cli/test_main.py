@@ -1,4 +1,4 @@
-"""The command line as a user types it, on the shipped digits."""
+"""Test the commands on the shipped digits."""
 
 import json
 import os
@@ -101,13 +101,13 @@ def test_compare_then_continue_then_raise(tmp_path, monkeypatch, capsys):
     for key, metrics in results["summary"].items():
         assert moved["summary"][key]["recall@1"]["mean"] == pytest.approx(metrics["recall@1"]["mean"], abs=0.02)
 
-    # Another comparison does not mix into the folder.
+    # Another comparison cannot use the same folder.
     assert main([*command, "--lr", "0.002"]) == 2
     assert "another comparison" in capsys.readouterr().err
 
 
 def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_path, monkeypatch, capsys):
-    """`--anchor` was once passed to all objectives, but symile has no such option."""
+    """Regression test: `--anchor` was passed to all objectives, but symile has no such option."""
     monkeypatch.chdir(tmp_path)
     command = ["compare", "digits", "--objectives", "symile", "cua", "--anchor", "kar", "--seeds", "0", *QUICK]
     assert main([*command, "--workers", "1"]) == 0
@@ -116,7 +116,7 @@ def test_objectives_without_an_anchor_are_compared_with_those_that_have_one(tmp_
     assert entries["cua"]["train"]["objective_options"] == {"anchor": "kar"}
     assert "anchor" not in entries["symile"]["train"]["objective_options"]
 
-    # Read back with another anchor: again only for the one that has it.
+    # A new anchor applies only to the objective that has one.
     again = ["compare", "--config", "runs/compare/config.yaml", "--anchor", "fou", "--out", "runs/again"]
     assert main([*again, "--workers", "1"]) == 0
     entries = yaml.safe_load((tmp_path / "runs/again/config.yaml").read_text())["entries"]
@@ -134,7 +134,7 @@ def test_help_names_every_objective(command, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])
-def test_help_says_which_anchor_a_run_uses(command, capsys, monkeypatch):
+def test_help_describes_the_default_anchor(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -142,7 +142,7 @@ def test_help_says_which_anchor_a_run_uses(command, capsys, monkeypatch):
     assert "default: `all`" in line if command == "train" else "first modality, for every objective" in line
 
 
-def test_an_objective_that_needs_an_anchor_takes_the_first_modality_and_says_so(tmp_path, monkeypatch, capsys):
+def test_an_objective_that_needs_an_anchor_takes_the_first_modality_with_a_note(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--objective", "modgap", *QUICK]) == 0
     said = capsys.readouterr().out
@@ -173,14 +173,16 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
 
     assert main(["evaluate", "--config", "runs/evaluate/config.yaml", "--out", "runs/evaluated-again"]) == 0
     assert json.loads((tmp_path / "runs/evaluated-again/results.json").read_text())["summary"] == again["summary"]
-    assert again["objectives"]["space"]["settings"]["objective"] == "infonce"  # how it was trained, not a default
+    assert (
+        again["objectives"]["space"]["settings"]["objective"] == "infonce"
+    )  # the settings of the training, not the defaults
 
     # Re-running from the file that the run wrote gives the same space.
     assert main(["train", "--config", "runs/train/config.yaml", "--out", "runs/copy"]) == 0
     copy = json.loads((tmp_path / "runs/copy/results.json").read_text())
     assert copy["runs"][0]["metrics"] == results["runs"][0]["metrics"]
 
-    # Other settings in the same folder once printed the old run's numbers under the new settings.
+    # Regression test: other settings in the same folder printed the numbers of the old run.
     kept = (tmp_path / "runs/train/results.json").read_text()
     assert main(["train", "digits", "--objective", "unialign", "--anchor", "kar", *QUICK, "--seed", "3"]) == 2
     assert (
@@ -192,7 +194,7 @@ def test_train_then_evaluate(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/train/results.json").read_text() == kept
 
 
-def test_an_option_given_twice_adds_to_what_was_given_before(tmp_path, monkeypatch):
+def test_repeated_options_add_values(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [
         "--set",
@@ -209,7 +211,7 @@ def test_an_option_given_twice_adds_to_what_was_given_before(tmp_path, monkeypat
     assert train["modalities"] == ["fou", "zer", "kar", "mor"]
 
 
-def test_train_on_a_store_of_ones_own_with_missing_rows(tmp_path, monkeypatch):
+def test_train_on_a_store_with_missing_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     shared = draw.normal(size=(60, 6)).astype(np.float32)
@@ -233,7 +235,7 @@ def test_an_expected_error_is_one_readable_paragraph(tmp_path, monkeypatch, caps
         (["compare"], "name the data"),
         (["train", "digits", "--objective", "clip"], "clip"),
         (["train", "digits", "--anchor", "text"], "'text'"),
-        # The message was "gram needs anchor=", which is not a command-line option.
+        # Regression test: the message named `anchor=`, which is not a command-line option.
         (["train", "digits", "--objective", "gram", "--anchor", "all"], "give --anchor, one of fou, fac, kar, pix"),
         (["train", "digits", "--objective", "InfoNCE"], "did you mean 'infonce'?"),
         (["train", "digits", "--modalities", "fou", "sound"], "sound"),
@@ -284,13 +286,13 @@ def test_a_broken_configuration_names_its_error(tmp_path, monkeypatch, capsys):
 
 
 def test_a_rejected_start_does_not_block_its_folder(tmp_path, monkeypatch):
-    """Files written before the error once made the corrected command reject the folder as "not empty"."""
+    """Regression test: a failed command left files, and the corrected command rejected the folder as not empty."""
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *QUICK, "--resume", "required"]) == 2
     assert main(["train", "digits", *QUICK]) == 0
 
 
-def test_broken_thumbnails_cost_only_the_images(tmp_path, monkeypatch):
+def test_damaged_thumbnails_do_not_stop_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     columns = {name: draw.normal(size=(30, 4)).astype(np.float32) for name in ("a", "b")}
@@ -301,7 +303,7 @@ def test_broken_thumbnails_cost_only_the_images(tmp_path, monkeypatch):
     assert (tmp_path / "runs/train/report.html").exists()
 
 
-def test_a_foreign_folder_is_left_alone(tmp_path, monkeypatch, capsys):
+def test_a_folder_with_other_files_is_not_changed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/compare").mkdir(parents=True)
     (tmp_path / "runs/compare/thesis.tex").write_text("mine")
@@ -351,7 +353,7 @@ def test_demo_with_one_seed(tmp_path, monkeypatch, capsys, epochs):
         write_report(tmp_path / "runs/demo")
 
 
-def test_a_run_of_other_settings_is_named_with_all_differences(tmp_path, monkeypatch, capsys):
+def test_the_error_about_another_run_lists_all_differences(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = ["train", "digits", *QUICK, "--anchor", "kar"]
     assert main(run) == 0
@@ -368,7 +370,7 @@ def test_a_run_of_other_settings_is_named_with_all_differences(tmp_path, monkeyp
     assert "choose another --out" in printed.err
     assert main([*run, "--resume", "never"]) == 2
     assert "Continue it with --resume auto, or choose another --out" in capsys.readouterr().err
-    # The arguments of `evaluate` in the wrong order, and an evaluation of another split in the same folder.
+    # Test swapped arguments of `evaluate`, and an evaluation of another split in the same folder.
     assert main(["evaluate", "digits", "runs/train/space"]) == 2
     assert "such as `unialign evaluate runs/train/space digits`" in capsys.readouterr().err
     evaluate = ["evaluate", "runs/train/space", "digits", "--resamples", "100"]

@@ -1,4 +1,4 @@
-"""Options come from settings: precedence, examples, suggestions, and no heavy import before the work."""
+"""Test command-line options: precedence, examples, suggestions, and no import of torch before the work."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from unialign.cli._settings import given_settings
 from unialign.config import Config, DecoderConfig, GenerateConfig, TrainConfig
 from unialign.errors import ConfigError
 
-# Two values, unlike the default, of each setting that has no number or list of choices to derive them from.
+# Two values other than the default, for each setting whose type does not determine them.
 NAMED = {
     "objective": ("gram", "infonce"),
     "modalities": (["fou", "zer"], ["kar", "pix"]),
@@ -55,7 +55,7 @@ def parsed(command, *arguments):
     return command_parser(command).parse(list(arguments))
 
 
-def test_every_training_setting_obeys_option_over_file_over_default(tmp_path):
+def test_training_settings_take_the_option_then_the_file_then_the_default(tmp_path):
     for entry in TrainConfig.settings():
         if entry.name in ("objective_options", "frozen"):
             continue
@@ -74,7 +74,7 @@ def test_every_training_setting_obeys_option_over_file_over_default(tmp_path):
             ), (entry.name, arguments)
 
 
-def test_every_decoder_and_generation_setting_obeys_option_over_file_over_default(tmp_path):
+def test_decoder_and_generation_settings_take_the_option_then_the_file_then_the_default(tmp_path):
     file = tmp_path / "config.yaml"
     for module, config, key, start in (
         (decoder, DecoderConfig, "decoder", ["train"]),
@@ -108,7 +108,7 @@ def test_entries_of_mappings_and_the_anchor(tmp_path):
     assert resolved("--anchor", "kar").objective_options == {"temperature": 0.2, "anchor": "kar"}
     assert resolved("--set", "objective_options.temperature=1e-1").objective_options["temperature"] == 0.1
     assert resolved("--set", "frozen.fou=whiten").frozen == {"fou": "whiten"}
-    # Another objective does not inherit the options of the file's.
+    # Another objective does not inherit the options of the objective in the file.
     assert resolved("--objective", "infonce", "--anchor", "kar").objective_options == {"anchor": "kar"}
     for wrong, message in (
         ("head=linear", "has its own option, --head"),
@@ -173,6 +173,7 @@ def test_mistyped_names_get_a_suggestion_without_heavy_imports():
         ("train emoji --set frozen.image=whitten", "did you mean 'whiten'"),
         ("train emoji --resume requird", "did you mean 'required'"),
         ("compare digits --objectives gramm", "did you mean 'gram'"),
+        ("compare digits --objectives infonce,gramm", "did you mean 'gram'"),
         ("compare digits --lr -1", "lr must be a positive"),
         ("evaluate space emojy", "did you mean 'emoji'"),
         ("generate --mix meen", "did you mean 'mean'"),
@@ -207,7 +208,7 @@ def test_every_setting_has_a_help_text():
                 assert f"{entry.name}: {entry.help}." in config.__doc__
 
 
-def test_messages_suggest_the_name_that_was_meant(tmp_path, monkeypatch, capsys):
+def test_messages_suggest_the_closest_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments, words in {
         "train digits --freeze pix": "unknown option --freeze; did you mean --set frozen.KEY=VALUE?",
@@ -219,9 +220,12 @@ def test_messages_suggest_the_name_that_was_meant(tmp_path, monkeypatch, capsys)
         "compare digits --anchor pixx": "did you mean 'pix'?",
         "train digits --modalities fou,pixx": "unknown column 'pixx'; the store has",
         "train digits --device gpu": "unknown device 'gpu'; expected auto, cpu, cuda or cuda:NUMBER",
+        "train digits --device cuda:99": "device 'cuda:99' is not available; use --device cpu",
     }.items():
         assert main(arguments.split()) == 2
-        assert words in capsys.readouterr().err, arguments
+        printed = capsys.readouterr()
+        assert words in printed.err, arguments
+        assert "--device" not in arguments or printed.out == "", arguments
     assert not (tmp_path / "runs" / "train").exists()
     for option in ("fou,pix", "fou, pix"):
         options = parsed(train.COMMAND, "digits", "--modalities", *option.split())

@@ -1,4 +1,4 @@
-"""The example plug-in, installed from its folder and used from the command line."""
+"""Test the example plug-in, installed from its folder, on the command line."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ QUICK = ["--epochs", "2", "--dim", "8", "--batch-size", "16", "--head", "linear"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The folder that the plug-in is installed into, with two files in its format."""
+    """Install the plug-in into a folder, and write two files in its format."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(EXAMPLE, folder / "source")
     pip = [
@@ -53,7 +53,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     assert -2 <= results["runs"][0]["metrics"]["cosine_margin"] <= 2
     assert results["metrics"]["cosine_margin"]["primary"] is False
     assert "cosine margin" in (place / "runs/train/report.html").read_text()
-    # The same command reads the finished run back, other files do not continue it.
+    # The same command reads the finished run back; other files raise an error.
     unialign(place, *train, "--set", "objective_options.margin=0.3")
     shutil.copy(place / "image.tsv", place / "sound.tsv")
     assert "was made from other files" in unialign(place, "train", "sound.tsv", *train[2:], status=2)
@@ -62,7 +62,7 @@ def test_an_objective_a_metric_and_a_reader_of_a_package(place):
     unialign(place, "evaluate", "runs/train/space", "runs/train/data")
     evaluated = json.loads((place / "runs/evaluate/results.json").read_text())
     assert evaluated["runs"][0]["metrics"] == results["runs"][0]["metrics"]
-    # Reading an earlier run without the plug-in reports what is missing.
+    # Without the plug-in, the message names the missing objective.
     again = ["train", "--config", "runs/train/config.yaml", "--out", "runs/again"]
     assert "unknown objective 'hardest_negative'" in unialign(place, *again, plugin=False, status=2)
     unialign(place, *again)
@@ -75,7 +75,7 @@ def test_worker_processes_and_a_resumed_comparison(place):
     first = json.loads((place / "runs/compare/results.json").read_text())
     assert {record["metric"] for record in first["comparisons"]} >= {"cosine_margin", "recall@1"}
     assert all("p_holm" not in record for record in first["comparisons"] if record["metric"] == "cosine_margin")
-    # Resume: one run continues from its checkpoint, the other is read back.
+    # When resumed, one run continues from its checkpoint and the other is read back.
     run = place / "runs/compare/runs/hardest_negative-seed0"
     shutil.rmtree(run / "space")
     unialign(place, *compare, *QUICK, "--workers", "1")

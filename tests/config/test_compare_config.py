@@ -1,4 +1,4 @@
-"""Settings of comparisons, evaluations, diagnoses and generation."""
+"""Test the settings of comparisons, evaluations, diagnoses and generation."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def comparison(**changes):
     return CompareConfig(data="digits", entries={"a": ComparisonEntry(train=TrainConfig())}).override(changes)
 
 
-def test_a_comparison_survives_a_file(tmp_path):
+def test_round_trip_of_a_comparison_through_yaml(tmp_path):
     config = comparison(seeds=[3, 4])
     assert config.entries["a"].label == "a"
     assert CompareConfig.from_dict(config.to_dict()) == config

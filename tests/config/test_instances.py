@@ -1,4 +1,4 @@
-"""An objective instance is accepted where a name is."""
+"""Test objective instances in place of names."""
 
 import pytest
 import torch
@@ -43,14 +43,14 @@ def test_an_instance_becomes_its_name_and_options():
     assert config.replace(epochs=3).objective_options == config.objective_options
 
 
-def test_a_name_that_this_process_lacks_is_an_error_that_says_how_to_add_it():
+def test_the_error_for_an_unknown_name_describes_how_to_add_it():
     settings = TrainConfig(objective=Margin()).to_dict()
     registry._registered.clear()
     with pytest.raises(ConfigError, match=r"unknown objective 'margin'.*install the package that adds it"):
         TrainConfig.from_dict(settings)
 
 
-def test_instances_that_settings_cannot_keep_raise():
+def test_instances_that_get_config_does_not_rebuild_raise():
     trained = Margin(learned=True)
     with torch.no_grad():
         trained.scale += 1

@@ -1,4 +1,4 @@
-"""Settings: checked when made, unchanged by a trip through JSON or YAML."""
+"""Test the settings of trainings: validation, and round trips through JSON and YAML."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def test_round_trip(dump: Any) -> None:
     assert TrainConfig.from_dict(dump(config.to_dict())) == config
 
 
-def test_defaults_from_nothing() -> None:
+def test_an_empty_dict_gives_the_defaults() -> None:
     assert TrainConfig.from_dict({}) == TrainConfig()
 
 
@@ -93,6 +93,6 @@ def test_invalid_values_raise(name: str, value: Any) -> None:
         TrainConfig(**{name: value})
 
 
-def test_from_dict_wants_a_mapping() -> None:
+def test_from_dict_raises_without_a_mapping() -> None:
     with pytest.raises(ConfigError, match="must map setting to value"):
         TrainConfig.from_dict(["lr"])  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
 class Child:
-    """A child process that has ended.
+    """Result of a child process.
 
     Attributes:
         killed: whether it died by SIGKILL.
@@ -32,12 +32,12 @@ class Child:
 
 
 def run_child(work: Callable[[Callable[[str], None]], None], *, kill_after: float | None = None) -> Child:
-    """Run `work(send)` in a child, killed after that many seconds if still alive; its failure ends this process."""
+    """Run `work(send)` in a child, which is killed after the given seconds; an error in the child ends this process."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            # Not buffered: lines sent before a kill arrive.
+            # Unbuffered, so that lines sent before a kill arrive.
             work(lambda text: (os.write(writer, f"{text}\n".encode()), None)[1])
             os._exit(0)
         except BaseException:

@@ -1,4 +1,4 @@
-"""Hostile contents of a safetensors file."""
+"""Build malicious contents of a safetensors file."""
 
 import io
 import json
@@ -15,7 +15,7 @@ __all__ = ["Bomb", "payloads"]
 
 
 class Bomb:
-    """Unpickling it creates a folder."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -25,7 +25,7 @@ class Bomb:
 
 
 def payloads(canary: Path) -> dict[str, bytes]:
-    """Name -> content. Those that can execute code create `canary`."""
+    """Return name -> content; payloads that can execute code create the folder `canary`."""
     archive, torch_file = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         zipped.writestr("model/data.pkl", pickle.dumps(Bomb(canary)))

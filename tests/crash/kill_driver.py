@@ -25,7 +25,7 @@ from unialign.train._checkpoint import Snapshot, load_checkpoint, newest_checkpo
 from unialign.train._log import read_log
 
 torch.set_num_threads(1)
-# A checkpoint after every step, so that many of the kills fall into one.
+# Save a checkpoint after every step, so that many kills interrupt a save.
 CONFIG = tiny_config(
     objective="gram", objective_options={"anchor": "text"}, infonce_warmup_ratio=0.3, save_steps=1, epochs=8
 )
@@ -36,7 +36,7 @@ Send = Callable[[str], None]
 
 
 def train(out: Path, resume: str, send: Send) -> None:
-    """Train to the end; send begin and end of each checkpoint, and the digest of the weights."""
+    """Train to the end; send the begin and end of each checkpoint, and the digest of the weights."""
 
     def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         send(f"begin {snapshot.step}")
@@ -59,7 +59,7 @@ def counted(out: Path, send: Send) -> None:
 
 
 def killed_run(folder: Path, begin: Callable[[Path], Child]) -> tuple[Path, Child]:
-    """The first run, each in a new folder, that is killed before its end."""
+    """Start runs in new folders until one is killed before its end, and return it."""
     for attempt in range(100):
         out = folder / f"attempt-{attempt}"
         child = begin(out)
@@ -172,7 +172,7 @@ WRITERS = {
 
 
 def kill_writer(folder: Path, kind: str) -> list[int]:
-    """Replace version 1 by version 2, killed at each operation in turn; the version found each time."""
+    """Replace version 1 by version 2, killed at each operation in turn; return the version found each time."""
     write, read = WRITERS[kind]
     found = []
     for operation in range(1000):
@@ -201,7 +201,7 @@ def can_exchange(folder: Path) -> bool:
 
 def main(folder: Path, trials: int) -> None:
     report = kill_training(folder, trials)
-    # Replacing a folder needs two renames where the file system cannot exchange; `tests/data` has that case.
+    # `tests/data` covers file systems that cannot exchange two folders and need two renames.
     kinds = [kind for kind in WRITERS if kind != "store" or can_exchange(folder)]
     print(json.dumps(report | {"writers": {kind: kill_writer(folder, kind) for kind in kinds}}))
 

@@ -1,5 +1,7 @@
-"""A truncated or altered checkpoint: resuming raises, names the file and changes nothing. Without the damaged
-checkpoint, the earlier one continues to the same weights."""
+"""Test truncated and altered checkpoints: resuming raises an error that names the file, and changes nothing.
+
+Without the damaged checkpoint, the run continues from the earlier one to the same weights.
+"""
 
 import shutil
 from pathlib import Path
@@ -23,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped at step 8, with checkpoints of steps 4 and 8."""
+    """Make a run that was stopped at step 8, with checkpoints of steps 4 and 8."""
     out = tmp_path_factory.mktemp("cut") / "run"
     with pytest.raises(KeyboardInterrupt):
         run(STORE, CONFIG, out=out, on_step=stop_at(8))
@@ -32,7 +34,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damages(data: bytes) -> dict[str, bytes]:
-    """Truncated, with one bit flipped, a byte too long, all zeros."""
+    """Return damaged versions: truncated, with one bit flipped, one byte too long, all zeros."""
     # A line break at the end of JSON has no meaning.
     end = len(data.rstrip(b"\n"))
     places = sorted({0, 3, 7, 8, end // 3, end // 2, end - 2, end - 1})
@@ -49,7 +51,7 @@ def _flipped(data: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_file_raises_by_name_and_nothing_is_changed(cut: Path, tmp_path: Path, file: str) -> None:
+def test_a_damaged_file_raises_an_error_and_nothing_is_changed(cut: Path, tmp_path: Path, file: str) -> None:
     out = Path(shutil.copytree(cut, tmp_path / "run"))
     path = out / "checkpoints" / "step-00000008" / file
     whole = path.read_bytes()
@@ -62,7 +64,7 @@ def test_a_damaged_file_raises_by_name_and_nothing_is_changed(cut: Path, tmp_pat
         assert "to continue from an earlier checkpoint, remove step-00000008" in str(caught.value), what
         assert contents(out) == before, what
     path.unlink()
-    # Without its manifest a checkpoint is incomplete, and the earlier one counts.
+    # A checkpoint without a manifest is incomplete, so the run continues from the earlier one.
     if file != MANIFEST:
         with pytest.raises(CheckpointError, match=f"{file} is missing"):
             run(STORE, CONFIG, out=out, resume="auto")

@@ -1,6 +1,6 @@
-"""Disks that are full or read-only: a readable error, earlier files intact, and no partial files.
+"""Test full and read-only disks: a readable error, intact earlier files, and no partial files.
 
-A file-size limit makes real writes fail midway for any user. Full and read-only disks are small tmpfs mounts, whose
+A file-size limit makes writes fail midway. Full and read-only disks are small tmpfs mounts, whose
 tests are skipped without the permission to mount.
 """
 
@@ -30,7 +30,7 @@ resource = pytest.importorskip("resource", reason="limits on the size of files a
 
 @contextlib.contextmanager
 def largest_file(limit: int) -> Iterator[None]:
-    """Make writes beyond this file size fail after the part that fits was written."""
+    """Limit the size of files: a write beyond it fails after the part that fits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -74,7 +74,7 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_write_that_fails_in_its_middle_leaves_earlier_files(tmp_path: Path, kind: str) -> None:
+def test_a_write_that_fails_midway_keeps_earlier_files(tmp_path: Path, kind: str) -> None:
     write = WRITERS[kind]
     for limit in (0, 1, 200, 1000, 3000):
         folder = tmp_path / str(limit)
@@ -94,7 +94,7 @@ def test_a_write_that_fails_in_its_middle_leaves_earlier_files(tmp_path: Path, k
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_that_does_not_fit_stops_the_run_and_the_earlier_one_continues_it(tmp_path: Path) -> None:
+def test_a_run_continues_from_the_checkpoint_before_the_one_that_did_not_fit(tmp_path: Path) -> None:
     config = tiny_config(save_steps=4)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store(), config, out=tmp_path / "run", on_step=stop_at(8))
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_does_not_fit_stops_the_run_and_the_earlier_one_contin
 
 
 def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
-    """Closing the file retries the failed write; its bare OSError must not hide the message."""
+    """Closing the file repeats the failed write, whose OSError must not hide the message."""
     log = RunLog()
     log.open(tmp_path / "log.jsonl")
     with largest_file(100):
@@ -123,7 +123,7 @@ def test_a_log_that_cannot_grow_raises_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A separate file system of 1 MiB."""
+    """Mount a file system of 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
@@ -134,7 +134,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def mount(*options: str) -> str | None:
-    """None, or the reason of the failure."""
+    """Return the error message of a call, or None."""
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -143,7 +143,7 @@ def mount(*options: str) -> str | None:
 
 
 def fill(folder: Path, *, leave: int) -> Path:
-    """Write a file that leaves only about `leave` bytes free."""
+    """Fill the disk except for about `leave` bytes."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -176,7 +176,7 @@ def test_a_full_disk(disk: Path, kind: str, leave: int) -> None:
     assert not [name for name in contents(disk) if "partial" in name or ".saving" in name]
 
 
-def test_training_on_a_disk_that_fills_up_continues_when_there_is_room(disk: Path) -> None:
+def test_a_run_on_a_full_disk_continues_when_there_is_room(disk: Path) -> None:
     config = tiny_config(save_steps=2, save_total_limit=50)
     filler = fill(disk, leave=150 * 1024)
     with pytest.raises(CheckpointError, match=r"No space left on device.*resume='auto'"):
@@ -208,7 +208,7 @@ def test_a_log_on_a_disk_that_fills_up_stops_the_run(disk: Path) -> None:
 
 @pytest.fixture
 def read_only(disk: Path) -> Path:
-    """A disk with version 1 of everything, then mounted read-only, also for root."""
+    """Write version 1 of each kind to a disk, then mount it read-only."""
     for write in WRITERS.values():
         write(disk, 1)
     with pytest.raises(KeyboardInterrupt):

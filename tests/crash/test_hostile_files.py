@@ -1,6 +1,6 @@
-"""Hostile files, for every reader: an error that names the file, and nothing is executed or allocated.
+"""Test malicious files with every reader: an error names the file, and nothing is executed or allocated.
 
-An attacker can forge the checksum beside a file, so that every reader must be safe without it.
+An attacker can forge a checksum, so readers must be safe without it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ Reader = Callable[[Path, bytes], None]
 
 
 def _forge(file: Path, change: Callable[[dict], object]) -> None:
-    """Change an object and its checksum."""
+    """Change entries of a JSON file and update its checksum."""
     body = read_json(file)
     change(body)
     file.unlink()
@@ -108,7 +108,7 @@ def rejected(read: Callable[[], object], *words: str) -> str:
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("place", READERS)
-def test_hostile_weights_raise_by_name_and_are_never_executed(tmp_path: Path, place: str) -> None:
+def test_hostile_weights_raise_and_are_not_executed(tmp_path: Path, place: str) -> None:
     canary = tmp_path / "canary"
     for payload, content in payloads(canary).items():
         rejected(lambda p=payload, c=content: READERS[place](tmp_path / p, c), "model.safetensors")
@@ -119,12 +119,12 @@ def test_the_payloads_would_execute_code(tmp_path: Path) -> None:
     for name in ("pickle of protocol 0", "pickle of protocol 5", "torch.save"):
         canary = tmp_path / name
         content = payloads(canary)[name]
-        with contextlib.suppress(FileExistsError):  # there are three in a row
+        with contextlib.suppress(FileExistsError):  # the canary exists after the first payload
             pickle.loads(content) if "pickle" in name else torch.load(io.BytesIO(content), weights_only=False)
         assert canary.exists()
 
 
-def test_a_study_record_of_endless_nesting(tmp_path: Path) -> None:
+def test_a_deeply_nested_study_record_raises(tmp_path: Path) -> None:
     path = tmp_path / "record.safetensors"
     path.write_bytes(safetensors.torch.save({"x": torch.ones(1)}, metadata={"study": "[" * 100_000}))
     rejected(lambda: read_record(path, {}), "record.safetensors is not a valid record of a study")
@@ -143,8 +143,8 @@ def test_a_hostile_column_of_a_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_a_space_with_a_link_out_of_its_folder(tmp_path: Path, file: str) -> None:
-    """Links raise even if the target is valid, so that the checked folder is the one that is read."""
+def test_a_link_out_of_the_folder_of_a_space_raises(tmp_path: Path, file: str) -> None:
+    """Links raise an error even if the target is valid, since only files inside the folder were checked."""
     Space({"image": 4}, dim=2).save_pretrained(tmp_path / "space")
     (tmp_path / "space" / file).rename(tmp_path / file)
     (tmp_path / "space" / file).symlink_to(tmp_path / file)
@@ -152,7 +152,7 @@ def test_a_space_with_a_link_out_of_its_folder(tmp_path: Path, file: str) -> Non
         Space.from_pretrained(tmp_path / "space")
 
 
-def test_a_space_in_the_cache_of_the_hub_is_links_to_its_blobs(tmp_path: Path) -> None:
+def test_links_into_the_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
     folder = tmp_path / "models--a--b" / "snapshots" / "0123"
     Space({"image": 4}, dim=2).save_pretrained(folder)
     (tmp_path / "models--a--b" / "blobs").mkdir()
@@ -164,7 +164,7 @@ def test_a_space_in_the_cache_of_the_hub_is_links_to_its_blobs(tmp_path: Path) -
     assert Space.from_pretrained(tmp_path / "link").dim == 2
 
 
-def test_a_space_with_a_link_in_a_circle(tmp_path: Path) -> None:
+def test_a_circular_link_raises(tmp_path: Path) -> None:
     Space({"image": 4}, dim=2).save_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").symlink_to(tmp_path / "config.json")
@@ -190,7 +190,7 @@ YAML = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_configuration_is_plain_values_and_executes_nothing(
+def test_a_configuration_with_yaml_tags_raises_and_executes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -205,7 +205,7 @@ def test_a_configuration_is_plain_values_and_executes_nothing(
         assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.yaml"], case
 
 
-def test_a_setting_of_the_command_line_is_a_plain_value(
+def test_a_set_option_with_yaml_tags_raises_and_executes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -215,6 +215,6 @@ def test_a_setting_of_the_command_line_is_a_plain_value(
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_training_configuration_names_no_code() -> None:
+def test_a_training_configuration_cannot_import_code() -> None:
     with pytest.raises(ConfigError, match=r"unknown objective 'os\.system'"):
         ua.TrainConfig(objective="os.system")

@@ -22,7 +22,7 @@ KEPT = sorted(path for path in (Path(__file__).parent / "kept").iterdir() if pat
 
 
 def forget_setting(checkpoint: Path, name: str) -> None:
-    """Make a checkpoint one of a version that had no such setting."""
+    """Remove a setting from a checkpoint, as if an earlier version had written it."""
     state, manifest = checkpoint / "state.json", checkpoint / "manifest.json"
     body, files = read_json(state), read_json(manifest)
     del body["training"][name]
@@ -34,7 +34,7 @@ def forget_setting(checkpoint: Path, name: str) -> None:
 
 @pytest.fixture(params=KEPT, ids=lambda path: path.name)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy that a test may write to."""
+    """Return a copy of the kept files that a test may change."""
     return Path(shutil.copytree(request.param, tmp_path / "kept"))
 
 
@@ -42,7 +42,7 @@ def test_at_least_one_version_is_kept() -> None:
     assert "0.1.0" in [path.name for path in KEPT]
 
 
-def test_the_store_opens_as_it_was(kept: Path) -> None:
+def test_the_kept_store_opens(kept: Path) -> None:
     store = EmbeddingStore.open(kept / "store")
     store.verify()
     metadata = json.loads((kept / "space" / "config.json").read_text())["metadata"]
@@ -50,7 +50,7 @@ def test_the_store_opens_as_it_was(kept: Path) -> None:
     assert store.fingerprint == tiny_store().fingerprint
 
 
-def test_the_space_encodes(kept: Path) -> None:
+def test_the_kept_space_encodes(kept: Path) -> None:
     store, space = EmbeddingStore.open(kept / "store"), Space.from_pretrained(kept / "space")
     present = {name: store.present(name) for name in space.modalities}
     for name, z_BD in space.encode({name: store.array(name) for name in space.modalities}, present=present).items():
@@ -58,10 +58,10 @@ def test_the_space_encodes(kept: Path) -> None:
         torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
-# Another version of torch, or of this package, is a warning of `fit`.
+# `fit` warns about another version of torch or of this package.
 @pytest.mark.filterwarnings("ignore:the environment has changed")
-def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
-    """Not bitwise, since another version of torch may sum in another order."""
+def test_the_kept_run_continues_to_the_same_weights(kept: Path) -> None:
+    """The weights agree up to rounding, since another version of torch may sum in another order."""
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     result = run(EmbeddingStore.open(kept / "store"), config, out=kept / "run", resume="required")
     assert [record["step"] for record in result.history] == list(range(1, 21))
@@ -71,8 +71,8 @@ def test_the_run_continues_to_the_weights_it_would_have_had(kept: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the environment has changed")
-def test_a_setting_that_came_later_was_at_its_default(kept: Path) -> None:
-    """A checkpoint from before a setting existed used to raise "made with infonce_warmup_ratio=None"."""
+def test_a_setting_added_later_has_its_default(kept: Path) -> None:
+    """Regression test: a checkpoint without a new setting raised "made with infonce_warmup_ratio=None"."""
     forget_setting(kept / "run" / "checkpoints" / "step-00000010", "min_lr")
     config = TrainConfig.from_dict(read_yaml(kept / "run" / "config.yaml")["train"])
     store = EmbeddingStore.open(kept / "store")

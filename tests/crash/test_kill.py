@@ -1,4 +1,4 @@
-"""SIGKILL at random times and at every file operation: nothing saved is lost, and weights end up bit-identical."""
+"""Test SIGKILL at random times and at every file operation: saved files survive, and final weights are bit-equal."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def killed(folder: Path, trials: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("trials", "steps", "inside_a_save"), [(20, 5, 5), pytest.param(50, 8, 15, marks=pytest.mark.slow)]
 )
-def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
+def test_saved_files_survive_kills(tmp_path: Path, trials: int, steps: int, inside_a_save: int) -> None:
     """Killed training resumes from a complete checkpoint to the same weights; killed writers leave the old or the new.
 
     Half of the kills of training come at a random time, half at a random file operation, so that many fall into a save.
@@ -47,12 +47,12 @@ def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, trials: int, steps:
     report = killed(tmp_path, trials)
     assert len(report["trials"]) == trials
     for trial in report["trials"]:
-        # The previous or the new step; a complete checkpoint is never lost.
+        # The newest checkpoint has the previous or the new step.
         assert trial["ended"] <= trial["found"] <= trial["begun"], trial
         assert trial["digest"] == report["digest"], trial
         assert trial["log_steps"] == list(range(1, report["steps"] + 1)), trial
         assert trial["left"] == [], trial
-    # The kills are spread over the run, and many fall into a save.
+    # The kills are spread over the run, and many interrupt a save.
     assert len({trial["found"] for trial in report["trials"]}) >= steps
     assert sum(trial["begun"] > trial["ended"] for trial in report["trials"]) >= inside_a_save
 

@@ -1,4 +1,4 @@
-"""Thumbnails beside results are copied unchanged from the store and never make a run fail."""
+"""Test that thumbnails are copied from the store unchanged, and that damaged ones do not stop a run."""
 
 import io
 import zipfile
@@ -23,7 +23,7 @@ def archive_of(**files: bytes) -> bytes:
     return file.getvalue()
 
 
-def test_the_wanted_ones_are_copied_under_their_new_numbers(tmp_path: Path) -> None:
+def test_chosen_thumbnails_are_copied_with_new_numbers(tmp_path: Path) -> None:
     whole = archive_of(**{"image/0.webp": b"a", "image/2.png": b"c", "other/1.webp": b"x", "image/note.txt": b"y"})
     assert copy_thumbnails(store_of(whole), tmp_path, lambda kind, row: row + 5 if kind == "image" else None) == ""
     with zipfile.ZipFile(tmp_path / "thumbnails.zip") as copy:
@@ -31,7 +31,7 @@ def test_the_wanted_ones_are_copied_under_their_new_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("flag", [(6, 1), (8, 99)], ids=["encrypted", "unknown method"])
-def test_an_archive_that_cannot_be_read_costs_only_the_images(tmp_path: Path, flag: tuple[int, int]) -> None:
+def test_a_damaged_archive_is_a_warning(tmp_path: Path, flag: tuple[int, int]) -> None:
     offset, value = flag
     damaged = bytearray(archive_of(**{"image/0.webp": b"a"}))
     central = damaged.index(b"PK\x01\x02")

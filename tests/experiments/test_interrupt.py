@@ -1,4 +1,4 @@
-"""An interrupted comparison ends all its processes with a one-line message, and the same command finishes it."""
+"""Test that an interrupted comparison ends all its processes, and that the same command finishes it."""
 
 import json
 import os
@@ -50,7 +50,7 @@ from unialign.experiments import _pool
 
 def work(place):
     pathlib.Path(place, str(os.getpid())).touch()
-    time.sleep(600)  # hears no signal, as a long measurement
+    time.sleep(600)  # like a long measurement, it handles no signal
 
 if __name__ == "__main__":
     _pool.GRACE = 1.0
@@ -59,7 +59,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.crash
-def test_workers_of_a_killed_command_end_also_while_they_measure(tmp_path):
+def test_workers_of_a_killed_command_end_during_a_measurement(tmp_path):
     (tmp_path / "orphans.py").write_text(ORPHANS)
     (tmp_path / "there").mkdir()
     process = subprocess.Popen(
@@ -74,7 +74,7 @@ def test_workers_of_a_killed_command_end_also_while_they_measure(tmp_path):
 
 
 def interrupt(folder, send, number, status):
-    """Start the command, interrupt it when both runs have taken steps, and look at what it leaves."""
+    """Start the command, interrupt it after both runs have taken steps, and check the files that it leaves."""
     runs = folder / "runs/c/runs"
     before = {log: log.read_text().count("\n") for log in runs.glob("*/log.jsonl")}
 
@@ -95,7 +95,7 @@ def interrupt(folder, send, number, status):
 
 @pytest.mark.crash
 def test_interrupted_comparison_leaves_checkpoints_and_no_process(tmp_path, monkeypatch):
-    """SIGTERM to the command, then Ctrl-C to its group; the same command continues, at last in one process."""
+    """Send SIGTERM to the command, then Ctrl-C to its process group; continue with the same command each time."""
     interrupt(tmp_path, os.kill, signal.SIGTERM, 143)
     interrupt(tmp_path, os.killpg, signal.SIGINT, 130)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The demo's settings are those selected by the stored tuning log on the shipped data."""
+"""Test that the settings of the demo are those selected by the stored tuning log on the shipped data."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Results folders after crashes, failed commands, and changes by hand: a clear error, or the same command works."""
+"""Test results folders after crashes, failed commands and manual changes: an error message, or the command works."""
 
 import json
 import shutil
@@ -10,6 +10,8 @@ import pytest
 from unialign.cli import main
 from unialign.config import CompareConfig, DiagnoseConfig, EvaluateConfig, TrainConfig
 from unialign.errors import ConfigError
+from unialign.experiments import open_run_dir
+from unialign.io import lock_folder
 
 QUICK = ["--objective", "infonce", "--epochs", "2", "--dim", "4", "--head", "linear", "--batch-size", "16"]
 
@@ -23,7 +25,7 @@ def write_files(folder: Path, seed: int = 0, *, test_items: int = 10) -> None:
 
 @pytest.fixture
 def failure(tmp_path, monkeypatch, capsys):
-    """Run `unialign train a.npz b.npz` with further arguments; "" on success, else the message."""
+    """Run `unialign train a.npz b.npz` with further arguments; return the error message, "" on success."""
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
 
@@ -40,7 +42,7 @@ def failure(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_data_in_a_results_folder_are_verified_and_those_of_a_failed_command_are_replaced(tmp_path, failure):
+def test_data_in_a_results_folder_are_verified_or_replaced(tmp_path, failure):
     write_files(tmp_path, test_items=0)
     assert "items" in failure()  # the test split is empty
     data, out = tmp_path / "runs/train/data", tmp_path / "runs/train"
@@ -76,6 +78,23 @@ def test_leftovers_of_a_killed_command_do_not_block_its_folder(tmp_path, failure
     shutil.rmtree(out / "space")
     assert failure() == ""
     assert not incomplete.exists()
+
+
+def test_opening_a_results_folder_deletes_leftovers_and_compares_the_settings(tmp_path):
+    settings = {"entries": {"a": {"lr": 1}}}
+    assert open_run_dir(tmp_path, "comparison", settings) is None
+    leftover = tmp_path / ".config.yaml.0123456789ab.partial"
+    leftover.write_text("half")
+    assert open_run_dir(tmp_path, "comparison", settings) == settings
+    assert not leftover.exists()
+    leftover.write_text("half")
+    with lock_folder(tmp_path, doing="training"):
+        open_run_dir(tmp_path, "comparison")
+    assert leftover.exists(), "another process may still be writing it"
+    with pytest.raises(ConfigError, match=r"another comparison: entries\.a\.lr is 1 there and 2 here; choose another"):
+        open_run_dir(tmp_path, "comparison", {"entries": {"a": {"lr": 2}}})
+    with pytest.raises(ConfigError, match=r"another kind of result \(comparison, not run\)"):
+        open_run_dir(tmp_path, "run")
 
 
 def test_a_damaged_results_folder_names_the_problem(tmp_path, failure):

@@ -1,4 +1,4 @@
-"""Coverage of intervals and error rates of verdicts."""
+"""Test the coverage of intervals and the error rates of verdicts."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def fake(scores_N):
 
 
 def runs_of(draw, items, seeds, means, item_noise=1.0, seed_noise=0.0):
-    """Entries that share item difficulty; each run adds its own seed effect and noise."""
+    """Draw entries that share item difficulty; each run adds its own seed effect and noise."""
     item_N = item_noise * torch.randn(items, generator=draw, dtype=torch.float64)
     return {
         key: [
@@ -39,7 +39,7 @@ def test_summary_interval_covers_the_truth():
     assert 0.90 <= hits / 200 <= 0.99
 
 
-def test_no_difference_is_called_a_tie_nearly_always():
+def test_verdicts_without_a_difference_are_ties():
     draw = torch.Generator().manual_seed(1)
     ties = 0
     for _ in range(200):
@@ -49,7 +49,7 @@ def test_no_difference_is_called_a_tie_nearly_always():
     assert ties / 200 >= 0.88
 
 
-def test_a_real_difference_is_found_because_items_are_paired():
+def test_pairing_of_items_detects_a_difference():
     draw = torch.Generator().manual_seed(2)
     runs = runs_of(draw, 80, 3, {"a": 0.3, "b": 0.0}, item_noise=2.0)
     summary, resampled = summarize(runs, 80, resamples=400)
@@ -58,7 +58,7 @@ def test_a_real_difference_is_found_because_items_are_paired():
     assert record["low"] > 0
     assert (
         summary["a"]["recall@1"]["low"] < summary["b"]["recall@1"]["high"]
-    )  # intervals overlap, the difference is clear
+    )  # the intervals overlap, but the paired difference is significant
 
 
 def test_seed_variance_widens_the_interval_by_its_standard_error():
@@ -68,7 +68,7 @@ def test_seed_variance_widens_the_interval_by_its_standard_error():
     assert half == pytest.approx(1.96 * 0.01 / 3**0.5, rel=0.06)
 
 
-def test_an_interval_ends_where_the_metric_does():
+def test_intervals_stay_in_the_range_of_the_metric():
     nearly_all = {"a": [fake(torch.tensor([1.0] * 49 + [share], dtype=torch.float64)) for share in (0.0, 0.5, 1.0)]}
     summary, _ = summarize(nearly_all, 50, resamples=400)
     assert summary["a"]["recall@1"]["high"] == 1.0
@@ -93,7 +93,7 @@ def test_lower_is_better_and_holm():
 
 
 def gap_run(draw, items, shift, group_N):
-    """Two modalities whose means differ by `shift` (before normalizing), with noise that members of a group share."""
+    """Draw two modalities whose means differ by `shift` before normalization; items of a group share their noise."""
     groups = int(group_N.max()) + 1
     noise = torch.randn(groups, 12, generator=draw, dtype=torch.float64)[group_N]
     x = torch.nn.functional.normalize(noise + 0.3 * torch.randn(items, 12, generator=draw, dtype=torch.float64), dim=1)
@@ -106,9 +106,8 @@ def gap_run(draw, items, shift, group_N):
 
 
 @pytest.mark.parametrize("shift", [0.1, 0.5])
-def test_gap_interval_is_not_pushed_up_by_resampling(shift):
-    """Story: repeated items and their near-duplicates raise the squared gap of every resample, so that a plain
-    percentile interval began at the estimate itself."""
+def test_resampling_does_not_bias_the_gap_interval(shift):
+    """Regression test: repeated items raise the squared gap of each resample, so a percentile interval is biased."""
     draw, group_N = torch.Generator().manual_seed(4), torch.arange(90) // 3
     truth = gap_run(draw, 30000, shift, torch.arange(30000)).metrics["modality_gap_debiased"]
     hits = 0

@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all, files that are committed in order, and locks of folders."""
+"""Test atomic folders, ordered commits of files, and locks of folders."""
 
 import os
 import subprocess
@@ -116,7 +116,7 @@ def test_files_are_committed_in_order_and_others_stay(tmp_path: Path, monkeypatc
     assert (tmp_path / "notes").read_text() == "mine"
 
 
-def test_a_lock_excludes_other_writers_and_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_excludes_other_writers_until_its_process_ends(tmp_path: Path) -> None:
     def in_another_process(then: str) -> subprocess.CompletedProcess[str]:
         code = (
             "import os, pathlib, sys\nfrom unialign.io import lock_folder\n"

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, and the JSON that goes into them."""
+"""Test atomic replacement of files, and JSON with checksums."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from unialign.io._files import digest, open_regular, replace_file, write_durably
 from unialign.io._json import add_checksum, finite, is_unchanged
 
 
-def test_replacing_makes_the_folder_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_replacing_creates_the_folder_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "file.txt"
     for text in ("old", "new é"):
         replace_file(target, text)
@@ -48,7 +48,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_syncing_the_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -62,7 +62,7 @@ def test_yaml_keeps_the_order(tmp_path: Path) -> None:
     assert (tmp_path / "c.yaml").read_text("utf-8") == "z: 1\na: é\n"
 
 
-def test_writing_durably_never_replaces(tmp_path: Path) -> None:
+def test_writing_durably_does_not_replace_a_file(tmp_path: Path) -> None:
     assert write_durably(tmp_path / "file", [b"a", b"bc"]) == digest(b"abc")
     with pytest.raises(FileExistsError):
         write_durably(tmp_path / "file", b"")
@@ -90,7 +90,7 @@ def test_checksums_of_objects(sort_keys: bool) -> None:
         assert not is_unchanged(altered, sort_keys=sort_keys)
 
 
-def test_what_json_has_no_words_for() -> None:
+def test_non_finite_numbers_become_null() -> None:
     assert finite({1: (1.5, float("nan")), "x": [float("inf"), None, "s", True]}) == {
         "1": [1.5, None],
         "x": [None, None, "s", True],
