@@ -293,7 +293,7 @@ def test_a_huge_description_is_not_read(store: EmbeddingStore) -> None:
     assert store.path is not None
     with (store.path / "store.json").open("r+b") as file:
         file.truncate(1 << 35)
-    with pytest.raises(DataError, match="it is no description"):
+    with pytest.raises(DataError, match="so it is not a description"):
         EmbeddingStore.open(store.path)
 
 

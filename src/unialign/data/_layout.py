@@ -29,7 +29,7 @@ ITEM_DTYPES = {**ROW_DTYPES, "present": np.bool_}
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# Address space limit: larger sizes are malformed or malicious.
+# Limit of the address space, which only invalid sizes exceed.
 _MAX_BYTES = 1 << 47
 
 
@@ -46,7 +46,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Column:
-    """A named (N, W) array. `present` is None if every item has a row; `provenance` is any JSON value."""
+    """Named (N, W) array; `present` is None if every item has a row, `provenance` is any JSON value."""
 
     dtype: str
     dim: int
@@ -141,13 +141,9 @@ def parse_description(text: bytes, where: Path) -> Description:
                 f"update unialign or write the store again"
             )
         return _description(body)
-    except (_MalformedError, KeyError, TypeError, AttributeError) as error:
-        what = str(error) if isinstance(error, _MalformedError) else f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(f"{where} is not a store description ({what}); restore it or write the store again") from None
-
-
-class _MalformedError(Exception):
-    """Defect of an entry; `parse_description` adds the file and a remedy."""
 
 
 def _load_json(text: bytes, where: Path) -> Any:
@@ -165,15 +161,13 @@ def _description(body: dict[str, Any]) -> Description:
         _name(name): _column(entry, name, items) for name, entry in _typed(body["columns"], dict, "columns").items()
     }
     if not columns:
-        raise _MalformedError("it lists no columns")
+        raise ValueError("it lists no columns")
     modalities = _strings(body["default_modalities"], "default_modalities")
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(columns):
-        raise _MalformedError(
-            f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}"
-        )
+        raise ValueError(f"default_modalities {list(modalities)} must be distinct columns out of {sorted(columns)}")
     rows = _typed(body["rows"], dict, "rows")
     if not set(rows) <= set(ROW_DTYPES):
-        raise _MalformedError(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
+        raise ValueError(f"rows {sorted(rows)} must be among {sorted(ROW_DTYPES)}")
     return Description(
         name=_typed(body["name"], str, "name"),
         items=items,
@@ -189,14 +183,12 @@ def _description(body: dict[str, Any]) -> Description:
 
 def _column(entry: dict[str, Any], name: str, items: int) -> Column:
     if entry["dtype"] not in COLUMN_DTYPES:
-        raise _MalformedError(
-            f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}"
-        )
+        raise ValueError(f"column {name!r} has dtype {entry['dtype']!r}, expected one of {', '.join(COLUMN_DTYPES)}")
     dim = _integer(entry["dim"], f"dim of {name!r}", low=1)
     record = _record(entry["array"], name)
     needed = items * dim * np.dtype(entry["dtype"]).itemsize
     if not needed < record.bytes <= _MAX_BYTES:
-        raise _MalformedError(
+        raise ValueError(
             f"column {name!r} of {items} x {dim} {entry['dtype']} needs {needed} bytes, its file has {record.bytes}"
         )
     return Column(
@@ -211,27 +203,27 @@ def _column(entry: dict[str, Any], name: str, items: int) -> Column:
 def _record(entry: dict[str, Any], what: str) -> FileRecord:
     sha256 = _typed(entry["sha256"], str, f"sha256 of {what!r}")
     if not _SHA256.fullmatch(sha256):
-        raise _MalformedError(f"sha256 of {what!r} is {sha256!r}, expected 64 hexadecimal digits")
+        raise ValueError(f"sha256 of {what!r} is {sha256!r}, expected 64 hexadecimal digits")
     return FileRecord(bytes=_integer(entry["bytes"], f"bytes of {what!r}", low=0), sha256=sha256)
 
 
 def _name(name: str) -> str:
     problem = unsafe_name(name)
     if problem is not None:
-        raise _MalformedError(f"invalid name {name!r}: {problem}")
+        raise ValueError(f"invalid name {name!r}: {problem}")
     return name
 
 
 def _integer(value: object, what: str, *, low: int) -> int:
     # bool is a subclass of int.
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= _MAX_BYTES:
-        raise _MalformedError(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
+        raise ValueError(f"{what} is {value!r}, expected an integer from {low} to {_MAX_BYTES}")
     return value
 
 
 def _typed(value: object, kind: type[T], what: str) -> T:
     if not isinstance(value, kind):
-        raise _MalformedError(f"{what} is {value!r}, expected a {kind.__name__}")
+        raise ValueError(f"{what} is {value!r}, expected a {kind.__name__}")
     return value
 
 

@@ -17,7 +17,7 @@ from unialign.io import file_chunks, npy_chunks, open_regular, read_npy_header, 
 
 __all__ = ["FolderStorage", "MemoryStorage", "data_chunks", "parse_names"]
 
-# Descriptions have a few kilobytes; the limit prevents memory exhaustion by malicious files.
+# Descriptions have a few kilobytes; the limit keeps malicious files from exhausting memory.
 _MAX_DESCRIPTION_BYTES = 1 << 26
 _REPAIR = "restore the file or write the store again"
 
@@ -59,7 +59,7 @@ class FolderStorage:
             text = file.read(_MAX_DESCRIPTION_BYTES + 1)
         if len(text) > _MAX_DESCRIPTION_BYTES:
             raise DataError(
-                f"{self.path / DESCRIPTION_FILE} is larger than {_MAX_DESCRIPTION_BYTES} bytes; it is no description"
+                f"{self.path / DESCRIPTION_FILE} has over {_MAX_DESCRIPTION_BYTES} bytes, so it is not a description"
             )
         return text
 

@@ -154,9 +154,7 @@ def _float_matrix(value: ArrayLike, column: str) -> Array:
             f"column {column!r} has dtype {array_NW.dtype}, expected {', '.join(COLUMN_DTYPES)}; convert it first"
         )
     if 0 in array_NW.shape:
-        raise ShapeError(
-            f"column {column!r} has shape {array_NW.shape}, expected at least one row and one number a row"
-        )
+        raise ShapeError(f"column {column!r} has shape {array_NW.shape}, expected at least one row and one dimension")
     # torch supports only native byte order.
     return array_NW.astype(array_NW.dtype.newbyteorder("="), copy=False)
 
@@ -168,7 +166,7 @@ def _common_rows(arrays: Mapping[str, Array]) -> int:
         if len(array_NW) != items:
             raise ShapeError(
                 f"column {column!r} has {len(array_NW)} rows, {first!r} has {items}; every column needs one row per "
-                f"item (use `present=` for items that lack it, with anything in their rows)"
+                f"item (mark items that lack it with `present=`; their rows may hold any values)"
             )
     return items
 
@@ -235,7 +233,9 @@ def _provenance(provenance: Mapping[str, Any], arrays: Mapping[str, Array]) -> t
         raise DataError(f"provenance must be a JSON object: {error}") from None
     by_column = overall.pop("columns", {})
     if not isinstance(by_column, dict):
-        raise DataError(f"provenance['columns'] is {by_column!r}, expected an object: column name -> what made it")
+        raise DataError(
+            f"provenance['columns'] is {by_column!r}, expected an object that maps column names to descriptions"
+        )
     for column in by_column:
         named_column(column, arrays)
     return overall, by_column

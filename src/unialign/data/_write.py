@@ -52,7 +52,7 @@ def new_store_folder(path: Path, *, overwrite: Overwrite) -> Iterator[Path]:
         with atomic_directory(path, check_replaced=check_replaced if overwrite == "replace" else None) as partial:
             yield partial
     except OSError as error:
-        raise DataError(f"cannot write the store {path}: {error}; nothing was changed there") from error
+        raise DataError(f"cannot write the store {path}: {error}; the path is unchanged") from error
 
 
 def resolve_target(path: str | os.PathLike[str], overwrite: Overwrite) -> Path:

@@ -29,9 +29,9 @@ class Modality:
     """One named matrix.
 
     Attributes:
-        rows: in the order of the file.
-        present_N: items that have a row.
-        label, key, kind: file, key in the file, and file format.
+        rows: the (N, D) rows; `chunks` follow the order of the file, `take` selects items.
+        present_N: True where the item has a row.
+        label, key: file, and key in the file.
         order_N: file row of each item if the file is reordered by ids, else None.
         entry: the array as stored in the file.
     """
@@ -40,7 +40,6 @@ class Modality:
     present_N: NDArray[np.bool_]
     label: str
     key: str
-    kind: str
     order_N: NDArray[np.int64] | None
     entry: ArrayEntry
 
@@ -55,13 +54,11 @@ class Collection:
     """Named modalities of N items.
 
     Attributes:
-        name: of the data, derived from the file names.
-        modalities: at least one.
-        items: N.
-        values: stored (N,) arrays of the keys ids, labels, groups, split and names, if any.
+        name: name of the data, from the file names.
+        values: (N,) arrays under the keys ids, labels, groups, split and names, where stored.
         kinds: distinct file formats.
         ignored: unused entries, with the reason.
-        unused_masks: keys of presence masks that name no array; they are in `ignored` as well.
+        unused_masks: keys of presence masks without an array of that name; also in `ignored`.
         masked: modalities with a presence mask.
         matched: files whose rows are matched by ids.
     """
@@ -120,7 +117,7 @@ def collect(
         order_N = orders.get(id(file))
         rows = entry.rows() if order_N is None else MatchedRows(entry.rows(), order_N)
         present_N = masks.get(modality, np.ones(items, np.bool_))
-        found[modality] = Modality(rows, present_N, file.label, entry.key, file.kind, order_N, entry)
+        found[modality] = Modality(rows, present_N, file.label, entry.key, order_N, entry)
     values = {key: item_values(files, key, items, orders) for key in ITEM_KEYS}
     return Collection(
         name=name,

@@ -49,7 +49,7 @@ def _reader(reader: str | Reader) -> Reader:
     try:
         found = found() if isinstance(found, type) else found
     except Exception as error:  # third-party classes may raise any exception
-        raise ConfigError(f"reader {reader!r} cannot be made: {one_line(error)}") from error
+        raise ConfigError(f"reader {reader!r} cannot be created: {one_line(error)}") from error
     if not isinstance(found, Reader):
         raise ConfigError(f"reader {reader!r} lacks name, suffixes, can_read or open; see unialign.readers.Reader")
     return found

@@ -38,7 +38,7 @@ class ParquetReader:
 
 
 class _Table:
-    """Open file with its schema and batches of its columns."""
+    """Open Parquet file: its schema, and batches of its columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
