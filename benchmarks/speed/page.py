@@ -67,7 +67,7 @@ def _summary(results: Mapping[str, Any]) -> Table:
     return Table(
         ("B", "uniformity", "InfoNCE, M = 2", "UniAlign, M = 3", "InfoNCE in plain torch"),
         rows,
-        f"Forward and backward on one thread, and memory beside process and libraries, inputs included. D = {DIM} "
+        f"Time of forward and backward on one thread; memory without process and libraries, with inputs. D = {DIM} "
         f"(UniAlign: D = {OBJECTIVE_DIM}).",
     )
 
