@@ -1,4 +1,4 @@
-"""Conflict diagnostics against golden values, float64 loops, autograd, and the propositions."""
+"""Conflict of forces against golden values, float64 loops, autograd, and the propositions."""
 
 import math
 
@@ -32,7 +32,7 @@ def random_space(modalities, items, dim, seed, shared=1.0):
 
 
 def loops(embeddings, anchor, tau, direction, present, weights=None):
-    """Section 2 of the method, one number at a time."""
+    """Return the conflict, computed by loops over items and modalities."""
     z = {name: torch.nn.functional.normalize(x.double()).numpy() for name, x in embeddings.items()}
     has = {name: present.get(name, torch.ones(len(x), dtype=torch.bool)).numpy() for name, x in z.items()}
     items, dim = z[anchor].shape
@@ -135,7 +135,7 @@ def test_equals_float64_loops(modalities, items, seed, tau, direction, missing, 
     np.testing.assert_array_equal(result.defined, ~np.isnan(fields["chi"]))
     known = np.concatenate(list(c.values()))
     known = known[~np.isnan(known)]
-    # With one item every residual is rounding, and so is their correlation.
+    # With one item all residuals are rounding errors, and so is their correlation.
     if items > 1 and len(squares) and max(squares) > 1e-12:
         np.testing.assert_allclose(result.residual_correlation, rho, atol=1e-9)
     if len(known):
@@ -169,7 +169,7 @@ def test_forces_are_the_gradient_of_infonce(direction, tau):
     torch.testing.assert_close(f.push_KBD.sum(0) - f.pull_KBD.sum(0), gradient, rtol=0, atol=1e-12 / tau)
 
 
-def test_tiles_change_nothing(monkeypatch):
+def test_tile_size_does_not_matter(monkeypatch):
     space = random_space(3, 23, 6, 1)
     present = {"m1": torch.arange(23) % 3 > 0}
     whole = conflict(space, anchor="m0", direction="symmetric", present=present)
@@ -179,7 +179,7 @@ def test_tiles_change_nothing(monkeypatch):
         torch.testing.assert_close(getattr(tiled, name), getattr(whole, name), rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def test_order_of_items_and_modalities_changes_nothing():
+def test_order_of_items_and_modalities_does_not_matter():
     space = random_space(4, 9, 6, 2)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
     whole = conflict(space, anchor="m2")
@@ -197,8 +197,8 @@ def test_chi_depends_on_the_positives_only():
     assert conflict({k: space[k] for k in ("m0", "m1")}, anchor="m0").chi.abs().max() < 1e-15
 
 
-def test_chi_bound_is_tight_where_resultants_do_not_fluctuate():
-    """Three positives with one mutual cosine for every item; at two modalities the bound is exactly 0."""
+def test_chi_bound_is_tight_for_constant_resultants():
+    """All positives have the same mutual cosine; with two modalities the bound is exactly 0."""
     legs = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.2, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
@@ -212,7 +212,7 @@ def test_chi_bound_is_tight_where_resultants_do_not_fluctuate():
 
 
 def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
-    """Hard negatives beside every positive: c stays up, and zeta rises with the number of modalities."""
+    """With hard negatives near every positive, c stays positive and zeta increases with the number of modalities."""
     zetas = []
     for modalities in (2, 4, 10):
         result = conflict(random_space(modalities, 200, 32, 0, shared=1.5), anchor="m0", temperature=1.0)
@@ -220,8 +220,8 @@ def test_zeta_approaches_one_under_the_assumption_of_proposition_2_2():
     assert zetas == sorted(zetas)
 
 
-def test_weighted_chi_bound_is_tight_where_resultants_do_not_fluctuate():
-    """1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn') with the weights over their sum, method 2.5."""
+def test_weighted_chi_bound_is_tight_for_constant_resultants():
+    """The bound is 1 - sqrt(sum w_n^2 + sum w_n w_n' mu_nn') for weights that sum to 1."""
     legs = torch.tensor([[1.0, 0.1, 0.3], [0.2, 1.0, 0.2], [0.7, 0.2, 1.0]], dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
     turns = torch.linalg.qr(torch.randn(8, 3, 3, generator=g, dtype=torch.float64)).Q
@@ -239,7 +239,7 @@ def test_weighted_chi_bound_is_tight_where_resultants_do_not_fluctuate():
         assert float(result.chi.mean()) == pytest.approx(wanted)
 
 
-def test_weights_of_one_and_common_factors_change_nothing():
+def test_common_factors_of_weights_do_not_matter():
     space = random_space(3, 9, 6, 2)
     pairs = [(m, n) for m in space for n in space if m != n]
     for direction in ("forward", "symmetric"):
@@ -252,8 +252,8 @@ def test_weights_of_one_and_common_factors_change_nothing():
             assert float(same.zeta_bound) == pytest.approx(float(plain.zeta_bound), nan_ok=True)
 
 
-def test_renormalized_negatives_of_an_aligned_modality_count_too():
-    """One modality in place, one far from it: without renormalizing, only the second one's negatives are heard."""
+def test_renormalized_negatives_include_aligned_modalities():
+    """One modality is aligned, one is not: without renormalization only the negatives of the second one count."""
     g = torch.Generator().manual_seed(0)
     x, y = (torch.randn(30, 16, generator=g, dtype=torch.float64) for _ in range(2))
     batch = make_batch({"a": x, "b": x, "c": y})
@@ -265,7 +265,7 @@ def test_renormalized_negatives_of_an_aligned_modality_count_too():
 
 
 def simulated_zeta(modalities, common, seed, items=4000, dim=24):
-    """Forces made as the assumption says: Phi_n = c_n V + e_n, of unit squared length, with common correlation."""
+    """Simulate forces Phi_n = c_n V + e_n with residuals of unit mean square and a common correlation."""
     g = torch.Generator().manual_seed(seed)
     c = 0.5 + torch.rand(modalities, items, generator=g, dtype=torch.float64)
     own = torch.randn(modalities, items, dim, generator=g, dtype=torch.float64)
@@ -289,8 +289,8 @@ def test_proposition_2_2_bounds_zeta_when_residuals_are_independent():
     assert zeta > 0.99
 
 
-def test_correlated_residuals_break_proposition_2_2_and_leave_the_predicted_limit():
-    """With a common correlation rho of residuals zeta stops at (1 + rho C / c^2)^(-1/2), here 0.877, and not at 1."""
+def test_correlated_residuals_limit_zeta_as_predicted():
+    """With residuals of correlation rho, zeta tends to (1 + rho C / c^2)^(-1/2), here 0.877, instead of 1."""
     rho = 0.3
     zetas, bounds = [], []
     for modalities in (2, 8, 64):
@@ -303,7 +303,7 @@ def test_correlated_residuals_break_proposition_2_2_and_leave_the_predicted_limi
     limit = (1 + rho / 1.0) ** -0.5
     assert zetas[-1] == pytest.approx(limit, abs=0.015)
     assert bounds[0] < zetas[0]
-    assert bounds[-1] > zetas[-1] + 0.05  # the bound assumes what is not so
+    assert bounds[-1] > zetas[-1] + 0.05  # its assumption does not hold
 
 
 def test_over_anchors():
@@ -325,7 +325,7 @@ def test_over_anchors():
             conflict_over_anchors(wrong)
 
 
-def test_missing_items_are_nan_and_their_content_is_irrelevant():
+def test_missing_items_are_nan_and_their_values_are_ignored():
     space = random_space(3, 6, 5, 4)
     present = {"m0": torch.tensor([1, 1, 1, 1, 1, 0]).bool(), "m1": torch.tensor([0, 0, 1, 1, 1, 1]).bool(),
                "m2": torch.tensor([0, 1, 1, 1, 1, 1]).bool()}  # fmt: skip
@@ -343,7 +343,7 @@ def test_degenerate_spaces():
     x = torch.tensor([[1.0, 2.0, 2.0]]).repeat(4, 1)
     collapsed = conflict({"a": x, "b": x, "c": x}, anchor="a")
     assert collapsed.zeta.tolist() == pytest.approx([1.0] * 4)
-    assert collapsed.zeta_tan.isnan().all()  # nothing tangential is left: no direction, not a random one
+    assert collapsed.zeta_tan.isnan().all()  # without a tangential component the direction is undefined
     assert collapsed.defined.all()
     single = conflict({"a": x[:1], "b": x[:1]}, anchor="a")
     assert single.zeta_neg.isnan().all()  # no negatives

@@ -1,4 +1,4 @@
-"""Public divergences: golden values of the method description (appendix A), errors, warnings, degenerate spaces."""
+"""Public divergences: golden values, errors, warnings and degenerate spaces."""
 
 import math
 import warnings
@@ -117,10 +117,10 @@ def test_the_upper_bound_holds_in_many_draws():
 
 
 @few_rows
-def test_the_mean_of_logs_is_no_upper_bound():
-    """Half of the anchor's rows crowd together, the others are isolated; counterparts are 12 bandwidths away.
+def test_the_mean_of_logs_is_not_an_upper_bound():
+    """Half of the anchor's rows are close together, the others are isolated; counterparts are 12 bandwidths away.
 
-    Method 4.4(b): U is on the lower side of Jensen's inequality. The loss can be small and the divergence larger.
+    U is the smaller side of Jensen's inequality, so the divergence can be larger than the loss.
     """
     axis = torch.eye(66, dtype=torch.float64)
     near, far = 0.006, 0.12
@@ -139,7 +139,7 @@ def test_the_mean_of_logs_is_no_upper_bound():
 
 
 @few_rows
-def test_gcsd_is_the_divergence_with_its_own_bandwidth_rule():
+def test_gcsd_is_the_divergence_at_its_prescribed_bandwidth():
     embeddings = draw(3, 6, 5, 0)
     present = {"m1": torch.arange(6) != 2}
     rows = reference.unit_rows(embeddings, present)
@@ -152,7 +152,7 @@ def test_gcsd_is_the_divergence_with_its_own_bandwidth_rule():
 
 
 @few_rows
-def test_values_are_differentiable_where_the_input_is():
+def test_values_are_differentiable():
     leaves = {m: z.requires_grad_() for m, z in draw(2, 5, 4, 1).items()}
     x, y = leaves.values()
     values = [holder_divergence(leaves, bandwidth=b, estimator=e) for e in ESTIMATORS for b in (0.5, "median")]
@@ -187,7 +187,7 @@ def test_public_functions_pass_gradcheck(function):
 @few_rows
 @pytest.mark.parametrize("bandwidth", [0.01, 0.5, "median"])
 def test_degenerate_spaces_have_a_value(bandwidth):
-    """One row, one point, equal sets, opposite points, no common row: finite, and 0 where nothing differs."""
+    """Single rows, collapsed, equal, opposite and unpaired sets have finite values, and equal sets have 0."""
     row = torch.tensor([[1.0, 2.0, 2.0]])
     point, z = row.repeat(5, 1), draw(1, 6, 3, 0)["m0"]
     halves = {"a": torch.arange(6) < 3, "b": torch.arange(6) >= 3}
@@ -307,9 +307,9 @@ def test_half_precision_is_measured_in_float64():
         assert float(value) == pytest.approx(float(exact), abs=tolerance)
 
 
-def test_exact_beyond_its_memory_raises_with_the_number():
+def test_exact_beyond_max_bytes_raises():
     space = draw(3, 10, 4, 8)
-    # Three numbers for each of 10^3 tuples; a gradient keeps those of all four integrals.
+    # Three numbers for each of 10^3 tuples; a gradient saves those of all four integrals.
     with pytest.raises(ConfigError, match="needs about 24,000 bytes"):
         holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=23_999)
     holder_divergence(space, bandwidth=1.0, estimator="exact", max_bytes=24_000)

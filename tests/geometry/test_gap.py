@@ -1,4 +1,4 @@
-"""The modality gap, its debiased form and true pairs; golden values of the method description, appendix A."""
+"""The modality gap, its debiased form and true-pair cosines."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_golden_values():
     assert cosines == pytest.approx([0.870150, 0.790163, 0.774256], abs=1e-6)
 
 
-def test_debiased_gap_is_the_formula_of_the_contract():
+def test_debiased_gap_equals_its_definition():
     x, y = unit(30, 6, 0, 0.5), unit(30, 6, 1)
     d = (x - y).numpy()
     wanted = np.sum(d.mean(0) ** 2) - np.trace(np.cov(d.T, ddof=1)) / len(d)
@@ -36,7 +36,7 @@ def test_debiased_gap_is_the_formula_of_the_contract():
     assert float(modality_gap_debiased(3 * x, 0.1 * y)) == pytest.approx(np.sqrt(wanted), rel=1e-12)
 
 
-def test_weights_count_items_as_copies_that_are_no_pair():
+def test_weights_count_items_as_copies():
     x, y = unit(9, 4, 0, 0.5), unit(9, 4, 1)
     weights = resample_weights(9, resamples=5, seed=3)
     d = x - y
@@ -48,7 +48,7 @@ def test_weights_count_items_as_copies_that_are_no_pair():
     torch.testing.assert_close(modality_gap_debiased(x, y, weights=ones)[0], modality_gap_debiased(x, y))
 
 
-def test_raw_gap_is_noise_where_the_debiased_one_is_none():
+def test_raw_gap_is_sampling_noise_without_a_gap():
     """On 215 test items the usual estimate is sqrt(2 / N) = 0.096 without any gap."""
     raw, squared = [], []
     for seed in range(60):
@@ -70,7 +70,7 @@ def test_bootstrap_of_the_debiased_gap_is_centered_on_it():
     assert float(values.mean()) == pytest.approx(estimate, abs=4 * float(values.std()) / 800**0.5)
 
 
-def test_pairs_and_rows():
+def test_equal_opposite_and_repeated_rows():
     x, y = unit(5, 3, 0), unit(5, 3, 1)
     torch.testing.assert_close(true_pair_cosines(x, x), torch.ones(5, dtype=torch.float64))
     torch.testing.assert_close(true_pair_cosines(x.float().numpy(), -x), -torch.ones(5, dtype=torch.float64))

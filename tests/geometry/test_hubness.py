@@ -44,8 +44,8 @@ def test_counts_equal_sorting(queries, gallery, k, seed, side, spare):
     assert result.skewness == pytest.approx(skewness, abs=1e-9)
 
 
-def test_equal_rows_share_their_places():
-    """Counted by index, a collapsed gallery would look like k perfect hubs, and the same rows moved like other ones."""
+def test_equal_rows_share_counts():
+    """If ties were sorted by index, a collapsed gallery would have k hubs, and the order of rows would matter."""
     collapsed = hubness(draw(20, 4), torch.ones(30, 4), k=3)
     assert collapsed.counts.tolist() == pytest.approx([2.0] * 30)
     assert (collapsed.skewness, collapsed.antihub_fraction) == (0.0, 0.0)
@@ -64,7 +64,7 @@ def test_equal_rows_share_their_places():
     seed=st.integers(0, 99),
 )
 def test_ties_are_shared_by_definition(rows, k, spare, seed):
-    """More ties than the search looked up are sought in the whole gallery."""
+    """Ties beyond the retrieved candidates are counted over the whole gallery."""
     x, y = torch.sign(draw(rows, 2, seed)), torch.sign(draw(rows, 2, seed + 1))
     k = min(k, rows)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,8 +78,8 @@ def test_ties_are_shared_by_definition(rows, k, spare, seed):
     np.testing.assert_allclose(result.counts, counts, atol=1e-12)
 
 
-def test_high_dimensional_spaces_far_from_their_center_have_hubs():
-    """No hubs in three dimensions; many where gallery rows differ in how near they lie to the mean of all queries."""
+def test_high_dimensional_spaces_with_an_offset_have_hubs():
+    """Three dimensions have no hubs; in high dimension, rows near the mean of all queries are hubs."""
     flat = hubness(draw(800, 3), draw(800, 3, 1))
     assert flat.skewness < 3 * flat.chance_skewness
     nearness = torch.rand(800, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_high_dimensional_spaces_far_from_their_center_have_hubs():
     assert hubs.largest > 100
 
 
-def test_chance_is_a_binomial_count():
+def test_chance_values_are_those_of_a_binomial_count():
     g = np.random.default_rng(0)
     result = hubness(draw(400, 8), draw(50, 8, 1), k=2)
     picks = np.stack([g.binomial(400, 2 / 50, 200_000)])

@@ -1,4 +1,4 @@
-"""Public calls of the objectives: options and their errors, settings and state."""
+"""Public API of the objectives: options and their errors, settings and state."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignErr
 from unialign.losses import LossTerm, Objective
 
 
-def test_the_calls_of_the_public_page():
+def test_documented_calls():
     embeddings = {m: torch.randn(4, 6) for m in ("text", "image", "audio")}
     present = {"audio": torch.tensor([True, False, True, True])}
     ids = torch.tensor([0, 1, 2, 2])
@@ -42,13 +42,13 @@ def test_names_and_create_agree():
         assert name in ua.losses.names()
 
 
-def test_options_are_those_of_the_constructor():
+def test_options_equal_the_constructor_arguments():
     for name in ua.losses.names():
         objective = ua.losses.create(name, **with_anchor(name, "text"))
         assert set(ua.losses.parameter_names(name)) == set(objective.get_config())
 
 
-def test_options_of_no_objective():
+def test_options_of_an_unknown_objective():
     with pytest.raises(ConfigError, match="unknown objective 'softmax'; expected one of 'unialign'"):
         ua.losses.parameter_names("softmax")
 
@@ -124,13 +124,13 @@ def test_settings_rebuild_the_objective_through_json(case: str):
     assert set(settings) == set(inspect.signature(type(objective)).parameters)
 
 
-def test_repr_tells_the_settings():
+def test_repr_shows_the_settings():
     for case in OBJECTIVES:
         objective = make_objective(case)
         assert all(f"{option}={value!r}" in repr(objective) for option, value in objective.get_config().items())
 
 
-def test_every_objective_takes_part_in_the_shared_tests():
+def test_shared_cases_cover_every_objective():
     assert {name for name, _ in OBJECTIVES.values()} == set(ua.losses.names())
 
 
@@ -149,7 +149,7 @@ def test_state_of_a_learned_temperature(case: str):
 OWN_STATE = {"symile-sampled", "sigmoid", "sigmoid-pairs"}
 
 
-def test_fixed_objectives_own_no_state():
+def test_objectives_without_parameters_have_no_state():
     for case in [c for c in OBJECTIVES if not learns_temperature(c) and c not in OWN_STATE]:
         assert make_objective(case).state_dict() == {}
 
@@ -180,9 +180,9 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("unialign", {"uniformity_weight": -1.0}, "uniformity_weight must be a finite number of at least 0"),
     ("unialign", {"alignment_weight": float("inf")}, "alignment_weight must be a finite number of at least 0"),
     ("unialign", {"centroid_weight": float("nan")}, "centroid_weight must be a finite number of at least 0"),
-    # PyYAML reads 1e-3 as a string; that used to be a TypeError from a comparison.
+    # PyYAML reads 1e-3 as a string.
     ("unialign", {"volume_weight": "1e-3"}, "volume_weight must be a finite number of at least 0, got '1e-3'"),
-    # A negative eps used to pass silently, and the volume term was 0 with no gradient.
+    # With a negative eps the volume term would be 0, without a gradient.
     ("unialign", {"volume_eps": -1.0}, "volume_eps must be a finite number of at least 0"),
     ("unialign", {"alignment_scale": 0.0}, "alignment_scale must be 'matched' or a positive number"),
     ("unialign", {"alignment_scale": "auto"}, "alignment_scale must be 'matched' or a positive number"),
@@ -257,8 +257,8 @@ def test_invalid_options():
             ua.losses.create(name, **options)
 
 
-def test_the_registry_knows_which_objectives_need_an_anchor_named():
-    """The command line fills in a default anchor for them."""
+def test_needs_anchor_agrees_with_the_constructor():
+    """The command line adds a default anchor where one is needed."""
     for name in ua.losses.names():
 
         def makes(name: str, **options: Any) -> bool:
@@ -280,16 +280,15 @@ def test_unknown_anchor_names_the_modalities():
             ua.losses.create(name, anchor="audio")(draw_batch(5, 3, 3, 4))
 
 
-def test_anything_but_a_mapping_raises_with_the_reason():
+def test_inputs_other_than_a_mapping_raise():
     for case in OBJECTIVES:
         for wrong in [[torch.ones(2, 2), torch.ones(2, 2)], torch.ones(2, 2), None]:
-            # A list used to end in AttributeError: 'list' object has no attribute 'values'.
             with pytest.raises(ShapeError, match="must be a mapping of modality name"):
                 make_objective(case)(wrong)
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_bad_rows_stop_every_objective(case: str):
+def test_every_objective_rejects_bad_rows(case: str):
     embeddings = draw_batch(6, 3, 4, 5)
     embeddings["m1"][2, 3] = float("nan")
     with pytest.raises(NonFiniteError, match="'m1' row 2 holds nan at column 3"):
@@ -298,7 +297,7 @@ def test_bad_rows_stop_every_objective(case: str):
         make_objective(case)({"m0": torch.ones(3, 4)})
 
 
-def test_an_objective_without_terms_is_not_made():
+def test_terms_is_abstract():
     class Half(Objective):
         name = "half"
 
@@ -319,7 +318,7 @@ class Scaled(ua.losses.InfoNCE):
         return {name: term._replace(weight=self.factor * term.weight) for name, term in super().terms(batch).items()}
 
 
-def test_an_instance_is_accepted_where_a_name_is():
+def test_create_accepts_an_instance():
     objective = Scaled("m0")
     assert objective.get_config() == {"anchor": "m0", "factor": 2.0}
     assert ua.losses.create(objective) is objective

@@ -1,4 +1,4 @@
-"""Degenerate batches, half precision, and the traps that other implementations fell into."""
+"""Degenerate batches, half precision, and known failures of other implementations."""
 
 import math
 
@@ -49,16 +49,16 @@ def test_everything_collapsed_to_one_point(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_modalities_agree_perfectly(case: str):
-    """GRAM's published volume has a NaN gradient for three equal modalities; a good model approaches that point."""
+def test_equal_modalities(case: str):
+    """The published GRAM volume has a NaN gradient for three equal modalities, which good models approach."""
     for dtype in DTYPES:
         z = draw_batch(3, 1, 5, 6, dtype)["m0"]
         equal = {f"m{m}": z for m in range(fit_modalities(case, 4))}
         assert_finite(*value_and_gradients(make_objective(case), equal))
 
 
-def test_gram_near_perfect_agreement():
-    """The float32 determinant of nearly equal vectors is noise of either sign, and a root of noise has any slope."""
+def test_gram_with_nearly_equal_modalities():
+    """The float32 determinant of nearly equal vectors is noise of either sign, so its root can have any slope."""
     for eps in [None, 0.0]:
         for dtype in DTYPES:
             for modalities in [2, 3, 4]:
@@ -90,7 +90,7 @@ def test_tuples_that_cancel_have_no_centroid(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_all_ids_equal_leave_nothing_to_repel(case: str):
+def test_equal_ids_leave_no_negatives(case: str):
     embeddings = draw_batch(8, 3, 5, 6)
     objective = make_objective(case)
     ids = torch.full((5,), 7)
@@ -114,9 +114,9 @@ def test_same_id_items_do_not_repel(case: str):
         torch.testing.assert_close(gradient[0], gradient[1])
 
 
-def test_self_pair_does_not_swallow_the_kernel_sum():
-    """Subtracting the self pair after the sum leaves rounding: 29 % gradient error at t = 10, NaN at t = 20."""
-    z = torch.eye(4)  # cosines 0: kappa = exp(-1 / tau), far below the float32 epsilon beside the self pair's 1
+def test_self_pair_is_excluded_before_the_kernel_sum():
+    """Subtracting the self pair after the sum loses precision: 29 % gradient error at t = 10, NaN at t = 20."""
+    z = torch.eye(4)  # cosine 0: kappa = exp(-1 / tau) is far below the float32 epsilon of the self pair's 1
     for temperature in (0.05, 0.01, 0.002):
         value, gradients = value_and_gradients(UniAlign(temperature=temperature), {"a": z, "b": z})
         assert value.item() == pytest.approx(-1 / temperature, rel=1e-5)
@@ -124,14 +124,14 @@ def test_self_pair_does_not_swallow_the_kernel_sum():
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_temperatures(case: str):
+def test_extreme_temperatures(case: str):
     for temperature in [0.01, 0.1, 1.0, 100.0]:
         objective = make_objective(case, **with_temperature(case, temperature))
         for dtype in DTYPES:
             assert_finite(*value_and_gradients(objective, draw_batch(10, 3, 5, 6, dtype)))
 
 
-def test_dims():
+def test_extreme_dims():
     for dim in [1, 4096]:
         for case in OBJECTIVES:
             assert_finite(*value_and_gradients(make_objective(case), draw_batch(11, 3, 4, dim, torch.float32)))
@@ -150,7 +150,7 @@ def test_half_precision_inputs_are_computed_in_float32(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_autocast_does_not_reach_the_loss(case: str):
+def test_autocast_does_not_change_the_loss(case: str):
     embeddings = draw_batch(13, 3, 5, 6, torch.float32)
     expected, expected_gradients = value_and_gradients(make_objective(case), embeddings)
     leaves = {m: z.requires_grad_() for m, z in embeddings.items()}
@@ -158,7 +158,7 @@ def test_autocast_does_not_reach_the_loss(case: str):
         total = make_objective(case)(leaves).total
     assert total.dtype == torch.float32
     assert torch.equal(total, expected)
-    gradients = torch.autograd.grad(total, list(leaves.values()))  # outside: PyTorch runs backward there
+    gradients = torch.autograd.grad(total, list(leaves.values()))  # outside of autocast, as PyTorch recommends
     assert all(map(torch.equal, gradients, expected_gradients.values()))
 
 
@@ -174,14 +174,14 @@ def test_autocast_of_a_whole_step():
     assert torch.isfinite(head.weight.grad).all()
 
 
-def test_one_double_modality_makes_the_loss_double():
+def test_one_float64_modality_gives_a_float64_loss():
     embeddings = draw_batch(15, 2, 4, 5)
     embeddings["m1"] = embeddings["m1"].float()
     assert UniAlign("m0")(embeddings).total.dtype == torch.float64
 
 
-def test_zero_is_a_value_and_not_an_absence():
-    """`option or default` turns a legal 0.0 into the default: torchmultimodal rejects a scale whose log is 0."""
+def test_options_of_zero_are_kept():
+    """`option or default` would replace a valid 0.0 by the default."""
     embeddings = draw_batch(16, 3, 5, 6)
     paper = UniAlign("m0", preset="paper")
     assert paper.centroid_weight == 1

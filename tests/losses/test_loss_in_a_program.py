@@ -19,11 +19,11 @@ def rows() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", names())
 def test_inside_activation_checkpointing(name: str) -> None:
-    """It runs the loss twice and lets each kept tensor be read once: a second look used to end the backward pass."""
+    """Checkpointing runs the loss twice and allows one read of each saved tensor."""
     x = rows()
     create(name, **NEED[name])(x).total.backward()
     wanted = {key: z.grad for key, z in x.items()}
-    x, objective = rows(), create(name, **NEED[name]).eval()  # in training Symile draws anew each time
+    x, objective = rows(), create(name, **NEED[name]).eval()  # in training mode Symile draws new negatives in each call
 
     def total(a: torch.Tensor) -> torch.Tensor:
         return objective(x | {"a": a}).total
@@ -35,7 +35,7 @@ def test_inside_activation_checkpointing(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_a_second_derivative_raises(name: str) -> None:
-    """If only some inputs require it, autograd prunes the node that raises, which once gave a wrong number."""
+    """If only some inputs require grad, autograd may prune the node that raises the error."""
     x = {key: z.detach().double().requires_grad_() for key, z in rows().items()}
     objective = create(name, **NEED[name])
     (g,) = torch.autograd.grad(objective(x).total, x["a"], create_graph=True)
@@ -45,8 +45,8 @@ def test_a_second_derivative_raises(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["unialign", pytest.param("gram", marks=pytest.mark.slow)])
 def test_inside_torch_compile(name: str) -> None:
-    """The tiles write on their diagonal, which functionalisation does not allow in every way."""
-    # In float64: the volume of three nearly dependent rows has few digits in float32, compiled or not.
+    """Tiles write to their diagonal in place, which functionalization restricts."""
+    # float64, since the float32 volume of three nearly dependent rows has few correct digits.
     linear = torch.nn.ModuleDict({key: torch.nn.Linear(6, 4) for key in "abc"}).double()
     objective, x = create(name, **NEED[name]), torch.randn(16, 6, dtype=torch.float64)
 

@@ -5,13 +5,13 @@ import pytest
 from benchmarks.saved_bytes import saved_bytes
 from loss_cases import OBJECTIVES, draw_batch, draw_ids, draw_present, fit_modalities, make_objective
 
-# `negatives="all"` compares all M-tuples of items: its table is the loss.
+# Except `negatives="all"`, which compares all M-tuples of items.
 LINEAR = [case for case in OBJECTIVES if case != "symile"]
 
 
 @pytest.mark.parametrize("case", LINEAR)
 @pytest.mark.parametrize("rows", ["all", "some"])
-def test_bytes_kept_grow_like_the_batch(case: str, rows: str):
+def test_saved_bytes_grow_linearly(case: str, rows: str):
     objective, modalities = make_objective(case), fit_modalities(case, 3)
     kept = []
     for items in (256, 512, 1024):
@@ -20,7 +20,7 @@ def test_bytes_kept_grow_like_the_batch(case: str, rows: str):
         if rows == "some":
             options = {"present": draw_present(2, modalities, items), "ids": draw_ids(3, items)}
         kept.append(saved_bytes(lambda leaves=leaves, options=options: objective(leaves, **options).total))
-    # Some 5 percent of slack for counts of absent rows, which are drawn.
+    # 5 % of slack, since the number of absent rows is random.
     assert kept[1] <= 2.1 * kept[0]
     assert kept[2] <= 2.1 * kept[1]
     assert kept[2] < 1024 * 1024 * 4

@@ -1,4 +1,4 @@
-"""Missing modalities: every mask gives a finite loss, no gradient in absent rows, and ignores placeholders."""
+"""Missing modalities: for every mask the loss is finite, and absent rows have no gradient and no effect."""
 
 from itertools import product
 
@@ -54,7 +54,7 @@ def test_one_item_lacks_modalities(case: str):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_masks_drawn_item_by_item(case: str):
+def test_random_masks(case: str):
     for seed in range(4):
         modalities = fit_modalities(case, 4)
         embeddings, present = draw_batch(seed, modalities, 5, 6, torch.float32), draw_present(seed, modalities, 5)
@@ -77,7 +77,7 @@ WITHOUT = [c for c in OBJECTIVES if c not in ("infonce_matched", "outer_log") an
 
 @pytest.mark.parametrize("case", WITHOUT)
 def test_an_absent_modality_equals_a_missing_one(case: str):
-    # Not of `infonce_matched` (fixed weights are not renormalized) and `outer_log` (its exponent is M - 1).
+    # Except `infonce_matched`, whose fixed weights are not renormalized, and `outer_log`, whose exponent is M - 1.
     embeddings = draw_batch(4, 4, 5, 6)
     objective = make_objective(case)
     masked = objective(embeddings, present={"m2": torch.zeros(5, dtype=torch.bool)})

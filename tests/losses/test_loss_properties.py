@@ -31,12 +31,12 @@ BATCHES = st.fixed_dictionaries(
         "bound": st.sampled_from(["default", "low", "high"]),
     }
 )
-# Bounds of temperatures that are fixed numbers, and so have none of their own.
+# Bounds for fixed temperatures, which have none.
 LOWEST, HIGHEST = 0.01, 1.0
 
 
 def at_bound(case: str, bound: str) -> dict[str, Any]:
-    """Options that put every temperature of a case at one end of its range."""
+    """Return options that set every temperature of a case to one end of its range."""
     if bound == "default":
         return {}
     known = options_of(OBJECTIVES[case][0])
@@ -104,5 +104,5 @@ def test_lengths_of_rows_do_not_matter(case: str, shape: dict[str, Any], seed: i
     generator = torch.Generator().manual_seed(seed)
     stretched = {m: z * torch.exp(torch.randn(len(z), 1, generator=generator).double()) for m, z in embeddings.items()}
     expected = objective(embeddings, present=present, ids=ids).total
-    # The root of a volume or an area that is nearly 0 magnifies the last bits of a normalized row.
+    # The root of a volume or area near 0 amplifies the rounding errors of normalized rows.
     torch.testing.assert_close(objective(stretched, present=present, ids=ids).total, expected, rtol=1e-6, atol=1e-6)

@@ -46,7 +46,7 @@ NEEDS_WIDTH += ["triangle", "pmrl", "mix-geodesic", "modgap", "modgap-all", "ali
     masked=st.booleans(),
     grouped=st.booleans(),
 )
-def test_any_shape(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
+def test_random_shapes(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
     assert_like_reference(case, seed, shape, masked, grouped)
 
 
@@ -57,9 +57,9 @@ def test_any_shape(case: str, seed: int, shape: tuple[int, int, int], masked: bo
     masked=st.booleans(),
     grouped=st.booleans(),
 )
-def test_any_shape_wide_enough(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
-    # Narrower than M every tuple is degenerate: there torch.linalg.det, not the package, has the poor gradient.
-    # At dim 1 rows are opposite exactly: the slope of arccos is infinite there, and centroids have no direction.
+def test_random_shapes_of_large_dim(case: str, seed: int, shape: tuple[int, int, int], masked: bool, grouped: bool):
+    # With dim < M every tuple is degenerate, and the gradient of torch.linalg.det in the reference is inaccurate.
+    # At dim 1 rows can be exactly opposite: arccos has an infinite slope there, and centroids have no direction.
     assert_like_reference(case, seed, shape, masked, grouped)
 
 
@@ -73,7 +73,7 @@ def test_six_modalities(case: str, grouped: bool):
 @pytest.mark.parametrize("reduction", [None, "mean_log", "outer_log"])
 @pytest.mark.parametrize("weighting", ["mean", "sum", "infonce_matched", "exclude_anchor"])
 @pytest.mark.parametrize("distance", ["euclidean", "geodesic"])
-def test_unialign_options_combine(kernel: str, reduction: str | None, weighting: str, distance: str):
+def test_combinations_of_unialign_options(kernel: str, reduction: str | None, weighting: str, distance: str):
     objective = make_objective(
         "balanced",
         kernel=kernel,
@@ -95,7 +95,7 @@ def test_unialign_options_combine(kernel: str, reduction: str | None, weighting:
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_float32_is_near_the_float64_reference(case: str):
+def test_float32_is_close_to_the_float64_reference(case: str):
     objective = make_objective(case)
     modalities = fit_modalities(case, 4)
     embeddings = draw_batch(5, modalities, fit_items(case, modalities, 8), 16, torch.float32)
@@ -108,7 +108,7 @@ def test_float32_is_near_the_float64_reference(case: str):
         torch.testing.assert_close(gradient.double(), expected_gradients[name], rtol=1e-3, atol=1e-4)
 
 
-# Finite differences see through a stopped gradient, the median's too; the comparison with the reference covers those.
+# Finite differences ignore stopped gradients; the comparison with the reference covers these cases.
 STOPPED = ("frozen_anchor", "centroid-still", "cs_aligner-median")
 
 
@@ -152,7 +152,7 @@ class _Total(torch.nn.Module):
 
 
 def test_gradcheck_of_coinciding_modalities():
-    # The published volume code gives NaN here: it differentiates sqrt(|det|) through a factorization.
+    # The published volume code differentiates sqrt(|det|) through a factorization, which gives NaN here.
     x = draw_batch(7, 1, 3, 4)["m0"]
     leaves = [x.clone().requires_grad_() for _ in range(3)]
     objective = make_objective("gram", eps=1e-2, temperature_mode="fixed")
@@ -165,7 +165,7 @@ def test_gradcheck_of_coinciding_modalities():
 
 @pytest.mark.parametrize("case", ["geodesic", "balanced", "wang_isola"])
 def test_gradcheck_of_coinciding_rows(case: str):
-    # arccos has an infinite slope where two rows are equal; its square has not.
+    # arccos has an infinite slope at equal rows, but its square does not.
     leaves = [z.requires_grad_() for z in draw_batch(8, 3, 4, 4).values()]
     with torch.no_grad():
         leaves[0][1] = leaves[0][0]

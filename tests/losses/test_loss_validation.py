@@ -46,7 +46,7 @@ def batch() -> dict[str, Tensor]:
     return draw_batch(0, 3, ITEMS, 5)
 
 
-def test_text_ids_raise_with_a_remedy(batch: dict[str, Tensor]) -> None:
+def test_text_ids_raise(batch: dict[str, Tensor]) -> None:
     texts = list("aabcde")[:ITEMS]
     for ids in (texts, tuple(texts), np.array(texts), np.array(texts, dtype=object)):
         with pytest.raises(ShapeError, match=r"ids are texts; .*: map texts to integers, .*return_inverse=True"):
@@ -69,14 +69,14 @@ def test_invalid_masks(batch: dict[str, Tensor]) -> None:
                 call(batch, present={"m0": BAD_MASKS[mask]})  # type: ignore[operator]
 
 
-def test_masks_of_any_array_kind(batch: dict[str, Tensor]) -> None:
+def test_masks_of_several_array_types(batch: dict[str, Tensor]) -> None:
     for make in [np.array, list, torch.tensor]:
         mask = [True, False, True, True, False, True]
         expected = make_objective("balanced")(batch, present={"m1": torch.tensor(mask)}).total
         assert torch.equal(make_objective("balanced")(batch, present={"m1": make(mask)}).total, expected)
 
 
-def test_a_read_only_mask_is_taken_without_a_warning(batch: dict[str, Tensor], recwarn: Any) -> None:
+def test_read_only_masks_do_not_warn(batch: dict[str, Tensor], recwarn: Any) -> None:
     mask = np.ones(ITEMS, dtype=bool)
     mask.flags.writeable = False
     make_objective("balanced")(batch, present={"m1": mask})  # type: ignore[dict-item]
@@ -146,14 +146,14 @@ TEXTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def test_options_that_are_numbers() -> None:
+def test_invalid_numbers() -> None:
     for value in ODD:
         for name, option in [(key, option) for key in NUMBERS for option in NUMBERS[key]]:
             with pytest.raises(ConfigError, match=option):
                 create(name, **(with_anchor(name) | {option: value}))
 
 
-def test_options_that_are_texts() -> None:
+def test_invalid_texts() -> None:
     for value in [5, True, [1], ["a"], {"a": 1}, np.array(["a", "b"]), 3 + 1j, 1.5]:
         for name, option in [(key, option) for key in TEXTS for option in TEXTS[key]]:
             with pytest.raises(ConfigError, match=option):

@@ -1,4 +1,4 @@
-"""Particulars of Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
+"""Properties of Sigmoid, CS-Aligner, ModGap, CUA and Align+Uniform."""
 
 import math
 from typing import Any
@@ -22,14 +22,14 @@ def unit(embeddings: dict[str, Tensor]) -> list[Tensor]:
 
 
 def log_potential(z_BD: Tensor, t: float) -> Tensor:
-    """Wang and Isola's uniformity with torch.pdist, which only knows one batch without gaps."""
+    """Return Wang and Isola's uniformity, computed by torch.pdist."""
     return torch.pdist(z_BD).pow(2).mul(-t).exp().mean().log()
 
 
 # --- Sigmoid ----------------------------------------------------------------------------------------------------------
 
 
-def test_sigmoid_by_hand():
+def test_sigmoid_equals_its_definition():
     embeddings = draw_batch(1, 2, 5, 6)
     x_BD, y_BD = unit(embeddings)
     logits_BB = 7 * x_BD @ y_BD.mT - 3
@@ -38,8 +38,8 @@ def test_sigmoid_by_hand():
     torch.testing.assert_close(Sigmoid(scale=7.0, bias=-3.0).double()(embeddings).total, expected)
 
 
-def test_sigmoid_of_far_logits_neither_overflows_nor_vanishes():
-    """log(sigmoid(x)) is -inf below -100 in float32, and its gradient 0: a model far off could not come back."""
+def test_sigmoid_of_large_logits_is_finite_and_has_a_gradient():
+    """In float32, log(sigmoid(x)) is -inf below -100 and has gradient 0, so training could not recover."""
     z = torch.eye(4, 6)
     objective = Sigmoid(scale=200.0, bias=-1.0, mode="fixed")
     value, gradients = value_and_gradients(objective, {"a": z, "b": -z + 0.1 * z.roll(1, 0)})
@@ -47,8 +47,8 @@ def test_sigmoid_of_far_logits_neither_overflows_nor_vanishes():
     assert all(gradient.norm() > 1 for gradient in gradients.values())
 
 
-def test_same_id_items_leave_the_sum_of_the_sigmoid():
-    """Two captions of one picture: neither row is pushed from the other's counterpart."""
+def test_sigmoid_excludes_same_id_items():
+    """Captions of one image are not negatives of each other."""
     embeddings = draw_batch(2, 2, 3, 4)
     x_BD, y_BD = unit(embeddings)
     logits_BB = 10 * x_BD @ y_BD.mT - 10
@@ -60,7 +60,7 @@ def test_same_id_items_leave_the_sum_of_the_sigmoid():
 
 
 @pytest.mark.parametrize(("name", "start", "low", "high"), [("scale", 10.0, 1.0, 200.0), ("bias", -10.0, -50.0, 50.0)])
-def test_scale_and_bias_are_held_and_come_back(name: str, start: float, low: float, high: float):
+def test_scale_and_bias_are_clamped_and_recover(name: str, start: float, low: float, high: float):
     objective = Sigmoid("m0")
     embeddings = draw_batch(3, 2, 5, 6, torch.float32)
     (held,) = [m for m in objective.modules() if isinstance(m, BoundedParameter) and m.option == name]
@@ -80,7 +80,7 @@ def test_scale_and_bias_are_held_and_come_back(name: str, start: float, low: flo
         assert held.at_bound() is None
 
 
-def test_every_learned_number_of_the_sigmoid_has_the_right_gradient():
+def test_gradients_of_scale_and_bias():
     objective = Sigmoid("all", sharing="per_pair", modalities=["m0", "m1", "m2"], scale=3.0, bias=-1.0).double()
     embeddings = draw_batch(4, 3, 5, 6)
     names = [name for name, _ in objective.named_parameters()]
@@ -102,7 +102,7 @@ def test_every_learned_number_of_the_sigmoid_has_the_right_gradient():
     assert torch.autograd.gradcheck(total, start)
 
 
-def test_each_pair_learns_for_itself():
+def test_each_pair_has_its_own_scale_and_bias():
     objective = Sigmoid("text", sharing="per_pair", modalities=("image", "text", "audio"))
     embeddings = dict(zip(("image", "text", "audio"), draw_batch(5, 3, 6, 8, torch.float32).values(), strict=True))
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.3)
@@ -111,16 +111,16 @@ def test_each_pair_learns_for_itself():
     optimizer.step()
     assert objective.scale_and_bias("audio", "text") == (10, -10)
     assert objective.scale_and_bias("text", "image") == objective.scale_and_bias("image", "text") != (10, -10)
-    # Whatever the order of the modalities in the mapping, the numbers stay with their pair.
+    # The order of the modalities in the mapping does not matter.
     turned = {m: embeddings[m] for m in ("audio", "image", "text")}
     torch.testing.assert_close(objective(turned).total, objective(embeddings).total)
-    # A state goes into a new objective of the same settings.
+    # A new objective with the same settings can load the state.
     fresh = Sigmoid(**objective.get_config())
     fresh.load_state_dict(objective.state_dict())
     assert torch.equal(fresh(embeddings).total, objective(embeddings).total)
 
 
-def test_a_pair_without_numbers_of_its_own_raises():
+def test_unknown_pairs_raise():
     objective = Sigmoid("m0", sharing="per_pair", modalities=["m0", "m1"])
     with pytest.raises(ConfigError, match=r"no scale and bias for the pair 'm0', 'm2'; .*modalities=\['m0', 'm1'\]"):
         objective(draw_batch(6, 3, 4, 5))
@@ -130,8 +130,8 @@ def test_a_pair_without_numbers_of_its_own_raises():
 
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
-def test_modalities_never_seen_together_get_their_divergence(divergence: Any):
-    """InfoNCE has no pair to work on; two distributions can be compared all the same."""
+def test_divergence_of_modalities_without_common_items(divergence: Any):
+    """InfoNCE has no pair here, but the two distributions can be compared."""
     embeddings = draw_batch(7, 2, 8, 5)
     first = torch.arange(8) < 4
     objective = CSAligner("m0", divergence=divergence, bandwidth=0.8)
@@ -163,7 +163,7 @@ def test_unpaired_rows_enter_the_divergence_but_not_the_contrast():
     assert out.terms["divergence/m0-m1"] != pytest.approx(paired.terms["divergence/m0-m1"].item(), abs=1e-6)
 
 
-def test_the_median_is_that_of_all_modalities_and_no_gradient_leaves_through_it():
+def test_median_bandwidth_covers_all_modalities_and_has_no_gradient():
     embeddings, present = draw_batch(9, 3, 7, 5), draw_present(9, 3, 7)
     batch = make_batch(embeddings, present=present)
     bandwidth = median_bandwidth_of([batch.z_MBD[m, batch.present_MB[m]] for m in range(3)])
@@ -176,7 +176,7 @@ def test_the_median_is_that_of_all_modalities_and_no_gradient_leaves_through_it(
         assert all(torch.equal(gradients[m], expected_gradients[m]) for m in embeddings)
 
 
-def test_infonce_is_the_other_half_of_cs_aligner():
+def test_cs_aligner_contains_infonce():
     embeddings = draw_batch(10, 3, 6, 5)
     alone = CSAligner("m0", divergence_weight=0.0, temperature=0.2)(embeddings).total
     assert torch.equal(alone, InfoNCE("m0", temperature=0.2)(embeddings).total)
@@ -184,8 +184,8 @@ def test_infonce_is_the_other_half_of_cs_aligner():
 
 
 @pytest.mark.parametrize("divergence", ["cauchy_schwarz", "mmd", "holder"])
-def test_descending_a_divergence_brings_two_distributions_together(divergence: Any):
-    """A training term in earnest: the means of two far clouds meet, without any pairing."""
+def test_minimizing_a_divergence_moves_distributions_together(divergence: Any):
+    """The means of two distant clouds converge without pairs."""
     z = draw_batch(11, 2, 16, 4)
     z["m0"], z["m1"] = z["m0"] * 0.3 + 1, (z["m1"] * 0.3 - 1).requires_grad_()
     present = {"m0": torch.arange(16) < 8, "m1": torch.arange(16) >= 8}
@@ -203,7 +203,7 @@ def test_descending_a_divergence_brings_two_distributions_together(divergence: A
 
 
 @pytest.mark.parametrize("anchor", ["m0", "all"])
-def test_cua_by_hand(anchor: str):
+def test_cua_equals_its_definition(anchor: str):
     embeddings = draw_batch(12, 2, 5, 6)
     x_BD, y_BD = unit(embeddings)
     spread = (log_potential(x_BD, 2) + log_potential(y_BD, 2)) / 2
@@ -215,7 +215,7 @@ def test_cua_by_hand(anchor: str):
     torch.testing.assert_close(CUA(anchor, cross_term="xu")(embeddings).total, contrast + spread + pull + cross)
 
 
-def test_cua_weighs_a_modality_by_its_pairs():
+def test_cua_weights_modalities_by_their_pairs():
     """Pairs with the anchor: (U_0 + U_1)/2 and (U_0 + U_2)/2, so that the anchor counts twice."""
     embeddings = draw_batch(13, 3, 5, 6)
     terms = CUA("m0", contrast_weight=0.0).compute(embeddings)[1]
@@ -226,14 +226,14 @@ def test_cua_weighs_a_modality_by_its_pairs():
     }
     terms = CUA("all", contrast_weight=0.0).compute(embeddings)[1]
     assert [terms[f"uniformity/m{m}"].weight for m in range(3)] == pytest.approx([1 / 3] * 3)
-    # A modality with one row has no uniformity, and its pair leaves the mean.
+    # A modality with one row has no uniformity, so its pair is excluded from the mean.
     one = {"m2": torch.arange(5) == 0}
     terms = CUA("m0", contrast_weight=0.0).compute(embeddings, present=one)[1]
     assert set(terms) == {"uniformity/m0", "uniformity/m1", "alignment"}
     assert terms["uniformity/m0"].weight == terms["uniformity/m1"].weight == 1 / 2
 
 
-def test_modgap_is_unialigns_alignment_with_uniform_centroids_and_infonce():
+def test_modgap_is_alignment_uniform_centroids_and_infonce():
     embeddings = draw_batch(14, 3, 5, 6)
     out = ModGap("m0")(embeddings)
     unialign = UniAlign("m0", kernel="wang_isola", centroid_weight=1.0)(embeddings)
@@ -249,7 +249,7 @@ def test_modgap_is_unialigns_alignment_with_uniform_centroids_and_infonce():
 
 @pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("t", [0.5, 2.0])
-def test_align_uniform_by_hand(alpha: float, t: float):
+def test_align_uniform_equals_its_definition(alpha: float, t: float):
     embeddings = draw_batch(15, 2, 5, 6)
     x_BD, y_BD = unit(embeddings)
     pull = (x_BD - y_BD).norm(dim=-1).pow(alpha).mean()
@@ -258,8 +258,8 @@ def test_align_uniform_by_hand(alpha: float, t: float):
     torch.testing.assert_close(total, expected)
 
 
-def test_the_steepest_alpha_is_finite():
-    """Opposite rows are 2 apart: 2^alpha overflowed float32, to an infinite loss with NaN gradients."""
+def test_largest_alpha_is_finite():
+    """Opposite rows have distance 2, and 2^alpha must not overflow float32."""
     value, gradients = value_and_gradients(AlignUniform(alpha=64.0), {"a": torch.eye(3, 4), "b": -torch.eye(3, 4)})
     assert math.isfinite(value)
     assert all(gradient.isfinite().all() for gradient in gradients.values())
@@ -268,8 +268,8 @@ def test_the_steepest_alpha_is_finite():
 
 
 @pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
-def test_the_distance_to_itself_has_no_slope(alpha: float):
-    """A norm differentiated at 0 is NaN; a pair that agrees perfectly must not stop a run."""
+def test_distance_of_equal_rows_has_a_finite_gradient(alpha: float):
+    """The gradient of a norm at 0 is NaN in a naive implementation."""
     square = torch.tensor([0.0, 4.0], dtype=torch.float64, requires_grad=True)
     power = distance_power(square, alpha)
     power.sum().backward()
@@ -278,8 +278,8 @@ def test_the_distance_to_itself_has_no_slope(alpha: float):
     assert square.grad.tolist() == pytest.approx([1.0 if alpha == 2 else 0.0, alpha / 2 * 4 ** (alpha / 2 - 1)])
 
 
-def test_a_batch_of_one_or_of_copies_gives_no_nan():
-    """torch.pdist of one row is empty, and the log of its mean NaN; half precision it does not take at all."""
+def test_single_rows_and_copies_are_finite():
+    """torch.pdist of one row is empty, so the log of its mean is NaN; it does not support half precision."""
     one = draw_batch(16, 3, 1, 5, torch.bfloat16)
     for objective in (CUA("m0", cross_term="xu"), ModGap("m0"), AlignUniform("m0"), CSAligner("m0"), Sigmoid("m0")):
         for ids in (None, torch.tensor([3])):

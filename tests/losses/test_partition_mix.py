@@ -1,4 +1,4 @@
-"""`partition_mix`: from InfoNCE's partition between modalities (0) to UniAlign's inside them (1)."""
+"""`partition_mix`: from InfoNCE's partition between modalities (0) to UniAlign's within modalities (1)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from unialign.losses import InfoNCE, UniAlign
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 @pytest.mark.parametrize("weighting", ["mean", "infonce_matched"])
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_zero_is_infonce_of_the_anchors_pairs(modalities: int, weighting: Any, temperature: float):
+def test_zero_is_infonce_with_an_anchor(modalities: int, weighting: Any, temperature: float):
     embeddings = draw_batch(1, modalities, 7, 6)
     ids = torch.tensor([0, 1, 2, 1, 3, 4, 0])
     mixed = UniAlign("m1", partition_mix=0.0, weighting=weighting, temperature=temperature)
@@ -35,13 +35,13 @@ def test_zero_is_infonce_of_all_pairs(modalities: int):
     torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=1e-12)
 
 
-def test_the_identity_needs_every_modality_of_every_item():
-    """Alignment means over the true pairs of all modalities at once, InfoNCE over pairs of modalities one by one."""
+def test_the_identity_requires_complete_items():
+    """The alignment is a mean over all true pairs, InfoNCE a mean over pairs of modalities."""
     embeddings, present = draw_batch(3, 3, 7, 6), {"m1": torch.arange(7) < 5, "m2": torch.arange(7) < 3}
     mixed = UniAlign("m0", partition_mix=0.0)(embeddings, present=present)
     contrast = InfoNCE("m0")(embeddings, present=present)
     assert mixed.total != pytest.approx(contrast.total.item(), abs=1e-6)
-    # With two modalities there is one pair only, and both mean over its rows.
+    # With two modalities there is one pair, and both are the mean over its rows.
     pair = {m: embeddings[m] for m in ("m0", "m1")}
     there = {"m1": present["m1"]}
     mixed, contrast = (loss(pair, present=there) for loss in (UniAlign("m0", partition_mix=0.0), InfoNCE("m0")))
@@ -64,7 +64,7 @@ def test_one_is_unialign_bit_by_bit(preset: str, dtype: torch.dtype):
 @given(
     seed=st.integers(0, 2**31 - 1), beta=st.floats(0, 1), anchor=st.sampled_from(["m0", "all"]), masked=st.booleans()
 )
-def test_linear_in_between(seed: int, beta: float, anchor: str, masked: bool):
+def test_values_in_between_are_linear(seed: int, beta: float, anchor: str, masked: bool):
     embeddings = draw_batch(seed, 3, 6, 5)
     present = draw_present(seed, 3, 6) if masked else None
     ends = [value_and_gradients(UniAlign(anchor, partition_mix=x), embeddings, present=present) for x in (0.0, 1.0)]
@@ -123,7 +123,7 @@ def test_errors():
     ],
 )
 def test_other_options_combine(options: dict[str, Any]):
-    """Opposite rows are where the slope of arccos is infinite, and equal rows are where training leads."""
+    """The slope of arccos is infinite at opposite rows, and training leads to equal rows."""
     embeddings = draw_batch(7, 3, 6, 5)
     embeddings["m1"][0], embeddings["m2"][1] = -embeddings["m0"][0], embeddings["m0"][1]
     value, gradients = value_and_gradients(UniAlign("all", partition_mix=0.5, **options), embeddings)

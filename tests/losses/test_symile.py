@@ -1,4 +1,4 @@
-"""Symile: its negatives, their draws, and the memory of all of them."""
+"""Symile: negatives, random draws and memory."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from unialign.losses.symile import _bytes_of_all, draw_permutations
 
 
 def rolled(modalities: int, items: int) -> Tensor:
-    """Keys whose k-th other modality is taken from sample j + k + 1."""
+    """Return keys whose k-th other modality is taken from item j + k + 1."""
     rows_MMN = torch.arange(items).repeat(modalities, modalities, 1)
     for r in range(modalities):
         for k, m in enumerate(m for m in range(modalities) if m != r):
@@ -50,8 +50,10 @@ def test_two_modalities_are_infonce(seed: int, ids: Tensor | None):
 
 
 def test_the_positive_is_never_a_negative():
-    """The published draw may return the query's own tuple as a negative of itself. Here both permutations swap two
-    items, so that the one negative is the positive: nothing is left to contrast with."""
+    """A random draw may return the positive as a negative, which must be masked.
+
+    Here both permutations swap two items, so the only negative is the positive, and the loss is 0.
+    """
     z_MND = make_batch(draw_batch(0, 3, 2, 6)).z_MBD
     rows_MMN = torch.tensor([1, 0]).repeat(3, 3, 1)
     values = symile_sampled(z_MND, rows_MMN=rows_MMN, temperature=0.1, ids_N=None)
@@ -78,14 +80,14 @@ def test_negatives_are_a_function_of_seed_and_draw():
     assert len({tuple(rows_N.tolist()) for rows_N in drawn}) == len(drawn)
 
 
-def test_the_global_generator_is_left_alone():
-    """The published code draws from it, which couples the loss to other uses of the seed."""
+def test_the_global_generator_is_not_used():
+    """The published code uses it, which couples the loss to other uses of the seed."""
     before = torch.random.get_rng_state()
     Symile()(draw_batch(2, 3, 6, 5))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_every_training_step_draws_anew_and_nothing_else_does():
+def test_only_training_steps_draw_new_negatives():
     embeddings = {m: z.requires_grad_() for m, z in draw_batch(3, 3, 8, 5).items()}
     objective = Symile(temperature=0.05)
     first, second = objective(embeddings).total, objective(embeddings).total
@@ -111,7 +113,7 @@ def test_the_draw_is_part_of_the_state():
     assert objective.double().draw.dtype == torch.int64
 
 
-def test_an_invalid_call_draws_nothing():
+def test_invalid_calls_do_not_draw():
     objective = Symile()
     embeddings = draw_batch(5, 3, 4, 5)
     embeddings["m1"][0, 0] = float("nan")
@@ -121,7 +123,7 @@ def test_an_invalid_call_draws_nothing():
 
 
 def test_a_rotation_changes_products_of_three():
-    """Why Symile is not in the test of common rotations: the product belongs to the basis."""
+    """The product depends on the basis, so the test of common rotations excludes Symile."""
     embeddings = draw_batch(6, 3, 6, 5)
     rotation, _ = torch.linalg.qr(draw_batch(7, 1, 5, 5)["m0"])
     objective = Symile(negatives="all", temperature=0.1)
@@ -129,8 +131,8 @@ def test_a_rotation_changes_products_of_three():
     assert abs(turned - objective(embeddings).total) > 1e-3
 
 
-def test_all_tuples_of_a_large_batch_raise_before_they_are_computed():
-    # 4,096^3 products of 4 bytes are 256 GiB: making them first would end the process.
+def test_all_tuples_of_a_large_batch_raise_before_allocation():
+    # 4,096^3 products of 4 bytes are 256 GiB.
     objective = Symile(negatives="all")
     with pytest.raises(ConfigError, match=r"4096\^3 tuples .* GiB, more than max_bytes=1073741824; use neg"):
         objective(draw_batch(8, 3, 4096, 2, torch.float32))
@@ -148,14 +150,14 @@ def test_the_budget_is_a_limit():
 
 
 @pytest.mark.parametrize(("modalities", "items", "dim"), [(2, 40, 8), (3, 12, 40), (4, 6, 8)])
-def test_the_budget_covers_what_is_kept(modalities: int, items: int, dim: int):
+def test_the_budget_covers_saved_tensors(modalities: int, items: int, dim: int):
     leaves = {m: z.requires_grad_() for m, z in draw_batch(10, modalities, items, dim).items()}
     objective, ids = Symile(negatives="all"), torch.arange(items) // 2
     kept = saved_bytes(lambda: objective(leaves, ids=ids).total)
     assert kept <= _bytes_of_all(modalities, items, dim, 8) + 6 * modalities * items * dim * 8
 
 
-def test_sampled_negatives_keep_squares_only():
+def test_sampled_negatives_save_square_tables_only():
     items, dim, modalities = 24, 8, 4
     leaves = {m: z.requires_grad_() for m, z in draw_batch(11, modalities, items, dim).items()}
     square = items * items * 8
@@ -163,7 +165,7 @@ def test_sampled_negatives_keep_squares_only():
 
 
 def test_temperature_is_the_inverse_of_the_logit_scale():
-    """Products of unit vectors are tiny, so 0.07 would leave all logits equal: the default is smaller."""
+    """Products of unit vectors are tiny, so the default is below 0.07, where all logits would be nearly equal."""
     assert create("symile").get_config()["temperature"] == 0.01
     assert create("symile").get_config()["temperature_bounds"] == [1e-4, 1.0]
     wide = Symile(negatives="all", temperature_mode="fixed")(draw_batch(12, 3, 8, 512)).total

@@ -22,14 +22,14 @@ def test_fixed_ignores_the_bounds():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_learnable_starts_exact(dtype: torch.dtype):
+def test_initial_value_is_exact(dtype: torch.dtype):
     temperature = Temperature(0.07, mode="learnable").to(dtype)
     assert temperature() == torch.tensor(0.07, dtype=dtype)
 
 
 @pytest.mark.parametrize(("push", "side", "bound"), [(-50.0, "low", 0.01), (50.0, "high", 1.0)])
-def test_clamped_and_still_movable(push: float, side: str, bound: float):
-    """A clamp inside the graph has no gradient outside its bounds: the parameter would stay there for ever."""
+def test_clamped_values_can_recover(push: float, side: str, bound: float):
+    """A clamp inside the graph has no gradient outside of its bounds, so the parameter could not return."""
     temperature = Temperature(0.07, mode="learnable")
     with torch.no_grad():
         temperature.shift += push

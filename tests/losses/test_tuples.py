@@ -43,8 +43,8 @@ def test_published_defaults():
     assert pmrl == {"intra_temperature": 0.01, "inter_temperature": 0.1}
 
 
-def test_an_area_by_heron():
-    """Half base times height, from the three side lengths alone."""
+def test_area_equals_herons_formula():
+    """Heron's formula uses the three side lengths only."""
     z_MBD = make_batch(draw_batch(0, 3, 5, 6)).z_MBD
     a, b, c = (torch.linalg.vector_norm(z_MBD[m] - z_MBD[n], dim=-1) for m, n in ((0, 1), (1, 2), (2, 0)))
     s = (a + b + c) / 2
@@ -54,14 +54,14 @@ def test_an_area_by_heron():
         torch.testing.assert_close(area_BB.diagonal(), heron)
 
 
-def test_the_two_forms_are_one_area():
+def test_squared_form_is_twice_the_squared_area():
     batch = make_batch(draw_batch(1, 3, 5, 6))
     squared = cross_areas(batch, anchor=0, form="squared", eps=0.0)
     torch.testing.assert_close(squared, 2 * cross_areas(batch, anchor=0, eps=0.0) ** 2)
 
 
 @pytest.mark.parametrize("modalities", [2, 4])
-def test_a_triangle_has_three_corners(modalities: int):
+def test_other_numbers_of_modalities_raise(modalities: int):
     with pytest.raises(ShapeError, match=f"exactly 3 modalities, one per corner, got {modalities}"):
         Triangle("m0")(draw_batch(2, modalities, 3, 4))
 
@@ -69,8 +69,8 @@ def test_a_triangle_has_three_corners(modalities: int):
 @pytest.mark.parametrize("form", ["area", "squared"])
 @pytest.mark.parametrize("eps", [None, 0.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_triangle_near_perfect_agreement(form: str, eps: float | None, dtype: torch.dtype):
-    """The published difference of squares is noise of either sign there, and a root of noise has any slope."""
+def test_triangle_with_nearly_equal_modalities(form: str, eps: float | None, dtype: torch.dtype):
+    """The published difference of squares is noise of either sign there, so its root can have any slope."""
     z = draw_batch(4, 1, 6, 8)["m0"]
     z = z / z.norm(dim=-1, keepdim=True)
     for distance in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):
@@ -84,7 +84,7 @@ def test_triangle_near_perfect_agreement(form: str, eps: float | None, dtype: to
 
 
 def test_float32_areas_of_true_tuples_are_accurate():
-    """In float32 |u|^2 |w|^2 - <u, w>^2 by expansion would lose everything below 1e-4."""
+    """In float32 the expansion of |u|^2 |w|^2 - <u, w>^2 would lose areas below 1e-4."""
     z, noise = draw_batch(6, 1, 6, 8)["m0"], draw_batch(7, 3, 6, 8)
     z = z / z.norm(dim=-1, keepdim=True)
     embeddings = {m: (z + 1e-4 * noise[m]).float() for m in noise}
@@ -102,7 +102,7 @@ def test_triangle_uses_complete_items_only():
     torch.testing.assert_close(Triangle("m0")(embeddings, present=present).total, part)
 
 
-def test_triangle_keeps_no_differences_of_all_pairs():
+def test_triangle_saves_no_differences_of_all_pairs():
     """The published code builds three (B, B, D) tensors: at B = 512 and D = 64 they are 131 times the logits."""
     items, dim = 32, 16
     leaves = {m: z.requires_grad_() for m, z in draw_batch(9, 3, items, dim, torch.float32).items()}
@@ -111,7 +111,7 @@ def test_triangle_keeps_no_differences_of_all_pairs():
     assert max(tensor.untyped_storage().nbytes() for tensor in kept) < items * items * dim
 
 
-def test_pmrl_keeps_no_square_factor():
+def test_pmrl_saves_no_square_factor():
     """The released decomposition asks for all left vectors: (B, D, D), 576 MiB at B = 256 and D = 768."""
     items, dim = 8, 64
     leaves = {m: z.requires_grad_() for m, z in draw_batch(10, 4, items, dim, torch.float32).items()}
@@ -122,7 +122,7 @@ def test_pmrl_keeps_no_square_factor():
 
 @pytest.mark.parametrize(("modalities", "dim"), [(2, 6), (3, 6), (5, 6), (4, 2), (3, 1)])
 def test_singular_values_and_their_gradients(modalities: int, dim: int):
-    """Against torch's own, which is differentiated through the decomposition; also where D < M leaves fewer values."""
+    """Values and gradients equal those of the decomposition by torch, also for D < M."""
     leaves = [z.requires_grad_() for z in draw_batch(11, modalities, 4, dim).values()]
     weight_K = torch.arange(1.0, min(modalities, dim) + 1, dtype=torch.float64)
     ours = singular_parts(make_batch({f"m{m}": z for m, z in enumerate(leaves)}))
@@ -139,7 +139,7 @@ def test_singular_values_and_their_gradients(modalities: int, dim: int):
 
 
 def test_directions_point_to_the_mean():
-    """An eigenvector's sign is arbitrary: with the released decomposition 115 of 256 came out negative."""
+    """The sign of an eigenvector is arbitrary: the released code gives 115 of 256 negative ones."""
     embeddings = draw_batch(12, 4, 256, 24, torch.float32)
     z_MBD = make_batch(embeddings).z_MBD
     direction_BD = singular_parts(make_batch(embeddings)).direction_BD
@@ -149,8 +149,8 @@ def test_directions_point_to_the_mean():
     torch.testing.assert_close((left[..., 0] * direction_BD).sum(-1).abs(), torch.ones(256, dtype=torch.float64))
 
 
-def test_directions_do_not_follow_the_sign_of_a_decomposition():
-    """Two vectors with a negative cosine: their mean is orthogonal to u_1, so the first modality decides."""
+def test_direction_of_a_tuple_with_an_orthogonal_mean():
+    """If two vectors have a negative cosine, their mean is orthogonal to u_1, so the first modality sets the sign."""
     x = draw_batch(13, 1, 5, 6)["m0"]
     batch = make_batch({"m0": x, "m1": -x + 0.3 * draw_batch(14, 1, 5, 6)["m0"]})
     direction_BD = singular_parts(batch).direction_BD
@@ -161,14 +161,14 @@ def test_directions_do_not_follow_the_sign_of_a_decomposition():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("modalities", [2, 3, 4])
 def test_equal_singular_values_have_a_bounded_gradient(dtype: torch.dtype, modalities: int):
-    """Orthogonal modalities: every singular value is 1, and torch's own decomposition has infinite slopes there."""
+    """Orthogonal modalities have singular values of 1, where the decomposition by torch has infinite gradients."""
     axes = torch.eye(8, dtype=dtype)
     embeddings = {f"m{m}": axes[[m, m + 2, m + 4]] for m in range(modalities)}
     value, gradients = value_and_gradients(PMRL(intra_temperature=1.0, inter_temperature=1.0), embeddings)
     assert torch.isfinite(value)
     for gradient in gradients.values():
         assert torch.isfinite(gradient).all()
-        # Of log sum_k exp(sigma_k) - sigma_1: at most 2 over 3 items, plus the contrast's.
+        # The gradient of log sum_k exp(sigma_k) - sigma_1 is at most 2 over 3 items; the contrast adds its own.
         assert gradient.norm(dim=-1).max() < 2
     terms = PMRL(intra_temperature=1.0)(embeddings).terms
     assert terms["rank_one"].item() == pytest.approx(math.log(modalities), rel=1e-6)
@@ -184,7 +184,7 @@ def test_coinciding_modalities_have_rank_one_and_a_finite_gradient():
     torch.testing.assert_close(sigma_BK, expected, rtol=0, atol=1e-7)
 
 
-def test_pmrl_takes_the_present_columns():
+def test_pmrl_uses_the_present_columns():
     embeddings = draw_batch(16, 4, 3, 6)
     present = {"m1": torch.tensor([True, False, True]), "m3": torch.tensor([True, False, False])}
     parts = singular_parts(make_batch(embeddings, present=present))

@@ -1,12 +1,12 @@
-"""Cases of UniAlign that the formulas leave open."""
+"""Edge cases of UniAlign."""
 
 import torch
 
 import unialign as ua
 
 
-def test_a_tuple_that_cancels_leaves_the_centroid_terms():
-    """Its mean has no direction: it neither attracts nor repels, and the others are as without it."""
+def test_centroid_terms_exclude_tuples_that_cancel():
+    """Their mean has no direction, so they have no effect on the other items."""
     z = {"a": torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
     z["b"] = z["a"] + 0.1
     z["b"][2] = -z["a"][2]

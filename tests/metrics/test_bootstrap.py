@@ -13,7 +13,7 @@ from unialign.metrics._bootstrap import weighted_median
 RESAMPLES = 1000
 
 
-def test_each_resample_draws_as_many_items_as_there_are():
+def test_resamples_have_the_size_of_the_data():
     weights = resample_weights(50, resamples=200, seed=0)
     assert weights.shape == (200, 50)
     assert (weights.sum(1) == 50).all()
@@ -31,7 +31,7 @@ def test_items_of_a_group_are_drawn_together():
     assert not torch.equal(weights, resample_weights(groups, resamples=100, seed=2))
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_block_size_does_not_matter(monkeypatch):
     whole = resample_weights(30, resamples=25, seed=0)
     monkeypatch.setattr(module, "_BLOCK", 100)
     assert torch.equal(resample_weights(30, resamples=25, seed=0), whole)
@@ -61,7 +61,7 @@ def test_weighted_statistics_count_items_as_copies(scores, seed):
 
 @pytest.mark.parametrize("kind", ["hits", "skewed", "groups"])
 def test_intervals_cover_the_truth(kind):
-    """1,000 synthetic studies: the 95 % interval holds the true mean in 93 to 97 % of them."""
+    """In 1,000 synthetic studies, 93 to 97 % of the 95 % intervals contain the true mean."""
     rng = np.random.default_rng(0)
     studies, items = 1000, 240
     if kind == "hits":
@@ -71,7 +71,7 @@ def test_intervals_cover_the_truth(kind):
     else:  # 120 groups of two strongly correlated items: resampling items would give far lower coverage
         luck = rng.standard_normal((studies, 120)).repeat(2, axis=1)
         truth, scores, groups = 0.0, luck + 0.2 * rng.standard_normal((studies, items)), np.arange(120).repeat(2)
-    # One set of weights for all studies: coverage is over the data.
+    # All studies share one set of weights, since coverage is over the data.
     weights = resample_weights(groups, resamples=RESAMPLES, seed=0)
     table = torch.from_numpy(scores.astype(float))
     covered = np.mean([truth in percentile_interval(weighted_mean(row, weights)) for row in table])

@@ -32,7 +32,7 @@ def test_v_measure_equals_scikit_learn(pair):
     assert v_measure(clusters, labels) == pytest.approx(v_measure(labels, clusters), abs=1e-12)
 
 
-def test_texts_and_tensors_are_labels_too():
+def test_labels_can_be_texts_or_tensors():
     assert v_measure(["cat", "cat", "dog"], torch.tensor([5, 5, -1])) == pytest.approx(1.0)
     assert v_measure(["a", "a"], [0, 1]) == pytest.approx(0.0)
 
@@ -61,7 +61,7 @@ def test_kmeans_is_as_good_as_scikit_learn(spread):
         assert v_measure(labels, found.labels) == pytest.approx(1.0)
 
 
-def test_spherical_kmeans_sees_directions_only():
+def test_kmeans_ignores_row_lengths():
     x, labels = blobs(spread=0.1)
     scale = torch.logspace(-3, 3, len(x), dtype=torch.float64)[:, None]
     found, scaled = kmeans(x, 6, seed=0), kmeans((x * scale).float(), 6, seed=0)
@@ -70,7 +70,7 @@ def test_spherical_kmeans_sees_directions_only():
     torch.testing.assert_close(found.centers.norm(dim=1), torch.ones(6, dtype=torch.float64))
 
 
-def test_same_seed_same_clusters_whatever_the_tile(monkeypatch):
+def test_clusters_depend_on_the_seed_but_not_on_the_tile_size(monkeypatch):
     x, _ = blobs(spread=1.0)
     first = kmeans(x, 9, seed=3, restarts=2)
     assert torch.equal(kmeans(x, 9, seed=3, restarts=2).labels, first.labels)

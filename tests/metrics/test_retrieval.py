@@ -18,7 +18,7 @@ def rows(n, d=8, seed=0, dtype=torch.float64):
 
 
 def metrics_of_order(relevant, ks):
-    """One query, candidates in order: rank and reciprocal rank of the first positive, AP, nDCG, hits."""
+    """Return rank and reciprocal rank of the first positive, AP, nDCG and hits of one ranked list."""
     places = [i + 1 for i, r in enumerate(relevant) if r]
     ap = sum((n + 1) / place for n, place in enumerate(places)) / len(places)
     ideal = sum(1 / np.log2(1 + i) for i in range(1, len(places) + 1))
@@ -27,7 +27,7 @@ def metrics_of_order(relevant, ks):
 
 
 def brute(scores, relevant, ties, ks):
-    """Every order that is consistent with the scores: their mean, or positives first, or positives last."""
+    """Return the mean over all orders consistent with the scores, or the order with positives first or last."""
     if ties != "expected":
         sign = -1 if ties == "optimistic" else 1
         order = sorted(range(len(scores)), key=lambda j: (-scores[j], sign * relevant[j]))
@@ -58,13 +58,13 @@ def test_equals_brute_force_over_all_orders_of_ties(data, ties, batch_size):
     )  # fmt: skip
     expected = [brute(s, [g == q for g in gallery_ids], ties, ks) for s, q in zip(scores, query_ids, strict=True)]
     np.testing.assert_allclose(found(result, ks), np.array(expected), rtol=1e-12)
-    if ties == "expected":  # the contract's expected rank is the mean place of the first positive
+    if ties == "expected":  # the expected rank is the mean rank of the first positive
         p_ranks = [brute(s, [g == q for g in gallery_ids], ties, ks)[0] for s, q in zip(scores, query_ids, strict=True)]
         np.testing.assert_allclose(result.ranks.numpy(), p_ranks, rtol=1e-12)
 
 
 def test_expected_rank_of_several_tied_positives():
-    """Of two positives among four equal candidates the first is at 1 + 2 / 3 on average; a single one is at 2.5."""
+    """The first of two positives among four tied candidates has the expected rank 1 + 2 / 3, a single one 2.5."""
     for positives, rank in ((2, 1 + 2 / 3), (1, 2.5)):
         gallery_ids = [0] * positives + [1] * (4 - positives)
         result = retrieval_from_scores(
@@ -90,7 +90,7 @@ def test_equals_scikit_learn_without_and_with_ties():
             assert result.map == pytest.approx(wanted, abs=1e-12)
 
 
-def test_row_i_answers_query_i_by_default():
+def test_row_i_is_the_positive_of_query_i_by_default():
     x = rows(40)
     result = retrieval(x, x + 0.3 * rows(40, seed=1))
     same = retrieval(x, x + 0.3 * rows(40, seed=1), query_ids=np.arange(40) + 7, gallery_ids=torch.arange(40) + 7)
@@ -109,8 +109,8 @@ def test_row_i_answers_query_i_by_default():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [1.0, 0.3])
-def test_a_collapsed_space_scores_chance(dtype, value):
-    """Peers break ties by index: constant embeddings got whatever the order of the rows happened to be."""
+def test_collapsed_spaces_score_at_chance_level(dtype, value):
+    """Other libraries break ties by index, so constant embeddings have a score that depends on the order of rows."""
     n = 97
     direction = (value * torch.sin(torch.arange(1, 66, dtype=torch.float64))).to(dtype)
     for ids in (None, torch.arange(n).flip(0)):
@@ -122,8 +122,8 @@ def test_a_collapsed_space_scores_chance(dtype, value):
 
 
 @pytest.mark.parametrize("gallery", [3, 64, 97, 1000, 1031])
-def test_identical_gallery_rows_tie_wherever_they_lie_in_the_tile(gallery):
-    """Blocked matrix products sum edge columns in another order: the last digit of equal rows' scores may differ."""
+def test_identical_gallery_rows_are_tied(gallery):
+    """Blocked matrix products sum edge columns in another order, so equal rows may have slightly different scores."""
     row = rows(1, 333, seed=3)
     other = -row + 0.1 * rows(1, 333, seed=4)
     bank = row.repeat(gallery, 1)
@@ -133,7 +133,7 @@ def test_identical_gallery_rows_tie_wherever_they_lie_in_the_tile(gallery):
 
 
 def test_nan_queries_raise():
-    """A peer counted `scores > best`; NaN loses every comparison, so 50 NaN rows scored recall@1 = 100 %."""
+    """Comparisons with NaN are False, so counting `scores > best` gives NaN rows a recall@1 of 100 %."""
     x = rows(50)
     bad = x.clone()
     bad[3, 2] = torch.nan
@@ -150,14 +150,14 @@ def test_nan_queries_raise():
 
 
 def test_negative_cosines_count():
-    """A peer treats scores of at most 0 as not retrieved: a correct first hit at cosine -0.1 gave recall@1 = 0."""
+    """Another library treats scores of at most 0 as not retrieved: a first hit at cosine -0.1 has recall@1 = 0."""
     query = torch.tensor([[1.0, 0.0]])
     gallery = torch.tensor([[-0.1, 1.0], [-0.9, 0.1]])
     result = retrieval(query, gallery, query_ids=[0], gallery_ids=[0, 1])
     assert result.recall[1] == result.mrr == result.map == result.ndcg == 1.0
 
 
-def test_batch_size_and_order_of_rows_change_nothing(monkeypatch):
+def test_batch_size_and_order_of_rows_do_not_matter(monkeypatch):
     x, y = rows(60), rows(60) + rows(60, seed=1)
     labels = torch.arange(60) % 9
     options = {"query_ids": labels, "gallery_ids": labels}
@@ -172,7 +172,7 @@ def test_batch_size_and_order_of_rows_change_nothing(monkeypatch):
     np.testing.assert_allclose(found(moved, ks), found(whole, ks)[q.numpy()], rtol=1e-13)
 
 
-def test_scale_of_rows_changes_nothing():
+def test_scale_of_rows_does_not_matter():
     x, y = rows(30), rows(30, seed=1) + rows(30)
     scale = torch.logspace(-150, 150, 30, dtype=torch.float64)[:, None]
     torch.testing.assert_close(retrieval(x * scale, y / scale).ranks, retrieval(x, y).ranks)
@@ -187,7 +187,7 @@ def test_numpy_half_precision_and_gradients_are_accepted():
     assert result.recall == wanted.recall
 
 
-def test_queries_without_positive_are_left_out_and_counted():
+def test_queries_without_positive_are_excluded_and_counted():
     x = torch.eye(4)
     result = retrieval(x, x[1:], query_ids=["a", "b", "c", "d"], gallery_ids=["b", "c", "d"])
     assert result.queries_without_positive == 1
@@ -198,7 +198,7 @@ def test_queries_without_positive_are_left_out_and_counted():
         retrieval(x, x, query_ids=[0, 1, 2, 3], gallery_ids=[4, 5, 6, 7])
 
 
-def test_k_beyond_the_gallery_is_the_gallery():
+def test_k_above_the_gallery_size():
     x = rows(4)
     assert retrieval(x, -x, k=(4, 1000)).recall == {4: 1.0, 1000: 1.0}
 
@@ -233,7 +233,7 @@ def test_errors_name_the_cause():
             call(rows(4))
 
 
-def test_interval_holds_the_estimate_and_repeats():
+def test_interval_contains_the_estimate_and_is_reproducible():
     for metric in ["recall@1", "recall@7", "mrr", "map", "ndcg", "median_rank"]:
         x = rows(80)
         result = retrieval(x, x + 1.5 * rows(80, seed=1))
@@ -242,7 +242,7 @@ def test_interval_holds_the_estimate_and_repeats():
         low, high = interval
         assert low < interval.estimate < high
         assert result.interval(metric) == interval
-        if metric != "median_rank":  # whole ranks: other draws may give the same bounds
+        if metric != "median_rank":  # ranks are integers, so other draws may give the same bounds
             assert result.interval(metric, seed=1) != interval
         shown = {"mrr": result.mrr, "map": result.map, "ndcg": result.ndcg, "median_rank": result.median_rank}
         wanted = shown.get(metric)
@@ -260,7 +260,7 @@ def test_interval_over_groups_is_wider_when_groups_agree():
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
-def test_result_shows_its_numbers():
+def test_repr_shows_the_metrics():
     shown = repr(retrieval(torch.eye(3), torch.eye(3), k=(1,)))
     assert shown.startswith("RetrievalResult(recall@1=1.0000, median_rank=1, mrr=1.0000")
     assert shown.endswith("queries=3, gallery=3)")

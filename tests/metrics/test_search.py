@@ -33,7 +33,7 @@ def assert_same(result, wanted):
 
 
 def sorted_by_definition(x, y, k):
-    """Best first; blocks of scores within 1e-12 by row number."""
+    """Sort by descending score, and scores within 1e-12 by row."""
     scores, rows = [], []
     for cosine_G in (unit_rows(x, "x") @ unit_rows(y, "y").mT).tolist():
         order = sorted(range(len(cosine_G)), key=lambda j: -cosine_G[j])
@@ -55,7 +55,7 @@ def assert_nearest(x, y, k, **options):
 
 
 def hard_spaces():
-    """(queries, gallery) of which row i answers query i, each with something that a rounded score gets wrong."""
+    """Return (queries, gallery) with wrong ranks in float32; row i is the positive of query i."""
     x, y = draw(700), draw(700, seed=1) + draw(700)
     near = draw(1, 64, seed=2).repeat(700, 1)
     scale = torch.logspace(-150, 150, 700, dtype=torch.float64)[:, None]
@@ -77,7 +77,7 @@ def hard_spaces():
 
 
 @pytest.mark.parametrize("name", hard_spaces())
-def test_ranks_are_those_of_float64(name):
+def test_ranks_equal_those_of_float64(name):
     x, y = hard_spaces()[name]
     for ties in ("expected", "optimistic", "pessimistic"):
         assert_same(retrieval(x, y, ties=ties), in_float64(x, y, ties=ties))
@@ -85,14 +85,14 @@ def test_ranks_are_those_of_float64(name):
 
 
 @pytest.mark.parametrize("name", hard_spaces())
-def test_neighbors_are_those_of_a_sort_in_float64(name):
+def test_neighbors_equal_a_sort_in_float64(name):
     x, y = hard_spaces()[name]
     for k in (1, 10, 699):
         assert_nearest(x[:40], y, k)
     assert_nearest(x[:40], y, 5, batch_size=7)
 
 
-def test_float32_scores_alone_would_be_wrong():
+def test_float32_scores_give_wrong_ranks():
     """Without the margin, hundreds of ranks in these spaces are wrong."""
     x, y = hard_spaces()["near ties at 1e-8"]
     score_QG = normalize(x.float()) @ normalize(y.float()).mT
@@ -111,22 +111,22 @@ def test_float32_scores_alone_would_be_wrong():
     dense=st.sampled_from([0.0, 0.2, 1.0]),
     seed=st.integers(0, 10**6),
 )
-def test_tiles_and_code_paths_change_nothing(queries, gallery, levels, labels, side, waiting, dense, seed):
-    """Queries with one, several and no positives; pairs scored again one by one, in bundles, and tile by tile."""
+def test_tiles_and_code_paths_agree(queries, gallery, levels, labels, side, waiting, dense, seed):
+    """Queries with one, several and no positives; pairs are rescored one by one, in batches, and by tiles."""
     x, y = ((levels * draw(n, 3, seed + i)).round() / levels + 1e-3 for i, n in enumerate((queries, gallery)))
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(labels, (n,), generator=generator) for n in (queries, gallery)]
     ids[0][0] = ids[1][0]
     options = {"query_ids": ids[0], "gallery_ids": ids[1]}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("SIDE", side), ("_WAITING", waiting), ("_DENSE", dense)):
+        for name, value in (("SIDE", side), ("_MOST_PENDING", waiting), ("_DENSE", dense)):
             patch.setattr(module, name, value)
         assert_same(retrieval(x, y, **options, batch_size=9), in_float64(x, y, **options))
         assert_nearest(x, y, 1 + seed % gallery, batch_size=9)
 
 
-def test_products_that_the_user_made_coarser_decide_nothing():
-    """`set_float32_matmul_precision` and autocast allow bfloat16 inside the product, a thousand times the margin."""
+def test_low_precision_products_do_not_matter():
+    """`set_float32_matmul_precision` and autocast allow bfloat16 products, with errors far above the margin."""
     x, y = draw(600, 512, dtype=torch.float32), draw(600, 512, 1, torch.float32)
     wanted, found = in_float64(x, y), knn(x, y, k=9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -141,15 +141,15 @@ def test_products_that_the_user_made_coarser_decide_nothing():
         torch.set_float32_matmul_precision(before)
 
 
-def test_equal_rows_are_found_first_come_first():
-    """`torch.topk` gives equal scores in no order: the same search twice, other rows."""
+def test_equal_rows_are_sorted_by_row():
+    """`torch.topk` returns equal scores in an arbitrary order."""
     scores_Qk, rows_Qk = knn(draw(5), draw(1).expand(2000, -1), k=600)
     assert torch.equal(rows_Qk, torch.arange(600).expand(5, -1))
     assert float((scores_Qk - scores_Qk[:, :1]).abs().max()) < 1e-12
 
 
 def test_a_memory_map_is_read_in_place(tmp_path):
-    """Read-only arrays are otherwise copied, since torch cannot express them."""
+    """Other read-only arrays are copied, since torch has no read-only tensors."""
     y = draw(1500, dtype=torch.float32).numpy()
     np.save(tmp_path / "y.npy", y)
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
@@ -164,7 +164,7 @@ def test_a_memory_map_is_read_in_place(tmp_path):
 
 
 class Largest(TorchDispatchMode):
-    """Record the bytes of the largest tensor created by any operation."""
+    """Record the bytes of the largest tensor that any operation creates."""
 
     def __init__(self):
         super().__init__()
@@ -180,7 +180,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(collapsed, monkeypatch):
+def test_memory_is_linear_and_the_gallery_is_not_copied(collapsed, monkeypatch):
     monkeypatch.setattr(tiles_module, "TILE", 2**15)
     monkeypatch.setattr(module, "TILE", 2**15)
     dim, queries = 64, 300
@@ -195,7 +195,7 @@ def test_nothing_of_queries_times_gallery_and_no_copy_of_the_gallery_is_made(col
         }.items():
             with Largest() as seen:
                 call()
-            # Columns of a few numbers, and tiles of 2^15 entries: a float64 each, or where they lie (two integers).
+            # Columns of a few numbers, and tiles of 2^15 entries with a float64 or two integers each.
             assert seen.bytes <= 16 * max(2**15, queries * dim, gallery) + 16 * queries, (name, gallery)
             assert seen.bytes < 4 * gallery * dim
             assert seen.bytes < queries * gallery

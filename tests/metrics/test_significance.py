@@ -43,7 +43,7 @@ def test_holm_by_hand():
         holm_correction([0.5, float("nan")])
 
 
-def test_holm_rejects_values_that_are_no_probability():
+def test_holm_rejects_invalid_p_values():
     with pytest.raises(ConfigError, match="0, 1"):
         holm_correction([0.2, 1.2])
     assert holm_correction([]) == []

@@ -59,8 +59,15 @@ class Sigmoid(Objective):
         self.modalities = _check_modalities(modalities, anchor) if sharing == "per_pair" else None
         if sharing == "shared" and modalities is not None:
             raise ConfigError("modalities is for sharing='per_pair' only; omit it, or use sharing='per_pair'")
+        # One scale and bias for each pair, or one for all.
         self.logits = nn.ModuleList(
-            _Logit(scale, bias, mode, scale_bounds, bias_bounds) for _ in range(len(self._pairs()) or 1)
+            nn.ModuleDict(
+                {
+                    "scale": BoundedParameter("scale", scale, mode=mode, bounds=scale_bounds, spacing="log"),
+                    "bias": BoundedParameter("bias", bias, mode=mode, bounds=bias_bounds, spacing="linear"),
+                }
+            )
+            for _ in range(len(self._pairs()) or 1)
         )
         self.scale, self.scale_bounds = float(scale), [float(bound) for bound in scale_bounds]
         self.bias, self.bias_bounds = float(bias), [float(bound) for bound in bias_bounds]
@@ -68,20 +75,20 @@ class Sigmoid(Objective):
     def terms(self, batch: Batch) -> dict[str, LossTerm]:
         values: dict[str, Tensor] = {}
         for m, n in modality_pairs(batch, self.anchor):
-            scale, bias = self._logit(batch.names[m], batch.names[n])()
+            scale, bias = (parameter() for parameter in self._logit(batch.names[m], batch.names[n]))
             values |= pair_values(sigmoid_contrast, batch, [(m, n)], "sigmoid", scale=scale, bias=bias)
         return mean_terms(values)
 
     def scale_and_bias(self, first: str | None = None, second: str | None = None) -> tuple[float, float]:
         """Return the current scale and bias; for `per_pair`, those of the given pair of modalities."""
-        logit = self._logit(first, second)
-        return logit.scale.value(), logit.bias.value()
+        scale, bias = self._logit(first, second)
+        return scale.value(), bias.value()
 
     def _pairs(self) -> list[frozenset[str]]:
         pairs = [frozenset(pair) for pair in combinations(self.modalities or (), 2)]
         return [pair for pair in pairs if self.anchor == "all" or self.anchor in pair]
 
-    def _logit(self, first: str | None = None, second: str | None = None) -> "_Logit":
+    def _logit(self, first: str | None, second: str | None) -> tuple[BoundedParameter, BoundedParameter]:
         index = 0
         if self.modalities is not None:
             pairs = self._pairs()
@@ -91,26 +98,8 @@ class Sigmoid(Objective):
                     f"modalities={self.modalities} and anchor={self.anchor!r}"
                 )
             index = pairs.index(frozenset((str(first), str(second))))
-        return cast(_Logit, self.logits[index])
-
-
-class _Logit(nn.Module):
-    """Scale and bias of the logits of one pair of modalities."""
-
-    def __init__(
-        self,
-        scale: float,
-        bias: float,
-        mode: Mode,
-        scale_bounds: tuple[float, float],
-        bias_bounds: tuple[float, float],
-    ) -> None:
-        super().__init__()
-        self.scale = BoundedParameter("scale", scale, mode=mode, bounds=scale_bounds, spacing="log")
-        self.bias = BoundedParameter("bias", bias, mode=mode, bounds=bias_bounds, spacing="linear")
-
-    def forward(self) -> tuple[Tensor | float, Tensor | float]:
-        return self.scale(), self.bias()
+        logit = cast(nn.ModuleDict, self.logits[index])
+        return cast(BoundedParameter, logit["scale"]), cast(BoundedParameter, logit["bias"])
 
 
 def _check_modalities(modalities: Any, anchor: str) -> list[str]:
