@@ -1,4 +1,4 @@
-"""All file formats give the same numbers. Damaged and unfitting files are tested in `tests/readers`."""
+"""All file formats give the same numbers. Damaged and invalid files are tested in `tests/readers`."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 from spaces import DIM, ITEMS, healthy
 
 import unialign as ua
+from small_files import KINDS, write_files
 from unialign.diagnostics import diagnose
 from unialign.readers import _rows
 
@@ -14,52 +15,8 @@ SPACE = healthy(("image", "text"))
 
 
 def checked(sources, **options):
-    """All rows are read; the sample is small, since only reading is tested here."""
+    """Diagnose with a small sample, since only reading is tested here."""
     return diagnose(sources, resamples=100, **{"sample": 100} | options)
-
-
-def parquet_list(path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: pa.array(list(z)) for name, z in SPACE.items()}
-    pq.write_table(pa.table(columns), path, row_group_size=150)
-
-
-def parquet_fixed(path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), DIM) for name, z in SPACE.items()}
-    pq.write_table(pa.table(columns), path)
-
-
-def files(tmp_path, kind):
-    """Write the space in one format."""
-    path = tmp_path / f"space.{kind}"
-    if kind == "npz":
-        np.savez(path, **SPACE)
-    elif kind == "packed.npz":
-        np.savez_compressed(path, **SPACE)
-    elif kind == "columns.npz":
-        np.savez_compressed(path, **{name: np.asfortranarray(z) for name, z in SPACE.items()})
-    elif kind == "safetensors":
-        save_file(SPACE, path)
-    elif kind == "parquet":
-        parquet_list(path)
-    elif kind == "fixed.parquet":
-        parquet_fixed(path)
-    elif kind == "store":
-        ua.data.EmbeddingStore.write(path, SPACE)
-    elif kind == "columns.npy":
-        for name, z in SPACE.items():
-            np.save(tmp_path / f"{name}.npy", np.asfortranarray(z))
-        return [tmp_path / f"{name}.npy" for name in SPACE]
-    elif kind == "named":
-        for i, z in enumerate(SPACE.values()):
-            np.save(tmp_path / f"{i}.npy", z.astype(">f4"))
-        return [f"{name}={tmp_path / f'{i}.npy'}" for i, name in enumerate(SPACE)]
-    return [path]
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +24,10 @@ def reference():
     return checked(SPACE)
 
 
-KINDS = [
-    "npz", "packed.npz", "columns.npz", "safetensors", "parquet", "fixed.parquet", "store", "columns.npy", "named",
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_numbers(tmp_path, monkeypatch, reference, kind):
     monkeypatch.setattr(_rows, "CHUNK_BYTES", 7 * DIM * 4)  # many chunks, the last one ragged
-    diagnosis = checked(files(tmp_path, kind))
+    diagnosis = checked(write_files(SPACE, tmp_path, kind))
     assert diagnosis.numbers == reference.numbers
     assert diagnosis.fingerprint == reference.fingerprint
     assert diagnosis.findings == reference.findings

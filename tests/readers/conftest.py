@@ -1,10 +1,11 @@
-"""A small space of two modalities, and a writer of its files."""
+"""Fixtures: a small space of two modalities, and a function that writes its files."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from small_files import DIM, ITEMS, Space, write_files
 
 

@@ -1,4 +1,4 @@
-"""Files of every format hold the same rows, and damaged, foreign or unfitting ones raise with the reason."""
+"""Test that all file formats give the same rows, and that invalid files raise an error with the reason."""
 
 import io
 import json
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from small_files import DIM, ITEMS, KINDS, Space
 
+from small_files import DIM, ITEMS, KINDS, Space
 from unialign._datasets import datasets_folder
 from unialign.data import EmbeddingStore, open_collection
 from unialign.errors import ConfigError, DataError, MissingDependencyError, ShapeError
@@ -55,7 +55,7 @@ def test_tensors_and_stores_in_memory_are_sources_too(space: Space) -> None:
     assert_same(open_collection([{name: z} for name, z in space.items()]), space)
 
 
-def test_rows_of_memory_may_be_changed_by_the_reader(space: Space) -> None:
+def test_chunks_of_arrays_in_memory_are_copies(space: Space) -> None:
     collection = open_collection({"image": space["image"]})
     before = space["image"].copy()
     for chunk in collection.modalities["image"].rows.chunks():
@@ -158,7 +158,7 @@ def test_equal_names_are_distinguished_by_their_files(tmp_path: Path, space: Spa
 
 
 def test_advice_for_equal_names_can_be_followed(tmp_path: Path, space: Space) -> None:
-    """NAME=FILE is for files with one matrix, but was once also suggested for files with several."""
+    """Errors once suggested NAME=FILE for files with several matrices, for which it raises."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "a.npz", **space)
@@ -262,7 +262,7 @@ def test_files_in_another_order_are_matched_by_their_ids(tmp_path: Path, space: 
     np.testing.assert_array_equal(both.modalities["b"].load(), both.modalities["c"].load())
 
 
-def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, space: Space) -> None:
+def test_repeated_ids_in_another_order_cannot_be_matched(tmp_path: Path, space: Space) -> None:
     np.savez(tmp_path / "a.npz", image=space["image"], ids=np.arange(ITEMS) // 2)
     np.savez(tmp_path / "b.npz", text=space["text"], ids=np.arange(ITEMS)[::-1] // 2)
     with pytest.raises(
@@ -273,7 +273,7 @@ def test_ids_that_come_twice_in_another_order_cannot_be_matched(tmp_path: Path, 
     assert open_collection([tmp_path / "a.npz", tmp_path / "b.npz"]).matched == ()
 
 
-def test_arrays_that_do_not_fit_raise(tmp_path: Path, space: Space) -> None:
+def test_incompatible_arrays_raise(tmp_path: Path, space: Space) -> None:
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"video": np.zeros((ITEMS, 4, DIM), np.float32)}, ShapeError, "average over tokens or frames"),
         ({"codes": np.zeros((ITEMS, DIM), np.int8)}, ShapeError, "quantized codes"),
@@ -316,7 +316,7 @@ def test_unknown_and_damaged_files_raise_with_the_reason(tmp_path: Path, space: 
         open_collection(space, modalities=["sound"])
 
 
-def test_a_file_that_was_cut_off_raises(write: Write) -> None:
+def test_a_truncated_file_raises(write: Write) -> None:
     for kind in ("npz", "packed.npz", "safetensors", "columns.npy", "parquet"):
         paths = write(kind)
         content = Path(paths[0]).read_bytes()
@@ -347,7 +347,7 @@ def test_a_file_that_shrinks_after_it_was_opened_raises(write: Write) -> None:
 
 
 def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
-    path = tmp_path / "large.npz"  # so that reading the header does not meet the damage
+    path = tmp_path / "large.npz"  # so that the header is read before the damage
     np.savez_compressed(path, image=np.random.default_rng(0).normal(size=(4000, 32)))
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("image.npy").header_offset + 300_000
@@ -359,7 +359,7 @@ def test_damaged_compressed_rows_raise(tmp_path: Path) -> None:
 
 
 def test_damage_inside_parquet_is_one_line(write: Write) -> None:
-    """The messages of pyarrow have several lines."""
+    """Messages of pyarrow have several lines; errors have one."""
     path = Path(write("fixed.parquet")[0])
     content = bytearray(path.read_bytes())
     content[4:64] = bytes(range(196, 256))
@@ -378,7 +378,7 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
         {"a": {"dtype": "F32", "shape": [math.inf, 4], "data_offsets": [0, 64]}},
         {"\ud800": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
         ["a"],
-        # Overlapping tensors, and one behind the end.
+        # Overlapping tensors, and a tensor beyond the end of the file.
         {n: {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]} for n in "ab"},
         {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64, 128]}},
     ]
@@ -397,8 +397,8 @@ def test_hostile_headers_raise(tmp_path: Path) -> None:
             open_collection(tmp_path / "a.npy")
 
 
-def test_names_that_no_report_can_hold_raise(tmp_path: Path, space: Space) -> None:
-    """Bytes of a file name that are no UTF-8 broke off while results were written, after the configuration was."""
+def test_names_that_are_not_utf8_raise(tmp_path: Path, space: Space) -> None:
+    """File names that are not UTF-8 once failed only when results were written."""
     path = f"{tmp_path}/\udcff.npz"
     np.savez(path, **space)
     for sources in (path, f"\udcff={path}", {"\udcff": space["image"]}):
@@ -414,8 +414,8 @@ def test_a_mask_without_an_array_of_its_name_is_listed(tmp_path: Path, space: Sp
     assert "present.imgae (no array of that name)" in ignored
 
 
-def test_both_spellings_of_a_mask_hold(space: Space) -> None:
-    """The second of two masks of one modality once replaced the first."""
+def test_masks_in_both_spellings_are_combined(space: Space) -> None:
+    """Two masks of one modality are combined; the second once replaced the first."""
     first, second = np.arange(ITEMS) > 3, np.arange(ITEMS) < 20
     collection = open_collection(space | {"present.image": first, "present/image": second})
     np.testing.assert_array_equal(collection.modalities["image"].present_N, first & second)

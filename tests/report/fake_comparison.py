@@ -22,13 +22,13 @@ METRICS: dict[str, dict[str, Any]] = {
         "unit": "percent",
         "higher_is_better": True,
         "primary": True,
-        "description": "Share of queries whose positive comes first, mean over all directions.",
+        "description": "Fraction of queries whose positive ranks first, mean over all directions.",
     },
     "recall@10": {
         "label": "R@10",
         "unit": "percent",
         "higher_is_better": True,
-        "description": "Share of queries whose positive is among the first ten.",
+        "description": "Fraction of queries whose positive is among the first ten.",
     },
     "median_rank": {
         "label": "Median rank",
@@ -41,7 +41,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "unit": "percent",
         "higher_is_better": True,
         "primary": True,
-        "description": "All other modalities ask for one.",
+        "description": "Retrieval of one modality with the mean of all others.",
     },
     "label_map": {
         "label": "Label mAP",
@@ -62,7 +62,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "unit": "number",
         "higher_is_better": False,
         "primary": True,
-        "description": "Distance between means less sampling noise.",
+        "description": "Distance between means, minus sampling noise.",
     },
     "modality_gap": {
         "label": "Modality gap, raw",
@@ -80,13 +80,13 @@ METRICS: dict[str, dict[str, Any]] = {
         "label": "Conflict ζ",
         "unit": "number",
         "higher_is_better": None,
-        "description": "Cosine of alignment and uniformity force.",
+        "description": "Cosine of the alignment and uniformity gradients.",
     },
     "zeta_neg": {
         "label": "Conflict ζ⁻",
         "unit": "number",
         "higher_is_better": False,
-        "description": "The same without the own positive.",
+        "description": "The same without the positive.",
     },
     "chi": {
         "label": "Conflict χ",
@@ -98,7 +98,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "label": "Effective rank",
         "unit": "number",
         "higher_is_better": True,
-        "description": "Directions that the space uses.",
+        "description": "Number of directions that hold the variance.",
     },
 }
 _TYPICAL = {
@@ -121,7 +121,7 @@ def make_folder(
     image: Callable[[str, int], bytes] = lambda modality, position: PIXEL,
     steps: int = 60,
 ) -> Path:
-    """`with_images` modalities get thumbnails; `names` defaults to "item i"."""
+    """Write a comparison folder; the modalities `with_images` have thumbnails, and `names` defaults to "item i"."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"item {i}" for i in range(items)] if names is None else list(names)
@@ -250,7 +250,7 @@ def _results(
         "data": {
             "name": "emoji", "fingerprint": "sha256:" + "0f" * 32, "items": 5 * items, "modalities": list(modalities), "split": "test",
             "test_items": items, "synthetic": ["speech"] if "speech" in modalities else [],
-            "description": "Concepts seen through several channels; features of frozen encoders.", "sources": ["Fluent Emoji (MIT)", "Noto Emoji (Apache-2.0)"],
+            "description": "Concepts in several modalities; features of frozen encoders.", "sources": ["Fluent Emoji (MIT)", "Noto Emoji (Apache-2.0)"],
         },
         "protocol": {
             "name": "unseen concepts", "k": [1, 5, 10], "ties": "expected", "pool": items, "directions": len(modalities) * (len(modalities) - 1),

@@ -19,7 +19,7 @@ def test_svg_escapes_and_rounds():
     assert [num(v) for v in (-0.001, 2.0, 1.25)] == ["0", "2", "1.25"]
 
 
-def test_a_line_breaks_where_a_point_lacks():
+def test_a_line_is_interrupted_at_missing_points():
     assert polyline([(0, 0), (1, 1), (2, math.nan), (3, 3)]) == "M0 0L1 1M3 3"
 
 
@@ -52,7 +52,7 @@ def test_projection_is_the_pca_of_all_rows_together():
     assert (both**2).sum(axis=0) == pytest.approx(values[:2])
 
 
-def test_projection_faces_the_way_of_the_first_and_keeps_distances():
+def test_projections_have_the_orientation_of_the_first():
     rng = np.random.default_rng(0)
     space = Rows({name: rng.normal(size=(30, 6)) * [5, 3, 1, 1, 1, 1] for name in "ab"})
     turned = Rows({name: -z for name, z in space.z.items()})
@@ -62,7 +62,7 @@ def test_projection_faces_the_way_of_the_first_and_keeps_distances():
         assert second.points[name] == pytest.approx(first.points[name])
 
 
-def test_projection_leaves_absent_rows_out():
+def test_projection_leaves_out_absent_rows():
     z = np.eye(4)
     z[0] = 0
     found = pca_map(Rows({"a": z, "b": np.eye(4)}))
@@ -101,7 +101,7 @@ def test_directions_are_averaged_over_runs_and_joint_queries_found():
     assert found == {("a", "b"): pytest.approx(0.3), (JOINT, "b"): 1.0}
 
 
-def test_curves_split_terms_into_families_and_mark_the_warm_start():
+def test_curves_are_grouped_by_term_and_mark_the_end_of_the_warmup():
     warm = [LogLine(s, "infonce", 1.0, {"contrast/text-image": 1.0, "contrast/text-speech": 2.0}) for s in (0, 10)]
     cold = [LogLine(s, "gram", 2.0, {"volume_contrast": 3.0}) for s in (20, 30)]
     found = panels({0: warm + cold, 1: warm}, ["image", "text", "speech"])

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["debiased_cka"]
-
 _MAX_ITEMS = 1024
 _PERMUTATIONS = 200
 

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unialign._checks import check_integer, check_seed
 from unialign.data import Sources, open_collection
@@ -19,14 +19,9 @@ from unialign.diagnostics._rules_pairing import PAIRING_TABLES
 from unialign.diagnostics._rules_rows import ROW_TABLES
 from unialign.diagnostics._rules_space import SPACE_TABLES, fold_consequences
 from unialign.diagnostics._sampling import collect_sample, collect_windows, draw_items, sample_size, window_rows
-from unialign.diagnostics._scan import ModalityScan, scan_modality
+from unialign.diagnostics._scan import scan_modality
 from unialign.diagnostics._text import issue_line
 from unialign.errors import ConfigError
-from unialign.readers import Modality
-
-__all__ = ["diagnose"]
-
-OnProgress = Callable[[str, int, int], None]
 
 
 def diagnose(
@@ -39,7 +34,7 @@ def diagnose(
     sample: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DiagnosisReport:
     """Find faults in the embeddings of several modalities, independent of the model that produced them.
 
@@ -78,7 +73,10 @@ def diagnose(
     rows_n = draw_items(data, sample_size(data, sample), seed=seed)
     rows_WL = window_rows(data.items, len(rows_n))
     kept_k = np.union1d(rows_n, rows_WL)
-    scans = {name: _scan(name, modality, kept_k, on_progress) for name, modality in data.modalities.items()}
+    scans = {
+        name: scan_modality(modality, kept_k, on_bytes=partial(on_progress, name) if on_progress else None)
+        for name, modality in data.modalities.items()
+    }
     items = collect_sample(data, scans, kept_k, rows_n, resamples=resamples, seed=seed)
     measured = measure(data, scans, items, collect_windows(scans, kept_k, rows_WL), seed=seed)
     findings = find(measured)
@@ -107,16 +105,3 @@ def find(measured: Measurements) -> tuple[Finding, ...]:
     """Apply all tables of rules and sort the findings, the most severe first."""
     found = [finding for table in (*ROW_TABLES, *PAIRING_TABLES, *SPACE_TABLES) for finding in table.findings(measured)]
     return tuple(sorted(fold_consequences(found, measured), key=lambda finding: SEVERITIES.index(finding.severity)))
-
-
-def _scan(name: str, modality: Modality, rows_k: NDArray[np.int64], on_progress: OnProgress | None) -> ModalityScan:
-    rows, dim = modality.rows.shape
-    total, done = rows * dim * (8 if modality.rows.dtype.endswith("f8") else 4), 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal done
-        done += count
-        if on_progress is not None:
-            on_progress(name, min(done, total), total)
-
-    return scan_modality(modality, rows_k, on_bytes=on_bytes)

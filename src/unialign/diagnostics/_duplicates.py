@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from unialign.readers import Rows
 
-__all__ = ["Duplicates", "checksum_weights", "find_duplicates", "row_checksums"]
-
 Array = NDArray[Any]
 
 # Number of pairs read again. Checksums collide by chance in one of 2^50 pairs, so this detects systematic collisions.
@@ -21,19 +19,12 @@ _CONFIRMED_PAIRS = 200
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Equal rows of items with different ids (of any two items if no ids were given).
+    """Equal rows of items with different ids (of any two items if no ids were given)."""
 
-    Attributes:
-        repeats: number of rows that repeat an earlier one.
-        distinct: number of different rows.
-        largest: size of the largest group of equal rows.
-        examples: up to three pairs of equal rows.
-    """
-
-    repeats: int
-    distinct: int
-    largest: int
-    examples: tuple[tuple[int, int], ...]
+    repeats: int  # rows that repeat an earlier one
+    distinct: int  # different rows
+    largest: int  # size of the largest group of equal rows
+    examples: tuple[tuple[int, int], ...]  # up to three pairs of equal rows
 
 
 def checksum_weights(row_bytes: int) -> tuple[Array, Array]:

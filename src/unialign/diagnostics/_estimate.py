@@ -14,8 +14,6 @@ from torch import Tensor
 
 from unialign.metrics import percentile_interval, weighted_mean
 
-__all__ = ["LEVEL", "Estimate", "average", "estimate", "estimate_mean"]
-
 LEVEL = 0.95
 
 

@@ -1,14 +1,13 @@
 """`Finding`, and the tables of rules that produce findings from measured facts."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
 from unialign.diagnostics._format import fill
 from unialign.diagnostics._measure import Measurements
-
-__all__ = ["SEVERITIES", "Case", "Code", "Finding", "Rule", "RuleTable", "Severity", "always"]
 
 Code = Literal[
     "anisotropy", "collapse", "collapsed", "constant", "constant_columns", "dim_mismatch", "duplicate_modality",
@@ -46,14 +45,17 @@ class Finding:
 
 
 class Case(SimpleNamespace):
-    """Facts about one subject (a modality, a pair, a group), used by predicates and text templates."""
+    """Facts about one subject (a modality, a pair, a group), used by predicates and text templates.
+
+    `name` is the first modality, unless it is given.
+    """
 
     def __init__(self, *modalities: str, **facts: Any) -> None:
-        super().__init__(modalities=modalities, **facts)
+        super().__init__(**({"modalities": modalities, "name": "".join(modalities[:1])} | facts))
 
 
 def always(case: Case) -> bool:
-    """Predicate that holds for every case."""
+    """Return True for every case."""
     return True
 
 
@@ -75,27 +77,19 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleTable:
-    """Rules about one kind of subject; the first rule whose predicate holds for a case produces its finding.
+    """Rules about one kind of subject; the first rule whose predicate holds for a case produces its finding."""
 
-    Attributes:
-        cases: the subjects.
-        rules: tried in order.
-        otherwise: a case about all subjects and its rule, applied if no single case produced a finding.
-    """
+    cases: Callable[[Measurements], Iterable[Case]]  # the subjects
+    rules: tuple[Rule, ...]  # tried in order
+    # Cases about all subjects and their rule, applied if no single case produced a finding.
+    otherwise: tuple[Callable[[Measurements], Iterable[Case]], Rule] | None = None
 
-    cases: Callable[[Measurements], Iterable[Case]]
-    rules: tuple[Rule, ...]
-    otherwise: tuple[Callable[[Measurements], Case | None], Rule] | None = None
-
-    def findings(self, measured: Measurements) -> Iterator[Finding]:
-        fired = False
+    def findings(self, measured: Measurements) -> list[Finding]:
+        found: list[Finding] = []
         for case in self.cases(measured):
-            rule = next((rule for rule in self.rules if rule.when(case)), None)
-            if rule is not None:
-                fired = True
-                yield rule.finding(case)
-        if self.otherwise is not None and not fired:
+            matching = (rule.finding(case) for rule in self.rules if rule.when(case))
+            found += itertools.islice(matching, 1)
+        if not found and self.otherwise is not None:
             whole, rule = self.otherwise
-            facts = whole(measured)
-            if facts is not None:
-                yield rule.finding(facts)
+            found = [rule.finding(case) for case in whole(measured)]
+        return found

@@ -3,12 +3,11 @@
 import math
 import string
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from unialign._plain_text import join_words
 from unialign.diagnostics._estimate import Estimate
-
-__all__ = ["fill", "number", "percent", "row_list", "rows_of", "size"]
 
 
 def percent(fraction: float) -> str:
@@ -41,6 +40,11 @@ def row_list(rows: Iterable[int], total: int) -> str:
     shown = [f"{row:,}" for row in rows]
     more = ", ..." if total > len(shown) else ""
     return f"{'row' if total == 1 else 'first rows' if more else 'rows'} {', '.join(shown)}{more}"
+
+
+def pair_list(pairs: Iterable[tuple[str, str]]) -> str:
+    """Format at most six pairs as `a and b, c and d and e and f`."""
+    return join_words(f"{a} and {b}" for a, b in islice(pairs, 6))
 
 
 def rows_of(part: int, whole: int) -> str:

@@ -19,8 +19,6 @@ from unialign.geometry import conflict_over_anchors
 from unialign.metrics import retrieval
 from unialign.readers import Collection
 
-__all__ = ["Measurements", "PairName", "directions_of", "measure", "names_of"]
-
 PairName = tuple[str, str]
 
 # Limit of (modalities x items)^2 for the conflict, and of items for the label mAP.
@@ -29,36 +27,19 @@ _MAX_CONFLICT_CELLS, _MAX_LABELED = 2**24, 1024
 
 @dataclass(frozen=True)
 class Measurements:
-    """All measurements of a diagnosis.
-
-    Attributes:
-        data: the sources.
-        modalities: statistics of each modality.
-        pairs: statistics of pairs of one dim with at least two common items.
-        cka: debiased CKA and its p-value of pairs of different dims.
-        no_overlap: pairs with fewer than two common items.
-        row_alignment: alignment of one modality with its peers, or of two modalities without other peers.
-        conflict: means over anchors of zeta, zeta_neg and chi; empty if undefined.
-        label_map: mean average precision of labels across modalities, and its chance level.
-    """
-
     data: Collection
     modalities: dict[str, ModalityStats]
-    pairs: dict[PairName, PairStats]
-    cka: dict[PairName, tuple[float, float]]
-    no_overlap: list[PairName]
+    pairs: dict[PairName, PairStats]  # pairs of one dim with at least two common items
+    cka: dict[PairName, tuple[float, float]]  # debiased CKA and its p-value of pairs of different dims
+    no_overlap: list[PairName]  # pairs with fewer than two common items
+    # Alignment of one modality with its peers, or of two modalities without other peers.
     row_alignment: dict[tuple[str, ...], RowAlignment]
-    conflict: dict[str, float]
-    label_map: tuple[float, float] | None
-
-    @property
-    def directions(self) -> dict[str, DirectionStats]:
-        """Return retrieval in all directions, by "query->gallery"."""
-        return directions_of(self.pairs)
+    conflict: dict[str, float]  # means over anchors of zeta, zeta_neg and chi; empty if undefined
+    label_map: tuple[float, float] | None  # mean average precision of labels across modalities, and its chance level
 
 
 def directions_of(pairs: Mapping[PairName, PairStats]) -> dict[str, DirectionStats]:
-    """Return retrieval in both directions of the given pairs."""
+    """Return retrieval in both directions of the given pairs, by "query->gallery"."""
     return {name: direction for stats in pairs.values() for name, direction in stats.directions.items()}
 
 
@@ -72,24 +53,21 @@ def measure(
 ) -> Measurements:
     """Measure each modality, each pair, and all of them together."""
     modalities = {name: measure_modality(data, name, scan, sample) for name, scan in scans.items()}
-    pairs: dict[PairName, PairStats] = {}
-    cka: dict[PairName, tuple[float, float]] = {}
-    no_overlap: list[PairName] = []
-    for a, b in combinations(modalities, 2):
-        common = sample.common(a, b)
-        if len(common) < 2:
-            no_overlap.append((a, b))
-        elif modalities[a].dim == modalities[b].dim:
-            pairs[a, b] = measure_pair(sample, windows, a, b, seed=seed)
-        else:
-            cka[a, b] = debiased_cka(sample.z[a][common], sample.z[b][common], seed=seed)
+    common = {(a, b): sample.common(a, b) for a, b in combinations(modalities, 2)}
+    overlapping = [pair for pair, rows in common.items() if len(rows) >= 2]
+    of_one_dim = [(a, b) for a, b in overlapping if modalities[a].dim == modalities[b].dim]
+    pairs = {(a, b): measure_pair(sample, windows, a, b, seed=seed) for a, b in of_one_dim}
     one_dim = len({m.dim for m in modalities.values()}) == 1
     return Measurements(
         data=data,
         modalities=modalities,
         pairs=pairs,
-        cka=cka,
-        no_overlap=no_overlap,
+        cka={
+            (a, b): debiased_cka(sample.z[a][common[a, b]], sample.z[b][common[a, b]], seed=seed)
+            for a, b in overlapping
+            if (a, b) not in pairs
+        },
+        no_overlap=[pair for pair in common if pair not in overlapping],
         row_alignment=measure_row_alignment(sample, _comparable(modalities, pairs), seed=seed),
         conflict=_conflict(sample) if one_dim and pairs else {},
         label_map=_label_map(sample, list(pairs)),
@@ -126,23 +104,18 @@ def _conflict(sample: ItemSample) -> dict[str, float]:
 
 def _label_map(sample: ItemSample, pairs: list[PairName]) -> tuple[float, float] | None:
     """Compute the mAP of same-label retrieval, averaged over directions, and its value for shuffled labels."""
-    labels_n = sample.labels_n
+    labels_n, rng = sample.labels_n, np.random.default_rng(0)
     if labels_n is None:
         return None
-    rng = np.random.default_rng(0)
-    found: list[tuple[float, float]] = []
+    found: list[list[float]] = []
     for a, b in pairs:
         rows = sample.common(a, b).numpy()
         rows = rows[labels_n[rows] >= 0][:_MAX_LABELED]
         label_k = labels_n[rows]
-        if len(np.unique(label_k)) < 2:
-            continue
-        shuffled_k = rng.permutation(label_k)
-        for q, g in ((a, b), (b, a)):
-            x, y = sample.z[q][rows], sample.z[g][rows]
-            maps = [retrieval(x, y, query_ids=label_k, gallery_ids=other_k).map for other_k in (label_k, shuffled_k)]
-            found.append((maps[0], maps[1]))
-    if not found:
-        return None
-    mean: Any = np.mean(found, axis=0)
-    return float(mean[0]), float(mean[1])
+        if len(np.unique(label_k)) >= 2:
+            shuffled_k = rng.permutation(label_k)
+            for q, g in ((a, b), (b, a)):
+                x, y = sample.z[q][rows], sample.z[g][rows]
+                found.append([retrieval(x, y, query_ids=label_k, gallery_ids=k).map for k in (label_k, shuffled_k)])
+    mean: Any = np.mean(found, axis=0) if found else None
+    return None if mean is None else (float(mean[0]), float(mean[1]))

@@ -22,8 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["MIN_ITEMS", "random_fraction", "random_stretches"]
-
 Array = NDArray[Any]
 
 # With fewer items no pattern is significant.
@@ -51,9 +49,6 @@ _RANDOM_B = np.diff(_PERCENTILE_EDGES_B)
 
 def _bins(percentile_n: Array) -> Array:
     return np.clip(np.searchsorted(_PERCENTILE_EDGES_B, percentile_n, "right") - 1, 0, len(_RANDOM_B) - 1)
-
-
-# --- grids of models: bin masses (G, B) -----------------------------------------------------------------------------
 
 
 def _bin_masses(cdf_GB: Array) -> Array:
@@ -105,9 +100,6 @@ def _fit_mixture(bin_n: Array) -> tuple[int, float, Array]:
     return g, fraction, (1 - fraction) * _TRUE_GB[g] + fraction * _RANDOM_B
 
 
-# --- scattered random counterparts ------------------------------------------------------------------------------------
-
-
 def random_fraction(percentile_n: Array) -> float:
     """Estimate the fraction of random counterparts; 0 unless a mixture fits better than true pairs with a long tail.
 
@@ -125,9 +117,6 @@ def random_fraction(percentile_n: Array) -> float:
     ratio_n = np.log(mixture_B / long_tailed_B)[bin_n]
     spread = float(ratio_n.std())
     return fraction if spread > 0 and float(ratio_n.mean()) / spread * len(bin_n) ** 0.5 > _MIN_VUONG_Z else 0.0
-
-
-# --- blocks ---------------------------------------------------------------------------------------------------------
 
 
 def random_stretches(percentile_n: Array) -> list[tuple[int, int]]:

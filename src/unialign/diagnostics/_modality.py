@@ -25,8 +25,6 @@ _MAX_QUERIES = 512
 
 @dataclass(frozen=True)
 class NormStats:
-    """Norms of the usable rows."""
-
     mean: float
     deviation: float
     low: float  # 5 % quantile
@@ -41,8 +39,6 @@ class NormStats:
 
 @dataclass(frozen=True)
 class ModalityStats:
-    """Statistics of one modality."""
-
     dim: int
     dtype: str
     rows: int  # present rows

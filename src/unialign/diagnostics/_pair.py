@@ -19,65 +19,41 @@ from unialign.diagnostics._sampling import ItemSample, RowWindows
 from unialign.geometry import HubnessResult, hubness, modality_gap, modality_gap_debiased, true_pair_cosines
 from unialign.metrics import RankCounts, RetrievalResult, retrieval
 
-__all__ = ["DirectionStats", "PairStats", "measure_pair", "positive_classes"]
-
 _K = (1, 10)
 
 
 @dataclass(frozen=True)
 class DirectionStats:
-    """Retrieval of one modality with queries of another.
+    """Retrieval of one modality with queries of another."""
 
-    Attributes:
-        recall: recall at each k.
-        mrr: mean reciprocal rank.
-        auc: fraction of the negatives ranked below the positive (area under the ROC curve, averaged over queries);
-            0.5 by chance, for any n and any number of positives.
-        median_rank: median rank of the first positive.
-        chance: recall@1, recall@10 and mrr of a random ranking.
-        hubs: hubness of the candidates.
-        hub_row: row number of the most frequently retrieved candidate.
-        queries: number of queries, which is also the number of candidates.
-    """
-
-    recall: dict[int, Estimate]
-    mrr: Estimate
+    recall: dict[int, Estimate]  # recall at each k
+    mrr: Estimate  # mean reciprocal rank
+    # Fraction of the negatives ranked below the positive (area under the ROC curve, averaged over queries); 0.5 by
+    # chance, for any n and any number of positives.
     auc: Estimate
-    median_rank: float
-    chance: dict[str, float]
+    median_rank: float  # median rank of the first positive
+    chance: dict[str, float]  # recall@1, recall@10 and mrr of a random ranking
     hubs: HubnessResult
-    hub_row: int
-    queries: int
+    hub_row: int  # row number of the most frequently retrieved candidate
+    queries: int  # number of queries, which is also the number of candidates
 
 
 @dataclass(frozen=True)
 class PairStats:
-    """Two modalities.
-
-    Attributes:
-        items: number of items with both modalities.
-        gap, raw_gap: debiased and plain distance of the means.
-        gap_fraction: fraction of the mean squared distance of true pairs that is due to the gap.
-        true_cosine, random_cosine: mean cosine of row i with row i, and of row i with another row.
-        identical: fraction of items whose two rows are bitwise equal.
-        directions: "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
-        centered_recall: "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
-        cka, cka_p: see `debiased_cka`; measured where true pairs are hardly above random ones, else NaN.
-        offsets: ranges in which the rows of one modality are shifted relative to the other.
-    """
-
-    items: int
-    gap: Estimate
-    raw_gap: float
-    gap_fraction: float
-    true_cosine: Estimate
-    random_cosine: float
-    identical: float
+    items: int  # items with both modalities
+    gap: Estimate  # debiased distance of the means
+    raw_gap: float  # distance of the means
+    gap_fraction: float  # fraction of the mean squared distance of true pairs that is due to the gap
+    true_cosine: Estimate  # mean cosine of row i with row i
+    random_cosine: float  # mean cosine of row i with another row
+    identical: float  # fraction of items whose two rows are bitwise equal
+    # "a->b" -> retrieval; empty if too few distinct items are left to tell positives from negatives.
     directions: dict[str, DirectionStats] = field(default_factory=dict)
+    # "a->b" -> R@1 after subtracting each modality's mean, if there is a gap.
     centered_recall: dict[str, Estimate] = field(default_factory=dict)
-    cka: float = math.nan
+    cka: float = math.nan  # see `debiased_cka`; measured where true pairs are hardly above random ones
     cka_p: float = math.nan
-    offsets: tuple[RowOffset, ...] = ()
+    offsets: tuple[RowOffset, ...] = ()  # ranges in which one modality's rows are shifted relative to the other's
 
     @property
     def auc(self) -> float:
@@ -88,50 +64,48 @@ class PairStats:
 def measure_pair(sample: ItemSample, windows: RowWindows, a: str, b: str, *, seed: int) -> PairStats:
     """Measure modalities `a` and `b` on the items with both, of which at least two are required."""
     rows = sample.common(a, b)
-    x_nD, y_nD = sample.z[a][rows], sample.z[b][rows]
+    n, x_nD, y_nD = len(rows), sample.z[a][rows], sample.z[b][rows]
     checksums = [sample.checksums[m][rows.numpy()] for m in (a, b)]
-    pair = _distances(sample, rows, x_nD, y_nD, identical=float((checksums[0] == checksums[1]).mean()))
-    class_n = positive_classes(sample.ids_n[rows.numpy()], *checksums)
-    fraction_C = np.bincount(class_n) / len(rows)
-    if 1 / float((fraction_C**2).sum()) < limits.MIN_DISTINCT_ITEMS:
-        return pair
-    sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
-    directions = {name: _direction(q, g, class_n, rows, sample) for name, (q, g) in sides.items()}
-    centered: dict[str, Estimate] = {}
-    if pair.gap.mean >= limits.GAP_NOTE:
-        for name, (q, g) in sides.items():
-            result = _retrieve(_unit(q - q.mean(0)), _unit(g - g.mean(0)), class_n)
-            hits_n = _per_item(result.hits(1), rows[result.rows], sample)
-            centered[name] = estimate_mean(hits_n, sample.weights_Rn)
-    cka = (math.nan, math.nan)
-    if min(d.auc.low for d in directions.values()) < limits.MIN_AUC and pair.identical < limits.DUPLICATE_MODALITY:
-        cka = debiased_cka(x_nD, y_nD, seed=seed)
-    return replace(
-        pair,
-        directions=directions,
-        centered_recall=centered,
-        cka=cka[0],
-        cka_p=cka[1],
-        offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_cosine),
-    )
-
-
-def _distances(sample: ItemSample, rows: Tensor, x_nD: Tensor, y_nD: Tensor, *, identical: float) -> PairStats:
-    n = len(rows)
     cosine_n = true_pair_cosines(x_nD, y_nD)
-    true = estimate_mean(_per_item(cosine_n, rows, sample), sample.weights_Rn)
+    true = _estimate_at(rows, cosine_n, sample)
     resampled_R = modality_gap_debiased(x_nD, y_nD, weights=sample.weights_Rn[:, rows])
     gap = estimate(float(modality_gap_debiased(x_nD, y_nD)), resampled_R, minimum=0.0)
     distance = 2 - 2 * true.mean
-    return PairStats(
+    pair = PairStats(
         items=n,
         gap=gap,
         raw_gap=float(modality_gap(x_nD, y_nD)),
         gap_fraction=min(1.0, gap.mean**2 / distance) if distance > 1e-9 else 0.0,
         true_cosine=true,
         random_cosine=(float(x_nD.sum(0) @ y_nD.sum(0)) - float(cosine_n.sum())) / (n * (n - 1)),
-        identical=identical,
+        identical=float((checksums[0] == checksums[1]).mean()),
     )
+    class_n = positive_classes(sample.ids_n[rows.numpy()], *checksums)
+    fraction_C = np.bincount(class_n) / n
+    if 1 / float((fraction_C**2).sum()) < limits.MIN_DISTINCT_ITEMS:
+        return pair
+    sides = {f"{a}->{b}": (x_nD, y_nD), f"{b}->{a}": (y_nD, x_nD)}
+    directions = {name: _direction(q, g, class_n, rows, sample) for name, (q, g) in sides.items()}
+    centered = sides if gap.mean >= limits.GAP_NOTE else {}
+    unclear = min(d.auc.low for d in directions.values()) < limits.MIN_AUC
+    unclear = unclear and pair.identical < limits.DUPLICATE_MODALITY
+    cka, cka_p = debiased_cka(x_nD, y_nD, seed=seed) if unclear else (math.nan, math.nan)
+    return replace(
+        pair,
+        directions=directions,
+        centered_recall={name: _centered_recall(q, g, class_n, rows, sample) for name, (q, g) in centered.items()},
+        cka=cka,
+        cka_p=cka_p,
+        offsets=find_row_offsets(windows, a, b, random_cosine=pair.random_cosine),
+    )
+
+
+def _centered_recall(
+    q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64], rows: Tensor, sample: ItemSample
+) -> Estimate:
+    """Estimate R@1 after subtracting each modality's mean."""
+    result = _retrieve(_unit(q_nD - q_nD.mean(0)), _unit(g_nD - g_nD.mean(0)), class_n)
+    return _estimate_at(rows[result.rows], result.hits(1), sample)
 
 
 def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -161,10 +135,7 @@ def _direction(
     # The best of p random percentiles is Beta(p, 1) distributed and its p-th power uniform, so chance stays 0.5.
     scores = {f"recall@{k}": result.hits(k) for k in _K}
     scores |= {"mrr": result.reciprocal_ranks, "auc": below_n.clamp(min=0.0) ** p_n}
-    values = {
-        name: estimate_mean(_per_item(scores_n, rows[result.rows], sample), sample.weights_Rn)
-        for name, scores_n in scores.items()
-    }
+    values = {name: _estimate_at(rows[result.rows], scores_n, sample) for name, scores_n in scores.items()}
     hubs = hubness(q_nD, g_nD, k=min(10, n))
     random = RankCounts(torch.zeros_like(positives_n), n - positives_n, positives_n, positives_n, p_n, p_n, n)
     return DirectionStats(
@@ -188,11 +159,11 @@ def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> Retriev
     return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=_K)
 
 
-def _per_item(values: Tensor, rows: Tensor, sample: ItemSample) -> Tensor:
-    """(n_sample,) scores at the given positions, NaN elsewhere."""
+def _estimate_at(rows: Tensor, values: Tensor, sample: ItemSample) -> Estimate:
+    """Estimate the mean of scores of the items at the given positions of the sample."""
     scores_n = torch.full((len(sample.rows_n),), torch.nan, dtype=torch.float64)
     scores_n[rows] = values.double()
-    return scores_n
+    return estimate_mean(scores_n, sample.weights_Rn)
 
 
 def _unit(x_nD: Tensor) -> Tensor:

@@ -15,8 +15,6 @@ from unialign._pair_keys import pair_name
 from unialign.diagnostics._measure import Measurements
 from unialign.diagnostics._sampling import ItemSample
 
-__all__ = ["sketch"]
-
 _MAX_POINTS = 2400  # summed over all modalities
 _BINS = 60
 

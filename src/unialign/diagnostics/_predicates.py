@@ -1,24 +1,11 @@
 """Predicates shared by several tables of rules, so that one cause leads to one finding."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._measure import Measurements, PairName, names_of
 from unialign.diagnostics._pair import DirectionStats, PairStats
-
-__all__ = [
-    "Pairs",
-    "by_culprit",
-    "has_hubs",
-    "is_collapsed",
-    "is_mispaired",
-    "is_unpaired",
-    "is_useless",
-    "is_weak",
-    "recalls",
-    "touches_block",
-]
 
 Pairs = dict[PairName, PairStats]
 
@@ -51,8 +38,16 @@ def is_collapsed(measured: Measurements, name: str) -> bool:
 
 def is_useless(measured: Measurements, name: str) -> bool:
     """Return whether a modality has collapsed and its retrieval is poor as well."""
-    found = recalls(measured, name)
-    return is_collapsed(measured, name) and not (found and min(found) >= limits.GOOD_RECALL)
+    return is_collapsed(measured, name) and min(recalls(measured, name), default=0.0) < limits.GOOD_RECALL
+
+
+def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, str], bool]) -> Pairs:
+    """Return the pairs of two different modalities for neither of which `unless` holds."""
+    return {
+        pair: stats
+        for pair, stats in measured.pairs.items()
+        if stats.identical < limits.DUPLICATE_MODALITY and not any(unless(measured, name) for name in pair)
+    }
 
 
 def is_weak(direction: DirectionStats) -> bool:

@@ -8,8 +8,6 @@ from typing import Any
 from unialign.diagnostics._finding import SEVERITIES, Finding, Severity
 from unialign.diagnostics._text import answer, number_lines, text
 
-__all__ = ["DiagnosisReport"]
-
 _SIGNS = {"problem": "✗", "warning": "▲", "note": "●", "ok": "✓"}
 _COLORS = {"problem": "#c62828", "warning": "#b26a00", "note": "#607d8b", "ok": "#2e7d32"}
 

@@ -1,20 +1,16 @@
 """Convert the measurements of a diagnosis to plain values and to the content of `results.json`."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from unialign._pair_keys import pair_name
 from unialign.diagnostics._estimate import Estimate, average
-from unialign.diagnostics._measure import Measurements
+from unialign.diagnostics._measure import Measurements, directions_of
 from unialign.diagnostics._modality import ModalityStats
 from unialign.diagnostics._pair import DirectionStats, PairStats
 from unialign.diagnostics._report import DiagnosisReport
 from unialign.io import describe_environment
-
-__all__ = ["describe_numbers", "make_results", "summarize"]
 
 
 def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
@@ -26,7 +22,7 @@ def describe_numbers(measured: Measurements, sampled: int) -> dict[str, Any]:
         "sampled": sampled,
         "modalities": {name: _modality(m) for name, m in measured.modalities.items()},
         "pairs": pairs,
-        "directions": {name: _direction(d) for name, d in measured.directions.items()},
+        "directions": {name: _direction(d) for name, d in directions_of(measured.pairs).items()},
         "conflict": measured.conflict,
         "row_alignment": {"-".join(names): vars(a) for names, a in measured.row_alignment.items()},
     }
@@ -82,16 +78,9 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
     hubs = direction.hubs
     return {
         **{f"recall@{k}": value for k, value in direction.recall.items()},
-        "mrr": direction.mrr,
-        "median_rank": direction.median_rank,
-        "auc": direction.auc,
-        "chance": direction.chance,
-        "queries": direction.queries,
+        **{key: value for key, value in vars(direction).items() if key not in ("recall", "hubs", "hub_row")},
         "hubness": {
-            "k": hubs.k,
-            "skewness": hubs.skewness,
-            "chance_skewness": hubs.chance_skewness,
-            "antihub_fraction": hubs.antihub_fraction,
+            **{key: getattr(hubs, key) for key in ("k", "skewness", "chance_skewness", "antihub_fraction")},
             "largest_fraction": hubs.largest / direction.queries,
             "largest_row": direction.hub_row,
         },
@@ -100,32 +89,29 @@ def _direction(direction: DirectionStats) -> dict[str, Any]:
 
 def summarize(measured: Measurements) -> dict[str, dict[str, float]]:
     """Return metric -> mean and interval over all directions, pairs or modalities."""
-    directions, pairs = list(measured.directions.values()), list(measured.pairs.values())
+    directions, pairs = list(directions_of(measured.pairs).values()), list(measured.pairs.values())
     spread = [m for m in measured.modalities.values() if math.isfinite(m.effective_rank)]
-    values: dict[str, Estimate | None] = {
+    estimates = {
         "recall@1": average([d.recall[1] for d in directions]),
         "recall@10": average([d.recall[10] for d in directions]),
         "mrr": average([d.mrr for d in directions]),
-        "median_rank": _constant(d.median_rank for d in directions),
         "modality_gap_debiased": average([p.gap for p in pairs]),
-        "modality_gap": _constant(p.raw_gap for p in pairs),
         "true_pair_cosine": average([p.true_cosine for p in pairs]),
-        "uniformity": _constant(m.uniformity for m in spread),
-        "effective_rank": _constant(m.effective_rank for m in spread),
-        **{key: _constant([measured.conflict[key]]) for key in ("zeta", "zeta_neg", "chi") if key in measured.conflict},
     }
-    if measured.label_map is not None:
-        values["label_map"] = _constant([measured.label_map[0]])
-    return {name: value.to_dict() for name, value in values.items() if value is not None}
-
-
-def _constant(values: Iterable[float]) -> Estimate | None:
-    """Average values that were not resampled; the interval is a point."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return None
-    mean = math.fsum(finite) / len(finite)
-    return Estimate(mean, mean, mean, torch.full((1,), mean, dtype=torch.float64))
+    # Values that were not resampled; the interval is a point.
+    values: dict[str, list[float]] = {
+        "median_rank": [d.median_rank for d in directions],
+        "modality_gap": [p.raw_gap for p in pairs],
+        "uniformity": [m.uniformity for m in spread],
+        "effective_rank": [m.effective_rank for m in spread],
+        **{key: [measured.conflict[key]] for key in ("zeta", "zeta_neg", "chi") if key in measured.conflict},
+        "label_map": [] if measured.label_map is None else [measured.label_map[0]],
+    }
+    finite = {name: [value for value in row if math.isfinite(value)] for name, row in values.items()}
+    means = {name: math.fsum(row) / len(row) for name, row in finite.items() if row}
+    return {name: estimate.to_dict() for name, estimate in estimates.items() if estimate is not None} | {
+        name: {"mean": mean, "low": mean, "high": mean} for name, mean in means.items()
+    }
 
 
 def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:

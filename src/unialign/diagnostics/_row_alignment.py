@@ -21,8 +21,6 @@ from unialign.diagnostics._mispairing import MIN_ITEMS, random_fraction, random_
 from unialign.diagnostics._sampling import ItemSample
 from unialign.ops import row_tiles
 
-__all__ = ["RowAlignment", "align_rows", "measure_row_alignment", "pair_percentiles"]
-
 Array = NDArray[Any]
 
 # Random counterparts of each item whose similarities form the reference distribution.
@@ -31,18 +29,12 @@ _OFFSETS = 64
 
 @dataclass(frozen=True)
 class RowAlignment:
-    """Pairing of one modality with its peers as a function of the row.
+    """Pairing of one modality with its peers as a function of the row."""
 
-    Attributes:
-        blocks: (first, last) row of each range whose true pairs are no more similar than random ones.
-        cosine_inside, cosine_outside: mean cosine of true pairs in the blocks and elsewhere; NaN if not measured.
-        random_fraction: fraction of the other items whose counterpart looks random; 0 without evidence.
-    """
-
-    blocks: tuple[tuple[int, int], ...]
-    cosine_inside: float
-    cosine_outside: float
-    random_fraction: float
+    blocks: tuple[tuple[int, int], ...]  # (first, last) row of each range of randomly paired rows
+    cosine_inside: float  # mean cosine of true pairs in the blocks; NaN if not measured
+    cosine_outside: float  # mean cosine of the other true pairs; NaN if not measured
+    random_fraction: float  # fraction of the other items whose counterpart looks random; 0 without evidence
 
 
 def measure_row_alignment(

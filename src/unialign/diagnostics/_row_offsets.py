@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from unialign.diagnostics._sampling import RowWindows
 
-__all__ = ["RowOffset", "find_row_offsets"]
-
 Array = NDArray[Any]
 
 _MAX_OFFSET = 3
@@ -28,21 +26,18 @@ _MIN_ROWS, _MIN_GAINS = 32, 8
 
 @dataclass(frozen=True)
 class RowOffset:
-    """Row i of the first modality matches row i + `offset` of the second.
+    """A range in which row i of the first modality matches row i + `offset` of the second.
 
-    Attributes:
-        start, stop: the two rows between which the range begins and ends, adjacent if all rows were read; None if it
-            begins at the first row, or ends at the last.
-        cosine, cosine_unshifted: mean cosine of rows `offset` apart, and of rows at the same place.
-        z: z-value of the mean gain.
+    `start` and `stop` are the two rows between which the range begins and ends, adjacent if all rows were read; None if
+    it begins at the first row, or ends at the last.
     """
 
     offset: int
     start: tuple[int, int] | None
     stop: tuple[int, int] | None
-    cosine: float
-    cosine_unshifted: float
-    z: float
+    cosine: float  # mean cosine of rows `offset` apart
+    cosine_unshifted: float  # mean cosine of rows at the same place
+    z: float  # z-value of the mean gain
 
 
 def find_row_offsets(windows: RowWindows, a: str, b: str, *, random_cosine: float) -> tuple[RowOffset, ...]:

@@ -8,31 +8,24 @@ import numpy as np
 from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import number
+from unialign.diagnostics._format import number, pair_list
 from unialign.diagnostics._measure import Measurements, names_of
-from unialign.diagnostics._predicates import Pairs, by_culprit, is_unpaired, is_useless, touches_block
+from unialign.diagnostics._predicates import Pairs, by_culprit, comparable_pairs, is_unpaired, is_useless, touches_block
 from unialign.diagnostics._row_offsets import RowOffset
-
-__all__ = ["PAIRING_TABLES"]
 
 # Two rows this close, as a fraction of all items, are reported as one position.
 _CLOSE = 0.02
 
 
-def _judged(measured: Measurements) -> Pairs:
-    """Return the pairs whose pairing can be judged: two distinct modalities, neither collapsed."""
-    return {
-        pair: stats
-        for pair, stats in measured.pairs.items()
-        if stats.identical < limits.DUPLICATE_MODALITY and not any(is_useless(measured, name) for name in pair)
-    }
+def _judged(measured: Measurements, *, decidable: bool) -> Pairs:
+    """Return the pairs of two usable modalities that have, or lack, enough different items to judge the pairing."""
+    pairs = comparable_pairs(measured, unless=is_useless)
+    return {pair: stats for pair, stats in pairs.items() if bool(stats.directions) == decidable}
 
 
 def _and_others(names: tuple[str, ...]) -> str:
     return f"{names[0]} and the other modalities" if len(names) == 1 else join_words(names)
 
-
-# --- two modalities that are one; too few different items ---------------------------------------------------------
 
 _SAME = RuleTable(
     lambda measured: (Case(a, b, a=a, b=b, pair=pair) for (a, b), pair in measured.pairs.items()),
@@ -45,22 +38,19 @@ _SAME = RuleTable(
 
 
 def _undecided(measured: Measurements) -> Iterator[Case]:
-    pairs = [pair for pair, stats in _judged(measured).items() if not stats.directions]
-    yield Case(*names_of(pairs),
-               pairs=join_words(f"{a} and {b}" for a, b in pairs[:6]))  # fmt: skip
+    pairs = _judged(measured, decidable=False)
+    if pairs:
+        yield Case(*names_of(pairs), pairs=pair_list(pairs))
 
 
 _UNDECIDABLE = RuleTable(
     _undecided,
     (
-        Rule("undecidable", "warning", lambda c: c.pairs != "",
+        Rule("undecidable", "warning", always,
              "There are too few different items to tell positives from negatives between {pairs}.",
              "See the findings about equal rows and ids."),
     ),
 )  # fmt: skip
-
-
-# --- rows that hold the wrong item --------------------------------------------------------------------------------
 
 
 def _offset_cases(measured: Measurements, judged: Pairs) -> Iterator[Case]:
@@ -149,15 +139,16 @@ def _matching_groups(names: tuple[str, ...], bad: Pairs) -> list[str]:
 
 
 def _wrong_rows(measured: Measurements) -> Iterator[Case]:
-    judged = {pair: stats for pair, stats in _judged(measured).items() if stats.directions}
+    judged = _judged(measured, decidable=True)
     yield from _offset_cases(measured, judged)
     yield from _alignment_cases(measured, judged)
     yield from _unpaired_cases(measured, judged)
 
 
-def _least_paired(measured: Measurements) -> Case | None:
-    judged = [stats for stats in _judged(measured).values() if stats.directions]
-    return Case(pair=min(judged, key=lambda stats: stats.auc)) if judged else None
+def _least_paired(measured: Measurements) -> Iterator[Case]:
+    judged = _judged(measured, decidable=True).values()
+    if judged:
+        yield Case(pair=min(judged, key=lambda stats: stats.auc))
 
 
 _UNPAIRED_TEXT = (

@@ -2,28 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from unialign._plain_text import count, join_words
 from unialign.diagnostics import _limits as limits
 from unialign.diagnostics._finding import Case, Rule, RuleTable, always
-from unialign.diagnostics._format import number, percent, row_list, rows_of, size
+from unialign.diagnostics._format import number, pair_list, percent, row_list, rows_of, size
 from unialign.diagnostics._measure import Measurements, names_of
-
-__all__ = ["ROW_TABLES"]
-
-
-# --- invalid rows, presence, dims ---------------------------------------------------------------------------------
 
 
 def _invalid_rows(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
         blank = m.scan.blank == sum(invalid.count for invalid in m.scan.invalid.values())
+        advice = (_MARK_ABSENT if blank else _EMBED_AGAIN).format(name=name)
         for kind, invalid in m.scan.invalid.items():
-            unmarked = kind == "zero" and name not in measured.data.masked
-            which, rows = rows_of(invalid.count, m.rows), row_list(invalid.first, invalid.count)
             if invalid.count:
-                yield Case(name, name=name, kind=kind, which=which, rows=rows, blank=blank, unmarked=unmarked,
-                           advice=(_MARK_ABSENT if blank else _EMBED_AGAIN).format(name=name))  # fmt: skip
+                yield Case(name, kind=kind, which=rows_of(invalid.count, m.rows), advice=advice,
+                           rows=row_list(invalid.first, invalid.count),
+                           unmarked=kind == "zero" and name not in measured.data.masked)  # fmt: skip
 
 
 _MARK_ABSENT = (
@@ -49,14 +45,10 @@ _INVALID = RuleTable(
              "{name}: {which} are so short that rounding has destroyed their direction ({rows}).", "{advice}"),
     ),
     otherwise=(
-        lambda measured: Case(rows=sum(m.rows for m in measured.modalities.values())),
+        lambda measured: [Case(rows=sum(m.rows for m in measured.modalities.values()))],
         Rule("values", "ok", always, "All {rows:,} rows are finite and none is empty."),
     ),
 )  # fmt: skip
-
-
-def _pairs(pairs: list[tuple[str, str]]) -> str:
-    return join_words(f"{a} and {b}" for a, b in pairs[:6])
 
 
 def _data_set(measured: Measurements) -> Iterator[Case]:
@@ -64,12 +56,25 @@ def _data_set(measured: Measurements) -> Iterator[Case]:
     absent = {name: m.absent for name, m in measured.modalities.items() if m.absent}
     listed = [f"{name} {percent(rows / data.items)}" for name, rows in absent.items()]
     yield Case(*absent, kind="missing" if absent else "", listed=listed, items=data.items)
-    yield Case(*names_of(apart), kind="overlap" if apart else "",
-               pairs=_pairs(apart))  # fmt: skip
+    yield Case(*names_of(apart), kind="overlap" if apart else "", pairs=pair_list(apart))
     yield Case(kind="few" if data.items < limits.FEW_ITEMS else "", items=count(data.items, "item"))
     yield Case(*measured.modalities, kind="lone" if len(measured.modalities) == 1 else "")
     yield Case(kind="matched" if data.matched else "", files=data.matched)
     yield Case(kind="ignored" if data.ignored else "", listed=data.ignored[:8])
+    yield _dims(measured)
+
+
+def _dims(measured: Measurements) -> Case:
+    dims = {name: m.dim for name, m in measured.modalities.items()}
+    good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
+    bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P]
+    ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
+    paired = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
+    unpaired = f" There is no sign that the rows of {pair_list(bad)} are paired: check their order."
+    usual, times = Counter(dims.values()).most_common(1)[0]
+    odd = [name for name, dim in dims.items() if dim != usual] if times > 1 else []
+    return Case(*odd, kind="dims" if len(set(dims.values())) > 1 else "", paired=paired if good else "",
+                unpaired=unpaired if bad else "", dims=[f"{name} {dim:,}" for name, dim in dims.items()])  # fmt: skip
 
 
 _DATA_SET = RuleTable(
@@ -91,35 +96,12 @@ _DATA_SET = RuleTable(
              "Rows of {files:words} were in another order and were matched by ids; row numbers are those of the first "
              "file."),
         Rule("ignored", "note", lambda c: c.kind == "ignored", "Not used: {listed:words}."),
-    ),
-)  # fmt: skip
-
-
-def _dims(measured: Measurements) -> Iterator[Case]:
-    dims = {name: m.dim for name, m in measured.modalities.items()}
-    good = [pair for pair, (_, p) in measured.cka.items() if p <= limits.MAX_CKA_P]
-    bad = [pair for pair, (_, p) in measured.cka.items() if p > limits.MAX_CKA_P]
-    ckas = join_words(f"{a} and {b} ({number(measured.cka[a, b][0])})" for a, b in good[:6])
-    structure = f" Their rows are paired, though: the items have similar neighbors in {ckas} (CKA, 1 = alike)."
-    unpaired = f" There is no sign that the rows of {_pairs(bad)} are paired: check their order."
-    usual, times = Counter(dims.values()).most_common(1)[0]
-    odd = [name for name, dim in dims.items() if dim != usual] if times > 1 else []
-    yield Case(*odd, differ=len(set(dims.values())) > 1, dims=[f"{name} {dim:,}" for name, dim in dims.items()],
-               structure=(structure if good else "") + (unpaired if bad else ""))  # fmt: skip
-
-
-_DIMS = RuleTable(
-    _dims,
-    (
-        Rule("dim_mismatch", "problem", lambda c: c.differ,
+        Rule("dim_mismatch", "problem", lambda c: c.kind == "dims",
              "Dims differ: {dims:words}. Modalities with different dims are not in one space and have no cosine."
-             "{structure}",
+             "{paired}{unpaired}",
              "Map them into one space: `unialign train` on these files learns a head for each."),
     ),
 )  # fmt: skip
-
-
-# --- duplicates and constant columns ------------------------------------------------------------------------------
 
 
 def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
@@ -131,8 +113,8 @@ def _duplicate_rows(measured: Measurements) -> Iterator[Case]:
     for name, d in {"": first}.items() if whole else every.items():
         rows = d.repeats + d.distinct
         examples = ", ".join(f"{a:,} and {b:,}" for a, b in d.examples)
-        yield Case(*([name] if name else []), name=name, duplicates=d, total=rows, whole=whole, examples=examples,
-                   fraction=d.repeats / max(rows, 1), which=rows_of(d.repeats, rows), give=give)  # fmt: skip
+        yield Case(*([name] if name else []), duplicates=d, total=rows, whole=whole, examples=examples, give=give,
+                   fraction=d.repeats / max(rows, 1), which=rows_of(d.repeats, rows))  # fmt: skip
 
 
 _COPIES = (
@@ -157,7 +139,7 @@ _DUPLICATES = RuleTable(
         Rule("duplicates", "note", lambda c: c.fraction > 0, _COPIES),
     ),
     otherwise=(
-        lambda measured: Case(),
+        lambda measured: [Case()],
         Rule("duplicates", "ok", always, "No row is an exact copy of another item's."),
     ),
 )  # fmt: skip
@@ -169,30 +151,17 @@ def _constant_columns(measured: Measurements) -> Iterator[Case]:
         if columns and m.duplicates.distinct != 1:
             listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
             are = f"{count(len(columns), 'column')} of {m.dim:,} {'is' if len(columns) == 1 else 'are'} constant"
-            yield Case(name, name=name, are=are, listed=listed, fraction=len(columns) / m.dim)
-
-
-_CONSTANT = RuleTable(
-    _constant_columns,
-    (
-        Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note", always,
-             "{name}: {are} ({listed}).",
-             "Padding or dead units: they cost memory, and any value other than 0 raises all cosines."),
-    ),
-)  # fmt: skip
-
-
-# --- norms --------------------------------------------------------------------------------------------------------
+            yield Case(name, kind="columns", are=are, listed=listed, fraction=len(columns) / m.dim)
 
 
 def _norms(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
         if m.norms is not None:
             outliers = m.norms.long + m.norms.short
-            yield Case(name, name=name, norms=m.norms, kind="outliers", outliers=outliers,
+            yield Case(name, norms=m.norms, kind="outliers", outliers=outliers,
                        which=rows_of(outliers, m.usable), rows=row_list(m.norms.first, outliers))  # fmt: skip
             large, small = m.scan.largest > limits.FLOAT16_MAX, m.norms.median < limits.FLOAT16_TINY
-            yield Case(name, name=name, norms=m.norms, kind="range", largest=m.scan.largest,
+            yield Case(name, norms=m.norms, kind="range", largest=m.scan.largest,
                        extreme="large" if large else "small" if small else "")  # fmt: skip
 
 
@@ -212,9 +181,13 @@ def _median_norms(measured: Measurements) -> Iterator[Case]:
                    listed=[f"{name} {size(n.median)}" for name, n in norms.items()])  # fmt: skip
 
 
-_NORMS = RuleTable(
-    _norms,
+_VALUES = RuleTable(
+    lambda measured: chain(_constant_columns(measured), _norms(measured), _median_norms(measured)),
     (
+        Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note",
+             lambda c: c.kind == "columns",
+             "{name}: {are} ({listed}).",
+             "Padding or dead units: they cost memory, and any value other than 0 raises all cosines."),
         Rule("norm_outliers", "warning", lambda c: c.kind == "outliers" and c.outliers > 0,
              "{name}: {which} are more than ten times longer or shorter than the median norm {norms.median:size} "
              "({rows}; norms from {norms.least:size} to {norms.most:size}).",
@@ -223,21 +196,17 @@ _NORMS = RuleTable(
              "{name}: values are too {extreme} for half precision (median norm {norms.median:size}, largest entry "
              "{largest:size}; float16 ranges from 6.1e-5 to 65504).",
              "Normalize rows before casting to float16."),
-    ),
-)  # fmt: skip
-_SCALES = RuleTable(
-    _median_norms,
-    (
         Rule("norms", "note", lambda c: c.kind == "uneven",
              "Norms vary (middle 90 %): {ranges:words}. Dot products return another first result than cosines for "
              "{changed:percent} of the sampled queries.",
              "Cosines do not depend on norms, a dot-product index does: normalize rows before indexing them."),
-        Rule("norms", "ok", lambda c: c.equal and c.unit, "All rows have norm 1."),
-        Rule("norm_scale", "note", lambda c: c.differ,
+        Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal and c.unit, "All rows have norm 1."),
+        Rule("norm_scale", "note", lambda c: c.kind == "scale" and c.differ,
              "Norms differ between the modalities: median {listed:words}.",
              "Cosines do not depend on norms; in dot products the longest modality dominates: normalize rows first."),
-        Rule("norms", "ok", lambda c: c.equal, "All rows of a modality have the same norm ({listed:words})."),
+        Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal,
+             "All rows of a modality have the same norm ({listed:words})."),
     ),
 )  # fmt: skip
 
-ROW_TABLES = (_INVALID, _DATA_SET, _DIMS, _DUPLICATES, _CONSTANT, _NORMS, _SCALES)
+ROW_TABLES = (_INVALID, _DATA_SET, _DUPLICATES, _VALUES)

@@ -10,23 +10,25 @@ from unialign.diagnostics._finding import Case, Finding, Rule, RuleTable, Severi
 from unialign.diagnostics._format import percent
 from unialign.diagnostics._measure import Measurements, directions_of, names_of
 from unialign.diagnostics._pair import DirectionStats
-from unialign.diagnostics._predicates import Pairs, has_hubs, is_collapsed, is_mispaired, is_useless, is_weak, recalls
-
-__all__ = ["SPACE_TABLES", "fold_consequences"]
-
-
-# --- collapse -----------------------------------------------------------------------------------------------------
+from unialign.diagnostics._predicates import (
+    Pairs,
+    comparable_pairs,
+    has_hubs,
+    is_collapsed,
+    is_mispaired,
+    is_useless,
+    is_weak,
+    recalls,
+)
 
 
 def _spread_cases(measured: Measurements) -> Iterator[Case]:
     for name, m in measured.modalities.items():
-        if m.mean_cosine is None or m.duplicates.distinct == 1:
-            continue
-        reached = recalls(measured, name)
-        works = bool(reached) and min(reached) >= limits.GOOD_RECALL
-        effect = f" Ranks still work (R@1 {percent(min(reached))} or more)." if works else _harm(measured, name)
-        low_rank = m.effective_rank < limits.LOW_RANK or m.effective_rank < limits.LOW_RANK_FRACTION * m.possible_rank
-        yield Case(name, name=name, m=m, cosine=m.mean_cosine.mean, works=works, effect=effect, low_rank=low_rank)
+        if m.mean_cosine is not None and m.duplicates.distinct != 1:
+            recall = min(recalls(measured, name), default=0.0)
+            works = recall >= limits.GOOD_RECALL
+            effect = f" Ranks still work (R@1 {percent(recall)} or more)." if works else _harm(measured, name)
+            yield Case(name, m=m, cosine=m.mean_cosine.mean, works=works, effect=effect)
 
 
 def _harm(measured: Measurements, name: str) -> str:
@@ -34,24 +36,19 @@ def _harm(measured: Measurements, name: str) -> str:
     directions = directions_of({pair: stats for pair, stats in measured.pairs.items() if name in pair})
     if not directions:
         return ""
-    parts = []
-    for role, queries in (("query", True), ("gallery", False)):
-        own = {key: d for key, d in directions.items() if key.startswith(f"{name}->") == queries}
-        key, worst = min(own.items(), key=lambda item: (item[1].recall[1].mean, item[0]))
-        parts.append(f"{percent(worst.recall[1].mean)} with it as the {role} ({key})")
-    return f" R@1 is {' and '.join(parts)} among {worst.queries:,} sampled candidates."
+    worst = [(d.recall[1].mean, key, d.queries) for key, d in directions.items()]
+    recall, key, _ = min(entry for entry in worst if entry[1].startswith(f"{name}->"))
+    as_query = f"{percent(recall)} with it as the query ({key})"
+    recall, key, items = min(entry for entry in worst if not entry[1].startswith(f"{name}->"))
+    as_gallery = f"{percent(recall)} with it as the gallery ({key})"
+    return f" R@1 is {as_query} and {as_gallery} among {items:,} sampled candidates."
 
 
-def _largest_cosine(measured: Measurements) -> Case | None:
-    spread = [m for m in measured.modalities.values() if m.mean_cosine is not None]
-    if not spread or any(m.duplicates.distinct == 1 for m in spread):
-        return None
-    return Case(
-        cosine=max(m.mean_cosine.mean for m in spread if m.mean_cosine is not None),
-        low=min(m.effective_rank for m in spread),
-        high=max(m.effective_rank for m in spread),
-        possible=max(m.possible_rank for m in spread),
-    )
+def _largest_cosine(measured: Measurements) -> Iterator[Case]:
+    spread = [(m, m.mean_cosine.mean) for m in measured.modalities.values() if m.mean_cosine is not None]
+    if spread and not any(m.duplicates.distinct == 1 for m, _ in spread):
+        ranks, possible = [m.effective_rank for m, _ in spread], max(m.possible_rank for m, _ in spread)
+        yield Case(cosine=max(cosine for _, cosine in spread), low=min(ranks), high=max(ranks), possible=possible)
 
 
 _CONE = Rule(
@@ -71,7 +68,8 @@ _COLLAPSE = RuleTable(
              "Look at the training: a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
              'or no repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
         _CONE,
-        Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note", lambda c: c.low_rank,
+        Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note",
+             lambda c: c.m.effective_rank < max(limits.LOW_RANK, limits.LOW_RANK_FRACTION * c.m.possible_rank),
              "{name} has low rank: {m.effective_rank:number} of {m.possible_rank:,} directions hold its variance "
              "(effective rank of the centered rows).",
              "Few directions distinguish few items: more varied training pairs, a smaller weight decay or a uniformity "
@@ -86,21 +84,9 @@ _COLLAPSE = RuleTable(
 )  # fmt: skip
 
 
-# --- gap ----------------------------------------------------------------------------------------------------------
-
-
-def _gap_pairs(measured: Measurements) -> Pairs:
-    return {
-        pair: stats
-        for pair, stats in measured.pairs.items()
-        if stats.identical < limits.DUPLICATE_MODALITY and not any(is_collapsed(measured, name) for name in pair)
-    }
-
-
 def _gap_cases(measured: Measurements) -> Iterator[Case]:
-    judged = _gap_pairs(measured)
-    names = names_of(judged)
-    left = dict(judged)
+    judged = comparable_pairs(measured, unless=is_collapsed)
+    names, left = names_of(judged), judged
     for name in names:
         own = {pair: stats for pair, stats in judged.items() if name in pair}
         others = [stats.gap.mean for pair, stats in judged.items() if name not in pair]
@@ -131,16 +117,15 @@ def _gap_case(names: tuple[str, ...], pairs: Pairs, *, within: float | None) -> 
     wide = pair.gap.mean >= limits.GAP_WARNING or pair.gap_fraction >= limits.GAP_FRACTION
     severity: Severity = "problem" if gains else "warning" if wide else "note"
     more = f", the largest of {len(pairs)} gaps among {join_words(names)}" if len(pairs) > 1 else ""
-    return Case(*names, name=names[0], a=a, b=b, other=b if names[0] == a else a, pair=pair, within=within, more=more,
+    return Case(*names, a=a, b=b, other=b if names[0] == a else a, pair=pair, within=within, more=more,
                 effect=effect, severity=severity)  # fmt: skip
 
 
-def _largest_gap(measured: Measurements) -> Case | None:
-    judged = _gap_pairs(measured)
-    if not judged:
-        return None
-    which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
-    return Case(gap=max(judged.values(), key=lambda stats: stats.gap.mean).gap, which=which)
+def _largest_gap(measured: Measurements) -> Iterator[Case]:
+    judged = comparable_pairs(measured, unless=is_collapsed)
+    if judged:
+        which = "modalities" if len(judged) == len(measured.pairs) else "the other modalities"
+        yield Case(gap=max(judged.values(), key=lambda stats: stats.gap.mean).gap, which=which)
 
 
 _OFFSET = " This offset makes up {pair.gap_fraction:percent} of the squared distance of true pairs.{effect}"
@@ -167,18 +152,9 @@ _GAP = RuleTable(
 )  # fmt: skip
 
 
-# --- retrieval ----------------------------------------------------------------------------------------------------
-
-
 def _retrieval_pairs(measured: Measurements) -> Pairs:
-    return {
-        pair: stats
-        for pair, stats in measured.pairs.items()
-        if stats.directions
-        and not is_mispaired(measured, pair)
-        and stats.identical < limits.DUPLICATE_MODALITY
-        and not any(is_useless(measured, name) for name in pair)
-    }
+    pairs = comparable_pairs(measured, unless=is_useless)
+    return {pair: stats for pair, stats in pairs.items() if stats.directions and not is_mispaired(measured, pair)}
 
 
 def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
@@ -186,42 +162,44 @@ def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
     directions = directions_of(judged)
     weak = {name: direction for name, direction in directions.items() if is_weak(direction)}
     if weak:
-        name, worst = min(weak.items(), key=lambda item: item[1].recall[1].mean)
-        yield Case(
-            *dict.fromkeys(modality for key in weak for modality in key.split("->")),
-            kind="weak", name=name, worst=worst, recall=worst.recall[1], recall10=worst.recall[10].mean,
-            chance=worst.chance["recall@1"], which=f"{count(len(weak), 'direction')} of {len(directions)}",
-        )  # fmt: skip
-    for (a, b), stats in judged.items():
-        both: list[tuple[Estimate, str]] = [(d.recall[1], name) for name, d in stats.directions.items()]
-        (low, worse), (high, better) = sorted(both, key=lambda item: item[0].mean)
-        uneven = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
-        yield Case(a, b, kind="pair", low=low, high=high, worse=worse, better=better, items=stats.items,
-                   gallery=worse.split("->")[1], uneven=uneven and high.exceeds(low))  # fmt: skip
+        name, worst = min(weak.items(), key=_recall)
+        which = f"{count(len(weak), 'direction')} of {len(directions)}"
+        affected = dict.fromkeys(modality for key in weak for modality in key.split("->"))
+        yield Case(*affected, kind="weak", name=name, worst=worst, which=which)
+    for names, stats in judged.items():
+        (worse, low), (better, high) = sorted(stats.directions.items(), key=_recall)
+        yield Case(*names, kind="pair", low=low.recall[1], high=high.recall[1], worse=worse, better=better,
+                   items=stats.items, gallery=worse.split("->")[1])  # fmt: skip
 
 
-def _recall_range(measured: Measurements) -> Case | None:
+def _is_uneven(low: Estimate, high: Estimate) -> bool:
+    large = high.mean - low.mean >= limits.UNEVEN_DIFFERENCE and high.mean >= limits.UNEVEN_RATIO * low.mean
+    return large and high.exceeds(low)
+
+
+def _recall(item: tuple[str, DirectionStats]) -> float:
+    return item[1].recall[1].mean
+
+
+def _recall_range(measured: Measurements) -> Iterator[Case]:
     judged = _retrieval_pairs(measured)
-    if not judged:
-        return None
     directions = directions_of(judged)
-    least, low = min(directions.items(), key=lambda item: item[1].recall[1].mean)
-    most, high = max(directions.items(), key=lambda item: item[1].recall[1].mean)
-    where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
-    return Case(where=where, least=least, most=most, low=low.recall[1], high=high.recall[1], queries=low.queries,
-                chance=low.chance["recall@1"])  # fmt: skip
+    if directions:
+        (least, low), (most, high) = min(directions.items(), key=_recall), max(directions.items(), key=_recall)
+        where = "every direction" if len(judged) == len(measured.pairs) else f"the other {len(directions)} directions"
+        yield Case(where=where, least=least, most=most, low=low, high=high)
 
 
 _RETRIEVAL = RuleTable(
     _retrieval_cases,
     (
         Rule("weak_retrieval", "warning", lambda c: c.kind == "weak",
-             "Retrieval is weak in {which}: {name} ranks the positive first for {recall:percent_interval} of the "
-             "queries among {worst.queries:,} sampled candidates (chance {chance:percent}; within the first 10: "
-             "{recall10:percent}).",
+             "Retrieval is weak in {which}: {name} ranks the positive first for "
+             "{worst.recall[1]:percent_interval} of the queries among {worst.queries:,} sampled candidates (chance "
+             "{worst.chance[recall@1]:percent}; within the first 10: {worst.recall[10].mean:percent}).",
              "Check pairing and collapse first; then use more or harder pairs, a larger batch or a smaller temperature "
              "(`unialign compare` tries objectives on your features)."),
-        Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and c.uneven,
+        Rule("uneven_retrieval", "warning", lambda c: c.kind == "pair" and _is_uneven(c.low, c.high),
              "Retrieval is much worse in one direction: R@1 of {worse} is {low:percent_interval}, of {better} "
              "{high:percent_interval}, among {items:,} sampled candidates.",
              "The candidates of {worse} are rows of {gallery}: check if a few of them are returned for most queries "
@@ -231,13 +209,11 @@ _RETRIEVAL = RuleTable(
     otherwise=(
         _recall_range,
         Rule("retrieval", "ok", always,
-             "Retrieval works in {where}: R@1 is {low:percent_interval} ({least}) to {high:percent_interval} ({most}) "
-             "among {queries:,} sampled candidates, chance {chance:percent}."),
+             "Retrieval works in {where}: R@1 is {low.recall[1]:percent_interval} ({least}) to "
+             "{high.recall[1]:percent_interval} ({most}) among {low.queries:,} sampled candidates, chance "
+             "{low.chance[recall@1]:percent}."),
     ),
 )  # fmt: skip
-
-
-# --- hubs ---------------------------------------------------------------------------------------------------------
 
 
 def _hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
@@ -266,9 +242,10 @@ def _hub_cases(measured: Measurements) -> Iterator[Case]:
         yield _hub_case(bad, *galleries, which=f"{count(len(bad), 'direction')} of {len(judged)}")
 
 
-def _largest_hub(measured: Measurements) -> Case | None:
+def _largest_hub(measured: Measurements) -> Iterator[Case]:
     judged = _hub_directions(measured)
-    return _hub_case(judged) if judged else None
+    if judged:
+        yield _hub_case(judged)
 
 
 _HUBS = RuleTable(
@@ -301,8 +278,6 @@ _LABELS = RuleTable(
 
 SPACE_TABLES = (_COLLAPSE, _GAP, _RETRIEVAL, _HUBS, _LABELS)
 
-
-# --- consequences of a modality that is far from the others -------------------------------------------------------
 
 _CONSEQUENCES = {
     "anisotropy": "a narrow cone",

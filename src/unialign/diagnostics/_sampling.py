@@ -19,8 +19,6 @@ from unialign.diagnostics._scan import ModalityScan
 from unialign.metrics import resample_weights
 from unialign.readers import Collection
 
-__all__ = ["ItemSample", "RowWindows", "collect_sample", "collect_windows", "draw_items", "sample_size", "window_rows"]
-
 # Limit on cosines over all directions, about ten seconds on two cores: 2,048 items for 6 modalities, 493 for 24.
 _MAX_COSINES = 2**27
 # With this many items the interval of a recall is at most 4.4 points wide.
@@ -35,25 +33,13 @@ _WINDOW = 32
 
 @dataclass(frozen=True)
 class ItemSample:
-    """Randomly drawn items.
-
-    Attributes:
-        rows_n: row numbers, ascending.
-        z: modality -> (n, D) float64 unit rows; 0 where not usable.
-        usable: modality -> (n,) bool.
-        checksums: modality -> (n,) checksums of the rows.
-        ids_n: same-id items are positives of each other.
-        labels_n: class codes, -1 for unlabeled items; None without labels.
-        weights_Rn: multiplicity of each item in each resample; same-id items are resampled together.
-    """
-
-    rows_n: NDArray[np.int64]
-    z: dict[str, Tensor]
-    usable: dict[str, Tensor]
-    checksums: dict[str, NDArray[np.uint64]]
-    ids_n: NDArray[np.int64]
-    labels_n: NDArray[np.int64] | None
-    weights_Rn: Tensor
+    rows_n: NDArray[np.int64]  # row numbers, ascending
+    z: dict[str, Tensor]  # modality -> (n, D) float64 unit rows; 0 where not usable
+    usable: dict[str, Tensor]  # modality -> (n,) bool
+    checksums: dict[str, NDArray[np.uint64]]  # modality -> (n,) checksums of the rows
+    ids_n: NDArray[np.int64]  # same-id items are positives of each other
+    labels_n: NDArray[np.int64] | None  # class codes, -1 for unlabeled items; None without labels
+    weights_Rn: Tensor  # multiplicity of each item in each resample; same-id items are resampled together
 
     def common(self, a: str, b: str) -> Tensor:
         """Return the positions of items that have both modalities."""
@@ -121,12 +107,12 @@ def collect_sample(
     seed: int,
 ) -> ItemSample:
     """Build the sample of items `rows_n` from the rows `kept_k` that the scans kept."""
-    unit = {name: _unit_rows(scan, kept_k, rows_n) for name, scan in scans.items()}
+    z, usable = _unit_rows(scans, kept_k, rows_n)
     ids_n = rows_n if data.ids_N is None else data.ids_N[rows_n]
     return ItemSample(
         rows_n=rows_n,
-        z={name: z_nD for name, (z_nD, _) in unit.items()},
-        usable={name: usable_n for name, (_, usable_n) in unit.items()},
+        z=z,
+        usable=usable,
         checksums={name: scan.checksums_N[rows_n] for name, scan in scans.items()},
         ids_n=ids_n,
         labels_n=None if data.labels_N is None else data.labels_N[rows_n],
@@ -138,19 +124,22 @@ def collect_windows(
     scans: Mapping[str, ModalityScan], kept_k: NDArray[np.int64], rows_WL: NDArray[np.int64]
 ) -> RowWindows:
     """Build the windows `rows_WL` from the rows `kept_k` that the scans kept."""
-    unit = {name: _unit_rows(scan, kept_k, rows_WL.reshape(-1)) for name, scan in scans.items()}
-    return RowWindows(
-        rows_WL=rows_WL,
-        z={name: z_nD.reshape(*rows_WL.shape, -1) for name, (z_nD, _) in unit.items()},
-        usable={name: usable_n.reshape(rows_WL.shape) for name, (_, usable_n) in unit.items()},
-    )
+    z, usable = _unit_rows(scans, kept_k, rows_WL)
+    return RowWindows(rows_WL, z, usable)
 
 
-def _unit_rows(scan: ModalityScan, kept_k: NDArray[np.int64], rows_n: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    usable_n = torch.from_numpy(scan.usable_N[rows_n])
-    raw_nD = torch.where(usable_n[:, None], torch.from_numpy(scan.kept_kD[np.searchsorted(kept_k, rows_n)]), 0.0)
-    # Dividing by the largest entry first keeps the norms of very large and very small rows finite.
-    largest_n1 = raw_nD.abs().amax(1, keepdim=True)
-    scaled_nD = raw_nD / torch.where(largest_n1 > 0, largest_n1, 1.0)
-    norm_n1 = torch.linalg.vector_norm(scaled_nD, dim=1, keepdim=True)
-    return scaled_nD / torch.where(norm_n1 > 0, norm_n1, 1.0), usable_n
+def _unit_rows(
+    scans: Mapping[str, ModalityScan], kept_k: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the unit rows (..., D) of each modality at row numbers (...), and masks of the usable ones."""
+    z, usable = {}, {}
+    for name, scan in scans.items():
+        usable[name] = torch.from_numpy(scan.usable_N[rows])
+        kept = torch.from_numpy(scan.kept_kD[np.searchsorted(kept_k, rows)])
+        raw = torch.where(usable[name][..., None], kept, 0.0)
+        # Dividing by the largest entry first keeps the norms of very large and very small rows finite.
+        largest = raw.abs().amax(-1, keepdim=True)
+        scaled = raw / torch.where(largest > 0, largest, 1.0)
+        norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+        z[name] = scaled / torch.where(norm > 0, norm, 1.0)
+    return z, usable

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from unialign.diagnostics._duplicates import checksum_weights, row_checksums
 from unialign.readers import Modality
 
-__all__ = ["InvalidRows", "ModalityScan", "scan_modality"]
-
 Array = NDArray[Any]
+OnBytes = Callable[[int, int], None]
 
 # Squared norms in float32 outside this range are recomputed in float64: squares of entries below 1e-19 underflow.
 _MIN_SQUARE, _MAX_SQUARE = 1e-24, 1e36
@@ -35,39 +34,23 @@ class InvalidRows:
 
 @dataclass(frozen=True)
 class ModalityScan:
-    """Results of one pass over a modality.
-
-    Attributes:
-        usable_N: present rows that are finite and have a direction.
-        norms_N: float32 norm of each usable row, NaN elsewhere.
-        checksums_N: 64-bit checksum of each row; equal rows have equal ones (-0 counts as 0).
-        invalid: "nan", "inf", "zero" and "tiny" (no direction left after rounding) -> present rows.
-        blank: invalid rows in which all entries are NaN or all are 0, as absent items often are.
-        constant_columns: columns with one value in all usable rows.
-        largest: largest absolute entry of a usable row.
-        kept_kD: requested rows in float64; arbitrary if not usable.
-        fingerprint: sha256 over the checksums of the present rows, the dim and the precision.
-    """
-
-    usable_N: NDArray[np.bool_]
-    norms_N: NDArray[np.float32]
-    checksums_N: NDArray[np.uint64]
-    invalid: dict[str, InvalidRows]
-    blank: int
-    constant_columns: tuple[int, ...]
-    largest: float
-    kept_kD: NDArray[np.float64]
-    fingerprint: str
+    usable_N: NDArray[np.bool_]  # present rows that are finite and have a direction
+    norms_N: NDArray[np.float32]  # norm of each usable row, NaN elsewhere
+    checksums_N: NDArray[np.uint64]  # checksum of each row; equal rows have equal ones (-0 counts as 0)
+    invalid: dict[str, InvalidRows]  # "nan", "inf", "zero", "tiny" (no direction left after rounding) -> present rows
+    blank: int  # invalid rows in which all entries are NaN or all are 0, as absent items often are
+    constant_columns: tuple[int, ...]  # columns with one value in all usable rows
+    largest: float  # largest absolute entry of a usable row
+    kept_kD: NDArray[np.float64]  # requested rows; arbitrary if not usable
+    fingerprint: str  # sha256 over the checksums of the present rows, the dim and the precision
 
 
-def scan_modality(
-    modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: Callable[[int], None] = lambda count: None
-) -> ModalityScan:
+def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: OnBytes | None = None) -> ModalityScan:
     """Read a modality once, in the order of its file, and return the results in the order of the items.
 
     Args:
         rows_k: items whose rows are kept, ascending.
-        on_bytes: called with the number of bytes of each chunk.
+        on_bytes: called after each chunk with the bytes read so far and the total bytes.
     """
     order_N = modality.order_N
     if order_N is None:
@@ -88,7 +71,7 @@ def scan_modality(
     )
 
 
-def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: Callable[[int], None]) -> ModalityScan:
+def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: OnBytes | None) -> ModalityScan:
     (items, dim), present_N = modality.rows.shape, modality.present_N
     usable_N = present_N.copy()
     norms_N = np.full(items, np.nan, np.float32)
@@ -119,7 +102,8 @@ def _scan(modality: Modality, rows_k: NDArray[np.int64], on_bytes: Callable[[int
             chunk_cD[~usable_c] = 0.0
         largest = max(largest, float(torch.from_numpy(chunk_cD).abs_().max()))
         start = stop
-        on_bytes(chunk_cD.nbytes)
+        if on_bytes is not None:
+            on_bytes(stop * chunk_cD[0].nbytes, items * chunk_cD[0].nbytes)
     norms_N[~usable_N] = np.nan
     hasher = hashlib.sha256(f"{dim} {dtype}".encode())
     hasher.update(np.packbits(present_N).tobytes())

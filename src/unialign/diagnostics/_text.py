@@ -2,15 +2,13 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unialign._plain_text import count, join_words, table_lines
 from unialign._version import __version__
 from unialign.diagnostics._finding import SEVERITIES, Finding
 from unialign.diagnostics._format import number, percent, size
-
-__all__ = ["answer", "issue_line", "number_lines", "text"]
 
 _LINE_LENGTH, _INDENT = 100, 10
 
@@ -80,71 +78,58 @@ _TERMS = (
 )
 
 
+# Column -> cell, from the key of a row and its numbers.
+_MODALITY_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "modality": lambda name, m: name,
+    "rows": lambda name, m: f"{m['rows']:,}",
+    "dim": lambda name, m: str(m["dim"]),
+    "median norm": lambda name, m: size(m["norm"]["median"]) if m["norm"] else "-",
+    "mean cosine": lambda name, m: "-" if m["mean_cosine"] is None else _estimate(m["mean_cosine"]),
+    "effective rank": lambda name, m: number(m["effective_rank"]),
+    "duplicates": lambda name, m: f"{m['duplicate_rows']:,}",
+}
+_PAIR_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "pair": lambda name, p: name,
+    "items": lambda name, p: f"{p['items']:,}",
+    "gap (debiased)": lambda name, p: _estimate(p["modality_gap_debiased"]),
+    "gap (raw)": lambda name, p: number(p["modality_gap"]),
+    "true-pair cosine": lambda name, p: _estimate(p["true_pair_cosine"]),
+    "random-pair cosine": lambda name, p: number(p["random_pair_cosine"]),
+}
+_DIRECTION_COLUMNS: dict[str, Callable[[str, Any], str]] = {
+    "direction": lambda name, d: name,
+    "candidates": lambda name, d: f"{d['queries']:,}",
+    "R@1": lambda name, d: _percent_estimate(d["recall@1"]),
+    "R@10": lambda name, d: _percent_estimate(d["recall@10"]),
+    "MRR": lambda name, d: number(d["mrr"]["mean"]),
+    "chance R@1": lambda name, d: percent(d["chance"]["recall@1"]),
+    "hub skewness": lambda name, d: number(d["hubness"]["skewness"]),
+}
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Format tables of modalities, pairs and directions, and the rows that they were measured on."""
-    lines = _table(
-        ["modality", "rows", "dim", "median norm", "mean cosine", "effective rank", "duplicates"],
-        (
-            [
-                name,
-                f"{m['rows']:,}",
-                str(m["dim"]),
-                size(m["norm"]["median"]) if m["norm"] else "-",
-                "-" if m["mean_cosine"] is None else _estimate(m["mean_cosine"]),
-                number(m["effective_rank"]),
-                f"{m['duplicate_rows']:,}",
-            ]
-            for name, m in numbers["modalities"].items()
-        ),
-    )
-    lines += _table(
-        ["pair", "items", "gap (debiased)", "gap (raw)", "true-pair cosine", "random-pair cosine"],
-        (
-            [
-                name,
-                f"{p['items']:,}",
-                _estimate(p["modality_gap_debiased"]),
-                number(p["modality_gap"]),
-                _estimate(p["true_pair_cosine"]),
-                number(p["random_pair_cosine"]),
-            ]
-            for name, p in numbers["pairs"].items()
-            if "items" in p
-        ),
-    )
-    lines += _table(
-        ["direction", "candidates", "R@1", "R@10", "MRR", "chance R@1", "hub skewness"],
-        (
-            [
-                name,
-                f"{d['queries']:,}",
-                _estimate(d["recall@1"], "percent"),
-                _estimate(d["recall@10"], "percent"),
-                number(d["mrr"]["mean"]),
-                percent(d["chance"]["recall@1"]),
-                number(d["hubness"]["skewness"]),
-            ]
-            for name, d in numbers["directions"].items()
-        ),
-    )
-    sampled, items = numbers["sampled"], numbers["items"]
-    whole = "all items" if sampled == items else f"{sampled:,} random items"
-    note = f"Rows, norms and duplicates: all rows. Other numbers: {whole}, with [95 % bootstrap intervals]. {_TERMS}"
-    lines += textwrap.wrap(note, _LINE_LENGTH)
-    return lines
+    lines = _table(_MODALITY_COLUMNS, numbers["modalities"])
+    lines += _table(_PAIR_COLUMNS, {name: p for name, p in numbers["pairs"].items() if "items" in p})
+    lines += _table(_DIRECTION_COLUMNS, numbers["directions"])
+    whole = numbers["sampled"] == numbers["items"]
+    sample = "all items" if whole else f"{numbers['sampled']:,} random items"
+    note = f"Rows, norms and duplicates: all rows. Other numbers: {sample}, with [95 % bootstrap intervals]. {_TERMS}"
+    return lines + textwrap.wrap(note, _LINE_LENGTH)
 
 
-def _estimate(value: Mapping[str, float], unit: str = "number") -> str:
-    mean, low, high = value["mean"], value["low"], value["high"]
-    if unit == "percent":
-        return f"{percent(mean)} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{number(mean)} [{number(low)}, {number(high)}]"
-
-
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+def _table(columns: Mapping[str, Callable[[str, Any], str]], rows: Mapping[str, Any]) -> list[str]:
     """Align columns and append an empty line; empty without rows."""
-    rows = list(body)
-    return [*table_lines(head, rows), ""] if rows else []
+    body = [[cell(name, values) for cell in columns.values()] for name, values in rows.items()]
+    return [*table_lines(list(columns), body), ""] if body else []
+
+
+def _estimate(value: Mapping[str, float]) -> str:
+    return f"{number(value['mean'])} [{number(value['low'])}, {number(value['high'])}]"
+
+
+def _percent_estimate(value: Mapping[str, float]) -> str:
+    return f"{percent(value['mean'])} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
 
 
 def issue_line(

@@ -8,8 +8,6 @@ from markupsafe import Markup
 from unialign.report._format import number_format
 from unialign.report._svg import line, num, svg, tag, text, ticks
 
-__all__ = ["cosine_panel"]
-
 WIDTH, HEIGHT = 340.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 12.0, 12.0, 26.0
 
@@ -26,7 +24,7 @@ def cosine_panel(key: str, label: str, histogram: Mapping[str, Any]) -> Markup:
         written = f"{value:.{min(fmt.decimals, 3)}f}".replace("-", "−")
         parts.append(text(x, HEIGHT - 8, written, text_anchor="middle", class_="label"))
     parts.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, class_="axis"))
-    for kind, tint in (("random", "other"), ("true", "own")):
+    for kind, tint in (("random", "other"), ("true", "accent")):
         parts.append(tag("path", d=_area(histogram[kind], width_px, bottom), class_=f"area {tint}"))
     description = f"Cosines of true pairs and of random pairs of {label}, from {low:.3f} to {high:.3f}."
     return svg(key, WIDTH, HEIGHT, f"Cosines of {label}", description, *parts)

@@ -1,9 +1,9 @@
 """Draw training curves: the total loss of every seed, then each family of terms of one seed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -12,23 +12,19 @@ from unialign.report._format import number_format
 from unialign.report._projection import spread
 from unialign.report._svg import color, line, polyline, shape, svg, tag, text, ticks
 
-__all__ = ["chart", "panels", "switches"]
-
 WIDTH, HEIGHT = 260.0, 170.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 24.0
 _MOST_STEPS = 240
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     name: str
     color: str  # CSS class
     mark: int | None  # index of the modality whose shape marks the end
     points: Sequence[tuple[int, float]]
 
 
-@dataclass(frozen=True)
-class CurvePanel:
+class CurvePanel(NamedTuple):
     title: str
     curves: Sequence[Curve]
 
@@ -36,8 +32,11 @@ class CurvePanel:
 def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> list[CurvePanel]:
     """Collect the panels of `logs` (seed -> lines); the family of a term is its name before the slash."""
     seeds = sorted(logs)
-    tints = {seed: "own" if seed == seeds[0] else "other" for seed in seeds}
-    loss = [Curve(f"seed {s}", tints[s], None, _series(logs[s], lambda entry: entry.loss)) for s in reversed(seeds)]
+    tints = {seed: "accent" if seed == seeds[0] else "other" for seed in seeds}
+    loss = [
+        Curve(f"seed {s}", tints[s], None, _series((entry.step, entry.loss) for entry in logs[s]))
+        for s in reversed(seeds)
+    ]
     found = [CurvePanel("total loss", loss)]
     shown = logs[seeds[0]]
     families: dict[str, list[str]] = {}
@@ -47,8 +46,9 @@ def panels(logs: Mapping[int, Sequence[LogLine]], modalities: Sequence[str]) -> 
         curves = []
         for name in names:
             mark = _modality(name, names, modalities)
-            tint = "own" if len(names) == 1 else "other" if mark is None else color(mark)
-            curves.append(Curve(_inner(name), tint, mark, _series(shown, _term(name))))
+            tint = "accent" if len(names) == 1 else "other" if mark is None else color(mark)
+            points = _series((entry.step, entry.terms.get(name, math.nan)) for entry in shown)
+            curves.append(Curve(_inner(name), tint, mark, points))
         found.append(CurvePanel(family.replace("_", " "), curves))
     return [panel for panel in found if any(curve.points for curve in panel.curves)]
 
@@ -101,13 +101,10 @@ def _parts(points: Sequence[tuple[int, float]], cuts: Sequence[int]) -> list[lis
     return [part * 2 if len(part) == 1 else part for part in parts]  # a line of a single point would be invisible
 
 
-def _series(lines: Sequence[LogLine], value: Callable[[LogLine], float]) -> list[tuple[int, float]]:
-    kept = [(entry.step, value(entry)) for entry in lines if math.isfinite(value(entry))]
+def _series(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return the finite points, evenly thinned if there are many."""
+    kept = [(step, value) for step, value in points if math.isfinite(value)]
     return [kept[i] for i in spread(len(kept), _MOST_STEPS - 2)] if len(kept) > _MOST_STEPS else kept
-
-
-def _term(name: str) -> Callable[[LogLine], float]:
-    return lambda entry: entry.terms.get(name, math.nan)
 
 
 def _inner(name: str) -> str:

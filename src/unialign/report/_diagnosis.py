@@ -16,19 +16,16 @@ from unialign.errors import DataError
 from unialign.io import replace_file
 from unialign.report import _cosines, _heatmap, _maps
 from unialign.report._bars import labeled_bars
-from unialign.report._format import DASH, NumberFormat, number_format
-from unialign.report._model import DataInfo, MetricEstimate
+from unialign.report._format import DASH, number_format
+from unialign.report._model import DataInfo, MetricEstimate, number
 from unialign.report._projection import PCAMap
-from unialign.report._schema import clean
+from unialign.report._schema import clean, read_estimate
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
-
-__all__ = ["write_diagnosis_report"]
 
 _SIGNS = {"problem": "✗ problem", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
 # Number of pairs shown as plots; the tables list all pairs.
 _PANELS = 12
-_PERCENT = NumberFormat(percent=True, decimals=1)
 
 
 def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
@@ -50,7 +47,8 @@ def write_diagnosis_report(folder: str | os.PathLike[str]) -> Path:
 
 
 def _context(results: Mapping[str, Any]) -> dict[str, Any]:
-    numbers, data = results["numbers"], _data(results["data"])
+    numbers, about = results["numbers"], results["data"]
+    data = DataInfo(about["name"], about["fingerprint"], about["items"], tuple(about["modalities"]))
     tally = Counter(finding["severity"] for finding in results["findings"])
     counts = [count(tally[s], s) for s in ("problem", "warning", "note") if tally[s]]
     sampled, items = numbers["sampled"], numbers["items"]
@@ -71,9 +69,9 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
             for i, (name, histogram) in enumerate(list(results["sketch"].get("cosines", {}).items())[:_PANELS])
         ],
         "pairs_shown": _PANELS,
-        "modality_rows": [_modality_row(name, m) for name, m in numbers["modalities"].items()],
-        "pair_rows": [_pair_row(name, p) for name, p in numbers["pairs"].items() if "items" in p],
-        "direction_rows": [_direction_row(name, d) for name, d in numbers["directions"].items()],
+        "modality_rows": [(name, _modality_row(m)) for name, m in numbers["modalities"].items()],
+        "pair_rows": [(name, _pair_row(p)) for name, p in numbers["pairs"].items() if "items" in p],
+        "direction_rows": [(name.replace("->", " → "), _direction_row(d)) for name, d in numbers["directions"].items()],
         "issue_summary": results["issue_summary"],
         "sources": list(results["data"]["sources"].items()),
         "fingerprint": data.fingerprint,
@@ -81,24 +79,6 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "environment": plain_rows(results["environment"]),
         "reproduce": results["reproduce"],
     }
-
-
-def _data(data: Mapping[str, Any]) -> DataInfo:
-    return DataInfo(
-        name=data["name"],
-        fingerprint=data["fingerprint"],
-        items=data["items"],
-        modalities=tuple(data["modalities"]),
-        split="",
-        test_items=None,
-        synthetic=frozenset(),
-        description="",
-        sources=(),
-        encoders={},
-    )
-
-
-# --- plots --------------------------------------------------------------------------------------------------------
 
 
 def _map(sketch: Mapping[str, Any], data: DataInfo) -> dict[str, Any] | None:
@@ -111,8 +91,8 @@ def _map(sketch: Mapping[str, Any], data: DataInfo) -> dict[str, Any] | None:
     first, second = sketch["explained"]
     projection = PCAMap(points, (first, second))
     names = [f"row {row:,}" for row in sketch["rows"]]
-    half, drawn = _maps.reach([projection]), list(range(len(names)))
-    chart = _maps.space_map("map", "", data, projection, half, names, drawn, title="Map of the sample")
+    half = _maps.reach([projection])
+    chart = _maps.space_map("map", "Map of the sample", data, projection, half, names, range(len(names)))
     note = f"the axes explain {100 * first:.0f} % and {100 * second:.0f} % of the variance; {len(names):,} items"
     return {"chart": chart, "note": note}
 
@@ -133,69 +113,50 @@ def _gap(pairs: Mapping[str, Any]) -> Markup | None:
     gaps = {name: p["modality_gap_debiased"] for name, p in pairs.items() if "modality_gap_debiased" in p}
     if not gaps:
         return None
-    rows = [(name, _estimate(gaps[name])) for name in sorted(gaps, key=lambda name: -gaps[name]["mean"])[:_PANELS]]
+    rows = [(name, read_estimate(gaps[name])) for name in sorted(gaps, key=lambda name: -gaps[name]["mean"])[:_PANELS]]
     return labeled_bars("gap", "Debiased gap", number_format([e.high for _, e in rows], unit="number"), rows)
 
 
-# --- tables: cells are (value, small print under it) --------------------------------------------------------------
-
-
-def _estimate(value: Mapping[str, Any]) -> MetricEstimate:
-    mean, low, high = (math.nan if value[k] is None else float(value[k]) for k in ("mean", "low", "high"))
-    return MetricEstimate(mean=mean, low=low, high=high)
-
-
-def _cell(value: Mapping[str, Any] | float | None, look: NumberFormat | None = None) -> tuple[str, str]:
+def _cell(value: Mapping[str, Any] | float | None, unit: str = "number") -> tuple[str, str]:
     """Format a number, and the interval if it is an estimate."""
-    if value is None:
-        return DASH, ""
-    if not isinstance(value, Mapping):
-        return (look or number_format([value], unit="number")).with_unit(value), ""
-    estimate = _estimate(value)
-    look = look or number_format([estimate.mean], unit="number")
-    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
-    interval = f"{look.number(estimate.low)} to {look.number(estimate.high)}" if known else ""
-    return look.with_unit(estimate.mean), interval
+    estimate = read_estimate(value) if isinstance(value, Mapping) else MetricEstimate(number(value))
+    fmt = number_format([estimate.mean], unit=unit)
+    return fmt.with_unit(estimate.mean), fmt.interval(estimate.low, estimate.high)
 
 
-def _modality_row(name: str, m: Mapping[str, Any]) -> dict[str, Any]:
+def _modality_row(m: Mapping[str, Any]) -> list[tuple[str, str]]:
     norm = m["norm"]
     invalid = sum(m[f"{kind}_rows"]["count"] for kind in ("nan", "inf", "zero", "tiny"))
-    cells = [
+    return [
         (f"{m['rows']:,}", f"{m['absent']:,} missing" if m["absent"] else ""),
         (f"{m['dim']:,}", m["dtype"]),
         (f"{invalid:,}", ""),
         (f"{m['duplicate_rows']:,}", ""),
         (_cell(norm["median"])[0], f"{_cell(norm['low'])[0]} to {_cell(norm['high'])[0]}") if norm else (DASH, ""),
-        _cell(m["mean_cosine"]),
-        _cell(m["effective_rank"]),
-        _cell(m["uniformity"]),
+        *(_cell(m[key]) for key in ("mean_cosine", "effective_rank", "uniformity")),
     ]
-    return {"name": name, "cells": cells}
 
 
-def _pair_row(name: str, p: Mapping[str, Any]) -> dict[str, Any]:
-    cells = [
+def _pair_row(p: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
         (f"{p['items']:,}", ""),
         _cell(p["modality_gap_debiased"]),
         _cell(p["modality_gap"]),
-        _cell(p["gap_fraction"], _PERCENT),
+        _cell(p["gap_fraction"], "percent"),
         _cell(p["true_pair_cosine"]),
         _cell(p["random_pair_cosine"]),
-        _cell(p["auc"], _PERCENT),
+        _cell(p["auc"], "percent"),
     ]
-    return {"name": name, "cells": cells}
 
 
-def _direction_row(name: str, d: Mapping[str, Any]) -> dict[str, Any]:
+def _direction_row(d: Mapping[str, Any]) -> list[tuple[str, str]]:
     chance, hubs = d["chance"], d["hubness"]
-    cells = [
+    return [
         (f"{d['queries']:,}", ""),
-        _cell(d["recall@1"], _PERCENT),
-        _cell(d["recall@10"], _PERCENT),
+        _cell(d["recall@1"], "percent"),
+        _cell(d["recall@10"], "percent"),
         _cell(d["mrr"]),
         (f"{d['median_rank']:,.0f}", ""),
         (f"{100 * chance['recall@1']:.2f} %", f"R@10 {100 * chance['recall@10']:.1f} %"),
         (_cell(hubs["skewness"])[0], f"{100 * hubs['antihub_fraction']:.0f} % never found"),
     ]
-    return {"name": name.replace("->", " → "), "cells": cells}

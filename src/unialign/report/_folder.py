@@ -2,23 +2,19 @@
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unialign.data import THUMBNAILS, Thumbnails
 from unialign.errors import DataError
 from unialign.report._model import ComparisonResults, Run, number
 from unialign.report._schema import clean, parse_results
-
-__all__ = ["ComparisonFolder", "Items", "LogLine", "TestRows", "Thumbnails", "read_comparison"]
-
-# Limit for damaged or malicious archives, far above any thumbnail.
-_LARGEST_THUMBNAIL = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,42 +41,13 @@ class TestRows:
 
     z: Mapping[str, NDArray[np.float64]]
 
-    @property
+    @cached_property
     def present(self) -> dict[str, NDArray[np.bool_]]:
         return {name: np.any(rows != 0, axis=1) for name, rows in self.z.items()}
 
     @property
     def items(self) -> int:
         return len(next(iter(self.z.values())))
-
-
-class Thumbnails:
-    """Thumbnails of the test items by modality and position."""
-
-    def __init__(self, path: Path) -> None:
-        self._archive: zipfile.ZipFile | None = None
-        self._sizes: dict[str, int] = {}
-        if path.is_file():
-            try:
-                self._archive = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise DataError(
-                    f"{path} is not a readable zip archive ({error}); remove it or write it again"
-                ) from error
-            self._sizes = {info.filename: info.file_size for info in self._archive.infolist()}
-
-    @property
-    def modalities(self) -> set[str]:
-        return {name.split("/", 1)[0] for name in self._sizes if "/" in name}
-
-    def read(self, modality: str, position: int) -> bytes | None:
-        name = f"{modality}/{position}.webp"
-        if self._archive is None or not 0 < self._sizes.get(name, 0) <= _LARGEST_THUMBNAIL:
-            return None
-        try:
-            return self._archive.read(name)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"the thumbnail {name} is damaged ({error}); write thumbnails.zip again") from error
 
 
 @dataclass(frozen=True)
@@ -91,10 +58,6 @@ class ComparisonFolder:
     results: ComparisonResults
     items: Items | None
     thumbnails: Thumbnails
-
-    def shown_run(self, objective: str) -> Run | None:
-        """Return the run shown by maps and examples, which is that of the lowest seed."""
-        return next(iter(self.results.runs_of(objective)), None)
 
     def space(self, run: Run) -> TestRows:
         """Read the test embeddings of a run."""
@@ -122,7 +85,7 @@ def read_comparison(folder: Path) -> ComparisonFolder:
     if not path.is_file():
         raise DataError(f"{path} is missing; expected a folder written by `unialign compare`, `train` or `evaluate`")
     results = parse_results(_read_json(path))
-    return ComparisonFolder(folder, results, _read_items(folder / "items.json"), Thumbnails(folder / "thumbnails.zip"))
+    return ComparisonFolder(folder, results, _read_items(folder / "items.json"), Thumbnails(folder / THUMBNAILS))
 
 
 def _read_json(path: Path) -> Any:

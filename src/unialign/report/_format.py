@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DASH", "NumberFormat", "number_format", "p_value"]
-
 DASH = "–"
 
 
@@ -17,22 +15,23 @@ class NumberFormat:
     decimals: int
 
     def number(self, value: float) -> str:
-        if not math.isfinite(value):
-            return DASH
-        return _written(value * (100 if self.percent else 1), self.decimals)
+        return _written(value * (100 if self.percent else 1), self.decimals) if math.isfinite(value) else DASH
 
     def with_unit(self, value: float) -> str:
         return self.number(value) + (" %" if self.percent and math.isfinite(value) else "")
+
+    def interval(self, low: float, high: float) -> str:
+        """Format as `1.1 to 3.5`; "" if a bound is not finite."""
+        known = math.isfinite(low) and math.isfinite(high)
+        return f"{self.number(low)} to {self.number(high)}" if known else ""
 
     def magnitude(self, value: float) -> str:
         """Format the absolute value of a difference without unit, with one more decimal if it would round to 0."""
         if not math.isfinite(value):
             return DASH
         size = abs(value) * (100 if self.percent else 1)
-        decimals = self.decimals
-        if 0.05 * 10**-decimals <= size < 0.5 * 10**-decimals:
-            decimals += 1
-        return _written(size, decimals)
+        rounds_to_0 = 0.05 * 10**-self.decimals <= size < 0.5 * 10**-self.decimals
+        return _written(size, self.decimals + rounds_to_0)
 
 
 def number_format(values: Iterable[float], *, unit: str) -> NumberFormat:

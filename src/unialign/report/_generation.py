@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from unialign._plain_text import count
+from unialign.data import THUMBNAILS, Thumbnails
 from unialign.errors import DataError
 from unialign.io import replace_file
-from unialign.report._archive import Archive, data_url
+from unialign.report._images import data_url, thumbnail_url
 from unialign.report._schema import clean
 from unialign.report._tables import plain_rows
 from unialign.report._template import fill
-
-__all__ = ["write_generation_report"]
 
 _SPLITS = {
     "train": "training item: the decoder was trained on its image",
@@ -34,7 +33,7 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
         results = clean(json.loads((root / "results.json").read_text("utf-8")))
         names = [name for entry in results["images"] for name in entry["files"]]
         files = {name: data_url((root / "images" / Path(name).name).read_bytes(), "png") for name in names}
-        context = _context(results, files, Archive(root))
+        context = _context(results, files, Thumbnails(root / THUMBNAILS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root} holds no generated images ({error}); run `unialign generate` again") from None
     target = root / "report.html"
@@ -42,7 +41,7 @@ def write_generation_report(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _context(results: Mapping[str, Any], files: Mapping[str, str], thumbnails: Archive) -> dict[str, Any]:
+def _context(results: Mapping[str, Any], files: Mapping[str, str], thumbnails: Thumbnails) -> dict[str, Any]:
     protocol, entries = results["protocol"], results["images"]
     return {
         "title": f"Images from {results['data']['name']}",
@@ -63,7 +62,7 @@ def _context(results: Mapping[str, Any], files: Mapping[str, str], thumbnails: A
     }
 
 
-def _card(entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumbnails: Archive) -> dict[str, Any]:
+def _card(entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumbnails: Thumbnails) -> dict[str, Any]:
     return {
         "name": entry["name"],
         "parts": ", ".join(entry["parts"]),
@@ -71,18 +70,18 @@ def _card(entry: Mapping[str, Any], anchor: str, files: Mapping[str, str], thumb
         "samples": [
             {
                 "image": files[name],
-                "copy_image": thumbnails.url(anchor, copy["row"]) if copy else "",
+                "copy_image": thumbnail_url(thumbnails, anchor, copy["row"]) if copy else "",
                 "caption": f"{copy['name']}, {100 * copy['distance']:.0f} % off" if copy else "",
             }
             for name, copy in zip(entry["files"], entry["copies"] or [None] * len(entry["files"]), strict=True)
         ],
         "truth": [
-            {"image": thumbnails.url(anchor, row), "name": name}
+            {"image": thumbnail_url(thumbnails, anchor, row), "name": name}
             for row, name in zip(entry["rows"], entry["names"], strict=True)
         ],
         "true_cosine": "" if entry["true_cosine"] is None else f"{entry['true_cosine']:.2f}",
         "nearest": [
-            near | {"image": thumbnails.url(anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
+            near | {"image": thumbnail_url(thumbnails, anchor, near["row"]), "cosine": f"{near['cosine']:.2f}"}
             for near in entry["nearest"]
         ],
     }

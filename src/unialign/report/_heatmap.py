@@ -9,8 +9,6 @@ from unialign.report._format import NumberFormat
 from unialign.report._model import DataInfo, Run
 from unialign.report._svg import group, rect, shortened, svg, tag, text
 
-__all__ = ["JOINT", "heatmap", "mean_directions", "scale_bar"]
-
 WIDTH = 380.0
 JOINT = "all others"
 _LETTER = 5.9  # average width of a label's letter
@@ -53,8 +51,8 @@ def heatmap(
     fmt = NumberFormat(percent=True, decimals=1 if len(columns) <= 6 else 0)
     # Narrow columns need steeper labels; the last ones extend beyond the right edge.
     narrow = len(columns) > _NARROW
-    turn = math.radians(62 if narrow else 38)
-    lengths = [_length(data, c, lines=1 if narrow else 2) for c in columns]
+    turn, lines = (math.radians(62), 1) if narrow else (math.radians(38), 2)
+    lengths = [_length(data, c, lines=lines) for c in columns]
     left = max(_length(data, row, lines=2) for row in rows) + 14
     above = max(lengths) * math.sin(turn) + (14 if narrow else 24)
     covered = (WIDTH - left) / (len(columns) + 1)
@@ -65,8 +63,8 @@ def heatmap(
     parts = []
     for j, answer in enumerate(columns):
         x, y = left + (j + 0.5) * side, above - 7
-        name = _named(data, answer, x, lines=1 if narrow else 2)
         around = f"rotate({-math.degrees(turn):.0f} {x:.1f} {y:.1f})"
+        name = _named(data, answer, x, lines=lines)
         parts.append(text(x + (3 if narrow else 0), y, name, transform=around, class_="label"))
     for i, query in enumerate(rows):
         y = above + i * tall + (gap if query == JOINT else 0)
@@ -80,21 +78,21 @@ def heatmap(
     return svg(key, WIDTH, height, f"{metric} by direction, {label}", description, *parts)
 
 
+def _label(data: DataInfo, modality: str, *, lines: int) -> tuple[str, bool]:
+    """Return a modality's label, and whether the mark "synthetic" is on a second line."""
+    two_lines = lines == 2 and modality in data.synthetic
+    return shortened(modality if two_lines else data.display_name(modality), _LONGEST), two_lines
+
+
 def _length(data: DataInfo, modality: str, *, lines: int) -> float:
-    if lines == 1:
-        return len(shortened(data.display_name(modality), _LONGEST)) * _LETTER
-    return max(len(shortened(modality, _LONGEST)), 8 if modality in data.synthetic else 0) * _LETTER
+    name, two_lines = _label(data, modality, lines=lines)
+    return max(len(name), 8 if two_lines else 0) * _LETTER
 
 
 def _named(data: DataInfo, modality: str, x: float, *, lines: int) -> Markup:
-    """Draw the label, with the mark "synthetic" on the same line or below."""
-    title = tag("title", data.display_name(modality))
-    if lines == 1:
-        return title + tag("tspan", shortened(data.display_name(modality), _LONGEST))
-    parts = [title, tag("tspan", shortened(modality, _LONGEST))]
-    if modality in data.synthetic:
-        parts.append(tag("tspan", "synthetic", x=x, dy=10, class_="minor"))
-    return Markup("").join(parts)
+    name, two_lines = _label(data, modality, lines=lines)
+    mark = tag("tspan", "synthetic", x=x, dy=10, class_="minor") if two_lines else ""
+    return tag("title", data.display_name(modality)) + tag("tspan", name) + mark
 
 
 def _cell(
@@ -102,9 +100,9 @@ def _cell(
 ) -> Markup:
     box = (x + 1, y + 1, side - 2, tall - 2)
     if not math.isfinite(value):
-        return rect(*box, rx=3, class_="none")
+        return rect(*box, rx=3, class_="missing")
     fraction = value / top if top > 0 else 0.0
-    style = "cell strong" if fraction > _LIGHT_TEXT_FROM else "cell"
+    style = "cell-value strong" if fraction > _LIGHT_TEXT_FROM else "cell-value"
     return group(
         tag("title", f"{name} {fmt.with_unit(value)}"),
         rect(*box, rx=3, class_="heat", fill_opacity=_opacity(fraction)),
@@ -113,26 +111,14 @@ def _cell(
 
 
 def _opacity(fraction: float) -> float:
-    # Use opacity over the page's background, which works in light and dark mode.
+    """Return the opacity of a cell over the page's background, which works in light and dark mode."""
     return 0.06 + 0.94 * fraction
 
 
 def scale_bar(top: float, metric: str) -> Markup:
     """Draw the color scale of the heat maps from 0 to `top`."""
-    steps = 40
-    width_px = 200.0
-    step = width_px / steps
-    boxes = [
-        rect(60 + i * step, 4, step + 0.4, 10, class_="heat", fill_opacity=_opacity(i / (steps - 1)))
-        for i in range(steps)
-    ]
+    boxes = [rect(60 + i * 5.0, 4, 5.4, 10, class_="heat", fill_opacity=_opacity(i / 39)) for i in range(40)]
     fmt = NumberFormat(percent=True, decimals=0 if top >= 0.1 else 1)
-    return tag(
-        "svg",
-        text(54, 13, fmt.with_unit(0), text_anchor="end", class_="label"),
-        *boxes,
-        text(66 + width_px, 13, f"{fmt.with_unit(top)} {metric}", class_="label"),
-        viewBox="0 0 380 20",
-        aria_hidden="true",
-        class_="scale",
-    )
+    low = text(54, 13, fmt.with_unit(0), text_anchor="end", class_="label")
+    high = text(266, 13, f"{fmt.with_unit(top)} {metric}", class_="label")
+    return tag("svg", low, *boxes, high, viewBox="0 0 380 20", aria_hidden="true")

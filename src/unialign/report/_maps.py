@@ -11,8 +11,6 @@ from unialign.report._model import DataInfo
 from unialign.report._projection import PCAMap, spread
 from unialign.report._svg import color, group, line, polyline, rect, shape, svg, tag
 
-__all__ = ["drawn_items", "legend_mark", "marker_definitions", "reach", "space_map"]
-
 Placer = Callable[[Sequence[float]], tuple[float, float]]
 
 SIDE = 340.0
@@ -51,16 +49,14 @@ def legend_mark(index: int) -> Markup:
 
 def space_map(
     key: str,
-    label: str,
+    title: str,
     data: DataInfo,
     projection: PCAMap,
     half: float,
     names: Sequence[str],
     drawn: Sequence[int],
-    *,
-    title: str | None = None,
 ) -> Markup:
-    """Draw items of a projected space within `half` of the center on each axis; `label` names the objective."""
+    """Draw items of a projected space within `half` of the center on each axis."""
 
     def place(xy: Sequence[float]) -> tuple[float, float]:
         unit = (SIDE / 2 - PAD) / half
@@ -84,20 +80,10 @@ def space_map(
         f"thin lines join the points of one item."
     )
     mid = SIDE / 2
-    return svg(
-        key,
-        SIDE,
-        SIDE,
-        title or f"Map of the space trained with {label}",
-        description,
-        rect(1, 1, SIDE - 2, SIDE - 2, rx=6, class_="frame"),
-        line(mid, PAD, mid, SIDE - PAD, class_="grid"),
-        line(PAD, mid, SIDE - PAD, mid, class_="grid"),
-        *faint,
-        tag("path", d="".join(links), class_="links"),
-        group(*marks),
-        group(*centers),
-    )
+    frame = rect(1, 1, SIDE - 2, SIDE - 2, rx=6, class_="frame")
+    axes = line(mid, PAD, mid, SIDE - PAD, class_="grid"), line(PAD, mid, SIDE - PAD, mid, class_="grid")
+    joined = tag("path", d="".join(links), class_="links")
+    return svg(key, SIDE, SIDE, title, description, frame, *axes, *faint, joined, group(*marks), group(*centers))
 
 
 def _linked(
@@ -110,8 +96,8 @@ def _linked(
         found = [(i, m, place(points[m][n])) for i, m in enumerate(data.modalities) if np.isfinite(points[m][n]).all()]
         if not found:
             continue
-        middle = tuple(math.fsum(p[axis] for _, _, p in found) / len(found) for axis in (0, 1))
-        links.extend(polyline([(middle[0], middle[1]), p]) for _, _, p in found)
+        x, y = (math.fsum(point[axis] for _, _, point in found) / len(found) for axis in (0, 1))
+        links.extend(polyline([(x, y), point]) for _, _, point in found)
         for i, modality, (x, y) in found:
             title = tag("title", f"{names[n]}: {data.display_name(modality)}")
             marks.append(tag("path", title, d=shape(i, x, y, 3), class_=f"mark {color(i)}"))

@@ -2,26 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-__all__ = [
-    "ComparisonResults",
-    "DataInfo",
-    "MetricComparison",
-    "MetricEstimate",
-    "MetricInfo",
-    "ObjectiveInfo",
-    "Run",
-    "WarningLine",
-    "number",
-]
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """Description of a metric."""
-
     key: str
     label: str
     description: str
@@ -32,22 +18,11 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
-    """An objective with its label and training settings."""
-
     key: str
     label: str
     note: str
     settings: Mapping[str, Any]
     parameters: int | None
-
-
-@dataclass(frozen=True)
-class WarningLine:
-    """A warning of the health monitor."""
-
-    code: str
-    message: str
-    step: int | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +34,7 @@ class Run:
     metrics: Mapping[str, float]
     directions: Mapping[str, Mapping[str, float]]
     seconds: float | None
-    warnings: tuple[WarningLine, ...]
+    warnings: tuple[Mapping[str, Any], ...]  # code, message and step of the health monitor's warnings
     folder: str
 
 
@@ -68,8 +43,12 @@ class MetricEstimate:
     """A mean and its interval; NaN if missing in the file."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 @dataclass(frozen=True)
@@ -89,18 +68,16 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The data set and its evaluated split."""
-
     name: str
     fingerprint: str
     items: int | None
     modalities: tuple[str, ...]
-    split: str
-    test_items: int | None
-    synthetic: frozenset[str]
-    description: str
-    sources: tuple[str, ...]
-    encoders: Mapping[str, str]  # modality -> encoder of its features, where known
+    split: str = ""
+    test_items: int | None = None
+    synthetic: frozenset[str] = frozenset()
+    description: str = ""
+    sources: tuple[str, ...] = ()
+    encoders: Mapping[str, str] = field(default_factory=dict)  # modality -> encoder of its features, where known
 
     def display_name(self, modality: str) -> str:
         """Return the modality's name, marked if it is synthetic."""
@@ -109,8 +86,6 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class ComparisonResults:
-    """The whole file."""
-
     environment: Mapping[str, Any]
     protocol: Mapping[str, Any]
     data: DataInfo
@@ -137,18 +112,12 @@ class ComparisonResults:
         """Whether there is only one objective and hence no comparison."""
         return len(self.objectives) == 1
 
-    @property
-    def interval_scope(self) -> str:
-        """The population of the intervals: items, or items and seeds."""
-        return "items" if len(self.seeds) == 1 else "items and seeds"
-
     def estimate(self, objective: str, metric: str) -> MetricEstimate:
         """Return mean and interval; NaN bounds if a single seed has none, as for metrics without item weights."""
-        found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan, math.nan, math.nan))
+        found = self.summary.get(objective, {}).get(metric, MetricEstimate(math.nan))
         # A zero-width interval from one measurement would suggest certainty.
-        if len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9):
-            return MetricEstimate(found.mean, math.nan, math.nan)
-        return found
+        certain = len(self.seeds) == 1 and found.high - found.low <= 1e-9 * max(abs(found.mean), 1e-9)
+        return MetricEstimate(found.mean) if certain else found
 
     @property
     def anchor(self) -> str:

@@ -3,30 +3,26 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from unialign._plain_text import count, join_words
 from unialign.io import replace_file
 from unialign.report import _bars, _curves, _gallery, _heatmap, _maps
-from unialign.report._folder import ComparisonFolder, Items, TestRows, read_comparison
+from unialign.report._folder import ComparisonFolder, TestRows, read_comparison
 from unialign.report._generated import generated_images
 from unialign.report._model import ComparisonResults
 from unialign.report._projection import PCAMap, pca_map
 from unialign.report._summary import metric_style, verdict
 from unialign.report._tables import metric_rows, plain_rows, settings_rows, warning_rows
 from unialign.report._template import fill
-from unialign.report._thumbnails import EmbeddedImages
-
-__all__ = ["write_report"]
 
 # Metric -> explanation, in the order of the charts.
 _BARS = {
-    "modality_gap_debiased": "Distance between the means of two modalities, less its sampling noise. 0: equal means.",
-    "modality_gap": "The same distance without the correction. On a small test set much of it is sampling noise.",
+    "modality_gap_debiased": "Distance between the means of two modalities, minus its sampling noise. 0: equal means.",
+    "modality_gap": "The same distance without the correction. On a small test set, much of it is sampling noise.",
     "zeta": "Conflict of the alignment and uniformity gradients. Near 1 in any good space, and not harmful by itself.",
     "zeta_neg": "The same without the positive: conflict of the negatives with alignment.",
     "chi": "Disagreement between the positives of an item. 0: they agree.",
@@ -34,57 +30,58 @@ _BARS = {
 _UNDER_MAPS = ("recall@1", "modality_gap_debiased")
 
 
-@dataclass(frozen=True)
-class PageFigure:
+class PageFigure(NamedTuple):
     title: str
     chart: Markup
-    note: str
+    note: str = ""
 
 
-def write_report(folder: str | os.PathLike[str], *, out: str | os.PathLike[str] | None = None) -> Path:
-    """Write the page of the comparison in `folder`, by default to `report.html` in it, and return its path."""
-    target = Path(out) if out is not None else Path(folder) / "report.html"
-    page = render(read_comparison(Path(folder)))
-    replace_file(target, page)
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` for the comparison in `folder` and return its path."""
+    target = Path(folder) / "report.html"
+    replace_file(target, fill("page.html.j2", context=_context(read_comparison(Path(folder)))))
     return target
 
 
-def render(comparison: ComparisonFolder) -> str:
+def _context(comparison: ComparisonFolder) -> dict[str, Any]:
     results = comparison.results
-    spaces = {}
-    for key in results.objectives:
-        run = comparison.shown_run(key)
-        if run is not None:
-            spaces[key] = comparison.space(run)
-    context = _text(results) | _figures(comparison, spaces) | _examples(comparison, spaces)
-    context["generated"] = generated_images(comparison.folder)
-    return fill("page.html.j2", context=context)
+    # Maps and examples show the run of the lowest seed.
+    spaces = {key: comparison.space(runs[0]) for key in results.objectives if (runs := results.runs_of(key))}
+    modalities = results.data.modalities
+    return {
+        **_text(results),
+        "maps": _space_maps(comparison, spaces),
+        "markers": _maps.marker_definitions(modalities),
+        "legend": [(_maps.legend_mark(i), results.data.display_name(m)) for i, m in enumerate(modalities)],
+        "heat": _heat(results),
+        "bars": _bar_panels(results),
+        "curves": _curve_panels(comparison),
+        **_gallery.example_section(comparison, spaces),
+        "generated": generated_images(comparison.folder),
+    }
 
 
 def _text(results: ComparisonResults) -> dict[str, Any]:
-    labels = [o.label for o in results.objectives.values()]
-    single = len(results.runs) == 1
-    found = verdict(results)
+    objectives, found = list(results.objectives.values()), verdict(results)
     reach: dict[str, float] = {}  # one scale for each metric, so that baselines can be compared
-    for comparison in results.comparisons:
-        ends = [abs(v) for v in (comparison.difference, comparison.low, comparison.high) if math.isfinite(v)]
-        reach[comparison.metric] = max([reach.get(comparison.metric, 0.0), *ends])
+    for c in results.comparisons:
+        ends = [abs(v) for v in (c.difference, c.low, c.high) if math.isfinite(v)]
+        reach[c.metric] = max([reach.get(c.metric, 0.0), *ends])
     differences = {
         (s.comparison.baseline, s.metric.key): _bars.difference_chart(s.comparison, s.metric, reach[s.metric.key])
         for baseline in found.baselines
         for s in baseline.sentences
     }
     return {
-        "title": f"{join_words(labels)} on {results.data.name}",
+        "title": f"{join_words(o.label for o in objectives)} on {results.data.name}",
         "data": results.data,
         "facts": _facts(results),
-        "objectives": list(results.objectives.values()),
-        "first": next(iter(results.objectives.values())),
-        "notes": [o for o in results.objectives.values() if o.note],
+        "objectives": objectives,
+        "first": objectives[0],
+        "notes": [o for o in objectives if o.note],
         "level": results.level,
         "seeds": results.seeds,
         "single": results.single,
-        "scope": results.interval_scope,
         "kicker": _kicker(results),
         "verdict": found,
         "differences": differences,
@@ -94,7 +91,8 @@ def _text(results: ComparisonResults) -> dict[str, Any]:
         "protocol": plain_rows(results.protocol),
         "environment": plain_rows(results.environment),
         "warnings": warning_rows(results),
-        "reproduce": results.reproduce or f"unialign {'train' if single else 'compare'} --config config.yaml",
+        "reproduce": results.reproduce
+        or f"unialign {'train' if len(results.runs) == 1 else 'compare'} --config config.yaml",
     }
 
 
@@ -102,9 +100,10 @@ def _facts(results: ComparisonResults) -> list[str]:
     data = results.data
     facts = [] if data.items is None else [count(data.items, "item")]
     facts.append(f"{len(data.modalities)} modalities: {', '.join(data.display_name(m) for m in data.modalities)}")
-    if data.test_items is not None:
-        facts.append(f"measured on {count(data.test_items, 'unseen item')}" if data.split == "test" else "")
-        facts[-1] = facts[-1] or f"measured on {count(data.test_items, 'item')} of the split {data.split!r}"
+    if data.test_items is not None and data.split == "test":
+        facts.append(f"measured on {count(data.test_items, 'unseen item')}")
+    elif data.test_items is not None:
+        facts.append(f"measured on {count(data.test_items, 'item')} of the split {data.split!r}")
     objectives, seeds = len(results.objectives), len(results.seeds)
     if objectives > 1 or seeds > 1:
         facts.append(f"{count(objectives, 'objective')} × {count(seeds, 'seed')}")
@@ -115,18 +114,6 @@ def _kicker(results: ComparisonResults) -> str:
     if not results.single:
         return "Comparison of training objectives"
     return "Evaluation of one space" if len(results.runs) == 1 else "Evaluation of one training objective"
-
-
-def _figures(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    results = comparison.results
-    return {
-        "maps": _space_maps(comparison, spaces),
-        "markers": _maps.marker_definitions(results.data.modalities),
-        "legend": [(_maps.legend_mark(i), results.data.display_name(m)) for i, m in enumerate(results.data.modalities)],
-        "heat": _heat(results),
-        "bars": _bar_panels(results),
-        "curves": _curve_panels(comparison),
-    }
 
 
 def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> list[PageFigure]:
@@ -140,16 +127,15 @@ def _space_maps(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) ->
     items = next(iter(spaces.values())).items
     names = comparison.items.names if comparison.items else [f"item {n}" for n in range(items)]
     drawn = _maps.drawn_items(items, len(results.data.modalities), len(spaces))
+    metrics = [results.metrics[m] for m in _UNDER_MAPS if m in results.metrics]
     figures = []
     for i, (key, projection) in enumerate(projections.items()):
-        label = results.objectives[key].label
-        chart = _maps.space_map(f"map{i}", label, results.data, projection, half, names, drawn)
-        first, second = projection.explained
-        known = [results.metrics[m] for m in _UNDER_MAPS if m in results.metrics]
-        said = [f"{m.label} {metric_style(results, m).with_unit(results.estimate(key, m.key).mean)}" for m in known]
-        said.append(f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance")
-        note = "; ".join(said)
-        figures.append(PageFigure(label, chart, note))
+        label, (first, second) = results.objectives[key].label, projection.explained
+        title = f"Map of the space trained with {label}"
+        chart = _maps.space_map(f"map{i}", title, results.data, projection, half, names, drawn)
+        notes = [f"{m.label} {metric_style(results, m).with_unit(results.estimate(key, m.key).mean)}" for m in metrics]
+        notes.append(f"axes hold {100 * first:.0f} % and {100 * second:.0f} % of the variance")
+        figures.append(PageFigure(label, chart, "; ".join(notes)))
     return figures
 
 
@@ -162,7 +148,7 @@ def _heat(results: ComparisonResults) -> dict[str, Any] | None:
     if not math.isfinite(top):
         return None
     figures = [
-        PageFigure(o.label, _heatmap.heatmap(f"heat{i}", o.label, label, results.data, values[o.key], top), "")
+        PageFigure(o.label, _heatmap.heatmap(f"heat{i}", o.label, label, results.data, values[o.key], top))
         for i, o in enumerate(results.objectives.values())
         if values[o.key]
     ]
@@ -176,10 +162,9 @@ def _bar_panels(results: ComparisonResults) -> list[PageFigure]:
         if metric is None or not any(math.isfinite(results.estimate(o, key).mean) for o in results.objectives):
             continue
         rows = [(o.label, results.estimate(o.key, key)) for o in results.objectives.values()]
-        floor = None
-        if key == "modality_gap" and results.data.test_items:
-            floor = (math.sqrt(2 / results.data.test_items), "dashed: unrelated rows")
-        chart = _bars.bars(f"bar-{key}", metric, metric_style(results, metric), rows, floor=floor)
+        items = results.data.test_items if key == "modality_gap" else None
+        floor = (math.sqrt(2 / items), "dashed: unrelated rows") if items else None
+        chart = _bars.bars(f"bar-{key}", metric.label, metric_style(results, metric), rows, floor=floor)
         figures.append(PageFigure(metric.label, chart, note))
     return figures
 
@@ -195,46 +180,11 @@ def _curve_panels(comparison: ComparisonFolder) -> list[dict[str, Any]]:
         shown = logs[min(logs)]
         last, switched = max(line.step for lines in logs.values() for line in lines), _curves.switches(shown)
         charts = [
-            PageFigure(panel.title, _curves.chart(f"curve{i}-{j}", objective.label, panel, last, switched), "")
+            PageFigure(panel.title, _curves.chart(f"curve{i}-{j}", objective.label, panel, last, switched))
             for j, panel in enumerate(_curves.panels(logs, results.data.modalities))
         ]
         before = dict.fromkeys(line.objective for line in shown)
         names = [results.objectives[name].label if name in results.objectives else name for name in before]
         note = f"Dashed: {' changes to '.join(names)} at step {switched[0]:,}." if switched else ""
-        found.append({"label": objective.label, "charts": charts, "note": note, "seed": min(logs)})
+        found.append({"label": objective.label, "charts": charts, "note": note})
     return found
-
-
-def _examples(comparison: ComparisonFolder, spaces: Mapping[str, TestRows]) -> dict[str, Any]:
-    items, images = comparison.items, EmbeddedImages(comparison.thumbnails)
-    if items is None or not spaces:
-        return {"examples": [], "example_rule": "", "images": images.css}
-    found = _gallery.examples(comparison, items, spaces)
-    cards = [_card(comparison.results, items, example, images) for example in found]
-    return {"examples": cards, "example_rule": _gallery.RULE, "images": images.css}
-
-
-def _card(
-    results: ComparisonResults, items: Items, example: _gallery.Example, images: EmbeddedImages
-) -> dict[str, Any]:
-    data, queries, answer = results.data, example.direction.queries, example.direction.answer
-    rows = [
-        {
-            "label": results.objectives[row.objective].label,
-            "rank": row.rank,
-            "first": row.first,
-            "answers": [
-                {"name": items.names[a.position], "image": images.css_class(answer, a.position), "correct": a.correct}
-                for a in row.answers
-            ],
-        }
-        for row in example.rows
-    ]
-    return {
-        "query": "all others" if len(queries) > 1 else data.display_name(queries[0]),
-        "parts": [{"label": data.display_name(q), "image": images.css_class(q, example.position)} for q in queries],
-        "answer": data.display_name(answer),
-        "name": items.names[example.position],
-        "pool": example.pool,
-        "rows": rows,
-    }

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from unialign.report._folder import TestRows
 
-__all__ = ["PCAMap", "pca_map", "spread"]
-
 
 @dataclass(frozen=True)
 class PCAMap:

@@ -1,11 +1,11 @@
-"""Validate `results.json` and convert it to `Results`.
+"""Validate `results.json` and convert it to `ComparisonResults`.
 
 `objectives`, `metrics` and `comparisons` are optional; missing ones are derived from the runs.
 """
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unialign.errors import DataError
@@ -17,11 +17,8 @@ from unialign.report._model import (
     MetricInfo,
     ObjectiveInfo,
     Run,
-    WarningLine,
     number,
 )
-
-__all__ = ["clean", "parse_results"]
 
 SCHEMA = 1
 VERDICTS = ("win", "tie", "lose")
@@ -80,6 +77,10 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
+def _entries(value: Any, where: str) -> dict[str, Mapping[str, Any]]:
+    return {key: _mapping(entry, f"{where}.{key}") for key, entry in _mapping(value, where).items()}
+
+
 def _list(mapping: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
     value = _need(mapping, key, where)
     if not isinstance(value, list):
@@ -111,11 +112,12 @@ def _data(raw: Mapping[str, Any]) -> DataInfo:
 
 
 def _encoders(columns: Mapping[str, Any]) -> dict[str, str]:
-    encoders: dict[str, str] = {}
-    for name, entry in columns.items():
-        texts = [entry.get(key) for key in ("input", "encoder")] if isinstance(entry, Mapping) else []
-        encoders[name] = "; ".join(text for text in texts if isinstance(text, str))
-    return {name: text for name, text in encoders.items() if text}
+    found = {
+        name: [entry[key] for key in ("input", "encoder") if isinstance(entry.get(key), str)]
+        for name, entry in columns.items()
+        if isinstance(entry, Mapping)
+    }
+    return {name: "; ".join(texts) for name, texts in found.items() if any(texts)}
 
 
 def _run(raw: Any, position: int) -> Run:
@@ -125,74 +127,65 @@ def _run(raw: Any, position: int) -> Run:
     if seed is None:
         raise DataError(f"{where} has seed {raw['seed']!r}, expected a whole number")
     metrics = _mapping(_need(raw, "metrics", where), f"{where} metrics")
-    directions = _mapping(raw.get("directions", {}), f"{where} directions")
+    directions = _entries(raw.get("directions", {}), f"{where} directions")
+    seconds = number(raw.get("seconds"))
     return Run(
         objective=objective,
         seed=seed,
         metrics={key: number(value) for key, value in metrics.items()},
-        directions={key: {k: number(v) for k, v in _mapping(d, key).items()} for key, d in directions.items()},
-        seconds=None if math.isnan(number(raw.get("seconds"))) else number(raw.get("seconds")),
-        warnings=tuple(_warning(_mapping(w, f"{where} warnings")) for w in raw.get("warnings") or ()),
+        directions={key: {k: number(v) for k, v in values.items()} for key, values in directions.items()},
+        seconds=None if math.isnan(seconds) else seconds,
+        warnings=tuple(_mapping(w, f"{where} warnings") for w in raw.get("warnings") or ()),
         folder=str(raw.get("folder", f"runs/{objective}-seed{seed}")),
     )
 
 
-def _warning(raw: Mapping[str, Any]) -> WarningLine:
-    return WarningLine(str(raw.get("code", "")), str(raw.get("message", "")), _whole(raw.get("step")))
-
-
 def _objectives(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, ObjectiveInfo]:
-    described = _mapping(raw.get("objectives", {run.objective: {} for run in runs}), "objectives")
-    found = {}
-    for key, value in described.items():
-        entry = _mapping(value, f"objectives.{key}")
-        found[key] = ObjectiveInfo(
+    return {
+        key: ObjectiveInfo(
             key=key,
             label=str(entry.get("label") or key),
             note=str(entry.get("note") or ""),
             settings=_mapping(entry.get("settings") or {}, f"objectives.{key}.settings"),
             parameters=_whole(entry.get("parameters")),
         )
-    return found
+        for key, entry in _entries(raw.get("objectives", {run.objective: {} for run in runs}), "objectives").items()
+    }
 
 
 def _metrics(raw: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, MetricInfo]:
-    described = _mapping(raw.get("metrics", {key: {} for run in runs for key in run.metrics}), "metrics")
-    found = {}
-    for key, value in described.items():
-        entry = _mapping(value, f"metrics.{key}")
-        higher = entry.get("higher_is_better")
-        found[key] = MetricInfo(
+    return {
+        key: MetricInfo(
             key=key,
             label=str(entry.get("label") or key),
             description=str(entry.get("description") or ""),
-            higher_is_better=higher if isinstance(higher, bool) else None,
+            higher_is_better=entry["higher_is_better"] if isinstance(entry.get("higher_is_better"), bool) else None,
             percent=entry.get("unit") == "percent",
             primary=entry.get("primary") is True,
         )
-    return found
+        for key, entry in _entries(raw.get("metrics", {k: {} for run in runs for k in run.metrics}), "metrics").items()
+    }
 
 
 def _summary(
-    raw: Mapping[str, Any],
-    objectives: Mapping[str, ObjectiveInfo],
-    metrics: Mapping[str, MetricInfo],
-    runs: Sequence[Run],
+    raw: Mapping[str, Any], objectives: Iterable[str], metrics: Iterable[str], runs: Sequence[Run]
 ) -> dict[str, dict[str, MetricEstimate]]:
-    given = _mapping(raw.get("summary", {}), "summary")
-    summary: dict[str, dict[str, MetricEstimate]] = {}
-    for objective in objectives:
-        row = _mapping(given.get(objective, {}), f"summary.{objective}")
-        summary[objective] = {}
+    given = _entries(raw.get("summary", {}), "summary")
+    summary: dict[str, dict[str, MetricEstimate]] = {objective: {} for objective in objectives}
+    for objective, row in summary.items():
         for metric in metrics:
-            entry = row.get(metric)
-            if isinstance(entry, Mapping):
-                summary[objective][metric] = MetricEstimate(*(number(entry.get(k)) for k in ("mean", "low", "high")))
-                continue
+            entry = given.get(objective, {}).get(metric)
             values = [run.metrics[metric] for run in runs if run.objective == objective and metric in run.metrics]
-            if values:  # without a summary, use the mean without interval
-                summary[objective][metric] = MetricEstimate(math.fsum(values) / len(values), math.nan, math.nan)
+            if isinstance(entry, Mapping):
+                row[metric] = read_estimate(entry)
+            elif values:  # without a summary, use the mean without interval
+                row[metric] = MetricEstimate(math.fsum(values) / len(values))
     return summary
+
+
+def read_estimate(entry: Mapping[str, Any]) -> MetricEstimate:
+    """Convert an object with mean, low and high; NaN for missing numbers."""
+    return MetricEstimate(*(number(entry.get(key)) for key in ("mean", "low", "high")))
 
 
 def _comparisons(

@@ -3,36 +3,30 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unialign._plain_text import count, join_words, table_lines
 from unialign.report._format import NumberFormat, number_format, p_value
-from unialign.report._model import ComparisonResults, MetricComparison, MetricEstimate, MetricInfo
+from unialign.report._model import ComparisonResults, MetricComparison, MetricInfo
 from unialign.report._schema import parse_results
-
-__all__ = ["best", "metric_style", "text_table", "verdict", "verdict_lines"]
 
 _VERBS = {"win": "wins", "tie": "ties", "lose": "loses"}
 
 
-@dataclass(frozen=True)
-class Sentence:
+class VerdictSentence(NamedTuple):
     comparison: MetricComparison
     metric: MetricInfo
     text: str
 
 
-@dataclass(frozen=True)
-class BaselineVerdict:
+class BaselineVerdict(NamedTuple):
     baseline: str
     label: str
     tally: str
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[VerdictSentence, ...]
 
 
-@dataclass(frozen=True)
-class OverallVerdict:
+class OverallVerdict(NamedTuple):
     lead: str
     baselines: tuple[BaselineVerdict, ...]
 
@@ -47,16 +41,10 @@ def verdict_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = None) -> str:
-    """Format means and intervals as a plain-text table with the definitions of its metrics.
-
-    Args:
-        results: content of `results.json`.
-        metrics: names of the rows; None: the primary metrics.
-    """
+def text_table(results: Mapping[str, Any]) -> str:
+    """Format the primary metrics in the content of `results.json` as a plain-text table, with their definitions."""
     parsed = parse_results(results)
-    shown = primary_metrics(parsed) if metrics is None else [parsed.metrics[key] for key in metrics]
-    objectives = list(parsed.objectives.values())
+    shown, objectives = primary_metrics(parsed), list(parsed.objectives.values())
     noted = [o for o in objectives if o.note]
     head = ["", *(o.label + (f" [{noted.index(o) + 1}]" if o.note else "") for o in objectives)]
     rows = []
@@ -76,7 +64,7 @@ def text_table(results: Mapping[str, Any], *, metrics: Sequence[str] | None = No
 
 
 def verdict(results: ComparisonResults) -> OverallVerdict:
-    """Compare the first objective with each other one, in sentences."""
+    """Describe the paired comparison of the first objective with each baseline in sentences."""
     first = next(iter(results.objectives))
     shown = [metric.key for metric in primary_metrics(results)]
     comparisons = [c for c in results.comparisons if c.objective == first and c.metric in shown]
@@ -85,7 +73,7 @@ def verdict(results: ComparisonResults) -> OverallVerdict:
     baselines = []
     for baseline in dict.fromkeys(c.baseline for c in comparisons):
         tests = sorted((c for c in comparisons if c.baseline == baseline), key=lambda c: shown.index(c.metric))
-        sentences = tuple(Sentence(c, results.metrics[c.metric], _sentence(results, c)) for c in tests)
+        sentences = tuple(VerdictSentence(c, results.metrics[c.metric], _sentence(results, c)) for c in tests)
         baselines.append(BaselineVerdict(baseline, results.objectives[baseline].label, tally(tests), sentences))
     return OverallVerdict(_lead(results, first, comparisons), tuple(baselines))
 
@@ -112,8 +100,7 @@ def best(results: ComparisonResults, metric: str) -> str | None:
     for _ in above:
         for key in above:
             above[key] |= {beaten for through in tuple(above[key]) for beaten in above[through]}
-    winners = [key for key in above if len(above) > 1 and above[key] == set(above) - {key}]
-    return winners[0] if winners else None
+    return next((key for key in above if len(above) > 1 and above[key] == set(above) - {key}), None)
 
 
 def metric_style(results: ComparisonResults, metric: MetricInfo) -> NumberFormat:
@@ -149,8 +136,8 @@ def _without_tests(results: ComparisonResults, first: str) -> str:
         fmt, estimate = metric_style(results, metric), results.estimate(first, metric.key)
         if not math.isfinite(estimate.mean):
             continue
-        interval = f" ({results.level} interval {fmt.number(estimate.low)} to {fmt.number(estimate.high)})"
-        texts.append(f"{metric.label} {fmt.with_unit(estimate.mean)}" + (interval if _has_interval(estimate) else ""))
+        interval = f" ({results.level} interval {fmt.interval(estimate.low, estimate.high)})"
+        texts.append(f"{metric.label} {fmt.with_unit(estimate.mean)}" + (interval if estimate.has_interval else ""))
     label = results.objectives[first].label
     if not results.single:
         found = f" {label} reaches {join_words(texts)}." if texts else ""
@@ -169,26 +156,26 @@ def _sentence(results: ComparisonResults, comparison: MetricComparison) -> str:
     )
     label = results.objectives[comparison.objective].label
     size = fmt.magnitude(comparison.difference) + (" points" if metric.percent else "")
-    text = (
+    p = f"; {p_value(comparison.p_holm)}" if p_value(comparison.p_holm) else ""
+    end = ""
+    if comparison.verdict == "tie" and (comparison.low > 0 or comparison.high < 0):
+        end = ", not significant once corrected for the number of tests"
+    elif comparison.verdict == "tie":
+        end = ", no reliable difference"
+    return (
         f"On {metric.label}{_direction(metric)} {label} {_VERBS[comparison.verdict]}: {own} against {other}, "
-        f"{size} {_side(comparison.difference)} ({results.level} interval {_interval(fmt, comparison)}"
+        f"{size} {_side(comparison.difference)} ({results.level} interval {_interval(fmt, comparison)}{p}){end}."
     )
-    text += f"; {p_value(comparison.p_holm)})" if p_value(comparison.p_holm) else ")"
-    if comparison.verdict != "tie":
-        return text + "."
-    if comparison.low > 0 or comparison.high < 0:
-        return text + ", not significant once corrected for the number of tests."
-    return text + ", no reliable difference."
 
 
 def _interval(fmt: NumberFormat, comparison: MetricComparison) -> str:
     low, high = comparison.low, comparison.high
     if not (math.isfinite(low) and math.isfinite(high)):
         return "unknown"
-    if low >= 0 or high <= 0:
-        near, far = sorted((low, high), key=abs)
-        return f"{fmt.magnitude(near)} to {fmt.magnitude(far)} {_side(low + high)}"
-    return f"from {fmt.magnitude(low)} lower to {fmt.magnitude(high)} higher"
+    if low < 0 < high:
+        return f"from {fmt.magnitude(low)} lower to {fmt.magnitude(high)} higher"
+    near, far = sorted((low, high), key=abs)
+    return f"{fmt.magnitude(near)} to {fmt.magnitude(far)} {_side(low + high)}"
 
 
 def _side(difference: float) -> str:
@@ -199,14 +186,10 @@ def _direction(metric: MetricInfo) -> str:
     return " (lower is better)" if metric.higher_is_better is False else ""
 
 
-def _has_interval(estimate: MetricEstimate) -> bool:
-    return math.isfinite(estimate.low) and math.isfinite(estimate.high)
-
-
 def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> str:
     fmt, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     text = fmt.number(estimate.mean)
-    if _has_interval(estimate):
+    if estimate.has_interval:
         text += f" [{fmt.number(estimate.low)}, {fmt.number(estimate.high)}]"
     elif math.isfinite(estimate.mean):
         text += " [-]"

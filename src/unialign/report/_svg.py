@@ -5,23 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-__all__ = [
-    "COLORS",
-    "SHAPES",
-    "color",
-    "group",
-    "line",
-    "num",
-    "polyline",
-    "rect",
-    "shape",
-    "shortened",
-    "svg",
-    "tag",
-    "text",
-    "ticks",
-]
-
 Content = str | Markup
 
 

@@ -3,15 +3,12 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from unialign._plain_text import count
-from unialign.report._format import DASH, NumberFormat
-from unialign.report._model import ComparisonResults, MetricEstimate, MetricInfo
+from unialign.report._format import DASH
+from unialign.report._model import ComparisonResults, MetricInfo, number
 from unialign.report._summary import best, metric_style
-
-__all__ = ["metric_rows", "plain_rows", "settings_rows", "warning_rows"]
 
 # Relative to the first objective; signs complement the colors for print and color-blind readers.
 _MARKS = {
@@ -21,57 +18,34 @@ _MARKS = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    mean: str
-    interval: str
-    best: bool
-    mark: str
-    side: str  # "worse", "better" or "same"
-    meaning: str
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    metric: MetricInfo
-    better: str
-    cells: tuple[Cell, ...]
-
-
-def metric_rows(results: ComparisonResults) -> list[MetricRow]:
+def metric_rows(results: ComparisonResults) -> list[dict[str, Any]]:
     """Return one row for each metric that has values."""
-    rows = []
-    for metric in results.metrics.values():
-        if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives):
-            better = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
-            winner = best(results, metric.key)
-            cells = tuple(_cell(results, metric, key, winner) for key in results.objectives)
-            rows.append(MetricRow(metric, better, cells))
-    return rows
+    return [
+        {
+            "metric": metric,
+            "better": {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better],
+            "cells": [_cell(results, metric, key) for key in results.objectives],
+        }
+        for metric in results.metrics.values()
+        if any(math.isfinite(results.estimate(key, metric.key).mean) for key in results.objectives)
+    ]
 
 
-def _cell(results: ComparisonResults, metric: MetricInfo, objective: str, winner: str | None) -> Cell:
+def _cell(results: ComparisonResults, metric: MetricInfo, objective: str) -> dict[str, Any]:
     fmt, estimate = metric_style(results, metric), results.estimate(objective, metric.key)
     first = next(iter(results.objectives))
-    mark, side, meaning = "", "", ""
-    for comparison in results.comparisons:
-        if (comparison.metric, comparison.objective, comparison.baseline) == (metric.key, first, objective):
-            mark, side, meaning = _MARKS[comparison.verdict]
-    return Cell(
-        mean=fmt.with_unit(estimate.mean),
-        interval=_interval(fmt, estimate),
-        best=objective == winner,
-        mark=mark,
-        side=side,
-        meaning=meaning.format(first=results.objectives[first].label),
-    )
-
-
-def _interval(fmt: NumberFormat, estimate: MetricEstimate) -> str:
-    """Format as `low to high`; a dash for a number without interval."""
-    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        return f"{fmt.number(estimate.low)} to {fmt.number(estimate.high)}"
-    return DASH if math.isfinite(estimate.mean) else ""
+    verdicts = [
+        c.verdict for c in results.comparisons if (c.metric, c.objective, c.baseline) == (metric.key, first, objective)
+    ]
+    mark, side, meaning = _MARKS[verdicts[-1]] if verdicts else ("", "", "")
+    return {
+        "mean": fmt.with_unit(estimate.mean),
+        "interval": fmt.interval(estimate.low, estimate.high) or (DASH if math.isfinite(estimate.mean) else ""),
+        "best": objective == best(results, metric.key),
+        "mark": mark,
+        "side": side,
+        "meaning": meaning.format(first=results.objectives[first].label),
+    }
 
 
 def settings_rows(results: ComparisonResults) -> list[tuple[str, list[str]]]:
@@ -103,8 +77,10 @@ def warning_rows(results: ComparisonResults) -> list[tuple[str, str, str, str]]:
     for run in results.runs:
         label = results.objectives[run.objective].label
         for warning in run.warnings:
-            where = f"seed {run.seed}" + ("" if warning.step is None else f", step {warning.step:,}")
-            found.setdefault((label, warning.code.replace("_", " "), warning.message), []).append(where)
+            step = number(warning.get("step"))
+            where = f"seed {run.seed}" + (f", step {int(step):,}" if math.isfinite(step) else "")
+            key = (label, str(warning.get("code", "")).replace("_", " "), str(warning.get("message", "")))
+            found.setdefault(key, []).append(where)
     return [(*key, "; ".join(where) if len(where) <= 6 else count(len(where), "time")) for key, where in found.items()]
 
 

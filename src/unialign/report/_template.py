@@ -6,8 +6,6 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-__all__ = ["fill"]
-
 
 def fill(
     template: str,

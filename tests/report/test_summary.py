@@ -48,7 +48,7 @@ def comparison(verdict, *, metric="recall@1", baseline="infonce", difference=0.0
     }
 
 
-def test_a_win_is_said_with_difference_and_interval():
+def test_a_win_is_reported_with_difference_and_interval():
     lines = verdict_lines(results(comparison("win")))
     assert lines == [
         "UniAlign wins everywhere: on every primary metric the paired test puts it ahead of InfoNCE.",
@@ -58,7 +58,7 @@ def test_a_win_is_said_with_difference_and_interval():
     ]
 
 
-def test_a_tie_says_both_sides_of_its_interval():
+def test_a_tie_is_reported_with_both_bounds_of_its_interval():
     lines = verdict_lines(results(comparison("tie", low=-0.006, high=0.052, p=0.3)))
     assert "from 0.6 lower to 5.2 higher; p = 0.30), no reliable difference." in lines[-1]
 
@@ -70,7 +70,7 @@ def test_a_tie_whose_interval_excludes_zero_names_the_correction():
 
 
 def test_one_seed_gives_some_metrics_no_interval():
-    """A raw gap was once reported as between 0.125 and 0.125, which is a number, not an interval."""
+    """A raw gap was once reported with the interval 0.125 to 0.125."""
     table = results(objectives=("unialign",))
     table["summary"]["unialign"]["gap"] = {"mean": 0.125, "low": 0.12499999999999997, "high": 0.12500000000000003}
     assert "0.125 [-]" in text_table(table)
@@ -79,16 +79,16 @@ def test_one_seed_gives_some_metrics_no_interval():
     (line,) = verdict_lines(table)
     assert line == "UniAlign on emoji: R@1 31.2 % (95 % interval 30.2 to 32.2) and gap 0.125."
     table["runs"].append(table["runs"][0] | {"seed": 1})
-    assert "0.125 [0.125, 0.125]" in text_table(table), "seeds agreed: that is a finding"
+    assert "0.125 [0.125, 0.125]" in text_table(table), "equal values of several seeds have an interval"
 
 
-def test_a_lower_gap_is_a_win_and_says_that_lower_is_better():
+def test_a_lower_gap_is_a_win_with_the_remark_that_lower_is_better():
     line = verdict_lines(results(comparison("win", metric="gap", difference=-0.018, low=-0.022, high=-0.014)))[-1]
     assert "On gap (lower is better) UniAlign wins: 0.012 against 0.030, 0.018 lower" in line
     assert "0.014 to 0.022 lower" in line
 
 
-def test_no_win_anywhere_is_said_plainly():
+def test_a_lead_without_wins_counts_ties_and_losses():
     lines = verdict_lines(
         results(comparison("tie"), comparison("lose", baseline="gram", difference=-0.02, low=-0.03, high=-0.01))
     )
@@ -96,18 +96,18 @@ def test_no_win_anywhere_is_said_plainly():
     assert "InfoNCE or GRAM. Of 2 comparisons it ties 1 and loses 1." in lines[0]
 
 
-def test_the_lead_names_where_it_wins_and_loses():
+def test_the_lead_names_the_metrics_won_and_lost():
     lines = verdict_lines(results(comparison("win"), comparison("lose", metric="gap")))
     assert lines[0] == "UniAlign wins 1 of 2 comparisons (R@1), ties none and loses 1 (gap)."
 
 
 def test_one_objective_gives_numbers_and_no_verdict():
     (line,) = verdict_lines(results(objectives=("unialign",)))
-    assert "verdict" not in line, "nothing was compared, so none is missed"
+    assert "verdict" not in line, "a single objective has no verdict"
     assert "R@1 31.2 % (95 % interval 30.2 to 32.2)" in line
 
 
-def test_the_table_has_intervals_notes_and_a_star_only_where_the_tests_say_so():
+def test_the_table_has_intervals_notes_and_a_star_for_significant_results_only():
     both = (comparison("win"), comparison("win", baseline="gram"))
     lines = text_table(
         results(*both, comparison("win", metric="gap"), comparison("tie", metric="gap", baseline="gram"))
@@ -127,7 +127,7 @@ def test_a_baseline_is_starred_when_it_beats_the_first_which_beats_the_rest():
     assert "28.9 [27.9, 29.9] *" in row
 
 
-def test_a_comparison_without_a_verdict_is_outside_the_declared_tests_and_left_out():
+def test_a_comparison_without_a_verdict_is_left_out():
     declared = (comparison("tie"), comparison("tie", baseline="gram"))
     beyond = [
         {k: v for k, v in comparison("win", metric="gap", baseline=r).items() if k != "verdict"}
@@ -136,14 +136,14 @@ def test_a_comparison_without_a_verdict_is_outside_the_declared_tests_and_left_o
     assert text_table(results(*declared, *beyond)) == text_table(results(*declared))
 
 
-def test_the_contracts_bare_file_is_enough():
+def test_the_required_entries_are_enough():
     bare = {key: results()[key] for key in ("schema", "data", "runs")}
     assert "0.312" in text_table(bare)
     assert "no paired tests" in verdict_lines(bare)[0]
 
 
 def test_invalid_results_raise_by_name() -> None:
-    for change, said in (
+    for change, message in (
         ({"schema": 2}, "schema 2"),
         ({"runs": []}, "no runs"),
         ({"data": {"name": "x", "modalities": ["a"]}}, "at least 2 modalities"),
@@ -153,7 +153,7 @@ def test_invalid_results_raise_by_name() -> None:
         ({"runs": [{"objective": "gram", "seed": "x", "metrics": {}}]}, "seed 'x'"),
         ({"metrics": []}, "'metrics'"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             verdict_lines(results() | change)
 
 

@@ -45,7 +45,9 @@ def write_parquet(space: Space, path: Path, *, fixed: bool) -> None:
     import pyarrow.parquet as pq
 
     if fixed:
-        columns = {name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), DIM) for name, z in space.items()}
+        columns = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), z.shape[1]) for name, z in space.items()
+        }
     else:
         columns = {name: pa.array(list(z)) for name, z in space.items()}
     pq.write_table(pa.table(columns), path, row_group_size=25)

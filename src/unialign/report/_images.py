@@ -1,0 +1,47 @@
+"""Embed thumbnails in a page."""
+
+import base64
+
+from markupsafe import Markup
+
+from unialign.data import Thumbnails
+
+# Characters of all thumbnails of a page, which keep it below 5 MB with its charts.
+_BUDGET = 3_200_000
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """Return the `data:` URL of an image file with the suffix `kind`."""
+    return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def thumbnail_url(thumbnails: Thumbnails, modality: str, number: int) -> str:
+    """Return the data URL of a thumbnail, "" if there is none; raise DataError if it is damaged."""
+    found = thumbnails.read(modality, number)
+    return "" if found is None else data_url(*found)
+
+
+class EmbeddedImages:
+    """Embed each thumbnail of a page once, as a CSS class."""
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        self._thumbnails, self._left = thumbnails, _BUDGET
+        self._names: dict[tuple[str, int], str] = {}
+        self._rules: list[str] = []
+
+    def css_class(self, modality: str, number: int) -> str:
+        """Return the CSS class of a thumbnail, "" if there is none or the page would become too large."""
+        key = (modality, number)
+        if key not in self._names:
+            url = thumbnail_url(self._thumbnails, modality, number)
+            fits = 0 < len(url) <= self._left
+            self._names[key] = f"p{len(self._rules)}" if fits else ""
+            if fits:
+                self._left -= len(url)
+                self._rules.append(f".{self._names[key]}{{background-image:url({url})}}")
+        return self._names[key]
+
+    @property
+    def css(self) -> Markup:
+        # Safe: class names are counters, and base64 contains no markup.
+        return Markup("\n".join(self._rules))
