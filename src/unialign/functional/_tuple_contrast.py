@@ -14,20 +14,22 @@ from torch import Tensor
 from unialign.batch import Batch
 from unialign.functional._float64_gram import masked_gram, to_float64
 from unialign.functional._volume import determinant_and_adjugate
-from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, safe_sqrt, select_rows
+from unialign.ops import AreaLogits, RowSelection, TriangleForm, VolumeLogits, mean_contrast, safe_sqrt
 
 
 def volume_contrast(
     batch: Batch,
+    selection: RowSelection,
     *,
     anchor: int,
-    items_B: Tensor,
     temperature: Tensor | float,
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """Symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the items in `items_B` (GRAM)."""
-    selection = select_rows(items_B, batch.ids_B)
+    """Symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the selected items (GRAM).
+
+    Each process computes it in full.
+    """
     tensors, positive_N = volume_inputs(batch, selection, anchor=anchor, temperature=temperature, eps=eps)
     make = partial(VolumeLogits, eps=eps)
     return mean_contrast(make, tensors, positive_N, selection=selection, label_smoothing=label_smoothing)
@@ -56,16 +58,18 @@ def volume_inputs(
 
 def area_contrast(
     batch: Batch,
+    selection: RowSelection,
     *,
     anchor: int,
-    items_B: Tensor,
     form: TriangleForm,
     temperature: Tensor | float,
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """Symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE)."""
-    selection = select_rows(items_B, batch.ids_B)
+    """Symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE).
+
+    Each process computes it in full.
+    """
     tensors, positive_N = area_inputs(batch, selection, anchor=anchor, form=form, temperature=temperature, eps=eps)
     make = partial(AreaLogits, form=form, eps=eps)
     return mean_contrast(make, tensors, positive_N, selection=selection, label_smoothing=label_smoothing)
@@ -82,13 +86,10 @@ def area_inputs(
     z = [selection.take(batch.rows(m)) for m in range(len(batch.names))]
     t_ND, (v_ND, a_ND) = z[anchor], (z[m] for m in range(3) if m != anchor)
     scale = 1 / torch.as_tensor(temperature, dtype=t_ND.dtype, device=t_ND.device)
-    square_N = _positive_squares(to_float64(t_ND), to_float64(v_ND), to_float64(a_ND)).to(t_ND.dtype)
+    t64_ND, v64_ND, a64_ND = (to_float64(z_ND) for z_ND in (t_ND, v_ND, a_ND))
+    u_ND, w_ND = t64_ND - v64_ND, v64_ND - a64_ND
+    uw_N = (u_ND * w_ND).sum(-1)
+    square_N = ((u_ND * u_ND).sum(-1) * (w_ND * w_ND).sum(-1) - uw_N * uw_N).to(t_ND.dtype)
     area_N = square_N / 2 if form == "squared" else safe_sqrt(square_N.clamp(min=0) + eps) / 2
     w_ND = v_ND - a_ND
     return (scale, t_ND, v_ND, w_ND, (v_ND * w_ND).sum(-1), (w_ND * w_ND).sum(-1)), -scale * area_N
-
-
-def _positive_squares(t_ND: Tensor, v_ND: Tensor, a_ND: Tensor) -> Tensor:
-    u_ND, w_ND = t_ND - v_ND, v_ND - a_ND
-    uw_N = (u_ND * w_ND).sum(-1)
-    return (u_ND * u_ND).sum(-1) * (w_ND * w_ND).sum(-1) - uw_N * uw_N

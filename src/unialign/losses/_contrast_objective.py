@@ -14,6 +14,7 @@ from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._modality_terms import Pair, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
 from unialign.losses._options import check_label_smoothing, check_pair_anchor, check_tuple_anchor, default_volume_eps
+from unialign.ops import select_items
 
 
 class PairContrast(Objective):
@@ -72,8 +73,8 @@ class TupleContrast(Objective):
             return {}
         value = function(
             batch,
+            select_items(batch, items_B),
             anchor=anchor,
-            items_B=items_B,
             temperature=self.temperature(),
             label_smoothing=self.label_smoothing,
             eps=default_volume_eps(batch.z_MBD.dtype) if self.eps is None else self.eps,

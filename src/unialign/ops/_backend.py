@@ -23,7 +23,7 @@ _backend: ContextVar[Backend] = ContextVar("unialign_backend", default="auto")
 
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Set the implementation for every loss, metric and measurement called inside; backward may run outside.
+    """Set the implementation of every loss, metric and measurement in a `with` block, their backward passes included.
 
     `reference`: full B x B matrices and autograd; slow, with higher-order derivatives · `tiled`: torch operations on
     tiles · `compiled`: row sums through `torch.compile`, which takes half a minute on the first call · `triton`: CUDA

@@ -51,13 +51,7 @@ def log_row_sums_between(
 class _Between(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x_ND: Tensor,
-        y_KD: Tensor,
-        kernel: KernelFunction,
-        codes: Codes,
-        layouts: ShardLayouts,
-        side: int,
+        ctx: Any, x_ND: Tensor, y_KD: Tensor, kernel: KernelFunction, codes: Codes, layouts: ShardLayouts, side: int
     ) -> Tensor:
         x, y = _sets(x_ND, y_KD, codes)
         if layouts is not None:

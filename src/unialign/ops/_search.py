@@ -9,7 +9,7 @@ Shapes: `Q` queries, `G` gallery, `D` dim, `k` neighbors, `P` pairs; of one tile
 queries with undecided pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -24,8 +24,8 @@ _SLACK = 1.02
 _DENSE = 1 / 128
 # Entries per block, chosen so that its temporaries fit the cache.
 _CACHED = 2**17
-# Number of pairs collected before they are rescored.
-_WAITING = 2**15
+# Pairs are rescored when more than this number is pending.
+_MOST_PENDING = 2**15
 
 
 class Counts(NamedTuple):
@@ -101,41 +101,38 @@ def count_above(
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
     # First (number above - number below) of the decided pairs, then the counts of the others.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
-    doubtful_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
-    waiting = _Waiting(cosines.device)
+    undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
 
-    def settle() -> None:
-        i_P, j_P = waiting.empty()
-        if len(i_P):
-            difference_P = cosines.pairs(i_P, j_P) - level_Q[i_P]
-            higher_P = difference_P > tolerance
-            doubtful_Q.index_add_(0, i_P, torch.ones_like(i_P))
-            above_Q.index_add_(0, i_P, higher_P.long())
-            at_Q.index_add_(0, i_P, (~higher_P & (difference_P >= -tolerance)).long())
+    def add_exact(i_P: Tensor, _: Tensor, s_P: Tensor) -> None:
+        difference_P = s_P - level_Q[i_P]
+        higher_P = difference_P > tolerance
+        undecided_Q.index_add_(0, i_P, torch.ones_like(i_P))
+        above_Q.index_add_(0, i_P, higher_P.long())
+        at_Q.index_add_(0, i_P, (~higher_P & (difference_P >= -tolerance)).long())
 
+    pending = _PendingPairs(cosines, add_exact)
     for rows, columns, s_qc in cosines.tiles(scale):
         size = s_qc.shape[1]
-        # +1 above, -1 below, in between only if undecided; four cheap passes over a cached tile.
+        # Entries become 1 above the level and -1 below it; those in between are undecided.
         s_qc.sub_(level_Q1[rows]).clamp_(-1, 1)
         balance_q = s_qc.sum(1)
-        doubtful_n = (torch.linalg.vector_norm(s_qc, dim=1) != size**0.5).nonzero().flatten()
-        if len(doubtful_n):
-            s_nc = s_qc[doubtful_n]
+        undecided_n = (torch.linalg.vector_norm(s_qc, dim=1) != size**0.5).nonzero().flatten()
+        if len(undecided_n):
+            s_nc = s_qc[undecided_n]
             n_P, c_P = (s_nc.abs() < 1).nonzero(as_tuple=True)
             if len(n_P) > _DENSE * s_qc.numel():
                 difference_qc = cosines.exact(rows, columns).sub_(level_Q[rows, None])
                 higher_q = (difference_qc > tolerance).sum(1)
-                doubtful_Q[rows].add_(size)
+                undecided_Q[rows].add_(size)
                 above_Q[rows].add_(higher_q)
                 at_Q[rows].add_((difference_qc >= -tolerance).sum(1) - higher_q)
                 continue
-            i_P = doubtful_n[n_P]
+            i_P = undecided_n[n_P]
             balance_q.index_add_(0, i_P, s_nc[n_P, c_P], alpha=-1).round_()
-            if waiting.add(i_P + rows.start, c_P + columns.start) > _WAITING:
-                settle()
+            pending.add(i_P + rows.start, c_P + columns.start)
         balance_Q[rows].add_(balance_q)
-    settle()
-    return Counts(above_Q + ((len(gallery) - doubtful_Q + balance_Q) / 2).round().long(), at_Q)
+    pending.rescore()
+    return Counts(above_Q + ((len(gallery) - undecided_Q + balance_Q) / 2).round().long(), at_Q)
 
 
 @torch.no_grad()
@@ -144,15 +141,9 @@ def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most:
     rows_Q = torch.arange(len(queries), device=gallery.device)
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     best = _Best(len(queries), k, tolerance, cosines.device)
-    waiting = _Waiting(cosines.device)
-
-    def settle() -> None:
-        i_P, j_P = waiting.empty()
-        if len(i_P):
-            best.offer(i_P, j_P, cosines.pairs(i_P, j_P))
-
+    pending = _PendingPairs(cosines, best.add)
     for rows, columns, s_qc in cosines.tiles(1.0):
-        limit_q = (best.last(rows) - cosines.margin).to(cosines.dtype)
+        limit_q = (best.scores_Qk[rows, -1] - cosines.margin).to(cosines.dtype)
         filling = columns.start < k  # no query has k rows yet
         if filling and s_qc.shape[1] >= k:
             limit_q = s_qc.topk(k, dim=1).values[:, -1] - 2 * cosines.margin
@@ -162,32 +153,36 @@ def top(queries: UnitRows, gallery: UnitRows, k: int, *, tolerance: float, most:
         n_P, c_P = (s_qc[near_n] >= limit_q[near_n, None]).nonzero(as_tuple=True)
         i_P = near_n[n_P]
         if len(n_P) > _DENSE * s_qc.numel():
-            settle()
-            best.offer(i_P + rows.start, c_P + columns.start, cosines.exact(rows, columns)[i_P, c_P])
-        elif waiting.add(i_P + rows.start, c_P + columns.start) > _WAITING or filling:
-            settle()
-    settle()
+            pending.rescore()
+            best.add(i_P + rows.start, c_P + columns.start, cosines.exact(rows, columns)[i_P, c_P])
+            continue
+        pending.add(i_P + rows.start, c_P + columns.start)
+        if filling:
+            pending.rescore()
+    pending.rescore()
     return best.scores_Qk, best.rows_Qk
 
 
-class _Waiting:
+class _PendingPairs:
     """Pairs to rescore in one call, since many small calls would cost more than the products."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, cosines: _CosineTiles, receive: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        self.cosines, self.receive = cosines, receive
         self.parts: list[tuple[Tensor, Tensor]] = []
         self.count = 0
 
-    def add(self, i_P: Tensor, j_P: Tensor) -> int:
+    def add(self, i_P: Tensor, j_P: Tensor) -> None:
         self.parts.append((i_P, j_P))
         self.count += len(i_P)
-        return self.count
+        if self.count > _MOST_PENDING:
+            self.rescore()
 
-    def empty(self) -> tuple[Tensor, Tensor]:
-        none = torch.zeros(0, dtype=torch.int64, device=self.device)
-        i_P, j_P = (torch.cat(column) for column in zip((none, none), *self.parts, strict=True))
-        self.parts, self.count = [], 0
-        return i_P, j_P
+    def rescore(self) -> None:
+        """Pass the pending pairs and their float64 cosines to `receive`."""
+        if self.parts:
+            i_P, j_P = (torch.cat(column) for column in zip(*self.parts, strict=True))
+            self.parts, self.count = [], 0
+            self.receive(i_P, j_P, self.cosines.pairs(i_P, j_P))
 
 
 class _Best:
@@ -198,13 +193,9 @@ class _Best:
         self.scores_Qk = torch.full((queries, k), -torch.inf, dtype=torch.float64, device=device)
         self.rows_Qk = torch.full((queries, k), -1, dtype=torch.int64, device=device)
 
-    def last(self, rows: slice | Tensor) -> Tensor:
-        """Return the k-th score; -inf for queries with fewer than k."""
-        return self.scores_Qk[rows, -1]
-
-    def offer(self, i_P: Tensor, j_P: Tensor, s_P: Tensor) -> None:
+    def add(self, i_P: Tensor, j_P: Tensor, s_P: Tensor) -> None:
         # A later row that ties with the k-th score is not added.
-        enters_P = s_P > self.last(i_P) + self.tolerance
+        enters_P = s_P > self.scores_Qk[i_P, -1] + self.tolerance
         i_P, j_P, s_P = i_P[enters_P], j_P[enters_P], s_P[enters_P]
         if not len(i_P):
             return

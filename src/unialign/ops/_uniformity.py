@@ -60,12 +60,7 @@ def log_row_sums(
 
 
 def log_total(
-    z_ND: Tensor,
-    *,
-    kernel: KernelFunction,
-    selection: RowSelection,
-    weights_N: Tensor | None = None,
-    side: int = SIDE,
+    z_ND: Tensor, *, kernel: KernelFunction, selection: RowSelection, weights_N: Tensor | None = None, side: int = SIDE
 ) -> Tensor:
     """Return log sum_i w_i sum_{j in J_i} kappa_ij, a scalar; at least one J_i must not be empty.
 
@@ -141,12 +136,7 @@ def _normalized_weights(tiles: KernelTiles, g_N: Tensor, sums_N: Tensor) -> Iter
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        z_ND: Tensor,
-        kernel: KernelFunction,
-        selection: RowSelection,
-        weights_N: Tensor | None,
-        side: int,
+        ctx: Any, z_ND: Tensor, kernel: KernelFunction, selection: RowSelection, weights_N: Tensor | None, side: int
     ) -> Tensor:
         local = _LocalTotal(z_ND, kernel, selection, weights_N, side, with_gradient=ctx.needs_input_grad[0])
         log_total = local.log()
