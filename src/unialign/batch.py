@@ -1,4 +1,4 @@
-"""Input validation: convert a mapping of embeddings to a `Batch` of unit rows.
+"""Input validation of embeddings: convert a mapping of tensors to a `Batch` of unit rows.
 
 Shapes: `M` modalities, `B` items, `D` dimension of the shared space.
 """
@@ -49,7 +49,7 @@ class Batch:
     shard: Shard | None = None
 
     def rows(self, m: int) -> Tensor:
-        """Return (B, D) rows of modality m; its gradient is stacked once, while `z_MBD[m]` pads each to (M, B, D)."""
+        """Return (B, D) rows of modality m; the gradient of `z_MBD[m]` would be padded to (M, B, D)."""
         if not torch.is_grad_enabled():
             return self.z_MBD[m]
         return self._unbound[m]
@@ -98,14 +98,13 @@ def make_batch(
     if len(names) < minimum:
         raise ShapeError(f"expected at least {minimum} modalities, got {len(names)}: {list(names)}")
     _check_shapes(embeddings)
-    first = next(iter(embeddings.values()))
-    items = first.shape[0]
-    dtype = torch.float64 if any(z.dtype == torch.float64 for z in embeddings.values()) else torch.float32
-    present_MB = _presence(names, items, present, first.device)
     raw = tuple(embeddings.values())
+    items, device = raw[0].shape[0], raw[0].device
+    dtype = torch.float64 if any(x_BD.dtype == torch.float64 for x_BD in raw) else torch.float32
+    present_MB = _presence(names, items, present, device)
     largest_MB = largest_entries(raw, dtype)
     _check_rows(raw, largest_MB, present_MB, names)
-    ids_B = None if ids is None else row_integers(ids, "ids", items).to(first.device)
+    ids_B = None if ids is None else row_integers(ids, "ids", items).to(device)
     return Batch(names, normalize_rows(raw, largest_MB, present_MB if present else None), present_MB, ids_B)
 
 
@@ -129,9 +128,9 @@ def as_dense(value: Any, what: str, expected: str) -> Tensor:
 
 
 def as_tensors(embeddings: Any) -> Any:
-    """Convert each value of a mapping by `as_dense`; other inputs are returned unchanged, and `make_batch` raises.
+    """Convert each value of a mapping by `as_dense`; return other inputs unchanged, for which `make_batch` raises.
 
-    Use for measurements only. Losses require tensors: a converted array would silently get no gradient.
+    Use it for measurements only: losses require tensors, since a converted array would silently get no gradient.
     """
     if not isinstance(embeddings, Mapping):
         return embeddings
@@ -178,34 +177,38 @@ def _holds_text(value: Any) -> bool:
 
 
 def _check_shapes(embeddings: Mapping[str, Tensor]) -> None:
-    reference: tuple[str, tuple[int, ...]] | None = None
     for name, z in embeddings.items():
-        if not isinstance(name, str):
-            raise ShapeError(f"modality names must be strings, got {name!r}")
-        if not isinstance(z, Tensor):
+        _check_matrix(name, z)
+    first = next(iter(embeddings))
+    items, dim = embeddings[first].shape
+    for name, z in embeddings.items():
+        if z.shape[0] != items:
             raise ShapeError(
-                f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients need tensors "
-                f"(convert arrays without gradient by `torch.as_tensor`)"
-            )
-        check_dense(z, repr(name), "a torch tensor of shape (B, D)")
-        if z.ndim != 2:
-            raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")
-        if not z.is_floating_point():
-            raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating dtype")
-        if z.shape[1] == 0:
-            raise ShapeError(f"{name!r} has dim 0; expected (B, D) with D of at least 1")
-        if reference is None:
-            reference = (name, tuple(z.shape))
-        elif z.shape[0] != reference[1][0]:
-            raise ShapeError(
-                f"{name!r} has {z.shape[0]} rows, {reference[0]!r} has {reference[1][0]}; every modality needs one row "
+                f"{name!r} has {z.shape[0]} rows, {first!r} has {items}; every modality needs one row "
                 f"per item (use `present=` for items without {name!r})"
             )
-        elif z.shape[1] != reference[1][1]:
+        if z.shape[1] != dim:
             raise ShapeError(
-                f"{name!r} has dim {z.shape[1]}, {reference[0]!r} has dim {reference[1][1]}; all modalities share one "
+                f"{name!r} has dim {z.shape[1]}, {first!r} has dim {dim}; all modalities share one "
                 f"space (use `unialign.Space` to map features of different dims into it)"
             )
+
+
+def _check_matrix(name: str, z: Tensor) -> None:
+    if not isinstance(name, str):
+        raise ShapeError(f"modality names must be strings, got {name!r}")
+    if not isinstance(z, Tensor):
+        raise ShapeError(
+            f"{name!r} must be a torch tensor of shape (B, D), got {type(z).__name__}: gradients need tensors "
+            f"(convert arrays without gradient by `torch.as_tensor`)"
+        )
+    check_dense(z, repr(name), "a torch tensor of shape (B, D)")
+    if z.ndim != 2:
+        raise ShapeError(f"{name!r} has shape {tuple(z.shape)}; expected (B, D): one pooled embedding per item")
+    if not z.is_floating_point():
+        raise ShapeError(f"{name!r} has dtype {z.dtype}; expected a floating dtype")
+    if z.shape[1] == 0:
+        raise ShapeError(f"{name!r} has dim 0; expected (B, D) with D of at least 1")
 
 
 def _presence(names: tuple[str, ...], items: int, present: Mapping[str, Tensor] | None, device: torch.device) -> Tensor:
