@@ -136,7 +136,7 @@ def test_invalid_requests_print_one_paragraph_and_write_nothing(
         ([*two, "--interpolate", "3", "--mix", "unnormalized_mean"], "leave mix out"),
         (["--item", "ship", "--item", "ship", "--combine"], "is requested twice"),
         (["--item", "ship", "--source", ","], "source must not be empty"),
-        (["--text", "red apple", "--source", "text"], "name an item with --item"),
+        (["--text", "red apple", "--source", "text"], "name an item as well"),
         ([*two, "--interpolate", "100000"], "more than a page can hold"),
         (["--item", "hedgehog", "--steps", "0"], "steps"),
         (["--item", "hedgehog", "--space", "nowhere"], "not a folder with a saved space"),

@@ -1,4 +1,4 @@
-"""The command line: one module per command, each with `run(options) -> int`."""
+"""Command line, with one module per command."""
 
 from unialign._lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""Choose and print the anchor of a training: the given one, or the first modality if the objective needs one."""
+"""Choose the anchor of a training: the given one, or the first modality if the objective needs one."""
 
 from collections.abc import Iterable, Sequence
 

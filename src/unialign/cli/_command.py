@@ -16,7 +16,7 @@ from unialign.errors import ConfigError
 class Command:
     """A command, defined by a module of `unialign.cli` or by an entry point `unialign.commands` of another package.
 
-    Its module avoids heavy imports so that help and errors appear at once; `run` imports what the work needs.
+    Its module must not import torch, so that help and errors appear at once; `run` imports the implementation.
 
     Attributes:
         name: the word after `unialign`; for built-in commands, the module's name.
@@ -68,8 +68,8 @@ class Parser(argparse.ArgumentParser):
 def with_options(message: str, parser: argparse.ArgumentParser) -> str:
     """Return a message that names the options of a command in place of the arguments of Python functions."""
     known = set(_option_strings(parser))
-    if "--resume" in known:
-        message = re.sub(r"\b(resume|device)='(\w+)'", r"--\1 \2", message)
+    for option in {"--resume", "--device"} & known:
+        message = re.sub(rf"\b{option[2:]}='(\w+)'", rf"{option} \1", message)
     if "--out" in known:
         message = re.sub(r"\bchoose another (folder|out)\b", "choose another --out", message)
     if "--modalities" not in known:

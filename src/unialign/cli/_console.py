@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def echo(text: str = "") -> None:
-    """Print a line. A closed output (`| head`, a full disk) does not stop the work."""
+    """Print a line; a closed pipe or a full disk does not stop the command."""
     try:
-        # A plain print would tear a progress bar.
+        # `print` would break the line of a progress bar.
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
     except OSError:

@@ -66,7 +66,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 bar.set_description(modality)
             bar.update(now - done)
             done, seconds = now, time.perf_counter() - started
-            # Small files are read in one chunk; reporting them would be noise.
+            # Report slow reads only.
             if done == total and bar.disable and seconds > 1:
                 echo(f"{modality}: read {total / 1e9:.2f} GB in {seconds:.1f} s")
 

@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig, sources: Sequence[str], out: Path) -> int:
         raise DataError(f"the {config.split!r} split of {data} has {count(items, 'item')}; at least 2 are needed")
     open_run_dir(out, "evaluation", config.to_dict())
     if data == str(out / "data") and items == store.items:
-        echo(f"all {items:,} items are evaluated; an array `split` in the files would select the held-out ones")
+        echo(f"all {items:,} items are evaluated; add an array `split` to the files to evaluate held-out items only")
     echo(f"{data}, {config.split} split, {items:,} of {store.items:,} items: {', '.join(shared)}, into {shown(out)}")
     record = RunRecord(
         seconds=0.0,

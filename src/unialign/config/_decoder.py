@@ -21,11 +21,11 @@ class DecoderConfig(Config):
 
     network: Literal["mlp", "unet"] = setting(
         "mlp",
-        "`mlp`, a residual network on principal components of the images, for a CPU; `unet`, a convolutional network "
-        "on pixels from diffusers (needs `unialign[generate]`), for a GPU",
+        "`mlp`, a residual network on principal components of the images, for CPUs; `unet`, the convolutional network "
+        "of diffusers on pixels, for GPUs (needs `unialign[generate]`)",
     )
     size: int = setting(32, "image side in pixels; a multiple of 8 for `unet`", integer(4, 512))
-    directions: int = setting(128, "principal directions of the image embeddings that are read", integer(1, 2**16))
+    directions: int = setting(128, "principal directions of the image embeddings to read", integer(1, 2**16))
     whitening: WhiteningMode = setting(
         "center",
         "`center` keeps the variances of the directions, so that condition noise covers the weak ones, which held-out "
@@ -52,13 +52,13 @@ class DecoderConfig(Config):
     warmup_ratio: float = setting(0.05, "fraction of the steps with linear learning-rate warmup, in [0, 1)", fraction)
     weight_decay: float = setting(0.01, "weight decay of AdamW, on weight matrices only", check_nonnegative)
     max_grad_norm: float = setting(1.0, "largest gradient norm", positive)
-    average: float = setting(0.998, "decay of the moving average of the weights, which samples, in [0, 1)", fraction)
+    average: float = setting(0.998, "decay of the moving average of the weights, the result, in [0, 1)", fraction)
     sampler_steps: int = setting(10, "sampler steps of `generate` by default", integer(1, 10**4))
     guidance: float = setting(1.0, "guidance scale of `generate` by default; 1 is none", check_nonnegative)
     save_steps: int | None = setting(
         500,
-        "most steps between checkpoints, each with a grid of samples; short runs save every tenth of `steps`, at least "
-        "5; `none`: only at the end",
+        "steps between checkpoints, each with a grid of samples; short runs save after each tenth of `steps`, "
+        "but not within 5 steps; `none`: only at the end",
         integer(1),
         bookkeeping=True,
     )

@@ -19,7 +19,7 @@ class DiagnoseConfig(Config):
     modalities: tuple[str, ...] | None = setting(None, "modalities to diagnose (default: all)", not_empty)
     sample: int | None = setting(
         None,
-        "items to measure closely (default: up to 2048, fewer for more than 6 modalities); all rows are read",
+        "items in the random sample (default: up to 2048, fewer for more than 6 modalities)",
         integer(16),
     )
     resamples: int = setting(1000, "bootstrap resamples, from 100 to 1,000,000", integer(*RESAMPLES))

@@ -60,12 +60,12 @@ class GenerateConfig(Config):
         if self.interpolate is not None:
             if self.combine:
                 raise ConfigError(
-                    "interpolate makes a path through all items and texts, combine one image of them; give only one"
+                    "interpolate makes a path through all items and texts, combine one image; give only one of them"
                 )
             if self.mix != "mean":
                 raise ConfigError("interpolate follows arcs and does not mix; leave mix out")
         if self.source is not None and not self.items:
-            raise ConfigError("source names modalities of items; name an item with --items")
+            raise ConfigError("source selects modalities of items; name an item as well")
         count = self.interpolate or len(self.items) + len(self.texts)
         if count * self.samples > _MAX_IMAGES:
             raise ConfigError(

@@ -36,7 +36,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
         jobs: picklable values, since workers receive copies.
 
     Raises:
-        DataError: a process was killed. Whatever `work` raises.
+        DataError: a worker process was killed. Exceptions of `work` are raised unchanged.
     """
     if workers <= 1:
         for job in jobs:
@@ -72,7 +72,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Make processes started inside ignore Ctrl-C, which the whole group receives; their parent ends them instead."""
+    """Start processes that ignore Ctrl-C, which the whole process group receives; their parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

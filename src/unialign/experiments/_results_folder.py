@@ -79,7 +79,7 @@ def check_run_dir(path: Path, kind: Kind) -> dict[str, Any] | None:
 
 
 def _names_in(path: Path) -> set[str]:
-    """Return the names in a folder, without those that a command interrupted before its config.yaml leaves."""
+    """Return the names in a folder, except for files of a command that was interrupted before it wrote config.yaml."""
     if not path.is_dir():
         return set()
     checkpoints = path / "checkpoints"

@@ -1,9 +1,9 @@
 """Compute intervals and verdicts from the evaluations of each entry and seed.
 
-Intervals: groups of items are resampled, the same for every run (centered on the estimate, see `resample`), and
-the seed variance of the mean is added with its S / (S - 1) correction (resampling three seeds would understate it by a
-third). Differences are paired on items and on seeds. Verdicts: two-sided bootstrap p, corrected by Holm over the
-declared family (primary metrics x baselines).
+Intervals resample groups of items, with the same draws for every run, and are centered on the estimate (see
+`resample`). The seed variance of the mean is added with its S / (S - 1) correction, since resampling three seeds would
+understate it by a third. Differences are paired by item and seed. Verdicts use two-sided bootstrap p-values, which Holm
+corrects over the declared family (primary metrics x baselines).
 
 Shapes: `R` resamples, `S` seeds, `N` items.
 """
