@@ -35,17 +35,19 @@ _GRID_SCALE = 2
 class DecoderTask(TrainingTask):
     """A decoder, the moving average of its weights, and the optimizer."""
 
+    model_type = FlowDecoder
+
     def __init__(
         self, config: DecoderConfig, data: TrainingImages, facts: dict[str, Any], device: torch.device
     ) -> None:
         self.label, self.steps, self.device = "decoder", config.steps, device
-        self.config, self.data = config, data
-        torch.default_generator.manual_seed(derived_seed("init", config.seed))
-        self.decoder, self.average = (FlowDecoder(config, data.spec, metadata=facts) for _ in range(2))
-        self.model = self.average
+        self.config, self.data, self.facts = config, data, facts
 
     def setup(self) -> None:
         config, data, device = self.config, self.data, self.device
+        torch.default_generator.manual_seed(derived_seed("init", config.seed))
+        self.decoder, self.average = (FlowDecoder(config, data.spec, metadata=self.facts) for _ in range(2))
+        self.model = self.average
         images = data.images.float() / 255
         self.decoder.frame.fit(data.embeddings.numpy(), np.arange(len(data.embeddings)), name="image embeddings")
         self.decoder.basis.fit(images)

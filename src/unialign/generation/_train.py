@@ -19,7 +19,6 @@ from unialign.train import (
     Trainer,
     check_run_arguments,
     chosen_device,
-    isolated_random_state,
 )
 
 # Number of steps that take about as long as writing a checkpoint.
@@ -79,28 +78,20 @@ def train_decoder(
     check_run_arguments(out, resume, progress, on_step)
     target = chosen_device(device)
     data = load_training_images(store, config, image, images)
-    source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.train), "image": image}
+    source = {"name": store.name, "fingerprint": store.fingerprint, "training_items": len(data.images), "image": image}
     facts: dict[str, Any] = {"training": config.to_dict(), "data": source}
     folder = None
     if out is not None:
         path = {} if store.path is None else {"path": str(store.path)}
         settings = {"decoder": facts["training"], "data": source | path}
         folder = RunDir(out, config, facts=facts, settings=settings, result="decoder")
-    with (
-        isolated_random_state(target),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(target.type, enabled=False),
-    ):
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(target.type, enabled=False):
         task = DecoderTask(config, data, facts, target)
-        saving = config.replace(save_steps=_save_steps(config))
+        saving = config
+        if config.save_steps is not None:
+            # In short runs, an interruption loses at most a tenth of the steps.
+            often = max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, config.steps // 10)
+            saving = config.replace(save_steps=min(config.save_steps, often))
         trainer = Trainer(task, saving, folder=folder, resume=resume, on_step=on_step, progress=progress)
         trainer.run()
     return DecoderFit(task.average.cpu(), trainer.log.history)
-
-
-def _save_steps(config: DecoderConfig) -> int | None:
-    """Return the checkpoint interval: a tenth of the steps in short runs, so that an interruption loses no more."""
-    if config.save_steps is None:
-        return None
-    return min(config.save_steps, max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, config.steps // 10))

@@ -18,7 +18,6 @@ from unialign.train._optimizer import (
     optimizer_tensors as optimizer_tensors,
 )
 from unialign.train._process_group import process_group_of as process_group_of
-from unialign.train._random_state import isolated_random_state as isolated_random_state
 from unialign.train._run_dir import RunDir as RunDir, check_run_arguments as check_run_arguments
 from unialign.train._trainer import (
     OnStep as OnStep,

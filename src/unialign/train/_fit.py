@@ -14,22 +14,13 @@ from unialign.errors import ConfigError
 from unialign.losses import Objective, create
 from unialign.space import Space
 from unialign.train._data import training_rows
-from unialign.train._eval_callback import EvalCallback
+from unialign.train._eval_callback import EvalCallback, check_eval_callback
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup, process_group_of
-from unialign.train._random_state import isolated_random_state
 from unialign.train._run_dir import check_run_arguments
 from unialign.train._space_task import SpaceTask
 from unialign.train._trainer import OnStep, Trainer
-from unialign.train._validation import (
-    FitArguments,
-    batches_of,
-    resolve_config,
-    run_dir,
-    run_facts,
-    term_names,
-    validate_fit,
-)
+from unialign.train._validation import batches_of, resolve_config, run_dir, run_facts, term_names
 
 
 @dataclass(frozen=True)
@@ -107,25 +98,36 @@ def fit(
     """
     processes = _processes(group)
 
-    def validate() -> FitArguments:
+    def validate() -> SpaceTask:
         check_run_arguments(out, resume, progress, on_step)
-        return validate_fit(store, config, out=out, device=device, init_from=init_from, eval_callback=eval_callback)
+        task = SpaceTask(store, config, device=device, init_from=init_from, processes=processes)
+        if "tensorboard" in config.log_to and out is None:
+            raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
+        check_eval_callback(eval_callback, task.steps)
+        return task
 
-    arguments = processes.run_all_or_raise(validate)
-    processes.check_same(arguments.shared(resume))
-    with isolated_random_state(arguments.device):
-        task = processes.run_all_or_raise(lambda: SpaceTask(arguments, processes))
-        trainer = Trainer(
-            task,
-            config,
-            folder=arguments.folder,
-            resume=resume,
-            processes=processes,
-            on_step=on_step,
-            eval_callback=eval_callback,
-            progress=progress,
-        )
-        trainer.run()
+    task = processes.run_all_or_raise(validate)
+    processes.check_same(
+        task.config.to_dict()
+        | {
+            "data": task.facts["data"],
+            "init_from": task.facts.get("init_from"),
+            "resume": resume,
+            "out": "None" if out is None else "a folder",
+            "torch's default dtype": str(torch.get_default_dtype()),
+        }
+    )
+    trainer = Trainer(
+        task,
+        config,
+        folder=None if out is None else run_dir(out, store, task.config, task.facts),
+        resume=resume,
+        processes=processes,
+        on_step=on_step,
+        eval_callback=eval_callback,
+        progress=progress,
+    )
+    trainer.run()
     return FitResult(task.space, task.objective, trainer.log.history, tuple(trainer.warnings))
 
 

@@ -11,20 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from unialign.batch import Batch
-from unialign.errors import NonFiniteError
+from unialign.config import TrainConfig
+from unialign.data import EmbeddingStore
+from unialign.errors import ConfigError, NonFiniteError
 from unialign.losses import LossTerm, Objective, Temperature, create
 from unialign.space import Space
 from unialign.train._batches import derived_seed
-from unialign.train._data import load_training_data
+from unialign.train._data import load_training_data, training_rows
+from unialign.train._device import chosen_device
 from unialign.train._grad_cache import BeforeBackward, grad_cache_backward
 from unialign.train._infonce_warmup import infonce_for_warmup
-from unialign.train._init_from import copy_weights
+from unialign.train._init_from import check_init_from, copy_weights
 from unialign.train._monitor import HealthWarning, check_health
 from unialign.train._nan_diagnosis import explain_non_finite
 from unialign.train._optimizer import learning_rate, load_optimizer_tensors, make_adamw, optimizer_tensors
 from unialign.train._process_group import ProcessGroup
 from unialign.train._trainer import StepReport, TrainingTask
-from unialign.train._validation import FitArguments, term_names
+from unialign.train._validation import batches_of, resolve_config, run_facts, term_names
 
 # Features and presence of rows that the heads process at once.
 MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
@@ -33,24 +36,29 @@ MicroBatch = tuple[dict[str, Tensor], dict[str, Tensor] | None]
 class SpaceTask(TrainingTask):
     """A space, its objectives, and the optimizer of all their parameters."""
 
-    def __init__(self, arguments: FitArguments, processes: ProcessGroup) -> None:
-        self.arguments, self.processes = arguments, processes
-        self.config, self.batches, self.device = arguments.config, arguments.batches, arguments.device
-        config = self.config
+    model_type = Space
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        config: TrainConfig,
+        *,
+        device: str | torch.device,
+        init_from: Space | None,
+        processes: ProcessGroup,
+    ) -> None:
+        """Validate the arguments of `fit`, which documents the errors."""
+        self.config = config = resolve_config(store, config)
+        self.store, self.init_from, self.processes = store, init_from, processes
+        self.device = chosen_device(device)
+        if self.device.type == "cpu" and config.precision == "bf16":
+            raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
+        self.dims = {name: store.dim(name) for name in config.modalities or ()}
+        check_init_from(init_from, self.dims, config)
+        self.rows = training_rows(store, tuple(self.dims))
+        self.facts = run_facts(store, config, len(self.rows), init_from)
+        self.batches = batches_of(len(self.rows), config)
         self.label, self.steps = config.objective, self.batches.steps
-        torch.default_generator.manual_seed(derived_seed("init", config.seed))
-        self.model = self.space = Space(
-            arguments.dims,
-            dim=config.dim,
-            head=config.head,
-            hidden=config.hidden,
-            dropout=config.dropout,
-            input_norm=config.input_norm,
-            frozen=config.frozen,
-            metadata=arguments.facts,
-        )
-        self.objective = create(config.objective, **config.objective_options)
-        self.terms = term_names(self.objective, tuple(arguments.dims))
         self.warmup_steps = round(config.warmup_ratio * self.steps)
         self.infonce_steps = round(config.infonce_warmup_ratio * self.steps)
         self.autocast = config.precision == "bf16" or (
@@ -58,14 +66,27 @@ class SpaceTask(TrainingTask):
         )
 
     def setup(self) -> None:
-        arguments = self.arguments
+        config = self.config
         self.processes.check_device(self.device)
-        if arguments.init_from is None:
-            self.space.fit_normalizer(arguments.store, arguments.rows)
+        torch.default_generator.manual_seed(derived_seed("init", config.seed))
+        self.model = self.space = Space(
+            self.dims,
+            dim=config.dim,
+            head=config.head,
+            hidden=config.hidden,
+            dropout=config.dropout,
+            input_norm=config.input_norm,
+            frozen=config.frozen,
+            metadata=self.facts,
+        )
+        self.objective = create(config.objective, **config.objective_options)
+        self.terms = term_names(self.objective, tuple(self.dims))
+        if self.init_from is None:
+            self.space.fit_normalizer(self.store, self.rows)
         else:
-            copy_weights(self.space, arguments.init_from)
+            copy_weights(self.space, self.init_from)
         self.space.to(self.device).train()
-        self.data = load_training_data(arguments.store, self.space, arguments.rows, self.device)
+        self.data = load_training_data(self.store, self.space, self.rows, self.device)
         self.objective.to(self.device)
         self.infonce = None
         if self.infonce_steps:
@@ -77,7 +98,7 @@ class SpaceTask(TrainingTask):
         }
         # Fused runs one pass over each tensor: with 500,000 parameters 0.4 ms per step on a CPU core, foreach 2.4 ms.
         self.optimizer = make_adamw(
-            self.parameters, "space.", lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
+            self.parameters, "space.", lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
 
     def objective_at(self, step: int) -> Objective:

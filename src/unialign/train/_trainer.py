@@ -27,6 +27,7 @@ from unialign.train._log import RunLog, read_log
 from unialign.train._monitor import HealthWarning
 from unialign.train._process_group import ProcessGroup
 from unialign.train._progress import Progress
+from unialign.train._random_state import isolated_random_state
 from unialign.train._run_dir import RunDir
 from unialign.train._signals import StopRequest
 
@@ -60,17 +61,19 @@ class TrainingTask(ABC):
         label: name for the progress display.
         steps: optimizer steps of a complete run.
         device: device of the model.
-        model: evaluated, saved with its `save_pretrained`, and returned.
+        model_type: class of the model, with `from_pretrained`.
+        model: made by `setup`; evaluated, saved with its `save_pretrained`, and returned.
     """
 
     label: str
     steps: int
     device: torch.device
+    model_type: Any
     model: Any
 
     @abstractmethod
     def setup(self) -> None:
-        """Load the data and create the optimizer; called once, after validation."""
+        """Make the model and the optimizer, and load the data; called once, before anything is written."""
 
     @abstractmethod
     def step(self, step: int) -> StepReport:
@@ -129,7 +132,11 @@ class Trainer:
         self._started = self._seconds_before = self._seconds_of_callbacks = 0.0
 
     def run(self) -> None:
-        """Start or resume, take the remaining steps, and save the result."""
+        """Start or resume, take the remaining steps, and save the result; the global random state is not changed."""
+        with isolated_random_state(self.task.device):
+            self._run()
+
+    def _run(self) -> None:
         snapshot, finished = self._find_checkpoint()
         done = 0 if snapshot is None else snapshot.step
         self.processes.run_all_or_raise(lambda: self._setup(snapshot))
@@ -163,7 +170,7 @@ class Trainer:
     def _has_result(self, folder: RunDir) -> bool:
         """Return whether the trained model exists and is intact; otherwise it is saved again."""
         try:
-            return folder.has_result and type(self.task.model).from_pretrained(folder.result) is not None
+            return folder.has_result and self.task.model_type.from_pretrained(folder.result) is not None
         except CheckpointError:
             return False
 

@@ -1,12 +1,9 @@
 """Validate the arguments of `fit` before anything is written."""
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from unialign.config import TrainConfig
 from unialign.data import EmbeddingStore, encoder_fingerprint
@@ -14,72 +11,8 @@ from unialign.errors import ConfigError, DataError
 from unialign.losses import Objective
 from unialign.space import Space, check_frozen
 from unialign.train._batches import Batches
-from unialign.train._data import training_rows
-from unialign.train._device import chosen_device
-from unialign.train._eval_callback import EvalCallback, check_eval_callback
-from unialign.train._init_from import check_frozen_encoders, check_init_from, weights_digest
+from unialign.train._init_from import check_frozen_encoders, weights_digest
 from unialign.train._run_dir import RunDir
-
-
-@dataclass(frozen=True)
-class FitArguments:
-    """Validated arguments of `fit`, with derived values.
-
-    Attributes:
-        config: with its modalities filled in.
-        dims: modality -> dim of its features.
-        rows: (N,) training rows of the store.
-        batches: training rows of each step.
-        facts: JSON object of settings, data and initial weights, which must be equal when a run is resumed.
-        folder: of the run, or None.
-    """
-
-    store: EmbeddingStore
-    config: TrainConfig
-    dims: dict[str, int]
-    device: torch.device
-    rows: NDArray[np.int64]
-    batches: Batches
-    init_from: Space | None
-    facts: dict[str, Any]
-    folder: RunDir | None
-
-    def shared(self, resume: str) -> dict[str, Any]:
-        """Return arguments that must be equal on all processes of a run, by name."""
-        return self.config.to_dict() | {
-            "data": self.facts["data"],
-            "init_from": self.facts.get("init_from"),
-            "resume": resume,
-            "out": "None" if self.folder is None else "a folder",
-            "torch's default dtype": str(torch.get_default_dtype()),
-        }
-
-
-def validate_fit(
-    store: EmbeddingStore,
-    config: TrainConfig,
-    *,
-    out: str | os.PathLike[str] | None,
-    device: str | torch.device,
-    init_from: Space | None,
-    eval_callback: EvalCallback | None,
-) -> FitArguments:
-    """Validate the arguments of `fit`, which documents the errors."""
-    config = resolve_config(store, config)
-    if "tensorboard" in config.log_to and out is None:
-        raise ConfigError("log_to='tensorboard' needs out=, the folder to write to")
-    target = chosen_device(device)
-    if target.type == "cpu" and config.precision == "bf16":
-        raise ConfigError("precision='bf16' needs a CUDA device (a CPU emulates it, many times slower); use 'auto'")
-    modalities = config.modalities or ()
-    dims = {name: store.dim(name) for name in modalities}
-    check_init_from(init_from, dims, config)
-    rows = training_rows(store, modalities)
-    batches = batches_of(len(rows), config)
-    check_eval_callback(eval_callback, batches.steps)
-    facts = run_facts(store, config, len(rows), init_from)
-    folder = None if out is None else run_dir(out, store, config, facts)
-    return FitArguments(store, config, dims, target, rows, batches, init_from, facts, folder)
 
 
 def batches_of(items: int, config: TrainConfig) -> Batches:
