@@ -149,15 +149,15 @@ def test_an_invalid_path_raises(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("gap", "scale"), [(0, 1), (2, 1), (1, 3)])
 def test_every_pixel_of_a_grid_is_where_it_belongs(gap: int, scale: int) -> None:
-    images, background = noise(2, 3, 3, 4, 5), 0.25
-    out = grid(images, gap=gap, scale=scale, background=background)
+    images = noise(2, 3, 3, 4, 5)
+    out = grid(images, gap=gap, scale=scale)
     height, width = 4 * scale + gap, 5 * scale + gap
     assert out.shape == (3, 2 * height - gap, 3 * width - gap)
     for y in range(out.shape[1]):
         for x in range(out.shape[2]):
             (i, v), (j, u) = divmod(y, height), divmod(x, width)
             inside = v < 4 * scale and u < 5 * scale
-            expected = images[i, j, :, v // scale, u // scale] if inside else torch.full((3,), background)
+            expected = images[i, j, :, v // scale, u // scale] if inside else torch.ones(3)
             assert torch.equal(out[:, y, x], expected)
 
 
@@ -181,9 +181,7 @@ def test_bytes_and_numbers_go_together() -> None:
 
 def test_a_strip_is_a_grid_of_one_row() -> None:
     images = noise(4, 3, 5, 5)
-    assert torch.equal(
-        image_row(images, gap=3, scale=2, background=0.5), grid(images[None], gap=3, scale=2, background=0.5)
-    )
+    assert torch.equal(image_row(images, gap=3, scale=2), grid(images[None], gap=3, scale=2))
     assert torch.equal(image_row(list(images)), image_row(images))
 
 
@@ -199,7 +197,6 @@ def test_invalid_grids_raise() -> None:
         (lambda x: image_row(x, gap=-1), ConfigError, "gap"),
         (lambda x: image_row(x, scale=0), ConfigError, "scale"),
         (lambda x: image_row(x, scale=1.5), ConfigError, "scale"),
-        (lambda x: image_row(x, background=2), ConfigError, "background"),
     ):
         with pytest.raises(error, match=message):
             call(noise(2, 3, 4, 4))

@@ -17,7 +17,7 @@ from tiny_pipelines import DIM, save_kandinsky, save_kandinsky_prior, save_stabl
 
 from unialign.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError  # noqa: E402
 from unialign.generation import Decoder, load_decoder  # noqa: E402
-from unialign.generation._decoder import noise_rows  # noqa: E402
+from unialign.generation._decoder import draw_noise  # noqa: E402
 from unialign.generation._kandinsky import Kandinsky22  # noqa: E402
 from unialign.generation._stable_unclip import StableUnCLIP  # noqa: E402
 
@@ -62,7 +62,7 @@ def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) 
     """Generate images of the rows one by one with diffusers."""
     made = []
     for i, row in enumerate(x):
-        noise = noise_rows(1, 4 * 8 * 8, seed=3, first=i).view(1, 4, 8, 8).to(x.dtype)
+        noise = draw_noise(1, 4 * 8 * 8, seed=3, first=i).view(1, 4, 8, 8).to(x.dtype)
         made.append(
             decoder.pipeline(
                 image_embeds=row[None],

@@ -12,8 +12,7 @@ from unialign.evaluation._statistics import ItemMean
 from unialign.generation._distances import frechet_distance, kernel_distance
 from unialign.generation._extractors import pixels
 from unialign.generation._images import resize_bilinear
-from unialign.generation._reference import Reference
-from unialign.generation._scores import SCORES, GenerationScores, score
+from unialign.generation._scores import SCORES, GenerationScores, Reference, score
 from unialign.geometry import median_bandwidth, mmd2
 from unialign.metrics import percentile_interval, resample_weights
 

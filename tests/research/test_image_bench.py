@@ -13,7 +13,7 @@ from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError
 from unialign.generation import FlowDecoder, train_decoder
 from unialign.generation._extractors import pixels
-from unialign.generation._reference import Reference
+from unialign.generation._scores import Reference
 from unialign.space import Space
 
 pytest.importorskip("PIL")

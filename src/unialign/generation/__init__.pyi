@@ -35,10 +35,10 @@ from unialign.generation._load import (
     load_decoder as load_decoder,
     load_space as load_space,
 )
-from unialign.generation._reference import Reference as Reference
 from unialign.generation._scores import (
     SCORES as SCORES,
     GenerationScores as GenerationScores,
+    Reference as Reference,
     score as score,
 )
 from unialign.generation._stable_unclip import StableUnCLIP as StableUnCLIP

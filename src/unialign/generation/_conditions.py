@@ -89,9 +89,9 @@ def build_conditions(
     if combine == "path":
         if weights is not None or mix != "mean":
             raise ConfigError("a path has no weights and no mix; leave both out")
-        return _path(prompts, steps)
+        return _make_path(prompts, steps)
     groups = [prompts] if combine == "mixture" else [[prompt] for prompt in prompts]
-    return [_mixture(group, mix, weights) for group in groups]
+    return [_make_mixture(group, mix, weights) for group in groups]
 
 
 def find_item(store: EmbeddingStore, item: str) -> int:
@@ -148,13 +148,13 @@ def _text_prompt(
     if len(z_1D) != 1:
         raise ShapeError(f"encode_texts returned {len(z_1D)} rows for one text; expected one row for each text")
     rows = [row for row, name in enumerate(store.item_names) if name.casefold() == text.strip().casefold()]
-    return _Prompt(text, {f"text “{text}”": z_1D[0]}, (), _joint_split(_SPLITS[int(store.split[row])] for row in rows))
+    return _Prompt(text, {f"text “{text}”": z_1D[0]}, (), _join_splits(_SPLITS[int(store.split[row])] for row in rows))
 
 
-def _mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float] | None) -> Condition:
+def _make_mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float] | None) -> Condition:
     """Mix all parts of some prompts."""
     check_choice("mix", mix, get_args(Mix))
-    labels, rows = _parts(prompts)
+    labels, rows = _collect_parts(prompts)
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ConfigError(f"{repeated[0]} is requested twice; name it once, and use weights")
     if weights is not None and len(weights) != len(rows):
@@ -166,12 +166,12 @@ def _mixture(prompts: Sequence[_Prompt], mix: Mix, weights: Sequence[float] | No
     if weights is not None:
         total = sum(weights)
         labels = [f"{label} ({100 * weight / total:.0f} %)" for label, weight in zip(labels, weights, strict=True)]
-    return _condition(prompts, " + ".join(prompt.name for prompt in prompts), labels, z_1D[0])
+    return _make_condition(prompts, " + ".join(prompt.name for prompt in prompts), labels, z_1D[0])
 
 
-def _path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
+def _make_path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
     """Return conditions on arcs through all parts of some prompts."""
-    labels, rows = _parts(prompts)
+    labels, rows = _collect_parts(prompts)
     if len(labels) < 2:
         raise ConfigError("a path needs at least two waypoints: two texts, two items, or two modalities")
     if steps < len(labels):
@@ -180,28 +180,30 @@ def _path(prompts: Sequence[_Prompt], steps: int) -> list[Condition]:
             f"{len(labels)} steps, or fewer waypoints"
         )
     path_TD = interpolate(torch.cat(rows), steps=steps)
-    return [_condition(prompts, _step_label(labels, step, steps), labels, z_D) for step, z_D in enumerate(path_TD)]
+    return [
+        _make_condition(prompts, _describe_step(labels, step, steps), labels, z_D) for step, z_D in enumerate(path_TD)
+    ]
 
 
-def _parts(prompts: Sequence[_Prompt]) -> tuple[list[str], list[Tensor]]:
+def _collect_parts(prompts: Sequence[_Prompt]) -> tuple[list[str], list[Tensor]]:
     """Return the labels and (1, D) rows of all parts."""
     parts = [(label, z_D[None]) for prompt in prompts for label, z_D in prompt.parts.items()]
     return [label for label, _ in parts], [z_1D for _, z_1D in parts]
 
 
-def _condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str], z_D: Tensor) -> Condition:
+def _make_condition(prompts: Sequence[_Prompt], name: str, labels: Sequence[str], z_D: Tensor) -> Condition:
     rows = tuple(dict.fromkeys(row for prompt in prompts for row in prompt.rows))  # a path may visit an item twice
     row = rows[0] if rows and len(prompts) == 1 else None
-    return Condition(name, tuple(labels), z_D, row, _joint_split(prompt.split for prompt in prompts), rows)
+    return Condition(name, tuple(labels), z_D, row, _join_splits(prompt.split for prompt in prompts), rows)
 
 
-def _joint_split(splits: Iterable[str | None]) -> str | None:
+def _join_splits(splits: Iterable[str | None]) -> str | None:
     """Return `train` if any item is in it, since the decoder was trained on its image; else the first known split."""
     known = [split for split in splits if split]
     return "train" if "train" in known else next(iter(known), None)
 
 
-def _step_label(labels: Sequence[str], step: int, steps: int) -> str:
+def _describe_step(labels: Sequence[str], step: int, steps: int) -> str:
     """Describe the position of a step on the path, such as `text 60 %, speech 40 %`."""
     position = step * (len(labels) - 1) / (steps - 1)
     leg = min(int(position), len(labels) - 2)

@@ -41,7 +41,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
     if anchor is not None and anchor not in space.frozen:
         raise ConfigError(f"anchor {anchor!r} is not frozen in this space; frozen are {', '.join(space.frozen)}")
     spec = decoder.input_spec
-    fingerprints = {name: _fingerprint(space, name) for name in (space.frozen if anchor is None else [anchor])}
+    fingerprints = {name: _find_fingerprint(space, name) for name in (space.frozen if anchor is None else [anchor])}
     matches = [name for name, found in fingerprints.items() if found is not None and found == spec.fingerprint]
     if not matches:
         # Without a fingerprint on either side, only dims can be compared.
@@ -51,8 +51,7 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
         known = ", ".join(f"{name!r} (fingerprint {str(found)[:12]})" for name, found in fingerprints.items())
         raise ConfigError(
             f"no decoder for this anchor: the decoder expects embeddings of {spec.encoder} (fingerprint "
-            f"{str(spec.fingerprint)[:12]}), this space has {known}; use the decoder of that encoder, or train one "
-            f"with `unialign decoder train`"
+            f"{str(spec.fingerprint)[:12]}), this space has {known}; use or train a decoder of that encoder"
         )
     if len(matches) > 1:
         raise ConfigError(f"{', '.join(matches)} could all be the anchor of this decoder; choose one with anchor=")
@@ -63,10 +62,10 @@ def resolve_anchor(space: Space, decoder: Decoder, anchor: str | None = None) ->
             f"numbers of {spec.encoder}"
         )
     directions = getattr(getattr(decoder, "config", None), "directions", 0)
-    if space.dim < directions:
+    if space.dim < directions:  # the missing ones would be at their mean
         raise ConfigError(
-            f"the space has {space.dim} directions, the decoder uses {directions}, and the missing ones would be at "
-            f"their mean; train the space with dim={directions}, or a decoder with directions={space.dim}"
+            f"the space has {space.dim} directions, the decoder uses {directions}; train the space with "
+            f"dim={directions}, or a decoder with directions={space.dim}"
         )
     return name
 
@@ -158,7 +157,7 @@ def _check_rows(z: Any, dim: int) -> Tensor:
     return z_ND
 
 
-def _fingerprint(space: Space, name: str) -> str | None:
+def _find_fingerprint(space: Space, name: str) -> str | None:
     data: Any = space.metadata.get("data")
     columns = data.get("columns") if isinstance(data, Mapping) else None
     fingerprint = columns.get(name) if isinstance(columns, Mapping) else None

@@ -124,15 +124,15 @@ def check_generated(images: Tensor) -> Tensor:
     return images
 
 
-def noise_rows(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
+def draw_noise(rows: int, dim: int, *, seed: int, first: int = 0) -> Tensor:
     """Draw (rows, dim) normal numbers; row i depends only on the seed and `first + i`, not on the batch."""
     out = torch.empty(rows, dim, dtype=torch.float32)
     for i in range(rows):
-        out[i] = torch.randn(dim, generator=row_generator(seed, first + i), dtype=torch.float32)
+        out[i] = torch.randn(dim, generator=make_row_generator(seed, first + i), dtype=torch.float32)
     return out
 
 
-def row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
+def make_row_generator(seed: int, row: int, *, stream: int | None = None) -> torch.Generator:
     """Return a generator that depends on seed and row; one of another stream is independent of it."""
     spawn_key = () if stream is None else (stream,)
     state = np.random.SeedSequence([seed, row], spawn_key=spawn_key).generate_state(1, np.uint64)[0]

@@ -37,9 +37,9 @@ def frechet_distance(x: Any, y: Any) -> float:
         ShapeError: not 2-D, one row, or unequal dims.
         NonFiniteError: a row holds NaN or infinity.
     """
-    x_NF, y_MF = _two_sets(x, y)
-    moments = [_moments(z_NF, torch.ones(1, len(z_NF), dtype=torch.float64)) for z_NF in (x_NF, y_MF)]
-    return float(_frechet(*moments[0], *moments[1]))
+    x_NF, y_MF = _check_sets(x, y)
+    moments = [_compute_moments(z_NF, torch.ones(1, len(z_NF), dtype=torch.float64)) for z_NF in (x_NF, y_MF)]
+    return float(_compute_frechet(*moments[0], *moments[1]))
 
 
 def kernel_distance(x: Any, y: Any) -> float:
@@ -49,7 +49,7 @@ def kernel_distance(x: Any, y: Any) -> float:
 
     Args, Raises: as `frechet_distance`.
     """
-    x_NF, y_MF = _two_sets(x, y)
+    x_NF, y_MF = _check_sets(x, y)
     one_N, one_M = (torch.ones(1, len(z), dtype=torch.float64) for z in (x_NF, y_MF))
     own = PairMean(cubic_kernel(x_NF, x_NF)).evaluate(one_N) + PairMean(cubic_kernel(y_MF, y_MF)).evaluate(one_M)
     return float(own - 2 * cubic_kernel(x_NF, y_MF).mean())
@@ -81,7 +81,7 @@ class Frechet:
         rows, dim = self.x_NF.shape
         parts = []
         for w_rN in torch.split(weights_RN.double(), max(1, _BLOCK // (dim * max(rows, dim)))):
-            value_r = _frechet(*_moments(self.x_NF, w_rN), *_moments(self.y_NF, w_rN))
+            value_r = _compute_frechet(*_compute_moments(self.x_NF, w_rN), *_compute_moments(self.y_NF, w_rN))
             parts.append(torch.where(w_rN.sum(1) > 1, value_r, torch.nan))
         return torch.cat(parts)
 
@@ -148,14 +148,14 @@ def as_features(value: Any, what: str, *, min_rows: int = 1) -> Tensor:
     return x_NF
 
 
-def _two_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def _check_sets(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     x_NF, y_MF = as_features(x, "x", min_rows=2), as_features(y, "y", min_rows=2)
     if x_NF.shape[1] != y_MF.shape[1]:
         raise ShapeError(f"x has dim {x_NF.shape[1]}, y has {y_MF.shape[1]}; use features of the same extractor")
     return x_NF, y_MF
 
 
-def _moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
     """Compute weighted means (R, F) and covariances (R, F, F)."""
     # Center first, since a large mean would reduce the precision of the covariance.
     common_F = x_NF.mean(0)
@@ -167,15 +167,15 @@ def _moments(x_NF: Tensor, weights_RN: Tensor) -> tuple[Tensor, Tensor]:
     return common_F + mean_RF, squares_RFF / (total_R1 - 1).clamp_min(1)[..., None]
 
 
-def _frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, cov_y_RFF: Tensor) -> Tensor:
+def _compute_frechet(mean_x_RF: Tensor, cov_x_RFF: Tensor, mean_y_RF: Tensor, cov_y_RFF: Tensor) -> Tensor:
     apart_R = (mean_x_RF - mean_y_RF).square().sum(-1)
     traces_R = (cov_x_RFF + cov_y_RFF).diagonal(dim1=-2, dim2=-1).sum(-1)
-    root_R = torch.linalg.svdvals(_factor(cov_x_RFF).mT @ _factor(cov_y_RFF)).sum(-1)
+    root_R = torch.linalg.svdvals(_factorize(cov_x_RFF).mT @ _factorize(cov_y_RFF)).sum(-1)
     distance_R: Tensor = (apart_R + traces_R - 2 * root_R).clamp_min(0)
     return distance_R
 
 
-def _factor(cov_RFF: Tensor) -> Tensor:
+def _factorize(cov_RFF: Tensor) -> Tensor:
     """Return L with L L^T = covariance; it can replace the symmetric root, which is L times a rotation."""
     values_RF, axes_RFF = torch.linalg.eigh(cov_RFF)
     factor_RFF: Tensor = axes_RFF * values_RF.clamp_min(0).sqrt()[:, None]

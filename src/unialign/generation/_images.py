@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unialign._checks import check_integer, check_number
+from unialign._checks import check_integer
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, NonFiniteError, ShapeError, UniAlignError
 from unialign.io import checked_path, replace_file
@@ -114,14 +114,13 @@ def write_png(path: str | os.PathLike[str], image: Any) -> None:
     replace_file(checked_path(path, "the path of an image", error=ConfigError), png_bytes(image))
 
 
-def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
-    """Arrange images of one size in a grid, (3, H, W) float32 in [0, 1].
+def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1) -> Tensor:
+    """Arrange images of one size in a grid on white, (3, H, W) float32 in [0, 1].
 
     Args:
         rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells of None and beyond short rows stay empty.
         gap: pixels between images, after scaling.
         scale: integer factor of enlargement.
-        background: gray value in [0, 1].
 
     Raises:
         ShapeError: no image at all, images of different sizes, or as `png_bytes`.
@@ -130,7 +129,6 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     """
     check_integer("gap", gap, low=0)
     check_integer("scale", scale, low=1)
-    check_number("background", background, "a number in [0, 1]", lambda x: 0 <= x <= 1)
     if isinstance(rows, Tensor | np.ndarray) and rows.ndim != 5:
         raise ShapeError(f"grid expects (R, C, 3, S, S) or lists of images, got {tuple(rows.shape)}; see `image_row`")
     cells = {
@@ -150,18 +148,18 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
             )
     height, width = first.shape[1] * scale, first.shape[2] * scale
     shape = (len(rows), max(map(len, rows)), 3, height + gap, width + gap)
-    tiles = torch.full(shape, float(background), dtype=torch.float32)
+    tiles = torch.ones(shape, dtype=torch.float32)
     for (i, j), image in cells.items():
         tiles[i, j, :, :height, :width] = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     out = tiles.permute(2, 0, 3, 1, 4).reshape(3, shape[0] * shape[3], shape[1] * shape[4])
     return out[:, : out.shape[1] - gap, : out.shape[2] - gap].contiguous()
 
 
-def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1, background: float = 1.0) -> Tensor:
+def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1) -> Tensor:
     """Arrange (T, 3, S, S) images side by side; options and errors as in `grid`."""
     if isinstance(images, Tensor | np.ndarray) and images.ndim != 4:
         raise ShapeError(f"image_row expects (T, 3, S, S) images, got {tuple(images.shape)}")
-    return grid([list(images)], gap=gap, scale=scale, background=background)
+    return grid([list(images)], gap=gap, scale=scale)
 
 
 def _check_image(image: Any, what: str) -> Tensor:

@@ -7,12 +7,12 @@ Shapes: `K` inputs, `B` rows, `D` dimension of the space, `T` steps of a path.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice, check_integer, check_nonnegative
+from unialign._checks import check_choice, check_integer
 from unialign._finite_rows import first_bad_row
 from unialign.batch import as_dense
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
@@ -29,6 +29,8 @@ _ROUNDINGS = 1000
 # Angle below which the chord replaces the arc, whose formula tends to 0 / 0.
 _NEAR = 1e-4
 _MAX_T = 1000.0
+# Steps to a Fréchet mean; rows within a right angle of each other need about 15 in float32.
+_MAX_STEPS = 200
 
 
 def mean(
@@ -111,8 +113,8 @@ def slerp(a: Any, b: Any, t: Any) -> Tensor:
     return out_TBD if numbers.ndim else out_TBD[0]
 
 
-def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "slerp") -> Tensor:
-    """Interpolate along a path through waypoints, (steps, D) or (steps, B, D).
+def interpolate(ends: Any, *, steps: int) -> Tensor:
+    """Interpolate along arcs through waypoints, (steps, D) or (steps, B, D).
 
     Every leg takes an equal fraction of the steps, regardless of its length. The ends are exact, and so are inner
     waypoints if steps - 1 is a multiple of the K - 1 legs.
@@ -120,13 +122,11 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     Args:
         ends: (K, D) or (K, B, D), at least 2 waypoints.
         steps: T, at least 2.
-        path: arcs between waypoints, or chords, whose points have norms below 1.
 
     Raises:
         ShapeError, ConfigError, NonFiniteError: as in `slerp`.
     """
     check_integer("steps", steps, low=2)
-    check_choice("path", path, ("slerp", "linear"))
     ends = as_dense(ends, "ends", "(K, D) or (K, B, D)")
     if ends.ndim not in (2, 3) or len(ends) < 2:
         raise ShapeError(f"ends have shape {tuple(ends.shape)}; expected (K, D) or (K, B, D) with at least 2 waypoints")
@@ -136,20 +136,13 @@ def interpolate(ends: Any, *, steps: int, path: Literal["slerp", "linear"] = "sl
     out = []
     for step in range(steps):
         leg, rest = divmod(step * legs, steps - 1)
-        t = rest / (steps - 1)
-        if rest == 0:
-            out.append(z_KBD[leg])
-        elif path == "linear":
-            out.append(torch.lerp(z_KBD[leg], z_KBD[leg + 1], t))
-        else:
-            out.append(_slerp(z_KBD[leg], z_KBD[leg + 1], z_KBD.new_tensor([t]))[0])
+        t_1 = z_KBD.new_tensor([rest / (steps - 1)])
+        out.append(_slerp(z_KBD[leg], z_KBD[leg + 1], t_1)[0] if rest else z_KBD[leg])
     z_TBD = torch.stack(out)
     return z_TBD if ends.ndim == 3 else z_TBD[:, 0]
 
 
-def frechet_mean(
-    embeddings: InterpolationInputs, *, weights: Any = None, tolerance: float | None = None, iterations: int = 200
-) -> Tensor:
+def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Tensor:
     """Compute the Fréchet mean (Buss & Fillmore 2001), which minimizes the weighted sum of squared angles, (B, D).
 
     For two rows it equals `slerp` at the second row's weight. Unlike in the renormalized mean, weights are fractions of
@@ -158,23 +151,18 @@ def frechet_mean(
 
     Args:
         embeddings, weights: as in `mean`.
-        tolerance: largest length of the last step in radians. None: 1e-12 for float64, 2e-6 for float32.
-        iterations: largest number of steps. Rows within a right angle of each other need about 15 in float32.
 
     Raises:
-        ShapeError, ConfigError: as in `mean`, or an option is out of range.
+        ShapeError, ConfigError: as in `mean`.
         NonFiniteError: as in `mean`, or the rows are spread so far that the mean is not unique.
     """
-    check_integer("iterations", iterations, low=1)
-    if tolerance is not None:
-        check_nonnegative("tolerance", tolerance)
     batch = make_mixing_batch(embeddings)
     z_KBD, weights_K1 = batch.z_MBD, mixing_weights(weights, batch)[:, None]
-    tolerance = (1e-12 if z_KBD.dtype == torch.float64 else 2e-6) if tolerance is None else tolerance
+    tolerance = 1e-12 if z_KBD.dtype == torch.float64 else 2e-6  # radians
     at_BD = _unit((weights_K1[..., None] * z_KBD).sum(0)).detach()
     converged_B = at_BD.new_zeros(len(at_BD), dtype=torch.bool)
     with torch.no_grad():
-        for _ in range(iterations):
+        for _ in range(_MAX_STEPS):
             step_BD = _tangent_mean(at_BD, z_KBD, weights_K1)
             at_BD = _exp_map(at_BD, step_BD)
             converged_B = _norm(step_BD)[:, 0] <= tolerance
@@ -183,8 +171,7 @@ def frechet_mean(
     # Differentiate the last Newton step only; its derivative does not depend on earlier steps.
     step_BD, narrow_B = _newton(at_BD, z_KBD, weights_K1)
     _raise_for(~narrow_B, at_BD, "has rows spread too far around the sphere for a unique Fréchet mean; use `mean`")
-    problem = f"still moved by more than {tolerance:g} after {iterations} steps; raise iterations, or tolerance"
-    _raise_for(~converged_B, at_BD, problem)
+    _raise_for(~converged_B, at_BD, f"still moved by more than {tolerance:g} after {_MAX_STEPS} steps; use `mean`")
     return _exp_map(at_BD, step_BD)
 
 

@@ -21,9 +21,9 @@ from unialign.generation._pipeline_folder import (
 from unialign.generation._pipelines import (
     ImageTower,
     PipelineDecoder,
-    latent_side,
     load_components,
     load_pipeline,
+    read_latent_side,
     resolve_device,
 )
 
@@ -47,7 +47,7 @@ class Kandinsky22(PipelineDecoder):
 
     def __init__(self, pipeline: Any, *, tower: ImageTower | None = None) -> None:
         self.tower = tower
-        dim = _input_dim(pipeline)
+        dim = _read_input_dim(pipeline)
         if tower is not None and tower.dim != dim:
             raise CheckpointError(f"the prior's image encoder has dim {tower.dim}, the decoder needs {dim}")
         # The fingerprint is known only with the prior's folder.
@@ -55,7 +55,7 @@ class Kandinsky22(PipelineDecoder):
         spec = EmbeddingSpec("the image encoder of Kandinsky 2.2", dim, fingerprint)
         scale = int(pipeline.movq_scale_factor)
         # Rounded as in the pipeline: the side of the latents is a multiple of the scale.
-        super().__init__(pipeline, spec, latent=-(-latent_side(pipeline) // scale) * scale, scale=scale)
+        super().__init__(pipeline, spec, latent=-(-read_latent_side(pipeline) // scale) * scale, scale=scale)
 
     @classmethod
     def from_pretrained(
@@ -87,7 +87,7 @@ class Kandinsky22(PipelineDecoder):
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """See `StableUnCLIP.embed`; raises ConfigError if loaded without `prior`, which holds the image encoder."""
-        return self._require_tower("embed").embed(images, batch_size=batch_size)
+        return self._require_tower().embed(images, batch_size=batch_size)
 
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
         # Without guidance the pipeline requires a negative embedding but does not use it.
@@ -98,21 +98,20 @@ class Kandinsky22(PipelineDecoder):
     @cached_property
     def _negative(self) -> Tensor:
         """(1, W): embedding of pixel values 0 (the mean color), like `get_zero_embed` of the prior's pipeline."""
-        tower = self._require_tower("guidance above 1")
+        tower = self._require_tower()
         side = int(tower.encoder.config.image_size)
         return tower.project(torch.zeros(1, 3, side, side))
 
-    def _require_tower(self, what: str) -> ImageTower:
+    def _require_tower(self) -> ImageTower:
         if self.tower is None:
-            hint = ", or generate with guidance=1" if what.startswith("guidance") else ""
             raise ConfigError(
-                f"{what} needs the image encoder of Kandinsky 2.2, which is in the prior's folder; load it with "
-                f"prior=FOLDER (on the Hub: kandinsky-community/kandinsky-2-2-prior){hint}"
+                "embed, and generate with guidance above 1, need the image encoder in the prior's folder; load it with "
+                "prior=FOLDER (on the Hub: kandinsky-community/kandinsky-2-2-prior)"
             )
         return self.tower
 
 
-def _input_dim(pipeline: Any) -> int:
+def _read_input_dim(pipeline: Any) -> int:
     config = pipeline.unet.config
     if config.encoder_hid_dim_type != "image_proj" or not isinstance(config.encoder_hid_dim, int):
         raise CheckpointError(

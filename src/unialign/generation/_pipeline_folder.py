@@ -106,7 +106,7 @@ def encoder_weights_fingerprint(folder: Path) -> str:
     part = folder / "image_encoder"
     config = {key: value for key, value in read_object(part / "config.json").items() if key not in _INCIDENTAL}
     weights = {}
-    for path in _weights(part):
+    for path in _list_weight_files(part):
         with open_regular(path) as file:
             weights[path.name] = digest(file_chunks(file))
     return digest(canonical_json({"config": config, "weights": weights}))
@@ -152,7 +152,7 @@ def _check_part(folder: Path, entry: object, part: str, pipeline: str) -> None:
         if not any((path / name).is_file() for name in _SETTINGS):
             raise CheckpointError(f"{lacks}: {part} has none of the files {', '.join(_SETTINGS)}; download it again")
         return
-    files = _weights(path)
+    files = _list_weight_files(path)
     if not files:
         reject_pickles(path, "weights as safetensors")
         raise CheckpointError(f"{lacks}: {part} has no weights as safetensors; other formats are not read")
@@ -166,9 +166,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             body = json.loads(file.read(_MAX_JSON_BYTES).decode("utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}); download the pipeline again") from None
     if not isinstance(body, dict):
         raise CheckpointError(f"{path} holds a {type(body).__name__}, expected a JSON object")
@@ -183,7 +181,7 @@ def import_extra(module: str) -> Any:
         raise MissingDependencyError(f"diffusers pipelines need: pip install 'unialign[generate]' ({error})") from None
 
 
-def _weights(part: Path) -> list[Path]:
+def _list_weight_files(part: Path) -> list[Path]:
     """Return the safetensors files that diffusers would load: one file, or the shards of an index; possibly empty."""
     for stem in ("model", "diffusion_pytorch_model"):
         one, several = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"

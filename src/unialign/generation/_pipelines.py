@@ -21,8 +21,8 @@ from unialign.generation._decoder import (
     check_embeddings,
     check_generated,
     check_sampling,
-    noise_rows,
-    row_generator,
+    draw_noise,
+    make_row_generator,
 )
 from unialign.generation._images import check_images
 from unialign.generation._pipeline_folder import (
@@ -112,7 +112,7 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype | None) -> tor
     return found
 
 
-def latent_side(pipeline: Any) -> int:
+def read_latent_side(pipeline: Any) -> int:
     """Return the side of the latents that the denoiser was trained on."""
     side = pipeline.unet.config.sample_size
     if not isinstance(side, int):
@@ -154,12 +154,12 @@ class PipelineDecoder(ABC):
         with torch.no_grad(), torch.autocast(weight.device.type, enabled=False), torch.random.fork_rng(devices=cuda):
             for start in range(0, len(x_NW), batch_size):
                 x_BW = x_NW[start : start + batch_size].to(weight)
-                noise = noise_rows(len(x_BW), math.prod(shape), seed=seed, first=start).view(-1, *shape)
+                noise = draw_noise(len(x_BW), math.prod(shape), seed=seed, first=start).view(-1, *shape)
                 drawn = self.pipeline(
                     image_embeds=x_BW,
                     latents=self._initial_latents(noise.to(weight.device), steps).to(weight.dtype),
                     # The scheduler's noise, too, depends on seed and row alone.
-                    generator=[row_generator(seed, start + i, stream=1) for i in range(len(x_BW))],
+                    generator=[make_row_generator(seed, start + i, stream=1) for i in range(len(x_BW))],
                     num_inference_steps=steps,
                     guidance_scale=guidance,
                     output_type="np",

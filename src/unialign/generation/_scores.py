@@ -1,9 +1,9 @@
-"""Score generated images, each score also as a function of item weights.
+"""Score generated images against true images, each score also as a function of item weights.
 
 Distances between sets of images (FD, KID, MMD) measure sharpness and style but hardly semantics: images of shuffled
 conditions score as well as correct ones. Retrieval of the true image measures semantics. Compare both with controls.
 
-Shapes: `V` noises, `N` evaluated items, `S` pixels a side, `F` features, `C` principal components.
+Shapes: `V` noises, `N` evaluated items, `T` training images, `S` pixels a side, `F` features, `C` principal components.
 """
 
 import itertools
@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from unialign._checks import check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
-from unialign.errors import ConfigError, ShapeError
+from unialign.errors import ConfigError, DataError, ShapeError
 from unialign.evaluation import ItemMean, Metric, Statistic
 from unialign.generation._distances import (
     Average,
@@ -31,17 +33,13 @@ from unialign.generation._distances import (
 )
 from unialign.generation._extractors import Extractor
 from unialign.generation._images import check_images, resize_bilinear
-from unialign.generation._reference import Reference
+from unialign.geometry import median_bandwidth
 from unialign.metrics import retrieval
 
-_FD = (
-    "Fréchet distance to the true images, on principal components in which the training images' variances sum to 100; "
-    "not comparable to a published FID"
-)
 # In table order.
 SCORES: Mapping[str, Metric] = MappingProxyType(
     {
-        "fd": Metric("FD", _FD, "lower", "number"),
+        "fd": Metric("FD", "Fréchet distance to the true images; not comparable to a published FID", "lower", "number"),
         "kid": Metric(
             "KID x 100", "unbiased cubic MMD² to the true images on standardized features", "lower", "number"
         ),
@@ -58,6 +56,86 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
         "spread": Metric("spread", "mean cosine distance of images of different conditions", "neither", "number"),
     }
 )
+# Sum of the variances of the training components after scaling.
+_VARIANCE = 100.0
+# Lower bound of deviations, relative to their median. Features that hardly vary would dominate standardized features,
+# whose products KID cubes: without the bound, two of 309 images widen the interval of a KID of 17 to [-12, 85].
+_MIN_DEVIATION = 0.25
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference:
+    """True images of the evaluated items, and scales from training features, shared by all scores of a table.
+
+    Attributes:
+        extractor: name of the extractor.
+        images: (N, 3, S, S) true images.
+        features_NF: of the true images, float64.
+        mean_F, deviation_F: of the training features; a deviation is at least a quarter of the median over features
+            that vary.
+        axes_FC: principal axes of the training features, scaled so that the variances along them sum to 100.
+        bandwidth: of the MMD's kernel: median distance of the directions of two true images' features.
+    """
+
+    extractor: str
+    images: Tensor
+    features_NF: Tensor
+    mean_F: Tensor
+    deviation_F: Tensor
+    axes_FC: Tensor
+    bandwidth: float
+
+    @classmethod
+    def fit(cls, true: Any, training: Any, *, extractor: Extractor, components: int = 64) -> "Reference":
+        """Compute features of the true images, and scales from features of the training images only.
+
+        Args:
+            true: (N, 3, S, S) in [0, 1], at least two; row i belongs to evaluated item i.
+            training: images of training items; more than `components`.
+            extractor: extractor of the features.
+            components: number C of principal components.
+
+        Raises:
+            ShapeError, NonFiniteError: see `Extractor`; ShapeError also for a single true image.
+            ConfigError: components is not an integer of at least 1.
+            DataError: the training features vary in fewer than C directions.
+        """
+        check_integer("components", components, low=1)
+        images, training = check_images(true, "true images"), check_images(training, "training images")
+        true_NF = as_features(extractor(images), "features of the true images", min_rows=2)
+        train_TF = as_features(extractor(training), "features of the training images", min_rows=2)
+        mean_F = train_TF.mean(0)
+        _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
+        rank = int((values_K > 1e-7 * values_K.max()).sum())
+        if rank < components:
+            raise DataError(
+                f"features of {len(train_TF)} training images by {extractor.name} vary in {rank} directions, fewer "
+                f"than components={components}; set components to at most {rank}, or use more images"
+            )
+        variances_C = values_K[:components].square() / (len(train_TF) - 1)
+        deviation_F = train_TF.std(0)
+        varies_F = deviation_F > 1e-6 * deviation_F.max()
+        return cls(
+            extractor=extractor.name,
+            images=images,
+            features_NF=true_NF,
+            mean_F=mean_F,
+            deviation_F=deviation_F.clamp_min(_MIN_DEVIATION * float(deviation_F[varies_F].median())),
+            axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
+            bandwidth=median_bandwidth({"true images": true_NF - mean_F}),
+        )
+
+    def components(self, features_NF: Tensor) -> Tensor:
+        """Return (N, C) principal components, for FD."""
+        return (features_NF - self.mean_F) @ self.axes_FC
+
+    def standardized(self, features_NF: Tensor) -> Tensor:
+        """Return (N, F) features minus their mean, divided by `deviation_F`."""
+        return (features_NF - self.mean_F) / self.deviation_F
+
+    def directions(self, features_NF: Tensor) -> Tensor:
+        """Return (N, F) unit rows of the features minus their training mean."""
+        return normalize(features_NF - self.mean_F, dim=1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,15 +202,15 @@ def score(
         raise ConfigError(
             f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}; use only one"
         )
-    images = _by_noise(generated, len(reference.images))
+    images = _check_generated(generated, len(reference.images))
     noises, items = images.shape[:2]
     features_VNF = extractor(images.flatten(0, 1)).reshape(noises, items, -1)
     sets = [as_features(x_NF, "features of the generated images") for x_NF in features_VNF]
-    per_item = _item_scores(images, sets, reference)
+    per_item = _score_items(images, sets, reference)
     statistics: dict[str, Statistic] = {name: ItemMean(value_N[None]) for name, value_N in per_item.items()}
-    statistics |= _set_scores(sets, reference)
+    statistics |= _score_sets(sets, reference)
     if self_scores is not None:
-        statistics["fd_self"] = _self_distance(sets, reference, self_scores)
+        statistics["fd_self"] = _compare_with_self(sets, reference, self_scores)
     return GenerationScores(
         extractor=extractor.name,
         noises=noises,
@@ -143,7 +221,7 @@ def score(
     )
 
 
-def _by_noise(generated: Any, items: int) -> Tensor:
+def _check_generated(generated: Any, items: int) -> Tensor:
     """(V, N, 3, S, S) float32."""
     expected = f"({items}, 3, S, S) or (V, {items}, 3, S, S): one image for each true one"
     x = as_dense(generated, "generated images", expected)
@@ -152,7 +230,7 @@ def _by_noise(generated: Any, items: int) -> Tensor:
     return check_images(x.reshape(-1, *x.shape[-3:]), "generated images").reshape(-1, items, *x.shape[-3:])
 
 
-def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
+def _score_items(images: Tensor, sets: list[Tensor], reference: Reference) -> dict[str, Tensor]:
     """Compute the scores that are means over items: (N,) means over noises."""
     true_NF = reference.directions(reference.features_NF)
     found = [retrieval(x_NF - reference.mean_F, true_NF, k=(1, 10)) for x_NF in sets]
@@ -169,7 +247,7 @@ def _item_scores(images: Tensor, sets: list[Tensor], reference: Reference) -> di
     return {name: torch.stack(values).mean(0) for name, values in by_noise.items() if values}
 
 
-def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
+def _score_sets(sets: list[Tensor], reference: Reference) -> dict[str, Statistic]:
     """Compute the scores that compare sets of images or pairs of items."""
     true_NC = reference.components(reference.features_NF)
     directions = [reference.directions(x_NF) for x_NF in sets]
@@ -191,13 +269,11 @@ def _set_scores(sets: list[Tensor], reference: Reference) -> dict[str, Statistic
     }
 
 
-def _self_distance(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
+def _compare_with_self(sets: list[Tensor], reference: Reference, self_scores: GenerationScores) -> Statistic:
     if self_scores.extractor != reference.extractor:
         raise ConfigError(f"self_scores are by {self_scores.extractor!r}, the reference is by {reference.extractor!r}")
     if self_scores.features_VNF.shape[:2] != (len(sets), len(sets[0])):
-        raise ShapeError(
-            f"self_scores have {self_scores.noises} noises and {self_scores.items} items, the generated images "
-            f"{len(sets)} and {len(sets[0])}; use the same noises for both"
-        )
+        found = f"{self_scores.noises} noises and {self_scores.items} items"
+        raise ShapeError(f"self_scores have {found}, the generated images {len(sets)} and {len(sets[0])}")
     pairs = zip(sets, self_scores.features_VNF.double(), strict=True)
     return Average([Frechet(reference.components(x_NF), reference.components(y_NF)) for x_NF, y_NF in pairs])

@@ -9,24 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unialign._checks import check_text
 from unialign.errors import CheckpointError
 from unialign.generation._decoder import EmbeddingSpec
 from unialign.generation._pipeline_folder import STABLE_UNCLIP, encoder_weights_fingerprint, open_folder
-from unialign.generation._pipelines import ImageTower, PipelineDecoder, latent_side, load_pipeline, resolve_device
+from unialign.generation._pipelines import ImageTower, PipelineDecoder, load_pipeline, read_latent_side, resolve_device
 
 
 class StableUnCLIP(PipelineDecoder):
     """Decode embeddings of the image encoder of a `StableUnCLIPImg2ImgPipeline`.
 
-    The embedding of any modality replaces the image embedding (arXiv 2602.09507, section 5). The prompt is empty, there
-    is no negative prompt, and the embedding gets noise level 0, the pipeline's default: one small step of noise, drawn
-    from the seed like all other noise.
+    The embedding of any modality replaces the image embedding (arXiv 2602.09507, section 5). The prompt is empty, and
+    the embedding gets noise level 0, the pipeline's default: one small step of noise, drawn from the seed like all
+    other noise.
 
     Args:
         pipeline: the pipeline, on its device.
         fingerprint: sha256 of its image encoder, None if unknown.
-        prompt: passed to the text encoder with every embedding.
 
     Raises:
         CheckpointError: image encoder and denoiser have different dims.
@@ -35,15 +33,13 @@ class StableUnCLIP(PipelineDecoder):
     # Defaults of the pipeline's own call.
     default_steps, default_guidance = 20, 10.0
 
-    def __init__(self, pipeline: Any, *, fingerprint: str | None = None, prompt: str = "") -> None:
-        check_text("prompt", prompt)
-        self.prompt = prompt
+    def __init__(self, pipeline: Any, *, fingerprint: str | None = None) -> None:
         self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, fingerprint)
         _check_dims(pipeline, self.tower.dim)
         # The norm is known if the normalizer has statistics.
-        norm = _typical_norm(pipeline.image_normalizer)
+        norm = _compute_typical_norm(pipeline.image_normalizer)
         spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.dim, fingerprint, norm)
-        super().__init__(pipeline, spec, latent=latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
+        super().__init__(pipeline, spec, latent=read_latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
 
     @classmethod
     def from_pretrained(
@@ -53,7 +49,6 @@ class StableUnCLIP(PipelineDecoder):
         revision: str | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
-        prompt: str = "",
     ) -> "StableUnCLIP":
         """Load a pipeline from a folder or the Hugging Face Hub. Only safetensors are read, never pickles.
 
@@ -62,7 +57,6 @@ class StableUnCLIP(PipelineDecoder):
             revision: branch, tag or commit on the Hub.
             device: device of the weights.
             dtype: of the weights; None is float32.
-            prompt: passed to the text encoder with every embedding.
 
         Raises:
             MissingDependencyError: diffusers is not installed.
@@ -72,7 +66,7 @@ class StableUnCLIP(PipelineDecoder):
         target = resolve_device(device, dtype)
         folder = open_folder(source, STABLE_UNCLIP, revision=revision)
         pipeline = load_pipeline(folder, STABLE_UNCLIP, device=target, dtype=dtype)
-        return cls(pipeline, fingerprint=encoder_weights_fingerprint(folder), prompt=prompt)
+        return cls(pipeline, fingerprint=encoder_weights_fingerprint(folder))
 
     def embed(self, images: Any, *, batch_size: int = 8) -> Tensor:
         """Compute raw image embeddings, as `generate` expects them, for the anchor column of a store.
@@ -92,7 +86,7 @@ class StableUnCLIP(PipelineDecoder):
         return self.tower.embed(images, batch_size=batch_size)
 
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        return {"prompt": [self.prompt] * count}
+        return {"prompt": [""] * count}
 
     def _initial_latents(self, noise: Tensor, steps: int) -> Tensor:
         # The pipeline scales the noise that it draws itself, but not latents passed in.
@@ -115,7 +109,7 @@ def _check_dims(pipeline: Any, dim: int) -> None:
         raise CheckpointError(f"the image encoder has dim {dim}, the image normalizer has statistics of dim {found}")
 
 
-def _typical_norm(normalizer: Any) -> float | None:
+def _compute_typical_norm(normalizer: Any) -> float | None:
     """Return the RMS norm of embeddings with the normalizer's mean and deviation; None if these are initial values."""
     mean, deviation = normalizer.mean.detach().double(), normalizer.std.detach().double()
     if not bool(mean.any()) and bool((deviation == 1).all()):

@@ -55,7 +55,7 @@ def read_thumbnails(store: EmbeddingStore, modality: str, rows: Sequence[int] | 
                 f"{source} has no image of {modality!r} for row {row}; it has some of {known}, and the store has "
                 f"{store.items} rows"
             )
-        out[i] = _square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
+        out[i] = _decode_square(pil, file[0], f"{modality}/{row}.{file[1]} in {source}", size)
     return out
 
 
@@ -67,7 +67,7 @@ def check_rows(rows: Any) -> NDArray[np.int64]:
     return rows_N.astype(np.int64)
 
 
-def _square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
+def _decode_square(pil: Any, data: bytes, what: str, size: int) -> Tensor:
     """Decode an image file and fit it into a white square, (3, size, size) float32 in [0, 1]."""
     try:
         # Explicit formats, since Pillow runs external programs for some others.

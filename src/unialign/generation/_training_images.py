@@ -23,7 +23,7 @@ SHOWN = 32
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Training data: (N, W) float32 embeddings, (N, 3, S, S) uint8 images, and their N store rows.
+    """Training data: (N, W) float32 embeddings and (N, 3, S, S) uint8 images.
 
     The sample grids show held-out rows, or training rows if there are none.
     """
@@ -31,7 +31,6 @@ class TrainingImages:
     spec: EmbeddingSpec
     embeddings: Tensor
     images: Tensor
-    train: NDArray[np.int64]
     shown_embeddings: Tensor
     shown_images: Tensor
 
@@ -76,7 +75,7 @@ def load_training_images(
         norm=float(embeddings[:count].norm(dim=1).mean()),
         scale_invariant=True,
     )
-    return TrainingImages(spec, embeddings[:count], pixels[:count], train, embeddings[count:], pixels[count:])
+    return TrainingImages(spec, embeddings[:count], pixels[:count], embeddings[count:], pixels[count:])
 
 
 def _select_images(images: Any, rows: NDArray[np.int64], shape: tuple[int, ...]) -> Tensor:
