@@ -63,7 +63,7 @@ def uniformity(
     order: int = 1,
     ids: Ids = None,
 ) -> Tensor | None:
-    """U(Z), Eq. 9; None if no row has another one to be compared with (decision 1)."""
+    """Return U(Z), Eq. 9; None if no row has any row to compare with (decision 1)."""
     logs = []
     for i, x in enumerate(rows):
         if x is None:
@@ -82,7 +82,7 @@ def uniformity(
 
 
 def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_gradient: str = "none") -> Tensor | None:
-    """Mean squared distance over the pairs that exist, Eq. 10; None if there is no pair (decisions 3 and 4)."""
+    """Return the mean squared distance over all present pairs, Eq. 10; None without pairs (decisions 3 and 4)."""
     names, middles = list(rows), centroids(rows)
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for i, middle in enumerate(middles):
@@ -102,7 +102,7 @@ def alignment(rows: Rows, *, anchor: str, distance: str = "euclidean", stop_grad
 
 
 def centroids(rows: Rows) -> list[Tensor | None]:
-    """Normalized mean of each tuple, Eq. 11; None if there is no vector, or if they cancel and leave no direction."""
+    """Return the normalized mean of each tuple, Eq. 11; None without vectors, or if their sum is 0."""
     result: list[Tensor | None] = []
     for i in range(len(next(iter(rows.values())))):
         vectors = tuple_of(rows, i)
@@ -120,12 +120,12 @@ def _volume(vectors: Sequence[Tensor], eps: float) -> Tensor:
 
 
 def gram_volumes(rows: Rows, *, eps: float = 0.0) -> list[Tensor]:
-    """Volume of what each item has, Eq. 12; 1 if it has nothing."""
+    """Return the volume of the present vectors of each item, Eq. 12; 1 without vectors."""
     return [_volume(tuple_of(rows, i), eps) for i in range(len(next(iter(rows.values()))))]
 
 
 def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float = 0.0) -> list[list[Tensor]]:
-    """Volume of the anchor of item i with the other vectors of item j, for i, j in `items`."""
+    """Return the volume of the anchor of item i with the other vectors of item j, for i, j in `items`."""
     others: Rows = {n: rows[n] for n in rows if n != anchor}
     table = []
     for i in items:
@@ -136,7 +136,7 @@ def cross_volumes(rows: Rows, *, anchor: str, items: Sequence[int], eps: float =
 
 
 def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, label_smoothing: float = 0.0) -> Tensor:
-    """Mean of the two cross-entropies of a square table with its diagonal as target (decision 2)."""
+    """Return the mean of the two cross-entropies of a square table with its diagonal as target (decision 2)."""
     size = range(len(logits))
     losses = []
     for table in (logits, [[logits[j][i] for j in size] for i in size]):
@@ -151,7 +151,7 @@ def symmetric_contrast(logits: Sequence[Sequence[Tensor]], ids: Ids = None, labe
 def infonce(
     rows: Rows, *, anchor: str | None, tau: float | Tensor, label_smoothing: float = 0.0, ids: Ids = None
 ) -> Tensor:
-    """Mean over the pairs that contain the anchor, or over all (anchor "all" or None), Eq. 1 (decision 3)."""
+    """Return the mean over the pairs with the anchor, or over all (anchor "all" or None), Eq. 1 (decision 3)."""
     losses = []
     for m, n in pairs_of(rows, "all" if anchor is None else anchor):
         items = both(rows, m, n)
@@ -163,7 +163,7 @@ def infonce(
 
 
 def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: Ids = None) -> Tensor | None:
-    """Mean over the anchor's pairs, or over all, of InfoNCE's log partitions in both directions; None without a row."""
+    """Return the mean of the log-partitions of InfoNCE over pairs and both directions; None without rows."""
     values = []
     for m, n in pairs_of(rows, anchor):
         items = both(rows, m, n)
@@ -178,7 +178,7 @@ def cross_partitions(rows: Rows, *, anchor: str, kernel: str, tau: float, ids: I
 
 
 def gram(rows: Rows, *, anchor: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids) -> Tensor:
-    """Contrast of volumes over the items with the anchor and another modality (decision 5)."""
+    """Return the contrast of volumes over the items with the anchor and another modality (decision 5)."""
     items = [i for i, x in enumerate(rows[anchor]) if x is not None and len(tuple_of(rows, i)) >= 2]
     if not items:
         return mean([])
@@ -206,7 +206,7 @@ def unialign(
     volume_eps: float | None,
     ids: Ids = None,
 ) -> Tensor:
-    """Eq. 13 with every option spelt out, as `UniAlign.settings()` does (decisions 1, 3, 4, 6 and 7)."""
+    """Return Eq. 13; all options must be given, as in `UniAlign.get_config()` (decisions 1, 3, 4, 6 and 7)."""
     order = len(rows) - 1 if reduction == "outer_log" else 1
     total = torch.zeros((), dtype=torch.float64)
 

@@ -31,7 +31,7 @@ def _kernel(x: Tensor, y: Tensor, tau: float) -> Tensor:
 
 
 def _density(x: Row, rows: Sequence[Row], tau: float, own: str) -> Tensor:
-    """Mean kernel at a point; own "excluded" leaves the point's own item out."""
+    """Return the mean kernel at a point; own "excluded" excludes the item of the point."""
     return mean([_kernel(x[1], z, tau) for item, z in rows if own == "included" or item != x[0]])
 
 
@@ -43,7 +43,7 @@ def _product(factors: Sequence[Tensor]) -> Tensor:
 
 
 def gaussian_mass(points: Sequence[Tensor], tau: float) -> Tensor:
-    """int prod_m N(z; x_m, tau^2 I) dz = exp(-sum_m |x_m - mean|^2 / (2 tau^2)), but for a constant of tau, M and D."""
+    """int prod_m N(z; x_m, tau^2 I) dz = exp(-sum_m |x_m - mean|^2 / (2 tau^2)), up to a constant of tau, M and D."""
     middle = torch.stack(list(points)).mean(0)
     spread = torch.stack([((x - middle) ** 2).sum() for x in points]).sum()
     return torch.exp(-spread / (2 * tau**2))
@@ -102,7 +102,7 @@ def mmd2(xs: Sequence[Tensor], ys: Sequence[Tensor], *, tau: float, diagonals: s
 
 
 def median_bandwidth(sets: Sequence[Sequence[Tensor]], *, floor: float = 0.01) -> float:
-    """Median distance of two different rows of all sets; the floor for rows that coincide."""
+    """Return the median distance of two different rows of all sets; the lower limit if rows coincide."""
     pooled = [x for rows in sets for x in rows]
     distances = sorted(float((x - y).norm()) for x, y in itertools.combinations(pooled, 2))
     count = len(distances)
@@ -118,7 +118,7 @@ def gcsd(rows: Rows, *, normalization: str = "none") -> Tensor:
 
 
 def effective_neighbors(rows: Rows, *, tau: float, own: str = "included") -> float:
-    """Mean over modalities, and over their rows, of exp(entropy of the kernel weights of a row)."""
+    """Return the mean over modalities, and over their rows, of exp(entropy of the kernel weights of a row)."""
     per_modality = []
     for found in ([(i, x) for i, x in enumerate(rows[m]) if x is not None] for m in rows):
         counts = []

@@ -1,6 +1,6 @@
 """Objectives over pairs of modalities: Sigmoid, CS-Aligner, ModGap, CUA, Align+Uniform.
 
-Shapes: pair (m, n) of modalities, items (i, j), tau = temperature; a pair uses the items that have both (decision 3).
+Shapes: pair (m, n) of modalities, items (i, j), tau = temperature; a pair uses items with both (decision 3).
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ Ids = Sequence[int] | None
 
 
 def unit_rows(embeddings: Mapping[str, Tensor], present: Presence = None) -> Rows:
-    """Rows of a mapping of (B, D) tensors, scaled to unit length in float64."""
+    """Return the rows of a mapping of (B, D) tensors, scaled to unit length in float64."""
     rows: Rows = {}
     for m, z_BD in embeddings.items():
         mask = [True] * len(z_BD) if present is None or m not in present else present[m].tolist()
@@ -28,7 +28,7 @@ def tuple_of(rows: Rows, i: int) -> list[Tensor]:
 
 
 def pairs_of(rows: Rows, anchor: str) -> list[tuple[str, str]]:
-    """Pairs of modalities that contain the anchor, or all for "all"."""
+    """Return the pairs of modalities with the anchor, or all pairs for "all"."""
     names = list(rows)
     ordered = [(m, n) for m in names for n in names if names.index(m) < names.index(n)]
     return [(m, n) for m, n in ordered if anchor in ("all", m, n)]

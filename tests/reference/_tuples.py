@@ -32,7 +32,7 @@ def _triangle_square(t: Tensor, v: Tensor, a: Tensor) -> Tensor:
 def cross_areas(
     rows: Rows, *, anchor: str, items: Sequence[int], form: str = "area", eps: float = 0.0
 ) -> list[list[Tensor]]:
-    """Triangle of the anchor of item i with the two other vectors of item j, for i, j in `items`."""
+    """Return the triangle area of the anchor of item i with the two other vectors of item j, for i, j in `items`."""
     v, a = (rows[m] for m in rows if m != anchor)
     table = []
     for i in items:
@@ -52,7 +52,7 @@ def cross_areas(
 def triangle(
     rows: Rows, *, anchor: str, form: str, tau: float | Tensor, label_smoothing: float, eps: float, ids: Ids = None
 ) -> Tensor:
-    """Contrast of areas over the complete items."""
+    """Return the contrast of areas over the complete items."""
     items = _complete(rows)
     if not items:
         return mean([])
@@ -61,7 +61,7 @@ def triangle(
 
 
 def _multilinear(vectors: Sequence[Tensor]) -> Tensor:
-    """MIP: the sum over the entries of the product of vectors."""
+    """Return the multilinear inner product, the sum over the entries of the product of vectors."""
     result = torch.ones_like(vectors[0])
     for x in vectors:
         result = result * x
@@ -75,7 +75,7 @@ def _vectors(rows: Rows, items: Sequence[int]) -> list[list[Tensor]]:
 def symile_sampled(
     rows: Rows, *, tau: float | Tensor, permutations: Sequence[Sequence[Sequence[int]]], ids: Ids = None
 ) -> Tensor:
-    """Mean over r of the cross-entropy of own tuples among drawn ones; `permutations[r][m][j]` is a place in items."""
+    """Return the mean cross-entropy of true tuples among sampled ones; `permutations[r][m][j]` indexes items."""
     items = _complete(rows)
     vectors, kept = _vectors(rows, items), _kept(ids, items)
     losses = []
@@ -94,7 +94,7 @@ def symile_sampled(
 
 
 def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
-    """Mean over r of the cross-entropy of own tuples among all tuples of the others."""
+    """Return the mean over r of the cross-entropy of true tuples among all tuples of the others."""
     items = _complete(rows)
     vectors, kept = _vectors(rows, items), _kept(ids, items)
     keys: dict[tuple[int, int], list[Tensor]] = {}
@@ -109,7 +109,7 @@ def symile_all(rows: Rows, *, tau: float | Tensor, ids: Ids = None) -> Tensor:
 
 
 def _decomposition(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Singular values and left vectors of the matrix whose columns are the vectors."""
+    """Return the singular values and left singular vectors of the matrix with the vectors as columns."""
     left, sigma, _ = torch.linalg.svd(torch.stack(list(vectors), dim=1), full_matrices=False)
     return sigma, left
 
@@ -120,7 +120,7 @@ def singular_values(rows: Rows) -> list[Tensor]:
 
 
 def _turned(u: Tensor, vectors: Sequence[Tensor | None]) -> Tensor:
-    """A leading left vector, turned to the side of the tuple's mean; to that of the first where the mean has none."""
+    """Return a leading left vector, oriented toward the mean of the tuple, or the first vector if orthogonal."""
     leans = [0.0 if x is None else float((u * x).sum().detach()) for x in vectors]
     lean = sum(leans)
     if abs(lean) < 1e-6:
@@ -129,7 +129,7 @@ def _turned(u: Tensor, vectors: Sequence[Tensor | None]) -> Tensor:
 
 
 def pmrl(rows: Rows, *, intra: float, inter: float, ids: Ids = None) -> Tensor:
-    """Rank-one term and contrast of leading left vectors, over the items with at least two modalities."""
+    """Return the rank-one term plus the contrast of leading left vectors, over items with two or more modalities."""
     items = [i for i in range(len(next(iter(rows.values())))) if len(tuple_of(rows, i)) >= 2]
     if not items:
         return mean([])
