@@ -12,7 +12,7 @@ from unialign._checks import suggestion
 from unialign._datasets import list_datasets
 from unialign.data._item_values import split_codes
 from unialign.data._layout import DESCRIPTION_FILE, unsafe_name
-from unialign.data._sources import Sources, list_sources, open_collection, store_in
+from unialign.data._sources import Sources, find_store, list_sources, open_collection
 from unialign.data._split import random_split
 from unialign.data._store import EmbeddingStore
 from unialign.errors import DataError, NonFiniteError
@@ -60,7 +60,7 @@ def load_dataset(
 
 def _open_store(source: Any) -> EmbeddingStore | None:
     """Return the store that a source refers to, or None for other sources; DataError if the path does not exist."""
-    store = store_in(source)
+    store = find_store(source)
     if store is not None or isinstance(source, Mapping) or (isinstance(source, str) and "=" in source):
         return store
     path = checked_path(source, "the data", error=DataError)

@@ -13,7 +13,7 @@ from unialign.errors import ConfigError, DataError
 from unialign.io import checked_path
 from unialign.readers import ArrayEntry, Collection, EmbeddingFile, Reader, collect, open_file
 
-__all__ = ["Source", "Sources", "list_sources", "open_collection", "store_in"]
+__all__ = ["Sources", "find_store", "list_sources", "open_collection"]
 
 Source = str | os.PathLike[str] | EmbeddingStore | Mapping[str, Any]
 Sources = Source | Sequence[Source]
@@ -49,7 +49,7 @@ def list_sources(sources: Sources) -> list[Source]:
     return list(sources) if isinstance(sources, list | tuple) else [sources]  # type: ignore[list-item]
 
 
-def store_in(source: object) -> EmbeddingStore | None:
+def find_store(source: object) -> EmbeddingStore | None:
     """Return a given store, or the one of a built-in data set; use `./NAME` for a path of the same name."""
     if isinstance(source, EmbeddingStore):
         return source
@@ -60,7 +60,7 @@ def store_in(source: object) -> EmbeddingStore | None:
 
 def _open(source: Source, reader: str | Reader | None) -> tuple[str | None, EmbeddingFile]:
     """Return the name given to the file, or None, and the opened file."""
-    store = store_in(source)
+    store = find_store(source)
     if store is not None:
         return None, store_file(store, source if isinstance(source, str) else store.name)
     if isinstance(source, Mapping):

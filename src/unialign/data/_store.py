@@ -60,7 +60,7 @@ class EmbeddingStore(StoreFiles):
             path: the folder to create; missing parents are created too.
             columns: name -> (N, W) array or tensor of float16, float32 or float64. Names become file names: ASCII
                 letters, digits, `_`, `.` and `-`.
-            name: name of the data in reports. Default: the folder's name.
+            name: name of the data in reports. Default: the name of the folder.
             overwrite: "replace" replaces an existing store, but never other files at `path`. A killed process may leave
                 a `.NAME.*.partial` beside the path, which may be deleted, or the old store as `.NAME.*.old`. If several
                 processes write at once, the last one wins.
@@ -133,17 +133,17 @@ class EmbeddingStore(StoreFiles):
 
     @property
     def items(self) -> int:
-        """N."""
+        """Number N of items."""
         return self._description.items
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Default columns, or those of `select`."""
+        """Names of the default columns, or of those chosen by `select`."""
         return self._description.default_modalities
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns."""
+        """Names of all columns."""
         return tuple(self._description.columns)
 
     @property
@@ -169,11 +169,11 @@ class EmbeddingStore(StoreFiles):
         return tuple(self._description.assets)
 
     def dim(self, name: str) -> int:
-        """W of a column."""
+        """Return the dimension W of a column."""
         return self._column(name).dim
 
     def checksum(self, name: str) -> str:
-        """sha256 of a column's array file."""
+        """Return the sha256 of the array file of a column."""
         return self._column(name).array.sha256
 
     def array(self, name: str) -> NDArray[np.floating[Any]]:

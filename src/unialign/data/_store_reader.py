@@ -1,4 +1,4 @@
-"""Reader of `EmbeddingStore`s, so that they combine with other files."""
+"""Read an `EmbeddingStore` as one of several files."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class StoreReader:
 
 
 def store_file(store: EmbeddingStore, label: str) -> EmbeddingFile:
-    """List the columns of a store in a folder or in memory; only its default ones are used unless others are chosen."""
+    """List the columns of a store in a folder or in memory."""
     entries: list[ArrayEntry] = []
     for name in store.columns:
         array_NW = store.array(name)  # validates the header without touching pages of the map

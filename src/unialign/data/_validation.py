@@ -121,7 +121,7 @@ def chosen_columns(chosen: Sequence[str] | Mapping[str, object], columns: Mappin
 
 
 def named_column(name: str, columns: Mapping[str, T]) -> T:
-    """Return the entry of a column; ConfigError, which lists the columns, for an unknown name."""
+    """Return the entry of a column; ConfigError with the known columns for an unknown name."""
     if not isinstance(name, str) or name not in columns:
         known = ", ".join(map(repr, columns))
         raise ConfigError(f"unknown column {name!r}; the store has {known}{suggestion(name, columns)}")

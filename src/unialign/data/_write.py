@@ -29,7 +29,7 @@ def record_of(data: NDArray[Any] | bytes) -> FileRecord:
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> FileRecord:
-    """Write a file of a new store and its parent folder."""
+    """Write a file of a new store, and create its parent folder."""
     path.parent.mkdir(exist_ok=True)
     # Write and hash in one pass, since data may exceed memory.
     sha256 = write_durably(path, chunks)

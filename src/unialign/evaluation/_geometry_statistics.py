@@ -17,7 +17,7 @@ __all__ = ["conflict_statistics", "geometry_statistics"]
 
 
 def geometry_statistics(batch: Batch) -> dict[str, Statistic]:
-    """Compute gap, true-pair cosine, uniformity and effective rank; without those that need more present rows."""
+    """Compute gap, true-pair cosine, uniformity and effective rank, where enough rows are present."""
     debiased, raw, cosines_KN = [], [], []
     for m, n in combinations(range(len(batch.names)), 2):
         rows = (batch.present_MB[m] & batch.present_MB[n]).nonzero().flatten()

@@ -1,9 +1,7 @@
 """Joint retrieval between one modality of an item and the tuple of all its other modalities, in both directions.
 
-Scores: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with their
-normalized mean; `volume`, minus the squared volume that the target spans with them (GRAM's score). For a fixed joint
-*query*, cosine and centroid differ by a constant factor and rank a gallery alike; for joint *candidates* they differ,
-since the lengths of the centroids do.
+For a fixed joint *query*, `cosine` and `centroid` differ by a constant factor and rank a gallery alike; for joint
+*candidates* they differ, since the lengths of the centroids do.
 
 Shapes: `N` items, `K` other modalities, `n` tuples, `t` target vectors, `q` queries of one tile, `D` dimension.
 """
@@ -39,7 +37,8 @@ def joint_retrieval(
         batch: validated embeddings.
         target: index of the single modality.
         query: `others`: tuples are the queries and target vectors the gallery; `target`: the reverse.
-        score: `cosine`, `centroid` or `volume`; see the source for their definitions.
+        score: `cosine`, the mean cosine of the target with the other present modalities; `centroid`, its cosine with
+            their normalized mean; `volume`, minus the squared volume that the target spans with them, as in GRAM.
         ids_N: (N,) integers; same-id items are positives of each other.
         k: cut-offs of recall.
 
