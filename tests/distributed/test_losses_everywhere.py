@@ -398,11 +398,11 @@ def test_different_draws_raise(pool: Pool) -> None:
 
 def calling_with_triton(rank: int, group: Any, device: str, mode: str, batch: Batch) -> tuple[str, str]:
     """Call a loss where only process 1 has Triton, for tensors on `device`."""
-    from unialign.losses import _consistency, _header
+    from unialign.losses import _consistency
 
     with (
         mock.patch.object(_consistency, "has_triton", return_value=rank == 1),
-        mock.patch.object(_header, "_TRITON_DEVICE", device),
+        mock.patch.object(_consistency, "_TRITON_DEVICE", device),
     ):
         return calling(rank, group, [INFONCE] * 2, [mode] * 2, [batch] * 2)
 

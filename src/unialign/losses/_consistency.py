@@ -11,6 +11,8 @@ from unialign.batch import Batch
 from unialign.errors import ConfigError, ShapeError
 from unialign.ops import current_backend, has_triton
 
+_TRITON_DEVICE = "cuda"
+
 
 class Header(NamedTuple):
     """Integers that describe the batch and call of a process, sent as one small tensor."""
@@ -73,7 +75,7 @@ def check_headers(headers: Sequence[Header]) -> None:
             raise ConfigError(
                 f"the embeddings of processes {first} and {rank} are on devices of different types; use one type"
             )
-    if reference.device == checksum("cuda") and len({header.triton for header in headers}) > 1:
+    if reference.device == checksum(_TRITON_DEVICE) and len({header.triton for header in headers}) > 1:
         having, lacking = (_ranks(rank for rank, h in enumerate(headers) if h.triton == has) for has in (1, 0))
         raise ConfigError(
             f"the backend 'auto' is Triton on process {having} of {len(headers)}, but not on {lacking}, where it is "

@@ -71,7 +71,7 @@ def _validate(
         batch = make_batch(embeddings, present=present, ids=ids, minimum=1)
         check_device(batch.z_MBD.device, group, what="embeddings are")
     except BaseException as error:
-        # Keep any error until the headers are exchanged: the other processes wait for this one's header.
+        # Keep any error until the headers are exchanged, since the other processes wait for the header.
         return None, error
     return batch, None
 

@@ -19,7 +19,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     # For training from scratch and fine-tuning. At M = 2 this is InfoNCE with log-partitions within each modality.
     "balanced": _BALANCED,
     # The formula as printed (Eqs. 9 to 13). Use only to continue training at a tiny learning rate: from scratch,
-    # uniformity outweighs alignment by about 200 (M - 1).
+    # uniformity outweighs alignment about 200 (M - 1) times.
     "paper": _BALANCED
     | {
         "kernel": "gaussian",
@@ -30,7 +30,7 @@ _PRESETS: dict[str, Mapping[str, Any]] = {
     },
     # Weights of the log-partitions in anchor InfoNCE: anchor 1/2, each other modality 1 / (2 (M - 1)).
     "infonce_matched": _BALANCED | {"weighting": "infonce_matched"},
-    # For a frozen pretrained anchor tower: a target without repulsion.
+    # For a frozen pretrained anchor encoder, which needs no repulsion.
     "frozen_anchor": _BALANCED | {"weighting": "exclude_anchor", "stop_gradient": "anchor"},
     # Without a natural anchor: alignment over all pairs, ignoring `anchor`.
     "symmetric": _BALANCED | {"anchor": "all"},
