@@ -67,7 +67,8 @@ class Shard:
         longest = max(self.sizes)
         if longest == 0:
             return own_n.clone()
-        padded = _pad(own_n, longest, dim)
+        padded = own_n.new_zeros(*own_n.shape[:dim], longest, *own_n.shape[dim + 1 :])
+        padded.narrow(dim, 0, own_n.shape[dim]).copy_(own_n)
         # Send bytes, since not every backend supports bool.
         sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
         parts = [torch.empty_like(sent) for _ in self.sizes]
@@ -113,12 +114,3 @@ class _Gather(torch.autograd.Function):
             own_MnD = gradient_MBD[:, shard.start : shard.stop] * shard.processes
         # A second derivative would lack the contributions of the rows of other processes.
         return first_order_only(own_MnD, *ctx.saved_tensors, message=_NO_SECOND_DERIVATIVE), None
-
-
-def _pad(own_n: Tensor, longest: int, dim: int) -> Tensor:
-    missing = longest - own_n.shape[dim]
-    if missing == 0:
-        return own_n.contiguous()
-    shape = list(own_n.shape)
-    shape[dim] = missing
-    return torch.cat([own_n, own_n.new_zeros(shape)], dim)

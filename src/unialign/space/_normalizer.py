@@ -58,11 +58,16 @@ class UnitNorm(nn.Module):
     """Divide each row by its norm; zero rows stay zero."""
 
     def forward(self, x_BW: Tensor) -> Tensor:
-        # Divide by the largest entry first, so that squares of huge features stay finite.
-        largest_B1 = x_BW.abs().amax(-1, keepdim=True)
-        scaled_BW = x_BW / torch.where(largest_B1 > 0, largest_B1, 1.0)
-        norm_B1 = torch.linalg.vector_norm(scaled_BW, dim=-1, keepdim=True)
-        return scaled_BW / torch.where(norm_B1 > 0, norm_B1, 1.0)
+        return divide_by_norm(x_BW)
+
+
+def divide_by_norm(x_BW: Tensor) -> Tensor:
+    """Return unit rows; zero rows stay zero."""
+    # Divide by the largest entry first, so that squares of huge entries stay finite.
+    largest_B1 = x_BW.abs().amax(-1, keepdim=True)
+    scaled_BW = x_BW / torch.where(largest_B1 > 0, largest_B1, 1.0)
+    norm_B1 = torch.linalg.vector_norm(scaled_BW, dim=-1, keepdim=True)
+    return scaled_BW / torch.where(norm_B1 > 0, norm_B1, 1.0)
 
 
 def make_input_norm(input_norm: str, dim: int) -> nn.Module:

@@ -14,6 +14,7 @@ from unialign._checks import check_integer, check_number, has_surrogate
 from unialign._finite_rows import first_bad_row, usable_rows
 from unialign.batch import check_dense, row_mask
 from unialign.errors import ConfigError, NonFiniteError, ShapeError
+from unialign.space._normalizer import divide_by_norm
 
 # Far above any encoder; larger numbers indicate a mistake or a malicious file.
 _MAX_DIM = 1 << 20
@@ -69,18 +70,15 @@ def check_finite(name: str, x_BW: Tensor, mask_B: Tensor | None, start: int) -> 
 
 def normalize_output(name: str, raw_BD: Tensor, mask_B: Tensor | None, start: int) -> Tensor:
     """Return unit rows, 0 where absent; NonFiniteError for the first present row without a direction."""
-    largest_B, usable_B = usable_rows(raw_BD)
-    present_B = torch.ones_like(usable_B) if mask_B is None else mask_B
-    bad = first_bad_row(raw_BD, present_B & ~usable_B)
+    unusable_B = ~usable_rows(raw_BD)
+    bad = first_bad_row(raw_BD, unusable_B if mask_B is None else unusable_B & mask_B)
     if bad is not None:
         raise NonFiniteError(
             f"{name!r} row {start + bad.row} maps to an embedding that {bad.what}{bad.more}; "
             f"check the row's features and the weights of the head"
         )
-    # Divide by the largest entry first, so that squares of huge embeddings stay finite.
-    scaled_BD = raw_BD / torch.where(usable_B, largest_B, 1.0)[:, None]
-    unit_BD = scaled_BD / torch.linalg.vector_norm(scaled_BD, dim=-1, keepdim=True).clamp_min(1e-30)
-    return torch.where(present_B[:, None], unit_BD, 0.0)
+    unit_BD = divide_by_norm(raw_BD)
+    return unit_BD if mask_B is None else torch.where(mask_B[:, None], unit_BD, 0.0)
 
 
 def _check_features(name: str, x: Any, dim: int) -> int:

@@ -129,9 +129,7 @@ def _check_plain_file(path: Path, file: str) -> None:
 
 
 def _complete(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = [entry for entry in folder.iterdir() if _FOLDER.fullmatch(entry.name) and (entry / MANIFEST).exists()]
+    found = [file.parent for file in folder.glob(f"step-*/{MANIFEST}") if _FOLDER.fullmatch(file.parent.name)]
     return sorted(found, key=lambda entry: int(entry.name.removeprefix("step-")))
 
 

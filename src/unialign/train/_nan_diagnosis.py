@@ -51,7 +51,7 @@ def _bad_embedding(
 ) -> str | None:
     for name, z_BD in raw.items():
         # In float32, as in `make_batch`.
-        bad_B = ~usable_rows(z_BD.float())[1]
+        bad_B = ~usable_rows(z_BD.float())
         if present is not None and name in present:
             bad_B &= present[name]
         bad = first_bad_row(z_BD.float(), bad_B)

@@ -1,4 +1,4 @@
-"""Validate the arguments of `fit` before anything is written."""
+"""Resolve the settings of a training, and describe its run."""
 
 import os
 from typing import Any
@@ -43,7 +43,7 @@ def resolve_config(store: EmbeddingStore, config: TrainConfig) -> TrainConfig:
 
 
 def term_names(objective: Objective, modalities: tuple[str, ...]) -> list[str]:
-    """Run the objective once, to raise for a missing anchor or too few modalities before anything is written."""
+    """Return the terms of an objective; raises for a missing anchor or too few modalities."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         rows = {name: torch.randn(4, 8, generator=generator) for name in modalities}
