@@ -8,10 +8,9 @@ from torch import Tensor
 __all__ = ["BadRow", "first_bad_row", "has_direction", "usable_rows"]
 
 
-def usable_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest absolute entry of each row (..., D), detached, and whether the row has a direction."""
-    largest = x.detach().abs().amax(-1)
-    return largest, has_direction(largest)
+def usable_rows(x: Tensor) -> Tensor:
+    """Return whether each row of (..., D) has a direction."""
+    return has_direction(x.detach().abs().amax(-1))
 
 
 def has_direction(largest: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def _examine(row_D: Array) -> tuple[float, str, bool]:
     if largest == 0:
         return np.nan, "zero", True
     limits = np.finfo(row_D.dtype)
-    # Same limit as `unialign.batch.usable_rows`: below it, rounding to denormals has destroyed the direction.
+    # Same limit as `has_direction`: below it, rounding to denormals has destroyed the direction.
     if largest < limits.tiny / limits.eps:
         return np.nan, "tiny", False
     norm = largest * float(np.linalg.norm(row_D.astype(np.float64) / largest))
