@@ -24,6 +24,7 @@ PlugIns = dict[tuple[registry.Group, str], Any]
 
 # Seconds that a worker has to finish its step and write a checkpoint after its parent has ended.
 GRACE = 20.0
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
@@ -83,38 +84,31 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-class _Worker:
-    """State of a worker process: SIGTERM ends an idle worker at once, a busy one after its checkpoint.
-
-    The pool sends SIGTERM again when it detects that a process ended; the second signal must not damage a checkpoint.
-    """
-
-    STATUS = 128 + signal.SIGTERM
-
-    def __init__(self) -> None:
-        self.busy = self.ending = False
-
-    def on_sigterm(self, number: int, frame: object) -> None:
-        self.ending = True
-        if not self.busy:
-            os._exit(self.STATUS)
-
-    def call(self, work: Callable[[Job], Result], job: Job) -> Result:
-        self.busy = True
-        try:
-            result = work(job)
-        except SystemExit:
-            self.ending = True  # `fit` has handled the signal and written a checkpoint
-        finally:
-            # Reset after a failed run, too: a worker marked busy would outlive its parent.
-            self.busy = False
-            if self.ending:
-                os._exit(self.STATUS)
-        return result
+# State of a worker process: SIGTERM ends an idle worker at once, a busy one after its checkpoint. The pool sends a
+# second SIGTERM when it detects that a process ended, which must not damage a checkpoint.
+_busy = _ending = False
 
 
-# One for each process, since signal handlers are per process.
-_worker = _Worker()
+def _on_sigterm(number: int, frame: object) -> None:
+    global _ending
+    _ending = True
+    if not _busy:
+        os._exit(_TERMINATED)
+
+
+def _call(work: Callable[[Job], Result], job: Job) -> Result:
+    global _busy, _ending
+    _busy = True
+    try:
+        return work(job)
+    except SystemExit:
+        _ending = True  # `fit` has handled the signal and written a checkpoint
+        raise
+    finally:
+        # Reset after a failed run, too: a worker marked busy would outlive its parent.
+        _busy = False
+        if _ending:
+            os._exit(_TERMINATED)
 
 
 def _plug_ins() -> PlugIns:
@@ -137,7 +131,7 @@ def _start_worker(workers: int, grace: float, plug_ins: PlugIns) -> None:
     for (group, name), value in plug_ins.items():
         registry.register(group, name, value)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    signal.signal(signal.SIGTERM, _worker.on_sigterm)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     # Otherwise a worker would wait forever after the command is killed.
     threading.Thread(target=_end_with_parent, args=(grace,), daemon=True).start()
 
@@ -148,8 +142,4 @@ def _end_with_parent(grace: float) -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(grace)
-        os._exit(_Worker.STATUS)
-
-
-def _call(work: Callable[[Job], Result], job: Job) -> Result:
-    return _worker.call(work, job)
+        os._exit(_TERMINATED)
