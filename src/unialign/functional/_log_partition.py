@@ -57,9 +57,10 @@ def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, 
     """
     x_ND, y_ND = selection.take(x_BD), selection.take(y_BD)
     count = int(selection.others(torch.float64, x_BD.device).sum())
+    defined = torch.tensor(count > 0, device=x_BD.device)
     if count == 0:
-        return (x_BD.sum() + y_BD.sum()) * 0.0, torch.tensor(False, device=x_BD.device)
+        return (x_BD.sum() + y_BD.sum()) * 0.0, defined
     codes_N = torch.arange(selection.size, device=x_BD.device) if selection.codes_N is None else selection.codes_N
     kernel, layouts = KernelFunction("clip", 1 / (2 * t)), None if selection.shard is None else (selection, selection)
     sums_N = log_row_sums_between(x_ND, y_ND, kernel=kernel, codes=(codes_N, codes_N), layouts=layouts)
-    return torch.logsumexp(sums_N, 0) - math.log(count), torch.tensor(True, device=x_BD.device)
+    return torch.logsumexp(sums_N, 0) - math.log(count), defined

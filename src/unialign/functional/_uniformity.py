@@ -83,9 +83,10 @@ def unit_uniformity(
     others_N = selection.others(z_BD.dtype, z_BD.device)
     rows_N = others_N > 0
     count = int(rows_N.sum())
+    defined = torch.tensor(count > 0, device=z_BD.device)
     if count == 0:
-        return z_BD.sum() * 0.0, torch.zeros((), dtype=torch.bool, device=z_BD.device)
-    z_ND, defined = selection.take(z_BD), torch.ones((), dtype=torch.bool, device=z_BD.device)
+        return z_BD.sum() * 0.0, defined
+    z_ND = selection.take(z_BD)
     if reduction == "outer_log" and order == 1:
         if selection.codes_N is None:
             return log_total(z_ND, kernel=function, selection=selection) - math.log(count * (count - 1)), defined

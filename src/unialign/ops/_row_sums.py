@@ -27,7 +27,7 @@ def rowwise_log_sums(
 
     -inf for an empty sum.
     """
-    sums_N: Tensor = _RowSums.apply(z_ND, rate, selection, self_pairs, backend)  # type: ignore[no-untyped-call]
+    sums_N: Tensor = _RowwiseLogSums.apply(z_ND, rate, selection, self_pairs, backend)  # type: ignore[no-untyped-call]
     return sums_N
 
 
@@ -44,7 +44,7 @@ def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSele
     return value
 
 
-class _RowSums(torch.autograd.Function):
+class _RowwiseLogSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, z_ND: Tensor, rate: float, selection: RowSelection, self_pairs: SelfPairs, backend: Backend

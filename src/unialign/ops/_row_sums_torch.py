@@ -23,12 +23,12 @@ from torch import Tensor
 from unialign.ops._row_selection import SelfPairs
 from unialign.ops._tiles import row_tiles
 
-# exp of logits between -40 and 40, summed over a million rows, is in float32's range (e^-87 to e^88), and so is its
-# product with the inverse of such a sum.
+# Exponentials of logits in [-40, 40], their sums over a million rows, and the ratios of the two are in float32's range
+# (e^-87 to e^88).
 _PLAIN_EXP = 40.0
 _TILE_CPU, _ROWS_CPU = 2**20, 64
 
-# Arguments of `_mask_` for a tile: tensors and a bool, which `torch.compile` takes.
+# Self columns and codes of the rows of a tile, codes of the columns, and whether self pairs are included.
 _Mask = tuple[Tensor, Tensor | None, Tensor | None, bool]
 
 
@@ -64,8 +64,8 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
     sums = _compiled(_sums_of_tile) if matrix.compiled else _sums_of_tile
     r_R = _at_least_float32(matrix.x_RD).new_empty(len(matrix.x_RD))
     m_R = torch.empty_like(r_R) if with_means else None
-    for tile in _tiles(matrix):
-        r_R[tile], m_t = sums(_logits(matrix, tile), _mask(matrix, tile), matrix.plain_exp, with_means)
+    for tile, s_tN, mask in _tiles(matrix):
+        r_R[tile], m_t = sums(s_tN, mask, matrix.plain_exp, with_means)
         if m_R is not None and m_t is not None:
             m_R[tile] = m_t
     return r_R, m_R
@@ -78,28 +78,21 @@ def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, 
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x) for x in (r_R, c_N))
     y_ND = _at_least_float32(matrix.y_ND)
     p_RD = y_ND.new_empty(len(matrix.x_RD), y_ND.shape[1])
-    for tile in _tiles(matrix):
-        mask = _mask(matrix, tile)
-        weight_tN = weights(_logits(matrix, tile), mask, matrix.plain_exp, r_R[tile], g_R[tile], c_N, h_N)
+    for tile, s_tN, mask in _tiles(matrix):
+        weight_tN = weights(s_tN, mask, matrix.plain_exp, r_R[tile], g_R[tile], c_N, h_N)
         torch.mm(weight_tN, y_ND, out=p_RD[tile])
     return p_RD.mul_(matrix.scale)
 
 
-def _tiles(matrix: LogitMatrix) -> Iterator[slice]:
-    """Yield row tiles; on a CPU they fit its caches but have enough rows for an efficient product."""
+def _tiles(matrix: LogitMatrix) -> Iterator[tuple[slice, Tensor, _Mask]]:
+    """Yield rows, logits and mask of tiles; on a CPU they fit its caches, with enough rows for an efficient product."""
     rows, columns = len(matrix.x_RD), len(matrix.y_ND)
     entries = max(_TILE_CPU, _ROWS_CPU * columns) if matrix.x_RD.device.type == "cpu" else None
-    return row_tiles(rows, columns, entries=entries)
-
-
-def _logits(matrix: LogitMatrix, tile: slice) -> Tensor:
-    return _at_least_float32(matrix.x_RD[tile]) * matrix.scale @ _at_least_float32(matrix.y_ND).mT
-
-
-def _mask(matrix: LogitMatrix, tile: slice) -> _Mask:
-    self_t = matrix.local_R[tile]
-    codes_t = None if matrix.codes_N is None else matrix.codes_N[self_t]
-    return self_t, codes_t, matrix.codes_N, matrix.self_pairs == "included"
+    for tile in row_tiles(rows, columns, entries=entries):
+        s_tN = _at_least_float32(matrix.x_RD[tile]) * matrix.scale @ _at_least_float32(matrix.y_ND).mT
+        self_t = matrix.local_R[tile]
+        codes_t = None if matrix.codes_N is None else matrix.codes_N[self_t]
+        yield tile, s_tN, (self_t, codes_t, matrix.codes_N, matrix.self_pairs == "included")
 
 
 def _mask_(x_tN: Tensor, value: float, mask: _Mask) -> Tensor:

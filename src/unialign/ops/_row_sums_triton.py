@@ -25,6 +25,8 @@ except ImportError:
     triton = tl = None
 
 _LOG2E = 1.4426950408889634
+# Rows and columns of a tile.
+_BLOCK = 64
 
 
 def _jit(kernel: Any) -> Any:
@@ -33,21 +35,9 @@ def _jit(kernel: Any) -> Any:
 
 @_jit
 def _logits2(
-    x_ptr,
-    y_ptr,
-    code_r,
-    codes_ptr,
-    self_column,
-    row,
-    column,
-    rows,
-    columns,
-    scale2,
-    DIM: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    KEEP_SELF: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
+    DIM: tl.constexpr, BLOCK_K: tl.constexpr, KEEP_SELF: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """A tile of logits in base 2, -inf where a column of a row is masked."""
     products = tl.zeros((row.shape[0], column.shape[0]), dtype=tl.float32)
     for first in range(0, DIM, BLOCK_K):
@@ -73,24 +63,10 @@ def _logits2(
 
 @_jit
 def _log_sums_kernel(
-    x_ptr,
-    y_ptr,
-    self_ptr,
-    codes_r_ptr,
-    codes_ptr,
-    out_ptr,
-    mean_ptr,
-    rows,
-    columns,
-    scale2,
-    DIM: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    KEEP_SELF: tl.constexpr,
-    PRECISION: tl.constexpr,
-    MEANS: tl.constexpr,
-):
+    x_ptr, y_ptr, self_ptr, codes_r_ptr, codes_ptr, out_ptr, mean_ptr, rows, columns, scale2,
+    DIM: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    KEEP_SELF: tl.constexpr, PRECISION: tl.constexpr, MEANS: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
     code_r = tl.load(codes_r_ptr + row, mask=row < rows, other=-2)
@@ -121,28 +97,10 @@ def _log_sums_kernel(
 
 @_jit
 def _accumulate_grad_kernel(
-    x_ptr,
-    y_ptr,
-    self_ptr,
-    codes_r_ptr,
-    codes_ptr,
-    r_ptr,
-    g_ptr,
-    c_ptr,
-    h_ptr,
-    out_ptr,
-    rows,
-    columns,
-    scale2,
-    scale,
-    DIM: tl.constexpr,
-    BLOCK_R: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    KEEP_SELF: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    x_ptr, y_ptr, self_ptr, codes_r_ptr, codes_ptr, r_ptr, g_ptr, c_ptr, h_ptr, out_ptr, rows, columns, scale2, scale,
+    DIM: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    KEEP_SELF: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     self_column = tl.load(self_ptr + row, mask=row < rows, other=-1)
@@ -177,31 +135,26 @@ def log_sums(matrix: LogitMatrix, *, with_means: bool = False) -> tuple[Tensor, 
     r_R = torch.full((len(matrix.x_RD),), -torch.inf, dtype=torch.float32, device=matrix.x_RD.device)
     m_R = torch.zeros_like(r_R) if with_means else None
     if len(r_R) > 0 and len(matrix.y_ND) > 0:
-        block_r, block_n, block_k = _blocks(matrix)
-        _log_sums_kernel[(triton.cdiv(len(r_R), block_r),)](
-            *_pointers(matrix), r_R, r_R if m_R is None else m_R, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E,
-            matrix.x_RD.shape[1], block_r, block_n, block_k,
-            matrix.self_pairs == "included", _precision(matrix), with_means,
-        )  # fmt: skip
+        pointers = *_pointers(matrix), r_R, r_R if m_R is None else m_R
+        _log_sums_kernel[(triton.cdiv(len(r_R), _BLOCK),)](
+            *pointers, len(r_R), len(matrix.y_ND), matrix.scale * _LOG2E, **_constants(matrix), MEANS=with_means
+        )
     return r_R, m_R
 
 
 def accumulate_grad(matrix: LogitMatrix, r_R: Tensor, g_R: Tensor, c_N: Tensor, h_N: Tensor) -> Tensor:
     """Return (R, D) p, float32."""
-    rows, dim = matrix.x_RD.shape
+    (rows, dim), columns = matrix.x_RD.shape, len(matrix.y_ND)
     p_RD = torch.zeros(rows, dim, dtype=torch.float32, device=matrix.x_RD.device)
-    if rows == 0 or len(matrix.y_ND) == 0:
+    if rows == 0 or columns == 0:
         return p_RD
     # exp(s - inf) = 0: an empty sum contributes nothing.
     r_R, c_N = (torch.where(x == -torch.inf, torch.inf, x).float().contiguous() for x in (r_R, c_N))
-    block_r, block_n, block_k = _blocks(matrix)
-    block_d = min(512, max(16, triton.next_power_of_2(dim)))
-    _accumulate_grad_kernel[(triton.cdiv(rows, block_r), triton.cdiv(dim, block_d))](
-        *_pointers(matrix), r_R, g_R.float().contiguous(), c_N, h_N.float().contiguous(), p_RD,
-        rows, len(matrix.y_ND), matrix.scale * _LOG2E, matrix.scale, dim,
-        block_r, block_n, block_k, block_d, matrix.self_pairs == "included",
-        _precision(matrix), num_warps=8,
-    )  # fmt: skip
+    pointers = *_pointers(matrix), r_R, g_R.float().contiguous(), c_N, h_N.float().contiguous(), p_RD
+    scales, block_d = (matrix.scale * _LOG2E, matrix.scale), _block_size(dim, 512)
+    _accumulate_grad_kernel[(triton.cdiv(rows, _BLOCK), triton.cdiv(dim, block_d))](
+        *pointers, rows, columns, *scales, **_constants(matrix), BLOCK_D=block_d, num_warps=8
+    )
     return p_RD
 
 
@@ -211,12 +164,14 @@ def _pointers(matrix: LogitMatrix) -> tuple[Any, ...]:
     return matrix.x_RD.contiguous(), matrix.y_ND.contiguous(), self_R, codes_N[matrix.local_R], codes_N
 
 
-def _blocks(matrix: LogitMatrix) -> tuple[int, int, int]:
-    """Return rows, columns and depth of a program's block product, each at least 16."""
-    dim = max(16, triton.next_power_of_2(matrix.x_RD.shape[1]))
-    return 64, 64, min(64, dim)
+def _constants(matrix: LogitMatrix) -> dict[str, Any]:
+    dim = matrix.x_RD.shape[1]
+    tf32 = matrix.x_RD.dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32
+    blocks = {"BLOCK_R": _BLOCK, "BLOCK_N": _BLOCK, "BLOCK_K": _block_size(dim, _BLOCK)}
+    included = matrix.self_pairs == "included"
+    return {"DIM": dim, **blocks, "KEEP_SELF": included, "PRECISION": "tf32" if tf32 else "ieee"}
 
 
-def _precision(matrix: LogitMatrix) -> str:
-    allowed = matrix.x_RD.dtype != torch.float32 or torch.backends.cuda.matmul.allow_tf32
-    return "tf32" if allowed else "ieee"
+def _block_size(dim: int, most: int) -> int:
+    """Return the power of two of at least `dim`, in [16, most]."""
+    return min(most, max(16, triton.next_power_of_2(dim)))
