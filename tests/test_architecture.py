@@ -138,7 +138,7 @@ def test_the_package_does_not_import_research() -> None:
         }, path
 
 
-def test_tests_import_no_test_and_leave_the_search_path_alone() -> None:
+def test_tests_import_no_test_and_do_not_change_the_search_path() -> None:
     """Shared code is in `conftest.py` or in a module without tests, found by the `pythonpath` of pytest."""
     found = []
     for path in sources(ROOT / "tests"):

@@ -178,7 +178,7 @@ def test_14_no_item_is_dropped_silently():
         UniAlign()({m: torch.from_numpy(x) for m, x in columns.items()})
 
 
-def test_15_what_a_loss_keeps_is_measured():
+def test_15_memory_kept_by_a_loss_is_measured():
     """open_clip's chunked sigmoid loss, meant to save memory, still keeps the whole matrix of logits."""
     items, dim = 512, 8
     leaves = {m: rows(i, items, dim, torch.float32).requires_grad_() for i, m in enumerate(("a", "b"))}

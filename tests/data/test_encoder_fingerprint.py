@@ -43,7 +43,7 @@ def test_order_of_entries_does_not_matter() -> None:
     assert encoder_fingerprint(store(turned), "image") == encoder_fingerprint(store(MADE), "image")
 
 
-def test_a_signature_is_taken_as_it_is() -> None:
+def test_a_signature_is_used_unchanged() -> None:
     assert encoder_fingerprint(store(MADE | {"fingerprint": "signed"}), "image") == "signed"
     # A pipeline with unknown provenance has fingerprint None.
     assert encoder_fingerprint(store(MADE | {"fingerprint": None}), "image") != "signed"

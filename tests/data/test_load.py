@@ -212,7 +212,7 @@ def test_arrays_that_are_not_used_are_reported(tmp_path: Path, space: dict[str, 
             data.load_dataset({**space, "split": split, mistake: values})
 
 
-def test_errors_name_the_file_and_what_to_write(tmp_path: Path, space: dict[str, Any]) -> None:
+def test_errors_name_the_file_and_the_fix(tmp_path: Path, space: dict[str, Any]) -> None:
     bad = space["image"].copy()
     bad[3] = np.nan
     for file, array, error, message in (

@@ -71,7 +71,7 @@ def test_arrays_cannot_be_written(make: Maker, columns: dict[str, Any], options:
     columns["image"][0] = 1  # the array of the caller stays writable
 
 
-def test_absent_rows_keep_what_they_hold(make: Maker, columns: dict[str, Any]) -> None:
+def test_absent_rows_keep_their_values(make: Maker, columns: dict[str, Any]) -> None:
     columns["text"][3] = np.nan
     columns["text"][4] = 0
     present = np.ones(12, dtype=bool)

@@ -66,7 +66,7 @@ def test_invalid_columns(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_cannot_be_file_names(tmp_path: Path) -> None:
+def test_names_must_be_valid_file_names(tmp_path: Path) -> None:
     texts = ["", ".", "..", "a..b", ".hidden", "a/b", "../a", "/a", "a\\b", "a b", "é", "a\n", "a\0", "C:", "x" * 101]
     names: list[Any] = [*texts, 7, None]
     for name in names:

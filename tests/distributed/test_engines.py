@@ -333,7 +333,7 @@ def raised_error(rank: int, group: Any, engine: str, trouble: str, batches: list
         ("ddp-each", "left out", "encode called modules[1] (DistributedDataParallel) on process 0, but not on 1"),
     ],
 )
-def test_what_would_hang_raises_everywhere(pool: Pool, engine: str, trouble: str, says: str) -> None:
+def test_calls_that_would_hang_raise_on_every_process(pool: Pool, engine: str, trouble: str, says: str) -> None:
     _, shares = draw_steps()
     for kind, message in pool.run(raised_error, engine, trouble, shares[0], processes=2):
         assert kind == "ConfigError"

@@ -255,7 +255,7 @@ def end_badly(rank: int, group: Any, what: str, folder: str) -> tuple[list[str],
         ("warning", ["HealthWarning", "DistributedError"]),
     ],
 )
-def test_what_ends_one_process_ends_all_and_the_next_run_works(
+def test_an_error_of_one_process_ends_all_and_the_next_run_works(
     pool: Pool, tmp_path: Path, what: str, kinds: list[str]
 ) -> None:
     """Only process 0 calls callbacks; an error in them ends all processes at once."""

@@ -94,7 +94,7 @@ def losses(out: Path) -> list[float]:
     return [record["loss"] for record in history(out)]
 
 
-def test_torchrun_trains_what_one_process_trains(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
+def test_torchrun_gives_the_result_of_one_process(store: Path, torchrun: tuple[Path, str], tmp_path: Path) -> None:
     """The loss curve of 180 steps agrees within 1e-4, and one folder has space, results and report."""
     together, output = torchrun
     alone = start_command(command(store, tmp_path / "alone"), {}, tmp_path / "alone.txt")

@@ -66,7 +66,7 @@ def test_torchrun_and_slurm() -> None:
     ],
     ids=["nothing", "torchrun of one", "salloc's shell", "one task", "the script of a batch job"],
 )
-def test_process_alone(environment: dict[str, str]) -> None:
+def test_a_single_process(environment: dict[str, str]) -> None:
     assert read_process_info(environment) is None
 
 

@@ -49,7 +49,7 @@ def _modules_of_the_profiler() -> None:
         pass  # the first call imports modules, whose memory must not count
 
 
-def test_the_peak_counts_what_is_alive_at_one_time():
+def test_the_peak_counts_tensors_alive_at_the_same_time():
     def call() -> None:
         for _ in range(3):
             torch.zeros(1000, 1000) + 1

@@ -33,7 +33,7 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
     assert resolve_anchor(space, decoder, "image") == "image"
 
 
-def test_a_true_embedding_comes_back_as_itself(space: Space, decoder: FlowDecoder) -> None:
+def test_a_true_embedding_is_reconstructed(space: Space, decoder: FlowDecoder) -> None:
     """Reconstruction uses the same path as any other condition and preserves everything that the decoder uses."""
     store = tiny_image_store()
     rows = store.rows("test")
@@ -149,7 +149,7 @@ def test_any_object_with_the_protocol_is_a_decoder(space: Space) -> None:
     assert decode(space, Gray(), z["image"]).shape == (2, 3, 4, 4)
 
 
-def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecoder) -> None:
+def test_errors_name_rows_that_cannot_be_decoded(space: Space, decoder: FlowDecoder) -> None:
     store = tiny_image_store()
     z = torch.ones(3, 8)
     z[1, 3] = torch.nan
@@ -169,7 +169,7 @@ def test_rows_that_cannot_be_decoded_are_named(space: Space, decoder: FlowDecode
         nearest_training(space, held, torch.ones(1, 8), anchor="image")
 
 
-def test_neighbors_depend_on_direction_alone(space: Space) -> None:
+def test_neighbors_depend_only_on_the_direction(space: Space) -> None:
     store = tiny_image_store()
     z = torch.randn(3, space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     usual = nearest_training(space, store, z, anchor="image")

@@ -70,7 +70,7 @@ def test_frechet_by_scipys_matrix_root() -> None:
 
 
 @pytest.mark.parametrize("rows", [40, 5])
-def test_a_set_lies_at_0_from_itself_in_any_order(rows: int) -> None:
+def test_a_set_has_distance_0_from_itself_in_any_order(rows: int) -> None:
     """Also with fewer rows than features, where a root of rounded eigenvalues would leave 1e-6."""
     x, y = normal(rows, 12), normal(rows, 12, seed=1)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))

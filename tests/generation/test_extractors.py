@@ -45,7 +45,7 @@ def test_resizing_stays_in_range() -> None:
         assert 0 <= float(found.min()) <= float(found.max()) <= 1
 
 
-def test_what_is_no_image_raises() -> None:
+def test_invalid_images_raise() -> None:
     for bad, message in (
         (torch.rand(3, 8, 8), r"shape \(3, 8, 8\); expected \(N, 3, S, S\)"),
         (torch.rand(0, 3, 8, 8), r"shape \(0, 3, 8, 8\)"),
@@ -84,7 +84,7 @@ class TestLite:
     def _package(self) -> None:
         pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra `lite`")
 
-    def test_a_row_depends_on_its_image_alone(self) -> None:
+    def test_a_row_depends_only_on_its_image(self) -> None:
         x = images(5)
         before = torch.random.get_rng_state()
         extractor = dataclasses.replace(lite2(), batch_size=2)  # type: ignore[type-var]

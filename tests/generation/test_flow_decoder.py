@@ -38,7 +38,7 @@ def test_images_are_numbers_between_0_and_1_and_repeat(decoder: FlowDecoder) -> 
     assert torch.equal(made, decoder.generate(embeddings().numpy(), seed=3))
 
 
-def test_a_row_has_its_noise_whatever_is_asked_for_with_it(decoder: FlowDecoder) -> None:
+def test_noise_of_a_row_does_not_depend_on_the_other_rows(decoder: FlowDecoder) -> None:
     x = embeddings()
     torch.testing.assert_close(decoder.generate(x[:3]), decoder.generate(x)[:3])
     # And the same embedding in two rows is two draws.

@@ -119,7 +119,7 @@ def made_of(space: Space, decoder: FlowDecoder, **options: Any) -> GenerationRes
     return generate_images(space, decoder, tiny_image_store(), conditions, **options)
 
 
-def test_images_say_what_they_may_be_copies_of(space: Space, decoder: FlowDecoder) -> None:
+def test_results_list_the_nearest_training_images(space: Space, decoder: FlowDecoder) -> None:
     made = made_of(space, decoder, samples=2)
     assert made.images.shape == (3, 2, 3, 8, 8)
     assert made.anchor == "image"
@@ -174,7 +174,7 @@ def test_items_of_a_mixture_are_remembered(space: Space) -> None:
         build_conditions(space, tiny_image_store(), texts=["1"])
 
 
-def test_what_is_no_list_of_words_is_named(space: Space) -> None:
+def test_errors_name_invalid_lists_of_words(space: Space) -> None:
     store = tiny_image_store()
     with pytest.raises(ConfigError, match="items must be a list of strings"):
         build_conditions(space, store, items=[6], modalities=["text"])  # type: ignore[list-item]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unialign.data import EmbeddingStore, load_dataset
 from unialign.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
-from unialign.generation import grid, image_row, png_bytes, read_thumbnails, write_png
+from unialign.generation import grid, png_bytes, read_thumbnails, write_png
 from unialign.generation._images import resize
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
@@ -120,7 +120,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["image.png"]
 
 
-def test_what_is_no_image_raises() -> None:
+def test_invalid_images_raise() -> None:
     for image, error, message in (
         (noise(1, 4, 4), ShapeError, r"an image has shape \(1, 4, 4\); expected \(3, H, W\)"),
         (noise(2, 3, 4, 4), ShapeError, r"expected \(3, H, W\)"),
@@ -179,24 +179,22 @@ def test_bytes_and_numbers_go_together() -> None:
     assert torch.equal(decoded(png_bytes(out))[..., :4], pixels)
 
 
-def test_a_strip_is_a_grid_of_one_row() -> None:
+def test_a_tensor_in_a_list_is_one_row() -> None:
     images = noise(4, 3, 5, 5)
-    assert torch.equal(image_row(images, gap=3, scale=2), grid(images[None], gap=3, scale=2))
-    assert torch.equal(image_row(list(images)), image_row(images))
+    assert torch.equal(grid([images], gap=3, scale=2), grid(images[None], gap=3, scale=2))
 
 
 def test_invalid_grids_raise() -> None:
     for call, error, message in (
         (lambda x: grid([]), ShapeError, "at least one image"),
         (lambda x: grid([[None], []]), ShapeError, "at least one image"),
-        (lambda x: grid(x), ShapeError, "see `image_row`"),
-        (lambda x: image_row(x[0]), ShapeError, r"image_row expects \(T, 3, S, S\)"),
+        (lambda x: grid(x), ShapeError, r"grid expects \(R, C, 3, S, S\)"),
         (lambda x: grid([[x[0]], [None, x[1, :, :2]]]), ShapeError, r"row 1, column 1 is \(3, 2, 4\), that in row 0"),
         (lambda x: grid([[x[0], x[1] * 9]]), NonFiniteError, "row 0, column 1 has values"),
         (lambda x: grid([x[0]]), ShapeError, r"row 0, column 0 has shape \(4, 4\)"),
-        (lambda x: image_row(x, gap=-1), ConfigError, "gap"),
-        (lambda x: image_row(x, scale=0), ConfigError, "scale"),
-        (lambda x: image_row(x, scale=1.5), ConfigError, "scale"),
+        (lambda x: grid([x], gap=-1), ConfigError, "gap"),
+        (lambda x: grid([x], scale=0), ConfigError, "scale"),
+        (lambda x: grid([x], scale=1.5), ConfigError, "scale"),
     ):
         with pytest.raises(error, match=message):
             call(noise(2, 3, 4, 4))

@@ -52,7 +52,7 @@ def test_rows_are_made_unit_first() -> None:
     torch.testing.assert_close(mean([3 * z["text"], z["audio"]]), mean([z["text"], z["audio"]]))
 
 
-def test_absent_rows_leave_the_mean_whatever_they_hold() -> None:
+def test_absent_rows_are_excluded_from_the_mean_for_any_content() -> None:
     z = rows()
     present = {"audio": torch.tensor([True, False, True, False, True])}
     damaged = z | {"audio": torch.where(present["audio"][:, None], z["audio"], torch.nan).requires_grad_()}
@@ -67,7 +67,7 @@ def test_absent_rows_leave_the_mean_whatever_they_hold() -> None:
         mean({"audio": z["audio"]}, present=present)
 
 
-def test_only_ratios_of_weights_count_and_zero_leaves_out() -> None:
+def test_only_ratios_of_weights_matter_and_weight_zero_excludes() -> None:
     z = rows()
     torch.testing.assert_close(mean(z, weights=[2, 4, 6]), mean(z, weights=[1, 2, 3]))
     torch.testing.assert_close(mean(z, weights=[1, 0, 0]), z["text"])
@@ -219,7 +219,7 @@ def test_the_barycenter_is_the_slow_descent() -> None:
         torch.testing.assert_close(best[i], at, atol=1e-9, rtol=0)
 
 
-def test_the_barycenter_has_its_own_derivative_also_where_the_mean_is_it() -> None:
+def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() -> None:
     # By symmetry the search ends at its first step; the derivative there must not be that of the mean.
     z = tuple(torch.eye(3, dtype=torch.float64)[k : k + 1].clone().requires_grad_() for k in range(3))
     torch.testing.assert_close(frechet_mean(z), mean(z))

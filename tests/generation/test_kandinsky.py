@@ -77,7 +77,7 @@ def own_call(decoder: Kandinsky22, x: Tensor, negative: Tensor, **options: Any) 
     return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in made])
 
 
-def test_what_it_reads(decoder: Kandinsky22, folders: Folders) -> None:
+def test_input_spec_describes_the_embeddings(decoder: Kandinsky22, folders: Folders) -> None:
     assert isinstance(decoder, Decoder)
     spec = decoder.input_spec
     assert (decoder.size, spec.dim, spec.norm, spec.scale_invariant) == (16, DIM, None, False)
@@ -115,7 +115,7 @@ def test_images(decoder: Kandinsky22) -> None:
     assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
 
 
-def test_what_changes_images(decoder: Kandinsky22) -> None:
+def test_settings_that_affect_images(decoder: Kandinsky22) -> None:
     x = embeddings(1)
     made = decoder.generate(x, steps=3)
     others = {
@@ -128,7 +128,9 @@ def test_what_changes_images(decoder: Kandinsky22) -> None:
     assert {name for name, other in others.items() if float((made - other).abs().max()) < 1e-3} == set()
 
 
-def test_noise_of_a_row_is_its_own_though_the_scheduler_draws(folders: Folders, tmp_path: Path) -> None:
+def test_noise_of_a_row_does_not_depend_on_other_rows_with_a_stochastic_scheduler(
+    folders: Folders, tmp_path: Path
+) -> None:
     drawn = save_kandinsky(tmp_path / "ddpm", scheduler=diffusers.DDPMScheduler(clip_sample=False))
     decoder = Kandinsky22.from_pretrained(drawn, prior=folders[1], dtype=torch.float64)
     x = embeddings(1).repeat(3, 1)

@@ -97,7 +97,7 @@ def test_every_number_by_its_definition(reference: Reference) -> None:
         assert float(value_N.mean()) == pytest.approx(numbers[name])
 
 
-def test_training_images_alone_set_the_scale(reference: Reference) -> None:
+def test_only_training_images_set_the_scale(reference: Reference) -> None:
     train = EXTRACTOR(TRAINING).double()
     assert float(reference.components(train).var(0).sum()) == pytest.approx(100)
     torch.testing.assert_close(reference.standardized(train).std(0), torch.ones(48).double())

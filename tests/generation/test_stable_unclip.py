@@ -50,7 +50,7 @@ def as_pil(x: Tensor) -> Any:
     return pil.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
+def test_input_spec_describes_the_embeddings(decoder: StableUnCLIP, saved: Path) -> None:
     assert isinstance(decoder, Decoder)
     spec = decoder.input_spec
     assert (decoder.size, spec.dim, spec.scale_invariant) == (16, DIM, False)
@@ -62,7 +62,7 @@ def test_what_it_reads(decoder: StableUnCLIP, saved: Path) -> None:
     assert load_decoder(saved).input_spec == decoder.input_spec
 
 
-def test_a_normalizer_without_statistics_knows_no_norm(copy: Path) -> None:
+def test_a_normalizer_without_statistics_has_no_norm(copy: Path) -> None:
     plain = diffusers.pipelines.stable_diffusion.StableUnCLIPImageNormalizer(embedding_dim=DIM)
     plain.save_pretrained(copy / "image_normalizer")
     assert StableUnCLIP.from_pretrained(copy).input_spec.norm is None
@@ -124,7 +124,7 @@ def test_images(decoder: StableUnCLIP) -> None:
     assert decoder.generate(x[:0], steps=3).shape == (0, 3, 16, 16)
 
 
-def test_what_changes_images(decoder: StableUnCLIP) -> None:
+def test_settings_that_affect_images(decoder: StableUnCLIP) -> None:
     x = embeddings(1)
     made = decoder.generate(x, steps=3)
     others = {
@@ -140,7 +140,7 @@ def test_what_changes_images(decoder: StableUnCLIP) -> None:
 @pytest.mark.parametrize(
     "scheduler", ["DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"]
 )
-def test_noise_of_a_row_is_its_own(saved: Path, scheduler: str) -> None:
+def test_noise_of_a_row_does_not_depend_on_other_rows(saved: Path, scheduler: str) -> None:
     # In float64, since random weights and guidance amplify the differences of rounding between batch sizes.
     decoder = StableUnCLIP.from_pretrained(saved, dtype=torch.float64)
     kind = getattr(diffusers, scheduler)
@@ -173,7 +173,7 @@ def test_noise_is_scaled_as_the_scheduler_wants(decoder: StableUnCLIP) -> None:
     assert seen[0] == pytest.approx(float(noise.std() * pipeline.scheduler.init_noise_sigma), rel=1e-3)
 
 
-def test_global_random_numbers_are_left_alone(saved: Path) -> None:
+def test_the_global_random_state_does_not_change(saved: Path) -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     decoder = StableUnCLIP.from_pretrained(saved)
     decoder.generate(embeddings(2), steps=2)
@@ -228,7 +228,7 @@ def test_options_out_of_range(decoder: StableUnCLIP) -> None:
             decoder.generate(embeddings(1), **options)
 
 
-def test_what_is_no_image(decoder: StableUnCLIP) -> None:
+def test_invalid_images(decoder: StableUnCLIP) -> None:
     for wrong, error, words in (
         (torch.zeros(2, 1, 8, 8), ShapeError, "height, width"),
         (torch.zeros(3, 8, 8), ShapeError, "height, width"),

@@ -44,7 +44,7 @@ def error_of(fit: DecoderFit, rows: Any, *, shuffled: bool = False) -> float:
     return float((made - images[rows]).abs().mean())
 
 
-def test_it_learns_what_its_embeddings_show() -> None:
+def test_the_decoder_learns_the_content_of_embeddings() -> None:
     store = tiny_image_store()
     fit = run(steps=600, batch_size=32, condition_noise=0.2, lr=3e-3, sampler_steps=8)
     for split in ("train", "test"):

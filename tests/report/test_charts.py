@@ -62,7 +62,7 @@ def test_projections_have_the_orientation_of_the_first():
         assert second.points[name] == pytest.approx(first.points[name])
 
 
-def test_projection_leaves_out_absent_rows():
+def test_projection_omits_absent_rows():
     z = np.eye(4)
     z[0] = 0
     found = pca_map(Rows({"a": z, "b": np.eye(4)}))

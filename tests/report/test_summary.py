@@ -127,7 +127,7 @@ def test_a_baseline_is_starred_when_it_beats_the_first_which_beats_the_rest():
     assert "28.9 [27.9, 29.9] *" in row
 
 
-def test_a_comparison_without_a_verdict_is_left_out():
+def test_a_comparison_without_a_verdict_is_omitted():
     declared = (comparison("tie"), comparison("tie", baseline="gram"))
     beyond = [
         {k: v for k, v in comparison("win", metric="gap", baseline=r).items() if k != "verdict"}

@@ -27,7 +27,7 @@ def fitted(mode: str = "whiten") -> Space:
 
 
 @pytest.mark.parametrize("mode", ["whiten", "center"])
-def test_statistics_are_those_of_the_training_rows_alone(mode: str) -> None:
+def test_statistics_use_only_the_training_rows(mode: str) -> None:
     frame = fitted(mode).features[0]
     assert isinstance(frame, Whitening)
     x = store().array("image")[:40]
