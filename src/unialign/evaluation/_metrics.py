@@ -47,13 +47,15 @@ class Metric:
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "recall@1": Metric(
-            "R@1", "fraction of queries whose positive ranks first, mean over ordered pairs of modalities", primary=True
+            "R@1",
+            "fraction of queries whose true item ranks first, mean over all ordered pairs of modalities",
+            primary=True,
         ),
-        "recall@5": Metric("R@5", "fraction of queries with a positive among the first 5"),
-        "recall@10": Metric("R@10", "fraction of queries with a positive among the first 10"),
+        "recall@5": Metric("R@5", "fraction of queries whose true item is among the first 5"),
+        "recall@10": Metric("R@10", "fraction of queries whose true item is among the first 10"),
         "median_rank": Metric(
             "median rank",
-            "median rank of the positive, mean over ordered pairs",
+            "median rank of the true item, mean over ordered pairs",
             "lower",
             "number",
             range=(1.0, math.inf),
@@ -61,17 +63,30 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mrr": Metric("MRR", "mean reciprocal rank, mean over ordered pairs", unit="number"),
         "ndcg": Metric("nDCG", "over the whole gallery, mean over ordered pairs", unit="number"),
         "map": Metric("mAP", "mean average precision, mean over ordered pairs", unit="number"),
-        "joint_recall@1": Metric("joint R@1", "R@1 of the centroid of all other modalities as query", primary=True),
-        "joint_recall@10": Metric("joint R@10", "R@10 of the centroid of all other modalities as query"),
+        "joint_recall@1": Metric(
+            "joint R@1", "as R@1, with the centroid of all other modalities as the query", primary=True
+        ),
+        "joint_recall@10": Metric("joint R@10", "as R@10, with the centroid of all other modalities as the query"),
         "joint_recall@1/volume": Metric("joint R@1, volume", "R@1 of all other modalities as query, scored by volume"),
         "to_joint_recall@1/cosine": Metric("one to joint R@1, cosine", "R@1 of tuples, scored by mean cosine"),
         "to_joint_recall@1/centroid": Metric("one to joint R@1, centroid", "R@1 of tuples, scored by their centroid"),
         "to_joint_recall@1/volume": Metric("one to joint R@1, volume", "R@1 of tuples, scored by volume"),
-        "label_map": Metric("label mAP", "mean average precision of items with the label of the query", primary=True),
-        "v_measure": Metric("V-measure", "agreement of k-means clusters of all embeddings with labels", primary=True),
+        "label_map": Metric(
+            "label mAP",
+            "mean average precision of the items of the query's class, mean over ordered pairs",
+            primary=True,
+        ),
+        "v_measure": Metric(
+            "V-measure", "agreement of k-means clusters of all embeddings with the classes", primary=True
+        ),
         "nmi": Metric("NMI", "of the same clusters; with the usual arithmetic mean it equals the V-measure"),
         "modality_gap_debiased": Metric(
-            "debiased gap", "distance of modality means, without sampling noise", "lower", "number", True, (0.0, 2.0)
+            "debiased gap",
+            "distance of the modality means, corrected for sampling noise",
+            "lower",
+            "number",
+            True,
+            (0.0, 2.0),
         ),
         "modality_gap": Metric(
             "gap", "raw distance of the modality means; mostly sampling noise", "lower", "number", range=(0.0, 2.0)
