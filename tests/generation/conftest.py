@@ -1,4 +1,4 @@
-"""Tiny models that tests of generation share: trained or saved once in a session, and never changed by a test."""
+"""Tiny models for tests of generation, trained or saved once per session; tests must not change them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def space() -> Space:
 
 @pytest.fixture(scope="session")
 def tiny_decoders() -> list[FlowDecoder]:
-    """Two decoders trained on the tiny images with different seeds."""
+    """Return two decoders trained on the tiny images with different seeds."""
     settings = {"steps": 400, "batch_size": 32, "condition_noise": 0.3, "lr": 3e-3, "sampler_steps": 6}
     configs = [tiny_decoder_config(whitening="whiten", seed=seed, **settings) for seed in (0, 1)]
     return [train_decoder(tiny_image_store(), c, images=tiny_images(), progress="none").decoder for c in configs]
@@ -31,7 +31,7 @@ def unclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kandinsky_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of the decoder and of its prior."""
+    """Return the folders of the decoder and of its prior."""
     tiny_pipelines: Any = pytest.importorskip("tiny_pipelines")
     root = tmp_path_factory.mktemp("kandinsky")
     return tiny_pipelines.save_kandinsky(root / "decoder"), tiny_pipelines.save_kandinsky_prior(root / "prior")

@@ -19,7 +19,7 @@ ITEMS = 48
 
 
 def tiny_images() -> Tensor:
-    """(48, 3, 8, 8): a colored square on white whose place and color are given by six latents."""
+    """Return (48, 3, 8, 8) images of a colored square on white, whose place and color are given by six latents."""
     rng = np.random.default_rng(0)
     images = np.ones((ITEMS, 3, SIZE, SIZE), dtype=np.float32)
     for i in range(ITEMS):
@@ -30,7 +30,7 @@ def tiny_images() -> Tensor:
 
 @cache
 def tiny_image_store(*, name: str = "tiny") -> EmbeddingStore:
-    """Embeddings are a fixed random map of the images: an encoder as good as any."""
+    """Return a store whose image embeddings are a fixed random map of the images."""
     rng = np.random.default_rng(1)
     flat = tiny_images().flatten(1).numpy()
     image = np.tanh(flat @ rng.normal(size=(flat.shape[1], DIM)) / 8) + 2
@@ -72,7 +72,7 @@ def tiny_decoder_config(**changes: Any) -> DecoderConfig:
 
 
 def tiny_space(store: EmbeddingStore | None = None, **changes: Any) -> Space:
-    """A space around the frozen image modality of the tiny store."""
+    """Return a space around the frozen image modality of the tiny store."""
     settings: dict[str, Any] = {
         "objective": "unialign",
         "objective_options": {"anchor": "image", "preset": "frozen_anchor", "uniformity_weight": 0.1},

@@ -1,4 +1,4 @@
-"""From a space to a decoder: the anchor is found, mismatched spaces raise, images follow the condition."""
+"""Test decoding of embeddings of a space: the anchor is found, mismatched spaces raise, images follow the condition."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_the_anchor_is_found(space: Space, decoder: FlowDecoder) -> None:
 
 
 def test_a_true_embedding_is_reconstructed(space: Space, decoder: FlowDecoder) -> None:
-    """Reconstruction uses the same path as any other condition and preserves everything that the decoder uses."""
+    """A true embedding is decoded like any other condition, without a loss of information."""
     store = tiny_image_store()
     rows = store.rows("test")
     z, _ = embed_items(space, store, rows, ["image"])
@@ -57,7 +57,7 @@ def test_mixtures_are_rows_like_others(space: Space, decoder: FlowDecoder) -> No
     z, present = embed_items(space, store, [1, 2, 3], ["image", "text"])
     mixed = mean(z, present=present)
     assert decode(space, decoder, mixed).shape == (3, 3, 8, 8)
-    # Our decoder reads directions, so the paper's plain mean makes the same image.
+    # Our decoder uses only directions, so the plain mean of the paper gives the same image.
     plain = decode(space, decoder, mean(z, normalize=False))
     torch.testing.assert_close(plain, decode(space, decoder, mixed), atol=1e-3, rtol=0)
 

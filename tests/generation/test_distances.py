@@ -1,4 +1,4 @@
-"""Distances of sets of images: closed forms, loops, another library, and weights against rows that are repeated."""
+"""Test distances of image sets against closed forms, loops, another library, and repeated rows instead of weights."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def normal(rows: int, dim: int, seed: int = 0) -> Tensor:
 
 
 def exact_rows(mean: Tensor, covariance: Tensor, rows: int = 50) -> Tensor:
-    """Rows whose mean and covariance (over N - 1) are exactly these."""
+    """Return rows with exactly this mean and covariance (over N - 1)."""
     x = normal(rows, len(mean))
     x = x - x.mean(0)
     white = x @ torch.linalg.inv(torch.linalg.cholesky(x.mT @ x / (rows - 1))).mT
@@ -71,7 +71,7 @@ def test_frechet_by_scipys_matrix_root() -> None:
 
 @pytest.mark.parametrize("rows", [40, 5])
 def test_a_set_has_distance_0_from_itself_in_any_order(rows: int) -> None:
-    """Also with fewer rows than features, where a root of rounded eigenvalues would leave 1e-6."""
+    """With fewer rows than features, the root of rounded eigenvalues must not leave 1e-6."""
     x, y = normal(rows, 12), normal(rows, 12, seed=1)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-12)
@@ -147,7 +147,7 @@ def test_kernel_weights_leave_out_pairs_of_copies() -> None:
     x, y = normal(6, 3), normal(6, 3, seed=1)
     expected = []
     for w in WEIGHTS:
-        # (item, copy): two copies of one item make no pair, except a generated one and its own true one.
+        # (item, copy): two copies of an item are no pair, except the generated and the true copy.
         rows = [(i, copy) for i in range(6) for copy in range(int(w[i]))]
 
         def mean(k: Tensor, kind: str, rows: list[tuple[int, int]] = rows) -> float:
@@ -167,7 +167,7 @@ def test_weights_of_one_are_the_distance_itself() -> None:
 
 
 def test_resampled_kernel_distance_has_no_bias_of_copies() -> None:
-    """Where copies counted as pairs, equal sets would move apart in every resample."""
+    """If copies counted as pairs, the distance of equal sets would grow in every resample."""
     x, y = normal(30, 4), normal(30, 4, seed=1)
     draws = torch.randint(30, (4000, 30), generator=torch.Generator().manual_seed(0))
     weights = torch.zeros(4000, 30, dtype=torch.float64).scatter_add_(1, draws, torch.ones(4000, 30).double())
@@ -187,7 +187,7 @@ def test_a_single_item_has_no_distance() -> None:
     weights = torch.tensor([[0.0, 3.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
     assert PairMean(cubic_kernel(x, x)).evaluate(weights).isnan().tolist() == [True, True, False]
     assert kernel_statistic(x, y).evaluate(weights).isnan().tolist() == [True, True, False]
-    # Three copies have a covariance, of zeros: what remains is the distance of the two rows.
+    # Three copies have a covariance of zeros, so the result is the distance of the two rows.
     found = Frechet(x, y).evaluate(weights)
     assert float(found[0]) == pytest.approx(float((x[1] - y[1]).square().sum()))
     assert found.isnan().tolist() == [False, True, False]

@@ -1,4 +1,4 @@
-"""Inputs, features and names of extractors."""
+"""Test inputs, features and names of extractors."""
 
 import dataclasses
 import hashlib
@@ -93,7 +93,7 @@ class TestLite:
         assert found.shape == (5, 1280)
         assert found.dtype == torch.float32
         assert not found.is_inference()
-        # Some 60 layers in float32, whose sums may have another order in another batch.
+        # About 60 layers in float32, whose order of summation may depend on the batch.
         rounding = 2 * 60 * torch.finfo(torch.float32).eps * float(found.abs().max())
         torch.testing.assert_close(lite2()(x.flip(0)).flip(0), found, atol=rounding, rtol=0)
         assert float((found[0] - found[1]).abs().max()) > 0.1

@@ -1,4 +1,4 @@
-"""Conditions from items and texts, and the images generated from them."""
+"""Test conditions from items and texts, and the images generated from them."""
 
 from collections.abc import Sequence
 from typing import Any

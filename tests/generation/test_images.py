@@ -1,4 +1,4 @@
-"""Images as files, grids and thumbnails, against a small decoder of PNG, loops and Pillow."""
+"""Test image files, grids and thumbnails against a small PNG decoder, loops and Pillow."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ def plain(color: tuple[float, float, float], size: int = 2) -> Tensor:
 
 
 def decoded(data: bytes) -> Tensor:
-    """(3, H, W) uint8 by the specification of PNG, for RGB of 8 bit whose lines have no filter."""
+    """Decode an 8-bit RGB PNG file without line filters into (3, H, W) uint8, by the specification."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     at, kinds, packed, width, height = 8, [], b"", 0, 0
     while at < len(data):
@@ -243,7 +243,7 @@ def test_invalid_sizes_raise() -> None:
 
 
 def composed(data: bytes) -> np.ndarray[Any, Any]:
-    """On white, by the formula: (H, W, 3) in [0, 1]."""
+    """Composite on white by the formula; return (H, W, 3) in [0, 1]."""
     pil = pytest.importorskip("PIL.Image")
     pixels = np.array(pil.open(io.BytesIO(data)).convert("RGBA")).astype(np.float64) / 255
     return pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:]
@@ -309,7 +309,7 @@ def test_damaged_thumbnails_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(DataError, match=rf"image/{row}\.png in thumbnails\.zip of 'painted' cannot be read"):
             read_thumbnails(store({"thumbnails.zip": zipped(cut)}), "image", [row], 4)
     archive = bytearray(zipped({"image/3.png": whole}))
-    archive[archive.index(whole) + 60] ^= 1  # the checksum inside the archive no longer fits
+    archive[archive.index(whole) + 60] ^= 1  # the checksum in the archive does not match
     with pytest.raises(DataError, match=r"image/3\.png in thumbnails\.zip of 'painted' cannot be read \(Bad CRC"):
         read_thumbnails(store({"thumbnails.zip": bytes(archive)}), "image", [3], 4)
     monkeypatch.setattr("unialign.data._thumbnails._MAX_BYTES", 100)

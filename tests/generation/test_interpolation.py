@@ -1,4 +1,4 @@
-"""Mixtures against slow loops and closed forms."""
+"""Test mixtures against slow loops and closed forms."""
 
 import math
 from typing import Any
@@ -111,7 +111,7 @@ def test_times_are_any_kind_of_number() -> None:
     for t in (torch.tensor(0.25), np.float32(0.25), np.array(0.25)):
         assert torch.equal(slerp(a, b, t), slerp(a, b, 0.25))
     assert slerp(a, b, [0.25]).shape == (1, B, D)
-    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # beyond the end the arc is extrapolated
+    torch.testing.assert_close(slerp(a, slerp(a, b, 0.5), 2.0), b)  # the arc is extrapolated beyond its end
 
 
 def test_slerp_of_several_times() -> None:
@@ -198,7 +198,7 @@ def test_the_barycenter_on_a_circle_is_the_mean_angle() -> None:
     middle = float((angles * torch.tensor(weights, dtype=torch.float64)).sum())
     best = frechet_mean(z, weights=weights)
     torch.testing.assert_close(torch.atan2(best[0, 1], best[0, 0]).item(), middle)
-    # The row far from the others pulls harder here than in the mean of chords.
+    # The distant row has a larger influence than in the mean of chords.
     chord = mean(z, weights=weights)
     assert float(torch.atan2(chord[0, 1], chord[0, 0])) < middle - 0.1
 
@@ -231,7 +231,7 @@ def test_the_derivative_of_the_frechet_mean_is_exact_where_it_equals_the_mean() 
 
 
 def test_rows_without_a_frechet_mean_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Around the equator and a little above: the pole is a saddle, from where every direction is better.
+    # Rows lie slightly above the equator, so the pole is a saddle point, from which every direction is better.
     angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
     z = torch.stack([angles.cos(), angles.sin(), torch.full((5,), -0.5), torch.zeros(5)], 1)
     pole = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(4, -1)

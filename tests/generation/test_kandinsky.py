@@ -1,4 +1,4 @@
-"""Kandinsky 2.2 against the pipeline of diffusers, with and without the image encoder of its prior."""
+"""Test Kandinsky 2.2 against the pipeline of diffusers, with and without the image encoder of its prior."""
 
 import json
 import shutil
@@ -36,13 +36,13 @@ def decoder(folders: Folders) -> Kandinsky22:
 
 @pytest.fixture(scope="module")
 def exact(folders: Folders) -> Kandinsky22:
-    """In float64, since random weights and guidance amplify the differences of rounding between batch sizes."""
+    """Use float64, since random weights and guidance amplify rounding differences between batch sizes."""
     return Kandinsky22.from_pretrained(folders[0], prior=folders[1], dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
 def own_prior(folders: Folders) -> Any:
-    """The prior's pipeline as diffusers loads it, in float64."""
+    """Return the pipeline of the prior as loaded by diffusers, in float64."""
     pipeline = diffusers.KandinskyV22PriorPipeline.from_pretrained(
         folders[1], local_files_only=True, torch_dtype=torch.float64
     )
@@ -50,7 +50,7 @@ def own_prior(folders: Folders) -> Any:
     return pipeline
 
 
-# Pipelines return images in [0, 1] as float32: rounding is at most half an eps, and float64 adds nothing visible.
+# Pipelines return images in [0, 1] as float32: rounding is at most half an eps, and that of float64 is negligible.
 IMAGE_ROUNDING = {"atol": 4 * torch.finfo(torch.float32).eps, "rtol": 0.0}
 
 

@@ -1,4 +1,4 @@
-"""Every invalid folder raises; messages of the errors."""
+"""Test that every invalid folder raises, and the error messages."""
 
 import json
 import re
@@ -194,7 +194,7 @@ def test_a_pipeline_from_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -
     assert pipeline_class("someone/unclip", revision="v1") == "StableUnCLIPImg2ImgPipeline"
     assert load_decoder("someone/unclip", revision="v1").input_spec.dim == DIM
     assert {(call["name"], call["revision"]) for call in asked} == {("someone/unclip", "v1")}
-    # First which pipeline it is, then the rest.
+    # The class of the pipeline is checked first.
     assert asked[0]["allow_patterns"] == ["model_index.json"]
     assert "image_encoder/*" in asked[-1]["allow_patterns"]
     assert "*.bin" in asked[-1]["ignore_patterns"]

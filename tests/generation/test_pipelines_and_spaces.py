@@ -1,5 +1,5 @@
-"""The whole path around a pipeline of diffusers: its own image tower fills a store, a space is trained around that
-frozen column, and every modality of the space makes images."""
+"""Test the whole path around a pipeline of diffusers: its image encoder fills a store, a space is trained around that
+frozen column, and images are generated from every modality."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ def test_every_modality_makes_images(space: Space, store: EmbeddingStore, decode
 
 
 def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Space, store: EmbeddingStore) -> None:
-    """What the decoder gets from text lies where image embeddings lie: around their mean, as far away as they are."""
+    """Conditions from text have the mean of the image embeddings, and the same distances from it."""
     rows = store.rows("train")
     image = torch.tensor(store.array("image")[rows]).float()
     z, _ = embed_items(space, store, rows, ["text"])
@@ -82,7 +82,7 @@ def test_conditions_have_the_typical_length_of_the_towers_embeddings(space: Spac
     center = image.mean(0)
     typical = (image - center).norm(dim=1).mean()
     assert 0.4 * typical < (like - center).norm(dim=1).mean() < 1.6 * typical
-    # The paper's plain mean is shorter, and so are its features: these decoders are not scale-invariant.
+    # The plain mean of the paper and its features are shorter, and these decoders are not scale-invariant.
     pair = [z["text"], z["text"].roll(1, 0)]
     norms = [
         (space.inverse_transform("image", mean(pair, normalize=normalize)) - space.features[0].mean).norm(dim=1)

@@ -1,4 +1,4 @@
-"""Scores of images with known results, and their item weights."""
+"""Test scores of images with known results, and their item weights."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_true_images_score_best(reference: Reference) -> None:
     assert numbers["fd"] == pytest.approx(0, abs=1e-9)
     assert [numbers[name] for name in ("recall@1", "recall@10", "mrr", "l1")] == [1, 1, 1, 0]
     assert numbers["cosine"] == pytest.approx(1)
-    # An image's pair with its own copy counts across the sets and not inside them: unbiased, and so below 0.
+    # The pair of an image and its copy counts across the sets but not within them, so the unbiased value is below 0.
     assert numbers["kid"] < 0
     assert numbers["mmd"] < 0
 
@@ -60,7 +60,7 @@ def test_one_image_for_all_scores_chance(reference: Reference) -> None:
 
 
 def test_every_number_by_its_definition(reference: Reference) -> None:
-    """From raw features, one noise and one item at a time."""
+    """Compute the scores from raw features, one noise and one item at a time."""
     made = 0.12 * TRUE + 0.88 * NOISE
     scores = score(made, reference, extractor=EXTRACTOR, self_scores=score(NOISE, reference, extractor=EXTRACTOR))
     train, true = EXTRACTOR(TRAINING).double(), EXTRACTOR(TRUE).double()
@@ -108,7 +108,7 @@ def test_only_training_images_set_the_scale(reference: Reference) -> None:
 
 @pytest.mark.parametrize("blue", [0.0, 1e-4])
 def test_a_feature_that_hardly_varies_decides_nothing(blue: float) -> None:
-    """Divided by its own deviation it would be thousands of times the others, or infinite."""
+    """Divided by its own standard deviation, the component would dominate the others or be infinite."""
     training = TRAINING.clone()
     training[:, 2] = 0.5 + blue * (TRAINING[:, 2] - 0.5)
     reference = Reference.fit(TRUE, training, extractor=EXTRACTOR, components=10)
@@ -145,7 +145,7 @@ def test_true_images_of_another_size_are_resized(close: GenerationScores) -> Non
 
 
 def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, reference: Reference) -> None:
-    """Search goes on among all true images; FD is that of the images drawn, generated and true together."""
+    """Retrieval searches all true images; FD compares the drawn items, generated and true."""
     weights = resample_weights(ITEMS, resamples=5, seed=3)
     for r, w in enumerate(weights.long()):
         rows = torch.arange(ITEMS).repeat_interleave(w)
@@ -160,7 +160,7 @@ def test_resampled_scores_are_those_of_the_drawn_rows(close: GenerationScores, r
 def test_differences_of_two_rows_are_paired_by_the_resampling_of_evaluation(
     close: GenerationScores, reference: Reference
 ) -> None:
-    """`resample` with both rows is all that a paired interval takes: no function of its own is needed."""
+    """A paired interval needs only `resample` with both rows."""
     worse = score(0.75 * TRUE + 0.25 * NOISE, reference, extractor=EXTRACTOR)
     groups = torch.arange(ITEMS) // 2
     for name in ("fd", "cosine", "kid"):

@@ -1,4 +1,4 @@
-"""Stable unCLIP against diffusers' own call; errors."""
+"""Test Stable unCLIP against the pipeline of diffusers, and its errors."""
 
 import json
 import random
@@ -95,7 +95,7 @@ def test_embed_and_generate_are_the_pipelines_own(decoder: StableUnCLIP) -> None
         image=as_pil(x[0]),
         prompt="",
         latents=draw_noise(1, 4 * 8 * 8, seed=5).view(1, 4, 8, 8),
-        # The noise of level 0 is a hundredth of a deviation, drawn from elsewhere.
+        # The noise of level 0 is a hundredth of a standard deviation, from another generator.
         generator=torch.Generator().manual_seed(0),
         num_inference_steps=4,
         guidance_scale=3.0,
@@ -141,7 +141,7 @@ def test_settings_that_affect_images(decoder: StableUnCLIP) -> None:
     "scheduler", ["DDIMScheduler", "DDPMScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"]
 )
 def test_noise_of_a_row_does_not_depend_on_other_rows(saved: Path, scheduler: str) -> None:
-    # In float64, since random weights and guidance amplify the differences of rounding between batch sizes.
+    # Use float64, since random weights and guidance amplify rounding differences between batch sizes.
     decoder = StableUnCLIP.from_pretrained(saved, dtype=torch.float64)
     kind = getattr(diffusers, scheduler)
     varied = StableUnCLIP(diffusers.StableUnCLIPImg2ImgPipeline(**decoder.pipeline.components))

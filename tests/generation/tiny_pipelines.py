@@ -1,4 +1,4 @@
-"""Tiny pipelines of diffusers with random weights, saved to folders: what the adapters load, in kilobytes."""
+"""Save tiny pipelines of diffusers with random weights, in the format that the adapters load."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import transformers
 
 DIM = 16  # W, of the image embeddings
 _WORDS = ("a", "red", "apple", "blue", "car")
-# Where the vocabulary of `tokenizer` has them.
+# Positions in the vocabulary of `tokenizer`.
 _START, _END = 63, 64
 _LAYER = {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 
@@ -57,7 +57,7 @@ def save_stable_unclip(folder: Path, *, dim: int = DIM, scheduler: Any = None) -
 
 
 def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Path:
-    """A `KandinskyV22Pipeline` of 16 x 16 images; like the published one it has no image tower."""
+    """Save a `KandinskyV22Pipeline` of 16 x 16 images; like the published one, it has no image encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         pipeline = diffusers.KandinskyV22Pipeline(
@@ -94,7 +94,7 @@ def save_kandinsky(folder: Path, *, dim: int = DIM, scheduler: Any = None) -> Pa
 
 
 def save_kandinsky_prior(folder: Path, *, dim: int = DIM) -> Path:
-    """A `KandinskyV22PriorPipeline`: its image tower is the one whose embeddings the decoder reads."""
+    """Save a `KandinskyV22PriorPipeline` with the image encoder of the decoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         prior = diffusers.PriorTransformer(
@@ -125,7 +125,7 @@ def image_processor() -> Any:
 
 
 def tokenizer(folder: Path) -> Any:
-    """A tokenizer of CLIP's kind that knows letters and five words."""
+    """Save a CLIP tokenizer with letters and five words."""
     folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz"
     merges = [
