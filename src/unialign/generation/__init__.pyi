@@ -17,7 +17,6 @@ from unialign.generation._generate import (
 )
 from unialign.generation._images import (
     grid as grid,
-    image_row as image_row,
     png_bytes as png_bytes,
     resize as resize,
     write_png as write_png,
@@ -67,7 +66,6 @@ __all__ = [
     "frechet_mean",
     "generate_images",
     "grid",
-    "image_row",
     "interpolate",
     "kernel_distance",
     "linear_combination",

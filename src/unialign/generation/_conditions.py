@@ -3,7 +3,6 @@
 Shapes: `D` dimension of the space, `T` steps of a path.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from unialign._checks import check_choice
+from unialign._checks import check_choice, suggestion
 from unialign.config import Mix
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError, DataError, ShapeError
@@ -112,9 +111,8 @@ def find_item(store: EmbeddingStore, item: str) -> int:
     if rows:
         listed = ", ".join(f"#{row}" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
         raise ConfigError(f"{len(rows)} items of {store.name!r} are named {item!r}; choose one by row: {listed}")
-    close = difflib.get_close_matches(item.casefold(), names, n=3) or [n for n in names if item.casefold() in n][:3]
-    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "items may also be named by row, such as '#17'"
-    raise ConfigError(f"{store.name!r} has no item {item!r}; {hint}")
+    hint = suggestion(item.casefold(), names, otherwise="items may also be named by row, such as '#17'")
+    raise ConfigError(f"{store.name!r} has no item {item!r}{hint}")
 
 
 @dataclass(frozen=True)

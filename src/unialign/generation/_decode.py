@@ -87,10 +87,7 @@ def decode(
         decoder: a decoder of the anchor's embeddings.
         z: (N, D) rows of any modality, or mixtures (`unialign.generation.mean`, `slerp`, ...). Unit rows map to
             features of typical norm; shorter ones, such as unnormalized means, to features nearer to the mean.
-        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`.
-
-    Returns:
-        (N, 3, S, S) float32 in [0, 1].
+        anchor, seed, steps, guidance: as in `resolve_anchor` and `Decoder.generate`, and so is the result.
     """
     anchor = resolve_anchor(space, decoder, anchor)
     z_ND = _check_rows(z, space.dim)
@@ -117,7 +114,7 @@ def embed_items(
 
 @dataclass(frozen=True)
 class Neighbors:
-    """Nearest training items by anchor: (N, k) store rows and their cosines, best first."""
+    """Nearest training items by anchor, best first: (N, k) store rows and cosines."""
 
     rows: Tensor
     cosines: Tensor
@@ -158,7 +155,7 @@ def _check_rows(z: Any, dim: int) -> Tensor:
 
 
 def _find_fingerprint(space: Space, name: str) -> str | None:
-    data: Any = space.metadata.get("data")
-    columns = data.get("columns") if isinstance(data, Mapping) else None
-    fingerprint = columns.get(name) if isinstance(columns, Mapping) else None
-    return fingerprint if isinstance(fingerprint, str) else None
+    found: Any = space.metadata
+    for key in ("data", "columns", name):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None

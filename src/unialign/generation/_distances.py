@@ -50,9 +50,8 @@ def kernel_distance(x: Any, y: Any) -> float:
     Args, Raises: as `frechet_distance`.
     """
     x_NF, y_MF = _check_sets(x, y)
-    one_N, one_M = (torch.ones(1, len(z), dtype=torch.float64) for z in (x_NF, y_MF))
-    own = PairMean(cubic_kernel(x_NF, x_NF)).evaluate(one_N) + PairMean(cubic_kernel(y_MF, y_MF)).evaluate(one_M)
-    return float(own - 2 * cubic_kernel(x_NF, y_MF).mean())
+    own = [PairMean(cubic_kernel(z, z)).evaluate(torch.ones(1, len(z))) for z in (x_NF, y_MF)]
+    return float(own[0] + own[1] - 2 * cubic_kernel(x_NF, y_MF).mean())
 
 
 def cubic_kernel(x_NF: Tensor, y_MF: Tensor) -> Tensor:

@@ -139,8 +139,8 @@ def _find_pixel_neighbors(store: EmbeddingStore, anchor: str, images_QV: Tensor)
     flat = resize(images_QV.flatten(0, 1), side).flatten(1)
     distances, positions = (torch.cdist(flat, training_TP) / math.sqrt(flat.shape[1])).min(1)
     found = [
-        {"row": int(rows[i]), "name": store.item_names[int(rows[i])], "distance": distance}
-        for i, distance in zip(positions.tolist(), distances.tolist(), strict=True)
+        {"row": row, "name": store.item_names[row], "distance": distance}
+        for row, distance in zip(rows[positions.numpy()].tolist(), distances.tolist(), strict=True)
     ]
     samples = images_QV.shape[1]
     return [found[i : i + samples] for i in range(0, len(found), samples)]

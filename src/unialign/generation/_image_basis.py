@@ -15,6 +15,23 @@ from unialign.errors import DataError
 _WHITENING = 0.5
 
 
+def principal_axes(x_NP: Tensor, count: int, *, option: str, what: str = "images") -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean (P,), singular values (L,) and principal axes (L, P) of training data, L = `count`.
+
+    Raises:
+        DataError: the rows vary in fewer than L directions; the message names the option.
+    """
+    mean_P = x_NP.mean(0)
+    _, values_K, axes_KP = torch.linalg.svd(x_NP - mean_P, full_matrices=False)
+    rank = int((values_K > 1e-7 * values_K.max().clamp_min(1e-12)).sum())
+    if rank < count:
+        raise DataError(
+            f"{len(x_NP)} training {what} vary in {rank} directions, fewer than {option}={count}; set {option} to at "
+            f"most {max(rank, 1)}, or use more images"
+        )
+    return mean_P, values_K[:count], axes_KP[:count]
+
+
 class PCABasis(nn.Module):
     """Principal components of the training images, as buffers; `encode` and `decode` are affine."""
 
@@ -36,22 +53,14 @@ class PCABasis(nn.Module):
         Raises:
             DataError: the images vary in fewer than L directions.
         """
-        flat_NP, latents = images.flatten(1).double(), self.shape[0]
-        _, values_K, axes_KP = torch.linalg.svd(flat_NP - flat_NP.mean(0), full_matrices=False)
-        rank = int((values_K > 1e-7 * values_K.max().clamp_min(1e-12)).sum())
-        if rank < latents:
-            raise DataError(
-                f"{len(images)} training images vary in {rank} directions, fewer than latents={latents}; set "
-                f"latents to at most {max(rank, 1)}, or use more images"
-            )
-        deviation_L = values_K[:latents] / len(images) ** 0.5
+        mean_P, values_L, axes_LP = principal_axes(images.flatten(1).double(), self.shape[0], option="latents")
+        deviation_L = values_L / len(images) ** 0.5
         scale_L = deviation_L**_WHITENING
         # Scale by one common factor, so that latents have the scale of the noise.
         scale_L = scale_L * (deviation_L / scale_L).square().mean().sqrt()
-        axes_LP = axes_KP[:latents]
         # Make the largest entry of each axis positive, since a decomposition leaves the signs open.
         sign_L1 = axes_LP.gather(1, axes_LP.abs().argmax(1, keepdim=True)).sign()
-        self.mean.copy_(flat_NP.mean(0))
+        self.mean.copy_(mean_P)
         self.axes.copy_((axes_LP * sign_L1).mT)
         self.scale.copy_(scale_L)
 

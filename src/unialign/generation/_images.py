@@ -42,13 +42,10 @@ def check_images(
     if not x.is_floating_point():
         raise ShapeError(f"{what} have dtype {x.dtype}; expected floating numbers in [0, 1] (divide bytes by 255)")
     x = x.detach().float().cpu()
-    bad_N = ~torch.isfinite(x).flatten(1).all(1)
-    if bool(bad_N.any()):
-        row = int(bad_N.nonzero()[0])
-        raise NonFiniteError(f"{what}, row {row}, holds NaN or infinity ({int(bad_N.sum())} such images)")
-    bad_N = (x.flatten(1) < 0).any(1) | (x.flatten(1) > 1).any(1)
-    if bool(bad_N.any()):
-        row = int(bad_N.nonzero()[0])
+    if len(bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero()):
+        raise NonFiniteError(f"{what}, row {int(bad[0])}, holds NaN or infinity ({len(bad)} such images)")
+    if len(bad := ((x < 0) | (x > 1)).flatten(1).any(1).nonzero()):
+        row = int(bad[0])
         low, high = float(x[row].min()), float(x[row].max())
         raise range_error(
             f"{what}, row {row}, has values from {low:.4g} to {high:.4g}; expected [0, 1] (scale or clamp them)"
@@ -118,7 +115,8 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     """Arrange images of one size in a grid on white, (3, H, W) float32 in [0, 1].
 
     Args:
-        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells of None and beyond short rows stay empty.
+        rows: R rows of C images (3, S, S), or (R, C, 3, S, S). Cells of None and beyond short rows stay empty. Pass
+            `[images]` for one row.
         gap: pixels between images, after scaling.
         scale: integer factor of enlargement.
 
@@ -130,7 +128,7 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     check_integer("gap", gap, low=0)
     check_integer("scale", scale, low=1)
     if isinstance(rows, Tensor | np.ndarray) and rows.ndim != 5:
-        raise ShapeError(f"grid expects (R, C, 3, S, S) or lists of images, got {tuple(rows.shape)}; see `image_row`")
+        raise ShapeError(f"grid expects (R, C, 3, S, S) or lists of images, got {tuple(rows.shape)}")
     cells = {
         (i, j): _check_image(image, f"the image in row {i}, column {j}")
         for i, row in enumerate(rows)
@@ -142,10 +140,8 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
     ((i0, j0), first), *others = cells.items()
     for (i, j), image in others:
         if image.shape != first.shape:
-            raise ShapeError(
-                f"the image in row {i}, column {j} is {tuple(image.shape)}, that in row {i0}, column {j0} "
-                f"{tuple(first.shape)}; images of a grid must have one size (see `resize`)"
-            )
+            sizes = f"row {i}, column {j} is {tuple(image.shape)}, that in row {i0}, column {j0} {tuple(first.shape)}"
+            raise ShapeError(f"the image in {sizes}; images of a grid must have one size (see `resize`)")
     height, width = first.shape[1] * scale, first.shape[2] * scale
     shape = (len(rows), max(map(len, rows)), 3, height + gap, width + gap)
     tiles = torch.ones(shape, dtype=torch.float32)
@@ -153,13 +149,6 @@ def grid(rows: Sequence[Sequence[Any]] | Tensor, *, gap: int = 2, scale: int = 1
         tiles[i, j, :, :height, :width] = image.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     out = tiles.permute(2, 0, 3, 1, 4).reshape(3, shape[0] * shape[3], shape[1] * shape[4])
     return out[:, : out.shape[1] - gap, : out.shape[2] - gap].contiguous()
-
-
-def image_row(images: Sequence[Any] | Tensor, *, gap: int = 2, scale: int = 1) -> Tensor:
-    """Arrange (T, 3, S, S) images side by side; options and errors as in `grid`."""
-    if isinstance(images, Tensor | np.ndarray) and images.ndim != 4:
-        raise ShapeError(f"image_row expects (T, 3, S, S) images, got {tuple(images.shape)}")
-    return grid([list(images)], gap=gap, scale=scale)
 
 
 def _check_image(image: Any, what: str) -> Tensor:

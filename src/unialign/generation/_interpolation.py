@@ -78,9 +78,7 @@ def linear_combination(terms: Sequence[tuple[float, Any]]) -> Tensor:
     """
     pairs = list(terms) if isinstance(terms, Sequence) else []
     if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
-        raise ConfigError(
-            "linear_combination needs at least one (weight, rows) pair, such as [(1, king), (-1, man), (1, woman)]"
-        )
+        raise ConfigError("expected at least one (weight, rows) pair, such as [(1, king), (-1, man), (1, woman)]")
     z_KBD = make_mixing_batch({f"term {k}": rows for k, (_, rows) in enumerate(pairs)}).z_MBD
     weights_K = finite_numbers([weight for weight, _ in pairs], len(pairs))
     if not bool(weights_K.any()):
@@ -149,12 +147,7 @@ def frechet_mean(embeddings: InterpolationInputs, *, weights: Any = None) -> Ten
     the angle, not of the chord, and distant rows have more influence. Computed by gradient steps from the renormalized
     mean and a final Newton step; the first derivative is exact, second derivatives are not supported.
 
-    Args:
-        embeddings, weights: as in `mean`.
-
-    Raises:
-        ShapeError, ConfigError: as in `mean`.
-        NonFiniteError: as in `mean`, or the rows are spread so far that the mean is not unique.
+    Args, Raises: as `mean`; NonFiniteError also if the rows are spread so far that the mean is not unique.
     """
     batch = make_mixing_batch(embeddings)
     z_KBD, weights_K1 = batch.z_MBD, mixing_weights(weights, batch)[:, None]

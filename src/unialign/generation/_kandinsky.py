@@ -90,7 +90,7 @@ class Kandinsky22(PipelineDecoder):
         return self._require_tower().embed(images, batch_size=batch_size)
 
     def _pipeline_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        # Without guidance the pipeline requires a negative embedding but does not use it.
+        # Without guidance, the pipeline requires a negative embedding but does not use it.
         negative = self._negative if guidance > 1 else torch.zeros(1, self.input_spec.dim)
         negative = negative.expand(count, -1).to(next(self.pipeline.unet.parameters()))
         return {"negative_image_embeds": negative, "height": self.size, "width": self.size}
@@ -113,9 +113,9 @@ class Kandinsky22(PipelineDecoder):
 
 def _read_input_dim(pipeline: Any) -> int:
     config = pipeline.unet.config
-    if config.encoder_hid_dim_type != "image_proj" or not isinstance(config.encoder_hid_dim, int):
+    kind = config.encoder_hid_dim_type
+    if kind != "image_proj" or not isinstance(config.encoder_hid_dim, int):
         raise CheckpointError(
-            f"the denoiser (unet) is not conditioned on image embeddings: its encoder_hid_dim_type is "
-            f"{config.encoder_hid_dim_type!r}, expected 'image_proj'"
+            f"the denoiser is not conditioned on image embeddings: its encoder_hid_dim_type is {kind!r}"
         )
     return config.encoder_hid_dim

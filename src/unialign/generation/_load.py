@@ -37,8 +37,7 @@ def load_decoder(
         source: decoder, name, folder or `owner/name`.
         revision: branch, tag or commit on the Hub.
         prior: folder or `owner/name` of the prior of a Kandinsky 2.2 decoder; see `Kandinsky22.from_pretrained`.
-        device: device for generation; images are returned on the CPU.
-        dtype: of a pipeline's weights; None is float32.
+        device, dtype: of the weights; images are on the CPU. A dtype is for pipelines only, None is float32.
 
     Raises:
         CheckpointError: no model there, or a damaged one.

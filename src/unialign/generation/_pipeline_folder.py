@@ -113,7 +113,7 @@ def encoder_weights_fingerprint(folder: Path) -> str:
 
 
 def unsupported_error(source: str | os.PathLike[str], name: str, *, expected: str | None = None) -> ConfigError:
-    """Return the error for a folder of the pipeline `name` instead of `expected` or of any supported one."""
+    """Return the error for a folder of the pipeline `name` instead of `expected`, or of any supported one."""
     loader = {STABLE_UNCLIP: "StableUnCLIP", KANDINSKY: "Kandinsky22"}.get(name)
     if expected == KANDINSKY_PRIOR or (expected and loader):
         hint = f"; load it with {loader}, or with load_decoder" if loader else ""

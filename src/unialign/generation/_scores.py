@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from unialign._checks import check_integer
 from unialign._html import html_table
 from unialign.batch import as_dense
-from unialign.errors import ConfigError, DataError, ShapeError
+from unialign.errors import ConfigError, ShapeError
 from unialign.evaluation import ItemMean, Metric, Statistic
 from unialign.generation._distances import (
     Average,
@@ -32,6 +32,7 @@ from unialign.generation._distances import (
     gaussian_kernel,
 )
 from unialign.generation._extractors import Extractor
+from unialign.generation._image_basis import principal_axes
 from unialign.generation._images import check_images, resize_bilinear
 from unialign.geometry import median_bandwidth
 from unialign.metrics import retrieval
@@ -40,9 +41,7 @@ from unialign.metrics import retrieval
 SCORES: Mapping[str, Metric] = MappingProxyType(
     {
         "fd": Metric("FD", "Fréchet distance to the true images; not comparable to a published FID", "lower", "number"),
-        "kid": Metric(
-            "KID x 100", "unbiased cubic MMD² to the true images on standardized features", "lower", "number"
-        ),
+        "kid": Metric("KID x 100", "unbiased cubic MMD² to the true images, standardized", "lower", "number"),
         "mmd": Metric("MMD²", "unbiased, Gaussian kernel, of the directions of centered features", "lower", "number"),
         "fd_self": Metric("FD to self", "FD to images decoded from the true image embeddings", "lower", "number"),
         "recall@1": Metric("R@1", "the generated image finds the true one among all true ones"),
@@ -50,9 +49,7 @@ SCORES: Mapping[str, Metric] = MappingProxyType(
         "mrr": Metric("MRR", "mean reciprocal rank of the true image", unit="number"),
         "cosine": Metric("cosine", "of the centered features of the generated and the true image", unit="number"),
         "l1": Metric("L1", "mean absolute difference of the pixels from the true image's", "lower"),
-        "diversity": Metric(
-            "diversity", "mean cosine distance of images of one condition and several noises", "neither", "number"
-        ),
+        "diversity": Metric("diversity", "mean cosine distance of images of one condition", "neither", "number"),
         "spread": Metric("spread", "mean cosine distance of images of different conditions", "neither", "number"),
     }
 )
@@ -104,15 +101,9 @@ class Reference:
         images, training = check_images(true, "true images"), check_images(training, "training images")
         true_NF = as_features(extractor(images), "features of the true images", min_rows=2)
         train_TF = as_features(extractor(training), "features of the training images", min_rows=2)
-        mean_F = train_TF.mean(0)
-        _, values_K, axes_KF = torch.linalg.svd(train_TF - mean_F, full_matrices=False)
-        rank = int((values_K > 1e-7 * values_K.max()).sum())
-        if rank < components:
-            raise DataError(
-                f"features of {len(train_TF)} training images by {extractor.name} vary in {rank} directions, fewer "
-                f"than components={components}; set components to at most {rank}, or use more images"
-            )
-        variances_C = values_K[:components].square() / (len(train_TF) - 1)
+        what = f"images by {extractor.name}"
+        mean_F, values_C, axes_CF = principal_axes(train_TF, components, option="components", what=what)
+        variances_C = values_C.square() / (len(train_TF) - 1)
         deviation_F = train_TF.std(0)
         varies_F = deviation_F > 1e-6 * deviation_F.max()
         return cls(
@@ -121,7 +112,7 @@ class Reference:
             features_NF=true_NF,
             mean_F=mean_F,
             deviation_F=deviation_F.clamp_min(_MIN_DEVIATION * float(deviation_F[varies_F].median())),
-            axes_FC=axes_KF[:components].mT * (_VARIANCE / variances_C.sum()).sqrt(),
+            axes_FC=axes_CF.mT * (_VARIANCE / variances_C.sum()).sqrt(),
             bandwidth=median_bandwidth({"true images": true_NF - mean_F}),
         )
 
@@ -199,9 +190,7 @@ def score(
         ConfigError: the extractor differs from the reference's.
     """
     if extractor.name != reference.extractor:
-        raise ConfigError(
-            f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}; use only one"
-        )
+        raise ConfigError(f"extractor {extractor.name!r} differs from the reference's, {reference.extractor!r}")
     images = _check_generated(generated, len(reference.images))
     noises, items = images.shape[:2]
     features_VNF = extractor(images.flatten(0, 1)).reshape(noises, items, -1)

@@ -36,7 +36,6 @@ class StableUnCLIP(PipelineDecoder):
     def __init__(self, pipeline: Any, *, fingerprint: str | None = None) -> None:
         self.tower = ImageTower(pipeline.image_encoder, pipeline.feature_extractor, fingerprint)
         _check_dims(pipeline, self.tower.dim)
-        # The norm is known if the normalizer has statistics.
         norm = _compute_typical_norm(pipeline.image_normalizer)
         spec = EmbeddingSpec("the image encoder of Stable unCLIP", self.tower.dim, fingerprint, norm)
         super().__init__(pipeline, spec, latent=read_latent_side(pipeline), scale=int(pipeline.vae_scale_factor))
@@ -55,8 +54,7 @@ class StableUnCLIP(PipelineDecoder):
         Args:
             source: a folder, or an `owner/name` on the Hub.
             revision: branch, tag or commit on the Hub.
-            device: device of the weights.
-            dtype: of the weights; None is float32.
+            device, dtype: of the weights; None is float32.
 
         Raises:
             MissingDependencyError: diffusers is not installed.
@@ -100,9 +98,8 @@ def _check_dims(pipeline: Any, dim: int) -> None:
     # The image embedding is concatenated with an embedding of the noise level of the same dim.
     if config.class_embed_type != "projection" or config.projection_class_embeddings_input_dim != 2 * dim:
         raise CheckpointError(
-            f"the image encoder has dim {dim}, for which the denoiser (unet) needs a class embedding of type "
-            f"'projection' and dim {2 * dim}; it has type {config.class_embed_type!r} and dim "
-            f"{config.projection_class_embeddings_input_dim}"
+            f"the denoiser (unet) has a class embedding of type {config.class_embed_type!r} and dim "
+            f"{config.projection_class_embeddings_input_dim}, the image encoder needs 'projection' and {2 * dim}"
         )
     found = pipeline.image_normalizer.config.embedding_dim
     if found != dim:

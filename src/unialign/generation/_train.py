@@ -10,9 +10,8 @@ from torch import Tensor
 from unialign.config import DecoderConfig, ProgressMode, Resume
 from unialign.data import EmbeddingStore
 from unialign.errors import ConfigError
-from unialign.generation._decoder_task import DecoderTask
+from unialign.generation._decoder_task import DecoderTask, load_training_images
 from unialign.generation._flow_decoder import FlowDecoder
-from unialign.generation._training_images import load_training_images
 from unialign.train import (
     OnStep,
     RunDir,
