@@ -1,4 +1,4 @@
-"""Diagnose embeddings from files or arrays: findings in words, and the numbers behind them."""
+"""Diagnose embeddings from files or arrays: findings with advice, and the numbers that support them."""
 
 from unialign._lazy import attach_stub
 

@@ -15,8 +15,8 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
     """Compute the debiased linear CKA of paired rows, and its p-value in a permutation test of the pairing.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC of Song et al. (JMLR 2012, Eq. 5) as in
-    Nguyen et al. (ICLR 2021). 1: one modality is a rotated and scaled copy of the other; about 0: no shared structure.
-    NaN for a modality without spread or fewer than 8 items.
+    Nguyen et al. (ICLR 2021). It is 1 if one modality is a rotated and scaled copy of the other, about 0 without shared
+    structure, and NaN for a modality without spread or fewer than 8 items.
     """
     items = min(len(x_nD), _MAX_ITEMS)
     if items < 8:
@@ -35,7 +35,10 @@ def debiased_cka(x_nD: Tensor, y_nE: Tensor, *, seed: int) -> tuple[float, float
 
 
 def _u_centered(x_nD: Tensor) -> Tensor:
-    """U-centered Gram matrix (Székely & Rizzo 2014); entrywise products sum to n (n - 3) times the unbiased HSIC."""
+    """Return the U-centered Gram matrix (Székely & Rizzo 2014).
+
+    The entrywise product of two of them sums to n (n - 3) times the unbiased HSIC.
+    """
     items = len(x_nD)
     gram_nn = x_nD @ x_nD.mT
     gram_nn.fill_diagonal_(0.0)

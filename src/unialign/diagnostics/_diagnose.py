@@ -1,4 +1,4 @@
-"""`diagnose`: diagnose the embeddings of several modalities."""
+"""Find faults in the embeddings of several modalities."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +38,9 @@ def diagnose(
 ) -> DiagnosisReport:
     """Find faults in the embeddings of several modalities, independent of the model that produced them.
 
-    All rows are read once, in chunks: invalid values, presence, norms, exact duplicates, constant columns. Geometry and
-    retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items are
-    resampled together). Candidates that are bitwise equal to the positive never count as negatives.
+    All rows are read once, in chunks, to find invalid values, presence, norms, exact duplicates and constant columns.
+    Geometry and retrieval are measured on a random sample of items, with bootstrap intervals over items (same-id items
+    are resampled together). Candidates that are bitwise equal to the positive never count as negatives.
 
     Args:
         sources: a `.npz`, `.npy`, `.safetensors` or `.parquet` file, the folder of an `EmbeddingStore`, the name of a
@@ -92,7 +92,7 @@ def diagnose(
         details={
             "name": data.name,
             "kinds": list(data.kinds),
-            "sources": {name: f"{m.label}: {m.key}" if m.key else m.label for name, m in data.modalities.items()},
+            "sources": {name: m.source.place(m.entry) for name, m in data.modalities.items()},
             "ids": "ids" in data.values,
             "labels": "labels" in data.values,
             "settings": {"sample": len(rows_n), "resamples": resamples, "level": LEVEL, "seed": seed},

@@ -13,7 +13,7 @@ from unialign.readers import Rows
 
 Array = NDArray[Any]
 
-# Number of pairs read again. Checksums collide by chance in one of 2^50 pairs, so this detects systematic collisions.
+# Number of pairs that are read again to detect systematic collisions; by chance, one in 2^50 pairs collides.
 _CONFIRMED_PAIRS = 200
 
 
@@ -39,11 +39,11 @@ def checksum_weights(row_bytes: int) -> tuple[Array, Array]:
 
 
 def row_checksums(chunk_cD: Array, weights: tuple[Array, Array]) -> NDArray[np.uint64]:
-    """sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
+    """Compute sum_w (u_w a_w + (u_w >> 32) b_w) mod 2^64 over the 64-bit words u of each row.
 
-    Multilinear hashing (Carter & Wegman 1979). The second sum weights the upper halves separately: rows that differ
-    only there differ by a multiple of 2^32 (of 2^45 for values that were float16 before), whose product with `a` keeps
-    few bits.
+    This is multilinear hashing (Carter & Wegman 1979). The second sum weights the upper halves separately, since rows
+    that differ only there differ by a multiple of 2^32 (of 2^45 for values that were float16 before), whose product
+    with `a` keeps few bits.
     """
     if chunk_cD.nbytes // len(chunk_cD) % 8:
         chunk_cD = np.concatenate([chunk_cD, np.zeros((len(chunk_cD), 1), chunk_cD.dtype)], 1)

@@ -39,7 +39,7 @@ def estimate(mean: float, values_R: Tensor, *, minimum: float = -np.inf) -> Esti
 
     The shift removes the bias caused by repeated items in resamples.
     """
-    # A resample of a single item has no pair of different items.
+    # A resample of a single item has no pair of different items, and its value is undefined.
     values_R = torch.where(torch.isfinite(values_R), values_R, torch.nan)
     if not np.isfinite(mean) or bool(torch.isnan(values_R).all()):
         return Estimate(mean, float("nan"), float("nan"), values_R)

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 from unialign._plain_text import join_words
-from unialign.diagnostics._estimate import Estimate
 
 
 def percent(fraction: float) -> str:
@@ -52,21 +51,13 @@ def rows_of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,} rows ({percent(part / whole if whole else 0.0)})"
 
 
-def _interval(value: Estimate) -> str:
-    return f"{number(value.mean)} (95 % interval {number(value.low)} to {number(value.high)})"
-
-
-def _percent_interval(value: Estimate) -> str:
-    return f"{percent(value.mean)} (95 % interval {100 * value.low:.1f} to {100 * value.high:.1f})"
-
-
 class _Formatter(string.Formatter):
     specs: Mapping[str, Callable[[Any], str]] = {
         "percent": percent,
         "number": number,
         "size": size,
-        "interval": _interval,
-        "percent_interval": _percent_interval,
+        "interval": lambda e: f"{number(e.mean)} (95 % interval {number(e.low)} to {number(e.high)})",
+        "percent_interval": lambda e: f"{percent(e.mean)} (95 % interval {100 * e.low:.1f} to {100 * e.high:.1f})",
         "words": join_words,
     }
 

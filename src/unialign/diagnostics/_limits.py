@@ -8,7 +8,7 @@ MIN_AUC = 0.6
 MAX_CKA_P = 0.01
 # Fraction of scattered random counterparts that makes all results meaningless; fractions from 5 % cause a warning.
 MANY_RANDOM = 0.4
-# Fraction of items with bitwise equal rows from which two modalities are the same data.
+# Fraction of items with bitwise equal rows from which two modalities count as the same data.
 DUPLICATE_MODALITY = 0.5
 # Distinguishable items, as 1 / sum of squared class fractions, below which a recall is mostly chance.
 MIN_DISTINCT_ITEMS = 10
@@ -16,7 +16,7 @@ MIN_DISTINCT_ITEMS = 10
 FEW_ITEMS = 50
 
 # --- retrieval ---------------------------------------------------------------------------------------------------
-# R@1 below this multiple of chance is weak: the pairing shows in the ranks but would not help a user.
+# R@1 below this multiple of chance is weak: ranks are better than chance, but not useful.
 WEAK_RECALL_RATIO = 10
 # R@1 above which retrieval is never reported as weak, however large chance is.
 GOOD_RECALL = 0.3
@@ -38,13 +38,13 @@ GAP_COST = 0.05
 # Mean cosine of two random rows of a modality; 0 if they cover the sphere. Frozen text encoders often have 0.5 to 0.8,
 # and ranks still work; above 0.9 all rows are within 26 degrees of one direction.
 ANISOTROPIC, COLLAPSED = 0.5, 0.9
-# Effective rank of a noisy line or plane; effective rank relative to the largest possible one.
+# Effective rank below which rows are near a line or a plane; the same relative to the largest possible rank.
 LOW_RANK, LOW_RANK_FRACTION = 3.0, 0.02
 # Fraction of constant columns above which they cause a warning.
 CONSTANT_COLUMNS = 0.1
 
 # --- rows --------------------------------------------------------------------------------------------------------
-# Fraction of duplicate rows above which recall changes its meaning.
+# Fraction of duplicate rows above which they distort recall.
 DUPLICATES = 0.01
 # Standard deviation over mean of the norms up to which they count as equal (float16 rounding gives 0.0005), and from
 # which a dot product differs from a cosine.
@@ -60,7 +60,7 @@ FLOAT16_MAX, FLOAT16_TINY = 65504.0, 6.1e-5
 
 # --- hubs --------------------------------------------------------------------------------------------------------
 # Skewness of the 10-occurrences. Independent Gaussian rows have 1 to 3 at 100 dimensions and 4 to 6 at 1000
-# (Radovanović et al., JMLR 2010, table 1 and figure 1); a candidate that most queries return gives tens.
+# (Radovanović et al., JMLR 2010, table 1 and figure 1); it is above 10 if one candidate is returned for most queries.
 HUB_SKEWNESS = 8.0
 # Fraction of candidates that are never among the first 10 results.
 ANTIHUBS = 0.5

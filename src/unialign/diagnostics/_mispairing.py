@@ -60,7 +60,7 @@ def _grid(*axes: Array) -> tuple[Array, ...]:
 
 
 def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
-    """Normal distributions with different spreads below and above the center."""
+    """Return the bin masses of normal distributions with different spreads below and above the center."""
     weight_G = left_G / (left_G + right_G)
     t_GB = _EDGES_B[None] - center_G[:, None]
     low_GB = 2 * weight_G[:, None] * _normal_cdf(np.minimum(t_GB, 0) / left_G[:, None])
@@ -69,7 +69,7 @@ def _split_normal(center_G: Array, left_G: Array, right_G: Array) -> Array:
 
 
 def _varying_difficulty(largest_G: Array, power_G: Array, spread_G: Array) -> Array:
-    """Normal distributions around centers `largest` u^(1 / power), with u uniform in (0, 1)."""
+    """Return the bin masses of normal distributions around `largest` u^(1 / power), with u uniform in (0, 1)."""
     u_U = (np.arange(64) + 0.5) / 64
     center_GU = largest_G[:, None] * u_U[None] ** (1 / power_G[:, None])
     edge_GUB = (_EDGES_B - center_GU[..., None]) / spread_G[:, None, None]

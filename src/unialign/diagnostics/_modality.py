@@ -100,7 +100,7 @@ def _norms(scan: ModalityScan) -> NormStats | None:
 
 
 def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
-    """mean_{i != j} <z_i, z_j> = (|sum z|^2 - n) / (n (n - 1)), and the same with resample weights."""
+    """Estimate mean_{i != j} <z_i, z_j> = (|sum z|^2 - n) / (n (n - 1))."""
 
     def mean(weights_Kn: Tensor) -> Tensor:
         squares_K, sum_K = weights_Kn.square().sum(1), weights_Kn.sum(1)
@@ -110,7 +110,7 @@ def _mean_cosine(z_nD: Tensor, weights_Rn: Tensor) -> Estimate:
 
 
 def _uniformity(z_nD: Tensor) -> float:
-    """log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020), in tiles."""
+    """Compute log mean_{i != j} exp(-2 |z_i - z_j|^2) (Wang & Isola 2020), in tiles."""
     total = -float(len(z_nD))  # each row with itself adds 1
     for tile_tD in torch.split(z_nD, 1024):
         total += float(KernelFunction("wang_isola").log(tile_tD @ z_nD.mT).exp().sum())
@@ -118,7 +118,7 @@ def _uniformity(z_nD: Tensor) -> float:
 
 
 def _changed_top1(sample: ItemSample, name: str, scan: ModalityScan) -> float:
-    """Fraction of queries (of another modality of equal dim) whose first result differs by dot product and cosine."""
+    """Return the fraction of queries (of another modality of equal dim) whose first result differs by dot product."""
     others = [m for m in sample.z if m != name and sample.z[m].shape[1] == sample.z[name].shape[1]]
     query = others[0] if others else name
     rows = sample.common(query, name)[:_MAX_QUERIES]

@@ -109,9 +109,9 @@ def _centered_recall(
 
 
 def positive_classes(*codes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return (n,) classes of items that are positives of each other: connected by equal codes, possibly via others.
+    """Return classes (n,) of items that are positives of each other: connected by equal codes, directly or not.
 
-    Codes are ids and checksums: a candidate that is bitwise equal to the positive is also a positive.
+    Codes are ids and checksums, since a candidate that is bitwise equal to the positive is also a positive.
     """
     class_n = np.arange(len(codes[0]))
     groups = [np.unique(code_n, return_inverse=True)[1].reshape(-1) for code_n in codes]
@@ -154,7 +154,7 @@ def _direction(
 
 
 def _retrieve(q_nD: Tensor, g_nD: Tensor, class_n: NDArray[np.int64]) -> RetrievalResult:
-    # Without ids, use the faster path: row i is the only positive of query i.
+    # If row i is the only positive of query i, `retrieval` is faster without ids.
     ids = None if len(np.unique(class_n)) == len(class_n) else class_n
     return retrieval(q_nD, g_nD, query_ids=ids, gallery_ids=ids, k=_K)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unialign._pair_keys import pair_name
@@ -74,9 +73,5 @@ def _histograms(x_dD: Tensor, y_dD: Tensor) -> dict[str, Any]:
     other = cosine_dd[~np.eye(len(cosine_dd), dtype=np.bool_)]
     low, high = float(min(true_d.min(), other.min())), float(max(true_d.max(), other.max()))
     low, high = (low, high) if high - low > 1e-6 else (low - 1e-3, high + 1e-3)
-    return {"low": low, "high": high, "true": _counts(true_d, low, high), "random": _counts(other, low, high)}
-
-
-def _counts(values: NDArray[np.float64], low: float, high: float) -> list[int]:
-    counts: list[int] = np.histogram(values, _BINS, (low, high))[0].tolist()
-    return counts
+    true, random = (np.histogram(values, _BINS, (low, high))[0].tolist() for values in (true_d, other))
+    return {"low": low, "high": high, "true": true, "random": random}

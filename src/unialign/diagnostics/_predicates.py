@@ -50,6 +50,23 @@ def comparable_pairs(measured: Measurements, *, unless: Callable[[Measurements, 
     }
 
 
+def retrieval_pairs(measured: Measurements) -> Pairs:
+    """Return the pairs whose retrieval can be judged."""
+    pairs = comparable_pairs(measured, unless=is_useless)
+    return {pair: stats for pair, stats in pairs.items() if stats.directions and not is_mispaired(measured, pair)}
+
+
+def hub_pairs(measured: Measurements) -> Pairs:
+    """Return the pairs whose hubs can be judged."""
+    return {
+        pair: stats
+        for pair, stats in measured.pairs.items()
+        if stats.items >= limits.HUB_ITEMS
+        and not is_mispaired(measured, pair)
+        and not any(is_collapsed(measured, name) for name in pair)
+    }
+
+
 def is_weak(direction: DirectionStats) -> bool:
     """Return whether retrieval is too close to chance to be useful."""
     recall, chance = direction.recall[1].mean, direction.chance["recall@1"]

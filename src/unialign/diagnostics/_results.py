@@ -150,28 +150,25 @@ def make_results(report: DiagnosisReport, *, seconds: float) -> dict[str, Any]:
         },
         "objectives": {"given": {"label": "as given", "note": "", "settings": {}, "parameters": None}},
         "metrics": {name: facts for name, facts in describe_metrics().items() if name in report.summary},
-        "runs": [
-            {
-                "objective": "given",
-                "seed": 0,
-                "metrics": {name: value["mean"] for name, value in report.summary.items()},
-                "directions": {
-                    name: {
-                        **{key: d[key]["mean"] for key in ("recall@1", "recall@10", "mrr")},
-                        "median_rank": d["median_rank"],
-                        "queries": d["queries"],
-                        "gallery": d["queries"],
-                    }
-                    for name, d in numbers["directions"].items()
-                },
-                "seconds": seconds,
-                "warnings": [],
-                "folder": ".",
-            }
-        ],
+        "runs": [_run(report, seconds)],
         "summary": {"given": report.summary},
         "comparisons": [],
         "reproduce": "unialign diagnose --config config.yaml --out again",
         **report.to_dict(),
         "sketch": details["sketch"],
     }
+
+
+def _run(report: DiagnosisReport, seconds: float) -> dict[str, Any]:
+    directions = {
+        name: {
+            **{key: d[key]["mean"] for key in ("recall@1", "recall@10", "mrr")},
+            "median_rank": d["median_rank"],
+            "queries": d["queries"],
+            "gallery": d["queries"],
+        }
+        for name, d in report.numbers["directions"].items()
+    }
+    metrics = {name: value["mean"] for name, value in report.summary.items()}
+    run = {"objective": "given", "seed": 0, "metrics": metrics, "directions": directions}
+    return run | {"seconds": seconds, "warnings": [], "folder": "."}

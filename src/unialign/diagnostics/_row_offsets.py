@@ -1,4 +1,4 @@
-"""Find row offsets: stretches in which row i of one modality belongs to row i + 1, 2 or 3 (or before) of another.
+"""Find row offsets: ranges in which row i of one modality matches row i ± 1, 2 or 3 of another.
 
 A lost, repeated or inserted row shifts all later rows of a file. For each offset the gain of a row is the cosine with
 the row `offset` further on minus the cosine with the row at the same place. Windows of consecutive rows are searched

@@ -86,7 +86,7 @@ _DATA_SET = RuleTable(
              "Fewer than two items have both {pairs}, so their alignment cannot be measured.",
              "Check the presence masks. To train such modalities into one space, a third one has to link them."),
         Rule("few_items", "note", lambda c: c.kind == "few",
-             "There are only {items}: trust the intervals, the values themselves are mostly chance.",
+             "There are only {items}, so values are mostly chance; rely on the intervals.",
              "Use at least a few hundred items."),
         Rule("one_modality", "note", lambda c: c.kind == "lone",
              "{modalities[0]} is the only modality, so gap, pairing and retrieval across modalities cannot be "
@@ -130,12 +130,12 @@ _DUPLICATES = RuleTable(
         Rule("duplicates", lambda c: "warning" if c.fraction >= limits.DUPLICATES else "note",
              lambda c: c.whole and c.fraction > 0,
              "Whole items are duplicated: in every modality {which} repeat another item's (such as {examples}).",
-             "Drop the copies or give them equal `ids`: across splits they leak, within a split they are each other's "
-             "negatives."),
+             "Drop the copies or give them the same id: copies leak across splits, and within a split they are "
+             "negatives of each other."),
         Rule("duplicates", "warning", lambda c: c.fraction >= limits.DUPLICATES, _COPIES,
-             "Where equal rows are correct (several captions of one image, a common phrase), {give} `ids` so that they "
-             "are equal for them: such items are then no negatives of each other. Elsewhere look at the inputs of "
-             "these rows: they may be empty, not loaded, or truncated to the same beginning."),
+             "If equal rows are correct (several captions of one image, a common phrase), {give} `ids` so that these "
+             "items have the same id and are not negatives of each other. Otherwise check the inputs of these rows: "
+             "they may be empty, not loaded, or truncated to the same beginning."),
         Rule("duplicates", "note", lambda c: c.fraction > 0, _COPIES),
     ),
     otherwise=(
@@ -187,7 +187,7 @@ _VALUES = RuleTable(
         Rule("constant_columns", lambda c: "warning" if c.fraction >= limits.CONSTANT_COLUMNS else "note",
              lambda c: c.kind == "columns",
              "{name}: {are} ({listed}).",
-             "Padding or dead units: they cost memory, and any value other than 0 raises all cosines."),
+             "Padding and dead units cost memory, and values other than 0 raise all cosines."),
         Rule("norm_outliers", "warning", lambda c: c.kind == "outliers" and c.outliers > 0,
              "{name}: {which} are more than ten times longer or shorter than the median norm {norms.median:size} "
              "({rows}; norms from {norms.least:size} to {norms.most:size}).",
@@ -199,11 +199,11 @@ _VALUES = RuleTable(
         Rule("norms", "note", lambda c: c.kind == "uneven",
              "Norms vary (middle 90 %): {ranges:words}. Dot products return another first result than cosines for "
              "{changed:percent} of the sampled queries.",
-             "Cosines do not depend on norms, a dot-product index does: normalize rows before indexing them."),
+             "Normalize rows before indexing them: a dot-product index depends on norms, cosines do not."),
         Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal and c.unit, "All rows have norm 1."),
         Rule("norm_scale", "note", lambda c: c.kind == "scale" and c.differ,
              "Norms differ between the modalities: median {listed:words}.",
-             "Cosines do not depend on norms; in dot products the longest modality dominates: normalize rows first."),
+             "Normalize rows before taking dot products: the modality with the longest rows dominates them."),
         Rule("norms", "ok", lambda c: c.kind == "scale" and c.equal,
              "All rows of a modality have the same norm ({listed:words})."),
     ),

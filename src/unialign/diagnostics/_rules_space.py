@@ -14,11 +14,11 @@ from unialign.diagnostics._predicates import (
     Pairs,
     comparable_pairs,
     has_hubs,
+    hub_pairs,
     is_collapsed,
-    is_mispaired,
-    is_useless,
     is_weak,
     recalls,
+    retrieval_pairs,
 )
 
 
@@ -65,7 +65,7 @@ _COLLAPSE = RuleTable(
         Rule("collapsed", "problem", lambda c: c.cosine >= limits.COLLAPSED,
              "{name} has collapsed: two random rows have a mean cosine of {m.mean_cosine:interval}.{effect} Pairing, "
              "gap and retrieval with it cannot be judged.",
-             "Look at the training: a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
+             "Check the training for a loss that stays at ln(batch size), a dead encoder, a temperature at its bound, "
              'or no repulsion; ua.losses.UniAlign(preset="balanced") has a uniformity term for each modality.'),
         _CONE,
         Rule("low_rank", lambda c: "warning" if c.m.possible_rank >= 8 else "note",
@@ -152,13 +152,8 @@ _GAP = RuleTable(
 )  # fmt: skip
 
 
-def _retrieval_pairs(measured: Measurements) -> Pairs:
-    pairs = comparable_pairs(measured, unless=is_useless)
-    return {pair: stats for pair, stats in pairs.items() if stats.directions and not is_mispaired(measured, pair)}
-
-
 def _retrieval_cases(measured: Measurements) -> Iterator[Case]:
-    judged = _retrieval_pairs(measured)
+    judged = retrieval_pairs(measured)
     directions = directions_of(judged)
     weak = {name: direction for name, direction in directions.items() if is_weak(direction)}
     if weak:
@@ -182,7 +177,7 @@ def _recall(item: tuple[str, DirectionStats]) -> float:
 
 
 def _recall_range(measured: Measurements) -> Iterator[Case]:
-    judged = _retrieval_pairs(measured)
+    judged = retrieval_pairs(measured)
     directions = directions_of(judged)
     if directions:
         (least, low), (most, high) = min(directions.items(), key=_recall), max(directions.items(), key=_recall)
@@ -216,18 +211,6 @@ _RETRIEVAL = RuleTable(
 )  # fmt: skip
 
 
-def _hub_directions(measured: Measurements) -> dict[str, DirectionStats]:
-    return directions_of(
-        {
-            pair: stats
-            for pair, stats in measured.pairs.items()
-            if stats.items >= limits.HUB_ITEMS
-            and not is_mispaired(measured, pair)
-            and not any(is_collapsed(measured, name) for name in pair)
-        }
-    )
-
-
 def _hub_case(directions: dict[str, DirectionStats], *modalities: str, which: str = "") -> Case:
     name, worst = max(directions.items(), key=lambda item: item[1].hubs.skewness)
     fraction = worst.hubs.largest / worst.queries
@@ -235,7 +218,7 @@ def _hub_case(directions: dict[str, DirectionStats], *modalities: str, which: st
 
 
 def _hub_cases(measured: Measurements) -> Iterator[Case]:
-    judged = _hub_directions(measured)
+    judged = directions_of(hub_pairs(measured))
     bad = {name: direction for name, direction in judged.items() if has_hubs(direction)}
     if bad:
         galleries = dict.fromkeys(name.split("->")[1] for name in bad)
@@ -243,7 +226,7 @@ def _hub_cases(measured: Measurements) -> Iterator[Case]:
 
 
 def _largest_hub(measured: Measurements) -> Iterator[Case]:
-    judged = _hub_directions(measured)
+    judged = directions_of(hub_pairs(measured))
     if judged:
         yield _hub_case(judged)
 

@@ -52,7 +52,7 @@ def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: On
         rows_k: items whose rows are kept, ascending.
         on_bytes: called after each chunk with the bytes read so far and the total bytes.
     """
-    order_N = modality.order_N
+    order_N = modality.source.order_N
     if order_N is None:
         return _scan(modality, rows_k, on_bytes)
     item_N = np.argsort(order_N)

@@ -1,4 +1,4 @@
-"""Write the page of generated images, beside true images and the training images of which they may be copies."""
+"""Write the page of generated images, with true images and the nearest training images."""
 
 import json
 import os

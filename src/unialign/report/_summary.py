@@ -113,12 +113,11 @@ def _lead(results: ComparisonResults, first: str, comparisons: Sequence[MetricCo
     label, total = results.objectives[first].label, len(comparisons)
     sums = Counter(c.verdict for c in comparisons)
     labels = (results.objectives[key].label for key in dict.fromkeys(c.baseline for c in comparisons))
-    baselines = join_words(labels, last="or")
+    against = f"{count(total, 'comparison')} with {join_words(labels)}"
     if sums["win"] == 0:
-        rest = f"Of {count(total, 'comparison')} it ties {sums['tie'] or 'none'} and loses {sums['lose'] or 'none'}."
-        return f"{label} wins nowhere: on no primary metric does the paired test put it ahead of {baselines}. {rest}"
+        return f"{label} wins none of {against}: it ties {sums['tie'] or 'none'} and loses {sums['lose'] or 'none'}."
     if sums["win"] == total:
-        return f"{label} wins everywhere: on every primary metric the paired test puts it ahead of {baselines}."
+        return f"{label} wins all of {against}."
     won, lost = (
         join_words(dict.fromkeys(results.metrics[c.metric].label for c in comparisons if c.verdict == verdict))
         for verdict in ("win", "lose")

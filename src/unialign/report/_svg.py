@@ -72,15 +72,11 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
     return "".join(parts)
 
 
-def _star(points: int, inner: float) -> list[tuple[float, float]]:
-    radii = [1.0, inner] * points
-    angles = [math.pi * i / points - math.pi / 2 for i in range(2 * points)]
-    return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
-
-
-def _polygon(corners: int, turn: float) -> list[tuple[float, float]]:
+def _polygon(corners: int, *, turn: float = 0.0, inner: float = 1.0) -> list[tuple[float, float]]:
+    """Return the corners of a regular polygon, or of a star if every second radius `inner` is smaller."""
     angles = [2 * math.pi * i / corners - math.pi / 2 + turn for i in range(corners)]
-    return [(math.cos(a), math.sin(a)) for a in angles]
+    radii = [inner if i % 2 else 1.0 for i in range(corners)]
+    return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 
 _A = 0.34
@@ -90,18 +86,18 @@ _C = math.sqrt(0.5)
 
 # One shape for each modality, distinguishable without color, scaled to equal visual size.
 _SHAPES: tuple[tuple[float, Sequence[tuple[float, float]]], ...] = (
-    (1.0, _polygon(24, 0)),
-    (1.22, _polygon(3, 0)),
-    (1.2, _polygon(4, math.pi / 4)),
+    (1.0, _polygon(24)),
+    (1.22, _polygon(3)),
+    (1.2, _polygon(4, turn=math.pi / 4)),
     (1.15, _PLUS),
-    (1.25, _polygon(4, 0)),
-    (1.22, _polygon(3, math.pi)),
+    (1.25, _polygon(4)),
+    (1.22, _polygon(3, turn=math.pi)),
     (1.15, [((x - y) * _C, (x + y) * _C) for x, y in _PLUS]),
-    (1.35, _star(5, 0.45)),
-    (1.1, _polygon(5, 0)),
+    (1.35, _polygon(10, inner=0.45)),
+    (1.1, _polygon(5)),
     (1.2, [(-1, -0.4), (1, -0.4), (1, 0.4), (-1, 0.4)]),
     (1.2, [(-0.4, -1), (0.4, -1), (0.4, 1), (-0.4, 1)]),
-    (1.35, _star(4, 0.35)),
+    (1.35, _polygon(8, inner=0.35)),
 )
 SHAPES = len(_SHAPES)
 COLORS = 8  # number of colors in the style sheet; combinations of shape and color are unique for up to 24 modalities
