@@ -41,7 +41,7 @@ def watchdog_is_running() -> bool:
 
 @contextmanager
 def watching(watch: "Watchdog") -> Iterator[None]:
-    """Run a watchdog during the body; if another process failed, its error replaces that of a collective here."""
+    """Run a watchdog during the body; the error of a failed process replaces that of the collective that it broke."""
     _active.append(watch)
     try:
         yield

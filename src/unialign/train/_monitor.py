@@ -68,17 +68,11 @@ def check_health(
         numbers["gradient_ratio"] = ratio
         low = 0.0 if frozen else BALANCED[0]
         if not low <= ratio <= BALANCED[1]:
-            advice = (
-                "items repel much more than true pairs attract: raise alignment_weight"
-                if ratio > 1
-                else "true pairs attract much more than items repel, which leads to collapse: lower alignment_weight"
-            )
-            found.append(
-                (
-                    "gradient_ratio",
-                    f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment; {advice}",
-                )
-            )
+            advice = "true pairs attract much more than items repel, which leads to collapse: lower alignment_weight"
+            if ratio > 1:
+                advice = "items repel much more than true pairs attract: raise alignment_weight"
+            message = f"the gradient of the repelling terms is {ratio:.3g} times that of the alignment; {advice}"
+            found.append(("gradient_ratio", message))
     return numbers, [HealthWarning.at(step, message, code=code) for code, message in found]
 
 
