@@ -53,8 +53,8 @@ def expected_zeta(c_KB: Tensor, residual_KBD: Tensor, known_KB: Tensor) -> Tenso
     """Return the estimate (1 + (C / c^2) (1 + (K - 1) rho) / K)^(-1/2) of E[zeta] for correlated residuals.
 
     c is the mean, C the mean |residual|^2, and rho the `residual_correlation`. The estimate extends Proposition 2.2 by
-    |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. It is
-    not a bound: it assumes that c and |sum_n e_n| vary little.
+    |sum_n e_n|^2 = K C + K (K - 1) rho C. As K grows it tends to (1 + rho C / c^2)^(-1/2), below 1 for rho > 0. It
+    assumes that c and |sum_n e_n| vary little, so it is not a bound.
 
     Returns:
         A scalar in [0, 1]; NaN without a c, or if the mean is not positive.

@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from unialign._checks import check_nonnegative
+from unialign._checks import check_nonnegative, check_text
 from unialign.batch import Batch
+from unialign.errors import ConfigError
 from unialign.losses._bounded_parameter import Mode, Temperature
 from unialign.losses._modality_terms import Pair, pair_contrasts
 from unialign.losses._objective import LossTerm, Objective, mean_terms
-from unialign.losses._options import check_label_smoothing, check_pair_anchor, check_tuple_anchor, default_volume_eps
+from unialign.losses._options import check_label_smoothing, check_pair_anchor, default_volume_eps
 from unialign.ops import select_items
 
 
@@ -56,7 +57,12 @@ class TupleContrast(Objective):
         eps: float | None = None,
     ) -> None:
         super().__init__()
-        check_tuple_anchor(anchor, self.name)
+        check_text("anchor", anchor)
+        if anchor in ("all", "centroid"):
+            raise ConfigError(
+                f"{self.name} contrasts one anchor with tuples of the others; anchor={anchor!r} is not a modality, "
+                "name one"
+            )
         if eps is not None:
             check_nonnegative("eps", eps)
         self.anchor, self.eps = anchor, eps

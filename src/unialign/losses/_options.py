@@ -15,15 +15,6 @@ def check_pair_anchor(anchor: object, objective: str) -> None:
         )
 
 
-def check_tuple_anchor(anchor: object, objective: str) -> None:
-    """Raise ConfigError unless the anchor is a modality."""
-    check_text("anchor", anchor)
-    if anchor in ("all", "centroid"):
-        raise ConfigError(
-            f"{objective} contrasts one anchor with tuples of the others; anchor={anchor!r} is not a modality, name one"
-        )
-
-
 def check_potential(t: object) -> None:
     """Raise ConfigError unless t of exp(-t |x - y|^2) is positive and small enough for float32."""
     check_number("t", t, "a positive number of at most 1e5", lambda x: 0 < x <= 1e5)

@@ -1,4 +1,4 @@
-"""Checks of the options of UniAlign and of their combinations."""
+"""Check the options of UniAlign and their combinations."""
 
 import math
 from collections.abc import Mapping
