@@ -10,10 +10,10 @@ import numpy as np
 
 from unialign.cli._anchors import ANCHOR, has_anchor
 from unialign.cli._console import echo
-from unialign.cli._generate_files import compared_rows, write_enlarged, write_thumbnails
+from unialign.cli._generate_files import compared_rows, write_enlarged
 from unialign.config import CompareConfig, TrainConfig
 from unialign.data import EmbeddingStore, load_dataset
-from unialign.experiments import write_json
+from unialign.experiments import copy_thumbnails, write_json
 from unialign.generation import GenerationResult, build_conditions, generate_images, load_decoder
 from unialign.train import fit
 
@@ -69,7 +69,8 @@ def _write(folder: Path, store: EmbeddingStore, config: CompareConfig, results: 
             images[key] = {"file": name, "true_cosine": result.true_cosines[i], "copy": copy}
         sources = [part.removesuffix(f" of {condition.name}") for part in condition.parts]
         cards.append({"name": condition.name, "row": condition.row, "sources": sources, "images": images})
-    write_thumbnails(folder, store, _IMAGE, set().union(*map(compared_rows, results.values())))
+    rows = set().union(*map(compared_rows, results.values()))
+    copy_thumbnails(store, folder, {row: row for row in rows}, modality=_IMAGE)
     contents = {
         "schema": 1,
         "anchor": _IMAGE,

@@ -8,13 +8,7 @@ from unialign.cli._console import echo, shown
 from unialign.cli._single_run import finish
 from unialign.config import CompareConfig, ComparisonEntry, EvaluateConfig, TrainConfig
 from unialign.errors import DataError
-from unialign.experiments import (
-    RunRecord,
-    evaluate_space,
-    open_run_dir,
-    open_store,
-    prepare_data,
-)
+from unialign.experiments import RunRecord, evaluate_space, open_run_dir, open_store, prepare_data
 from unialign.space import Space
 
 

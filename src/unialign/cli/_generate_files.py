@@ -4,14 +4,13 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from unialign.cli._console import echo
 from unialign.config import GenerateConfig
 from unialign.data import EmbeddingStore
 from unialign.errors import DataError
@@ -62,7 +61,7 @@ def write_results(
             write_png(staging / "sheet.png", sheet)
             write_yaml(staging / "config.yaml", {"generation": config.to_dict()})
             write_json(staging / "results.json", contents)
-            write_thumbnails(staging, store, result.anchor, compared_rows(result))
+            copy_thumbnails(store, staging, {row: row for row in compared_rows(result)}, modality=result.anchor)
             write_generation_report(staging)
             _publish(staging, out)
     except OSError as error:
@@ -164,10 +163,3 @@ def compared_rows(result: GenerationResult) -> set[int]:
     """Return the store rows whose images are shown beside the generated ones."""
     entries = [entry for group in (*result.nearest, *(result.copies or [])) for entry in group]
     return {entry["row"] for entry in entries} | {row for condition in result.conditions for row in condition.rows}
-
-
-def write_thumbnails(folder: Path, store: EmbeddingStore, anchor: str, rows: Collection[int]) -> None:
-    """Write `thumbnails.zip` with the store's images of some rows, if it has any; report a damaged archive."""
-    problem = copy_thumbnails(store, folder, lambda modality, row: row if modality == anchor and row in rows else None)
-    if problem:
-        echo(problem)

@@ -10,8 +10,6 @@ from unialign.cli.train import add_training_settings, training_settings
 from unialign.config import CompareConfig, TrainConfig
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "add_workers"]
-
 _EXAMPLES = """\
   unialign compare digits --objectives unialign infonce gram --anchor pix --seeds 0 1 2
   unialign compare image.npy text.npy --epochs 20

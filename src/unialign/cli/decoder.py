@@ -10,8 +10,6 @@ from unialign.cli._sources import add_data, required_data
 from unialign.config import DecoderConfig, Split, read_yaml
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "resolve"]
-
 _EXAMPLES = """\
   unialign decoder train emoji --out runs/decoder             reads the images of the store: unialign[images]
   unialign decoder train emoji --out runs/decoder             the same again: an interrupted run continues

@@ -7,8 +7,6 @@ from unialign.cli._settings import add_settings, given_settings
 from unialign.cli.compare import add_workers
 from unialign.config import CompareConfig
 
-__all__ = ["COMMAND"]
-
 _EXAMPLES = """\
   unialign demo
   unialign demo --seeds 0 --out runs/quick"""

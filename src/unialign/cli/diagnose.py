@@ -7,8 +7,6 @@ from unialign.cli._settings import add_config_file, add_settings, given_settings
 from unialign.config import DiagnoseConfig
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND"]
-
 _EXAMPLES = """\
   unialign diagnose embeddings.npz
   unialign diagnose image.npy text.safetensors audio=run7/last_layer.npy

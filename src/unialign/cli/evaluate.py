@@ -10,8 +10,6 @@ from unialign.config import EvaluateConfig
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND"]
-
 _EXAMPLES = """\
   unialign evaluate runs/train/space emoji
   unialign evaluate runs/train/space my-store/ --split val --out runs/validation

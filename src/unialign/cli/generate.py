@@ -9,8 +9,6 @@ from unialign.cli._sources import check_sources
 from unialign.config import GenerateConfig
 from unialign.data import list_datasets
 
-__all__ = ["COMMAND", "resolve"]
-
 _EXAMPLES = """\
   unialign generate --item hedgehog --source drawing,speech --out runs/hedgehog
   unialign generate --item hedgehog --item ship --source text --combine

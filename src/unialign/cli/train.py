@@ -15,8 +15,6 @@ from unialign.config import Split, TrainConfig, read_yaml
 from unialign.data import list_datasets
 from unialign.errors import ConfigError
 
-__all__ = ["COMMAND", "add_training_settings", "resolve", "training_settings"]
-
 _EXAMPLES = """\
   unialign train emoji --objective unialign --anchor text --epochs 60
   unialign train my-store/ --objective infonce --weight-decay 0.05 --set objective_options.temperature=0.1

@@ -56,8 +56,6 @@ def compare(
     A second call with the same configuration and folder continues: finished runs are read back, others resume.
 
     Args:
-        config: data, entries and seeds of the comparison.
-        out: results folder.
         workers: processes that train at the same time; 1 trains in this process.
         on_run: called with entry, seed and record as each run ends.
 

@@ -49,9 +49,8 @@ def prepare_data(sources: Sequence[str], folder: Path, kind: Kind) -> str:
     array `split` get a random one, except for an evaluation, whose items are all in "test".
 
     Args:
-        sources: see `unialign.data.load_dataset`.
-        folder: results folder, opened by `open_run_dir` before anything is written.
-        kind: the kind of result.
+        sources: as in `unialign.data.load_dataset`.
+        folder: results folder of the given kind, opened by `open_run_dir` before anything is written.
 
     Raises:
         ConfigError: the folder holds another result, or `folder/data` was made from other files.

@@ -3,7 +3,7 @@
 import io
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from unialign.data import THUMBNAILS, EmbeddingStore, Thumbnails
@@ -28,35 +28,30 @@ def write_items(folder: Path, store: EmbeddingStore, split: str) -> None:
             "label_names": list(store.label_names),
         },
     )
-    position = {int(row): i for i, row in enumerate(rows)}
-    problem = copy_thumbnails(
-        store, folder, lambda modality, row: position.get(row) if modality.isidentifier() else None
-    )
-    if problem:
-        # Missing thumbnails must not prevent the table and the report of a trained run.
-        warnings.warn(problem, stacklevel=2)
+    copy_thumbnails(store, folder, {int(row): i for i, row in enumerate(rows)})
 
 
-def copy_thumbnails(store: EmbeddingStore, folder: Path, number: Callable[[str, int], int | None]) -> str:
-    """Copy some of a store's thumbnails into `thumbnails.zip` in a folder, if the store has any.
+def copy_thumbnails(
+    store: EmbeddingStore, folder: Path, numbers: Mapping[int, int], *, modality: str | None = None
+) -> None:
+    """Copy thumbnails of a store into `thumbnails.zip` in a folder; warn if the store's archive is damaged.
 
     Args:
-        number: (modality, row) -> number of the image in the copy; None leaves it out.
-
-    Returns:
-        "", or the reason why the store's archive cannot be read.
+        numbers: row -> number of its images in the copy.
+        modality: modality of the images; None: all whose names are identifiers.
     """
     if THUMBNAILS not in store.assets:
-        return ""
+        return
     copy = io.BytesIO()
     try:
         images = Thumbnails(store.asset(THUMBNAILS), f"{THUMBNAILS} of {store.name!r}")
         with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as chosen:
-            for key in images:
-                new = number(*key)
-                if new is not None and (found := images.read(*key)):
-                    chosen.writestr(f"{key[0]}/{new}.{found[1]}", found[0])
+            for name, row in images:
+                wanted = name.isidentifier() if modality is None else name == modality
+                if wanted and row in numbers and (found := images.read(name, row)):
+                    chosen.writestr(f"{name}/{numbers[row]}.{found[1]}", found[0])
     except DataError as error:
-        return f"{error}; no images"
+        # Missing thumbnails must not prevent the table and the report of a trained run.
+        warnings.warn(f"{error}; no images", stacklevel=2)
+        return
     replace_file(folder / THUMBNAILS, copy.getvalue())
-    return ""

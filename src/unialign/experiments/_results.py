@@ -24,8 +24,6 @@ def make_results(
     """Return the content of `results.json` for finished runs.
 
     Args:
-        config: entries, seeds, split and bootstrap.
-        store: the evaluated data.
         records: (entry, seed) -> finished run.
         command: the `unialign` command that repeats this from the folder's `config.yaml`.
         settings: training settings of a space that was only evaluated; None: the entries' settings.

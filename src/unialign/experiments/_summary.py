@@ -22,7 +22,7 @@ ALPHA = 1 - LEVEL
 
 
 class Measured(Protocol):
-    """Metrics of one run, by name."""
+    """A run with its metrics by name."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
