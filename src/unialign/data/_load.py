@@ -106,17 +106,17 @@ def _from_collection(collection: Collection) -> EmbeddingStore:
             name=collection.name,
         )
     except NonFiniteError as error:
-        files = ", ".join(f"{name!r} from {m.label}" for name, m in collection.modalities.items())
+        files = ", ".join(f"{name!r} from {m.source.file.label}" for name, m in collection.modalities.items())
         raise NonFiniteError(f"{error}; the columns are {files}") from None
 
 
 def _check_names(collection: Collection) -> None:
     """Raise DataError for a modality name that cannot be a file name of a store."""
-    files = [modality.label for modality in collection.modalities.values()]
-    for name, modality in collection.modalities.items():
+    files = [modality.source.file.label for modality in collection.modalities.values()]
+    for file, name in zip(files, collection.modalities, strict=True):
         if problem := unsafe_name(name):
-            advice = f"write 'NAME={modality.label}'" if files.count(modality.label) == 1 else "rename the array"
-            raise DataError(f"{modality.label}: the name {name!r} cannot be a file name: {problem}; {advice}")
+            advice = f"write 'NAME={file}'" if files.count(file) == 1 else "rename the array"
+            raise DataError(f"{file}: the name {name!r} cannot be a file name: {problem}; {advice}")
 
 
 def _codes(values_N: NDArray[Any]) -> NDArray[Any]:

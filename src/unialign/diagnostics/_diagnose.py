@@ -20,7 +20,6 @@ from unialign.diagnostics._rules_rows import ROW_TABLES
 from unialign.diagnostics._rules_space import SPACE_TABLES, fold_consequences
 from unialign.diagnostics._sampling import collect_sample, collect_windows, draw_items, sample_size, window_rows
 from unialign.diagnostics._scan import scan_modality
-from unialign.diagnostics._text import issue_line
 from unialign.errors import ConfigError
 
 
@@ -79,16 +78,12 @@ def diagnose(
     }
     items = collect_sample(data, scans, kept_k, rows_n, resamples=resamples, seed=seed)
     measured = measure(data, scans, items, collect_windows(scans, kept_k, rows_WL), seed=seed)
-    findings = find(measured)
-    numbers, summary = describe_numbers(measured, len(rows_n)), summarize(measured)
     parts = [f"{name} {scan.fingerprint}" for name, scan in scans.items()]
-    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return DiagnosisReport(
-        findings=findings,
-        numbers=numbers,
-        summary=summary,
-        issue_summary=issue_line(findings, numbers, summary, data.kinds, fingerprint),
-        fingerprint=fingerprint,
+        findings=find(measured),
+        numbers=describe_numbers(measured, len(rows_n)),
+        summary=summarize(measured),
+        fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         details={
             "name": data.name,
             "kinds": list(data.kinds),

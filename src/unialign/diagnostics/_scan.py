@@ -48,9 +48,7 @@ class ModalityScan:
 def scan_modality(modality: Modality, rows_k: NDArray[np.int64], *, on_bytes: OnBytes | None = None) -> ModalityScan:
     """Read a modality once, in the order of its file, and return the results in the order of the items.
 
-    Args:
-        rows_k: items whose rows are kept, ascending.
-        on_bytes: called after each chunk with the bytes read so far and the total bytes.
+    The rows of the ascending items `rows_k` are kept. `on_bytes` is called with the bytes read so far and in total.
     """
     order_N = modality.source.order_N
     if order_N is None:

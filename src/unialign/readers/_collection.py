@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from unialign.errors import ConfigError, DataError
 from unialign.readers._entry import ArrayEntry, EmbeddingFile
-from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, contents, named_by_key, place
+from unialign.readers._keys import ITEM_KEYS, MASK_PREFIXES, CollectedFile, contents, named_by_key
 from unialign.readers._matching import item_values, match_ids, presence_masks, unused_masks
-from unialign.readers._naming import Matrices, NamedFiles, find_matrices
+from unialign.readers._naming import Matrices, find_matrices
 from unialign.readers._rows import MatchedRows, Rows
 
 __all__ = ["Collection", "Modality", "collect", "first_appearance_codes"]
@@ -31,22 +31,17 @@ class Modality:
     Attributes:
         rows: the (N, D) rows; `chunks` follow the order of the file, `take` selects items.
         present_N: True where the item has a row.
-        label, key: file, and key in the file.
-        order_N: file row of each item if the file is reordered by ids, else None.
-        entry: the array as stored in the file.
+        source, entry: the file, and the array as stored in it.
     """
 
     rows: Rows
     present_N: NDArray[np.bool_]
-    label: str
-    key: str
-    order_N: NDArray[np.int64] | None
+    source: CollectedFile
     entry: ArrayEntry
 
     def load(self) -> NDArray[Any]:
-        """(N, D) array in item order; memory-mapped if the file supports it."""
-        array_ND = self.entry.load()
-        return array_ND if self.order_N is None else array_ND[self.order_N]
+        """Return the (N, D) array in item order; memory-mapped if the file supports it."""
+        return self.source.load(self.entry)
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Collection:
 
 
 def collect(
-    files: NamedFiles,
+    files: Sequence[tuple[str | None, EmbeddingFile]],
     *,
     modalities: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
@@ -97,30 +92,27 @@ def collect(
     labels: Any = None,
 ) -> Collection:
     """Combine opened files, each with the name given to its single matrix, or None; see `data.open_collection`."""
-    files = [named_by_key(given, file) for given, file in files]
-    matrices, ignored = find_matrices(files, modalities)
+    sources = [named_by_key(given, file) for given, file in files]
+    matrices, ignored = find_matrices(sources, modalities)
     if not matrices:
-        what = "; ".join(f"{file.label}: {contents(file)}" for _, file in files)
+        what = "; ".join(f"{source.file.label}: {contents(source.file)}" for source in sources)
         raise DataError(f"found no embeddings, which are (items, dim) arrays of floats ({what})")
     items = _count_items(matrices)
-    orders = match_ids(files, items)
-    kinds = tuple(dict.fromkeys(file.kind for _, file in files))
-    used = {id(file) for file, _ in matrices.values()}
-    name = ", ".join(dict.fromkeys(file.stem for _, file in files if id(file) in used))
-    matched = tuple(file.label for _, file in files if id(file) in orders)
-    files = [*files, *_from_arguments(present, {"ids": ids, "labels": labels}, matrices)]
-    masks = presence_masks(files, matrices, items, orders)
-    unused = unused_masks(files, matrices) if modalities is None else []
-    ignored += [f"{place(file, entry)} (no array of that name)" for file, entry in unused]
+    match_ids(sources, items)
+    used = {source for source, _ in matrices.values()}
+    kinds = tuple(dict.fromkeys(source.file.kind for source in sources))
+    matched = tuple(source.file.label for source in sources if source.order_N is not None)
+    sources += _from_arguments(present, {"ids": ids, "labels": labels}, matrices)
+    masks = presence_masks(sources, matrices, items)
+    unused = unused_masks(sources, matrices) if modalities is None else []
+    ignored += [f"{source.place(entry)} (no array of that name)" for source, entry in unused]
     found: dict[str, Modality] = {}
-    for modality, (file, entry) in matrices.items():
-        order_N = orders.get(id(file))
-        rows = entry.rows() if order_N is None else MatchedRows(entry.rows(), order_N)
-        present_N = masks.get(modality, np.ones(items, np.bool_))
-        found[modality] = Modality(rows, present_N, file.label, entry.key, order_N, entry)
-    values = {key: item_values(files, key, items, orders) for key in ITEM_KEYS}
+    for modality, (source, entry) in matrices.items():
+        rows = entry.rows() if source.order_N is None else MatchedRows(entry.rows(), source.order_N)
+        found[modality] = Modality(rows, masks.get(modality, np.ones(items, np.bool_)), source, entry)
+    values = {key: item_values(sources, key, items) for key in ITEM_KEYS}
     return Collection(
-        name=name,
+        name=", ".join(dict.fromkeys(source.file.stem for source in sources if source in used)),
         modalities=found,
         items=items,
         values={key: values_N for key, values_N in values.items() if values_N is not None},
@@ -141,10 +133,12 @@ def first_appearance_codes(values_N: NDArray[Any]) -> NDArray[np.int64]:
 def _count_items(matrices: Matrices) -> int:
     first = next(iter(matrices))
     items = matrices[first][1].shape[0]
-    for name, (file, entry) in matrices.items():
+    source, entry = matrices[first]
+    first_place = source.place(entry)
+    for name, (source, entry) in matrices.items():
         if entry.shape[0] != items:
             raise DataError(
-                f"{name!r} ({place(file, entry)}) has {entry.shape[0]:,} rows, {first!r} ({place(*matrices[first])}) "
+                f"{name!r} ({source.place(entry)}) has {entry.shape[0]:,} rows, {first!r} ({first_place}) "
                 f"has {items:,}; row i of every modality must be the same item: use the same order and length, "
                 f"and mark missing rows with a bool array present.{name}"
             )
@@ -153,7 +147,7 @@ def _count_items(matrices: Matrices) -> int:
 
 def _from_arguments(
     present: Mapping[str, Any] | None, item_values: Mapping[str, Any], matrices: Matrices
-) -> NamedFiles:
+) -> list[CollectedFile]:
     """Return masks, ids and labels passed as arguments as an additional file."""
     if present is not None and not isinstance(present, Mapping):
         raise ConfigError(f"present is {type(present).__name__}, expected a mapping of modality to (N,) bool")
@@ -163,4 +157,4 @@ def _from_arguments(
     values = {f"{MASK_PREFIXES[0]}{name}": value for name, value in (present or {}).items()}
     values |= {key: value for key, value in item_values.items() if value is not None}
     entries = {key: ArrayEntry.from_array(key, value) for key, value in values.items()}
-    return [(None, EmbeddingFile("the arguments", "memory", "", entries))] if entries else []
+    return [CollectedFile(None, EmbeddingFile("the arguments", "memory", "", entries))] if entries else []

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 from unialign._checks import has_surrogate, suggestion
 from unialign.errors import ConfigError, DataError, ShapeError
-from unialign.readers._entry import ArrayEntry, EmbeddingFile, repeated
-from unialign.readers._keys import ITEM_KEYS, contents, is_item_key, mask_prefix, place
+from unialign.readers._entry import ArrayEntry, repeated
+from unialign.readers._keys import ITEM_KEYS, CollectedFile, contents, is_item_key, mask_prefix
 
-__all__ = ["Matrices", "NamedFiles", "find_matrices"]
+__all__ = ["Matrices", "find_matrices"]
 
-NamedFiles = Sequence[tuple[str | None, EmbeddingFile]]
-Matrices = dict[str, tuple[EmbeddingFile, ArrayEntry]]
+Matrices = dict[str, tuple[CollectedFile, ArrayEntry]]
 
 # Generic keys, replaced by the file name.
 _GENERIC = frozenset(
@@ -19,71 +18,70 @@ _GENERIC = frozenset(
 )
 
 
-def find_matrices(files: NamedFiles, chosen: Sequence[str] | None) -> tuple[Matrices, list[str]]:
-    """Return modality -> (file, entry) in the order of the files, and the ignored entries with the reason."""
-    candidates: list[tuple[str, EmbeddingFile, ArrayEntry]] = []
+def find_matrices(sources: Sequence[CollectedFile], chosen: Sequence[str] | None) -> tuple[Matrices, list[str]]:
+    """Return modality -> (source, entry) in the order of the sources, and the ignored entries with the reason."""
+    candidates: list[tuple[str, CollectedFile, ArrayEntry]] = []
     ignored: list[str] = []
-    for name in repeated(given for given, _ in files if given):
-        labels = " and ".join(file.label for given, file in files if given == name)
+    for name in repeated(source.given for source in sources if source.given):
+        labels = " and ".join(source.file.label for source in sources if source.given == name)
         raise ConfigError(f"the name {name!r} was given to {labels}; give each file another name")
-    for given, file in files:
+    for source in sources:
+        file = source.file
         own: list[ArrayEntry] = []
         for key, entry in file.entries.items():
             if is_item_key(key, entry) or mask_prefix(key) or (chosen is None and not entry.is_default):
                 continue
             if entry.skipped and not (entry.dtype == "object" and (chosen is None or key in chosen)):
-                ignored.append(f"{place(file, entry)} ({entry.skipped})")
+                ignored.append(f"{source.place(entry)} ({entry.skipped})")
             elif len(entry.shape) < 2 and entry.dtype != "object":
                 name = key or file.stem
                 hint = "" if name in ITEM_KEYS else suggestion(name, ITEM_KEYS)
-                ignored.append(f"{place(file, entry)} (shape {entry.shape}, {entry.dtype}{hint})")
+                ignored.append(f"{source.place(entry)} (shape {entry.shape}, {entry.dtype}{hint})")
             else:
                 own.append(entry)
-        if given is not None and len(own) != 1:
+        if source.given is not None and len(own) != 1:
             raise ConfigError(
-                f"{given}={file.label} names one matrix, but the file has {len(own)} ({contents(file)}); give the "
-                "file without a name, and choose with --modalities"
+                f"{source.given}={file.label} names one matrix, but the file has {len(own)} ({contents(file)}); give "
+                "the file without a name, and choose with --modalities"
             )
         by_file = len(own) == 1 and own[0].key in _GENERIC and file.kind not in ("memory", "store")
-        candidates += [(given or (file.stem if by_file else entry.key), file, entry) for entry in own]
-    matrices = _unique_names(candidates, {id(file) for given, file in files if given})
+        candidates += [(source.given or (file.stem if by_file else entry.key), source, entry) for entry in own]
+    matrices = _unique_names(candidates)
     if chosen is not None:
         unknown = [name for name in chosen if name not in matrices]
         if unknown or len(set(chosen)) < len(chosen) or not chosen:
             known = ", ".join(matrices) or "none"
             raise ConfigError(f"modalities {', '.join(chosen)} must be out of {known}, each once; unknown: {unknown}")
         matrices = {name: matrices[name] for name in chosen}
-    for name, (file, entry) in matrices.items():
-        _check_matrix(name, file, entry)
+    for name, (source, entry) in matrices.items():
+        _check_matrix(name, source, entry)
     return matrices, ignored if chosen is None else []
 
 
-def _unique_names(candidates: list[tuple[str, EmbeddingFile, ArrayEntry]], named: set[int]) -> Matrices:
-    """Keep unique names and those of `named` files (by id); rename others to the file name, or to `FILE.NAME` if the
-    file has several matrices.
-    """
+def _unique_names(candidates: list[tuple[str, CollectedFile, ArrayEntry]]) -> Matrices:
+    """Keep unique and given names; rename others to the file name, or to `FILE.NAME` if it has several matrices."""
     uses = Counter(name for name, _, _ in candidates)
-    matrices_in = Counter(id(file) for _, file, _ in candidates)
+    matrices_in = Counter(source for _, source, _ in candidates)
     matrices: Matrices = {}
-    for name, file, entry in candidates:
-        alone = matrices_in[id(file)] == 1
-        unique = name if uses[name] == 1 or id(file) in named else file.stem if alone else f"{file.stem}.{name}"
+    for name, source, entry in candidates:
+        file, alone = source.file, matrices_in[source] == 1
+        unique = name if uses[name] == 1 or source.given else file.stem if alone else f"{file.stem}.{name}"
         if unique in matrices:
-            other = matrices[unique][0]
+            other = matrices[unique][0].file
             advice = f"name them: first={other.label} second={file.label}"
             if other.label == file.label:
                 advice = "the file was given twice, give it once"
             elif not alone:
                 advice = "rename one of the files, whose names tell their matrices apart"
             raise ConfigError(f"two matrices are called {unique!r} ({other.label} and {file.label}); {advice}")
-        matrices[unique] = (file, entry)
+        matrices[unique] = (source, entry)
     return matrices
 
 
-def _check_matrix(name: str, file: EmbeddingFile, entry: ArrayEntry) -> None:
-    where = f"{name!r} ({place(file, entry)})"
+def _check_matrix(name: str, source: CollectedFile, entry: ArrayEntry) -> None:
+    where = f"{name!r} ({source.place(entry)})"
     if has_surrogate(name):
-        raise DataError(f"{file.label}: the name {name!r} cannot be encoded as UTF-8; rename the array")
+        raise DataError(f"{source.file.label}: the name {name!r} cannot be encoded as UTF-8; rename the array")
     if entry.dtype == "object":
         raise DataError(f"{entry.skipped}; save plain arrays, or leave it out with --modalities")
     if not entry.is_floating:
