@@ -22,7 +22,6 @@ from unialign.io import check_json_object, load_folder, save_folder
 from unialign.space import Whitening
 
 _CHUNK = 256
-_SETTINGS = ("config", "input_spec")
 
 
 class FlowDecoder(nn.Module):
@@ -58,7 +57,7 @@ class FlowDecoder(nn.Module):
         else:
             self.basis = PixelBasis(config.size)
             self.network = make_unet(config.size, config.directions, width=config.width, depth=config.depth)
-        # The condition that stands for "no condition".
+        # Learned input for "no condition".
         self.none = nn.Parameter(torch.zeros(config.directions))
 
     def __repr__(self) -> str:
@@ -128,15 +127,12 @@ class FlowDecoder(nn.Module):
             MissingDependencyError: `source` is not a folder and `huggingface_hub` is not installed.
         """
 
-        def check(settings: Any) -> bool:
-            return isinstance(settings, dict) and all(isinstance(settings.get(key), dict) for key in _SETTINGS)
-
         def build(settings: dict[str, Any], metadata: dict[str, Any]) -> "FlowDecoder":
             config, spec = DecoderConfig.from_dict(settings["config"]), EmbeddingSpec(**settings["input_spec"])
             return cls(config, spec, metadata=metadata)
 
         # Weights may be stored in half precision; computation is in single precision.
-        decoder = load_folder("decoder", source, build, check=check, revision=revision).float()
+        decoder = load_folder("decoder", source, build, revision=revision).float()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in decoder.state_dict().values()):
             raise CheckpointError(f"the decoder in {source} has weights that are not finite; train it again")
         return decoder

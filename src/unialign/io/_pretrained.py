@@ -86,7 +86,6 @@ def load_folder(
     source: str | os.PathLike[str],
     build: Callable[[dict[str, Any], dict[str, Any]], M],
     *,
-    check: Callable[[Any], bool],
     revision: str | None = None,
 ) -> M:
     """Read a model written by `save_folder`, in eval mode.
@@ -96,7 +95,6 @@ def load_folder(
         source: the folder, or `owner/name` on the Hugging Face Hub.
         build: (settings, metadata) -> the model without weights. Runs on the meta device: allocates no memory and draws
             no random numbers, regardless of the sizes in the file.
-        check: returns whether the settings have the right types.
 
     Raises:
         CheckpointError: no model, an unsupported schema, a pickle, or a file that is truncated or altered.
@@ -107,12 +105,12 @@ def load_folder(
     for file in (config, folder / WEIGHTS):
         reject_links_out(file, folder, error=CheckpointError)
     body = read_json(config)
-    _check_body(kind, body, config, check)
+    _check_body(kind, body, config)
     tensors = read_tensors(folder / WEIGHTS, sha256=body["weights"])
     try:
         with torch.device("meta"):
             model = build(body[kind], body["metadata"])
-    except (TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{config} does not describe a {kind}: {error}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -167,7 +165,7 @@ def _finish_interrupted(folder: Path) -> None:
     shutil.rmtree(folder / _STAGING, ignore_errors=True)
 
 
-def _check_body(kind: str, body: dict[str, Any], config: Path, check: Callable[[Any], bool]) -> None:
+def _check_body(kind: str, body: dict[str, Any], config: Path) -> None:
     if body.get("library") != "unialign" or body.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{config} is of {body.get('library')!r} with schema {body.get('schema')!r}; this version of unialign "
@@ -175,5 +173,5 @@ def _check_body(kind: str, body: dict[str, Any], config: Path, check: Callable[[
         )
     if odd := sorted(set(body) ^ (_COMMON | {kind})):
         raise CheckpointError(f"{config} has unknown or missing entries: {', '.join(odd)}")
-    if not (check(body[kind]) and isinstance(body["metadata"], dict) and isinstance(body["weights"], str)):
+    if not (isinstance(body[kind], dict) and isinstance(body["metadata"], dict) and isinstance(body["weights"], str)):
         raise CheckpointError(f"{config} does not describe a {kind}: an entry has the wrong type")

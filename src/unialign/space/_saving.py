@@ -29,14 +29,7 @@ def save(space: "Space", directory: str | os.PathLike[str]) -> None:
 
 def load(kind: type[S], source: str | os.PathLike[str], *, revision: str | None = None) -> S:
     """See `Space.from_pretrained`."""
-
-    def check(settings: Any) -> bool:
-        return isinstance(settings, dict) and isinstance(settings.get("dims"), dict) and "metadata" not in settings
-
-    def build(settings: dict[str, Any], metadata: dict[str, Any]) -> S:
-        return kind(**settings, metadata=metadata)
-
-    return load_folder("space", source, build, check=check, revision=revision)
+    return load_folder("space", source, lambda settings, data: kind(**settings, metadata=data), revision=revision)
 
 
 def push(space: "Space", repo_id: str, **options: Any) -> str:

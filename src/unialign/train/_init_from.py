@@ -70,10 +70,9 @@ def weights_digest(space: Space) -> str:
 
 
 @torch.no_grad()
-def copy_weights(space: Space, init_from: Space) -> Space:
+def copy_weights(space: Space, init_from: Space) -> None:
     """Copy weights and input statistics of `init_from` into a space of the same shape."""
     for m, name in enumerate(space.modalities):
         source = init_from.modalities.index(name)
         space.features[m].load_state_dict(init_from.features[source].state_dict())
         space.heads[m].load_state_dict(init_from.heads[source].state_dict())
-    return space
