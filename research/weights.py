@@ -4,14 +4,13 @@ Two grids on the four modalities that every item of emoji has: alignment by unif
 two tuple terms, centroid uniformity and volume, with the other two weights at 1.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from research._figures import UNTUNED, best_arm, metric_table, metric_tiles, verdict_table
 from research._plan import Arm, Family, Options, Plan, Study
 from research._read import GEOMETRY, Results, completed, label, mean_of, metric_label, primary_metrics, scale_of
 from research._settings import base
-from research.pages import Figure, Mark, Section, figure, scatter
+from research.pages import Figure, Mark, Section, Table, figure, scatter
 
 __all__ = ["STUDY"]
 
@@ -25,123 +24,104 @@ CORE = "core-a1-u1"
 
 def plan(options: Options) -> Plan:
     epochs = options.epochs or EPOCHS
-    core = _grid_arms("core", ("alignment", ALIGNMENT), ("uniformity", UNIFORMITY), epochs)
-    # With both weights 0, the arm is the core at its default weights.
-    tuples = [arm for arm in _grid_arms("tuple", ("centroid", TUPLE), ("volume", TUPLE), epochs) if arm.key != CORE]
-    families = (
-        Family("core", CORE, tuple(arm.key for arm in core if arm.key != CORE)),
-        Family("tuple", CORE, tuple(arm.key for arm in tuples)),
+    arms = {
+        _key(part, weights): _arm(part, weights, epochs)
+        for part in _grids()
+        for row in _weights(part)
+        for weights in row
+        if _key(part, weights) != CORE or part == "core"
+    }
+    families = tuple(
+        Family(part, CORE, tuple(key for key, arm in arms.items() if key != CORE and arm.factors["part"] == part))
+        for part in _grids()
     )
-    return Plan(arms=(*core, *tuples), families=families)
+    return Plan(arms=tuple(arms.values()), families=families)
 
 
-def _grid_arms(
-    part: str, rows: tuple[str, Sequence[float]], columns: tuple[str, Sequence[float]], epochs: int
-) -> list[Arm]:
-    """Return an arm for every pair of weights of two terms."""
-    arms = []
-    for first, second in itertools.product(rows[1], columns[1]):
-        weights = {rows[0]: first, columns[0]: second}
-        options = {f"{term}_weight": weight for term, weight in weights.items()}
-        arms.append(
-            Arm(
-                key=_KEYS[part](first, second),
-                label=", ".join(f"{term} {weight:g}" for term, weight in weights.items()),
-                data="emoji",
-                train=base("emoji", "unialign", MODALITIES, epochs=epochs, **options),
-                factors={"part": part, **weights},
-                anchor="text",
-            )
-        )
-    return arms
+def _grids() -> dict[str, tuple[tuple[str, Sequence[float]], tuple[str, Sequence[float]]]]:
+    """Return the terms and weights of the rows and columns of each grid."""
+    return {
+        "core": (("alignment", ALIGNMENT), ("uniformity", UNIFORMITY)),
+        "tuple": (("centroid", TUPLE), ("volume", TUPLE)),
+    }
 
 
-def _core(alignment: float, uniformity: float) -> str:
-    return f"core-a{alignment:g}-u{uniformity:g}"
+def _weights(part: str) -> list[list[dict[str, float]]]:
+    """Return the weights of the two terms, by row and column of a grid."""
+    (first, rows), (second, columns) = _grids()[part]
+    return [[{first: row, second: column} for column in columns] for row in rows]
 
 
-def _tuple(centroid: float, volume: float) -> str:
-    """Return the arm of two weights; with both 0 it is the core at its default weights, which is trained once."""
-    return f"tuple-c{centroid:g}-v{volume:g}" if centroid or volume else CORE
+def _key(part: str, weights: Mapping[str, float]) -> str:
+    """Return the arm of two weights; without tuple terms it is the core at its default weights, trained once."""
+    if part == "tuple" and not any(weights.values()):
+        return CORE
+    return "-".join([part, *(f"{term[0]}{weight:g}" for term, weight in weights.items())])
 
 
-_KEYS = {"core": _core, "tuple": _tuple}
+def _arm(part: str, weights: Mapping[str, float], epochs: int) -> Arm:
+    options = {f"{term}_weight": weight for term, weight in weights.items()}
+    return Arm(
+        key=_key(part, weights),
+        label=", ".join(f"{term} {weight:g}" for term, weight in weights.items()),
+        data="emoji",
+        train=base("emoji", "unialign", MODALITIES, epochs=epochs, **options),
+        factors={"part": part, **weights},
+        anchor="text",
+    )
 
 
 def page(results: Results) -> list[Section]:
-    core = [[_core(a, u) for u in UNIFORMITY] for a in ALIGNMENT]
-    tuples = [[_tuple(c, v) for v in TUPLE] for c in TUPLE]
+    ratio = (
+        f"{UNTUNED} Mainly the ratio of the two weights matters, since a common factor only scales the loss, and Adam "
+        "with gradient clipping is nearly invariant to this scale."
+    )
+    core = _parts(results, "core")
+    core.insert(2, _trade(results, _arms("core")))
     return [
-        Section(
-            "core",
-            "Alignment and uniformity",
-            [
-                f"{UNTUNED} Mainly the ratio of the two weights matters, since a common factor only scales the loss, "
-                "and Adam with gradient clipping is nearly invariant to this scale.",
-                _grid(
-                    results,
-                    "weights-core",
-                    "Alignment weight by uniformity weight",
-                    core,
-                    ("alignment", ALIGNMENT),
-                    ("uniformity weight", UNIFORMITY),
-                ),
-                _best(results, core),
-                _trade(results, core),
-                metric_table(results, _flat(core), family="core", first_column="weights"),
-                verdict_table(results, "core"),
-            ],
-        ),
-        Section(
-            "tuple",
-            "Centroid uniformity and volume",
-            [
-                _grid(
-                    results,
-                    "weights-tuple",
-                    "Centroid weight by volume weight",
-                    tuples,
-                    ("centroid", TUPLE),
-                    ("volume weight", TUPLE),
-                ),
-                _best(results, tuples),
-                metric_table(results, _flat(tuples), family="tuple", first_column="weights"),
-                verdict_table(results, "tuple"),
-            ],
-        ),
+        Section("core", "Alignment and uniformity", [ratio, *core]),
+        Section("tuple", "Centroid uniformity and volume", _parts(results, "tuple")),
     ]
 
 
-def _flat(grid: Sequence[Sequence[str]]) -> list[str]:
-    return [arm for row in grid for arm in row]
+def _arms(part: str) -> list[str]:
+    return [_key(part, weights) for row in _weights(part) for weights in row]
 
 
-def _grid(
-    results: Results,
-    name: str,
-    title: str,
-    arms: Sequence[Sequence[str]],
-    rows: tuple[str, Sequence[float]],
-    columns: tuple[str, Sequence[float]],
-) -> Figure:
-    labels = {"row_label": rows[0], "column_label": columns[0]}
-    values = ([f"{value:g}" for value in side[1]] for side in (rows, columns))
+def _parts(results: Results, part: str) -> list[str | Table | Figure]:
+    (first, rows), (second, columns) = _grids()[part]
+    panels = metric_tiles(
+        results,
+        [[_key(part, weights) for weights in row] for row in _weights(part)],
+        GEOMETRY,
+        [f"{value:g}" for value in rows],
+        [f"{value:g}" for value in columns],
+        row_label=first,
+        column_label=f"{second} weight",
+    )
+    title = f"{first.capitalize()} weight by {second} weight"
     note = f"{', '.join(MODALITIES)} of emoji, anchor text; means over {len(results['protocol']['seeds'])} seeds."
-    return figure(name, title, note, metric_tiles(results, arms, GEOMETRY, *values, **labels), columns=3)
+    arms = _arms(part)
+    return [
+        figure(f"weights-{part}", title, note, panels, columns=3),
+        _best(results, arms),
+        metric_table(results, arms, family=part, first_column="weights"),
+        verdict_table(results, part),
+    ]
 
 
-def _best(results: Results, grid: Sequence[Sequence[str]]) -> str:
+def _best(results: Results, arms: Sequence[str]) -> str:
     """Name the best arm of a grid by each primary metric."""
-    best = {metric: best_arm(results, _flat(grid), metric) for metric in primary_metrics(results)}
+    best = {metric: best_arm(results, arms, metric) for metric in primary_metrics(results)}
     named = [f"{results['metrics'][metric]['label']}: {label(results, arm)}" for metric, arm in best.items() if arm]
     return f"Best mean by {'; '.join(named)}. They are chosen on the test split and therefore slightly optimistic."
 
 
-def _trade(results: Results, grid: Sequence[Sequence[str]]) -> Figure:
+def _trade(results: Results, keys: Sequence[str]) -> Figure:
     """Plot one metric against another with one point per arm, marked by the ratio of the weights."""
     factors = results["study"]["factors"]
     ratios: dict[float, list[str]] = {}
-    for arm in completed(results, _flat(grid)):
+    for arm in completed(results, keys):
         ratios.setdefault(factors[arm]["alignment"] / factors[arm]["uniformity"], []).append(arm)
     arms = {Mark(f"ratio {ratio:.3g}", i): ratios[ratio] for i, ratio in enumerate(sorted(ratios))}
 
