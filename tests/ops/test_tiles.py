@@ -114,7 +114,7 @@ def test_contrasts_of_cosines(smoothing: float, ids: Tensor | None, side: int):
     x, y = unit(0, ITEMS, DIM), unit(1, ITEMS, DIM)
     for scale in (0.01, 14.0, 200.0):
         own = (x * y).sum(-1) * scale
-        for options in ({}, {"both_sides": False}, {"positive_weight": 0.0}):
+        for options in ({}, {"symmetric": False}, {"positive_weight": 0.0}):
             kernel = contrast_of(CosineLogits, chosen, side, label_smoothing=smoothing, **options)
             check(kernel, [own, x, y, number(scale)])
 
@@ -158,7 +158,7 @@ def test_contrasts_with_keys_of_several_items(side: int):
     x, y = unit(0, ITEMS, DIM), unit(1, ITEMS, DIM)
     codes = torch.stack([IDS.roll(1), IDS])
     make = partial(TupleCosineLogits, codes_N=IDS, key_codes_KN=codes)
-    check(contrast_of(make, all_rows(), side, both_sides=False), [(x * y).sum(-1) * 7, x, y, number(7.0)])
+    check(contrast_of(make, all_rows(), side, symmetric=False), [(x * y).sum(-1) * 7, x, y, number(7.0)])
 
 
 @pytest.mark.parametrize("side", SIDES)

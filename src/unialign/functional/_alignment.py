@@ -1,4 +1,4 @@
-"""Alignment of tuples: to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
+"""Compute the alignment of tuples to an anchor, of all pairs, or to the centroid (paper Eqs. 10, 14).
 
 Shapes: `M` modalities, `B` items, `D` dimension, `P` pairs.
 """
@@ -29,7 +29,7 @@ def alignment(
     stop_gradient: StopGradient = "none",
     present: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """`scale` times the mean squared distance of true pairs; for one anchor it is 2 - 2 * mean cosine (paper Eq. 10).
+    """Return `scale` times the mean squared distance of true pairs; for one anchor 2 - 2 * mean cosine (paper Eq. 10).
 
     Args:
         embeddings: modality -> (B, D); rows are normalized here.
@@ -77,7 +77,7 @@ def unit_alignment(
         x_PBD = z_MBD
         centroid_BD, defined_B = unit_centroids(batch)
         y_PBD = centroid_BD[None].expand_as(z_MBD)
-        # Skip items whose vectors cancel: their centroid is undefined.
+        # Skip items whose centroid is undefined because their vectors cancel.
         pairs_PB = present_MB & (present_MB.sum(0) >= 2) & defined_B
     else:
         a = batch.index(anchor)
@@ -105,7 +105,7 @@ def matched_alignment_scale(kernel: Kernel, temperature: float) -> float:
 
 
 def _power(square: Tensor, alpha: float) -> Tensor:
-    """Return |x - y|^alpha from |x - y|^2, with gradient 0 rather than infinity at coinciding points; alpha >= 1."""
+    """Return |x - y|^alpha from |x - y|^2, with gradient 0 instead of infinity at coinciding points; alpha >= 1."""
     if alpha == 2:
         return square
     apart = square > 0

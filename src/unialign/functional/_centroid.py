@@ -1,4 +1,4 @@
-"""Centroids of tuples (paper Eq. 11).
+"""Compute the centroids of tuples (paper Eq. 11).
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """

@@ -1,8 +1,8 @@
-"""InfoNCE of matched rows, with presence, ids and label smoothing.
+"""Compute InfoNCE of matched rows, with presence, ids and label smoothing.
 
-Rows that lack either side are excluded from both means, and other keys with the query's id from its softmax. Label
-smoothing s gives 1 - s to the positive and spreads s evenly over all unmasked keys, including the positive (as in
-`torch.nn.functional.cross_entropy`).
+Rows without one of the two modalities are excluded from both means, and other keys with the query's id from its
+softmax. Label smoothing s is that of `torch.nn.functional.cross_entropy`: the target is 1 - s for the positive, plus s
+spread evenly over all unmasked keys.
 
 Shapes: `B` items, `N` selected ones, `D` dimension.
 """
@@ -24,7 +24,7 @@ from unialign.ops import (
 def cosine_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, temperature: Tensor | float, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Mean of the row-wise and the column-wise cross-entropy of x y^T / temperature with the diagonal as target.
+    """Return the mean of the row-wise and column-wise cross-entropy of x y^T / temperature, targets on the diagonal.
 
     Args:
         x_BD, y_BD: unit rows.
@@ -50,7 +50,7 @@ def cosine_contrast(
 
 
 def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) -> Tensor:
-    """`cosine_contrast` of rows with themselves, at half the cost since the logits are symmetric."""
+    """Return `cosine_contrast` of rows with themselves, at half the cost since the logits are symmetric."""
     z_ND = selection.take(z_BD)
     if len(z_ND) == 0:
         return z_BD.sum() * 0.0
@@ -61,7 +61,7 @@ def self_contrast(z_BD: Tensor, selection: RowSelection, *, temperature: float) 
 
 
 def _mean_cosine(x_ND: Tensor, y_ND: Tensor, selection: RowSelection) -> Tensor:
-    """1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without a matrix of all pairs."""
+    """Return 1/(2N) sum_i [ mean_j <x_i, y_j> + mean_j <x_j, y_i> ] over the keys of i, without an N x N matrix."""
     keys_N = selection.others(x_ND.dtype, x_ND.device) + 1
     total = (x_ND / keys_N[:, None]).sum(0) @ y_ND.sum(0) + x_ND.sum(0) @ (y_ND / keys_N[:, None]).sum(0)
     if selection.codes_N is not None:

@@ -1,4 +1,4 @@
-"""Log Gaussian kernel densities of unit rows, from which divergences are computed (paper, KDE appendix).
+"""Compute log Gaussian kernel densities of unit rows, for divergences (paper, KDE appendix).
 
 The kernel is exp(-|x - y|^2 / (2 tau^2)). Its constant (2 pi tau^2)^(-D/2) is omitted because it cancels in every
 divergence if all densities share one bandwidth.
@@ -22,7 +22,7 @@ from unialign.ops import (
     row_tiles,
 )
 
-# Rows closer than this count as one point: the float32 cosine of equal rows has an error of 1e-7, a distance of 4e-4.
+# Rows closer than this count as one point. The float32 cosine of equal rows has an error of 1e-7, a distance of 4e-4.
 _SMALLEST_BANDWIDTH = 1e-2
 
 
@@ -64,9 +64,9 @@ def log_densities(
 
 @torch.no_grad()
 def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> float:
-    """Effective number of rows of a density: mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
+    """Return the effective number of rows of a density, mean_i exp(entropy of p_i), p_ij = kappa_ij / sum_j kappa_ij.
 
-    From 1 (one row outweighs all others) to the number of rows summed; 0 without rows.
+    It ranges from 1 (one row outweighs all others) to the number of rows summed; 0 without rows.
     """
     if len(z_ND) <= (self_pairs == "excluded"):
         return 0.0
@@ -86,14 +86,14 @@ def mean_neighbors(z_ND: Tensor, *, bandwidth: float, self_pairs: SelfPairs) -> 
 
 @torch.no_grad()
 def median_bandwidth_of(z: Sequence[Tensor], *, limit: int = 512) -> float:
-    """Median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
+    """Return the median Euclidean distance between two rows of the pooled sets, in [0.01, 2], without gradient.
 
-    Rows that nearly coincide, and fewer than two of them, leave the smallest bandwidth, 0.01. Beyond `limit` rows,
-    that many are taken at even steps through the concatenated sets: the same rows each time.
+    The result is at least 0.01, also for fewer than two rows. Of more than `limit` rows, `limit` rows at even steps
+    through the concatenated sets are used, the same in each call.
 
     Args:
         z: (N, D) unit rows of each set; a set may be empty.
-        limit: maximum number of rows; 512 rows have 130,000 distances, a few milliseconds of a training step.
+        limit: maximum number of rows; the 130,000 distances of 512 rows take a few milliseconds.
     """
     pooled_ND = torch.cat(list(z))
     if len(pooled_ND) > limit:

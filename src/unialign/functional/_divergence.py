@@ -1,4 +1,4 @@
-"""Divergences between the kernel densities of modalities: Hölder (paper Eqs. 15, 16), Cauchy-Schwarz, MMD.
+"""Compute Hölder (paper Eqs. 15, 16), Cauchy-Schwarz and MMD divergences between kernel densities of modalities.
 
 p_m is the density of `log_densities`; all share one bandwidth tau, so the kernel's constant cancels. All values are
 differentiable log-sum-exps, with finite values and gradients for coinciding and for distant rows.
@@ -20,7 +20,7 @@ Estimator = Literal["plugin", "plugin_avg", "pooled", "debiased", "exact"]
 
 
 def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts: ShardLayouts = None) -> Tensor:
-    """D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy >= 0, from the angle of two kernel mean embeddings.
+    """Return D_CS = log mean K_xx + log mean K_yy - 2 log mean K_xy >= 0, from the angle of two kernel mean embeddings.
 
     Args:
         x_ND, y_ND: unit rows, at least one each; rows need not be paired nor equally many.
@@ -35,7 +35,7 @@ def unit_cauchy_schwarz(x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, layouts
 def unit_mmd2(
     x_ND: Tensor, y_ND: Tensor, *, bandwidth: float, unbiased: bool = False, layouts: ShardLayouts = None
 ) -> Tensor:
-    """MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
+    """Return MMD^2 = mean K_xx + mean K_yy - 2 mean K_xy (Gretton et al., JMLR 2012, Eqs. 3 and 5), in [-2, 2].
 
     Args:
         x_ND, y_ND: unit rows, at least one each, two if unbiased.
@@ -62,7 +62,7 @@ def _log_mean_kernel(
     *,
     without_self_pairs: bool = False,
 ) -> Tensor:
-    """Return log mean K of set a and set b."""
+    """Return the log of the mean kernel value between set a and set b."""
     items = torch.arange(len(sets[a]), device=sets[a].device)
     pair = None if layouts is None else (layouts[a], layouts[b])
     excluded = (items, items) if without_self_pairs else None
@@ -72,7 +72,7 @@ def _log_mean_kernel(
 def unit_holder(
     batch: Batch, *, bandwidth: float, estimator: Estimator = "pooled", reference: str | None = None
 ) -> Tensor:
-    """D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16); estimators: see `holder_of_rows`.
+    """Return D_H = (1/M) sum_m log int p_m^M - log int prod_m p_m (paper Eq. 16); estimators: see `holder_of_rows`.
 
     Each density uses the present rows of its modality; ids are ignored. Modalities without rows (`debiased`: with
     fewer than two) are omitted and not counted in M. Returns 0 with zero gradient if fewer than two modalities remain,
@@ -104,7 +104,7 @@ def holder_of_rows(
     reference: int | None = None,
     layouts: list[RowSelection] | None = None,
 ) -> Tensor:
-    """Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
+    """Return the Hölder divergence of M >= 2 sets of unit rows (N, D), which may differ in N.
 
     `plugin` resubstitutes: (1/M) sum_m log mean_j p_m(z_j^m)^(M-1) - log mean_j prod_{m != r} p_m(z_j^r), with the
     reference r (the first set if None). `plugin_avg` takes the mean over r inside the last logarithm. `debiased` is
@@ -148,7 +148,7 @@ def exact_sizes(counts: list[int]) -> list[int]:
 
 
 def _log_integral(rows: list[Tensor], bandwidth: float) -> Tensor:
-    """Log of the mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
+    """Return the log mean over all tuples (x_1..x_M) of exp(-S / (2 tau^2)), S = (1/M) sum_{m<n} |x_m - x_n|^2.
 
     This is log int prod_m p_m over R^D for Gaussian kernels, without the factor (2 pi tau^2)^(-(M-1)D/2) M^(-D/2)
     shared by all integrals of a divergence.

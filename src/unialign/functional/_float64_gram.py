@@ -1,4 +1,4 @@
-"""Gram matrices of tuples in float64: in float32 the determinant of nearly equal vectors is rounding noise.
+"""Compute Gram matrices of tuples in float64; in float32, determinants of nearly equal vectors are rounding noise.
 
 Shapes: `M` modalities, `B` items, `D` dimension.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def float64_gram(z_MBD: Tensor) -> Tensor:
-    """Return (B, M, M) inner products of each item's vectors; saves `z_MBD` for backward, not a float64 copy."""
+    """Return (B, M, M) inner products of each item's vectors; backward uses `z_MBD` instead of a float64 copy."""
     gram_BMM: Tensor = _Float64Gram.apply(z_MBD)  # type: ignore[no-untyped-call]
     return gram_BMM
 

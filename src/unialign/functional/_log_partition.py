@@ -1,4 +1,4 @@
-"""Kernel sums between two modalities: the log-partitions of InfoNCE (paper Eq. 2) and the cross term of CUAXU.
+"""Sum kernels between two modalities, for the log-partitions of InfoNCE (paper Eq. 2) and the cross term of CUAXU.
 
 Shapes: `B` items, `N` of them have both modalities, `D` dimension.
 """
@@ -24,7 +24,7 @@ from unialign.ops import (
 def cross_log_partition(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, kernel: Kernel, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ] of unit rows, and whether there are rows.
+    """Return 1/2 mean_i [ log sum_k kappa(x_i, y_k) + log sum_k kappa(y_i, x_k) ], and whether there are rows.
 
     k runs over the positive and the present rows with a different id. With `clip`, symmetric InfoNCE is this plus
     |x - y|^2 / (2 tau).
@@ -48,7 +48,7 @@ def cross_log_partition(
 
 
 def cross_log_potential(x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
-    """log mean_{i != j} exp(-t |x_i - y_j|^2) of unit rows (CUAXU, Fahim et al. 2024), and whether it is defined.
+    """Return log mean_{i != j} exp(-t |x_i - y_j|^2) (CUAXU, Fahim et al. 2024), and whether it is defined.
 
     One mean over all pairs (i, j) of present rows with different ids, symmetric in the modalities.
 

@@ -1,4 +1,4 @@
-"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Eq. 1): each pair of rows is a binary classification.
+"""Compute the pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Eq. 1), a binary classification of each pair of rows.
 
 Shapes: `B` items, `N` of them have both modalities, `D` dimension.
 """
@@ -12,7 +12,7 @@ from unialign.ops import RowSelection, softplus_total
 def sigmoid_contrast(
     x_BD: Tensor, y_BD: Tensor, selection: RowSelection, *, scale: Tensor | float, bias: Tensor | float
 ) -> Tensor:
-    """-(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
+    """Return -(1/N) sum_ij log sigma(y_ij (scale <x_i, y_j> + bias)), y = +1 on the diagonal and -1 elsewhere.
 
     Other same-id pairs are excluded. Since softplus(-l) = softplus(l) - l, this equals the sum of softplus over all
     pairs minus the logits on the diagonal.

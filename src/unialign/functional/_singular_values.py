@@ -1,4 +1,4 @@
-"""Singular values and leading directions of tuples (PMRL, Liu et al. 2025).
+"""Compute singular values and leading directions of tuples (PMRL, Liu et al. 2025).
 
 The D x M matrix Z of a tuple has the singular values sqrt(lambda_k(G)), with the M x M Gram matrix G = Z^T Z, whose
 eigenvectors v_k give the left singular vectors Z v_k / sigma_k. This avoids D x D factors and backpropagation through
@@ -18,7 +18,7 @@ from unialign._single_backward import first_order_only
 from unialign.batch import Batch
 from unialign.functional._float64_gram import to_float64
 
-# Relative to the largest eigenvalue: smaller eigenvalues are treated as 0, and smaller gaps as ties.
+# Eigenvalues below _ZERO times the largest are treated as 0, and gaps below _TIE times the largest as ties.
 _ZERO, _TIE = 1e-14, 1e-6
 # If the sum of its entries is below this, a leading eigenvector is orthogonal to the mean of its tuple.
 _LEVEL = 1e-6
@@ -42,7 +42,7 @@ class SingularParts(NamedTuple):
 
 
 def singular_parts(batch: Batch) -> SingularParts:
-    """Singular values and oriented leading left vectors of each tuple (PMRL).
+    """Return singular values and oriented leading left singular vectors of each tuple (PMRL).
 
     The gradient of a singular value is u_k v_k^T, bounded even for equal values, and 0 where the value is 0. If the two
     largest values tie, the leading vector is defined only up to rotation in their plane; the gradient then follows the

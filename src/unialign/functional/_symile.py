@@ -1,4 +1,4 @@
-"""Contrast of multilinear inner products (Symile, Saporta et al. 2024).
+"""Contrast multilinear inner products (Symile, Saporta et al. 2024).
 
 MIP(z^1, ..., z^M) = sum_d prod_m z^m_d generalizes the inner product to M vectors. For each modality r in turn, the
 true tuple of item i is contrasted with tuples of the other modalities: N sampled ones (the paper's O(N) negatives), or
@@ -18,7 +18,7 @@ from unialign.ops import RowSelection, TupleCosineLogits, mean_contrast
 def symile_sampled(
     z_MND: Tensor, *, rows_MMN: Tensor, temperature: Tensor | float, ids_N: Tensor | None
 ) -> list[Tensor]:
-    """For each modality r, the mean cross-entropy of the true tuple among N keys.
+    """Return, for each modality r, the mean cross-entropy of the true tuple among N keys.
 
     Key j is the product of the vectors of the other modalities m, each of item `rows_MMN[r, m, j]`; the diagonal is the
     true tuple. Other keys whose vectors all have the query's id are masked.
@@ -34,12 +34,12 @@ def symile_sampled(
         key_ids_KN = torch.stack([ids_N[rows_MMN[r, m]] for m in others])
         make = partial(TupleCosineLogits, codes_N=ids_N, key_codes_KN=key_ids_KN)
         tensors = (z_MND[r], key_ND, scale)
-        losses.append(mean_contrast(make, tensors, positive_N, selection=RowSelection(items), both_sides=False))
+        losses.append(mean_contrast(make, tensors, positive_N, selection=RowSelection(items), symmetric=False))
     return losses
 
 
 def symile_all(z_MND: Tensor, *, temperature: Tensor | float, ids_N: Tensor | None) -> list[Tensor]:
-    """For each modality r, the mean cross-entropy of the true tuple among all N^(M - 1) tuples of the others.
+    """Return, for each modality r, the mean cross-entropy of the true tuple among all N^(M - 1) tuples of the others.
 
     One table T[i, j, k, ...] of all products is shared by every r. Tuples whose items all share one id are masked,
     except the true tuples.

@@ -1,4 +1,4 @@
-"""InfoNCE of the anchor of one item with the other vectors of another: by volume (GRAM) and by area (TRIANGLE).
+"""Compute InfoNCE by volume (GRAM) and area (TRIANGLE) of the anchor of item i with the other vectors of item j.
 
 Logits of true tuples suffer from cancellation where their modalities agree, and are therefore computed from the tuples
 in float64; logits of all pairs are computed by matrix products, tile by tile.
@@ -26,7 +26,7 @@ def volume_contrast(
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """Symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the selected items (GRAM).
+    """Return symmetric InfoNCE of -Vol(anchor of i, other modalities of j) / tau over the selected items (GRAM).
 
     Each process computes it in full.
     """
@@ -66,7 +66,7 @@ def area_contrast(
     label_smoothing: float,
     eps: float,
 ) -> Tensor:
-    """Symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE).
+    """Return symmetric InfoNCE of -A / tau, A the area of anchor i with the two other vectors of item j (TRIANGLE).
 
     Each process computes it in full.
     """

@@ -1,4 +1,4 @@
-"""Uniformity inside one modality (paper Eq. 9; Wang & Isola 2020).
+"""Compute the uniformity of one modality (paper Eq. 9; Wang & Isola 2020).
 
 Shapes: `B` rows, `D` dimension.
 """
@@ -26,7 +26,7 @@ def uniformity(
     present: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """Uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
+    """Return the uniformity U(Z) <= 0, a scalar to be minimized; 0 if all rows coincide.
 
     `mean_log`: U = mean_i log [ mean_{j in J_i} kappa(z_i, z_j) ], paper Eq. 9. `outer_log`:
     (1/order) log mean_i [ mean_{j in J_i} kappa ]^order; order = M - 1 gives the term of the Hölder divergence, order =
@@ -56,7 +56,7 @@ def uniformity(
     # Autocast would compute the cosines in half precision, and 1 / tau multiplies their error.
     with torch.autocast(batch.z_MBD.device.type, enabled=False):
         value, _ = unit_uniformity(
-            # Avoid z_MBD[0], whose gradient is a copy.
+            # The gradient of `squeeze` is a view, that of z_MBD[0] a copy.
             batch.z_MBD.squeeze(0),
             select_items(batch, batch.present_MB[0]),
             kernel=kernel,
@@ -100,7 +100,7 @@ def unit_uniformity(
 
 
 def log_potential(z_BD: Tensor, selection: RowSelection, *, t: float) -> tuple[Tensor, Tensor]:
-    """log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
+    """Return log mean_{i != j} exp(-t |z_i - z_j|^2) of unit rows (Wang & Isola 2020), and whether it is defined.
 
     Equals the `clip` kernel at tau = 1 / (2 t) with the log outside the mean.
     """

@@ -1,4 +1,4 @@
-"""Volumes of the parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
+"""Compute volumes of parallelotopes spanned by tuples of unit vectors (GRAM, Cicchetti et al. 2025; paper Eq. 12).
 
 The squared volume, a determinant, is computed as a polynomial of the cosines, without inverse or factorization, so
 value and gradient are exact even where modalities coincide (where the published code gives NaN gradients).
@@ -21,7 +21,7 @@ from unialign.ops import safe_sqrt
 def gram_volume(
     embeddings: Mapping[str, Tensor], *, eps: float = 0.0, present: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
+    """Return the volume sqrt(max(det G_i, 0) + eps) of each item's Gram matrix, (B,), in [0, 1].
 
     1 for orthonormal vectors, |sin| of the angle for M = 2, 0 for linearly dependent vectors, which need not agree for
     M >= 3 (three coplanar or two opposite vectors suffice). An absent modality counts as an extra orthonormal axis, so
@@ -41,14 +41,14 @@ def gram_volume(
 
 
 def unit_volumes(batch: Batch, *, eps: float) -> Tensor:
-    """`gram_volume` of a validated batch, in the batch's dtype."""
+    """Return `gram_volume` of a validated batch, in the batch's dtype."""
     gram_BMM = masked_gram(batch.z_MBD, batch.present_MB)
     det_B, _ = determinant_and_adjugate(gram_BMM)
     return safe_sqrt(det_B.clamp(min=0) + eps).to(batch.z_MBD.dtype)
 
 
 def determinant_and_adjugate(matrix_BMM: Tensor) -> tuple[Tensor, Tensor]:
-    """Return det and adj of small matrices by Faddeev-LeVerrier: products and traces, smooth at singular matrices."""
+    """Return det and adj of small matrices by the Faddeev-LeVerrier algorithm, smooth at singular matrices."""
     size = matrix_BMM.shape[-1]
     eye_MM = torch.eye(size, dtype=matrix_BMM.dtype, device=matrix_BMM.device)
     step_BMM = eye_MM.expand_as(matrix_BMM)

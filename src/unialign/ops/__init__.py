@@ -1,6 +1,6 @@
-"""Reductions over all pairs of rows, in tiles: exact value and gradient in O(B D) memory, no B x B matrix.
+"""Reduce all pairs of rows in tiles: exact values and gradients in O(B D) memory, without a B x B matrix.
 
-Losses, metrics and measurements use them. The implementation is chosen by device and size, or explicitly:
+Losses, metrics and measurements use these reductions. The implementation is chosen by device and size, or explicitly:
 
     with unialign.ops.use_backend("reference"):
         loss(embeddings).total.backward()

@@ -40,7 +40,7 @@ from unialign.ops._uniformity import log_row_sums as log_row_sums, log_total as 
 from unialign.ops._unit_vectors import (
     TIE_TOLERANCE as TIE_TOLERANCE,
     UnitRows as UnitRows,
-    check_one_space as check_one_space,
+    query_and_gallery as query_and_gallery,
     unit_rows as unit_rows,
 )
 

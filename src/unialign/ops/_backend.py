@@ -1,4 +1,4 @@
-"""Choose the implementation of a reduction: by device and size, or as set by `use_backend`."""
+"""Choose the implementation of a reduction by device and size, or return the one set by `use_backend`."""
 
 import importlib.util
 import os

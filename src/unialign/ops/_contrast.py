@@ -37,27 +37,26 @@ def mean_contrast(
     positive_logits_N: Tensor,
     *,
     selection: RowSelection,
-    both_sides: bool = True,
+    symmetric: bool = True,
     label_smoothing: float = 0.0,
     positive_weight: float | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """Return the formula above, a scalar; with rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ]. 0 without rows.
-
-    On several processes, each computes it in full.
+    """Return the contrast above, a scalar; 0 without rows. Each process computes it in full.
 
     Args:
         make: builds the logits from the tensors.
         tensors: inputs of the logits, differentiable.
-        positive_logits_N: l_ii, differentiable. Passed separately because the caller computes them more accurately
-            than a matrix product does, and the terms of a trained space nearly cancel.
+        positive_logits_N: l_ii, differentiable. The caller computes them more accurately than a matrix product does,
+            since the terms of a trained space nearly cancel.
+        symmetric: False for rows only, 1/N sum_i [ r_i - w l_ii - s mean_j l_ij ].
         positive_weight: w; 1 - s if None.
         side: rows per tile; does not affect the result. None: a single tile up to 1,024 rows, else `SIDE`.
     """
     weight = 1 - label_smoothing if positive_weight is None else positive_weight
     if side is None:
         side = _ONE_TILE if selection.size <= _ONE_TILE else SIDE
-    options = ContrastOptions(2 if both_sides else 1, label_smoothing, weight, side)
+    options = ContrastOptions(2 if symmetric else 1, label_smoothing, weight, side)
     if current_backend() == "reference":
         return _reference(make(*tensors), positive_logits_N, selection, options)
     value: Tensor = _MeanContrast.apply(make, selection.unsharded(), options, positive_logits_N, *tensors)  # type: ignore[no-untyped-call]
@@ -93,7 +92,7 @@ class _MeanContrast(torch.autograd.Function):
             if ctx.one_tile:
                 gradients = [gradient * g for gradient in saved[len(saved) // 2 :]]
             else:
-                (positive_logits_N, *tensors), logs = saved[: -options.sides], saved[-options.sides :]
+                (positive_logits_N, *tensors), logs = saved[: -options.directions], saved[-options.directions :]
                 tiles = ContrastTiles(make(*tensors), positive_logits_N, selection, options)
                 gradients = [gradient.mul_(g) for gradient in tiles.gradients(LogPartitions([*logs], ctx.shifted))]
         return None, None, None, *(first_order_only(gradient, g, *saved) for gradient in gradients)
@@ -110,10 +109,10 @@ def _reference(logits: Logits, positive_logits_N: Tensor, selection: RowSelectio
     if also_masked_NN is not None:
         masked_NN = masked_NN | also_masked_NN & ~diagonal_NN
     total = positive_logits_N.new_zeros(())
-    for dim in (1, 0)[: options.sides]:
+    for dim in (1, 0)[: options.directions]:
         partition_N = torch.logsumexp(logit_NN.masked_fill(masked_NN, -torch.inf), dim)
         total = total + (partition_N - options.positive_weight * positive_logits_N).sum()
         if options.smoothing > 0:
             keys_N = (~masked_NN).sum(dim)
             total = total - options.smoothing * (logit_NN.masked_fill(masked_NN, 0.0).sum(dim) / keys_N).sum()
-    return total / (selection.size * options.sides)
+    return total / (selection.size * options.directions)

@@ -15,7 +15,7 @@ from torch import Tensor
 from unialign.ops._log_sums import RunningLogSums, ShiftedLogSums, shifted_exp_
 from unialign.ops._logits import Logits
 from unialign.ops._row_selection import RowSelection
-from unialign.ops._tiles import rectangle
+from unialign.ops._tiles import rectangle, tile_view
 
 # exp of logits up to _LARGEST above the shift, and its sum over a tile, are in float32's range (e^88).
 _LARGEST = 80.0
@@ -28,16 +28,23 @@ _Tile = tuple[slice, slice, Tensor, Any]
 
 
 class ContrastOptions(NamedTuple):
-    """`sides` 2: sum over columns as well as rows · label smoothing s · weight w of the positives · rows per tile."""
+    """Options of a contrast.
 
-    sides: int
+    Attributes:
+        directions: 2 for a symmetric contrast, 1 for rows only.
+        smoothing: label smoothing s.
+        positive_weight: w.
+        side: rows per tile.
+    """
+
+    directions: int
     smoothing: float
     positive_weight: float
     side: int
 
 
 class LogPartitions(NamedTuple):
-    """r and, with two sides, c, float64. `shifted`: summed with the single shift rather than running maxima."""
+    """Log-partitions r and, of a symmetric contrast, c, in float64; `shifted` unless summed with running maxima."""
 
     logs: list[Tensor]
     shifted: bool
@@ -50,13 +57,13 @@ class ContrastTiles:
         self, logits: Logits, positive_logits_N: Tensor, selection: RowSelection, options: ContrastOptions
     ) -> None:
         self.logits, self.positive_logits_N = logits, positive_logits_N
-        self.selection, self.options, self.sides = selection, options, options.sides
-        self.factor = 1 / max(1, selection.size * self.sides)
+        self.selection, self.options, self.directions = selection, options, options.directions
+        self.factor = 1 / max(1, selection.size * self.directions)
         self.keys_N = selection.others(positive_logits_N.dtype, positive_logits_N.device) + 1
         self.shift = max(0.0, logits.highest - _LARGEST)
         self.wide_span = logits.highest - logits.lowest > _LARGEST
         longest = min(options.side, selection.size)
-        self.buffers = [positive_logits_N.new_empty(longest * longest) for _ in range(2)]
+        self.buffer, self.spare = (positive_logits_N.new_empty(longest * longest) for _ in range(2))
         self.last_tile: _Tile | None = None
 
     def value(self) -> tuple[float, LogPartitions]:
@@ -85,7 +92,7 @@ class ContrastTiles:
         size, device = self.selection.size, self.positive_logits_N.device
         sums = [
             ShiftedLogSums(size, device, self.shift) if shifted else RunningLogSums(size, device)
-            for _ in range(self.sides)
+            for _ in range(self.directions)
         ]
         smoothing_sum = 0.0
         for tile in self._tiles():
@@ -93,15 +100,17 @@ class ContrastTiles:
             smoothing_sum += self._smoothing_sum(logit_IJ, i, j)
             self._mask_(logit_IJ, i, j, -torch.inf)
             sums[0].prepare_(logit_IJ)
-            for side_sums, rows, dim in zip(sums, (i, j), (1, 0), strict=False):
-                side_sums.add(logit_IJ, rows, dim=dim)
+            for direction_sums, rows, dim in zip(sums, (i, j), (1, 0), strict=False):
+                direction_sums.add(logit_IJ, rows, dim=dim)
         # Positives are added separately in float64: they dominate the sums of a trained space.
         positive_N = self.positive_logits_N.double()
-        partitions = LogPartitions([torch.logaddexp(side_sums.logs(), positive_N) for side_sums in sums], shifted)
+        partitions = LogPartitions(
+            [torch.logaddexp(direction_sums.logs(), positive_N) for direction_sums in sums], shifted
+        )
         return self._total(partitions, smoothing_sum), partitions
 
     def _is_complete(self, partitions: LogPartitions) -> bool:
-        """Return whether every sum is large enough for terms lost to underflow to be negligible."""
+        """Return whether all sums are so large that terms lost to underflow are negligible."""
         if self.selection.size == 0:
             return True
         return min(float(logs_N.min()) for logs_N in partitions.logs) >= self.shift + _SMALLEST_LOG_SUM
@@ -109,7 +118,7 @@ class ContrastTiles:
     def _total(self, partitions: LogPartitions, smoothing_sum: float) -> float:
         positive_N, (_, smoothing, weight, _) = self.positive_logits_N.double(), self.options
         total = sum(float((logs_N - weight * positive_N).sum()) for logs_N in partitions.logs)
-        smoothing_sum += self.sides * float((positive_N / self.keys_N).sum())
+        smoothing_sum += self.directions * float((positive_N / self.keys_N).sum())
         value = (total - smoothing * smoothing_sum) * self.factor
         # A contrast is nonnegative; rounding may make it slightly negative.
         return max(0.0, value) if weight == 1 - smoothing else value
@@ -117,16 +126,16 @@ class ContrastTiles:
     def _positive_gradient(self, partitions: LogPartitions) -> Tensor:
         positive_N, (_, smoothing, weight, _) = self.positive_logits_N.double(), self.options
         probability_N = sum(torch.exp(positive_N - logs_N) for logs_N in partitions.logs)
-        return (probability_N - self.sides * (smoothing / self.keys_N + weight)) * self.factor
+        return (probability_N - self.directions * (smoothing / self.keys_N + weight)) * self.factor
 
     def _smoothing_sum(self, logit_IJ: Tensor, i: slice, j: slice) -> float:
         """Return sum_ij l_ij (1/k_i + 1/k_j) over the keys of a tile except the positives; 0 without smoothing."""
         if self.options.smoothing == 0:
             return 0.0
-        copy_IJ = self._view(1, i, j).copy_(logit_IJ)
+        copy_IJ = tile_view(self.spare, i, j).copy_(logit_IJ)
         self._mask_(copy_IJ, i, j, 0.0)
         total = (copy_IJ.sum(1).double() / self.keys_N[i]).sum()
-        if self.sides == 2:
+        if self.directions == 2:
             total += (copy_IJ.sum(0).double() / self.keys_N[j]).sum()
         return float(total)
 
@@ -148,17 +157,21 @@ class ContrastTiles:
         return e_IJ.mul_(self._outer_sum(inverse[0], inverse[-1], i, j))
 
     def _softmax_(self, logit_IJ: Tensor, i: slice, j: slice, logs: list[Tensor]) -> Tensor:
-        spare_IJ, dtype = self._view(1, i, j), logit_IJ.dtype
-        if self.sides == 2:
+        spare_IJ, dtype = tile_view(self.spare, i, j), logit_IJ.dtype
+        if self.directions == 2:
             torch.exp(logit_IJ - logs[1][j].to(dtype), out=spare_IJ)
         logit_IJ.sub_(logs[0][i, None].to(dtype)).exp_()
-        if self.sides == 2:
+        if self.directions == 2:
             logit_IJ += spare_IJ
         return logit_IJ.mul_(self.factor)
 
     def _outer_sum(self, rows_N: Tensor, columns_N: Tensor, i: slice, j: slice) -> Tensor:
-        """Return a_i + b_j over a tile with two sides, else a_i."""
-        return torch.add(rows_N[i, None], columns_N[j], out=self._view(1, i, j)) if self.sides == 2 else rows_N[i, None]
+        """Return a_i + b_j over a tile of a symmetric contrast, else a_i."""
+        return (
+            torch.add(rows_N[i, None], columns_N[j], out=tile_view(self.spare, i, j))
+            if self.directions == 2
+            else rows_N[i, None]
+        )
 
     def _mask_(self, x_IJ: Tensor, i: slice, j: slice, value: float) -> None:
         """Mask the diagonal and the pairs that are not keys: same-id rows and pairs masked by the logits."""
@@ -169,10 +182,6 @@ class ContrastTiles:
 
     def _tiles(self) -> Iterator[_Tile]:
         for i, j in rectangle(self.selection.size, self.selection.size, side=self.options.side):
-            logit_IJ = self._view(0, i, j)
+            logit_IJ = tile_view(self.buffer, i, j)
             saved = self.logits.tile(i, j, logit_IJ)
             yield i, j, logit_IJ, saved
-
-    def _view(self, buffer: int, i: slice, j: slice) -> Tensor:
-        rows, columns = i.stop - i.start, j.stop - j.start
-        return self.buffers[buffer][: rows * columns].view(rows, columns)

@@ -1,4 +1,4 @@
-"""Kernel sums of the rows of one set over the rows of another: kernel densities of unpaired sets.
+"""Sum kernels of the rows of one set over the rows of another, for kernel densities of unpaired sets.
 
     l_i = log sum_{j: code_j != code_i} kappa(x_i, y_j)
 
@@ -18,7 +18,7 @@ from unialign.ops._log_sums import RunningLogSums, masked_logsumexp
 from unialign.ops._row_selection import RowSelection, ShardLayouts
 from unialign.ops._tiles import SIDE, rectangle
 
-# Integer codes of the rows of both sets; pairs with equal codes are excluded. None: all pairs are included.
+# Integer codes of the rows of both sets; pairs with equal codes are excluded. None includes all pairs.
 Codes = tuple[Tensor, Tensor] | None
 
 

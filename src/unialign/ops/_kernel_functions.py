@@ -1,4 +1,4 @@
-"""Kernels on the unit sphere as functions of the cosine (paper Eqs. 2, 9, 14).
+"""Compute kernels on the unit sphere as functions of the cosine (paper Eqs. 2, 9, 14).
 
 Shapes: `T`, `S` rows of a tile.
 """
@@ -26,7 +26,7 @@ class KernelFunction:
 
     @property
     def rate(self) -> float | None:
-        """a of log kappa = a (cos - 1); None for a kernel that is not log-linear in the cosine."""
+        """Factor a of log kappa = a (cos - 1); None for a kernel that is not log-linear in the cosine."""
         if self.name == "gaussian":
             return 1 / (self.temperature * self.temperature)
         if self.name == "clip":
@@ -35,7 +35,7 @@ class KernelFunction:
 
     @property
     def lowest(self) -> float:
-        """log kappa of antipodal rows."""
+        """Lowest value of log kappa, that of antipodal rows."""
         return float(self.log(torch.tensor(-1.0, dtype=torch.float64)))
 
     def log(self, cosine_TS: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def arccos_squared(cosine: Tensor) -> Tensor:
     """Return arccos(c)^2 with a finite gradient everywhere: -2 at c = 1, where arccos has infinite slope.
 
     Near c = 1 the series in u = 1 - c is used, 2u + u^2/3 + 4u^3/45 + u^4/35: exact to 1e-13 for u < 1e-3. At c = -1
-    the slope of arccos is infinite; the cosine is kept 1e-6 (float32; 1e-12 in float64) away from it.
+    the slope of arccos is infinite; cosines are clamped to 1e-6 (in float64, 1e-12) above it.
     """
     u = 1 - cosine
     near = u < 1e-3
@@ -69,7 +69,7 @@ def arccos_squared(cosine: Tensor) -> Tensor:
 
 
 def _arccos_squared_slope(cosine: Tensor) -> Tensor:
-    """Derivative of `arccos_squared`: -2 arccos(c) / sqrt(1 - c^2), by the same series near c = 1."""
+    """Return the derivative of `arccos_squared`, -2 arccos(c) / sqrt(1 - c^2), by the same series near c = 1."""
     u = 1 - cosine
     near = u < 1e-3
     series = -(2 + u * (2 / 3 + u * (12 / 45 + u * (4 / 35))))

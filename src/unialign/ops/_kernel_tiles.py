@@ -1,4 +1,4 @@
-"""Kernel values between rows of one set, in tiles: all rows, or the local rows of one process against all rows.
+"""Compute kernel values between all rows of a set, or between the local rows of a process and all rows, in tiles.
 
 Shapes: `N` selected rows, `R` local ones, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unialign.ops._kernel_functions import KernelFunction
 from unialign.ops._row_selection import RowSelection, SelfPairs
-from unialign.ops._tiles import rectangle, upper_triangle
+from unialign.ops._tiles import rectangle, tile_view, upper_triangle
 
 # exp of logits in [-_SPAN / 2, _SPAN / 2], summed over a million rows, stays in float32's range (e^-87 to e^88).
 _SPAN = 80.0
@@ -38,8 +38,7 @@ class KernelTiles:
         self.offset = 0.0 if kernel.rate is None else kernel.rate
         self.plain_exp = -kernel.lowest <= _SPAN
         longest = min(side, len(z_ND))
-        self.buffer = z_ND.new_empty(longest * longest)
-        self.spare = z_ND.new_empty(longest * longest)
+        self.buffer, self.spare = (z_ND.new_empty(longest * longest) for _ in range(2))
 
     def logits(self) -> Iterator[tuple[slice, slice, Tensor, Tensor | None]]:
         """Yield slices, logits, and the slope of log kappa; None for the constant slope of a log-linear kernel."""
@@ -49,7 +48,7 @@ class KernelTiles:
         for i, j in slices:
             if i != scaled:
                 scaled, scaled_ID = i, self.x_RD[i] * self.rate
-            logit_IJ = torch.mm(scaled_ID, self.z_ND[j].mT, out=_view(self.buffer, i, j))
+            logit_IJ = torch.mm(scaled_ID, self.z_ND[j].mT, out=tile_view(self.buffer, i, j))
             slope_IJ = None
             if self.kernel.rate is None:
                 slope_IJ = torch.as_tensor(self.kernel.slope(logit_IJ))
@@ -66,15 +65,10 @@ class KernelTiles:
 
     def outer_sum(self, a_N: Tensor, i: slice, j: slice) -> Tensor:
         """Return a_i + a_j over a tile."""
-        return torch.add(self.selection.local(a_N)[i, None], a_N[j], out=_view(self.spare, i, j))
+        return torch.add(self.selection.local(a_N)[i, None], a_N[j], out=tile_view(self.spare, i, j))
 
     def accumulate_grad(self, gradient_RD: Tensor, i: slice, j: slice, weight_IJ: Tensor) -> None:
         """Add sum_j W_ij z_j to the rows and, if the tile represents its transpose, sum_i W_ij z_i to the columns."""
         gradient_RD[i].addmm_(weight_IJ, self.z_ND[j])
         if self.multiplicity(i, j) == 2:
             gradient_RD[j].addmm_(weight_IJ.mT, self.z_ND[i])
-
-
-def _view(buffer: Tensor, i: slice, j: slice) -> Tensor:
-    rows, columns = i.stop - i.start, j.stop - j.start
-    return buffer[: rows * columns].view(rows, columns)

@@ -1,6 +1,6 @@
-"""Log-sum-exp over tiles of logits, in float64, with a constant shift or with running maxima.
+"""Compute log-sum-exp over tiles of logits, in float64, with a constant shift or with running maxima.
 
-A caller masks excluded logits with -inf, prepares each tile once, and adds it to the sums of its rows and columns.
+Callers set excluded logits to -inf, prepare each tile once, and add it to the sums of its rows and columns.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class ShiftedLogSums:
-    """log sum exp of each of N rows or columns, where exp(logit - shift) neither overflows nor underflows."""
+    """Sums of N rows or columns with a constant shift, with which exponentials neither overflow nor underflow."""
 
     def __init__(self, rows: int, device: torch.device, shift: float = 0.0) -> None:
         self.shift = shift
@@ -28,7 +28,7 @@ class ShiftedLogSums:
 
 
 class RunningLogSums:
-    """log sum exp of each of N rows or columns, with running maxima for logits of any span."""
+    """Sums of N rows or columns with running maxima, for logits of any span."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self.highest_N = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)

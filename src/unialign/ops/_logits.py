@@ -1,4 +1,4 @@
-"""Logits of a contrast, tile by tile, with their derivatives.
+"""Compute the logits of a contrast and their derivatives, tile by tile.
 
 Shapes: `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -14,7 +14,7 @@ from unialign.ops._kernel_functions import KernelFunction
 
 
 class Logits(ABC):
-    """Logits of query i and key j; rebuilt from the same tensors in the backward pass.
+    """Logits of query i and key j, which the backward pass rebuilds from the same tensors.
 
     Attributes:
         tensors: the differentiable inputs.
@@ -50,7 +50,7 @@ class Logits(ABC):
 
 
 class CosineLogits(Logits):
-    """scale <x_i, y_j>.
+    """Logits scale <x_i, y_j>.
 
     Args:
         x_ND, y_ND: unit rows.
@@ -68,7 +68,7 @@ class CosineLogits(Logits):
         torch.mm(x_ND[i] * self.factor, y_ND[j].mT, out=out_IJ)
 
     def finish(self, gradients: Sequence[Tensor]) -> None:
-        # This is still sum_j W_ij y_j; its product with x_i is the derivative with respect to the scale.
+        # gradients[0] is sum_j W_ij y_j so far; its product with x_i is the derivative with respect to the scale.
         gradients[2].copy_((gradients[0] * self.tensors[0]).sum())
         gradients[0].mul_(self.factor)
         gradients[1].mul_(self.factor)
@@ -79,7 +79,7 @@ class CosineLogits(Logits):
 
 
 class TupleCosineLogits(CosineLogits):
-    """scale <x_i, y_j> whose keys are products of rows of several items (Symile).
+    """Logits scale <x_i, y_j> whose keys y_j are products of rows of several items (Symile).
 
     Args:
         codes_N: id of each query.
@@ -95,7 +95,7 @@ class TupleCosineLogits(CosineLogits):
 
 
 class KernelLogits(Logits):
-    """log kappa(x_i, y_j) of any kernel."""
+    """Logits log kappa(x_i, y_j) of any kernel."""
 
     def __init__(self, x_ND: Tensor, y_ND: Tensor, *, kernel: KernelFunction) -> None:
         self.tensors = x_ND, y_ND

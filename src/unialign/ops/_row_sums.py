@@ -1,4 +1,4 @@
-"""Uniformity and InfoNCE from the row sums of `_row_sums_torch`, with Triton kernels, compiled tiles or plain tiles.
+"""Compute uniformity and InfoNCE from row sums, by Triton kernels, compiled tiles or plain tiles.
 
 Each process computes complete local rows, so the same pass works on one process and on many. Symmetry is not used
 here: on a GPU it would require atomics, whose summation order is nondeterministic.
@@ -23,19 +23,20 @@ from unialign.ops._tiles import row_tiles
 def rowwise_log_sums(
     z_ND: Tensor, *, rate: float, selection: RowSelection, backend: Backend, self_pairs: SelfPairs = "excluded"
 ) -> Tensor:
-    """Return (N,) log sum over the k of another id, and k = i if included, of exp(rate (<z_i, z_k> - 1)).
+    """Return (N,) log sum_k exp(rate (<z_i, z_k> - 1)); -inf for an empty sum.
 
-    -inf for an empty sum.
+    k runs over the rows with another id and, if self pairs are included, over i.
     """
     sums_N: Tensor = _RowwiseLogSums.apply(z_ND, rate, selection, self_pairs, backend)  # type: ignore[no-untyped-call]
     return sums_N
 
 
 def mean_excess(x_ND: Tensor, y_ND: Tensor, scale: Tensor, *, selection: RowSelection, backend: Backend) -> Tensor:
-    """Return 1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii), s = scale x y^T, k = i or of
-    another id.
+    """Return symmetric InfoNCE without smoothing, at least 0; positives are added in float64 for precision near 0.
 
-    This is InfoNCE without smoothing, at least 0. Positives are added in float64 to keep precision near 0.
+        1/(2N) sum_i (log sum_k exp(s_ik) - s_ii + log sum_k exp(s_ki) - s_ii),    s = scale x y^T
+
+    k runs over i and the rows with another id.
 
     Args:
         scale: scalar tensor, differentiable. On several processes, each gets the gradient over all rows.
@@ -67,7 +68,7 @@ class _RowwiseLogSums(torch.autograd.Function):
 
 
 class _MeanExcess(torch.autograd.Function):
-    """Mean of the excess e_i = log(1 + exp(rest_i - positive_i)); exp(-e_i) is the probability of the positive."""
+    """Mean excess e_i = log(1 + exp(rest_i - positive_i)); exp(-e_i) is the probability of the positive."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Row sums of logits, from which uniformity and InfoNCE are computed, as tiles of torch operations.
+"""Compute row sums of logits, from which uniformity and InfoNCE follow, in tiles of torch operations.
 
 With s_ik = scale <x_i, y_k> over the columns k of row i that are not masked:
 
@@ -136,7 +136,7 @@ def _weights_of_tile(
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Once per process: half a minute on the first call, then milliseconds.
+    # Compile once per process: the first call takes half a minute, later calls milliseconds.
     return torch.compile(function, dynamic=True)
 
 

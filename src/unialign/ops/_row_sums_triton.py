@@ -1,4 +1,4 @@
-"""Sums of `_row_sums_torch` as Triton kernels; tiles stay on chip and are never written to global memory.
+"""Compute the sums of `_row_sums_torch` by Triton kernels, which never write tiles to global memory.
 
 Inputs are float32 (IEEE or TF32 products), float16 or bfloat16; sums are float32. Each program computes a block of
 rows over all columns, so no atomics are needed and results are deterministic. If D exceeds the accumulator of a
@@ -38,7 +38,7 @@ def _logits2(
     x_ptr, y_ptr, code_r, codes_ptr, self_column, row, column, rows, columns, scale2,
     DIM: tl.constexpr, BLOCK_K: tl.constexpr, KEEP_SELF: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A tile of logits in base 2, -inf where a column of a row is masked."""
+    """Return a tile of logits in base 2, with -inf at masked entries."""
     products = tl.zeros((row.shape[0], column.shape[0]), dtype=tl.float32)
     for first in range(0, DIM, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
@@ -174,4 +174,4 @@ def _constants(matrix: LogitMatrix) -> dict[str, Any]:
 
 def _block_size(dim: int, most: int) -> int:
     """Return the power of two of at least `dim`, in [16, most]."""
-    return min(most, max(16, triton.next_power_of_2(dim)))
+    return min(most, max(16, int(triton.next_power_of_2(dim))))

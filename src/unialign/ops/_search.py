@@ -1,4 +1,4 @@
-"""Exact cosine search in tiles: count the gallery rows above a threshold, and find the top-k rows.
+"""Search by exact cosines in tiles: count the gallery rows above a threshold, and find the top-k rows.
 
 A float32 product is fast, but its error of about 1e-7 can change a rank. The error is at most (D + 8) u, with u the
 unit roundoff (sum of D products: Higham, "Accuracy and stability of numerical algorithms", 2nd ed., eq. 3.5; the rest
@@ -18,9 +18,9 @@ from torch import Tensor
 from unialign.ops._tiles import SIDE, TILE, row_tiles
 from unialign.ops._unit_vectors import UnitRows
 
-# Rounding of the sum over a row of SIDE entries may miss an undecided pair within 1 % of the margin.
+# Factor of the margin: rounding of a sum over SIDE entries may hide an undecided pair within 1 % of the margin.
 _SLACK = 1.02
-# A tile with a larger fraction of undecided pairs is rescored as a whole: single pairs cost 100 times more each.
+# A tile with a larger fraction of undecided pairs is rescored as a whole, since a single pair costs 100 times more.
 _DENSE = 1 / 128
 # Entries per block, chosen so that its temporaries fit the cache.
 _CACHED = 2**17
@@ -29,14 +29,14 @@ _MOST_PENDING = 2**15
 
 
 class Counts(NamedTuple):
-    """(Q,) int64 numbers of gallery rows above the level of each query, and at it, within the tolerance."""
+    """Numbers (Q,), int64, of gallery rows above the level of each query, and at the level within the tolerance."""
 
     above: Tensor
     level: Tensor
 
 
 class _CosineTiles:
-    """Cosines of queries[rows] and the gallery, in tiles."""
+    """Compute cosines of queries[rows] and the gallery in tiles."""
 
     def __init__(self, queries: UnitRows, gallery: UnitRows, rows_Q: Tensor, *, tolerance: float, most: int) -> None:
         self.queries, self.gallery, self.rows_Q = queries, gallery, rows_Q
@@ -61,7 +61,7 @@ class _CosineTiles:
             for rows in runs:
                 shape = (rows.stop - rows.start, len(y_cD))
                 s_qc = buffer[: shape[0] * shape[1]].view(shape)
-                # `out` also disables autocast.
+                # Writing to `out` also disables autocast.
                 torch.mm(x_QD[rows], y_cD.mT, out=s_qc)
                 yield rows, columns, s_qc
 
@@ -99,7 +99,7 @@ def count_above(
     cosines = _CosineTiles(queries, gallery, rows_Q, tolerance=tolerance, most=most)
     scale = 1 / cosines.margin
     level_Q1 = (level_Q * scale).to(cosines.dtype)[:, None]
-    # First (number above - number below) of the decided pairs, then the counts of the others.
+    # The balance is the number above minus the number below, of decided pairs; the counts are of rescored pairs.
     balance_Q = torch.zeros(len(rows_Q), dtype=torch.float64, device=cosines.device)
     undecided_Q, above_Q, at_Q = (torch.zeros_like(balance_Q, dtype=torch.int64) for _ in range(3))
 

@@ -1,4 +1,4 @@
-"""Sum of softplus over all pairs of two sets of rows: the pairwise sigmoid loss, in one pass over tiles.
+"""Sum softplus over all pairs of two sets of rows, for the pairwise sigmoid loss, in one pass over tiles.
 
     sum_ij softplus(l_ij) with l_ij = scale <x_i, y_j> + bias, over pairs of different ids and the pairs (i, i)
 

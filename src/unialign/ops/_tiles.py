@@ -5,6 +5,8 @@ Shapes: `R` rows, `C` columns of the matrix of pairs.
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
 # Maximum number of entries in a tile of full rows (32 MiB of float64).
 TILE = 2**22
 # Rows and columns of a square tile: 1 MiB of float32 fits a core's cache, so passes after the product are cheap.
@@ -33,3 +35,9 @@ def upper_triangle(rows: int, *, side: int = SIDE) -> Iterator[tuple[slice, slic
     for i in range(0, rows, side):
         for j in range(i, rows, side):
             yield slice(i, min(i + side, rows)), slice(j, min(j + side, rows))
+
+
+def tile_view(buffer: Tensor, i: slice, j: slice) -> Tensor:
+    """Return the first entries of a flat buffer as an (I, J) tile."""
+    rows, columns = i.stop - i.start, j.stop - j.start
+    return buffer[: rows * columns].view(rows, columns)

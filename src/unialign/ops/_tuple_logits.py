@@ -1,4 +1,4 @@
-"""Logits of GRAM (volumes) and TRIANGLE (areas): the anchor of one item with the other vectors of another.
+"""Compute the logits of GRAM (volumes) and TRIANGLE (areas) of the anchor of item i and the other vectors of item j.
 
 Shapes: `K` = M - 1 others, `N` selected rows, `D` dimension, `I` rows and `J` columns of a tile.
 """
@@ -15,7 +15,7 @@ TriangleForm = Literal["area", "squared"]
 
 
 class VolumeLogits(Logits):
-    """-scale sqrt(max(det_j - sum_kn adj_jkn g_ijk g_ijn, 0) + eps), g_ijk the cosine of anchor i with vector k of j.
+    """Logits -scale sqrt(max(det_j - sum_kn adj_jkn g_ijk g_ijn, 0) + eps), g_ijk = <anchor i, vector k of item j>.
 
     Args:
         det_N, adj_KKN: determinant and adjugate of each item's Gram matrix without the anchor.
@@ -29,7 +29,7 @@ class VolumeLogits(Logits):
     ) -> None:
         self.tensors = det_N, adj_KKN, scale, anchor_ND, *others_ND
         self.eps, self.factor = eps, float(scale.detach())
-        # Round as the compared values are rounded.
+        # Rounded in the same way as the volumes that are compared with it.
         self.floor = float(torch.zeros((), dtype=det_N.dtype).add_(eps).sqrt_())
         self.lowest, self.highest = -1.01 * self.factor * (1 + eps) ** 0.5, 0.0
 
@@ -71,7 +71,7 @@ class VolumeLogits(Logits):
 
 
 class AreaLogits(Logits):
-    """-scale A, with A the area of the triangle of anchor t_i, v_j and a_j; w = v - a.
+    """Logits -scale A, with A the area of the triangle of anchor t_i, v_j and a_j; w = v - a.
 
     S = |t - v|^2 |w|^2 - <t - v, w>^2 with |t - v|^2 = 2 - 2 <t, v>; `area`: A = sqrt(max(S, 0) + eps) / 2 · `squared`:
     A = S / 2.
@@ -142,7 +142,7 @@ class AreaLogits(Logits):
 
 
 def _halves(adj_KKJ: Tensor, cosines: Sequence[Tensor]) -> Iterator[Tensor]:
-    """sum_n adj_jkn g_ijn for each k, (I, J)."""
+    """Yield sum_n adj_jkn g_ijn, (I, J), for each k."""
     for row_KJ in adj_KKJ:
         product_IJ = row_KJ[0] * cosines[0]
         for weight_J, cosine_IJ in zip(row_KJ[1:], cosines[1:], strict=True):
@@ -151,6 +151,6 @@ def _halves(adj_KKJ: Tensor, cosines: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at exactly 0."""
+    """Return the square root, with gradient 0 instead of infinity at exactly 0."""
     positive = x > 0
     return torch.where(positive, torch.sqrt(torch.where(positive, x, 1.0)), 0.0)

@@ -1,4 +1,4 @@
-"""Kernel sums between rows of one set, from which uniformity is computed, in symmetric tiles.
+"""Sum kernels over pairs of rows of one set, for uniformity, in symmetric tiles.
 
     log_row_sums   l_i = log sum_{j in J_i} kappa(z_i, z_j)              two passes, the second for the gradient
     log_total      log sum_i w_i sum_{j in J_i} kappa(z_i, z_j)          one pass for value and gradient
@@ -146,7 +146,7 @@ class _Total(torch.autograd.Function):
         ctx.save_for_backward(z_ND)
         ctx.rest = kernel, selection, weights_N, side
         ctx.log_total = log_total
-        # The first backward pass scales it in place and drops it; a second pass recomputes it.
+        # The first backward pass scales the gradient in place and releases it; a second pass recomputes it.
         ctx.gradient_ND = local.gradient(log_total)
         return z_ND.new_tensor(log_total)
 
@@ -191,11 +191,11 @@ class _LocalTotal:
             self._add(logit_IJ.exp_(), i, j, slope_IJ)
 
     def log(self) -> float:
-        """Logarithm of the total; -inf without any pair."""
+        """Return the logarithm of the total; -inf without any pair."""
         return math.log(self.total) + (self.shift - self.tiles.offset) if self.total > 0 else -math.inf
 
     def gradient(self, log_total: float) -> Tensor | None:
-        """(N, D) gradient of the logarithm of the total over all processes. It reuses the accumulated tensor."""
+        """Return the (N, D) gradient of the logarithm of the total over all processes, in the accumulated tensor."""
         if self.gradient_RD is None:
             return None
         rate = self.tiles.rate * (2.0 if self.weights_N is None else 1.0)

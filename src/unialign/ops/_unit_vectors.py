@@ -1,4 +1,4 @@
-"""Unit rows of array-likes in float64: input validation of metrics, searches and measurements.
+"""Validate array-likes and convert them to unit rows in float64, for metrics, searches and measurements.
 
 Shapes: `N`, `n` rows, `D` dimension.
 """
@@ -19,15 +19,15 @@ from unialign.ops._tiles import row_tiles
 # tile; scores of distinct float32 rows differ by 1e-8. Any tolerance in between distinguishes the two.
 TIE_TOLERANCE = 1e-12
 
-# Norms whose squares float32 represents; entries that underflow beside them are negligible.
+# Range of norms whose squares float32 represents; entries whose squares underflow are negligible beside them.
 _PLAIN = (1e-12, 1e12)
 
 
 def unit_rows(x: Any, name: str) -> Tensor:
     """Validate (N, D) rows and scale each to unit length, in float64.
 
-    float64 because cosine ranks depend on the last digits: half-precision inputs are exact in it, and rounding of the
-    product (about 1e-16) stays far below real differences of float32 scores (about 1e-8), so that ties are recognized.
+    Cosine ranks depend on the last digits. In float64, half-precision inputs are exact, and rounding of the product
+    (about 1e-16) is far below differences of float32 scores (about 1e-8), so that ties are recognized.
 
     Args:
         x: floating (N, D) tensor, or any input of `torch.as_tensor`; N and D at least 1.
@@ -93,17 +93,21 @@ class UnitRows:
         return self._raw_ND[rows].to(self.device)
 
 
-def check_one_space(queries: UnitRows, gallery: UnitRows) -> None:
-    """Raise ShapeError unless queries and gallery have the same dim."""
-    if queries.dim != gallery.dim:
+def query_and_gallery(queries: Any, gallery: Any) -> tuple[UnitRows, UnitRows]:
+    """Return the `UnitRows` of both, on the device of the queries; ShapeError also if their dims differ."""
+    unit_queries = UnitRows(queries, "queries")
+    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
+    if unit_queries.dim != unit_gallery.dim:
         raise ShapeError(
-            f"'queries' have dim {queries.dim}, 'gallery' has dim {gallery.dim}; both must be embeddings in one space"
+            f"'queries' have dim {unit_queries.dim}, 'gallery' has dim {unit_gallery.dim}; both must be embeddings in "
+            "one space"
         )
+    return unit_queries, unit_gallery
 
 
 def _floating_rows(x: Any, name: str) -> Tensor:
     if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype in (np.float32, np.float64):
-        # torch warns about read-only memory maps, but this module does not write to them.
+        # torch warns about read-only memory maps; this module does not write to them.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(x) if min(x.strides, default=0) >= 0 else x
