@@ -373,7 +373,7 @@ def test_different_calls_raise(pool: Pool, calls: Any, modes: list[str], says: s
 
 @pytest.mark.parametrize("nothing", ["no rows", "no modality"])
 @pytest.mark.parametrize("mode", ["grad", "no_grad"])
-def test_process_without_rows_makes_the_call_of_the_others(pool: Pool, nothing: str, mode: str) -> None:
+def test_process_without_rows_joins_the_call(pool: Pool, nothing: str, mode: str) -> None:
     batch = draw_batch(1, 3, 6, 6)
     empty = {} if nothing == "no modality" else {name: z[:0] for name, z in batch.items()}
     reported = pool.run(calling, [INFONCE] * 2, [mode] * 2, [batch, empty], processes=2)
@@ -530,7 +530,7 @@ def test_number_of_collectives(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64, torch.bfloat16])
-def test_rows_of_any_dtype_come_together(pool: Pool, dtype: torch.dtype) -> None:
+def test_rows_of_any_dtype_are_gathered(pool: Pool, dtype: torch.dtype) -> None:
     whole = (torch.arange(18).reshape(9, 2) % 3).to(dtype)
     for rows in pool.run(gathered, list(whole.split(list(SIZES[3]))), processes=3):
         assert torch.equal(rows, whole)

@@ -171,7 +171,7 @@ def ended(folder: Path, what: str, processes: int = 3, started: str = "here") ->
 
 
 @pytest.mark.parametrize("started", ["here", "before", "by file"])
-def test_job_that_ends_well(tmp_path: Path, started: str) -> None:
+def test_job_that_ends_without_failure(tmp_path: Path, started: str) -> None:
     codes, said = ended(tmp_path, "nothing", started=started)
     assert codes == [0, 0, 0], said
     assert "unialign:" not in "".join(said)

@@ -43,7 +43,7 @@ from unialign.train._signals import StopRequest
         ("gram", {"anchor": "text"}),
     ],
 )
-def test_it_learns(objective: str, options: dict[str, Any]) -> None:
+def test_training_learns(objective: str, options: dict[str, Any]) -> None:
     config = tiny_config(
         objective=objective, objective_options=options, epochs=40, dropout=0.0, infonce_warmup_ratio=0.2
     )

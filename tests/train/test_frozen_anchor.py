@@ -15,7 +15,7 @@ FROZEN = {"image": "whiten"}
 OPTIONS = {"anchor": "image"}
 
 
-def test_the_frozen_modality_does_not_move_and_the_others_align_to_it() -> None:
+def test_the_frozen_modality_stays_fixed_and_the_others_align_to_it() -> None:
     store = tiny_store()
     config = tiny_config(frozen=FROZEN, dim=3, epochs=60, dropout=0.0, objective_options=OPTIONS)
     before = run(store, tiny_config(frozen=FROZEN, dim=3, epochs=1, lr=1e-9, objective_options=OPTIONS)).space
@@ -75,7 +75,7 @@ def test_bad_settings_raise_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_weak_repulsion_from_a_frozen_anchor_is_no_warning() -> None:
+def test_weak_repulsion_from_a_frozen_anchor_causes_no_warning() -> None:
     """A space with a frozen anchor cannot collapse; the same weights without one cause a warning."""
     options = OPTIONS | {"uniformity_weight": 0.01}
     config = tiny_config(objective="unialign", objective_options=options, frozen=FROZEN, dim=3)

@@ -213,6 +213,6 @@ def test_health_checks_change_nothing_in_micro_batches() -> None:
     assert often.digest == never.digest
 
 
-def test_a_number_that_is_not_finite_is_explained_by_its_row() -> None:
+def test_a_non_finite_number_is_traced_to_its_row() -> None:
     with pytest.raises(NonFiniteError, match=r"training stopped at step \d+, .*row \d+ of the store"):
         run(tiny_store(), tiny_config(micro_batch_size=3, lr=1e30, max_grad_norm=None, warmup_ratio=0.0, dropout=0.3))

@@ -31,7 +31,7 @@ def test_a_temperature_of_cosines_is_kept() -> None:
         assert {key: infonce.get_config()[key] for key in kept} == kept
 
 
-def test_unialigns_temperature_is_kept() -> None:
+def test_temperature_of_unialign_is_kept() -> None:
     assert infonce_for_warmup(create("unialign", temperature=0.2), MODALITIES).get_config()["temperature"] == 0.2
 
 
@@ -39,7 +39,7 @@ def test_unialigns_temperature_is_kept() -> None:
     ("name", "own"),
     [("symile", {"temperature": 0.001, "temperature_bounds": (0.0001, 1.0)}), ("triangle", {"temperature": 0.3})],
 )
-def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
+def test_other_temperatures_are_not_kept(name: str, own: dict[str, Any]) -> None:
     """The temperature of Symile divides products of M vectors, about D^((M-1)/2) times smaller than cosines."""
     infonce = infonce_for_warmup(create(name, **anchored(name), **own), MODALITIES)
     for key in ("temperature", "temperature_mode", "temperature_bounds"):
@@ -47,7 +47,7 @@ def test_another_temperature_is_not(name: str, own: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "align_uniform"])
-def test_no_temperature_is_the_default_one(name: str) -> None:
+def test_objectives_without_temperature_use_the_default(name: str) -> None:
     assert infonce_for_warmup(create(name, anchor="all"), MODALITIES).get_config() == DEFAULTS
 
 

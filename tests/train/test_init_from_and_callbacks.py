@@ -44,7 +44,7 @@ def intrusive(seen: list[int]) -> EvalCallback:
 
 
 @pytest.mark.parametrize("objective", ["infonce", "unialign"])
-def test_a_callback_changes_no_bit_of_a_run(tmp_path: Path, objective: str) -> None:
+def test_a_callback_does_not_affect_a_run(tmp_path: Path, objective: str) -> None:
     recipe: dict[str, Any] = {"objective": objective, "infonce_warmup_ratio": 0.2}
     seen: list[int] = []
     plain = finished(**recipe)

@@ -46,7 +46,7 @@ def test_a_damaged_log_has_no_records(tmp_path: Path) -> None:
         assert read_log(tmp_path / "log.jsonl") == []
 
 
-def test_no_log() -> None:
+def test_a_missing_log_has_no_records() -> None:
     assert read_log(Path("nowhere.jsonl")) == []
     log = RunLog()
     log.write("step", 1, {"loss": 1.0})

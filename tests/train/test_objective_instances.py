@@ -40,7 +40,7 @@ def test_a_run_with_an_instance_resumes_bit_by_bit(tmp_path: Path) -> None:
         TrainConfig.from_dict(settings)
 
 
-def test_an_instance_of_a_built_in_objective_is_its_name() -> None:
+def test_an_instance_of_a_built_in_objective_is_saved_by_name() -> None:
     by_name = tiny_config(objective_options={"anchor": "text"}, epochs=2)
     instance = tiny_config(objective=InfoNCE(anchor="text"), epochs=2)
     assert instance.objective == "infonce"

@@ -122,7 +122,7 @@ def test_a_finished_run_is_returned_unchanged(tmp_path: Path) -> None:
     assert len(before) == 3 + 1 + 2
 
 
-def test_a_run_that_died_before_its_space_was_written(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_space_was_written(tmp_path: Path) -> None:
     first = run(tiny_store(), tiny_config(), out=tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "space")
     run(tiny_store(), tiny_config(), out=tmp_path / "run", resume="auto")
