@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, rectangle, top
+from unialign.ops import TIE_TOLERANCE, UnitRows, query_and_gallery, rectangle, top
 
 # Number of neighbors retrieved beyond the k-th; if all tie with it, a second pass finds the other tied rows.
 _SPARE = 8
@@ -81,9 +81,7 @@ def hubness(queries: Any, gallery: Any, *, k: int = 10) -> HubnessResult:
         ConfigError: k out of range.
     """
     check_integer("k", k, low=1)
-    unit_queries = UnitRows(queries, "queries")
-    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
-    check_one_space(unit_queries, unit_gallery)
+    unit_queries, unit_gallery = query_and_gallery(queries, gallery)
     if k > len(unit_gallery):
         raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unialign._checks import check_integer
 from unialign.errors import ConfigError
-from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space, top
+from unialign.ops import TIE_TOLERANCE, query_and_gallery, top
 
 
 class KNNResult(NamedTuple):
@@ -47,9 +47,7 @@ def knn(queries: Any, gallery: Any, *, k: int, batch_size: int = 1024) -> KNNRes
     """
     check_integer("k", k, low=1)
     check_integer("batch_size", batch_size, low=1)
-    unit_queries = UnitRows(queries, "queries")
-    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
-    check_one_space(unit_queries, unit_gallery)
+    unit_queries, unit_gallery = query_and_gallery(queries, gallery)
     if k > len(unit_gallery):
         raise ConfigError(f"k is {k}, but the gallery has only {len(unit_gallery)} rows; expected k of at most that")
     return KNNResult(*top(unit_queries, unit_gallery, k, tolerance=TIE_TOLERANCE, most=batch_size))

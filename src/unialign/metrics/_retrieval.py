@@ -16,7 +16,7 @@ from unialign.metrics._bootstrap import Interval, percentile_interval, weight_bl
 from unialign.metrics._cosine_ranks import count_cosine_ranks
 from unialign.metrics._labels import codes, matching_codes
 from unialign.metrics._ranks import Positives, RankCounts, ScoreFunction, Ties, count_ranks
-from unialign.ops import TIE_TOLERANCE, UnitRows, check_one_space
+from unialign.ops import TIE_TOLERANCE, query_and_gallery
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,9 +166,7 @@ def retrieval(
         DataError: no query has a positive.
         ConfigError: only one of query_ids and gallery_ids, or an invalid option.
     """
-    unit_queries = UnitRows(queries, "queries")
-    unit_gallery = UnitRows(gallery, "gallery", device=unit_queries.device)
-    check_one_space(unit_queries, unit_gallery)
+    unit_queries, unit_gallery = query_and_gallery(queries, gallery)
 
     _check_options(k, ties, batch_size)
     rows_S, positives = _positives(len(unit_queries), len(unit_gallery), query_ids, gallery_ids)
