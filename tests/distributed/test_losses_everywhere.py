@@ -178,7 +178,7 @@ def encoders() -> nn.ModuleDict:
 
 
 class Tower(nn.Module):
-    """Encoders and the loss in one module, as engines want it."""
+    """Encoders and the loss in one module, as DDP and FSDP require."""
 
     def __init__(self, case: str) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ def find_matrices(sources: Sequence[CollectedFile], chosen: Sequence[str] | None
         unknown = [name for name in chosen if name not in matrices]
         if unknown or len(set(chosen)) < len(chosen) or not chosen:
             known = ", ".join(matrices) or "none"
-            raise ConfigError(f"modalities {', '.join(chosen)} must be out of {known}, each once; unknown: {unknown}")
+            raise ConfigError(f"modalities {', '.join(chosen)} must be different ones of {known}; unknown: {unknown}")
         matrices = {name: matrices[name] for name in chosen}
     for name, (source, entry) in matrices.items():
         _check_matrix(name, source, entry)
